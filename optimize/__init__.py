@@ -1,0 +1,1 @@
+"""Take a trained PyTorch model to a smaller, faster, verified artifact for the machine that will run it."""

@@ -1,0 +1,91 @@
+"""The one value that flows: an immutable model with the steps that made it.
+
+Load gives a `Candidate`; every step is a function from (Candidate, Reference) to a new Candidate; nothing is changed in place,
+so a refused proposal is simply dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+Predict: TypeAlias = Callable[[Floats], Floats]
+"""(N, C, *spatial) float32 -> (N, K) or (N, K, *spatial) float32: what every runtime offers."""
+
+
+class Step(Protocol):
+    """A frozen dataclass that is called; its fields are its settings. It never changes what it is given."""
+
+    __dataclass_fields__: Any
+
+    def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
+        """Return the new candidate."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A model on its way to the target.
+
+    Args:
+        module: the network, in eval mode; owned by the candidate and never changed.
+        example: one input, (1, C, *spatial) float32; fixes every shape but the batch.
+        lineage: the steps that led here, oldest first; empty for the original.
+    """
+
+    module: nn.Module
+    example: torch.Tensor
+    lineage: tuple[Step, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.module.training:
+            raise ValueError("`module` must be in eval mode: call module.eval() before making a Candidate of it.")
+        if self.example.shape[:1] != (1,):
+            raise ValueError(f"`example` (shape {tuple(self.example.shape)}) must hold exactly one input: (1, C, *spatial).")
+
+    def predict(self, inputs: Floats) -> Floats:
+        """Run the network eagerly on the CPU, (N, C, *spatial) -> (N, K, ...), in batches of 256."""
+        with torch.inference_mode():
+            parts = [self.module(chunk) for chunk in torch.from_numpy(np.ascontiguousarray(inputs)).split(256)]
+        return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
+
+    def after(self, step: Step, module: nn.Module) -> Candidate:
+        """The candidate that `step` made of this one."""
+        return Candidate(module.eval(), self.example, (*self.lineage, step))
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters; a tensor used twice counts once."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over names, shapes and bytes of the state dict."""
+        digest = hashlib.sha256()
+        for name, tensor in self.module.state_dict().items():
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What a step may look at: the original, and unlabelled inputs to measure it on.
+
+    Args:
+        original: the model as it was loaded; every target of a repair comes from it.
+        calibration: inputs, (N, C, *spatial) float32, ready for the network. No labels: repair needs none.
+        seed: of everything a step draws at random.
+    """
+
+    original: Candidate
+    calibration: Floats
+    seed: int = 0

@@ -1,0 +1,21 @@
+"""The three exceptions a caller may meet. A refusal by a guard-rail is a `Verdict`, never an exception."""
+
+from __future__ import annotations
+
+
+class OptimizeError(Exception):
+    """Something went wrong that the user can act on; `exit_code` is what the command returns."""
+
+    exit_code = 2
+
+
+class InputError(OptimizeError):
+    """The model, the data, a setting or the call itself is wrong. One line: argument, value, rule, remedy."""
+
+    exit_code = 2
+
+
+class TargetUnavailable(OptimizeError):
+    """The target cannot run on this machine; found out before any work."""
+
+    exit_code = 4

@@ -1,0 +1,1 @@
+"""Limits, scores and verdicts."""

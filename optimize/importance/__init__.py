@@ -1,0 +1,1 @@
+"""One file for each signal that says what a channel is worth."""

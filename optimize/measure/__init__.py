@@ -1,0 +1,1 @@
+"""Latency, memory, MACs and the machine they were taken on."""

@@ -1,0 +1,63 @@
+"""Progress that costs a library caller nothing: silent unless someone up the stack asked to see it.
+
+The command opens `shown()` once; everything below calls `track` and `note` and does not know who watches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+T = TypeVar("T")
+_active: ContextVar[Progress | None] = ContextVar("progress", default=None)
+
+
+@contextmanager
+def shown() -> Iterator[None]:
+    """Draw progress bars with time left on standard error while the block runs."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description:<34}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        token = _active.set(progress)
+        try:
+            yield
+        finally:
+            _active.reset(token)
+
+
+def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Yield from `items`, advancing a bar. `total` is needed only where `items` has no length."""
+    progress = _active.get()
+    if progress is None:
+        yield from items
+        return
+    if total is None and hasattr(items, "__len__"):
+        total = len(items)
+    task = progress.add_task(description, total=total)
+    try:
+        for item in items:
+            yield item
+            progress.advance(task)
+    finally:
+        progress.remove_task(task)
+
+
+def note(text: str) -> None:
+    """Say one line above the bars."""
+    progress = _active.get()
+    if progress is not None:
+        progress.console.print(text, highlight=False)

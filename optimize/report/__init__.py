@@ -1,0 +1,1 @@
+"""One dict, rendered as JSON and as HTML."""
