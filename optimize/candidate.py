@@ -7,8 +7,8 @@ so a refused proposal is simply dropped.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -39,11 +39,13 @@ class Candidate:
         module: the network, in eval mode; owned by the candidate and never changed.
         example: one input, (1, C, *spatial) float32; fixes every shape but the batch.
         lineage: the steps that led here, oldest first; empty for the original.
+        kept: layer -> which of the original's output channels it still makes, in order; a layer not named still makes them all.
     """
 
     module: nn.Module
     example: torch.Tensor
     lineage: tuple[Step, ...] = ()
+    kept: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.module.training:
@@ -54,12 +56,12 @@ class Candidate:
     def predict(self, inputs: Floats) -> Floats:
         """Run the network eagerly on the CPU, (N, C, *spatial) -> (N, K, ...), in batches of 256."""
         with torch.inference_mode():
-            parts = [self.module(chunk) for chunk in torch.from_numpy(np.ascontiguousarray(inputs)).split(256)]
+            parts = [self.module(chunk) for chunk in torch.split(torch.from_numpy(np.ascontiguousarray(inputs)), 256)]
         return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
 
-    def after(self, step: Step, module: nn.Module) -> Candidate:
+    def after(self, step: Step, module: nn.Module, kept: Mapping[str, npt.NDArray[np.int64]] | None = None) -> Candidate:
         """The candidate that `step` made of this one."""
-        return Candidate(module.eval(), self.example, (*self.lineage, step))
+        return Candidate(module.eval(), self.example, (*self.lineage, step), self.kept if kept is None else kept)
 
     @property
     def parameters(self) -> int:

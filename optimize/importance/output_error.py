@@ -1,0 +1,104 @@
+"""Output error: what losing a channel costs after the best linear repair of every layer that reads it.
+
+Every layer that reads the channel is a ridge regression (`optimize/least_squares.py`) with matrix A and solution W. Forcing the rows S of W
+to zero, all others free to adapt, raises its minimum by exactly
+
+    cost(S) = tr( W_S' [(A^-1)_SS]^-1 W_S )
+
+(the optimal brain surgeon's formula for a block: Hassibi & Stork 1993, for least squares). After a removal the block's Schur complement
+brings A^-1 and W to the remaining columns, so the greedy backward elimination sees exact costs at every stage. A channel's cost is the
+sum over its readers, each as a share of the energy of that reader's original output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from optimize.graph import Index
+from optimize.least_squares import Problem, cholesky
+
+CHUNKS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Elimination:
+    """Channels in the order they are removed, cheapest first, and the total cost after each removal."""
+
+    order: Index
+    cost: np.ndarray
+
+
+def eliminate(readers: Sequence[tuple[Problem, torch.Tensor]], *, budget: float = np.inf, least: int = 1) -> Elimination:
+    """Remove channels greedily until the total cost would pass `budget` or only `least` are left.
+
+    Args:
+        readers: for every layer that reads the channels, its problem and the columns of each channel, (channels, b).
+        budget: largest total cost.
+        least: channels to keep whatever they cost.
+    """
+    states = [_State(problem, blocks) for problem, blocks in readers]
+    alive = np.arange(len(readers[0][1]))
+    chunk = max(1, len(alive) // CHUNKS)
+    order: list[int] = []
+    costs: list[float] = []
+    total = 0.0
+    while len(alive) > least:
+        each = np.sum([state.costs() for state in states], axis=0)
+        count = min(chunk, len(alive) - least)
+        while True:
+            lowest = np.argsort(each, kind="stable")[:count]
+            joint = sum(state.joint_cost(lowest) for state in states)
+            if total + joint <= budget or count == 1:
+                break
+            count = max(1, count // 2)
+        if total + joint > budget:
+            break
+        for state in states:
+            state.remove(lowest)
+        # within a chunk only the joint cost is exact; it is shared out so that the curve stays monotone
+        costs.extend(total + joint * (np.arange(count) + 1) / count)
+        total += joint
+        order.extend(alive[lowest])
+        alive = np.delete(alive, lowest)
+    return Elimination(np.asarray(order, dtype=np.int64), np.asarray(costs))
+
+
+class _State:
+    """One reader during elimination: the inverse and the weights on the columns still alive."""
+
+    def __init__(self, problem: Problem, blocks: torch.Tensor) -> None:
+        matrix = problem.gram.clone()
+        matrix.diagonal().add_(problem.ridge)
+        factor = cholesky(matrix)
+        self.inverse = torch.cholesky_inverse(factor)
+        self.weights = torch.cholesky_solve((problem.target + problem.ridge * problem.old) * problem.weight.sqrt(), factor)
+        self.blocks = blocks
+        self.energy = problem.energy
+
+    def costs(self) -> np.ndarray:
+        inverse = self.inverse[self.blocks[:, :, None], self.blocks[:, None, :]]  # (channels, b, b)
+        weights = self.weights[self.blocks]  # (channels, b, m)
+        values = (weights * torch.linalg.solve(inverse, weights)).sum((1, 2))
+        return np.asarray((values / self.energy).numpy())
+
+    def joint_cost(self, chosen: Index) -> float:
+        rows = self.blocks[torch.from_numpy(chosen)].flatten()
+        weights = self.weights[rows]
+        return float((weights * torch.linalg.solve(self.inverse[rows][:, rows], weights)).sum()) / self.energy
+
+    def remove(self, chosen: Index) -> None:
+        rows = self.blocks[torch.from_numpy(chosen)].flatten()
+        stay = torch.ones(len(self.inverse), dtype=torch.bool)
+        stay[rows] = False
+        corner = self.inverse[rows][:, rows]
+        across = self.inverse[rows][:, stay]
+        step = torch.linalg.solve(corner, across)
+        self.weights = self.weights[stay] - step.T @ self.weights[rows]
+        self.inverse = self.inverse[stay][:, stay] - across.T @ step
+        renumber = torch.cumsum(stay, 0) - 1
+        left = np.delete(np.arange(len(self.blocks)), chosen)
+        self.blocks = renumber[self.blocks[torch.from_numpy(left)]]

@@ -1,0 +1,121 @@
+"""One layer's repair as a ridge regression: what it reads now against what the original's layer gave.
+
+With rows x, the original's outputs y (both centred) and the present weights V,
+
+    W = argmin  ||y - x W||^2 + lambda ||W - V||^2  =  A^-1 (cross + lambda V),      A = gram + lambda I
+
+The pull towards V makes the repair of an untouched network the identity. Means are matched by the intercept b = mean_y - mean_x W, which goes
+into the layer's bias, or, where the layer has none and a batch norm follows, into that norm's running mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from optimize.graph import Graph, Index
+from optimize.linear import LinearMap, matrix, outputs_per_channel, weight_from
+from optimize.moments import Moments
+from optimize.surgery import with_tensors
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """The normal equations of one layer.
+
+    Args:
+        name: the layer.
+        gram: (p, p) second moment of what it reads, centred.
+        target: (p, m) cross moment with the original's outputs, centred.
+        old: (p, m) its present weights.
+        weight: (m,) what a squared error in each output counts: the square of the slope of the batch norm behind it.
+        energy: weighted variance of the original's outputs; the unit of a removal's cost.
+        ridge: lambda.
+        mean_in: (p,) mean of what it reads.
+        mean_out: (m,) mean of the original's outputs.
+        norm_mean: (K,) running mean of the original's batch norm on these outputs, where one follows.
+    """
+
+    name: str
+    gram: torch.Tensor
+    target: torch.Tensor
+    old: torch.Tensor
+    weight: torch.Tensor
+    energy: float
+    ridge: float
+    mean_in: torch.Tensor
+    mean_out: torch.Tensor
+    norm: str | None
+    norm_mean: torch.Tensor | None
+
+    def solve(self, columns: torch.Tensor) -> torch.Tensor:
+        """Weights on the columns that stay, (len(columns), m), all others being gone."""
+        kept = self.gram[columns][:, columns].clone()
+        kept.diagonal().add_(self.ridge)
+        return torch.cholesky_solve(self.target[columns] + self.ridge * self.old[columns], cholesky(kept))
+
+
+def pose(module: nn.Module, original: nn.Module, graph: Graph, name: str, moments: Moments, kept: Mapping[str, Index], ridge: float) -> Problem:
+    """Set up the repair of the layer `name`; `ridge` is a share of the gram matrix's mean diagonal."""
+    layer: LinearMap = module.get_submodule(name)  # type: ignore[assignment]
+    count = outputs_per_channel(layer)
+    old = matrix(layer)
+    width = old.shape[1] // count
+    outputs = np.arange(width) if name not in kept else kept[name]
+    spread = torch.from_numpy((outputs[:, None] * count + np.arange(count)).ravel())
+    norm = original.get_submodule(graph.norms[name]) if name in graph.norms else None
+    weight = _slope(norm)[outputs].square().repeat_interleave(count) if norm is not None else torch.ones(len(spread), dtype=torch.float64)
+    return Problem(
+        name=name,
+        gram=moments.gram,
+        target=moments.cross[:, spread],
+        old=old,
+        weight=weight,
+        energy=max(float((moments.energy[spread] * weight).sum()), 1e-300),
+        # the absolute term keeps a layer whose inputs are all constant solvable
+        ridge=ridge * float(moments.gram.diagonal().mean()) + 1e-12,
+        mean_in=moments.mean_in,
+        mean_out=moments.mean_out[spread],
+        norm=graph.norms.get(name),
+        norm_mean=None if norm is None else norm.running_mean.double()[outputs],  # type: ignore[operator,union-attr]
+    )
+
+
+def refit(module: nn.Module, problem: Problem, columns: torch.Tensor) -> nn.Module:
+    """A copy of the network whose layer has the repaired weights and intercept.
+
+    Args:
+        module: the network, with what was removed already cut out of it.
+        problem: stated before the cut.
+        columns: positions, in the problem, of the columns that stayed.
+    """
+    layer: LinearMap = module.get_submodule(problem.name)  # type: ignore[assignment]
+    solved = problem.solve(columns)
+    intercept = problem.mean_out - problem.mean_in[columns] @ solved
+    # every output of a transposed convolution's block shares one bias
+    intercept = intercept.reshape(-1, outputs_per_channel(layer)).mean(1)
+    weight = weight_from(layer, solved)
+    if layer.bias is None and problem.norm is not None and problem.norm_mean is not None:
+        module = with_tensors(module, problem.norm, running_mean=(problem.norm_mean - intercept).to(weight.dtype))
+        return with_tensors(module, problem.name, weight=weight)
+    return with_tensors(module, problem.name, weight=weight, bias=intercept.to(weight.dtype))
+
+
+def cholesky(matrix: torch.Tensor) -> torch.Tensor:
+    """Cholesky factor of a positive matrix; one that rounding left indefinite gets the least diagonal that mends it."""
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    lift = float(matrix.diagonal().abs().max()) * 1e-12
+    while failed:
+        lift *= 10
+        factor, failed = torch.linalg.cholesky_ex(matrix + lift * torch.eye(len(matrix), dtype=matrix.dtype))
+    return factor
+
+
+def _slope(norm: nn.Module) -> torch.Tensor:
+    """What a batch norm multiplies each channel by."""
+    scale = norm.weight.detach().double() if norm.affine else torch.ones(norm.num_features, dtype=torch.float64)  # type: ignore[operator,union-attr,arg-type,call-overload]
+    return scale / (norm.running_var.double() + norm.eps).sqrt()  # type: ignore[operator,union-attr]

@@ -1,0 +1,197 @@
+"""Second moments of what a layer reads now and what it gave in the original: all that repair and scoring need.
+
+With x the rows a layer reads in the network as it stands and y its output rows in the *original*, both centred:
+
+    gram  = sum x'x / n      cross = sum x'y / n      energy = sum y^2 / n
+
+Rows are sampled positions of unlabelled inputs, streamed in batches; products are taken in float32 and summed in float64 batch by batch.
+Both networks see the same inputs and are read at the same positions, in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+import torch
+from torch import nn
+
+from optimize.candidate import Floats
+from optimize.linear import LinearMap, input_rows, output_rows, places
+
+BATCH = 128
+POSITIONS_PER_CASE = 16
+MEMORY_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Centred second moments of one layer.
+
+    Args:
+        gram: (p, p) of what it reads.
+        cross: (p, m) with what the original's layer gave.
+        energy: (m,) variance of the original's outputs.
+        mean_in: (p,).
+        mean_out: (m,) of the original's outputs.
+        rows: how many rows were seen.
+    """
+
+    gram: torch.Tensor
+    cross: torch.Tensor
+    energy: torch.Tensor
+    mean_in: torch.Tensor
+    mean_out: torch.Tensor
+    rows: int
+
+
+class Targets:
+    """What the original's layers give, at sampled positions of the sampled inputs; kept within a memory limit.
+
+    Args:
+        original: the network every repair aims at.
+        inputs: (N, C, *spatial), unlabelled.
+        layers: the layers that may be asked for, in execution order.
+        rows: how many rows a layer is fitted on, as far as the inputs allow.
+        seed: of the sampled positions.
+    """
+
+    def __init__(self, original: nn.Module, inputs: Floats, layers: Sequence[str], *, rows: int, seed: int) -> None:
+        self._original = original
+        self._inputs = torch.from_numpy(inputs[np.random.default_rng(seed).permutation(len(inputs))])
+        self._layers = list(layers)
+        self._rows = rows
+        self._seed = seed
+        self._kept: dict[str, torch.Tensor] = {}
+
+    def moments(self, module: nn.Module, names: Sequence[str]) -> dict[str, Moments]:
+        """Moments of the layers `names` of `module` against the original's, from one pass over the inputs."""
+        for name in names:
+            self._fetch(name)
+        sums = {name: _Sums() for name in names}
+        taken = dict.fromkeys(names, 0)
+        for name, layer, (inputs, _), at in self._visit(module, names):
+            rows = input_rows(layer, inputs, at)
+            start = taken[name]
+            taken[name] += len(rows)
+            sums[name].add(rows, self._kept[name][start : taken[name]])
+        return {name: total.moments() for name, total in sums.items()}
+
+    def _fetch(self, name: str) -> None:
+        """Have this layer's targets, and as many following layers' as the memory holds."""
+        if name in self._kept:
+            return
+        self._kept.clear()
+        ahead = self._layers[self._layers.index(name) :]
+        widths = [sum(self._original.get_submodule(layer).weight.shape[:2]) for layer in ahead]
+        room = np.cumsum(widths) * self._rows * 4 <= MEMORY_BYTES
+        wanted = [layer for layer, fits in zip(ahead, room, strict=True) if fits] or [name]
+        parts: dict[str, list[torch.Tensor]] = {layer: [] for layer in wanted}
+        for layer_name, layer, (_, outputs), at in self._visit(self._original, wanted):
+            parts[layer_name].append(output_rows(layer, outputs, at))
+        self._kept = {layer: torch.cat(rows) for layer, rows in parts.items()}
+
+    def _visit(self, module: nn.Module, names: Sequence[str]) -> Iterator[tuple[str, LinearMap, tuple[torch.Tensor, torch.Tensor], torch.Tensor]]:
+        """Every call of the named layers, batch by batch, with the positions to read there, until each has its rows."""
+        need = dict.fromkeys(names, len(self._inputs))
+        for start in range(0, len(self._inputs), BATCH):
+            wanted = [name for name in names if need[name] > start]
+            if not wanted:
+                return
+            for call, (name, inputs, outputs) in enumerate(calls(module, wanted, self._inputs[start : start + BATCH])):
+                layer = module.get_submodule(name)
+                count = places(layer, inputs, outputs)  # type: ignore[arg-type]
+                each = min(count, max(POSITIONS_PER_CASE, ceil(self._rows / len(self._inputs))))
+                need[name] = ceil(self._rows / each)
+                at = _positions(len(inputs), count, each, (self._seed, start, call if count == 1 else count))
+                yield name, layer, (inputs, outputs), at  # type: ignore[misc]
+
+
+def calls(module: nn.Module, names: Sequence[str], inputs: torch.Tensor) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
+    """Input and output of every call of the named layers, in order; the network is left as soon as nothing more can come."""
+    seen: list[tuple[str, torch.Tensor, torch.Tensor]] = []
+    # A layer may be called many times, so one can only stop early when the last named layer is never reused: the number of
+    # calls is counted on a single case first.
+    expected = _count_calls(module, names, inputs[:1])
+
+    def record(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
+        def hook(_: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            seen.append((name, given[0], output))
+            if len(seen) == expected:
+                raise _AllSeen
+
+        return hook
+
+    _run_hooked(module, names, record, inputs)
+    return seen
+
+
+def _count_calls(module: nn.Module, names: Sequence[str], inputs: torch.Tensor) -> int:
+    count = 0
+
+    def record(_: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
+        def hook(*_: object) -> None:
+            nonlocal count
+            count += 1
+
+        return hook
+
+    _run_hooked(module, names, record, inputs)
+    return count
+
+
+class _AllSeen(Exception):  # noqa: N818 - a signal to leave the forward pass, not an error
+    pass
+
+
+def _run_hooked(module: nn.Module, names: Sequence[str], hook: Callable[[str], Callable[..., None]], inputs: torch.Tensor) -> None:
+    handles = [module.get_submodule(name).register_forward_hook(hook(name)) for name in names]
+    try:
+        with torch.inference_mode():
+            module(inputs)
+    except _AllSeen:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _positions(cases: int, count: int, each: int, seed: tuple[int, ...]) -> torch.Tensor:
+    """`each` of `count` flat positions for every case, without repetition: (cases, each)."""
+    if each == count:
+        return torch.arange(count).expand(cases, -1)
+    draw = np.random.default_rng(seed).random((cases, count))
+    return torch.from_numpy(np.argpartition(draw, each, axis=1)[:, :each])
+
+
+class _Sums:
+    """Running sums; the first batch's means are taken off first, so that centring costs no digits."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        if not self.rows:
+            self.shift_x, self.shift_y = x.mean(0), y.mean(0)
+            self.xx, self.xy, self.yy = (torch.zeros(shape, dtype=torch.float64) for shape in ((x.shape[1],) * 2, (x.shape[1], y.shape[1]), y.shape[1:]))
+            self.x, self.y = (torch.zeros(width, dtype=torch.float64) for width in (x.shape[1], y.shape[1]))
+        x, y = x - self.shift_x, y - self.shift_y
+        self.rows += len(x)
+        self.xx += x.T @ x
+        self.xy += x.T @ y
+        self.yy += y.double().square().sum(0)
+        self.x += x.double().sum(0)
+        self.y += y.double().sum(0)
+
+    def moments(self) -> Moments:
+        mean_x, mean_y = self.x / self.rows, self.y / self.rows
+        return Moments(
+            gram=self.xx.div_(self.rows).addr_(mean_x, mean_x, alpha=-1),
+            cross=self.xy.div_(self.rows).addr_(mean_x, mean_y, alpha=-1),
+            energy=self.yy / self.rows - mean_y.square(),
+            mean_in=mean_x + self.shift_x,
+            mean_out=mean_y + self.shift_y,
+            rows=self.rows,
+        )

@@ -1,0 +1,110 @@
+"""Structured pruning under one error budget for every group of channels.
+
+Groups are taken in execution order. In each, channels are eliminated by output error until the total cost passes the budget; the layers
+that read them are refitted at once, on what the network pruned so far feeds them, towards what the original gave. One number decides
+every width: there are no ratios, and a layer that has nothing to spare keeps everything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from optimize.candidate import Candidate, Reference
+from optimize.graph import ChannelGroup, Graph, Index, trace, without
+from optimize.importance.output_error import Elimination, eliminate
+from optimize.least_squares import Problem, pose, refit
+from optimize.linear import LinearMap, columns
+from optimize.moments import Targets
+from optimize.progress import track
+from optimize.steps.repair import RIDGE, ROWS, Repair, repairable
+from optimize.surgery import keep_channels
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Remove what can be removed within an error budget, and repair what reads it.
+
+    Args:
+        budget: largest error that a group's removals may add, as a share of the energy of its readers' original outputs; 0 removes nothing.
+        multiple: kept widths are rounded up to a multiple of this; kernels like 8 and 16.
+        rows: sampled positions each layer is fitted on.
+        ridge: see `Repair`.
+    """
+
+    budget: float
+    multiple: int = 1
+    rows: int = ROWS
+    ridge: float = RIDGE
+
+    def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
+        """Return the pruned and repaired candidate; the same weights when the budget allows nothing."""
+        graph = trace(candidate)
+        original = reference.original.module
+        layers = repairable(candidate.module, original, graph)
+        targets = Targets(original, reference.calibration, layers, rows=self.rows, seed=reference.seed)
+        module, kept, groups = candidate.module, dict(candidate.kept), graph.groups
+        fitted: dict[str, int] = {}
+        for turn in track(range(len(groups)), f"prune, budget {self.budget:g}"):
+            group = groups[turn]
+            readers = [slot.module for slot in group.consumers]
+            if not set(readers) <= set(layers):
+                continue
+            moments = targets.moments(module, readers)
+            problems = [pose(module, original, graph, name, moments[name], kept, self.ridge) for name in readers]
+            keep = self._choose(group, module, problems)
+            stay = {problem.name: _columns_left(module, group, problem, keep) for problem in problems}
+            if len(keep) < group.size:
+                module = keep_channels(module, group, keep)
+                groups = without(groups, group, keep)
+                _remember(kept, group, keep)
+            for problem in problems:
+                module = refit(module, problem, stay[problem.name])
+                fitted[problem.name] = turn
+        pruned = candidate.after(self, module, kept)
+        stale = _stale(fitted, groups, graph)
+        if stale:
+            module = Repair(self.rows, self.ridge, stale)(pruned, reference).module
+        return candidate.after(self, module, kept)
+
+    def _choose(self, group: ChannelGroup, module: nn.Module, problems: list[Problem]) -> Index:
+        slots = {slot.module: slot for slot in group.consumers}
+        readers = [(problem, columns(_layer(module, problem.name), slots[problem.name].index)) for problem in problems]
+        found = eliminate(readers, budget=self.budget, least=min(self.multiple, group.size))
+        return np.setdiff1d(np.arange(group.size), _rounded(found, group.size, self.multiple))
+
+
+def _rounded(found: Elimination, size: int, multiple: int) -> Index:
+    """The removals that leave a multiple; the last, dearest ones are taken back."""
+    left = size - len(found.order)
+    width = min(size, -(-left // multiple) * multiple)
+    return found.order[: size - width]
+
+
+def _columns_left(module: nn.Module, group: ChannelGroup, problem: Problem, keep: Index) -> torch.Tensor:
+    index = next(slot.index for slot in group.consumers if slot.module == problem.name)
+    gone = np.setdiff1d(np.arange(group.size), keep)
+    left = torch.ones(len(problem.gram), dtype=torch.bool)
+    left[columns(_layer(module, problem.name), index[gone]).flatten()] = False
+    return left.nonzero().flatten()
+
+
+def _remember(kept: dict[str, Index], group: ChannelGroup, keep: Index) -> None:
+    for slot in group.slots:
+        if slot.side == "out":
+            before = kept.get(slot.module)
+            positions = np.sort(slot.index[keep].ravel())
+            kept[slot.module] = positions if before is None else before[positions]
+
+
+def _stale(fitted: dict[str, int], groups: tuple[ChannelGroup, ...], graph: Graph) -> tuple[str, ...]:
+    """Layers refitted before everything in front of them was cut: their inputs have changed since."""
+    first = [graph.order[group.name] for group in groups]
+    return tuple(name for name, turn in fitted.items() if any(place < graph.order[name] for place in first[turn + 1 :]))
+
+
+def _layer(module: nn.Module, name: str) -> LinearMap:
+    return module.get_submodule(name)  # type: ignore[return-value]
