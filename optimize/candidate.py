@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ Predict: TypeAlias = Callable[[Floats], Floats]
 class Step(Protocol):
     """A frozen dataclass that is called; its fields are its settings. It never changes what it is given."""
 
-    __dataclass_fields__: Any
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the new candidate."""

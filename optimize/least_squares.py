@@ -4,14 +4,15 @@ With rows x, the original's outputs y (both centred) and the present weights V,
 
     W = argmin  ||y - x W||^2 + lambda ||W - V||^2  =  A^-1 (cross + lambda V),      A = gram + lambda I
 
-The pull towards V makes the repair of an untouched network the identity. Means are matched by the intercept b = mean_y - mean_x W, which goes
-into the layer's bias, or, where the layer has none and a batch norm follows, into that norm's running mean.
+The pull towards V makes the repair of an untouched network the identity. Means are matched by the intercept b = mean_y - mean_x W, which
+goes into the layer's bias, or, where the layer has none and a batch norm follows, into that norm's running mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,7 +60,9 @@ class Problem:
         return torch.cholesky_solve(self.target[columns] + self.ridge * self.old[columns], cholesky(kept))
 
 
-def pose(module: nn.Module, original: nn.Module, graph: Graph, name: str, moments: Moments, kept: Mapping[str, Index], ridge: float) -> Problem:
+def pose(
+    module: nn.Module, original: nn.Module, graph: Graph, name: str, moments: Moments, kept: Mapping[str, Index], ridge: float
+) -> Problem:
     """Set up the repair of the layer `name`; `ridge` is a share of the gram matrix's mean diagonal."""
     layer: LinearMap = module.get_submodule(name)  # type: ignore[assignment]
     count = outputs_per_channel(layer)
@@ -67,8 +70,8 @@ def pose(module: nn.Module, original: nn.Module, graph: Graph, name: str, moment
     width = old.shape[1] // count
     outputs = np.arange(width) if name not in kept else kept[name]
     spread = torch.from_numpy((outputs[:, None] * count + np.arange(count)).ravel())
-    norm = original.get_submodule(graph.norms[name]) if name in graph.norms else None
-    weight = _slope(norm)[outputs].square().repeat_interleave(count) if norm is not None else torch.ones(len(spread), dtype=torch.float64)
+    norm: Any = original.get_submodule(graph.norms[name]) if name in graph.norms else None
+    weight = torch.ones(len(spread), dtype=torch.float64) if norm is None else _slope(norm)[outputs].square().repeat_interleave(count)
     return Problem(
         name=name,
         gram=moments.gram,
@@ -81,7 +84,7 @@ def pose(module: nn.Module, original: nn.Module, graph: Graph, name: str, moment
         mean_in=moments.mean_in,
         mean_out=moments.mean_out[spread],
         norm=graph.norms.get(name),
-        norm_mean=None if norm is None else norm.running_mean.double()[outputs],  # type: ignore[operator,union-attr]
+        norm_mean=None if norm is None else norm.running_mean.double()[outputs],
     )
 
 
@@ -107,6 +110,7 @@ def refit(module: nn.Module, problem: Problem, columns: torch.Tensor) -> nn.Modu
 
 def cholesky(matrix: torch.Tensor) -> torch.Tensor:
     """Cholesky factor of a positive matrix; one that rounding left indefinite gets the least diagonal that mends it."""
+    factor: torch.Tensor
     factor, failed = torch.linalg.cholesky_ex(matrix)
     lift = float(matrix.diagonal().abs().max()) * 1e-12
     while failed:
@@ -115,7 +119,8 @@ def cholesky(matrix: torch.Tensor) -> torch.Tensor:
     return factor
 
 
-def _slope(norm: nn.Module) -> torch.Tensor:
+def _slope(norm: Any) -> torch.Tensor:
     """What a batch norm multiplies each channel by."""
-    scale = norm.weight.detach().double() if norm.affine else torch.ones(norm.num_features, dtype=torch.float64)  # type: ignore[operator,union-attr,arg-type,call-overload]
-    return scale / (norm.running_var.double() + norm.eps).sqrt()  # type: ignore[operator,union-attr]
+    scale = norm.weight.detach().double() if norm.affine else torch.ones(norm.num_features, dtype=torch.float64)
+    slope: torch.Tensor = scale / (norm.running_var.double() + norm.eps).sqrt()
+    return slope

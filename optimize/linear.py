@@ -19,7 +19,8 @@ from torch.nn import functional
 
 from optimize.graph import LINEAR_MAPS, Index
 
-LinearMap: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
+LinearMap: TypeAlias = nn.Linear | Convolution | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
 
 def refusal(layer: nn.Module) -> str | None:
@@ -44,7 +45,7 @@ def columns(layer: LinearMap, channels: Index) -> torch.Tensor:
     """Columns of the given input channels: (..., k) -> (..., k * taps)."""
     count = taps(layer)
     spread = channels[..., None] * count + np.arange(count)
-    return torch.from_numpy(spread.reshape(*channels.shape[:-1], -1))
+    return torch.from_numpy(spread.reshape(*channels.shape[:-1], channels.shape[-1] * count))
 
 
 def matrix(layer: LinearMap) -> torch.Tensor:
@@ -84,7 +85,7 @@ def input_rows(layer: LinearMap, inputs: torch.Tensor, at: torch.Tensor) -> torc
         return _pick(inputs.flatten(1, -2).transpose(1, 2) if inputs.dim() > 2 else inputs[..., None], at)
     if layer.transposed:
         return _pick(inputs.flatten(2), at)
-    return _patches(layer, inputs, at)
+    return _patches(layer, inputs, at)  # type: ignore[arg-type]  # the transposed ones are gone by now
 
 
 def output_rows(layer: LinearMap, outputs: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
@@ -107,23 +108,23 @@ def _pick(features: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
     return chosen.transpose(1, 2).reshape(-1, features.shape[1])
 
 
-def _patches(layer: LinearMap, inputs: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-    assert not isinstance(layer, nn.Linear)
+def _patches(layer: Convolution, inputs: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
     sides = _padding(layer)
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     padded = functional.pad(inputs, [amount for pair in reversed(sides) for amount in pair], mode=mode)
     sizes, kernel, stride, dilation = padded.shape[2:], layer.kernel_size, layer.stride, layer.dilation
     grid = [(sizes[d] - dilation[d] * (kernel[d] - 1) - 1) // stride[d] + 1 for d in range(len(sizes))]
     corner = np.unravel_index(at.numpy(), grid)
-    offsets = np.stack(np.meshgrid(*(np.arange(k) * d for k, d in zip(kernel, dilation, strict=True)), indexing="ij")).reshape(len(sizes), -1)
+    spread = np.meshgrid(*(np.arange(k) * d for k, d in zip(kernel, dilation, strict=True)), indexing="ij")
+    offsets = np.stack(spread).reshape(len(sizes), -1)
     coordinates = tuple(corner[d][..., None] * stride[d] + offsets[d] for d in range(len(sizes)))  # each (N, q, taps)
     flat = torch.from_numpy(np.ravel_multi_index(coordinates, tuple(sizes)))
-    chosen = padded.flatten(2).gather(2, flat.flatten(1)[:, None, :].expand(-1, padded.shape[1], -1))
-    chosen = chosen.unflatten(2, flat.shape[1:])  # (N, C, q, taps)
-    return chosen.transpose(1, 2).reshape(flat.shape[0] * flat.shape[1], -1)
+    cases, rows, channels = *flat.shape[:2], padded.shape[1]
+    chosen = padded.flatten(2).gather(2, flat.flatten(1)[:, None, :].expand(-1, channels, -1))
+    return chosen.reshape(cases, channels, rows, -1).transpose(1, 2).reshape(cases * rows, -1)
 
 
-def _padding(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> list[tuple[int, int]]:
+def _padding(layer: Convolution) -> list[tuple[int, int]]:
     if layer.padding == "valid":
         return [(0, 0)] * len(layer.kernel_size)
     if layer.padding == "same":

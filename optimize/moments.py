@@ -19,10 +19,10 @@ import torch
 from torch import nn
 
 from optimize.candidate import Floats
-from optimize.linear import LinearMap, input_rows, output_rows, places
+from optimize.linear import LinearMap, input_rows, matrix, output_rows, places
 
 BATCH = 128
-POSITIONS_PER_CASE = 16
+LEAST_POSITIONS, MOST_POSITIONS, SPACING = 16, 128, 128
 MEMORY_BYTES = 1 << 30
 
 
@@ -85,7 +85,7 @@ class Targets:
             return
         self._kept.clear()
         ahead = self._layers[self._layers.index(name) :]
-        widths = [sum(self._original.get_submodule(layer).weight.shape[:2]) for layer in ahead]
+        widths = [matrix(self._original.get_submodule(layer)).shape[1] for layer in ahead]  # type: ignore[arg-type]
         room = np.cumsum(widths) * self._rows * 4 <= MEMORY_BYTES
         wanted = [layer for layer, fits in zip(ahead, room, strict=True) if fits] or [name]
         parts: dict[str, list[torch.Tensor]] = {layer: [] for layer in wanted}
@@ -93,7 +93,9 @@ class Targets:
             parts[layer_name].append(output_rows(layer, outputs, at))
         self._kept = {layer: torch.cat(rows) for layer, rows in parts.items()}
 
-    def _visit(self, module: nn.Module, names: Sequence[str]) -> Iterator[tuple[str, LinearMap, tuple[torch.Tensor, torch.Tensor], torch.Tensor]]:
+    def _visit(
+        self, module: nn.Module, names: Sequence[str]
+    ) -> Iterator[tuple[str, LinearMap, tuple[torch.Tensor, torch.Tensor], torch.Tensor]]:
         """Every call of the named layers, batch by batch, with the positions to read there, until each has its rows."""
         need = dict.fromkeys(names, len(self._inputs))
         for start in range(0, len(self._inputs), BATCH):
@@ -103,7 +105,7 @@ class Targets:
             for call, (name, inputs, outputs) in enumerate(calls(module, wanted, self._inputs[start : start + BATCH])):
                 layer = module.get_submodule(name)
                 count = places(layer, inputs, outputs)  # type: ignore[arg-type]
-                each = min(count, max(POSITIONS_PER_CASE, ceil(self._rows / len(self._inputs))))
+                each = _positions_per_case(count, ceil(self._rows / len(self._inputs)))
                 need[name] = ceil(self._rows / each)
                 at = _positions(len(inputs), count, each, (self._seed, start, call if count == 1 else count))
                 yield name, layer, (inputs, outputs), at  # type: ignore[misc]
@@ -142,7 +144,7 @@ def _count_calls(module: nn.Module, names: Sequence[str], inputs: torch.Tensor) 
     return count
 
 
-class _AllSeen(Exception):  # noqa: N818 - a signal to leave the forward pass, not an error
+class _AllSeen(Exception):
     pass
 
 
@@ -156,6 +158,11 @@ def _run_hooked(module: nn.Module, names: Sequence[str], hook: Callable[[str], C
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _positions_per_case(places: int, least: int) -> int:
+    """Large maps give more positions each, since their neighbours tell little new, and so need fewer forward passes."""
+    return min(places, max(least, LEAST_POSITIONS, min(MOST_POSITIONS, places // SPACING)))
 
 
 def _positions(cases: int, count: int, each: int, seed: tuple[int, ...]) -> torch.Tensor:
@@ -174,9 +181,10 @@ class _Sums:
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
         if not self.rows:
+            p, m = x.shape[1], y.shape[1]
             self.shift_x, self.shift_y = x.mean(0), y.mean(0)
-            self.xx, self.xy, self.yy = (torch.zeros(shape, dtype=torch.float64) for shape in ((x.shape[1],) * 2, (x.shape[1], y.shape[1]), y.shape[1:]))
-            self.x, self.y = (torch.zeros(width, dtype=torch.float64) for width in (x.shape[1], y.shape[1]))
+            self.xx, self.xy, self.yy = (torch.zeros(shape, dtype=torch.float64) for shape in ((p, p), (p, m), (m,)))
+            self.x, self.y = torch.zeros(p, dtype=torch.float64), torch.zeros(m, dtype=torch.float64)
         x, y = x - self.shift_x, y - self.shift_y
         self.rows += len(x)
         self.xx += x.T @ x

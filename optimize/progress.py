@@ -5,7 +5,7 @@ The command opens `shown()` once; everything below calls `track` and `note` and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
@@ -45,7 +45,7 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     if progress is None:
         yield from items
         return
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     task = progress.add_task(description, total=total)
     try:

@@ -30,6 +30,7 @@ class Prune:
 
     Args:
         budget: largest error that a group's removals may add, as a share of the energy of its readers' original outputs; 0 removes nothing.
+            What earlier prunes of the candidate spent counts: pruning again under the same budget removes nothing more.
         multiple: kept widths are rounded up to a multiple of this; kernels like 8 and 16.
         rows: sampled positions each layer is fitted on.
         ridge: see `Repair`.
@@ -41,7 +42,8 @@ class Prune:
     ridge: float = RIDGE
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
-        """Return the pruned and repaired candidate; the same weights when the budget allows nothing."""
+        """Return the pruned and repaired candidate."""
+        left = self.budget - max((step.budget for step in candidate.lineage if isinstance(step, Prune)), default=0.0)
         graph = trace(candidate)
         original = reference.original.module
         layers = repairable(candidate.module, original, graph)
@@ -55,7 +57,7 @@ class Prune:
                 continue
             moments = targets.moments(module, readers)
             problems = [pose(module, original, graph, name, moments[name], kept, self.ridge) for name in readers]
-            keep = self._choose(group, module, problems)
+            keep = self._choose(group, module, problems, left)
             stay = {problem.name: _columns_left(module, group, problem, keep) for problem in problems}
             if len(keep) < group.size:
                 module = keep_channels(module, group, keep)
@@ -70,10 +72,10 @@ class Prune:
             module = Repair(self.rows, self.ridge, stale)(pruned, reference).module
         return candidate.after(self, module, kept)
 
-    def _choose(self, group: ChannelGroup, module: nn.Module, problems: list[Problem]) -> Index:
+    def _choose(self, group: ChannelGroup, module: nn.Module, problems: list[Problem], budget: float) -> Index:
         slots = {slot.module: slot for slot in group.consumers}
         readers = [(problem, columns(_layer(module, problem.name), slots[problem.name].index)) for problem in problems]
-        found = eliminate(readers, budget=self.budget, least=min(self.multiple, group.size))
+        found = eliminate(readers, budget=budget, least=min(self.multiple, group.size))
         return np.setdiff1d(np.arange(group.size), _rounded(found, group.size, self.multiple))
 
 

@@ -1,0 +1,179 @@
+"""Images and labels as they lie in the user's file, read and checked before anything is computed from them.
+
+Every check names the array, what it found and what would be right. Images come out in the layout the rest of the package relies on: whole
+numbers (uint8) with channels last, (N, *spatial, C), and floats with channels first, (N, C, *spatial).
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from optimize.errors import InputError
+from optimize.factory import describe, load_factory
+
+Array: TypeAlias = npt.NDArray[Any]
+Integers: TypeAlias = npt.NDArray[np.int64]
+
+SPLITS = ("train", "calibration", "val", "test")
+CLASS_KEYS = ("classes", "class_names", "label_names", "names")
+MAX_CLASSES = 100_000
+_FIELDS = ("images", "labels", "patient", "group")
+
+
+def read_arrays(source: str | Path) -> dict[str, Array]:
+    """Read the arrays of a `.npz`, or those a `file.py:factory` returns, that this package knows by name.
+
+    Raises:
+        InputError: when the source is missing, empty, damaged, of another kind, or holds Python objects.
+    """
+    if not str(source):
+        raise InputError("`data` is missing: pass --data file.npz or --data file.py:factory, or set [data] path in optimize.toml.")
+    known = {f"{split}_{field}" for split in SPLITS for field in _FIELDS} | set(CLASS_KEYS)
+    if ".py:" in str(source):
+        found = load_factory(str(source), "--data")()
+        if not isinstance(found, Mapping):
+            raise InputError(f"`data` (={source}) returned a {type(found).__name__}: it must return a mapping of names to arrays.")
+        arrays = {str(key): _as_array(value, str(key), source) for key, value in found.items() if key in known}
+        names = [str(key) for key in found]
+    else:
+        arrays, names = _read_npz(Path(source), known)
+    for key in ("val_images", "test_images"):
+        if key not in arrays:
+            has = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+            raise InputError(f"`data` (={source}) has no array {key!r}; it has {has or 'none'}: name them as MedMNIST does.")
+    if "val_masks" in names and "val_labels" not in names:
+        raise InputError(f"`data` (={source}) has masks, and segmentation is not supported yet: pass labels, one whole number per image.")
+    return arrays
+
+
+def _as_array(value: object, key: str, source: str | Path) -> Array:
+    try:
+        return np.asarray(value)
+    except Exception as problem:
+        raise InputError(f"`data` (={source}): {key} cannot become an array ({describe(problem)}): return numpy arrays.") from problem
+
+
+def _read_npz(path: Path, known: set[str]) -> tuple[dict[str, Array], list[str]]:
+    if path.is_dir():
+        raise InputError(f"`data` (={path}) is a folder: pass an .npz, or file.py:factory that reads the folder.")
+    if not path.is_file():
+        raise InputError(f"`data` (={path}) does not exist: check the path.")
+    if not path.stat().st_size:
+        raise InputError(f"`data` (={path}) is empty: copy it again.")
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"`data` (={path}) is no .npz, or one cut short: copy it again, or write it with numpy.savez_compressed.")
+    key = ""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            names = [name for name in archive.files if isinstance(name, str)]
+            arrays = {}
+            for key in known.intersection(names):
+                arrays[key] = np.asarray(archive[key])
+            return arrays, names
+    except (OSError, EOFError, ValueError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error, SyntaxError) as problem:
+        if "Object arrays" in str(problem):
+            raise InputError(f"`data` (={path}): {key} holds Python objects: save plain numbers or text.") from problem
+        raise InputError(f"`data` (={path}): {key or 'it'} cannot be read ({describe(problem)}): copy or save it again.") from problem
+
+
+def checked_images(arrays: Mapping[str, Array], split: str, input_shape: Sequence[int], pad: int) -> Array:
+    """The images of a split in this package's layout, without copying them.
+
+    Args:
+        arrays: as read.
+        split: one of `SPLITS`.
+        input_shape: of the network, (C, *spatial).
+        pad: pixels of zeros that will be added on each spatial side.
+
+    Raises:
+        InputError: when they have the wrong type, rank or size, or hold NaN or infinity.
+    """
+    key = f"{split}_images"
+    images = arrays[key]
+    if images.dtype != np.uint8 and images.dtype.kind != "f":
+        raise InputError(f"`{key}` is {images.dtype}: images must be uint8 (0 to 255) or float32 (taken as they are).")
+    if not len(images.shape) or not len(images):
+        raise InputError(f"`{key}` is empty: every split needs at least one item.")
+    channels, spatial = input_shape[0], tuple(size - 2 * pad for size in input_shape[1:])
+    last, first = (*spatial, channels), (channels, *spatial)
+    floats = images.dtype.kind == "f"
+    if channels == 1 and images.shape[1:] == spatial:
+        images = images[:, None] if floats else images[..., None]
+    elif images.shape[1:] == (first if floats else last):
+        pass
+    elif images.shape[1:] == (last if floats else first):
+        images = np.moveaxis(images, -1, 1) if floats else np.moveaxis(images, 1, -1)
+    else:
+        raise InputError(_misfit(key, images.shape[1:], input_shape, pad))
+    for start in range(0, len(images) if floats else 0, 256):
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(images[start : start + 256].astype(np.float32)).reshape(len(images[start : start + 256]), -1).all(axis=1)
+        if not finite.all():
+            raise InputError(f"`{key}`[{start + int(np.argmin(finite))}] holds NaN or infinity: every value must be finite.")
+    return images
+
+
+def _misfit(key: str, shape: tuple[int, ...], input_shape: Sequence[int], pad: int) -> str:
+    text, wanted = "x".join(map(str, shape)) or "one number", ",".join(map(str, input_shape))
+    problem = f"`{key}` holds images of {text}, which do not fit the network's input {wanted} with pad {pad}"
+    for layout in (shape, (*shape[1:], *shape[:1]), (*shape, 1)):
+        gaps = {wide - narrow for wide, narrow in zip(input_shape[1:], layout, strict=False)}
+        fits = len(layout) == len(input_shape) and layout[-1] == input_shape[0] and len(gaps) == 1
+        if fits and (gap := gaps.pop()) >= 0 and gap % 2 == 0:
+            return f"{problem}: pass --pad {gap // 2}."
+    return f"{problem}: pass --input as the network was trained, or resize the images."
+
+
+def checked_labels(arrays: Mapping[str, Array], split: str, num_classes: int | None) -> Integers:
+    """The labels of a split, (N,), from (N,) or (N, 1).
+
+    Raises:
+        InputError: when they are missing, not whole numbers, more or fewer than the images, or out of range.
+    """
+    key, images = f"{split}_labels", arrays[f"{split}_images"]
+    if key not in arrays:
+        raise InputError(f"`data` has `{split}_images` but no array {key!r}: add one whole number per image.")
+    labels = arrays[key]
+    if labels.dtype.kind not in "iub":
+        raise InputError(f"`{key}` is {labels.dtype}: labels must be whole numbers from 0.")
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        raise InputError(f"`{key}` has shape {labels.shape}: it must be (N,) or (N, 1), one label per image.")
+    _same_length(key, labels, split, images)
+    top = (num_classes or MAX_CLASSES) - 1
+    wrong = np.flatnonzero((labels < 0) | (labels > top))
+    if len(wrong):
+        where = f"`{key}`[{wrong[0]}] is {labels[wrong[0]]}"
+        raise InputError(f"{where}: labels must be 0 to {top}; {len(wrong)} of {len(labels)} are not: number the network's outputs from 0.")
+    return labels.astype(np.int64)
+
+
+def checked_tags(arrays: Mapping[str, Array], split: str, field: str) -> Array | None:
+    """Patient or group of each item as text, (N,), or None where there is no such array.
+
+    Raises:
+        InputError: when there is not exactly one, text or whole number, per image.
+    """
+    key = f"{split}_{field}"
+    if key not in arrays:
+        return None
+    tags = arrays[key]
+    if tags.ndim == 2 and tags.shape[1] == 1:
+        tags = tags[:, 0]
+    if tags.ndim != 1 or tags.dtype.kind not in "iubUS":
+        raise InputError(f"`{key}` is {tags.dtype} of shape {tags.shape}: it must hold one text or whole number per image.")
+    _same_length(key, tags, split, arrays[f"{split}_images"])
+    return np.char.decode(tags, "utf-8", "replace") if tags.dtype.kind == "S" else tags.astype(str)
+
+
+def _same_length(key: str, array: Array, split: str, images: Array) -> None:
+    if len(array) != len(images):
+        raise InputError(f"`{key}` has {len(array)} entries for {len(images)} images in `{split}_images`: there must be one per image.")

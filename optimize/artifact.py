@@ -1,0 +1,136 @@
+"""The compiled model on disk: one folder that can be copied anywhere, and a manifest that notices when it was altered.
+
+The folder holds the files of the target's runtime and `artifact.json`, format 1:
+
+    {"format": 1, "target": …, "precision": …, "input_shape": [C, *spatial], "runtime": …, "files": [{"name", "sha256", "bytes"}, …]}
+
+The first file is the one the runtime opens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optimize.errors import InputError
+
+MANIFEST = "artifact.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ArtifactFile:
+    """One file of an artifact: its name inside the folder, the hash of its bytes, how many there are."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+
+    @classmethod
+    def of(cls, path: Path) -> ArtifactFile:
+        """Hash the file at `path`."""
+        with path.open("rb") as stream:
+            return cls(path.name, hashlib.file_digest(stream, "sha256").hexdigest(), path.stat().st_size)
+
+    def as_dict(self) -> dict[str, object]:
+        """The form that the manifest and the report use."""
+        return {"name": self.name, "sha256": self.sha256, "bytes": self.size_bytes}
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A compiled model, sealed.
+
+    Args:
+        folder: holds every file and the manifest, and nothing outside it is needed.
+        target: the backend that wrote it and can build it: "openvino", "onnxruntime".
+        precision: of its arithmetic: "f32", "bf16" or "int8".
+        input_shape: (C, *spatial), without the batch, which is free.
+        runtime: version of the runtime that wrote it.
+        files: the main file first; the manifest is not among them.
+    """
+
+    folder: Path
+    target: str
+    precision: str
+    input_shape: tuple[int, ...]
+    runtime: str
+    files: tuple[ArtifactFile, ...]
+
+    @property
+    def main(self) -> Path:
+        """The file that the runtime opens."""
+        return self.folder / self.files[0].name
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all model files together; the manifest, a few hundred bytes, is not counted."""
+        return sum(file.size_bytes for file in self.files)
+
+    @property
+    def sha256(self) -> str:
+        """One hash for the whole model: SHA-256 over the lines `<sha256>  <name>` of its files."""
+        return hashlib.sha256("".join(f"{file.sha256}  {file.name}\n" for file in self.files).encode()).hexdigest()
+
+    @classmethod
+    def save(cls, folder: Path, *, target: str, precision: str, input_shape: Sequence[int], runtime: str, files: Sequence[str]) -> Artifact:
+        """Hash `files` (names in `folder`, the main one first), write the manifest beside them and return the artifact."""
+        hashed = tuple(ArtifactFile.of(folder / name) for name in files)
+        artifact = cls(folder, target, precision, tuple(input_shape), runtime, hashed)
+        manifest = {
+            "format": FORMAT,
+            "target": target,
+            "precision": precision,
+            "input_shape": list(artifact.input_shape),
+            "runtime": runtime,
+            "files": [file.as_dict() for file in hashed],
+        }
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        return artifact
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Artifact:
+        """Open the artifact in `folder` and check every file against its hash.
+
+        Raises:
+            InputError: when the manifest is missing or unreadable, or a file is missing or is not the one that was sealed.
+        """
+        folder = Path(folder)
+        artifact = _parse(folder, _manifest(folder / MANIFEST))
+        for file in artifact.files:
+            path = folder / file.name
+            if not path.is_file():
+                raise InputError(f"artifact `{folder}` lacks its file {file.name!r}: copy the whole folder.")
+            if ArtifactFile.of(path) != file:
+                raise InputError(f"artifact file `{path}` was altered after it was sealed (its sha256 differs): make the artifact again.")
+        return artifact
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"`{path.parent}` is no artifact: it holds no {MANIFEST}; give the folder that optimize wrote.")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"`{path}` is not valid JSON ({error}): make the artifact again.") from None
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != FORMAT:
+        raise InputError(f"`{path}` has format {found!r}; this version reads format {FORMAT}: read it with the version that wrote it.")
+    return dict(manifest)
+
+
+def _parse(folder: Path, manifest: dict[str, Any]) -> Artifact:
+    try:
+        files = tuple(ArtifactFile(str(file["name"]), str(file["sha256"]), int(file["bytes"])) for file in manifest["files"])
+        shape = tuple(int(size) for size in manifest["input_shape"])
+        artifact = Artifact(folder, str(manifest["target"]), str(manifest["precision"]), shape, str(manifest["runtime"]), files)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"`{folder / MANIFEST}` is damaged ({type(error).__name__}: {error}): make the artifact again.") from None
+    # A manifest is input from outside: a name such as "../x" must not reach out of the folder.
+    if not files or any(Path(file.name).name != file.name or "\\" in file.name for file in files):
+        raise InputError(f"`{folder / MANIFEST}` must name at least one file, by plain names inside its folder: make the artifact again.")
+    return artifact

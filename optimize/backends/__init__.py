@@ -1,0 +1,77 @@
+"""One module for each runtime, with the same verbs in each, imported only when asked for.
+
+| verb | what it does |
+|---|---|
+| `preflight()` | raise `TargetUnavailable` when the target cannot run here, before any work |
+| `version()` | version of the runtime; imports it |
+| `precisions()` | float precisions that this machine runs natively, the exact one first |
+| `convert(onnx, folder, precision)` | ONNX -> Artifact, float |
+| `quantize(onnx, folder, calibration)` | ONNX -> Artifact, int8 |
+| `build(artifact, threads=…)` | Artifact -> Session |
+| `inspect(session)` | layer -> precision it really runs in, read from the compiled graph |
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from optimize.errors import InputError
+
+if TYPE_CHECKING:
+    from optimize.artifact import Artifact
+    from optimize.backends.session import Session
+    from optimize.candidate import Floats
+
+TARGETS = ("openvino", "onnxruntime", "tensorrt")
+
+
+class Backend(Protocol):
+    """What each module of this package offers; a type to check against, not to inherit from."""
+
+    NAME: str
+
+    def preflight(self) -> None:
+        """Raise `TargetUnavailable` when the target cannot run here."""
+
+    def version(self) -> str:
+        """Import the runtime and return its version."""
+        ...
+
+    def precisions(self) -> tuple[str, ...]:
+        """Float precisions this machine runs natively, the exact one first."""
+        ...
+
+    def convert(self, onnx: Path, folder: Path, precision: str) -> Artifact:
+        """Write the float artifact of an ONNX file into `folder`."""
+        ...
+
+    def quantize(self, onnx: Path, folder: Path, calibration: Floats) -> Artifact:
+        """Write the int8 artifact of an ONNX file into `folder`; `calibration` is (N, C, *spatial)."""
+        ...
+
+    def build(self, artifact: Artifact, *, threads: int | None = None) -> Session:
+        """Compile the artifact for this machine."""
+        ...
+
+    def inspect(self, session: Session) -> dict[str, str]:
+        """Layer name -> the precision it really runs in."""
+        ...
+
+
+def backend(name: str) -> Backend:
+    """The backend of a target, imported now.
+
+    Raises:
+        InputError: when there is no such target.
+    """
+    if name not in TARGETS:
+        raise InputError(f"`target` (={name!r}) must be one of {', '.join(TARGETS)}.")
+    return cast(Backend, importlib.import_module(f"optimize.backends.{name}"))
+
+
+def require_precision(precision: str, allowed: tuple[str, ...], target: str) -> None:
+    """Raise `InputError` unless `precision` is one that `target` runs natively on this machine."""
+    if precision not in allowed:
+        raise InputError(f"`precision` (={precision!r}) must be one that {target} runs natively on this machine: {', '.join(allowed)}.")

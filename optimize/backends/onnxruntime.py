@@ -1,0 +1,184 @@
+"""ONNX Runtime on the CPU: ONNX files, f32, and int8 as a QDQ graph.
+
+int8 is U8S8: activations uint8 with a free zero point, weights int8 with one scale for each output channel. With int8 activations and
+zero point 0 after a ReLU the runtime silently keeps the convolution in float; and S8S8 kernels are slower on x86.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from optimize.artifact import Artifact
+from optimize.backends import require_precision
+from optimize.backends.session import Session, require_inputs
+from optimize.errors import TargetUnavailable
+from optimize.quiet import quiet
+
+if TYPE_CHECKING:
+    from optimize.candidate import Floats
+
+NAME = "onnxruntime"
+
+# Nodes of the optimized graph that move or convert numbers instead of computing them.
+_MOVERS = {"QuantizeLinear", "DequantizeLinear", "Cast", "Transpose", "Reshape", "Flatten", "Shape", "ReorderInput", "ReorderOutput"}
+# Integer kernels whose result is float again.
+_BACK_TO_FLOAT = {"MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DequantizeLinear"}
+_CALIBRATION_BATCH = 8
+_QUIET = 3  # errors only
+
+
+def preflight() -> None:
+    """Check that ONNX Runtime is installed.
+
+    Raises:
+        TargetUnavailable: naming what is missing and how to get it.
+    """
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise TargetUnavailable("target 'onnxruntime' cannot run here: onnxruntime not installed; pip install 'optimize[onnxruntime]'.")
+
+
+def version() -> str:
+    """Import ONNX Runtime and return its version."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
+def precisions() -> tuple[str, ...]:
+    """("f32",): the CPU kernels know no other float."""
+    return ("f32",)
+
+
+def convert(onnx: Path, folder: Path, precision: str) -> Artifact:
+    """Copy the ONNX file, which is what this runtime reads.
+
+    Raises:
+        InputError: when `precision` is not "f32".
+    """
+    require_precision(precision, precisions(), NAME)
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(onnx, folder / "model.onnx")
+    return _seal(folder, precision)
+
+
+def quantize(onnx: Path, folder: Path, calibration: Floats) -> Artifact:
+    """Write a QDQ graph; the ranges of activations are the extremes over `calibration`, (N, C, *spatial), all of it.
+
+    Raises:
+        InputError: when `calibration` does not have the model's input shape.
+    """
+    import onnx as onnx_format
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    model = onnx_format.load(onnx)
+    require_inputs(calibration, _input_shape(model))
+    batches = _batches(model.graph.input[0].name, calibration)
+    # Made here because its base class is known only once the runtime is imported.
+    reader = type("Reader", (CalibrationDataReader,), {"get_next": lambda _: next(batches, None)})()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch, quiet(""):
+        prepared = Path(scratch) / "prepared.onnx"
+        quant_pre_process(onnx, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            folder / "model.onnx",
+            reader,
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=_saturates(),
+            # There is no integer kernel for it: quantized, its weights would be turned back into floats at each call.
+            nodes_to_exclude=[node.name for node in model.graph.node if node.op_type == "ConvTranspose"],
+        )
+    return _seal(folder, "int8")
+
+
+def build(artifact: Artifact, *, threads: int | None = None) -> Session:
+    """Open for the lowest latency of one caller: operators in sequence, `threads` threads (all cores when None) inside each."""
+    session = _open(artifact.main, threads)
+    name = session.get_inputs()[0].name
+
+    def run(inputs: Floats) -> Floats:
+        return np.asarray(session.run(None, {name: inputs})[0], dtype=np.float32)
+
+    return Session(artifact.input_shape, run, artifact.main)
+
+
+def inspect(session: Session) -> dict[str, str]:
+    """Layer -> "f32" or "int8", from the graph as ONNX Runtime optimized it for this CPU; nodes that only move numbers are left out."""
+    import onnx as onnx_format
+
+    with tempfile.TemporaryDirectory() as scratch:
+        optimized = Path(scratch) / "optimized.onnx"
+        _open(session.handle, 1, optimized)
+        return _executed(onnx_format.load(optimized).graph)
+
+
+def _open(path: Path, threads: int | None, optimized: Path | None = None) -> Any:
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _QUIET
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    # Else its threads go on spinning after a call and slow down whatever is measured next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _input_shape(model: Any) -> tuple[int, ...]:
+    return tuple(size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim[1:])
+
+
+def _seal(folder: Path, precision: str) -> Artifact:
+    import onnx as onnx_format
+
+    shape = _input_shape(onnx_format.load(folder / "model.onnx"))
+    return Artifact.save(folder, target=NAME, precision=precision, input_shape=shape, runtime=version(), files=("model.onnx",))
+
+
+def _batches(name: str, calibration: Floats) -> Iterator[dict[str, Floats]]:
+    for start in range(0, len(calibration), _CALIBRATION_BATCH):
+        yield {name: np.ascontiguousarray(calibration[start : start + _CALIBRATION_BATCH], dtype=np.float32)}
+
+
+def _saturates() -> bool:
+    """Whether this CPU adds pairs of 8-bit products in 16 bits, which overflows unless weights keep to 7 bits: x86 without VNNI."""
+    from optimize.measure.machine import instruction_sets
+
+    isa = set(instruction_sets())
+    return "avx2" in isa and not isa & {"avx512_vnni", "avx_vnni", "amx_int8"}
+
+
+def _executed(graph: Any) -> dict[str, str]:
+    """Follow the element type through the graph: a layer runs in the precision of its first input."""
+    integer = {tensor.name for tensor in graph.initializer if tensor.data_type in (2, 3)}  # UINT8, INT8
+    layers: dict[str, str] = {}
+    for node in graph.node:
+        runs_integer = node.op_type.startswith("QLinear") or (bool(node.input) and node.input[0] in integer)
+        # QGemm gives floats unless its ninth input, the zero point of the result, is there.
+        floats = node.op_type in _BACK_TO_FLOAT or (node.op_type == "QGemm" and not any(node.input[8:]))
+        if node.op_type == "QuantizeLinear" or (runs_integer and not floats):
+            integer.update(node.output)
+        if node.op_type not in _MOVERS:
+            layers[_layer_name(node)] = "int8" if runs_integer else "f32"
+    return layers
+
+
+def _layer_name(node: Any) -> str:
+    """The node's name without the marks that the optimizer adds."""
+    name = str(node.name or node.output[0])
+    return name.split("_token_")[0].removesuffix("_nchwc")

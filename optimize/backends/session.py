@@ -1,0 +1,81 @@
+"""A compiled model behind `predict`: the same for every runtime, which hands in the function that runs one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from optimize.errors import InputError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from optimize.candidate import Floats
+
+# Activations grow with the batch: a whole test split at once would not fit into memory.
+_CHUNK = 32
+
+
+def require_inputs(inputs: Floats, shape: tuple[int, ...]) -> None:
+    """Check that `inputs` are floats of shape (N, *shape) with N >= 1.
+
+    Raises:
+        InputError: naming both shapes, or the dtype.
+    """
+    if inputs.ndim != len(shape) + 1 or inputs.shape[1:] != shape or not len(inputs):
+        expected = ", ".join(("N", *map(str, shape)))
+        raise InputError(f"`inputs` (shape {tuple(inputs.shape)}) must have shape ({expected}) with N >= 1, as the model was exported.")
+    if inputs.dtype.kind != "f":
+        raise InputError(f"`inputs` (dtype {inputs.dtype}) must be floats, preprocessed as the network expects them.")
+
+
+class Session:
+    """A model ready to run; a context manager that lets go of it at the end.
+
+    Args:
+        input_shape: (C, *spatial).
+        run: one batch (N, C, *spatial) -> (N, K, ...), N at most 32.
+        handle: what the backend's `inspect` reads.
+        on_close: called once by `close`.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        run: Callable[[Floats], Floats],
+        handle: Any,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
+        self.input_shape = input_shape
+        self.handle = handle
+        self._run: Callable[[Floats], Floats] | None = run
+        self._on_close = on_close
+
+    def predict(self, inputs: Floats) -> Floats:
+        """Run the model, (N, C, *spatial) -> (N, K) or (N, K, *spatial), float32, for any N.
+
+        Raises:
+            InputError: when the shape is not the model's (both are named) or the session is closed.
+        """
+        if self._run is None:
+            raise InputError("this session is closed: build a new one.")
+        require_inputs(inputs, self.input_shape)
+        inputs = np.ascontiguousarray(inputs, dtype=np.float32)
+        if len(inputs) <= _CHUNK:
+            return self._run(inputs)
+        return np.concatenate([self._run(inputs[start : start + _CHUNK]) for start in range(0, len(inputs), _CHUNK)])
+
+    def close(self) -> None:
+        """Free the compiled model; closing twice does no harm."""
+        on_close, self._on_close = self._on_close, None
+        self._run = self.handle = None
+        if on_close is not None:
+            on_close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,51 @@
+"""PyTorch eager on the CPU: the original, behind the same session, to be measured beside the compiled model.
+
+It is no target: there is nothing to convert and no artifact.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from optimize.backends.session import Session
+
+if TYPE_CHECKING:
+    from optimize.candidate import Candidate, Floats
+
+NAME = "torch"
+
+
+def preflight() -> None:
+    """PyTorch is always there."""
+
+
+def version() -> str:
+    """Version of PyTorch."""
+    return str(torch.__version__)
+
+
+def precisions() -> tuple[str, ...]:
+    """("f32",)."""
+    return ("f32",)
+
+
+def build(candidate: Candidate, *, threads: int | None = None) -> Session:
+    """Run the candidate's module as it is; `threads` holds for the whole process until the session is closed."""
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    module = candidate.module
+
+    def run(inputs: Floats) -> Floats:
+        with torch.inference_mode():
+            return np.asarray(module(torch.from_numpy(inputs)).numpy(), dtype=np.float32)
+
+    return Session(tuple(candidate.example.shape[1:]), run, module, lambda: torch.set_num_threads(before))
+
+
+def inspect(session: Session) -> dict[str, str]:
+    """Each module that has parameters of its own -> "f32"."""
+    return {name: "f32" for name, module in session.handle.named_modules() if next(module.parameters(recurse=False), None) is not None}

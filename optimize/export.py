@@ -1,0 +1,205 @@
+"""The one door from torch to disk: a candidate becomes an ONNX file that was seen to compute the same.
+
+The file has one input "input", (N, C, *spatial) with N free, one output "output", opset 18, and the weights inside. What the exporter
+writes into it about the machine it ran on (source paths, stack traces) is taken out, so that the same weights give the same bytes; layers
+are named after the module that owns their weights.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from optimize.backends import backend
+from optimize.errors import InputError, OptimizeError, TargetUnavailable
+from optimize.quiet import quiet
+
+if TYPE_CHECKING:
+    from optimize.candidate import Candidate, Floats
+
+OPSET = 18
+TOLERANCE = 1e-3
+"""Largest difference allowed between torch and the exported file, as a share of the largest output of torch."""
+
+_WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How closely the exported file computes what torch computes.
+
+    Args:
+        max_abs_diff: largest difference of any output value.
+        mean_abs_diff: mean over all output values.
+        cases: number of inputs compared.
+        opset: of the file.
+    """
+
+    max_abs_diff: float
+    mean_abs_diff: float
+    cases: int
+    opset: int
+
+
+def export_onnx(candidate: Candidate, path: Path, inputs: Floats | None = None) -> Parity:
+    """Write `candidate` as ONNX to `path` and compare the file with torch, one by one and as a batch.
+
+    Args:
+        candidate: the model; it is not changed.
+        path: file to write; its folder must exist.
+        inputs: (N, C, *spatial), what to compare on besides the candidate's example; seven random inputs when None.
+
+    Raises:
+        InputError: when the model ties its batch size, or cannot be traced.
+        TargetUnavailable: when there is no runtime to compare with.
+        OptimizeError: when the file does not compute what torch computes.
+    """
+    import onnx
+
+    cases = _cases(candidate, inputs)
+    _require_free_batch(candidate, cases)
+    _trace(candidate, path)
+    plain = onnx.load(path)
+    for model in (*_folded(plain), plain):
+        _write(model, path)
+        parity, within = _compare(candidate, path, cases, _opset(model))
+        if within:
+            return parity
+    raise OptimizeError(
+        f"the exported ONNX file differs from torch by {parity.max_abs_diff:.3g}, more than {TOLERANCE:g} of the largest output:"
+        " the model uses an operation that the exporter or the runtime treats differently."
+    )
+
+
+def _cases(candidate: Candidate, inputs: Floats | None) -> Floats:
+    example = candidate.example.numpy()
+    if inputs is None or not len(inputs):
+        inputs = np.random.default_rng(0).standard_normal((7, *example.shape[1:]), dtype=np.float32)
+    return np.concatenate([example, np.asarray(inputs, dtype=np.float32)])
+
+
+def _require_free_batch(candidate: Candidate, cases: Floats) -> None:
+    """Two inputs together must give what each gives alone, else the model has its batch size written into it."""
+    remedy = "its forward must keep the batch dimension free (x.flatten(1), x.view(x.shape[0], …) instead of x.view(1, …))"
+    pair = cases[:2]
+    alone = np.concatenate([candidate.predict(pair[:1]), candidate.predict(pair[1:])])
+    try:
+        together = candidate.predict(pair)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise InputError(f"`model` runs on one input but not on two ({_first_line(error)}): {remedy}.") from None
+    if together.shape != alone.shape:
+        raise InputError(f"`model` gives shape {together.shape} for two inputs, not {alone.shape}: {remedy}.")
+    if not np.allclose(together, alone, rtol=0, atol=TOLERANCE * max(_scale(alone), 1e-6)):
+        raise InputError(f"`model` mixes the inputs of a batch (two inputs together give other outputs than one by one): {remedy}.")
+
+
+def _trace(candidate: Candidate, path: Path) -> None:
+    # A batch of one would be taken for a constant.
+    example = torch.cat([candidate.example, candidate.example])
+    try:
+        # It logs what it does not find (torchvision) and prints half a graph before it raises; the exception says what matters.
+        with quiet("torch"), warnings.catch_warnings():
+            # torch copies its own tree specification, which calls a function it deprecated.
+            warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated", category=FutureWarning)
+            torch.onnx.export(
+                candidate.module,
+                (example,),
+                path,
+                dynamo=True,
+                opset_version=OPSET,
+                external_data=False,
+                verbose=False,
+                input_names=["input"],
+                output_names=["output"],
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            )
+    except torch.onnx.OnnxExporterError as error:
+        cause = _first_line(error.__cause__ or error)
+        raise InputError(
+            f"`model` cannot be exported to ONNX ({cause}): its forward must not decide in Python on tensor values or on the batch size."
+        ) from None
+
+
+def _folded(model: Any) -> list[Any]:
+    """The model with its last batch norms folded, if it has any left: where a convolution is used twice the exporter leaves them."""
+    if all(node.op_type != "BatchNormalization" for node in model.graph.node):
+        return []
+    import onnxsim
+
+    with quiet("onnxsim"):
+        simplified, _ = onnxsim.simplify(model, certify=False)
+    return [simplified]
+
+
+def _write(model: Any, path: Path) -> None:
+    import onnx
+
+    if _opset(model) < OPSET:
+        raise OptimizeError(f"the exporter wrote opset {_opset(model)}, but {OPSET} or later is needed: update torch and onnxscript.")
+    _strip(model)
+    _name_layers(model.graph)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _opset(model: Any) -> int:
+    return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+
+
+def _strip(model: Any) -> None:
+    """Take out documentation and metadata, which hold file paths of the machine that exported."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer, *model.functions):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+
+
+def _name_layers(graph: Any) -> None:
+    """Name each node that has weights after the module that owns them; the second use of a module becomes `name#2`."""
+    weights = {tensor.name for tensor in graph.initializer}
+    uses: Counter[str] = Counter()
+    for node in graph.node:
+        if node.op_type in _WEIGHTED and node.input[1] in weights and node.input[1].endswith(".weight"):
+            layer = node.input[1].removesuffix(".weight")
+            uses[layer] += 1
+            node.name = layer if uses[layer] == 1 else f"{layer}#{uses[layer]}"
+
+
+def _compare(candidate: Candidate, path: Path, cases: Floats, opset: int) -> tuple[Parity, bool]:
+    """Run the file on one input and on all; the flag says whether it holds the tolerance."""
+    expected = candidate.predict(cases)
+    runtime = _runtime()
+    with tempfile.TemporaryDirectory() as scratch, runtime.build(runtime.convert(path, Path(scratch), "f32")) as session:
+        single, batch = session.predict(cases[:1]), session.predict(cases)
+    if single.shape != expected[:1].shape or batch.shape != expected.shape:
+        shapes = f"shape {batch.shape} where torch gives {expected.shape}"
+        raise OptimizeError(f"the exported ONNX file gives {shapes}: update torch and onnxscript.")
+    diff = np.abs(np.concatenate([single - expected[:1], batch - expected]))
+    # Written so that a NaN on either side fails.
+    within = bool(diff.max() <= TOLERANCE * max(_scale(expected), 1e-6))
+    return Parity(float(diff.max()), float(diff.mean()), len(cases), opset), within
+
+
+def _runtime() -> Any:
+    for name in ("onnxruntime", "openvino"):
+        try:
+            backend(name).preflight()
+        except TargetUnavailable:
+            continue
+        return backend(name)
+    raise TargetUnavailable("no runtime to check the exported file with: pip install 'optimize[onnxruntime]' or 'optimize[openvino]'.")
+
+
+def _scale(values: Floats) -> float:
+    return float(np.abs(values).max())
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

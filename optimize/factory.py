@@ -1,0 +1,110 @@
+"""Functions in a user's own file, named `path/to/file.py:factory`.
+
+The file is trusted as a script is: it runs. What it must not do is reach beyond itself: it is imported under a private name, its siblings
+are forgotten when it is done (two folders may each have a `layers.py`), what it prints goes to standard error so that standard output
+stays machine-readable, and whatever it raises, `sys.exit()` included, becomes one line that names file, line and cause.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from types import ModuleType
+
+from optimize.errors import InputError
+
+
+def load_factory(spec: str, argument: str = "--arch") -> Callable[..., object]:
+    """Import `file.py` and return its `factory`, wrapped so that calling it is as safe as importing it was.
+
+    Args:
+        spec: "path/to/file.py:factory"; a relative path starts at the current folder.
+        argument: what the caller named the spec, for the error text.
+
+    Raises:
+        InputError: when the spec is malformed, the file is missing or raises, or has no such function; on calling: what the call raised.
+    """
+    path, name = _parse(spec, argument)
+    with user_code(path.parent, f"`{argument}` (={spec!r})"):
+        module = _execute(path)
+    factory = vars(module).get(name)
+    if not callable(factory):
+        known = ", ".join(sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))) or "none"
+        raise InputError(f"`{argument}` (={spec!r}): {path.name} has no function {name!r}; it has: {known}.")
+
+    def call(*args: object, **kwargs: object) -> object:
+        with user_code(path.parent, f"`{argument}` (={spec!r}): {name}()"):
+            return factory(*args, **kwargs)
+
+    return call
+
+
+@contextmanager
+def user_code(folder: Path, what: str) -> Iterator[None]:
+    """Run a user's code with `folder` importable; raise one InputError that starts with `what` for anything it raises."""
+    before = set(sys.modules)
+    bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    sys.path.insert(0, str(folder))
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except (KeyboardInterrupt, InputError):
+        raise
+    except BaseException as problem:
+        raise InputError(f"{what} raised {describe(problem, folder)}.") from problem
+    finally:
+        sys.dont_write_bytecode = bytecode
+        if str(folder) in sys.path:
+            sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:
+            if _is_sibling(name, sys.modules[name], folder, before):
+                del sys.modules[name]
+
+
+def describe(problem: BaseException, folder: Path | None = None) -> str:
+    """An exception in one line; with `folder`, also the last line of a file in there that led to it."""
+    words = " ".join(str(problem).split())
+    text = type(problem).__name__ + (f": {words[:300].rstrip('.')}" if words else "")
+    calls = [] if folder is None else traceback.extract_tb(problem.__traceback__)
+    own = [call for call in calls if folder is not None and Path(call.filename).is_relative_to(folder)]
+    return f"{text} ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else text
+
+
+def _parse(spec: str, argument: str) -> tuple[Path, str]:
+    file, _, name = spec.rpartition(":")
+    if not file.endswith(".py") or not name.isidentifier():
+        raise InputError(f"`{argument}` (={spec!r}) must read 'path/to/file.py:factory'.")
+    path = Path(file).absolute()
+    if not path.is_file():
+        raise InputError(f"`{argument}` (={spec!r}): there is {'a folder' if path.is_dir() else 'no file'} at {path}: check the path.")
+    return path, name
+
+
+def _execute(path: Path) -> ModuleType:
+    private = f"_optimize_user_{hashlib.sha256(str(path).encode(errors='surrogateescape')).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(private, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path.name} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and annotations look their module up by name while the file still runs.
+    sys.modules[private] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[private]
+        raise
+    return module
+
+
+def _is_sibling(name: str, module: ModuleType | None, folder: Path, before: set[str]) -> bool:
+    """Whether a newly imported module is a file or package that lies directly in `folder`, not, say, in a virtual environment below it."""
+    top = name.partition(".")[0]
+    origin = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
+    if top in before or origin is None or not Path(origin).is_relative_to(folder):
+        return False
+    return Path(origin).relative_to(folder).parts[:1] in ((top,), (f"{top}.py",))

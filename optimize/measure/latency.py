@@ -1,0 +1,156 @@
+"""Latency by interleaving: A B A B …, so that a disturbance of the machine meets every contender alike.
+
+What ran before leaves the caches full of its own weights, and its threads may still be spinning: a small model behind a large one looks
+twice as slow as it is. So each contender runs untimed for a moment before its timed call, as in a loop that serves one model.
+
+Percentiles are linear interpolations between order statistics. A ratio compares medians; its interval is a paired bootstrap: whole rounds
+are drawn with replacement, so that what a round shares (a foreign process, a clock change) stays shared.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from optimize.errors import InputError
+
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Latency:
+    """The samples of one contender, in the order they were taken, milliseconds for each call."""
+
+    samples_ms: tuple[float, ...]
+
+    def percentile(self, share: float) -> float:
+        """The `share` percentile in milliseconds, 0 to 100."""
+        return float(np.percentile(self.samples_ms, share))
+
+    @property
+    def p50(self) -> float:
+        """Median, ms."""
+        return self.percentile(50)
+
+    @property
+    def p90(self) -> float:
+        """90th percentile, ms."""
+        return self.percentile(90)
+
+    @property
+    def p95(self) -> float:
+        """95th percentile, ms."""
+        return self.percentile(95)
+
+    @property
+    def p99(self) -> float:
+        """99th percentile, ms."""
+        return self.percentile(99)
+
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return len(self.samples_ms)
+
+    @property
+    def min(self) -> float:
+        """Fastest call, ms: what the machine can do when nothing disturbs it."""
+        return min(self.samples_ms)
+
+    @property
+    def mean(self) -> float:
+        """Mean, ms."""
+        return float(np.mean(self.samples_ms))
+
+    def as_dict(self) -> dict[str, float]:
+        """The summary that a report shows, milliseconds (and `n`)."""
+        return {name: getattr(self, name) for name in ("p50", "p90", "p95", "p99", "n", "min", "mean")}
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times faster, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def as_dict(self) -> dict[str, float]:
+        """The form that a report shows."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+def interleave(
+    contenders: Mapping[str, Callable[[], object]],
+    *,
+    seconds: float,
+    min_rounds: int = 30,
+    warmup: int = 5,
+    settle_s: float = 0.002,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Latency]:
+    """Time each contender once per round, in the order given, until both `seconds` and `min_rounds` are reached.
+
+    Args:
+        contenders: name -> a call that does the work and returns when it is done.
+        seconds: shortest time to measure for, warm-up not counted.
+        min_rounds: fewest rounds, however slow they are.
+        warmup: rounds that are run but not counted.
+        settle_s: seconds of untimed calls before each timed one, rounded up to whole calls; 0 for none.
+        clock: seconds, rising; only a test gives another one.
+    """
+    if min_rounds < 1:
+        raise InputError(f"`min_rounds` (={min_rounds}) must be at least 1.")
+    samples: dict[str, list[float]] = {name: [] for name in contenders}
+    with _no_collection():
+        for _ in range(warmup):
+            for call in contenders.values():
+                call()
+        end, rounds = clock() + seconds, 0
+        while rounds < min_rounds or clock() < end:
+            for name, call in contenders.items():
+                _settle(call, settle_s, clock)
+                start = clock()
+                call()
+                samples[name].append((clock() - start) * 1e3)
+            rounds += 1
+    return {name: Latency(tuple(taken)) for name, taken in samples.items()}
+
+
+def _settle(call: Callable[[], object], seconds: float, clock: Callable[[], float]) -> None:
+    start = clock()
+    while clock() - start < seconds:
+        call()
+
+
+def ratio(slow: Latency, fast: Latency, *, seed: int = 0) -> Ratio:
+    """Median of `slow` over median of `fast`, from the same rounds; above 1 when `fast` is the faster one.
+
+    Raises:
+        InputError: when the two do not come from the same rounds.
+    """
+    if slow.n != fast.n or not slow.n:
+        raise InputError(f"`slow` ({slow.n} samples) and `fast` ({fast.n} samples) must come from the same rounds of one interleaved run.")
+    pair = np.array([slow.samples_ms, fast.samples_ms])
+    rng = np.random.default_rng(seed)
+    medians = np.array([np.median(pair[:, rng.integers(slow.n, size=slow.n)], axis=1) for _ in range(_RESAMPLES)])
+    low, high = np.percentile(medians[:, 0] / medians[:, 1], [2.5, 97.5])
+    return Ratio(slow.p50 / fast.p50, float(low), float(high))
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """A garbage collection inside a timed call would be charged to whoever is running."""
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

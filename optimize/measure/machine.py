@@ -1,0 +1,80 @@
+"""The machine a number was taken on: without it, the number cannot be compared with another."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import time
+from pathlib import Path
+
+import psutil
+
+# The instruction sets that decide how fast a network runs, in the words of /proc/cpuinfo, oldest first; the last line is Arm's.
+_TELLING = (
+    *("avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"),
+    *("asimd", "asimdhp", "asimddp", "sve", "sve2", "i8mm", "bf16"),
+)
+_PACKAGES = ("optimize", "torch", "torch-pruning", "numpy", "scipy", "onnx", "onnxscript", "onnxsim", "onnxruntime", "openvino", "nncf")
+
+
+def machine() -> dict[str, object]:
+    """CPU model, cores, instruction sets, memory, operating system and Python version.
+
+    `logical_cores` are those this process may use, which inside a container are fewer than the machine has.
+    """
+    return {
+        "cpu": _cpu_field("model name") or platform.processor() or platform.machine(),
+        "physical_cores": psutil.cpu_count(logical=False),
+        "logical_cores": _usable_cores(),
+        "isa": instruction_sets(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "os": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """Those of the CPU's instruction sets that matter to a network, such as "avx2" or "avx512_vnni"; empty where they cannot be read."""
+    flags = set((_cpu_field("flags") or _cpu_field("Features")).split())
+    return tuple(name for name in _TELLING if name in flags)
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that take part, from their metadata: none is imported."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def load(seconds: float = 0.3) -> float:
+    """Percent of the machine's CPU time that other processes use, looked at for `seconds`."""
+    own = psutil.Process()
+    busy_before, own_before, start = _busy(), sum(own.cpu_times()[:2]), time.perf_counter()
+    time.sleep(seconds)
+    available = (time.perf_counter() - start) * (psutil.cpu_count() or 1)
+    foreign = (_busy() - busy_before) - (sum(own.cpu_times()[:2]) - own_before)
+    return float(round(100 * min(max(foreign / available, 0.0), 1.0), 1))
+
+
+def _busy() -> float:
+    """Seconds that all cores together have worked since the machine started."""
+    times = psutil.cpu_times()
+    return float(sum(times[:8]) - times.idle - getattr(times, "iowait", 0.0))
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def _cpu_field(name: str) -> str:
+    """The first entry `name: …` of /proc/cpuinfo; empty where there is none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name), "")

@@ -1,0 +1,195 @@
+"""The settings of a run, resolved once: flag, then `--recipe` file, then `optimize.toml` beside the model, then the default.
+
+One table says of every setting where it lives in a toml, how it is read and what it is when nobody says anything. The resolved recipe is
+written back as `recipe.lock.toml`, which names every setting ("none" where there is none), so that reading it back needs nothing else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from optimize import settings as read
+from optimize.errors import InputError
+from optimize.guard.limits import Limits
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The fully resolved settings of a run; all paths are absolute.
+
+    Args:
+        model: file of weights.
+        target: runtime to compile for.
+        out: folder for the results.
+        arch: "file.py:factory" that builds the network, or None.
+        arch_args: its keyword arguments.
+        input_shape: of one input, (C, *spatial); empty when not given.
+        data: `.npz` or "file.py:factory"; empty when not given.
+        mean: per channel, see `Preprocessing`.
+        std: per channel, see `Preprocessing`.
+        pad: zeros around each image, see `Preprocessing`.
+        classes: names of the labels; empty: those in the data.
+        drop_overlap: drop items that stand in two splits.
+        trust_pickle: load a model file that runs code.
+        limits: the guard-rails.
+        budgets: shares of the original's cost to aim at, in 0..1; empty: the search's own.
+        energy: share of a layer's energy a factorisation must keep, or None.
+        retrain: allow recovery training.
+        latency_target_ms: stop once the target is reached, or None.
+        seed: of everything drawn at random.
+        threads: of the runtime, or None for its own choice.
+        batch: the larger batch size that is timed beside 1.
+    """
+
+    model: Path
+    target: str
+    out: Path
+    arch: str | None = None
+    arch_args: Mapping[str, object] = field(default_factory=dict)
+    input_shape: tuple[int, ...] = ()
+    data: str = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    pad: int = 0
+    classes: tuple[str, ...] = ()
+    drop_overlap: bool = False
+    trust_pickle: bool = False
+    limits: Limits = field(default_factory=Limits)
+    budgets: tuple[float, ...] = ()
+    energy: float | None = None
+    retrain: bool = False
+    latency_target_ms: float | None = None
+    seed: int = 0
+    threads: int | None = None
+    batch: int = 8
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """Where a setting lives in a toml, and how its value is read: (value, its name for errors, folder relative paths start at)."""
+
+    section: str
+    key: str
+    read: Callable[[Any, str, Path], object]
+
+
+_SETTINGS = {
+    "model": _Setting("model", "path", read.path),
+    "arch": _Setting("model", "arch", read.optional(read.factory_or_path)),
+    "arch_args": _Setting("model", "arch_args", read.table),
+    "input_shape": _Setting("model", "input", read.integers),
+    "trust_pickle": _Setting("model", "trust_pickle", read.switch),
+    "data": _Setting("data", "path", read.source),
+    "mean": _Setting("data", "mean", read.numbers),
+    "std": _Setting("data", "std", read.numbers),
+    "pad": _Setting("data", "pad", read.integer(0)),
+    "classes": _Setting("data", "classes", read.words),
+    "drop_overlap": _Setting("data", "drop_overlap", read.switch),
+    "max_drop": _Setting("limits", "max_drop", read.share),
+    "max_class_drop": _Setting("limits", "max_class_drop", read.share),
+    "min_class_f1": _Setting("limits", "min_class_f1", read.share),
+    "budgets": _Setting("search", "budgets", read.shares),
+    "energy": _Setting("search", "energy", read.optional(read.share)),
+    "retrain": _Setting("search", "retrain", read.switch),
+    "latency_target_ms": _Setting("search", "latency_target_ms", read.optional(read.milliseconds)),
+    "seed": _Setting("search", "seed", read.integer(0)),
+    "threads": _Setting("profile", "threads", read.optional(read.integer(1))),
+    "batch": _Setting("profile", "batch", read.integer(1)),
+    "target": _Setting("run", "target", read.word),
+    "out": _Setting("run", "out", read.path),
+}
+_LIMITS = tuple(limit.name for limit in fields(Limits))
+
+
+def resolve(
+    model: str | Path | None = None,
+    *,
+    target: str | None = None,
+    overrides: Mapping[str, object] | None = None,
+    recipe_file: str | Path | None = None,
+) -> Recipe:
+    """Resolve every setting of a run.
+
+    Args:
+        model: file of weights; when None, the recipe file must name it.
+        target: runtime to compile for; likewise.
+        overrides: what the flags say, by the names of `Recipe` and `Limits`, as text or as values; None counts as not said.
+        recipe_file: a toml that overrules the `optimize.toml` beside the model.
+
+    Raises:
+        InputError: when a file cannot be read, a key is unknown, or a value is of the wrong kind.
+    """
+    flags = {name: value for name, value in {**(overrides or {}), "model": model, "target": target}.items() if value is not None}
+    if unknown := sorted(flags.keys() - _SETTINGS.keys()):
+        raise InputError(f"`{unknown[0]}` is no setting{_nearest(unknown[0], _SETTINGS)}.")
+    said = {name: _SETTINGS[name].read(value, f"--{_flag(name)}", Path.cwd()) for name, value in flags.items()}
+    if recipe_file is not None:
+        if not Path(recipe_file).exists():
+            raise InputError(f"`--recipe` (={recipe_file}) does not exist: check the path.")
+        said = {**_read_toml(Path(recipe_file)), **said}
+    for name in ("model", "target", "out"):
+        if name not in said:
+            raise InputError(f"`{name}` is missing: pass it, or a --recipe that names it.")
+    beside = Path(str(said["model"])).parent / "optimize.toml"
+    if beside.is_file():
+        said = {**_trusted(_read_toml(beside), beside, said), **said}
+    limits = {name: said.pop(name) for name in _LIMITS if name in said}
+    return Recipe(**said, limits=Limits(**limits))  # type: ignore[arg-type]
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The recipe as toml text; `resolve(recipe_file=...)` of it gives an equal recipe."""
+    tables: dict[str, dict[str, object]] = {}
+    for name, setting in _SETTINGS.items():
+        value = getattr(recipe.limits if name in _LIMITS else recipe, name)
+        plain = "none" if value is None else str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+        tables.setdefault(setting.section, {})[setting.key] = plain
+    return tomli_w.dumps(tables)
+
+
+def _read_toml(file: Path) -> dict[str, object]:
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as problem:
+        raise InputError(f"{file} is no valid toml: {str(problem)[:200]}.") from problem
+    except (OSError, UnicodeDecodeError) as problem:
+        raise InputError(f"{file} cannot be read as UTF-8 text: {' '.join(str(problem).split())[:200]}.") from problem
+    names = {(setting.section, setting.key): name for name, setting in _SETTINGS.items()}
+    sections = {setting.section for setting in _SETTINGS.values()}
+    said: dict[str, object] = {}
+    for section, table in document.items():
+        if section not in sections:
+            raise InputError(f"{file}: [{section}] is no section{_nearest(section, sections)}; sections: {', '.join(sorted(sections))}.")
+        if not isinstance(table, dict):
+            raise InputError(f"{file}: {section} (={table!r}) must be a section: write [{section}].")
+        for key, value in table.items():
+            if (section, key) not in names:
+                home = next((other for other, known in names if known == key), None)
+                hint = f": it belongs in [{home}]" if home else _nearest(key, [known for _, known in names])
+                raise InputError(f"{file}: `{key}` is no setting of [{section}]{hint}.")
+            name = names[section, key]
+            said[name] = _SETTINGS[name].read(value, f"[{section}] {key} in {file}", file.absolute().parent)
+    return said
+
+
+def _trusted(found: dict[str, object], file: Path, said: Mapping[str, object]) -> dict[str, object]:
+    """A file that came with a model must not vouch for that model, nor point elsewhere."""
+    if found.get("trust_pickle") and "trust_pickle" not in said:
+        raise InputError(f"{file} asks to trust the pickle it lies beside: pass --trust-pickle yourself if you trust the model's author.")
+    return {name: value for name, value in found.items() if name != "model"}
+
+
+def _nearest(word: str, known: Any) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f": did you mean `{near[0]}`?" if near else ""
+
+
+def _flag(name: str) -> str:
+    return {"input_shape": "input", "latency_target_ms": "latency-target"}.get(name, name.replace("_", "-"))

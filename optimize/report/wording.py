@@ -1,0 +1,136 @@
+"""Numbers in words: one way to write each kind of figure, so that the same value reads the same in every table.
+
+Thousands are set apart by a narrow space, never by a comma or a point, which mean different things in different countries.
+What was not measured is `None` and is written as a dash.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+Report: TypeAlias = Mapping[str, Any]
+
+DASH = "–"
+_NARROW = "\u202f"
+_MINUS = "\u2212"
+_UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def _signed(text: str) -> str:
+    """A true minus sign, and none on zero."""
+    return text.lstrip("-") if not any(digit in text for digit in "123456789") else text.replace("-", _MINUS)
+
+
+def _three_digits(value: float) -> str:
+    """Three significant digits, never an exponent."""
+    digits = 3 if abs(value) < 0.9995 else 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+    return f"{value:.{digits}f}"
+
+
+def count(value: int | None) -> str:
+    """7863784 -> '7 863 784'."""
+    return DASH if value is None else f"{value:,}".replace(",", _NARROW)
+
+
+def scaled(value: float | None, unit: str = "") -> str:
+    """31457280 with unit 'B' -> '31.5 MB' (powers of ten)."""
+    if value is None:
+        return DASH
+    for size, prefix in _UNITS:
+        if abs(value) >= 0.9995 * size:
+            return f"{_three_digits(value / size)}{_NARROW}{prefix}{unit}"
+    return f"{value:.0f}{_NARROW}{unit}".rstrip(_NARROW)
+
+
+def percent(value: float | None) -> str:
+    """0.97541 -> '97.54 %'."""
+    return DASH if value is None else f"{value * 100:.2f}{_NARROW}%"
+
+
+def points(value: float | None) -> str:
+    """0.0164 -> '1.64 pp'; a gain, which is a negative drop, keeps its minus sign."""
+    return DASH if value is None else _signed(f"{value * 100:.2f}") + f"{_NARROW}pp"
+
+
+def limit(value: float) -> str:
+    """0.02 -> '2 pp': a limit as it was set, without digits nobody wrote."""
+    return f"{value * 100:.6g}{_NARROW}pp"
+
+
+def fraction(value: float | None) -> str:
+    """0.9641 -> '0.964'."""
+    return DASH if value is None else f"{value:.3f}"
+
+
+def milliseconds(value: float | None) -> str:
+    """20.71 -> '20.7', 0.5312 -> '0.531', 1399.2 -> '1399'."""
+    return DASH if value is None else _three_digits(value)
+
+
+def times(value: float | None) -> str:
+    """5.218 -> '5.22×'."""
+    return DASH if value is None else f"{_three_digits(value)}×"
+
+
+def change(before: float | None, after: float | None) -> str:
+    """31.5 -> 3.87 gives '−87.7 %'."""
+    if not before or after is None:
+        return DASH
+    text = f"{(after / before - 1) * 100:+.1f}"
+    return ("0.0" if float(text) == 0 else text.replace("-", _MINUS)) + f"{_NARROW}%"
+
+
+def shape(value: Sequence[int] | None) -> str:
+    """(64, 32, 3, 3) -> '64 × 32 × 3 × 3'."""
+    return "removed" if value is None else " × ".join(map(str, value)) or "scalar"
+
+
+def duration(seconds: float | None) -> str:
+    """3725.4 -> '1 h 02 min'; below a minute, seconds."""
+    if seconds is None:
+        return DASH
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+
+
+def plain(value: Any) -> str:
+    """Any setting or machine fact as text: lists joined, yes and no for booleans."""
+    if value is None:
+        return DASH
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(plain, value)) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {plain(value[key])}" for key in sorted(value)) or "none"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def label(key: str) -> str:
+    """'memory_bytes' -> 'Memory'; the unit moves to the value."""
+    words = re.sub(r"_(bytes|ms|s|percent)$", "", key).replace("_", " ")
+    return {"cpu": "CPU", "os": "Operating system", "isa": "Instruction sets"}.get(words, words[:1].upper() + words[1:])
+
+
+def fact(key: str, value: Any) -> str:
+    """A machine fact with the unit its key names."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return plain(value)
+    if key.endswith("_bytes"):
+        return scaled(value, "B")
+    unit = {"percent": "%", "ms": "ms", "s": "s"}.get(key.rpartition("_")[2])
+    return plain(value) if unit is None else f"{plain(value)}{_NARROW}{unit}"
+
+
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key that puts 'conv2' before 'conv10'."""
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name))
+
+
+FILTERS: Mapping[str, Callable[..., str]] = {
+    each.__name__: each for each in (count, scaled, percent, points, limit, fraction, milliseconds, times, shape, duration, plain, label)
+}

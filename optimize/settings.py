@@ -1,0 +1,146 @@
+"""Readers of single settings: each takes a value as a flag or toml gives it, its name for errors, and the folder of relative paths."""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import tomli_w
+
+from optimize.errors import InputError
+from optimize.guard.limits import parse_points
+
+Reader: TypeAlias = Callable[[Any, str, Path], object]
+
+_DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(us|ms|s|)\s*")
+
+
+def optional(read: Reader) -> Reader:
+    """A reader that also takes "none"."""
+    return lambda value, name, folder: None if value == "none" else read(value, name, folder)
+
+
+def word(value: Any, name: str, folder: Path) -> str:
+    """Text that is not empty."""
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"`{name}` (={value!r}) must be text.")
+    return value
+
+
+def words(value: Any, name: str, folder: Path) -> tuple[str, ...]:
+    """A list of texts, or one text with commas."""
+    return tuple(word(part, name, folder).strip() for part in _parts(value, name))
+
+
+def switch(value: Any, name: str, folder: Path) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise InputError(f"`{name}` (={value!r}) must be true or false.")
+    return value
+
+
+def integer(lowest: int) -> Callable[[Any, str, Path], int]:
+    """A reader of whole numbers from `lowest`."""
+
+    def read(value: Any, name: str, folder: Path) -> int:
+        try:
+            number = int(value) if isinstance(value, int | str) and not isinstance(value, bool) else lowest - 1
+        except ValueError:
+            number = lowest - 1
+        if number < lowest:
+            raise InputError(f"`{name}` (={value!r}) must be a whole number, at least {lowest}.")
+        return number
+
+    return read
+
+
+def integers(value: Any, name: str, folder: Path) -> tuple[int, ...]:
+    """Whole numbers from 1, as a list or with commas."""
+    return tuple(integer(1)(part, name, folder) for part in _parts(value, name))
+
+
+def numbers(value: Any, name: str, folder: Path) -> tuple[float, ...]:
+    """Numbers, as a list or with commas."""
+    return tuple(_number(part, name) for part in _parts(value, name))
+
+
+def share(value: Any, name: str, folder: Path) -> float:
+    """A fraction in 0..1: 0.02, "2pp" or "2%"."""
+    exact = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+    fraction = float(value) if exact else parse_points(value, name)
+    if not 0 <= fraction <= 1:
+        raise InputError(f"`{name}` (={value!r}) must lie between 0 and 1, or 0 % and 100 %.")
+    return fraction
+
+
+def shares(value: Any, name: str, folder: Path) -> tuple[float, ...]:
+    """Fractions above 0, as a list or with commas."""
+    found = tuple(share(part, name, folder) for part in _parts(value, name))
+    if not all(found):
+        raise InputError(f"`{name}` (={value!r}) must hold shares above 0.")
+    return found
+
+
+def milliseconds(value: Any, name: str, folder: Path) -> float:
+    """A duration above 0: 5, "5ms", "0.005s" or "5000us"."""
+    match = None if isinstance(value, bool) else _DURATION.fullmatch(str(value))
+    duration = 0.0 if match is None else float(match[1]) * {"s": 1e3, "us": 1e-3}.get(match[2], 1.0)
+    if not 0 < duration < math.inf:
+        raise InputError(f"`{name}` (={value!r}) must be a duration above 0 such as '5ms'.")
+    return duration
+
+
+def path(value: Any, name: str, folder: Path) -> Path:
+    """A path; a relative one starts at `folder`."""
+    if isinstance(value, Path):
+        return folder / value
+    return folder / word(value, name, folder)
+
+
+def factory_or_path(value: Any, name: str, folder: Path) -> str:
+    """A path, or "file.py:factory" whose file is a path."""
+    text = str(value) if isinstance(value, Path) else word(value, name, folder)
+    return str(folder / text)
+
+
+def source(value: Any, name: str, folder: Path) -> str:
+    """Where data come from, as `factory_or_path`; empty text says that there are none."""
+    return "" if value == "" else factory_or_path(value, name, folder)
+
+
+def table(value: Any, name: str, folder: Path) -> dict[str, object]:
+    """A table of keyword arguments, or the text of an inline one: '{width = 0.5}'."""
+    if isinstance(value, str):
+        try:
+            value = tomllib.loads(f"table = {value}")["table"]
+        except tomllib.TOMLDecodeError as problem:
+            raise InputError(f"`{name}` (={value!r}) is no inline toml table such as '{{width = 0.5}}': {str(problem)[:200]}.") from problem
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise InputError(f"`{name}` (={value!r}) must be a table of keyword arguments.")
+    try:
+        # There and back, so that what runs is exactly what the lock file will say.
+        return tomllib.loads(tomli_w.dumps(dict(value)))
+    except TypeError as problem:
+        raise InputError(f"`{name}` (={value!r}) holds what toml cannot write ({problem}): use numbers and text.") from problem
+
+
+def _parts(value: Any, name: str) -> list[Any]:
+    if isinstance(value, str):
+        return value.split(",") if value.strip() else []
+    if isinstance(value, list | tuple):
+        return list(value)
+    raise InputError(f"`{name}` (={value!r}) must be a list, or values with commas between them.")
+
+
+def _number(value: Any, name: str) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"`{name}` (={value!r}) must be a number.")
+    return number

@@ -1,0 +1,131 @@
+"""Every backend keeps the same promises; one that cannot run here is skipped in its own words."""
+
+from __future__ import annotations
+
+import gc
+import re
+import shutil
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from optimize.artifact import Artifact
+from optimize.backends import TARGETS, Backend, backend
+from optimize.candidate import Candidate, Floats
+from optimize.errors import InputError, TargetUnavailable
+
+# Largest difference from torch, as a share of torch's largest output: float rounding, 8 bits of mantissa, 8 bits of integer.
+TOLERANCE = {"f32": 1e-5, "bf16": 2e-2, "int8": 8e-2}
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def runtime(request: pytest.FixtureRequest) -> Backend:
+    chosen = backend(request.param)
+    try:
+        chosen.preflight()
+    except TargetUnavailable as reason:
+        pytest.skip(str(reason))
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def artifacts(runtime: Backend, onnx_file: Path, inputs: Floats, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
+    """One artifact for each precision."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    made = {precision: runtime.convert(onnx_file, folder / precision, precision) for precision in runtime.precisions()}
+    return made | {"int8": runtime.quantize(onnx_file, folder / "int8", inputs)}
+
+
+def test_matches_torch_at_every_batch_size(runtime: Backend, artifacts: dict[str, Artifact], candidate: Candidate, inputs: Floats) -> None:
+    expected = candidate.predict(inputs)
+    for precision, artifact in artifacts.items():
+        with runtime.build(artifact, threads=2) as session:
+            for batch in (1, 3, 8, 40):
+                got = session.predict(inputs[:batch])
+                assert got.dtype == np.float32
+                assert np.abs(got - expected[:batch]).max() <= TOLERANCE[precision] * np.abs(expected).max(), (precision, batch)
+
+
+def test_layers_run_in_the_precision_that_was_asked_for(runtime: Backend, artifacts: dict[str, Artifact]) -> None:
+    for precision, artifact in artifacts.items():
+        with runtime.build(artifact) as session:
+            layers = runtime.inspect(session)
+        if precision == "int8":
+            assert {layers[name] for name in ("stem.0", "body", "tail", "head")} == {"int8"}
+        else:
+            assert set(layers.values()) == {precision}
+            assert len(layers) >= 5
+
+
+def test_wrong_shape_names_both_shapes(runtime: Backend, artifacts: dict[str, Artifact]) -> None:
+    with runtime.build(artifacts["f32"]) as session:
+        for shape in ((2, 3, 9, 8), (2, 1, 8, 8), (3, 8, 8), (0, 3, 8, 8)):
+            with pytest.raises(InputError, match=re.escape(f"`inputs` (shape {shape}) must have shape (N, 3, 8, 8) with N >= 1")):
+                session.predict(np.zeros(shape, np.float32))
+        with pytest.raises(InputError, match=r"`inputs` \(dtype uint8\) must be floats"):
+            session.predict(np.zeros((1, 3, 8, 8), np.uint8))
+
+
+def test_session_frees_the_model_on_exit(runtime: Backend, artifacts: dict[str, Artifact], inputs: Floats) -> None:
+    with runtime.build(artifacts["f32"]) as session:
+        model = weakref.ref(session._run)
+        session.predict(inputs[:1])
+    gc.collect()
+    assert model() is None
+    with pytest.raises(InputError, match="session is closed"):
+        session.predict(inputs[:1])
+    session.close()
+
+
+def test_does_not_hand_out_its_buffers(runtime: Backend, artifacts: dict[str, Artifact], inputs: Floats) -> None:
+    with runtime.build(artifacts["f32"]) as session:
+        first = session.predict(inputs[:1])
+        kept = first.copy()
+        session.predict(inputs[1:2])
+        np.testing.assert_array_equal(first, kept)
+
+
+def test_takes_inputs_that_are_not_contiguous(runtime: Backend, artifacts: dict[str, Artifact], inputs: Floats) -> None:
+    turned = np.ascontiguousarray(inputs[:2].transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    with runtime.build(artifacts["f32"]) as session:
+        np.testing.assert_array_equal(session.predict(turned), session.predict(inputs[:2]))
+        np.testing.assert_array_equal(session.predict(inputs[:2].astype(np.float64)), session.predict(inputs[:2]))
+
+
+def test_a_copied_folder_is_all_it_takes(runtime: Backend, onnx_file: Path, inputs: Floats, tmp_path: Path) -> None:
+    made = runtime.convert(onnx_file, tmp_path / "made", "f32")
+    with runtime.build(made) as session:
+        expected = session.predict(inputs)
+    shutil.move(tmp_path / "made", tmp_path / "copied")
+    artifact = Artifact.read(tmp_path / "copied")
+    assert (artifact.target, artifact.precision, artifact.input_shape) == (runtime.NAME, "f32", (3, 8, 8))
+    with backend(artifact.target).build(artifact) as session:
+        np.testing.assert_array_equal(session.predict(inputs), expected)
+
+
+def test_same_inputs_give_the_same_bytes(
+    runtime: Backend, artifacts: dict[str, Artifact], onnx_file: Path, inputs: Floats, tmp_path: Path
+) -> None:
+    for precision in runtime.precisions():
+        assert runtime.convert(onnx_file, tmp_path / precision, precision).files == artifacts[precision].files
+    assert runtime.quantize(onnx_file, tmp_path / "int8", inputs).files == artifacts["int8"].files
+
+
+def test_refuses_what_it_cannot_do(runtime: Backend, onnx_file: Path, inputs: Floats, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=rf"`precision` \(='f8'\) must be one that {runtime.NAME} runs natively on this machine: f32"):
+        runtime.convert(onnx_file, tmp_path, "f8")
+    with pytest.raises(InputError, match=r"`inputs` \(shape \(40, 2, 8, 8\)\) must have shape \(N, 3, 8, 8\)"):
+        runtime.quantize(onnx_file, tmp_path, inputs[:, :2])
+
+
+def test_works_in_silence(runtime: Backend, onnx_file: Path, inputs: Floats, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with runtime.build(runtime.quantize(onnx_file, tmp_path, inputs)) as session:
+        runtime.inspect(session)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_unknown_target_is_named() -> None:
+    with pytest.raises(InputError, match=r"`target` \(='tflite'\) must be one of openvino, onnxruntime, tensorrt"):
+        backend("tflite")

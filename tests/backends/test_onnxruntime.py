@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optimize.backends import backend
+from optimize.backends import onnxruntime as target
+from optimize.candidate import Floats
+from optimize.errors import TargetUnavailable
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def quantized(onnx_file: Path, inputs: Floats, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return target.quantize(onnx_file, tmp_path_factory.mktemp("int8"), inputs).main
+
+
+def weights_of(graph: Any, kind: str) -> list[tuple[Any, Any]]:
+    """(int8 weight, its scale) of each node of a kind whose weight comes through a DequantizeLinear."""
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    made_by = {node.output[0]: node for node in graph.node}
+    dequantizers = [made_by.get(node.input[1]) for node in graph.node if node.op_type == kind]
+    return [(stored[node.input[0]], stored[node.input[1]]) for node in dequantizers if node is not None]
+
+
+def test_convolutions_run_as_integer_kernels(quantized: Path, tmp_path: Path) -> None:
+    """Counted in the graph that the runtime writes out, not through `inspect`."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "optimized.onnx"), 3
+    onnxruntime.InferenceSession(quantized, options, providers=["CPUExecutionProvider"])
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    assert kinds.count("QLinearConv") == 3
+    assert kinds.count("QGemm") == 1
+    assert "Conv" not in kinds
+
+
+def test_weights_are_int8_with_a_scale_for_each_channel(quantized: Path) -> None:
+    convolutions = weights_of(onnx.load(quantized).graph, "Conv")
+    assert [weight.shape[0] for weight, _ in convolutions] == [16, 16, 8]
+    assert all(weight.dtype == np.int8 and scale.shape == weight.shape[:1] for weight, scale in convolutions)
+
+
+def test_activations_are_uint8(quantized: Path) -> None:
+    graph = onnx.load(quantized).graph
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    zero_points = [types[node.input[2]] for node in graph.node if node.op_type == "QuantizeLinear"]
+    assert zero_points
+    assert set(zero_points) == {onnx.TensorProto.UINT8}
+
+
+def test_transposed_convolution_stays_float(quantized: Path) -> None:
+    assert not weights_of(onnx.load(quantized).graph, "ConvTranspose")
+
+
+def test_without_vnni_weights_keep_to_seven_bits(onnx_file: Path, inputs: Floats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    extremes = {}
+    for isa in (("avx2",), ("avx2", "avx512_vnni")):
+        monkeypatch.setattr("optimize.measure.machine.instruction_sets", lambda isa=isa: isa)
+        graph = onnx.load(target.quantize(onnx_file, tmp_path / isa[-1], inputs).main).graph
+        extremes[isa[-1]] = max(int(np.abs(weight.astype(int)).max()) for weight, _ in weights_of(graph, "Conv"))
+    assert extremes == {"avx2": 64, "avx512_vnni": 127}
+
+
+def test_preflight_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(TargetUnavailable, match=r"onnxruntime not installed; pip install 'optimize\[onnxruntime\]'"):
+        backend("onnxruntime").preflight()

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optimize.errors import InputError
+from optimize.guard.limits import Limits
+from optimize.recipe import Recipe, resolve, to_toml
+
+
+def _resolve(folder: Path, text: str | None = None, recipe: str | None = None, **overrides: Any) -> Recipe:
+    if text is not None:
+        (folder / "optimize.toml").write_text(text, encoding="utf-8")
+    file = None
+    if recipe is not None:
+        file = folder / "sub" / "my recipe.toml"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(recipe, encoding="utf-8")
+    return resolve(folder / "m.pt", target="openvino", overrides={"out": folder / "out", **overrides}, recipe_file=file)
+
+
+def test_defaults(tmp_path: Path) -> None:
+    assert _resolve(tmp_path) == Recipe(tmp_path / "m.pt", "openvino", tmp_path / "out")
+
+
+def test_flag_beats_recipe_beats_file_beside_the_model_beats_default(tmp_path: Path) -> None:
+    beside = "[search]\nseed = 1\n[profile]\nthreads = 1\nbatch = 1\n[limits]\nmax_drop = '1pp'\n"
+    recipe = "[search]\nseed = 2\n[profile]\nthreads = 2\n"
+    found = _resolve(tmp_path, beside, recipe, seed=3)
+    assert (found.seed, found.threads, found.batch, found.limits) == (3, 2, 1, Limits(max_drop=0.01))
+
+
+def test_none_counts_as_not_said_and_text_none_as_none(tmp_path: Path) -> None:
+    beside = "[search]\nenergy = 0.9\n[profile]\nthreads = 4\n"
+    assert _resolve(tmp_path, beside, threads=None, energy=None).threads == 4
+    found = _resolve(tmp_path, beside, threads="none", energy="none")
+    assert (found.threads, found.energy) == (None, None)
+
+
+def test_paths_in_a_toml_start_at_that_toml_and_flags_at_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = _resolve(tmp_path, "[model]\narch = 'net.py:f'\n", "[data]\npath = '../d.npz'\n")
+    assert found.arch == f"{tmp_path}/net.py:f"
+    assert found.data == f"{tmp_path}/sub/../d.npz"
+    found = _resolve(tmp_path, arch="x/net.py:g", data="d.py:load", out="o")
+    assert (found.arch, found.data, found.out) == (f"{tmp_path}/x/net.py:g", f"{tmp_path}/d.py:load", tmp_path / "o")
+    assert _resolve(tmp_path, arch="/abs/net.py:g").arch == "/abs/net.py:g"
+
+
+def test_flags_may_be_text(tmp_path: Path) -> None:
+    found = _resolve(
+        tmp_path,
+        input_shape="3,32,32",
+        mean="0.5, 0.4,0.3",
+        std="1,1,1",
+        pad="2",
+        classes="a, b",
+        max_drop="2%",
+        max_class_drop="6pp",
+        budgets="0.5,20%",
+        latency_target_ms="5ms",
+        arch_args="{width = 0.5, widths = [1, 2]}",
+    )
+    assert (found.input_shape, found.mean, found.std, found.pad, found.classes) == ((3, 32, 32), (0.5, 0.4, 0.3), (1, 1, 1), 2, ("a", "b"))
+    assert found.limits == Limits(0.02, 0.06)
+    assert (found.budgets, found.latency_target_ms, found.arch_args) == ((0.5, 0.2), 5.0, {"width": 0.5, "widths": [1, 2]})
+
+
+@pytest.mark.parametrize(("text", "value"), [("5", 5), ("0.005s", 5), ("250us", 0.25), (5, 5), (1e-5, 1e-5)])
+def test_latency_units(tmp_path: Path, text: object, value: float) -> None:
+    assert _resolve(tmp_path, latency_target_ms=text).latency_target_ms == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[search]\nseed = \n", r"optimize.toml is no valid toml: .*line 2"),
+        ("[search\n", r"no valid toml: .*line 1"),
+        ("[search]\nseed = 1\nseed = 2\n", "no valid toml: .*line 3"),
+        ("seed = 1\n", r"\[seed\] is no section; sections: data, limits, model, profile, run, search"),
+        ("[serach]\nseed = 1\n", r"\[serach\] is no section: did you mean `search`\?"),
+        ("[search]\nsed = 1\n", r"`sed` is no setting of \[search\]: did you mean `seed`\?"),
+        ("[limits]\nmax_clas_drop = 1\n", "did you mean `max_class_drop`"),
+        ("[model]\nseed = 1\n", r"`seed` is no setting of \[model\]: it belongs in \[search\]"),
+        ("model = 'x.pt'\n", r"model \(='x.pt'\) must be a section: write \[model\]"),
+        ("[search]\nseed = 1.5\n", r"`\[search\] seed in .*` \(=1.5\) must be a whole number, at least 0"),
+        ("[search]\nseed = true\n", "must be a whole number"),
+        ("[search]\nseed = -1\n", "must be a whole number, at least 0"),
+        ("[search]\nretrain = 'yes'\n", r"\(='yes'\) must be true or false"),
+        ("[search]\nbudgets = [0.5, 0]\n", "shares above 0"),
+        ("[search]\nbudgets = 0.5\n", "must be a list"),
+        ("[search]\nenergy = '150%'\n", "must lie between 0 and 1"),
+        ("[search]\nenergy = nan\n", "must be a share"),
+        ("[search]\nlatency_target_ms = 0\n", "must be a duration above 0"),
+        ("[search]\nlatency_target_ms = '5 minutes'\n", "must be a duration above 0"),
+        ("[profile]\nthreads = 0\n", "must be a whole number, at least 1"),
+        ("[model]\ninput = [3, 0, 32]\n", "at least 1"),
+        ("[model]\ninput = '3x32x32'\n", "at least 1"),
+        ("[model]\narch = ''\n", "must be text"),
+        ("[model]\narch_args = 3\n", "must be a table of keyword arguments"),
+        ("[data]\nmean = [0.5, 'x']\n", r"\(='x'\) must be a number"),
+        ("[data]\nmean = [inf]\n", "must be a number"),
+        ("[data]\nclasses = [1, 2]\n", "must be text"),
+        ("[limits]\nmax_drop = 2\n", "has no unit and is above 1"),
+        ("[limits]\nmax_drop = -0.1\n", "must be a share"),
+    ],
+)
+def test_bad_files_give_one_line(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        _resolve(tmp_path, text)
+    assert "optimize.toml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_recipe_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"`--recipe` \(=.*gone.toml\) does not exist"):
+        resolve("m.pt", target="openvino", overrides={"out": "o"}, recipe_file=tmp_path / "gone.toml")
+    with pytest.raises(InputError, match="cannot be read as UTF-8 text"):
+        resolve("m.pt", target="openvino", overrides={"out": "o"}, recipe_file=tmp_path)
+    (tmp_path / "r.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="cannot be read as UTF-8 text"):
+        resolve("m.pt", target="openvino", overrides={"out": "o"}, recipe_file=tmp_path / "r.toml")
+
+
+def test_flags_are_checked_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="`max_dorp` is no setting: did you mean `max_drop`"):
+        _resolve(tmp_path, max_dorp=0.1)
+    with pytest.raises(InputError, match=r"`--input` \(='3,x'|`--input` \(='x'\)"):
+        _resolve(tmp_path, input_shape="3,x")
+    with pytest.raises(InputError, match=r"`--arch-args` .* is no inline toml table"):
+        _resolve(tmp_path, arch_args="width=2")
+    with pytest.raises(InputError, match="holds what toml cannot write"):
+        _resolve(tmp_path, arch_args={"width": None})
+
+
+def test_what_must_be_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="`out` is missing"):
+        resolve("m.pt", target="openvino")
+    with pytest.raises(InputError, match="`model` is missing"):
+        resolve(target="openvino", overrides={"out": "o"})
+    with pytest.raises(InputError, match="`target` is missing"):
+        resolve("m.pt", overrides={"out": "o"})
+
+
+def test_a_file_beside_the_model_cannot_vouch_for_it(tmp_path: Path) -> None:
+    vouching = "[model]\ntrust_pickle = true\n"
+    with pytest.raises(InputError, match="pass --trust-pickle yourself"):
+        _resolve(tmp_path, vouching)
+    assert _resolve(tmp_path, vouching, trust_pickle=True).trust_pickle
+    assert not _resolve(tmp_path, vouching, trust_pickle=False).trust_pickle
+    assert _resolve(tmp_path, "", vouching).trust_pickle
+
+
+def test_recipe_is_frozen_and_its_arch_args_are_a_copy(tmp_path: Path) -> None:
+    given_args = {"widths": [1, 2]}
+    found = _resolve(tmp_path, arch_args=given_args)
+    given_args["widths"].append(3)
+    assert found.arch_args == {"widths": [1, 2]}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.seed = 4  # type: ignore[misc]
+
+
+_fraction = st.floats(0, 1)
+_characters = st.characters(codec="utf-8", exclude_characters="\x00")
+_text = st.text(_characters, min_size=1).filter(lambda text: text == text.strip() and text != "none")
+_overrides = st.fixed_dictionaries(
+    {},
+    optional={
+        "arch": st.sampled_from(["/a b/ü.py:net", "none"]),
+        "arch_args": st.dictionaries(_text, st.integers(-5, 5) | st.booleans() | _text | st.lists(st.floats(-1, 1)), max_size=3),
+        "input_shape": st.lists(st.integers(1, 512), min_size=2, max_size=4),
+        "data": st.just("/d/ä.npz"),
+        "mean": st.lists(st.floats(-1e9, 1e9), max_size=3),
+        "std": st.lists(st.floats(1e-12, 10), max_size=3),
+        "pad": st.integers(0, 9),
+        "classes": st.lists(_text, max_size=4),
+        "drop_overlap": st.booleans(),
+        "trust_pickle": st.booleans(),
+        "max_drop": _fraction,
+        "max_class_drop": _fraction,
+        "min_class_f1": _fraction,
+        "budgets": st.lists(st.floats(1e-9, 1), max_size=4),
+        "energy": _fraction | st.just("none"),
+        "retrain": st.booleans(),
+        "latency_target_ms": st.floats(1e-9, 1e9) | st.just("none"),
+        "seed": st.integers(0, 2**62),
+        "threads": st.integers(1, 64) | st.just("none"),
+        "batch": st.integers(1, 64),
+    },
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(_overrides)
+def test_the_lock_file_reads_back_equal(tmp_path_factory: pytest.TempPathFactory, overrides: dict[str, Any]) -> None:
+    folder = tmp_path_factory.mktemp("lock")
+    recipe = _resolve(folder, **overrides)
+    # Whatever stands beside the model by then must not matter.
+    (folder / "optimize.toml").write_text("[search]\nenergy = 0.123\nseed = 9\n[profile]\nthreads = 3\n[data]\nclasses = ['q']\n")
+    (folder / "recipe.lock.toml").write_text(to_toml(recipe), encoding="utf-8")
+    assert resolve(recipe_file=folder / "recipe.lock.toml") == recipe
+    assert to_toml(resolve(recipe_file=folder / "recipe.lock.toml")) == to_toml(recipe)
