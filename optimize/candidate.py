@@ -56,7 +56,7 @@ class Candidate:
     def predict(self, inputs: Floats) -> Floats:
         """Run the network eagerly on the CPU, (N, C, *spatial) -> (N, K, ...), in batches of 256."""
         with torch.inference_mode():
-            parts = [self.module(chunk) for chunk in torch.split(torch.from_numpy(np.ascontiguousarray(inputs)), 256)]
+            parts = [self.module(chunk.clone()) for chunk in torch.split(torch.from_numpy(np.ascontiguousarray(inputs)), 256)]
         return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
 
     def after(self, step: Step, module: nn.Module, kept: Mapping[str, npt.NDArray[np.int64]] | None = None) -> Candidate:
@@ -74,7 +74,7 @@ class Candidate:
         digest = hashlib.sha256()
         for name, tensor in self.module.state_dict().items():
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
@@ -66,7 +67,7 @@ class Graph:
     Args:
         groups: what can be cut, in execution order.
         fixed: (layer, reason) of what cannot.
-        norms: layer -> the batch norm that alone reads its output.
+        norms: layer -> the batch norm that alone reads its output, and reads nothing else.
         order: layer -> position of its first call.
     """
 
@@ -84,13 +85,19 @@ def trace(candidate: Candidate) -> Graph:
     from torch_pruning import DependencyGraph
 
     module = copy.deepcopy(candidate.module).requires_grad_(True)
-    order = _execution_order(module, candidate.example)
+    for layer in module.modules():
+        if hasattr(layer, "inplace"):
+            layer.inplace = False  # type: ignore[assignment]  # a layer whose output is overwritten is lost to the tracer
+    example = candidate.example.clone()
+    order = _execution_order(module, example)
     logging.getLogger("torch_pruning").setLevel(logging.ERROR)
     try:
-        dependencies = DependencyGraph().build_dependency(module, candidate.example, verbose=False)
+        # called plainly: left to itself, torch-pruning first tries the example without its batch dimension
+        dependencies = DependencyGraph().build_dependency(module, example, forward_fn=operator.call, verbose=False)
         raw = list(dependencies.get_all_groups())
     except Exception as problem:  # tracing runs the user's forward under a foreign tracer: whatever it raises means "no groups"
-        return Graph((), (("(network)", f"could not be traced: {type(problem).__name__}: {problem}"),), {}, order)
+        text = " ".join(str(problem).split())[:200]
+        return Graph((), (("(network)", f"could not be traced: {type(problem).__name__}: {text}"),), {}, order)
     names = {layer: name for name, layer in module.named_modules()}
     groups: list[ChannelGroup] = []
     fixed: list[tuple[str, str]] = []
@@ -139,9 +146,13 @@ def _as_group(items: Any, names: dict[nn.Module, str]) -> ChannelGroup | str:
         if layer not in names:
             continue  # a functional operation: its effect on the numbering is already in the indices
         if not isinstance(layer, LINEAR_MAPS + CHANNELWISE):
-            if not list(layer.parameters(recurse=False)):
+            if not list(layer.parameters(recurse=False)) and not hasattr(layer, "num_features"):
                 continue
             return f"{type(layer).__name__} takes part"
+        if isinstance(layer, nn.PReLU) and layer.num_parameters == 1:
+            continue  # one slope for all channels
+        if not _plain(layer):
+            return f"{names[layer]} computes its weights or statistics as it runs"
         if _partly_grouped(layer):
             return f"grouped convolution {names[layer]} takes part"
         index = _index(item.idxs, item.root_idxs, size)
@@ -152,6 +163,11 @@ def _as_group(items: Any, names: dict[nn.Module, str]) -> ChannelGroup | str:
     if not any(slot.side == "in" for slot in slots):
         return "nothing reads the channels: they are an output of the network"
     return ChannelGroup(size, tuple(slots))
+
+
+def _plain(layer: Any) -> bool:
+    """Whether what the layer multiplies by are tensors of its own, not a parametrization's or each batch's."""
+    return "weight" in layer._parameters and getattr(layer, "track_running_stats", True)
 
 
 def _partly_grouped(layer: nn.Module) -> bool:
@@ -179,7 +195,9 @@ def _norms(dependencies: Any, names: dict[nn.Module, str]) -> dict[str, str]:
     found = {}
     for layer, node in dependencies.module2node.items():
         follows = [output.module for output in node.outputs]
-        if isinstance(layer, LINEAR_MAPS) and len(follows) == 1 and isinstance(follows[0], CHANNELWISE[:3]):
+        if not isinstance(layer, LINEAR_MAPS) or len(follows) != 1 or not isinstance(follows[0], CHANNELWISE[:3]):
+            continue
+        if follows[0].track_running_stats and len(dependencies.module2node[follows[0]].inputs) == 1:
             found[names[layer]] = names[follows[0]]
     return found
 
@@ -195,7 +213,7 @@ def _execution_order(module: nn.Module, example: torch.Tensor) -> dict[str, int]
 
     handles = [layer.register_forward_hook(seen(name)) for name, layer in module.named_modules() if not list(layer.children())]
     with torch.inference_mode():
-        module(example)
+        module(example.clone())
     for handle in handles:
         handle.remove()
     return order

@@ -11,7 +11,7 @@ goes into the layer's bias, or, where the layer has none and a batch norm follow
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,18 @@ class Problem:
     norm: str | None
     norm_mean: torch.Tensor | None
 
+    def making(self, channels: Index, count: int) -> Problem:
+        """The same problem for a layer that makes only these of its present output channels, `count` columns each."""
+        outputs = torch.from_numpy((channels[:, None] * count + np.arange(count)).ravel())
+        return replace(
+            self,
+            target=self.target[:, outputs],
+            old=self.old[:, outputs],
+            weight=self.weight[outputs],
+            mean_out=self.mean_out[outputs],
+            norm_mean=None if self.norm_mean is None else self.norm_mean[channels],
+        )
+
     def solve(self, columns: torch.Tensor) -> torch.Tensor:
         """Weights on the columns that stay, (len(columns), m), all others being gone."""
         kept = self.gram[columns][:, columns].clone()
@@ -88,15 +100,18 @@ def pose(
     )
 
 
-def refit(module: nn.Module, problem: Problem, columns: torch.Tensor) -> nn.Module:
+def refit(module: nn.Module, problem: Problem, columns: torch.Tensor, channels: Index | None = None) -> nn.Module:
     """A copy of the network whose layer has the repaired weights and intercept.
 
     Args:
         module: the network, with what was removed already cut out of it.
         problem: stated before the cut.
         columns: positions, in the problem, of the columns that stayed.
+        channels: of its outputs that stayed, where the layer makes what it reads; None for all.
     """
     layer: LinearMap = module.get_submodule(problem.name)  # type: ignore[assignment]
+    if channels is not None:
+        problem = problem.making(channels, outputs_per_channel(layer))
     solved = problem.solve(columns)
     intercept = problem.mean_out - problem.mean_in[columns] @ solved
     # every output of a transposed convolution's block shares one bias

@@ -27,12 +27,15 @@ def refusal(layer: nn.Module) -> str | None:
     """Why this layer has no closed-form repair; None where it has one."""
     if not isinstance(layer, LINEAR_MAPS):
         return f"{type(layer).__name__} is not a linear map"
+    if "weight" not in layer._parameters:
+        return "its weight is computed as it runs"
     if isinstance(layer, nn.Linear):
         return None
     if layer.groups != 1:
         return "its convolution is grouped"
-    if layer.transposed and (layer.kernel_size != layer.stride or any(layer.padding) or any(layer.output_padding)):
-        return "its transposed convolution overlaps itself"
+    unpadded = not any(layer.padding) and not any(layer.output_padding)
+    if layer.transposed and not (layer.kernel_size == layer.stride and unpadded and set(layer.dilation) == {1}):
+        return "the blocks of its transposed convolution overlap or are cut off"
     return None
 
 
@@ -96,6 +99,8 @@ def output_rows(layer: LinearMap, outputs: torch.Tensor, at: torch.Tensor) -> to
         return _pick(outputs.flatten(2), at)
     grid = [size // step for size, step in zip(outputs.shape[2:], layer.stride, strict=True)]
     split = [part for pair in zip(grid, layer.stride, strict=True) for part in pair]
+    for axis, (size, step) in enumerate(zip(grid, layer.stride, strict=True), start=2):
+        outputs = outputs.narrow(axis, 0, size * step)  # a called-for `output_size` may add a rim that no input reaches
     blocks = outputs.reshape(*outputs.shape[:2], *split)  # (N, K, H, s, W, s)
     spatial = range(2, 2 + len(split))
     blocks = blocks.permute(0, 1, *(axis for axis in spatial if axis % 2), *(axis for axis in spatial if not axis % 2))

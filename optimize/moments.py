@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -21,9 +22,14 @@ from torch import nn
 from optimize.candidate import Floats
 from optimize.linear import LinearMap, input_rows, matrix, output_rows, places
 
+T = TypeVar("T")
+Hook: TypeAlias = Callable[[nn.Module, tuple[torch.Tensor, ...], dict[str, torch.Tensor], torch.Tensor], None]
+
 BATCH = 128
 LEAST_POSITIONS, MOST_POSITIONS, SPACING = 16, 128, 128
 MEMORY_BYTES = 1 << 30
+WIDEST = 8192
+"""Columns up to which a gram matrix is built: half a gigabyte in float64, and solving it takes cubic time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,59 +74,64 @@ class Targets:
 
     def moments(self, module: nn.Module, names: Sequence[str]) -> dict[str, Moments]:
         """Moments of the layers `names` of `module` against the original's, from one pass over the inputs."""
-        for name in names:
-            self._fetch(name)
+        self._fetch(names)
         sums = {name: _Sums() for name in names}
         taken = dict.fromkeys(names, 0)
-        for name, layer, (inputs, _), at in self._visit(module, names):
-            rows = input_rows(layer, inputs, at)
+        for name, rows in self._visit(module, names, lambda layer, given, _, at: input_rows(layer, given, at)):
             start = taken[name]
             taken[name] += len(rows)
             sums[name].add(rows, self._kept[name][start : taken[name]])
         return {name: total.moments() for name, total in sums.items()}
 
-    def _fetch(self, name: str) -> None:
-        """Have this layer's targets, and as many following layers' as the memory holds."""
-        if name in self._kept:
+    def _fetch(self, names: Sequence[str]) -> None:
+        """Have these layers' targets, and as many following layers' as the memory holds."""
+        if self._kept.keys() >= set(names):
             return
         self._kept.clear()
-        ahead = self._layers[self._layers.index(name) :]
+        ahead = self._layers[min(self._layers.index(name) for name in names) :]
         widths = [matrix(self._original.get_submodule(layer)).shape[1] for layer in ahead]  # type: ignore[arg-type]
         room = np.cumsum(widths) * self._rows * 4 <= MEMORY_BYTES
-        wanted = [layer for layer, fits in zip(ahead, room, strict=True) if fits] or [name]
+        wanted = [layer for layer, fits in zip(ahead, room, strict=True) if fits or layer in names]
         parts: dict[str, list[torch.Tensor]] = {layer: [] for layer in wanted}
-        for layer_name, layer, (_, outputs), at in self._visit(self._original, wanted):
-            parts[layer_name].append(output_rows(layer, outputs, at))
-        self._kept = {layer: torch.cat(rows) for layer, rows in parts.items()}
+        for name, rows in self._visit(self._original, wanted, lambda layer, _, output, at: output_rows(layer, output, at)):
+            parts[name].append(rows)
+        self._kept = {name: torch.cat(rows) for name, rows in parts.items()}
 
     def _visit(
-        self, module: nn.Module, names: Sequence[str]
-    ) -> Iterator[tuple[str, LinearMap, tuple[torch.Tensor, torch.Tensor], torch.Tensor]]:
-        """Every call of the named layers, batch by batch, with the positions to read there, until each has its rows."""
+        self, module: nn.Module, names: Sequence[str], rows: Callable[[LinearMap, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        """`rows(layer, input, output, positions)` of every call of the named layers, batch by batch, until each has its rows."""
         need = dict.fromkeys(names, len(self._inputs))
         for start in range(0, len(self._inputs), BATCH):
             wanted = [name for name in names if need[name] > start]
             if not wanted:
                 return
-            for call, (name, inputs, outputs) in enumerate(calls(module, wanted, self._inputs[start : start + BATCH])):
-                layer = module.get_submodule(name)
-                count = places(layer, inputs, outputs)  # type: ignore[arg-type]
+
+            def read(name: str, given: torch.Tensor, output: torch.Tensor, start: int = start) -> torch.Tensor:
+                layer: LinearMap = module.get_submodule(name)  # type: ignore[assignment]
+                count = places(layer, given, output)
                 each = _positions_per_case(count, ceil(self._rows / len(self._inputs)))
                 need[name] = ceil(self._rows / each)
-                at = _positions(len(inputs), count, each, (self._seed, start, call if count == 1 else count))
-                yield name, layer, (inputs, outputs), at  # type: ignore[misc]
+                return rows(layer, given, output, _positions(len(given), count, each, (self._seed, start, count)))
+
+            yield from calls(module, wanted, self._inputs[start : start + BATCH], read)
 
 
-def calls(module: nn.Module, names: Sequence[str], inputs: torch.Tensor) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
-    """Input and output of every call of the named layers, in order; the network is left as soon as nothing more can come."""
-    seen: list[tuple[str, torch.Tensor, torch.Tensor]] = []
+def calls(
+    module: nn.Module, names: Sequence[str], inputs: torch.Tensor, read: Callable[[str, torch.Tensor, torch.Tensor], T]
+) -> list[tuple[str, T]]:
+    """`read(name, input, output)` at every call of the named layers, in order; the network is left as soon as nothing more can come.
+
+    It is read at once, since a later operation may overwrite the tensors in place.
+    """
+    seen: list[tuple[str, T]] = []
     # A layer may be called many times, so one can only stop early when the last named layer is never reused: the number of
     # calls is counted on a single case first.
     expected = _count_calls(module, names, inputs[:1])
 
-    def record(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
-        def hook(_: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            seen.append((name, given[0], output))
+    def record(name: str) -> Hook:
+        def hook(_: nn.Module, args: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor], output: torch.Tensor) -> None:
+            seen.append((name, read(name, args[0] if args else named["input"], output)))
             if len(seen) == expected:
                 raise _AllSeen
 
@@ -133,7 +144,7 @@ def calls(module: nn.Module, names: Sequence[str], inputs: torch.Tensor) -> list
 def _count_calls(module: nn.Module, names: Sequence[str], inputs: torch.Tensor) -> int:
     count = 0
 
-    def record(_: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
+    def record(_: str) -> Hook:
         def hook(*_: object) -> None:
             nonlocal count
             count += 1
@@ -148,11 +159,11 @@ class _AllSeen(Exception):
     pass
 
 
-def _run_hooked(module: nn.Module, names: Sequence[str], hook: Callable[[str], Callable[..., None]], inputs: torch.Tensor) -> None:
-    handles = [module.get_submodule(name).register_forward_hook(hook(name)) for name in names]
+def _run_hooked(module: nn.Module, names: Sequence[str], hook: Callable[[str], Hook], inputs: torch.Tensor) -> None:
+    handles = [module.get_submodule(name).register_forward_hook(hook(name), with_kwargs=True) for name in names]
     try:
         with torch.inference_mode():
-            module(inputs)
+            module(inputs.clone())  # the network may work in place
     except _AllSeen:
         pass
     finally:
@@ -180,6 +191,7 @@ class _Sums:
         self.rows = 0
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        x, y = (rows.to(torch.promote_types(rows.dtype, torch.float32)) for rows in (x, y))
         if not self.rows:
             p, m = x.shape[1], y.shape[1]
             self.shift_x, self.shift_y = x.mean(0), y.mean(0)

@@ -56,6 +56,20 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         progress.remove_task(task)
 
 
+@contextmanager
+def stage(description: str) -> Iterator[None]:
+    """Show that something of unknown length is under way."""
+    progress = _active.get()
+    if progress is None:
+        yield
+        return
+    task = progress.add_task(description, total=None)
+    try:
+        yield
+    finally:
+        progress.remove_task(task)
+
+
 def note(text: str) -> None:
     """Say one line above the bars."""
     progress = _active.get()

@@ -39,8 +39,8 @@ class Recipe:
         drop_overlap: drop items that stand in two splits.
         trust_pickle: load a model file that runs code.
         limits: the guard-rails.
-        budgets: shares of the original's cost to aim at, in 0..1; empty: the search's own.
-        energy: share of a layer's energy a factorisation must keep, or None.
+        budgets: error budgets of the pruning walk, mild to bold, each in 0..1; empty: the search's own.
+        energy: least share of a layer's output energy that a factorization may keep; 1 for no factorization, None for the search's own.
         retrain: allow recovery training.
         latency_target_ms: stop once the target is reached, or None.
         seed: of everything drawn at random.
@@ -134,7 +134,9 @@ def resolve(
         if not Path(recipe_file).exists():
             raise InputError(f"`--recipe` (={recipe_file}) does not exist: check the path.")
         said = {**_read_toml(Path(recipe_file)), **said}
-    for name in ("model", "target", "out"):
+    if "model" in said and "target" in said:
+        said.setdefault("out", Path.cwd() / f"{Path(str(said['model'])).stem}-{said['target']}")
+    for name in ("model", "target"):
         if name not in said:
             raise InputError(f"`{name}` is missing: pass it, or a --recipe that names it.")
     beside = Path(str(said["model"])).parent / "optimize.toml"

@@ -32,9 +32,12 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     ("what the user brings", frozenset({"factory", "checkpoint", "load", "arrays", "splits", "data"})),
     ("what is shipped", frozenset({"artifact"})),
     ("what changes, exports, runs, measures and judges", frozenset({"steps", "export", "backends", "measure", "guard"})),
+    ("what a search writes down", frozenset({"snapshot", "ledger"})),
     ("the settings of a run", frozenset({"settings", "recipe"})),
-    ("what a run is made of", frozenset({"search", "audit", "report", "bundle", "gate"})),
-    ("a run", frozenset({"compress", "demo", "doctor"})),
+    ("what a run does, and how a report looks", frozenset({"search", "choose", "profile", "report"})),
+    ("what a run leaves behind", frozenset({"workspace", "outcome"})),
+    ("a run", frozenset({"compress"})),
+    ("a whole example", frozenset({"demo"})),
     ("the command", frozenset({"cli", "__main__"})),
 )
 RANK = {unit: rank for rank, (_, units) in enumerate(LAYERS) for unit in units}
@@ -144,6 +147,9 @@ def test_the_table_names_each_unit_once() -> None:
         ("graph", "from optimize.steps.prune import Prune", {"steps"}),
         ("candidate", "from optimize import graph, errors", {"graph"}),
         ("report", "from optimize.candidate import Candidate", {"candidate"}),
+        ("ledger", "from optimize.search import Trial", {"search"}),
+        ("choose", "from optimize.outcome import Result", {"outcome"}),
+        ("compress", "from optimize.search import Search\nfrom optimize.cli import main", {"cli"}),
         ("steps", "from optimize.graph import trace\nfrom optimize.steps.repair import Repair", set()),
     ],
 )

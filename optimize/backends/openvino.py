@@ -75,10 +75,14 @@ def quantize(onnx: Path, folder: Path, calibration: Floats) -> Artifact:
     require_inputs(calibration, _input_shape(model))
     # Before the import, since it is the lookup of the telemetry package in `_openvino` that keeps NNCF from reporting too.
     import nncf
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
+    # NNCF's default takes the mean over images of each image's extremes. Activations that only a rare class excites then lie outside the
+    # range and are clipped: of eight kinds of blood cells, two lost 3 and 6 points of recall, and none with the plain extremes.
+    ranges = nncf.AdvancedQuantizationParameters(activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX)
     items = [np.ascontiguousarray(item[None], dtype=np.float32) for item in calibration]
     with quiet("nncf"):
-        quantized = nncf.quantize(model, nncf.Dataset(items), subset_size=len(items))
+        quantized = nncf.quantize(model, nncf.Dataset(items), subset_size=len(items), advanced_parameters=ranges)
     return _save(quantized, folder, "int8")
 
 

@@ -14,9 +14,11 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from optimize.errors import InputError
 from optimize.report import rows, wording
 from optimize.report.wording import Report
 
+FORMAT = 1
 _RUNTIMES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT"}
 _OUTCOMES = {"pass": "Accepted", "fail": "Rejected", "inconclusive": "Inconclusive"}
 _MACHINE_FIRST = ("cpu", "gpu", "physical_cores", "logical_cores", "isa", "memory_bytes", "os", "python")
@@ -90,3 +92,21 @@ def headline(report: Report) -> str:
 def _machine(machine: Mapping[str, Any]) -> list[tuple[str, str]]:
     ordered = [key for key in _MACHINE_FIRST if key in machine] + sorted(set(machine) - set(_MACHINE_FIRST))
     return [(wording.label(key), wording.fact(key, machine[key])) for key in ordered]
+
+
+def rerender(folder: Path) -> Path:
+    """Write report.html again from the report.json in `folder`, and return its path.
+
+    Raises:
+        InputError: when there is no readable report of this format.
+    """
+    path = folder / "report.json"
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        name = type(problem).__name__
+        raise InputError(f"`run` (={folder}) has no readable report.json ({name}): name the --out folder of a run.") from None
+    if not isinstance(report, dict) or report.get("format") != FORMAT:
+        raise InputError(f"{path} is not a report of format {FORMAT}: render it with the version that wrote it.")
+    write(report, folder)
+    return folder / "report.html"

@@ -7,21 +7,22 @@ every width: there are no ratios, and a layer that has nothing to spare keeps ev
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
-from optimize.candidate import Candidate, Reference
+from optimize.candidate import Candidate, Floats, Reference
 from optimize.graph import ChannelGroup, Graph, Index, trace, without
 from optimize.importance.output_error import Elimination, eliminate
 from optimize.least_squares import Problem, pose, refit
-from optimize.linear import LinearMap, columns
-from optimize.moments import Targets
+from optimize.linear import LinearMap, columns, matrix
+from optimize.moments import WIDEST, Targets
 from optimize.progress import track
 from optimize.steps.repair import RIDGE, ROWS, Repair, repairable
-from optimize.surgery import keep_channels
+from optimize.surgery import keep_channels, misfit, width
 
 
 @dataclass(frozen=True)
@@ -52,19 +53,20 @@ class Prune:
         fitted: dict[str, int] = {}
         for turn in track(range(len(groups)), f"prune, budget {self.budget:g}"):
             group = groups[turn]
-            readers = [slot.module for slot in group.consumers]
-            if not set(readers) <= set(layers):
+            if refusal(group, module, layers, reference.calibration):
                 continue
+            readers = [slot.module for slot in group.consumers]
             moments = targets.moments(module, readers)
             problems = [pose(module, original, graph, name, moments[name], kept, self.ridge) for name in readers]
             keep = self._choose(group, module, problems, left)
             stay = {problem.name: _columns_left(module, group, problem, keep) for problem in problems}
+            made = _outputs_left(module, group, keep)
             if len(keep) < group.size:
                 module = keep_channels(module, group, keep)
                 groups = without(groups, group, keep)
-                _remember(kept, group, keep)
+                kept |= {name: kept[name][left] if name in kept else left for name, left in made.items()}
             for problem in problems:
-                module = refit(module, problem, stay[problem.name])
+                module = refit(module, problem, stay[problem.name], made.get(problem.name))
                 fitted[problem.name] = turn
         pruned = candidate.after(self, module, kept)
         stale = _stale(fitted, groups, graph)
@@ -77,6 +79,24 @@ class Prune:
         readers = [(problem, columns(_layer(module, problem.name), slots[problem.name].index)) for problem in problems]
         found = eliminate(readers, budget=budget, least=min(self.multiple, group.size))
         return np.setdiff1d(np.arange(group.size), _rounded(found, group.size, self.multiple))
+
+
+def refusal(group: ChannelGroup, module: nn.Module, layers: Sequence[str], inputs: Floats) -> str | None:
+    """Why a group is left alone; None where it can be pruned.
+
+    Args:
+        group: the channels.
+        module: the network.
+        layers: those that can be repaired.
+        inputs: some real ones, to try a cut on.
+    """
+    for slot in group.consumers:
+        if slot.module not in layers:
+            return f"{slot.module}, which reads it, has no closed-form repair"
+        width = len(matrix(_layer(module, slot.module)))
+        if width > WIDEST:
+            return f"{slot.module}, which reads it, has {width} columns, more than the {WIDEST} that a gram matrix may have"
+    return misfit(module, group, torch.from_numpy(inputs[:2].copy()))
 
 
 def _rounded(found: Elimination, size: int, multiple: int) -> Index:
@@ -94,12 +114,11 @@ def _columns_left(module: nn.Module, group: ChannelGroup, problem: Problem, keep
     return left.nonzero().flatten()
 
 
-def _remember(kept: dict[str, Index], group: ChannelGroup, keep: Index) -> None:
-    for slot in group.slots:
-        if slot.side == "out":
-            before = kept.get(slot.module)
-            positions = np.sort(slot.index[keep].ravel())
-            kept[slot.module] = positions if before is None else before[positions]
+def _outputs_left(module: nn.Module, group: ChannelGroup, keep: Index) -> dict[str, Index]:
+    """Of each layer that makes the channels, the outputs that stay; some may belong to other groups."""
+    makers = [slot for slot in group.slots if slot.side == "out"]
+    every = {slot.module: np.arange(width(module.get_submodule(slot.module), "out")) for slot in makers}
+    return {slot.module: np.delete(every[slot.module], np.delete(slot.index, keep, axis=0).ravel()) for slot in makers}
 
 
 def _stale(fitted: dict[str, int], groups: tuple[ChannelGroup, ...], graph: Graph) -> tuple[str, ...]:

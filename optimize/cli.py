@@ -1,0 +1,134 @@
+"""The command `optimize`: parse, call the library, print.
+
+Exit codes: 0 accepted, 1 rejected, 2 wrong input, 3 inconclusive, 4 the target cannot run here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from optimize.errors import OptimizeError
+
+EXIT = {"pass": 0, "fail": 1, "inconclusive": 3}
+INTERRUPTED = 130
+
+
+@contextmanager
+def _answered(as_json: bool = False, again: str = "run it again") -> Iterator[None]:
+    """Show progress while the block runs; end with one line and the exit code for whatever the user can mend."""
+    from optimize.progress import shown
+
+    try:
+        with shown():
+            yield
+    except OptimizeError as problem:
+        if as_json:
+            click.echo(json.dumps({"error": str(problem), "exit_code": problem.exit_code}))
+        click.echo(f"error: {problem}", err=True)
+        sys.exit(problem.exit_code)
+    except KeyboardInterrupt:
+        click.echo(f"interrupted: {again}.", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="optimize")
+def main() -> None:
+    """Take a trained model to a smaller, faster, verified artifact for the machine that will run it."""
+
+
+@main.command()
+@click.argument("model", required=False, type=click.Path(path_type=Path))
+@click.option("--target", metavar="NAME", help="openvino, onnxruntime or tensorrt.")
+@click.option("--data", metavar="DATA", help="An .npz in the MedMNIST layout, or file.py:factory.")
+@click.option("--out", metavar="DIR", help="Folder for the results; by default MODEL-TARGET here.")
+@click.option("--arch", metavar="FILE.py:FACTORY", help="The function that builds the network.")
+@click.option("--input", "input_shape", metavar="C,H,W", help="Shape of one input, such as 3,32,32.")
+@click.option("--mean", metavar="M,…", help="Per channel, of pixels in 0..1.")
+@click.option("--std", metavar="S,…", help="Per channel, of pixels in 0..1.")
+@click.option("--pad", metavar="N", help="Zeros around each image, after normalising.")
+@click.option("--classes", metavar="NAME,…", help="Names of the labels.")
+@click.option("--drop-overlap", is_flag=True, default=None, help="Drop items that stand in two splits instead of refusing the data.")
+@click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="Settings; overrule the optimize.toml beside the model.")
+@click.option("--max-drop", metavar="2pp", help="Largest allowed drop of overall accuracy.")
+@click.option("--max-class-drop", metavar="6pp", help="Largest allowed drop of any class's recall.")
+@click.option("--min-class-f1", metavar="0.85", help="F1 that every class must reach.")
+@click.option("--retrain/--no-retrain", default=None, help="Recovery training after repair (not available yet).")
+@click.option("--seed", metavar="N", help="Of everything drawn at random.")
+@click.option("--threads", metavar="N", help="Of the runtimes; by default their own choice.")
+@click.option("--batch", metavar="N", help="The batch size timed beside 1.")
+@click.option("--trust-pickle", is_flag=True, default=None, help="Load a model file that runs code; only if you trust its author.")
+@click.option("--resume", is_flag=True, help="Continue the interrupted run in --out.")
+@click.option("--overwrite", is_flag=True, help="Replace the run in --out.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on standard output.")
+def compress(
+    model: Path | None,
+    target: str | None,
+    recipe_file: Path | None,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Prune, repair, quantize, compile and verify MODEL for --target.
+
+    What is not given here comes from --recipe, then from an optimize.toml beside the model.
+
+    Exit code: 0 accepted, 1 rejected, 2 wrong input, 3 inconclusive, 4 the target cannot run here.
+    """
+    from optimize.compress import compress as run
+    from optimize.recipe import resolve
+
+    with _answered(as_json, f"the same command with --resume{' instead of --overwrite' if overwrite else ''} continues this run"):
+        recipe = resolve(model, target=target, overrides=settings, recipe_file=recipe_file)
+        report = run(recipe, resume=resume, overwrite=overwrite)
+    if as_json:
+        click.echo(json.dumps(report, sort_keys=True))
+    else:
+        _summary(report, recipe.out)
+    sys.exit(EXIT[report["verdict"]])
+
+
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder for all it makes.")
+def demo(out: Path) -> None:
+    """Train a small net on handwritten digits and compress it for every CPU runtime installed."""
+    from optimize.demo import demo as run
+
+    with _answered():
+        results = run(out)
+    for folder, report in results.items():
+        _summary(report, folder)
+    sys.exit(max(EXIT[report["verdict"]] for report in results.values()))
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def report(run: Path) -> None:
+    """Render report.html again from the report.json in folder RUN."""
+    from optimize.report.render import rerender
+
+    with _answered():
+        click.echo(str(rerender(run)))
+
+
+def _summary(report: dict[str, Any], out: Path) -> None:
+    from optimize.report.summary import summary
+
+    for line in summary(report):
+        click.echo(line)
+    click.echo(f"report: {out / 'report.html'}")
+
+
+COMMANDS: tuple[Callable[..., Any], ...] = (compress, demo, report)

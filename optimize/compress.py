@@ -1,0 +1,183 @@
+"""The main job: a trained model and its data become a verified artifact with a report, or an honest rejection.
+
+Preflight, load, check; search in torch on the guard split; export, compile and choose the precision in the target's runtime, on the guard
+split; profile beside the baselines; the verdict in the target's runtime on the test split, which is read once; then the report, and
+`model/` only when the verdict is "pass".
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from optimize import outcome
+from optimize.backends import Backend, backend
+from optimize.candidate import Candidate, Floats, Reference
+from optimize.choose import Variant, choose, compile_all
+from optimize.data import Dataset, Preprocessing, Split, load_data
+from optimize.errors import InputError
+from optimize.export import export_onnx
+from optimize.graph import trace
+from optimize.guard.score import Score, score
+from optimize.guard.verdict import Verdict, judge
+from optimize.load import load_model
+from optimize.measure.machine import load as foreign_load
+from optimize.outcome import Compiled, Result
+from optimize.profile import profile
+from optimize.progress import note, stage
+from optimize.recipe import Recipe, to_toml
+from optimize.report.render import write
+from optimize.search import BUDGETS, ENERGIES, Search, score_split
+from optimize.select import unlabelled
+from optimize.steps.prune import refusal
+from optimize.steps.repair import repairable
+from optimize.workspace import Workspace
+
+INT8_CASES = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """Everything a run needs, checked."""
+
+    recipe: Recipe
+    runtime: Backend
+    original: Candidate
+    data: Dataset
+    space: Workspace
+    started: float
+
+
+def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
+    """Run the whole job and return its report, which is also written to `recipe.out`.
+
+    Args:
+        recipe: the resolved settings.
+        resume: continue the interrupted run in `recipe.out`.
+        overwrite: replace the run in `recipe.out`.
+
+    Raises:
+        TargetUnavailable: when the target cannot run here; nothing was done.
+        InputError: when the model, the data or a setting is wrong; nothing was written over.
+    """
+    job = prepare(recipe, resume=resume, overwrite=overwrite)
+    before = score_split(job.original.predict, job.data.guard, job.data.classes, "judge the original")
+    own = judge(recipe.limits, before, before)
+    if own.outcome == "fail":
+        reasons = tuple(f"the original itself does not hold a limit: {reason}" for reason in own.reasons)
+        return _finish(job, Result(Verdict("fail", reasons), job.original, [], before))
+    sources = [split for split in (job.data.calibration, job.data.train) if split is not None]
+    reference = Reference(job.original, unlabelled(job.original, sources, recipe.seed), recipe.seed)
+    search = Search(
+        reference,
+        job.data.guard,
+        job.data.classes,
+        recipe.limits,
+        job.space.ledger,
+        recipe.budgets or BUDGETS,
+        ENERGIES if recipe.energy is None else tuple(energy for energy in ENERGIES if energy >= recipe.energy),
+    )
+    best, trials = search.run(job.space.trials)
+    compiled = compile_and_profile(job, best, before)
+    original, artifact = _on_test(job, compiled.chosen)
+    verdict = judge(recipe.limits, original, artifact)
+    return _finish(job, Result(verdict, best, trials, before, compiled, original, artifact, left_alone(best, reference)))
+
+
+def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
+    """Check everything that can be wrong before any work is done, cheapest first."""
+    started = time.time()
+    if recipe.retrain:
+        raise InputError("`--retrain` is not available yet: run without it; repair needs no training.")
+    runtime = backend(recipe.target)
+    runtime.preflight()
+    if not recipe.data:
+        raise InputError("`data` is missing: pass --data file.npz, or set [data] path in the optimize.toml beside the model.")
+    space = Workspace(recipe.out)
+    space.check(resume=resume, overwrite=overwrite)
+    with stage("load the model"):
+        original = load_model(**outcome.reload(recipe))
+    outputs = original.predict(original.example.numpy()).shape
+    if len(outputs) != 2 or outputs[1] < 2:
+        raise InputError(f"`model` gives outputs of shape {outputs}: only classifiers, (N, K) with K of 2 or more, can be compressed yet.")
+    with stage("load the data"):
+        data = load_data(
+            recipe.data,
+            preprocessing=Preprocessing(recipe.mean, recipe.std, recipe.pad),
+            input_shape=tuple(original.example.shape[1:]),
+            num_classes=outputs[1],
+            classes=recipe.classes,
+            seed=recipe.seed,
+            drop_overlap=recipe.drop_overlap,
+        )
+    _foretell(recipe, data)
+    space.open(outcome.identity(recipe, data), resume=resume)
+    (recipe.out / "recipe.lock.toml").write_text(to_toml(recipe), encoding="utf-8")
+    return Job(recipe, runtime, original, data, space, started)
+
+
+def compile_and_profile(job: Job, best: Candidate, before: Score) -> Compiled:
+    """Export, compile every precision, choose one, and measure it beside the baselines."""
+    recipe, work = job.recipe, job.space.fresh("compile")
+    guard = job.data.guard
+    with stage("export to ONNX"):
+        parity = export_onnx(best, work / "model.onnx", guard.inputs(slice(0, 16)))
+        export_onnx(job.original, work / "original.onnx")
+    variants = compile_all(job.runtime, work / "model.onnx", work, _drawn(job.data.calibration, INT8_CASES, recipe.seed))
+    chosen, measured = choose(job.runtime, variants, guard, before, recipe.limits, recipe.threads)
+    assert chosen.artifact is not None
+    with job.runtime.build(chosen.artifact, threads=recipe.threads) as session:
+        layer_precisions = job.runtime.inspect(session)
+    figures = profile(
+        job.original,
+        outcome.reload(recipe),
+        work / "original.onnx",
+        chosen.artifact,
+        lambda count: guard.inputs(np.arange(count) % len(guard)),
+        scratch=work / "baselines",
+        batches=(1, recipe.batch) if recipe.batch > 1 else (1,),
+        threads=recipe.threads,
+    )
+    return Compiled(chosen, measured, parity, layer_precisions, figures)
+
+
+def _drawn(split: Split, count: int, seed: int) -> Floats:
+    """At most `count` inputs, drawn from the whole split: files are often sorted by class."""
+    return split.inputs(np.sort(np.random.default_rng(seed).permutation(len(split))[:count]))
+
+
+def _on_test(job: Job, chosen: Variant) -> tuple[Score, Score]:
+    """The original in torch and the artifact in its runtime on the test split, which is read here and nowhere else."""
+    assert chosen.artifact is not None
+    test, classes = job.data.test, job.data.classes
+    original = score_split(job.original.predict, test, classes, "test the original")
+    with job.runtime.build(chosen.artifact, threads=job.recipe.threads) as session:
+        return original, score_split(session.predict, test, classes, "test the artifact")
+
+
+def _foretell(recipe: Recipe, data: Dataset) -> None:
+    """Say before the work, not after it, when the test split is too small for any verdict but "inconclusive"."""
+    labels = data.test.labels
+    perfect = score(np.eye(len(data.classes))[labels], labels, data.classes)
+    for reason in judge(recipe.limits, perfect, perfect).reasons:
+        if "are needed" in reason:
+            note(f"the test split is too small to accept anything: {reason}")
+
+
+def left_alone(best: Candidate, reference: Reference) -> tuple[str, ...]:
+    """Which channels were not for cutting, and why."""
+    graph = trace(best)
+    layers = repairable(best.module, reference.original.module, graph)
+    refused = [(group.name, refusal(group, best.module, layers, reference.calibration)) for group in graph.groups]
+    return tuple(f"channels of {name} were left alone: {reason}" for name, reason in (*graph.fixed, *refused) if reason is not None)
+
+
+def _finish(job: Job, result: Result) -> dict[str, Any]:
+    report = outcome.report(job.recipe, job.original, job.data, result, started=job.started, foreign_load=foreign_load())
+    job.space.deliver(result.compiled.chosen.artifact if result.compiled is not None and result.verdict else None)
+    write(report, job.recipe.out)
+    job.space.clean()
+    return report

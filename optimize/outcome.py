@@ -1,0 +1,209 @@
+"""What a run found, as the one dict that report.json holds and report.html shows (format 1, `report/schema.json`)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from optimize.candidate import Candidate
+from optimize.choose import Variant
+from optimize.data import Dataset, Split
+from optimize.export import Parity
+from optimize.graph import LINEAR_MAPS
+from optimize.guard.score import Score
+from optimize.guard.verdict import Verdict, worst_class
+from optimize.measure.machine import machine, versions
+from optimize.measure.macs import macs
+from optimize.profile import ARTIFACT, EAGER, RUNTIMES, Profile
+from optimize.recipe import Recipe
+
+FORMAT = 1
+BUSY_PERCENT = 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """What came out of the target's compiler.
+
+    Args:
+        chosen: the precision that ships.
+        variants: every precision that was tried.
+        parity: of the ONNX file with torch.
+        layer_precisions: layer -> precision it really ran in.
+        profile: the artifact and its baselines, measured.
+        guard: the artifact's score on the guard split.
+    """
+
+    chosen: Variant
+    variants: Sequence[Variant]
+    parity: Parity
+    layer_precisions: Mapping[str, str]
+    profile: Profile
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Where a run ended.
+
+    Args:
+        verdict: the answer.
+        best: the candidate that the search kept.
+        trials: every proposal.
+        before: the original's score on the guard split.
+        compiled: None when the run ended before there was an artifact.
+        original: score of the original on the test split.
+        artifact: score of the artifact on the test split.
+        notes: what a reader should know.
+    """
+
+    verdict: Verdict
+    best: Candidate
+    trials: Sequence[Mapping[str, Any]]
+    before: Score
+    compiled: Compiled | None = None
+    original: Score | None = None
+    artifact: Score | None = None
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+def reload(recipe: Recipe) -> dict[str, Any]:
+    """The arguments of `load_model` for a recipe."""
+    return {
+        "path": str(recipe.model),
+        "arch": recipe.arch,
+        "arch_args": dict(recipe.arch_args),
+        "input_shape": recipe.input_shape,
+        "trust_pickle": recipe.trust_pickle,
+    }
+
+
+def identity(recipe: Recipe, data: Dataset) -> dict[str, Any]:
+    """What makes two runs the same run: what goes in, what is asked of it, and what computes it."""
+    asked = {
+        "arch": recipe.arch,
+        "arch_args": dict(recipe.arch_args),
+        "input": list(recipe.input_shape),
+        "preprocessing": [recipe.mean, recipe.std, recipe.pad],
+        "limits": asdict(recipe.limits),
+        "budgets": recipe.budgets,
+        "energy": recipe.energy,
+        "seed": recipe.seed,
+        "target": recipe.target,
+    }
+    hashes = {f"{name} data": split.sha256 for name, split in splits(data).items()}
+    whole = {**asked, **hashes, "model": sha256(recipe.model), "versions": versions()}
+    return dict(json.loads(json.dumps(whole)))
+
+
+def splits(data: Dataset) -> dict[str, Split]:
+    """The splits there are, by name."""
+    found = {"train": data.train, "calibration": data.calibration, "guard": data.guard, "test": data.test}
+    return {name: split for name, split in found.items() if split is not None}
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *, started: float, foreign_load: float) -> dict[str, Any]:
+    """The report of a run; everything in it is plain JSON."""
+    compiled = result.compiled
+    whole = {
+        "format": FORMAT,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "verdict": result.verdict.outcome,
+        "accepted": bool(result.verdict),
+        "reasons": list(result.verdict.reasons),
+        "target": recipe.target,
+        "precision": None if compiled is None else compiled.chosen.precision,
+        "machine": {**machine(), "load": foreign_load},
+        "versions": versions(),
+        "seed": recipe.seed,
+        "duration_s": time.time() - started,
+        "model": {"name": recipe.model.name, "sha256": sha256(recipe.model), "arch": None if recipe.arch is None else _bare(recipe.arch)},
+        "classes": list(data.classes),
+        "data": {
+            name: {"sha256": split.sha256, "cases": len(split), "per_class": split.class_counts(data.classes)}
+            for name, split in splits(data).items()
+        },
+        "limits": asdict(recipe.limits),
+        "baseline": _baseline(recipe, original, result),
+        "compressed": _compressed(recipe, result),
+        "baselines": None if compiled is None else compiled.profile.baselines,
+        "speedup": None if compiled is None else compiled.profile.speedup,
+        "precisions_tried": None if compiled is None else [each.as_dict(compiled.chosen) for each in compiled.variants],
+        "steps": [dict(trial) for trial in result.trials],
+        "layers": layers(original.module, result.best.module),
+        "layer_precisions": None if compiled is None else dict(compiled.layer_precisions),
+        "parity": None if compiled is None else asdict(compiled.parity),
+        "notes": [*data.notes, *result.notes, *_load_note(foreign_load), *(() if compiled is None else compiled.profile.notes)],
+        "artifact": _files(compiled) if result.verdict else None,
+        "guard": _guard(result),
+    }
+    return dict(json.loads(json.dumps(whole, allow_nan=False)))
+
+
+def layers(before: nn.Module, after: nn.Module) -> list[dict[str, Any]]:
+    """Weight shapes of every convolution and linear layer, before and after; a layer split in two gives two rows."""
+    now = dict(after.named_modules())
+    rows = []
+    for name, layer in before.named_modules():
+        if isinstance(layer, LINEAR_MAPS):
+            replaced = now[name]
+            split = [(f"{name}.{k}", part) for k, part in replaced.named_children()]
+            parts = [(name, replaced)] if isinstance(replaced, LINEAR_MAPS) else split
+            for part_name, part in parts:
+                row = {"name": part_name, "kind": type(part).__name__, "before": list(layer.weight.shape)}
+                rows.append({**row, "after": list(part.get_parameter("weight").shape)})
+    return rows
+
+
+def _baseline(recipe: Recipe, original: Candidate, result: Result) -> dict[str, Any]:
+    figures: dict[str, Any] = {"latency_ms": None, "peak_memory_bytes": None, "size_bytes": recipe.model.stat().st_size}
+    if result.compiled is not None:
+        figures = result.compiled.profile.of(EAGER)
+    metrics = None if result.original is None else result.original.as_dict()
+    return {**figures, "metrics": metrics, "parameters": original.parameters, "macs": macs(original), "runtime": EAGER}
+
+
+def _compressed(recipe: Recipe, result: Result) -> dict[str, Any] | None:
+    if result.compiled is None or result.artifact is None:
+        return None
+    runtime = f"{RUNTIMES.get(recipe.target, recipe.target)} {result.compiled.chosen.precision}"
+    sizes = {"parameters": result.best.parameters, "macs": macs(result.best)}
+    return {**result.compiled.profile.of(ARTIFACT), **sizes, "metrics": result.artifact.as_dict(), "runtime": runtime}
+
+
+def _guard(result: Result) -> dict[str, Any] | None:
+    if result.compiled is None or result.compiled.chosen.score is None:
+        return None
+    name, drop = worst_class(result.before, result.compiled.chosen.score)
+    return {"overall": result.compiled.chosen.score.accuracy, "worst_class": {"name": name, "drop": drop}}
+
+
+def _files(compiled: Compiled | None) -> dict[str, Any] | None:
+    if compiled is None or compiled.chosen.artifact is None:
+        return None
+    return {"files": [file.as_dict() for file in compiled.chosen.artifact.files]}
+
+
+def _load_note(percent: float) -> tuple[str, ...]:
+    if percent < BUSY_PERCENT:
+        return ()
+    return (f"other processes used {percent:.0f} % of this machine at the end of the run: its timings are not to be relied on",)
+
+
+def _bare(arch: str) -> str:
+    """The factory without the folder it lies in: a report travels, and a path of this machine tells nobody anything."""
+    path, _, name = arch.rpartition(":")
+    return f"{Path(path).name}:{name}"

@@ -1,0 +1,98 @@
+"""Low-rank linear layers: one big matrix as the product of two small ones.
+
+A layer y = x W with W (in, out) becomes y = (x A) B with A (in, r), B (r, out). Truncating the singular values of W itself keeps W; what
+matters is x W. So with the inputs' second moment gram = L L' the singular values are those of L' W (whitening, as in SVD-LLM, Wang et
+al. 2024): the share of *output* energy that rank r keeps is the cumulative sum of sigma^2, and A B is the best rank-r map for these inputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from optimize.candidate import Candidate, Reference
+from optimize.graph import trace
+from optimize.least_squares import cholesky
+from optimize.moments import WIDEST, Targets
+from optimize.progress import track
+from optimize.surgery import replace_module
+
+
+@dataclass(frozen=True)
+class Factorize:
+    """Replace linear layers by a product of two wherever that has fewer parameters.
+
+    Args:
+        energy: least share of the layer's output energy to keep, in (0, 1]; 1 changes nothing.
+        rows: inputs that the second moments are taken from, as far as there are so many.
+        whiten: weigh directions by how much the inputs use them; off, and for layers too wide for a gram matrix, the weights alone decide.
+    """
+
+    energy: float
+    rows: int = 20_000
+    whiten: bool = True
+
+    def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
+        """Return the factorized candidate; the same network when no layer gains."""
+        if self.energy >= 1:
+            return candidate.after(self, candidate.module)
+        order = trace(candidate).order
+        names = [name for name, layer in candidate.module.named_modules() if isinstance(layer, nn.Linear) and name in order]
+        module = candidate.module
+        for name in track(names, f"factorize, energy {self.energy:g}"):
+            layer = candidate.module.get_submodule(name)
+            assert isinstance(layer, nn.Linear)
+            factors = self._factors(layer, self._gram(candidate, reference, name))
+            if factors is not None and _runs(proposed := replace_module(module, name, factors), candidate.example):
+                module = proposed
+        return candidate.after(self, module)
+
+    def _gram(self, candidate: Candidate, reference: Reference, name: str) -> torch.Tensor | None:
+        layer = candidate.module.get_submodule(name)
+        if not self.whiten or not isinstance(layer, nn.Linear) or layer.in_features > WIDEST:
+            return None
+        own = Targets(candidate.module, reference.calibration, [name], rows=self.rows, seed=reference.seed)
+        moments = own.moments(candidate.module, [name])[name]
+        return moments.gram.addr(moments.mean_in, moments.mean_in)
+
+    def _factors(self, layer: nn.Linear, gram: torch.Tensor | None) -> nn.Sequential | None:
+        weight = layer.weight.detach().double().T  # (in, out)
+        root = None if gram is None else _root(gram)
+        left, sigma, right = torch.linalg.svd(weight if root is None else root.T @ weight, full_matrices=False)
+        share = torch.cumsum(sigma.square(), 0) / sigma.square().sum().clamp_min(1e-300)
+        rank = int((share < self.energy - 1e-12).sum()) + 1
+        if rank * (layer.in_features + layer.out_features) >= layer.in_features * layer.out_features:
+            return None
+        narrow = left[:, :rank] * sigma[:rank]
+        if root is not None:
+            narrow = torch.linalg.solve_triangular(root.T, narrow, upper=True)
+        first = nn.Linear(layer.in_features, rank, bias=False)
+        second = nn.Linear(rank, layer.out_features, bias=layer.bias is not None)
+        first.weight = _parameter(narrow.T, layer)
+        second.weight = _parameter(right[:rank].T, layer)
+        if layer.bias is not None:
+            second.bias = nn.Parameter(layer.bias.detach().clone(), requires_grad=layer.bias.requires_grad)
+        return nn.Sequential(first, second).eval()
+
+
+def _runs(module: nn.Module, example: torch.Tensor) -> bool:
+    """Whether the network works with the pair in place of the layer: its forward may ask the layer for `in_features` or its weight."""
+    try:
+        with torch.inference_mode():
+            module(example.clone())
+    except Exception:  # the user's forward: whatever it raises means that the layer has to stay
+        return False
+    return True
+
+
+def _root(gram: torch.Tensor) -> torch.Tensor:
+    """L with L L' = gram, lower triangular; directions the inputs never take get a little weight, so that L can be inverted."""
+    lifted = gram.clone()
+    lifted.diagonal().add_(1e-6 * float(gram.diagonal().mean()) + 1e-12)
+    return cholesky(lifted)
+
+
+def _parameter(value: torch.Tensor, like: nn.Linear) -> nn.Parameter:
+    return nn.Parameter(value.to(like.weight.dtype).contiguous(), requires_grad=like.weight.requires_grad)

@@ -1,0 +1,95 @@
+"""The folder of a run: what may be written where, and when.
+
+    out/ledger.jsonl  recipe.lock.toml  .work/      while the run goes on
+    out/model/  report.json  report.html            at its end; `model/` only when it was accepted
+
+An earlier run in the folder is touched only when the caller asked for that and the new run's input has been found good.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from optimize.artifact import MANIFEST, Artifact
+from optimize.errors import InputError
+from optimize.ledger import Ledger
+from optimize.search import WORK
+
+OURS = ("ledger.jsonl", "recipe.lock.toml", "report.json", "report.html", "model", WORK)
+
+
+class Workspace:
+    """One run's folder.
+
+    Args:
+        out: the folder; made when it is missing.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.ledger = Ledger(out / "ledger.jsonl", {})
+        self.trials: list[dict[str, Any]] = []
+
+    def check(self, *, resume: bool, overwrite: bool) -> None:
+        """See that the folder can be written, and that nothing in it would be lost unasked.
+
+        Raises:
+            InputError: when it cannot be written, holds a run and neither `resume` nor `overwrite` is set, or a `model` that is not ours.
+        """
+        if resume and overwrite:
+            raise InputError("`--resume` and `--overwrite` exclude each other: the one continues a run, the other replaces it.")
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.out):
+                pass
+        except OSError as problem:
+            raise InputError(f"`--out` (={self.out}) cannot be written ({problem.strerror}): name another folder.") from problem
+        model = self.out / "model"
+        if model.exists() and not (model / MANIFEST).is_file():
+            raise InputError(f"`--out` (={self.out}) holds a `model` that is no artifact of a run, and would lose it: name another folder.")
+        found = [name for name in OURS if (self.out / name).exists()]
+        if found and not (resume or overwrite):
+            raise InputError(f"`--out` (={self.out}) already holds a run ({found[0]}): add --resume, --overwrite, or name another folder.")
+
+    def open(self, identity: Mapping[str, Any], *, resume: bool) -> None:
+        """Start the run, or take up the one in the folder.
+
+        Raises:
+            InputError: when the run to be resumed had other inputs or settings.
+        """
+        self.ledger = Ledger(self.ledger.path, identity)
+        if resume and self.ledger.path.exists():
+            self.trials = self.ledger.resume()
+            return
+        for name in OURS:
+            _remove(self.out / name)
+        self.ledger.begin()
+
+    def fresh(self, name: str) -> Path:
+        """An empty working folder."""
+        folder = self.out / WORK / name
+        _remove(folder)
+        folder.mkdir(parents=True)
+        return folder
+
+    def deliver(self, artifact: Artifact | None) -> None:
+        """Move an accepted artifact to `model/`; with None, see that nothing is there."""
+        _remove(self.out / "model")
+        if artifact is not None:
+            os.replace(artifact.folder, self.out / "model")
+
+    def clean(self) -> None:
+        """Remove the working files of a finished run."""
+        _remove(self.out / WORK)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

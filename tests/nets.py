@@ -1,0 +1,180 @@
+"""Tiny networks, one per way in which layers can share channels; all in eval mode with weights, norms and statistics drawn at random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from optimize.candidate import Candidate, Floats, Reference
+
+SHAPE = (3, 8, 8)
+
+
+def ready(module: nn.Module, seed: int = 0) -> nn.Module:
+    """The network in eval mode, with every norm's affine part and statistics away from their neutral values."""
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            fan = max(1, parameter[0].numel()) if parameter.dim() > 1 else 4
+            parameter.copy_(torch.randn(parameter.shape, generator=draw) * fan**-0.5)
+        for layer in module.modules():
+            if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
+                if layer.affine:
+                    layer.weight.copy_(torch.rand(layer.num_features, generator=draw) + 0.5)
+                if layer.running_mean is not None and layer.running_var is not None:
+                    layer.running_mean.copy_(torch.randn(layer.num_features, generator=draw) * 0.3)
+                    layer.running_var.copy_(torch.rand(layer.num_features, generator=draw) + 0.5)
+    return module.eval()
+
+
+def cases(count: int = 96, shape: tuple[int, ...] = SHAPE, seed: int = 1) -> Floats:
+    return np.random.default_rng(seed).standard_normal((count, *shape)).astype(np.float32)
+
+
+def candidate(module: nn.Module, shape: tuple[int, ...] = SHAPE, seed: int = 0) -> Candidate:
+    return Candidate(ready(module, seed), torch.from_numpy(cases(1, shape, seed=7)))
+
+
+def reference(original: Candidate, count: int = 96, seed: int = 0) -> Reference:
+    return Reference(original, cases(count, tuple(original.example.shape[1:])), seed)
+
+
+def chain() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 6, 3, stride=2),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 4),
+    )
+
+
+def chain_bn() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(8, 6, 3, bias=False),
+        nn.BatchNorm2d(6),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(54, 4),
+    )
+
+
+def chain_inplace() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(8, 6, 3), nn.ReLU(inplace=True), nn.Conv2d(6, 4, 3)
+    )
+
+
+def prelu(parameters: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.PReLU(parameters), nn.Conv2d(8, 4, 3))
+
+
+class Residual(nn.Module):
+    """stem -> x + conv2(conv1(x)) -> head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.conv1, self.norm1 = nn.Conv2d(8, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.conv2, self.norm2 = nn.Conv2d(6, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x = x + self.norm2(self.conv2(functional.relu(self.norm1(self.conv1(x)))))
+        return self.head(functional.relu(x).mean((2, 3)))
+
+
+class Concat(nn.Module):
+    """Two branches side by side, their norm and one reader across both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(3, 5, 1)
+        self.norm = nn.BatchNorm2d(11)
+        self.join, self.head = nn.Conv2d(11, 7, 3), nn.Linear(7, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        both = functional.relu(self.norm(torch.cat([self.left(x), self.right(x)], 1)))
+        return self.head(functional.relu(self.join(both)).mean((2, 3)))
+
+
+class OntoConcat(nn.Module):
+    """A layer added onto a concatenation: one layer's outputs belong to two groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(3, 5, 1)
+        self.across = nn.Conv2d(3, 11, 1)
+        self.join = nn.Conv2d(11, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        both = torch.cat([self.left(x), self.right(x)], 1) + self.across(x)
+        return self.join(functional.relu(both))
+
+
+class Transposed(nn.Module):
+    """Down, up by a transposed convolution, a skip beside it: a small U-Net."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.down = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 8, 3, padding=1)
+        self.up = nn.ConvTranspose2d(8, 6, 2, 2)
+        self.join, self.head = nn.Conv2d(12, 6, 3, padding=1), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        skip = functional.relu(self.enter(x))
+        deep = functional.relu(self.down(functional.max_pool2d(skip, 2)))
+        return self.head(functional.relu(self.join(torch.cat([skip, self.up(deep)], 1))))
+
+
+class Reused(nn.Module):
+    """One convolution called three times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.again, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = functional.relu(self.enter(x))
+        for _ in range(3):
+            x = functional.relu(self.again(x))
+        return self.head(x.mean((2, 3)))
+
+
+def depthwise() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 1),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, groups=8),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 6, 1),
+        nn.ReLU(),
+        nn.Conv2d(6, 4, 3),
+    )
+
+
+TOPOLOGIES: dict[str, Callable[[], nn.Module]] = {
+    "chain": chain,
+    "chain with batch norm": chain_bn,
+    "chain with ReLU in place": chain_inplace,
+    "PReLU, one slope": lambda: prelu(1),
+    "PReLU, a slope per channel": lambda: prelu(8),
+    "residual": Residual,
+    "concat": Concat,
+    "sum onto a concat": OntoConcat,
+    "transposed": Transposed,
+    "reused": Reused,
+    "depthwise": depthwise,
+}

@@ -1,0 +1,158 @@
+"""A network with channels cut out must be the network in which nobody reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from optimize.candidate import Candidate
+from optimize.graph import ChannelGroup, Slot, trace
+from optimize.surgery import keep_channels, misfit, replace_module, twin, width, with_tensors
+from tests import nets
+from tests.nets import TOPOLOGIES, candidate, cases
+
+
+def unread(module: nn.Module, group: ChannelGroup, gone: np.ndarray) -> nn.Module:
+    """A copy whose readers have zero weights on the channels `gone`."""
+    copied = twin(module, share=False)
+    with torch.no_grad():
+        for slot in group.consumers:
+            layer = copied.get_submodule(slot.module)
+            weight = layer.get_parameter("weight")
+            (weight if getattr(layer, "transposed", False) else weight.transpose(0, 1))[slot.index[gone].ravel()] = 0
+    return copied
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_cutting_is_not_reading(name: str) -> None:
+    start = candidate(TOPOLOGIES[name]())
+    before, inputs = start.fingerprint, torch.from_numpy(cases(3))
+    groups = trace(start).groups
+    assert groups or name == "sum onto a concat"
+    for group in groups:
+        keep = np.sort(np.random.default_rng(0).permutation(group.size)[: group.size // 2])
+        gone = np.setdiff1d(np.arange(group.size), keep)
+        pruned = keep_channels(start.module, group, keep)
+        with torch.inference_mode():
+            want = unread(start.module, group, gone)(inputs)
+            torch.testing.assert_close(pruned(inputs), want, rtol=1e-4, atol=1e-5)
+            assert not torch.allclose(want, start.module(inputs), rtol=1e-3)
+        assert sum(p.numel() for p in pruned.parameters()) < start.parameters
+        assert misfit(start.module, group, inputs) is None
+    assert start.fingerprint == before
+
+
+def test_layers_say_their_new_widths() -> None:
+    start = candidate(nets.depthwise())
+    pruned = keep_channels(start.module, trace(start).groups[0], np.array([1, 4, 6]))
+    first, deep, norm, point = (pruned.get_submodule(name) for name in "0235")
+    assert (first.out_channels, norm.num_features, point.in_channels) == (3, 3, 3)
+    assert (deep.in_channels, deep.out_channels, deep.groups) == (3, 3, 3)
+    assert (width(first, "out"), width(first, "in"), width(norm, "out"), width(point, "in")) == (3, 3, 3, 3)
+
+
+def test_a_twin_shares_its_tensors_unless_told_otherwise() -> None:
+    module = nets.ready(nets.chain_bn())
+    for share in (True, False):
+        copied = twin(module, share=share)
+        assert copied is not module
+        others = copied.state_dict(keep_vars=True)
+        for name, tensor in module.state_dict(keep_vars=True).items():
+            other = others[name]
+            assert (tensor is other) is share, name
+            assert torch.equal(tensor, other)
+
+
+def test_one_layer_under_two_names_stays_one_layer() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enter, self.first = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1)
+            self.second, self.head = self.first, nn.Conv2d(8, 4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(torch.relu(self.second(torch.relu(self.first(torch.relu(self.enter(x)))))))
+
+    start = candidate(Twice())
+    group = trace(start).groups[0]
+    pruned = keep_channels(start.module, group, np.arange(0, 8, 2))
+    assert pruned.first is pruned.second
+    assert misfit(start.module, group, torch.from_numpy(cases(2))) is None
+
+
+def test_with_tensors_and_replace_module_leave_the_original() -> None:
+    start = candidate(nets.chain())
+    before = start.fingerprint
+    changed = with_tensors(start.module, "0", weight=torch.zeros(8, 3, 3, 3), bias=torch.ones(8))
+    assert isinstance(changed.get_submodule("0").bias, nn.Parameter)
+    assert torch.equal(changed.get_submodule("0")(torch.zeros(1, 3, 4, 4)), torch.ones(1, 8, 4, 4))
+    assert isinstance(replace_module(start.module, "6", nn.Identity()).get_submodule("6"), nn.Identity)
+    assert start.fingerprint == before
+
+
+class Around(nn.Module):
+    """first -> whatever `between` does -> second."""
+
+    def __init__(self, between: Callable[[torch.Tensor], torch.Tensor], second: nn.Module | None = None) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), second or nn.Conv2d(8, 4, 1)
+        self.between = between
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.between(self.first(x)))
+
+
+class Seen(nn.Module):
+    """The output holds what a layer reads: beside it, or in a sum with it."""
+
+    def __init__(self, join: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.first, self.second, self.join = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1), join
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        return self.join(x, self.second(torch.relu(x)))
+
+
+MISFITS: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "softmax": (lambda: Around(lambda x: x.softmax(1)), "something mixes the channels"),
+    "unit length": (lambda: Around(lambda x: functional.normalize(x, dim=1)), "something mixes the channels"),
+    "mean over channels": (lambda: Around(lambda x: x - x.mean(1, keepdim=True)), "something mixes the channels"),
+    "response norm": (lambda: Around(nn.LocalResponseNorm(5, alpha=1.0)), "something mixes the channels"),
+    "group norm without parameters": (lambda: Around(nn.GroupNorm(2, 8, affine=False)), "something mixes the channels"),
+    "shuffle": (lambda: Around(nn.ChannelShuffle(2)), "something mixes the channels"),
+    "layer norm by function": (lambda: Around(lambda x: functional.layer_norm(x, (8, 6, 6))), "does not run with fewer channels"),
+    "view of a fixed size": (lambda: Around(lambda x: x.view(-1, 288), nn.Linear(288, 4)), "does not run with fewer channels"),
+    "constant per channel": (lambda: Around(lambda x: x - torch.arange(8.0)[:, None, None]), "does not run with fewer channels"),
+    "pixel shuffle": (lambda: Around(nn.PixelShuffle(2), nn.Conv2d(2, 4, 1)), "does not run with fewer channels"),
+    "sum in the output": (lambda: Seen(torch.add), "part of the network's output"),
+    "concat in the output": (lambda: Seen(lambda x, y: torch.cat([x, y], 1)), "part of the network's output"),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_what_the_trace_misjudges_is_found_by_running_it(name: str) -> None:
+    build, reason = MISFITS[name]
+    start = candidate(build())
+    group = trace(start).groups[0]
+    assert reason in str(misfit(start.module, group, torch.from_numpy(cases(2))))
+
+
+def test_misfit_sees_a_wrong_plan() -> None:
+    """A group whose reader was numbered wrongly by one."""
+    start = candidate(nets.chain())
+    index = np.arange(8)[:, None]
+    wrong = ChannelGroup(8, (Slot("0", "out", index), Slot("2", "in", np.roll(index, 1, axis=0))))
+    assert misfit(start.module, wrong, torch.from_numpy(cases(2))) == "something mixes the channels"
+
+
+def test_cut_networks_can_be_cut_again() -> None:
+    start = candidate(nets.Transposed())
+    once = Candidate(keep_channels(start.module, trace(start).groups[0], np.array([0, 2, 5])), start.example)
+    for group in trace(once).groups:
+        assert misfit(once.module, group, once.example) is None
