@@ -31,7 +31,9 @@ def shown() -> Iterator[None]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    # Into a file or a pipe a bar would only be an empty line; what is noted is said all the same.
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         token = _active.set(progress)
         try:
             yield
@@ -74,4 +76,4 @@ def note(text: str) -> None:
     """Say one line above the bars."""
     progress = _active.get()
     if progress is not None:
-        progress.console.print(text, highlight=False)
+        progress.console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -34,7 +34,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     ("what changes, exports, runs, measures and judges", frozenset({"steps", "export", "backends", "measure", "guard"})),
     ("what a search writes down", frozenset({"snapshot", "ledger"})),
     ("the settings of a run", frozenset({"settings", "recipe"})),
-    ("what a run does, and how a report looks", frozenset({"search", "choose", "profile", "report"})),
+    ("what a run does, and how a report looks", frozenset({"search", "select", "choose", "profile", "report"})),
     ("what a run leaves behind", frozenset({"workspace", "outcome"})),
     ("a run", frozenset({"compress"})),
     ("a whole example", frozenset({"demo"})),

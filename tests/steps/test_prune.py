@@ -241,5 +241,5 @@ def test_what_cannot_be_cut_is_left_as_it_is(build: Callable[[], nn.Module]) -> 
 def test_a_reader_without_a_closed_form_keeps_its_channels() -> None:
     start = candidate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.ConvTranspose2d(8, 6, 3, 2), nn.ReLU(), nn.Conv2d(6, 4, 3)))
     groups, layers = trace(start).groups, repairable(start.module, start.module, trace(start))
-    assert [refusal(group, start.module, layers) for group in groups] == ["2, which reads it, has no closed-form repair", None]
+    assert [refusal(group, start.module, layers, cases(4)) for group in groups] == ["2, which reads it, has no closed-form repair", None]
     assert widths(Prune(1e9)(start, reference(start))) == {"0": 8, "2": 1}

@@ -1,0 +1,57 @@
+"""Write what a study measured, with the machine, the versions and the date; and quote it in documents."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from optimize.measure.machine import load, machine, versions
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results"
+DOCUMENTS = ("README.md",)
+
+
+def write(
+    name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], raw: Mapping[str, Any], notes: Sequence[str] = ()
+) -> None:
+    """Write `results/NAME.json` (everything) and `results/NAME.md` (the table), and renew the documents that quote it."""
+    where = {"machine": machine(), "versions": versions(), "date": datetime.now(UTC).date().isoformat(), "foreign_load_percent": load()}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps({**where, **raw}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    table = [_row(columns), _row(["---"] * len(columns)), *map(_row, rows)]
+    cpu = where["machine"]["cpu"]  # type: ignore[index]
+    cores, torch = where["machine"]["logical_cores"], where["versions"]["torch"]  # type: ignore[index]
+    busy = f"other processes used {where['foreign_load_percent']:.0f} % of it"
+    taken = f"Taken {where['date']} on {cpu}, {cores} cores, torch {torch}; {busy}."
+    text = "\n".join([f"**{title}**", "", *table, "", taken, *(f"{line}" for line in notes), ""])
+    (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
+    for document in DOCUMENTS:
+        path = ROOT / document
+        path.write_text(quoted(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def quoted(text: str) -> str:
+    """The document with every `<!-- results NAME -->` block filled from `results/NAME.md`."""
+
+    def fill(match: re.Match[str]) -> str:
+        source = RESULTS / f"{match[1]}.md"
+        body = source.read_text(encoding="utf-8").strip() if source.exists() else "(not measured yet)"
+        return f"<!-- results {match[1]} -->\n{body}\n<!-- /results -->"
+
+    return re.sub(r"<!-- results (\w+) -->.*?<!-- /results -->", fill, text, flags=re.DOTALL)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    for name in DOCUMENTS:
+        (ROOT / name).write_text(quoted((ROOT / name).read_text(encoding="utf-8")), encoding="utf-8")
+    sys.exit(0)

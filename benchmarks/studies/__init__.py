@@ -1,0 +1,1 @@
+"""One study per file; each runs as `python -m benchmarks.studies.NAME`."""

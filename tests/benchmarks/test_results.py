@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import pytest
+from benchmarks.results import DOCUMENTS, ROOT, quoted
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_documents_quote_the_results_as_they_are(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert "<!-- results " in text
+    assert quoted(text) == text, "run python -m benchmarks.results"
+
+
+def test_a_figure_changed_by_hand_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setattr("benchmarks.results.RESULTS", tmp_path)
+    (tmp_path / "study.md").write_text("95.6 %\n", encoding="utf-8")
+    true = "before\n<!-- results study -->\n95.6 %\n<!-- /results -->\nafter\n"
+    assert quoted(true) == true
+    assert quoted(true.replace("95.6", "99.9")) == true
+
+
+def test_what_was_never_measured_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setattr("benchmarks.results.RESULTS", tmp_path)
+    assert "not measured yet" in quoted("<!-- results study -->\n<!-- /results -->")

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from optimize.candidate import Candidate
+from optimize.data import Preprocessing, Split
+from optimize.select import LEAST, unlabelled
+
+
+def the_input_is_the_logits() -> Candidate:
+    return Candidate(nn.Flatten().eval(), torch.zeros(1, 3, 1))
+
+
+def split(logits: np.ndarray) -> Split:
+    labels = np.zeros(len(logits), dtype=np.int64)
+    return Split("train", logits.astype(np.float32)[:, :, None], labels, Preprocessing())
+
+
+def picked_classes(logits: np.ndarray) -> np.ndarray:
+    chosen = unlabelled(the_input_is_the_logits(), [split(logits)], seed=0)
+    return np.bincount(chosen[:, :, 0].argmax(1), minlength=3)
+
+
+def one_hot(classes: np.ndarray, lead: float = 4.0) -> np.ndarray:
+    return lead * np.eye(3)[classes]
+
+
+def test_few_inputs_are_all_taken_in_order() -> None:
+    logits = np.random.default_rng(0).normal(size=(40, 3))
+    parts = [split(logits[:25]), split(logits[25:])]
+    chosen = unlabelled(the_input_is_the_logits(), parts, seed=0)
+    assert np.array_equal(chosen[:, :, 0], logits.astype(np.float32))
+
+
+def test_rare_classes_are_drawn_more_often_than_they_occur(monkeypatch) -> None:
+    monkeypatch.setattr("optimize.select.MOST", LEAST)
+    classes = np.repeat([0, 1, 2], [900, 90, 10])
+    counts = picked_classes(one_hot(classes))
+    assert counts.sum() == LEAST
+    # proportional drawing would take about 230, 23 and 3
+    assert counts[2] >= 9
+    assert counts[1] > 60
+
+
+def test_uncertain_inputs_are_drawn_more_often(monkeypatch) -> None:
+    monkeypatch.setattr("optimize.select.MOST", LEAST)
+    classes = np.arange(1000) % 3
+    sure = np.arange(1000) % 2 == 0
+    logits = np.where(sure[:, None], one_hot(classes, 20.0), one_hot(classes, 0.5))
+    chosen = unlabelled(the_input_is_the_logits(), [split(logits)], seed=0)[:, :, 0]
+    assert (chosen.max(1) < 1).mean() > 0.75
+
+
+def test_nothing_is_taken_twice_and_the_seed_decides(monkeypatch) -> None:
+    monkeypatch.setattr("optimize.select.MOST", LEAST)
+    logits = np.random.default_rng(1).normal(size=(900, 3))
+    first, again, other = (unlabelled(the_input_is_the_logits(), [split(logits)], seed) for seed in (3, 3, 4))
+    assert len(np.unique(first[:, :, 0], axis=0)) == len(first) == LEAST
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_outputs_that_are_not_numbers_do_no_harm() -> None:
+    logits = np.random.default_rng(2).normal(size=(30, 3))
+    logits[3] = np.inf
+    assert len(unlabelled(the_input_is_the_logits(), [split(logits)], seed=0)) == 30
