@@ -45,7 +45,7 @@ def _chances(original: Candidate, splits: Sequence[Split], owners: np.ndarray, p
         mine = places[owners == k]
         for start in track(range(0, len(mine), CASES_AT_ONCE), "choose inputs for repair"):
             outputs.append(original.predict(split.inputs(mine[start : start + CASES_AT_ONCE])))
-    logits = np.concatenate(outputs)
+    logits = np.nan_to_num(np.concatenate(outputs))
     two = np.sort(logits, axis=1)[:, -2:]
-    lead = np.nan_to_num(two[:, -1] - two[:, 0])
+    lead = two[:, -1] - two[:, 0]
     return np.asarray(1 / np.bincount(logits.argmax(1))[logits.argmax(1)] / (1 + lead))
