@@ -1,6 +1,6 @@
 """The command `optimize`: parse, call the library, print.
 
-Exit codes: 0 accepted, 1 rejected, 2 wrong input, 3 inconclusive, 4 the target cannot run here.
+Exit codes: 0 accepted, 1 rejected, 2 wrong input, 3 inconclusive, 4 the target cannot run here; 130 interrupted, 70 a mistake of ours.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,8 @@ import click
 from optimize.errors import OptimizeError
 
 EXIT = {"pass": 0, "fail": 1, "inconclusive": 3}
-INTERRUPTED = 130
+INTERRUPTED, OURS = 130, 70
+"""Stopped by the user; a mistake of this program, which must not read as "rejected" to whoever looks at the code alone."""
 
 
 @contextmanager
@@ -40,6 +42,10 @@ def _answered(as_json: bool = False, again: str = "run it again") -> Iterator[No
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception:
+        traceback.print_exc()
+        click.echo("error: this is a mistake in optimize, not in your input; the lines above say where.", err=True)
+        sys.exit(OURS)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -87,10 +93,11 @@ def compress(
 
     Exit code: 0 accepted, 1 rejected, 2 wrong input, 3 inconclusive, 4 the target cannot run here.
     """
-    from optimize.compress import compress as run
-    from optimize.recipe import resolve
-
+    # Imported inside the block: they take seconds, in which the user may think better of it.
     with _answered(as_json, f"the same command with --resume{' instead of --overwrite' if overwrite else ''} continues this run"):
+        from optimize.compress import compress as run
+        from optimize.recipe import resolve
+
         recipe = resolve(model, target=target, overrides=settings, recipe_file=recipe_file)
         report = run(recipe, resume=resume, overwrite=overwrite)
     if as_json:
@@ -104,9 +111,9 @@ def compress(
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder for all it makes.")
 def demo(out: Path) -> None:
     """Train a small net on handwritten digits and compress it for every CPU runtime installed."""
-    from optimize.demo import demo as run
-
     with _answered():
+        from optimize.demo import demo as run
+
         results = run(out)
     for folder, report in results.items():
         _summary(report, folder)
@@ -117,9 +124,9 @@ def demo(out: Path) -> None:
 @click.argument("run", type=click.Path(path_type=Path))
 def report(run: Path) -> None:
     """Render report.html again from the report.json in folder RUN."""
-    from optimize.report.render import rerender
-
     with _answered():
+        from optimize.report.render import rerender
+
         click.echo(str(rerender(run)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from optimize.candidate import Floats
 from optimize.errors import InputError
 from optimize.progress import note
 from optimize.splits import PROTECTED, disjoint, halves, identify
+
+ENOUGH = 300
+"""Images from which ranges for int8 are taken well; calibration is not made smaller than that."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,8 @@ def load_data(
     """Read labelled images and split them.
 
     The names are MedMNIST's: `train_images`, `train_labels`, `val_*`, `test_*`; `*_patient` and `*_group` are optional, as is `train`.
-    Without `calibration_*`, `val` is cut into calibration and guard; with it, all of `val` is the guard.
+    Without `calibration_*`, `val` is cut in two, calibration and guard: into halves, or, where there is a train split and val is large, one
+    to three. With `calibration_*`, all of `val` is the guard.
 
     Args:
         source: an `.npz`, or `file.py:factory` that returns a mapping of such arrays.
@@ -198,7 +202,13 @@ def _calibration_and_guard(kept: Mapping[str, Split], seed: int) -> tuple[Split,
     if "calibration" in kept:
         return kept["calibration"], val.take(slice(None), "guard")
     first, second = halves(identify("val", val.images, val.patients), val.labels, seed)
-    return val.take(first, "calibration"), val.take(second, "guard")
+    calibration, guard = val.take(first), val.take(second)
+    if "train" in kept and len(calibration) >= 2 * ENOUGH:
+        # The train split lends its images to repair, so that what is left of val's first half can help to decide.
+        some, more = halves(identify("val", calibration.images, calibration.patients), calibration.labels, seed)
+        if len(some) >= ENOUGH:
+            calibration, guard = val.take(first[some]), val.take(np.sort(np.concatenate([second, first[more]])))
+    return replace(calibration, name="calibration"), replace(guard, name="guard")
 
 
 def _class_names(arrays: Mapping[str, Array], given: Sequence[str], num_classes: int | None, splits: Iterable[Split]) -> tuple[str, ...]:

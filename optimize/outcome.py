@@ -88,7 +88,7 @@ def reload(recipe: Recipe) -> dict[str, Any]:
 def identity(recipe: Recipe, data: Dataset) -> dict[str, Any]:
     """What makes two runs the same run: what goes in, what is asked of it, and what computes it."""
     asked = {
-        "arch": recipe.arch,
+        "arch": recipe.arch and [recipe.arch, sha256(Path(recipe.arch.rpartition(":")[0]))],
         "arch_args": dict(recipe.arch_args),
         "input": list(recipe.input_shape),
         "preprocessing": [recipe.mean, recipe.std, recipe.pad],

@@ -8,10 +8,12 @@ An earlier run in the folder is touched only when the caller asked for that and 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ class Workspace:
         self.out = out
         self.ledger = Ledger(out / "ledger.jsonl", {})
         self.trials: list[dict[str, Any]] = []
+        self.report: dict[str, Any] | None = None
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
         """See that the folder can be written, and that nothing in it would be lost unasked.
@@ -65,6 +68,8 @@ class Workspace:
         self.ledger = Ledger(self.ledger.path, identity)
         if resume and self.ledger.path.exists():
             self.trials = self.ledger.resume()
+            with suppress(OSError, ValueError):
+                self.report = json.loads((self.out / "report.json").read_text(encoding="utf-8"))
             return
         for name in OURS:
             _remove(self.out / name)

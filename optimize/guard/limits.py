@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from optimize.errors import InputError
 
@@ -30,17 +30,21 @@ class Limits:
             if not (math.isfinite(value) and 0.0 <= value <= 1.0):
                 raise InputError(f"`{name}` (={value}) must lie between 0 and 1: write 0.02 or '2pp' for two percentage points.")
 
+    def part(self, share: float) -> Limits:
+        """Limits that leave something over: only `share` of each drop may be spent."""
+        return replace(self, max_drop=share * self.max_drop, max_class_drop=share * self.max_class_drop)
+
 
 def parse_points(text: str | float, name: str = "limit") -> float:
     """Read a share: '2pp' and '2%' and 0.02 all give 0.02.
 
     Raises:
-        InputError: when the text is no number, or a bare number above 1, whose unit would be a guess.
+        InputError: when the text is no number, or a bare number of 1 or more, whose unit would be a guess.
     """
     match = _POINTS.fullmatch(str(text))
     if match is None:
         raise InputError(f"`{name}` (={text!r}) must be a share such as '2pp' or 0.02.")
     number, unit = float(match[1]), match[2]
-    if not unit and number > 1:
-        raise InputError(f"`{name}` (={text!r}) has no unit and is above 1: write '{text}pp' if percentage points are meant.")
+    if not unit and (number > 1 or (number == 1 and isinstance(text, str))):
+        raise InputError(f"`{name}` (={text!r}) has no unit and is 1 or more: write '{text}pp' if percentage points are meant.")
     return number / 100 if unit else number

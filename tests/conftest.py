@@ -1,0 +1,132 @@
+"""Whole runs of the command, made once for all tests that look at what they left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from optimize.backends import backend
+from optimize.errors import TargetUnavailable
+from optimize.measure.memory import Memory
+from tests import runs
+from tests.runs import Run
+
+CPU_TARGETS = ("onnxruntime", "openvino")
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Networks as small as the tests' only wait for their threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    with single_threaded():
+        yield
+
+
+def require(target: str) -> str:
+    """The target, or a skip in its own words."""
+    try:
+        backend(target).preflight()
+    except TargetUnavailable as missing:
+        pytest.skip(str(missing))
+    return target
+
+
+def runnable() -> str:
+    """The first target that runs here."""
+    for target in CPU_TARGETS:
+        try:
+            backend(target).preflight()
+        except TargetUnavailable:
+            continue
+        return target
+    pytest.skip("no runtime is installed")
+
+
+@pytest.fixture(scope="session")
+def any_target() -> str:
+    return runnable()
+
+
+@pytest.fixture(scope="session")
+def brought(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with everything it needs beside it."""
+    with single_threaded():
+        return runs.bring(tmp_path_factory.mktemp("brought"))
+
+
+def hurried(patch: pytest.MonkeyPatch, *, memory: bool = True) -> None:
+    """Time as briefly as can be; without `memory`, no process is started to measure it."""
+    patch.setattr("optimize.choose.SECONDS", 0.02)
+    patch.setattr("optimize.profile.SECONDS", 0.02)
+    if not memory:
+        patch.setattr("optimize.profile.peak_memory", lambda *_, **__: Memory(2_000, 1_000))
+
+
+def shortened(model: Path, out: Path, *flags: object, target: str) -> Run:
+    """A run without the figures for memory."""
+    with pytest.MonkeyPatch.context() as patch, single_threaded():
+        hurried(patch, memory=False)
+        return runs.compressed(model, out, *flags, target=target)
+
+
+def whole_run(target: str, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Nothing stands in for anything."""
+    require(target)
+    with pytest.MonkeyPatch.context() as patch, single_threaded():
+        hurried(patch)
+        return runs.compressed(model, tmp_path_factory.mktemp(target) / "out", target=target)
+
+
+@pytest.fixture(scope="session")
+def accepted_onnxruntime(brought: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return whole_run("onnxruntime", brought, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def accepted_openvino(brought: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return whole_run("openvino", brought, tmp_path_factory)
+
+
+@pytest.fixture(params=CPU_TARGETS)
+def accepted(request: pytest.FixtureRequest) -> Run:
+    """A run that ended well, for every CPU runtime."""
+    found: Run = request.getfixturevalue(f"accepted_{request.param}")
+    return found
+
+
+@pytest.fixture(scope="session")
+def rejected(any_target: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A fifth of the test split is labelled wrong, so that no model reaches the F1 that is asked for."""
+    folder = tmp_path_factory.mktemp("rejected")
+    model = runs.bring(folder, runs.arrays(wrong_test=0.2))
+    return shortened(model, folder / "out", "--min-class-f1", "0.95", target=any_target)
+
+
+@pytest.fixture(scope="session")
+def inconclusive(any_target: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Five test cases."""
+    folder = tmp_path_factory.mktemp("inconclusive")
+    data = runs.arrays()
+    five = {name: data[name][::29] for name in data if "test" in name}
+    return shortened(runs.bring(folder, data | five), folder / "out", target=any_target)
+
+
+@pytest.fixture(scope="session")
+def hopeless(any_target: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The original does not hold the limit itself."""
+    folder = tmp_path_factory.mktemp("hopeless")
+    model = runs.bring(folder, runs.arrays(wrong_val=0.3))
+    return shortened(model, folder / "out", "--min-class-f1", "95%", target=any_target)

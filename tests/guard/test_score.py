@@ -1,0 +1,62 @@
+"""Scores against scikit-learn, and by hand where there is nothing to divide by."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+
+from optimize.guard.score import ClassScore, score
+
+LETTERS = "abcdef"
+
+
+def said(decided: np.ndarray, count: int) -> np.ndarray:
+    """Outputs whose largest entry is the given class."""
+    return np.asarray(np.eye(count, dtype=np.float32)[decided])
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(2, 6), st.integers(1, 60), st.integers(0, 2**32 - 1))
+def test_like_sklearn(count: int, cases: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels, outputs = rng.integers(count, size=cases), rng.standard_normal((cases, count)).astype(np.float32)
+    decided, order = outputs.argmax(1), np.arange(count)
+    found = score(outputs, labels, LETTERS[:count])
+    precision, recall, f1, support = precision_recall_fscore_support(labels, decided, labels=order, zero_division=0)
+    each = list(found.per_class.values())
+    assert found.confusion.tolist() == confusion_matrix(labels, decided, labels=order).tolist()
+    assert found.accuracy == pytest.approx(accuracy_score(labels, decided))
+    np.testing.assert_allclose([one.precision for one in each], precision)
+    np.testing.assert_allclose([one.recall for one in each], recall)
+    np.testing.assert_allclose([one.f1 for one in each], f1)
+    assert [one.cases for one in each] == support.tolist()
+    assert found.as_dict()["overall"]["macro_f1"] == pytest.approx(np.mean(f1))
+
+
+def test_by_hand() -> None:
+    found = score(said(np.array([0, 0, 1, 1, 1]), 3), np.array([0, 0, 0, 1, 1]), ("a", "b", "c"))
+    assert found.confusion.tolist() == [[2, 1, 0], [0, 2, 0], [0, 0, 0]]
+    assert (found.cases, found.correct, found.accuracy) == (5, 4, 0.8)
+    assert found.per_class["a"] == ClassScore(cases=3, recall=2 / 3, precision=1.0, f1=0.8)
+    assert found.per_class["b"] == ClassScore(cases=2, recall=1.0, precision=2 / 3, f1=0.8)
+    assert found.per_class["c"] == ClassScore(cases=0, recall=0.0, precision=0.0, f1=0.0)
+    assert list(found.as_dict()["per_class"]) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_wrong_even_where_it_would_win(broken: float) -> None:
+    labels = np.array([0, 1, 2, 0])
+    outputs = said(labels, 3)
+    outputs[:3] = [[broken, 0, 0], [0, 1, broken], [broken, broken, broken]]
+    found = score(outputs, labels, ("a", "b", "c"))
+    assert found.confusion.tolist() == [[1, 1, 0], [0, 0, 1], [1, 0, 0]]
+
+
+def test_the_dict_is_plain_data() -> None:
+    whole = score(said(np.array([0, 1]), 2), np.array([0, 1]), ("a", "b")).as_dict()
+    assert type(whole["confusion"][0][0]) is int
+    assert type(whole["per_class"]["a"]["cases"]) is int
+    assert type(whole["per_class"]["a"]["f1"]) is float

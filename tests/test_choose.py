@@ -1,0 +1,194 @@
+"""Which precision ships. The runtime is a stand-in throughout: it answers what the test wrote and its latencies are scripted, so what is
+tested is the choice alone; real runtimes are in `test_compress.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optimize import choose as module
+from optimize.artifact import Artifact
+from optimize.backends.session import Session
+from optimize.candidate import Floats
+from optimize.choose import Variant, choose, compile_all
+from optimize.guard.limits import Limits
+from optimize.measure.latency import Latency
+from optimize.search import score_split
+from tests import runs
+
+GUARD = runs.split()
+
+
+def answers(inputs: Floats, wrong: int) -> Floats:
+    """Right for all but the first `wrong` cases of the guard split, which are told apart by their pixels."""
+    places = {case.tobytes(): place for place, case in enumerate(GUARD.inputs())}
+    order = np.array([places[case.tobytes()] for case in inputs])
+    return np.asarray(np.eye(4, dtype=np.float32)[(GUARD.labels[order] + (order < wrong)) % 4])
+
+
+BEFORE = score_split(lambda inputs: answers(inputs, 0), GUARD, runs.CLASSES, "")
+
+
+class StandIn:
+    """A runtime by script: per precision how many cases it gets wrong; one that is named in `raising` fails where it says."""
+
+    NAME = "stand-in"
+
+    def __init__(self, wrong: Mapping[str, int], raising: Mapping[str, str] | None = None) -> None:
+        self.wrong, self.raising, self.open = wrong, raising or {}, 0
+
+    def preflight(self) -> None: ...
+
+    def version(self) -> str:
+        return "1"
+
+    def precisions(self) -> tuple[str, ...]:
+        return tuple(name for name in self.wrong if name != "int8")
+
+    def convert(self, onnx: Path, folder: Path, precision: str) -> Artifact:
+        if self.raising.get(precision) == "make":
+            raise RuntimeError("no kernel\nfor this")
+        folder.mkdir(parents=True)
+        (folder / "model").write_text(precision)
+        return Artifact.save(folder, target=self.NAME, precision=precision, input_shape=(1, 8, 8), runtime="1", files=("model",))
+
+    def quantize(self, onnx: Path, folder: Path, calibration: Floats) -> Artifact:
+        return self.convert(onnx, folder, "int8")
+
+    def build(self, artifact: Artifact, *, threads: int | None = None) -> Session:
+        if self.raising.get(artifact.precision) == "build":
+            raise RuntimeError("no kernel\nfor this")
+        self.open += 1
+        return Session(artifact.input_shape, self._run(artifact.precision), artifact.precision, self._closed)
+
+    def inspect(self, session: Session) -> dict[str, str]:
+        return {}
+
+    def _run(self, precision: str) -> Callable[[Floats], Floats]:
+        def run(inputs: Floats) -> Floats:
+            if self.raising.get(precision) == "run":
+                raise RuntimeError("no kernel\nfor this")
+            return answers(inputs, self.wrong[precision])
+
+        return run
+
+    def _closed(self) -> None:
+        self.open -= 1
+
+
+def chosen(runtime: StandIn, folder: Path, patch: pytest.MonkeyPatch, **milliseconds: float) -> tuple[Variant, dict[str, Variant]]:
+    """Compile and choose, with these latencies; 30 rounds without noise, so that the interval has no width."""
+    timed: list[str] = []
+
+    def scripted(calls: Mapping[str, Callable[[], Any]], *, seconds: float) -> dict[str, Latency]:
+        assert runtime.open > 0
+        for call in calls.values():
+            assert call().shape == (1, 4)
+        timed.extend(calls)
+        return {name: Latency((milliseconds[name],) * 30) for name in calls}
+
+    patch.setattr(module, "interleave", scripted)
+    variants = compile_all(runtime, folder / "model.onnx", folder, GUARD.inputs(slice(0, 8)))
+    best, measured = choose(runtime, variants, GUARD, BEFORE, Limits(), None)
+    assert runtime.open == 0
+    assert [variant.precision for variant in measured] == list(runtime.wrong)
+    assert set(timed) == {variant.precision for variant in measured if variant.latency is not None}
+    assert [variant.as_dict(best)["kept"] for variant in measured].count(True) == 1
+    assert all(variant.why for variant in measured)
+    return best, {variant.precision: variant for variant in measured}
+
+
+def test_stand_in_int8_that_is_faster_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    best, measured = chosen(StandIn({"f32": 0, "int8": 0}), tmp_path, monkeypatch, f32=2.0, int8=1.0)
+    assert best.precision == "int8"
+    assert best.why == "2.00x the speed of f32 (95 % interval 2.00 to 2.00)"
+    assert measured["f32"].why == "int8 is faster and holds the guard-rails"
+    assert best.artifact is not None
+    assert (best.artifact.folder, best.artifact.main.read_text()) == (tmp_path / "int8", "int8")
+    assert best.as_dict(best) == {
+        "precision": "int8",
+        "kept": True,
+        "why": best.why,
+        "latency_ms_p50": 1.0,
+        "verdict": "pass",
+        "size_bytes": 4,
+    }
+
+
+@pytest.mark.parametrize("int8", [2.0, 2.5])
+def test_stand_in_int8_that_is_not_faster_does_not_ship(int8: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    best, measured = chosen(StandIn({"f32": 0, "int8": 0}), tmp_path, monkeypatch, f32=2.0, int8=int8)
+    assert best.precision == "f32"
+    assert best.why == "the exact precision; nothing else that holds the guard-rails is measurably faster"
+    gain = f"{2 / int8:.2f}"
+    assert measured["int8"].why == f"not measurably faster: {gain}x the speed of f32 (95 % interval {gain} to {gain})"
+
+
+def test_stand_in_faster_on_average_but_not_for_sure_does_not_ship(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = StandIn({"f32": 0, "int8": 0})
+    noise = np.random.default_rng(0).uniform(0.2, 5, (2, 30))
+    pair = {"f32": Latency(tuple(noise[0] * 1.02)), "int8": Latency(tuple(noise[1]))}
+    if pair["f32"].p50 < pair["int8"].p50:
+        pair = {"f32": Latency(tuple(noise[1] * 1.02)), "int8": Latency(tuple(noise[0]))}
+    monkeypatch.setattr(module, "interleave", lambda *_, **__: pair)
+    variants = compile_all(runtime, tmp_path / "model.onnx", tmp_path, GUARD.inputs(slice(0, 8)))
+    best, measured = choose(runtime, variants, GUARD, BEFORE, Limits(), None)
+    assert pair["int8"].p50 < pair["f32"].p50
+    assert best.precision == "f32"
+    assert measured[1].why.startswith("not measurably faster")
+
+
+def test_stand_in_int8_that_the_guard_refuses_does_not_ship_and_is_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    best, measured = chosen(StandIn({"f32": 0, "int8": 10}), tmp_path, monkeypatch, f32=2.0)
+    assert best.precision == "f32"
+    int8 = measured["int8"]
+    assert int8.latency is None
+    assert int8.verdict is not None
+    assert int8.verdict.outcome == "fail"
+    assert "overall accuracy fell by 5 pp on 200 cases" in int8.why
+    assert int8.as_dict(best)["verdict"] == "fail"
+
+
+@pytest.mark.parametrize("where", ["make", "build", "run"])
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_stand_in_failure_costs_that_precision_alone(where: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = StandIn({"f32": 0, "bf16": 0, "int8": 0}, {precision: where})
+    best, measured = chosen(runtime, tmp_path, monkeypatch, f32=2.0, bf16=1.0, int8=1.0)
+    assert best.precision == ({"bf16", "int8"} - {precision}).pop()
+    word = "made" if where == "make" else "run"
+    assert measured[precision].why == f"could not be {word}: RuntimeError: no kernel for this"
+    assert measured[precision].as_dict(best) == {
+        "precision": precision,
+        "kept": False,
+        "why": measured[precision].why,
+        "latency_ms_p50": None,
+        "verdict": None,
+        "size_bytes": None,
+    }
+
+
+@pytest.mark.parametrize("where", ["make", "build", "run"])
+def test_stand_in_failure_of_the_exact_precision_is_raised(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError, match="no kernel"):
+        chosen(StandIn({"f32": 0, "int8": 0}, {"f32": where}), tmp_path, monkeypatch, f32=2.0, int8=1.0)
+
+
+def test_stand_in_fastest_of_three_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    best, measured = chosen(StandIn({"f32": 0, "bf16": 0, "int8": 0}), tmp_path, monkeypatch, f32=4.0, bf16=2.0, int8=1.0)
+    assert best.precision == "int8"
+    assert best.why.startswith("2.00x the speed of bf16")
+    assert measured["f32"].why == "bf16 is faster and holds the guard-rails"
+
+
+def test_stand_in_exact_precision_ships_when_everything_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verdict on the test split will refuse it, with its figures."""
+    best, _ = chosen(StandIn({"f32": 50, "int8": 60}), tmp_path, monkeypatch, f32=2.0)
+    assert best.precision == "f32"
+    assert best.latency is not None
+    assert not best.verdict
+    assert best.why.startswith("overall accuracy fell by 25 pp")

@@ -1,0 +1,246 @@
+"""The command: exit codes, one line for what the user can mend, one JSON document, and a run that survives being killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from optimize.cli import COMMANDS, main
+from tests import conftest, runs
+from tests.report.sample import failing, inconclusive, passing
+from tests.runs import Run, command
+
+ROOT = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def compress(model: Path, out: Path, *flags: object, target: str = "onnxruntime") -> tuple[int, str, str]:
+    return command("compress", model, "--target", target, "--out", out, *flags)
+
+
+def refusal(model: Path, out: Path, *flags: object, target: str) -> str:
+    """The one line of a call that is wrong."""
+    code, stdout, stderr = compress(model, out, *flags, target=target)
+    assert (code, stdout) == (2, "")
+    lines = stderr.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert "Traceback" not in stderr
+    return lines[0]
+
+
+@pytest.mark.parametrize("name", main.commands)
+def test_every_command_has_help_and_stands_in_the_readme(name: str) -> None:
+    code, text, _ = command(name, "--help")
+    assert code == 0
+    said = main.commands[name]
+    assert said.help
+    assert " ".join(said.help.split(".")[0].split()) in " ".join(text.split())
+    assert f"optimize {name}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", main.commands)
+def test_every_option_says_what_it_is(name: str) -> None:
+    options = [each for each in main.commands[name].params if isinstance(each, click.Option) and each.name != "help"]
+    assert options or name == "report"
+    assert all(option.help for option in options)
+
+
+def test_help_and_version_of_the_whole() -> None:
+    for flags in (["--help"], ["-h"]):
+        code, text, _ = command(*flags)
+        assert code == 0
+        assert all(name in text for name in main.commands)
+    assert command("--version")[1].startswith("optimize, version ")
+    assert {each.name for each in COMMANDS} == set(main.commands)  # type: ignore[attr-defined]
+
+
+def test_help_needs_no_torch() -> None:
+    script = "import sys; from optimize.cli import main; main(['compress', '-h'], standalone_mode=False); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--max-class-drop" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [("accepted_onnxruntime", 0), ("accepted_openvino", 0), ("rejected", 1), ("inconclusive", 3), ("hopeless", 1)]
+)
+def test_the_exit_code_is_the_verdict_and_stdout_is_the_report(end: str, code: int, request: pytest.FixtureRequest) -> None:
+    run: Run = request.getfixturevalue(end)
+    assert run.exit_code == code
+    assert json.loads(run.stdout) == run.report
+    assert run.stdout.count("\n") == 1
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(("made", "code"), [(passing, 0), (failing, 1), (inconclusive, 3)])
+def test_without_json_a_few_lines_are_printed(made: Any, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run itself is a stand-in."""
+    monkeypatch.setattr("optimize.compress.compress", lambda recipe, **_: made())
+    found, stdout, _ = compress(tmp_path / "model.pt", tmp_path / "out")
+    assert found == code
+    assert stdout.startswith({0: "ACCEPTED: ", 1: "REJECTED: ", 3: "INCONCLUSIVE: "}[code])
+    assert stdout.splitlines()[-1] == f"report: {tmp_path / 'out' / 'report.html'}"
+
+
+def test_a_target_that_cannot_run_is_found_out_before_the_model_is_read(tmp_path: Path) -> None:
+    code, stdout, stderr = compress(tmp_path / "no.pt", tmp_path / "out", target="tensorrt")
+    assert (code, stdout) == (4, "")
+    assert re.fullmatch(r"error: target 'tensorrt' cannot run here: .*\n", stderr)
+    assert not (tmp_path / "out").exists()
+
+
+def test_errors_are_json_too(tmp_path: Path) -> None:
+    code, stdout, stderr = compress(tmp_path / "no.pt", tmp_path / "out", "--json", target="tensorrt")
+    found = json.loads(stdout)
+    assert code == found["exit_code"] == 4
+    assert stderr == f"error: {found['error']}\n"
+
+
+def test_what_is_wrong_takes_one_line(brought: Path, any_target: str, tmp_path: Path) -> None:
+    def line(*flags: object, model: Path = brought) -> str:
+        return refusal(model, tmp_path / "out", *flags, target=any_target)
+
+    assert "`model` (=" in line("--data", brought.parent / "data.npz", "--input", "1,8,8", model=tmp_path / "no.pt")
+    assert "does not exist" in line("--data", tmp_path / "no.npz")
+    assert "'nothing'" in line("--arch", f"{brought.parent}/net.py:nothing")
+    assert "`--max-drop` (='a lot')" in line("--max-drop", "a lot")
+    assert "`--seed` (='-1')" in line("--seed", "-1")
+    assert "`mean` has 2 values and `std` 1" in line("--mean", "0.5,0.5")
+    assert "`--recipe`" in line("--recipe", tmp_path / "no.toml")
+    assert "`--retrain` is not available yet" in line("--retrain")
+    assert "exclude each other" in line("--resume", "--overwrite")
+
+
+def test_the_wrong_network_is_named(brought: Path, any_target: str, tmp_path: Path) -> None:
+    wide = tmp_path / "wide.py"
+    wide.write_text(runs.NET.replace("width: int = 8", "width: int = 9"))
+    text = refusal(brought, tmp_path / "out", "--arch", f"{wide}:net", target=any_target)
+    assert "0.weight" in text
+    wide.write_text("def net(): raise ValueError('no\\nsuch luck')")
+    assert "ValueError" in refusal(brought, tmp_path / "out", "--arch", f"{wide}:net", target=any_target)
+
+
+class Pickled(nn.Linear):
+    """A module that is saved whole."""
+
+
+def test_a_pickle_is_refused_with_what_to_do(brought: Path, any_target: str, tmp_path: Path) -> None:
+    torch.save(Pickled(2, 2), tmp_path / "whole.pt")
+    text = refusal(tmp_path / "whole.pt", tmp_path / "out", "--input", "1,8,8", "--data", brought.parent / "data.npz", target=any_target)
+    assert "is a pickle that wants to run" in text
+    assert "--trust-pickle if you trust its author" in text
+
+
+def test_a_folder_that_cannot_be_written(brought: Path, any_target: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in refusal(brought, tmp_path / "file", target=any_target)
+
+
+def test_a_run_that_is_there_is_not_replaced_unasked(accepted: Run, brought: Path) -> None:
+    text = refusal(brought, accepted.out, target=accepted.report["target"])
+    assert "already holds a run (ledger.jsonl): add --resume, --overwrite, or name another folder" in text
+
+
+def test_wrong_flags_and_missing_ones(tmp_path: Path) -> None:
+    assert command("compress", "model.pt", "--nonsense")[0] == 2
+    assert command("nonsense")[0] == 2
+    code, _, stderr = command("compress")
+    assert (code, len(stderr.splitlines())) == (2, 1)
+    code, _, stderr = command("compress", tmp_path / "model.pt")
+    assert code == 2
+    assert "`target` is missing" in stderr
+
+
+def test_a_killed_run_goes_on_where_it_was(brought: Path, any_target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    arguments = ["compress", str(brought), "--target", any_target, "--out", str(out)]
+    ledger = out / "ledger.jsonl"
+    process = subprocess.Popen([sys.executable, "-c", "from optimize.cli import main; main()", *arguments], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not (ledger.exists() and ledger.read_bytes().count(b"\n") >= 2):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    finally:
+        process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not (out / "report.json").exists()
+    before = [json.loads(line) for line in ledger.read_text().splitlines()]
+    assert "already holds a run" in refusal(brought, out, target=any_target)
+    resumed = conftest.shortened(brought, out, "--resume", target=any_target)
+    straight = conftest.shortened(brought, tmp_path / "straight", target=any_target)
+    assert resumed.exit_code == straight.exit_code == 0
+    assert resumed.ledger[: len(before)] == before  # the seconds too: what was done is not done again
+    assert runs.trials(resumed) == runs.trials(straight)
+    assert resumed.report["layers"] == straight.report["layers"]
+    assert {path.name for path in out.iterdir()} == {path.name for path in (tmp_path / "straight").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        ((), "interrupted: the same command with --resume continues this run.\n"),
+        (("--resume",), "interrupted: the same command with --resume continues this run.\n"),
+        (("--overwrite",), "interrupted: the same command with --resume instead of --overwrite continues this run.\n"),
+    ],
+)
+def test_control_c_says_how_to_go_on(flags: tuple[str, ...], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("optimize.compress.compress", interrupted)
+    assert compress(tmp_path / "model.pt", tmp_path / "out", *flags) == (130, "", text)
+    monkeypatch.setattr("optimize.demo.demo", interrupted)
+    assert command("demo") == (130, "", "interrupted: run it again.\n")
+
+
+def test_control_c_while_torch_is_imported_is_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "optimize.compress":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "optimize.compress", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Slow(), *sys.meta_path])
+    code, _, stderr = compress(tmp_path / "model.pt", tmp_path / "out")
+    assert (code, stderr.startswith("interrupted: ")) == (130, True)
+
+
+def test_a_report_is_rendered_again(accepted: Run, tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_bytes((accepted.out / "report.json").read_bytes())
+    assert command("report", tmp_path) == (0, f"{tmp_path / 'report.html'}\n", "")
+    assert (tmp_path / "report.html").read_bytes() == (accepted.out / "report.html").read_bytes()
+    code, _, stderr = command("report", tmp_path / "nowhere")
+    assert (code, len(stderr.splitlines())) == (2, 1)
+
+
+def test_a_reader_that_left_is_no_crash(tmp_path: Path) -> None:
+    """`optimize ... | true`"""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-c", "from optimize.cli import main; main()", "--help"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert b"Traceback" not in done.stderr
+
+
+def test_output_does_not_depend_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optimize.compress.compress", lambda recipe, **_: passing())
+    done = CliRunner().invoke(main, ["compress", str(tmp_path / "model.pt"), "--target", "openvino", "--json"], color=False)
+    assert json.loads(done.stdout)["verdict"] == "pass"

@@ -1,0 +1,229 @@
+"""The main job end to end: what is shipped is what was measured, and nothing is shipped that misses a limit."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import confusion_matrix, f1_score
+
+from optimize.artifact import Artifact
+from optimize.backends import backend
+from optimize.candidate import Reference
+from optimize.compress import Job, compress, left_alone, prepare
+from optimize.errors import InputError, TargetUnavailable
+from optimize.guard.limits import Limits
+from optimize.recipe import Recipe, resolve
+from optimize.search import WORK
+from tests import runs
+from tests.runs import Run
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def recipe(model: Path, out: Path, target: str, **overrides: object) -> Recipe:
+    return resolve(model, target=target, overrides={"out": out, **overrides})
+
+
+def test_the_shipped_files_do_what_the_report_says(accepted: Run) -> None:
+    report = accepted.report
+    assert (accepted.exit_code, report["verdict"], report["accepted"]) == (0, "pass", True)
+    artifact = Artifact.read(accepted.out / "model")
+    assert (artifact.target, artifact.precision) == (report["target"], report["precision"])
+    assert report["artifact"]["files"] == [file.as_dict() for file in artifact.files]
+    assert report["compressed"]["size_bytes"] == artifact.size_bytes
+    test = runs.split("test")
+    with backend(artifact.target).build(artifact, threads=1) as session:
+        decided = session.predict(test.inputs()).argmax(1)
+    metrics = report["compressed"]["metrics"]
+    assert metrics["confusion"] == confusion_matrix(test.labels, decided).tolist()
+    assert metrics["overall"]["macro_f1"] == pytest.approx(f1_score(test.labels, decided, average="macro"))
+
+
+def test_the_baseline_is_the_original_in_torch(accepted: Run) -> None:
+    test, original = runs.split("test"), runs.original()
+    baseline = accepted.report["baseline"]
+    assert baseline["metrics"]["confusion"] == confusion_matrix(test.labels, original.predict(test.inputs()).argmax(1)).tolist()
+    assert baseline["parameters"] == original.parameters == 8 * 9 + 8 + 128 * 32 + 32 + 32 * 4 + 4
+    assert baseline["macs"] == 8 * 9 * 64 + 128 * 32 + 32 * 4
+    assert accepted.report["compressed"]["parameters"] < baseline["parameters"]
+
+
+def test_figures_belong_together(accepted: Run) -> None:
+    report = accepted.report
+    runtimes = {"torch eager", "ONNX Runtime f32", "OpenVINO f32"}
+    missing = {note.split(" is not among")[0] for note in report["notes"] if "is not among the baselines" in note}
+    assert set(report["baselines"]) == {name for name in runtimes if name.removesuffix(" f32") not in missing}
+    assert set(report["speedup"]) == set(report["compressed"]["latency_ms"]) == {"1", "2"}
+    for batch, gains in report["speedup"].items():
+        for name, gain in gains.items():
+            medians = report["baselines"][name]["latency_ms"][batch]["p50"] / report["compressed"]["latency_ms"][batch]["p50"]
+            assert gain["value"] == pytest.approx(medians)
+            assert gain["low"] <= gain["value"] <= gain["high"]
+    kept = [tried for tried in report["precisions_tried"] if tried["kept"]]
+    assert [tried["precision"] for tried in kept] == [report["precision"]]
+    assert {"f32", "int8"} <= {tried["precision"] for tried in report["precisions_tried"]}
+    assert all(each["peak_memory_bytes"] > 10**7 for each in (*report["baselines"].values(), report["compressed"]))
+    weights = sum(prod(row["after"]) for row in report["layers"])
+    assert 0 < report["compressed"]["parameters"] - weights < 100  # biases
+    assert report["layer_precisions"]
+
+
+def test_what_stands_in_the_folder(accepted: Run) -> None:
+    assert {path.name for path in accepted.out.iterdir()} == {"report.json", "report.html", "model", "ledger.jsonl", "recipe.lock.toml"}
+    assert not (accepted.out / WORK).exists()
+    assert accepted.report["steps"] == accepted.ledger[1:]
+    lock = resolve(recipe_file=accepted.out / "recipe.lock.toml")
+    assert lock.out == accepted.out
+    assert lock.budgets == (0.002, 0.02)
+    assert lock.energy == 0.99
+    assert lock.limits == Limits()
+
+
+def test_the_output_layer_was_left_alone_and_the_report_says_so(accepted: Run) -> None:
+    assert any(note.startswith("channels of 6 were left alone: nothing reads the channels") for note in accepted.report["notes"])
+
+
+def test_a_model_that_misses_a_limit_is_not_handed_over(rejected: Run) -> None:
+    report = rejected.report
+    assert (rejected.exit_code, report["verdict"], report["accepted"], report["artifact"]) == (1, "fail", False, None)
+    assert not (rejected.out / "model").exists()
+    assert not (rejected.out / WORK).exists()
+    worst = min(each["f1"] for each in report["compressed"]["metrics"]["per_class"].values())
+    assert f"is {100 * worst:.2f} %; the limit is 95.00 %" in " ".join(report["reasons"])
+    assert report["compressed"]["latency_ms"]["1"]["p50"] > 0
+
+
+def test_five_test_cases_cannot_tell(inconclusive: Run) -> None:
+    report = inconclusive.report
+    assert (inconclusive.exit_code, report["verdict"], report["artifact"]) == (3, "inconclusive", None)
+    assert report["data"]["test"]["cases"] == 5
+    assert "overall accuracy has 5 cases; at least 50 are needed to tell a drop of 2 pp" in report["reasons"]
+    assert not (inconclusive.out / "model").exists()
+    assert "the test split is too small to accept anything" in " ".join(inconclusive.stderr.split())
+
+
+def test_an_original_that_does_not_hold_a_limit_is_refused_at_once(hopeless: Run) -> None:
+    report = hopeless.report
+    assert (hopeless.exit_code, report["verdict"]) == (1, "fail")
+    said = re.compile(r"the original itself does not hold a limit: F1 of \w+ is [\d.]+ %; the limit is 95.00 %")
+    assert all(said.fullmatch(reason) for reason in report["reasons"])
+    assert (report["compressed"], report["baselines"], report["artifact"], report["steps"]) == (None, None, None, [])
+    assert report["data"]["guard"]["cases"] + report["data"]["calibration"]["cases"] == 200
+    assert {path.name for path in hopeless.out.iterdir()} == {"report.json", "report.html", "ledger.jsonl", "recipe.lock.toml"}
+
+
+@pytest.fixture(scope="module")
+def job(brought: Path, any_target: str, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    return prepare(recipe(brought, tmp_path_factory.mktemp("job"), any_target), resume=False, overwrite=False)
+
+
+def test_splits_are_disjoint_and_the_guard_holds_every_class(job: Job) -> None:
+    held = [split for split in (job.data.train, job.data.calibration, job.data.guard, job.data.test) if split is not None]
+    hashes = [{image.tobytes() for image in split.images} for split in held]
+    assert not any(one & other for one, other in itertools.combinations(hashes, 2))
+    assert set(job.data.guard.class_counts(job.data.classes).values()) == {25}
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_repair_sees_calibration_and_training_and_never_guard_or_test(
+    brought: Path, any_target: str, tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search is a stand-in that keeps what it is given and stops the run."""
+    given: list[Reference] = []
+
+    def stop(reference: Reference, *_: object) -> None:
+        given.append(reference)
+        raise Stopped
+
+    monkeypatch.setattr("optimize.compress.Search", stop)
+    with pytest.raises(Stopped):
+        compress(recipe(brought, tmp_path / "out", any_target))
+    assert job.data.train is not None
+    allowed = np.concatenate([job.data.calibration.inputs(), job.data.train.inputs()])
+    assert {case.tobytes() for case in given[0].calibration} == {case.tobytes() for case in allowed}
+    assert given[0].original.lineage == ()
+
+
+def test_int8_ranges_come_from_every_class_of_a_sorted_file(
+    brought: Path, any_target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runtime is a stand-in that keeps what it is given and stops the run."""
+    given: list[np.ndarray] = []
+
+    def stop(_: Any, __: Any, ___: Any, calibration: np.ndarray) -> None:
+        given.append(calibration)
+        raise Stopped
+
+    monkeypatch.setattr("optimize.compress.compile_all", stop)
+    monkeypatch.setattr("optimize.compress.INT8_CASES", 20)
+    with pytest.raises(Stopped):
+        compress(replace(recipe(brought, tmp_path / "out", any_target), budgets=(1e-30,), energy=1.0))
+    val = runs.split("val")
+    label = dict(zip((case.tobytes() for case in val.inputs()), val.labels.tolist(), strict=True))
+    assert len(given[0]) == 20
+    assert {label[case.tobytes()] for case in given[0]} == {0, 1, 2, 3}
+
+
+def refused(brought: Path, out: Path, target: str, **overrides: object) -> str:
+    """The text of the error; and nothing but an empty folder is left."""
+    with pytest.raises(InputError) as raised:
+        compress(recipe(brought, out, target, **overrides))
+    assert not out.exists() or list(out.iterdir()) == []
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_what_is_wrong_is_said_before_anything_is_written(brought: Path, any_target: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert "`--retrain` is not available yet" in refused(brought, out, any_target, retrain=True)
+    assert "`data` is missing: pass --data" in refused(brought, out, any_target, data="")
+    assert "must be one of openvino, onnxruntime, tensorrt" in refused(brought, out, "tpu")
+    assert "does not exist" in refused(brought, out, any_target, data=tmp_path / "no.npz")
+    assert "`classes` (=a,b) must be 4 different names" in refused(brought, out, any_target, classes="a,b")
+
+
+@pytest.mark.parametrize(
+    ("last", "shape"),
+    [("nn.Conv2d(1, 2, 1)", r"\(1, 2, 8, 8\)"), ("nn.Sequential(nn.Flatten(), nn.Linear(64, 1))", r"\(1, 1\)")],
+)
+def test_only_classifiers(last: str, shape: str, any_target: str, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(f"from torch import nn\ndef net(): return {last}\n")
+    scope: dict[str, Any] = {"nn": torch.nn}
+    torch.save(eval(last, scope).state_dict(), tmp_path / "model.pt")
+    asked = recipe(tmp_path / "model.pt", tmp_path / "out", any_target, arch=f"{tmp_path}/net.py:net", input_shape="1,8,8", data="x.npz")
+    with pytest.raises(InputError, match=rf"gives outputs of shape {shape}: only classifiers"):
+        compress(asked)
+
+
+def test_a_target_that_cannot_run_is_found_out_before_the_model_is_read(tmp_path: Path) -> None:
+    with pytest.raises(TargetUnavailable):
+        compress(recipe(tmp_path / "no.pt", tmp_path / "out", "tensorrt"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_accepted_run_is_not_touched_by_a_call_that_is_wrong(accepted: Run, brought: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in accepted.out.rglob("*") if path.is_file()}
+    target = accepted.report["target"]
+    with pytest.raises(InputError, match="already holds a run"):
+        compress(recipe(brought, accepted.out, target))
+    with pytest.raises(InputError, match="does not exist"):
+        compress(recipe(brought, accepted.out, target, data=tmp_path / "no.npz"), overwrite=True)
+    with pytest.raises(InputError, match=r"found another run in .* \(limits changed\)"):
+        compress(recipe(brought, accepted.out, target, max_drop="3pp"), resume=True)
+    assert {path: path.read_bytes() for path in accepted.out.rglob("*") if path.is_file()} == before
+
+
+def test_left_alone_names_layer_and_reason(job: Job) -> None:
+    found = left_alone(job.original, Reference(job.original, job.data.calibration.inputs()))
+    assert found == ("channels of 6 were left alone: nothing reads the channels: they are an output of the network",)

@@ -1,0 +1,30 @@
+"""What is said while a run goes on: nothing to a library's caller, whole lines to a file, and never anything on standard output."""
+
+from __future__ import annotations
+
+import pytest
+
+from optimize.progress import note, shown, stage, track
+
+LONG = "inconclusive [limits] pip install 'optimize[openvino]' " + "word " * 40 + "end"
+
+
+def test_a_library_caller_hears_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    note(LONG)
+    with stage("export"):
+        assert list(track(range(3), "prune")) == [0, 1, 2]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_into_a_file_go_the_notes_whole_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    with shown(), stage("export"):
+        for _ in track(iter(range(2)), "prune", total=2):
+            note(LONG)
+    assert capsys.readouterr() == ("", f"{LONG}\n{LONG}\n")
+
+
+def test_it_ends_with_the_block(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="x"), shown():
+        raise ValueError("x")
+    note(LONG)
+    assert capsys.readouterr() == ("", "")
