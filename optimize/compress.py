@@ -37,8 +37,6 @@ from optimize.steps.repair import repairable
 from optimize.workspace import Workspace
 
 INT8_CASES = 512
-SEARCH_SHARE = 0.75
-"""Of each limit, what pruning and factorizing may spend; the rest is for the precision, which is chosen after them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +77,7 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
         reference,
         job.data.guard,
         job.data.classes,
-        recipe.limits.part(SEARCH_SHARE),
+        recipe.limits,
         job.space.ledger,
         recipe.budgets or BUDGETS,
         ENERGIES if recipe.energy is None else tuple(energy for energy in ENERGIES if energy >= recipe.energy),

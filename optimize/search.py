@@ -1,7 +1,7 @@
 """Propose, judge, keep or roll back: the way from the original to the boldest candidate that holds its guard-rails.
 
 The walk goes from mild to bold. Error budgets for pruning come first, each starting from the last candidate that was kept; where one fails,
-the budget half-way (on a logarithmic scale) is tried once, and the walk is over. Then linear layers are factorized, under ever lower
+the gap to it is halved twice (on a logarithmic scale), and the walk is over. Then linear layers are factorized, under ever lower
 energies. Every proposal is judged against the *original* on the guard split and written to the ledger before the next one is made.
 """
 
@@ -31,6 +31,7 @@ from optimize.steps.prune import Prune
 
 BUDGETS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 ENERGIES = (0.999, 0.995, 0.99, 0.97, 0.95, 0.9)
+HALVINGS = 2
 CASES_AT_ONCE = 256
 WORK = ".work"
 NOT_SMALLER = "nothing became smaller"
@@ -105,12 +106,18 @@ class Search:
             The last candidate that was kept (the original when none was) and all trials as plain data.
         """
         walk = _Walk(self, done)
-        held = 0.0
+        held, refused = 0.0, 0.0
         for budget in self.budgets:
             if not walk.offer(Prune(budget), walk.best) and walk.trials[-1]["reasons"] != [NOT_SMALLER]:
-                walk.offer(Prune(sqrt(held * budget) if held else budget / 4), walk.best)
+                refused = budget
                 break
             held = budget
+        for _ in range(HALVINGS if refused else 0):
+            middle = sqrt(held * refused) if held else refused / 4
+            if walk.offer(Prune(middle), walk.best):
+                held = middle
+            else:
+                refused = middle
         pruned = walk.best
         for energy in self.energies:
             if not walk.offer(Factorize(energy), pruned) and walk.trials[-1]["reasons"] != [NOT_SMALLER]:

@@ -52,7 +52,8 @@ def written(search: Search) -> list[dict[str, Any]]:
     return [json.loads(line) for line in search.ledger.path.read_text().splitlines()][1:]
 
 
-def test_the_walk_keeps_what_holds_and_rolls_back_what_does_not(search: Search, original: Candidate) -> None:
+def test_the_walk_keeps_what_holds_and_rolls_back_what_does_not(search: Search, original: Candidate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optimize.search.HALVINGS", 1)
     best, trials = search.run()
     assert settings(trials) == [
         ("Prune", 0.001, True),
@@ -84,7 +85,8 @@ def test_a_trial_says_what_was_measured(search: Search, original: Candidate) -> 
 
 def test_the_original_is_what_is_left_when_nothing_holds(search: Search, original: Candidate) -> None:
     best, trials = replace(search, budgets=(RUINOUS,), energies=(0.01,)).run()
-    assert settings(trials) == [("Prune", RUINOUS, False), ("Prune", RUINOUS / 4, False), ("Factorize", 0.01, False)]
+    prunes = [("Prune", RUINOUS / scale, False) for scale in (1, 4, 16)]
+    assert settings(trials) == [*prunes, ("Factorize", 0.01, False)]
     assert best is original
     assert not (search.ledger.path.parent / WORK).exists()
     assert "overall accuracy fell by" in trials[0]["reasons"][0]
@@ -92,8 +94,10 @@ def test_the_original_is_what_is_left_when_nothing_holds(search: Search, origina
 
 def test_half_way_may_hold(search: Search) -> None:
     best, trials = replace(search, budgets=(0.0005, 4.0, 5.0), energies=()).run()
-    assert settings(trials) == [("Prune", 0.0005, True), ("Prune", 4.0, False), ("Prune", sqrt(0.0005 * 4.0), True)]
-    assert best.lineage[-1] == Prune(sqrt(0.0005 * 4.0))
+    half = sqrt(0.0005 * 4.0)
+    tried = [("Prune", 0.0005, True), ("Prune", 4.0, False), ("Prune", half, True), ("Prune", sqrt(half * 4.0), False)]
+    assert settings(trials) == tried
+    assert best.lineage[-1] == Prune(half)
 
 
 def test_a_budget_too_small_for_any_channel_does_not_end_the_walk(search: Search) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from optimize.errors import InputError
 
@@ -29,10 +29,6 @@ class Limits:
         for name, value in (("max_drop", self.max_drop), ("max_class_drop", self.max_class_drop), ("min_class_f1", self.min_class_f1)):
             if not (math.isfinite(value) and 0.0 <= value <= 1.0):
                 raise InputError(f"`{name}` (={value}) must lie between 0 and 1: write 0.02 or '2pp' for two percentage points.")
-
-    def part(self, share: float) -> Limits:
-        """Limits that leave something over: only `share` of each drop may be spent."""
-        return replace(self, max_drop=share * self.max_drop, max_class_drop=share * self.max_class_drop)
 
 
 def parse_points(text: str | float, name: str = "limit") -> float:

@@ -5,7 +5,7 @@ unlucky case only where n >= 1/L; below that the answer is "inconclusive", with 
 large that a drop within the limit would hardly ever show it (exact one-sided binomial test, p < 0.05: then it fails on any n).
 
 `admit` is the search's question: is the proposal good enough to go on with? Many proposals are judged on the same cases, and the boldest
-that passes looks better than it is. So a loss must stay within its limit even with the chance in it: the upper end of the one-sided 80 %
+that passes looks better than it is. So a loss must stay within its limit even with the chance in it: the upper end of the one-sided 75 %
 Wilson interval (Wilson 1927) of the share of cases lost. Where nothing was lost there is nothing to doubt, however few the cases.
 """
 
@@ -21,7 +21,7 @@ from optimize.guard.score import Score
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 SURE = 0.05
-LIKELY = 0.8
+LIKELY = 0.75
 TOLERANCE = 1e-9
 """Two drops closer than this are the same number: a drop of exactly the limit passes."""
 
@@ -127,7 +127,7 @@ def _shown(drop: _Drop) -> bool:
 def _bound(drop: _Drop) -> float:
     from scipy.stats import binomtest
 
-    # the interval is two-sided: its upper end at 60 % is the one-sided one at 80 %
+    # the interval is two-sided: its upper end at 50 % is the one-sided one at 75 %
     interval = binomtest(drop.lost, drop.cases).proportion_ci(2 * LIKELY - 1, method="wilson")
     return max(float(interval.high), drop.share)
 

@@ -42,11 +42,6 @@ def test_a_bare_number_of_one_or_more_is_not_guessed_at(text: str) -> None:
         parse_points(text, "max_drop")
 
 
-def test_a_part_of_the_limits_leaves_the_rest_over() -> None:
-    part = Limits(0.02, 0.06, 0.85).part(0.75)
-    assert (part.max_drop, part.max_class_drop, part.min_class_f1) == pytest.approx((0.015, 0.045, 0.85))
-
-
 @pytest.mark.parametrize("name", ["max_drop", "max_class_drop", "min_class_f1"])
 @pytest.mark.parametrize("value", [-0.01, 1.01, math.nan, math.inf])
 def test_limits_lie_between_nothing_and_all(name: str, value: float) -> None:
