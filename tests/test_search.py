@@ -52,7 +52,9 @@ def written(search: Search) -> list[dict[str, Any]]:
     return [json.loads(line) for line in search.ledger.path.read_text().splitlines()][1:]
 
 
-def test_the_walk_keeps_what_holds_and_rolls_back_what_does_not(search: Search, original: Candidate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_walk_keeps_what_holds_and_rolls_back_what_does_not(
+    search: Search, original: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("optimize.search.HALVINGS", 1)
     best, trials = search.run()
     assert settings(trials) == [
