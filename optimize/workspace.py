@@ -29,7 +29,7 @@ class Workspace:
     """One run's folder.
 
     Args:
-        out: the folder; made when it is missing.
+        out: the folder; made, when it is missing, once the run's input has been found good.
     """
 
     def __init__(self, out: Path) -> None:
@@ -47,8 +47,7 @@ class Workspace:
         if resume and overwrite:
             raise InputError("`--resume` and `--overwrite` exclude each other: the one continues a run, the other replaces it.")
         try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.out):
+            with tempfile.TemporaryFile(dir=next(folder for folder in (self.out, *self.out.parents) if folder.exists())):
                 pass
         except OSError as problem:
             raise InputError(f"`--out` (={self.out}) cannot be written ({problem.strerror}): name another folder.") from problem
@@ -71,6 +70,7 @@ class Workspace:
             with suppress(OSError, ValueError):
                 self.report = json.loads((self.out / "report.json").read_text(encoding="utf-8"))
             return
+        self.out.mkdir(parents=True, exist_ok=True)
         for name in OURS:
             _remove(self.out / name)
         self.ledger.begin()

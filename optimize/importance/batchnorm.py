@@ -1,0 +1,41 @@
+"""Batch norm scale: |gamma| of the norms a channel passes (Liu et al. 2017).
+
+A group with several norms gets their mean. A group without any, or whose norms have no affine part, gets NaN: this signal knows nothing
+about it, and another scale put in its place would not compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from optimize.candidate import Candidate, Reference
+from optimize.graph import ChannelGroup, Slot
+from optimize.importance.signal import Scores
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@dataclass(frozen=True)
+class BatchNormScale:
+    """Mean |gamma| over the group's batch norms; NaN where there is none."""
+
+    def __call__(self, candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
+        """(size,) per group; comparable across groups where the norms' outputs matter alike."""
+        return [_mean_scale(candidate.module, group) for group in groups]
+
+
+def _mean_scale(module: nn.Module, group: ChannelGroup) -> Scores:
+    found = [scale for slot in group.slots if (scale := _scale(module.get_submodule(slot.module), slot)) is not None]
+    return np.mean(found, axis=0) if found else np.full(group.size, np.nan)
+
+
+def _scale(layer: Any, slot: Slot) -> Scores | None:
+    if not isinstance(layer, NORMS) or layer.weight is None:
+        return None
+    scale: Scores = np.abs(layer.weight.detach().double().numpy())[slot.index].mean(1)
+    return scale

@@ -1,0 +1,92 @@
+"""Inside-layer ranking: three cheap statistics fused into one score between 0 and 1.
+
+Each is min-max scaled within the group (a constant one becomes .5), then
+
+    ILR = ( .6 rms + .4 |gamma| + .2 frobenius ) / 1.2
+
+with rms = sqrt( mean of a^2 ) and frobenius = sqrt( sum of a^2 ) over cases and positions, both averaged over six batches of 128. Where a
+group has no batch norm, its term leaves sum and divisor. The third term is published as "hrank", but it is no rank: unless a smaller batch
+comes last it is the first term again (`rank.py` is the real thing). Of channels that a convolution makes and a linear layer reads, the
+final score is
+
+    .70 ILR + .30 minmax( mean |columns of the linear layer that belong to the channel| )
+
+Activations are read at the first reader, after norm, ReLU and pooling; maps above 4096 pixels are thinned to that many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from optimize.candidate import Candidate, Reference
+from optimize.graph import LINEAR_MAPS, ChannelGroup
+from optimize.importance.activations import drawn, over_activations, thinned
+from optimize.importance.batchnorm import BatchNormScale
+from optimize.importance.signal import Scores
+from optimize.moments import BATCH
+
+RMS, GAMMA, FROBENIUS, HEAD = 0.6, 0.4, 0.2, 0.3
+
+
+@dataclass(frozen=True)
+class InsideLayerRanking:
+    """The published fusion, weights included.
+
+    Args:
+        batches: of 128 calibration inputs each, drawn by the reference's seed.
+    """
+
+    batches: int = 6
+
+    def __call__(self, candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
+        """(size,) per group, in [0, 1]; by construction only the order within a group means anything."""
+        strengths = _strengths(candidate, reference, groups, self.batches)
+        gammas = BatchNormScale()(candidate, reference, groups)
+        scores = []
+        for group, (rms, frobenius), gamma in zip(groups, strengths, gammas, strict=True):
+            score = fused(((RMS, rms), (GAMMA, gamma), (FROBENIUS, frobenius)))
+            head = _head_columns(candidate.module, group)
+            scores.append(score if head is None else (1 - HEAD) * score + HEAD * minmax(head))
+        return scores
+
+
+def fused(signals: Sequence[tuple[float, Scores]]) -> Scores:
+    """Weighted mean of min-max scaled signals; one that is NaN leaves sum and divisor."""
+    present = [(weight, minmax(values)) for weight, values in signals if not np.isnan(values).any()]
+    total: Scores = sum(weight * values for weight, values in present) / sum(weight for weight, _ in present)  # type: ignore[assignment]
+    return total
+
+
+def minmax(values: Scores) -> Scores:
+    """Scaled to [0, 1]; .5 throughout where all are equal."""
+    low, high = values.min(), values.max()
+    return (values - low) / (high - low) if high > low else np.full(len(values), 0.5)
+
+
+def _strengths(candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup], batches: int) -> list[Scores]:
+    """(2, size) per group: rms and Frobenius norm of each channel's activations, averaged over batches."""
+    seen: list[list[Scores]] = [[] for _ in groups]
+    for place, found in over_activations(candidate, drawn(reference, batches * BATCH), groups, _strength):
+        seen[place].append(found)
+    return [np.mean(found, axis=0) for found in seen]
+
+
+def _strength(maps: torch.Tensor) -> Scores:
+    pixels = thinned(maps)
+    frobenius = torch.linalg.vector_norm(pixels, dim=(0, 2), dtype=torch.float64).numpy()
+    return np.stack([frobenius / np.sqrt(pixels.shape[0] * pixels.shape[2]), frobenius])
+
+
+def _head_columns(module: nn.Module, group: ChannelGroup) -> Scores | None:
+    """Mean |weight| with which a linear layer reads each channel a convolution made; None for all other groups."""
+    slot = group.consumers[0]
+    reader = module.get_submodule(slot.module)
+    maker = module.get_submodule(group.name)
+    if not isinstance(reader, nn.Linear) or isinstance(maker, nn.Linear) or not isinstance(maker, LINEAR_MAPS):
+        return None
+    return np.asarray(reader.weight.detach().double().abs().mean(0)[torch.from_numpy(slot.index)].mean(1).numpy())

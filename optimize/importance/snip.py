@@ -1,0 +1,49 @@
+"""SNIP: what the loss feels of each weight, summed over the filters that make a channel (Lee et al. 2019, connection sensitivity).
+
+    worth of c = sum over the weights w of c's filters of | w * d loss / d w |,      loss averaged over the calibration inputs
+
+The original prunes before training, by labels and one weight at a time; here the network is trained, the classes are those the original
+predicts (`loss.py`), and channels are ranked, so its division by the sum over all weights changes nothing and is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from optimize.candidate import Candidate, Reference
+from optimize.graph import ChannelGroup
+from optimize.importance.loss import batches, total_loss
+from optimize.importance.magnitude import filters, makers
+from optimize.importance.signal import Scores
+
+
+@dataclass(frozen=True)
+class Snip:
+    """Connection sensitivity summed per channel."""
+
+    def __call__(self, candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
+        """(size,) per group; comparable across groups."""
+        if not groups:
+            return []
+        module = candidate.module
+        slots = [makers(module, group) for group in groups]
+        saliency = _saliency(candidate, reference, sorted({slot.module for each in slots for slot in each}))
+        found = [[filters(module.get_submodule(slot.module), slot, saliency[slot.module]) for slot in each] for each in slots]
+        return [np.asarray(torch.cat(each, 1).sum(1).numpy()) for each in found]
+
+
+def _saliency(candidate: Candidate, reference: Reference, layers: Sequence[str]) -> dict[str, torch.Tensor]:
+    """|weight * gradient of the mean loss| of each layer, float64."""
+    # leaves of their own: the network's parameters are neither switched to recording gradients nor given any
+    weights = {f"{layer}.weight": candidate.module.get_submodule(layer).get_parameter("weight").detach() for layer in layers}
+    leaves = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
+    sums = {name: torch.zeros_like(weight, dtype=torch.float64) for name, weight in weights.items()}
+    for inputs, classes in batches(reference):
+        loss = total_loss(torch.func.functional_call(candidate.module, leaves, (inputs,)), classes)
+        for name, gradient in zip(leaves, torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True), strict=True):
+            sums[name] += gradient
+    return {layer: (weights[f"{layer}.weight"] * sums[f"{layer}.weight"]).abs() / len(reference.calibration) for layer in layers}

@@ -1,0 +1,78 @@
+"""First-order Taylor expansion of the loss in a gate on each channel (Molchanov et al. 2017 on activations, 2019 on gates).
+
+With z a gate of 1 on everything that reads channel c, removing the channel (z = 0) changes a case's loss by about
+
+    - d loss / d z  =  - sum over readers, positions of  a * d loss / d a,        worth of c = mean over cases of | d loss / d z |
+
+The classes are those the original predicts (`loss.py`), not labels. Scores are not divided by each layer's norm, as the 2017 paper does:
+that rescales a group as a whole and leaves the order within it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import nn
+
+from optimize.candidate import Candidate, Reference
+from optimize.graph import ChannelGroup, Slot
+from optimize.importance.loss import batches, total_loss
+from optimize.importance.signal import Scores
+
+Named: TypeAlias = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Taylor:
+    """Mean |activation * gradient|, summed over positions and readers before the absolute value is taken."""
+
+    def __call__(self, candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
+        """(size,) per group; comparable across groups."""
+        if not groups:
+            return []
+        sums = [torch.zeros(group.size, dtype=torch.float64) for group in groups]
+        for inputs, classes in batches(reference):
+            gates = [torch.ones(len(inputs), group.size, requires_grad=True) for group in groups]
+            with _gated(candidate.module, groups, gates):
+                loss = total_loss(candidate.module(inputs), classes)
+            for total, slope in zip(sums, torch.autograd.grad(loss, gates, materialize_grads=True), strict=True):
+                total += slope.double().abs().sum(0)
+        return [np.asarray((total / len(reference.calibration)).numpy()) for total in sums]
+
+
+@contextmanager
+def _gated(module: nn.Module, groups: Sequence[ChannelGroup], gates: Sequence[torch.Tensor]) -> Iterator[None]:
+    """Multiply what every reader takes in by its channels' gates, each (n, size)."""
+    read: dict[str, list[tuple[Slot, torch.Tensor]]] = {}
+    for group, gate in zip(groups, gates, strict=True):
+        for slot in group.consumers:
+            read.setdefault(slot.module, []).append((slot, gate))
+    handles = [module.get_submodule(name).register_forward_pre_hook(_hook(found), with_kwargs=True) for name, found in read.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _hook(found: Sequence[tuple[Slot, torch.Tensor]]) -> Callable[..., tuple[tuple[torch.Tensor, ...], Named]]:
+    def hook(layer: nn.Module, args: tuple[torch.Tensor, ...], named: Named) -> tuple[tuple[torch.Tensor, ...], Named]:
+        given = args[0] if args else named["input"]
+        rest = {key: value for key, value in named.items() if key != "input"}
+        return (given * _factor(given, given.dim() - 1 if isinstance(layer, nn.Linear) else 1, found), *args[1:]), rest
+
+    return hook
+
+
+def _factor(given: torch.Tensor, axis: int, found: Sequence[tuple[Slot, torch.Tensor]]) -> torch.Tensor:
+    """The gates spread over the positions of their channels on `axis`, ones elsewhere; shaped to multiply with `given`."""
+    factor = torch.ones(len(given), given.shape[axis])
+    for slot, gate in found:
+        each = gate.repeat_interleave(len(given) // len(gate), 0)  # steps or windows folded into the batch share their case's gate
+        factor[:, torch.from_numpy(slot.index)] = each[..., None].expand(-1, -1, slot.index.shape[1])
+    return factor.view([-1 if place == axis else len(given) if place == 0 else 1 for place in range(given.dim())])
