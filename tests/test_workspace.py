@@ -27,9 +27,12 @@ def an_earlier_run(out: Path) -> None:
     (out / WORK).mkdir()
 
 
-def test_a_folder_is_made_and_left_empty(tmp_path: Path) -> None:
-    Workspace(tmp_path / "a" / "b").check(resume=False, overwrite=False)
-    assert list((tmp_path / "a" / "b").iterdir()) == []
+def test_checking_leaves_nothing_behind_and_opening_makes_the_folder(tmp_path: Path) -> None:
+    space = Workspace(tmp_path / "a" / "b")
+    space.check(resume=False, overwrite=False)
+    assert list(tmp_path.iterdir()) == []
+    space.open({"seed": 0}, resume=False)
+    assert [path.name for path in space.out.iterdir()] == ["ledger.jsonl"]
 
 
 @pytest.mark.parametrize("name", OURS)
