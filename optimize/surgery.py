@@ -55,6 +55,13 @@ def misfit(module: nn.Module, group: ChannelGroup, inputs: torch.Tensor) -> str 
     return None if torch.allclose(got, want, rtol=1e-3, atol=1e-3 * float(want.abs().max())) else "something mixes the channels"
 
 
+def outputs_left(module: nn.Module, group: ChannelGroup, keep: Index) -> dict[str, Index]:
+    """Of each layer that makes the group's channels, the outputs that stay; some may belong to other groups."""
+    makers = [slot for slot in group.slots if slot.side == "out"]
+    every = {slot.module: np.arange(width(module.get_submodule(slot.module), "out")) for slot in makers}
+    return {slot.module: np.delete(every[slot.module], np.delete(slot.index, keep, axis=0).ravel()) for slot in makers}
+
+
 def replace_module(module: nn.Module, name: str, new: nn.Module) -> nn.Module:
     """A copy of the network with another layer under `name`."""
     changed = twin(module)

@@ -22,7 +22,7 @@ from optimize.linear import LinearMap, columns, matrix
 from optimize.moments import WIDEST, Targets
 from optimize.progress import track
 from optimize.steps.repair import RIDGE, ROWS, Repair, repairable
-from optimize.surgery import keep_channels, misfit, width
+from optimize.surgery import keep_channels, misfit, outputs_left
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Prune:
             problems = [pose(module, original, graph, name, moments[name], kept, self.ridge) for name in readers]
             keep = self._choose(group, module, problems, left)
             stay = {problem.name: _columns_left(module, group, problem, keep) for problem in problems}
-            made = _outputs_left(module, group, keep)
+            made = outputs_left(module, group, keep)
             if len(keep) < group.size:
                 module = keep_channels(module, group, keep)
                 groups = without(groups, group, keep)
@@ -112,13 +112,6 @@ def _columns_left(module: nn.Module, group: ChannelGroup, problem: Problem, keep
     left = torch.ones(len(problem.gram), dtype=torch.bool)
     left[columns(_layer(module, problem.name), index[gone]).flatten()] = False
     return left.nonzero().flatten()
-
-
-def _outputs_left(module: nn.Module, group: ChannelGroup, keep: Index) -> dict[str, Index]:
-    """Of each layer that makes the channels, the outputs that stay; some may belong to other groups."""
-    makers = [slot for slot in group.slots if slot.side == "out"]
-    every = {slot.module: np.arange(width(module.get_submodule(slot.module), "out")) for slot in makers}
-    return {slot.module: np.delete(every[slot.module], np.delete(slot.index, keep, axis=0).ravel()) for slot in makers}
 
 
 def _stale(fitted: dict[str, int], groups: tuple[ChannelGroup, ...], graph: Graph) -> tuple[str, ...]:
