@@ -38,6 +38,7 @@ class Problem:
         ridge: lambda.
         mean_in: (p,) mean of what it reads.
         mean_out: (m,) mean of the original's outputs.
+        norm: name of the batch norm that alone reads these outputs, where there is one.
         norm_mean: (K,) running mean of the original's batch norm on these outputs, where one follows.
     """
 
