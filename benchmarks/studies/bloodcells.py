@@ -3,7 +3,7 @@
     python -m benchmarks.studies.bloodcells [--data FILE.npz] [--work DIR] [--epochs 8 | --weights FILE.safetensors]
 
 The limits are fixed beforehand: 1 pp overall, 4 pp in any class. Everything is decided on the guard split; the test split is read once, by
-each compiled artifact. With --weights nothing is trained. About six minutes on two cores, half of it training.
+each compiled artifact. With --weights nothing is trained. About eight minutes on two cores, half of it training.
 """
 
 from __future__ import annotations
