@@ -39,7 +39,6 @@ class Compiled:
         parity: of the ONNX file with torch.
         layer_precisions: layer -> precision it really ran in.
         profile: the artifact and its baselines, measured.
-        guard: the artifact's score on the guard split.
     """
 
     chosen: Variant
