@@ -10,7 +10,7 @@ Both networks see the same inputs and are read at the same positions, in the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import TypeAlias, TypeVar
@@ -21,9 +21,12 @@ from torch import nn
 
 from optimize.candidate import Floats
 from optimize.linear import LinearMap, input_rows, matrix, output_rows, places
+from optimize.replay import Replay, calls
+from optimize.sensitivity import Rows, cases_at_once, outputs_and_gradients, row_weights
 
 T = TypeVar("T")
-Hook: TypeAlias = Callable[[nn.Module, tuple[torch.Tensor, ...], dict[str, torch.Tensor], torch.Tensor], None]
+_At: TypeAlias = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
+"""Given a layer's name, input and output: the flat positions at which each case is read, (cases, each)."""
 
 BATCH = 128
 LEAST_POSITIONS, MOST_POSITIONS, SPACING = 16, 128, 128
@@ -43,6 +46,8 @@ class Moments:
         mean_in: (p,).
         mean_out: (m,) of the original's outputs.
         rows: how many rows were seen.
+        sensitivity: (m,) how much a squared error in each output matters to the network's answer, summed over a case's places; None when
+            that was not asked for.
     """
 
     gram: torch.Tensor
@@ -51,6 +56,7 @@ class Moments:
     mean_in: torch.Tensor
     mean_out: torch.Tensor
     rows: int
+    sensitivity: torch.Tensor | None = None
 
 
 class Targets:
@@ -62,26 +68,50 @@ class Targets:
         layers: the layers that may be asked for, in execution order.
         rows: how many rows a layer is fitted on, as far as the inputs allow.
         seed: of the sampled positions.
+        strength: how far rows are weighed by what they matter to the answer (`optimize/sensitivity.py`), 0 to 1; 0 needs no gradients.
     """
 
-    def __init__(self, original: nn.Module, inputs: Floats, layers: Sequence[str], *, rows: int, seed: int) -> None:
+    def __init__(
+        self, original: nn.Module, inputs: Floats, layers: Sequence[str], *, rows: int, seed: int, strength: float = 0.0
+    ) -> None:
         self._original = original
         self._inputs = torch.from_numpy(inputs[np.random.default_rng(seed).permutation(len(inputs))])
         self._layers = list(layers)
         self._rows = rows
         self._seed = seed
+        self._strength = strength
         self._kept: dict[str, torch.Tensor] = {}
+        self._weights: dict[str, torch.Tensor] = {}
+        self._matter: dict[str, torch.Tensor] = {}
+        self._batches = torch.split(self._inputs, BATCH)
+        self._cases_at_once = cases_at_once(original, self._inputs[:1]) if strength else BATCH
+        self._replay = Replay(original, self._batches)
 
-    def moments(self, module: nn.Module, names: Sequence[str]) -> dict[str, Moments]:
-        """Moments of the layers `names` of `module` against the original's, from one pass over the inputs."""
+    def moments(self, module: nn.Module, names: Sequence[str], changing: Collection[str] = ()) -> dict[str, Moments]:
+        """Moments of the layers `names` of `module` against the original's, from one pass over the inputs.
+
+        Args:
+            module: the network as it stands.
+            names: its layers to look at.
+            changing: layers in which this or a later `module` may differ from earlier ones; what lies before the first of them is run only
+                once. Empty when nothing is known.
+        """
         self._fetch(names)
         sums = {name: _Sums() for name in names}
         taken = dict.fromkeys(names, 0)
-        for name, rows in self._visit(module, names, lambda layer, given, _, at: input_rows(layer, given, at)):
-            start = taken[name]
-            taken[name] += len(rows)
-            sums[name].add(rows, self._kept[name][start : taken[name]])
-        return {name: total.moments() for name, total in sums.items()}
+        self._replay.check(module, names)
+
+        def read(number: int, wanted: Sequence[str], at: _At) -> list[tuple[str, torch.Tensor]]:
+            def rows(name: str, given: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+                return input_rows(_layer(module, name), given, at(name, given, output))
+
+            return self._replay.calls(module, wanted, number, rows, changing)
+
+        for name, rows in self._visit(names, read):
+            part = slice(taken[name], taken[name] + len(rows))
+            taken[name] = part.stop
+            sums[name].add(rows, self._kept[name][part], self._weights[name][part] if self._weights else None)
+        return {name: total.moments(self._matter.get(name)) for name, total in sums.items()}
 
     def _fetch(self, names: Sequence[str]) -> None:
         """Have these layers' targets, and as many following layers' as the memory holds."""
@@ -89,86 +119,62 @@ class Targets:
             return
         self._kept.clear()
         ahead = self._layers[min(self._layers.index(name) for name in names) :]
-        widths = [matrix(self._original.get_submodule(layer)).shape[1] for layer in ahead]  # type: ignore[arg-type]
+        widths = [matrix(_layer(self._original, layer)).shape[1] for layer in ahead]
         room = np.cumsum(widths) * self._rows * 4 <= MEMORY_BYTES
         wanted = [layer for layer, fits in zip(ahead, room, strict=True) if fits or layer in names]
         parts: dict[str, list[torch.Tensor]] = {layer: [] for layer in wanted}
-        for name, rows in self._visit(self._original, wanted, lambda layer, _, output, at: output_rows(layer, output, at)):
-            parts[name].append(rows)
+        if not self._strength:
+            for name, rows in self._visit(wanted, self._outputs):
+                parts[name].append(rows)
+        else:
+            slopes: dict[str, list[torch.Tensor]] = {layer: [] for layer in wanted}
+            for name, (rows, gradient) in self._visit(wanted, self._outputs_and_gradients):
+                parts[name].append(rows)
+                slopes[name].append(gradient)
+            whole = {name: torch.cat(gradients) for name, gradients in slopes.items()}
+            self._weights = {name: row_weights(gradients, self._strength) for name, gradients in whole.items()}
+            self._matter = {name: gradients.double().square().mean(0) for name, gradients in whole.items()}
         self._kept = {name: torch.cat(rows) for name, rows in parts.items()}
 
-    def _visit(
-        self, module: nn.Module, names: Sequence[str], rows: Callable[[LinearMap, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-    ) -> Iterator[tuple[str, torch.Tensor]]:
-        """`rows(layer, input, output, positions)` of every call of the named layers, batch by batch, until each has its rows."""
+    def _outputs(self, number: int, names: Sequence[str], at: _At) -> list[tuple[str, torch.Tensor]]:
+        def rows(name: str, given: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+            return output_rows(_layer(self._original, name), output, at(name, given, output))
+
+        return calls(self._original, names, self._batches[number], rows)
+
+    def _outputs_and_gradients(self, number: int, names: Sequence[str], at: _At) -> list[tuple[str, Rows]]:
+        """The same with what a case's places together would change: gradients times the root of how many there are."""
+        batch = self._batches[number]
+        found: list[list[tuple[str, Rows]]] = []
+        for start in range(0, len(batch), self._cases_at_once):
+            chunk = batch[start : start + self._cases_at_once]
+
+            def reader(name: str, given: torch.Tensor, output: torch.Tensor, start: int = start) -> Callable[[torch.Tensor], torch.Tensor]:
+                layer = _layer(self._original, name)
+                chosen, scale = at(name, given, output)[start : start + len(given)], places(layer, given, output) ** 0.5
+                return lambda tensor: output_rows(layer, tensor, chosen) * (1.0 if tensor is output else scale)
+
+            found.append(outputs_and_gradients(self._original, names, chunk, reader, self._seed + number * BATCH + start))
+        # one list of calls per chunk: what belongs to one call is put together again
+        by_call = [(same[0][0], [rows for _, rows in same]) for same in zip(*found, strict=True)]
+        return [(name, (torch.cat([rows for rows, _ in parts]), torch.cat([slope for _, slope in parts]))) for name, parts in by_call]
+
+    def _visit(self, names: Sequence[str], run: Callable[[int, Sequence[str], _At], list[tuple[str, T]]]) -> Iterator[tuple[str, T]]:
+        """What `run` gives of every batch, until each layer has its rows."""
         need = dict.fromkeys(names, len(self._inputs))
-        for start in range(0, len(self._inputs), BATCH):
+        for number, batch in enumerate(self._batches):
+            start = number * BATCH
             wanted = [name for name in names if need[name] > start]
             if not wanted:
                 return
 
-            def read(name: str, given: torch.Tensor, output: torch.Tensor, start: int = start) -> torch.Tensor:
-                layer: LinearMap = module.get_submodule(name)  # type: ignore[assignment]
-                count = places(layer, given, output)
+            def at(name: str, given: torch.Tensor, output: torch.Tensor, cases: int = len(batch), start: int = start) -> torch.Tensor:
+                count = places(_layer(self._original, name), given, output)
                 each = _positions_per_case(count, ceil(self._rows / len(self._inputs)))
                 need[name] = ceil(self._rows / each)
-                return rows(layer, given, output, _positions(len(given), count, each, (self._seed, start, count)))
+                return _positions(cases, count, each, (self._seed, start, count))
 
-            yield from calls(module, wanted, self._inputs[start : start + BATCH], read)
-
-
-def calls(
-    module: nn.Module, names: Sequence[str], inputs: torch.Tensor, read: Callable[[str, torch.Tensor, torch.Tensor], T]
-) -> list[tuple[str, T]]:
-    """`read(name, input, output)` at every call of the named layers, in order; the network is left as soon as nothing more can come.
-
-    It is read at once, since a later operation may overwrite the tensors in place.
-    """
-    seen: list[tuple[str, T]] = []
-    # A layer may be called many times, so one can only stop early when the last named layer is never reused: the number of
-    # calls is counted on a single case first.
-    expected = _count_calls(module, names, inputs[:1])
-
-    def record(name: str) -> Hook:
-        def hook(_: nn.Module, args: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor], output: torch.Tensor) -> None:
-            seen.append((name, read(name, args[0] if args else named["input"], output)))
-            if len(seen) == expected:
-                raise _AllSeen
-
-        return hook
-
-    _run_hooked(module, names, record, inputs)
-    return seen
-
-
-def _count_calls(module: nn.Module, names: Sequence[str], inputs: torch.Tensor) -> int:
-    count = 0
-
-    def record(_: str) -> Hook:
-        def hook(*_: object) -> None:
-            nonlocal count
-            count += 1
-
-        return hook
-
-    _run_hooked(module, names, record, inputs)
-    return count
-
-
-class _AllSeen(Exception):
-    pass
-
-
-def _run_hooked(module: nn.Module, names: Sequence[str], hook: Callable[[str], Hook], inputs: torch.Tensor) -> None:
-    handles = [module.get_submodule(name).register_forward_hook(hook(name), with_kwargs=True) for name in names]
-    try:
-        with torch.inference_mode():
-            module(inputs.clone())  # the network may work in place
-    except _AllSeen:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
+            yield from run(number, wanted, at)
 
 
 def _positions_per_case(places: int, least: int) -> int:
@@ -184,13 +190,18 @@ def _positions(cases: int, count: int, each: int, seed: tuple[int, ...]) -> torc
     return torch.from_numpy(np.argpartition(draw, each, axis=1)[:, :each])
 
 
+def _layer(module: nn.Module, name: str) -> LinearMap:
+    return module.get_submodule(name)  # type: ignore[return-value]
+
+
 class _Sums:
     """Running sums; the first batch's means are taken off first, so that centring costs no digits."""
 
     def __init__(self) -> None:
         self.rows = 0
+        self.weight = 0.0
 
-    def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
+    def add(self, x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor | None = None) -> None:
         x, y = (rows.to(torch.promote_types(rows.dtype, torch.float32)) for rows in (x, y))
         if not self.rows:
             p, m = x.shape[1], y.shape[1]
@@ -198,20 +209,26 @@ class _Sums:
             self.xx, self.xy, self.yy = (torch.zeros(shape, dtype=torch.float64) for shape in ((p, p), (p, m), (m,)))
             self.x, self.y = torch.zeros(p, dtype=torch.float64), torch.zeros(m, dtype=torch.float64)
         x, y = x - self.shift_x, y - self.shift_y
+        # both carry the root, so that every product carries the weight
+        root = torch.ones(len(x)) if weights is None else weights.sqrt()
+        scale = root if weights is None else weights
         self.rows += len(x)
+        self.weight += float(scale.double().sum())
+        self.x += (x * scale[:, None]).double().sum(0)
+        self.y += (y * scale[:, None]).double().sum(0)
+        x, y = x * root[:, None], y * root[:, None]
         self.xx += x.T @ x
         self.xy += x.T @ y
         self.yy += y.double().square().sum(0)
-        self.x += x.double().sum(0)
-        self.y += y.double().sum(0)
 
-    def moments(self) -> Moments:
-        mean_x, mean_y = self.x / self.rows, self.y / self.rows
+    def moments(self, sensitivity: torch.Tensor | None = None) -> Moments:
+        mean_x, mean_y = self.x / self.weight, self.y / self.weight
         return Moments(
-            gram=self.xx.div_(self.rows).addr_(mean_x, mean_x, alpha=-1),
-            cross=self.xy.div_(self.rows).addr_(mean_x, mean_y, alpha=-1),
-            energy=self.yy / self.rows - mean_y.square(),
+            gram=self.xx.div_(self.weight).addr_(mean_x, mean_x, alpha=-1),
+            cross=self.xy.div_(self.weight).addr_(mean_x, mean_y, alpha=-1),
+            energy=self.yy / self.weight - mean_y.square(),
             mean_in=mean_x + self.shift_x,
             mean_out=mean_y + self.shift_y,
             rows=self.rows,
+            sensitivity=sensitivity,
         )

@@ -21,7 +21,7 @@ from optimize.least_squares import Problem, pose, refit
 from optimize.linear import LinearMap, columns, matrix
 from optimize.moments import WIDEST, Targets
 from optimize.progress import track
-from optimize.steps.repair import RIDGE, ROWS, Repair, repairable
+from optimize.steps.repair import RIDGE, ROWS, STRENGTH, Repair, repairable
 from optimize.surgery import keep_channels, misfit, outputs_left
 
 
@@ -35,12 +35,14 @@ class Prune:
         multiple: kept widths are rounded up to a multiple of this; kernels like 8 and 16.
         rows: sampled positions each layer is fitted on.
         ridge: see `Repair`.
+        strength: how far what matters to the network's answer weighs in the fits and costs, see `Targets`.
     """
 
     budget: float
     multiple: int = 1
     rows: int = ROWS
     ridge: float = RIDGE
+    strength: float = STRENGTH
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the pruned and repaired candidate."""
@@ -48,7 +50,7 @@ class Prune:
         graph = trace(candidate)
         original = reference.original.module
         layers = repairable(candidate.module, original, graph)
-        targets = Targets(original, reference.calibration, layers, rows=self.rows, seed=reference.seed)
+        targets = Targets(original, reference.calibration, layers, rows=self.rows, seed=reference.seed, strength=self.strength)
         module, kept, groups = candidate.module, dict(candidate.kept), graph.groups
         fitted: dict[str, int] = {}
         for turn in track(range(len(groups)), f"prune, budget {self.budget:g}"):
@@ -56,7 +58,7 @@ class Prune:
             if refusal(group, module, layers, reference.calibration):
                 continue
             readers = [slot.module for slot in group.consumers]
-            moments = targets.moments(module, readers)
+            moments = targets.moments(module, readers, _touched(groups[turn:]))
             problems = [pose(module, original, graph, name, moments[name], kept, self.ridge) for name in readers]
             keep = self._choose(group, module, problems, left)
             stay = {problem.name: _columns_left(module, group, problem, keep) for problem in problems}
@@ -71,7 +73,7 @@ class Prune:
         pruned = candidate.after(self, module, kept)
         stale = _stale(fitted, groups, graph)
         if stale:
-            module = Repair(self.rows, self.ridge, stale)(pruned, reference).module
+            module = Repair(self.rows, self.ridge, stale, self.strength)(pruned, reference).module
         return candidate.after(self, module, kept)
 
     def _choose(self, group: ChannelGroup, module: nn.Module, problems: list[Problem], budget: float) -> Index:
@@ -112,6 +114,11 @@ def _columns_left(module: nn.Module, group: ChannelGroup, problem: Problem, keep
     left = torch.ones(len(problem.gram), dtype=torch.bool)
     left[columns(_layer(module, problem.name), index[gone]).flatten()] = False
     return left.nonzero().flatten()
+
+
+def _touched(groups: Sequence[ChannelGroup]) -> set[str]:
+    """The layers that cutting these groups may change."""
+    return {slot.module for group in groups for slot in group.slots}
 
 
 def _stale(fitted: dict[str, int], groups: tuple[ChannelGroup, ...], graph: Graph) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ from torch import nn
 
 from optimize.candidate import Candidate, Reference
 from optimize.graph import CHANNELWISE
-from optimize.moments import BATCH, calls
+from optimize.moments import BATCH
 from optimize.progress import track
+from optimize.replay import calls
 from optimize.surgery import with_tensors
 
 NORMS = CHANNELWISE[:3]

@@ -16,6 +16,7 @@ from optimize.progress import track
 
 ROWS = 20_000
 RIDGE = 1e-4
+STRENGTH = 0.0
 
 
 @dataclass(frozen=True)
@@ -26,21 +27,23 @@ class Repair:
         rows: sampled positions each layer is fitted on, as far as the inputs allow.
         ridge: strength of the pull to the present weights, as a share of the mean diagonal of the gram matrix.
         layers: only these; empty for all.
+        strength: how far rows are weighed by what they matter to the network's answer, see `Targets`.
     """
 
     rows: int = ROWS
     ridge: float = RIDGE
     layers: tuple[str, ...] = ()
+    strength: float = STRENGTH
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the refitted candidate."""
         graph = trace(candidate)
         original = reference.original.module
         chosen = [name for name in repairable(candidate.module, original, graph) if not self.layers or name in self.layers]
-        targets = Targets(original, reference.calibration, chosen, rows=self.rows, seed=reference.seed)
+        targets = Targets(original, reference.calibration, chosen, rows=self.rows, seed=reference.seed, strength=self.strength)
         module = candidate.module
-        for name in track(chosen, "repair"):
-            moments = targets.moments(module, [name])[name]
+        for turn, name in enumerate(track(chosen, "repair")):
+            moments = targets.moments(module, [name], chosen[turn:])[name]
             problem = pose(module, original, graph, name, moments, candidate.kept, self.ridge)
             module = refit(module, problem, torch.arange(len(problem.gram)))
         return candidate.after(self, module, candidate.kept)
