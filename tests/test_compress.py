@@ -21,7 +21,7 @@ from optimize.compress import Job, compress, left_alone, prepare
 from optimize.errors import InputError, TargetUnavailable
 from optimize.guard.limits import Limits
 from optimize.recipe import Recipe, resolve
-from optimize.search import WORK
+from optimize.search.walk import WORK
 from tests import runs
 from tests.runs import Run
 
