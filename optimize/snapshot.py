@@ -20,10 +20,11 @@ from optimize.errors import InputError
 from optimize.graph import CHANNELWISE, LINEAR_MAPS
 from optimize.steps.factorize import Factorize
 from optimize.steps.prune import Prune
+from optimize.steps.remove import Remove
 from optimize.steps.repair import Repair
 from optimize.surgery import assign, renumber, twin
 
-STEPS: dict[str, type] = {step.__name__: step for step in (Prune, Repair, Factorize)}
+STEPS: dict[str, type] = {step.__name__: step for step in (Prune, Remove, Repair, Factorize)}
 _KEPT = "kept channels of "
 
 

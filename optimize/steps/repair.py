@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph import Graph, trace
+from optimize.graph import Graph, Index, trace
 from optimize.least_squares import pose, refit
 from optimize.linear import refusal
 from optimize.moments import Targets
@@ -38,12 +39,25 @@ class Repair:
         original = reference.original.module
         chosen = [name for name in repairable(candidate.module, original, graph) if not self.layers or name in self.layers]
         targets = Targets(original, reference.calibration, chosen, rows=self.rows, seed=reference.seed)
-        module = candidate.module
-        for name in track(chosen, "repair"):
-            moments = targets.moments(module, [name])[name]
-            problem = pose(module, original, graph, name, moments, candidate.kept, self.ridge)
-            module = refit(module, problem, torch.arange(len(problem.gram)))
+        module = refitted(candidate.module, original, graph, track(chosen, "repair"), targets, candidate.kept, self.ridge)
         return candidate.after(self, module, candidate.kept)
+
+
+def refitted(
+    module: nn.Module,
+    original: nn.Module,
+    graph: Graph,
+    names: Iterable[str],
+    targets: Targets,
+    kept: Mapping[str, Index],
+    ridge: float,
+) -> nn.Module:
+    """The network in which the layers `names`, one after the other, are fitted to what the original's gave."""
+    for name in names:
+        moments = targets.moments(module, [name])[name]
+        problem = pose(module, original, graph, name, moments, kept, ridge)
+        module = refit(module, problem, torch.arange(len(problem.gram)))
+    return module
 
 
 def repairable(module: nn.Module, original: nn.Module, graph: Graph) -> list[str]:
