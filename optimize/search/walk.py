@@ -35,6 +35,19 @@ Judge: TypeAlias = Callable[[Score, Score], Verdict]
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What a strategy may read of a score: accuracy overall, and the recall of each class, on the guard split."""
+
+    overall: float
+    per_class: Mapping[str, float]
+
+    @classmethod
+    def of(cls, score: Score) -> Reading:
+        """The reading of a score."""
+        return cls(score.accuracy, {name: each.recall for name, each in score.per_class.items()})
+
+
+@dataclass(frozen=True)
 class Trial:
     """One proposal and what became of it; true when it was kept.
 
@@ -43,8 +56,7 @@ class Trial:
         verdict: on the guard split.
         parameters: of the proposed candidate.
         macs: of the proposed candidate, one input.
-        overall: its accuracy on the guard split.
-        per_class: recall of each class on the guard split.
+        reading: how it does on the guard split.
         worst: the class whose recall fell most, and by how much.
         seconds: what making and judging it took.
     """
@@ -53,8 +65,7 @@ class Trial:
     verdict: Verdict
     parameters: int
     macs: int
-    overall: float
-    per_class: Mapping[str, float]
+    reading: Reading
     worst: tuple[str, float]
     seconds: float
 
@@ -75,8 +86,8 @@ class Trial:
             "reasons": list(self.verdict.reasons),
             "parameters": self.parameters,
             "macs": self.macs,
-            "overall": self.overall,
-            "per_class": dict(self.per_class),
+            "overall": self.reading.overall,
+            "per_class": dict(self.reading.per_class),
             "worst_class": {"name": name, "drop": drop},
             "seconds": round(self.seconds, 3),
         }
@@ -85,8 +96,8 @@ class Trial:
     def read(cls, step: Step, entry: Mapping[str, Any]) -> Trial:
         """The trial of a step from what `as_dict` gave."""
         verdict = Verdict("pass" if entry["kept"] else "fail", tuple(entry["reasons"]))
-        measured = {name: entry[name] for name in ("parameters", "macs", "overall", "per_class", "seconds")}
-        return cls(step, verdict, worst=(entry["worst_class"]["name"], entry["worst_class"]["drop"]), **measured)
+        reading, worst = Reading(entry["overall"], entry["per_class"]), (entry["worst_class"]["name"], entry["worst_class"]["drop"])
+        return cls(step, verdict, entry["parameters"], entry["macs"], reading, worst, entry["seconds"])
 
     def line(self, original: int) -> str:
         """One line for a reader, given the original's number of parameters."""
@@ -151,8 +162,7 @@ class Search:
             verdict,
             proposed.parameters,
             macs(proposed),
-            after.accuracy,
-            {name: each.recall for name, each in after.per_class.items()},
+            Reading.of(after),
             worst_class(before, after),
             time.perf_counter() - clock,
         )
@@ -167,6 +177,7 @@ class Walk:
         original: the candidate it started from.
         best: the last candidate that was kept.
         before: the original's score on the guard split.
+        standing: what the best reads there.
         trials: every proposal so far.
     """
 
@@ -175,6 +186,7 @@ class Walk:
         self.original = self.best = search.reference.original
         self.trials: list[Trial] = []
         self.before = score_split(self.best.predict, search.guard, search.classes, "judge the original")
+        self.standing = Reading.of(self.before)
         self._done = list(done)
 
     @property
@@ -209,7 +221,7 @@ class Walk:
         self.trials.append(trial)
         note(trial.line(self.original.parameters))
         if trial:
-            self.best = proposed
+            self.best, self.standing = proposed, trial.reading
         return trial
 
     def _forget(self) -> None:

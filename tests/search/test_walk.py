@@ -10,7 +10,7 @@ from optimize.candidate import Candidate
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict
 from optimize.search.budgets import Budgets
-from optimize.search.walk import NOT_SMALLER, WORK, Search, Trial, Walk
+from optimize.search.walk import NOT_SMALLER, WORK, Reading, Search, Trial, Walk
 from optimize.steps.prune import Prune
 from tests import runs
 from tests.search.trials import RUINOUS, resumed, settings, timeless, written
@@ -43,8 +43,10 @@ def test_a_strategy_reads_what_became_of_a_step_and_may_judge_it_itself(search: 
     def strategy(walk: Walk) -> None:
         seen.append(walk.offer(Prune(0.001), walk.best, never))
         assert walk.best is walk.original is original
+        assert walk.standing == Reading.of(walk.before)
         seen.append(walk.offer(Prune(RUINOUS), walk.best, lambda before, after: Verdict("pass", ("always",))))
         assert walk.best.lineage == (Prune(RUINOUS),)
+        assert walk.standing == seen[1].reading
         seen.append(walk.offer(Prune(1e-30), walk.original))
         assert (walk.limits, walk.reference, walk.trials) == (search.limits, search.reference, seen)
 
@@ -57,7 +59,7 @@ def test_a_strategy_reads_what_became_of_a_step_and_may_judge_it_itself(search: 
     ]
     ((before, after),) = given
     assert before.accuracy == (original.predict(search.guard.inputs()).argmax(1) == search.guard.labels).mean()
-    assert after.accuracy == seen[0].overall
+    assert Reading.of(after) == seen[0].reading
     fresh, seen = seen, []
     _, retried, made = resumed(scripted)
     assert (made, retried, seen) == (0, trials, [replace(trial, seconds=round(trial.seconds, 3)) for trial in fresh])
