@@ -5,6 +5,7 @@ A round ranks the channels of all layers that are open by one importance signal 
 Linear layers, whose benefit counts nothing, are taken up when no convolution is open. A chunk is proposed when its layer stays healthy
 (`health.py`) and the stopping rule does not object (`stopping.py`), and judged between the rails (`rails.py`):
 
+    not proposed         the layer is skipped until another chunk was kept
     kept                 go on; near the cumulative rail the first three of five blocks are spared for the next round
     step rail            rolled back, the layer's chunks are halved, the rest of the round is skipped; a chunk of one closes the layer
     cumulative rail      rolled back, and the loop is over
@@ -93,7 +94,7 @@ class Stepwise:
 
 
 class _Loop:
-    """Where the loop stands: which layers are closed until which round, and how large their chunks may be."""
+    """Where the loop stands: which layers are closed until which round or skipped until something is kept, and how large chunks may be."""
 
     def __init__(self, strategy: Stepwise, walk: Walk, scope: Scope) -> None:
         self.strategy, self.walk, self._scope = strategy, walk, scope
@@ -105,6 +106,7 @@ class _Loop:
         self._room = sum(map(scope.room, scope.groups))
         self._seen: list[Evidence] = []
         self._closed: dict[str, float] = {}
+        self._skipped: set[str] = set()
         self._caps: dict[str, int] = {}
         self._gained = False
         self._traced: tuple[Candidate | None, dict[str, ChannelGroup]] = (None, {})
@@ -116,6 +118,7 @@ class _Loop:
         if not opened:
             self.over, self._gained = not self._gained, False
             self._closed.clear()
+            self._skipped.clear()
             self._caps.clear()
             return
         convolutions = {name: group for name, group in opened.items() if name in self._scope.blocks}
@@ -129,7 +132,7 @@ class _Loop:
                 if outcome == "kept":
                     rest, size = _renumbered(rest, chunk), following
                 elif outcome == "skipped":
-                    self._close([name], self.turn + 1)
+                    self._skipped.add(name)
                     break
                 else:
                     self.over = outcome == "over"
@@ -196,12 +199,13 @@ class _Loop:
         if not trial:
             return "bold" if self._rails.bold(before, trial.reading) else "over"
         self._gained = True
+        self._skipped.clear()
         if self._rails.warns(Reading.of(walk.before), walk.standing):
             self._close(self._scope.shallow, self.turn + 1)
         return "kept"
 
     def _is_open(self, name: str) -> bool:
-        return self._closed.get(name, 0) < self.turn
+        return name not in self._skipped and self._closed.get(name, 0) < self.turn
 
     def _close(self, names: Sequence[str], until: float) -> None:
         self._closed |= {name: max(until, self._closed.get(name, 0)) for name in names}
