@@ -43,9 +43,17 @@ class Gatherer:
             return Evidence(progress=progress)
         likeness = cosine(candidate, self._reference, [group])[0]
         double, distances = doubles(likeness, gone)
-        if self._needs == "distances":
+        return self._of(candidate, group, list(zip(gone, double, strict=True)), distances, progress)
+
+    def pair(self, candidate: Candidate, group: ChannelGroup, gone: int, heir: int, distance: float, progress: float) -> Evidence:
+        """The evidence for letting one channel stand for another, so far from it."""
+        return self._of(candidate, group, [(gone, heir)], (distance,), progress)
+
+    def _of(
+        self, candidate: Candidate, group: ChannelGroup, pairs: Sequence[tuple[int, int]], distances: tuple[float, ...], progress: float
+    ) -> Evidence:
+        if self._needs != "flips":
             return Evidence(distances, progress=progress)
-        pairs = [(int(i), j) for i, j in zip(gone, double, strict=True)]
         found = np.concatenate(flips(candidate, self._reference, group, pairs, self._cases))
         return Evidence(distances, found, self._usual, progress)
 

@@ -65,5 +65,6 @@ CIFAR = Rails(0.015, 0.045, 0.03, 0.09)
 
 def _over(before: Reading, after: Reading, overall: float, per_class: float, rule: str) -> tuple[str, ...]:
     drops = [("overall accuracy", before.overall - after.overall, overall)]
-    drops += [(f"recall of {name}", recall - after.per_class[name], per_class) for name, recall in before.per_class.items()]
+    # in the order of what was just measured: a reading from the ledger has its classes in another
+    drops += [(f"recall of {name}", before.per_class[name] - recall, per_class) for name, recall in after.per_class.items()]
     return tuple(f"{what} fell by {points(drop)}; {rule} {points(rail)}" for what, drop, rail in drops if drop > rail + TOLERANCE)

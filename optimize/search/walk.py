@@ -208,7 +208,7 @@ class Walk:
             judge: whether it is kept; by default when the limits admit it.
         """
         file = self.search.ledger.path.parent / WORK / f"trial-{len(self.trials):03d}.safetensors"
-        known = self._known(step, file)
+        known = self._known(step, start, file)
         if known is not None:
             trial, proposed = known
         else:
@@ -216,7 +216,7 @@ class Walk:
             trial, proposed = self.search.attempt(step, start, self.before, judge or partial(admit, self.limits))
             if trial:
                 file.parent.mkdir(exist_ok=True)
-                snapshot.save(proposed, file)
+                snapshot.save(proposed, file, start)
             self.search.ledger.append(trial.as_dict())
         self.trials.append(trial)
         note(trial.line(self.original.parameters))
@@ -232,7 +232,7 @@ class Walk:
                 self.search.ledger.append(trial.as_dict())
         self._done = []
 
-    def _known(self, step: Step, file: Path) -> tuple[Trial, Candidate] | None:
+    def _known(self, step: Step, start: Candidate, file: Path) -> tuple[Trial, Candidate] | None:
         number = len(self.trials)
         if number >= len(self._done):
             return None
@@ -242,7 +242,7 @@ class Walk:
         trial = Trial.read(step, entry)
         if not trial:
             return trial, self.best
-        return (trial, snapshot.restore(self.original, file)) if file.exists() else None
+        return (trial, snapshot.restore(self.original, file, start)) if file.exists() else None
 
 
 def _plain(step: Step) -> dict[str, Any]:
