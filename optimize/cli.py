@@ -70,6 +70,7 @@ def main() -> None:
 @click.option("--max-drop", metavar="2pp", help="Largest allowed drop of overall accuracy.")
 @click.option("--max-class-drop", metavar="6pp", help="Largest allowed drop of any class's recall.")
 @click.option("--min-class-f1", metavar="0.85", help="F1 that every class must reach.")
+@click.option("--strategy", metavar="NAME", help="How the search goes about it: budget, stepwise or local.")
 @click.option("--retrain/--no-retrain", default=None, help="Recovery training after repair (not available yet).")
 @click.option("--seed", metavar="N", help="Of everything drawn at random.")
 @click.option("--threads", metavar="N", help="Of the runtimes; by default their own choice.")

@@ -30,7 +30,9 @@ from optimize.profile import profile
 from optimize.progress import note, stage
 from optimize.recipe import Recipe, to_toml
 from optimize.report.render import write
-from optimize.search import BUDGETS, ENERGIES, Search, score_split
+from optimize.search.score import score_split
+from optimize.search.strategies import strategy
+from optimize.search.walk import Search
 from optimize.select import unlabelled
 from optimize.steps.prune import refusal
 from optimize.steps.repair import repairable
@@ -73,15 +75,7 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
         return _finish(job, Result(Verdict("fail", reasons), job.original, [], before))
     sources = [split for split in (job.data.calibration, job.data.train) if split is not None]
     reference = Reference(job.original, unlabelled(job.original, sources, recipe.seed), recipe.seed)
-    search = Search(
-        reference,
-        job.data.guard,
-        job.data.classes,
-        recipe.limits,
-        job.space.ledger,
-        recipe.budgets or BUDGETS,
-        ENERGIES if recipe.energy is None else tuple(energy for energy in ENERGIES if energy >= recipe.energy),
-    )
+    search = Search(reference, job.data.guard, job.data.classes, recipe.limits, job.space.ledger, strategy(recipe))
     best, trials = search.run(job.space.trials)
     compiled = compile_and_profile(job, best, before)
     original, artifact = _on_test(job, compiled.chosen)

@@ -33,8 +33,7 @@ class Problem:
         gram: (p, p) second moment of what it reads, centred.
         target: (p, m) cross moment with the original's outputs, centred.
         old: (p, m) its present weights.
-        weight: (m,) what a squared error in each output counts: what it matters to the answer where that is known, else the square of the
-            slope of the batch norm behind it.
+        weight: (m,) what a squared error in each output counts: the square of the slope of the batch norm behind it.
         energy: weighted variance of the original's outputs; the unit of a removal's cost.
         ridge: lambda.
         mean_in: (p,) mean of what it reads.
@@ -85,10 +84,7 @@ def pose(
     outputs = np.arange(width) if name not in kept else kept[name]
     spread = torch.from_numpy((outputs[:, None] * count + np.arange(count)).ravel())
     norm: Any = original.get_submodule(graph.norms[name]) if name in graph.norms else None
-    if moments.sensitivity is not None:
-        weight = moments.sensitivity[spread]
-    else:
-        weight = torch.ones(len(spread), dtype=torch.float64) if norm is None else _slope(norm)[outputs].square().repeat_interleave(count)
+    weight = torch.ones(len(spread), dtype=torch.float64) if norm is None else _slope(norm)[outputs].square().repeat_interleave(count)
     return Problem(
         name=name,
         gram=moments.gram,

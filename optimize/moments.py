@@ -22,7 +22,6 @@ from torch import nn
 from optimize.candidate import Floats
 from optimize.linear import LinearMap, input_rows, matrix, output_rows, places
 from optimize.replay import Replay, calls
-from optimize.sensitivity import Rows, cases_at_once, outputs_and_gradients, row_weights
 
 T = TypeVar("T")
 _At: TypeAlias = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -46,8 +45,6 @@ class Moments:
         mean_in: (p,).
         mean_out: (m,) of the original's outputs.
         rows: how many rows were seen.
-        sensitivity: (m,) how much a squared error in each output matters to the network's answer, summed over a case's places; None when
-            that was not asked for.
     """
 
     gram: torch.Tensor
@@ -56,7 +53,6 @@ class Moments:
     mean_in: torch.Tensor
     mean_out: torch.Tensor
     rows: int
-    sensitivity: torch.Tensor | None = None
 
 
 class Targets:
@@ -68,23 +64,16 @@ class Targets:
         layers: the layers that may be asked for, in execution order.
         rows: how many rows a layer is fitted on, as far as the inputs allow.
         seed: of the sampled positions.
-        strength: how far rows are weighed by what they matter to the answer (`optimize/sensitivity.py`), 0 to 1; 0 needs no gradients.
     """
 
-    def __init__(
-        self, original: nn.Module, inputs: Floats, layers: Sequence[str], *, rows: int, seed: int, strength: float = 0.0
-    ) -> None:
+    def __init__(self, original: nn.Module, inputs: Floats, layers: Sequence[str], *, rows: int, seed: int) -> None:
         self._original = original
         self._inputs = torch.from_numpy(inputs[np.random.default_rng(seed).permutation(len(inputs))])
         self._layers = list(layers)
         self._rows = rows
         self._seed = seed
-        self._strength = strength
         self._kept: dict[str, torch.Tensor] = {}
-        self._weights: dict[str, torch.Tensor] = {}
-        self._matter: dict[str, torch.Tensor] = {}
         self._batches = torch.split(self._inputs, BATCH)
-        self._cases_at_once = cases_at_once(original, self._inputs[:1]) if strength else BATCH
         self._replay = Replay(original, self._batches)
 
     def moments(self, module: nn.Module, names: Sequence[str], changing: Collection[str] = ()) -> dict[str, Moments]:
@@ -110,8 +99,8 @@ class Targets:
         for name, rows in self._visit(names, read):
             part = slice(taken[name], taken[name] + len(rows))
             taken[name] = part.stop
-            sums[name].add(rows, self._kept[name][part], self._weights[name][part] if self._weights else None)
-        return {name: total.moments(self._matter.get(name)) for name, total in sums.items()}
+            sums[name].add(rows, self._kept[name][part])
+        return {name: total.moments() for name, total in sums.items()}
 
     def _fetch(self, names: Sequence[str]) -> None:
         """Have these layers' targets, and as many following layers' as the memory holds."""
@@ -123,17 +112,8 @@ class Targets:
         room = np.cumsum(widths) * self._rows * 4 <= MEMORY_BYTES
         wanted = [layer for layer, fits in zip(ahead, room, strict=True) if fits or layer in names]
         parts: dict[str, list[torch.Tensor]] = {layer: [] for layer in wanted}
-        if not self._strength:
-            for name, rows in self._visit(wanted, self._outputs):
-                parts[name].append(rows)
-        else:
-            slopes: dict[str, list[torch.Tensor]] = {layer: [] for layer in wanted}
-            for name, (rows, gradient) in self._visit(wanted, self._outputs_and_gradients):
-                parts[name].append(rows)
-                slopes[name].append(gradient)
-            whole = {name: torch.cat(gradients) for name, gradients in slopes.items()}
-            self._weights = {name: row_weights(gradients, self._strength) for name, gradients in whole.items()}
-            self._matter = {name: gradients.double().square().mean(0) for name, gradients in whole.items()}
+        for name, rows in self._visit(wanted, self._outputs):
+            parts[name].append(rows)
         self._kept = {name: torch.cat(rows) for name, rows in parts.items()}
 
     def _outputs(self, number: int, names: Sequence[str], at: _At) -> list[tuple[str, torch.Tensor]]:
@@ -141,23 +121,6 @@ class Targets:
             return output_rows(_layer(self._original, name), output, at(name, given, output))
 
         return calls(self._original, names, self._batches[number], rows)
-
-    def _outputs_and_gradients(self, number: int, names: Sequence[str], at: _At) -> list[tuple[str, Rows]]:
-        """The same with what a case's places together would change: gradients times the root of how many there are."""
-        batch = self._batches[number]
-        found: list[list[tuple[str, Rows]]] = []
-        for start in range(0, len(batch), self._cases_at_once):
-            chunk = batch[start : start + self._cases_at_once]
-
-            def reader(name: str, given: torch.Tensor, output: torch.Tensor, start: int = start) -> Callable[[torch.Tensor], torch.Tensor]:
-                layer = _layer(self._original, name)
-                chosen, scale = at(name, given, output)[start : start + len(given)], places(layer, given, output) ** 0.5
-                return lambda tensor: output_rows(layer, tensor, chosen) * (1.0 if tensor is output else scale)
-
-            found.append(outputs_and_gradients(self._original, names, chunk, reader, self._seed + number * BATCH + start))
-        # one list of calls per chunk: what belongs to one call is put together again
-        by_call = [(same[0][0], [rows for _, rows in same]) for same in zip(*found, strict=True)]
-        return [(name, (torch.cat([rows for rows, _ in parts]), torch.cat([slope for _, slope in parts]))) for name, parts in by_call]
 
     def _visit(self, names: Sequence[str], run: Callable[[int, Sequence[str], _At], list[tuple[str, T]]]) -> Iterator[tuple[str, T]]:
         """What `run` gives of every batch, until each layer has its rows."""
@@ -199,9 +162,8 @@ class _Sums:
 
     def __init__(self) -> None:
         self.rows = 0
-        self.weight = 0.0
 
-    def add(self, x: torch.Tensor, y: torch.Tensor, weights: torch.Tensor | None = None) -> None:
+    def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
         x, y = (rows.to(torch.promote_types(rows.dtype, torch.float32)) for rows in (x, y))
         if not self.rows:
             p, m = x.shape[1], y.shape[1]
@@ -209,26 +171,20 @@ class _Sums:
             self.xx, self.xy, self.yy = (torch.zeros(shape, dtype=torch.float64) for shape in ((p, p), (p, m), (m,)))
             self.x, self.y = torch.zeros(p, dtype=torch.float64), torch.zeros(m, dtype=torch.float64)
         x, y = x - self.shift_x, y - self.shift_y
-        # both carry the root, so that every product carries the weight
-        root = torch.ones(len(x)) if weights is None else weights.sqrt()
-        scale = root if weights is None else weights
         self.rows += len(x)
-        self.weight += float(scale.double().sum())
-        self.x += (x * scale[:, None]).double().sum(0)
-        self.y += (y * scale[:, None]).double().sum(0)
-        x, y = x * root[:, None], y * root[:, None]
         self.xx += x.T @ x
         self.xy += x.T @ y
         self.yy += y.double().square().sum(0)
+        self.x += x.double().sum(0)
+        self.y += y.double().sum(0)
 
-    def moments(self, sensitivity: torch.Tensor | None = None) -> Moments:
-        mean_x, mean_y = self.x / self.weight, self.y / self.weight
+    def moments(self) -> Moments:
+        mean_x, mean_y = self.x / self.rows, self.y / self.rows
         return Moments(
-            gram=self.xx.div_(self.weight).addr_(mean_x, mean_x, alpha=-1),
-            cross=self.xy.div_(self.weight).addr_(mean_x, mean_y, alpha=-1),
-            energy=self.yy / self.weight - mean_y.square(),
+            gram=self.xx.div_(self.rows).addr_(mean_x, mean_x, alpha=-1),
+            cross=self.xy.div_(self.rows).addr_(mean_x, mean_y, alpha=-1),
+            energy=self.yy / self.rows - mean_y.square(),
             mean_in=mean_x + self.shift_x,
             mean_out=mean_y + self.shift_y,
             rows=self.rows,
-            sensitivity=sensitivity,
         )

@@ -92,6 +92,7 @@ def identity(recipe: Recipe, data: Dataset) -> dict[str, Any]:
         "input": list(recipe.input_shape),
         "preprocessing": [recipe.mean, recipe.std, recipe.pad],
         "limits": asdict(recipe.limits),
+        "strategy": [recipe.strategy, recipe.floors, recipe.stopping],
         "budgets": recipe.budgets,
         "energy": recipe.energy,
         "seed": recipe.seed,

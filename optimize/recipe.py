@@ -19,6 +19,10 @@ from optimize import settings as read
 from optimize.errors import InputError
 from optimize.guard.limits import Limits
 
+STRATEGIES = ("budget", "stepwise", "local")
+FLOORS = ("S1", "S2", "S3", "S4", "S5", "S6", "none")
+STOPPING = ("floor", "threshold", "wilson", "mcnemar", "z-score")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -39,6 +43,9 @@ class Recipe:
         drop_overlap: drop items that stand in two splits.
         trust_pickle: load a model file that runs code.
         limits: the guard-rails.
+        strategy: how the search goes about it, one of `STRATEGIES`.
+        floors: widths that "stepwise" and "local" never go below, one of `FLOORS`.
+        stopping: rule by which they leave proposals out or stop, one of `STOPPING`.
         budgets: error budgets of the pruning walk, mild to bold, each in 0..1; empty: the search's own.
         energy: least share of a layer's output energy that a factorization may keep; 1 for no factorization, None for the search's own.
         retrain: allow recovery training.
@@ -62,6 +69,9 @@ class Recipe:
     drop_overlap: bool = False
     trust_pickle: bool = False
     limits: Limits = field(default_factory=Limits)
+    strategy: str = "budget"
+    floors: str = "S2"
+    stopping: str = "floor"
     budgets: tuple[float, ...] = ()
     energy: float | None = None
     retrain: bool = False
@@ -95,6 +105,9 @@ _SETTINGS = {
     "max_drop": _Setting("limits", "max_drop", read.share),
     "max_class_drop": _Setting("limits", "max_class_drop", read.share),
     "min_class_f1": _Setting("limits", "min_class_f1", read.share),
+    "strategy": _Setting("search", "strategy", read.choice(*STRATEGIES)),
+    "floors": _Setting("search", "floors", read.choice(*FLOORS)),
+    "stopping": _Setting("search", "stopping", read.choice(*STOPPING)),
     "budgets": _Setting("search", "budgets", read.shares),
     "energy": _Setting("search", "energy", read.optional(read.share)),
     "retrain": _Setting("search", "retrain", read.switch),

@@ -18,7 +18,7 @@ from optimize.candidate import Candidate, Floats
 from optimize.data import Split
 from optimize.measure.macs import macs
 from optimize.progress import track
-from optimize.search import CASES_AT_ONCE
+from optimize.search.score import CASES_AT_ONCE
 
 MOST, LEAST = 2048, 256
 MAC_BUDGET = 2 * 10**12

@@ -31,6 +31,17 @@ def word(value: Any, name: str, folder: Path) -> str:
     return value
 
 
+def choice(*names: str) -> Reader:
+    """A reader of one of these words."""
+
+    def read(value: Any, name: str, folder: Path) -> str:
+        if value not in names:
+            raise InputError(f"`{name}` (={value!r}) must be one of {', '.join(names)}.")
+        return str(value)
+
+    return read
+
+
 def words(value: Any, name: str, folder: Path) -> tuple[str, ...]:
     """A list of texts, or one text with commas."""
     return tuple(word(part, name, folder).strip() for part in _parts(value, name))

@@ -1,5 +1,8 @@
 """A candidate on disk, without pickle: its tensors, which channels it kept, and the steps that made it.
 
+Tensors that are those of the candidate it was made from can be left out: a step that changes two layers of a large network then costs
+the disk two layers.
+
 The structure is not stored. Steps only narrow layers, split a linear layer in two or give one a bias, and all of that shows in the shapes
 of the tensors, so the original network and the file are enough to build the candidate again.
 """
@@ -20,27 +23,37 @@ from optimize.errors import InputError
 from optimize.graph import CHANNELWISE, LINEAR_MAPS
 from optimize.steps.factorize import Factorize
 from optimize.steps.prune import Prune
+from optimize.steps.remove import Remove
 from optimize.steps.repair import Repair
 from optimize.surgery import assign, renumber, twin
 
-STEPS: dict[str, type] = {step.__name__: step for step in (Prune, Repair, Factorize)}
+STEPS: dict[str, type] = {step.__name__: step for step in (Prune, Remove, Repair, Factorize)}
 _KEPT = "kept channels of "
 
 
-def save(candidate: Candidate, path: Path) -> None:
-    """Write the candidate as safetensors, atomically."""
+def save(candidate: Candidate, path: Path, since: Candidate | None = None) -> None:
+    """Write the candidate as safetensors, atomically; without the tensors that are equal in `since`, which `restore` must then be given."""
     from safetensors.torch import save_file
 
-    tensors = {name: tensor.detach().contiguous().clone() for name, tensor in candidate.module.state_dict().items()}
+    before = {} if since is None else since.module.state_dict()
+    state = candidate.module.state_dict()
+    same = [name for name, tensor in state.items() if name in before and torch.equal(before[name], tensor)]
+    tensors = {name: tensor.detach().contiguous().clone() for name, tensor in state.items() if name not in same}
     tensors |= {_KEPT + name: torch.from_numpy(np.array(index)) for name, index in candidate.kept.items()}
-    lineage = json.dumps([describe(step) for step in candidate.lineage])
+    # one entry: the order of several in the file is not ours to say
+    made = json.dumps({"lineage": [describe(step) for step in candidate.lineage], "same": same})
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    save_file(tensors, draft, metadata={"lineage": lineage})
+    save_file(tensors, draft, metadata={"made": made})
     os.replace(draft, path)
 
 
-def restore(original: Candidate, path: Path) -> Candidate:
-    """Build the candidate again from the original it was made from.
+def restore(original: Candidate, path: Path, since: Candidate | None = None) -> Candidate:
+    """Build the candidate again.
+
+    Args:
+        original: whose structure it has.
+        path: of the file.
+        since: the candidate that `save` was given.
 
     Raises:
         InputError: when the file is unreadable or was made from another network.
@@ -50,7 +63,10 @@ def restore(original: Candidate, path: Path) -> Candidate:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            lineage = tuple(_step(entry) for entry in json.loads(file.metadata()["lineage"]))
+            made = json.loads(file.metadata()["made"])
+        lineage = tuple(_step(entry) for entry in made["lineage"])
+        before = {} if since is None else since.module.state_dict()
+        tensors |= {name: before[name] for name in made["same"]}
         module = _reshaped(original.module, {name: tensor for name, tensor in tensors.items() if not name.startswith(_KEPT)})
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as problem:
         text = " ".join(str(problem).split())[:200]

@@ -20,7 +20,7 @@ from typing import Any
 from optimize.artifact import MANIFEST, Artifact
 from optimize.errors import InputError
 from optimize.ledger import Ledger
-from optimize.search import WORK
+from optimize.search.walk import WORK
 
 OURS = ("ledger.jsonl", "recipe.lock.toml", "report.json", "report.html", "model", WORK)
 

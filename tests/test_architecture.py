@@ -142,14 +142,14 @@ def test_the_table_names_each_unit_once() -> None:
 @pytest.mark.parametrize(
     ("unit", "source", "broken"),
     [
-        ("backends", "from optimize.search import run", {"search"}),
+        ("backends", "from optimize.search.walk import Search", {"search"}),
         ("backends", "def build():\n    import optimize.report.render", {"report"}),
         ("graph", "from optimize.steps.prune import Prune", {"steps"}),
         ("candidate", "from optimize import graph, errors", {"graph"}),
         ("report", "from optimize.candidate import Candidate", {"candidate"}),
-        ("ledger", "from optimize.search import Trial", {"search"}),
+        ("ledger", "from optimize.search.walk import Trial", {"search"}),
         ("choose", "from optimize.outcome import Result", {"outcome"}),
-        ("compress", "from optimize.search import Search\nfrom optimize.cli import main", {"cli"}),
+        ("compress", "from optimize.search.walk import Search\nfrom optimize.cli import main", {"cli"}),
         ("steps", "from optimize.graph import trace\nfrom optimize.steps.repair import Repair", set()),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from dataclasses import replace
 from math import prod
@@ -21,7 +22,7 @@ from optimize.compress import Job, compress, left_alone, prepare
 from optimize.errors import InputError, TargetUnavailable
 from optimize.guard.limits import Limits
 from optimize.recipe import Recipe, resolve
-from optimize.search import WORK
+from optimize.search.walk import WORK
 from tests import runs
 from tests.runs import Run
 
@@ -153,6 +154,26 @@ def test_repair_sees_calibration_and_training_and_never_guard_or_test(
     allowed = np.concatenate([job.data.calibration.inputs(), job.data.train.inputs()])
     assert {case.tobytes() for case in given[0].calibration} == {case.tobytes() for case in allowed}
     assert given[0].original.lineage == ()
+
+
+def test_the_strategy_is_the_recipes_and_a_run_of_another_cannot_be_resumed(
+    brought: Path, any_target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is stopped where the search has ended."""
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    monkeypatch.setattr("optimize.compress.compile_and_profile", stop)
+    asked = recipe(brought, tmp_path / "out", any_target, strategy="stepwise", floors="none", stopping="z-score")
+    with pytest.raises(Stopped):
+        compress(asked)
+    tried = [json.loads(line) for line in (tmp_path / "out" / "ledger.jsonl").read_text().splitlines()][1:]
+    assert {each["step"] for each in tried} == {"Remove"}
+    assert any(each["kept"] for each in tried)
+    for other in ({"strategy": "budget"}, {"floors": "S2"}, {"stopping": "floor"}):
+        with pytest.raises(InputError, match=r"found another run in .* \(strategy changed\)"):
+            compress(replace(asked, **other), resume=True)
 
 
 def test_int8_ranges_come_from_every_class_of_a_sorted_file(

@@ -8,7 +8,7 @@ import pytest
 
 from optimize.artifact import Artifact
 from optimize.errors import InputError
-from optimize.search import WORK
+from optimize.search.walk import WORK
 from optimize.workspace import OURS, Workspace
 
 WHO = {"seed": 1}

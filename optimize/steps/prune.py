@@ -21,7 +21,7 @@ from optimize.least_squares import Problem, pose, refit
 from optimize.linear import LinearMap, columns, matrix
 from optimize.moments import WIDEST, Targets
 from optimize.progress import track
-from optimize.steps.repair import RIDGE, ROWS, STRENGTH, Repair, repairable
+from optimize.steps.repair import RIDGE, ROWS, Repair, repairable
 from optimize.surgery import keep_channels, misfit, outputs_left
 
 
@@ -35,14 +35,12 @@ class Prune:
         multiple: kept widths are rounded up to a multiple of this; kernels like 8 and 16.
         rows: sampled positions each layer is fitted on.
         ridge: see `Repair`.
-        strength: how far what matters to the network's answer weighs in the fits and costs, see `Targets`.
     """
 
     budget: float
     multiple: int = 1
     rows: int = ROWS
     ridge: float = RIDGE
-    strength: float = STRENGTH
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the pruned and repaired candidate."""
@@ -50,7 +48,7 @@ class Prune:
         graph = trace(candidate)
         original = reference.original.module
         layers = repairable(candidate.module, original, graph)
-        targets = Targets(original, reference.calibration, layers, rows=self.rows, seed=reference.seed, strength=self.strength)
+        targets = Targets(original, reference.calibration, layers, rows=self.rows, seed=reference.seed)
         module, kept, groups = candidate.module, dict(candidate.kept), graph.groups
         fitted: dict[str, int] = {}
         for turn in track(range(len(groups)), f"prune, budget {self.budget:g}"):
@@ -73,7 +71,7 @@ class Prune:
         pruned = candidate.after(self, module, kept)
         stale = _stale(fitted, groups, graph)
         if stale:
-            module = Repair(self.rows, self.ridge, stale, self.strength)(pruned, reference).module
+            module = Repair(self.rows, self.ridge, stale)(pruned, reference).module
         return candidate.after(self, module, kept)
 
     def _choose(self, group: ChannelGroup, module: nn.Module, problems: list[Problem], budget: float) -> Index:

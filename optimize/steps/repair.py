@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph import Graph, trace
+from optimize.graph import Graph, Index, trace
 from optimize.least_squares import pose, refit
 from optimize.linear import refusal
 from optimize.moments import Targets
@@ -16,7 +17,6 @@ from optimize.progress import track
 
 ROWS = 20_000
 RIDGE = 1e-4
-STRENGTH = 0.0
 
 
 @dataclass(frozen=True)
@@ -27,26 +27,37 @@ class Repair:
         rows: sampled positions each layer is fitted on, as far as the inputs allow.
         ridge: strength of the pull to the present weights, as a share of the mean diagonal of the gram matrix.
         layers: only these; empty for all.
-        strength: how far rows are weighed by what they matter to the network's answer, see `Targets`.
     """
 
     rows: int = ROWS
     ridge: float = RIDGE
     layers: tuple[str, ...] = ()
-    strength: float = STRENGTH
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the refitted candidate."""
         graph = trace(candidate)
         original = reference.original.module
         chosen = [name for name in repairable(candidate.module, original, graph) if not self.layers or name in self.layers]
-        targets = Targets(original, reference.calibration, chosen, rows=self.rows, seed=reference.seed, strength=self.strength)
-        module = candidate.module
-        for turn, name in enumerate(track(chosen, "repair")):
-            moments = targets.moments(module, [name], chosen[turn:])[name]
-            problem = pose(module, original, graph, name, moments, candidate.kept, self.ridge)
-            module = refit(module, problem, torch.arange(len(problem.gram)))
+        targets = Targets(original, reference.calibration, chosen, rows=self.rows, seed=reference.seed)
+        module = refitted(candidate.module, original, graph, chosen, targets, candidate.kept, self.ridge)
         return candidate.after(self, module, candidate.kept)
+
+
+def refitted(
+    module: nn.Module,
+    original: nn.Module,
+    graph: Graph,
+    names: Sequence[str],
+    targets: Targets,
+    kept: Mapping[str, Index],
+    ridge: float,
+) -> nn.Module:
+    """The network in which the layers `names`, one after the other, are fitted to what the original's gave."""
+    for turn, name in enumerate(track(names, "repair")):
+        moments = targets.moments(module, [name], names[turn:])[name]
+        problem = pose(module, original, graph, name, moments, kept, ridge)
+        module = refit(module, problem, torch.arange(len(problem.gram)))
+    return module
 
 
 def repairable(module: nn.Module, original: nn.Module, graph: Graph) -> list[str]:

@@ -14,7 +14,8 @@ from torch import nn
 from optimize.candidate import Candidate
 from optimize.errors import InputError
 from optimize.graph import trace
-from optimize.steps.merge import Mending, Merge, Operator, fallback
+from optimize.steps.merge import Mending, Merge
+from optimize.steps.operators import Operator, fallback
 from optimize.steps.pairing import survey
 from optimize.steps.recalibrate import Recalibrate
 from optimize.surgery import with_tensors
