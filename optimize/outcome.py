@@ -94,6 +94,7 @@ def identity(recipe: Recipe, data: Dataset) -> dict[str, Any]:
         "limits": asdict(recipe.limits),
         "budgets": recipe.budgets,
         "energy": recipe.energy,
+        "retrain": None if recipe.finetune is None else asdict(recipe.finetune),
         "seed": recipe.seed,
         "target": recipe.target,
     }

@@ -77,6 +77,25 @@ def share(value: Any, name: str, folder: Path) -> float:
     return fraction
 
 
+def positive(value: Any, name: str, folder: Path) -> float:
+    """A number above 0."""
+    number = _number(value, name)
+    if number <= 0:
+        raise InputError(f"`{name}` (={value!r}) must be above 0.")
+    return number
+
+
+def choice(*known: str) -> Callable[[Any, str, Path], str]:
+    """A reader of one of these words."""
+
+    def read(value: Any, name: str, folder: Path) -> str:
+        if value not in known:
+            raise InputError(f"`{name}` (={value!r}) must be one of {', '.join(known)}.")
+        return str(value)
+
+    return read
+
+
 def shares(value: Any, name: str, folder: Path) -> tuple[float, ...]:
     """Fractions above 0, as a list or with commas."""
     found = tuple(share(part, name, folder) for part in _parts(value, name))

@@ -19,11 +19,12 @@ from optimize.candidate import Candidate, Step
 from optimize.errors import InputError
 from optimize.graph import CHANNELWISE, LINEAR_MAPS
 from optimize.steps.factorize import Factorize
+from optimize.steps.finetune import Finetune
 from optimize.steps.prune import Prune
 from optimize.steps.repair import Repair
 from optimize.surgery import assign, renumber, twin
 
-STEPS: dict[str, type] = {step.__name__: step for step in (Prune, Repair, Factorize)}
+STEPS: dict[str, type] = {step.__name__: step for step in (Prune, Repair, Factorize, Finetune)}
 _KEPT = "kept channels of "
 
 
@@ -51,7 +52,7 @@ def restore(original: Candidate, path: Path) -> Candidate:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             lineage = tuple(_step(entry) for entry in json.loads(file.metadata()["lineage"]))
-        module = _reshaped(original.module, {name: tensor for name, tensor in tensors.items() if not name.startswith(_KEPT)})
+        module = rebuilt(original.module, {name: tensor for name, tensor in tensors.items() if not name.startswith(_KEPT)})
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as problem:
         text = " ".join(str(problem).split())[:200]
         raise InputError(f"`{path}` is no snapshot of this model ({text}): delete the folder it is in and start again.") from problem
@@ -71,7 +72,12 @@ def _step(entry: dict[str, object]) -> Step:
     return step
 
 
-def _reshaped(module: nn.Module, tensors: dict[str, torch.Tensor]) -> nn.Module:
+def rebuilt(module: nn.Module, tensors: dict[str, torch.Tensor]) -> nn.Module:
+    """The network that steps made of the original's `module`, from the tensors in its state dict.
+
+    Raises:
+        KeyError: when they are those of another network, as may be AttributeError, RuntimeError or ValueError.
+    """
     module = twin(module)
     for name, layer in list(module.named_modules()):
         if isinstance(layer, nn.Linear) and f"{name}.0.weight" in tensors:
