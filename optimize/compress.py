@@ -31,10 +31,11 @@ from optimize.profile import profile
 from optimize.progress import note, stage
 from optimize.recipe import Recipe, to_toml
 from optimize.report.render import write
-from optimize.search import BUDGETS, ENERGIES, WORK, Search, score_split
+from optimize.search import BUDGETS, ENERGIES, Search, score_split
 from optimize.select import unlabelled
 from optimize.snapshot import rebuilt
 from optimize.steps import ddp
+from optimize.steps.batches import hold_out
 from optimize.steps.prune import refusal
 from optimize.steps.repair import repairable
 from optimize.workspace import Workspace
@@ -77,7 +78,7 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
     sources = [split for split in (job.data.calibration, job.data.train) if split is not None]
     train = None if job.data.train is None or not recipe.retrain else labelled(job.data.train)
     inputs = unlabelled(job.original, sources, recipe.seed)
-    reference = Reference(job.original, inputs, recipe.seed, train, recipe.out / WORK)
+    reference = Reference(job.original, inputs, recipe.seed, train, job.space.scratch)
     search = Search(
         reference,
         job.data.guard,
@@ -130,8 +131,10 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
             seed=recipe.seed,
             drop_overlap=recipe.drop_overlap,
         )
-    if recipe.retrain and data.train is None:
-        raise InputError("`--retrain` needs a train split: add train_images and train_labels to the data, or run without it.")
+    if recipe.retrain:
+        if data.train is None:
+            raise InputError("`--retrain` needs a train split: add train_images and train_labels to the data, or run without it.")
+        hold_out(labelled(data.train), recipe.seed)  # for what it refuses
     _foretell(recipe, data)
     space.open(outcome.identity(recipe, data), resume=resume)
     (recipe.out / "recipe.lock.toml").write_text(to_toml(recipe), encoding="utf-8")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from optimize.candidate import Reference
+from optimize.candidate import Candidate, Reference
 from optimize.compress import labelled
 from optimize.errors import InputError
 from optimize.snapshot import restore
@@ -20,6 +20,7 @@ from optimize.steps import ddp
 from optimize.steps.finetune import Finetune
 from optimize.steps.prune import Prune
 from tests import runs
+from tests.steps.test_finetune import interrupted
 
 ROOT = Path(__file__).parent.parent.parent
 STEP = Finetune(epochs=3, learning_rate=0.02, optimizer="sgd", batch=15)
@@ -30,6 +31,7 @@ import torch
 from optimize.compress import crew
 from optimize.load import load_model
 from optimize.outcome import reload
+from optimize.progress import shown
 from optimize.recipe import resolve
 from optimize.snapshot import save
 from optimize.steps.ddp import rank, size
@@ -38,7 +40,7 @@ from tests.steps.test_ddp import STEP, pruned
 torch.set_num_threads(1)
 model, out = map(Path, sys.argv[1:])
 recipe = resolve(model, target="onnxruntime", overrides={"out": out})
-with crew(recipe) as leads:
+with shown(), crew(recipe) as leads:
     print(f"process {rank()} of {size()} leads: {leads}")
     if leads:
         start, aim = pruned(load_model(**reload(recipe)), out)
@@ -47,7 +49,7 @@ with crew(recipe) as leads:
 """
 
 
-def pruned(original, scratch):  # type: ignore[no-untyped-def]
+def pruned(original: Candidate, scratch: Path | None) -> tuple[Candidate, Reference]:
     """A network whose shapes are no longer the original's, and what to train it on."""
     split = runs.split("train")
     aim = Reference(original, split.inputs(), 0, labelled(split), scratch)
@@ -63,10 +65,13 @@ def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_two_processes_train_what_one_trains(brought: Path, tmp_path: Path) -> None:
-    """A network with a user's own code, pruned, trained twice; the batch of 15 leaves the processes unequal shares."""
+    """A network of a user's own code, pruned, trained twice, the first time from where one process stopped; 15 make unequal shares."""
     (tmp_path / "script.py").write_text(SCRIPT)
+    interrupted(STEP, *pruned(runs.original(), tmp_path), 1)
     done = torchrun(tmp_path / "script.py", brought, tmp_path)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("recovery training goes on after epoch 1\n") == 1
+    assert done.stderr.count("epoch 3 of 3: ") == 2
     assert sorted(done.stdout.splitlines()) == ["process 0 of 2 leads: True", "process 1 of 2 leads: False"]
     assert {path.name for path in tmp_path.iterdir()} == {"script.py", "made.safetensors"}
     start, aim = pruned(runs.original(), None)

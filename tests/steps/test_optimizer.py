@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -18,7 +19,7 @@ def test_rate_by_hand() -> None:
     assert found[:3] == [0.5, 1.0, 1.0]
     assert found[21] == pytest.approx(0.5)
     assert found[2 + 38 // 4] == pytest.approx((1 + math.cos(math.pi * 9 / 38)) / 2)
-    assert all(0 < later < earlier for earlier, later in zip(found[2:], found[3:], strict=False))
+    assert all(0 < later < earlier for earlier, later in itertools.pairwise(found[2:]))
     assert rate(0, 1) == 1
 
 
