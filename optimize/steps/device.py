@@ -42,7 +42,7 @@ def reproducible(where: torch.device) -> Iterator[None]:
     before, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     # cuBLAS reads it once, when it is first used, and is not reproducible without
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    with torch.random.fork_rng([where] if where.type == "cuda" else []), torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+    with torch.random.fork_rng([where] if where.type == "cuda" else []):
         # some layers have no such kernel: those are warned about, not refused
         torch.use_deterministic_algorithms(True, warn_only=True)
         try:

@@ -12,7 +12,7 @@ from optimize.steps.recalibrate import NORMS
 from optimize.surgery import twin
 
 OPTIMIZERS: dict[str, tuple[float, Callable[..., torch.optim.Optimizer]]] = {
-    "adamw": (5e-4, torch.optim.AdamW),
+    "adamw": (1e-3, torch.optim.AdamW),
     "sgd": (1e-2, lambda groups, lr: torch.optim.SGD(groups, lr, momentum=0.9, nesterov=True)),
 }
 """The learning rate that fits each, and what makes it."""
