@@ -71,7 +71,7 @@ def main() -> None:
 @click.option("--max-class-drop", metavar="6pp", help="Largest allowed drop of any class's recall.")
 @click.option("--min-class-f1", metavar="0.85", help="F1 that every class must reach.")
 @click.option("--strategy", metavar="NAME", help="How the search goes about it: budget, stepwise or local.")
-@click.option("--retrain/--no-retrain", default=None, help="Recovery training after repair (not available yet).")
+@click.option("--retrain/--no-retrain", default=None, help="Train briefly after repair; needs a train split with labels.")
 @click.option("--seed", metavar="N", help="Of everything drawn at random.")
 @click.option("--threads", metavar="N", help="Of the runtimes; by default their own choice.")
 @click.option("--batch", metavar="N", help="The batch size timed beside 1.")
@@ -97,10 +97,14 @@ def compress(
     # Imported inside the block: they take seconds, in which the user may think better of it.
     with _answered(as_json, f"the same command with --resume{' instead of --overwrite' if overwrite else ''} continues this run"):
         from optimize.compress import compress as run
+        from optimize.compress import crew
         from optimize.recipe import resolve
 
         recipe = resolve(model, target=target, overrides=settings, recipe_file=recipe_file)
-        report = run(recipe, resume=resume, overwrite=overwrite)
+        with crew(recipe) as leads:
+            report = run(recipe, resume=resume, overwrite=overwrite) if leads else None
+    if report is None:
+        return
     if as_json:
         click.echo(json.dumps(report, sort_keys=True))
     else:

@@ -8,6 +8,7 @@ split; profile beside the baselines; the verdict in the target's runtime on the 
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from optimize import outcome
 from optimize.backends import Backend, backend
-from optimize.candidate import Candidate, Floats, Reference
+from optimize.candidate import Candidate, Floats, Labelled, Reference
 from optimize.choose import Variant, choose, compile_all
 from optimize.data import Dataset, Preprocessing, Split, load_data
 from optimize.errors import InputError
@@ -34,6 +35,9 @@ from optimize.search.score import score_split
 from optimize.search.strategies import strategy
 from optimize.search.walk import Search
 from optimize.select import unlabelled
+from optimize.snapshot import rebuilt
+from optimize.steps import ddp
+from optimize.steps.batches import hold_out
 from optimize.steps.prune import refusal
 from optimize.steps.repair import repairable
 from optimize.workspace import Workspace
@@ -74,7 +78,9 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
         reasons = tuple(f"the original itself does not hold a limit: {reason}" for reason in own.reasons)
         return _finish(job, Result(Verdict("fail", reasons), job.original, [], before))
     sources = [split for split in (job.data.calibration, job.data.train) if split is not None]
-    reference = Reference(job.original, unlabelled(job.original, sources, recipe.seed), recipe.seed)
+    train = None if job.data.train is None or not recipe.retrain else labelled(job.data.train)
+    inputs = unlabelled(job.original, sources, recipe.seed)
+    reference = Reference(job.original, inputs, recipe.seed, train, job.space.scratch)
     search = Search(reference, job.data.guard, job.data.classes, recipe.limits, job.space.ledger, strategy(recipe))
     best, trials = search.run(job.space.trials)
     compiled = compile_and_profile(job, best, before)
@@ -83,11 +89,19 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
     return _finish(job, Result(verdict, best, trials, before, compiled, original, artifact, left_alone(best, reference)))
 
 
+def crew(recipe: Recipe) -> AbstractContextManager[bool]:
+    """Join the processes that torchrun started, if it did: true in the one that is to run the job, false in those that only train."""
+    return ddp.crew(lambda: load_model(**outcome.reload(recipe)), rebuilt)
+
+
+def labelled(split: Split) -> Labelled:
+    """What recovery training learns from."""
+    return Labelled(split.inputs, split.labels, split.patients)
+
+
 def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
     """Check everything that can be wrong before any work is done, cheapest first."""
     started = time.time()
-    if recipe.retrain:
-        raise InputError("`--retrain` is not available yet: run without it; repair needs no training.")
     if recipe.latency_target_ms is not None:
         raise InputError("`latency_target_ms` is not available yet: take it out of the recipe; the report gives the latency reached.")
     runtime = backend(recipe.target)
@@ -111,6 +125,10 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
             seed=recipe.seed,
             drop_overlap=recipe.drop_overlap,
         )
+    if recipe.retrain:
+        if data.train is None:
+            raise InputError("`--retrain` needs a train split: add train_images and train_labels to the data, or run without it.")
+        hold_out(labelled(data.train), recipe.seed)  # for what it refuses
     _foretell(recipe, data)
     space.open(outcome.identity(recipe, data), resume=resume)
     (recipe.out / "recipe.lock.toml").write_text(to_toml(recipe), encoding="utf-8")

@@ -95,6 +95,7 @@ def identity(recipe: Recipe, data: Dataset) -> dict[str, Any]:
         "strategy": [recipe.strategy, recipe.floors, recipe.stopping],
         "budgets": recipe.budgets,
         "energy": recipe.energy,
+        "retrain": None if recipe.finetune is None else asdict(recipe.finetune),
         "seed": recipe.seed,
         "target": recipe.target,
     }

@@ -5,6 +5,7 @@ The command opens `shown()` once; everything below calls `track` and `note` and 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,7 +20,10 @@ _active: ContextVar[Progress | None] = ContextVar("progress", default=None)
 
 @contextmanager
 def shown() -> Iterator[None]:
-    """Draw progress bars with time left on standard error while the block runs."""
+    """Draw progress bars with time left on standard error while the block runs; of several processes that torchrun started, one does."""
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 

@@ -11,13 +11,16 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import tomli_w
 
 from optimize import settings as read
 from optimize.errors import InputError
 from optimize.guard.limits import Limits
+
+if TYPE_CHECKING:
+    from optimize.steps.finetune import Finetune
 
 STRATEGIES = ("budget", "stepwise", "local")
 FLOORS = ("S1", "S2", "S3", "S4", "S5", "S6", "none")
@@ -49,6 +52,10 @@ class Recipe:
         budgets: error budgets of the pruning walk, mild to bold, each in 0..1; empty: the search's own.
         energy: least share of a layer's output energy that a factorization may keep; 1 for no factorization, None for the search's own.
         retrain: allow recovery training.
+        epochs: of a recovery training, see `Finetune`; so are the following three.
+        learning_rate: its peak, or None for one that fits the optimizer.
+        optimizer: "adamw" or "sgd".
+        flips: train on mirrored inputs too.
         latency_target_ms: stop once the target is reached, or None.
         seed: of everything drawn at random.
         threads: of the runtime, or None for its own choice.
@@ -75,10 +82,21 @@ class Recipe:
     budgets: tuple[float, ...] = ()
     energy: float | None = None
     retrain: bool = False
+    epochs: int = 5
+    learning_rate: float | None = None
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    flips: bool = False
     latency_target_ms: float | None = None
     seed: int = 0
     threads: int | None = None
     batch: int = 8
+
+    @property
+    def finetune(self) -> Finetune | None:
+        """The recovery training that this run may use; None for none."""
+        from optimize.steps.finetune import Finetune  # late: reading a recipe needs no torch
+
+        return Finetune(self.epochs, self.learning_rate, self.optimizer, flips=self.flips) if self.retrain else None
 
 
 @dataclass(frozen=True)
@@ -111,6 +129,10 @@ _SETTINGS = {
     "budgets": _Setting("search", "budgets", read.shares),
     "energy": _Setting("search", "energy", read.optional(read.share)),
     "retrain": _Setting("search", "retrain", read.switch),
+    "epochs": _Setting("retrain", "epochs", read.integer(1)),
+    "learning_rate": _Setting("retrain", "learning_rate", read.optional(read.positive)),
+    "optimizer": _Setting("retrain", "optimizer", read.choice("adamw", "sgd")),
+    "flips": _Setting("retrain", "flips", read.switch),
     "latency_target_ms": _Setting("search", "latency_target_ms", read.optional(read.milliseconds)),
     "seed": _Setting("search", "seed", read.integer(0)),
     "threads": _Setting("profile", "threads", read.optional(read.integer(1))),

@@ -88,6 +88,14 @@ def share(value: Any, name: str, folder: Path) -> float:
     return fraction
 
 
+def positive(value: Any, name: str, folder: Path) -> float:
+    """A number above 0."""
+    number = _number(value, name)
+    if number <= 0:
+        raise InputError(f"`{name}` (={value!r}) must be above 0.")
+    return number
+
+
 def shares(value: Any, name: str, folder: Path) -> tuple[float, ...]:
     """Fractions above 0, as a list or with commas."""
     found = tuple(share(part, name, folder) for part in _parts(value, name))

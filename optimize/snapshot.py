@@ -22,12 +22,13 @@ from optimize.candidate import Candidate, Step
 from optimize.errors import InputError
 from optimize.graph import CHANNELWISE, LINEAR_MAPS
 from optimize.steps.factorize import Factorize
+from optimize.steps.finetune import Finetune
 from optimize.steps.prune import Prune
 from optimize.steps.remove import Remove
 from optimize.steps.repair import Repair
 from optimize.surgery import assign, renumber, twin
 
-STEPS: dict[str, type] = {step.__name__: step for step in (Prune, Remove, Repair, Factorize)}
+STEPS: dict[str, type] = {step.__name__: step for step in (Prune, Remove, Repair, Factorize, Finetune)}
 _KEPT = "kept channels of "
 
 
@@ -67,7 +68,7 @@ def restore(original: Candidate, path: Path, since: Candidate | None = None) -> 
         lineage = tuple(_step(entry) for entry in made["lineage"])
         before = {} if since is None else since.module.state_dict()
         tensors |= {name: before[name] for name in made["same"]}
-        module = _reshaped(original.module, {name: tensor for name, tensor in tensors.items() if not name.startswith(_KEPT)})
+        module = rebuilt(original.module, {name: tensor for name, tensor in tensors.items() if not name.startswith(_KEPT)})
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as problem:
         text = " ".join(str(problem).split())[:200]
         raise InputError(f"`{path}` is no snapshot of this model ({text}): delete the folder it is in and start again.") from problem
@@ -87,7 +88,12 @@ def _step(entry: dict[str, object]) -> Step:
     return step
 
 
-def _reshaped(module: nn.Module, tensors: dict[str, torch.Tensor]) -> nn.Module:
+def rebuilt(module: nn.Module, tensors: dict[str, torch.Tensor]) -> nn.Module:
+    """The network that steps made of the original's `module`, from the tensors in its state dict.
+
+    Raises:
+        KeyError: when they are those of another network, as may be AttributeError, RuntimeError or ValueError.
+    """
     module = twin(module)
     for name, layer in list(module.named_modules()):
         if isinstance(layer, nn.Linear) and f"{name}.0.weight" in tensors:

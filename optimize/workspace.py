@@ -75,6 +75,11 @@ class Workspace:
             _remove(self.out / name)
         self.ledger.begin()
 
+    @property
+    def scratch(self) -> Path:
+        """A working folder that outlives an interruption; made by whoever writes into it."""
+        return self.out / WORK
+
     def fresh(self, name: str) -> Path:
         """An empty working folder."""
         folder = self.out / WORK / name

@@ -207,11 +207,41 @@ def refused(brought: Path, out: Path, target: str, **overrides: object) -> str:
 
 def test_what_is_wrong_is_said_before_anything_is_written(brought: Path, any_target: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert "`--retrain` is not available yet" in refused(brought, out, any_target, retrain=True)
     assert "`data` is missing: pass --data" in refused(brought, out, any_target, data="")
     assert "must be one of openvino, onnxruntime, tensorrt" in refused(brought, out, "tpu")
     assert "does not exist" in refused(brought, out, any_target, data=tmp_path / "no.npz")
     assert "`classes` (=a,b) must be 4 different names" in refused(brought, out, any_target, classes="a,b")
+
+
+def test_recovery_training_needs_a_train_split(any_target: str, tmp_path: Path) -> None:
+    data = {name: array for name, array in runs.arrays().items() if not name.startswith("train")}
+    model = runs.bring(tmp_path / "brought", data)
+    assert "`--retrain` needs a train split: add train_images" in refused(model, tmp_path / "out", any_target, retrain=True)
+    two = {name: runs.arrays()[name][::80] for name in ("train_images", "train_labels")}
+    model = runs.bring(tmp_path / "two", data | two)
+    assert "`train` (2 item(s)) is too small" in refused(model, tmp_path / "out", any_target, retrain=True)
+
+
+@pytest.mark.parametrize("retrain", [True, False])
+def test_labels_are_lent_to_recovery_training_alone(
+    retrain: bool, brought: Path, any_target: str, tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Reference] = []
+
+    def stop(reference: Reference, *_: object) -> None:
+        given.append(reference)
+        raise Stopped
+
+    monkeypatch.setattr("optimize.compress.Search", stop)
+    with pytest.raises(Stopped):
+        compress(recipe(brought, tmp_path / "out", any_target, retrain=retrain))
+    train = given[0].train
+    assert (train is not None) is retrain
+    assert given[0].scratch == tmp_path / "out" / WORK
+    if train is not None and job.data.train is not None:
+        rows = np.array([5, 2])
+        assert np.array_equal(train.inputs(rows), job.data.train.inputs(rows))
+        assert train.labels.tolist() == job.data.train.labels.tolist()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from optimize.errors import InputError
 from optimize.guard.limits import Limits
 from optimize.recipe import Recipe, resolve, to_toml
+from optimize.steps.finetune import Finetune
 
 
 def _resolve(folder: Path, text: str | None = None, recipe: str | None = None, **overrides: Any) -> Recipe:
@@ -71,6 +72,13 @@ def test_flags_may_be_text(tmp_path: Path) -> None:
     assert (found.budgets, found.latency_target_ms, found.arch_args) == ((0.5, 0.2), 5.0, {"width": 0.5, "widths": [1, 2]})
 
 
+def test_recovery_training_is_a_step_with_the_settings_given(tmp_path: Path) -> None:
+    given = "[search]\nretrain = true\n[retrain]\nepochs = 7\nlearning_rate = 1e-3\noptimizer = 'sgd'\nflips = true\n"
+    assert _resolve(tmp_path, given).finetune == Finetune(7, 1e-3, "sgd", flips=True)
+    assert _resolve(tmp_path, "[search]\nretrain = true\n").finetune == Finetune()
+    assert _resolve(tmp_path, given, retrain=False).finetune is None
+
+
 @pytest.mark.parametrize(("text", "value"), [("5", 5), ("0.005s", 5), ("250us", 0.25), (5, 5), (1e-5, 1e-5)])
 def test_latency_units(tmp_path: Path, text: object, value: float) -> None:
     assert _resolve(tmp_path, latency_target_ms=text).latency_target_ms == pytest.approx(value)
@@ -82,7 +90,7 @@ def test_latency_units(tmp_path: Path, text: object, value: float) -> None:
         ("[search]\nseed = \n", r"optimize.toml is no valid toml: .*line 2"),
         ("[search\n", r"no valid toml: .*line 1"),
         ("[search]\nseed = 1\nseed = 2\n", "no valid toml: .*line 3"),
-        ("seed = 1\n", r"\[seed\] is no section; sections: data, limits, model, profile, run, search"),
+        ("seed = 1\n", r"\[seed\] is no section; sections: data, limits, model, profile, retrain, run, search"),
         ("[serach]\nseed = 1\n", r"\[serach\] is no section: did you mean `search`\?"),
         ("[search]\nsed = 1\n", r"`sed` is no setting of \[search\]: did you mean `seed`\?"),
         ("[limits]\nmax_clas_drop = 1\n", "did you mean `max_class_drop`"),
@@ -92,6 +100,11 @@ def test_latency_units(tmp_path: Path, text: object, value: float) -> None:
         ("[search]\nseed = true\n", "must be a whole number"),
         ("[search]\nseed = -1\n", "must be a whole number, at least 0"),
         ("[search]\nretrain = 'yes'\n", r"\(='yes'\) must be true or false"),
+        ("[retrain]\nepochs = 0\n", "must be a whole number, at least 1"),
+        ("[retrain]\nlearning_rate = 0\n", r"`\[retrain\] learning_rate in .*` \(=0\) must be above 0"),
+        ("[retrain]\nlearning_rate = 'fast'\n", "must be a number"),
+        ("[retrain]\noptimizer = 'adam'\n", r"\(='adam'\) must be one of adamw, sgd"),
+        ("[retrain]\nretrain = true\n", r"`retrain` is no setting of \[retrain\]: it belongs in \[search\]"),
         ("[search]\nbudgets = [0.5, 0]\n", "shares above 0"),
         ("[search]\nbudgets = 0.5\n", "must be a list"),
         ("[search]\nstrategy = 'greedy'\n", r"\(='greedy'\) must be one of budget, stepwise, local"),
@@ -193,6 +206,10 @@ _overrides = st.fixed_dictionaries(
         "budgets": st.lists(st.floats(1e-9, 1), max_size=4),
         "energy": _fraction | st.just("none"),
         "retrain": st.booleans(),
+        "epochs": st.integers(1, 99),
+        "learning_rate": st.floats(1e-9, 1) | st.just("none"),
+        "optimizer": st.sampled_from(["adamw", "sgd"]),
+        "flips": st.booleans(),
         "latency_target_ms": st.floats(1e-9, 1e9) | st.just("none"),
         "seed": st.integers(0, 2**62),
         "threads": st.integers(1, 64) | st.just("none"),

@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from optimize.candidate import Candidate
+from optimize.candidate import Candidate, Step
 from optimize.errors import InputError
 from optimize.snapshot import STEPS, describe, restore, save
 from optimize.steps.factorize import Factorize
+from optimize.steps.finetune import Finetune
 from optimize.steps.prune import Prune
 from optimize.steps.remove import Remove
 from optimize.steps.repair import Repair
@@ -100,10 +101,11 @@ def test_what_comes_back_can_be_worked_on(tmp_path: Path) -> None:
         Remove("a", (1, 2), operator="medoid", heirs=(0, 3)),
         Repair(layers=("a", "b")),
         Factorize(0.9, whiten=False),
+        Finetune(3, optimizer="sgd"),
     ],
     ids=str,
 )
-def test_steps_come_back_equal(step: Prune | Remove | Repair | Factorize, tmp_path: Path) -> None:
+def test_steps_come_back_equal(step: Step, tmp_path: Path) -> None:
     start = candidate(TOPOLOGIES["chain"]())
     save(start.after(step, start.module), tmp_path / "a")
     assert restore(start, tmp_path / "a").lineage == (step,)
