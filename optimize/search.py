@@ -15,8 +15,6 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from optimize import snapshot
 from optimize.candidate import Candidate, Predict, Reference, Step
 from optimize.data import Split
@@ -32,7 +30,6 @@ from optimize.steps.prune import Prune
 BUDGETS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 ENERGIES = (0.999, 0.995, 0.99, 0.97, 0.95, 0.9)
 HALVINGS = 2
-CASES_AT_ONCE = 256
 WORK = ".work"
 NOT_SMALLER = "nothing became smaller"
 
@@ -46,8 +43,8 @@ class Trial:
         verdict: on the guard split, against the original.
         parameters: of the proposed candidate.
         macs: of the proposed candidate, one input.
-        overall: its accuracy on the guard split.
-        worst: the class whose recall fell most, and by how much.
+        overall: its accuracy or Dice on the guard split.
+        worst: the class that fell most, and by how much.
         seconds: what making and judging it took.
     """
 
@@ -134,7 +131,7 @@ class Search:
         else:
             after, verdict = before, Verdict("fail", (NOT_SMALLER,))
         worst = worst_class(before, after)
-        return Trial(step, verdict, proposed.parameters, macs(proposed), after.accuracy, worst, time.perf_counter() - clock), proposed
+        return Trial(step, verdict, proposed.parameters, macs(proposed), after.overall, worst, time.perf_counter() - clock), proposed
 
 
 class _Walk:
@@ -195,6 +192,6 @@ class _Walk:
 
 def score_split(predict: Predict, split: Split, classes: tuple[str, ...], description: str) -> Score:
     """Score any runtime's predict on a split, in batches so that memory is bounded."""
-    starts = range(0, len(split), CASES_AT_ONCE)
-    outputs = [predict(split.inputs(slice(start, start + CASES_AT_ONCE))) for start in track(starts, description)]
-    return score(np.concatenate(outputs), split.labels, classes)
+    inner = split.preprocessing.inner
+    answers = ((inner(predict(split.inputs(batch))), split.labels[batch]) for batch in track(split.batches, description))
+    return score(split.task, answers, classes, split.patients)

@@ -31,6 +31,17 @@ def word(value: Any, name: str, folder: Path) -> str:
     return value
 
 
+def choice(*known: str) -> Callable[[Any, str, Path], str]:
+    """A reader of one of a few words."""
+
+    def read(value: Any, name: str, folder: Path) -> str:
+        if value not in known:
+            raise InputError(f"`{name}` (={value!r}) must be {' or '.join(map(repr, known))}.")
+        return str(value)
+
+    return read
+
+
 def words(value: Any, name: str, folder: Path) -> tuple[str, ...]:
     """A list of texts, or one text with commas."""
     return tuple(word(part, name, folder).strip() for part in _parts(value, name))
