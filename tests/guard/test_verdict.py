@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from optimize.guard.limits import Limits, parse_points
 from optimize.guard.confusion import Confusion, confuse
+from optimize.guard.limits import Limits, parse_points
 from optimize.guard.verdict import admit, judge, worst_class
 
 CELLS = ("basophil", "eosinophil", "erythroblast", "immature granulocyte", "lymphocyte", "monocyte", "neutrophil", "platelet")
