@@ -255,12 +255,12 @@ def _class_names(arrays: Mapping[str, Array], given: Sequence[str], num_classes:
     if given and (len(given) != count or len(set(given)) != count or not all(given)):
         each = "class, without the background" if indices else "output of the network"
         raise InputError(f"`classes` (={','.join(given)}) must be {count} different names, one per {each}.")
+    numbers = ("foreground",) if masks is not None and count == 1 else tuple(map(str, range(first, first + count)))
     if len(present) < count:
-        absent = sorted(set(range(first, first + count)) - set((present + first).tolist()))
-        listed = ", ".join(map(str, absent[:5])) + (", …" if len(absent) > 5 else "")
+        absent = [numbers[k] for k in sorted(set(range(count)) - set(present.tolist()))]
+        listed = ", ".join(absent[:5]) + (", …" if len(absent) > 5 else "")
         what = "item of label" if masks is None else "mask that shows class"
         raise InputError(f"`data` has no {what} {listed} in any split: each of the network's {count} classes needs items.")
-    numbers = ("foreground",) if masks is not None and count == 1 else tuple(map(str, range(first, first + count)))
     return tuple(given) or next((names for names in stored if len(names) == len(set(names)) == count), numbers)
 
 

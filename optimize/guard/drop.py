@@ -49,7 +49,7 @@ class Drop:
         bound: how much it may have fallen with the chance in it, never less than `fall`.
         seen: how many cases or patients it was measured on.
         needed: how many it takes to tell a drop of `limit`.
-        unit: "cases" or "patients".
+        unit: "case" or "patient".
         certain: the loss is too large for chance, however few they are.
     """
 
@@ -72,10 +72,14 @@ class Drop:
     @property
     def doubt(self) -> str:
         """Why nothing can be told."""
-        return f"{self.figure} has {self.seen} {self.unit}; at least {self.needed} are needed to tell a drop of {points(self.limit)}"
+        return f"{self.figure} has {self._seen}; at least {self.needed} are needed to tell a drop of {points(self.limit)}"
+
+    @property
+    def _seen(self) -> str:
+        return f"{self.seen} {self.unit}{'' if self.seen == 1 else 's'}"
 
     def __str__(self) -> str:
-        return f"{self.figure} fell by {points(self.fall)} on {self.seen} {self.unit}; the limit is {points(self.limit)}"
+        return f"{self.figure} fell by {points(self.fall)} on {self._seen}; the limit is {points(self.limit)}"
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def share_drop(figure: str, limit: float, cases: int, lost: int) -> Drop:
     needed = ceil(Fraction(1) / Fraction(str(limit))) if limit else 1
     fall = lost / max(1, cases)
     certain = lost > 0 and cases < needed and _too_many(lost, cases, limit)
-    return Drop(figure, limit, fall, max(fall, _wilson(lost, cases)), cases, needed, "cases", certain)
+    return Drop(figure, limit, fall, max(fall, _wilson(lost, cases)), cases, needed, "case", certain)
 
 
 def mean_drop(figure: str, limit: float, fall: float, differences: Sequence[float]) -> Drop:
@@ -110,7 +114,7 @@ def mean_drop(figure: str, limit: float, fall: float, differences: Sequence[floa
         from scipy.special import stdtrit
 
         bound = fall + float(stdtrit(len(differences) - 1, LIKELY)) * float(np.std(differences, ddof=1)) / sqrt(len(differences))
-    return Drop(figure, limit, fall, bound, len(differences), PATIENTS, "patients")
+    return Drop(figure, limit, fall, bound, len(differences), PATIENTS, "patient")
 
 
 def _too_many(lost: int, cases: int, limit: float) -> bool:

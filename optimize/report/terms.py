@@ -88,8 +88,9 @@ SEGMENTATION = Terms(
     terms=(
         (
             "Dice",
-            "Twice the pixels that the predicted and the true mask share, divided by the pixels of the one and of the other, over all images "
-            "of a patient. The background is no class; overall, it is the mean over the classes. Without patient ids each image is a patient.",
+            "Twice the pixels that the predicted and the true mask share, divided by the pixels of the one and of the other, over all "
+            "images of a patient; without patient ids each image is a patient. The background is no class. Overall, it is the mean over "
+            "the classes.",
         ),
         (
             "Patients of a class",
