@@ -68,9 +68,14 @@ class Split:
         return "classification" if self.labels.ndim == 1 else "segmentation"
 
     @property
+    def at_once(self) -> int:
+        """How many items to work on at a time, so that memory is bounded: fewer where they are large."""
+        return max(1, min(CASES_AT_ONCE, PIXELS_AT_ONCE // prod(self.inputs(slice(0, 1)).shape[2:])))
+
+    @property
     def batches(self) -> list[slice]:
-        """All items, as many at a time as memory allows."""
-        size = max(1, min(CASES_AT_ONCE, PIXELS_AT_ONCE // prod(self.inputs(slice(0, 1)).shape[2:])))
+        """All items, `at_once` at a time."""
+        size = self.at_once
         return [slice(start, start + size) for start in range(0, len(self), size)]
 
     def inputs(self, index: Any = slice(None)) -> Floats:
@@ -243,25 +248,35 @@ def _cut(split: Split, classes: int, seed: int) -> tuple[Integers, Integers]:
 
 
 def _class_names(arrays: Mapping[str, Array], given: Sequence[str], num_classes: int | None, splits: Sequence[Split]) -> tuple[str, ...]:
-    masks = splits[0].labels if splits[0].task == "segmentation" else None
-    indices = masks is not None and masks.dtype != bool
-    first = 1 if indices else 0  # among class indices, 0 is the background, which is no class
-    count = num_classes if masks is None else masks.shape[1] if not indices else (num_classes or 1) - 1
-    present = np.flatnonzero(sum(split.totals(count or MAX_CLASSES) for split in splits))
-    count = count or int(present[-1]) + 1
+    numbers, background = _numbered(num_classes, splits)
+    count = len(numbers)
     named = [tuple(given), *(tuple(map(str, arrays[key])) for key in CLASS_KEYS if key in arrays and _is_text(arrays[key]))]
     # A name for the background may stand in front.
-    given, *stored = [names[1:] if indices and len(names) == count + 1 else names for names in named]
+    given, *stored = [names[1:] if background and len(names) == count + 1 else names for names in named]
     if given and (len(given) != count or len(set(given)) != count or not all(given)):
-        each = "class, without the background" if indices else "output of the network"
+        each = "class, without the background" if background else "output of the network"
         raise InputError(f"`classes` (={','.join(given)}) must be {count} different names, one per {each}.")
-    numbers = ("foreground",) if masks is not None and count == 1 else tuple(map(str, range(first, first + count)))
-    if len(present) < count:
-        absent = [numbers[k] for k in sorted(set(range(count)) - set(present.tolist()))]
+    absent = [name for name, total in zip(numbers, _totals(splits, count), strict=True) if not total]
+    if absent:
         listed = ", ".join(absent[:5]) + (", …" if len(absent) > 5 else "")
-        what = "item of label" if masks is None else "mask that shows class"
+        what = "item of label" if splits[0].task == "classification" else "mask that shows class"
         raise InputError(f"`data` has no {what} {listed} in any split: each of the network's {count} classes needs items.")
     return tuple(given) or next((names for names in stored if len(names) == len(set(names)) == count), numbers)
+
+
+def _numbered(num_classes: int | None, splits: Sequence[Split]) -> tuple[tuple[str, ...], bool]:
+    """The classes by their numbers, and whether number 0 is the background, which is none of them."""
+    labels = splits[0].labels
+    if splits[0].task == "classification":
+        count = num_classes or int(np.flatnonzero(_totals(splits, MAX_CLASSES))[-1]) + 1
+        return tuple(map(str, range(count))), False
+    background = labels.dtype != bool
+    numbers = range(1, num_classes or 1) if background else range(labels.shape[1])
+    return ("foreground",) if len(numbers) == 1 else tuple(map(str, numbers)), background
+
+
+def _totals(splits: Sequence[Split], classes: int) -> Integers:
+    return np.asarray(sum(split.totals(classes) for split in splits))
 
 
 def _is_text(array: Array) -> bool:

@@ -44,9 +44,10 @@ def unlabelled(original: Candidate, splits: Sequence[Split], seed: int) -> Float
 def _chances(original: Candidate, splits: Sequence[Split], owners: np.ndarray, places: np.ndarray) -> np.ndarray:
     tallies = []
     for k, split in enumerate(splits):
-        pool = split.take(places[owners == k])
-        for batch in track(pool.batches, "choose inputs for repair"):
-            tallies.append(_tally(original.predict(pool.inputs(batch)), masks=split.labels.dtype == bool))
+        mine = places[owners == k]
+        for start in track(range(0, len(mine), split.at_once), "choose inputs for repair"):
+            outputs = original.predict(split.inputs(mine[start : start + split.at_once]))
+            tallies.append(_tally(outputs, masks=split.labels.dtype == bool))
     counts, weights = (np.concatenate(parts) for parts in zip(*tallies, strict=True))
     return np.asarray((weights / np.maximum(counts.sum(0), 1)).sum(1))
 

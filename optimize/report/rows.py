@@ -103,13 +103,13 @@ def classes(report: Report) -> list[ClassRow]:
     names = class_names(report)
     before = {name: find(report, "baseline", "metrics", "per_class", name) for name in names}
     after = {name: find(report, "compressed", "metrics", "per_class", name) for name in names}
-    figures = {name: [find(each[name], words.figure_key) for each in (before, after)] for name in names}
+    figures = {name: (find(before[name], words.figure_key), find(after[name], words.figure_key)) for name in names}
     drops = {name: _drop(*figures[name]) for name in names}
     known = [drop for drop in drops.values() if drop is not None]
     low, high = min([0.0, *known]), max([limits["max_class_drop"], 0.001, *known]) * 1.1
     rows = []
     for name in names:
-        drop, floors = drops[name], [find(each[name], words.floor_key) for each in (before, after)]
+        drop, floors = drops[name], (find(before[name], words.floor_key), find(after[name], words.floor_key))
         over = drop is not None and drop > limits["max_class_drop"] + _NOISE
         under = floors[1] is not None and floors[1] < limits["min_class_f1"] - _NOISE
         missed = words.missed[:1] * over + words.missed[1:] * under
