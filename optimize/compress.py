@@ -25,6 +25,7 @@ from optimize.graph import trace
 from optimize.guard.score import Score, score
 from optimize.guard.verdict import Verdict, judge
 from optimize.load import load_model
+from optimize.masks import perfect
 from optimize.measure.machine import load as foreign_load
 from optimize.outcome import Compiled, Result
 from optimize.profile import profile
@@ -113,14 +114,19 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
     with stage("load the model"):
         original = load_model(**outcome.reload(recipe))
     outputs = original.predict(original.example.numpy()).shape
-    if len(outputs) != 2 or outputs[1] < 2:
-        raise InputError(f"`model` gives outputs of shape {outputs}: only classifiers, (N, K) with K of 2 or more, can be compressed yet.")
+    if not _judgeable(outputs, original.example.ndim):
+        raise InputError(
+            f"`model` gives outputs of shape {outputs}: it must give classes, (N, K) with K of 2 or more, or masks, (N, K, *spatial)."
+        )
+    if len(outputs) == 2 and recipe.limits.min_agreement:
+        raise InputError(f"`min_agreement` (={recipe.limits.min_agreement:g}) is for masks, and this model gives classes: leave it out.")
     with stage("load the data"):
         data = load_data(
             recipe.data,
-            preprocessing=Preprocessing(recipe.mean, recipe.std, recipe.pad),
+            preprocessing=Preprocessing(recipe.mean, recipe.std, recipe.pad, recipe.standardize),
             input_shape=tuple(original.example.shape[1:]),
             num_classes=outputs[1],
+            mask_shape=outputs[2:],
             classes=recipe.classes,
             seed=recipe.seed,
             drop_overlap=recipe.drop_overlap,
@@ -176,11 +182,17 @@ def _on_test(job: Job, chosen: Variant) -> tuple[Score, Score]:
 
 def _foretell(recipe: Recipe, data: Dataset) -> None:
     """Say before the work, not after it, when the test split is too small for any verdict but "inconclusive"."""
-    labels = data.test.labels
-    perfect = score(np.eye(len(data.classes))[labels], labels, data.classes)
-    for reason in judge(recipe.limits, perfect, perfect).reasons:
+    test, classes = data.test, data.classes
+    answers = ((perfect(test.labels[batch], len(classes)), test.labels[batch]) for batch in test.batches)
+    best = score(test.task, answers, classes, test.patients)
+    for reason in judge(recipe.limits, best, best).reasons:
         if "are needed" in reason:
             note(f"the test split is too small to accept anything: {reason}")
+
+
+def _judgeable(outputs: tuple[int, ...], axes: int) -> bool:
+    """Classes (N, K), or a mask with as many axes as the image."""
+    return outputs[1] >= 2 if len(outputs) == 2 else len(outputs) == axes
 
 
 def left_alone(best: Candidate, reference: Reference) -> tuple[str, ...]:

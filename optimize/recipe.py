@@ -42,6 +42,7 @@ class Recipe:
         mean: per channel, see `Preprocessing`.
         std: per channel, see `Preprocessing`.
         pad: zeros around each image, see `Preprocessing`.
+        standardize: "image" or None, see `Preprocessing`.
         classes: names of the labels; empty: those in the data.
         drop_overlap: drop items that stand in two splits.
         trust_pickle: load a model file that runs code.
@@ -72,6 +73,7 @@ class Recipe:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     pad: int = 0
+    standardize: str | None = None
     classes: tuple[str, ...] = ()
     drop_overlap: bool = False
     trust_pickle: bool = False
@@ -118,11 +120,13 @@ _SETTINGS = {
     "mean": _Setting("data", "mean", read.numbers),
     "std": _Setting("data", "std", read.numbers),
     "pad": _Setting("data", "pad", read.integer(0)),
+    "standardize": _Setting("data", "standardize", read.optional(read.choice("image"))),
     "classes": _Setting("data", "classes", read.words),
     "drop_overlap": _Setting("data", "drop_overlap", read.switch),
     "max_drop": _Setting("limits", "max_drop", read.share),
     "max_class_drop": _Setting("limits", "max_class_drop", read.share),
     "min_class_f1": _Setting("limits", "min_class_f1", read.share),
+    "min_agreement": _Setting("limits", "min_agreement", read.share),
     "strategy": _Setting("search", "strategy", read.choice(*STRATEGIES)),
     "floors": _Setting("search", "floors", read.choice(*FLOORS)),
     "stopping": _Setting("search", "stopping", read.choice(*STOPPING)),

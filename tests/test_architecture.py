@@ -28,8 +28,8 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     ("what anyone may use", frozenset({"errors", "progress", "quiet"})),
     ("the value that flows", frozenset({"candidate"})),
     ("the network as a graph and as matrices", frozenset({"graph", "surgery", "linear"})),
-    ("what a repair solves", frozenset({"moments", "least_squares", "importance"})),
-    ("what the user brings", frozenset({"factory", "checkpoint", "load", "arrays", "splits", "data"})),
+    ("what a repair solves", frozenset({"replay", "moments", "least_squares", "importance"})),
+    ("what the user brings", frozenset({"factory", "checkpoint", "load", "arrays", "masks", "preprocessing", "splits", "data"})),
     ("what is shipped", frozenset({"artifact"})),
     ("what changes, exports, runs, measures and judges", frozenset({"steps", "export", "backends", "measure", "guard"})),
     ("what a search writes down", frozenset({"snapshot", "ledger"})),
@@ -48,7 +48,8 @@ ONLY = {
     "progress": frozenset[str](),
     "candidate": frozenset({"errors"}),
     "report": frozenset({"errors"}),
-    "guard": frozenset({"errors", "candidate"}),
+    "masks": frozenset({"candidate"}),
+    "guard": frozenset({"errors", "candidate", "masks"}),
 }
 
 

@@ -211,6 +211,8 @@ def test_what_is_wrong_is_said_before_anything_is_written(brought: Path, any_tar
     assert "must be one of openvino, onnxruntime, tensorrt" in refused(brought, out, "tpu")
     assert "does not exist" in refused(brought, out, any_target, data=tmp_path / "no.npz")
     assert "`classes` (=a,b) must be 4 different names" in refused(brought, out, any_target, classes="a,b")
+    assert "`min_agreement` (=0.9) is for masks" in refused(brought, out, any_target, min_agreement="0.9")
+    assert "`standardize` (=image) excludes `mean` (=0.5)" in refused(brought, out, any_target, standardize="image")
 
 
 def test_recovery_training_needs_a_train_split(any_target: str, tmp_path: Path) -> None:
@@ -246,14 +248,14 @@ def test_labels_are_lent_to_recovery_training_alone(
 
 @pytest.mark.parametrize(
     ("last", "shape"),
-    [("nn.Conv2d(1, 2, 1)", r"\(1, 2, 8, 8\)"), ("nn.Sequential(nn.Flatten(), nn.Linear(64, 1))", r"\(1, 1\)")],
+    [("nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(2))", r"\(1, 2, 64\)"), ("nn.Sequential(nn.Flatten(), nn.Linear(64, 1))", r"\(1, 1\)")],
 )
-def test_only_classifiers(last: str, shape: str, any_target: str, tmp_path: Path) -> None:
+def test_only_classes_and_masks(last: str, shape: str, any_target: str, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(f"from torch import nn\ndef net(): return {last}\n")
     scope: dict[str, Any] = {"nn": torch.nn}
     torch.save(eval(last, scope).state_dict(), tmp_path / "model.pt")
     asked = recipe(tmp_path / "model.pt", tmp_path / "out", any_target, arch=f"{tmp_path}/net.py:net", input_shape="1,8,8", data="x.npz")
-    with pytest.raises(InputError, match=rf"gives outputs of shape {shape}: only classifiers"):
+    with pytest.raises(InputError, match=rf"gives outputs of shape {shape}: it must give classes, "):
         compress(asked)
 
 

@@ -351,7 +351,7 @@ HUGE = FLOATS | {"val_images": FLOATS["val_images"].astype(np.float64) + 1e300}
         (_without("test_images"), "has no array 'test_images'"),
         (_without("test_labels"), "has `test_images` but no array 'test_labels'"),
         ({}, "has no array 'val_images'; it has none"),
-        (_without("val_labels") | {"val_masks": np.zeros((12, 4, 4))}, "has masks, and segmentation is not supported yet"),
+        (_without("val_labels") | {"val_masks": np.zeros((12, 4, 4))}, "has `val_masks`, but the network gives classes of whole"),
         (_with("test_labels", np.zeros(9)), "`test_labels` is float64: labels must be whole numbers"),
         (_with("test_labels", ["a"] * 9), "labels must be whole numbers"),
         (_with("test_labels", np.zeros((9, 2), int)), r"`test_labels` has shape \(9, 2\).*one label per image"),

@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from optimize.guard.limits import Limits
+from optimize.guard.drop import TOLERANCE
+from optimize.guard.limits import Limits, points
 from optimize.guard.score import Score
-from optimize.guard.verdict import TOLERANCE, Verdict, admit, points
+from optimize.guard.verdict import Verdict, admit
 from optimize.search.walk import Judge, Reading
 
 WARN = 0.85

@@ -36,7 +36,7 @@ Judge: TypeAlias = Callable[[Score, Score], Verdict]
 
 @dataclass(frozen=True)
 class Reading:
-    """What a strategy may read of a score: accuracy overall, and the recall of each class, on the guard split."""
+    """What a strategy may read of a score on the guard split: the overall figure, and that of each class that was seen."""
 
     overall: float
     per_class: Mapping[str, float]
@@ -44,7 +44,7 @@ class Reading:
     @classmethod
     def of(cls, score: Score) -> Reading:
         """The reading of a score."""
-        return cls(score.accuracy, {name: each.recall for name, each in score.per_class.items()})
+        return cls(score.overall, dict(score.figures))
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Trial:
         parameters: of the proposed candidate.
         macs: of the proposed candidate, one input.
         reading: how it does on the guard split.
-        worst: the class whose recall fell most, and by how much.
+        worst: the class that fell most, and by how much.
         seconds: what making and judging it took.
     """
 
