@@ -18,7 +18,7 @@ from optimize.data import Split
 from optimize.errors import InputError
 from optimize.guard.limits import Limits
 from optimize.recipe import resolve
-from optimize.search import score_split
+from optimize.search.score import score_split
 from tests import scans
 from tests.conftest import shortened, single_threaded
 from tests.runs import Run

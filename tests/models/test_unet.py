@@ -12,7 +12,7 @@ from optimize.data import Preprocessing, load_data
 from optimize.factory import load_factory
 from optimize.load import load_model
 from optimize.measure.macs import macs
-from optimize.search import score_split
+from optimize.search.score import score_split
 from tests.models.conftest import ROOT
 
 FILE = f"{ROOT}/models/unet.py"
