@@ -44,7 +44,9 @@ class Replay:
         """See on one case that the trace calls the named layers as the network does; the trace is given up where it does not."""
         one = self._batches[0][:1]
         try:
-            alike = _alike(calls(module, names, one, _copied), self._run(module, names, 0, self._entry(one), _copied))
+            alike = bool(self._nodes) and _alike(
+                calls(module, names, one, _copied), self._run(module, names, 0, self._entry(one), _copied)
+            )
         except Exception:  # sizes of the untouched network may be written into the trace: whatever it raises, the network itself decides
             alike = False
         if not alike:
@@ -65,6 +67,33 @@ class Replay:
         start, values = self._settled(module, number, changing) if changing else (0, self._entry(self._batches[number]))
         # what is kept must outlive this pass, and an operation may work in place
         return self._run(module, names, start, {node: _clone(value) for node, value in values.items()}, read)
+
+    def check_outputs(self, module: nn.Module) -> None:
+        """The same for the network's outputs."""
+        one = self._batches[0][:1]
+        try:
+            values = self._entry(one)
+            for place in range(len(self._nodes)):
+                self._step(module, place, values)
+            with torch.inference_mode():
+                alike = bool(self._nodes) and torch.allclose(values[self._nodes[-1]], module(one.clone()), rtol=1e-4, atol=1e-5)
+        except Exception:  # as above
+            alike = False
+        if not alike:
+            self._nodes = []
+
+    def outputs(self, module: nn.Module, number: int, changing: Collection[str]) -> torch.Tensor:
+        """What the network gives for one batch; arguments as in `calls`."""
+        if self._nodes:
+            start, values = self._settled(module, number, changing)
+            values = {node: _clone(value) for node, value in values.items()}
+            for place in range(start, len(self._nodes)):
+                self._step(module, place, values)
+            found: torch.Tensor = values[self._nodes[-1]]
+            return found
+        with torch.inference_mode():
+            whole: torch.Tensor = module(self._batches[number].clone())
+        return whole
 
     def _settled(self, module: nn.Module, number: int, changing: Collection[str]) -> tuple[int, Values]:
         """Run a batch up to the first layer that may still change, and keep what is needed from there on."""

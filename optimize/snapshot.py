@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,14 +23,16 @@ from torch import nn
 from optimize.candidate import Candidate, Step
 from optimize.errors import InputError
 from optimize.graph import CHANNELWISE, LINEAR_MAPS
+from optimize.steps.chain import Chain
 from optimize.steps.factorize import Factorize
 from optimize.steps.finetune import Finetune
+from optimize.steps.narrow import Narrow
 from optimize.steps.prune import Prune
 from optimize.steps.remove import Remove
 from optimize.steps.repair import Repair
 from optimize.surgery import assign, renumber, twin
 
-STEPS: dict[str, type] = {step.__name__: step for step in (Prune, Remove, Repair, Factorize, Finetune)}
+STEPS: dict[str, type] = {step.__name__: step for step in (Prune, Narrow, Remove, Repair, Factorize, Finetune, Chain)}
 _KEPT = "kept channels of "
 
 
@@ -77,15 +81,25 @@ def restore(original: Candidate, path: Path, since: Candidate | None = None) -> 
 
 
 def describe(step: Step) -> dict[str, object]:
-    """A step as plain data: its name and its settings."""
-    return {"step": type(step).__name__, "settings": asdict(step)}
+    """A step as plain data: its name and its settings; steps among the settings likewise."""
+    return {"step": type(step).__name__, "settings": {each.name: _plain(getattr(step, each.name)) for each in fields(step)}}
 
 
-def _step(entry: dict[str, object]) -> Step:
-    settings = entry["settings"]
-    assert isinstance(settings, dict)
-    step: Step = STEPS[str(entry["step"])](**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_plain(part) for part in value)
+    return describe(value) if type(value).__name__ in STEPS else value
+
+
+def _step(entry: Mapping[str, Any]) -> Step:
+    step: Step = STEPS[entry["step"]](**{name: _setting(value) for name, value in entry["settings"].items()})
     return step
+
+
+def _setting(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_setting(part) for part in value)
+    return _step(value) if isinstance(value, dict) else value
 
 
 def rebuilt(module: nn.Module, tensors: dict[str, torch.Tensor]) -> nn.Module:

@@ -6,6 +6,7 @@ scale), and pruning is over. Then linear layers are factorized, every energy sta
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -35,11 +36,7 @@ class Budgets:
     def __call__(self, walk: Walk) -> None:
         """Walk to the end."""
         self._prune(walk)
-        pruned = walk.best
-        for energy in self.energies:
-            trial = walk.offer(Factorize(energy), pruned)
-            if not trial and not trial.idle:
-                break
+        factorize(walk, self.energies)
 
     def _prune(self, walk: Walk) -> None:
         held, refused = 0.0, 0.0
@@ -55,3 +52,12 @@ class Budgets:
                 held = middle
             else:
                 refused = middle
+
+
+def factorize(walk: Walk, energies: Sequence[float]) -> None:
+    """Offer low-rank linear layers under ever lower energies, each starting from the best so far, until one is refused."""
+    start = walk.best
+    for energy in energies:
+        trial = walk.offer(Factorize(energy), start)
+        if not trial and not trial.idle:
+            return

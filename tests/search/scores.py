@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from optimize.guard.score import Score
+from optimize.guard.confusion import Confusion
 
 CASES = 1_000_000
 """Of each class; so many that chance adds next to nothing."""
 
 
-def scored(*wrong: float, cases: int = CASES) -> Score:
+def scored(*wrong: float, cases: int = CASES) -> Confusion:
     """A score that gets these shares of each class wrong."""
     lost = np.round(np.array(wrong) * cases).astype(np.int64)
     confusion = np.diag(cases - lost) + np.roll(np.diag(lost), 1, axis=1)
-    return Score(confusion, tuple("abcdefgh"[: len(wrong)]))
+    return Confusion(confusion, tuple("abcdefgh"[: len(wrong)]))
