@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from optimize.progress import note, shown
 TARGETS = ("onnxruntime", "openvino")
 WIDTHS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 SECONDS = 1.5
+LISTS = ("predicted_ms", "measured_ms", "cell_ms")
 COLUMNS = ("runtime", "width", "MACs", "layers added up, ms", "network, ms", "added up / network", "ms per layer timed")
 TITLE = "Latency of VGG16 at several widths, f32, batch 1: its layers timed one by one and added up, against the whole network"
 
@@ -56,8 +58,6 @@ def measured(runtime: Backend, onnx: Sequence[Path], threads: int | None, scratc
 
 def added_up(runtime: Backend, nets: Sequence[list[LayerShape]], threads: int | None, scratch: Path) -> tuple[list[float], float]:
     """Sum over the layers of every network, from a table of its own, and the milliseconds it took to time one layer."""
-    import time
-
     table = LatencyTable(runtime, threads=threads, path=scratch / "table.json")
     shapes = {shape for layers in nets for shape in layers}
     start = time.perf_counter()
@@ -71,7 +71,7 @@ def study(target: str, widths: Sequence[float], repeats: int, threads: int | Non
     runtime = backend(target)
     nets = [network(width) for width in widths]
     results: list[dict[str, Any]] = [
-        {"runtime": target, "width": width, "macs": sum(shape.macs for shape in layers), "predicted_ms": [], "measured_ms": [], "cell_ms": []}
+        {"runtime": target, "width": width, "macs": sum(shape.macs for shape in layers)} | {key: [] for key in LISTS}
         for width, (_, layers) in zip(widths, nets, strict=True)
     ]
     with tempfile.TemporaryDirectory() as folder:

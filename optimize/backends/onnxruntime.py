@@ -171,7 +171,7 @@ def _profiled(path: Path, inputs: Floats, threads: int | None, seconds: float, m
 
 
 def _faster_half(samples: Sequence[float]) -> float:
-    """Mean of the faster half: a disturbance only ever makes a run slower, and a mean of whole microseconds tells finer than one of them."""
+    """Mean of the faster half: a disturbance only makes a run slower, and the mean of whole microseconds is finer than each of them."""
     return float(np.mean(np.sort(samples)[: (len(samples) + 1) // 2]))
 
 

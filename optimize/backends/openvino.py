@@ -140,8 +140,9 @@ def _block_means_us(request: Any, inputs: Floats, seconds: float, min_rounds: in
             for _ in range(more):
                 request.infer({0: inputs}, share_inputs=True)
             ends.append(ends[-1] + more)
+            means_us = {info.node_name: info.real_time.total_seconds() * 1e6 for info in request.get_profiling_info()}
             # Every run was cut to whole microseconds, and so was their mean: half of one is missing each time.
-            totals_us.append({info.node_name: ends[-1] * (info.real_time.total_seconds() * 1e6 + 1) for info in request.get_profiling_info()})
+            totals_us.append({node: ends[-1] * (mean + 1) for node, mean in means_us.items()})
     blocks = list(zip(totals_us, totals_us[1:], ends[1:], strict=False))
     return {node: [(after[node] - before[node]) / length for before, after, length in blocks] for node in totals_us[0]}
 

@@ -6,7 +6,8 @@ layers of a network. The runtime's own profiler then tells what each node took. 
 a call and of its inputs and outputs is in none of the figures, and all layers take turns: every run of the model is one round.
 
 Each branch slices at another offset, else the runtime would share the slice and a layer's input would no longer be fresh in the cache.
-Branches stand in order of their MACs, so that a small layer runs among small ones, as in a small network, and finds no cache swept by a large one.
+What a layer finds in the caches decides too: one with many weights takes three times as long when they have to come from memory. So a model
+holds only as much as a small network does, and layers that do similar work.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ _POOL = 1 << 16
 _CALIBRATION = 4
 
 
-def time_cells(runtime: Backend, shapes: Sequence[LayerShape], *, precision: str, threads: int | None, batch: int) -> dict[LayerShape, float]:
+def time_cells(
+    runtime: Backend, shapes: Sequence[LayerShape], *, precision: str, threads: int | None, batch: int
+) -> dict[LayerShape, float]:
     """Milliseconds of each layer on this machine, timed together.
 
     Args:
@@ -64,7 +67,8 @@ def time_cells(runtime: Backend, shapes: Sequence[LayerShape], *, precision: str
         cells[cell] = cells.get(cell, 0.0) + ms
     missing = next((shape for position, shape in enumerate(shapes) if f"cell{position}" not in cells), None)
     if missing is not None:
-        raise OptimizeError(f"the profiler of {runtime.NAME} {runtime.version()} does not name the layer '{missing}': use the version in constraints.txt.")
+        profiler = f"the profiler of {runtime.NAME} {runtime.version()}"
+        raise OptimizeError(f"{profiler} does not name the layer '{missing}': use the version in constraints.txt.")
     return {shape: cells[f"cell{position}"] for position, shape in enumerate(shapes)}
 
 
@@ -134,10 +138,9 @@ class _Branch:
         return self._hold(suffix, np.resize(self._pool, sizes) / np.float32(math.sqrt(fan_in)))
 
     def _input(self, position: int, shape: LayerShape) -> None:
-        ends = (self._hold(f":{name}", np.array([value])) for name, value in (("from", position), ("to", position + _numbers_in(shape)), ("axis", 1)))
-        self._add("Slice", ":slice", *ends)
-        channels_last = shape.kind == "linear"
-        sizes = (*shape.spatial, shape.in_channels) if channels_last else (shape.in_channels, *shape.spatial)
+        cut = {":from": position, ":to": position + _numbers_in(shape), ":axis": 1}
+        self._add("Slice", ":slice", *(self._hold(suffix, np.array([value])) for suffix, value in cut.items()))
+        sizes = (*shape.spatial, shape.in_channels) if shape.kind == "linear" else (shape.in_channels, *shape.spatial)
         self._add("Reshape", ":input", self._hold(":sizes", np.array([-1, *sizes])))
 
     def _linear(self, shape: LayerShape) -> None:
@@ -149,13 +152,13 @@ class _Branch:
             self._add("Gemm", "", self._random(".w", shape.out_channels, shape.in_channels), bias, transB=1)
 
     def _convolution(self, shape: LayerShape) -> None:
-        read = shape.in_channels // shape.groups
-        sizes = (shape.in_channels, shape.out_channels // shape.groups) if shape.kind == "transposed" else (shape.out_channels, read)
-        attributes: dict[str, Any] = {"strides": shape.stride, "pads": shape.padding * 2, "dilations": shape.dilation, "group": shape.groups}
+        first, second, kind = shape.out_channels, shape.in_channels, "Conv"
+        attributes = {"kernel_shape": shape.kernel, "strides": shape.stride, "pads": shape.padding * 2, "dilations": shape.dilation}
         if shape.kind == "transposed":
+            first, second, kind = second, first, "ConvTranspose"
             attributes["output_padding"] = shape.output_padding
-        weight, bias = self._random(".w", *sizes, *shape.kernel), self._random(".b", shape.out_channels)
-        self._add("ConvTranspose" if shape.kind == "transposed" else "Conv", "", weight, bias, kernel_shape=shape.kernel, **attributes)
+        weights = self._random(".w", first, second // shape.groups, *shape.kernel), self._random(".b", shape.out_channels)
+        self._add(kind, "", *weights, group=shape.groups, **attributes)
 
 
 def _numbers_in(shape: LayerShape) -> int:

@@ -123,8 +123,8 @@ def cache_folder() -> Path:
 def _fingerprint(runtime: Backend, precision: str, threads: int | None, batch: int) -> dict[str, Any]:
     """All that a figure depends on besides the layer, as JSON gives it back."""
     here = machine()
-    what = {"runtime": runtime.NAME, "version": runtime.version(), "precision": precision, "threads": threads, "batch": batch, "method": METHOD}
-    found: dict[str, Any] = json.loads(json.dumps({**{name: here[name] for name in _TELLING}, **what}))
+    what = {"runtime": runtime.NAME, "version": runtime.version(), "precision": precision, "threads": threads, "batch": batch}
+    found: dict[str, Any] = json.loads(json.dumps({**{name: here[name] for name in _TELLING}, **what, "method": METHOD}))
     return found
 
 

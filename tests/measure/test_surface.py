@@ -72,10 +72,11 @@ def test_a_grouped_layer_is_measured_at_multiples_of_its_groups() -> None:
 
 def test_the_outputs_of_a_depthwise_layer_follow_its_inputs(tmp_path: Path) -> None:
     grid = Grid.up_to(DEPTHWISE)
-    assert [(shape.in_channels, shape.out_channels, shape.groups) for [shape] in grid.cells] == [(w, 2 * w, w) for w in (1, 2, 4, 8, 16, 24, 32)]
-    [found] = surfaces(table(tmp_path), [grid])
-    assert found(8, 16) == pytest.approx(1 + 8 * 16 / 1000)
-    assert found(20, 40) == pytest.approx(1 + (16 * 32 + 24 * 48) / 2 / 1000)
+    found = [(shape.in_channels, shape.out_channels, shape.groups) for [shape] in grid.cells]
+    assert found == [(width, 2 * width, width) for width in (1, 2, 4, 8, 16, 24, 32)]
+    [cost] = surfaces(table(tmp_path), [grid])
+    assert cost(8, 16) == pytest.approx(1 + 8 * 16 / 1000)
+    assert cost(20, 40) == pytest.approx(1 + (16 * 32 + 24 * 48) / 2 / 1000)
 
 
 def test_grid_points_are_the_table_and_between_them_it_is_bilinear(tmp_path: Path) -> None:
@@ -138,7 +139,9 @@ def test_all_grids_are_timed_together_and_shared_cells_once(tmp_path: Path) -> N
     assert found[1](16, 20) == found[0](16, 20)
 
 
-@pytest.mark.parametrize(("at", "message"), [((21, 8), r"`in_channels` \(=21\) must lie within .* 1 to 20"), ((8, 0), r"`out_channels` \(=0\).* 1 to 40")])
+@pytest.mark.parametrize(
+    ("at", "message"), [((21, 8), r"`in_channels` \(=21\) must lie within .* 1 to 20"), ((8, 0), r"`out_channels` \(=0\).* 1 to 40")]
+)
 def test_outside_the_grid_is_an_error(at: tuple[int, int], message: str, tmp_path: Path) -> None:
     [found] = surfaces(table(tmp_path), [Grid.up_to(CONV)])
     with pytest.raises(InputError, match=message):
