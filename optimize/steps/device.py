@@ -40,9 +40,11 @@ def reproducible(where: torch.device) -> Iterator[None]:
     On the CPU the bytes still depend on the number of threads.
     """
     before, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    # cuBLAS reads it once, when it is first used, and is not reproducible without
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    with torch.random.fork_rng([where] if where.type == "cuda" else []):
+    gpu = [where] if where.type == "cuda" else []
+    if gpu:
+        # cuBLAS reads it once, when it is first used, and is not reproducible without
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    with torch.random.fork_rng(gpu):
         # some layers have no such kernel: those are warned about, not refused
         torch.use_deterministic_algorithms(True, warn_only=True)
         try:

@@ -285,7 +285,7 @@ def test_one_item_left_over_does_not_reach_a_batch_norm() -> None:
     assert BRISK(start, aim).fingerprint != start.fingerprint
 
 
-def test_patients_of_the_held_out_part_are_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patients_of_the_held_out_part_are_not_trained_on() -> None:
     start, aim = task(count=100)
     assert aim.train is not None
     inputs, patients = cases(100), np.repeat(np.arange(20), 5)
@@ -293,11 +293,8 @@ def test_patients_of_the_held_out_part_are_not_trained_on(monkeypatch: pytest.Mo
     evaluates: list[int] = []
 
     def looked_at(rows: np.ndarray) -> Floats:
-        (updates if training() else evaluates).extend(rows.tolist())
+        (updates if torch.is_grad_enabled() else evaluates).extend(rows.tolist())
         return inputs[rows]
-
-    def training() -> bool:
-        return torch.is_grad_enabled()
 
     train = Labelled(looked_at, aim.train.labels, patients)
     Finetune(epochs=2, batch=8, flips=True)(start, replace(aim, train=train))
