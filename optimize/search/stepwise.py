@@ -127,7 +127,8 @@ class _Loop:
         for name in sorted(taken, key=lambda name: -self._scope.blocks.get(name, -1)):
             rest = taken[name]
             while rest:
-                chunk, rest = _split(rest, min(size, self._caps.get(name, following)))
+                count = min(size, self._caps.get(name, following))
+                chunk, rest = rest[:count], rest[count:]
                 outcome = self._propose(name, chunk)
                 if outcome == "kept":
                     rest, size = _renumbered(rest, chunk), following
@@ -214,10 +215,6 @@ class _Loop:
         self._caps[name] = max(1, size // 2)
         if size == 1:
             self._close([name], inf)
-
-
-def _split(channels: list[int], count: int) -> tuple[list[int], list[int]]:
-    return channels[:count], channels[count:]
 
 
 def _renumbered(channels: Sequence[int], gone: Sequence[int]) -> list[int]:
