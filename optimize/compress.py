@@ -28,10 +28,11 @@ from optimize.load import load_model
 from optimize.masks import perfect
 from optimize.measure.machine import load as foreign_load
 from optimize.outcome import Compiled, Result
-from optimize.profile import profile
+from optimize.profile import ARTIFACT, profile
 from optimize.progress import note, stage
 from optimize.recipe import Recipe, to_toml
 from optimize.report.render import write
+from optimize.search.goal import Goal, goal
 from optimize.search.score import score_split
 from optimize.search.strategies import strategy
 from optimize.search.walk import Search
@@ -82,12 +83,33 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
     train = None if job.data.train is None or not recipe.retrain else labelled(job.data.train)
     inputs = unlabelled(job.original, sources, recipe.seed)
     reference = Reference(job.original, inputs, recipe.seed, train, job.space.scratch)
-    search = Search(reference, job.data.guard, job.data.classes, recipe.limits, job.space.ledger, strategy(recipe))
+    one = job.data.guard.inputs(slice(0, 1))
+    aim = goal(job.runtime, recipe.threads, one, job.original, recipe.latency_target_ms, recipe.speedup)
+    plan = strategy(recipe, job.runtime, aim)
+    search = Search(reference, job.data.guard, job.data.classes, recipe.limits, job.space.ledger, plan)
     best, trials = search.run(job.space.trials)
     compiled = compile_and_profile(job, best, before)
     original, artifact = _on_test(job, compiled.chosen)
-    verdict = judge(recipe.limits, original, artifact)
+    verdict = _in_time(judge(recipe.limits, original, artifact), aim, compiled)
     return _finish(job, Result(verdict, best, trials, before, compiled, original, artifact, left_alone(best, reference)))
+
+
+def _check_goal(recipe: Recipe) -> None:
+    asked = {"latency_target_ms": recipe.latency_target_ms, "speedup": recipe.speedup}
+    given = [name for name, value in asked.items() if value is not None]
+    if len(given) > 1:
+        raise InputError("`latency_target_ms` and `speedup` exclude each other: give one of them.")
+    if given and recipe.strategy != "allocate":
+        raise InputError(f"`{given[0]}` needs the strategy 'allocate', not {recipe.strategy!r}: leave --strategy out.")
+
+
+def _in_time(verdict: Verdict, aim: Goal | None, compiled: Compiled) -> Verdict:
+    """The verdict, which also fails when the compiled artifact is slower than was asked for."""
+    taken = compiled.profile.latency[1][ARTIFACT].p50
+    if aim is None or taken <= aim.latency_ms:
+        return verdict
+    late = f"median latency at batch 1 is {taken:.3f} ms; {aim.latency_ms:.3f} ms were asked for"
+    return Verdict("fail", (late, *verdict.reasons))
 
 
 def crew(recipe: Recipe) -> AbstractContextManager[bool]:
@@ -103,8 +125,7 @@ def labelled(split: Split) -> Labelled:
 def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
     """Check everything that can be wrong before any work is done, cheapest first."""
     started = time.time()
-    if recipe.latency_target_ms is not None:
-        raise InputError("`latency_target_ms` is not available yet: take it out of the recipe; the report gives the latency reached.")
+    _check_goal(recipe)
     runtime = backend(recipe.target)
     runtime.preflight()
     if not recipe.data:

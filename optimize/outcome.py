@@ -92,7 +92,7 @@ def identity(recipe: Recipe, data: Dataset) -> dict[str, Any]:
         "input": list(recipe.input_shape),
         "preprocessing": [recipe.mean, recipe.std, recipe.pad, recipe.standardize],
         "limits": asdict(recipe.limits),
-        "strategy": [recipe.strategy, recipe.floors, recipe.stopping],
+        "strategy": [recipe.strategy, recipe.floors, recipe.stopping, recipe.latency_target_ms, recipe.speedup],
         "budgets": recipe.budgets,
         "energy": recipe.energy,
         "retrain": None if recipe.finetune is None else asdict(recipe.finetune),

@@ -22,7 +22,7 @@ from optimize.guard.limits import Limits
 if TYPE_CHECKING:
     from optimize.steps.finetune import Finetune
 
-STRATEGIES = ("budget", "stepwise", "local")
+STRATEGIES = ("allocate", "budget", "stepwise", "local")
 FLOORS = ("S1", "S2", "S3", "S4", "S5", "S6", "none")
 STOPPING = ("floor", "threshold", "wilson", "mcnemar", "z-score")
 
@@ -57,7 +57,8 @@ class Recipe:
         learning_rate: its peak, or None for one that fits the optimizer.
         optimizer: "adamw" or "sgd".
         flips: train on mirrored inputs too.
-        latency_target_ms: stop once the target is reached, or None.
+        latency_target_ms: median latency that the artifact must reach at batch 1, with as little loss as can be; or None.
+        speedup: the same, as so many times the original's speed in the same runtime; or None.
         seed: of everything drawn at random.
         threads: of the runtime, or None for its own choice.
         batch: the larger batch size that is timed beside 1.
@@ -78,7 +79,7 @@ class Recipe:
     drop_overlap: bool = False
     trust_pickle: bool = False
     limits: Limits = field(default_factory=Limits)
-    strategy: str = "budget"
+    strategy: str = "allocate"
     floors: str = "S2"
     stopping: str = "floor"
     budgets: tuple[float, ...] = ()
@@ -89,6 +90,7 @@ class Recipe:
     optimizer: Literal["adamw", "sgd"] = "adamw"
     flips: bool = False
     latency_target_ms: float | None = None
+    speedup: float | None = None
     seed: int = 0
     threads: int | None = None
     batch: int = 8
@@ -138,6 +140,7 @@ _SETTINGS = {
     "optimizer": _Setting("retrain", "optimizer", read.choice("adamw", "sgd")),
     "flips": _Setting("retrain", "flips", read.switch),
     "latency_target_ms": _Setting("search", "latency_target_ms", read.optional(read.milliseconds)),
+    "speedup": _Setting("search", "speedup", read.optional(read.times)),
     "seed": _Setting("search", "seed", read.integer(0)),
     "threads": _Setting("profile", "threads", read.optional(read.integer(1))),
     "batch": _Setting("profile", "batch", read.integer(1)),

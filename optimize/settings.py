@@ -113,6 +113,14 @@ def milliseconds(value: Any, name: str, folder: Path) -> float:
     return duration
 
 
+def times(value: Any, name: str, folder: Path) -> float:
+    """A factor above 1: 4, or "4x"."""
+    number = _number(value.strip().removesuffix("x") if isinstance(value, str) else value, name)
+    if number <= 1:
+        raise InputError(f"`{name}` (={value!r}) must be a factor above 1 such as '4x'.")
+    return number
+
+
 def path(value: Any, name: str, folder: Path) -> Path:
     """A path; a relative one starts at `folder`."""
     if isinstance(value, Path):

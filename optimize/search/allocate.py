@@ -11,13 +11,13 @@ allowed, widths bolder than the guard lets pass are offered again, trained. Line
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
 
 from optimize.candidate import Candidate, Step
 from optimize.progress import note
 from optimize.search.budgets import ENERGIES, factorize
+from optimize.search.goal import Goal
 from optimize.search.knapsack import Knapsack
 from optimize.search.prices import Pricing, knapsack
 from optimize.search.scan import scan
@@ -33,23 +33,6 @@ DOUBLINGS = 8
 HALVINGS = 3
 TRAINED = (2.0, 4.0, 8.0, 16.0)
 """Sums of harm to be trained for, in units of the last that the guard let pass without training."""
-
-
-@dataclass(frozen=True)
-class Goal:
-    """A latency to be met on the target.
-
-    Args:
-        latency_ms: largest median at batch 1.
-        measure: milliseconds of a candidate, compiled for the target.
-    """
-
-    latency_ms: float
-    measure: Callable[[Candidate], float]
-
-    def met(self, candidate: Candidate) -> bool:
-        """Whether the candidate is fast enough."""
-        return self.measure(candidate) <= self.latency_ms
 
 
 @dataclass(frozen=True)

@@ -90,9 +90,9 @@ def _grid(shape: LayerShape) -> Grid:
 
 
 def _thinned(widths: tuple[int, ...]) -> tuple[int, ...]:
-    """The ends, and what lies at least half as far again above the one before."""
+    """The ends, and between them from 8 on what is at least twice as wide as the one before."""
     taken = [widths[0]]
     for width in widths[1:-1]:
-        if width >= 2 * taken[-1] and width % 8 == 0 or width == 8:
+        if width >= max(8, 2 * taken[-1]):
             taken.append(width)
     return tuple(dict.fromkeys((*taken, widths[-1])))
