@@ -18,7 +18,7 @@ from optimize.candidate import Candidate, Floats, Reference
 from optimize.graph import ChannelGroup, Graph, Index, trace, without
 from optimize.importance.output_error import Elimination, eliminate
 from optimize.least_squares import Problem, pose, refit
-from optimize.linear import LinearMap, columns, matrix
+from optimize.linear import LinearMap, columns, unknowns
 from optimize.moments import WIDEST, Targets
 from optimize.progress import track
 from optimize.steps.repair import RIDGE, ROWS, Repair, repairable
@@ -76,7 +76,8 @@ class Prune:
 
     def _choose(self, group: ChannelGroup, module: nn.Module, problems: list[Problem], budget: float) -> Index:
         slots = {slot.module: slot for slot in group.consumers}
-        readers = [(problem, columns(_layer(module, problem.name), slots[problem.name].index)) for problem in problems]
+        owned = {name: columns(_layer(module, name), slot.index) for name, slot in slots.items()}
+        readers = [reader for problem in problems for reader in problem.readers(owned[problem.name])]
         found = eliminate(readers, budget=budget, least=min(self.multiple, group.size))
         return np.setdiff1d(np.arange(group.size), _rounded(found, group.size, self.multiple))
 
@@ -93,7 +94,7 @@ def refusal(group: ChannelGroup, module: nn.Module, layers: Sequence[str], input
     for slot in group.consumers:
         if slot.module not in layers:
             return f"{slot.module}, which reads it, has no closed-form repair"
-        width = len(matrix(_layer(module, slot.module)))
+        width = unknowns(_layer(module, slot.module))
         if width > WIDEST:
             return f"{slot.module}, which reads it, has {width} columns, more than the {WIDEST} that a gram matrix may have"
     return misfit(module, group, torch.from_numpy(inputs[:2].copy()))
