@@ -18,14 +18,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from optimize.labels import Labels, Ties, across, full, moved, thinned
-from optimize.layers import CHANNELWISE, LINEAR_MAPS, Side, depthwise, groups, peculiarity, recognised, width
+from optimize.labels import Labels, Ties, across, concatenated, full, moved, thinned
+from optimize.layers import BATCH_NORMS, CHANNELWISE, LINEAR_MAPS, Side, depthwise, groups, peculiarity, recognised, width
 
 ELEMENTWISE = set("hardswish hardswish_ _prelu_kernel log_sigmoid_forward rrelu_with_noise _to_copy detach alias".split())
 ALONG = set("_softmax _log_softmax cumsum cumprod logcumsumexp sort".split())
 SPATIAL = re.compile(r"_?(max_pool|avg_pool|adaptive_\w+_pool|fractional_max_pool|upsample_\w+|reflection_pad|replication_pad)(\d)d.*")
+FRESH = set("zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty".split())
 MOVES = set(
-    "view _unsafe_view reshape _reshape_alias permute transpose t squeeze unsqueeze slice select split split_with_sizes unbind cat stack "
+    "view _unsafe_view reshape _reshape_alias permute transpose t squeeze unsqueeze slice select split split_with_sizes unbind stack "
     "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle repeat flip roll index index_select unfold".split()
 )
 
@@ -75,7 +76,9 @@ class Flow(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         """Run an operation and label what it made."""
         kwargs = kwargs or {}
-        given = [] if self._within else [each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor) and each in self._labels]
+        if self._within:
+            return func(*args, **kwargs)
+        given = [each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor) and each in self._labels]
         results = self._followed(func, args, kwargs, given) if given else None  # first: an operation in place may change a shape
         out = func(*args, **kwargs)
         made = [each for each in tree_leaves(out) if isinstance(each, torch.Tensor)]
@@ -95,9 +98,13 @@ class Flow(TorchDispatchMode):
         for tensor in given:
             self._used(tensor, None)
         name = func.overloadpacket.__name__
-        labels = [full(self._labels[tensor], tensor.dim()) for tensor in given]
+        labels: list[Labels] = [full(self._labels[tensor], tensor.dim()) for tensor in given]
         if torch.Tag.pointwise in func.tags or name in ELEMENTWISE:
             return [self.ties.met(labels)]
+        if name in FRESH:
+            return [torch.tensor(-1)]
+        if name == "cat":
+            return [concatenated(args[0], args[1] if len(args) > 1 else kwargs.get("dim", 0), self._labels.get)]
         if name in MOVES:
             return [thinned(each) for each in tree_leaves(moved(func, (args, kwargs), self._labels.get))]
         if len(labels) > 1:
@@ -133,8 +140,8 @@ class Flow(TorchDispatchMode):
             if recognised(layer) or not list(layer.children()):
                 self.order.setdefault(name, len(self.order))
             if recognised(layer):
-                self._within -= 1
                 (self._scaled if isinstance(layer, CHANNELWISE) else self._mapped)(name, layer, args[0] if args else named["input"], output)
+                self._within -= 1
 
         return hook
 
@@ -142,9 +149,9 @@ class Flow(TorchDispatchMode):
         """A layer that works channel by channel."""
         if given not in self._labels:
             return
-        if isinstance(layer, CHANNELWISE[:3]):
+        if isinstance(layer, BATCH_NORMS):
             self.sources.setdefault(name, set()).add(self._made.get(given))
-        self._used(given, name if isinstance(layer, CHANNELWISE[:3]) else None)
+        self._used(given, name if isinstance(layer, BATCH_NORMS) else None)
         block = self._block(name, layer, "out")
         self.ties.tie(block[:, None], across(self._labels[given], given.dim(), min(1, given.dim() - 1), len(block)))
         self._labels[output] = self._labels[given]

@@ -16,6 +16,9 @@ from torch.utils._pytree import tree_map_only
 
 Labels: TypeAlias = torch.Tensor
 
+SPAN = 1 << 31
+"""More than there will ever be labels: a pair of them is one number."""
+
 
 class Ties:
     """Labels given out so far, pairs that belong together, and labels that cannot be cut."""
@@ -23,7 +26,7 @@ class Ties:
     def __init__(self) -> None:
         self.reasons: dict[int, str] = {}
         self._count = 0
-        self._pairs: list[torch.Tensor] = []
+        self._pairs: list[npt.NDArray[np.int64]] = []
 
     def new(self, count: int) -> Labels:
         """Labels never used before, (count,)."""
@@ -39,8 +42,8 @@ class Ties:
     def tie(self, some: Labels, others: Labels) -> None:
         """Put labels together, element by element after broadcasting; constants are passed over."""
         pairs = torch.stack(torch.broadcast_tensors(some, others)).flatten(1)
-        pairs = pairs[:, (pairs >= 0).all(0) & (pairs[0] != pairs[1])]
-        self._pairs.append(torch.unique(pairs, dim=1))
+        one, other = pairs[:, (pairs >= 0).all(0) & (pairs[0] != pairs[1])].numpy()
+        self._pairs.append(np.unique(one * SPAN + other))
 
     def fix(self, labels: Labels, reason: str) -> None:
         """Say that none of these can be cut."""
@@ -68,8 +71,8 @@ class Ties:
         from scipy.sparse import coo_matrix
         from scipy.sparse.csgraph import connected_components
 
-        pairs = torch.cat([torch.zeros(2, 0, dtype=torch.int64), *self._pairs], 1).numpy()
-        graph = coo_matrix((np.ones(pairs.shape[1]), (pairs[0], pairs[1])), (self._count, self._count))
+        one, other = np.divmod(np.concatenate([np.zeros(0, np.int64), *self._pairs]), SPAN)
+        graph = coo_matrix((np.ones(len(one)), (one, other)), (self._count, self._count))
         return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
@@ -114,6 +117,18 @@ def moved(operation: Callable[..., Any], arguments: Any, known: Callable[[torch.
 
     positional, named = tree_map_only(torch.Tensor, labels, arguments)
     return operation(*positional, **named)
+
+
+def concatenated(tensors: Sequence[torch.Tensor], axis: int, known: Callable[[torch.Tensor], Labels | None]) -> Labels:
+    """Labels of a concatenation; only dimensions that tell channels apart are written out."""
+    dims = max(tensor.dim() for tensor in tensors)
+    tensors = [tensor for tensor in tensors if tensor.dim() == dims]  # torch lets an empty vector stand beside anything
+    constant = torch.tensor(-1)
+    labels = [full(constant if (found := known(tensor)) is None else found, dims) for tensor in tensors]
+    widest = [max(sizes) for sizes in zip(*(each.shape for each in labels), strict=True)]
+    axis %= dims
+    shapes = [[*widest[:axis], tensor.shape[axis], *widest[axis + 1 :]] for tensor in tensors]
+    return torch.cat([each.expand(shape) for each, shape in zip(labels, shapes, strict=True)], axis)
 
 
 def _spread(one: Labels, many: Labels) -> bool:

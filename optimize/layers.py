@@ -9,7 +9,8 @@ from torch import nn
 Side: TypeAlias = Literal["out", "in"]
 
 LINEAR_MAPS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
-CHANNELWISE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.PReLU)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+CHANNELWISE = (*BATCH_NORMS, nn.PReLU, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 
 def width(layer: nn.Module, side: Side) -> int:
@@ -37,7 +38,7 @@ def recognised(layer: nn.Module) -> bool:
 
 def peculiarity(layer: Any) -> str | None:
     """Why a layer of a known class does not compute what its class does, from tensors of its own; None where it does."""
-    if "weight" not in layer._parameters or not getattr(layer, "track_running_stats", True):
+    if "weight" not in layer._parameters or (isinstance(layer, BATCH_NORMS) and not layer.track_running_stats):
         return "computes its weights or statistics as it runs"
     known = next(kind for kind in LINEAR_MAPS + CHANNELWISE if isinstance(layer, kind))
     inherited = all(getattr(type(layer), name, None) is getattr(known, name, None) for name in ("forward", "_conv_forward"))

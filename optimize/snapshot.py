@@ -17,7 +17,7 @@ from torch import nn
 
 from optimize.candidate import Candidate, Step
 from optimize.errors import InputError
-from optimize.graph import CHANNELWISE, LINEAR_MAPS
+from optimize.graph import CHANNELWISE, LINEAR_MAPS, Index
 from optimize.steps.factorize import Factorize
 from optimize.steps.prune import Prune
 from optimize.steps.repair import Repair
@@ -51,11 +51,11 @@ def restore(original: Candidate, path: Path) -> Candidate:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             lineage = tuple(_step(entry) for entry in json.loads(file.metadata()["lineage"]))
-        module = _reshaped(original.module, {name: tensor for name, tensor in tensors.items() if not name.startswith(_KEPT)})
+        kept = {name.removeprefix(_KEPT): tensor.numpy() for name, tensor in tensors.items() if name.startswith(_KEPT)}
+        module = _reshaped(original.module, {name: tensor for name, tensor in tensors.items() if not name.startswith(_KEPT)}, kept)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as problem:
         text = " ".join(str(problem).split())[:200]
         raise InputError(f"`{path}` is no snapshot of this model ({text}): delete the folder it is in and start again.") from problem
-    kept = {name.removeprefix(_KEPT): tensor.numpy() for name, tensor in tensors.items() if name.startswith(_KEPT)}
     return Candidate(module, original.example, lineage, kept)
 
 
@@ -71,7 +71,7 @@ def _step(entry: dict[str, object]) -> Step:
     return step
 
 
-def _reshaped(module: nn.Module, tensors: dict[str, torch.Tensor]) -> nn.Module:
+def _reshaped(module: nn.Module, tensors: dict[str, torch.Tensor], kept: dict[str, Index]) -> nn.Module:
     module = twin(module)
     for name, layer in list(module.named_modules()):
         if isinstance(layer, nn.Linear) and f"{name}.0.weight" in tensors:
@@ -80,10 +80,10 @@ def _reshaped(module: nn.Module, tensors: dict[str, torch.Tensor]) -> nn.Module:
             setattr(module.get_submodule(parent), leaf, nn.Sequential(*pair).eval())
     for name, tensor in tensors.items():
         owner, _, key = name.rpartition(".")
-        layer = module.get_submodule(owner)
-        assign(layer, key, tensor)
+        assign(module.get_submodule(owner), key, tensor)
+    for name, layer in module.named_modules():
         if isinstance(layer, LINEAR_MAPS + CHANNELWISE):
-            renumber(layer)
+            renumber(layer, kept.get(name))
     if missing := module.state_dict().keys() ^ tensors.keys():
         raise KeyError(f"{len(missing)} tensors are missing or unknown, {min(missing)} among them")
     return module

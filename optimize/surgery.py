@@ -93,58 +93,42 @@ def with_tensors(module: nn.Module, name: str, **tensors: torch.Tensor) -> nn.Mo
 
 
 def _cut(layer: nn.Module, slot: Slot, keep: Index) -> None:
-    size = width(layer, slot.side)
-    mask = torch.ones(size, dtype=torch.bool)
-    mask[torch.from_numpy(slot.index.ravel().copy())] = False
-    mask[torch.from_numpy(slot.index[keep].ravel().copy())] = True
-    positions = mask.nonzero().flatten()
+    left = np.delete(np.arange(width(layer, slot.side)), np.delete(slot.index, keep, axis=0).ravel())
+    positions = torch.from_numpy(left)
+    if slot.side == "in":
+        transposed = getattr(layer, "transposed", False)
+        # of a grouped convolution every group reads as many, at the same places
+        there = positions if transposed else positions[: len(positions) // groups(layer)]
+        assign(layer, "weight", layer.get_parameter("weight").index_select(0 if transposed else 1, there))
+        renumber(layer)
+        return
+    for key, tensor in list(chain(layer.named_parameters(recurse=False), layer.named_buffers(recurse=False))):
+        if key == "weight" and getattr(layer, "transposed", False) and not depthwise(layer):
+            assign(layer, key, tensor.index_select(1, positions[: len(positions) // groups(layer)]))
+        elif tensor.dim():
+            assign(layer, key, tensor.index_select(0, positions))
+    renumber(layer, left)
+
+
+def renumber(layer: Any, made: Index | None = None) -> None:
+    """Bring a layer's own numbers of channels in line with the shapes of its tensors.
+
+    Args:
+        layer: whose tensors were changed.
+        made: of the outputs it still counts, those it makes; None for all.
+    """
     if isinstance(layer, CHANNELWISE):
-        for key, tensor in list(chain(layer.named_parameters(recurse=False), layer.named_buffers(recurse=False))):
-            if tensor.dim():
-                assign(layer, key, tensor.index_select(0, positions))
-    elif slot.side == "out":
-        _make_only(layer, positions, mask)
-    else:
-        assign(layer, "weight", _reading_only(layer, positions))
-    renumber(layer)
-
-
-def _make_only(layer: Any, positions: torch.Tensor, mask: torch.Tensor) -> None:
-    """Leave a linear map these outputs; a group that has none left goes, with the inputs it read."""
-    left = mask.view(groups(layer), -1).sum(1)
-    weight = layer.get_parameter("weight")
-    if getattr(layer, "transposed", False) and not depthwise(layer):
-        weight = weight[:, mask.view(groups(layer), -1)[0]]  # every group makes as many, at the same places
-    else:
-        weight = weight.index_select(0, positions)
-    assign(layer, "weight", weight)
-    if layer.bias is not None:
-        assign(layer, "bias", layer.bias.index_select(0, positions))
-    if groups(layer) > 1:
-        layer.groups = int((left > 0).sum())
-
-
-def _reading_only(layer: nn.Module, positions: torch.Tensor) -> torch.Tensor:
-    """The weight of a linear map that reads only these inputs."""
-    weight = layer.get_parameter("weight")
-    if getattr(layer, "transposed", False):
-        return weight.index_select(0, positions)
-    return weight.index_select(1, positions[: len(positions) // groups(layer)])  # every group reads as many, at the same places
-
-
-def renumber(layer: Any) -> None:
-    """Bring a layer's own numbers of channels in line with the shapes of its tensors."""
-    shape = layer.weight.shape if layer.weight is not None else layer.running_mean.shape
-    if isinstance(layer, nn.PReLU):
-        layer.num_parameters = shape[0]
-    elif isinstance(layer, CHANNELWISE):
-        layer.num_features = shape[0]
-    elif isinstance(layer, nn.Linear):
+        if made is not None:
+            setattr(layer, "num_parameters" if isinstance(layer, nn.PReLU) else "num_features", len(made))
+        return
+    shape = layer.weight.shape
+    if isinstance(layer, nn.Linear):
         layer.out_features, layer.in_features = shape
-    elif layer.transposed:
-        layer.in_channels, layer.out_channels = shape[0], shape[1] * layer.groups
-    else:
-        layer.out_channels, layer.in_channels = shape[0], shape[1] * layer.groups
+        return
+    if made is not None:  # a group that makes nothing any more is gone, with the inputs it read
+        layer.groups = len(np.unique(made // (layer.out_channels // layer.groups)))
+    axes = (0, 1) if layer.transposed else (1, 0)
+    layer.in_channels, layer.out_channels = (shape[axis] * (layer.groups if axis else 1) for axis in axes)
 
 
 def assign(layer: nn.Module, key: str, value: torch.Tensor) -> None:
