@@ -76,6 +76,8 @@ class Problem:
         """Weights on the columns that stay, (len(columns), m), all others being gone."""
         solved = torch.zeros(len(columns), self.old.shape[1], dtype=torch.float64)
         for places, outputs in self._parts(columns):
+            if not len(places):  # a phase of a transposed convolution that no tap serves
+                continue
             part = self._part(columns[places], outputs)
             kept = part.gram.clone()
             kept.diagonal().add_(part.ridge)

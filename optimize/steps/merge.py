@@ -31,7 +31,6 @@ from optimize.candidate import Candidate, Reference
 from optimize.errors import InputError
 from optimize.graph import ChannelGroup, Index, Slot, trace, without
 from optimize.layers import groups
-from optimize.least_squares import pose, refit
 from optimize.linear import LinearMap, columns, matrix, weight_from
 from optimize.linear import refusal as no_closed_form
 from optimize.moments import WIDEST, Targets
@@ -40,7 +39,7 @@ from optimize.steps.crossover import Target, by_gradient, closed_form, read, sam
 from optimize.steps.folding import Maker, compensate, fold
 from optimize.steps.pairing import Choice, Survey, survey
 from optimize.steps.recalibrate import Recalibrate
-from optimize.steps.repair import RIDGE, ROWS, Repair, repairable
+from optimize.steps.repair import RIDGE, ROWS, Repair, passed, refitted, repairable
 from optimize.surgery import keep_channels, outputs_left, with_tensors
 
 Operator: TypeAlias = Literal["drop", "average", "average-add", "medoid", "crossover-sgd", "crossover", "fold", "neuron-merging"]
@@ -105,11 +104,10 @@ class Merge:
             kept |= {name: kept[name][left] if name in kept else left for name, left in outputs_left(module, group, keep).items()}
             module = keep_channels(module, group, keep)
             groups = without(groups, group, keep)
-            for reader in group.consumers if self.repair == "least squares" else ():
-                moments = targets.moments(module, [reader.module])[reader.module]
-                problem = pose(module, original, graph, reader.module, moments, kept, self.ridge)
-                module = refit(module, problem, torch.arange(len(problem.gram)))
-                fitted[reader.module] = turn
+            changed = (*passed(group, module, layers), *(slot.module for slot in group.consumers))
+            for name in changed if self.repair == "least squares" else ():
+                module = refitted(module, original, graph, name, targets, kept, self.ridge)
+                fitted[name] = turn
         merged = candidate.after(self, module, kept)
         if self.repair == "batchnorm" and cut:
             module = Recalibrate(self.cases)(merged, reference).module

@@ -21,7 +21,7 @@ from optimize.least_squares import Problem, pose, refit
 from optimize.linear import LinearMap, columns, unknowns
 from optimize.moments import WIDEST, Targets
 from optimize.progress import track
-from optimize.steps.repair import RIDGE, ROWS, Repair, repairable
+from optimize.steps.repair import RIDGE, ROWS, Repair, passed, refitted, repairable
 from optimize.surgery import keep_channels, misfit, outputs_left
 
 
@@ -55,6 +55,9 @@ class Prune:
             group = groups[turn]
             if refusal(group, module, layers, reference.calibration):
                 continue
+            for name in passed(group, module, layers):
+                module = refitted(module, original, graph, name, targets, kept, self.ridge)
+                fitted[name] = turn
             readers = [slot.module for slot in group.consumers]
             moments = targets.moments(module, readers)
             problems = [pose(module, original, graph, name, moments[name], kept, self.ridge) for name in readers]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph import Graph, trace
+from optimize.graph import ChannelGroup, Graph, Index, trace
+from optimize.layers import depthwise
 from optimize.least_squares import pose, refit
 from optimize.linear import refusal
 from optimize.moments import Targets
@@ -21,6 +23,8 @@ RIDGE = 1e-4
 @dataclass(frozen=True)
 class Repair:
     """Refit every linear layer of the network to the original's outputs, first to last; shapes do not change.
+
+    Convolutions are fitted group by group, depthwise ones channel by channel.
 
     Args:
         rows: sampled positions each layer is fitted on, as far as the inputs allow.
@@ -40,10 +44,27 @@ class Repair:
         targets = Targets(original, reference.calibration, chosen, rows=self.rows, seed=reference.seed)
         module = candidate.module
         for name in track(chosen, "repair"):
-            moments = targets.moments(module, [name])[name]
-            problem = pose(module, original, graph, name, moments, candidate.kept, self.ridge)
-            module = refit(module, problem, torch.arange(len(problem.gram)))
+            module = refitted(module, original, graph, name, targets, candidate.kept, self.ridge)
         return candidate.after(self, module, candidate.kept)
+
+
+def refitted(
+    module: nn.Module, original: nn.Module, graph: Graph, name: str, targets: Targets, kept: Mapping[str, Index], ridge: float
+) -> nn.Module:
+    """A copy of the network whose layer `name` is the best for what it reads by now."""
+    problem = pose(module, original, graph, name, targets.moments(module, [name])[name], kept, ridge)
+    return refit(module, problem, torch.arange(len(problem.gram)))
+
+
+def passed(group: ChannelGroup, module: nn.Module, layers: Sequence[str]) -> list[str]:
+    """The depthwise convolutions that a group's channels pass on their way to its readers: what they read changes as the readers' does.
+
+    Args:
+        group: the channels.
+        module: the network.
+        layers: those that can be repaired.
+    """
+    return [slot.module for slot in group.slots if slot.side == "out" and slot.module in layers and depthwise(module.get_submodule(slot.module))]
 
 
 def repairable(module: nn.Module, original: nn.Module, graph: Graph) -> list[str]:
