@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from optimize.candidate import Floats
+from optimize.layers import groups
 from optimize.linear import LinearMap, input_rows, matrix, output_rows, places
 from optimize.replay import Replay, calls
 
@@ -39,7 +40,7 @@ class Moments:
     """Centred second moments of one layer.
 
     Args:
-        gram: (p, p) of what it reads.
+        gram: (p, p) of what it reads; of a grouped layer only the groups' blocks, one below the other, (p, p / groups).
         cross: (p, m) with what the original's layer gave.
         energy: (m,) variance of the original's outputs.
         mean_in: (p,).
@@ -53,6 +54,11 @@ class Moments:
     mean_in: torch.Tensor
     mean_out: torch.Tensor
     rows: int
+
+    @property
+    def variance(self) -> torch.Tensor:
+        """(p,) of each column."""
+        return self.gram.unflatten(0, (-1, self.gram.shape[1])).diagonal(dim1=1, dim2=2).flatten()
 
 
 class Targets:
@@ -86,7 +92,7 @@ class Targets:
                 once. Empty when nothing is known.
         """
         self._fetch(names)
-        sums = {name: _Sums() for name in names}
+        sums = {name: _Sums(groups(module.get_submodule(name))) for name in names}
         taken = dict.fromkeys(names, 0)
         self._replay.check(module, names)
 
@@ -160,19 +166,20 @@ def _layer(module: nn.Module, name: str) -> LinearMap:
 class _Sums:
     """Running sums; the first batch's means are taken off first, so that centring costs no digits."""
 
-    def __init__(self) -> None:
-        self.rows = 0
+    def __init__(self, blocks: int) -> None:
+        self.rows, self.blocks = 0, blocks
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
         x, y = (rows.to(torch.promote_types(rows.dtype, torch.float32)) for rows in (x, y))
         if not self.rows:
             p, m = x.shape[1], y.shape[1]
             self.shift_x, self.shift_y = x.mean(0), y.mean(0)
-            self.xx, self.xy, self.yy = (torch.zeros(shape, dtype=torch.float64) for shape in ((p, p), (p, m), (m,)))
+            self.xx, self.xy, self.yy = (torch.zeros(shape, dtype=torch.float64) for shape in ((p, p // self.blocks), (p, m), (m,)))
             self.x, self.y = torch.zeros(p, dtype=torch.float64), torch.zeros(m, dtype=torch.float64)
         x, y = x - self.shift_x, y - self.shift_y
         self.rows += len(x)
-        self.xx += x.T @ x
+        parts = x.T.unflatten(0, (self.blocks, -1))
+        self.xx += (parts @ parts.mT).flatten(0, 1)
         self.xy += x.T @ y
         self.yy += y.double().square().sum(0)
         self.x += x.double().sum(0)
@@ -180,8 +187,9 @@ class _Sums:
 
     def moments(self) -> Moments:
         mean_x, mean_y = self.x / self.rows, self.y / self.rows
+        gram, centre = self.xx.div_(self.rows).unflatten(0, (self.blocks, -1)), mean_x.unflatten(0, (self.blocks, -1))
         return Moments(
-            gram=self.xx.div_(self.rows).addr_(mean_x, mean_x, alpha=-1),
+            gram=gram.addcmul_(centre[:, :, None], centre[:, None, :], value=-1).flatten(0, 1),
             cross=self.xy.div_(self.rows).addr_(mean_x, mean_y, alpha=-1),
             energy=self.yy / self.rows - mean_y.square(),
             mean_in=mean_x + self.shift_x,

@@ -22,7 +22,7 @@ from torch import nn
 
 from optimize.candidate import Candidate, Step
 from optimize.errors import InputError
-from optimize.graph import CHANNELWISE, LINEAR_MAPS
+from optimize.graph import CHANNELWISE, LINEAR_MAPS, Index
 from optimize.steps.chain import Chain
 from optimize.steps.factorize import Factorize
 from optimize.steps.finetune import Finetune
@@ -72,11 +72,11 @@ def restore(original: Candidate, path: Path, since: Candidate | None = None) -> 
         lineage = tuple(_step(entry) for entry in made["lineage"])
         before = {} if since is None else since.module.state_dict()
         tensors |= {name: before[name] for name in made["same"]}
-        module = rebuilt(original.module, {name: tensor for name, tensor in tensors.items() if not name.startswith(_KEPT)})
+        kept = {name.removeprefix(_KEPT): tensor.numpy() for name, tensor in tensors.items() if name.startswith(_KEPT)}
+        module = rebuilt(original.module, {name: tensor for name, tensor in tensors.items() if not name.startswith(_KEPT)}, kept)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as problem:
         text = " ".join(str(problem).split())[:200]
         raise InputError(f"`{path}` is no snapshot of this model ({text}): delete the folder it is in and start again.") from problem
-    kept = {name.removeprefix(_KEPT): tensor.numpy() for name, tensor in tensors.items() if name.startswith(_KEPT)}
     return Candidate(module, original.example, lineage, kept)
 
 
@@ -102,7 +102,7 @@ def _setting(value: Any) -> Any:
     return _step(value) if isinstance(value, dict) else value
 
 
-def rebuilt(module: nn.Module, tensors: dict[str, torch.Tensor]) -> nn.Module:
+def rebuilt(module: nn.Module, tensors: dict[str, torch.Tensor], kept: Mapping[str, Index] | None = None) -> nn.Module:
     """The network that steps made of the original's `module`, from the tensors in its state dict.
 
     Raises:
@@ -116,10 +116,10 @@ def rebuilt(module: nn.Module, tensors: dict[str, torch.Tensor]) -> nn.Module:
             setattr(module.get_submodule(parent), leaf, nn.Sequential(*pair).eval())
     for name, tensor in tensors.items():
         owner, _, key = name.rpartition(".")
-        layer = module.get_submodule(owner)
-        assign(layer, key, tensor)
+        assign(module.get_submodule(owner), key, tensor)
+    for name, layer in module.named_modules():
         if isinstance(layer, LINEAR_MAPS + CHANNELWISE):
-            renumber(layer)
+            renumber(layer, (kept or {}).get(name))
     if missing := module.state_dict().keys() ^ tensors.keys():
         raise KeyError(f"{len(missing)} tensors are missing or unknown, {min(missing)} among them")
     return module

@@ -21,13 +21,12 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Floats, Reference
 from optimize.graph import ChannelGroup, Index
 from optimize.progress import track
-from optimize.surgery import with_tensors
+from optimize.surgery import unread
 
 
 @dataclass(frozen=True)
@@ -112,12 +111,7 @@ def flips(
 
 def masked_channel(module: nn.Module, group: ChannelGroup, channel: int) -> nn.Module:
     """A copy of the network in which nobody reads the channel."""
-    for slot in group.consumers:
-        layer = module.get_submodule(slot.module)
-        axis = 0 if getattr(layer, "transposed", False) else 1
-        weight = layer.get_parameter("weight").detach().index_fill(axis, torch.from_numpy(slot.index[channel]), 0)
-        module = with_tensors(module, slot.module, weight=weight)
-    return module
+    return unread(module, group, np.array([channel]))
 
 
 def doubtful(outputs: Floats, each: int = 512) -> Index:

@@ -22,7 +22,7 @@ from optimize.graph import ChannelGroup, trace
 from optimize.guard.divergence import divergence, log_shares
 from optimize.importance.output_error import Elimination, eliminate
 from optimize.least_squares import Problem, pose
-from optimize.linear import LinearMap, matrix
+from optimize.linear import LinearMap, unknowns
 from optimize.measure.macs import macs
 from optimize.moments import BATCH, Targets
 from optimize.progress import track
@@ -70,7 +70,7 @@ def scan(candidate: Candidate, reference: Reference, guard: Split) -> tuple[list
     targets = Targets(original, reference.calibration, layers, rows=ROWS, seed=reference.seed)
     harm = _Harm(candidate, reference.original, guard, len(groups))
     before = harm(candidate.module, ())
-    room = sum(len(matrix(_layer(candidate, name))) ** 2 * 8 for name in names) <= MEMORY_BYTES
+    room = sum(unknowns(_layer(candidate, name)) ** 2 * 8 for name in names) <= MEMORY_BYTES
     together = targets.moments(candidate.module, names) if room and names else {}
     curves = []
     for turn, group in enumerate(track(groups, "scan widths")):

@@ -20,7 +20,7 @@ from optimize.steps.crossover import Target
 from optimize.steps.operators import Operator, StandIn
 from optimize.steps.pairing import Choice, Survey, survey
 from optimize.steps.recalibrate import Recalibrate
-from optimize.steps.repair import RIDGE, ROWS, Repair, refitted, repairable
+from optimize.steps.repair import RIDGE, ROWS, Repair, passed, refitted, repairable
 from optimize.surgery import keep_channels, kept_after
 
 Mending: TypeAlias = Literal["none", "batchnorm", "least squares"]
@@ -84,7 +84,7 @@ class Merge:
             module = keep_channels(module, group, keep)
             groups = without(groups, group, keep)
             if self.repair == "least squares":
-                readers = [slot.module for slot in group.consumers]
+                readers = [*passed(group, module, layers), *(slot.module for slot in group.consumers)]
                 module = refitted(module, original, graph, readers, targets, kept, self.ridge)
                 fitted |= dict.fromkeys(readers, turn)
         merged = candidate.after(self, module, kept)

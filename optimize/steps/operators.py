@@ -30,6 +30,7 @@ from torch import nn
 
 from optimize.candidate import Reference
 from optimize.graph import ChannelGroup, Index, Slot
+from optimize.layers import groups
 from optimize.linear import LinearMap, columns, matrix, weight_from
 from optimize.linear import refusal as no_closed_form
 from optimize.moments import WIDEST
@@ -133,7 +134,7 @@ def _maker(group: ChannelGroup, module: nn.Module, norms: Mapping[str, str], ope
     first, *others = [slot for slot in group.slots if slot.side == "out"]
     layer, norm = module.get_submodule(first.module), norms.get(first.module)
     why = no_closed_form(layer)
-    if why is not None or getattr(layer, "transposed", False):
+    if why is not None or getattr(layer, "transposed", False) or groups(layer) > 1:
         return f"{first.module}, which makes them, is not a plain convolution or linear layer"
     if [slot.module for slot in others] != ([] if norm is None else [norm]) or any(slot.index.shape[1] != 1 for slot in (first, *others)):
         return f"other layers make or scale them too: {', '.join(slot.module for slot in others)}"

@@ -19,10 +19,10 @@ from optimize.candidate import Candidate, Floats, Reference, Step
 from optimize.graph import ChannelGroup, Graph, Index, trace, without
 from optimize.importance.output_error import Elimination, eliminate
 from optimize.least_squares import Problem, pose, refit
-from optimize.linear import LinearMap, columns, matrix
+from optimize.linear import LinearMap, columns, unknowns
 from optimize.moments import WIDEST, Targets
 from optimize.progress import track
-from optimize.steps.repair import RIDGE, ROWS, Repair, repairable
+from optimize.steps.repair import RIDGE, ROWS, Repair, passed, refitted, repairable
 from optimize.surgery import keep_channels, misfit, outputs_left
 
 Reader: TypeAlias = tuple[Problem, torch.Tensor]
@@ -90,6 +90,9 @@ def cut(
         group = groups[turn]
         if refusal(group, module, layers, reference.calibration):
             continue
+        for name in passed(group, module, layers):
+            module = refitted(module, original, graph, [name], targets, kept, step.ridge, touched(groups[turn:]))
+            fitted[name] = turn
         names = [slot.module for slot in group.consumers]
         moments = targets.moments(module, names, touched(groups[turn:]))
         problems = [pose(module, original, graph, name, moments[name], kept, step.ridge) for name in names]
@@ -107,7 +110,7 @@ def cut(
 def readers(module: nn.Module, group: ChannelGroup, problems: Sequence[Problem]) -> list[Reader]:
     """The problems of a group's readers, each with the columns that a channel has in it, (channels, b)."""
     owned = {slot.module: columns(_layer(module, slot.module), slot.index) for slot in group.consumers}
-    return [(problem, owned[problem.name]) for problem in problems]
+    return [reader for problem in problems for reader in problem.readers(owned[problem.name])]
 
 
 def recut(
@@ -137,7 +140,7 @@ def refusal(group: ChannelGroup, module: nn.Module, layers: Sequence[str], input
     for slot in group.consumers:
         if slot.module not in layers:
             return f"{slot.module}, which reads it, has no closed-form repair"
-        width = len(matrix(_layer(module, slot.module)))
+        width = unknowns(_layer(module, slot.module))
         if width > WIDEST:
             return f"{slot.module}, which reads it, has {width} columns, more than the {WIDEST} that a gram matrix may have"
     return misfit(module, group, torch.from_numpy(inputs[:2].copy()))
