@@ -33,6 +33,8 @@ from optimize.splits import PROTECTED, disjoint, fifth, halves, identify
 
 ENOUGH = 300
 """Images from which ranges for int8 are taken well; calibration is not made smaller than that."""
+LENDS = 5 * ENOUGH
+"""Images from which train lends some of itself for calibration."""
 CASES_AT_ONCE, PIXELS_AT_ONCE = 256, 2**20
 """A batch holds no more than either, so that memory is bounded."""
 
@@ -154,9 +156,9 @@ def load_data(
     """Read images with labels or with masks and split them.
 
     The names are MedMNIST's: `train_images`, `train_labels` or `train_masks`, `val_*`, `test_*`; `*_patient` and `*_group` are optional, as
-    is `train`. With `calibration_*`, all of `val` is the guard. Without it, `val` is cut in two, calibration and guard: into halves, or,
-    where there is a train split and val is large, one to three. With masks it is patients that decide, and they are few: where there is a
-    train split, `val` stays whole and about a fifth of train becomes calibration.
+    is `train`. With `calibration_*`, all of `val` is the guard. Without it, calibration is taken out of train, up to a fifth of it, where
+    train is large or there are masks (then patients decide, and they are few): what decides can never be too many. Where train is small or
+    missing, `val` is cut into halves, calibration and guard.
 
     Args:
         source: an `.npz`, or `file.py:factory` that returns a mapping of such arrays.
@@ -230,21 +232,11 @@ def _form(split: Split) -> str:
 def _with_calibration(kept: Mapping[str, Split], classes: int, seed: int) -> dict[str, Split]:
     """The splits that change when calibration is taken out of another one."""
     val, train = kept["val"], kept.get("train")
-    if train is not None and val.task == "segmentation":
+    if train is not None and (val.task == "segmentation" or len(train) >= LENDS):
         taken, left = fifth(identify("train", train.images, train.patients), ENOUGH, seed)
         return {"calibration": train.take(taken, "calibration"), "train": train.take(left)}
-    first, second = _cut(val, classes, seed)
-    calibration = val.take(first)
-    if train is not None and len(calibration) >= 2 * ENOUGH:
-        # The train split lends its images to repair, so that what is left of val's first half can help to decide.
-        some, more = _cut(calibration, classes, seed)
-        if len(some) >= ENOUGH:
-            first, second = first[some], np.sort(np.concatenate([second, first[more]]))
+    first, second = halves(identify("val", val.images, val.patients), val.kinds(classes), seed)
     return {"calibration": val.take(first, "calibration"), "val": val.take(second)}
-
-
-def _cut(split: Split, classes: int, seed: int) -> tuple[Integers, Integers]:
-    return halves(identify("val", split.images, split.patients), split.kinds(classes), seed)
 
 
 def _class_names(arrays: Mapping[str, Array], given: Sequence[str], num_classes: int | None, splits: Sequence[Split]) -> tuple[str, ...]:

@@ -117,14 +117,15 @@ def halves(identity: Identity, labels: Integers, seed: int) -> tuple[Integers, I
 def fifth(identity: Identity, least: int, seed: int) -> tuple[Integers, Integers]:
     """Take about a fifth out of a split: sorted rows of what is taken, and of what is left.
 
-    Items that belong together (one image, or one patient) are taken together, in an order drawn at random: a fifth of such units, and more
-    until there are `least` items, but never more than half of the units. All is taken where there is only one.
+    Items that belong together (one image, or one patient) are taken together, in an order drawn at random: a fifth of such units, but no
+    more than twice `least` items need, and more than a fifth until there are `least`, but never over half of the units. All is taken where
+    there is only one.
     """
     units = _units(identity)
     sizes = np.bincount(units)
     order = np.random.default_rng(seed).permutation(len(sizes))
-    enough = 1 + int(np.searchsorted(np.cumsum(sizes[order]), least))
-    count = max(1, min(max(round(len(sizes) / 5), enough), len(sizes) // 2))
+    enough, plenty = (1 + int(np.searchsorted(np.cumsum(sizes[order]), items)) for items in (least, 2 * least))
+    count = max(1, min(max(min(round(len(sizes) / 5), plenty), enough), len(sizes) // 2))
     taken = np.isin(units, order[:count])
     return np.flatnonzero(taken), np.flatnonzero(~taken)
 
