@@ -461,5 +461,4 @@ def test_blood_cells_share_four_photographs_between_splits() -> None:
     assert [len(split) for split in splits] == [11355, 600, 1712, 1712]
     seen = [{image.tobytes() for image in split.images} for split in splits]
     assert sum(map(len, seen)) == len(set().union(*seen))
-    counts = [np.bincount(split.labels) for split in (data.calibration, data.guard)]
-    assert np.abs(counts[0] * 3 - counts[1]).max() <= 6
+    assert np.bincount(data.calibration.labels, minlength=8).min() > 20
