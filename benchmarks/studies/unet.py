@@ -71,7 +71,7 @@ def _ratio(gain: dict[str, float] | None) -> str:
 
 
 def shortened(data: Path, work: Path) -> Path:
-    """A few slices of each patient, for a trial of the script; its test split is made of train's last patients, the real one is not read."""
+    """A few slices of each patient, for a trial of the script; the last patients of train are its test split."""
     with np.load(data, allow_pickle=False) as archive:
         found = {name: archive[name] for name in archive.files if name.startswith(("train_", "val_"))}
     _, patient = np.unique(found["train_patient"], return_inverse=True)
