@@ -25,7 +25,7 @@ from optimize.guard.score import Score, score
 from optimize.guard.verdict import Verdict, admit, worst_class
 from optimize.ledger import Ledger
 from optimize.measure.macs import macs
-from optimize.progress import note, track
+from optimize.progress import gathered, note, track
 from optimize.steps.factorize import Factorize
 from optimize.steps.prune import Prune
 
@@ -49,6 +49,7 @@ class Trial:
         overall: its accuracy on the guard split.
         worst: the class whose recall fell most, and by how much.
         seconds: what making and judging it took.
+        findings: what was noticed while it was made.
     """
 
     step: Step
@@ -58,6 +59,7 @@ class Trial:
     overall: float
     worst: tuple[str, float]
     seconds: float
+    findings: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The form that the ledger and the report use."""
@@ -71,6 +73,7 @@ class Trial:
             "overall": self.overall,
             "worst_class": {"name": name, "drop": drop},
             "seconds": round(self.seconds, 3),
+            **({"findings": list(self.findings)} if self.findings else {}),
         }
 
 
@@ -127,14 +130,16 @@ class Search:
     def attempt(self, step: Step, start: Candidate, before: Score) -> tuple[Trial, Candidate]:
         """Make and judge one proposal."""
         clock = time.perf_counter()
-        proposed = step(start, self.reference)
+        with gathered() as found:
+            proposed = step(start, self.reference)
         if proposed.parameters < start.parameters:
             after = score_split(proposed.predict, self.guard, self.classes, "judge")
             verdict = admit(self.limits, before, after)
         else:
             after, verdict = before, Verdict("fail", (NOT_SMALLER,))
         worst = worst_class(before, after)
-        return Trial(step, verdict, proposed.parameters, macs(proposed), after.accuracy, worst, time.perf_counter() - clock), proposed
+        seconds, findings = time.perf_counter() - clock, tuple(dict.fromkeys(map(str, found)))
+        return Trial(step, verdict, proposed.parameters, macs(proposed), after.accuracy, worst, seconds, findings), proposed
 
 
 class _Walk:

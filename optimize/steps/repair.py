@@ -53,7 +53,7 @@ def refitted(
 ) -> nn.Module:
     """A copy of the network whose layer `name` is the best for what it reads by now."""
     problem = pose(module, original, graph, name, targets.moments(module, [name])[name], kept, ridge)
-    return refit(module, problem, torch.arange(len(problem.gram)))
+    return refit(module, problem, torch.arange(len(problem.old)))
 
 
 def passed(group: ChannelGroup, module: nn.Module, layers: Sequence[str]) -> list[str]:
@@ -64,7 +64,8 @@ def passed(group: ChannelGroup, module: nn.Module, layers: Sequence[str]) -> lis
         module: the network.
         layers: those that can be repaired.
     """
-    return [slot.module for slot in group.slots if slot.side == "out" and slot.module in layers and depthwise(module.get_submodule(slot.module))]
+    makers = [slot.module for slot in group.slots if slot.side == "out" and slot.module in layers]
+    return [name for name in makers if depthwise(module.get_submodule(name))]
 
 
 def repairable(module: nn.Module, original: nn.Module, graph: Graph) -> list[str]:
