@@ -21,17 +21,18 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from optimize.labels import Labels, Ties, across, concatenated, full, moved, thinned
 from optimize.layers import BATCH_NORMS, CHANNELWISE, LINEAR_MAPS, Side, depthwise, groups, peculiarity, recognised, width
 
-ELEMENTWISE = set("hardswish hardswish_ _prelu_kernel log_sigmoid_forward rrelu_with_noise _to_copy detach alias".split())
-ALONG = set("_softmax _log_softmax cumsum cumprod logcumsumexp sort".split())
+ELEMENTWISE = {"hardswish", "hardswish_", "_prelu_kernel", "log_sigmoid_forward", "rrelu_with_noise", "_to_copy", "detach", "alias"}
+ALONG = {"_softmax", "_log_softmax", "cumsum", "cumprod", "logcumsumexp", "sort"}
 SPATIAL = re.compile(r"_?(max_pool|avg_pool|adaptive_\w+_pool|fractional_max_pool|upsample_\w+|reflection_pad|replication_pad)(\d)d.*")
-FRESH = set("zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty".split())
-MOVES = set(
-    "view _unsafe_view reshape _reshape_alias permute transpose t squeeze unsqueeze slice select split split_with_sizes unbind stack "
-    "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle repeat flip roll index index_select unfold".split()
-)
+FRESH = re.compile(r"(zeros|ones|full|empty|rand|randn)_like|new_(zeros|ones|full|empty)")
+MOVES = {
+    *("view", "_unsafe_view", "reshape", "_reshape_alias", "permute", "transpose", "t", "squeeze", "unsqueeze", "stack", "repeat"),
+    *("slice", "select", "split", "split_with_sizes", "unbind", "index", "index_select", "unfold", "flip", "roll"),
+    *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"),
+}
 
 
-class Flow(TorchDispatchMode):
+class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """What one forward pass told about the channels.
 
     Args:
@@ -40,7 +41,7 @@ class Flow(TorchDispatchMode):
     """
 
     def __init__(self, module: nn.Module, example: torch.Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.ties = Ties()
         self.blocks: dict[tuple[str, Side], Labels] = {}
         """(layer, side) -> labels of its channels."""
@@ -59,7 +60,8 @@ class Flow(TorchDispatchMode):
         self._labels[example] = self.ties.fixed("the network's input takes part", example.shape)
         handles = []
         for name, layer in module.named_modules():
-            for tensor in () if isinstance(layer, LINEAR_MAPS + CHANNELWISE) else (*layer.parameters(recurse=False), *layer.buffers(recurse=False)):
+            bare = () if isinstance(layer, LINEAR_MAPS + CHANNELWISE) else (*layer.parameters(recurse=False), *layer.buffers(recurse=False))
+            for tensor in bare:
                 self._labels[tensor] = self.ties.fixed("a bare parameter takes part", tensor.shape)
             handles += [layer.register_forward_pre_hook(self._enter), layer.register_forward_hook(self._leave(name), with_kwargs=True)]
         try:
@@ -101,7 +103,7 @@ class Flow(TorchDispatchMode):
         labels: list[Labels] = [full(self._labels[tensor], tensor.dim()) for tensor in given]
         if torch.Tag.pointwise in func.tags or name in ELEMENTWISE:
             return [self.ties.met(labels)]
-        if name in FRESH:
+        if FRESH.fullmatch(name):
             return [torch.tensor(-1)]
         if name == "cat":
             return [concatenated(args[0], args[1] if len(args) > 1 else kwargs.get("dim", 0), self._labels.get)]
@@ -123,8 +125,9 @@ class Flow(TorchDispatchMode):
     def _taking_part(self, func: Any) -> str:
         layer = self._running[-1]
         whole = not list(layer.children()) or list(layer.parameters(recurse=False))
-        name = type(layer).__name__ if whole and len(self._running) > 1 else func.overloadpacket.__name__.removeprefix("_").removeprefix("native_")
-        return f"{name} takes part"
+        if whole and len(self._running) > 1:
+            return f"{type(layer).__name__} takes part"
+        return f"{func.overloadpacket.__name__.removeprefix('_').removeprefix('native_')} takes part"
 
     def _used(self, tensor: torch.Tensor, by: str | None) -> None:
         if tensor in self._made:
@@ -150,7 +153,7 @@ class Flow(TorchDispatchMode):
         if given not in self._labels:
             return
         if isinstance(layer, BATCH_NORMS):
-            self.sources.setdefault(name, set()).add(self._made.get(given))
+            self.sources.setdefault(name, set()).add(self._made.get(given, None))  # type: ignore[no-untyped-call]
         self._used(given, name if isinstance(layer, BATCH_NORMS) else None)
         block = self._block(name, layer, "out")
         self.ties.tie(block[:, None], across(self._labels[given], given.dim(), min(1, given.dim() - 1), len(block)))

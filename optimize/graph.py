@@ -30,7 +30,8 @@ class Slot:
 
     Args:
         module: dotted name in the network.
-        side: "out" when the layer makes the channels (or passes them on one by one: norms, depthwise convolutions), "in" when it reads them.
+        side: "out" when the layer makes the channels (or passes them on one by one, as norms and depthwise convolutions do), "in" when it
+            reads them.
         index: (size, k); row c holds the k positions of channel c on that side: k is 1 but where channels were flattened or stacked, or
             several are cut together, as one of every group of a grouped convolution.
     """

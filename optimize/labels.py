@@ -41,7 +41,8 @@ class Ties:
 
     def tie(self, some: Labels, others: Labels) -> None:
         """Put labels together, element by element after broadcasting; constants are passed over."""
-        pairs = torch.stack(torch.broadcast_tensors(some, others)).flatten(1)
+        shape = torch.broadcast_shapes(some.shape, others.shape)  # type: ignore[no-untyped-call]
+        pairs = torch.stack([some.expand(shape), others.expand(shape)]).flatten(1)
         one, other = pairs[:, (pairs >= 0).all(0) & (pairs[0] != pairs[1])].numpy()
         self._pairs.append(np.unique(one * SPAN + other))
 

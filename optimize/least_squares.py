@@ -21,9 +21,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from optimize import dual
+from optimize.factor import Deficit, lifted_cholesky
+from optimize.factor import cholesky as cholesky
 from optimize.graph import Graph, Index
 from optimize.linear import LinearMap, matrix, outputs_per_channel, reads, weight_from
 from optimize.moments import Moments
+from optimize.progress import find
 from optimize.surgery import with_tensors
 
 
@@ -44,6 +48,9 @@ class Problem:
         norm: name of the batch norm that alone reads these outputs, where there is one.
         norm_mean: (K,) running mean of the original's batch norm on these outputs, where one follows.
         reads: (p, m) which outputs read which columns; None where all read all.
+        rows: how many the moments come from.
+        given: (n, p) the rows themselves, where there are too many columns for a gram matrix; gram and target are empty then.
+        wanted: (n, m) the original's outputs on them.
     """
 
     name: str
@@ -58,13 +65,17 @@ class Problem:
     norm: str | None
     norm_mean: torch.Tensor | None
     reads: torch.Tensor | None = None
+    rows: int = 0
+    given: torch.Tensor | None = None
+    wanted: torch.Tensor | None = None
 
     def making(self, channels: Index, count: int) -> Problem:
         """The same problem for a layer that makes only these of its present output channels, `count` columns each."""
         outputs = torch.from_numpy((channels[:, None] * count + np.arange(count)).ravel())
         return replace(
             self,
-            target=self.target[:, outputs],
+            target=self.target[:, outputs] if self.wanted is None else self.target,
+            wanted=None if self.wanted is None else self.wanted[:, outputs],
             old=self.old[:, outputs],
             weight=self.weight[outputs],
             mean_out=self.mean_out[outputs],
@@ -73,15 +84,16 @@ class Problem:
         )
 
     def solve(self, columns: torch.Tensor) -> torch.Tensor:
-        """Weights on the columns that stay, (len(columns), m), all others being gone."""
+        """Weights on the columns that stay, (len(columns), m), all others being gone; a `Deficit` is reported."""
         solved = torch.zeros(len(columns), self.old.shape[1], dtype=torch.float64)
+        most, lift = 0, 0.0
         for places, outputs in self._parts(columns):
-            if not len(places):  # a phase of a transposed convolution that no tap serves
-                continue
-            part = self._part(columns[places], outputs)
-            kept = part.gram.clone()
-            kept.diagonal().add_(part.ridge)
-            solved[places[:, None], outputs] = torch.cholesky_solve(part.target + part.ridge * part.old, cholesky(kept))
+            if len(places):  # a phase of a transposed convolution may have no tap at all
+                solved[places[:, None], outputs], lifted = self._solve(columns[places], outputs)
+                most, lift = max(most, len(places)), max(lift, lifted)
+        deficit = Deficit(self.name, most, self.rows, lift)
+        if (self.rows and deficit.missing) or lift:
+            find(deficit)
         return solved
 
     def readers(self, owned: torch.Tensor) -> list[tuple[Problem, torch.Tensor]]:
@@ -100,6 +112,16 @@ class Problem:
             if (mine >= 0).any():
                 found.append((self._part(places, outputs), mine[mine >= 0].view(len(owned), -1)))
         return found
+
+    def _solve(self, columns: torch.Tensor, outputs: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """Weights of outputs that all read all of the columns, and what their gram matrix had to be lifted by."""
+        if self.given is not None and self.wanted is not None:
+            return dual.solve(self.given[:, columns], self.wanted[:, outputs], self.old[columns][:, outputs], self.ridge)
+        part = self._part(columns, outputs)
+        kept = part.gram.clone()
+        kept.diagonal().add_(part.ridge)
+        factor, lift = lifted_cholesky(kept)
+        return torch.cholesky_solve(part.target + part.ridge * part.old, factor), lift
 
     def _parts(self, columns: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """(places in `columns`, outputs) of the independent regressions."""
@@ -139,7 +161,7 @@ def pose(
     return Problem(
         name=name,
         gram=moments.gram,
-        target=moments.cross[:, spread],
+        target=moments.cross[:, spread] if moments.wanted is None else moments.cross,
         old=old,
         weight=weight,
         energy=max(float((moments.energy[spread] * weight).sum()), 1e-300),
@@ -150,6 +172,9 @@ def pose(
         norm=graph.norms.get(name),
         norm_mean=None if norm is None else norm.running_mean.double()[outputs],
         reads=reads(layer),
+        rows=moments.rows,
+        given=moments.given,
+        wanted=None if moments.wanted is None else moments.wanted[:, spread],
     )
 
 
@@ -174,17 +199,6 @@ def refit(module: nn.Module, problem: Problem, columns: torch.Tensor, channels: 
         module = with_tensors(module, problem.norm, running_mean=(problem.norm_mean - intercept).to(weight.dtype))
         return with_tensors(module, problem.name, weight=weight)
     return with_tensors(module, problem.name, weight=weight, bias=intercept.to(weight.dtype))
-
-
-def cholesky(matrix: torch.Tensor) -> torch.Tensor:
-    """Cholesky factor of a positive matrix; one that rounding left indefinite gets the least diagonal that mends it."""
-    factor: torch.Tensor
-    factor, failed = torch.linalg.cholesky_ex(matrix)
-    lift = float(matrix.diagonal().abs().max()) * 1e-12
-    while failed:
-        lift *= 10
-        factor, failed = torch.linalg.cholesky_ex(matrix + lift * torch.eye(len(matrix), dtype=matrix.dtype))
-    return factor
 
 
 def _slope(norm: Any) -> torch.Tensor:

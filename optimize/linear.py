@@ -5,18 +5,19 @@
     ConvTranspose, stride s       row = the input pixels behind one block of s outputs,     W: (C * taps, out * phases)
                                   which holds one pixel of each phase (offset modulo s)
 
-Columns that belong to channel c are c * taps ... (c + 1) * taps - 1. Where an output does not read a column, W holds a zero: the groups of a
-grouped convolution are blocks on W's diagonal (a depthwise one has a block for every channel), and a phase of a transposed convolution
+Columns that belong to channel c are c * taps ... (c + 1) * taps - 1. Where an output does not read a column, W holds a zero: the groups of
+a grouped convolution are blocks on W's diagonal (a depthwise one has a block for every channel), and a phase of a transposed convolution
 reads only the pixels that its own taps reach. `reads` tells which entries are weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import prod
+from math import isqrt, prod
 from typing import TypeAlias
 
 import numpy as np
+import psutil
 import torch
 from torch import nn
 from torch.nn import functional
@@ -27,6 +28,9 @@ from optimize.layers import groups, peculiarity, width
 Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Transposed: TypeAlias = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 LinearMap: TypeAlias = nn.Linear | Convolution | Transposed
+
+WIDEST = 12_288
+"""Columns up to which a gram matrix is built where the memory allows: 1.2 GB in float64, and an elimination takes minutes."""
 
 
 def refusal(layer: nn.Module) -> str | None:
@@ -56,6 +60,13 @@ def unknowns(layer: LinearMap) -> int:
     return width(layer, "in") // groups(layer) * taps(layer)
 
 
+def wide(layer: nn.Module) -> bool:
+    """Whether a gram matrix of the layer's columns would be too large: it is repaired from the rows themselves (`dual.py`)."""
+    if groups(layer) > 1 or not isinstance(layer, LINEAR_MAPS):
+        return False
+    return unknowns(layer) > _widest()
+
+
 def matrix(layer: LinearMap) -> torch.Tensor:
     """The layer's weights as (columns, outputs), float64."""
     return _matrix(layer, layer.weight.detach().double())
@@ -74,9 +85,11 @@ def weight_from(layer: LinearMap, solved: torch.Tensor) -> torch.Tensor:
     if isinstance(layer, nn.Linear):
         return solved.T.to(layer.weight.dtype).contiguous()
     count = layer.groups
-    blocks = solved.unflatten(1, (count, -1)).unflatten(0, (count, -1)).diagonal(dim1=0, dim2=2).movedim(2, 0)  # (groups, columns, outputs)
+    parts = solved.reshape(count, len(solved) // count, count, -1)
+    blocks = parts.diagonal(dim1=0, dim2=2).movedim(2, 0)  # (groups, columns, outputs)
     if not layer.transposed:
-        return blocks.mT.reshape(layer.out_channels, -1, *layer.kernel_size).to(layer.weight.dtype).contiguous()
+        shaped = blocks.mT.reshape(layer.out_channels, -1, *layer.kernel_size)
+        return shaped.to(layer.weight.dtype).contiguous()
     reach = [hits for _, hits in _reach(layer)]
     sizes = [*(hits.shape[1] for hits in reach), layer.out_channels // count, *(hits.shape[2] for hits in reach)]
     shaped = blocks.reshape(-1, *sizes).permute(*np.argsort(_by_column(len(reach))).tolist())
@@ -109,7 +122,7 @@ def input_rows(layer: LinearMap, inputs: torch.Tensor, at: torch.Tensor) -> torc
         shifted = [np.asarray(offsets) + low for offsets, low in zip(reached, before, strict=True)]
         return _patches(padded, at, grid, [1] * len(grid), shifted)
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    padded = functional.pad(inputs, _sides(_padding(layer)), mode=mode)  # type: ignore[arg-type]
+    padded = functional.pad(inputs, _sides(_padding(layer)), mode=mode)
     geometry = list(zip(padded.shape[2:], layer.kernel_size, layer.stride, layer.dilation, strict=True))
     grid = [(size - dilation * (kernel - 1) - 1) // stride + 1 for size, kernel, stride, dilation in geometry]
     return _patches(padded, at, grid, layer.stride, [np.arange(kernel) * dilation for _, kernel, _, dilation in geometry])
@@ -131,6 +144,11 @@ def output_rows(layer: LinearMap, outputs: torch.Tensor, at: torch.Tensor) -> to
     return _pick(blocks.reshape(len(outputs), -1, prod(grid)), at)
 
 
+def _widest() -> int:
+    """Columns up to which gram matrices are built: during an elimination there are six of them, in half of the memory at most."""
+    return min(WIDEST, isqrt(psutil.virtual_memory().total // (2 * 6 * 8)))
+
+
 def _matrix(layer: LinearMap, weight: torch.Tensor) -> torch.Tensor:
     if isinstance(layer, nn.Linear):
         return weight.T
@@ -141,8 +159,8 @@ def _matrix(layer: LinearMap, weight: torch.Tensor) -> torch.Tensor:
         blocks = weight.permute(*_by_column(len(reach)))
         blocks = blocks.reshape(layer.groups, -1, prod(blocks.shape[1 + len(reach) :]))
     else:
-        blocks = weight.flatten(1).unflatten(0, (layer.groups, -1)).mT
-    return blocks[0] if layer.groups == 1 else torch.block_diag(*blocks)
+        blocks = weight.reshape(layer.groups, layer.out_channels // layer.groups, -1).mT
+    return blocks[0] if layer.groups == 1 else torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
 
 
 def _by_column(dims: int) -> list[int]:
@@ -153,14 +171,14 @@ def _by_column(dims: int) -> list[int]:
 def _reach(layer: Convolution | Transposed) -> list[tuple[list[int], torch.Tensor]]:
     """Along each dimension of a transposed convolution: how far from its block a phase reaches for input pixels, and by which taps.
 
-    Output o = s q + r reads the input i through tap t where o = s i - padding + dilation t: each tap serves one phase r, at one offset i - q.
+    Output o = s q + r reads input i through tap t where o = s i - padding + dilation t: a tap serves one phase r, at one offset i - q.
 
     Returns:
         the offsets, ascending, and (taps, offsets, phases), 1 where the tap of that offset serves that phase.
     """
     found = []
-    for kernel, stride, padding, dilation in zip(layer.kernel_size, layer.stride, layer.padding, layer.dilation, strict=True):
-        steps = [divmod(dilation * tap - int(padding), stride) for tap in range(kernel)]
+    for kernel, stride, padding, dilation in zip(layer.kernel_size, layer.stride, _padding(layer), layer.dilation, strict=True):
+        steps = [divmod(dilation * tap - padding[0], stride) for tap in range(kernel)]
         offsets = sorted({-step for step, _ in steps})
         hits = torch.zeros(kernel, len(offsets), stride, dtype=torch.float64)
         for tap, (step, phase) in enumerate(steps):
@@ -183,8 +201,8 @@ def _read_by(layer: Convolution | Transposed, outputs: Sequence[int]) -> list[in
 
 def _smallest(layer: Convolution | Transposed) -> list[int]:
     """Output size less stride times input size, along each dimension, before any output padding."""
-    geometry = zip(layer.kernel_size, layer.stride, layer.padding, layer.dilation, strict=True)
-    return [dilation * (kernel - 1) + 1 - 2 * int(padding) - stride for kernel, stride, padding, dilation in geometry]
+    geometry = zip(layer.kernel_size, layer.stride, _padding(layer), layer.dilation, strict=True)
+    return [dilation * (kernel - 1) + 1 - sum(padding) - stride for kernel, stride, padding, dilation in geometry]
 
 
 def _pick(features: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
@@ -211,7 +229,7 @@ def _sides(amounts: Iterable[tuple[int, int]]) -> list[int]:
     return [amount for pair in reversed(list(amounts)) for amount in pair]
 
 
-def _padding(layer: Convolution) -> list[tuple[int, int]]:
+def _padding(layer: Convolution | Transposed) -> list[tuple[int, int]]:
     if layer.padding == "valid":
         return [(0, 0)] * len(layer.kernel_size)
     if layer.padding == "same":

@@ -21,7 +21,7 @@ from torch import nn
 
 from optimize.candidate import Floats
 from optimize.layers import groups
-from optimize.linear import LinearMap, input_rows, matrix, output_rows, places
+from optimize.linear import LinearMap, input_rows, matrix, output_rows, places, wide
 from optimize.replay import Replay, calls
 
 T = TypeVar("T")
@@ -31,6 +31,8 @@ _At: TypeAlias = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
 BATCH = 128
 LEAST_POSITIONS, MOST_POSITIONS, SPACING = 16, 128, 128
 MEMORY_BYTES = 1 << 30
+MOST_WIDE_ROWS = 2048
+"""Rows that a wide layer is fitted on: they are kept, and solving takes cubic time in their number."""
 WIDEST = 8192
 """Columns up to which a gram matrix is built: half a gigabyte in float64, and solving it takes cubic time."""
 
@@ -46,6 +48,8 @@ class Moments:
         mean_in: (p,).
         mean_out: (m,) of the original's outputs.
         rows: how many rows were seen.
+        given: of a wide layer, whose gram and cross are left empty, the rows themselves, (n, p), centred and divided by sqrt(n).
+        wanted: (n, m) the original's outputs on them, likewise.
     """
 
     gram: torch.Tensor
@@ -54,11 +58,21 @@ class Moments:
     mean_in: torch.Tensor
     mean_out: torch.Tensor
     rows: int
+    given: torch.Tensor | None = None
+    wanted: torch.Tensor | None = None
+
+    def between(self, columns: torch.Tensor) -> torch.Tensor:
+        """Second moments of some columns (of one group, where the layer is grouped), centred."""
+        if self.given is not None:
+            return self.given[:, columns].T @ self.given[:, columns]
+        return self.gram[columns][:, columns % self.gram.shape[1]]
 
     @property
     def variance(self) -> torch.Tensor:
         """(p,) of each column."""
-        return self.gram.unflatten(0, (-1, self.gram.shape[1])).diagonal(dim1=1, dim2=2).flatten()
+        if self.given is not None:
+            return self.given.square().sum(0)
+        return self.gram.reshape(-1, self.gram.shape[1], self.gram.shape[1]).diagonal(dim1=1, dim2=2).flatten()
 
 
 class Targets:
@@ -92,7 +106,7 @@ class Targets:
                 once. Empty when nothing is known.
         """
         self._fetch(names)
-        sums = {name: _Sums(groups(module.get_submodule(name))) for name in names}
+        sums = {name: _sums(module.get_submodule(name)) for name in names}
         taken = dict.fromkeys(names, 0)
         self._replay.check(module, names)
 
@@ -163,6 +177,33 @@ def _layer(module: nn.Module, name: str) -> LinearMap:
     return module.get_submodule(name)  # type: ignore[return-value]
 
 
+def _sums(layer: nn.Module) -> _Sums | _Rows:
+    return _Rows() if wide(layer) else _Sums(groups(layer))
+
+
+class _Rows:
+    """The first rows themselves."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._x: list[torch.Tensor] = []
+        self._y: list[torch.Tensor] = []
+
+    def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        room = MOST_WIDE_ROWS - self.rows
+        if room > 0:
+            self._x.append(x[:room].double())
+            self._y.append(y[:room].double())
+            self.rows += len(self._x[-1])
+
+    def moments(self) -> Moments:
+        x, y = torch.cat(self._x), torch.cat(self._y)
+        mean_x, mean_y = x.mean(0), y.mean(0)
+        given, wanted = (x - mean_x) / self.rows**0.5, (y - mean_y) / self.rows**0.5
+        empty = torch.zeros(0, 0, dtype=torch.float64)
+        return Moments(empty, empty, wanted.square().sum(0), mean_x, mean_y, self.rows, given, wanted)
+
+
 class _Sums:
     """Running sums; the first batch's means are taken off first, so that centring costs no digits."""
 
@@ -178,7 +219,7 @@ class _Sums:
             self.x, self.y = torch.zeros(p, dtype=torch.float64), torch.zeros(m, dtype=torch.float64)
         x, y = x - self.shift_x, y - self.shift_y
         self.rows += len(x)
-        parts = x.T.unflatten(0, (self.blocks, -1))
+        parts = x.T.reshape(self.blocks, -1, len(x))
         self.xx += (parts @ parts.mT).flatten(0, 1)
         self.xy += x.T @ y
         self.yy += y.double().square().sum(0)
@@ -187,7 +228,8 @@ class _Sums:
 
     def moments(self) -> Moments:
         mean_x, mean_y = self.x / self.rows, self.y / self.rows
-        gram, centre = self.xx.div_(self.rows).unflatten(0, (self.blocks, -1)), mean_x.unflatten(0, (self.blocks, -1))
+        centre = mean_x.reshape(self.blocks, -1)
+        gram = self.xx.div_(self.rows).reshape(self.blocks, *centre.shape[1:], -1)
         return Moments(
             gram=gram.addcmul_(centre[:, :, None], centre[:, None, :], value=-1).flatten(0, 1),
             cross=self.xy.div_(self.rows).addr_(mean_x, mean_y, alpha=-1),

@@ -11,7 +11,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from optimize.linear import columns, input_rows, matrix, output_rows, outputs_per_channel, places, reads, refusal, taps, unknowns, weight_from
+from optimize.linear import (
+    columns,
+    input_rows,
+    matrix,
+    output_rows,
+    outputs_per_channel,
+    places,
+    reads,
+    refusal,
+    taps,
+    unknowns,
+    weight_from,
+)
 from tests.test_graph import Convolving
 
 CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -132,7 +144,8 @@ def test_a_rim_asked_for_by_output_size_is_not_read() -> None:
 
 LAYERS = [
     *(nn.Linear(4, 3), nn.Conv1d(4, 3, 5), nn.Conv2d(4, 3, (2, 3)), nn.Conv3d(4, 3, 2), nn.ConvTranspose2d(4, 3, (2, 3), (2, 3))),
-    *(nn.Conv2d(4, 6, 3, groups=2), nn.Conv2d(4, 8, 3, groups=4), nn.ConvTranspose2d(4, 3, 3, 2, 1, 1), nn.ConvTranspose1d(4, 6, 4, 2, 1, groups=2)),
+    *(nn.Conv2d(4, 6, 3, groups=2), nn.Conv2d(4, 8, 3, groups=4)),
+    *(nn.ConvTranspose2d(4, 3, 3, 2, 1, 1), nn.ConvTranspose1d(4, 6, 4, 2, 1, groups=2)),
 ]
 
 

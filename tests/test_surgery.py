@@ -156,7 +156,11 @@ def by_hand(x: torch.Tensor) -> torch.Tensor:
 MISFITS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
     # net -> why the trace fixes its channels ("" where only running it tells) · what running it says
     "softmax": (lambda: Around(lambda x: x.softmax(1)), "softmax takes part", "something mixes the channels"),
-    "unit length": (lambda: Around(lambda x: functional.normalize(x, dim=1)), "linalg_vector_norm takes part", "something mixes the channels"),
+    "unit length": (
+        lambda: Around(lambda x: functional.normalize(x, dim=1)),
+        "linalg_vector_norm takes part",
+        "something mixes the channels",
+    ),
     "mean over channels": (lambda: Around(lambda x: x - x.mean(1, keepdim=True)), "mean takes part", "something mixes the channels"),
     "response norm": (
         lambda: Around(nn.LocalResponseNorm(5, alpha=1.0)),

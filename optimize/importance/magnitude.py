@@ -57,5 +57,5 @@ def weight_of(module: nn.Module, slot: Slot) -> torch.Tensor:
 def filters(layer: nn.Module, slot: Slot, weight: torch.Tensor) -> torch.Tensor:
     """Of a tensor shaped like the layer's weight, the entries that make each of the slot's channels: (size, n)."""
     turned = getattr(layer, "transposed", False)
-    by_output = weight.unflatten(0, (groups(layer), -1)).transpose(1, 2).flatten(0, 1) if turned else weight
+    by_output = weight.reshape(groups(layer), -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1) if turned else weight
     return by_output[torch.from_numpy(slot.index)].flatten(1)  # (size, k, *rest) -> (size, k * rest)

@@ -24,7 +24,7 @@ from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict, admit, worst_class
 from optimize.ledger import Ledger
 from optimize.measure.macs import macs
-from optimize.progress import note
+from optimize.progress import gathered, note
 from optimize.search.score import score_split
 
 WORK = ".work"
@@ -59,6 +59,7 @@ class Trial:
         reading: how it does on the guard split.
         worst: the class that fell most, and by how much.
         seconds: what making and judging it took.
+        findings: what was noticed while it was made.
     """
 
     step: Step
@@ -68,6 +69,7 @@ class Trial:
     reading: Reading
     worst: tuple[str, float]
     seconds: float
+    findings: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.verdict)
@@ -90,6 +92,7 @@ class Trial:
             "per_class": dict(self.reading.per_class),
             "worst_class": {"name": name, "drop": drop},
             "seconds": round(self.seconds, 3),
+            **({"findings": list(self.findings)} if self.findings else {}),
         }
 
     @classmethod
@@ -97,7 +100,7 @@ class Trial:
         """The trial of a step from what `as_dict` gave."""
         verdict = Verdict("pass" if entry["kept"] else "fail", tuple(entry["reasons"]))
         reading, worst = Reading(entry["overall"], entry["per_class"]), (entry["worst_class"]["name"], entry["worst_class"]["drop"])
-        return cls(step, verdict, entry["parameters"], entry["macs"], reading, worst, entry["seconds"])
+        return cls(step, verdict, entry["parameters"], entry["macs"], reading, worst, entry["seconds"], tuple(entry.get("findings", ())))
 
     def line(self, original: int) -> str:
         """One line for a reader, given the original's number of parameters."""
@@ -151,7 +154,8 @@ class Search:
     def attempt(self, step: Step, start: Candidate, before: Score, judge: Judge) -> tuple[Trial, Candidate]:
         """Make and judge one proposal."""
         clock = time.perf_counter()
-        proposed = step(start, self.reference)
+        with gathered() as found:
+            proposed = step(start, self.reference)
         if proposed.parameters < start.parameters:
             after = score_split(proposed.predict, self.guard, self.classes, "judge")
             verdict = judge(before, after)
@@ -165,6 +169,7 @@ class Search:
             Reading.of(after),
             worst_class(before, after),
             time.perf_counter() - clock,
+            tuple(dict.fromkeys(map(str, found))),
         )
         return trial, proposed
 

@@ -86,14 +86,14 @@ def survey(candidate: Candidate, reference: Reference, *, choose: Choice, rows: 
 def _norms(module: nn.Module, group: ChannelGroup) -> npt.NDArray[np.float64]:
     """L2 norm of everything that makes each channel, over all the layers that make it: (size,)."""
     found = [filters(module.get_submodule(slot.module), slot, weight_of(module, slot)).double() for slot in makers(module, group)]
-    return np.sqrt(sum((each.square().sum(1) for each in found), torch.zeros(group.size)).numpy())
+    return np.asarray(torch.cat(found, 1).square().sum(1).sqrt().numpy())
 
 
 def _likeness(readers: Sequence[tuple[Moments, torch.Tensor]]) -> npt.NDArray[np.float64]:
     together = np.zeros((len(readers[0][1]),) * 2)
     for moments, blocks in readers:
         for positions in blocks.T:
-            part = moments.gram[positions][:, positions % moments.gram.shape[1]].addr(moments.mean_in[positions], moments.mean_in[positions])
+            part = moments.between(positions).addr(moments.mean_in[positions], moments.mean_in[positions])
             together += part.numpy()
     length = np.sqrt(np.maximum(together.diagonal(), 1e-300))
     cosine = together / np.outer(length, length)

@@ -19,8 +19,8 @@ from optimize.candidate import Candidate, Floats, Reference, Step
 from optimize.graph import ChannelGroup, Graph, Index, trace, without
 from optimize.importance.output_error import Elimination, eliminate
 from optimize.least_squares import Problem, pose, refit
-from optimize.linear import LinearMap, columns, unknowns
-from optimize.moments import WIDEST, Targets
+from optimize.linear import LinearMap, columns
+from optimize.moments import Targets
 from optimize.progress import track
 from optimize.steps.repair import RIDGE, ROWS, Repair, passed, refitted, repairable
 from optimize.surgery import keep_channels, misfit, outputs_left
@@ -140,9 +140,6 @@ def refusal(group: ChannelGroup, module: nn.Module, layers: Sequence[str], input
     for slot in group.consumers:
         if slot.module not in layers:
             return f"{slot.module}, which reads it, has no closed-form repair"
-        width = unknowns(_layer(module, slot.module))
-        if width > WIDEST:
-            return f"{slot.module}, which reads it, has {width} columns, more than the {WIDEST} that a gram matrix may have"
     return misfit(module, group, torch.from_numpy(inputs[:2].copy()))
 
 
@@ -156,7 +153,7 @@ def _rounded(found: Elimination, size: int, multiple: int) -> Index:
 def _columns_left(module: nn.Module, group: ChannelGroup, problem: Problem, keep: Index) -> torch.Tensor:
     index = next(slot.index for slot in group.consumers if slot.module == problem.name)
     gone = np.setdiff1d(np.arange(group.size), keep)
-    left = torch.ones(len(problem.gram), dtype=torch.bool)
+    left = torch.ones(len(problem.old), dtype=torch.bool)
     left[columns(_layer(module, problem.name), index[gone]).flatten()] = False
     return left.nonzero().flatten()
 

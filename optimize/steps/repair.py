@@ -63,7 +63,7 @@ def refitted(
     for turn, name in enumerate(track(names, "repair")):
         moments = targets.moments(module, [name], changing or names[turn:])[name]
         problem = pose(module, original, graph, name, moments, kept, ridge)
-        module = refit(module, problem, torch.arange(len(problem.gram)))
+        module = refit(module, problem, torch.arange(len(problem.old)))
     return module
 
 

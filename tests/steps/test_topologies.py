@@ -16,7 +16,6 @@ from optimize.steps.merge import Merge
 from optimize.steps.prune import Prune
 from optimize.steps.repair import Repair
 from optimize.surgery import keep_channels, twin, with_tensors
-from tests import nets
 from tests.nets import INTRICATE, candidate, cases, ready, reference
 
 Array = npt.NDArray[np.float64]
@@ -127,7 +126,8 @@ def test_a_grouped_reader_is_one_regression_for_each_group(groups: int) -> None:
 
 @pytest.mark.parametrize("multiple", [1, 2])
 def test_a_depthwise_layer_is_one_regression_for_each_channel(multiple: int) -> None:
-    start = candidate(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Tanh(), nn.Conv2d(4, 4 * multiple, 3, groups=4), nn.Conv2d(4 * multiple, 2, 1)))
+    depth, point = nn.Conv2d(4, 4 * multiple, 3, groups=4), nn.Conv2d(4 * multiple, 2, 1)
+    start = candidate(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Tanh(), depth, point))
     aim = reference(start, 60)
     weight = start.module.get_submodule("0").get_parameter("weight")
     broken = Candidate(with_tensors(start.module, "0", weight=weight.flip(0) * 0.3 + weight), start.example)
@@ -170,7 +170,9 @@ def test_every_phase_of_a_transposed_convolution_is_a_regression(kernel: int, pa
     np.testing.assert_allclose(maps(got).mean(0), maps(want).mean(0), atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["grouped", "squeeze and excitation", "attention gate", "recurrent", "transposed, k3 s2", "transposed, k4 s2", "halves"])
+@pytest.mark.parametrize(
+    "name", ["grouped", "squeeze and excitation", "attention gate", "recurrent", "transposed, k3 s2", "transposed, k4 s2", "halves"]
+)
 def test_repair_leaves_less_error_than_dropping(name: str) -> None:
     start = candidate(INTRICATE[name](), seed=3)
     aim = reference(start, 200)
@@ -254,7 +256,8 @@ def test_means_are_met_by_every_kind_of_layer(name: str, bias: bool, normed: boo
 
 def test_a_depthwise_layer_on_the_way_is_refitted_before_its_readers() -> None:
     """conv -> depthwise -> pointwise, once something in front was cut: the depthwise layer is the best of what it reads by now."""
-    start = candidate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Conv2d(4, 4, 3, groups=4), nn.ReLU(), nn.Conv2d(4, 2, 1)))
+    tail = (nn.Conv2d(8, 4, 1), nn.Conv2d(4, 4, 3, groups=4), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    start = candidate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), *tail))
     aim = reference(start, 100)
     for step in (Prune(0.3, rows=EVERY, ridge=1e-9), Merge(0.5, repair="least squares", rows=EVERY, ridge=1e-9)):
         pruned = step(start, aim)
