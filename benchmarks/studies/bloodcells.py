@@ -95,9 +95,7 @@ def row(report: dict[str, Any]) -> list[str]:
     if after is None:
         return [report["target"], report["verdict"], *["-"] * (len(COLUMNS) - 3), f"{report['duration_s']:.0f} s"]
     recovery = f", with up to {report['recovery_epochs']} epochs of recovery" if report["recovery_epochs"] else ""
-    drops = {
-        name: each["recall"] - after["metrics"]["per_class"][name]["recall"] for name, each in before["metrics"]["per_class"].items()
-    }
+    drops = {name: each["recall"] - after["metrics"]["per_class"][name]["recall"] for name, each in before["metrics"]["per_class"].items()}
     worst = max(drops, key=lambda name: drops[name])
     gains = report["speedup"]["1"]
     return [

@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from math import log10
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def chain(depth: int) -> Candidate:
     widths = [3, *[WIDTH] * depth]
     layers = [
         layer
-        for before, after in zip(widths, widths[1:], strict=False)
+        for before, after in pairwise(widths)
         for layer in (nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
     ]
     net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTH, 10))
@@ -119,11 +120,11 @@ def chart(results: Sequence[dict[str, Any]]) -> str:
         mine = [each for each in results if each["kind"] == kind]
         spots = [(50 + 400 * (log10(p["size"]) - left) / wide, 260 - 220 * (log10(p["seconds"]) - low) / high) for p in mine]
         lines.append(f'<polyline fill="none" stroke="{colour}" points="{" ".join(f"{x:.0f},{y:.0f}" for x, y in spots)}"/>')
-        lines += [
-            f'<circle cx="{x:.0f}" cy="{y:.0f}" r="3" fill="{colour}"/><text x="{x - 8:.0f}" y="{y - 8:.0f}">{p["size"]}: {p["seconds"]:.2g} s</text>'
-            for p, (x, y) in zip(mine, spots, strict=True)
-        ]
-        lines.append(f'<text x="60" y="{20 + 16 * list(SIZES).index(kind)}" fill="{colour}">{kind}: exponent {exponent(results, kind):.2f}</text>')
+        for p, (x, y) in zip(mine, spots, strict=True):
+            lines.append(f'<circle cx="{x:.0f}" cy="{y:.0f}" r="3" fill="{colour}"/>')
+            lines.append(f'<text x="{x - 8:.0f}" y="{y - 8:.0f}">{p["size"]}: {p["seconds"]:.2g} s</text>')
+        place = 20 + 16 * list(SIZES).index(kind)
+        lines.append(f'<text x="60" y="{place}" fill="{colour}">{kind}: exponent {exponent(results, kind):.2f}</text>')
     frame = '<path d="M50 30V260H460" fill="none" stroke="black"/><text x="200" y="290">size (log)</text><text x="4" y="28">s (log)</text>'
     head = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 480 300" font-family="sans-serif" font-size="11">'
     return "\n".join([head, '<rect width="480" height="300" fill="white"/>', frame, *lines, "</svg>", ""])
@@ -138,8 +139,8 @@ def main() -> None:
         results = study({kind: each[:2] for kind, each in SIZES.items()} if arguments.quick else SIZES)
     slopes = {kind: exponent(results, kind) for kind in SIZES}
     notes = [
-        f"Time grows with the power {slopes['layers']:.2f} of the number of layers ({WIDTH} channels, {CASES} inputs of {SIDE}x{SIDE}, {ROWS} "
-        f"rows per fit), and with the power {slopes['channels']:.2f} of a layer's channels (3x3, as many outputs as channels).",
+        f"Time grows with the power {slopes['layers']:.2f} of the number of layers ({WIDTH} channels, {CASES} inputs of {SIDE}x{SIDE}, "
+        f"{ROWS} rows per fit), and with the power {slopes['channels']:.2f} of a layer's channels (3x3, as many outputs as channels).",
         "The curve: `benchmarks/results/cost.svg`.",
     ]
     table = [row(each) for each in results]
