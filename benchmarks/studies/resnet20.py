@@ -176,7 +176,8 @@ def study(shared: Path, epochs: int, deadline: float, quick: bool) -> dict[str, 
         )
         note(" | ".join(row(results["points"][-1])))
     results["removed_at"] = {
-        method: {kind: [_at(results, method, kind, loss) for loss in LOSSES] for kind in ("plain", "recovered")} for method in (OURS, THEIRS)
+        method: {kind: [_at(results, method, kind, loss) for loss in LOSSES] for kind in ("plain", "recovered")}
+        for method in (OURS, THEIRS)
     }
     return results
 
@@ -196,8 +197,8 @@ def row(point: dict[str, Any]) -> list[str]:
 def remarks(results: dict[str, Any], epochs: int) -> list[str]:
     """What stands below the table."""
     lines = [
-        f"Original: {100 * results['original']:.2f} % of {results['test_cases']} test images (JPEG, lossy), {results['macs'] / 1e6:.1f} M MACs. "
-        f"Recovery: {epochs} epoch(s) of AdamW at 3e-4 with distillation and flips on 8,000 images, the same for both."
+        f"Original: {100 * results['original']:.2f} % of {results['test_cases']} test images (JPEG, lossy), {results['macs'] / 1e6:.1f} M "
+        f"MACs. Recovery: {epochs} epoch(s) of AdamW at 3e-4 with distillation and flips on 8,000 images, the same for both."
     ]
     for method, kinds in results["removed_at"].items():
         figures = [f"{kind} {100 * one:.1f} % at 1 pp, {100 * three:.1f} % at 3 pp" for kind, (one, three) in kinds.items()]
