@@ -3,7 +3,7 @@
     python -m benchmarks.studies.control [--nets cells unet] [--epochs 12] [--unet-epochs 25] [--shared DIR]
 
 Both networks are pruned under fixed budgets, chosen before and not on the test split. The same widths, initialised anew, are then trained
-on the whole train split: VGG16 on blood cells by the recipe of the original (`bloodcells.train`), the U-Net on brain MRI by Adam, a one-cycle
+on the whole train split: VGG16 on blood cells by the recipe of the original (`bloodcells.train`), the U-Net by Adam, a one-cycle
 schedule, flips, and cross-entropy with soft Dice. Either answer is published. Eight minutes on two cores.
 """
 
