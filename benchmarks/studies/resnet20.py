@@ -110,7 +110,7 @@ def theirs(original: Candidate, ratios: Sequence[float]) -> Iterator[Point]:
             try:
                 made = group_pruned(original, ratio, keeps)
             except Exception as problem:  # whatever the pruner makes of the padded shortcuts is a finding
-                note(f"torch-pruning at {ratio:g}{where}: {type(problem).__name__}: {str(problem).splitlines()[0]}")
+                note(f"torch-pruning at {ratio:g}{where}: {type(problem).__name__}: {problem}".partition("\n")[0])
             else:
                 yield Point(THEIRS, f"ratio {ratio:g}{where}", made, time.perf_counter() - begun)
                 break
@@ -167,12 +167,11 @@ def study(shared: Path, epochs: int, deadline: float, quick: bool) -> dict[str, 
     recovery = Finetune(epochs=epochs, learning_rate=3e-4, flips=True)
     whole, before = macs(original), accuracy(original, test)
     note(f"original: {before:.2%} of {len(test)} images")
-    results: dict[str, Any] = {"original": before, "test_cases": len(test), "macs": whole, "points": [], "left_out": []}
+    results: dict[str, Any] = {"original": before, "test_cases": len(test), "macs": whole, "points": []}
     harms, ratios = (HARMS[:2], RATIOS[:2]) if quick else (HARMS, RATIOS)
     for point in alternating(ours(original, reference, guard, harms), theirs(original, ratios)):
         if time.perf_counter() > deadline:
-            results["left_out"].append(f"{point.method}, {point.setting}")
-            continue
+            break
         begun = time.perf_counter()
         recovered = recovery(point.candidate, reference)
         spent = time.perf_counter() - begun
@@ -189,6 +188,7 @@ def study(shared: Path, epochs: int, deadline: float, quick: bool) -> dict[str, 
             }
         )
         note(" | ".join(row(results["points"][-1])))
+    results["left_out"] = len(harms) + len(ratios) - len(results["points"])
     results["removed_at"] = {
         method: {kind: [_at(results, method, kind, loss) for loss in LOSSES] for kind in ("plain", "recovered")}
         for method in (OURS, THEIRS)
@@ -219,7 +219,7 @@ def remarks(results: dict[str, Any], epochs: int) -> list[str]:
         lines.append(f"MACs removed, {method}: {'; '.join(figures)} (interpolated along the points that no other beats).")
     tried = {each["method"] for each in results["points"]}
     lines += [f"{method}: no ratio gave a network that runs." for method in (OURS, THEIRS) if method not in tried]
-    return lines + ([f"Left out for time: {', '.join(results['left_out'])}."] if results["left_out"] else [])
+    return lines + ([f"{results['left_out']} settings are left out, for time or because nothing ran."] if results["left_out"] else [])
 
 
 def main() -> None:
