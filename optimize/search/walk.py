@@ -105,9 +105,8 @@ class Trial:
     def line(self, original: int) -> str:
         """One line for a reader, given the original's number of parameters."""
         setting = next(iter(_plain(self.step)["settings"].values()))
-        bold = f"{setting:g}" if isinstance(setting, float) else str(setting)
         outcome, off = "kept" if self else "rolled back", 100 * (1 - self.parameters / original)
-        return f"{outcome:>11}  {type(self.step).__name__} {bold}, {off:.1f} % of parameters off: {self.verdict.reasons[0]}"
+        return f"{outcome:>11}  {type(self.step).__name__} {_brief(setting)}, {off:.1f} % of parameters off: {self.verdict.reasons[0]}"
 
 
 class Strategy(Protocol):
@@ -253,3 +252,11 @@ class Walk:
 def _plain(step: Step) -> dict[str, Any]:
     """A step as it reads in the ledger."""
     return dict(json.loads(json.dumps(snapshot.describe(step))))
+
+
+def _brief(setting: Any) -> str:
+    """A setting in a word or two."""
+    if isinstance(setting, list):
+        inner = [each["step"] for each in setting if isinstance(each, dict)]
+        return " and ".join(inner) if inner else f"{len(setting)} groups"
+    return f"{setting:g}" if isinstance(setting, float) else str(setting)
