@@ -14,8 +14,10 @@ from torch import nn
 from optimize.candidate import Candidate, Step
 from optimize.errors import InputError
 from optimize.snapshot import STEPS, describe, restore, save
+from optimize.steps.chain import Chain
 from optimize.steps.factorize import Factorize
 from optimize.steps.finetune import Finetune
+from optimize.steps.narrow import Narrow
 from optimize.steps.prune import Prune
 from optimize.steps.remove import Remove
 from optimize.steps.repair import Repair
@@ -102,6 +104,10 @@ def test_what_comes_back_can_be_worked_on(tmp_path: Path) -> None:
         Repair(layers=("a", "b")),
         Factorize(0.9, whiten=False),
         Finetune(3, optimizer="sgd"),
+        Narrow((("a", 3), ("b", 8)), rows=100),
+        Narrow(()),
+        Chain((Narrow((("a", 3),)), Finetune(2))),
+        Chain((Chain((Repair(layers=("a",)),)), Remove("a", (1,)))),
     ],
     ids=str,
 )
@@ -110,6 +116,15 @@ def test_steps_come_back_equal(step: Step, tmp_path: Path) -> None:
     save(start.after(step, start.module), tmp_path / "a")
     assert restore(start, tmp_path / "a").lineage == (step,)
     assert json.loads(json.dumps(describe(step)))["step"] in STEPS
+
+
+def test_a_chain_leaves_its_steps_in_the_lineage(tmp_path: Path) -> None:
+    start = candidate(TOPOLOGIES["chain"]())
+    steps = (Narrow((("0", 5), ("2", 3))), Repair(rows=500))
+    made = Chain(steps)(start, reference(start))
+    save(made, tmp_path / "a")
+    back = restore(start, tmp_path / "a")
+    assert (back.lineage, back.fingerprint) == (steps, made.fingerprint)
 
 
 def test_the_same_candidate_gives_the_same_bytes(tmp_path: Path) -> None:
