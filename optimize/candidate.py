@@ -107,6 +107,9 @@ class Reference:
         seed: of everything a step draws at random.
         train: labelled items for recovery training; None where nothing may be trained.
         scratch: folder in which a long step keeps what it needs to continue after an interruption; None for nowhere.
+
+    Attributes:
+        memory: what steps have found out about the original on these inputs, so that it need not be run again; it changes no result.
     """
 
     original: Candidate
@@ -114,3 +117,4 @@ class Reference:
     seed: int = 0
     train: Labelled | None = None
     scratch: Path | None = None
+    memory: dict[Any, Any] = field(init=False, default_factory=dict, repr=False)

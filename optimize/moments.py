@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil
-from typing import TypeAlias, TypeVar
+from math import ceil, prod
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -23,8 +23,10 @@ from optimize.candidate import Floats
 from optimize.layers import groups
 from optimize.linear import LinearMap, input_rows, matrix, output_rows, places, wide
 from optimize.replay import Replay, calls
+from optimize.telling import drawn, unusual
 
 T = TypeVar("T")
+Memory: TypeAlias = dict[Any, Any]
 _At: TypeAlias = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
 """Given a layer's name, input and output: the flat positions at which each case is read, (cases, each)."""
 
@@ -84,16 +86,24 @@ class Targets:
         layers: the layers that may be asked for, in execution order.
         rows: how many rows a layer is fitted on, as far as the inputs allow.
         seed: of the sampled positions.
+        memory: what earlier ones for the same original, inputs and seed have found, and this one adds to; none by default.
     """
 
-    def __init__(self, original: nn.Module, inputs: Floats, layers: Sequence[str], *, rows: int, seed: int) -> None:
+    def __init__(
+        self, original: nn.Module, inputs: Floats, layers: Sequence[str], *, rows: int, seed: int, memory: Memory | None = None
+    ) -> None:
         self._original = original
         self._inputs = torch.from_numpy(inputs[np.random.default_rng(seed).permutation(len(inputs))])
         self._layers = list(layers)
         self._rows = rows
         self._seed = seed
-        self._kept: dict[str, torch.Tensor] = {}
         self._batches = torch.split(self._inputs, BATCH)
+        memory = {} if memory is None else memory
+        # the same inputs and positions: what the original gives there need not be found again
+        self._kept: dict[str, torch.Tensor] = memory.setdefault(("targets", rows, seed), {})
+        if "unusual" not in memory:
+            memory["unusual"] = unusual(original, self._batches)
+        self._unusual: list[torch.Tensor] | None = memory["unusual"]
         self._replay = Replay(original, self._batches)
 
     def moments(self, module: nn.Module, names: Sequence[str], changing: Collection[str] = ()) -> dict[str, Moments]:
@@ -134,7 +144,7 @@ class Targets:
         parts: dict[str, list[torch.Tensor]] = {layer: [] for layer in wanted}
         for name, rows in self._visit(wanted, self._outputs):
             parts[name].append(rows)
-        self._kept = {name: torch.cat(rows) for name, rows in parts.items()}
+        self._kept.update({name: torch.cat(rows) for name, rows in parts.items()})
 
     def _outputs(self, number: int, names: Sequence[str], at: _At) -> list[tuple[str, torch.Tensor]]:
         def rows(name: str, given: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
@@ -152,10 +162,14 @@ class Targets:
                 return
 
             def at(name: str, given: torch.Tensor, output: torch.Tensor, cases: int = len(batch), start: int = start) -> torch.Tensor:
-                count = places(_layer(self._original, name), given, output)
+                layer = _layer(self._original, name)
+                count = places(layer, given, output)
                 each = _positions_per_case(count, ceil(self._rows / len(self._inputs)))
                 need[name] = ceil(self._rows / each)
-                return _positions(cases, count, each, (self._seed, start, count))
+                sizes = () if isinstance(layer, nn.Linear) else (given if layer.transposed else output).shape[2:]
+                grid = tuple(sizes) if prod(sizes) == count else (count,)
+                where = None if self._unusual is None else self._unusual[start // BATCH]
+                return drawn(where, grid, cases, each, (self._seed, start, count))
 
             yield from run(number, wanted, at)
 
@@ -163,14 +177,6 @@ class Targets:
 def _positions_per_case(places: int, least: int) -> int:
     """Large maps give more positions each, since their neighbours tell little new, and so need fewer forward passes."""
     return min(places, max(least, LEAST_POSITIONS, min(MOST_POSITIONS, places // SPACING)))
-
-
-def _positions(cases: int, count: int, each: int, seed: tuple[int, ...]) -> torch.Tensor:
-    """`each` of `count` flat positions for every case, without repetition: (cases, each)."""
-    if each == count:
-        return torch.arange(count).expand(cases, -1)
-    draw = np.random.default_rng(seed).random((cases, count))
-    return torch.from_numpy(np.argpartition(draw, each, axis=1)[:, :each])
 
 
 def _layer(module: nn.Module, name: str) -> LinearMap:

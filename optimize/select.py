@@ -23,7 +23,7 @@ from optimize.measure.macs import macs
 from optimize.progress import track
 
 MOST, LEAST = 2048, 256
-MAC_BUDGET = 2 * 10**12
+MAC_BUDGET = 7 * 10**11
 """Of one pass over the chosen inputs: a heavy network is repaired on fewer."""
 POOL = 4
 """Inputs looked at for each one that is chosen."""

@@ -1,6 +1,6 @@
 """Widths chosen jointly: measured harm against measured latency, and the boldest trade-off that passes the guard.
 
-1. A mild error budget, the same for every layer, takes away what nobody would miss; it is halved until the guard lets it pass.
+1. A mild error budget, the same for every layer, takes away what nobody would miss; it is quartered until the guard lets it pass.
 2. From there, each group alone is narrowed along its elimination curve and the harm to the answers is measured (`scan.py`).
 3. A knapsack picks all widths together: the lowest price of the layers, by a latency table of the target, for a given sum of harms.
 4. The sum of harms is doubled until the guard refuses twice, and the gap is halved: a few evaluations instead of hundreds.
@@ -84,7 +84,7 @@ class Allocate:
             trial = walk.offer(Prune(budget), walk.original)
             if trial or trial.idle:
                 return
-            budget /= 2
+            budget /= 4
 
     def goal_met(self, walk: Walk) -> bool:
         """Whether there is a goal, and the best candidate meets it."""

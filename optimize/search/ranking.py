@@ -36,7 +36,7 @@ class OutputError:
         """(size,) per group, a share of the energy of the readers' original outputs; infinite for the channel that stays to the end."""
         graph, module, original = trace(candidate), candidate.module, reference.original.module
         layers = repairable(module, original, graph)
-        targets = Targets(original, reference.calibration, layers, rows=self.rows, seed=reference.seed)
+        targets = Targets(original, reference.calibration, layers, rows=self.rows, seed=reference.seed, memory=reference.memory)
         scores = []
         for group in groups:
             moments = targets.moments(module, [slot.module for slot in group.consumers])

@@ -67,7 +67,7 @@ class Merge:
         """The same from a survey made before: it does not depend on share, operator or repair, so one serves a whole comparison."""
         graph, original = trace(candidate), reference.original.module
         layers = repairable(candidate.module, original, graph)
-        targets = Targets(original, reference.calibration, layers, rows=self.rows, seed=reference.seed)
+        targets = Targets(original, reference.calibration, layers, rows=self.rows, seed=reference.seed, memory=reference.memory)
         module, kept, groups = candidate.module, dict(candidate.kept), graph.groups
         stand_in = StandIn(self.operator, self.target, self.rows, self.ridge)
         cut: list[int] = []

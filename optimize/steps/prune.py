@@ -83,7 +83,7 @@ def cut(
     graph = trace(candidate)
     original = reference.original.module
     layers = repairable(candidate.module, original, graph)
-    targets = Targets(original, reference.calibration, layers, rows=step.rows, seed=reference.seed)
+    targets = Targets(original, reference.calibration, layers, rows=step.rows, seed=reference.seed, memory=reference.memory)
     module, kept, groups = candidate.module, dict(candidate.kept), graph.groups
     fitted: dict[str, int] = {}
     for turn in track(range(len(groups)), what):

@@ -83,7 +83,7 @@ class Remove:
         closed = repairable(module, original, graph)
         readers = [slot.module for slot in group.consumers if slot.module in closed]
         readers = [name for name in readers if len(matrix(module.get_submodule(name))) <= WIDEST]  # type: ignore[arg-type]
-        targets = Targets(original, reference.calibration, readers, rows=self.rows, seed=reference.seed)
+        targets = Targets(original, reference.calibration, readers, rows=self.rows, seed=reference.seed, memory=reference.memory)
         fitted = refitted(module, original, graph, readers, targets, narrow.kept, self.ridge)
         return Candidate(fitted, narrow.example, narrow.lineage, narrow.kept)
 

@@ -41,7 +41,7 @@ class Repair:
         graph = trace(candidate)
         original = reference.original.module
         chosen = [name for name in repairable(candidate.module, original, graph) if not self.layers or name in self.layers]
-        targets = Targets(original, reference.calibration, chosen, rows=self.rows, seed=reference.seed)
+        targets = Targets(original, reference.calibration, chosen, rows=self.rows, seed=reference.seed, memory=reference.memory)
         module = refitted(candidate.module, original, graph, chosen, targets, candidate.kept, self.ridge)
         return candidate.after(self, module, candidate.kept)
 
