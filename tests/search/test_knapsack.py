@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def drawn(seed: int, groups: int) -> tuple[list[Curve], Knapsack]:
     names = [(), *(((curve.group, 1),) for curve in curves), ()]
     items = [
         Item(priced(float(rng.uniform(0.1, 1)) / 256), 16 if reads else 3, 16 if makes else 4, reads, makes)
-        for reads, makes in zip(names, names[1:], strict=False)
+        for reads, makes in pairwise(names)
     ]
     return curves, Knapsack(curves, items)
 

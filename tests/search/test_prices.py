@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -93,7 +94,7 @@ def test_the_price_falls_with_every_width(name: str, tmp_path: Path) -> None:
     assert priced.price(widest) == pytest.approx(2.0)
     for group, size in widest.items():
         prices = [priced.price({**widest, group: width}) for width in range(1, size + 1)]
-        assert all(one < other for one, other in zip(prices, prices[1:], strict=False))
+        assert all(one < other for one, other in pairwise(prices))
         assert prices[0] > 0
     assert 0 < priced.price(dict.fromkeys(widest, 1)) < 2.0
 
