@@ -164,15 +164,15 @@ def test_training_ends_where_the_goal_is_met() -> None:
 
 
 @pytest.mark.parametrize("refusals", [0, 1, 3, 99])
-def test_the_mild_budget_is_halved_until_it_holds(refusals: int) -> None:
+def test_the_mild_budget_is_quartered_until_it_holds(refusals: int) -> None:
     told = [False] * refusals
     script = Script(lambda _: told.pop(0) if told else True)
     Allocate(Pricing())._begin(cast(Walk, script))
-    budgets = [MILD / 2**turn for turn in range(20) if MILD / 2**turn >= LEAST_MILD][: refusals + 1]
+    budgets = [MILD / 4**turn for turn in range(20) if MILD / 4**turn >= LEAST_MILD][: refusals + 1]
     assert [step for step, _ in script.offered] == [Prune(budget) for budget in budgets]
 
 
-def test_a_mild_budget_that_takes_nothing_away_is_not_halved() -> None:
+def test_a_mild_budget_that_takes_nothing_away_is_not_quartered() -> None:
     script = Script(lambda _: True, idle=lambda _: True)
     Allocate(Pricing())._begin(cast(Walk, script))
     assert script.offered == [(Prune(MILD), False)]
