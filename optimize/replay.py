@@ -200,11 +200,15 @@ def _alike(some: list[tuple[str, Any]], others: list[tuple[str, Any]]) -> bool:
 
 
 def _clone(value: Any) -> Any:
+    if type(value) in (tuple, list):  # what splits a tensor
+        return type(value)(_clone(part) for part in value)
     return value.clone() if isinstance(value, torch.Tensor) else value
 
 
-def _bytes(values: Values) -> int:
-    return sum(value.nbytes for value in values.values() if isinstance(value, torch.Tensor))
+def _bytes(value: Any) -> int:
+    if isinstance(value, dict | tuple | list):
+        return sum(map(_bytes, value.values() if isinstance(value, dict) else value))
+    return value.nbytes if isinstance(value, torch.Tensor) else 0
 
 
 def _count_calls(module: nn.Module, names: Sequence[str], inputs: torch.Tensor) -> int:
