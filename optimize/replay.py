@@ -44,9 +44,7 @@ class Replay:
         """See on one case that the trace calls the named layers as the network does; the trace is given up where it does not."""
         one = self._batches[0][:1]
         try:
-            alike = bool(self._nodes) and _alike(
-                calls(module, names, one, _copied), self._run(module, names, 0, self._entry(one), _copied)
-            )
+            alike = bool(self._nodes) and _alike(calls(module, names, one, _copied), self._run(module, names, 0, self._entry(one), _copied))
         except Exception:  # sizes of the untouched network may be written into the trace: whatever it raises, the network itself decides
             alike = False
         if not alike:
