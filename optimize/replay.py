@@ -44,9 +44,7 @@ class Replay:
         """See on one case that the trace calls the named layers as the network does; the trace is given up where it does not."""
         one = self._batches[0][:1]
         try:
-            alike = bool(self._nodes) and _alike(
-                calls(module, names, one, _copied), self._run(module, names, 0, self._entry(one), _copied)
-            )
+            alike = bool(self._nodes) and _alike(calls(module, names, one, _copied), self._run(module, names, 0, self._entry(one), _copied))
         except Exception:  # sizes of the untouched network may be written into the trace: whatever it raises, the network itself decides
             alike = False
         if not alike:
@@ -200,11 +198,15 @@ def _alike(some: list[tuple[str, Any]], others: list[tuple[str, Any]]) -> bool:
 
 
 def _clone(value: Any) -> Any:
+    if type(value) in (tuple, list):  # what splits a tensor
+        return type(value)(_clone(part) for part in value)
     return value.clone() if isinstance(value, torch.Tensor) else value
 
 
-def _bytes(values: Values) -> int:
-    return sum(value.nbytes for value in values.values() if isinstance(value, torch.Tensor))
+def _bytes(value: Any) -> int:
+    if isinstance(value, dict | tuple | list):
+        return sum(map(_bytes, value.values() if isinstance(value, dict) else value))
+    return value.nbytes if isinstance(value, torch.Tensor) else 0
 
 
 def _count_calls(module: nn.Module, names: Sequence[str], inputs: torch.Tensor) -> int:

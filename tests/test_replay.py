@@ -120,8 +120,22 @@ class Overwriting(nn.Module):
         return self.third(torch.relu_(y)).neg_()
 
 
-def test_work_in_place_spoils_neither_inputs_nor_what_is_kept() -> None:
-    module, inputs = ready(Overwriting()), batches()
+class Splitting(nn.Module):
+    """One half of a split is overwritten behind a layer that reads the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Conv2d(3, 8, 3), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        halves = self.first(x).chunk(2, 1)
+        y = self.second(halves[0])
+        return self.third(y + halves[1].mul_(3))
+
+
+@pytest.mark.parametrize("build", [Overwriting, Splitting])
+def test_work_in_place_spoils_neither_inputs_nor_what_is_kept(build: type[nn.Module]) -> None:
+    module, inputs = ready(build()), batches()
     given = [batch.clone() for batch in inputs]
     replay = Replay(module, inputs)
     replay.check(module, layers(module))
