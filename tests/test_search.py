@@ -181,3 +181,14 @@ def test_a_split_is_scored_in_batches_by_any_predict(monkeypatch: pytest.MonkeyP
     found = score_split(predict, runs.split(), runs.CLASSES, "")
     assert sizes == [64, 64, 64, 8]
     assert found.confusion[:, 0].tolist() == [50, 50, 50, 50]
+
+
+def test_what_the_rows_do_not_determine_stands_in_the_ledger(original: Candidate, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl", {"seed": 0})
+    ledger.begin()
+    few = Reference(original, runs.split("train").inputs()[:4])
+    search = Search(few, runs.split(), runs.CLASSES, Limits(), ledger, (0.001,), ())
+    _, trials = search.run()
+    layer = next(line for line in trials[0]["findings"] if "unknowns" in line)
+    assert "independent ones too few: the ridge decides between equals" in layer
+    assert written(search)[0]["findings"] == trials[0]["findings"]
