@@ -39,7 +39,7 @@ class RAAGR2(nn.Module):
         rising = [(after, before) for before, after in reversed(steps[1:])]
         self.up = nn.ModuleList(_up(i, o) for i, o in rising)
         self.gate = nn.ModuleList(AttentionGate(o, o, o // 2) for _, o in rising)
-        self.decoder = nn.ModuleList(SharedPyramid(i, o, kernels) if dead else RecurrentBlock(i, o) for i, o in rising)
+        self.decoder = nn.ModuleList(SharedPyramid(2 * o, o, kernels) if dead else RecurrentBlock(2 * o, o) for _, o in rising)
         self.head = nn.Conv2d(widths[0], outputs, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

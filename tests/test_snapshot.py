@@ -21,7 +21,7 @@ from optimize.steps.narrow import Narrow
 from optimize.steps.prune import Prune
 from optimize.steps.remove import Remove
 from optimize.steps.repair import Repair
-from tests.nets import TOPOLOGIES, candidate, cases, reference
+from tests.nets import INTRICATE, TOPOLOGIES, candidate, cases, reference
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -40,9 +40,9 @@ def low_rank() -> Candidate:
     return start
 
 
-@pytest.mark.parametrize("name", TOPOLOGIES)
+@pytest.mark.parametrize("name", TOPOLOGIES | INTRICATE)
 def test_what_is_saved_comes_back(name: str, tmp_path: Path) -> None:
-    start = candidate(TOPOLOGIES[name]())
+    start = candidate((TOPOLOGIES | INTRICATE)[name]())
     before = start.fingerprint
     made = Prune(0.3)(start, reference(start))
     save(made, tmp_path / "a.safetensors")
