@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from optimize.candidate import Candidate
+from optimize.candidate import Candidate, Reference
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict
 from optimize.search.budgets import Budgets
@@ -100,3 +100,12 @@ def test_a_ledger_of_other_steps_is_not_believed(search: Search) -> None:
     assert settings(retried)[0] == ("Prune", 0.002, True)
     assert written(search) == retried
     assert again.fingerprint != best.fingerprint
+
+
+def test_what_the_rows_do_not_determine_stands_in_the_ledger(search: Search, original: Candidate) -> None:
+    few = Reference(original, search.reference.calibration[:4])
+    told = replace(search, reference=few, strategy=Budgets((0.001,), ()))
+    _, trials = told.run()
+    layer = next(line for line in trials[0]["findings"] if "unknowns" in line)
+    assert "independent ones too few: the ridge decides between equals" in layer
+    assert written(told)[0]["findings"] == trials[0]["findings"]
