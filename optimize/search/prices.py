@@ -43,7 +43,7 @@ def knapsack(candidate: Candidate, curves: Sequence[Curve], pricing: Pricing) ->
     shapes = {name: calls for name, calls in layer_shapes(candidate.module, candidate.example).items() if name in by_layer}
     timed = _timed(shapes, pricing)
     whole = {
-        "latency": sum(surface(shape.in_channels, shape.out_channels) for shape, surface in timed.items()) or 1.0,
+        "latency": sum(timed[shape](shape.in_channels, shape.out_channels) for calls in shapes.values() for shape in calls if timed) or 1.0,
         "macs": sum(shape.macs for calls in shapes.values() for shape in calls) or 1,
         "parameters": sum(calls[0].weights for calls in shapes.values()) or 1,
     }
