@@ -123,7 +123,7 @@ def test_latency_units(tmp_path: Path, text: object, value: float) -> None:
         ("[data]\nmean = [0.5, 'x']\n", r"\(='x'\) must be a number"),
         ("[data]\nmean = [inf]\n", "must be a number"),
         ("[data]\nclasses = [1, 2]\n", "must be text"),
-        ("[data]\nstandardize = 'volume'\n", r"\(='volume'\) must be 'image'"),
+        ("[data]\nstandardize = 'volume'\n", r"\(='volume'\) must be one of image"),
         ("[limits]\nmax_drop = 2\n", "has no unit and is 1 or more"),
         ("[limits]\nmax_drop = -0.1\n", "must be a share"),
     ],

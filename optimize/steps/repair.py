@@ -42,7 +42,9 @@ class Repair:
         original = reference.original.module
         chosen = [name for name in repairable(candidate.module, original, graph) if not self.layers or name in self.layers]
         targets = Targets(original, reference.calibration, chosen, rows=self.rows, seed=reference.seed, memory=reference.memory)
-        module = refitted(candidate.module, original, graph, chosen, targets, candidate.kept, self.ridge)
+        module = candidate.module
+        for turn, name in enumerate(track(chosen, "repair")):
+            module = refitted(module, original, graph, [name], targets, candidate.kept, self.ridge, chosen[turn:])
         return candidate.after(self, module, candidate.kept)
 
 
@@ -58,10 +60,10 @@ def refitted(
 ) -> nn.Module:
     """The network in which the layers `names`, one after the other, are fitted to what the original's gave.
 
-    Where `changing` says that other layers may still change, see `Targets.moments`; without it, only those named do.
+    `changing` says which layers may still change, see `Targets.moments`.
     """
-    for turn, name in enumerate(track(names, "repair")):
-        moments = targets.moments(module, [name], changing or names[turn:])[name]
+    for name in names:
+        moments = targets.moments(module, [name], changing)[name]
         problem = pose(module, original, graph, name, moments, kept, ridge)
         module = refit(module, problem, torch.arange(len(problem.old)))
     return module
