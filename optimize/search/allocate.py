@@ -3,7 +3,7 @@
 1. A mild error budget, the same for every layer, takes away what nobody would miss; it is quartered until the guard lets it pass.
 2. From there, each group alone is narrowed along its elimination curve and the harm to the answers is measured (`scan.py`).
 3. A knapsack picks all widths together: the lowest price of the layers, by a latency table of the target, for a given sum of harms.
-4. The sum of harms is doubled until the guard refuses twice, and the gap is halved: a few evaluations instead of hundreds.
+4. The sum of harms is doubled until the guard refuses, and the gap is halved: a few evaluations instead of hundreds.
 
 Where a latency is asked for, the mildest proposal that meets it is the answer, and nothing bolder is tried. Where recovery training is
 allowed, widths bolder than the guard lets pass are offered again, trained. Linear layers are factorized in the end.
@@ -31,8 +31,6 @@ MILD = 0.0005
 LEAST_MILD = 0.00005
 DOUBLINGS = 8
 HALVINGS = 3
-MISSES = 2
-"""Refusals in a row that end the ladder: a few cases decide over a rare class, and the next proposal may do better by them."""
 TRAINED = (2.0, 4.0, 8.0, 16.0)
 """Sums of harm to be trained for, in units of the last that the guard let pass without training."""
 
@@ -101,27 +99,24 @@ class _Ladder:
         self.held = 0.0
 
     def climb(self) -> None:
-        """Double until the guard refuses twice or the goal is met; then halve the gap, towards bold or, with a goal, towards mild."""
-        harm, last, refused = self._unit, dict[str, int](), list[float]()
+        """Double until the guard refuses or the goal is met; then halve the gap, towards bold or, with a goal, towards mild."""
+        harm, last = self._unit, dict[str, int]()
         for _ in range(DOUBLINGS):
             widths = self._items.within(harm)
             if widths == last:
-                break
+                return
             trial, last = self._offer(widths), widths
             if self._fast(trial):
                 self._approach(harm)
                 if not self._strategy.goal_met(self._walk):
                     self._offer(self._quick)
                 return
+            if not trial and not trial.idle:
+                self._approach(harm)
+                return
             if trial:
-                self.held, refused = harm, []
-            elif not trial.idle:
-                refused.append(harm)
-            if len(refused) == MISSES:
-                break
+                self.held = harm
             harm *= 2
-        if refused:
-            self._approach(refused[0])
 
     def train(self, finetune: Finetune) -> None:
         """Offer what the guard refused, and bolder, with training."""
