@@ -1,17 +1,14 @@
 """Which channels must be cut together: dependency groups as plain data.
 
-torch-pruning traces the network and knows which layers share a channel; here its groups become frozen values that name modules, not hold
-them, so a plan survives copying the network and can be tested without tensors. What cannot be cut is listed with the reason.
+`flow.py` follows the channels through the network; here they become frozen values that name modules, not hold them, so a plan survives
+copying the network and can be tested without tensors. What cannot be cut is listed with the reason.
 """
 
 from __future__ import annotations
 
-import copy
-import logging
-import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +16,12 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate
+from optimize.flow import Flow
+from optimize.layers import CHANNELWISE as CHANNELWISE
+from optimize.layers import LINEAR_MAPS as LINEAR_MAPS
+from optimize.layers import Side, peculiarity
 
-Side: TypeAlias = Literal["out", "in"]
 Index: TypeAlias = npt.NDArray[np.int64]
-
-LINEAR_MAPS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
-CHANNELWISE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.PReLU)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +30,10 @@ class Slot:
 
     Args:
         module: dotted name in the network.
-        side: "out" when the layer makes the channels (or scales them one by one), "in" when it reads them.
-        index: (size, k); row c holds the k positions of channel c on that side: k is 1 but where channels were flattened or stacked.
+        side: "out" when the layer makes the channels (or passes them on one by one, as norms and depthwise convolutions do), "in" when it
+            reads them.
+        index: (size, k); row c holds the k positions of channel c on that side: k is 1 but where channels were flattened or stacked, or
+            several are cut together, as one of every group of a grouped convolution.
     """
 
     module: str
@@ -78,37 +77,28 @@ class Graph:
 
 
 def trace(candidate: Candidate) -> Graph:
-    """Find the channel groups of a network.
+    """Find the channel groups of a network by following its channels through one forward pass.
 
-    The network is copied first: tracing needs gradients switched on. A network that cannot be traced has no groups, and says why.
+    Channels that have to go together are one unit: each of a grouped convolution's groups loses the channel at the same place, so that all
+    stay equally wide. Units that look the same to every layer form a group. A network that cannot be followed has no groups, and says why.
     """
-    from torch_pruning import DependencyGraph
-
-    module = copy.deepcopy(candidate.module).requires_grad_(True)
-    for layer in module.modules():
-        if hasattr(layer, "inplace"):
-            layer.inplace = False  # type: ignore[assignment]  # a layer whose output is overwritten is lost to the tracer
-    example = candidate.example.clone()
-    order = _execution_order(module, example)
-    logging.getLogger("torch_pruning").setLevel(logging.ERROR)
+    module = candidate.module
     try:
-        # called plainly: left to itself, torch-pruning first tries the example without its batch dimension
-        dependencies = DependencyGraph().build_dependency(module, example, forward_fn=operator.call, verbose=False)
-        raw = list(dependencies.get_all_groups())
-    except Exception as problem:  # tracing runs the user's forward under a foreign tracer: whatever it raises means "no groups"
+        flow = Flow(module, candidate.example)
+    except Exception as problem:  # the user's forward, run by a foreign interpreter: whatever it raises means "no groups"
         text = " ".join(str(problem).split())[:200]
-        return Graph((), (("(network)", f"could not be traced: {type(problem).__name__}: {text}"),), {}, order)
-    names = {layer: name for name, layer in module.named_modules()}
+        return Graph((), (("(network)", f"could not be traced: {type(problem).__name__}: {text}"),), {}, _execution_order(candidate))
+    layers = {name: module.get_submodule(name) for name, _ in flow.blocks}
     groups: list[ChannelGroup] = []
     fixed: list[tuple[str, str]] = []
-    for items in raw:
-        group = _as_group(items, names)
-        if isinstance(group, str):
-            fixed.append((names.get(items[0].dep.target.module, "?"), group))
-        else:
-            groups.append(_in_order(group, order))
-    groups.sort(key=lambda group: order.get(group.name, len(order)))
-    return Graph(tuple(groups), tuple(fixed), _norms(dependencies, names), order)
+    for slots, reason in _families(flow, layers):
+        group = _in_order(ChannelGroup(len(slots[0].index), slots), flow.order)
+        if reason is None:
+            groups.append(group)
+        elif group.slots[0].side == "out" and isinstance(layers[group.name], LINEAR_MAPS):
+            fixed.append((group.name, reason))
+    groups.sort(key=lambda group: flow.order[group.name])
+    return Graph(tuple(groups), tuple(dict.fromkeys(fixed)), _norms(flow, module), flow.order)
 
 
 def without(groups: Iterable[ChannelGroup], cut: ChannelGroup, keep: Index) -> tuple[ChannelGroup, ...]:
@@ -135,74 +125,48 @@ def _shifted(slot: Slot, gone: dict[tuple[str, Side], Index]) -> Slot:
     return slot if lost is None else replace(slot, index=slot.index - np.searchsorted(lost, slot.index))
 
 
-def _as_group(items: Any, names: dict[nn.Module, str]) -> ChannelGroup | str:
-    """A group as data, or the reason why it is left alone."""
-    slots: list[Slot] = []
-    size = len(set(items[0].idxs))
-    for item in items:
-        layer = item.dep.target.module
-        if isinstance(layer, nn.Parameter):
-            return "a bare parameter takes part"
-        if layer not in names:
-            continue  # a functional operation: its effect on the numbering is already in the indices
-        if not isinstance(layer, LINEAR_MAPS + CHANNELWISE):
-            if not list(layer.parameters(recurse=False)) and not hasattr(layer, "num_features"):
-                continue
-            return f"{type(layer).__name__} takes part"
-        if isinstance(layer, nn.PReLU) and layer.num_parameters == 1:
-            continue  # one slope for all channels
-        if not _plain(layer):
-            return f"{names[layer]} computes its weights or statistics as it runs"
-        if _partly_grouped(layer):
-            return f"grouped convolution {names[layer]} takes part"
-        index = _index(item.idxs, item.root_idxs, size)
-        if index is None:
-            return f"the channels reach {names[layer]} unevenly"
-        reads = isinstance(layer, LINEAR_MAPS) and "in_channels" in item.dep.handler.__name__ and getattr(layer, "groups", 1) == 1
-        slots.append(Slot(names[layer], "in" if reads else "out", index))
+def _families(flow: Flow, layers: dict[str, nn.Module]) -> Iterator[tuple[tuple[Slot, ...], str | None]]:
+    """Units that look the same to every layer, as slots, and the reason why they cannot be cut, if any."""
+    units = flow.ties.units()
+    reasons = {int(units[label]): reason for label, reason in reversed(flow.ties.reasons.items())}
+    members: dict[int, dict[tuple[str, Side], list[int]]] = {}
+    for place, block in flow.blocks.items():
+        for position, unit in enumerate(units[block.numpy()].tolist()):
+            members.setdefault(unit, {}).setdefault(place, []).append(position)
+    families: dict[tuple[Any, ...], list[dict[tuple[str, Side], list[int]]]] = {}
+    for unit, places in members.items():
+        alike = tuple((place, len(positions)) for place, positions in places.items())
+        families.setdefault((alike, reasons.get(unit)), []).append(places)
+    for (alike, reason), family in families.items():
+        slots = tuple(Slot(name, side, np.array([each[name, side] for each in family])) for (name, side), _ in alike)
+        yield slots, reason or _unfit(slots, layers)
+
+
+def _unfit(slots: Sequence[Slot], layers: dict[str, nn.Module]) -> str | None:
+    """Why units that nothing forbids to cut are no group all the same."""
+    if not any(slot.side == "out" and isinstance(layers[slot.module], LINEAR_MAPS) for slot in slots):
+        return "no layer makes the channels"
     if not any(slot.side == "in" for slot in slots):
-        return "nothing reads the channels: they are an output of the network"
-    return ChannelGroup(size, tuple(slots))
-
-
-def _plain(layer: Any) -> bool:
-    """Whether what the layer multiplies by are tensors of its own, not a parametrization's or each batch's."""
-    return "weight" in layer._parameters and getattr(layer, "track_running_stats", True)
-
-
-def _partly_grouped(layer: nn.Module) -> bool:
-    groups = getattr(layer, "groups", 1)
-    return groups > 1 and not (groups == layer.in_channels == layer.out_channels)
-
-
-def _index(positions: list[int], roots: list[int], size: int) -> Index | None:
-    width, uneven = divmod(len(positions), size)
-    if uneven or not width:
-        return None
-    by_root = np.lexsort((positions, roots))
-    ordered = np.asarray(roots)[by_root].reshape(size, width)
-    if not (ordered == np.arange(size)[:, None]).all():
-        return None
-    return np.asarray(positions, dtype=np.int64)[by_root].reshape(size, width)
+        return "nothing reads the channels"
+    if slots[0].index.shape[0] == 1 < max(slot.index.shape[1] for slot in slots if slot.side == "out"):
+        return "its channels can only go together"
+    return None
 
 
 def _in_order(group: ChannelGroup, order: dict[str, int]) -> ChannelGroup:
     """Makers first, as the network runs them."""
-    return replace(group, slots=tuple(sorted(group.slots, key=lambda slot: (slot.side == "in", order.get(slot.module, len(order))))))
+    return replace(group, slots=tuple(sorted(group.slots, key=lambda slot: (slot.side == "in", order[slot.module]))))
 
 
-def _norms(dependencies: Any, names: dict[nn.Module, str]) -> dict[str, str]:
+def _norms(flow: Flow, module: nn.Module) -> dict[str, str]:
     found = {}
-    for layer, node in dependencies.module2node.items():
-        follows = [output.module for output in node.outputs]
-        if not isinstance(layer, LINEAR_MAPS) or len(follows) != 1 or not isinstance(follows[0], CHANNELWISE[:3]):
-            continue
-        if follows[0].track_running_stats and len(dependencies.module2node[follows[0]].inputs) == 1:
-            found[names[layer]] = names[follows[0]]
+    for layer, (norm, *others) in ((layer, tuple(by)) for layer, by in flow.followers.items()):
+        if not others and norm is not None and flow.sources[norm] == {layer} and peculiarity(module.get_submodule(norm)) is None:
+            found[layer] = norm
     return found
 
 
-def _execution_order(module: nn.Module, example: torch.Tensor) -> dict[str, int]:
+def _execution_order(candidate: Candidate) -> dict[str, int]:
     order: dict[str, int] = {}
 
     def seen(name: str) -> Callable[..., None]:
@@ -211,9 +175,9 @@ def _execution_order(module: nn.Module, example: torch.Tensor) -> dict[str, int]
 
         return hook
 
-    handles = [layer.register_forward_hook(seen(name)) for name, layer in module.named_modules() if not list(layer.children())]
+    handles = [layer.register_forward_hook(seen(name)) for name, layer in candidate.module.named_modules() if not list(layer.children())]
     with torch.inference_mode():
-        module(example.clone())
+        candidate.module(candidate.example.clone())
     for handle in handles:
         handle.remove()
     return order

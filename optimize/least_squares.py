@@ -6,6 +6,9 @@ With rows x, the original's outputs y (both centred) and the present weights V,
 
 The pull towards V makes the repair of an untouched network the identity. Means are matched by the intercept b = mean_y - mean_x W, which
 goes into the layer's bias, or, where the layer has none and a batch norm follows, into that norm's running mean.
+
+Where outputs do not read every column (grouped, depthwise and overlapping transposed convolutions), those that read the same ones are a
+regression of their own.
 """
 
 from __future__ import annotations
@@ -18,9 +21,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from optimize import dual
+from optimize.factor import Deficit, lifted_cholesky
+from optimize.factor import cholesky as cholesky
 from optimize.graph import Graph, Index
-from optimize.linear import LinearMap, matrix, outputs_per_channel, weight_from
+from optimize.linear import LinearMap, matrix, outputs_per_channel, reads, weight_from
 from optimize.moments import Moments
+from optimize.progress import find
 from optimize.surgery import with_tensors
 
 
@@ -30,7 +37,7 @@ class Problem:
 
     Args:
         name: the layer.
-        gram: (p, p) second moment of what it reads, centred.
+        gram: (p, p) second moment of what it reads, centred; of a grouped layer see `Moments`.
         target: (p, m) cross moment with the original's outputs, centred.
         old: (p, m) its present weights.
         weight: (m,) what a squared error in each output counts: the square of the slope of the batch norm behind it.
@@ -40,6 +47,10 @@ class Problem:
         mean_out: (m,) mean of the original's outputs.
         norm: name of the batch norm that alone reads these outputs, where there is one.
         norm_mean: (K,) running mean of the original's batch norm on these outputs, where one follows.
+        reads: (p, m) which outputs read which columns; None where all read all.
+        rows: how many the moments come from.
+        given: (n, p) the rows themselves, where there are too many columns for a gram matrix; gram and target are empty then.
+        wanted: (n, m) the original's outputs on them.
     """
 
     name: str
@@ -53,24 +64,86 @@ class Problem:
     mean_out: torch.Tensor
     norm: str | None
     norm_mean: torch.Tensor | None
+    reads: torch.Tensor | None = None
+    rows: int = 0
+    given: torch.Tensor | None = None
+    wanted: torch.Tensor | None = None
 
     def making(self, channels: Index, count: int) -> Problem:
         """The same problem for a layer that makes only these of its present output channels, `count` columns each."""
         outputs = torch.from_numpy((channels[:, None] * count + np.arange(count)).ravel())
         return replace(
             self,
-            target=self.target[:, outputs],
+            target=self.target[:, outputs] if self.wanted is None else self.target,
+            wanted=None if self.wanted is None else self.wanted[:, outputs],
             old=self.old[:, outputs],
             weight=self.weight[outputs],
             mean_out=self.mean_out[outputs],
             norm_mean=None if self.norm_mean is None else self.norm_mean[channels],
+            reads=None if self.reads is None else self.reads[:, outputs],
         )
 
     def solve(self, columns: torch.Tensor) -> torch.Tensor:
-        """Weights on the columns that stay, (len(columns), m), all others being gone."""
-        kept = self.gram[columns][:, columns].clone()
-        kept.diagonal().add_(self.ridge)
-        return torch.cholesky_solve(self.target[columns] + self.ridge * self.old[columns], cholesky(kept))
+        """Weights on the columns that stay, (len(columns), m), all others being gone; a `Deficit` is reported."""
+        solved = torch.zeros(len(columns), self.old.shape[1], dtype=torch.float64)
+        most, lift = 0, 0.0
+        for places, outputs in self._parts(columns):
+            if len(places):  # a phase of a transposed convolution may have no tap at all
+                solved[places[:, None], outputs], lifted = self._solve(columns[places], outputs)
+                most, lift = max(most, len(places)), max(lift, lifted)
+        deficit = Deficit(self.name, most, self.rows, lift)
+        if (self.rows and deficit.missing) or lift:
+            find(deficit)
+        return solved
+
+    def readers(self, owned: torch.Tensor) -> list[tuple[Problem, torch.Tensor]]:
+        """The problem as independent ones in which every output reads every column, with the columns of each channel in them.
+
+        Args:
+            owned: (channels, b) columns of each channel.
+        """
+        if self.reads is None:
+            return [(self, owned)]
+        found = []
+        for places, outputs in self._parts(torch.arange(len(self.old))):
+            renumbered = torch.full((len(self.old),), -1)
+            renumbered[places] = torch.arange(len(places))
+            mine = renumbered[owned]
+            if (mine >= 0).any():
+                found.append((self._part(places, outputs), mine[mine >= 0].view(len(owned), -1)))
+        return found
+
+    def _solve(self, columns: torch.Tensor, outputs: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """Weights of outputs that all read all of the columns, and what their gram matrix had to be lifted by."""
+        if self.given is not None and self.wanted is not None:
+            return dual.solve(self.given[:, columns], self.wanted[:, outputs], self.old[columns][:, outputs], self.ridge)
+        part = self._part(columns, outputs)
+        kept = part.gram.clone()
+        kept.diagonal().add_(part.ridge)
+        factor, lift = lifted_cholesky(kept)
+        return torch.cholesky_solve(part.target + part.ridge * part.old, factor), lift
+
+    def _parts(self, columns: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """(places in `columns`, outputs) of the independent regressions."""
+        if self.reads is None:
+            return [(torch.arange(len(columns)), torch.arange(self.old.shape[1]))]
+        patterns, home = torch.unique(self.reads[columns], dim=1, return_inverse=True)
+        return [(patterns[:, k].nonzero().flatten(), (home == k).nonzero().flatten()) for k in range(patterns.shape[1])]
+
+    def _part(self, columns: torch.Tensor, outputs: torch.Tensor) -> Problem:
+        """The regression of these outputs, all of which read all of these columns and no others."""
+        return replace(
+            self,
+            gram=self.gram[columns][:, columns % self.gram.shape[1]],
+            target=self.target[columns][:, outputs],
+            old=self.old[columns][:, outputs],
+            weight=self.weight[outputs],
+            mean_in=self.mean_in[columns],
+            mean_out=self.mean_out[outputs],
+            norm=None,
+            norm_mean=None,
+            reads=None,
+        )
 
 
 def pose(
@@ -88,16 +161,20 @@ def pose(
     return Problem(
         name=name,
         gram=moments.gram,
-        target=moments.cross[:, spread],
+        target=moments.cross[:, spread] if moments.wanted is None else moments.cross,
         old=old,
         weight=weight,
         energy=max(float((moments.energy[spread] * weight).sum()), 1e-300),
         # the absolute term keeps a layer whose inputs are all constant solvable
-        ridge=ridge * float(moments.gram.diagonal().mean()) + 1e-12,
+        ridge=ridge * float(moments.variance.mean()) + 1e-12,
         mean_in=moments.mean_in,
         mean_out=moments.mean_out[spread],
         norm=graph.norms.get(name),
         norm_mean=None if norm is None else norm.running_mean.double()[outputs],
+        reads=reads(layer),
+        rows=moments.rows,
+        given=moments.given,
+        wanted=None if moments.wanted is None else moments.wanted[:, spread],
     )
 
 
@@ -122,17 +199,6 @@ def refit(module: nn.Module, problem: Problem, columns: torch.Tensor, channels: 
         module = with_tensors(module, problem.norm, running_mean=(problem.norm_mean - intercept).to(weight.dtype))
         return with_tensors(module, problem.name, weight=weight)
     return with_tensors(module, problem.name, weight=weight, bias=intercept.to(weight.dtype))
-
-
-def cholesky(matrix: torch.Tensor) -> torch.Tensor:
-    """Cholesky factor of a positive matrix; one that rounding left indefinite gets the least diagonal that mends it."""
-    factor: torch.Tensor
-    factor, failed = torch.linalg.cholesky_ex(matrix)
-    lift = float(matrix.diagonal().abs().max()) * 1e-12
-    while failed:
-        lift *= 10
-        factor, failed = torch.linalg.cholesky_ex(matrix + lift * torch.eye(len(matrix), dtype=matrix.dtype))
-    return factor
 
 
 def _slope(norm: Any) -> torch.Tensor:

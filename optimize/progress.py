@@ -1,10 +1,12 @@
 """Progress that costs a library caller nothing: silent unless someone up the stack asked to see it.
 
-The command opens `shown()` once; everything below calls `track` and `note` and does not know who watches.
+The command opens `shown()` once; everything below calls `track` and `note` and does not know who watches. What is found out on the way, and
+belongs to a result, is collected by whoever asked for it with `gathered()`.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,11 +17,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _active: ContextVar[Progress | None] = ContextVar("progress", default=None)
+_findings: ContextVar[list[object] | None] = ContextVar("findings", default=None)
 
 
 @contextmanager
 def shown() -> Iterator[None]:
-    """Draw progress bars with time left on standard error while the block runs."""
+    """Draw progress bars with time left on standard error while the block runs; of several processes that torchrun started, one does."""
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -77,3 +83,23 @@ def note(text: str) -> None:
     progress = _active.get()
     if progress is not None:
         progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def gathered() -> Iterator[list[object]]:
+    """Collect what is found while the block runs."""
+    found: list[object] = []
+    token = _findings.set(found)
+    try:
+        yield found
+    finally:
+        _findings.reset(token)
+
+
+def find(what: object) -> None:
+    """Report something that a caller may want to know of a result besides the result itself; `str(what)` is one line."""
+    found = _findings.get()
+    if found is not None:
+        found.append(what)
+    else:
+        note(str(what))

@@ -7,6 +7,7 @@ nothing. Training must ask for a copy of its own (`twin(module, share=False)`).
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
@@ -14,7 +15,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from optimize.graph import CHANNELWISE, ChannelGroup, Index, Side, Slot
+from optimize.graph import CHANNELWISE, ChannelGroup, Index, Slot
+from optimize.layers import depthwise, groups
+from optimize.layers import width as width
 
 
 def twin(module: nn.Module, *, share: bool = True) -> nn.Module:
@@ -34,25 +37,36 @@ def keep_channels(module: nn.Module, group: ChannelGroup, keep: Index) -> nn.Mod
 def misfit(module: nn.Module, group: ChannelGroup, inputs: torch.Tensor) -> str | None:
     """Why cutting the group's channels is not the same as nobody reading them; None where it is.
 
-    The trace takes an operation it does not know for an element-wise one. Here the network itself is asked, with every other channel gone
-    on some inputs, (N, C, *spatial): operations that mix channels (a softmax, a normalisation), fixed shapes and channels that are part
-    of the output all show.
+    Whatever the trace may have misjudged, here the network itself is asked, with half of the channels gone, on some inputs,
+    (N, C, *spatial): operations that mix channels (a softmax, a normalisation), fixed shapes and channels that are part of the output
+    all show.
     """
-    keep = np.arange(0, group.size, 2)
-    unread = module
-    try:
-        for slot in group.consumers:
-            layer = module.get_submodule(slot.module)
-            gone = torch.from_numpy(np.delete(slot.index, keep, axis=0).ravel())
-            weight = layer.get_parameter("weight").index_fill(0 if getattr(layer, "transposed", False) else 1, gone, 0)
-            unread = with_tensors(unread, slot.module, weight=weight)
-        with torch.inference_mode():
-            want, got = unread(inputs.clone()), keep_channels(module, group, keep)(inputs.clone())
-    except Exception as problem:  # the user's forward, on shapes it may not expect: whatever it raises means "cannot be cut"
-        return f"the network does not run with fewer channels ({type(problem).__name__})"
-    if want.shape != got.shape:
-        return "the channels are part of the network's output"
-    return None if torch.allclose(got, want, rtol=1e-3, atol=1e-3 * float(want.abs().max())) else "something mixes the channels"
+    # a regular cut and one without a pattern: channels may be counted off in blocks
+    for keep in (np.arange(0, group.size, 2), np.sort(np.random.default_rng(0).permutation(group.size)[: group.size // 2 + 1])):
+        try:
+            with torch.inference_mode():
+                want = unread(module, group, np.setdiff1d(np.arange(group.size), keep))(inputs.clone())
+                got = keep_channels(module, group, keep)(inputs.clone())
+        except Exception as problem:  # the user's forward, on shapes it may not expect: whatever it raises means "cannot be cut"
+            return f"the network does not run with fewer channels ({type(problem).__name__})"
+        if want.shape != got.shape:
+            return "the channels are part of the network's output"
+        if not torch.allclose(got, want, rtol=1e-3, atol=1e-3 * float(want.abs().max())):
+            return "something mixes the channels"
+    return None
+
+
+def unread(module: nn.Module, group: ChannelGroup, channels: Index) -> nn.Module:
+    """A copy of the network in which nobody reads these channels of the group."""
+    for slot in group.consumers:
+        layer = module.get_submodule(slot.module)
+        weight, positions = layer.get_parameter("weight").detach(), torch.from_numpy(slot.index[channels].ravel())
+        if getattr(layer, "transposed", False):
+            weight = weight.index_fill(0, positions, 0)
+        else:
+            weight = weight.index_fill(1, positions % weight.shape[1], 0)
+        module = with_tensors(module, slot.module, weight=weight)
+    return module
 
 
 def outputs_left(module: nn.Module, group: ChannelGroup, keep: Index) -> dict[str, Index]:
@@ -60,6 +74,12 @@ def outputs_left(module: nn.Module, group: ChannelGroup, keep: Index) -> dict[st
     makers = [slot for slot in group.slots if slot.side == "out"]
     every = {slot.module: np.arange(width(module.get_submodule(slot.module), "out")) for slot in makers}
     return {slot.module: np.delete(every[slot.module], np.delete(slot.index, keep, axis=0).ravel()) for slot in makers}
+
+
+def kept_after(kept: Mapping[str, Index], module: nn.Module, group: ChannelGroup, keep: Index) -> dict[str, Index]:
+    """What `Candidate.kept` becomes when, of the network as it stands, `group` holds only the channels `keep`."""
+    left = outputs_left(module, group, keep)
+    return {**kept, **{name: kept[name][stay] if name in kept else stay for name, stay in left.items()}}
 
 
 def replace_module(module: nn.Module, name: str, new: nn.Module) -> nn.Module:
@@ -80,46 +100,42 @@ def with_tensors(module: nn.Module, name: str, **tensors: torch.Tensor) -> nn.Mo
 
 
 def _cut(layer: nn.Module, slot: Slot, keep: Index) -> None:
-    size = width(layer, slot.side)
-    mask = torch.ones(size, dtype=torch.bool)
-    mask[torch.from_numpy(slot.index.ravel().copy())] = False
-    mask[torch.from_numpy(slot.index[keep].ravel().copy())] = True
-    positions = mask.nonzero().flatten()
-    depthwise = getattr(layer, "groups", 1) > 1
-    if isinstance(layer, CHANNELWISE) or depthwise or slot.side == "out":
-        axis = 1 if getattr(layer, "transposed", False) and not depthwise else 0
-        for key, tensor in list(chain(layer.named_parameters(recurse=False), layer.named_buffers(recurse=False))):
-            if tensor.dim() and not (isinstance(layer, nn.PReLU) and tensor.numel() == 1):
-                assign(layer, key, tensor.index_select(axis if key == "weight" else 0, positions))
-    else:
-        axis = 0 if getattr(layer, "transposed", False) else 1
-        assign(layer, "weight", layer.get_parameter("weight").index_select(axis, positions))
-    renumber(layer)
+    left = np.delete(np.arange(width(layer, slot.side)), np.delete(slot.index, keep, axis=0).ravel())
+    positions = torch.from_numpy(left)
+    if slot.side == "in":
+        transposed = getattr(layer, "transposed", False)
+        # of a grouped convolution every group reads as many, at the same places
+        there = positions if transposed else positions[: len(positions) // groups(layer)]
+        assign(layer, "weight", layer.get_parameter("weight").index_select(0 if transposed else 1, there))
+        renumber(layer)
+        return
+    for key, tensor in list(chain(layer.named_parameters(recurse=False), layer.named_buffers(recurse=False))):
+        if key == "weight" and getattr(layer, "transposed", False) and not depthwise(layer):
+            assign(layer, key, tensor.index_select(1, positions[: len(positions) // groups(layer)]))
+        elif tensor.dim():
+            assign(layer, key, tensor.index_select(0, positions))
+    renumber(layer, left)
 
 
-def width(layer: nn.Module, side: Side) -> int:
-    """How many channels a layer makes, or reads."""
+def renumber(layer: Any, made: Index | None = None) -> None:
+    """Bring a layer's own numbers of channels in line with the shapes of its tensors.
+
+    Args:
+        layer: whose tensors were changed.
+        made: of the outputs it still counts, those it makes; None for all.
+    """
     if isinstance(layer, CHANNELWISE):
-        return int(layer.num_parameters if isinstance(layer, nn.PReLU) else layer.num_features)
-    kind = "features" if isinstance(layer, nn.Linear) else "channels"
-    return int(getattr(layer, f"{side}_{kind}"))
-
-
-def renumber(layer: Any) -> None:
-    """Bring a layer's own numbers of channels in line with the shapes of its tensors."""
-    shape = layer.weight.shape if layer.weight is not None else layer.running_mean.shape
-    if isinstance(layer, nn.PReLU):
-        layer.num_parameters = shape[0]
-    elif isinstance(layer, CHANNELWISE):
-        layer.num_features = shape[0]
-    elif isinstance(layer, nn.Linear):
+        if made is not None:
+            setattr(layer, "num_parameters" if isinstance(layer, nn.PReLU) else "num_features", len(made))
+        return
+    shape = layer.weight.shape
+    if isinstance(layer, nn.Linear):
         layer.out_features, layer.in_features = shape
-    elif 1 < layer.groups == layer.in_channels == layer.out_channels:
-        layer.in_channels = layer.out_channels = layer.groups = shape[0]
-    elif layer.transposed:
-        layer.in_channels, layer.out_channels = shape[0], shape[1] * layer.groups
-    else:
-        layer.out_channels, layer.in_channels = shape[0], shape[1] * layer.groups
+        return
+    if made is not None:  # a group that makes nothing any more is gone, with the inputs it read
+        layer.groups = len(np.unique(made // (layer.out_channels // layer.groups)))
+    axes = (0, 1) if layer.transposed else (1, 0)
+    layer.in_channels, layer.out_channels = (shape[axis] * (layer.groups if axis else 1) for axis in axes)
 
 
 def assign(layer: nn.Module, key: str, value: torch.Tensor) -> None:

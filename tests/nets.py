@@ -178,3 +178,146 @@ TOPOLOGIES: dict[str, Callable[[], nn.Module]] = {
     "reused": Reused,
     "depthwise": depthwise,
 }
+
+
+class Grouped(nn.Module):
+    """A ResNeXt block: the grouped convolution between two pointwise ones, a shortcut around all three."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.enter, self.norm = nn.Conv2d(6, 8, 1, bias=False), nn.BatchNorm2d(8)
+        self.group, self.leave = nn.Conv2d(8, 12, 3, padding=1, groups=2), nn.Conv2d(12, 6, 1)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = functional.relu(self.stem(x))
+        y = functional.relu(self.group(functional.relu(self.norm(self.enter(x)))))
+        return self.head(functional.relu(x + self.leave(y)).mean((2, 3)))
+
+
+def multiplied() -> nn.Module:
+    """Depthwise convolutions that make two and three channels of each; the first one of the input's."""
+    return nn.Sequential(
+        nn.Conv2d(3, 12, 3, groups=3),
+        nn.ReLU(),
+        nn.Conv2d(12, 5, 1),
+        nn.ReLU(),
+        nn.Conv2d(5, 15, 3, groups=5),
+        nn.BatchNorm2d(15),
+        nn.ReLU(),
+        nn.Conv2d(15, 4, 1),
+    )
+
+
+class Excited(nn.Module):
+    """Squeeze and excitation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.squeeze, self.excite = nn.Conv2d(3, 8, 3), nn.Linear(8, 3), nn.Linear(3, 8)
+        self.last = nn.Conv2d(8, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = functional.relu(self.first(x))
+        weights = torch.sigmoid(self.excite(functional.relu(self.squeeze(x.mean((2, 3))))))
+        return self.last(x * weights[:, :, None, None])
+
+
+class Gated(nn.Module):
+    """An attention gate with a weight for every channel and pixel, and a spatial one with a weight for every pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.skip, self.below = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(3, 5, 3, padding=1)
+        self.of_skip, self.of_below, self.weigh = nn.Conv2d(8, 4, 1), nn.Conv2d(5, 4, 1), nn.Conv2d(4, 8, 1)
+        self.look, self.last = nn.Conv2d(8, 1, 3, padding=1), nn.Conv2d(13, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        skip, below = functional.silu(self.skip(x)), functional.relu(self.below(x))
+        skip = skip * torch.sigmoid(self.weigh(functional.relu(self.of_skip(skip) + self.of_below(below))))
+        skip = skip * torch.sigmoid(self.look(skip))
+        return self.last(torch.cat([skip, below], 1))
+
+
+class Recurrent(nn.Module):
+    """A depthwise separable unit called three times on its input plus its last output; one norm for all calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.depth = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.point, self.norm, self.head = nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.enter(x)
+        made = torch.zeros_like(x)
+        for _ in range(3):
+            made = functional.relu(self.norm(self.point(self.depth(x + made))))
+        return self.head(made.mean((2, 3)))
+
+
+def upsampling(kernel: int, padding: int, rest: int, groups: int = 1) -> nn.Module:
+    """A transposed convolution of stride two whose blocks overlap."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(8, 6, kernel, 2, padding, rest, groups=groups),
+        nn.ReLU(),
+        nn.Conv2d(6, 4, 3),
+    )
+
+
+class Halves(nn.Module):
+    """One half of a layer's channels gates the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 12, 3), nn.Conv2d(6, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        left, right = self.first(x).chunk(2, 1)
+        return self.last(left * torch.sigmoid(right))
+
+
+class Padded(nn.Module):
+    """A shortcut that gains channels by zeros before and after its own (option A of ResNet)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 5, 3, padding=1), nn.Conv2d(5, 9, 3, stride=2, padding=1)
+        self.last = nn.Conv2d(9, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = functional.relu(self.first(x))
+        return self.last(functional.relu(self.second(x) + functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2))))
+
+
+class Between(nn.Module):
+    """first -> something that channels cannot be followed through -> second -> last."""
+
+    def __init__(self, between: nn.Module) -> None:
+        super().__init__()
+        self.first, self.between = nn.Conv2d(3, 8, 3), between
+        self.second, self.last = nn.Conv2d(8, 6, 3), nn.Conv2d(6, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(functional.relu(self.second(functional.relu(self.between(self.first(x))))))
+
+
+INTRICATE: dict[str, Callable[[], nn.Module]] = {
+    "grouped": Grouped,
+    "depthwise, several each": multiplied,
+    "squeeze and excitation": Excited,
+    "attention gate": Gated,
+    "recurrent": Recurrent,
+    "transposed, k3 s2": lambda: upsampling(3, 1, 1),
+    "transposed, k4 s2": lambda: upsampling(4, 1, 0),
+    "transposed, grouped": lambda: upsampling(3, 1, 1, groups=2),
+    "pixel shuffle": lambda: nn.Sequential(nn.Conv2d(3, 16, 3), nn.PixelShuffle(2), nn.ReLU(), nn.Conv2d(4, 4, 3)),
+    "halves": Halves,
+    "padded shortcut": Padded,
+    "group norm": lambda: Between(nn.GroupNorm(2, 8)),
+    "layer norm": lambda: Between(nn.LayerNorm([8, 6, 6])),
+    "instance norm": lambda: Between(nn.InstanceNorm2d(8, affine=True)),
+}
+"""Where channels hang together in more than the usual ways."""

@@ -16,7 +16,7 @@ from optimize.candidate import Candidate
 from optimize.graph import Graph, trace, without
 from optimize.surgery import keep_channels
 from tests import nets
-from tests.nets import candidate, cases
+from tests.nets import INTRICATE, TOPOLOGIES, candidate, cases
 
 
 def layout(graph: Graph) -> dict[str, tuple[int, set[tuple[str, str]]]]:
@@ -72,6 +72,61 @@ def test_groups(build: Callable[[], nn.Module], expected: dict[str, tuple[int, s
     assert list(layout(graph)) == sorted(layout(graph), key=graph.order.__getitem__)
 
 
+def rows(*starts: int, count: int, step: int = 1) -> list[list[int]]:
+    """One row for each of `count` channels, with the positions start + step * channel."""
+    return [[start + step * channel for start in starts] for channel in range(count)]
+
+
+BY_THREE, BY_FOUR = rows(0, 1, 2, count=5, step=3), rows(0, 1, 2, 3, count=4, step=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "expected"),
+    [
+        ("grouped", "enter", {"enter out": rows(0, 4, count=4), "norm out": rows(0, 4, count=4), "group in": rows(0, 4, count=4)}),
+        ("grouped", "group", {"group out": rows(0, 6, count=6), "leave in": rows(0, 6, count=6)}),
+        ("depthwise, several each", "0", {"0 out": rows(0, 4, 8, count=4), "2 in": rows(0, 4, 8, count=4)}),
+        ("depthwise, several each", "2", {"2 out": rows(0, count=5), "4 out": BY_THREE, "5 out": BY_THREE, "7 in": BY_THREE}),
+        ("squeeze and excitation", "first", dict.fromkeys(("first out", "excite out", "squeeze in", "last in"), rows(0, count=8))),
+        ("squeeze and excitation", "squeeze", dict.fromkeys(("squeeze out", "excite in"), rows(0, count=3))),
+        ("attention gate", "skip", dict.fromkeys(("skip out", "weigh out", "of_skip in", "look in", "last in"), rows(0, count=8))),
+        ("attention gate", "below", {"below out": rows(0, count=5), "of_below in": rows(0, count=5), "last in": rows(8, count=5)}),
+        ("attention gate", "of_skip", dict.fromkeys(("of_skip out", "of_below out", "weigh in"), rows(0, count=4))),
+        (
+            "recurrent",
+            "enter",
+            dict.fromkeys(("enter out", "depth out", "point out", "norm out", "point in", "head in"), rows(0, count=8)),
+        ),
+        ("transposed, grouped", "0", {"0 out": rows(0, 4, count=4), "2 in": rows(0, 4, count=4)}),
+        ("transposed, grouped", "2", {"2 out": rows(0, 3, count=3), "4 in": rows(0, 3, count=3)}),
+        ("pixel shuffle", "0", {"0 out": BY_FOUR, "3 in": rows(0, count=4)}),
+        ("halves", "first", {"first out": rows(0, 6, count=6), "last in": rows(0, count=6)}),
+        (
+            "padded shortcut",
+            "first",
+            {"first out": rows(0, count=5), "second in": rows(0, count=5), "second out": rows(2, count=5), "last in": rows(2, count=5)},
+        ),
+        ("instance norm", "first", dict.fromkeys(("first out", "between out", "second in"), rows(0, count=8))),
+        ("sum onto a concat", "left", dict.fromkeys(("left out", "across out", "join in"), rows(0, count=6))),
+        ("sum onto a concat", "right", {"right out": rows(0, count=5), "across out": rows(6, count=5), "join in": rows(6, count=5)}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_positions_of_what_hangs_together(name: str, group: str, expected: dict[str, list[list[int]]]) -> None:
+    found = next(each for each in trace(candidate((TOPOLOGIES | INTRICATE)[name]())).groups if each.name == group)
+    assert {f"{slot.module} {slot.side}": slot.index.tolist() for slot in found.slots} == expected
+
+
+def test_a_map_for_all_channels_is_no_channel_of_theirs() -> None:
+    graph = trace(candidate(nets.Gated()))
+    assert ("look", "it is spread over many channels") in graph.fixed
+    assert {group.name for group in graph.groups} == {"skip", "below", "of_skip"}
+
+
+def test_a_norm_called_again_and_again_is_still_its_layers() -> None:
+    assert trace(candidate(nets.Recurrent())).norms == {"point": "norm"}
+
+
 def test_flattened_channels_own_a_run_of_the_linear_layers_inputs() -> None:
     slot = next(group for group in trace(candidate(nets.chain_bn())).groups if group.name == "3").consumers[0]
     assert np.array_equal(slot.index, np.arange(54).reshape(6, 9))
@@ -84,7 +139,7 @@ def test_a_concatenation_is_numbered_through() -> None:
             assert np.array_equal(slot.index.ravel(), np.arange(start, start + group.size)), slot
 
 
-@pytest.mark.parametrize("build", [nets.Concat, nets.Transposed, nets.Residual])
+@pytest.mark.parametrize("build", [nets.Concat, nets.Transposed, nets.Residual, nets.Grouped, nets.multiplied, nets.OntoConcat])
 def test_cuts_commute(build: Callable[[], nn.Module]) -> None:
     start = candidate(build())
     groups = trace(start).groups
@@ -133,23 +188,29 @@ def test_a_norm_without_statistics_is_no_place_for_an_intercept() -> None:
     assert ("0", "1 computes its weights or statistics as it runs") in graph.fixed
 
 
+class Convolving(nn.Conv2d):
+    """A convolution that does something else besides."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(functional.pad(x, (1, 1, 1, 1)))
+
+
 @pytest.mark.parametrize(
     ("between", "reason"),
     [
         (nn.GroupNorm(2, 8), "GroupNorm takes part"),
         (nn.LayerNorm([8, 6, 6]), "LayerNorm takes part"),
-        (nn.InstanceNorm2d(8, affine=True), "InstanceNorm2d takes part"),
-        (nn.InstanceNorm2d(8), "InstanceNorm2d takes part"),
-        (nn.Conv2d(8, 8, 3, groups=2), "grouped convolution 1 takes part"),
-        (nn.Conv2d(8, 16, 3, groups=8), "grouped convolution 1 takes part"),
+        (nn.LocalResponseNorm(5), "LocalResponseNorm takes part"),
+        (nn.Softmax(1), "Softmax takes part"),
+        (nn.BatchNorm2d(8, track_running_stats=False), "1 computes its weights or statistics as it runs"),
+        (Convolving(8, 8, 3), "1 has a forward of its own"),
         (nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 3)), "1 computes its weights or statistics as it runs"),
         (nn.utils.spectral_norm(nn.Conv2d(8, 8, 3)), "1 computes its weights or statistics as it runs"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
 def test_what_cannot_be_cut_is_listed_with_the_reason(between: nn.Module, reason: str) -> None:
-    makes = 16 if getattr(between, "out_channels", 8) == 16 else 8
-    graph = trace(candidate(nn.Sequential(nn.Conv2d(3, 8, 3), between, nn.ReLU(), nn.Conv2d(makes, 4, 3))))
+    graph = trace(candidate(nn.Sequential(nn.Conv2d(3, 8, 3), between, nn.ReLU(), nn.Conv2d(8, 4, 3))))
     assert ("0", reason) in graph.fixed
     assert "0" not in layout(graph)
     assert any(layer == "3" and "output of the network" in why for layer, why in graph.fixed)
@@ -185,7 +246,7 @@ def test_attention_is_left_alone() -> None:
 
 
 class Untraceable(nn.Module):
-    """Leaves torch for numpy on its way, which only works without gradients."""
+    """Leaves torch for numpy on its way."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -195,12 +256,30 @@ class Untraceable(nn.Module):
         return self.second(functional.relu(torch.from_numpy(np.tanh(self.first(x).numpy()))))
 
 
-def test_a_network_that_cannot_be_traced_has_no_groups_and_says_why() -> None:
+def test_what_leaves_torch_is_lost_sight_of() -> None:
     graph = trace(candidate(Untraceable()))
     assert (graph.groups, graph.norms) == ((), {})
     assert graph.order == {"first": 0, "second": 1}
-    assert graph.fixed[0][0] == "(network)"
-    assert "could not be traced: RuntimeError" in graph.fixed[0][1]
+    assert graph.fixed == (("first", "nothing reads the channels"), ("second", "they are an output of the network"))
+
+
+class Picky(nn.Module):
+    """Refuses to be looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not torch.is_inference_mode_enabled():
+            raise RuntimeError("only for inference")
+        return self.second(self.first(x))
+
+
+def test_a_network_that_cannot_be_traced_has_no_groups_and_says_why() -> None:
+    graph = trace(candidate(Picky()))
+    assert (graph.groups, graph.norms, graph.order) == ((), {}, {"first": 0, "second": 1})
+    assert graph.fixed == (("(network)", "could not be traced: RuntimeError: only for inference"),)
 
 
 class SomeUnused(nn.Module):

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from optimize.factor import Deficit
 from optimize.graph import Graph, trace
-from optimize.least_squares import Problem, cholesky, pose, refit
+from optimize.least_squares import Problem, pose, refit
 from optimize.moments import Targets
+from optimize.progress import gathered
 from optimize.surgery import with_tensors
 from tests.nets import candidate, cases, ready
 
@@ -143,8 +145,22 @@ def test_a_transposed_convolution_is_refitted_block_by_block() -> None:
     np.testing.assert_allclose(rows(mended, inputs, 3).mean((0, 2, 3)), rows(original, inputs, 3).mean((0, 2, 3)), atol=1e-4)
 
 
-def test_cholesky_mends_what_rounding_left_indefinite() -> None:
-    low_rank = torch.ones(4, 4, dtype=torch.float64)
-    low_rank[0, 0] -= 1e-13
-    factor = cholesky(low_rank)
-    torch.testing.assert_close(factor @ factor.T, low_rank, atol=1e-8, rtol=0)
+def test_what_the_rows_do_not_determine_is_reported() -> None:
+    original = two_linear()
+    for count, missing in ((300, None), (6, 4)):
+        inputs = cases(count, (6,))
+        with gathered() as found:
+            refit(original, problem_of(original, original, inputs), torch.arange(9))
+        assert found == ([] if missing is None else [Deficit("2", 9, 6, found[0].lift)])  # type: ignore[attr-defined]
+        assert missing is None or found[0].missing == missing  # type: ignore[attr-defined]
+
+
+def test_a_lift_is_reported() -> None:
+    singular = torch.ones(2, 2, dtype=torch.float64)
+    singular[0, 0] -= 1e-9
+    one = torch.ones(2, 1, dtype=torch.float64)
+    problem = Problem("layer", singular, one, one, torch.ones(1), 1.0, 0.0, one[:, 0], torch.ones(1), None, None)
+    with gathered() as found:
+        problem.solve(torch.arange(2))
+    assert len(found) == 1
+    assert "had to be added to solve it" in str(found[0])

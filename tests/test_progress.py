@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from optimize.progress import note, shown, stage, track
+from optimize.progress import find, gathered, note, shown, stage, track
 
 LONG = "inconclusive [limits] pip install 'optimize[openvino]' " + "word " * 40 + "end"
 
@@ -23,8 +23,27 @@ def test_into_a_file_go_the_notes_whole_and_nothing_else(capsys: pytest.CaptureF
     assert capsys.readouterr() == ("", f"{LONG}\n{LONG}\n")
 
 
+def test_of_several_processes_one_speaks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for rank, said in (("1", ""), ("0", f"{LONG}\n")):
+        monkeypatch.setenv("RANK", rank)
+        with shown():
+            note(LONG)
+        assert capsys.readouterr() == ("", said)
+
+
 def test_it_ends_with_the_block(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="x"), shown():
         raise ValueError("x")
     note(LONG)
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_is_found_goes_to_who_asked_and_is_said_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
+    with shown():
+        with gathered() as outer:
+            find(1)
+            with gathered() as inner:
+                find(2)
+        find("three")
+    assert (outer, inner) == ([1], [2])
+    assert capsys.readouterr() == ("", "three\n")

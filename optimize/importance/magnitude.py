@@ -18,6 +18,7 @@ from torch import nn
 from optimize.candidate import Candidate, Reference
 from optimize.graph import LINEAR_MAPS, ChannelGroup, Slot
 from optimize.importance.signal import Scores
+from optimize.layers import groups
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,6 @@ def weight_of(module: nn.Module, slot: Slot) -> torch.Tensor:
 
 def filters(layer: nn.Module, slot: Slot, weight: torch.Tensor) -> torch.Tensor:
     """Of a tensor shaped like the layer's weight, the entries that make each of the slot's channels: (size, n)."""
-    turned = getattr(layer, "transposed", False) and layer.groups == 1
-    by_output = weight.transpose(0, 1) if turned else weight
+    turned = getattr(layer, "transposed", False)
+    by_output = weight.reshape(groups(layer), -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1) if turned else weight
     return by_output[torch.from_numpy(slot.index)].flatten(1)  # (size, k, *rest) -> (size, k * rest)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from optimize.dual import RowState
 from optimize.graph import Index
 from optimize.least_squares import Problem, cholesky
 
@@ -40,7 +41,7 @@ def eliminate(readers: Sequence[tuple[Problem, torch.Tensor]], *, budget: float 
         budget: largest total cost.
         least: channels to keep whatever they cost.
     """
-    states = [_State(problem, blocks) for problem, blocks in readers]
+    states = [_state(problem, blocks) for problem, blocks in readers]
     alive = np.arange(len(readers[0][1]))
     chunk = max(1, len(alive) // CHUNKS)
     order: list[int] = []
@@ -65,6 +66,13 @@ def eliminate(readers: Sequence[tuple[Problem, torch.Tensor]], *, budget: float 
         order.extend(alive[lowest])
         alive = np.delete(alive, lowest)
     return Elimination(np.asarray(order, dtype=np.int64), np.asarray(costs))
+
+
+def _state(problem: Problem, blocks: torch.Tensor) -> _State | RowState:
+    if problem.given is None or problem.wanted is None:
+        return _State(problem, blocks)
+    scale = problem.weight.sqrt()
+    return RowState(problem.given, problem.wanted * scale, problem.old * scale, problem.ridge, problem.energy, blocks)
 
 
 class _State:

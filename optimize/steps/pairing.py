@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,8 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph import LINEAR_MAPS, ChannelGroup, Index, trace
+from optimize.graph import ChannelGroup, Index, trace
+from optimize.importance.magnitude import filters, makers, weight_of
 from optimize.importance.output_error import eliminate
 from optimize.least_squares import pose
 from optimize.linear import columns
@@ -77,29 +78,22 @@ def survey(candidate: Candidate, reference: Reference, *, choose: Choice, rows: 
             order = np.argsort(_norms(module, group), kind="stable")[:-1]
         else:
             problems = [pose(module, original, graph, name, moments[name], candidate.kept, ridge) for name in blocks]
-            order = eliminate([(problem, blocks[problem.name]) for problem in problems]).order
+            order = eliminate([reader for problem in problems for reader in problem.readers(blocks[problem.name])]).order
         surveys.append(Survey(order, _likeness([(moments[name], block) for name, block in blocks.items()])))
     return tuple(surveys)
 
 
 def _norms(module: nn.Module, group: ChannelGroup) -> npt.NDArray[np.float64]:
     """L2 norm of everything that makes each channel, over all the layers that make it: (size,)."""
-    total = np.zeros(group.size)
-    for slot in group.slots:
-        layer: Any = module.get_submodule(slot.module)
-        if slot.side == "out" and isinstance(layer, LINEAR_MAPS):
-            weight = layer.weight.detach().double()
-            if getattr(layer, "transposed", False) and layer.groups == 1:
-                weight = weight.transpose(0, 1)
-            total += weight.flatten(1).square().sum(1).numpy()[slot.index].sum(1)
-    return np.sqrt(total)
+    found = [filters(module.get_submodule(slot.module), slot, weight_of(module, slot)).double() for slot in makers(module, group)]
+    return np.asarray(torch.cat(found, 1).square().sum(1).sqrt().numpy())
 
 
 def _likeness(readers: Sequence[tuple[Moments, torch.Tensor]]) -> npt.NDArray[np.float64]:
     together = np.zeros((len(readers[0][1]),) * 2)
     for moments, blocks in readers:
         for positions in blocks.T:
-            part = moments.gram[positions][:, positions].addr(moments.mean_in[positions], moments.mean_in[positions])
+            part = moments.between(positions).addr(moments.mean_in[positions], moments.mean_in[positions])
             together += part.numpy()
     length = np.sqrt(np.maximum(together.diagonal(), 1e-300))
     cosine = together / np.outer(length, length)

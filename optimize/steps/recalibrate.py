@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph import CHANNELWISE
-from optimize.moments import BATCH, calls
+from optimize.layers import BATCH_NORMS
+from optimize.moments import BATCH
 from optimize.progress import track
+from optimize.replay import calls
 from optimize.surgery import with_tensors
 
-NORMS = CHANNELWISE[:3]
+NORMS = BATCH_NORMS
 
 
 @dataclass(frozen=True)

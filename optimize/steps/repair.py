@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph import Graph, trace
+from optimize.graph import ChannelGroup, Graph, Index, trace
+from optimize.layers import depthwise
 from optimize.least_squares import pose, refit
 from optimize.linear import refusal
 from optimize.moments import Targets
@@ -21,6 +23,8 @@ RIDGE = 1e-4
 @dataclass(frozen=True)
 class Repair:
     """Refit every linear layer of the network to the original's outputs, first to last; shapes do not change.
+
+    Convolutions are fitted group by group, depthwise ones channel by channel.
 
     Args:
         rows: sampled positions each layer is fitted on, as far as the inputs allow.
@@ -37,13 +41,42 @@ class Repair:
         graph = trace(candidate)
         original = reference.original.module
         chosen = [name for name in repairable(candidate.module, original, graph) if not self.layers or name in self.layers]
-        targets = Targets(original, reference.calibration, chosen, rows=self.rows, seed=reference.seed)
-        module = candidate.module
-        for name in track(chosen, "repair"):
-            moments = targets.moments(module, [name])[name]
-            problem = pose(module, original, graph, name, moments, candidate.kept, self.ridge)
-            module = refit(module, problem, torch.arange(len(problem.gram)))
+        targets = Targets(original, reference.calibration, chosen, rows=self.rows, seed=reference.seed, memory=reference.memory)
+        module = refitted(candidate.module, original, graph, chosen, targets, candidate.kept, self.ridge)
         return candidate.after(self, module, candidate.kept)
+
+
+def refitted(
+    module: nn.Module,
+    original: nn.Module,
+    graph: Graph,
+    names: Sequence[str],
+    targets: Targets,
+    kept: Mapping[str, Index],
+    ridge: float,
+    changing: Collection[str] = (),
+) -> nn.Module:
+    """The network in which the layers `names`, one after the other, are fitted to what the original's gave.
+
+    Where `changing` says that other layers may still change, see `Targets.moments`; without it, only those named do.
+    """
+    for turn, name in enumerate(track(names, "repair")):
+        moments = targets.moments(module, [name], changing or names[turn:])[name]
+        problem = pose(module, original, graph, name, moments, kept, ridge)
+        module = refit(module, problem, torch.arange(len(problem.old)))
+    return module
+
+
+def passed(group: ChannelGroup, module: nn.Module, layers: Sequence[str]) -> list[str]:
+    """The depthwise convolutions that a group's channels pass on their way to its readers: what they read changes as the readers' does.
+
+    Args:
+        group: the channels.
+        module: the network.
+        layers: those that can be repaired.
+    """
+    makers = [slot.module for slot in group.slots if slot.side == "out" and slot.module in layers]
+    return [name for name in makers if depthwise(module.get_submodule(name))]
 
 
 def repairable(module: nn.Module, original: nn.Module, graph: Graph) -> list[str]:

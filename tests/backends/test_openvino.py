@@ -106,7 +106,7 @@ def test_ranges_come_from_the_calibration_inputs(candidate: Candidate, onnx_file
 
 
 class Counted:
-    """A request that tells of each node the mean of all runs so far in whole microseconds, as OpenVINO does."""
+    """Tells of each node the mean of all runs so far in whole microseconds, as OpenVINO does; a run takes what it is told."""
 
     def __init__(self, **nodes: Callable[[int], float]) -> None:
         self.nodes, self.runs, self.totals = nodes, 0, dict.fromkeys(nodes, 0)

@@ -23,7 +23,7 @@ from optimize.importance.taylor import Taylor
 from optimize.least_squares import pose
 from optimize.linear import columns
 from optimize.moments import Targets
-from tests.nets import TOPOLOGIES, candidate, cases, chain, ready, reference
+from tests.nets import INTRICATE, TOPOLOGIES, candidate, cases, chain, ready, reference
 
 MEASURES: tuple[Literal["cosine", "pearson", "iou"], ...] = ("cosine", "pearson", "iou")
 SIGNALS: tuple[Signal, ...] = (
@@ -92,3 +92,13 @@ def test_every_signal_keeps_the_contract_on_every_topology(name: str, signal: Si
     for score, again in zip(found, signal(of, given, groups), strict=True):
         np.testing.assert_array_equal(score, again)
     assert of.fingerprint == before
+
+
+@pytest.mark.parametrize("name", INTRICATE)
+def test_every_signal_scores_what_hangs_together_as_one(name: str) -> None:
+    of = candidate(INTRICATE[name]())
+    groups, given = trace(of).groups, reference(of, 8)
+    for signal in SIGNALS:
+        found = signal(of, given, groups)
+        assert [score.shape for score in found] == [(group.size,) for group in groups], signal
+        assert isinstance(signal, BatchNormScale) or all(np.isfinite(score).all() for score in found), signal

@@ -230,7 +230,7 @@ def test_odd_networks_stay_close(build: type[nn.Module]) -> None:
         assert tensor.dtype == before.dtype
 
 
-@pytest.mark.parametrize("build", [Untraceable, Attention, *(build for build, _ in MISFITS.values())])
+@pytest.mark.parametrize("build", [Untraceable, Attention, *(build for build, *_ in MISFITS.values())])
 def test_what_cannot_be_cut_is_left_as_it_is(build: Callable[[], nn.Module]) -> None:
     start = candidate(build())
     pruned, inputs = Prune(1e9)(start, reference(start)), cases(4)
@@ -238,8 +238,17 @@ def test_what_cannot_be_cut_is_left_as_it_is(build: Callable[[], nn.Module]) -> 
     assert np.array_equal(pruned.predict(inputs), start.predict(inputs))
 
 
-def test_a_reader_without_a_closed_form_keeps_its_channels() -> None:
-    start = candidate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.ConvTranspose2d(8, 6, 3, 2), nn.ReLU(), nn.Conv2d(6, 4, 3)))
-    groups, layers = trace(start).groups, repairable(start.module, start.module, trace(start))
-    assert [refusal(group, start.module, layers, cases(4)) for group in groups] == ["2, which reads it, has no closed-form repair", None]
-    assert widths(Prune(1e9)(start, reference(start))) == {"0": 8, "2": 1}
+def test_a_reader_without_a_counterpart_in_the_original_keeps_its_channels() -> None:
+    """A layer that was split in two has no outputs of the original's to be fitted to."""
+    ends = nn.Conv2d(3, 8, 3), nn.Conv2d(6, 4, 3)
+    original = candidate(nn.Sequential(ends[0], nn.ReLU(), nn.Conv2d(8, 6, 3), nn.ReLU(), ends[1]))
+    pair = nn.Sequential(nn.Conv2d(8, 3, 1), nn.Conv2d(3, 6, 3))
+    split = candidate(nn.Sequential(ends[0], nn.ReLU(), pair, nn.ReLU(), ends[1]))
+    graph = trace(split)
+    layers = repairable(split.module, original.module, graph)
+    assert [refusal(group, split.module, layers, cases(4)) for group in graph.groups] == [
+        "2.0, which reads it, has no closed-form repair",
+        "2.1, which reads it, has no closed-form repair",
+        None,
+    ]
+    assert widths(Prune(1e9)(split, reference(original))) == {"0": 8, "2.0": 3, "2.1": 1}

@@ -1,0 +1,45 @@
+"""What is known about single layers: which are linear maps, which work channel by channel, how wide they are, whether they are plain."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+from torch import nn
+
+Side: TypeAlias = Literal["out", "in"]
+
+LINEAR_MAPS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+CHANNELWISE = (*BATCH_NORMS, nn.PReLU, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+
+
+def width(layer: nn.Module, side: Side) -> int:
+    """How many channels a layer makes, or reads."""
+    if isinstance(layer, CHANNELWISE):
+        return int(layer.num_parameters if isinstance(layer, nn.PReLU) else layer.num_features)
+    kind = "features" if isinstance(layer, nn.Linear) else "channels"
+    return int(getattr(layer, f"{side}_{kind}"))
+
+
+def groups(layer: nn.Module) -> int:
+    """Independent parts of a layer; 1 for all but grouped convolutions."""
+    return int(getattr(layer, "groups", 1))
+
+
+def depthwise(layer: nn.Module) -> bool:
+    """Whether each input channel has outputs of its own (one, or a multiple) and shares none."""
+    return groups(layer) > 1 and groups(layer) == width(layer, "in") and (not layer.transposed or width(layer, "out") == groups(layer))
+
+
+def recognised(layer: nn.Module) -> bool:
+    """Whether channels can be cut out of the layer; a PReLU with one slope for all has none."""
+    return isinstance(layer, LINEAR_MAPS + CHANNELWISE) and not (isinstance(layer, nn.PReLU) and layer.num_parameters == 1)
+
+
+def peculiarity(layer: Any) -> str | None:
+    """Why a layer of a known class does not compute what its class does, from tensors of its own; None where it does."""
+    if "weight" not in layer._parameters or (isinstance(layer, BATCH_NORMS) and not layer.track_running_stats):
+        return "computes its weights or statistics as it runs"
+    known = next(kind for kind in LINEAR_MAPS + CHANNELWISE if isinstance(layer, kind))
+    inherited = all(getattr(type(layer), name, None) is getattr(known, name, None) for name in ("forward", "_conv_forward"))
+    return None if inherited and "forward" not in vars(layer) else "has a forward of its own"
