@@ -2,7 +2,7 @@
 
 One model holds a branch for each layer: a slice of the one input, reshaped to what the layer reads; the layer with its bias and a ReLU; and
 a reader that takes one position of the result, so that the runtime leaves the result in the layout it likes best, as it does between two
-layers of a network. The runtime's own profiler then tells what each node took. So one compilation serves hundreds of layers, the cost of
+layers of a network. The runtime's own profiler then tells what each node took. So one compilation serves dozens of layers, the cost of
 a call and of its inputs and outputs is in none of the figures, and all layers take turns: every run of the model is one round.
 
 Each branch slices at another offset, else the runtime would share the slice and a layer's input would no longer be fresh in the cache.

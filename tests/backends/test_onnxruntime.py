@@ -66,10 +66,12 @@ def test_without_vnni_weights_keep_to_seven_bits(onnx_file: Path, inputs: Floats
     assert extremes == {"avx2": 64, "avx512_vnni": 127}
 
 
-def test_the_faster_half_counts_and_the_profiler_is_taken_off(onnx_file: Path, inputs: Floats, tmp_path: Path, monkeypatch) -> None:
+def test_the_faster_half_counts_and_the_profiler_is_taken_off(
+    onnx_file: Path, inputs: Floats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nodes that only reshape took 3, 4 and 9 us: 4 us are the profiler's. Two nodes of one name are one layer."""
-    moves = [("Reshape", "a", 3.0), ("Flatten", "c", 4.0), ("Squeeze", "d", 9.0)]
-    told = [*moves, ("Conv", "b", 10.0), ("Relu", "b", 5.0), ("Conv", "e", 1.0)]
+    views = [("Reshape", "a", 3.0), ("Flatten", "c", 4.0), ("Squeeze", "d", 9.0)]
+    told = [*views, ("Conv", "b", 10.0), ("Relu", "b", 5.0), ("Conv", "e", 1.0)]
     monkeypatch.setattr(target, "_profiled", lambda *_: told)
     artifact = target.convert(onnx_file, tmp_path, "f32")
     assert target.time_layers(artifact, inputs) == pytest.approx({"b": 0.007, "d": 0.005, "e": 0.0001})
