@@ -37,7 +37,11 @@ def test_what_rounding_left_indefinite_is_mended_by_the_least_that_does(short: f
         ),
         (Deficit("fc", 30, 40, 1e-10), 0, "fc was refitted with 30 unknowns; 1e-10 of the largest variance had to be added to solve it"),
         (Deficit("fc", 39, 40, 0.0), 0, "fc was refitted with 39 unknowns"),
-        (Deficit("fc", 40, 40, 0.0), 1, "fc was refitted with 40 unknowns from 40 rows, 1 independent ones too few: the ridge decides between equals"),
+        (
+            Deficit("fc", 40, 40, 0.0),
+            1,
+            "fc was refitted with 40 unknowns from 40 rows, 1 independent ones too few: the ridge decides between equals",
+        ),
     ],
     ids=lambda value: "",
 )

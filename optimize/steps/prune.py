@@ -20,8 +20,9 @@ from optimize.importance.output_error import Elimination, eliminate
 from optimize.least_squares import Problem, pose, refit
 from optimize.linear import LinearMap, columns
 from optimize.moments import Targets
-from optimize.progress import track
-from optimize.steps.repair import RIDGE, ROWS, Repair, passed, refitted, repairable
+from optimize.progress import find, track
+from optimize.steps.recalibrate import Recalibrate
+from optimize.steps.repair import RIDGE, ROWS, Repair, passed, refitted, repairable, standing_in
 from optimize.surgery import keep_channels, misfit, outputs_left
 
 
@@ -35,12 +36,15 @@ class Prune:
         multiple: kept widths are rounded up to a multiple of this; kernels like 8 and 16.
         rows: sampled positions each layer is fitted on.
         ridge: see `Repair`.
+        renorm: cut groups too that a layer without a closed-form repair reads besides others: these are repaired, and the batch norms that
+            run behind it are measured anew in the end. Worse than a repair, hence not the rule.
     """
 
     budget: float
     multiple: int = 1
     rows: int = ROWS
     ridge: float = RIDGE
+    renorm: bool = False
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the pruned and repaired candidate."""
@@ -51,14 +55,19 @@ class Prune:
         targets = Targets(original, reference.calibration, layers, rows=self.rows, seed=reference.seed)
         module, kept, groups = candidate.module, dict(candidate.kept), graph.groups
         fitted: dict[str, int] = {}
+        renew: dict[str, None] = {}
         for turn in track(range(len(groups)), f"prune, budget {self.budget:g}"):
             group = groups[turn]
-            if refusal(group, module, layers, reference.calibration):
+            norms = standing_in(group, graph, module, layers) if self.renorm else []
+            if refusal(group, module, [*layers, *(slot.module for slot in group.consumers)] if norms else layers, reference.calibration):
                 continue
+            if norms:
+                find(f"{group.name} is read by a layer without a closed form: repaired by batch-norm re-estimation there")
+                renew |= dict.fromkeys(norms)
             for name in passed(group, module, layers):
                 module = refitted(module, original, graph, name, targets, kept, self.ridge)
                 fitted[name] = turn
-            readers = [slot.module for slot in group.consumers]
+            readers = [slot.module for slot in group.consumers if slot.module in layers]
             moments = targets.moments(module, readers)
             problems = [pose(module, original, graph, name, moments[name], kept, self.ridge) for name in readers]
             keep = self._choose(group, module, problems, left)
@@ -75,6 +84,8 @@ class Prune:
         stale = _stale(fitted, groups, graph)
         if stale:
             module = Repair(self.rows, self.ridge, stale)(pruned, reference).module
+        if renew:
+            module = Recalibrate(layers=tuple(renew))(candidate.after(self, module, kept), reference).module
         return candidate.after(self, module, kept)
 
     def _choose(self, group: ChannelGroup, module: nn.Module, problems: list[Problem], budget: float) -> Index:

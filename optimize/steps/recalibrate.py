@@ -13,8 +13,6 @@ from optimize.moments import BATCH, calls
 from optimize.progress import track
 from optimize.surgery import with_tensors
 
-NORMS = BATCH_NORMS
-
 
 @dataclass(frozen=True)
 class Recalibrate:
@@ -25,15 +23,18 @@ class Recalibrate:
 
     Args:
         cases: calibration inputs looked at, from the first.
+        layers: only these norms; empty for all.
     """
 
     cases: int = 1024
+    layers: tuple[str, ...] = ()
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the candidate with new running means and variances (unbiased, as torch estimates them)."""
         module = candidate.module
         inputs = torch.from_numpy(reference.calibration[: self.cases])
-        for name in track(_norms(candidate), "recalibrate"):
+        chosen = [name for name in _norms(candidate) if not self.layers or name in self.layers]
+        for name in track(chosen, "recalibrate"):
             mean, variance = _statistics(module, name, inputs)
             old = module.get_submodule(name).get_buffer("running_mean")
             module = with_tensors(module, name, running_mean=mean.to(old.dtype), running_var=variance.to(old.dtype))
@@ -42,7 +43,7 @@ class Recalibrate:
 
 def _norms(candidate: Candidate) -> list[str]:
     """Batch norms with statistics of their own, in the order of their first call; those never called are left out."""
-    names = [name for name, layer in candidate.module.named_modules() if isinstance(layer, NORMS) and layer.running_mean is not None]
+    names = [name for name, layer in candidate.module.named_modules() if isinstance(layer, BATCH_NORMS) and layer.running_mean is not None]
     return list(dict.fromkeys(name for name, _ in calls(candidate.module, names, candidate.example, lambda *_: None)))
 
 

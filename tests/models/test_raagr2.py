@@ -68,7 +68,8 @@ def test_kernels_are_shared_as_the_variant_says() -> None:
         for stage in make(variant=variant, width=0.125).encoder:  # type: ignore[union-attr]
             kernels = [id(layer.weight) for layer in stage.depthwise]
             assert len(set(kernels)) == len({id(layer.bias) for layer in stage.depthwise}) == different
-            assert (kernels[0] == kernels[1]) and (kernels[2] == kernels[3])
+            assert kernels[0] == kernels[1]
+            assert kernels[2] == kernels[3]
             assert [layer.dilation[0] for layer in stage.depthwise] == [1, 3, 6, 9]
 
 
