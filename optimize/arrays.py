@@ -1,4 +1,4 @@
-"""Images and labels as they lie in the user's file, read and checked before anything is computed from them.
+"""Images, labels and masks as they lie in the user's file, read and checked before anything is computed from them.
 
 Every check names the array, what it found and what would be right. Images come out in the layout the rest of the package relies on: whole
 numbers (uint8) with channels last, (N, *spatial, C), and floats with channels first, (N, C, *spatial).
@@ -24,7 +24,7 @@ Integers: TypeAlias = npt.NDArray[np.int64]
 SPLITS = ("train", "calibration", "val", "test")
 CLASS_KEYS = ("classes", "class_names", "label_names", "names")
 MAX_CLASSES = 100_000
-_FIELDS = ("images", "labels", "patient", "group")
+_FIELDS = ("images", "labels", "masks", "patient", "group")
 
 
 def read_arrays(source: str | Path) -> dict[str, Array]:
@@ -48,8 +48,6 @@ def read_arrays(source: str | Path) -> dict[str, Array]:
         if key not in arrays:
             has = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
             raise InputError(f"`data` (={source}) has no array {key!r}; it has {has or 'none'}: name them as MedMNIST does.")
-    if "val_masks" in names and "val_labels" not in names:
-        raise InputError(f"`data` (={source}) has masks, and segmentation is not supported yet: pass labels, one whole number per image.")
     return arrays
 
 
@@ -121,8 +119,8 @@ def checked_images(arrays: Mapping[str, Array], split: str, input_shape: Sequenc
 
 
 def _misfit(key: str, shape: tuple[int, ...], input_shape: Sequence[int], pad: int) -> str:
-    text, wanted = "x".join(map(str, shape)) or "one number", ",".join(map(str, input_shape))
-    problem = f"`{key}` holds images of {text}, which do not fit the network's input {wanted} with pad {pad}"
+    wanted = ",".join(map(str, input_shape))
+    problem = f"`{key}` holds images of {_times(shape)}, which do not fit the network's input {wanted} with pad {pad}"
     for layout in (shape, (*shape[1:], *shape[:1]), (*shape, 1)):
         gaps = {wide - narrow for wide, narrow in zip(input_shape[1:], layout, strict=False)}
         fits = len(layout) == len(input_shape) and layout[-1] == input_shape[0] and len(gaps) == 1
@@ -154,6 +152,57 @@ def checked_labels(arrays: Mapping[str, Array], split: str, num_classes: int | N
         where = f"`{key}`[{wrong[0]}] is {labels[wrong[0]]}"
         raise InputError(f"{where}: labels must be 0 to {top}; {len(wrong)} of {len(labels)} are not: number the network's outputs from 0.")
     return labels.astype(np.int64)
+
+
+def checked_masks(arrays: Mapping[str, Array], split: str, num_classes: int, shape: Sequence[int]) -> Array:
+    """The masks of a split, in one of the two forms of `optimize.masks`.
+
+    Args:
+        arrays: as read.
+        split: one of `SPLITS`.
+        num_classes: outputs of the network, K.
+        shape: *spatial of a mask.
+
+    Returns:
+        Bool (N, K, *spatial) for one output, or for masks (N, K, *spatial); else whole numbers (N, *spatial).
+
+    Raises:
+        InputError: when they are missing, not whole numbers, of another shape, more or fewer than the images, or out of range.
+    """
+    key, images = f"{split}_masks", arrays[f"{split}_images"]
+    if key not in arrays:
+        raise InputError(f"`data` has `{split}_images` but no array {key!r}: the network gives a mask, so add one mask per image.")
+    masks = arrays[key]
+    if masks.dtype.kind not in "iub":
+        raise InputError(f"`{key}` is {masks.dtype}: masks must be whole numbers or booleans.")
+    if masks.shape[1:] in ((1, *shape), (*shape, 1)):
+        masks = masks.reshape(-1, *shape)
+    one_each = masks.shape[1:] == (num_classes, *shape)
+    if masks.shape[1:] != tuple(shape) and not one_each:
+        wanted = " or ".join(_times(each) for each in (shape, (num_classes, *shape))[: min(num_classes, 2)])
+        raise InputError(f"`{key}` holds masks of {_times(masks.shape[1:])}: the network asks for {wanted}; resize or rearrange them.")
+    _same_length(key, masks, split, images)
+    if one_each or num_classes == 1:
+        return _binary(key, masks).reshape(-1, num_classes, *shape)
+    _in_range(key, masks, (masks < 0) | (masks >= num_classes), f"0 to {num_classes - 1}, 0 for the background")
+    return masks.astype(np.uint8 if num_classes <= 256 else np.int64)
+
+
+def _binary(key: str, masks: Array) -> Array:
+    """0 and 1, or 0 and 255, as booleans."""
+    one = 255 if masks.max() == 255 else 1
+    _in_range(key, masks, (masks != 0) & (masks != one), "0 and 1, or 0 and 255")
+    return masks.astype(bool)
+
+
+def _in_range(key: str, masks: Array, wrong: Array, rule: str) -> None:
+    if wrong.any():
+        item = int(np.argmax(wrong.reshape(len(wrong), -1).any(1)))
+        raise InputError(f"`{key}`[{item}] holds {masks[item][wrong[item]][0]}: masks must hold {rule}.")
+
+
+def _times(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "one number"
 
 
 def checked_tags(arrays: Mapping[str, Array], split: str, field: str) -> Array | None:

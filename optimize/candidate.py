@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
@@ -79,15 +80,41 @@ class Candidate:
 
 
 @dataclass(frozen=True, eq=False)
+class Labelled:
+    """What recovery training learns from.
+
+    Args:
+        inputs: from indices to the network's inputs, (n, C, *spatial) float32; called for one batch at a time.
+        labels: whole numbers: a class each, (N,), or masks, (N, *spatial) or (N, K, *spatial).
+        patients: id per item, (N,), or None; a patient's items are never both trained on and held out.
+    """
+
+    inputs: Callable[[npt.NDArray[np.int64]], Floats]
+    labels: npt.NDArray[Any]
+    patients: npt.NDArray[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
 class Reference:
-    """What a step may look at: the original, and unlabelled inputs to measure it on.
+    """What a step may look at: the original, unlabelled inputs to measure it on, and what to train on where that is allowed.
 
     Args:
         original: the model as it was loaded; every target of a repair comes from it.
         calibration: inputs, (N, C, *spatial) float32, ready for the network. No labels: repair needs none.
         seed: of everything a step draws at random.
+        train: labelled items for recovery training; None where nothing may be trained.
+        scratch: folder in which a long step keeps what it needs to continue after an interruption; None for nowhere.
+
+    Attributes:
+        memory: what steps have found out about the original on these inputs, so that it need not be run again; it changes no result.
     """
 
     original: Candidate
     calibration: Floats
     seed: int = 0
+    train: Labelled | None = None
+    scratch: Path | None = None
+    memory: dict[Any, Any] = field(init=False, default_factory=dict, repr=False)

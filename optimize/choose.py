@@ -23,7 +23,7 @@ from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict, admit
 from optimize.measure.latency import Latency, interleave, ratio
 from optimize.progress import note, stage
-from optimize.search import score_split
+from optimize.search.score import score_split
 
 SECONDS = 2.0
 EXACT = "f32"

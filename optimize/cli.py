@@ -64,13 +64,18 @@ def main() -> None:
 @click.option("--mean", metavar="M,…", help="Per channel, of pixels in 0..1.")
 @click.option("--std", metavar="S,…", help="Per channel, of pixels in 0..1.")
 @click.option("--pad", metavar="N", help="Zeros around each image, after normalising.")
-@click.option("--classes", metavar="NAME,…", help="Names of the labels.")
+@click.option("--standardize", metavar="image", help="By each image's own mean and std per channel, of pixels as stored.")
+@click.option("--classes", metavar="NAME,…", help="Names of the labels; with masks, of the foreground classes.")
 @click.option("--drop-overlap", is_flag=True, default=None, help="Drop items that stand in two splits instead of refusing the data.")
 @click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="Settings; overrule the optimize.toml beside the model.")
-@click.option("--max-drop", metavar="2pp", help="Largest allowed drop of overall accuracy.")
-@click.option("--max-class-drop", metavar="6pp", help="Largest allowed drop of any class's recall.")
-@click.option("--min-class-f1", metavar="0.85", help="F1 that every class must reach.")
-@click.option("--retrain/--no-retrain", default=None, help="Recovery training after repair (not available yet).")
+@click.option("--max-drop", metavar="2pp", help="Largest allowed drop of overall accuracy; with masks, of overall Dice.")
+@click.option("--max-class-drop", metavar="6pp", help="Largest allowed drop of any class's recall; with masks, of its Dice.")
+@click.option("--min-class-f1", metavar="0.85", help="F1, or Dice, that every class must reach.")
+@click.option("--min-agreement", metavar="0.95", help="With masks: Dice with the original's masks that must be reached.")
+@click.option("--strategy", metavar="NAME", help="How the search goes about it: allocate, budget, stepwise or local.")
+@click.option("--latency-target", "latency_target_ms", metavar="5ms", help="Median at batch 1 that must be reached; see --speedup.")
+@click.option("--speedup", metavar="4x", help="The same, as a multiple of the original's speed in the target's runtime.")
+@click.option("--retrain/--no-retrain", default=None, help="Train briefly after repair; needs a train split with labels.")
 @click.option("--seed", metavar="N", help="Of everything drawn at random.")
 @click.option("--threads", metavar="N", help="Of the runtimes; by default their own choice.")
 @click.option("--batch", metavar="N", help="The batch size timed beside 1.")
@@ -96,10 +101,14 @@ def compress(
     # Imported inside the block: they take seconds, in which the user may think better of it.
     with _answered(as_json, f"the same command with --resume{' instead of --overwrite' if overwrite else ''} continues this run"):
         from optimize.compress import compress as run
+        from optimize.compress import crew
         from optimize.recipe import resolve
 
         recipe = resolve(model, target=target, overrides=settings, recipe_file=recipe_file)
-        report = run(recipe, resume=resume, overwrite=overwrite)
+        with crew(recipe) as leads:
+            report = run(recipe, resume=resume, overwrite=overwrite) if leads else None
+    if report is None:
+        return
     if as_json:
         click.echo(json.dumps(report, sort_keys=True))
     else:

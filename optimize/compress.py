@@ -8,6 +8,7 @@ split; profile beside the baselines; the verdict in the target's runtime on the 
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from optimize import outcome
 from optimize.backends import Backend, backend
-from optimize.candidate import Candidate, Floats, Reference
+from optimize.candidate import Candidate, Floats, Labelled, Reference
 from optimize.choose import Variant, choose, compile_all
 from optimize.data import Dataset, Preprocessing, Split, load_data
 from optimize.errors import InputError
@@ -24,14 +25,21 @@ from optimize.graph import trace
 from optimize.guard.score import Score, score
 from optimize.guard.verdict import Verdict, judge
 from optimize.load import load_model
+from optimize.masks import perfect
 from optimize.measure.machine import load as foreign_load
 from optimize.outcome import Compiled, Result
-from optimize.profile import profile
+from optimize.profile import ARTIFACT, profile
 from optimize.progress import note, stage
 from optimize.recipe import Recipe, to_toml
 from optimize.report.render import write
-from optimize.search import BUDGETS, ENERGIES, Search, score_split
+from optimize.search.goal import Goal, goal
+from optimize.search.score import score_split
+from optimize.search.strategies import strategy
+from optimize.search.walk import Search
 from optimize.select import unlabelled
+from optimize.snapshot import rebuilt
+from optimize.steps import ddp
+from optimize.steps.batches import hold_out
 from optimize.steps.prune import refusal
 from optimize.steps.repair import repairable
 from optimize.workspace import Workspace
@@ -72,30 +80,52 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
         reasons = tuple(f"the original itself does not hold a limit: {reason}" for reason in own.reasons)
         return _finish(job, Result(Verdict("fail", reasons), job.original, [], before))
     sources = [split for split in (job.data.calibration, job.data.train) if split is not None]
-    reference = Reference(job.original, unlabelled(job.original, sources, recipe.seed), recipe.seed)
-    search = Search(
-        reference,
-        job.data.guard,
-        job.data.classes,
-        recipe.limits,
-        job.space.ledger,
-        recipe.budgets or BUDGETS,
-        ENERGIES if recipe.energy is None else tuple(energy for energy in ENERGIES if energy >= recipe.energy),
-    )
+    train = None if job.data.train is None or not recipe.retrain else labelled(job.data.train)
+    inputs = unlabelled(job.original, sources, recipe.seed)
+    reference = Reference(job.original, inputs, recipe.seed, train, job.space.scratch)
+    one = job.data.guard.inputs(slice(0, 1))
+    aim = goal(job.runtime, recipe.threads, one, job.original, recipe.latency_target_ms, recipe.speedup)
+    plan = strategy(recipe, job.runtime, aim)
+    search = Search(reference, job.data.guard, job.data.classes, recipe.limits, job.space.ledger, plan)
     best, trials = search.run(job.space.trials)
     compiled = compile_and_profile(job, best, before)
     original, artifact = _on_test(job, compiled.chosen)
-    verdict = judge(recipe.limits, original, artifact)
+    verdict = _in_time(judge(recipe.limits, original, artifact), aim, compiled)
     return _finish(job, Result(verdict, best, trials, before, compiled, original, artifact, left_alone(best, reference)))
+
+
+def _check_goal(recipe: Recipe) -> None:
+    asked = {"latency_target_ms": recipe.latency_target_ms, "speedup": recipe.speedup}
+    given = [name for name, value in asked.items() if value is not None]
+    if len(given) > 1:
+        raise InputError("`latency_target_ms` and `speedup` exclude each other: give one of them.")
+    if given and recipe.strategy != "allocate":
+        raise InputError(f"`{given[0]}` needs the strategy 'allocate', not {recipe.strategy!r}: leave --strategy out.")
+
+
+def _in_time(verdict: Verdict, aim: Goal | None, compiled: Compiled) -> Verdict:
+    """The verdict, which also fails when the compiled artifact is slower than was asked for."""
+    taken = compiled.profile.latency[1][ARTIFACT].p50
+    if aim is None or taken <= aim.latency_ms:
+        return verdict
+    late = f"median latency at batch 1 is {taken:.3f} ms; {aim.latency_ms:.3f} ms were asked for"
+    return Verdict("fail", (late, *verdict.reasons))
+
+
+def crew(recipe: Recipe) -> AbstractContextManager[bool]:
+    """Join the processes that torchrun started, if it did: true in the one that is to run the job, false in those that only train."""
+    return ddp.crew(lambda: load_model(**outcome.reload(recipe)), rebuilt)
+
+
+def labelled(split: Split) -> Labelled:
+    """What recovery training learns from."""
+    return Labelled(split.inputs, split.labels, split.patients)
 
 
 def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
     """Check everything that can be wrong before any work is done, cheapest first."""
     started = time.time()
-    if recipe.retrain:
-        raise InputError("`--retrain` is not available yet: run without it; repair needs no training.")
-    if recipe.latency_target_ms is not None:
-        raise InputError("`latency_target_ms` is not available yet: take it out of the recipe; the report gives the latency reached.")
+    _check_goal(recipe)
     runtime = backend(recipe.target)
     runtime.preflight()
     if not recipe.data:
@@ -105,18 +135,27 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
     with stage("load the model"):
         original = load_model(**outcome.reload(recipe))
     outputs = original.predict(original.example.numpy()).shape
-    if len(outputs) != 2 or outputs[1] < 2:
-        raise InputError(f"`model` gives outputs of shape {outputs}: only classifiers, (N, K) with K of 2 or more, can be compressed yet.")
+    if not _judgeable(outputs, original.example.ndim):
+        raise InputError(
+            f"`model` gives outputs of shape {outputs}: it must give classes, (N, K) with K of 2 or more, or masks, (N, K, *spatial)."
+        )
+    if len(outputs) == 2 and recipe.limits.min_agreement:
+        raise InputError(f"`min_agreement` (={recipe.limits.min_agreement:g}) is for masks, and this model gives classes: leave it out.")
     with stage("load the data"):
         data = load_data(
             recipe.data,
-            preprocessing=Preprocessing(recipe.mean, recipe.std, recipe.pad),
+            preprocessing=Preprocessing(recipe.mean, recipe.std, recipe.pad, recipe.standardize),
             input_shape=tuple(original.example.shape[1:]),
             num_classes=outputs[1],
+            mask_shape=outputs[2:],
             classes=recipe.classes,
             seed=recipe.seed,
             drop_overlap=recipe.drop_overlap,
         )
+    if recipe.retrain:
+        if data.train is None:
+            raise InputError("`--retrain` needs a train split: add train_images and train_labels to the data, or run without it.")
+        hold_out(labelled(data.train), recipe.seed)  # for what it refuses
     _foretell(recipe, data)
     space.open(outcome.identity(recipe, data), resume=resume)
     (recipe.out / "recipe.lock.toml").write_text(to_toml(recipe), encoding="utf-8")
@@ -164,11 +203,17 @@ def _on_test(job: Job, chosen: Variant) -> tuple[Score, Score]:
 
 def _foretell(recipe: Recipe, data: Dataset) -> None:
     """Say before the work, not after it, when the test split is too small for any verdict but "inconclusive"."""
-    labels = data.test.labels
-    perfect = score(np.eye(len(data.classes))[labels], labels, data.classes)
-    for reason in judge(recipe.limits, perfect, perfect).reasons:
+    test, classes = data.test, data.classes
+    answers = ((perfect(test.labels[batch], len(classes)), test.labels[batch]) for batch in test.batches)
+    best = score(test.task, answers, classes, test.patients)
+    for reason in judge(recipe.limits, best, best).reasons:
         if "are needed" in reason:
             note(f"the test split is too small to accept anything: {reason}")
+
+
+def _judgeable(outputs: tuple[int, ...], axes: int) -> bool:
+    """Classes (N, K), or a mask with as many axes as the image."""
+    return outputs[1] >= 2 if len(outputs) == 2 else len(outputs) == axes
 
 
 def left_alone(best: Candidate, reference: Reference) -> tuple[str, ...]:

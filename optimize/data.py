@@ -3,64 +3,40 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from optimize.arrays import CLASS_KEYS, MAX_CLASSES, SPLITS, Array, Integers, checked_images, checked_labels, checked_tags, read_arrays
+from optimize.arrays import (
+    CLASS_KEYS,
+    MAX_CLASSES,
+    SPLITS,
+    Array,
+    Integers,
+    checked_images,
+    checked_labels,
+    checked_masks,
+    checked_tags,
+    read_arrays,
+)
 from optimize.candidate import Floats
 from optimize.errors import InputError
+from optimize.masks import shown
+from optimize.preprocessing import Preprocessing as Preprocessing
 from optimize.progress import note
-from optimize.splits import PROTECTED, disjoint, halves, identify
+from optimize.splits import PROTECTED, disjoint, fifth, halves, identify
 
 ENOUGH = 300
 """Images from which ranges for int8 are taken well; calibration is not made smaller than that."""
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """From stored images to the network's input: (x - mean) / std per channel, then `pad` zeros around.
-
-    Args:
-        mean: per channel, or one for all; of x in 0..1 where images are uint8. Empty: nothing is subtracted.
-        std: likewise; empty: nothing is divided.
-        pad: zeros on each side of each spatial axis, added after normalising.
-    """
-
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    pad: int = 0
-
-    def __post_init__(self) -> None:
-        if len(self.mean) != len(self.std):
-            raise InputError(f"`mean` has {len(self.mean)} values and `std` {len(self.std)}: pass both, one value per channel.")
-        if not all(map(math.isfinite, self.mean)) or not all(math.isfinite(value) and value > 0 for value in self.std):
-            raise InputError(f"`mean` (={_text(self.mean)}) must be finite and `std` (={_text(self.std)}) above 0.")
-        if self.pad < 0:
-            raise InputError(f"`pad` (={self.pad}) must be 0 or more.")
-
-    def __call__(self, images: Array) -> Floats:
-        """Uint8 (N, *spatial, C) or (N, H, W), divided by 255, or float (N, C, *spatial) -> (N, C, *spatial), contiguous."""
-        whole = images.dtype == np.uint8
-        if whole:
-            images = np.moveaxis(images[..., None] if images.ndim == 3 else images, -1, 1)
-        spatial = [size + 2 * self.pad for size in images.shape[2:]]
-        inputs = np.zeros((*images.shape[:2], *spatial), dtype=np.float32)
-        # Everything happens inside the result, so that no second array of its size is ever made.
-        inside = inputs[(slice(None), slice(None), *[slice(self.pad, size - self.pad) for size in spatial])]
-        inside[...] = images
-        if whole:
-            inside /= np.float32(255)
-        if self.mean:
-            shape = (-1, *[1] * len(spatial))
-            inside -= np.asarray(self.mean, dtype=np.float32).reshape(shape)
-            inside /= np.asarray(self.std, dtype=np.float32).reshape(shape)
-        return inputs
+LENDS = 5 * ENOUGH
+"""Images from which train lends some of itself for calibration."""
+CASES_AT_ONCE, PIXELS_AT_ONCE = 256, 2**20
+"""A batch holds no more than either, so that memory is bounded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +46,7 @@ class Split:
     Args:
         name: train, calibration, guard or test.
         images: uint8 (N, *spatial, C) or (N, H, W), or float (N, C, *spatial).
-        labels: (N,), from 0.
+        labels: classes, (N,), from 0; or masks in one of the two forms of `optimize.masks`, without the padding.
         preprocessing: how images become the network's input.
         patients: id per item, (N,), or None.
         groups: subgroup per item, (N,), or None.
@@ -79,7 +55,7 @@ class Split:
 
     name: str
     images: Array
-    labels: Integers
+    labels: Array
     preprocessing: Preprocessing
     patients: Array | None = None
     groups: Array | None = None
@@ -87,6 +63,22 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def task(self) -> str:
+        """What the labels are of: whole images is "classification", masks is "segmentation"."""
+        return "classification" if self.labels.ndim == 1 else "segmentation"
+
+    @property
+    def at_once(self) -> int:
+        """How many items to work on at a time, so that memory is bounded: fewer where they are large."""
+        return max(1, min(CASES_AT_ONCE, PIXELS_AT_ONCE // prod(self.inputs(slice(0, 1)).shape[2:])))
+
+    @property
+    def batches(self) -> list[slice]:
+        """All items, `at_once` at a time."""
+        size = self.at_once
+        return [slice(start, start + size) for start in range(0, len(self), size)]
 
     def inputs(self, index: Any = slice(None)) -> Floats:
         """The network's input for some items, (N, C, *spatial); computed on each call, so ask for no more than is needed."""
@@ -108,13 +100,25 @@ class Split:
         digest = hashlib.sha256()
         for start in range(0, len(self), 256):
             digest.update(self.images[start : start + 256].tobytes())
-        digest.update(self.labels.astype("<i8").tobytes())
+        for start in range(0, len(self), 256):
+            digest.update(self.labels[start : start + 256].astype("<i8").tobytes())
         return digest.hexdigest()
 
+    def totals(self, classes: int) -> Integers:
+        """How many items each class has, (classes,); with masks, how many show it."""
+        return np.bincount(self.labels, minlength=classes) if self.labels.ndim == 1 else shown(self.labels, classes).sum(0)
+
     def class_counts(self, classes: Sequence[str]) -> dict[str, int]:
-        """How many items each class has, in the classes' order."""
-        counts = np.bincount(self.labels, minlength=len(classes))
-        return {name: int(count) for name, count in zip(classes, counts, strict=True)}
+        """`totals` by name, in the classes' order."""
+        return {name: int(count) for name, count in zip(classes, self.totals(len(classes)), strict=True)}
+
+    def kinds(self, classes: int) -> Integers:
+        """One class per item, (N,): its label; with masks, the rarest that it shows, counted from 1, or 0 for none."""
+        if self.labels.ndim == 1:
+            return self.labels
+        seen = shown(self.labels, classes)
+        rarity = np.where(seen, seen.sum(0), len(seen) + 1)
+        return np.where(seen.any(1), rarity.argmin(1) + 1, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,87 +148,128 @@ def load_data(
     preprocessing: Preprocessing,
     input_shape: Sequence[int],
     num_classes: int | None = None,
+    mask_shape: Sequence[int] = (),
     classes: Sequence[str] = (),
     seed: int = 0,
     drop_overlap: bool = False,
 ) -> Dataset:
-    """Read labelled images and split them.
+    """Read images with labels or with masks and split them.
 
-    The names are MedMNIST's: `train_images`, `train_labels`, `val_*`, `test_*`; `*_patient` and `*_group` are optional, as is `train`.
-    Without `calibration_*`, `val` is cut in two, calibration and guard: into halves, or, where there is a train split and val is large, one
-    to three. With `calibration_*`, all of `val` is the guard.
+    The names are MedMNIST's: `train_images`, `train_labels` or `train_masks`, `val_*`, `test_*`; `*_patient` and `*_group` are optional, as
+    is `train`. With `calibration_*`, all of `val` is the guard. Without it, calibration is taken out of train, up to a fifth of it, where
+    train is large or there are masks (then patients decide, and they are few): what decides can never be too many. Where train is small or
+    missing, `val` is cut into halves, calibration and guard.
 
     Args:
         source: an `.npz`, or `file.py:factory` that returns a mapping of such arrays.
         preprocessing: how images become the network's input.
         input_shape: of the network, (C, *spatial).
-        num_classes: outputs of the network; by default what the labels or `classes` say.
-        classes: their names; by default those in the source, else 0, 1, 2, …
-        seed: of the cut through `val`.
+        num_classes: outputs of the network, K; by default what the labels or `classes` say, and 1 with masks.
+        mask_shape: *spatial of the network's outputs (N, K, *spatial); empty where it gives classes (N, K).
+        classes: their names; by default those in the source, else 0, 1, 2, … With masks, of the foreground alone.
+        seed: of the cut through `val`, or through `train`.
         drop_overlap: drop items that stand in two splits from the less protected one, instead of refusing the data.
 
     Raises:
         InputError: when the data is malformed, does not fit the network, or its splits overlap.
     """
     arrays = read_arrays(source)
-    if num_classes is None and classes:
+    if num_classes is None and classes and not mask_shape:
         num_classes = len(classes)
-    found = {name: _split(arrays, name, preprocessing, input_shape, num_classes) for name in SPLITS if f"{name}_images" in arrays}
-    kinds = {name: split.images.dtype for name, split in found.items()}
-    if len({kind == np.uint8 for kind in kinds.values()}) > 1:
-        listed = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
-        raise InputError(f"`data` (={source}) mixes image types ({listed}): store all splits as uint8 or all as float32.")
-    names = _class_names(arrays, classes, num_classes, found.values())
+    present = [name for name in SPLITS if f"{name}_images" in arrays]
+    found = {name: _split(arrays, name, preprocessing, input_shape, num_classes, mask_shape) for name in present}
+    _require_alike(source, "image types", {name: str(split.images.dtype) for name, split in found.items()}, "uint8")
+    _require_alike(source, "masks", {name: _form(split) for name, split in found.items()}, _form(found["test"]))
+    names = _class_names(arrays, classes, num_classes, list(found.values()))
     order = [name for name in PROTECTED if name in found]
     rows, notes = disjoint([identify(name, found[name].images, found[name].patients) for name in order], drop=drop_overlap)
     for line in notes:
         note(line)
     kept = {name: found[name] if len(left) == len(found[name]) else found[name].take(left) for name, left in zip(order, rows, strict=True)}
-    calibration, guard = _calibration_and_guard(kept, seed)
-    return Dataset(kept.get("train"), calibration, guard, kept["test"], names, notes)
+    if "calibration" not in kept:
+        kept |= _with_calibration(kept, len(names), seed)
+    return Dataset(kept.get("train") or None, kept["calibration"], replace(kept["val"], name="guard"), kept["test"], names, notes)
 
 
 def _split(
-    arrays: Mapping[str, Array], name: str, preprocessing: Preprocessing, input_shape: Sequence[int], num_classes: int | None
+    arrays: Mapping[str, Array],
+    name: str,
+    preprocessing: Preprocessing,
+    input_shape: Sequence[int],
+    num_classes: int | None,
+    mask_shape: Sequence[int],
 ) -> Split:
     images = checked_images(arrays, name, input_shape, preprocessing.pad)
-    mean = preprocessing.mean
-    if len(mean) not in (0, 1, input_shape[0]):
-        raise InputError(f"`mean` (={_text(mean)}) has {len(mean)} values: the network's input has {input_shape[0]} channels.")
-    if images.dtype == np.uint8 and any(abs(value) > 1 for value in mean):
-        raise InputError(f"`mean` (={_text(mean)}) is above 1, but uint8 images are divided by 255 first: divide mean and std by 255.")
-    patients, groups = checked_tags(arrays, name, "patient"), checked_tags(arrays, name, "group")
-    return Split(name, images, checked_labels(arrays, name, num_classes), preprocessing, patients, groups)
+    preprocessing.check(input_shape[0], images.dtype)
+    labelled, masked = (f"{name}_{field}" in arrays for field in ("labels", "masks"))
+    if labelled and masked:
+        raise InputError(f"`data` has both `{name}_labels` and `{name}_masks`: leave out those that the network was not trained for.")
+    if masked and not mask_shape:
+        raise InputError(
+            f"`data` has `{name}_masks`, but the network gives classes of whole images: add `{name}_labels`, or change --arch."
+        )
+    if preprocessing.pad and mask_shape and tuple(mask_shape) != tuple(input_shape[1:]):
+        raise InputError(
+            f"`pad` (={preprocessing.pad}) cannot be taken off masks that are not as large as the input: pad images and masks yourself."
+        )
+    if mask_shape:
+        labels = checked_masks(arrays, name, num_classes or 1, [size - 2 * preprocessing.pad for size in mask_shape])
+    else:
+        labels = checked_labels(arrays, name, num_classes)
+    return Split(name, images, labels, preprocessing, checked_tags(arrays, name, "patient"), checked_tags(arrays, name, "group"))
 
 
-def _calibration_and_guard(kept: Mapping[str, Split], seed: int) -> tuple[Split, Split]:
-    val = kept["val"]
-    if "calibration" in kept:
-        return kept["calibration"], val.take(slice(None), "guard")
-    first, second = halves(identify("val", val.images, val.patients), val.labels, seed)
-    calibration, guard = val.take(first), val.take(second)
-    if "train" in kept and len(calibration) >= 2 * ENOUGH:
-        # The train split lends its images to repair, so that what is left of val's first half can help to decide.
-        some, more = halves(identify("val", calibration.images, calibration.patients), calibration.labels, seed)
-        if len(some) >= ENOUGH:
-            calibration, guard = val.take(first[some]), val.take(np.sort(np.concatenate([second, first[more]])))
-    return replace(calibration, name="calibration"), replace(guard, name="guard")
+def _require_alike(source: str | Path, what: str, kinds: Mapping[str, str], one: str) -> None:
+    if len({kind == one for kind in kinds.values()}) > 1:
+        listed = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
+        raise InputError(f"`data` (={source}) mixes {what} ({listed}): store all splits alike.")
 
 
-def _class_names(arrays: Mapping[str, Array], given: Sequence[str], num_classes: int | None, splits: Iterable[Split]) -> tuple[str, ...]:
-    counts = sum(np.bincount(split.labels, minlength=num_classes or MAX_CLASSES) for split in splits)
-    present = np.flatnonzero(counts)
-    count = num_classes or int(present[-1]) + 1
+def _form(split: Split) -> str:
+    return "one per class" if split.labels.dtype == bool else "class indices"
+
+
+def _with_calibration(kept: Mapping[str, Split], classes: int, seed: int) -> dict[str, Split]:
+    """The splits that change when calibration is taken out of another one."""
+    val, train = kept["val"], kept.get("train")
+    if train is not None and (val.task == "segmentation" or len(train) >= LENDS):
+        taken, left = fifth(identify("train", train.images, train.patients), ENOUGH, seed)
+        return {"calibration": train.take(taken, "calibration"), "train": train.take(left)}
+    first, second = halves(identify("val", val.images, val.patients), val.kinds(classes), seed)
+    return {"calibration": val.take(first, "calibration"), "val": val.take(second)}
+
+
+def _class_names(arrays: Mapping[str, Array], given: Sequence[str], num_classes: int | None, splits: Sequence[Split]) -> tuple[str, ...]:
+    numbers, background = _numbered(num_classes, splits)
+    count = len(numbers)
+    named = [tuple(given), *(tuple(map(str, arrays[key])) for key in CLASS_KEYS if key in arrays and _is_text(arrays[key]))]
+    # A name for the background may stand in front.
+    given, *stored = [names[1:] if background and len(names) == count + 1 else names for names in named]
     if given and (len(given) != count or len(set(given)) != count or not all(given)):
-        raise InputError(f"`classes` (={','.join(given)}) must be {count} different names, one per output of the network.")
-    if len(present) < count:
-        absent = sorted(set(range(count)) - set(present.tolist()))
-        listed = ", ".join(map(str, absent[:5])) + (", …" if len(absent) > 5 else "")
-        raise InputError(f"`data` has no item of label {listed} in any split: each of the network's {count} classes needs items.")
-    stored = [arrays[key] for key in CLASS_KEYS if key in arrays]
-    fitting = [array for array in stored if array.dtype.kind == "U" and array.shape == (count,) and len(set(array.tolist())) == count]
-    return tuple(given) or tuple(map(str, fitting[0] if fitting else range(count)))
+        each = "class, without the background" if background else "output of the network"
+        raise InputError(f"`classes` (={','.join(given)}) must be {count} different names, one per {each}.")
+    absent = [name for name, total in zip(numbers, _totals(splits, count), strict=True) if not total]
+    if absent:
+        listed = ", ".join(absent[:5]) + (", …" if len(absent) > 5 else "")
+        what = "item of label" if splits[0].task == "classification" else "mask that shows class"
+        raise InputError(f"`data` has no {what} {listed} in any split: each of the network's {count} classes needs items.")
+    return tuple(given) or next((names for names in stored if len(names) == len(set(names)) == count), numbers)
 
 
-def _text(values: Sequence[float]) -> str:
-    return ",".join(f"{value:g}" for value in values)
+def _numbered(num_classes: int | None, splits: Sequence[Split]) -> tuple[tuple[str, ...], bool]:
+    """The classes by their numbers, and whether number 0 is the background, which is none of them."""
+    labels = splits[0].labels
+    if splits[0].task == "classification":
+        count = num_classes or int(np.flatnonzero(_totals(splits, MAX_CLASSES))[-1]) + 1
+        return tuple(map(str, range(count))), False
+    background = labels.dtype != bool
+    numbers = range(1, num_classes or 1) if background else range(labels.shape[1])
+    return ("foreground",) if len(numbers) == 1 else tuple(map(str, numbers)), background
+
+
+def _totals(splits: Sequence[Split], classes: int) -> Integers:
+    return np.asarray(sum(split.totals(classes) for split in splits))
+
+
+def _is_text(array: Array) -> bool:
+    return array.dtype.kind == "U" and array.ndim == 1

@@ -16,7 +16,7 @@ from optimize.progress import note, track
 from optimize.recipe import resolve
 
 EPOCHS = 12
-TRAIN, VAL = 600, 600
+TRAIN, CALIBRATION, VAL = 600, 150, 450
 
 NET = '''"""A small convolutional net for 8x8 digits."""
 
@@ -108,7 +108,7 @@ def _require_free(folder: Path) -> None:
 
 
 def _digits() -> dict[str, np.ndarray]:
-    """1,797 images, cut at random into train, val and test."""
+    """1,797 images, cut at random into train, calibration, val and test."""
     try:
         from sklearn.datasets import load_digits
     except ImportError:
@@ -116,7 +116,7 @@ def _digits() -> dict[str, np.ndarray]:
     found = load_digits()
     images = (found.images * (255 / 16)).round().astype(np.uint8)
     order = np.random.default_rng(0).permutation(len(images))
-    parts = dict(zip(("train", "val", "test"), np.split(order, [TRAIN, TRAIN + VAL]), strict=True))
+    parts = dict(zip(("train", "calibration", "val", "test"), np.split(order, np.cumsum([TRAIN, CALIBRATION, VAL])), strict=True))
     arrays = {f"{name}_images": images[part] for name, part in parts.items()}
     return arrays | {f"{name}_labels": found.target[part] for name, part in parts.items()}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class OptimizeError(Exception):
     """Something went wrong that the user can act on; `exit_code` is what the command returns."""
@@ -19,3 +21,13 @@ class TargetUnavailable(OptimizeError):
     """The target cannot run on this machine; found out before any work."""
 
     exit_code = 4
+
+
+def known(name: str, value: object, choices: Sequence[object]) -> None:
+    """See that a setting is one of its choices.
+
+    Raises:
+        InputError: when it is none of them.
+    """
+    if value not in choices:
+        raise InputError(f"`{name}` (={value!r}) is not known: write one of {', '.join(map(repr, choices))}.")

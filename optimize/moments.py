@@ -10,10 +10,10 @@ Both networks see the same inputs and are read at the same positions, in the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil
-from typing import TypeAlias, TypeVar
+from math import ceil, prod
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -22,9 +22,13 @@ from torch import nn
 from optimize.candidate import Floats
 from optimize.layers import groups
 from optimize.linear import LinearMap, input_rows, matrix, output_rows, places, wide
+from optimize.replay import Replay, calls
+from optimize.telling import drawn, unusual
 
 T = TypeVar("T")
-Hook: TypeAlias = Callable[[nn.Module, tuple[torch.Tensor, ...], dict[str, torch.Tensor], torch.Tensor], None]
+Memory: TypeAlias = dict[Any, Any]
+_At: TypeAlias = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
+"""Given a layer's name, input and output: the flat positions at which each case is read, (cases, each)."""
 
 BATCH = 128
 LEAST_POSITIONS, MOST_POSITIONS, SPACING = 16, 128, 128
@@ -82,25 +86,50 @@ class Targets:
         layers: the layers that may be asked for, in execution order.
         rows: how many rows a layer is fitted on, as far as the inputs allow.
         seed: of the sampled positions.
+        memory: what earlier ones for the same original, inputs and seed have found, and this one adds to; none by default.
     """
 
-    def __init__(self, original: nn.Module, inputs: Floats, layers: Sequence[str], *, rows: int, seed: int) -> None:
+    def __init__(
+        self, original: nn.Module, inputs: Floats, layers: Sequence[str], *, rows: int, seed: int, memory: Memory | None = None
+    ) -> None:
         self._original = original
         self._inputs = torch.from_numpy(inputs[np.random.default_rng(seed).permutation(len(inputs))])
         self._layers = list(layers)
         self._rows = rows
         self._seed = seed
-        self._kept: dict[str, torch.Tensor] = {}
+        self._batches = torch.split(self._inputs, BATCH)
+        memory = {} if memory is None else memory
+        # the same inputs and positions: what the original gives there need not be found again
+        self._kept: dict[str, torch.Tensor] = memory.setdefault(("targets", rows, seed), {})
+        if "unusual" not in memory:
+            memory["unusual"] = unusual(original, self._batches)
+        self._unusual: list[torch.Tensor] | None = memory["unusual"]
+        self._replay = Replay(original, self._batches)
 
-    def moments(self, module: nn.Module, names: Sequence[str]) -> dict[str, Moments]:
-        """Moments of the layers `names` of `module` against the original's, from one pass over the inputs."""
+    def moments(self, module: nn.Module, names: Sequence[str], changing: Collection[str] = ()) -> dict[str, Moments]:
+        """Moments of the layers `names` of `module` against the original's, from one pass over the inputs.
+
+        Args:
+            module: the network as it stands.
+            names: its layers to look at.
+            changing: layers in which this or a later `module` may differ from earlier ones; what lies before the first of them is run only
+                once. Empty when nothing is known.
+        """
         self._fetch(names)
         sums = {name: _sums(module.get_submodule(name)) for name in names}
         taken = dict.fromkeys(names, 0)
-        for name, rows in self._visit(module, names, lambda layer, given, _, at: input_rows(layer, given, at)):
-            start = taken[name]
-            taken[name] += len(rows)
-            sums[name].add(rows, self._kept[name][start : taken[name]])
+        self._replay.check(module, names)
+
+        def read(number: int, wanted: Sequence[str], at: _At) -> list[tuple[str, torch.Tensor]]:
+            def rows(name: str, given: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+                return input_rows(_layer(module, name), given, at(name, given, output))
+
+            return self._replay.calls(module, wanted, number, rows, changing)
+
+        for name, rows in self._visit(names, read):
+            part = slice(taken[name], taken[name] + len(rows))
+            taken[name] = part.stop
+            sums[name].add(rows, self._kept[name][part])
         return {name: total.moments() for name, total in sums.items()}
 
     def _fetch(self, names: Sequence[str]) -> None:
@@ -109,86 +138,40 @@ class Targets:
             return
         self._kept.clear()
         ahead = self._layers[min(self._layers.index(name) for name in names) :]
-        widths = [matrix(self._original.get_submodule(layer)).shape[1] for layer in ahead]  # type: ignore[arg-type]
+        widths = [matrix(_layer(self._original, layer)).shape[1] for layer in ahead]
         room = np.cumsum(widths) * self._rows * 4 <= MEMORY_BYTES
         wanted = [layer for layer, fits in zip(ahead, room, strict=True) if fits or layer in names]
         parts: dict[str, list[torch.Tensor]] = {layer: [] for layer in wanted}
-        for name, rows in self._visit(self._original, wanted, lambda layer, _, output, at: output_rows(layer, output, at)):
+        for name, rows in self._visit(wanted, self._outputs):
             parts[name].append(rows)
-        self._kept = {name: torch.cat(rows) for name, rows in parts.items()}
+        self._kept.update({name: torch.cat(rows) for name, rows in parts.items()})
 
-    def _visit(
-        self, module: nn.Module, names: Sequence[str], rows: Callable[[LinearMap, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-    ) -> Iterator[tuple[str, torch.Tensor]]:
-        """`rows(layer, input, output, positions)` of every call of the named layers, batch by batch, until each has its rows."""
+    def _outputs(self, number: int, names: Sequence[str], at: _At) -> list[tuple[str, torch.Tensor]]:
+        def rows(name: str, given: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+            return output_rows(_layer(self._original, name), output, at(name, given, output))
+
+        return calls(self._original, names, self._batches[number], rows)
+
+    def _visit(self, names: Sequence[str], run: Callable[[int, Sequence[str], _At], list[tuple[str, T]]]) -> Iterator[tuple[str, T]]:
+        """What `run` gives of every batch, until each layer has its rows."""
         need = dict.fromkeys(names, len(self._inputs))
-        for start in range(0, len(self._inputs), BATCH):
+        for number, batch in enumerate(self._batches):
+            start = number * BATCH
             wanted = [name for name in names if need[name] > start]
             if not wanted:
                 return
 
-            def read(name: str, given: torch.Tensor, output: torch.Tensor, start: int = start) -> torch.Tensor:
-                layer: LinearMap = module.get_submodule(name)  # type: ignore[assignment]
+            def at(name: str, given: torch.Tensor, output: torch.Tensor, cases: int = len(batch), start: int = start) -> torch.Tensor:
+                layer = _layer(self._original, name)
                 count = places(layer, given, output)
                 each = _positions_per_case(count, ceil(self._rows / len(self._inputs)))
                 need[name] = ceil(self._rows / each)
-                return rows(layer, given, output, _positions(len(given), count, each, (self._seed, start, count)))
+                sizes = () if isinstance(layer, nn.Linear) else (given if layer.transposed else output).shape[2:]
+                grid = tuple(sizes) if prod(sizes) == count else (count,)
+                where = None if self._unusual is None else self._unusual[start // BATCH]
+                return drawn(where, grid, cases, each, (self._seed, start, count))
 
-            yield from calls(module, wanted, self._inputs[start : start + BATCH], read)
-
-
-def calls(
-    module: nn.Module, names: Sequence[str], inputs: torch.Tensor, read: Callable[[str, torch.Tensor, torch.Tensor], T]
-) -> list[tuple[str, T]]:
-    """`read(name, input, output)` at every call of the named layers, in order; the network is left as soon as nothing more can come.
-
-    It is read at once, since a later operation may overwrite the tensors in place.
-    """
-    seen: list[tuple[str, T]] = []
-    # A layer may be called many times, so one can only stop early when the last named layer is never reused: the number of
-    # calls is counted on a single case first.
-    expected = _count_calls(module, names, inputs[:1])
-
-    def record(name: str) -> Hook:
-        def hook(_: nn.Module, args: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor], output: torch.Tensor) -> None:
-            seen.append((name, read(name, args[0] if args else named["input"], output)))
-            if len(seen) == expected:
-                raise _AllSeen
-
-        return hook
-
-    _run_hooked(module, names, record, inputs)
-    return seen
-
-
-def _count_calls(module: nn.Module, names: Sequence[str], inputs: torch.Tensor) -> int:
-    count = 0
-
-    def record(_: str) -> Hook:
-        def hook(*_: object) -> None:
-            nonlocal count
-            count += 1
-
-        return hook
-
-    _run_hooked(module, names, record, inputs)
-    return count
-
-
-class _AllSeen(Exception):
-    pass
-
-
-def _run_hooked(module: nn.Module, names: Sequence[str], hook: Callable[[str], Hook], inputs: torch.Tensor) -> None:
-    handles = [module.get_submodule(name).register_forward_hook(hook(name), with_kwargs=True) for name in names]
-    try:
-        with torch.inference_mode():
-            module(inputs.clone())  # the network may work in place
-    except _AllSeen:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
+            yield from run(number, wanted, at)
 
 
 def _positions_per_case(places: int, least: int) -> int:
@@ -196,12 +179,8 @@ def _positions_per_case(places: int, least: int) -> int:
     return min(places, max(least, LEAST_POSITIONS, min(MOST_POSITIONS, places // SPACING)))
 
 
-def _positions(cases: int, count: int, each: int, seed: tuple[int, ...]) -> torch.Tensor:
-    """`each` of `count` flat positions for every case, without repetition: (cases, each)."""
-    if each == count:
-        return torch.arange(count).expand(cases, -1)
-    draw = np.random.default_rng(seed).random((cases, count))
-    return torch.from_numpy(np.argpartition(draw, each, axis=1)[:, :each])
+def _layer(module: nn.Module, name: str) -> LinearMap:
+    return module.get_submodule(name)  # type: ignore[return-value]
 
 
 def _sums(layer: nn.Module) -> _Sums | _Rows:

@@ -90,10 +90,12 @@ def identity(recipe: Recipe, data: Dataset) -> dict[str, Any]:
         "arch": recipe.arch and [recipe.arch, sha256(Path(recipe.arch.rpartition(":")[0]))],
         "arch_args": dict(recipe.arch_args),
         "input": list(recipe.input_shape),
-        "preprocessing": [recipe.mean, recipe.std, recipe.pad],
+        "preprocessing": [recipe.mean, recipe.std, recipe.pad, recipe.standardize],
         "limits": asdict(recipe.limits),
+        "strategy": [recipe.strategy, recipe.floors, recipe.stopping, recipe.latency_target_ms, recipe.speedup],
         "budgets": recipe.budgets,
         "energy": recipe.energy,
+        "retrain": None if recipe.finetune is None else asdict(recipe.finetune),
         "seed": recipe.seed,
         "target": recipe.target,
     }
@@ -130,11 +132,9 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "seed": recipe.seed,
         "duration_s": time.time() - started,
         "model": {"name": recipe.model.name, "sha256": sha256(recipe.model), "arch": None if recipe.arch is None else _bare(recipe.arch)},
+        "task": data.test.task,
         "classes": list(data.classes),
-        "data": {
-            name: {"sha256": split.sha256, "cases": len(split), "per_class": split.class_counts(data.classes)}
-            for name, split in splits(data).items()
-        },
+        "data": {name: _contents(split, data.classes) for name, split in splits(data).items()},
         "limits": asdict(recipe.limits),
         "baseline": _baseline(recipe, original, result),
         "compressed": _compressed(recipe, result),
@@ -167,6 +167,11 @@ def layers(before: nn.Module, after: nn.Module) -> list[dict[str, Any]]:
     return rows
 
 
+def _contents(split: Split, classes: tuple[str, ...]) -> dict[str, Any]:
+    patients = None if split.patients is None else len(set(split.patients.tolist()))
+    return {"sha256": split.sha256, "cases": len(split), "patients": patients, "per_class": split.class_counts(classes)}
+
+
 def _baseline(recipe: Recipe, original: Candidate, result: Result) -> dict[str, Any]:
     figures: dict[str, Any] = {"latency_ms": None, "peak_memory_bytes": None, "size_bytes": recipe.model.stat().st_size}
     if result.compiled is not None:
@@ -180,14 +185,14 @@ def _compressed(recipe: Recipe, result: Result) -> dict[str, Any] | None:
         return None
     runtime = f"{RUNTIMES.get(recipe.target, recipe.target)} {result.compiled.chosen.precision}"
     sizes = {"parameters": result.best.parameters, "macs": macs(result.best)}
-    return {**result.compiled.profile.of(ARTIFACT), **sizes, "metrics": result.artifact.as_dict(), "runtime": runtime}
+    return {**result.compiled.profile.of(ARTIFACT), **sizes, "metrics": result.artifact.as_dict(result.original), "runtime": runtime}
 
 
 def _guard(result: Result) -> dict[str, Any] | None:
     if result.compiled is None or result.compiled.chosen.score is None:
         return None
     name, drop = worst_class(result.before, result.compiled.chosen.score)
-    return {"overall": result.compiled.chosen.score.accuracy, "worst_class": {"name": name, "drop": drop}}
+    return {"overall": result.compiled.chosen.score.overall, "worst_class": {"name": name, "drop": drop}}
 
 
 def _files(compiled: Compiled | None) -> dict[str, Any] | None:

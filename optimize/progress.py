@@ -6,6 +6,7 @@ belongs to a result, is collected by whoever asked for it with `gathered()`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,7 +22,10 @@ _findings: ContextVar[list[object] | None] = ContextVar("findings", default=None
 
 @contextmanager
 def shown() -> Iterator[None]:
-    """Draw progress bars with time left on standard error while the block runs."""
+    """Draw progress bars with time left on standard error while the block runs; of several processes that torchrun started, one does."""
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 

@@ -11,13 +11,20 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import tomli_w
 
 from optimize import settings as read
 from optimize.errors import InputError
 from optimize.guard.limits import Limits
+
+if TYPE_CHECKING:
+    from optimize.steps.finetune import Finetune
+
+STRATEGIES = ("allocate", "budget", "stepwise", "local")
+FLOORS = ("S1", "S2", "S3", "S4", "S5", "S6", "none")
+STOPPING = ("floor", "threshold", "wilson", "mcnemar", "z-score")
 
 
 @dataclass(frozen=True)
@@ -35,14 +42,23 @@ class Recipe:
         mean: per channel, see `Preprocessing`.
         std: per channel, see `Preprocessing`.
         pad: zeros around each image, see `Preprocessing`.
+        standardize: "image" or None, see `Preprocessing`.
         classes: names of the labels; empty: those in the data.
         drop_overlap: drop items that stand in two splits.
         trust_pickle: load a model file that runs code.
         limits: the guard-rails.
+        strategy: how the search goes about it, one of `STRATEGIES`.
+        floors: widths that "stepwise" and "local" never go below, one of `FLOORS`.
+        stopping: rule by which they leave proposals out or stop, one of `STOPPING`.
         budgets: error budgets of the pruning walk, mild to bold, each in 0..1; empty: the search's own.
         energy: least share of a layer's output energy that a factorization may keep; 1 for no factorization, None for the search's own.
         retrain: allow recovery training.
-        latency_target_ms: stop once the target is reached, or None.
+        epochs: of a recovery training, see `Finetune`; so are the following three.
+        learning_rate: its peak, or None for one that fits the optimizer.
+        optimizer: "adamw" or "sgd".
+        flips: train on mirrored inputs too.
+        latency_target_ms: median latency that the artifact must reach at batch 1, with as little loss as can be; or None.
+        speedup: the same, as so many times the original's speed in the same runtime; or None.
         seed: of everything drawn at random.
         threads: of the runtime, or None for its own choice.
         batch: the larger batch size that is timed beside 1.
@@ -58,17 +74,33 @@ class Recipe:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     pad: int = 0
+    standardize: str | None = None
     classes: tuple[str, ...] = ()
     drop_overlap: bool = False
     trust_pickle: bool = False
     limits: Limits = field(default_factory=Limits)
+    strategy: str = "allocate"
+    floors: str = "S2"
+    stopping: str = "floor"
     budgets: tuple[float, ...] = ()
     energy: float | None = None
     retrain: bool = False
+    epochs: int = 5
+    learning_rate: float | None = None
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    flips: bool = False
     latency_target_ms: float | None = None
+    speedup: float | None = None
     seed: int = 0
     threads: int | None = None
     batch: int = 8
+
+    @property
+    def finetune(self) -> Finetune | None:
+        """The recovery training that this run may use; None for none."""
+        from optimize.steps.finetune import Finetune  # late: reading a recipe needs no torch
+
+        return Finetune(self.epochs, self.learning_rate, self.optimizer, flips=self.flips) if self.retrain else None
 
 
 @dataclass(frozen=True)
@@ -90,15 +122,25 @@ _SETTINGS = {
     "mean": _Setting("data", "mean", read.numbers),
     "std": _Setting("data", "std", read.numbers),
     "pad": _Setting("data", "pad", read.integer(0)),
+    "standardize": _Setting("data", "standardize", read.optional(read.choice("image"))),
     "classes": _Setting("data", "classes", read.words),
     "drop_overlap": _Setting("data", "drop_overlap", read.switch),
     "max_drop": _Setting("limits", "max_drop", read.share),
     "max_class_drop": _Setting("limits", "max_class_drop", read.share),
     "min_class_f1": _Setting("limits", "min_class_f1", read.share),
+    "min_agreement": _Setting("limits", "min_agreement", read.share),
+    "strategy": _Setting("search", "strategy", read.choice(*STRATEGIES)),
+    "floors": _Setting("search", "floors", read.choice(*FLOORS)),
+    "stopping": _Setting("search", "stopping", read.choice(*STOPPING)),
     "budgets": _Setting("search", "budgets", read.shares),
     "energy": _Setting("search", "energy", read.optional(read.share)),
     "retrain": _Setting("search", "retrain", read.switch),
+    "epochs": _Setting("retrain", "epochs", read.integer(1)),
+    "learning_rate": _Setting("retrain", "learning_rate", read.optional(read.positive)),
+    "optimizer": _Setting("retrain", "optimizer", read.choice("adamw", "sgd")),
+    "flips": _Setting("retrain", "flips", read.switch),
     "latency_target_ms": _Setting("search", "latency_target_ms", read.optional(read.milliseconds)),
+    "speedup": _Setting("search", "speedup", read.optional(read.times)),
     "seed": _Setting("search", "seed", read.integer(0)),
     "threads": _Setting("profile", "threads", read.optional(read.integer(1))),
     "batch": _Setting("profile", "batch", read.integer(1)),

@@ -3,7 +3,10 @@
 Drawn at random, most inputs belong to the common classes and are easy; a repair fitted on them keeps what they need and lets the rest go.
 So each input's chance is inverse to how often the original predicts its class, and falls with its lead over the runner-up:
 
-    chance  ~  1 / (count of the predicted class) / (1 + largest logit - second largest)
+    chance  ~  sum over positions of  1 / (count of the predicted class) / (1 + largest logit - second largest)
+
+A classifier has one position per input; a segmentation net has one per pixel, so that every class, the background too, has the same say,
+and an input is drawn more often the more of a rare class is in it.
 
 No label is looked at. Drawing without replacement uses the exponential race of Efraimidis and Spirakis (2006).
 """
@@ -18,10 +21,9 @@ from optimize.candidate import Candidate, Floats
 from optimize.data import Split
 from optimize.measure.macs import macs
 from optimize.progress import track
-from optimize.search import CASES_AT_ONCE
 
 MOST, LEAST = 2048, 256
-MAC_BUDGET = 2 * 10**12
+MAC_BUDGET = 7 * 10**11
 """Of one pass over the chosen inputs: a heavy network is repaired on fewer."""
 POOL = 4
 """Inputs looked at for each one that is chosen."""
@@ -40,12 +42,24 @@ def unlabelled(original: Candidate, splits: Sequence[Split], seed: int) -> Float
 
 
 def _chances(original: Candidate, splits: Sequence[Split], owners: np.ndarray, places: np.ndarray) -> np.ndarray:
-    outputs = []
+    tallies = []
     for k, split in enumerate(splits):
         mine = places[owners == k]
-        for start in track(range(0, len(mine), CASES_AT_ONCE), "choose inputs for repair"):
-            outputs.append(original.predict(split.inputs(mine[start : start + CASES_AT_ONCE])))
-    logits = np.nan_to_num(np.concatenate(outputs))
-    two = np.sort(logits, axis=1)[:, -2:]
-    lead = two[:, -1] - two[:, 0]
-    return np.asarray(1 / np.bincount(logits.argmax(1))[logits.argmax(1)] / (1 + lead))
+        for start in track(range(0, len(mine), split.at_once), "choose inputs for repair"):
+            outputs = original.predict(split.inputs(mine[start : start + split.at_once]))
+            tallies.append(_tally(outputs, masks=split.labels.dtype == bool))
+    counts, weights = (np.concatenate(parts) for parts in zip(*tallies, strict=True))
+    return np.asarray((weights / np.maximum(counts.sum(0), 1)).sum(1))
+
+
+def _tally(outputs: Floats, *, masks: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Of each case and predicted class, (n, K): how many positions there are, and the sum of 1 / (1 + lead) over them."""
+    logits = np.nan_to_num(outputs).reshape(*outputs.shape[:2], -1)
+    if masks:  # what is above 0 is foreground: the background's logit is 0
+        logits = np.concatenate([np.zeros_like(logits[:, :1]), logits], axis=1)
+    cases, classes, _ = logits.shape
+    two = np.partition(logits, -2, axis=1)[:, -2:].astype(np.float64)
+    bins = (np.arange(cases)[:, None] * classes + logits.argmax(1)).reshape(-1)
+    doubts = 1 / (1 + (two[:, 1] - two[:, 0])).reshape(-1)
+    counts, weights = (np.bincount(bins, each, cases * classes).reshape(cases, classes) for each in (None, doubts))
+    return counts, weights

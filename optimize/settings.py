@@ -31,6 +31,17 @@ def word(value: Any, name: str, folder: Path) -> str:
     return value
 
 
+def choice(*names: str) -> Reader:
+    """A reader of one of these words."""
+
+    def read(value: Any, name: str, folder: Path) -> str:
+        if value not in names:
+            raise InputError(f"`{name}` (={value!r}) must be one of {', '.join(names)}.")
+        return str(value)
+
+    return read
+
+
 def words(value: Any, name: str, folder: Path) -> tuple[str, ...]:
     """A list of texts, or one text with commas."""
     return tuple(word(part, name, folder).strip() for part in _parts(value, name))
@@ -77,6 +88,14 @@ def share(value: Any, name: str, folder: Path) -> float:
     return fraction
 
 
+def positive(value: Any, name: str, folder: Path) -> float:
+    """A number above 0."""
+    number = _number(value, name)
+    if number <= 0:
+        raise InputError(f"`{name}` (={value!r}) must be above 0.")
+    return number
+
+
 def shares(value: Any, name: str, folder: Path) -> tuple[float, ...]:
     """Fractions above 0, as a list or with commas."""
     found = tuple(share(part, name, folder) for part in _parts(value, name))
@@ -92,6 +111,14 @@ def milliseconds(value: Any, name: str, folder: Path) -> float:
     if not 0 < duration < math.inf:
         raise InputError(f"`{name}` (={value!r}) must be a duration above 0 such as '5ms'.")
     return duration
+
+
+def times(value: Any, name: str, folder: Path) -> float:
+    """A factor above 1: 4, or "4x"."""
+    number = _number(value.strip().removesuffix("x") if isinstance(value, str) else value, name)
+    if number <= 1:
+        raise InputError(f"`{name}` (={value!r}) must be a factor above 1 such as '4x'.")
+    return number
 
 
 def path(value: Any, name: str, folder: Path) -> Path:

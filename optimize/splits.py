@@ -2,7 +2,8 @@
 
 An image is known by the hash of its bytes, a patient by the given id. What two splits share is an error, or is dropped from the one that
 matters less (train, then calibration, then guard; test is never touched). Where `val` must serve as calibration and guard, it is cut so
-that all images of a patient, and all copies of an image, stay together, and classes are shared out as evenly as that allows.
+that all images of a patient, and all copies of an image, stay together, and classes are shared out as evenly as that allows. Where few
+patients decide, `val` stays whole and calibration is taken out of train, by whole patients too.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def halves(identity: Identity, labels: Integers, seed: int) -> tuple[Integers, I
     if count < 2:
         raise InputError(
             f"`data`: {identity.name!r} cannot be cut in two, as its {len(units)} item(s) belong together (one image, or one patient): "
-            "add items, or calibration_images and calibration_labels."
+            "add items, or give calibration a split of its own (calibration_images, …)."
         )
     sizes = np.bincount(units)
     members = np.split(np.argsort(units, kind="stable"), np.cumsum(sizes)[:-1])
@@ -111,6 +112,22 @@ def halves(identity: Identity, labels: Integers, seed: int) -> tuple[Integers, I
         surplus += sign * len(items)
         first[items] = to_first
     return np.flatnonzero(first), np.flatnonzero(~first)
+
+
+def fifth(identity: Identity, least: int, seed: int) -> tuple[Integers, Integers]:
+    """Take about a fifth out of a split: sorted rows of what is taken, and of what is left.
+
+    Items that belong together (one image, or one patient) are taken together, in an order drawn at random: a fifth of such units, but no
+    more than twice `least` items need, and more than a fifth until there are `least`, but never over half of the units. All is taken where
+    there is only one.
+    """
+    units = _units(identity)
+    sizes = np.bincount(units)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    enough, plenty = (1 + int(np.searchsorted(np.cumsum(sizes[order]), items)) for items in (least, 2 * least))
+    count = max(1, min(max(min(round(len(sizes) / 5), plenty), enough), len(sizes) // 2))
+    taken = np.isin(units, order[:count])
+    return np.flatnonzero(taken), np.flatnonzero(~taken)
 
 
 def _units(identity: Identity) -> Integers:

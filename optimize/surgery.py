@@ -7,6 +7,7 @@ nothing. Training must ask for a copy of its own (`twin(module, share=False)`).
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
@@ -73,6 +74,12 @@ def outputs_left(module: nn.Module, group: ChannelGroup, keep: Index) -> dict[st
     makers = [slot for slot in group.slots if slot.side == "out"]
     every = {slot.module: np.arange(width(module.get_submodule(slot.module), "out")) for slot in makers}
     return {slot.module: np.delete(every[slot.module], np.delete(slot.index, keep, axis=0).ravel()) for slot in makers}
+
+
+def kept_after(kept: Mapping[str, Index], module: nn.Module, group: ChannelGroup, keep: Index) -> dict[str, Index]:
+    """What `Candidate.kept` becomes when, of the network as it stands, `group` holds only the channels `keep`."""
+    left = outputs_left(module, group, keep)
+    return {**kept, **{name: kept[name][stay] if name in kept else stay for name, stay in left.items()}}
 
 
 def replace_module(module: nn.Module, name: str, new: nn.Module) -> nn.Module:

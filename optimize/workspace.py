@@ -20,7 +20,7 @@ from typing import Any
 from optimize.artifact import MANIFEST, Artifact
 from optimize.errors import InputError
 from optimize.ledger import Ledger
-from optimize.search import WORK
+from optimize.search.walk import WORK
 
 OURS = ("ledger.jsonl", "recipe.lock.toml", "report.json", "report.html", "model", WORK)
 
@@ -74,6 +74,11 @@ class Workspace:
         for name in OURS:
             _remove(self.out / name)
         self.ledger.begin()
+
+    @property
+    def scratch(self) -> Path:
+        """A working folder that outlives an interruption; made by whoever writes into it."""
+        return self.out / WORK
 
     def fresh(self, name: str) -> Path:
         """An empty working folder."""

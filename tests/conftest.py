@@ -18,6 +18,14 @@ from tests.runs import Run
 CPU_TARGETS = ("onnxruntime", "openvino")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Latency tables belong to the user: the tests keep theirs elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @contextmanager
 def single_threaded() -> Iterator[None]:
     """Networks as small as the tests' only wait for their threads."""

@@ -28,8 +28,8 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     ("what anyone may use", frozenset({"errors", "progress", "quiet"})),
     ("the value that flows", frozenset({"candidate"})),
     ("the network as a graph and as matrices", frozenset({"layers", "labels", "flow", "graph", "surgery", "linear"})),
-    ("what a repair solves", frozenset({"moments", "factor", "dual", "least_squares", "importance"})),
-    ("what the user brings", frozenset({"factory", "checkpoint", "load", "arrays", "splits", "data"})),
+    ("what a repair solves", frozenset({"replay", "telling", "moments", "factor", "dual", "least_squares", "importance"})),
+    ("what the user brings", frozenset({"factory", "checkpoint", "load", "arrays", "masks", "preprocessing", "splits", "data"})),
     ("what is shipped", frozenset({"artifact"})),
     ("what changes, exports, runs, measures and judges", frozenset({"steps", "export", "backends", "measure", "guard"})),
     ("what a search writes down", frozenset({"snapshot", "ledger"})),
@@ -48,7 +48,8 @@ ONLY = {
     "progress": frozenset[str](),
     "candidate": frozenset({"errors"}),
     "report": frozenset({"errors"}),
-    "guard": frozenset({"errors", "candidate"}),
+    "masks": frozenset({"candidate"}),
+    "guard": frozenset({"errors", "candidate", "masks"}),
 }
 
 
@@ -142,14 +143,14 @@ def test_the_table_names_each_unit_once() -> None:
 @pytest.mark.parametrize(
     ("unit", "source", "broken"),
     [
-        ("backends", "from optimize.search import run", {"search"}),
+        ("backends", "from optimize.search.walk import Search", {"search"}),
         ("backends", "def build():\n    import optimize.report.render", {"report"}),
         ("graph", "from optimize.steps.prune import Prune", {"steps"}),
         ("candidate", "from optimize import graph, errors", {"graph"}),
         ("report", "from optimize.candidate import Candidate", {"candidate"}),
-        ("ledger", "from optimize.search import Trial", {"search"}),
+        ("ledger", "from optimize.search.walk import Trial", {"search"}),
         ("choose", "from optimize.outcome import Result", {"outcome"}),
-        ("compress", "from optimize.search import Search\nfrom optimize.cli import main", {"cli"}),
+        ("compress", "from optimize.search.walk import Search\nfrom optimize.cli import main", {"cli"}),
         ("steps", "from optimize.graph import trace\nfrom optimize.steps.repair import Repair", set()),
     ],
 )

@@ -18,7 +18,7 @@ from optimize.candidate import Floats
 from optimize.choose import Variant, choose, compile_all
 from optimize.guard.limits import Limits
 from optimize.measure.latency import Latency
-from optimize.search import score_split
+from optimize.search.score import score_split
 from tests import runs
 
 GUARD = runs.split()

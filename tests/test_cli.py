@@ -53,6 +53,11 @@ def test_every_command_has_help_and_stands_in_the_readme(name: str) -> None:
     assert f"optimize {name}" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_the_package_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "optimize", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == command("--help")[1]
+
+
 @pytest.mark.parametrize("name", main.commands)
 def test_every_option_says_what_it_is(name: str) -> None:
     options = [each for each in main.commands[name].params if isinstance(each, click.Option) and each.name != "help"]
@@ -122,7 +127,6 @@ def test_what_is_wrong_takes_one_line(brought: Path, any_target: str, tmp_path: 
     assert "`--seed` (='-1')" in line("--seed", "-1")
     assert "`mean` has 2 values and `std` 1" in line("--mean", "0.5,0.5")
     assert "`--recipe`" in line("--recipe", tmp_path / "no.toml")
-    assert "`--retrain` is not available yet" in line("--retrain")
     assert "exclude each other" in line("--resume", "--overwrite")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from dataclasses import replace
 from math import prod
@@ -21,7 +22,7 @@ from optimize.compress import Job, compress, left_alone, prepare
 from optimize.errors import InputError, TargetUnavailable
 from optimize.guard.limits import Limits
 from optimize.recipe import Recipe, resolve
-from optimize.search import WORK
+from optimize.search.walk import WORK
 from tests import runs
 from tests.runs import Run
 
@@ -88,7 +89,7 @@ def test_what_stands_in_the_folder(accepted: Run) -> None:
 
 
 def test_the_output_layer_was_left_alone_and_the_report_says_so(accepted: Run) -> None:
-    assert any(note.startswith("channels of 6 were left alone: nothing reads the channels") for note in accepted.report["notes"])
+    assert any(note.startswith("channels of 6 were left alone: they are an output") for note in accepted.report["notes"])
 
 
 def test_a_model_that_misses_a_limit_is_not_handed_over(rejected: Run) -> None:
@@ -155,6 +156,26 @@ def test_repair_sees_calibration_and_training_and_never_guard_or_test(
     assert given[0].original.lineage == ()
 
 
+def test_the_strategy_is_the_recipes_and_a_run_of_another_cannot_be_resumed(
+    brought: Path, any_target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is stopped where the search has ended."""
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    monkeypatch.setattr("optimize.compress.compile_and_profile", stop)
+    asked = recipe(brought, tmp_path / "out", any_target, strategy="stepwise", floors="none", stopping="z-score")
+    with pytest.raises(Stopped):
+        compress(asked)
+    tried = [json.loads(line) for line in (tmp_path / "out" / "ledger.jsonl").read_text().splitlines()][1:]
+    assert {each["step"] for each in tried} == {"Remove"}
+    assert any(each["kept"] for each in tried)
+    for other in ({"strategy": "budget"}, {"floors": "S2"}, {"stopping": "floor"}):
+        with pytest.raises(InputError, match=r"found another run in .* \(strategy changed\)"):
+            compress(replace(asked, **other), resume=True)
+
+
 def test_int8_ranges_come_from_every_class_of_a_sorted_file(
     brought: Path, any_target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,23 +207,55 @@ def refused(brought: Path, out: Path, target: str, **overrides: object) -> str:
 
 def test_what_is_wrong_is_said_before_anything_is_written(brought: Path, any_target: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert "`--retrain` is not available yet" in refused(brought, out, any_target, retrain=True)
     assert "`data` is missing: pass --data" in refused(brought, out, any_target, data="")
     assert "must be one of openvino, onnxruntime, tensorrt" in refused(brought, out, "tpu")
     assert "does not exist" in refused(brought, out, any_target, data=tmp_path / "no.npz")
     assert "`classes` (=a,b) must be 4 different names" in refused(brought, out, any_target, classes="a,b")
+    assert "`min_agreement` (=0.9) is for masks" in refused(brought, out, any_target, min_agreement="0.9")
+    assert "`standardize` (=image) excludes `mean` (=0.5)" in refused(brought, out, any_target, standardize="image")
+
+
+def test_recovery_training_needs_a_train_split(any_target: str, tmp_path: Path) -> None:
+    data = {name: array for name, array in runs.arrays().items() if not name.startswith("train")}
+    model = runs.bring(tmp_path / "brought", data)
+    assert "`--retrain` needs a train split: add train_images" in refused(model, tmp_path / "out", any_target, retrain=True)
+    two = {name: runs.arrays()[name][::80] for name in ("train_images", "train_labels")}
+    model = runs.bring(tmp_path / "two", data | two)
+    assert "`train` (2 item(s)) is too small" in refused(model, tmp_path / "out", any_target, retrain=True)
+
+
+@pytest.mark.parametrize("retrain", [True, False])
+def test_labels_are_lent_to_recovery_training_alone(
+    retrain: bool, brought: Path, any_target: str, tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Reference] = []
+
+    def stop(reference: Reference, *_: object) -> None:
+        given.append(reference)
+        raise Stopped
+
+    monkeypatch.setattr("optimize.compress.Search", stop)
+    with pytest.raises(Stopped):
+        compress(recipe(brought, tmp_path / "out", any_target, retrain=retrain))
+    train = given[0].train
+    assert (train is not None) is retrain
+    assert given[0].scratch == tmp_path / "out" / WORK
+    if train is not None and job.data.train is not None:
+        rows = np.array([5, 2])
+        assert np.array_equal(train.inputs(rows), job.data.train.inputs(rows))
+        assert train.labels.tolist() == job.data.train.labels.tolist()
 
 
 @pytest.mark.parametrize(
     ("last", "shape"),
-    [("nn.Conv2d(1, 2, 1)", r"\(1, 2, 8, 8\)"), ("nn.Sequential(nn.Flatten(), nn.Linear(64, 1))", r"\(1, 1\)")],
+    [("nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(2))", r"\(1, 2, 64\)"), ("nn.Sequential(nn.Flatten(), nn.Linear(64, 1))", r"\(1, 1\)")],
 )
-def test_only_classifiers(last: str, shape: str, any_target: str, tmp_path: Path) -> None:
+def test_only_classes_and_masks(last: str, shape: str, any_target: str, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(f"from torch import nn\ndef net(): return {last}\n")
     scope: dict[str, Any] = {"nn": torch.nn}
     torch.save(eval(last, scope).state_dict(), tmp_path / "model.pt")
     asked = recipe(tmp_path / "model.pt", tmp_path / "out", any_target, arch=f"{tmp_path}/net.py:net", input_shape="1,8,8", data="x.npz")
-    with pytest.raises(InputError, match=rf"gives outputs of shape {shape}: only classifiers"):
+    with pytest.raises(InputError, match=rf"gives outputs of shape {shape}: it must give classes, "):
         compress(asked)
 
 
@@ -226,4 +279,4 @@ def test_an_accepted_run_is_not_touched_by_a_call_that_is_wrong(accepted: Run, b
 
 def test_left_alone_names_layer_and_reason(job: Job) -> None:
     found = left_alone(job.original, Reference(job.original, job.data.calibration.inputs()))
-    assert found == ("channels of 6 were left alone: nothing reads the channels: they are an output of the network",)
+    assert found == ("channels of 6 were left alone: they are an output of the network",)

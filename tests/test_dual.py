@@ -102,10 +102,11 @@ def test_a_wide_layer_is_posed_by_its_rows(monkeypatch: pytest.MonkeyPatch) -> N
     torch.testing.assert_close(wide_.solve(some), whole.solve(some), rtol=1e-2, atol=1e-3)
 
 
-STEPS = (Prune(0.05), Merge(0.5, repair="least squares", choose="output error"), Repair())
-
-
-@pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)
+@pytest.mark.parametrize(
+    "step",
+    [Prune(0.05), Merge(0.5, repair="least squares", choose="output error"), Repair()],
+    ids=lambda step: type(step).__name__,
+)
 def test_steps_do_the_same_either_way(step: Prune | Merge | Repair, monkeypatch: pytest.MonkeyPatch) -> None:
     start = candidate(net())
     aim, inputs = reference(start, 300), cases(20, seed=5)

@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from optimize import moments
-from optimize.moments import Moments, Targets, calls
+from optimize.moments import Moments, Targets
+from optimize.replay import calls
 from optimize.surgery import with_tensors
 from tests.nets import Reused, cases, chain, chain_inplace, ready
 

@@ -96,9 +96,12 @@ def changed(before: dict[str, Any], now: dict[str, Any]) -> set[str]:
         ({"input_shape": (1, 9, 9)}, "input"),
         ({"mean": (0.4,)}, "preprocessing"),
         ({"pad": 1}, "preprocessing"),
+        ({"mean": (), "std": (), "standardize": "image"}, "preprocessing"),
         ({"limits": Limits(0.03)}, "limits"),
+        ({"limits": Limits(min_agreement=0.9)}, "limits"),
         ({"budgets": (0.5,)}, "budgets"),
         ({"energy": 0.5}, "energy"),
+        ({"retrain": True}, "retrain"),
         ({"seed": 1}, "seed"),
         ({"target": "openvino"}, "target"),
     ],
@@ -123,7 +126,12 @@ def test_other_weights_or_data_are_another_run(recipe: Recipe, dataset: Dataset,
     assert changed(whole, identity(recipe, replace(dataset, train=None))) == {"train data"}
 
 
-@pytest.mark.parametrize("change", [{"out": Path("/elsewhere")}, {"threads": 7}, {"batch": 3}, {"trust_pickle": True}])
+def test_other_settings_of_recovery_training_are_another_run(recipe: Recipe, dataset: Dataset) -> None:
+    trained = replace(recipe, retrain=True)
+    assert changed(identity(trained, dataset), identity(replace(trained, epochs=9), dataset)) == {"retrain"}
+
+
+@pytest.mark.parametrize("change", [{"out": Path("/elsewhere")}, {"threads": 7}, {"batch": 3}, {"epochs": 9}, {"trust_pickle": True}])
 def test_what_changes_no_trial_is_the_same_run(recipe: Recipe, dataset: Dataset, change: dict[str, Any]) -> None:
     assert identity(replace(recipe, **change), dataset) == identity(recipe, dataset)
 

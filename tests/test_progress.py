@@ -23,6 +23,14 @@ def test_into_a_file_go_the_notes_whole_and_nothing_else(capsys: pytest.CaptureF
     assert capsys.readouterr() == ("", f"{LONG}\n{LONG}\n")
 
 
+def test_of_several_processes_one_speaks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for rank, said in (("1", ""), ("0", f"{LONG}\n")):
+        monkeypatch.setenv("RANK", rank)
+        with shown():
+            note(LONG)
+        assert capsys.readouterr() == ("", said)
+
+
 def test_it_ends_with_the_block(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="x"), shown():
         raise ValueError("x")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from optimize.errors import InputError
 from optimize.guard.limits import Limits
 from optimize.recipe import Recipe, resolve, to_toml
+from optimize.steps.finetune import Finetune
 
 
 def _resolve(folder: Path, text: str | None = None, recipe: str | None = None, **overrides: Any) -> Recipe:
@@ -71,6 +72,13 @@ def test_flags_may_be_text(tmp_path: Path) -> None:
     assert (found.budgets, found.latency_target_ms, found.arch_args) == ((0.5, 0.2), 5.0, {"width": 0.5, "widths": [1, 2]})
 
 
+def test_recovery_training_is_a_step_with_the_settings_given(tmp_path: Path) -> None:
+    given = "[search]\nretrain = true\n[retrain]\nepochs = 7\nlearning_rate = 1e-3\noptimizer = 'sgd'\nflips = true\n"
+    assert _resolve(tmp_path, given).finetune == Finetune(7, 1e-3, "sgd", flips=True)
+    assert _resolve(tmp_path, "[search]\nretrain = true\n").finetune == Finetune()
+    assert _resolve(tmp_path, given, retrain=False).finetune is None
+
+
 @pytest.mark.parametrize(("text", "value"), [("5", 5), ("0.005s", 5), ("250us", 0.25), (5, 5), (1e-5, 1e-5)])
 def test_latency_units(tmp_path: Path, text: object, value: float) -> None:
     assert _resolve(tmp_path, latency_target_ms=text).latency_target_ms == pytest.approx(value)
@@ -82,7 +90,7 @@ def test_latency_units(tmp_path: Path, text: object, value: float) -> None:
         ("[search]\nseed = \n", r"optimize.toml is no valid toml: .*line 2"),
         ("[search\n", r"no valid toml: .*line 1"),
         ("[search]\nseed = 1\nseed = 2\n", "no valid toml: .*line 3"),
-        ("seed = 1\n", r"\[seed\] is no section; sections: data, limits, model, profile, run, search"),
+        ("seed = 1\n", r"\[seed\] is no section; sections: data, limits, model, profile, retrain, run, search"),
         ("[serach]\nseed = 1\n", r"\[serach\] is no section: did you mean `search`\?"),
         ("[search]\nsed = 1\n", r"`sed` is no setting of \[search\]: did you mean `seed`\?"),
         ("[limits]\nmax_clas_drop = 1\n", "did you mean `max_class_drop`"),
@@ -92,8 +100,17 @@ def test_latency_units(tmp_path: Path, text: object, value: float) -> None:
         ("[search]\nseed = true\n", "must be a whole number"),
         ("[search]\nseed = -1\n", "must be a whole number, at least 0"),
         ("[search]\nretrain = 'yes'\n", r"\(='yes'\) must be true or false"),
+        ("[retrain]\nepochs = 0\n", "must be a whole number, at least 1"),
+        ("[retrain]\nlearning_rate = 0\n", r"`\[retrain\] learning_rate in .*` \(=0\) must be above 0"),
+        ("[retrain]\nlearning_rate = 'fast'\n", "must be a number"),
+        ("[retrain]\noptimizer = 'adam'\n", r"\(='adam'\) must be one of adamw, sgd"),
+        ("[retrain]\nretrain = true\n", r"`retrain` is no setting of \[retrain\]: it belongs in \[search\]"),
         ("[search]\nbudgets = [0.5, 0]\n", "shares above 0"),
         ("[search]\nbudgets = 0.5\n", "must be a list"),
+        ("[search]\nstrategy = 'greedy'\n", r"\(='greedy'\) must be one of allocate, budget, stepwise, local"),
+        ("[search]\nstrategy = 3\n", r"\(=3\) must be one of allocate"),
+        ("[search]\nfloors = 'S7'\n", r"\(='S7'\) must be one of S1, S2, S3, S4, S5, S6, none"),
+        ("[search]\nstopping = 'never'\n", r"\(='never'\) must be one of floor, threshold, wilson, mcnemar, z-score"),
         ("[search]\nenergy = '150%'\n", "must lie between 0 and 1"),
         ("[search]\nenergy = nan\n", "must be a share"),
         ("[search]\nlatency_target_ms = 0\n", "must be a duration above 0"),
@@ -106,6 +123,7 @@ def test_latency_units(tmp_path: Path, text: object, value: float) -> None:
         ("[data]\nmean = [0.5, 'x']\n", r"\(='x'\) must be a number"),
         ("[data]\nmean = [inf]\n", "must be a number"),
         ("[data]\nclasses = [1, 2]\n", "must be text"),
+        ("[data]\nstandardize = 'volume'\n", r"\(='volume'\) must be one of image"),
         ("[limits]\nmax_drop = 2\n", "has no unit and is 1 or more"),
         ("[limits]\nmax_drop = -0.1\n", "must be a share"),
     ],
@@ -178,15 +196,25 @@ _overrides = st.fixed_dictionaries(
         "std": st.lists(st.floats(1e-12, 10), max_size=3),
         "pad": st.integers(0, 9),
         "classes": st.lists(_text, max_size=4),
+        "standardize": st.sampled_from(["image", "none"]),
         "drop_overlap": st.booleans(),
         "trust_pickle": st.booleans(),
         "max_drop": _fraction,
         "max_class_drop": _fraction,
         "min_class_f1": _fraction,
+        "min_agreement": _fraction,
+        "strategy": st.sampled_from(["allocate", "budget", "stepwise", "local"]),
+        "floors": st.sampled_from(["S1", "none"]),
+        "stopping": st.sampled_from(["wilson", "z-score"]),
         "budgets": st.lists(st.floats(1e-9, 1), max_size=4),
         "energy": _fraction | st.just("none"),
         "retrain": st.booleans(),
+        "epochs": st.integers(1, 99),
+        "learning_rate": st.floats(1e-9, 1) | st.just("none"),
+        "optimizer": st.sampled_from(["adamw", "sgd"]),
+        "flips": st.booleans(),
         "latency_target_ms": st.floats(1e-9, 1e9) | st.just("none"),
+        "speedup": st.floats(1, 1e9, exclude_min=True) | st.just("none"),
         "seed": st.integers(0, 2**62),
         "threads": st.integers(1, 64) | st.just("none"),
         "batch": st.integers(1, 64),

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from optimize.candidate import Candidate
 from optimize.data import Preprocessing, Split
-from optimize.select import LEAST, unlabelled
+from optimize.select import LEAST, _tally, unlabelled
 
 
 def the_input_is_the_logits() -> Candidate:
@@ -66,3 +67,53 @@ def test_outputs_that_are_not_numbers_do_no_harm() -> None:
     logits = np.random.default_rng(2).normal(size=(30, 3))
     logits[3] = np.inf
     assert len(unlabelled(the_input_is_the_logits(), [split(logits)], seed=0)) == 30
+
+
+def masks_from_logits(classes: int) -> Candidate:
+    """The image is the logits."""
+    return Candidate(nn.Identity().eval(), torch.zeros(1, classes, 4, 4))
+
+
+def scans(logits: np.ndarray, masks: np.ndarray) -> Split:
+    return Split("train", logits.astype(np.float32), masks, Preprocessing())
+
+
+@pytest.mark.parametrize("form", ["one mask per output", "class indices"])
+def test_images_that_show_the_rare_foreground_are_drawn_more_often(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 1000 images 20 show anything; no true mask says which."""
+    monkeypatch.setattr("optimize.select.MOST", LEAST)
+    shows = np.arange(1000) % 50 == 0
+    logits = np.full((1000, 1, 4, 4), -3.0)
+    logits[shows, :, 1:3, 1:3] = 3.0
+    blank = np.zeros((1000, 1, 4, 4), dtype=bool)
+    if form == "class indices":
+        logits, blank = np.concatenate([np.zeros_like(logits), logits], axis=1), blank[:, 0].astype(np.uint8)
+    chosen = unlabelled(masks_from_logits(logits.shape[1]), [scans(logits, blank)], seed=0)
+    assert len(chosen) == LEAST
+    # drawn in proportion it would be about five
+    assert (chosen[:, -1] > 0).any((1, 2)).sum() >= 19
+
+
+def test_a_chance_is_the_sum_over_the_pixels() -> None:
+    draw = np.random.default_rng(0)
+    outputs = draw.normal(size=(5, 3, 2, 2)).astype(np.float32)
+    counts, weights = _tally(outputs, masks=False)
+    for case in range(5):
+        for k in range(3):
+            mine = outputs[case].argmax(0) == k
+            two = np.sort(outputs[case], axis=0)[-2:]
+            assert counts[case, k] == mine.sum()
+            assert weights[case, k] == pytest.approx((1 / (1 + two[1] - two[0]))[mine].sum())
+    # a single logit stands against the background's 0
+    counts, weights = _tally(np.array([[[2.0, -1.0, -4.0]]], dtype=np.float32), masks=True)
+    assert counts.tolist() == [[2, 1]]
+    np.testing.assert_allclose(weights, [[1 / 2 + 1 / 5, 1 / 3]])
+
+
+def test_the_pool_is_looked_at_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optimize.data.PIXELS_AT_ONCE", 16 * 7)
+    sizes: list[int] = []
+    monkeypatch.setattr(Candidate, "predict", lambda self, inputs: sizes.append(len(inputs)) or inputs)
+    logits = np.random.default_rng(0).normal(size=(40, 1, 4, 4))
+    unlabelled(masks_from_logits(1), [scans(logits, np.zeros((40, 1, 4, 4), dtype=bool))], seed=0)
+    assert sizes == [7, 7, 7, 7, 7, 5]

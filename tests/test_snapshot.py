@@ -11,11 +11,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from optimize.candidate import Candidate
+from optimize.candidate import Candidate, Step
 from optimize.errors import InputError
 from optimize.snapshot import STEPS, describe, restore, save
+from optimize.steps.chain import Chain
 from optimize.steps.factorize import Factorize
+from optimize.steps.finetune import Finetune
+from optimize.steps.narrow import Narrow
 from optimize.steps.prune import Prune
+from optimize.steps.remove import Remove
 from optimize.steps.repair import Repair
 from tests.nets import INTRICATE, TOPOLOGIES, candidate, cases, reference
 
@@ -64,6 +68,26 @@ def test_layers_that_were_split_come_back(tmp_path: Path) -> None:
     assert np.array_equal(back.predict(cases(8)), made.predict(cases(8)))
 
 
+def test_what_did_not_change_is_left_out(tmp_path: Path) -> None:
+    start = candidate(TOPOLOGIES["chain with batch norm"]())
+    made = Remove("3", (1,), "none")(start, reference(start))
+    save(made, tmp_path / "a", start)
+    assert set(load_file(tmp_path / "a")) == {
+        *("3.weight", "4.weight", "4.bias", "4.running_mean", "4.running_var", "8.weight"),
+        *("kept channels of 3", "kept channels of 4"),
+    }
+    back = restore(start, tmp_path / "a", start)
+    assert back.fingerprint == made.fingerprint
+    assert np.array_equal(back.predict(cases(8)), made.predict(cases(8)))
+    with pytest.raises(InputError, match="is no snapshot of this model"):
+        restore(start, tmp_path / "a")
+    split = low_rank()
+    factors = Factorize(0.9999)(split, reference(split))
+    save(factors, tmp_path / "b", split)
+    assert "3.weight" not in load_file(tmp_path / "b")
+    assert restore(split, tmp_path / "b", split).fingerprint == factors.fingerprint
+
+
 def test_what_comes_back_can_be_worked_on(tmp_path: Path) -> None:
     start = candidate(TOPOLOGIES["chain with batch norm"]())
     aim = reference(start)
@@ -72,12 +96,35 @@ def test_what_comes_back_can_be_worked_on(tmp_path: Path) -> None:
     assert Prune(0.5)(restore(start, tmp_path / "a"), aim).fingerprint == Prune(0.5)(made, aim).fingerprint
 
 
-@pytest.mark.parametrize("step", [Prune(0.1, multiple=8), Repair(layers=("a", "b")), Factorize(0.9, whiten=False)], ids=str)
-def test_steps_come_back_equal(step: Prune | Repair | Factorize, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "step",
+    [
+        Prune(0.1, multiple=8),
+        Remove("a", (1, 2), operator="medoid", heirs=(0, 3)),
+        Repair(layers=("a", "b")),
+        Factorize(0.9, whiten=False),
+        Finetune(3, optimizer="sgd"),
+        Narrow((("a", 3), ("b", 8)), rows=100),
+        Narrow(()),
+        Chain((Narrow((("a", 3),)), Finetune(2))),
+        Chain((Chain((Repair(layers=("a",)),)), Remove("a", (1,)))),
+    ],
+    ids=str,
+)
+def test_steps_come_back_equal(step: Step, tmp_path: Path) -> None:
     start = candidate(TOPOLOGIES["chain"]())
     save(start.after(step, start.module), tmp_path / "a")
     assert restore(start, tmp_path / "a").lineage == (step,)
     assert json.loads(json.dumps(describe(step)))["step"] in STEPS
+
+
+def test_a_chain_leaves_its_steps_in_the_lineage(tmp_path: Path) -> None:
+    start = candidate(TOPOLOGIES["chain"]())
+    steps = (Narrow((("0", 5), ("2", 3))), Repair(rows=500))
+    made = Chain(steps)(start, reference(start))
+    save(made, tmp_path / "a")
+    back = restore(start, tmp_path / "a")
+    assert (back.lineage, back.fingerprint) == (steps, made.fingerprint)
 
 
 def test_the_same_candidate_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -90,7 +137,7 @@ def test_the_same_candidate_gives_the_same_bytes(tmp_path: Path) -> None:
 def damaged(path: Path, how: str) -> None:
     whole = path.read_bytes()
     tensors = load_file(path)
-    lineage = {"lineage": "[]"}
+    lineage = {"made": '{"lineage": [], "same": []}'}
     match how:
         case "empty":
             path.write_bytes(b"")
@@ -101,11 +148,13 @@ def damaged(path: Path, how: str) -> None:
         case "no lineage":
             save_file(tensors, path)
         case "broken lineage":
-            save_file(tensors, path, metadata={"lineage": "[{"})
+            save_file(tensors, path, metadata={"made": '{"lineage": [{'})
         case "unknown step":
-            save_file(tensors, path, metadata={"lineage": '[{"step": "os.system", "settings": {}}]'})
+            save_file(tensors, path, metadata={"made": '{"lineage": [{"step": "os.system", "settings": {}}], "same": []}'})
         case "unknown setting":
-            save_file(tensors, path, metadata={"lineage": '[{"step": "Prune", "settings": {"x": 1}}]'})
+            save_file(tensors, path, metadata={"made": '{"lineage": [{"step": "Prune", "settings": {"x": 1}}], "same": []}'})
+        case "unknown sharing":
+            save_file(tensors, path, metadata={"made": '{"lineage": [], "same": ["elsewhere.weight"]}'})
         case "unknown tensor":
             save_file({**tensors, "elsewhere.weight": torch.zeros(2)}, path, metadata=lineage)
         case "lacks a tensor":
@@ -114,7 +163,10 @@ def damaged(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize(
     "how",
-    ["empty", "cut", "missing", "no lineage", "broken lineage", "unknown step", "unknown setting", "unknown tensor", "lacks a tensor"],
+    [
+        "empty", "cut", "missing", "no lineage", "broken lineage",
+        "unknown step", "unknown setting", "unknown sharing", "unknown tensor", "lacks a tensor",
+    ],
 )
 def test_what_is_no_snapshot_of_this_model_is_refused_in_one_line(how: str, tmp_path: Path) -> None:
     start = candidate(TOPOLOGIES["chain"]())

@@ -8,7 +8,7 @@ import pytest
 
 from optimize.artifact import Artifact
 from optimize.errors import InputError
-from optimize.search import WORK
+from optimize.search.walk import WORK
 from optimize.workspace import OURS, Workspace
 
 WHO = {"seed": 1}
@@ -33,6 +33,7 @@ def test_checking_leaves_nothing_behind_and_opening_makes_the_folder(tmp_path: P
     assert list(tmp_path.iterdir()) == []
     space.open({"seed": 0}, resume=False)
     assert [path.name for path in space.out.iterdir()] == ["ledger.jsonl"]
+    assert space.scratch == space.out / WORK
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -1,11 +1,11 @@
 """The same channels removed, only the operator and the repair differ: what each is worth, without retraining and without labels.
 
-    python -m benchmarks.studies.repair [--data FILE.npz] [--model FILE.safetensors] [--shares 0.5 0.75 …] [--minutes 11]
+    python -m benchmarks.studies.repair [--data FILE.npz] [--model FILE.safetensors] [--shares 0.5 0.75 …] [--minutes 9]
 
 A half-width VGG16-BN on blood cells loses the same share of channels in each of its 13 convolutions, those with the smallest L2 norm,
 paired by the likeness of their activations: once for each operator, without repair, with new batch-norm statistics, with least squares.
 Everything is measured on the guard split; the test split is not read. A second survey, by output error, shows what a better choice of
-channels adds. At three depths the published crossover filter, trained pair by pair, races the closed form. Twelve minutes on two cores;
+channels adds. At three depths the published crossover filter, trained pair by pair, races the closed form. Nine minutes on two cores;
 what does not fit into `--minutes` is left out, and said.
 """
 
@@ -26,7 +26,7 @@ from benchmarks.studies.bloodcells import ARCH, INPUT, MEAN, PAD, STD
 from optimize.candidate import Candidate, Floats, Reference
 from optimize.data import Dataset, Preprocessing, load_data
 from optimize.graph import trace
-from optimize.guard.score import Score, score
+from optimize.guard.confusion import Confusion, confuse
 from optimize.load import load_model
 from optimize.progress import note, shown
 from optimize.steps.crossover import (
@@ -61,7 +61,7 @@ OPERATORS: dict[str, dict[str, Any]] = {
 BY_ERROR = "drop, chosen by output error"
 REPAIRS = ("none", "batchnorm", "least squares")
 COLUMNS = ("removed per conv", "operator", *REPAIRS, "worst class: batchnorm, least squares", "output error", "seconds")
-TITLE = "Test accuracy of a half-width VGG16-BN on blood cells after the same channels were removed, by operator and repair"
+TITLE = "Guard accuracy of a half-width VGG16-BN on blood cells after the same channels were removed, by operator and repair"
 NORM_CASES = 512
 RACE_S = 180
 RACED_FAMILIES = 24
@@ -97,8 +97,8 @@ class Bench:
             "output_error": float(np.square(off).sum() / np.square(self._wanted - self._wanted.mean(0)).sum()),
         }
 
-    def _score(self, candidate: Candidate) -> Score:
-        return score(candidate.predict(self._cases), self.splits.guard.labels, self.splits.classes)
+    def _score(self, candidate: Candidate) -> Confusion:
+        return confuse(candidate.predict(self._cases), self.splits.guard.labels, self.splits.classes)
 
 
 def variants(bench: Bench, share: float, name: str, surveys: Sequence[Survey | None]) -> list[dict[str, Any]]:
@@ -213,7 +213,7 @@ def main() -> None:
     parser.add_argument("--race", nargs="*", default=RACED)
     parser.add_argument("--cases", type=int, default=256)
     parser.add_argument("--rows", type=int, default=4096)
-    parser.add_argument("--minutes", type=float, default=11)
+    parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--dry", action="store_true", help="print, write nothing")
     arguments = parser.parse_args()
     start = time.perf_counter()

@@ -9,6 +9,7 @@
 | `quantize(onnx, folder, calibration)` | ONNX -> Artifact, int8 |
 | `build(artifact, threads=…)` | Artifact -> Session |
 | `inspect(session)` | layer -> precision it really runs in, read from the compiled graph |
+| `time_layers(artifact, inputs, …)` | layer -> milliseconds inside one run, by the runtime's own profiler |
 """
 
 from __future__ import annotations
@@ -57,6 +58,15 @@ class Backend(Protocol):
 
     def inspect(self, session: Session) -> dict[str, str]:
         """Layer name -> the precision it really runs in."""
+        ...
+
+    def time_layers(
+        self, artifact: Artifact, inputs: Floats, *, threads: int | None = None, seconds: float = 1.0, min_rounds: int = 16
+    ) -> dict[str, float]:
+        """Layer name -> milliseconds inside a run on `inputs`; nodes that only move or convert numbers are left out.
+
+        Runs until both `seconds` and `min_rounds` are reached.
+        """
         ...
 
 

@@ -7,9 +7,11 @@ zero point 0 after a ReLU the runtime silently keeps the convolution in float; a
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from optimize.artifact import Artifact
 from optimize.backends import require_precision
 from optimize.backends.session import Session, require_inputs
 from optimize.errors import TargetUnavailable
+from optimize.measure.latency import no_collection
 from optimize.quiet import quiet
 
 if TYPE_CHECKING:
@@ -28,9 +31,13 @@ NAME = "onnxruntime"
 
 # Nodes of the optimized graph that move or convert numbers instead of computing them.
 _MOVERS = {"QuantizeLinear", "DequantizeLinear", "Cast", "Transpose", "Reshape", "Flatten", "Shape", "ReorderInput", "ReorderOutput"}
+# Of these, the ones that leave every number where it is.
+_VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
 # Integer kernels whose result is float again.
 _BACK_TO_FLOAT = {"MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DequantizeLinear"}
 _CALIBRATION_BATCH = 8
+_WARMUP = 2
+_LEAST_US = 0.1
 _QUIET = 3  # errors only
 
 
@@ -119,11 +126,56 @@ def inspect(session: Session) -> dict[str, str]:
 
     with tempfile.TemporaryDirectory() as scratch:
         optimized = Path(scratch) / "optimized.onnx"
-        _open(session.handle, 1, optimized)
+        _open(session.handle, 1, optimized=optimized)
         return _executed(onnx_format.load(optimized).graph)
 
 
-def _open(path: Path, threads: int | None, optimized: Path | None = None) -> Any:
+def time_layers(
+    artifact: Artifact, inputs: Floats, *, threads: int | None = None, seconds: float = 1.0, min_rounds: int = 16
+) -> dict[str, float]:
+    """Layer -> milliseconds inside one run, by the runtime's own profiler: the mean of the faster half of the runs.
+
+    The profiler charges some of its own work, a few microseconds, to every node. A node that only gives a buffer another shape has nothing
+    else to do, so what such nodes take is taken off; where there are none, the figures keep it.
+
+    Raises:
+        InputError: when `inputs` does not have the model's input shape.
+    """
+    require_inputs(inputs, artifact.input_shape)
+    nodes = _profiled(artifact.main, inputs, threads, seconds, min_rounds)
+    overhead_us = float(np.median([taken for kind, _, taken in nodes if kind in _VIEWS] or [0.0]))
+    layers: dict[str, float] = {}
+    for kind, name, taken_us in nodes:
+        if kind not in _MOVERS:
+            layers[name] = layers.get(name, 0.0) + max(taken_us - overhead_us, _LEAST_US) / 1e3
+    return layers
+
+
+def _profiled(path: Path, inputs: Floats, threads: int | None, seconds: float, min_rounds: int) -> list[tuple[str, str, float]]:
+    """Kind, name and microseconds of every node, in the order they ran."""
+    with tempfile.TemporaryDirectory() as scratch, no_collection():
+        session = _open(path, threads, profile=Path(scratch) / "profile")
+        feed = {session.get_inputs()[0].name: np.ascontiguousarray(inputs, dtype=np.float32)}
+        rounds, end = 0, time.perf_counter() + seconds
+        while rounds < _WARMUP + min_rounds or time.perf_counter() < end:
+            session.run(None, feed)
+            rounds += 1
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    # Nodes that the optimizer put in may share a name; their index is their own.
+    nodes: dict[str, tuple[str, str, list[int]]] = {}
+    for event in events:
+        name, is_kernel, _ = event["name"].rpartition("_kernel_time")
+        if is_kernel:
+            nodes.setdefault(event["args"]["node_index"], (event["args"]["op_name"], _plain_name(name), []))[2].append(event["dur"])
+    return [(kind, name, _faster_half(taken[_WARMUP:])) for kind, name, taken in nodes.values()]
+
+
+def _faster_half(samples: Sequence[float]) -> float:
+    """Mean of the faster half: a disturbance only makes a run slower, and the mean of whole microseconds is finer than each of them."""
+    return float(np.mean(np.sort(samples)[: (len(samples) + 1) // 2]))
+
+
+def _open(path: Path, threads: int | None, *, optimized: Path | None = None, profile: Path | None = None) -> Any:
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
@@ -136,6 +188,9 @@ def _open(path: Path, threads: int | None, optimized: Path | None = None) -> Any
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
@@ -180,5 +235,8 @@ def _executed(graph: Any) -> dict[str, str]:
 
 def _layer_name(node: Any) -> str:
     """The node's name without the marks that the optimizer adds."""
-    name = str(node.name or node.output[0])
-    return name.split("_token_")[0].removesuffix("_nchwc")
+    return _plain_name(str(node.name or node.output[0]))
+
+
+def _plain_name(name: str) -> str:
+    return name.removeprefix("fused ").split("_token_")[0].removesuffix("_nchwc")

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +19,7 @@ from optimize.artifact import Artifact
 from optimize.backends import require_precision
 from optimize.backends.session import Session, require_inputs
 from optimize.errors import TargetUnavailable
+from optimize.measure.latency import no_collection
 from optimize.quiet import quiet
 
 if TYPE_CHECKING:
@@ -30,6 +33,10 @@ NAME = "openvino"
 _MOVERS = {"Const", "Input", "Output", "Reorder", "Reshape", "Transpose", "FakeQuantize", "ShapeOf"}
 # A name OpenVINO makes up: the operation, and a counter that runs on through the life of the process.
 _MADE_UP = re.compile(r"[A-Z][A-Za-z]+_\d+")
+
+
+_WARMUP = 2
+_LEAST_US = 0.1
 
 
 def preflight() -> None:
@@ -88,11 +95,7 @@ def quantize(onnx: Path, folder: Path, calibration: Floats) -> Artifact:
 
 def build(artifact: Artifact, *, threads: int | None = None) -> Session:
     """Compile for the lowest latency of one caller: one stream, `threads` threads (all cores when None)."""
-    hint = "f32" if artifact.precision == "int8" else artifact.precision
-    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
-    if threads is not None:
-        config["INFERENCE_NUM_THREADS"] = threads
-    compiled = _openvino().Core().compile_model(artifact.main, "CPU", config)
+    compiled = _compile(artifact, threads)
     request = compiled.create_infer_request()
 
     def run(inputs: Floats) -> Floats:
@@ -103,13 +106,62 @@ def build(artifact: Artifact, *, threads: int | None = None) -> Session:
 
 def inspect(session: Session) -> dict[str, str]:
     """Layer -> "f32", "bf16", "int8"…, as the CPU plugin executes it; nodes that only move or convert numbers are left out."""
-    layers: dict[str, str] = {}
-    for node in session.handle.get_runtime_model().get_ordered_ops():
+    return {layer: {"u8": "int8", "i8": "int8"}.get(precision, precision) for _, layer, precision in _executed(session.handle)}
+
+
+def time_layers(
+    artifact: Artifact, inputs: Floats, *, threads: int | None = None, seconds: float = 1.0, min_rounds: int = 16
+) -> dict[str, float]:
+    """Layer -> milliseconds inside one run, by the runtime's own profiler: the least of the means of blocks of runs.
+
+    The profiler only tells the mean over all runs so far, in whole microseconds. So the blocks double in length, 2, 4, 8, … runs: each
+    is then long enough beside those before it to be told from them, and a disturbance spoils the blocks it falls into and no more.
+
+    Raises:
+        InputError: when `inputs` does not have the model's input shape.
+    """
+    require_inputs(inputs, artifact.input_shape)
+    compiled = _compile(artifact, threads, PERF_COUNT=True)
+    blocks_us = _block_means_us(compiled.create_infer_request(), np.ascontiguousarray(inputs, dtype=np.float32), seconds, min_rounds)
+    layers: dict[str, float] = {}
+    for node, layer, _ in _executed(compiled):
+        if node in blocks_us:
+            layers[layer] = layers.get(layer, 0.0) + max(min(blocks_us[node]), _LEAST_US) / 1e3
+    return layers
+
+
+def _block_means_us(request: Any, inputs: Floats, seconds: float, min_rounds: int) -> dict[str, list[float]]:
+    """Node -> mean microseconds of a run, in each block but the first."""
+    ends, totals_us = [0], []
+    with no_collection():
+        stop = time.perf_counter() + seconds
+        while len(ends) < 3 or ends[-1] < min_rounds or time.perf_counter() < stop:
+            more = max(ends[-1], _WARMUP)
+            for _ in range(more):
+                request.infer({0: inputs}, share_inputs=True)
+            ends.append(ends[-1] + more)
+            means_us = {info.node_name: info.real_time.total_seconds() * 1e6 for info in request.get_profiling_info()}
+            # Every run was cut to whole microseconds, and so was their mean: half of one is missing each time.
+            totals_us.append({node: ends[-1] * (mean + 1) for node, mean in means_us.items()})
+    blocks = list(zip(totals_us, totals_us[1:], ends[1:], strict=False))
+    return {node: [(after[node] - before[node]) / length for before, after, length in blocks] for node in totals_us[0]}
+
+
+def _compile(artifact: Artifact, threads: int | None, **more: Any) -> Any:
+    hint = "f32" if artifact.precision == "int8" else artifact.precision
+    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, **more}
+    if threads is not None:
+        config["INFERENCE_NUM_THREADS"] = threads
+    return _openvino().Core().compile_model(artifact.main, "CPU", config)
+
+
+def _executed(compiled: Any) -> Iterator[tuple[str, str, str]]:
+    """The plugin's name, the model's name and the precision of every node that computes."""
+    for node in compiled.get_runtime_model().get_ordered_ops():
         info = {key: node.get_rt_info()[key].astype(str) for key in ("layerType", "runtimePrecision", "originalLayersNames")}
         if info["layerType"] not in _MOVERS:
-            precision = {"u8": "int8", "i8": "int8"}.get(info["runtimePrecision"], info["runtimePrecision"])
-            layers[_layer_name(info["originalLayersNames"], node.get_friendly_name())] = precision
-    return layers
+            name = node.get_friendly_name()
+            yield name, _layer_name(info["originalLayersNames"], name), info["runtimePrecision"]
 
 
 def _openvino() -> ModuleType:

@@ -60,3 +60,10 @@ def build(artifact: Artifact, *, threads: int | None = None) -> Session:
 def inspect(session: Session) -> dict[str, str]:
     """Raise `TargetUnavailable`."""
     preflight()
+
+
+def time_layers(
+    artifact: Artifact, inputs: Floats, *, threads: int | None = None, seconds: float = 1.0, min_rounds: int = 16
+) -> dict[str, float]:
+    """Raise `TargetUnavailable`."""
+    preflight()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from optimize.errors import InputError
 
@@ -16,17 +16,19 @@ class Limits:
     """How much the shipped artifact may lose against the original, as fractions (0.02 is 2 percentage points).
 
     Args:
-        max_drop: largest allowed drop of overall accuracy.
-        max_class_drop: largest allowed drop of any single class's recall.
-        min_class_f1: every class must reach at least this F1; 0 asks for nothing.
+        max_drop: largest allowed drop of overall accuracy; for masks, of overall Dice.
+        max_class_drop: largest allowed drop of any single class's recall; for masks, of its mean Dice.
+        min_class_f1: every class must reach at least this F1, or mean Dice; 0 asks for nothing.
+        min_agreement: for masks only: least Dice of the artifact's masks with the original's; 0 asks for nothing.
     """
 
     max_drop: float = 0.02
     max_class_drop: float = 0.06
     min_class_f1: float = 0.0
+    min_agreement: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, value in (("max_drop", self.max_drop), ("max_class_drop", self.max_class_drop), ("min_class_f1", self.min_class_f1)):
+        for name, value in asdict(self).items():
             if not (math.isfinite(value) and 0.0 <= value <= 1.0):
                 raise InputError(f"`{name}` (={value}) must lie between 0 and 1: write 0.02 or '2pp' for two percentage points.")
 
@@ -44,3 +46,8 @@ def parse_points(text: str | float, name: str = "limit") -> float:
     if not unit and (number > 1 or (number == 1 and isinstance(text, str))):
         raise InputError(f"`{name}` (={text!r}) has no unit and is 1 or more: write '{text}pp' if percentage points are meant.")
     return number / 100 if unit else number
+
+
+def points(share: float) -> str:
+    """A share as percentage points."""
+    return f"{100 * share:.4g} pp"

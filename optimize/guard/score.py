@@ -1,79 +1,62 @@
-"""How well a model classifies: one confusion matrix, and what follows from it, per class."""
+"""What a score of any task knows: one overall figure, one for each class, and how far they fell against the original's.
+
+Of a classification (`Confusion`) they are accuracy and recall; of a segmentation (`Dice`) the mean over the classes, and each one's mean
+over the patients.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, Self
 
 import numpy as np
-import numpy.typing as npt
+
+from optimize.candidate import Floats
+from optimize.guard.confusion import confuse
+from optimize.guard.dice import overlap
+from optimize.guard.drop import Drop, Floor
+from optimize.guard.limits import Limits
+from optimize.masks import Array
 
 
-@dataclass(frozen=True)
-class ClassScore:
-    """One class: how many cases it has, and its recall, precision and F1 as fractions; 0 where there is nothing to divide by."""
+class Score(Protocol):
+    """How good a model is on one split; `before` is always the original's score on the same split."""
 
-    cases: int
-    recall: float
-    precision: float
-    f1: float
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+
+    @property
+    def overall(self) -> float:
+        """The overall figure, a fraction."""
+
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """Of each class that was seen, by its name."""
+
+    def drop(self, before: Self, limits: Limits) -> Drop:
+        """Of the overall figure."""
+
+    def class_drops(self, before: Self, limits: Limits) -> Mapping[str, Drop]:
+        """Of each class's figure, by its name."""
+
+    def floors(self, before: Self, limits: Limits) -> Sequence[Floor]:
+        """What must be reached, whatever the original reaches."""
+
+    def as_dict(self, original: Self | None = None) -> dict[str, Any]:
+        """The form that a report shows."""
 
 
-@dataclass(frozen=True, eq=False)
-class Score:
-    """What a model got right on one split.
+def score(task: str, answers: Iterable[tuple[Floats, Array]], classes: Sequence[str], patients: Array | None = None) -> Score:
+    """Score what a model answers, batch by batch.
 
     Args:
-        confusion: (K, K); row: true class, column: predicted class.
+        task: "classification" or "segmentation".
+        answers: batches of outputs, (n, K) or (n, K, *spatial), each with what is true: classes (n,), or masks as in `optimize.masks`.
         classes: their names.
+        patients: id per item over all batches, (N,); classification does not look at it.
     """
-
-    confusion: npt.NDArray[np.int64]
-    classes: tuple[str, ...]
-
-    @property
-    def cases(self) -> int:
-        """Number of cases."""
-        return int(self.confusion.sum())
-
-    @property
-    def correct(self) -> int:
-        """Number of cases got right."""
-        return int(np.trace(self.confusion))
-
-    @property
-    def accuracy(self) -> float:
-        """Share of cases got right."""
-        return self.correct / max(1, self.cases)
-
-    @property
-    def per_class(self) -> dict[str, ClassScore]:
-        """Score of each class by its name."""
-        hits, cases, said = np.diag(self.confusion), self.confusion.sum(1), self.confusion.sum(0)
-        recall, precision = hits / np.maximum(cases, 1), hits / np.maximum(said, 1)
-        f1 = 2 * hits / np.maximum(cases + said, 1)
-        return {
-            name: ClassScore(int(cases[k]), float(recall[k]), float(precision[k]), float(f1[k])) for k, name in enumerate(self.classes)
-        }
-
-    def as_dict(self) -> dict[str, Any]:
-        """The form that a report shows."""
-        per_class = self.per_class
-        macro_f1 = float(np.mean([each.f1 for each in per_class.values()]))
-        return {
-            "overall": {"accuracy": self.accuracy, "macro_f1": macro_f1},
-            "per_class": {name: asdict(each) for name, each in per_class.items()},
-            "confusion": self.confusion.tolist(),
-        }
-
-
-def score(outputs: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int64], classes: Sequence[str]) -> Score:
-    """Score class outputs (N, K) against labels (N,).
-
-    A case whose outputs are not all finite counts as wrong: it is put down as the class after the true one.
-    """
-    count = len(classes)
-    decided = np.where(np.isfinite(outputs).all(1), outputs.argmax(1), (labels + 1) % count)
-    confusion = np.bincount(labels * count + decided, minlength=count * count).reshape(count, count)
-    return Score(confusion.astype(np.int64), tuple(classes))
+    if task == "segmentation":
+        return overlap(answers, classes, patients)
+    outputs, labels = (np.concatenate(parts) for parts in zip(*answers, strict=True))
+    return confuse(outputs, labels, classes)

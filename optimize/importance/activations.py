@@ -16,7 +16,8 @@ from torch import nn
 
 from optimize.candidate import Candidate, Floats, Reference
 from optimize.graph import ChannelGroup, Slot
-from optimize.moments import BATCH, calls
+from optimize.moments import BATCH
+from optimize.replay import calls
 
 T = TypeVar("T")
 MOST_PIXELS = 4096

@@ -83,7 +83,15 @@ def sound_keep(paired: Paired, level: float = 0.05) -> Literal["i", "j"] | None:
 def paired_counts(
     candidate: Candidate, reference: Reference, group: ChannelGroup, pairs: Sequence[tuple[int, int]], inputs: Floats | None = None
 ) -> list[Paired]:
-    """Count for each pair (i, j) of the group's channels, by one masked pass per channel that occurs.
+    """Count for each pair (i, j) of the group's channels; arguments as for `flips`."""
+    found = flips(candidate, reference, group, pairs, inputs)
+    return [Paired(int((each > 0).sum()), int((each < 0).sum()), each.size) for each in found]
+
+
+def flips(
+    candidate: Candidate, reference: Reference, group: ChannelGroup, pairs: Sequence[tuple[int, int]], inputs: Floats | None = None
+) -> list[npt.NDArray[np.int8]]:
+    """Of each pair (i, j) the cases, +1 right with i alone masked, -1 right with j alone masked, else 0; one pass per channel that occurs.
 
     Args:
         candidate: the network to mask channels in.
@@ -98,7 +106,7 @@ def paired_counts(
     for channel in track(sorted({channel for pair in pairs for channel in pair}), f"mask channels of {group.name}"):
         masked = Candidate(masked_channel(candidate.module, group, channel), candidate.example)
         right[channel] = masked.predict(inputs).argmax(1) == truth
-    return [Paired(int((right[i] & ~right[j]).sum()), int((~right[i] & right[j]).sum()), truth.size) for i, j in pairs]
+    return [(right[i].astype(np.int8) - right[j].astype(np.int8)).ravel() for i, j in pairs]
 
 
 def masked_channel(module: nn.Module, group: ChannelGroup, channel: int) -> nn.Module:

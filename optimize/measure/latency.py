@@ -107,7 +107,7 @@ def interleave(
     if min_rounds < 1:
         raise InputError(f"`min_rounds` (={min_rounds}) must be at least 1.")
     samples: dict[str, list[float]] = {name: [] for name in contenders}
-    with _no_collection():
+    with no_collection():
         for _ in range(warmup):
             for call in contenders.values():
                 call()
@@ -144,13 +144,14 @@ def ratio(slow: Latency, fast: Latency, *, seed: int = 0) -> Ratio:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
-    """A garbage collection inside a timed call would be charged to whoever is running."""
+def no_collection() -> Iterator[None]:
+    """A garbage collection inside a timed call would be charged to whoever is running; inside another such block this one does nothing."""
+    if not gc.isenabled():
+        yield
+        return
     gc.collect()
-    enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if enabled:
-            gc.enable()
+        gc.enable()

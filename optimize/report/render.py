@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from optimize.errors import InputError
 from optimize.report import rows, wording
+from optimize.report.terms import terms
 from optimize.report.wording import Report
 
 FORMAT = 1
@@ -48,6 +49,7 @@ def render(report: Report) -> str:
         runtime=_RUNTIMES.get(whole["target"], whole["target"]),
         strongest=rows.strongest(whole),
         tally=rows.tally(whole),
+        terms=terms(whole),
         unmatched=rows.unmatched(whole),
         machine=_machine(whole["machine"] or {}),
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from optimize.report.terms import AGREEMENT, terms
 from optimize.report.wording import Report, natural
 
 # A drop that equals its limit is within it; the difference of two shares carries rounding noise.
@@ -41,15 +42,19 @@ class Bar:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class on the test split, before and after; shares are fractions, `missed` names the limits it misses."""
+    """One class on the test split, before and after; figures are fractions, `missed` names the limits it misses.
+
+    What the figures are, and the floors that must be reached, says `Terms`; `over` tells that the drop misses its limit.
+    """
 
     name: str
-    cases: int | None
+    seen: int | None
     before: float | None
     after: float | None
     drop: float | None
-    f1_before: float | None
-    f1_after: float | None
+    floor_before: float | None
+    floor_after: float | None
+    over: bool
     missed: tuple[str, ...]
     bar: Bar | None
 
@@ -93,40 +98,42 @@ def class_names(report: Report) -> list[str]:
 
 
 def classes(report: Report) -> list[ClassRow]:
-    """Every class, in label order, with its drop of recall drawn to one common scale."""
-    limits = report["limits"]
+    """Every class, in label order, with the drop of its figure drawn to one common scale."""
+    limits, words = report["limits"], terms(report)
     names = class_names(report)
     before = {name: find(report, "baseline", "metrics", "per_class", name) for name in names}
     after = {name: find(report, "compressed", "metrics", "per_class", name) for name in names}
-    drops = {name: _drop(find(before[name], "recall"), find(after[name], "recall")) for name in names}
+    figures = {name: (find(before[name], words.figure_key), find(after[name], words.figure_key)) for name in names}
+    drops = {name: _drop(*figures[name]) for name in names}
     known = [drop for drop in drops.values() if drop is not None]
     low, high = min([0.0, *known]), max([limits["max_class_drop"], 0.001, *known]) * 1.1
     rows = []
     for name in names:
-        f1, drop = find(after[name], "f1"), drops[name]
+        drop, floors = drops[name], (find(before[name], words.floor_key), find(after[name], words.floor_key))
         over = drop is not None and drop > limits["max_class_drop"] + _NOISE
-        under = f1 is not None and f1 < limits["min_class_f1"] - _NOISE
-        missed = ("recall",) * over + ("F1",) * under
-        cases, recall = find(before[name], "cases"), find(before[name], "recall")
+        under = floors[1] is not None and floors[1] < limits["min_class_f1"] - _NOISE
+        missed = words.missed[:1] * over + words.missed[1:] * under
         bar = None if drop is None else _bar(drop, limits["max_class_drop"], low, high)
-        rows.append(ClassRow(name, cases, recall, find(after[name], "recall"), drop, find(before[name], "f1"), f1, missed, bar))
+        rows.append(ClassRow(name, find(before[name], words.seen), *figures[name], drop, *floors, over, missed, bar))
     return rows
 
 
 def criteria(report: Report) -> list[Criterion]:
     """The limits fixed before the run, each beside the worst value measured on the test split."""
-    limits, rows = report["limits"], classes(report)
-    accuracy = [find(report, part, "metrics", "overall", "accuracy") for part in ("baseline", "compressed")]
-    overall = _drop(*accuracy)
+    limits, rows, words = report["limits"], classes(report), terms(report)
+    overall = _drop(*(find(report, part, "metrics", "overall", words.overall_key) for part in ("baseline", "compressed")))
     drop, dropped = max(((row.drop, row.name) for row in rows if row.drop is not None), default=(None, ""))
-    f1, lowest = min(((row.f1_after, row.name) for row in rows if row.f1_after is not None), default=(None, ""))
-    most, most_class, floor = limits["max_drop"], limits["max_class_drop"], limits["min_class_f1"]
-    reached = f1 >= floor - _NOISE if floor and f1 is not None else None
-    return [
-        Criterion("Drop of overall accuracy", "at most", most, overall, "", _within(overall, most)),
-        Criterion("Largest drop of any class’s recall", "at most", most_class, drop, dropped, _within(drop, most_class)),
-        Criterion("Lowest F1 of any class", "at least", floor, f1, lowest, reached),
+    lowest, where = min(((row.floor_after, row.name) for row in rows if row.floor_after is not None), default=(None, ""))
+    most, most_class = limits["max_drop"], limits["max_class_drop"]
+    fixed = [
+        Criterion(f"Drop of {words.overall}", "at most", most, overall, "", _within(overall, most)),
+        Criterion(f"Largest drop of any class’s {words.figure}", "at most", most_class, drop, dropped, _within(drop, most_class)),
+        _floor(f"Lowest {words.floor} of any class", limits["min_class_f1"], lowest, where),
     ]
+    if AGREEMENT in words.further:
+        name, key = AGREEMENT
+        fixed.append(_floor(name, limits.get("min_agreement", 0.0), find(report, "compressed", "metrics", "overall", key)))
+    return fixed
 
 
 def batches(report: Report) -> list[str]:
@@ -217,6 +224,10 @@ def _drop(before: float | None, after: float | None) -> float | None:
 
 def _within(value: float | None, limit: float) -> bool | None:
     return None if value is None else value <= limit + _NOISE
+
+
+def _floor(name: str, floor: float, value: float | None, where: str = "") -> Criterion:
+    return Criterion(name, "at least", floor, value, where, value >= floor - _NOISE if floor and value is not None else None)
 
 
 def _bar(drop: float, limit: float, low: float, high: float) -> Bar:

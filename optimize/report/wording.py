@@ -103,6 +103,8 @@ def plain(value: Any) -> str:
         return DASH
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, (list, tuple)) and value and all(isinstance(each, (list, tuple)) and len(each) == 2 for each in value):
+        return ", ".join(f"{plain(name)}: {plain(each)}" for name, each in value)
     if isinstance(value, (list, tuple)):
         return ", ".join(map(plain, value)) or "none"
     if isinstance(value, Mapping):

@@ -34,7 +34,8 @@ from optimize.candidate import Floats
 from optimize.graph import Index
 from optimize.least_squares import cholesky
 from optimize.linear import LinearMap, input_rows, places
-from optimize.moments import BATCH, calls
+from optimize.moments import BATCH
+from optimize.replay import calls
 from optimize.steps.folding import Maker
 
 Target: TypeAlias = Literal["max", "mean", "importance", "post-activation"]

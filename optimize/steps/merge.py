@@ -1,48 +1,28 @@
 """Take a given share of every group's channels out, with a chosen operator: the same channels for all, so that only the operator differs.
 
-An operator is two answers: what each kept channel computes from now on, and how much of it the readers take on behalf of the channels that
-go, as a matrix R (kept channel m, any channel n), so that a reader's columns become  U'_m = sum_n R_mn U_n.
-
-    operator          the kept channel computes                               R
-    drop              what it did                                             the identity
-    average           the mean of its family's filters, biases and norms      the identity, as published: the others' columns are lost
-    average-add       the same                                                members of the family 1
-    medoid            what the family's most central channel did              members of the family 1
-    crossover-sgd     a filter trained to the family's maximum, as published  the identity, as published
-    crossover         the filter nearest to a target of the family            the scale that fits each member best, reader by reader
-    fold              a centroid of k-means, norm folded in, its variance     members of its cluster 1
-    neuron-merging    what it did                                             scale of each removed filter against its nearest kept one
-
-A family is a kept channel and the removed ones most like it (`pairing.py`); fold and neuron-merging pair by filters instead, as their
-authors do, among the same kept channels. None of the published forms refits the readers; `repair="least squares"` does, after any operator.
+The operators stand in `operators.py`. None of the published forms refits the readers; `repair="least squares"` does, after any operator.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-import torch
-from torch import nn
 
 from optimize.candidate import Candidate, Reference
-from optimize.errors import InputError
-from optimize.graph import ChannelGroup, Index, Slot, trace, without
-from optimize.layers import groups
-from optimize.linear import LinearMap, columns, matrix, weight_from
-from optimize.linear import refusal as no_closed_form
-from optimize.moments import WIDEST, Targets
-from optimize.progress import note, track
-from optimize.steps.crossover import Target, by_gradient, closed_form, read, sample, scales
-from optimize.steps.folding import Maker, compensate, fold
+from optimize.errors import InputError, known
+from optimize.graph import trace, without
+from optimize.moments import Targets
+from optimize.progress import track
+from optimize.steps.crossover import Target
+from optimize.steps.operators import Operator, StandIn
 from optimize.steps.pairing import Choice, Survey, survey
 from optimize.steps.recalibrate import Recalibrate
 from optimize.steps.repair import RIDGE, ROWS, Repair, passed, refitted, repairable
-from optimize.surgery import keep_channels, outputs_left, with_tensors
+from optimize.surgery import keep_channels, kept_after
 
-Operator: TypeAlias = Literal["drop", "average", "average-add", "medoid", "crossover-sgd", "crossover", "fold", "neuron-merging"]
 Mending: TypeAlias = Literal["none", "batchnorm", "least squares"]
 
 
@@ -50,12 +30,11 @@ Mending: TypeAlias = Literal["none", "batchnorm", "least squares"]
 class Merge:
     """Remove a share of every group's channels, leave something in their place, and repair.
 
-    A group whose channels several layers make or scale, or whose maker is no plain convolution or linear layer, is dropped from whatever
-    the operator (`fallback` says why); one that cannot be pruned at all is left.
+    A group that cannot be pruned at all is left.
 
     Args:
         share: of each group's channels to remove, in [0, 1); at least one channel stays, and 0 changes nothing.
-        operator: see the table above.
+        operator: see `StandIn`.
         repair: "batchnorm" measures the norms anew in the end; "least squares" refits each reader towards the original at once.
         choose: which channels go: smallest L2 "norm", or least "output error".
         target: what "crossover" aims at.
@@ -77,8 +56,7 @@ class Merge:
         if not 0 <= self.share < 1:
             raise InputError(f"`share` (={self.share}) must lie in [0, 1): write 0.5 to remove half of each group's channels.")
         for name, kind in (("operator", Operator), ("repair", Mending), ("choose", Choice), ("target", Target)):
-            if getattr(self, name) not in get_args(kind):
-                raise InputError(f"`{name}` (={getattr(self, name)!r}) is not known: write one of {', '.join(map(repr, get_args(kind)))}.")
+            known(name, getattr(self, name), get_args(kind))
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the narrower candidate."""
@@ -89,8 +67,9 @@ class Merge:
         """The same from a survey made before: it does not depend on share, operator or repair, so one serves a whole comparison."""
         graph, original = trace(candidate), reference.original.module
         layers = repairable(candidate.module, original, graph)
-        targets = Targets(original, reference.calibration, layers, rows=self.rows, seed=reference.seed)
+        targets = Targets(original, reference.calibration, layers, rows=self.rows, seed=reference.seed, memory=reference.memory)
         module, kept, groups = candidate.module, dict(candidate.kept), graph.groups
+        stand_in = StandIn(self.operator, self.target, self.rows, self.ridge)
         cut: list[int] = []
         fitted: dict[str, int] = {}
         for turn, found in enumerate(track(list(surveys), f"merge by {self.operator}, share {self.share:g}")):
@@ -100,14 +79,14 @@ class Merge:
             if found is None or len(keep) == group.size:
                 continue
             cut.append(turn)
-            module = self._merged(module, group, graph.norms, found, heirs, reference)
-            kept |= {name: kept[name][left] if name in kept else left for name, left in outputs_left(module, group, keep).items()}
+            module = stand_in(module, group, graph.norms, heirs, reference, found.likeness)
+            kept = kept_after(kept, module, group, keep)
             module = keep_channels(module, group, keep)
             groups = without(groups, group, keep)
-            changed = (*passed(group, module, layers), *(slot.module for slot in group.consumers))
-            for name in changed if self.repair == "least squares" else ():
-                module = refitted(module, original, graph, name, targets, kept, self.ridge)
-                fitted[name] = turn
+            if self.repair == "least squares":
+                readers = [*passed(group, module, layers), *(slot.module for slot in group.consumers)]
+                module = refitted(module, original, graph, readers, targets, kept, self.ridge)
+                fitted |= dict.fromkeys(readers, turn)
         merged = candidate.after(self, module, kept)
         if self.repair == "batchnorm" and cut:
             module = Recalibrate(self.cases)(merged, reference).module
@@ -117,110 +96,3 @@ class Merge:
         if stale:
             module = Repair(self.rows, self.ridge, stale)(merged, reference).module
         return candidate.after(self, module, kept)
-
-    def _merged(
-        self, module: nn.Module, group: ChannelGroup, norms: Mapping[str, str], found: Survey, heirs: Index, reference: Reference
-    ) -> nn.Module:
-        """The network, not cut yet, in which kept channels stand for the others."""
-        if self.operator == "drop":
-            return module
-        maker = _maker(group, module, norms, self.operator, self.target)
-        if isinstance(maker, str):
-            note(f"{group.name}: dropped, not merged: {maker}")
-            return module
-        if self.operator == "average":
-            return maker.mixed(_mean(_members(heirs)))
-        if self.operator == "crossover-sgd":
-            return by_gradient(maker, heirs, reference.calibration)
-        if self.operator == "neuron-merging":
-            return _read_for_all(module, group, compensate(maker, np.unique(heirs)))
-        if self.operator == "average-add":
-            return _read_for_all(maker.mixed(_mean(_members(heirs))), group, _members(heirs))
-        if self.operator == "medoid":
-            return _read_for_all(maker.mixed(_medoids(_members(heirs), found)), group, _members(heirs))
-        reading = read(module, maker.name, reference.calibration, rows=self.rows, seed=reference.seed)
-        if self.operator == "fold":
-            module, heirs = fold(maker, np.unique(heirs), reading.mean, reading.gram)
-            return _read_for_all(module, group, _members(heirs))
-        crossed = closed_form(maker, heirs, reading, target=self.target, ridge=self.ridge)
-        return self._scaled(module, crossed, group, heirs, reference)
-
-    def _scaled(self, before: nn.Module, after: nn.Module, group: ChannelGroup, heirs: Index, reference: Reference) -> nn.Module:
-        """The merged network whose readers take each heir times the scale that gives best what they read before."""
-        made = after
-        for slot in group.consumers:
-            old, new = (sample(each, slot.module, reference.calibration, rows=self.rows, seed=reference.seed) for each in (before, after))
-            scale = scales(old, new, columns(_layer(after, slot.module), slot.index), heirs)
-            made = _read_for_others(made, slot, _members(heirs) * scale)
-        return made
-
-
-def fallback(group: ChannelGroup, module: nn.Module, norms: Mapping[str, str], operator: Operator, target: Target = "max") -> str | None:
-    """Why the operator cannot merge these channels and they are dropped; None where it can, and for "drop".
-
-    Args:
-        group: the channels.
-        module: the network.
-        norms: `Graph.norms`.
-        operator: of a `Merge`.
-        target: of a `Merge`.
-    """
-    maker = _maker(group, module, norms, operator, target)
-    return maker if isinstance(maker, str) and operator != "drop" else None
-
-
-def _maker(group: ChannelGroup, module: nn.Module, norms: Mapping[str, str], operator: Operator, target: Target) -> Maker | str:
-    """The layer that makes the channels, or why the operator cannot work on it."""
-    first, *others = [slot for slot in group.slots if slot.side == "out"]
-    layer, norm = module.get_submodule(first.module), norms.get(first.module)
-    why = no_closed_form(layer)
-    if why is not None or getattr(layer, "transposed", False) or groups(layer) > 1:
-        return f"{first.module}, which makes them, is not a plain convolution or linear layer"
-    if [slot.module for slot in others] != ([] if norm is None else [norm]) or any(slot.index.shape[1] != 1 for slot in (first, *others)):
-        return f"other layers make or scale them too: {', '.join(slot.module for slot in others)}"
-    if operator in ("crossover", "fold") and len(matrix(layer)) > WIDEST:  # type: ignore[arg-type]
-        return f"{first.module}, which makes them, has more than the {WIDEST} columns that a gram matrix may have"
-    folds = operator == "fold" or (operator == "crossover" and target == "post-activation")
-    if folds and norm is not None and not getattr(module.get_submodule(norm), "affine", True):
-        return f"{norm} has no slope and shift of its own to set"
-    return Maker(module, first.module, norm, first.index[:, 0])
-
-
-def _members(heirs: Index) -> torch.Tensor:
-    """(size, size): 1 where channel m, the row, stands for channel n."""
-    return torch.from_numpy((heirs == np.arange(len(heirs))[:, None]).astype(np.float64))
-
-
-def _mean(reads: torch.Tensor) -> torch.Tensor:
-    """(size, size): each kept channel the mean of its family; rows of removed ones stay, and are cut."""
-    members = reads.sum(1, keepdim=True)
-    return torch.where(members > 0, reads / members.clamp_min(1), torch.eye(len(reads), dtype=reads.dtype))
-
-
-def _medoids(reads: torch.Tensor, found: Survey) -> torch.Tensor:
-    """(size, size): each kept channel the member of its family that is most like the rest of it; itself when in doubt."""
-    mixture = torch.eye(len(reads), dtype=reads.dtype)
-    for k in torch.nonzero(reads.sum(1) > 1).flatten().tolist():
-        family = np.concatenate([[k], np.setdiff1d(np.flatnonzero(reads[k].numpy()), [k])])
-        central = np.round(found.likeness[np.ix_(family, family)].mean(1), 9).argmax()
-        mixture[k] = torch.nn.functional.one_hot(torch.tensor(family[central]), len(reads))
-    return mixture
-
-
-def _read_for_all(module: nn.Module, group: ChannelGroup, reads: torch.Tensor) -> nn.Module:
-    """The network whose readers take each kept channel on behalf of others too."""
-    for slot in group.consumers:
-        module = _read_for_others(module, slot, reads)
-    return module
-
-
-def _read_for_others(module: nn.Module, slot: Slot, reads: torch.Tensor) -> nn.Module:
-    """U' = R U over the channels of one reader."""
-    layer = _layer(module, slot.module)
-    whole, owned = matrix(layer).clone(), columns(layer, slot.index)  # (p, m), (size, b)
-    whole[owned] = torch.tensordot(reads, whole[owned], 1)
-    return with_tensors(module, slot.module, weight=weight_from(layer, whole))
-
-
-def _layer(module: nn.Module, name: str) -> LinearMap:
-    return module.get_submodule(name)  # type: ignore[return-value]

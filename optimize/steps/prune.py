@@ -7,14 +7,15 @@ every width: there are no ratios, and a layer that has nothing to spare keeps ev
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
 from torch import nn
 
-from optimize.candidate import Candidate, Floats, Reference
+from optimize.candidate import Candidate, Floats, Reference, Step
 from optimize.graph import ChannelGroup, Graph, Index, trace, without
 from optimize.importance.output_error import Elimination, eliminate
 from optimize.least_squares import Problem, pose, refit
@@ -24,6 +25,8 @@ from optimize.progress import find, track
 from optimize.steps.recalibrate import Recalibrate
 from optimize.steps.repair import RIDGE, ROWS, Repair, passed, refitted, repairable, standing_in
 from optimize.surgery import keep_channels, misfit, outputs_left
+
+Reader: TypeAlias = tuple[Problem, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -49,51 +52,98 @@ class Prune:
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the pruned and repaired candidate."""
         left = self.budget - max((step.budget for step in candidate.lineage if isinstance(step, Prune)), default=0.0)
-        graph = trace(candidate)
-        original = reference.original.module
-        layers = repairable(candidate.module, original, graph)
-        targets = Targets(original, reference.calibration, layers, rows=self.rows, seed=reference.seed)
-        module, kept, groups = candidate.module, dict(candidate.kept), graph.groups
-        fitted: dict[str, int] = {}
-        renew: dict[str, None] = {}
-        for turn in track(range(len(groups)), f"prune, budget {self.budget:g}"):
-            group = groups[turn]
-            norms = standing_in(group, graph, module, layers) if self.renorm else []
-            if refusal(group, module, [*layers, *(slot.module for slot in group.consumers)] if norms else layers, reference.calibration):
-                continue
-            if norms:
-                find(f"{group.name} is read by a layer without a closed form: repaired by batch-norm re-estimation there")
-                renew |= dict.fromkeys(norms)
-            for name in passed(group, module, layers):
-                module = refitted(module, original, graph, name, targets, kept, self.ridge)
-                fitted[name] = turn
-            readers = [slot.module for slot in group.consumers if slot.module in layers]
-            moments = targets.moments(module, readers)
-            problems = [pose(module, original, graph, name, moments[name], kept, self.ridge) for name in readers]
-            keep = self._choose(group, module, problems, left)
-            stay = {problem.name: _columns_left(module, group, problem, keep) for problem in problems}
-            made = outputs_left(module, group, keep)
-            if len(keep) < group.size:
-                module = keep_channels(module, group, keep)
-                groups = without(groups, group, keep)
-                kept |= {name: kept[name][left] if name in kept else left for name, left in made.items()}
-            for problem in problems:
-                module = refit(module, problem, stay[problem.name], made.get(problem.name))
-                fitted[problem.name] = turn
-        pruned = candidate.after(self, module, kept)
-        stale = _stale(fitted, groups, graph)
-        if stale:
-            module = Repair(self.rows, self.ridge, stale)(pruned, reference).module
-        if renew:
-            module = Recalibrate(layers=tuple(renew))(candidate.after(self, module, kept), reference).module
-        return candidate.after(self, module, kept)
 
-    def _choose(self, group: ChannelGroup, module: nn.Module, problems: list[Problem], budget: float) -> Index:
-        slots = {slot.module: slot for slot in group.consumers}
-        owned = {name: columns(_layer(module, name), slot.index) for name, slot in slots.items()}
-        readers = [reader for problem in problems for reader in problem.readers(owned[problem.name])]
-        found = eliminate(readers, budget=budget, least=min(self.multiple, group.size))
-        return np.setdiff1d(np.arange(group.size), _rounded(found, group.size, self.multiple))
+        def choose(group: ChannelGroup, readers: Sequence[Reader]) -> Index:
+            found = eliminate(readers, budget=left, least=min(self.multiple, group.size))
+            return _rounded(found, group.size, self.multiple)
+
+        return cut(self, candidate, reference, choose, f"prune, budget {self.budget:g}", renorm=self.renorm)
+
+
+class Cutting(Step, Protocol):
+    """A step that cuts groups one after the other; its fields say how readers are fitted."""
+
+    @property
+    def rows(self) -> int:
+        """Sampled positions each layer is fitted on."""
+
+    @property
+    def ridge(self) -> float:
+        """See `Repair`."""
+
+
+def cut(
+    step: Cutting,
+    candidate: Candidate,
+    reference: Reference,
+    choose: Callable[[ChannelGroup, Sequence[Reader]], Index],
+    what: str,
+    *,
+    renorm: bool = False,
+) -> Candidate:
+    """Take the groups in execution order, cut what `choose` says out of each, and refit its readers at once.
+
+    Args:
+        step: on whose behalf.
+        candidate: what to cut.
+        reference: the original, and inputs.
+        choose: which channels of a group go, (k,), given its readers' problems and which columns each channel has there.
+        what: for the progress bar.
+        renorm: see `Prune`.
+    """
+    graph = trace(candidate)
+    original = reference.original.module
+    layers = repairable(candidate.module, original, graph)
+    targets = Targets(original, reference.calibration, layers, rows=step.rows, seed=reference.seed, memory=reference.memory)
+    module, kept, groups = candidate.module, dict(candidate.kept), graph.groups
+    fitted: dict[str, int] = {}
+    renew: set[str] = set()
+    for turn in track(range(len(groups)), what):
+        group = groups[turn]
+        norms = standing_in(group, graph, module, layers) if renorm else []
+        if refusal(group, module, [*layers, *(slot.module for slot in group.consumers if norms)], reference.calibration):
+            continue
+        if norms:
+            find(f"{group.name} is read by a layer without a closed form: repaired by batch-norm re-estimation there")
+            renew.update(norms)
+        for name in passed(group, module, layers):
+            module = refitted(module, original, graph, [name], targets, kept, step.ridge, touched(groups[turn:]))
+            fitted[name] = turn
+        names = [slot.module for slot in group.consumers if slot.module in layers]
+        moments = targets.moments(module, names, touched(groups[turn:]))
+        problems = [pose(module, original, graph, name, moments[name], kept, step.ridge) for name in names]
+        keep = np.setdiff1d(np.arange(group.size), choose(group, readers(module, group, problems)))
+        module, kept = recut(module, group, keep, problems, kept)
+        groups = without(groups, group, keep)
+        fitted |= dict.fromkeys(names, turn)
+    cut_out = candidate.after(step, module, kept)
+    stale = _stale(fitted, groups, graph)
+    if stale:
+        module = Repair(step.rows, step.ridge, stale)(cut_out, reference).module
+    if renew:
+        module = Recalibrate(layers=tuple(sorted(renew)))(candidate.after(step, module, kept), reference).module
+    return candidate.after(step, module, kept)
+
+
+def readers(module: nn.Module, group: ChannelGroup, problems: Sequence[Problem]) -> list[Reader]:
+    """The problems of a group's readers, each with the columns that a channel has in it, (channels, b)."""
+    owned = {slot.module: columns(_layer(module, slot.module), slot.index) for slot in group.consumers}
+    return [reader for problem in problems for reader in problem.readers(owned[problem.name])]
+
+
+def recut(
+    module: nn.Module, group: ChannelGroup, keep: Index, problems: Sequence[Problem], kept: Mapping[str, Index]
+) -> tuple[nn.Module, dict[str, Index]]:
+    """The network in which the group holds only the channels `keep` and its readers are refitted, and what each layer still makes."""
+    stay = {problem.name: _columns_left(module, group, problem, keep) for problem in problems}
+    made = outputs_left(module, group, keep)
+    left = dict(kept)
+    if len(keep) < group.size:
+        module = keep_channels(module, group, keep)
+        left |= {name: left[name][stays] if name in left else stays for name, stays in made.items()}
+    for problem in problems:
+        module = refit(module, problem, stay[problem.name], made.get(problem.name))
+    return module, left
 
 
 def refusal(group: ChannelGroup, module: nn.Module, layers: Sequence[str], inputs: Floats) -> str | None:
@@ -124,6 +174,11 @@ def _columns_left(module: nn.Module, group: ChannelGroup, problem: Problem, keep
     left = torch.ones(len(problem.old), dtype=torch.bool)
     left[columns(_layer(module, problem.name), index[gone]).flatten()] = False
     return left.nonzero().flatten()
+
+
+def touched(groups: Sequence[ChannelGroup]) -> set[str]:
+    """The layers that cutting these groups may change."""
+    return {slot.module for group in groups for slot in group.slots}
 
 
 def _stale(fitted: dict[str, int], groups: tuple[ChannelGroup, ...], graph: Graph) -> tuple[str, ...]:

@@ -9,9 +9,12 @@ from torch import nn
 
 from optimize.candidate import Candidate, Reference
 from optimize.layers import BATCH_NORMS
-from optimize.moments import BATCH, calls
+from optimize.moments import BATCH
 from optimize.progress import track
+from optimize.replay import calls
 from optimize.surgery import with_tensors
+
+NORMS = BATCH_NORMS
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Recalibrate:
 
 def _norms(candidate: Candidate) -> list[str]:
     """Batch norms with statistics of their own, in the order of their first call; those never called are left out."""
-    names = [name for name, layer in candidate.module.named_modules() if isinstance(layer, BATCH_NORMS) and layer.running_mean is not None]
+    names = [name for name, layer in candidate.module.named_modules() if isinstance(layer, NORMS) and layer.running_mean is not None]
     return list(dict.fromkeys(name for name, _ in calls(candidate.module, names, candidate.example, lambda *_: None)))
 
 

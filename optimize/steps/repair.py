@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,19 +41,32 @@ class Repair:
         graph = trace(candidate)
         original = reference.original.module
         chosen = [name for name in repairable(candidate.module, original, graph) if not self.layers or name in self.layers]
-        targets = Targets(original, reference.calibration, chosen, rows=self.rows, seed=reference.seed)
+        targets = Targets(original, reference.calibration, chosen, rows=self.rows, seed=reference.seed, memory=reference.memory)
         module = candidate.module
-        for name in track(chosen, "repair"):
-            module = refitted(module, original, graph, name, targets, candidate.kept, self.ridge)
+        for turn, name in enumerate(track(chosen, "repair")):
+            module = refitted(module, original, graph, [name], targets, candidate.kept, self.ridge, chosen[turn:])
         return candidate.after(self, module, candidate.kept)
 
 
 def refitted(
-    module: nn.Module, original: nn.Module, graph: Graph, name: str, targets: Targets, kept: Mapping[str, Index], ridge: float
+    module: nn.Module,
+    original: nn.Module,
+    graph: Graph,
+    names: Sequence[str],
+    targets: Targets,
+    kept: Mapping[str, Index],
+    ridge: float,
+    changing: Collection[str] = (),
 ) -> nn.Module:
-    """A copy of the network whose layer `name` is the best for what it reads by now."""
-    problem = pose(module, original, graph, name, targets.moments(module, [name])[name], kept, ridge)
-    return refit(module, problem, torch.arange(len(problem.old)))
+    """The network in which the layers `names`, one after the other, are fitted to what the original's gave.
+
+    `changing` says which layers may still change, see `Targets.moments`.
+    """
+    for name in names:
+        moments = targets.moments(module, [name], changing)[name]
+        problem = pose(module, original, graph, name, moments, kept, ridge)
+        module = refit(module, problem, torch.arange(len(problem.old)))
+    return module
 
 
 def passed(group: ChannelGroup, module: nn.Module, layers: Sequence[str]) -> list[str]:

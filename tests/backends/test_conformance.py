@@ -59,6 +59,17 @@ def test_layers_run_in_the_precision_that_was_asked_for(runtime: Backend, artifa
             assert len(layers) >= 5
 
 
+def test_every_layer_is_timed(runtime: Backend, artifacts: dict[str, Artifact], inputs: Floats) -> None:
+    for precision, artifact in artifacts.items():
+        with runtime.build(artifact, threads=1) as session:
+            layers = runtime.inspect(session)
+        taken = runtime.time_layers(artifact, inputs[:2], threads=1, seconds=0, min_rounds=4)
+        assert set(taken) == set(layers), precision
+        assert all(0 < ms < 1000 for ms in taken.values())
+    with pytest.raises(InputError, match=re.escape("`inputs` (shape (2, 3, 9, 8)) must have shape (N, 3, 8, 8)")):
+        runtime.time_layers(artifacts["f32"], np.zeros((2, 3, 9, 8), np.float32), seconds=0)
+
+
 def test_wrong_shape_names_both_shapes(runtime: Backend, artifacts: dict[str, Artifact]) -> None:
     with runtime.build(artifacts["f32"]) as session:
         for shape in ((2, 3, 9, 8), (2, 1, 8, 8), (3, 8, 8), (0, 3, 8, 8)):

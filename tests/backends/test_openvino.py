@@ -3,7 +3,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -100,3 +103,38 @@ def test_ranges_come_from_the_calibration_inputs(candidate: Candidate, onnx_file
         with target.build(target.quantize(onnx_file, tmp_path / str(scale), inputs * np.float32(scale))) as session:
             errors.append(np.abs(session.predict(inputs) - expected).max())
     assert errors[1] > 5 * errors[0]
+
+
+class Counted:
+    """Tells of each node the mean of all runs so far in whole microseconds, as OpenVINO does; a run takes what it is told."""
+
+    def __init__(self, **nodes: Callable[[int], float]) -> None:
+        self.nodes, self.runs, self.totals = nodes, 0, dict.fromkeys(nodes, 0)
+
+    def infer(self, inputs: object, *, share_inputs: bool) -> None:
+        for name, taken in self.nodes.items():
+            self.totals[name] += int(taken(self.runs))
+        self.runs += 1
+
+    def get_profiling_info(self) -> list[SimpleNamespace]:
+        means = {name: total // self.runs for name, total in self.totals.items()}
+        return [SimpleNamespace(node_name=name, real_time=timedelta(microseconds=mean)) for name, mean in means.items()]
+
+
+def test_blocks_of_runs_are_told_apart_from_means(inputs: Floats) -> None:
+    """Slow at first, and once disturbed: the blocks after the first two runs are 2, 4, 8, 16 and 32 long, and one of them is spoilt."""
+    request = Counted(a=lambda run: 500 if run < 2 else 10_000 if run == 20 else 40.4, b=lambda run: 7.6)
+    blocks = target._block_means_us(request, inputs, seconds=0, min_rounds=64)
+    assert request.runs == 64
+    assert {name: len(means) for name, means in blocks.items()} == {"a": 5, "b": 5}
+    # Two cuts of half a microsecond each were added; the rest is within the rounding of the means that were told.
+    assert [abs(mean - 41) <= 1.5 for mean in blocks["a"]] == [True, True, True, False, True]
+    assert blocks["b"] == [8] * 5
+    assert blocks["a"][3] == pytest.approx(41 + 9960 / 16, abs=1.5)
+
+
+@pytest.mark.parametrize(("min_rounds", "runs"), [(0, 4), (4, 4), (5, 8), (16, 16), (17, 32)])
+def test_there_is_always_a_block_and_as_many_runs_as_asked(min_rounds: int, runs: int, inputs: Floats) -> None:
+    request = Counted(a=lambda run: 5)
+    assert len(target._block_means_us(request, inputs, seconds=0, min_rounds=min_rounds)["a"]) == runs.bit_length() - 2
+    assert request.runs == runs

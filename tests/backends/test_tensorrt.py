@@ -20,6 +20,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "quantize": (Path("m.onnx"), Path("folder"), FLOATS),
     "build": (Artifact(Path("folder"), "tensorrt", "f32", (1,), "0", ()),),
     "inspect": (Session((1,), lambda inputs: inputs, None),),
+    "time_layers": (Artifact(Path("folder"), "tensorrt", "f32", (1,), "0", ()), FLOATS),
 }
 
 

@@ -42,7 +42,7 @@ def test_a_bare_number_of_one_or_more_is_not_guessed_at(text: str) -> None:
         parse_points(text, "max_drop")
 
 
-@pytest.mark.parametrize("name", ["max_drop", "max_class_drop", "min_class_f1"])
+@pytest.mark.parametrize("name", ["max_drop", "max_class_drop", "min_class_f1", "min_agreement"])
 @pytest.mark.parametrize("value", [-0.01, 1.01, math.nan, math.inf])
 def test_limits_lie_between_nothing_and_all(name: str, value: float) -> None:
     with pytest.raises(InputError, match=rf"`{name}` \(={value}\) must lie between 0 and 1"):
@@ -54,4 +54,4 @@ def test_the_ends_are_allowed() -> None:
 
 
 def test_defaults() -> None:
-    assert Limits() == Limits(max_drop=0.02, max_class_drop=0.06, min_class_f1=0.0)
+    assert Limits() == Limits(max_drop=0.02, max_class_drop=0.06, min_class_f1=0.0, min_agreement=0.0)

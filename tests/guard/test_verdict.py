@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from optimize.guard.confusion import Confusion, confuse
 from optimize.guard.limits import Limits, parse_points
-from optimize.guard.score import Score, score
 from optimize.guard.verdict import admit, judge, worst_class
 
 CELLS = ("basophil", "eosinophil", "erythroblast", "immature granulocyte", "lymphocyte", "monocyte", "neutrophil", "platelet")
@@ -36,13 +36,13 @@ GATED = [
 ]
 
 
-def two(right: tuple[int, int], of: tuple[int, int] = (100, 100)) -> Score:
+def two(right: tuple[int, int], of: tuple[int, int] = (100, 100)) -> Confusion:
     """A score of two classes by how many cases of each are right."""
-    return Score(np.array([[right[0], of[0] - right[0]], [of[1] - right[1], right[1]]]), ("a", "b"))
+    return Confusion(np.array([[right[0], of[0] - right[0]], [of[1] - right[1], right[1]]]), ("a", "b"))
 
 
-def table(rows: Sequence[Sequence[int]], classes: Sequence[str] = CELLS) -> Score:
-    return Score(np.array(rows), tuple(classes))
+def table(rows: Sequence[Sequence[int]], classes: Sequence[str] = CELLS) -> Confusion:
+    return Confusion(np.array(rows), tuple(classes))
 
 
 def test_no_change_passes() -> None:
@@ -155,7 +155,7 @@ def test_a_failure_outweighs_a_doubt_and_both_are_told() -> None:
 def test_outputs_that_are_not_numbers_fail() -> None:
     labels = np.repeat([0, 1], 100)
     right = np.eye(2, dtype=np.float32)[labels]
-    before, after = score(right, labels, "ab"), score(np.full_like(right, np.nan), labels, "ab")
+    before, after = confuse(right, labels, "ab"), confuse(np.full_like(right, np.nan), labels, "ab")
     assert judge(Limits(), before, after).outcome == "fail"
     assert admit(Limits(), before, after).outcome == "fail"
 

@@ -1,4 +1,4 @@
-"""Made-up reports of three blood-cell classes: accepted, rejected, inconclusive, and ended before an artifact existed."""
+"""Made-up reports of three blood-cell classes: accepted, rejected, inconclusive, and ended before an artifact existed; one of masks."""
 
 from __future__ import annotations
 
@@ -111,9 +111,25 @@ def ended_early() -> dict[str, Any]:
     return failing() | dict.fromkeys(gone) | {"reasons": ["the original itself misses the F1 limit"]}
 
 
+def masks() -> dict[str, Any]:
+    """A segmentation of two classes, one of which nobody in the test split has."""
+    report = passing() | {"task": "segmentation", "classes": ["tumour", "cyst"]}
+    counts = {"tumour": 20, "cyst": 0}
+    report["data"] = {name: each and each | {"patients": 12, "per_class": counts} for name, each in report["data"].items()}
+    report["limits"] = report["limits"] | {"min_agreement": 0.9}
+    for part, dice, agreement in (("baseline", 0.791, 1.0), ("compressed", 0.7754, 0.976)):
+        per_class = {"tumour": {"patients": 12, "dice": dice}, "cyst": {"patients": 0, "dice": None}}
+        report[part]["metrics"] = {"overall": {"dice": dice, "agreement": agreement}, "per_class": per_class, "confusion": None}
+    for each in (report["guard"], *report["steps"]):
+        each["worst_class"] = {"name": "tumour", "drop": 0.015}
+    report["steps"][1]["reasons"] = ["Dice of tumour fell by 9 pp on 10 patients; the limit is 6 pp"]
+    return report
+
+
 RUNS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "pass": passing,
     "fail": failing,
     "inconclusive": inconclusive,
     "ended early": ended_early,
+    "masks": masks,
 }

@@ -15,7 +15,7 @@ import pytest
 
 from optimize.report import render as rendering
 from optimize.report.render import render, write
-from tests.report.sample import AFTER, BEFORE, CLASSES, RUNS, ended_early, failing, inconclusive, metrics, passing
+from tests.report.sample import AFTER, BEFORE, CLASSES, RUNS, ended_early, failing, inconclusive, masks, metrics, passing
 
 SCHEMA = json.loads((Path(rendering.__file__).parent / "schema.json").read_text(encoding="utf-8"))
 VOID = {"meta", "rect", "line", "br", "link", "img", "input", "hr"}
@@ -73,7 +73,8 @@ def test_every_run_is_valid_by_the_schema_and_renders_whole(run: str) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     jsonschema.validate(report, SCHEMA, cls=jsonschema.Draft202012Validator)
     page = Page(render(report))
-    assert [heading[:2] for heading in page.headings[2:]] == ["1.", "2.", "3.", "4.", "5.", "6.", "7.", "8.", "9.", "10", "11"]
+    last = 10 if run == "masks" else 11  # masks have no confusion matrix
+    assert [heading.split(".")[0] for heading in page.headings[2:]] == [str(number) for number in range(1, last + 1)]
     assert "None" not in page.text
     assert "nan" not in page.text.lower().split()
 
@@ -93,6 +94,9 @@ def change(**parts: Any) -> dict[str, Any]:
         (change(limits={"max_drop": 2, "max_class_drop": 0.06, "min_class_f1": 0.0}), "maximum of 1"),
         (change(model={"name": "x", "sha256": "A" * 64, "arch": None}), "does not match"),
         (change(speedup={"one": {}}), "one"),
+        (change(task="detection"), "detection"),
+        (change(task="segmentation"), "is not valid under any"),
+        ({**masks(), "task": "classification"}, "is not valid under any"),
         ({key: value for key, value in passing().items() if key != "guard"}, "'guard' is a required"),
     ],
 )
@@ -132,6 +136,62 @@ def test_a_missed_limit_is_said_in_words() -> None:
     tables = Page(render(failing())).tables
     assert [row[-1] for row in tables["t-classes"][1:]] == ["✓ Pass", "✗ Fail: recall", "✓ Pass"]
     assert tables["t-criteria"][2][1:] == ["at most 6 pp", "9.00 ppbasophil", "✗ Fail"]
+
+
+def test_masks_have_dice_and_patients_where_classes_have_recall_and_cases() -> None:
+    page = Page(render(masks()))
+    header, *rows = page.tables["t-classes"]
+    assert header == ["Class", "Patients", "Dice before", "Dice after", "Drop", "Drop against the limit", "Result"]
+    assert rows == [
+        ["tumour", "12", "0.791", "0.775", "1.56 pp", "", "✓ Pass"],
+        ["cyst", "0", "–", "–", "–", "", "Not measured"],
+    ]
+    assert [row[0::3] for row in page.tables["t-criteria"][1:]] == [
+        ["Drop of overall Dice", "✓ Pass"],
+        ["Largest drop of any class’s Dice", "✓ Pass"],
+        ["Lowest Dice of any class", "✓ Pass"],
+        ["Agreement with the original’s masks", "✓ Pass"],
+    ]
+    assert page.tables["t-criteria"][4][1:3] == ["at least 0.900", "0.976"]
+    assert page.tables["t-size"][1:3] == [
+        ["Overall Dice", "0.791", rows[0][3], "-1.56 pp"],
+        ["Agreement with the original’s masks", "1.000", "0.976", "-2.4 %"],
+    ]
+    assert page.tables["t-data"][3][2] == "60of 12 patients"
+    assert not {"t-before", "t-after"} & set(page.tables)
+
+
+def test_masks_are_never_said_to_be_accurate_or_recalled() -> None:
+    html = render(masks())
+    assert not [word for word in ("ccuracy", "ecall", "F1", "onfusion matri") if word in html]
+    assert "Dice" not in render(passing())
+
+
+@pytest.mark.parametrize(
+    ("limits", "result"),
+    [
+        ({"max_class_drop": 0.01}, "✗ Fail: drop"),
+        ({"min_class_f1": 0.78}, "✗ Fail: least Dice"),
+        ({"max_class_drop": 0.01, "min_class_f1": 0.78}, "✗ Fail: drop and least Dice"),
+    ],
+)
+def test_a_class_of_masks_may_miss_two_limits(limits: dict[str, float], result: str) -> None:
+    report = masks()
+    report["limits"] |= limits
+    assert Page(render(report)).tables["t-classes"][1][-1] == result
+
+
+def test_agreement_below_its_limit_fails_and_without_one_is_not_required() -> None:
+    report = masks()
+    report["limits"]["min_agreement"] = 0.98
+    assert Page(render(report)).tables["t-criteria"][4][3] == "✗ Fail"
+    del report["limits"]["min_agreement"]
+    assert Page(render(report)).tables["t-criteria"][4][1::2] == ["none set", "Not required"]
+
+
+def test_a_report_from_before_there_were_tasks_is_of_a_classification() -> None:
+    assert "task" not in passing()
+    assert render(passing()) == render(change(task="classification"))
 
 
 def test_an_inconclusive_run_passes_nothing() -> None:

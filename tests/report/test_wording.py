@@ -82,3 +82,8 @@ def test_machine_facts(key: str, value: Any, text: str) -> None:
 
 def test_natural_order() -> None:
     assert sorted(["conv10", "conv2", "a", "conv"], key=wording.natural) == ["a", "conv", "conv2", "conv10"]
+
+
+def test_pairs_read_as_names_and_values() -> None:
+    assert wording.plain([["0", 19], ["layer1.conv", 3]]) == "0: 19, layer1.conv: 3"
+    assert wording.plain([[1, 2, 3], [4]]) == "1, 2, 3, 4"

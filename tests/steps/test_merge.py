@@ -14,7 +14,8 @@ from torch import nn
 from optimize.candidate import Candidate
 from optimize.errors import InputError
 from optimize.graph import trace
-from optimize.steps.merge import Mending, Merge, Operator, fallback
+from optimize.steps.merge import Mending, Merge
+from optimize.steps.operators import Operator
 from optimize.steps.pairing import survey
 from optimize.steps.recalibrate import Recalibrate
 from optimize.surgery import with_tensors
@@ -260,25 +261,6 @@ def test_output_error_chooses_other_channels_than_the_norm() -> None:
     assert np.square(by_error.predict(inputs) - want).mean() < np.square(by_norm.predict(inputs) - want).mean()
 
 
-REASONS = {
-    "residual": ("stem", "other layers make or scale them too: conv2, norm2"),
-    "concat": ("left", "other layers make or scale them too: norm"),
-    "transposed": ("up", "up, which makes them, is not a plain convolution or linear layer"),
-    "depthwise": ("0", "other layers make or scale them too: 2, 3"),
-    "PReLU, a slope per channel": ("0", "other layers make or scale them too: 1"),
-}
-
-
-@pytest.mark.parametrize("name", REASONS)
-def test_groups_that_only_drop_say_why(name: str) -> None:
-    start = candidate(TOPOLOGIES[name]())
-    graph = trace(start)
-    group = next(each for each in graph.groups if each.name == REASONS[name][0])
-    for operator in OPERATORS:
-        why = fallback(group, start.module, graph.norms, operator)
-        assert why == (None if operator == "drop" else REASONS[name][1])
-
-
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_falling_back_is_dropping(operator: Operator) -> None:
     start = candidate(nets.depthwise())
@@ -287,17 +269,6 @@ def test_falling_back_is_dropping(operator: Operator) -> None:
     surveys = [only[group.name] if group.name == "0" else None for group in graph.groups]
     merged, dropped = (Merge(0.5, each, rows=500).given(start, aim, surveys) for each in (operator, "drop"))
     assert merged.fingerprint == dropped.fingerprint != start.fingerprint
-
-
-def test_a_norm_without_a_slope_cannot_be_folded_into() -> None:
-    start = candidate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, affine=False), nn.ReLU(), nn.Conv2d(8, 4, 3)))
-    graph = trace(start)
-    reasons = {operator: fallback(graph.groups[0], start.module, graph.norms, operator) for operator in OPERATORS}
-    assert {operator for operator, why in reasons.items() if why} == {"fold"}
-    assert fallback(graph.groups[0], start.module, graph.norms, "crossover", "post-activation") == reasons["fold"]
-    assert reasons["fold"] == "1 has no slope and shift of its own to set"
-    for operator in OPERATORS:
-        assert np.isfinite(Merge(0.5, operator, rows=500)(start, reference(start)).predict(cases(2))).all()
 
 
 @pytest.mark.parametrize("build", MISFITS.values(), ids=MISFITS.keys())

@@ -239,6 +239,22 @@ def test_what_cannot_be_cut_is_left_as_it_is(build: Callable[[], nn.Module]) -> 
     assert np.array_equal(pruned.predict(inputs), start.predict(inputs))
 
 
+def test_a_reader_without_a_counterpart_in_the_original_keeps_its_channels() -> None:
+    """A layer that was split in two has no outputs of the original's to be fitted to."""
+    ends = nn.Conv2d(3, 8, 3), nn.Conv2d(6, 4, 3)
+    original = candidate(nn.Sequential(ends[0], nn.ReLU(), nn.Conv2d(8, 6, 3), nn.ReLU(), ends[1]))
+    pair = nn.Sequential(nn.Conv2d(8, 3, 1), nn.Conv2d(3, 6, 3))
+    split = candidate(nn.Sequential(ends[0], nn.ReLU(), pair, nn.ReLU(), ends[1]))
+    graph = trace(split)
+    layers = repairable(split.module, original.module, graph)
+    assert [refusal(group, split.module, layers, cases(4)) for group in graph.groups] == [
+        "2.0, which reads it, has no closed-form repair",
+        "2.1, which reads it, has no closed-form repair",
+        None,
+    ]
+    assert widths(Prune(1e9)(split, reference(original))) == {"0": 8, "2.0": 3, "2.1": 1}
+
+
 class Twofold(nn.Module):
     """Two layers read the same channels, each with a norm."""
 

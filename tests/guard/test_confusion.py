@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
-from optimize.guard.score import ClassScore, score
+from optimize.guard.confusion import ClassScore, confuse
 
 LETTERS = "abcdef"
 
@@ -24,7 +24,7 @@ def test_like_sklearn(count: int, cases: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     labels, outputs = rng.integers(count, size=cases), rng.standard_normal((cases, count)).astype(np.float32)
     decided, order = outputs.argmax(1), np.arange(count)
-    found = score(outputs, labels, LETTERS[:count])
+    found = confuse(outputs, labels, LETTERS[:count])
     precision, recall, f1, support = precision_recall_fscore_support(labels, decided, labels=order, zero_division=0)
     each = list(found.per_class.values())
     assert found.confusion.tolist() == confusion_matrix(labels, decided, labels=order).tolist()
@@ -37,7 +37,7 @@ def test_like_sklearn(count: int, cases: int, seed: int) -> None:
 
 
 def test_by_hand() -> None:
-    found = score(said(np.array([0, 0, 1, 1, 1]), 3), np.array([0, 0, 0, 1, 1]), ("a", "b", "c"))
+    found = confuse(said(np.array([0, 0, 1, 1, 1]), 3), np.array([0, 0, 0, 1, 1]), ("a", "b", "c"))
     assert found.confusion.tolist() == [[2, 1, 0], [0, 2, 0], [0, 0, 0]]
     assert (found.cases, found.correct, found.accuracy) == (5, 4, 0.8)
     assert found.per_class["a"] == ClassScore(cases=3, recall=2 / 3, precision=1.0, f1=0.8)
@@ -51,12 +51,12 @@ def test_what_is_not_finite_is_wrong_even_where_it_would_win(broken: float) -> N
     labels = np.array([0, 1, 2, 0])
     outputs = said(labels, 3)
     outputs[:3] = [[broken, 0, 0], [0, 1, broken], [broken, broken, broken]]
-    found = score(outputs, labels, ("a", "b", "c"))
+    found = confuse(outputs, labels, ("a", "b", "c"))
     assert found.confusion.tolist() == [[1, 1, 0], [0, 0, 1], [1, 0, 0]]
 
 
 def test_the_dict_is_plain_data() -> None:
-    whole = score(said(np.array([0, 1]), 2), np.array([0, 1]), ("a", "b")).as_dict()
+    whole = confuse(said(np.array([0, 1]), 2), np.array([0, 1]), ("a", "b")).as_dict()
     assert type(whole["confusion"][0][0]) is int
     assert type(whole["per_class"]["a"]["cases"]) is int
     assert type(whole["per_class"]["a"]["f1"]) is float

@@ -1,0 +1,131 @@
+"""How far one figure fell against the original's, and what so few cases can tell about it.
+
+Two kinds of figure, one shape. A *share* counts cases: with n of them one case weighs 1/n, so a drop limit L can be told from a single
+unlucky case only where n >= 1/L; below that nothing can be told, unless the loss is so large that a drop within the limit would hardly
+ever show it (exact one-sided binomial test, p < 0.05: then it fails on any n). A *mean* is taken over patients, each measured before and
+after; from fewer than two patients nothing can be told.
+
+`bound` is the drop with the chance in it, the upper end of its one-sided 75 % interval: Wilson's (1927) for a share of c = lost / n,
+
+    (c + z^2 / 2n + z sqrt(c (1 - c) / n + z^2 / 4n^2)) / (1 + z^2 / n)
+
+with z the 75 % point of the normal distribution, and for a mean
+
+    drop + t * s / sqrt(n)
+
+with s the standard deviation of the n paired differences and t the 75 % point of Student's distribution with n - 1 degrees of freedom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, sqrt
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+
+from optimize.guard.limits import points
+
+Outcome = Literal["pass", "fail", "inconclusive"]
+SURE = 0.05
+LIKELY = 0.75
+PATIENTS = 2
+"""A mean over fewer has no spread."""
+TOLERANCE = 1e-9
+"""Two drops closer than this are the same number: a drop of exactly the limit passes."""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """How much one figure fell; all figures are fractions.
+
+    Args:
+        figure: what it is, in words.
+        limit: how much it may fall.
+        fall: how much it did; negative where it rose.
+        bound: how much it may have fallen with the chance in it, never less than `fall`.
+        seen: how many cases or patients it was measured on.
+        needed: how many it takes to tell a drop of `limit`.
+        unit: "case" or "patient".
+        certain: the loss is too large for chance, however few they are.
+    """
+
+    figure: str
+    limit: float
+    fall: float
+    bound: float
+    seen: int
+    needed: int
+    unit: str
+    certain: bool = False
+
+    @property
+    def outcome(self) -> Outcome:
+        """Whether the limit is held."""
+        if self.seen < self.needed and not self.certain:
+            return "inconclusive"
+        return "fail" if self.fall > self.limit + TOLERANCE else "pass"
+
+    @property
+    def doubt(self) -> str:
+        """Why nothing can be told."""
+        return f"{self.figure} has {self._seen}; at least {self.needed} are needed to tell a drop of {points(self.limit)}"
+
+    @property
+    def _seen(self) -> str:
+        return f"{self.seen} {self.unit}{'' if self.seen == 1 else 's'}"
+
+    def __str__(self) -> str:
+        return f"{self.figure} fell by {points(self.fall)} on {self._seen}; the limit is {points(self.limit)}"
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A figure that must reach a limit, whatever the original's is; both are fractions, a limit of 0 asks for nothing."""
+
+    figure: str
+    value: float
+    limit: float
+
+    @property
+    def held(self) -> bool:
+        """Whether it does."""
+        return self.value >= self.limit - TOLERANCE
+
+    def __str__(self) -> str:
+        return f"{self.figure} is {100 * self.value:.2f} %; the limit is {100 * self.limit:.2f} %"
+
+
+def share_drop(figure: str, limit: float, cases: int, lost: int) -> Drop:
+    """The drop of a share of `cases`, of which `lost` are right no more."""
+    needed = ceil(Fraction(1) / Fraction(str(limit))) if limit else 1
+    fall = lost / max(1, cases)
+    certain = lost > 0 and cases < needed and _too_many(lost, cases, limit)
+    return Drop(figure, limit, fall, max(fall, _wilson(lost, cases)), cases, needed, "case", certain)
+
+
+def mean_drop(figure: str, limit: float, fall: float, differences: Sequence[float]) -> Drop:
+    """The drop of a mean over patients, each of whom lost one of `differences`."""
+    bound = max(1.0, fall)  # the most there can be
+    if len(differences) >= PATIENTS:
+        from scipy.special import stdtrit
+
+        bound = fall + float(stdtrit(len(differences) - 1, LIKELY)) * float(np.std(differences, ddof=1)) / sqrt(len(differences))
+    return Drop(figure, limit, fall, bound, len(differences), PATIENTS, "patient")
+
+
+def _too_many(lost: int, cases: int, limit: float) -> bool:
+    from scipy.stats import binomtest
+
+    return bool(binomtest(lost, cases, limit, alternative="greater").pvalue < SURE)
+
+
+def _wilson(lost: int, cases: int) -> float:
+    if lost <= 0:
+        return 0.0
+    share, square = lost / cases, NormalDist().inv_cdf(LIKELY) ** 2
+    spread = sqrt(square * share * (1 - share) / cases + (square / (2 * cases)) ** 2)
+    return (share + square / (2 * cases) + spread) / (1 + square / cases)

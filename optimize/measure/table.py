@@ -1,0 +1,133 @@
+"""A latency table: what a layer of a given shape costs on the target runtime of this machine, measured once and kept.
+
+The table lives in a file of the user's cache folder, one for each machine, runtime, precision, number of threads and batch. Whatever it was
+not made for, or cannot be read, is ignored and written anew. Two processes may share it: each takes in what the other has written before
+it writes, and the last writer wins. A figure that a table once gave stays as it is, so the same file always leads to the same choices.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optimize.backends import require_precision
+from optimize.errors import InputError
+from optimize.measure.cells import portions, time_cells
+from optimize.measure.latency import no_collection
+from optimize.measure.layers import LayerShape
+from optimize.measure.machine import machine
+from optimize.progress import note, track
+
+if TYPE_CHECKING:
+    from optimize.backends import Backend
+
+Timer = Callable[[Sequence[LayerShape]], Mapping[LayerShape, float]]
+
+FORMAT = 1
+METHOD = 1
+"""Of `measure/cells.py` and the backends' `time_layers`: raised when they would give other figures."""
+
+_TELLING = ("cpu", "physical_cores", "logical_cores", "isa", "os")
+
+
+class LatencyTable:
+    """Milliseconds of a layer, by its shape; each shape is timed at most once.
+
+    Args:
+        runtime: the backend to measure on.
+        precision: "f32", "bf16" or "int8", as far as the runtime has it here.
+        threads: as in `build`; all cores when None.
+        batch: inputs in one call.
+        path: the file to keep the table in; one in the user's cache folder when None.
+        timer: times shapes that the table lacks; only a test gives another one.
+
+    Raises:
+        InputError: when `precision` is not one that runs natively here, or `batch` is less than 1.
+        TargetUnavailable: when the runtime cannot run here.
+    """
+
+    def __init__(
+        self,
+        runtime: Backend,
+        precision: str = "f32",
+        threads: int | None = None,
+        batch: int = 1,
+        path: Path | None = None,
+        *,
+        timer: Timer | None = None,
+    ) -> None:
+        runtime.preflight()
+        require_precision(precision, (*runtime.precisions(), "int8"), runtime.NAME)
+        if batch < 1:
+            raise InputError(f"`batch` (={batch}) must be at least 1.")
+        self.fingerprint = _fingerprint(runtime, precision, threads, batch)
+        self.path = path or cache_folder() / _file_name(self.fingerprint)
+        self._batch = batch
+        self._timer = timer or partial(time_cells, runtime, precision=precision, threads=threads, batch=batch)
+        self._cells = self._read()
+
+    def ms(self, shape: LayerShape) -> float:
+        """Milliseconds of the layer; when the table lacks it, it is timed now, which alone takes far longer than in a `fill`."""
+        if str(shape) not in self._cells:
+            self.fill([shape])
+        return self._cells[str(shape)]
+
+    def fill(self, shapes: Iterable[LayerShape]) -> None:
+        """Time every shape that the table lacks, many at once, and keep the figures."""
+        wanted = {str(shape): shape for shape in shapes}
+        if wanted.keys() <= self._cells.keys():
+            return
+        self._cells = self._read() | self._cells
+        missing = [shape for line, shape in wanted.items() if line not in self._cells]
+        # Once for all: a collection before every portion would take longer than its timing.
+        with no_collection():
+            for portion in track(list(portions(missing, self._batch)), "timing layers"):
+                self._cells |= {str(shape): float(taken) for shape, taken in self._timer(portion).items()}
+                self._write()
+
+    def _read(self) -> dict[str, float]:
+        """The cells of the file; none when it is missing, damaged, or was made for something else."""
+        try:
+            stored = json.loads(self.path.read_text(encoding="utf-8"))
+            if (stored["format"], stored["made_for"]) != (FORMAT, self.fingerprint):
+                return {}
+            cells = {str(shape): float(taken) for shape, taken in stored["cells"].items()}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return {}
+        return cells if all(math.isfinite(taken) and taken > 0 for taken in cells.values()) else {}
+
+    def _write(self) -> None:
+        content = {"format": FORMAT, "made_for": self.fingerprint, "cells": self._read() | self._cells}
+        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_text(json.dumps(content, indent=0, sort_keys=True) + "\n", encoding="utf-8")
+            os.replace(draft, self.path)
+        except OSError as problem:
+            # The figures are good without the file; only the next run has to time them again.
+            note(f"The latency table is not kept: {problem}.")
+
+
+def cache_folder() -> Path:
+    """Where tables are kept: `optimize/latency` under XDG_CACHE_HOME, or under ~/.cache where that is not set."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (named if named.is_absolute() else Path.home() / ".cache") / "optimize" / "latency"
+
+
+def _fingerprint(runtime: Backend, precision: str, threads: int | None, batch: int) -> dict[str, Any]:
+    """All that a figure depends on besides the layer, as JSON gives it back."""
+    here = machine()
+    what = {"runtime": runtime.NAME, "version": runtime.version(), "precision": precision, "threads": threads, "batch": batch}
+    found: dict[str, Any] = json.loads(json.dumps({**{name: here[name] for name in _TELLING}, **what, "method": METHOD}))
+    return found
+
+
+def _file_name(fingerprint: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()
+    return f"{fingerprint['runtime']}-{fingerprint['precision']}-{digest[:12]}.json"

@@ -1,0 +1,239 @@
+"""A network run again and again while it changes from the front to the back: what can no longer change is run once.
+
+Repair goes layer by layer, and each layer is fitted on what the network changed so far feeds it. Run from its input every time, a network
+of L layers costs L^2 layers. Here the network is traced into its operations (torch.fx), and for every batch the values that are still
+needed are kept at the first layer that may still change; the next pass starts there. So all passes together cost little more than one.
+
+A network that cannot be traced, or whose trace reads something else than the network itself (that is tried on one case each time), is run
+whole. Kept values are bounded by `MEMORY_BYTES`; batches beyond that start further in front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from functools import reduce
+from typing import Any, TypeAlias, TypeVar
+
+import torch
+from torch import fx, nn
+
+T = TypeVar("T")
+Hook: TypeAlias = Callable[[nn.Module, tuple[torch.Tensor, ...], dict[str, torch.Tensor], torch.Tensor], None]
+Values: TypeAlias = dict[fx.Node, Any]
+Read: TypeAlias = Callable[[str, torch.Tensor, torch.Tensor], T]
+"""Given a layer's name, what it reads and what it gives."""
+
+MEMORY_BYTES = 2 << 30
+
+
+class Replay:
+    """Calls of a changing network's layers on fixed inputs.
+
+    Args:
+        module: the network as it is at first; later ones differ from it in their layers only.
+        batches: of inputs, each (n, C, *spatial).
+    """
+
+    def __init__(self, module: nn.Module, batches: Sequence[torch.Tensor]) -> None:
+        self._batches = batches
+        self._nodes = _trace(module)
+        self._last_use = {used: place for place, node in enumerate(self._nodes) for used in node.all_input_nodes}
+        self._kept: dict[int, tuple[int, Values]] = {}
+
+    def check(self, module: nn.Module, names: Sequence[str]) -> None:
+        """See on one case that the trace calls the named layers as the network does; the trace is given up where it does not."""
+        one = self._batches[0][:1]
+        try:
+            alike = bool(self._nodes) and _alike(calls(module, names, one, _copied), self._run(module, names, 0, self._entry(one), _copied))
+        except Exception:  # sizes of the untouched network may be written into the trace: whatever it raises, the network itself decides
+            alike = False
+        if not alike:
+            self._nodes = []
+
+    def calls(self, module: nn.Module, names: Sequence[str], number: int, read: Read[T], changing: Collection[str]) -> list[tuple[str, T]]:
+        """`read(name, input, output)` at every call of the named layers on one batch, in order.
+
+        Args:
+            module: the network as it stands.
+            names: its layers to read.
+            number: of the batch.
+            read: what is wanted of a call.
+            changing: layers that this or a later network may have changed; empty when nothing is known: the batch is run from its input.
+        """
+        if not self._nodes:
+            return calls(module, names, self._batches[number], read)
+        start, values = self._settled(module, number, changing) if changing else (0, self._entry(self._batches[number]))
+        # what is kept must outlive this pass, and an operation may work in place
+        return self._run(module, names, start, {node: _clone(value) for node, value in values.items()}, read)
+
+    def check_outputs(self, module: nn.Module) -> None:
+        """The same for the network's outputs."""
+        one = self._batches[0][:1]
+        try:
+            values = self._entry(one)
+            for place in range(len(self._nodes)):
+                self._step(module, place, values)
+            with torch.inference_mode():
+                alike = bool(self._nodes) and torch.allclose(values[self._nodes[-1]], module(one.clone()), rtol=1e-4, atol=1e-5)
+        except Exception:  # as above
+            alike = False
+        if not alike:
+            self._nodes = []
+
+    def outputs(self, module: nn.Module, number: int, changing: Collection[str]) -> torch.Tensor:
+        """What the network gives for one batch; arguments as in `calls`."""
+        if self._nodes:
+            start, values = self._settled(module, number, changing)
+            values = {node: _clone(value) for node, value in values.items()}
+            for place in range(start, len(self._nodes)):
+                self._step(module, place, values)
+            found: torch.Tensor = values[self._nodes[-1]]
+            return found
+        with torch.inference_mode():
+            whole: torch.Tensor = module(self._batches[number].clone())
+        return whole
+
+    def _settled(self, module: nn.Module, number: int, changing: Collection[str]) -> tuple[int, Values]:
+        """Run a batch up to the first layer that may still change, and keep what is needed from there on."""
+        start, values = self._kept.get(number, (0, {})) if number in self._kept else (0, self._entry(self._batches[number]))
+        end = min((place for place, node in enumerate(self._nodes) if _calls(node, changing)), default=start)
+        if end <= start:
+            return start, values
+        values = dict(values)
+        for place in range(start, end):
+            self._step(module, place, values)
+        others = sum(_bytes(kept) for other, (_, kept) in self._kept.items() if other != number)
+        self._kept.pop(number, None)
+        if others + _bytes(values) <= MEMORY_BYTES:
+            self._kept[number] = (end, values)
+        return end, values
+
+    def _run(self, module: nn.Module, names: Collection[str], start: int, values: Values, read: Read[T]) -> list[tuple[str, T]]:
+        wanted = {place for place, node in enumerate(self._nodes) if _calls(node, names)}
+        seen = []
+        for place in range(start, max(wanted, default=-1) + 1):
+            node = self._nodes[place]
+            given: torch.Tensor = values[node.all_input_nodes[0]] if place in wanted else torch.empty(0)
+            self._step(module, place, values)
+            if place in wanted:
+                seen.append((str(node.target), read(str(node.target), given, values[node])))
+        return seen
+
+    def _step(self, module: nn.Module, place: int, values: Values) -> None:
+        """Carry out one operation, and let go of what nobody needs any more."""
+        node = self._nodes[place]
+        if node.op != "placeholder":
+            args, kwargs = (fx.map_arg(part, values.__getitem__) for part in (node.args, node.kwargs))
+            with torch.inference_mode():
+                values[node] = _apply(module, node, args, kwargs)
+        for used in node.all_input_nodes:
+            if self._last_use[used] <= place:
+                values.pop(used, None)
+
+    def _entry(self, inputs: torch.Tensor) -> Values:
+        return {node: inputs.clone() for node in self._nodes if node.op == "placeholder"}
+
+
+def calls(module: nn.Module, names: Sequence[str], inputs: torch.Tensor, read: Read[T]) -> list[tuple[str, T]]:
+    """`read(name, input, output)` at every call of the named layers, in order; the network is left as soon as nothing more can come.
+
+    It is read at once, since a later operation may overwrite the tensors in place.
+    """
+    seen: list[tuple[str, T]] = []
+    # A layer may be called many times, so one can only stop early when the last named layer is never reused: the number of
+    # calls is counted on a single case first.
+    expected = _count_calls(module, names, inputs[:1])
+
+    def record(name: str) -> Hook:
+        def hook(_: nn.Module, args: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor], output: torch.Tensor) -> None:
+            seen.append((name, read(name, args[0] if args else named["input"], output)))
+            if len(seen) == expected:
+                raise _AllSeen
+
+        return hook
+
+    _run_hooked(module, names, record, inputs)
+    return seen
+
+
+class _Tracer(fx.Tracer):
+    """Takes every module without children as one operation, whoever wrote it."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return next(m.children(), None) is None or super().is_leaf_module(m, module_qualified_name)
+
+
+def _trace(module: nn.Module) -> list[fx.Node]:
+    try:
+        nodes = list(_Tracer().trace(module).nodes)
+    except Exception:  # tracing runs the user's forward on stand-ins: whatever it raises means "run it whole"
+        return []
+    inputs = [node for node in nodes if node.op == "placeholder"]
+    return nodes if len(inputs) == 1 else []
+
+
+def _calls(node: fx.Node, names: Collection[str]) -> bool:
+    return node.op == "call_module" and node.target in names
+
+
+def _apply(module: nn.Module, node: fx.Node, args: Any, kwargs: Any) -> Any:
+    if node.op == "call_module":
+        return module.get_submodule(str(node.target))(*args, **kwargs)
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    if node.op == "get_attr":
+        return reduce(getattr, str(node.target).split("."), module)
+    return args[0] if node.op == "output" else node.target(*args, **kwargs)  # type: ignore[operator]  # what is left calls a function
+
+
+def _copied(_: str, given: torch.Tensor, output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return given.clone(), output.clone()
+
+
+def _alike(some: list[tuple[str, Any]], others: list[tuple[str, Any]]) -> bool:
+    if [name for name, _ in some] != [name for name, _ in others]:
+        return False
+    pairs = [pair for (_, one), (_, other) in zip(some, others, strict=True) for pair in zip(one, other, strict=True)]
+    return all(one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-5) for one, other in pairs)
+
+
+def _clone(value: Any) -> Any:
+    if type(value) in (tuple, list):  # what splits a tensor
+        return type(value)(_clone(part) for part in value)
+    return value.clone() if isinstance(value, torch.Tensor) else value
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, dict | tuple | list):
+        return sum(map(_bytes, value.values() if isinstance(value, dict) else value))
+    return value.nbytes if isinstance(value, torch.Tensor) else 0
+
+
+def _count_calls(module: nn.Module, names: Sequence[str], inputs: torch.Tensor) -> int:
+    count = 0
+
+    def record(_: str) -> Hook:
+        def hook(*_: object) -> None:
+            nonlocal count
+            count += 1
+
+        return hook
+
+    _run_hooked(module, names, record, inputs)
+    return count
+
+
+class _AllSeen(Exception):
+    pass
+
+
+def _run_hooked(module: nn.Module, names: Sequence[str], hook: Callable[[str], Hook], inputs: torch.Tensor) -> None:
+    handles = [module.get_submodule(name).register_forward_hook(hook(name), with_kwargs=True) for name in names]
+    try:
+        with torch.inference_mode():
+            module(inputs.clone())  # the network may work in place
+    except _AllSeen:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,150 @@
+"""Widths chosen jointly: measured harm against measured latency, and the boldest trade-off that passes the guard.
+
+1. A mild error budget, the same for every layer, takes away what nobody would miss; it is quartered until the guard lets it pass.
+2. From there, each group alone is narrowed along its elimination curve and the harm to the answers is measured (`scan.py`).
+3. A knapsack picks all widths together: the lowest price of the layers, by a latency table of the target, for a given sum of harms.
+4. The sum of harms is doubled until the guard refuses, and the gap is halved: a few evaluations instead of hundreds.
+
+Where a latency is asked for, the mildest proposal that meets it is the answer, and nothing bolder is tried. Where recovery training is
+allowed, widths bolder than the guard lets pass are offered again, trained. Linear layers are factorized in the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+from optimize.candidate import Candidate, Step
+from optimize.progress import note
+from optimize.search.budgets import ENERGIES, factorize
+from optimize.search.goal import Goal
+from optimize.search.knapsack import Knapsack
+from optimize.search.prices import Pricing, knapsack
+from optimize.search.scan import scan
+from optimize.search.walk import Trial, Walk
+from optimize.steps.chain import Chain
+from optimize.steps.finetune import Finetune
+from optimize.steps.narrow import Narrow
+from optimize.steps.prune import Prune
+
+MILD = 0.0005
+LEAST_MILD = 0.00005
+DOUBLINGS = 8
+HALVINGS = 3
+TRAINED = (2.0, 4.0, 8.0, 16.0)
+"""Sums of harm to be trained for, in units of the last that the guard let pass without training."""
+
+
+@dataclass(frozen=True)
+class Allocate:
+    """The strategy "allocate".
+
+    Args:
+        pricing: what a layer of given widths costs.
+        mild: error budget of the first pruning.
+        energies: shares of energy that factorizations keep, mild to bold.
+        finetune: recovery training, or None for none.
+        goal: a latency to be met, or None for the boldest that the guard lets pass.
+        halvings: of the gap between the last sum of harms that passed and the first that did not.
+    """
+
+    pricing: Pricing
+    mild: float = MILD
+    energies: tuple[float, ...] = ENERGIES
+    finetune: Finetune | None = None
+    goal: Goal | None = None
+    halvings: int = HALVINGS
+
+    def __call__(self, walk: Walk) -> None:
+        """Walk to the end."""
+        if self.goal_met(walk):
+            return
+        self._begin(walk)
+        start = walk.best
+        if self.goal_met(walk):
+            return
+        curves, done = scan(start, walk.reference, walk.search.guard)
+        if not any(len(curve.widths) > 1 for curve in curves):
+            factorize(walk, self.energies)
+            return
+        ladder = _Ladder(walk, start, knapsack(start, curves, self.pricing), max(done, 1e-4), self)
+        ladder.climb()
+        if self.finetune is not None and not self.goal_met(walk):
+            ladder.train(self.finetune)
+        if not self.goal_met(walk):
+            factorize(walk, self.energies)
+        if self.goal is not None and not self.goal_met(walk):
+            note(f"nothing that the guard lets pass meets {self.goal.latency_ms:g} ms")
+
+    def _begin(self, walk: Walk) -> None:
+        budget = self.mild
+        while budget >= LEAST_MILD:
+            trial = walk.offer(Prune(budget), walk.original)
+            if trial or trial.idle:
+                return
+            budget /= 4
+
+    def goal_met(self, walk: Walk) -> bool:
+        """Whether there is a goal, and the best candidate meets it."""
+        return self.goal is not None and self.goal.met(walk.best)
+
+
+class _Ladder:
+    """Proposals by their sum of harms, all of them cut out of the same start."""
+
+    def __init__(self, walk: Walk, start: Candidate, items: Knapsack, unit: float, strategy: Allocate) -> None:
+        self._walk, self._start, self._items, self._strategy = walk, start, items, strategy
+        self._unit = unit
+        self._quick: dict[str, int] = {}
+        self.held = 0.0
+
+    def climb(self) -> None:
+        """Double until the guard refuses or the goal is met; then halve the gap, towards bold or, with a goal, towards mild."""
+        harm, last = self._unit, dict[str, int]()
+        for _ in range(DOUBLINGS):
+            widths = self._items.within(harm)
+            if widths == last:
+                return
+            trial, last = self._offer(widths), widths
+            if self._fast(trial):
+                self._approach(harm)
+                if not self._strategy.goal_met(self._walk):
+                    self._offer(self._quick)
+                return
+            if not trial and not trial.idle:
+                self._approach(harm)
+                return
+            if trial:
+                self.held = harm
+            harm *= 2
+
+    def train(self, finetune: Finetune) -> None:
+        """Offer what the guard refused, and bolder, with training."""
+        for factor in TRAINED:
+            widths = self._items.within(factor * max(self.held, self._unit / 2))
+            trial = self._offer(widths, finetune)
+            if not trial or self._fast(trial):
+                return
+
+    def _approach(self, bound: float) -> None:
+        """Between the last that held and `bound`, which was refused or is already fast enough."""
+        low, high = self.held, bound
+        for _ in range(self._strategy.halvings):
+            middle = sqrt(low * high) if low else high / 2
+            trial = self._offer(self._items.within(middle))
+            if trial and not self._fast(trial):
+                low = self.held = middle
+            else:
+                high = middle
+
+    def _fast(self, trial: Trial) -> bool:
+        """Whether the trial was kept and meets the goal."""
+        return bool(trial) and self._strategy.goal_met(self._walk)
+
+    def _offer(self, widths: dict[str, int], finetune: Finetune | None = None) -> Trial:
+        narrow = Narrow(tuple(sorted(widths.items())))
+        step: Step = narrow if finetune is None else Chain((narrow, finetune))
+        trial = self._walk.offer(step, self._start)
+        if self._fast(trial):
+            self._quick = widths
+        return trial

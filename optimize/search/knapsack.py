@@ -1,0 +1,117 @@
+"""Widths for all groups together: the least harm for what a layer's widths cost.
+
+A layer's price depends on what it reads and on what it makes, and so on two groups or more. For a trade-off t the widths minimize
+
+    sum over groups of harm(width)  +  t * sum over layers of price(channels read, channels made)
+
+by coordinate descent: group after group takes its best width while the others hold theirs, until none moves. Starting from the widest, each
+move lowers the sum, so it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from optimize.graph import ChannelGroup, Graph
+from optimize.search.scan import Curve
+
+Price = Callable[[int, int], float]
+SWEEPS = 50
+HALVINGS = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """A layer in the knapsack.
+
+    Args:
+        price: what it costs, given how many channels it reads and makes.
+        reads: how many channels it reads now.
+        makes: how many it makes now.
+        read_groups: (group, channels per unit of its width) of the groups among what it reads.
+        made_groups: likewise among what it makes.
+    """
+
+    price: Price
+    reads: int
+    makes: int
+    read_groups: tuple[tuple[str, int], ...]
+    made_groups: tuple[tuple[str, int], ...]
+
+    def cost(self, removed: Mapping[str, int]) -> float:
+        """The price when each group has lost so many of its units."""
+        reads = self.reads - sum(removed.get(group, 0) * each for group, each in self.read_groups)
+        makes = self.makes - sum(removed.get(group, 0) * each for group, each in self.made_groups)
+        return self.price(reads, makes)
+
+
+class Knapsack:
+    """Which width each group gets.
+
+    Args:
+        curves: harm against width.
+        items: the layers.
+    """
+
+    def __init__(self, curves: Sequence[Curve], items: Sequence[Item]) -> None:
+        self._curves = {curve.group: curve for curve in curves}
+        self._items = list(items)
+        self._of = {
+            name: [item for item in items if any(group == name for group, _ in (*item.read_groups, *item.made_groups))]
+            for name in self._curves
+        }
+
+    def widths(self, trade_off: float) -> dict[str, int]:
+        """The widths for a trade-off, nats per unit of price; 0 leaves everything as wide as it is."""
+        chosen = {name: curve.widths[0] for name, curve in self._curves.items()}
+        for _ in range(SWEEPS):
+            before = dict(chosen)
+            for name, curve in self._curves.items():
+                costs = [
+                    harm + trade_off * self._price(name, {**chosen, name: width})
+                    for width, harm in zip(curve.widths, curve.harm, strict=True)
+                ]
+                chosen[name] = curve.widths[costs.index(min(costs))]
+            if chosen == before:
+                break
+        return chosen
+
+    def within(self, harm: float) -> dict[str, int]:
+        """The boldest widths whose harms add up to no more than `harm`, by bisection of the trade-off."""
+        low, high = 0.0, 1.0
+        while self.harm(self.widths(high)) <= harm and high < 1e12:
+            low, high = high, 2 * high
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            if self.harm(self.widths(middle)) <= harm:
+                low = middle
+            else:
+                high = middle
+        return self.widths(low)
+
+    def harm(self, widths: Mapping[str, int]) -> float:
+        """What the groups' harms add up to."""
+        return sum(curve.harm[curve.widths.index(widths[name])] for name, curve in self._curves.items())
+
+    def price(self, widths: Mapping[str, int]) -> float:
+        """What all layers cost together."""
+        removed = self._removed(widths)
+        return sum(item.cost(removed) for item in self._items)
+
+    def _price(self, name: str, widths: Mapping[str, int]) -> float:
+        removed = self._removed(widths)
+        return sum(item.cost(removed) for item in self._of[name])
+
+    def _removed(self, widths: Mapping[str, int]) -> dict[str, int]:
+        return {name: curve.widths[0] - widths[name] for name, curve in self._curves.items()}
+
+
+def sides(graph: Graph, groups: Sequence[ChannelGroup]) -> dict[str, tuple[list[tuple[str, int]], list[tuple[str, int]]]]:
+    """Layer -> which of the groups it reads and which it makes, each with how many of its channels go with one unit of the group."""
+    found: dict[str, tuple[list[tuple[str, int]], list[tuple[str, int]]]] = {}
+    for group in groups:
+        for slot in group.slots:
+            reads, makes = found.setdefault(slot.module, ([], []))
+            (reads if slot.side == "in" else makes).append((group.name, slot.index.shape[1]))
+    return found

@@ -1,0 +1,98 @@
+"""What a layer of given widths costs: its measured latency on the target, and its share of parameters and multiply-accumulates.
+
+Each is taken relative to the whole network's, so that the weights of a `Pricing` compare them. A sum of layers' latencies is no network's
+latency (`docs/latency.md`), but it ranks widths as the target does: a width that its kernels do not like costs what it really costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from optimize.candidate import Candidate
+from optimize.graph import trace
+from optimize.measure.layers import LayerShape, layer_shapes
+from optimize.measure.surface import Grid, Surface, surfaces
+from optimize.measure.table import LatencyTable
+from optimize.search.knapsack import Item, Knapsack, sides
+from optimize.search.scan import Curve
+
+
+@dataclass(frozen=True)
+class Pricing:
+    """What counts, and how much.
+
+    Args:
+        table: of the target; None where none can be measured: latency then counts nothing.
+        latency: weight of a layer's latency, as a share of all layers'.
+        macs: weight of its multiply-accumulates, likewise.
+        parameters: weight of its parameters, likewise.
+    """
+
+    table: LatencyTable | None = field(default=None, compare=False, repr=False)
+    latency: float = 1.0
+    macs: float = 0.5
+    parameters: float = 0.5
+
+
+def knapsack(candidate: Candidate, curves: Sequence[Curve], pricing: Pricing) -> Knapsack:
+    """The knapsack of a candidate's layers."""
+    graph = trace(candidate)
+    scanned = {curve.group for curve in curves}
+    by_layer = sides(graph, [group for group in graph.groups if group.name in scanned])
+    shapes = {name: calls for name, calls in layer_shapes(candidate.module, candidate.example).items() if name in by_layer}
+    timed = _timed(shapes, pricing)
+    whole = {
+        "latency": sum(timed[shape](shape.in_channels, shape.out_channels) for calls in shapes.values() for shape in calls if timed) or 1.0,
+        "macs": sum(shape.macs for calls in shapes.values() for shape in calls) or 1,
+        "parameters": sum(calls[0].weights for calls in shapes.values()) or 1,
+    }
+    items = []
+    for name, calls in shapes.items():
+        reads, makes = by_layer[name]
+        # a depthwise layer makes what it reads
+        follows = calls[0].depthwise and not reads
+        price = _Price(tuple(calls), pricing, whole, timed)
+        items.append(Item(price, calls[0].in_channels, calls[0].out_channels, tuple(makes if follows else reads), tuple(makes)))
+    return Knapsack(curves, items)
+
+
+@dataclass(frozen=True, eq=False)
+class _Price:
+    """One layer's, over all its calls."""
+
+    calls: tuple[LayerShape, ...]
+    pricing: Pricing
+    whole: dict[str, float]
+    timed: dict[LayerShape, Surface]
+
+    def __call__(self, reads: int, makes: int) -> float:
+        shapes = [shape.with_channels(max(reads, shape.groups if not shape.depthwise else 1), max(1, makes)) for shape in self.calls]
+        total = self.pricing.macs * sum(shape.macs for shape in shapes) / self.whole["macs"]
+        total += self.pricing.parameters * shapes[0].weights / self.whole["parameters"]
+        if self.timed:
+            total += self.pricing.latency * sum(self.timed[shape](reads, makes) for shape in self.calls) / self.whole["latency"]
+        return total
+
+
+def _timed(shapes: dict[str, list[LayerShape]], pricing: Pricing) -> dict[LayerShape, Surface]:
+    """A surface for every shape; shapes that are called twice are measured once."""
+    if pricing.table is None:
+        return {}
+    grids = [_grid(shape) for shape in dict.fromkeys(shape for calls in shapes.values() for shape in calls)]
+    return {grid.shape: surface for grid, surface in zip(grids, surfaces(pricing.table, grids), strict=True)}
+
+
+def _grid(shape: LayerShape) -> Grid:
+    """Few widths: between them the price is interpolated."""
+    whole = Grid.up_to(shape)
+    return Grid(shape, _thinned(whole.in_widths), _thinned(whole.out_widths))
+
+
+def _thinned(widths: tuple[int, ...]) -> tuple[int, ...]:
+    """The ends, and between them from 8 on what is at least twice as wide as the one before."""
+    taken = [widths[0]]
+    for width in widths[1:-1]:
+        if width >= max(8, 2 * taken[-1]):
+            taken.append(width)
+    return tuple(dict.fromkeys((*taken, widths[-1])))

@@ -1,0 +1,124 @@
+"""What narrowing each group of channels alone does to the answers: the whole curve of harm against width, measured.
+
+One pass over the calibration inputs gives the normal equations of every layer. One backward elimination per group then says in which order
+its channels go and what each costs its readers; at a few widths along it the group is cut, its readers are refitted, and the network is
+asked how far its answers have moved (`guard/divergence.py`). An error in a layer's output says little about that: what the rest of the
+network makes of it is in the measured figure, and figures of different groups compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+
+from optimize.candidate import Candidate, Reference
+from optimize.data import Split
+from optimize.graph import ChannelGroup, trace
+from optimize.guard.divergence import divergence, log_shares
+from optimize.importance.output_error import Elimination, eliminate
+from optimize.least_squares import Problem, pose
+from optimize.linear import LinearMap, unknowns
+from optimize.measure.macs import macs
+from optimize.moments import BATCH, Targets
+from optimize.progress import track
+from optimize.replay import Replay
+from optimize.steps.prune import readers, recut, refusal, touched
+from optimize.steps.repair import RIDGE, ROWS, repairable
+
+LEVELS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
+"""Costs of removal at which a group is looked at, as shares of its readers' output energy."""
+FRIENDLY = 8
+MAC_BUDGET = 10**12
+LEAST_CASES, MOST_CASES = 24, 512
+MEMORY_BYTES = 2 << 30
+"""Of Gram matrices: when they fit together, one pass over the inputs makes them all."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One group's widths, from what it has down, and the harm of each.
+
+    Args:
+        group: its name.
+        widths: falling; the first is what the group has.
+        harm: of each, in nats: how much further from the original's answers than the candidate already is; rising from 0.
+    """
+
+    group: str
+    widths: tuple[int, ...]
+    harm: tuple[float, ...]
+
+
+def scan(candidate: Candidate, reference: Reference, guard: Split) -> tuple[list[Curve], float]:
+    """The curve of every group that can be cut, and the harm that the candidate has already done.
+
+    Args:
+        candidate: a network that was pruned mildly, so that its normal equations are small.
+        reference: the original, and inputs to fit on.
+        guard: unlabelled inputs, none of which was fitted on, to measure the harm on.
+    """
+    graph, original = trace(candidate), reference.original.module
+    layers = repairable(candidate.module, original, graph)
+    groups = [group for group in graph.groups if refusal(group, candidate.module, layers, reference.calibration) is None]
+    names = list(dict.fromkeys(slot.module for group in groups for slot in group.consumers))
+    names.sort(key=lambda name: graph.order[name])
+    targets = Targets(original, reference.calibration, layers, rows=ROWS, seed=reference.seed, memory=reference.memory)
+    harm = _Harm(candidate, reference.original, guard, len(groups))
+    before = harm(candidate.module, ())
+    room = sum(unknowns(_layer(candidate, name)) ** 2 * 8 for name in names) <= MEMORY_BYTES
+    together = targets.moments(candidate.module, names) if room and names else {}
+    curves = []
+    for turn, group in enumerate(track(groups, "scan widths")):
+        asked = [slot.module for slot in group.consumers]
+        moments = together or targets.moments(candidate.module, asked)
+        problems = [pose(candidate.module, original, graph, name, moments[name], candidate.kept, RIDGE) for name in asked]
+        curves.append(_curve(candidate, group, problems, partial(harm, changing=touched(groups[turn:])), before))
+    return curves, before
+
+
+def _curve(
+    candidate: Candidate, group: ChannelGroup, problems: Sequence[Problem], harm: Callable[[nn.Module], float], before: float
+) -> Curve:
+    found = eliminate(readers(candidate.module, group, problems), budget=LEVELS[-1])
+    widths, worst = [group.size], [0.0]
+    for width in _stations(found, group.size):
+        keep = np.setdiff1d(np.arange(group.size), found.order[: group.size - width])
+        module, _ = recut(candidate.module, group, keep, problems, candidate.kept)
+        widths.append(width)
+        worst.append(max(worst[-1], harm(module) - before))
+    return Curve(group.name, tuple(widths), tuple(worst))
+
+
+def _stations(found: Elimination, size: int) -> list[int]:
+    """Widths to look at, falling: those that the levels lead to, and the next one above each that suits kernels."""
+    exact = {size - int(np.searchsorted(found.cost, level, side="right")) for level in LEVELS}
+    friendly = {-(-width // FRIENDLY) * FRIENDLY for width in exact}
+    return sorted((width for width in exact | friendly if width < size), reverse=True)
+
+
+class _Harm:
+    """How far a network's answers are from the original's, on as many inputs as the time allows."""
+
+    def __init__(self, candidate: Candidate, original: Candidate, guard: Split, groups: int) -> None:
+        looks = max(1, groups * len(LEVELS))
+        count = int(np.clip(MAC_BUDGET // (looks * max(1, macs(candidate))), LEAST_CASES, MOST_CASES))
+        chosen = np.unique(np.linspace(0, len(guard) - 1, min(count, len(guard))).astype(np.int64))
+        batches = [guard.inputs(part) for part in np.array_split(chosen, -(-len(chosen) // min(BATCH, guard.at_once)))]
+        self._wanted = [log_shares(original.predict(batch)) for batch in batches]
+        self._replay = Replay(candidate.module, [torch.from_numpy(batch) for batch in batches])
+        self._replay.check_outputs(candidate.module)
+
+    def __call__(self, module: nn.Module, changing: Collection[str]) -> float:
+        """The divergence of the network, which differs from those asked about before in the layers `changing` at most."""
+        answers = (self._replay.outputs(module, number, changing).numpy() for number in range(len(self._wanted)))
+        return divergence((want, log_shares(got)) for want, got in zip(self._wanted, answers, strict=True))
+
+
+def _layer(candidate: Candidate, name: str) -> LinearMap:
+    return candidate.module.get_submodule(name)  # type: ignore[return-value]
+

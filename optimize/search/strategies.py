@@ -1,0 +1,34 @@
+"""The strategy that a recipe asks for."""
+
+from __future__ import annotations
+
+from optimize.backends import Backend
+from optimize.measure.table import LatencyTable
+from optimize.recipe import Recipe
+from optimize.search.allocate import Allocate
+from optimize.search.budgets import BUDGETS, ENERGIES, Budgets
+from optimize.search.goal import Goal
+from optimize.search.local import Local
+from optimize.search.prices import Pricing
+from optimize.search.stepwise import Stepwise
+from optimize.search.stopping import STOPPING
+from optimize.search.walk import Strategy
+
+
+def strategy(recipe: Recipe, runtime: Backend, goal: Goal | None = None) -> Strategy:
+    """The strategy of a recipe, with the settings that are its business.
+
+    Args:
+        recipe: of the run.
+        runtime: the target, on which "allocate" times layers.
+        goal: the latency to be met, for "allocate".
+    """
+    if recipe.strategy == "stepwise":
+        return Stepwise(floors=recipe.floors, stopping=STOPPING[recipe.stopping])
+    if recipe.strategy == "local":
+        return Local(floors=recipe.floors, stopping=STOPPING[recipe.stopping])
+    energies = ENERGIES if recipe.energy is None else tuple(energy for energy in ENERGIES if energy >= recipe.energy)
+    if recipe.strategy == "allocate":
+        pricing = Pricing(LatencyTable(runtime, threads=recipe.threads))
+        return Allocate(pricing, energies=energies, finetune=recipe.finetune, goal=goal)
+    return Budgets(recipe.budgets or BUDGETS, energies)

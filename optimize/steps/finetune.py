@@ -1,0 +1,253 @@
+"""Recovery training: a short, supervised fine-tuning towards the original's answers and the labels.
+
+A copy of the candidate is trained on nine tenths of the train split and judged after every epoch on the last tenth. What is returned is
+the best of all epochs, of which the candidate as it came is the first: on the held-out tenth, training can make nothing worse.
+
+All that an epoch draws at random depends on the seed and the epoch's number alone, so an interrupted training goes on from what was
+written after the last whole epoch, and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from contextlib import suppress
+from dataclasses import dataclass
+from math import inf, isfinite
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from optimize.candidate import Candidate, Labelled, Reference
+from optimize.errors import InputError
+from optimize.progress import note, track
+from optimize.steps import ddp
+from optimize.steps.batches import Batch, epoch_batches, hold_out, plain
+from optimize.steps.device import PRECISIONS, Precision, autocast, device, reproducible
+from optimize.steps.distill import objective
+from optimize.steps.optimizer import CLIP, OPTIMIZERS, optimizer, rate, trainable
+from optimize.surgery import twin
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """Train a network to recover what compressing it cost.
+
+    Args:
+        epochs: at most so many; 0 trains nothing.
+        learning_rate: its peak, or None for one that fits the optimizer.
+        optimizer: "adamw", or "sgd" with Nesterov's momentum.
+        weight_decay: of weights; norms and biases have none.
+        batch: items in each update, over all processes.
+        temperature: of the distillation, see `distill.py`.
+        distillation: its share of the loss; the rest is for the labels.
+        patience: epochs without a better one, after which training ends.
+        flips: mirror every second input along its last axis; only where left and right mean the same.
+        precision: "float32", "bfloat16", or "auto": bfloat16 where the machine has instructions for it.
+
+    Raises:
+        InputError: when a setting is out of range.
+    """
+
+    epochs: int = 5
+    learning_rate: float | None = None
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    weight_decay: float = 0.01
+    batch: int = 64
+    temperature: float = 2.0
+    distillation: float = 0.9
+    patience: int = 3
+    flips: bool = False
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        for name, holds, rule in (
+            ("epochs", self.epochs >= 0, "0 or more"),
+            ("learning_rate", self.learning_rate is None or 0 < self.learning_rate < inf, "a number above 0, or None"),
+            ("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
+            ("weight_decay", 0 <= self.weight_decay < inf, "0 or more"),
+            ("batch", self.batch >= 2, "2 or more: batch norms measure batches"),
+            ("temperature", 0 < self.temperature < inf, "a number above 0"),
+            ("distillation", 0 <= self.distillation <= 1, "between 0 and 1"),
+            ("patience", self.patience >= 1, "1 or more"),
+            ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+        ):
+            if not holds:
+                raise InputError(f"`{name}` (={getattr(self, name)!r}) must be {rule}.")
+
+    def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
+        """Return the trained candidate, on the CPU.
+
+        Raises:
+            InputError: when there is no train split, or it does not fit the network or the number of processes.
+        """
+        if reference.train is None:
+            raise InputError("`train` is missing: recovery training needs labelled items to train on: add a train split.")
+        if not self.epochs:
+            return candidate.after(self, candidate.module)
+        training = _Training(self, candidate, reference, reference.train)
+        with ddp.together(self, candidate, reference), reproducible(training.device):
+            weights = training.run()
+        module = twin(candidate.module, share=False)
+        module.load_state_dict(weights)
+        return candidate.after(self, module.requires_grad_(False))
+
+    @property
+    def peak(self) -> float:
+        """The highest learning rate."""
+        return OPTIMIZERS[self.optimizer][0] if self.learning_rate is None else self.learning_rate
+
+
+class _Training:
+    """A copy of a network on its way through the epochs.
+
+    Its `state` is all that it needs, beside weights and optimizer, to go on later: how many epochs are done, whether that is enough, and
+    the best of them.
+    """
+
+    def __init__(self, step: Finetune, candidate: Candidate, reference: Reference, train: Labelled) -> None:
+        self.step, self.train, self.seed, self.device = step, train, reference.seed, device()
+        outputs = candidate.predict(candidate.example.numpy()).shape
+        self.loss = objective(outputs, train.labels, step.temperature, step.distillation)
+        self.fit, self.held = hold_out(train, self.seed)
+        self.batch = min(step.batch, len(self.fit))
+        if self.batch < 2 * ddp.size():
+            raise InputError(f"`batch` (={self.batch}) must hold two items for each of the {ddp.size()} processes: start fewer of them.")
+        self.original = twin(reference.original.module, share=False).to(self.device)
+        self.network = self.called = trainable(candidate.module).to(self.device)
+        self.optimizer = optimizer(step.optimizer, self.network, step.peak, step.weight_decay)
+        # One pass over the inputs instead of one in each epoch; but what the original says to masks fills the memory, and mirrored
+        # inputs are not seen twice alike.
+        self.remembers = len(outputs) == 2 and not step.flips
+        self.answers: torch.Tensor | None = None
+        self.file = None if reference.scratch is None else reference.scratch / f"finetune-{_key(step, candidate, reference, train)}.pt"
+        self.state: dict[str, Any] = {}
+
+    def run(self) -> dict[str, torch.Tensor]:
+        """Train to the end; the weights of the best epoch."""
+        self.called = ddp.parallel(self.network, self.device)
+        self.answers = self._ask() if self.remembers else None
+        self._begin()
+        updates = len(self.fit) // self.batch
+        last = 0 if self.state["over"] else self.step.epochs * updates
+        batches: list[Batch] = []
+        losses: list[float] = []
+        for update in track(range(self.state["epoch"] * updates, last), "recovery training"):
+            if update % updates == 0:
+                batches, losses = self._epoch(update // updates), []
+            losses.append(self._update(batches[update % updates], self.step.peak * rate(update, last)))
+            if update % updates == updates - 1 and self._over(float(np.mean(losses))):
+                break
+        if self.file is not None:
+            self.file.unlink(missing_ok=True)
+        best: dict[str, torch.Tensor] = self.state["best"]
+        return best
+
+    def _begin(self) -> None:
+        """Go on from what was written, or judge the candidate as it came."""
+        found = ddp.shared(_read(self.file))
+        if found is None:
+            self.state = {"epoch": 0, "over": False, "best": _tensors(self.network), "best_epoch": 0, "best_loss": self._judge()}
+            return
+        self.network.load_state_dict(found.pop("weights"))
+        self.optimizer.load_state_dict(found.pop("optimizer"))
+        self.state = found
+        note(f"recovery training goes on after epoch {found['epoch']}")
+
+    def _epoch(self, number: int) -> list[Batch]:
+        """Get ready for an epoch, from 0: its batches."""
+        with suppress(NotImplementedError):  # a network that only evaluates is trained as it evaluates
+            self.network.train()
+        # for dropout, which must differ between the processes
+        torch.manual_seed(int(np.random.default_rng((self.seed, number, ddp.rank())).integers(2**62)))
+        return epoch_batches(self.fit, self.batch, flips=self.step.flips, seed=(self.seed, number))
+
+    def _update(self, batch: Batch, learning_rate: float) -> float:
+        """One step of the optimizer; the loss of this process's part of the batch."""
+        part = batch.part(ddp.rank(), ddp.size())
+        loss = self._loss(self.called, part)
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss * part.share)
+        nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        return loss.item()
+
+    def _over(self, loss: float) -> bool:
+        """Judge the epoch that has just ended, keep it if it is the best, and write all down; true when it was the last."""
+        held, state = self._judge(), self.state
+        state["epoch"] += 1
+        if held < state["best_loss"]:
+            state |= {"best": _tensors(self.network), "best_epoch": state["epoch"], "best_loss": held}
+        state["over"] = not isfinite(held) or state["epoch"] - state["best_epoch"] >= self.step.patience
+        if self.file is not None:
+            _write(self.file, {**state, "weights": self.network.state_dict(), "optimizer": self.optimizer.state_dict()})
+        best = ", the best so far" if state["best_epoch"] == state["epoch"] else ""
+        note(f"epoch {state['epoch']} of {self.step.epochs}: loss {loss:.4f}, held out {held:.4f}{best}")
+        return bool(state["over"])
+
+    def _judge(self) -> float:
+        """The leader's loss on the held-out items, infinite where it is not a number."""
+        if ddp.rank():
+            return ddp.shared(inf)
+        self.network.eval()
+        total = 0.0
+        with torch.no_grad():
+            for start in range(0, len(self.held), self.batch):
+                part = plain(self.held[start : start + self.batch])
+                total += len(part.rows) * self._loss(self.network, part).item()
+        return ddp.shared(total / len(self.held) if isfinite(total) else inf)
+
+    def _loss(self, network: nn.Module, batch: Batch) -> torch.Tensor:
+        inputs = batch.inputs(self.train).to(self.device)
+        aims = self._aims(inputs.clone()) if self.answers is None else self.answers[torch.from_numpy(batch.rows)].to(self.device)
+        with autocast(self.device, self.step.precision):
+            outputs = network(inputs)
+        return self.loss(outputs.float(), aims, batch.labels(self.train).to(self.device))
+
+    def _ask(self) -> torch.Tensor:
+        """The original's logits for every item, (N, K)."""
+        starts = range(0, len(self.train), self.batch)
+        rows = (np.arange(start, min(start + self.batch, len(self.train))) for start in starts)
+        parts = [self._aims(plain(part).inputs(self.train).to(self.device)) for part in track(rows, "ask the original", len(starts))]
+        return torch.cat(parts).cpu()
+
+    def _aims(self, inputs: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad(), autocast(self.device, self.step.precision):
+            outputs: torch.Tensor = self.original(inputs)
+        return outputs.float()
+
+
+def _tensors(network: nn.Module) -> dict[str, torch.Tensor]:
+    """The network's tensors as they are now, on the CPU."""
+    return {name: tensor.detach().clone().cpu() for name, tensor in network.state_dict().items()}
+
+
+def _key(step: Finetune, candidate: Candidate, reference: Reference, train: Labelled) -> str:
+    """What makes two trainings the same one."""
+    whole = hashlib.sha256(f"{step}{reference.seed}{candidate.fingerprint}{reference.original.fingerprint}".encode())
+    whole.update(np.ascontiguousarray(train.labels).tobytes())
+    return whole.hexdigest()[:16]
+
+
+def _write(file: Path, state: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    torch.save(state, draft)
+    os.replace(draft, file)
+
+
+def _read(file: Path | None) -> dict[str, Any] | None:
+    """What was written; None where there is nothing that can be read: training then starts anew."""
+    if file is None or not file.exists():
+        return None
+    try:
+        found: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):
+        return None
+    return found

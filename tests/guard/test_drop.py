@@ -1,0 +1,50 @@
+"""The chance in a drop, against scipy's intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from optimize.guard.drop import Floor, mean_drop, share_drop
+
+
+@pytest.mark.parametrize(("lost", "cases"), [(1, 7), (3, 100), (50, 200), (9, 9)])
+def test_a_share_is_bounded_by_wilsons_interval(lost: int, cases: int) -> None:
+    expected = stats.binomtest(lost, cases).proportion_ci(0.5, method="wilson").high
+    assert share_drop("x", 0.5, cases, lost).bound == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("lost", [0, -3])
+def test_where_nothing_was_lost_there_is_no_chance(lost: int) -> None:
+    found = share_drop("x", 0.5, 20, lost)
+    assert found.fall <= found.bound == 0.0
+
+
+@pytest.mark.parametrize("count", [2, 5, 40])
+def test_a_mean_is_bounded_by_students_interval(count: int) -> None:
+    differences = np.random.default_rng(count).normal(0.02, 0.05, count)
+    fall = float(differences.mean())
+    expected = stats.t.interval(0.5, count - 1, loc=fall, scale=stats.sem(differences))[1]
+    assert mean_drop("x", 0.5, fall, differences.tolist()).bound == pytest.approx(expected)
+
+
+def test_patients_who_all_lost_the_same_leave_no_doubt() -> None:
+    found = mean_drop("Dice of a", 0.02, 0.02, [0.02] * 6)
+    assert found.bound == pytest.approx(0.02)
+    assert found.outcome == "pass"
+    assert str(mean_drop("Dice of a", 0.02, 0.03, [0.03] * 6)) == "Dice of a fell by 3 pp on 6 patients; the limit is 2 pp"
+
+
+@pytest.mark.parametrize(("differences", "seen"), [([], "0 patients"), ([0.01], "1 patient")])
+def test_fewer_than_two_patients_tell_nothing(differences: list[float], seen: str) -> None:
+    found = mean_drop("Dice of a", 0.5, sum(differences), differences)
+    assert (found.outcome, found.bound) == ("inconclusive", 1.0)
+    assert found.doubt == f"Dice of a has {seen}; at least 2 are needed to tell a drop of 50 pp"
+
+
+def test_a_floor_is_held_at_its_limit() -> None:
+    assert Floor("Dice of a", 0.85, 0.85).held
+    assert not Floor("Dice of a", 0.8499, 0.85).held
+    assert Floor("Dice of a", 0.0, 0.0).held
+    assert str(Floor("Dice of a", 0.8123, 0.85)) == "Dice of a is 81.23 %; the limit is 85.00 %"

@@ -1,0 +1,17 @@
+"""Scores made up for tests: so many cases of each class, of which so many are got wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from optimize.guard.confusion import Confusion
+
+CASES = 1_000_000
+"""Of each class; so many that chance adds next to nothing."""
+
+
+def scored(*wrong: float, cases: int = CASES) -> Confusion:
+    """A score that gets these shares of each class wrong."""
+    lost = np.round(np.array(wrong) * cases).astype(np.int64)
+    confusion = np.diag(cases - lost) + np.roll(np.diag(lost), 1, axis=1)
+    return Confusion(confusion, tuple("abcdefgh"[: len(wrong)]))

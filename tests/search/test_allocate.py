@@ -1,0 +1,195 @@
+"""The strategy "allocate" on scripted verdicts, where every turn is seen to be taken, and on a small trained network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from math import sqrt
+from typing import Any, cast
+
+import pytest
+
+from optimize.candidate import Candidate, Step
+from optimize.search.allocate import DOUBLINGS, HALVINGS, LEAST_MILD, MILD, TRAINED, Allocate, _Ladder
+from optimize.search.goal import Goal
+from optimize.search.knapsack import Knapsack
+from optimize.search.prices import Pricing
+from optimize.search.walk import Search, Walk
+from optimize.steps.chain import Chain
+from optimize.steps.finetune import Finetune
+from optimize.steps.narrow import Narrow
+from optimize.steps.prune import Prune
+from tests import nets
+from tests.search.trials import settings, written
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+START = nets.candidate(nets.chain())
+
+
+@dataclass
+class Verdict:
+    kept: bool
+    idle: bool = False
+
+    def __bool__(self) -> bool:
+        return self.kept
+
+
+class Nats:
+    """A knapsack whose widths tell for which sum of harms they were asked."""
+
+    def within(self, harm: float) -> dict[str, int]:
+        return {"a": round(harm * 1e6)}
+
+
+@dataclass
+class Script:
+    """A walk that keeps what a rule says, and remembers what it was offered."""
+
+    keeps: Callable[[Step], bool]
+    idle: Callable[[Step], bool] = lambda _: False
+    original: Candidate = START
+    best: Any = START
+    offered: list[tuple[Any, bool]] = field(default_factory=list)
+
+    def offer(self, step: Step, start: Candidate) -> Verdict:
+        assert start is START  # everything is cut out of the same start
+        verdict = Verdict(not self.idle(step) and self.keeps(step), self.idle(step))
+        self.offered.append((step, bool(verdict)))
+        if verdict:
+            self.best = step
+        return verdict
+
+
+def harm(step: Any) -> float:
+    narrow = step.steps[0] if isinstance(step, Chain) else step
+    return float(narrow.widths[0][1] / 1e6)
+
+
+def ladder(script: Script, unit: float = 1.0, items: Any = None, **settings: Any) -> _Ladder:
+    return _Ladder(cast(Walk, script), START, cast(Knapsack, items or Nats()), unit, Allocate(Pricing(), **settings))
+
+
+def climbed(*keeps: bool, after: bool = False, **settings: Any) -> tuple[list[float], Script]:
+    told = list(keeps)
+    script = Script(lambda _: told.pop(0) if told else after)
+    ladder(script, **settings).climb()
+    return [harm(step) for step, _ in script.offered], script
+
+
+def test_the_sum_of_harms_is_doubled_as_long_as_it_holds() -> None:
+    assert climbed(after=True)[0] == [2.0**turn for turn in range(DOUBLINGS)]
+
+
+def test_a_refusal_ends_it_and_the_gap_is_halved() -> None:
+    tried, script = climbed(True, True, False, True, False, True)
+    half = sqrt(2 * 4)
+    low, middle = half, sqrt(half * 4)
+    assert tried == pytest.approx([1, 2, 4, half, middle, sqrt(low * middle)], rel=1e-5)
+    assert script.best is script.offered[-1][0]
+    assert len(tried) == 3 + HALVINGS
+
+
+def test_when_nothing_holds_the_first_is_halved() -> None:
+    assert climbed()[0] == [1, 0.5, 0.25, 0.125]
+
+
+def test_widths_that_do_not_change_end_it() -> None:
+    class Narrowest:
+        def within(self, harm: float) -> dict[str, int]:
+            return {"a": min(3, round(harm))}
+
+    script = Script(lambda _: True)
+    ladder(script, items=Narrowest()).climb()
+    assert [step.widths for step, _ in script.offered] == [(("a", 1),), (("a", 2),), (("a", 3),)]
+
+
+def test_what_made_nothing_smaller_is_no_refusal() -> None:
+    script = Script(lambda _: True, idle=lambda step: harm(step) <= 4)
+    ladder(script).climb()
+    assert [harm(step) for step, _ in script.offered] == [2.0**turn for turn in range(DOUBLINGS)]
+
+
+def fast_from(least: float) -> Goal:
+    """The bolder the faster: met by what was cut for this sum of harms or more."""
+    return Goal(1.0, lambda best: 0.5 if isinstance(best, Narrow | Chain) and harm(best) >= least else 2.0)
+
+
+def test_a_goal_that_is_met_stops_the_doubling_and_goes_back_towards_mild() -> None:
+    script = Script(lambda _: True)
+    ladder(script, goal=fast_from(3.0)).climb()
+    half = sqrt(2 * 4)  # 2.83: too slow
+    third = sqrt(half * 4)  # 3.36: fast
+    tried = [harm(step) for step, _ in script.offered]
+    assert tried[:5] == pytest.approx([1, 2, 4, half, third], rel=1e-5)
+    assert tried[5] == pytest.approx(sqrt(half * third), rel=1e-5)
+    assert harm(script.best) == pytest.approx(tried[5], rel=1e-5)
+    assert len(tried) == 6
+
+
+def test_when_the_last_try_is_too_slow_the_mildest_fast_one_is_offered_again() -> None:
+    script = Script(lambda _: True)
+    ladder(script, goal=fast_from(3.9)).climb()
+    tried = [harm(step) for step, _ in script.offered]
+    assert len(tried) == 3 + HALVINGS + 1
+    assert tried[-1] == 4
+    assert harm(script.best) == 4
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_training_is_offered_what_was_refused_and_bolder(held: bool) -> None:
+    finetune = Finetune(2)
+    script = Script(lambda step: isinstance(step, Chain) and harm(step) < 7)
+    up = ladder(script)
+    up.held = 1.0 if held else 0.0
+    up.train(finetune)
+    unit = 1.0 if held else 0.5
+    wanted = [factor * unit for factor in TRAINED if factor * unit < 7]
+    bolder = [factor * unit for factor in TRAINED if factor * unit >= 7][:1]
+    assert [harm(step) for step, _ in script.offered] == [*wanted, *bolder]
+    assert all(step == Chain((Narrow((("a", round(harm(step) * 1e6)),)), finetune)) for step, _ in script.offered)
+
+
+def test_training_ends_where_the_goal_is_met() -> None:
+    script = Script(lambda _: True)
+    ladder(script, goal=fast_from(3.0)).train(Finetune(1))
+    assert [harm(step) for step, _ in script.offered] == [1, 2, 4]
+
+
+@pytest.mark.parametrize("refusals", [0, 1, 3, 99])
+def test_the_mild_budget_is_quartered_until_it_holds(refusals: int) -> None:
+    told = [False] * refusals
+    script = Script(lambda _: told.pop(0) if told else True)
+    Allocate(Pricing())._begin(cast(Walk, script))
+    budgets = [MILD / 4**turn for turn in range(20) if MILD / 4**turn >= LEAST_MILD][: refusals + 1]
+    assert [step for step, _ in script.offered] == [Prune(budget) for budget in budgets]
+
+
+def test_a_mild_budget_that_takes_nothing_away_is_not_quartered() -> None:
+    script = Script(lambda _: True, idle=lambda _: True)
+    Allocate(Pricing())._begin(cast(Walk, script))
+    assert script.offered == [(Prune(MILD), False)]
+
+
+def plain(step: str, trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [trial for trial in trials if trial["step"] == step]
+
+
+def test_a_whole_run(search: Search, original: Candidate) -> None:
+    walking = replace(search, strategy=Allocate(Pricing(), energies=(0.99,)))
+    best, trials = walking.run()
+    assert written(walking) == trials
+    assert settings(trials)[0][0] == "Prune"
+    kept = [trial for trial in plain("Narrow", trials) if trial["kept"]]
+    assert kept
+    assert best.parameters < trials[0]["parameters"] < original.parameters
+    inputs, labels = search.guard.inputs(), search.guard.labels
+    before, after = ((each.predict(inputs).argmax(1) == labels).mean() for each in (original, best))
+    assert before - after <= 0.02
+    assert any(isinstance(step, Narrow) for step in best.lineage)
+
+
+def test_a_goal_that_the_original_meets_is_offered_nothing(search: Search, original: Candidate) -> None:
+    best, trials = replace(search, strategy=Allocate(Pricing(), goal=Goal(1.0, lambda _: 0.5))).run()
+    assert (best, trials) == (original, [])

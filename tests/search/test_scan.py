@@ -1,0 +1,130 @@
+"""Curves of harm against width: what nobody would miss is free, what decides the answer is dear, and each is what it says it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from optimize.candidate import Candidate, Reference
+from optimize.data import Split
+from optimize.graph import trace
+from optimize.guard.divergence import divergence, log_shares
+from optimize.preprocessing import Preprocessing
+from optimize.search.scan import Curve, scan
+from optimize.steps.narrow import Narrow
+from optimize.steps.prune import Prune
+from optimize.surgery import twin
+from tests import nets, runs
+from tests.nets import candidate, cases, reference
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def guard(count: int = 40) -> Split:
+    return Split("guard", cases(count, seed=9), np.zeros(count, np.int64), Preprocessing())
+
+
+def scanned(start: Candidate, original: Candidate | None = None) -> tuple[dict[str, Curve], float]:
+    curves, before = scan(start, reference(original or start), guard())
+    return {curve.group: curve for curve in curves}, before
+
+
+@pytest.mark.parametrize("name", ["chain with batch norm", "residual", "concat", "depthwise", "transposed", "reused"])
+def test_widths_fall_and_harm_rises_from_nothing(name: str) -> None:
+    start = candidate(nets.TOPOLOGIES[name]())
+    fingerprint = start.fingerprint
+    curves, before = scanned(start)
+    assert start.fingerprint == fingerprint
+    assert before == pytest.approx(0.0, abs=1e-6)
+    sizes = {group.name: group.size for group in trace(start).groups}
+    assert {name: curve.widths[0] for name, curve in curves.items()} == sizes
+    for curve in curves.values():
+        assert curve.harm[0] == 0.0
+        assert len(curve.widths) == len(curve.harm)
+        assert all(np.diff(curve.widths) < 0)
+        assert all(np.diff(curve.harm) >= 0)
+        assert curve.widths[-1] >= 1
+
+
+def doubled() -> Candidate:
+    """In the first group channel 1 makes what channel 0 makes."""
+    module = twin(candidate(nets.chain()).module, share=False)
+    with torch.no_grad():
+        for key in ("weight", "bias"):
+            tensor = module.get_submodule("0").get_parameter(key)
+            tensor[1] = tensor[0]
+    return Candidate(module, torch.from_numpy(cases(1)))
+
+
+def test_a_channel_that_says_nothing_new_costs_nothing() -> None:
+    curve = scanned(doubled())[0]["0"]
+    assert curve.widths[1] <= 7
+    free = dict(zip(curve.widths, curve.harm, strict=True))
+    assert free[7] == pytest.approx(0.0, abs=1e-5)
+    assert all(harm > 1e-4 for width, harm in free.items() if width < 7)
+
+
+def test_harm_is_what_the_narrowed_network_does() -> None:
+    """One group and one reader: the same from the step, the network's own answers, and every guard case."""
+    start = candidate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 6), nn.Flatten()))
+    [curve] = scanned(start)[0].values()
+    inputs = guard().inputs()
+    assert len(curve.widths) > 1
+    for width, harm in zip(curve.widths[1:], curve.harm[1:], strict=True):
+        made = Narrow((("0", width),))(start, reference(start))
+        measured = divergence([(log_shares(start.predict(inputs)), log_shares(made.predict(inputs)))])
+        assert harm >= measured - 1e-5  # it never falls
+        assert harm == pytest.approx(measured, rel=0.02, abs=1e-4) or harm in curve.harm[: curve.widths.index(width)]
+
+
+class Branches(nn.Module):
+    """Two branches of one kind; the answer listens to the first a hundred times more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loud, self.quiet = nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 3)
+        self.of_loud, self.of_quiet = nn.Conv2d(8, 4, 6), nn.Conv2d(8, 4, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        loud, quiet = self.of_loud(torch.relu(self.loud(x))), self.of_quiet(torch.relu(self.quiet(x)))
+        return (5 * loud + 0.05 * quiet).flatten(1)
+
+
+def test_a_group_that_decides_the_answer_costs_more() -> None:
+    curves = scanned(candidate(Branches()))[0]
+    assert curves["loud"].harm[-1] > 100 * curves["quiet"].harm[-1]
+
+
+def test_harm_already_done_is_told_apart() -> None:
+    original = candidate(nets.chain())
+    start = Prune(0.1)(original, reference(original))
+    curves, before = scanned(start, original)
+    inputs = guard().inputs()
+    done = divergence([(log_shares(original.predict(inputs)), log_shares(start.predict(inputs)))])
+    assert 0 < before == pytest.approx(done, rel=1e-4)
+    assert all(curve.harm[0] == 0 for curve in curves.values())
+
+
+def test_normal_equations_that_do_not_fit_together_are_made_one_group_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = candidate(nets.Residual())
+    together = scanned(start)
+    monkeypatch.setattr("optimize.search.scan.MEMORY_BYTES", 0)
+    apart = scanned(start)
+    assert together[0].keys() == apart[0].keys()
+    for name, curve in together[0].items():
+        assert apart[0][name].widths == curve.widths
+        np.testing.assert_allclose(apart[0][name].harm, curve.harm, rtol=1e-3, atol=1e-5)
+
+
+def test_nothing_to_cut_is_no_curve() -> None:
+    start = candidate(nn.Sequential(nn.Conv2d(3, 4, 8), nn.Flatten()))
+    assert scan(start, Reference(start, cases(8)), guard())[0] == []
+
+
+def test_friendly_widths_are_looked_at() -> None:
+    original = runs.original()
+    curves, _ = scan(original, Reference(original, runs.split("train").inputs()), runs.split())
+    for curve in curves:
+        assert set(curve.widths[1:]) >= {-(-width // 8) * 8 for width in curve.widths if -(-width // 8) * 8 < curve.widths[0]}

@@ -1,0 +1,94 @@
+"""Narrow reaches the widths it is given, and goes about it as Prune does; Chain is the steps one after the other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from optimize.candidate import Candidate
+from optimize.graph import trace
+from optimize.steps.chain import Chain
+from optimize.steps.factorize import Factorize
+from optimize.steps.narrow import Narrow
+from optimize.steps.prune import Prune
+from optimize.steps.repair import Repair
+from tests import nets
+from tests.nets import TOPOLOGIES, candidate, cases, reference
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ROWS = 500
+
+
+def widths(of: Candidate) -> dict[str, int]:
+    return {group.name: group.size for group in trace(of).groups}
+
+
+@pytest.mark.parametrize("name", set(TOPOLOGIES) - {"sum onto a concat"})
+def test_widths_are_reached_exactly(name: str) -> None:
+    start = candidate(TOPOLOGIES[name]())
+    before, aim = start.fingerprint, reference(start, 48)
+    wanted = {group: 1 + (size - 1) // (2 + turn) for turn, (group, size) in enumerate(widths(start).items())}
+    step = Narrow(tuple(wanted.items()), rows=ROWS)
+    made = step(start, aim)
+    assert widths(made) == wanted
+    assert (made.lineage, start.lineage) == ((step,), ())
+    assert start.fingerprint == before
+    assert step(start, aim).fingerprint == made.fingerprint
+    assert np.isfinite(made.predict(cases(2))).all()
+    for group, width in wanted.items():
+        assert len(made.kept.get(group, range(width))) == width
+
+
+def test_a_group_that_is_not_named_stays() -> None:
+    start = candidate(nets.Concat())
+    made = Narrow((("right", 2),), rows=ROWS)(start, reference(start))
+    assert widths(made) == {"left": 6, "right": 2, "join": 7}
+    for key in ("left.weight", "left.bias"):
+        assert torch.equal(made.module.get_parameter(key), start.module.get_parameter(key))
+
+
+@pytest.mark.parametrize("asked", [(), (("0", 8), ("2", 6)), (("0", 9), ("2", 10**6)), (("nowhere", 1),)], ids=str)
+def test_what_is_no_narrower_changes_nothing_but_roundings(asked: tuple[tuple[str, int], ...]) -> None:
+    start = candidate(nets.chain())
+    made, inputs = Narrow(asked)(start, reference(start)), cases(8, seed=5)
+    assert widths(made) == widths(start)
+    assert made.parameters == start.parameters
+    np.testing.assert_allclose(made.predict(inputs), start.predict(inputs), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("least", [0, -3])
+def test_one_channel_is_always_left(least: int) -> None:
+    start = candidate(nets.chain())
+    assert widths(Narrow((("0", least),), rows=ROWS)(start, reference(start))) == {"0": 1, "2": 6}
+
+
+@pytest.mark.parametrize("name", ["chain", "chain with batch norm", "residual", "concat", "depthwise", "transposed"])
+def test_it_is_what_prune_makes_of_the_same_widths(name: str) -> None:
+    """The elimination's order does not depend on where it ends, so both keep the same channels and fit the same readers."""
+    start = candidate(TOPOLOGIES[name]())
+    aim = reference(start, 48)
+    pruned = Prune(0.2, rows=ROWS)(start, aim)
+    assert widths(pruned) != widths(start)
+    made = Narrow(tuple(widths(pruned).items()), rows=ROWS)(start, aim)
+    assert {layer: index.tolist() for layer, index in made.kept.items()} == {layer: index.tolist() for layer, index in pruned.kept.items()}
+    assert made.fingerprint == pruned.fingerprint
+
+
+def test_a_chain_is_its_steps_by_hand() -> None:
+    start = candidate(nets.chain_bn())
+    before, aim = start.fingerprint, reference(start)
+    steps = (Narrow((("0", 5),), rows=ROWS), Repair(rows=ROWS), Factorize(0.5))
+    made, by_hand = Chain(steps)(start, aim), start
+    for step in steps:
+        by_hand = step(by_hand, aim)
+    assert made.fingerprint == by_hand.fingerprint
+    assert made.lineage == by_hand.lineage == steps
+    assert {layer: index.tolist() for layer, index in made.kept.items()} == {layer: index.tolist() for layer, index in by_hand.kept.items()}
+    assert start.fingerprint == before
+
+
+def test_a_chain_of_nothing_is_what_it_was_given() -> None:
+    start = candidate(nets.chain())
+    assert Chain(())(start, reference(start)) is start
