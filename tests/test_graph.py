@@ -245,6 +245,56 @@ def test_attention_is_left_alone() -> None:
     assert ("patch", "MultiheadAttention takes part") in graph.fixed
 
 
+class Remembering(nn.Module):
+    """An LSTM over the columns of a map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.memory, self.last = nn.Conv2d(3, 8, 3), nn.LSTM(8, 6, batch_first=True), nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.memory(self.first(x).mean(2).transpose(1, 2))[0][:, -1])
+
+
+class Multiplied(nn.Module):
+    """Queries times keys: no layer reads what they are multiplied in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key = nn.Conv2d(3, 8, 1), nn.Conv2d(3, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.query(x).flatten(2).transpose(1, 2) @ self.key(x).flatten(2)
+
+
+@pytest.mark.parametrize(
+    ("build", "reasons"),
+    [
+        (Remembering, {("first", "LSTM takes part"), ("last", "they are an output of the network")}),
+        (Multiplied, {("query", "bmm takes part"), ("key", "bmm takes part")}),
+    ],
+)
+def test_products_and_memories_are_left_alone(build: type[nn.Module], reasons: set[tuple[str, str]]) -> None:
+    graph = trace(candidate(build()))
+    assert graph.groups == ()
+    assert set(graph.fixed) == reasons
+
+
+def test_what_the_network_is_given_cannot_be_cut() -> None:
+    class Added(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.last = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 5, 1), nn.Conv2d(8, 4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = x + self.first(x)
+            return self.last(torch.cat([x, self.second(x)], 1))
+
+    graph = trace(candidate(Added()))
+    assert [group.name for group in graph.groups] == ["second"]
+    assert ("first", "the network's input takes part") in graph.fixed
+
+
 class Untraceable(nn.Module):
     """Leaves torch for numpy on its way."""
 

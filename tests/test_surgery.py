@@ -213,6 +213,51 @@ def test_what_may_not_be_cut_is_known_or_found_by_running_it(name: str) -> None:
         assert misfit(start.module, group, torch.from_numpy(cases(2))) is not None
 
 
+PASSES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    **{
+        type(layer).__name__: layer
+        for layer in (
+            *(nn.ReLU(), nn.ReLU6(), nn.LeakyReLU(), nn.ELU(), nn.SELU(), nn.CELU(), nn.GELU(), nn.SiLU(), nn.Mish(), nn.Softplus()),
+            *(nn.Hardswish(), nn.Hardsigmoid(), nn.Hardtanh(), nn.Hardshrink(), nn.Softshrink(), nn.Tanhshrink(), nn.LogSigmoid()),
+            *(nn.PReLU(), nn.RReLU(), nn.Softsign(), nn.Threshold(0.1, 0.2), nn.Dropout(), nn.Dropout2d(), nn.Identity(), nn.Tanh()),
+            *(nn.MaxPool2d(2), nn.AvgPool2d(2), nn.LPPool2d(2, 2), nn.AdaptiveAvgPool2d(1), nn.AdaptiveAvgPool2d(2)),
+            *(nn.AdaptiveMaxPool2d(2), nn.Upsample(scale_factor=2), nn.ZeroPad2d(1), nn.ReflectionPad2d(1), nn.ReplicationPad2d(1)),
+            *(nn.InstanceNorm2d(8), nn.BatchNorm2d(8).eval()),
+        )
+    },
+    "bilinear": nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+    "bicubic": nn.Upsample(scale_factor=2, mode="bicubic"),
+    "flip": lambda x: x.flip(1),
+    "there and back": lambda x: x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2),
+    "taken apart and joined": lambda x: torch.cat([part.relu() for part in reversed(x.chunk(2, 1))], 1) if x.shape[1] % 2 == 0 else x,
+    "tokens": lambda x: x.flatten(2).transpose(1, 2).softmax(1).transpose(1, 2).unflatten(2, (6, 6)),
+    "softmax over pixels": lambda x: x.flatten(2).softmax(-1).view(x.shape),
+    "largest pixel": lambda x: x.amax((2, 3), keepdim=True),
+    "spread": lambda x: x / x.std((2, 3), keepdim=True),
+    "in place": lambda x: x.mul_(0.5).add_(1.0).clamp_(-1, 1),
+    "condition": lambda x: torch.where(x > 0, x, 0.1 * x),
+    "map for all channels": lambda x: x * torch.sigmoid(x.new_ones(1, 1, 6, 6)),
+    "double precision": lambda x: x.double().square().float(),
+    "starting from zeros": lambda x: torch.zeros_like(x) + x,
+}
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_what_passes_channels_on_is_seen_through(name: str) -> None:
+    start = candidate(Around(PASSES[name]))
+    group = next(group for group in trace(start).groups if group.name == "first")
+    assert group.size == 8
+    if name != "taken apart and joined":  # which does another thing with an odd number of channels
+        assert misfit(start.module, group, torch.from_numpy(cases(2))) is None
+
+
+def test_pixels_folded_into_channels_go_with_their_channel() -> None:
+    start = candidate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.PixelUnshuffle(2), nn.Conv2d(32, 4, 1)))
+    (group,) = trace(start).groups
+    assert group.consumers[0].index.tolist() == np.arange(32).reshape(8, 4).tolist()
+    assert misfit(start.module, group, torch.from_numpy(cases(2))) is None
+
+
 def test_misfit_sees_a_wrong_plan() -> None:
     """A group whose reader was numbered wrongly by one."""
     start = candidate(nets.chain())

@@ -21,8 +21,9 @@ from optimize.importance.output_error import Elimination, eliminate
 from optimize.least_squares import Problem, pose, refit
 from optimize.linear import LinearMap, columns
 from optimize.moments import Targets
-from optimize.progress import track
-from optimize.steps.repair import RIDGE, ROWS, Repair, passed, refitted, repairable
+from optimize.progress import find, track
+from optimize.steps.recalibrate import Recalibrate
+from optimize.steps.repair import RIDGE, ROWS, Repair, passed, refitted, repairable, standing_in
 from optimize.surgery import keep_channels, misfit, outputs_left
 
 Reader: TypeAlias = tuple[Problem, torch.Tensor]
@@ -38,12 +39,15 @@ class Prune:
         multiple: kept widths are rounded up to a multiple of this; kernels like 8 and 16.
         rows: sampled positions each layer is fitted on.
         ridge: see `Repair`.
+        renorm: cut groups too that a layer without a closed-form repair reads besides others: these are repaired, and the batch norms that
+            run behind it are measured anew in the end. Worse than a repair, hence not the rule.
     """
 
     budget: float
     multiple: int = 1
     rows: int = ROWS
     ridge: float = RIDGE
+    renorm: bool = False
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the pruned and repaired candidate."""
@@ -53,7 +57,7 @@ class Prune:
             found = eliminate(readers, budget=left, least=min(self.multiple, group.size))
             return _rounded(found, group.size, self.multiple)
 
-        return cut(self, candidate, reference, choose, f"prune, budget {self.budget:g}")
+        return cut(self, candidate, reference, choose, f"prune, budget {self.budget:g}", renorm=self.renorm)
 
 
 class Cutting(Step, Protocol):
@@ -69,7 +73,13 @@ class Cutting(Step, Protocol):
 
 
 def cut(
-    step: Cutting, candidate: Candidate, reference: Reference, choose: Callable[[ChannelGroup, Sequence[Reader]], Index], what: str
+    step: Cutting,
+    candidate: Candidate,
+    reference: Reference,
+    choose: Callable[[ChannelGroup, Sequence[Reader]], Index],
+    what: str,
+    *,
+    renorm: bool = False,
 ) -> Candidate:
     """Take the groups in execution order, cut what `choose` says out of each, and refit its readers at once.
 
@@ -79,6 +89,7 @@ def cut(
         reference: the original, and inputs.
         choose: which channels of a group go, (k,), given its readers' problems and which columns each channel has there.
         what: for the progress bar.
+        renorm: see `Prune`.
     """
     graph = trace(candidate)
     original = reference.original.module
@@ -86,14 +97,19 @@ def cut(
     targets = Targets(original, reference.calibration, layers, rows=step.rows, seed=reference.seed, memory=reference.memory)
     module, kept, groups = candidate.module, dict(candidate.kept), graph.groups
     fitted: dict[str, int] = {}
+    renew: set[str] = set()
     for turn in track(range(len(groups)), what):
         group = groups[turn]
-        if refusal(group, module, layers, reference.calibration):
+        norms = standing_in(group, graph, module, layers) if renorm else []
+        if refusal(group, module, [*layers, *(slot.module for slot in group.consumers if norms)], reference.calibration):
             continue
+        if norms:
+            find(f"{group.name} is read by a layer without a closed form: repaired by batch-norm re-estimation there")
+            renew.update(norms)
         for name in passed(group, module, layers):
             module = refitted(module, original, graph, [name], targets, kept, step.ridge, touched(groups[turn:]))
             fitted[name] = turn
-        names = [slot.module for slot in group.consumers]
+        names = [slot.module for slot in group.consumers if slot.module in layers]
         moments = targets.moments(module, names, touched(groups[turn:]))
         problems = [pose(module, original, graph, name, moments[name], kept, step.ridge) for name in names]
         keep = np.setdiff1d(np.arange(group.size), choose(group, readers(module, group, problems)))
@@ -104,6 +120,8 @@ def cut(
     stale = _stale(fitted, groups, graph)
     if stale:
         module = Repair(step.rows, step.ridge, stale)(cut_out, reference).module
+    if renew:
+        module = Recalibrate(layers=tuple(sorted(renew)))(candidate.after(step, module, kept), reference).module
     return candidate.after(step, module, kept)
 
 

@@ -26,15 +26,18 @@ class Recalibrate:
 
     Args:
         cases: calibration inputs looked at, from the first.
+        layers: only these norms; empty for all.
     """
 
     cases: int = 1024
+    layers: tuple[str, ...] = ()
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the candidate with new running means and variances (unbiased, as torch estimates them)."""
         module = candidate.module
         inputs = torch.from_numpy(reference.calibration[: self.cases])
-        for name in track(_norms(candidate), "recalibrate"):
+        chosen = [name for name in _norms(candidate) if not self.layers or name in self.layers]
+        for name in track(chosen, "recalibrate"):
             mean, variance = _statistics(module, name, inputs)
             old = module.get_submodule(name).get_buffer("running_mean")
             module = with_tensors(module, name, running_mean=mean.to(old.dtype), running_var=variance.to(old.dtype))

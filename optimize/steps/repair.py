@@ -10,7 +10,7 @@ from torch import nn
 
 from optimize.candidate import Candidate, Reference
 from optimize.graph import ChannelGroup, Graph, Index, trace
-from optimize.layers import depthwise
+from optimize.layers import BATCH_NORMS, depthwise, peculiarity
 from optimize.least_squares import pose, refit
 from optimize.linear import refusal
 from optimize.moments import Targets
@@ -79,6 +79,25 @@ def passed(group: ChannelGroup, module: nn.Module, layers: Sequence[str]) -> lis
     """
     makers = [slot.module for slot in group.slots if slot.side == "out" and slot.module in layers]
     return [name for name in makers if depthwise(module.get_submodule(name))]
+
+
+def standing_in(group: ChannelGroup, graph: Graph, module: nn.Module, layers: Sequence[str]) -> list[str]:
+    """Batch norms that can make up for the readers of a group that have no closed form: all that run behind them.
+
+    None where every reader has a closed form, and none where no reader has: nothing would tell then what a channel is worth.
+
+    Args:
+        group: the channels.
+        graph: of the network.
+        module: the network.
+        layers: those that can be repaired.
+    """
+    lacking = [slot.module for slot in group.consumers if slot.module not in layers]
+    if not lacking or len(lacking) == len(group.consumers):
+        return []
+    first = min(graph.order[name] for name in lacking)
+    norms = [name for name, layer in module.named_modules() if isinstance(layer, BATCH_NORMS) and peculiarity(layer) is None]
+    return [name for name in norms if graph.order.get(name, -1) > first]
 
 
 def repairable(module: nn.Module, original: nn.Module, graph: Graph) -> list[str]:

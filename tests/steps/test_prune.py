@@ -12,9 +12,10 @@ from torch import nn
 
 from optimize.candidate import Candidate, Step
 from optimize.graph import trace
+from optimize.progress import gathered
 from optimize.steps.prune import Prune, refusal
 from optimize.steps.repair import Repair, repairable
-from optimize.surgery import with_tensors
+from optimize.surgery import replace_module, with_tensors
 from tests import nets
 from tests.nets import TOPOLOGIES, candidate, cases, ready, reference
 from tests.test_graph import Attention, SomeUnused, Untraceable
@@ -51,7 +52,7 @@ def test_steps_are_pure_and_repeatable(name: str, step: Step) -> None:
     assert not first.module.training
 
 
-@pytest.mark.parametrize("name", set(TOPOLOGIES) - {"sum onto a concat"})
+@pytest.mark.parametrize("name", set(TOPOLOGIES))
 def test_any_width_runs(name: str) -> None:
     start = candidate(TOPOLOGIES[name]())
     least = Prune(1e9, rows=500)(start, reference(start, 48))
@@ -252,3 +253,50 @@ def test_a_reader_without_a_counterpart_in_the_original_keeps_its_channels() -> 
         None,
     ]
     assert widths(Prune(1e9)(split, reference(original))) == {"0": 8, "2.0": 3, "2.1": 1}
+
+
+class Twofold(nn.Module):
+    """Two layers read the same channels, each with a norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.left, self.right = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 3), nn.Conv2d(8, 6, 3)
+        self.norm_left, self.norm_right, self.last = nn.BatchNorm2d(6), nn.BatchNorm2d(6), nn.Conv2d(6, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.first(x))
+        return self.last(torch.relu(self.norm_left(self.left(x)) + self.norm_right(self.right(x))))
+
+
+def test_a_reader_without_a_closed_form_keeps_its_channels_unless_norms_may_stand_in() -> None:
+    """It has become another kind of layer since, so that there is nothing in the original to refit it to."""
+    original = candidate(Twofold())
+    other = replace_module(original.module, "right", nn.Sequential(original.module.right))  # type: ignore[arg-type]
+    start, aim = Candidate(other, original.example), reference(original, 200)
+    layers = repairable(other, original.module, trace(start))
+    assert refusal(trace(start).groups[0], other, layers, cases(4)) == "right.0, which reads it, has no closed-form repair"
+    with gathered() as found:
+        assert widths(Prune(0.2)(start, aim))["first"] == 8
+    assert not any("batch-norm" in str(each) for each in found)
+    with gathered() as found:
+        pruned = Prune(0.2, renorm=True)(start, aim)
+    assert widths(pruned)["first"] < 8
+    assert "first is read by a layer without a closed form: repaired by batch-norm re-estimation there" in found
+    _, made = outputs_at(pruned.module, "right.0", aim.calibration)
+    norm = pruned.module.get_submodule("norm_right")
+    np.testing.assert_allclose(norm.get_buffer("running_mean").numpy(), made.mean((0, 2, 3)), atol=1e-4)
+    np.testing.assert_allclose(norm.get_buffer("running_var").numpy(), made.var((0, 2, 3)), rtol=1e-3)
+    error = np.square(pruned.predict(cases(50, seed=5)) - start.predict(cases(50, seed=5))).mean()
+    assert error < 0.5 * start.predict(cases(50, seed=5)).var()
+
+
+def test_norms_stand_in_only_beside_a_reader_with_a_closed_form() -> None:
+    original = candidate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.BatchNorm2d(6), nn.Conv2d(6, 4, 1)))
+    other = replace_module(original.module, "2", nn.Sequential(original.module.get_submodule("2")))
+    start = Candidate(other, original.example)
+    assert widths(Prune(1e9, renorm=True)(start, reference(original)))["0"] == 8
+
+
+def test_a_transposed_convolution_of_any_kind_is_a_reader() -> None:
+    start = candidate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.ConvTranspose2d(8, 6, 3, 2), nn.ReLU(), nn.Conv2d(6, 4, 3)))
+    assert widths(Prune(1e9)(start, reference(start))) == {"0": 1, "2": 1}
