@@ -27,8 +27,8 @@ def made(any_target: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     with pytest.MonkeyPatch.context() as patch:
         conftest.hurried(patch, memory=False)
         patch.setattr(module, "TARGETS", (any_target,))
-        patch.setattr("optimize.compress.BUDGETS", (0.002, 0.008))
-        patch.setattr("optimize.compress.ENERGIES", (0.99,))
+        patch.setattr("optimize.search.strategies.BUDGETS", (0.002, 0.008))
+        patch.setattr("optimize.search.strategies.ENERGIES", (0.99,))
         return folder, demo(folder)
 
 
