@@ -27,9 +27,10 @@ def unusual(module: nn.Module, batches: Sequence[torch.Tensor]) -> list[torch.Te
         if not 3 <= module(batches[0][:1].clone()).dim() <= 5:
             return None
         outputs = (module(batch.clone()) for batch in batches)
-        answers = [output[:, 0] > 0 if output.shape[1] == 1 else output.argmax(1) for output in outputs]
-    counts = sum(np.bincount(answer.flatten().numpy(), minlength=256) for answer in answers)
-    return [answer != int(np.argmax(counts)) for answer in answers]
+        answers = [(output[:, 0] > 0 if output.shape[1] == 1 else output.argmax(1)).to(torch.int16) for output in outputs]
+    every, counts = np.unique(np.concatenate([answer.flatten().numpy() for answer in answers]), return_counts=True)
+    usual = int(every[counts.argmax()])
+    return [answer != usual for answer in answers]
 
 
 def drawn(where: torch.Tensor | None, grid: Sequence[int], cases: int, each: int, seed: tuple[int, ...]) -> torch.Tensor:

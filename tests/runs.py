@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -65,27 +66,37 @@ def arrays(test: int = 30, *, wrong_test: float = 0.0, wrong_val: float = 0.0) -
 
 def bring(folder: Path, data: dict[str, np.ndarray] | None = None) -> Path:
     """Write net.py, optimize.toml, data.npz and a trained model.pt into `folder`; the model's path."""
+    return laid(folder, NET, SETTINGS, data or arrays(), trained())
+
+
+def laid(folder: Path, net: str, settings: str, data: dict[str, np.ndarray], module: nn.Module) -> Path:
+    """The files that a user brings, in `folder`; the model's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "net.py").write_text(NET)
-    (folder / "optimize.toml").write_text(SETTINGS)
-    np.savez(folder / "data.npz", **(data or arrays()))  # type: ignore[arg-type]
-    torch.save(trained().state_dict(), folder / "model.pt")
+    (folder / "net.py").write_text(net)
+    (folder / "optimize.toml").write_text(settings)
+    np.savez(folder / "data.npz", **data)  # type: ignore[arg-type]
+    torch.save(module.state_dict(), folder / "model.pt")
     return folder / "model.pt"
 
 
 @cache
 def trained() -> nn.Module:
     """The network of `bring`; trained once, since another number of threads would give other weights."""
-    scope: dict[str, Any] = {}
-    exec(NET, scope)
-    torch.manual_seed(0)
-    module: nn.Module = scope["net"]()
     inputs = (torch.from_numpy(arrays()["train_images"][:, None].astype(np.float32)) / 255 - 0.5) / 0.25
     labels = torch.from_numpy(arrays()["train_labels"])
-    optimizer = torch.optim.Adam(module.parameters(), 5e-3)
-    for _ in range(40):
+    return fitted(NET, lambda module: nn.functional.cross_entropy(module(inputs), labels), rate=5e-3, steps=40)
+
+
+def fitted(net: str, loss: Callable[[nn.Module], torch.Tensor], *, rate: float, steps: int) -> nn.Module:
+    """The network that the source `net` makes, after so many steps of Adam down the loss."""
+    scope: dict[str, Any] = {}
+    exec(net, scope)
+    torch.manual_seed(0)
+    module: nn.Module = scope["net"]()
+    optimizer = torch.optim.Adam(module.parameters(), rate)
+    for _ in range(steps):
         optimizer.zero_grad()
-        torch.autograd.backward(nn.functional.cross_entropy(module(inputs), labels))
+        torch.autograd.backward(loss(module))
         optimizer.step()
     return module.eval()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import nn
 
 from optimize.candidate import Candidate
 from optimize.data import Preprocessing, Split
+from tests import runs
 
 SIDE = 16
 NET = '''import torch
@@ -82,29 +82,16 @@ def arrays(test: int = 8, *, wrong_test: bool = False, wrong_val: bool = False) 
 
 def bring(folder: Path, data: dict[str, np.ndarray] | None = None) -> Path:
     """Write net.py, optimize.toml, data.npz and a trained model.pt into `folder`; the model's path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "net.py").write_text(NET)
-    (folder / "optimize.toml").write_text(SETTINGS)
-    np.savez(folder / "data.npz", **(data or arrays()))  # type: ignore[arg-type]
-    torch.save(trained().state_dict(), folder / "model.pt")
-    return folder / "model.pt"
+    return runs.laid(folder, NET, SETTINGS, data or arrays(), trained())
 
 
 @cache
 def trained() -> nn.Module:
     """The network of `bring`."""
-    scope: dict[str, Any] = {}
-    exec(NET, scope)
-    torch.manual_seed(0)
-    module: nn.Module = scope["net"]()
     train = split("train")
     inputs, masks = torch.from_numpy(train.inputs()), torch.from_numpy(train.labels.astype(np.float32))
-    optimizer = torch.optim.Adam(module.parameters(), 1e-2)
-    for _ in range(60):
-        optimizer.zero_grad()
-        torch.autograd.backward(nn.functional.binary_cross_entropy_with_logits(module(inputs), masks))
-        optimizer.step()
-    return module.eval()
+    loss = nn.functional.binary_cross_entropy_with_logits
+    return runs.fitted(NET, lambda module: loss(module(inputs), masks), rate=1e-2, steps=60)
 
 
 def split(name: str = "val", data: dict[str, np.ndarray] | None = None) -> Split:

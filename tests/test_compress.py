@@ -137,10 +137,8 @@ class Stopped(Exception):
     pass
 
 
-def test_repair_sees_calibration_and_training_and_never_guard_or_test(
-    brought: Path, any_target: str, tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The search is a stand-in that keeps what it is given and stops the run."""
+def stopped_at_the_search(monkeypatch: pytest.MonkeyPatch) -> list[Reference]:
+    """Let the next run stop where its search would begin; what the search would have been given."""
     given: list[Reference] = []
 
     def stop(reference: Reference, *_: object) -> None:
@@ -148,6 +146,14 @@ def test_repair_sees_calibration_and_training_and_never_guard_or_test(
         raise Stopped
 
     monkeypatch.setattr("optimize.compress.Search", stop)
+    return given
+
+
+def test_repair_sees_calibration_and_training_and_never_guard_or_test(
+    brought: Path, any_target: str, tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search is a stand-in that keeps what it is given and stops the run."""
+    given = stopped_at_the_search(monkeypatch)
     with pytest.raises(Stopped):
         compress(recipe(brought, tmp_path / "out", any_target))
     assert job.data.train is not None
@@ -228,13 +234,7 @@ def test_recovery_training_needs_a_train_split(any_target: str, tmp_path: Path) 
 def test_labels_are_lent_to_recovery_training_alone(
     retrain: bool, brought: Path, any_target: str, tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: list[Reference] = []
-
-    def stop(reference: Reference, *_: object) -> None:
-        given.append(reference)
-        raise Stopped
-
-    monkeypatch.setattr("optimize.compress.Search", stop)
+    given = stopped_at_the_search(monkeypatch)
     with pytest.raises(Stopped):
         compress(recipe(brought, tmp_path / "out", any_target, retrain=retrain))
     train = given[0].train

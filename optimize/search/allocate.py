@@ -29,6 +29,8 @@ from optimize.steps.prune import Prune
 
 MILD = 0.0005
 LEAST_MILD = 0.00005
+LEAST_HARM = 1e-4
+"""Nats: where the mild pruning did next to no harm, the ladder begins here."""
 DOUBLINGS = 8
 HALVINGS = 3
 TRAINED = (2.0, 4.0, 8.0, 16.0)
@@ -64,13 +66,11 @@ class Allocate:
         if self.goal_met(walk):
             return
         curves, done = scan(start, walk.reference, walk.search.guard)
-        if not any(len(curve.widths) > 1 for curve in curves):
-            factorize(walk, self.energies)
-            return
-        ladder = _Ladder(walk, start, knapsack(start, curves, self.pricing), max(done, 1e-4), self)
-        ladder.climb()
-        if self.finetune is not None and not self.goal_met(walk):
-            ladder.train(self.finetune)
+        if any(len(curve.widths) > 1 for curve in curves):
+            ladder = _Ladder(walk, start, knapsack(start, curves, self.pricing), max(done, LEAST_HARM), self)
+            ladder.climb()
+            if self.finetune is not None and not self.goal_met(walk):
+                ladder.train(self.finetune)
         if not self.goal_met(walk):
             factorize(walk, self.energies)
         if self.goal is not None and not self.goal_met(walk):

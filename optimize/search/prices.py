@@ -50,10 +50,11 @@ def knapsack(candidate: Candidate, curves: Sequence[Curve], pricing: Pricing) ->
     items = []
     for name, calls in shapes.items():
         reads, makes = by_layer[name]
-        # a depthwise layer makes what it reads
-        follows = calls[0].depthwise and not reads
+        if calls[0].depthwise:  # it reads what it makes, or a channel for every few
+            each = calls[0].out_channels // calls[0].in_channels
+            reads = [(group, made // each) for group, made in makes]
         price = _Price(tuple(calls), pricing, whole, timed)
-        items.append(Item(price, calls[0].in_channels, calls[0].out_channels, tuple(makes if follows else reads), tuple(makes)))
+        items.append(Item(price, calls[0].in_channels, calls[0].out_channels, tuple(reads), tuple(makes)))
     return Knapsack(curves, items)
 
 
@@ -67,7 +68,7 @@ class _Price:
     timed: dict[LayerShape, Surface]
 
     def __call__(self, reads: int, makes: int) -> float:
-        shapes = [shape.with_channels(max(reads, shape.groups if not shape.depthwise else 1), max(1, makes)) for shape in self.calls]
+        shapes = [shape.with_channels(reads, makes) for shape in self.calls]
         total = self.pricing.macs * sum(shape.macs for shape in shapes) / self.whole["macs"]
         total += self.pricing.parameters * shapes[0].weights / self.whole["parameters"]
         if self.timed:

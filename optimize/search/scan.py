@@ -66,7 +66,6 @@ def scan(candidate: Candidate, reference: Reference, guard: Split) -> tuple[list
     layers = repairable(candidate.module, original, graph)
     groups = [group for group in graph.groups if refusal(group, candidate.module, layers, reference.calibration) is None]
     names = list(dict.fromkeys(slot.module for group in groups for slot in group.consumers))
-    names.sort(key=lambda name: graph.order[name])
     targets = Targets(original, reference.calibration, layers, rows=ROWS, seed=reference.seed, memory=reference.memory)
     harm = _Harm(candidate, reference.original, guard, len(groups))
     before = harm(candidate.module, ())

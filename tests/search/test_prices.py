@@ -86,6 +86,15 @@ def test_a_depthwise_layer_follows_what_it_reads(width: int) -> None:
     assert every.price({"0": 8, "5": 6}) - every.price({"0": width, "5": 6}) == pytest.approx(last / total)
 
 
+@pytest.mark.parametrize("width", [4, 3, 1])
+def test_a_depthwise_layer_that_multiplies_reads_one_channel_for_each_unit(width: int) -> None:
+    """Conv 3 -> w, k3 on 8 x 8, depthwise k3 w -> 2 w, pointwise 2 w -> 2."""
+    three = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 8, 3, padding=1, groups=4), nn.Conv2d(8, 2, 1))
+    priced = items(nets.candidate(three), Pricing(latency=0, macs=1, parameters=0))
+    whole = [64 * (3 * w * 9 + 2 * w * 9 + 2 * w * 2) for w in (4, width)]
+    assert priced.price({"0": width}) == pytest.approx(whole[1] / whole[0])
+
+
 @pytest.mark.parametrize("name", set(nets.TOPOLOGIES) - {"sum onto a concat"})
 def test_the_price_falls_with_every_width(name: str, tmp_path: Path) -> None:
     start = nets.candidate(nets.TOPOLOGIES[name]())
