@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from benchmarks.denormals import flushed
 from benchmarks.results import ROOT, write
 from optimize.compress import compress
 from optimize.data import Preprocessing, Split, load_data
@@ -43,10 +44,10 @@ SHARED = ROOT.parent / "shared" / "data"
 REFERENCE = SHARED / "models" / "vgg16_half_blood28.safetensors"
 
 
+@flushed()
 def train(split: Split, epochs: int, seed: int = 0, net: nn.Module | None = None) -> nn.Module:
     """Train a network, by default a new one, with Adam, a one-cycle schedule and flips."""
     torch.manual_seed(seed)
-    torch.set_flush_denormal(True)  # gradients of dead channels shrink until every operation on them is slow
     net = load_factory(ARCH)(num_classes=8) if net is None else net  # type: ignore[assignment]
     assert isinstance(net, nn.Module)
     inputs, labels = torch.from_numpy(split.inputs()), torch.from_numpy(split.labels)

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.denormals import flushed
 from benchmarks.results import ROOT, write
 from benchmarks.studies import bloodcells, unet
 from optimize.candidate import Candidate, Reference
@@ -80,11 +81,11 @@ def brains(shared: Path, epochs: int, quick: bool) -> Case:
     return Case("U-Net, brain MRI, Dice", original, data, step, 4 if quick else 96, epochs, train_masks)
 
 
+@flushed()
 def train_masks(net: nn.Module, data: Dataset, epochs: int) -> nn.Module:
     """Train on the train split and on what was taken out of it for calibration."""
     assert data.train is not None
     torch.manual_seed(0)
-    torch.set_flush_denormal(True)
     parts = (data.train, data.calibration)
     inputs = torch.from_numpy(np.concatenate([part.inputs() for part in parts]))
     masks = torch.from_numpy(np.concatenate([part.labels for part in parts])).reshape(len(inputs), 1, *inputs.shape[2:]).float()

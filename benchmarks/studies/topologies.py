@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.denormals import flushed
 from benchmarks.results import ROOT, write
 from benchmarks.studies.bloodcells import INPUT, MEAN, PAD, STD
 from optimize.candidate import Candidate, Floats, Reference
@@ -78,6 +79,7 @@ def tumours(data: Path, work: Path, epochs: int, cases: int) -> Case:
     arrays = np.load(data)
     images, masks = _halved(arrays, "train")
     unseen, truth = _halved(arrays, "val")
+    torch.manual_seed(0)
     net = load_factory(f"{ROOT / 'models' / 'raagr2.py'}:RAAGR2")(images.shape[1], 1, WIDTHS)
     assert isinstance(net, nn.Module)
     trained(net, images, torch.from_numpy(masks), _overlap_loss, work / "tumours.safetensors", epochs=epochs, batch=16, rate=2e-3)
@@ -95,6 +97,7 @@ def cells(data: Path, work: Path, epochs: int, cases: int) -> Case:
     """MobileNet on blood cells; accuracy."""
     splits = load_data(data, preprocessing=Preprocessing(MEAN, STD, PAD), input_shape=INPUT, num_classes=8, drop_overlap=True)
     assert splits.train is not None
+    torch.manual_seed(0)
     net = load_factory(f"{ROOT / 'models' / 'mobilenet.py'}:mobilenet")(num_classes=8, width=0.25)
     assert isinstance(net, nn.Module)
     labels = torch.from_numpy(splits.train.labels)
@@ -110,6 +113,7 @@ def cells(data: Path, work: Path, epochs: int, cases: int) -> Case:
     return Case("MobileNet x 0.25, blood cells", start, reference, unseen, hit(splits.guard.labels), hit(known))
 
 
+@flushed()
 def trained(
     net: nn.Module,
     inputs: Floats,
@@ -127,7 +131,6 @@ def trained(
         net.eval()
         return
     torch.manual_seed(0)
-    torch.set_flush_denormal(True)
     given = torch.from_numpy(inputs)
     optimizer = torch.optim.Adam(net.parameters(), lr=rate)
     steps = max(1, len(given) // batch)

@@ -35,12 +35,12 @@ def test_dice_by_hand() -> None:
 
 def test_a_study_in_small(scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(topologies, "WIDTHS", (6, 12))
-    case = tumours(scans, tmp_path, epochs=12, cases=16)
+    case = tumours(scans, tmp_path, epochs=40, cases=16)
     truth = np.load(scans)["val_masks"].reshape(6, 16, 2, 16, 2).mean((2, 4)) >= 0.5
     predicted = case.start.predict(case.unseen)[:, 0] > 0.5
     overlap = 2 * (predicted & truth).sum() / (predicted.sum() + truth.sum())
     assert case.score(case.start.predict(case.unseen)) == pytest.approx(overlap)
-    assert overlap > 0.5
+    assert overlap > 0.6
     assert case.agreement(case.start.predict(case.unseen)) == 1
     found = study(case, (0.25, 0.5), rows=500)
     assert [(each["share"], each["way"]) for each in found] == [(share, way) for share in (0.25, 0.5) for way in WAYS]
@@ -49,6 +49,6 @@ def test_a_study_in_small(scans: Path, tmp_path: Path, monkeypatch: pytest.Monke
     table = rows(case, found)
     assert [len(line) for line in table] == [len(COLUMNS)] * 2
     assert table[1][:2] == ["RAAGR2-Net, brain tumours", "50 %"]
-    again = tumours(scans, tmp_path, epochs=12, cases=16)
+    again = tumours(scans, tmp_path, epochs=40, cases=16)
     assert again.start.fingerprint == case.start.fingerprint
     assert torch.is_grad_enabled()
