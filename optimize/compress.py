@@ -24,6 +24,7 @@ from optimize.export import export_onnx
 from optimize.graph import trace
 from optimize.guard.score import Score, score
 from optimize.guard.verdict import Verdict, judge
+from optimize.heap import keep_freed
 from optimize.load import load_model
 from optimize.masks import perfect
 from optimize.measure.machine import load as foreign_load
@@ -62,6 +63,8 @@ class Job:
 def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
     """Run the whole job and return its report, which is also written to `recipe.out`.
 
+    From here on the process keeps the memory it frees (`heap.py`).
+
     Args:
         recipe: the resolved settings.
         resume: continue the interrupted run in `recipe.out`.
@@ -71,6 +74,7 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
         TargetUnavailable: when the target cannot run here; nothing was done.
         InputError: when the model, the data or a setting is wrong; nothing was written over.
     """
+    keep_freed()
     job = prepare(recipe, resume=resume, overwrite=overwrite)
     if job.space.report is not None:
         return job.space.report

@@ -115,8 +115,21 @@ class Targets:
             changing: layers in which this or a later `module` may differ from earlier ones; what lies before the first of them is run only
                 once. Empty when nothing is known.
         """
-        self._fetch(names)
         sums = {name: _sums(module.get_submodule(name)) for name in names}
+        for name, given, wanted in self._read(module, names, changing):
+            sums[name].add(given, wanted)
+        return {name: total.moments() for name, total in sums.items()}
+
+    def rows(self, module: nn.Module, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """The rows themselves: what the layer `name` of `module` reads, (n, p), and what the original's gave, (n, m)."""
+        given, wanted = zip(*((given, wanted) for _, given, wanted in self._read(module, [name])), strict=True)
+        return torch.cat(given), torch.cat(wanted)
+
+    def _read(
+        self, module: nn.Module, names: Sequence[str], changing: Collection[str] = ()
+    ) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+        """Batch by batch: a layer, the rows it reads, and what the original's gave for them."""
+        self._fetch(names)
         taken = dict.fromkeys(names, 0)
         self._replay.check(module, names)
 
@@ -129,8 +142,7 @@ class Targets:
         for name, rows in self._visit(names, read):
             part = slice(taken[name], taken[name] + len(rows))
             taken[name] = part.stop
-            sums[name].add(rows, self._kept[name][part])
-        return {name: total.moments() for name, total in sums.items()}
+            yield name, rows, self._kept[name][part]
 
     def _fetch(self, names: Sequence[str]) -> None:
         """Have these layers' targets, and as many following layers' as the memory holds."""
