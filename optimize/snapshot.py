@@ -23,6 +23,7 @@ from torch import nn
 from optimize.candidate import Candidate, Step
 from optimize.errors import InputError
 from optimize.graph import CHANNELWISE, LINEAR_MAPS, Index
+from optimize.steps.answer import Answer
 from optimize.steps.chain import Chain
 from optimize.steps.factorize import Factorize
 from optimize.steps.finetune import Finetune
@@ -32,7 +33,7 @@ from optimize.steps.remove import Remove
 from optimize.steps.repair import Repair
 from optimize.surgery import assign, renumber, twin
 
-STEPS: dict[str, type] = {step.__name__: step for step in (Prune, Narrow, Remove, Repair, Factorize, Finetune, Chain)}
+STEPS: dict[str, type] = {step.__name__: step for step in (Prune, Narrow, Remove, Repair, Answer, Factorize, Finetune, Chain)}
 _KEPT = "kept channels of "
 
 

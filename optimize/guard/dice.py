@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from optimize.candidate import Floats
-from optimize.guard.drop import Drop, Floor, mean_drop
+from optimize.guard.drop import PATIENTS, Drop, Floor, mean_chance, mean_drop
 from optimize.guard.limits import Limits
 from optimize.masks import Array, Booleans, decided, foreground
 
@@ -81,9 +81,7 @@ class Dice:
 
     def agreement(self, original: Self) -> float:
         """Overall Dice with the original's masks in place of the true ones; 1 where neither marks anything."""
-        shared = np.array([np.unpackbits(ours & theirs, axis=-1).sum(-1) for ours, theirs in zip(self.masks, original.masks, strict=True)])
-        whole = (self.finite & original.finite)[:, None]
-        per_class = _means(self._by_patient(shared * whole, self.predicted + original.predicted))
+        per_class = _means(self._agreements(original))
         known = per_class[~np.isnan(per_class)]
         return float(known.mean()) if len(known) else 1.0
 
@@ -105,7 +103,9 @@ class Dice:
     def floors(self, before: Self, limits: Limits) -> list[Floor]:
         """Dice of each class that is known, and the agreement with the original."""
         each = [Floor(f"Dice of {name}", dice, limits.min_class_f1) for name, dice in self.figures.items()]
-        return [*each, Floor("agreement with the original’s masks", self.agreement(before), limits.min_agreement)]
+        patients = [float(np.mean(row[~np.isnan(row)])) for row in self._agreements(before) if not np.isnan(row).all()]
+        chance = mean_chance(patients) if len(patients) >= PATIENTS else 0.0
+        return [*each, Floor("agreement with the original’s masks", self.agreement(before), limits.min_agreement, chance)]
 
     def as_dict(self, original: Self | None = None) -> dict[str, Any]:
         """The form that a report shows; agreement is with `original`, or with itself."""
@@ -114,6 +114,12 @@ class Dice:
             "per_class": {name: asdict(each) for name, each in self.per_class.items()},
             "confusion": None,
         }
+
+    def _agreements(self, original: Self) -> Doubles:
+        """Dice of each patient and class with the original's masks in place of the true ones, (patients, F); NaN where it says nothing."""
+        shared = np.array([np.unpackbits(ours & theirs, axis=-1).sum(-1) for ours, theirs in zip(self.masks, original.masks, strict=True)])
+        whole = (self.finite & original.finite)[:, None]
+        return self._by_patient(shared * whole, self.predicted + original.predicted)
 
     @property
     def _per_class(self) -> Doubles:

@@ -84,16 +84,29 @@ class Drop:
 
 @dataclass(frozen=True)
 class Floor:
-    """A figure that must reach a limit, whatever the original's is; both are fractions, a limit of 0 asks for nothing."""
+    """A figure that must reach a limit, whatever the original's is; all are fractions, a limit of 0 asks for nothing.
+
+    Args:
+        figure: what it is, in words.
+        value: what it is, in figures.
+        limit: what it must reach.
+        chance: how much less it may be with the chance in it.
+    """
 
     figure: str
     value: float
     limit: float
+    chance: float = 0.0
 
     @property
     def held(self) -> bool:
         """Whether it does."""
         return self.value >= self.limit - TOLERANCE
+
+    @property
+    def surely_held(self) -> bool:
+        """Whether it does even with the chance in it."""
+        return self.value - self.chance >= self.limit - TOLERANCE
 
     def __str__(self) -> str:
         return f"{self.figure} is {100 * self.value:.2f} %; the limit is {100 * self.limit:.2f} %"
@@ -109,12 +122,15 @@ def share_drop(figure: str, limit: float, cases: int, lost: int) -> Drop:
 
 def mean_drop(figure: str, limit: float, fall: float, differences: Sequence[float]) -> Drop:
     """The drop of a mean over patients, each of whom lost one of `differences`."""
-    bound = max(1.0, fall)  # the most there can be
-    if len(differences) >= PATIENTS:
-        from scipy.special import stdtrit
-
-        bound = fall + float(stdtrit(len(differences) - 1, LIKELY)) * float(np.std(differences, ddof=1)) / sqrt(len(differences))
+    bound = fall + mean_chance(differences) if len(differences) >= PATIENTS else max(1.0, fall)  # the most there can be
     return Drop(figure, limit, fall, bound, len(differences), PATIENTS, "patient")
+
+
+def mean_chance(values: Sequence[float]) -> float:
+    """How far chance may take a mean over patients to one side, see above; two are needed."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(len(values) - 1, LIKELY)) * float(np.std(values, ddof=1)) / sqrt(len(values))
 
 
 def _too_many(lost: int, cases: int, limit: float) -> bool:

@@ -33,6 +33,8 @@ LEAST_HARM = 1e-4
 """Nats: where the mild pruning did next to no harm, the ladder begins here."""
 DOUBLINGS = 8
 HALVINGS = 3
+BISECTIONS = 3 * HALVINGS
+"""At most: those that lead to widths already tried cost nothing."""
 TRAINED = (2.0, 4.0, 8.0, 16.0)
 """Sums of harm to be trained for, in units of the last that the guard let pass without training."""
 
@@ -47,7 +49,7 @@ class Allocate:
         energies: shares of energy that factorizations keep, mild to bold.
         finetune: recovery training, or None for none.
         goal: a latency to be met, or None for the boldest that the guard lets pass.
-        halvings: of the gap between the last sum of harms that passed and the first that did not.
+        halvings: proposals in the gap between the last sum of harms that passed and the first that did not.
     """
 
     pricing: Pricing
@@ -96,6 +98,7 @@ class _Ladder:
         self._walk, self._start, self._items, self._strategy = walk, start, items, strategy
         self._unit = unit
         self._quick: dict[str, int] = {}
+        self._seen: dict[tuple[tuple[str, int], ...], Trial] = {}
         self.held = 0.0
 
     def climb(self) -> None:
@@ -104,7 +107,8 @@ class _Ladder:
         for _ in range(DOUBLINGS):
             widths = self._items.within(harm)
             if widths == last:
-                return
+                harm *= 2
+                continue
             trial, last = self._offer(widths), widths
             if self._fast(trial):
                 self._approach(harm)
@@ -129,7 +133,10 @@ class _Ladder:
     def _approach(self, bound: float) -> None:
         """Between the last that held and `bound`, which was refused or is already fast enough."""
         low, high = self.held, bound
-        for _ in range(self._strategy.halvings):
+        end = len(self._seen) + self._strategy.halvings
+        for _ in range(BISECTIONS):
+            if len(self._seen) == end:
+                return
             middle = sqrt(low * high) if low else high / 2
             trial = self._offer(self._items.within(middle))
             if trial and not self._fast(trial):
@@ -142,9 +149,16 @@ class _Ladder:
         return bool(trial) and self._strategy.goal_met(self._walk)
 
     def _offer(self, widths: dict[str, int], finetune: Finetune | None = None) -> Trial:
-        narrow = Narrow(tuple(sorted(widths.items())))
+        named = tuple(sorted(widths.items()))
+        known = self._seen.get(named) if finetune is None else None
+        # few widths are best at any trade-off: different sums of harm may lead to the same; with a goal it matters what was kept last
+        if known is not None and (not known or self._strategy.goal is None):
+            return known
+        narrow = Narrow(named)
         step: Step = narrow if finetune is None else Chain((narrow, finetune))
         trial = self._walk.offer(step, self._start)
+        if finetune is None:
+            self._seen[named] = trial
         if self._fast(trial):
             self._quick = widths
         return trial

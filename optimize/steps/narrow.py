@@ -1,4 +1,7 @@
-"""Structured pruning to given widths: which channels stay, and how their readers go on, is found as in `Prune`."""
+"""Structured pruning to given widths: which channels stay, and how their readers go on, is found as in `Prune`.
+
+In the end the layer that answers is fitted to the original's answers (`answer.py`).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import numpy as np
 from optimize.candidate import Candidate, Reference
 from optimize.graph import ChannelGroup, Index
 from optimize.importance.output_error import eliminate
+from optimize.steps.answer import PULL, Answer
 from optimize.steps.prune import Reader, cut
 from optimize.steps.repair import RIDGE, ROWS
 
@@ -23,11 +27,13 @@ class Narrow:
             no wider than asked, keeps all it has.
         rows: sampled positions each layer is fitted on.
         ridge: see `Repair`.
+        pull: see `Answer`.
     """
 
     widths: tuple[tuple[str, int], ...]
     rows: int = ROWS
     ridge: float = RIDGE
+    pull: float = PULL
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the narrowed and repaired candidate."""
@@ -39,4 +45,5 @@ class Narrow:
                 return np.array([], dtype=np.int64)
             return eliminate(readers, least=max(1, width)).order
 
-        return cut(self, candidate, reference, choose, "narrow")
+        made = cut(self, candidate, reference, choose, "narrow")
+        return candidate.after(self, Answer(self.rows, self.pull)(made, reference).module, made.kept)

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import f1_score
 
 from optimize.guard.dice import ClassDice, Dice, overlap
+from optimize.guard.limits import Limits
+from optimize.guard.verdict import admit, judge
 from optimize.masks import decided, perfect
 
 A, B = ("a",), ("a", "b")
@@ -129,3 +132,19 @@ def test_nothing_of_the_outputs_is_kept_but_a_bit_for_each_pixel() -> None:
     found = overlap(batches(said(masks), masks, 2), B)
     assert found.masks.nbytes == masks.size // 8
     assert np.array_equal(np.unpackbits(found.masks, axis=-1).reshape(masks.shape), masks)
+
+
+def test_the_search_asks_for_an_agreement_that_chance_does_not_explain() -> None:
+    """Three patients of whom two agree wholly and one by two thirds; Student's interval is scipy's."""
+    true, patients = ("xx..", "xx..", "xx.."), ["p", "q", "r"]
+    before, after = of_rows(true, true, patients), of_rows(("xx..", "xx..", "x..."), true, patients)
+    each = [1.0, 1.0, 2 / 3]
+    low = stats.t.interval(0.5, 2, np.mean(each), stats.sem(each))[0]
+    assert admit(Limits(1.0, 1.0, min_agreement=low - 1e-6), before, after)
+    stricter = Limits(1.0, 1.0, min_agreement=low + 1e-6)
+    refused = admit(stricter, before, after)
+    assert refused.outcome == "fail"
+    assert refused.reasons[0].endswith(f"and chance alone may take {100 * (np.mean(each) - low):.4g} pp")
+    assert judge(stricter, before, after)
+    assert not admit(Limits(1.0, 1.0, min_agreement=0.9), before, after)
+    assert "chance" not in admit(Limits(1.0, 1.0, min_agreement=0.9), before, after).reasons[0]

@@ -47,4 +47,6 @@ def test_a_floor_is_held_at_its_limit() -> None:
     assert Floor("Dice of a", 0.85, 0.85).held
     assert not Floor("Dice of a", 0.8499, 0.85).held
     assert Floor("Dice of a", 0.0, 0.0).held
+    assert Floor("Dice of a", 0.87, 0.85, 0.02).surely_held
+    assert not Floor("Dice of a", 0.87, 0.85, 0.0201).surely_held
     assert str(Floor("Dice of a", 0.8123, 0.85)) == "Dice of a is 81.23 %; the limit is 85.00 %"

@@ -95,7 +95,7 @@ def test_when_nothing_holds_the_first_is_halved() -> None:
     assert climbed()[0] == [1, 0.5, 0.25, 0.125]
 
 
-def test_widths_that_do_not_change_end_it() -> None:
+def test_widths_that_do_not_change_are_passed_over() -> None:
     class Narrowest:
         def within(self, harm: float) -> dict[str, int]:
             return {"a": min(3, round(harm))}
@@ -103,6 +103,19 @@ def test_widths_that_do_not_change_end_it() -> None:
     script = Script(lambda _: True)
     ladder(script, items=Narrowest()).climb()
     assert [step.widths for step, _ in script.offered] == [(("a", 1),), (("a", 2),), (("a", 3),)]
+
+
+@pytest.mark.parametrize("held", [4, 6, 7])
+def test_widths_are_offered_once_however_many_sums_of_harm_lead_to_them(held: int) -> None:
+    class Few:
+        def within(self, harm: float) -> dict[str, int]:
+            return {"a": max(width for width in (1, 4, 6, 7, 8) if width <= max(1.0, harm))}
+
+    script = Script(lambda step: step.widths[0][1] <= held)
+    ladder(script, items=Few()).climb()
+    offered = [step.widths[0][1] for step, _ in script.offered]
+    assert len(offered) == len(set(offered))
+    assert script.best.widths == (("a", held),)
 
 
 def test_what_made_nothing_smaller_is_no_refusal() -> None:
