@@ -27,6 +27,7 @@ from benchmarks.results import ROOT, write
 from benchmarks.studies import bloodcells, unet
 from optimize.candidate import Candidate, Reference
 from optimize.data import Dataset, Preprocessing, load_data
+from optimize.heap import keep_freed
 from optimize.load import load_model
 from optimize.measure.macs import macs
 from optimize.progress import note, shown, track
@@ -178,6 +179,7 @@ def main() -> None:
     parser.add_argument("--unet-epochs", type=int, default=25)
     parser.add_argument("--quick", action="store_true", help="one epoch, few inputs, 32 guard cases; print, write nothing")
     arguments = parser.parse_args()
+    keep_freed()
     makers = {"cells": (cells, arguments.epochs), "unet": (brains, arguments.unet_epochs)}
     results = []
     with shown():

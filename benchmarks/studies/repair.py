@@ -27,6 +27,7 @@ from optimize.candidate import Candidate, Floats, Reference
 from optimize.data import Dataset, Preprocessing, load_data
 from optimize.graph import trace
 from optimize.guard.confusion import Confusion, confuse
+from optimize.heap import keep_freed
 from optimize.load import load_model
 from optimize.progress import note, shown
 from optimize.steps.crossover import (
@@ -216,6 +217,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--dry", action="store_true", help="print, write nothing")
     arguments = parser.parse_args()
+    keep_freed()
     start = time.perf_counter()
     splits = load_data(arguments.data, preprocessing=Preprocessing(MEAN, STD, PAD), input_shape=INPUT, num_classes=8, drop_overlap=True)
     with shown():

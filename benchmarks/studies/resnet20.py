@@ -27,6 +27,7 @@ import torch
 from benchmarks.results import ROOT, write
 from optimize.candidate import Candidate, Labelled, Reference
 from optimize.data import Preprocessing, Split
+from optimize.heap import keep_freed
 from optimize.load import load_model
 from optimize.measure.macs import macs
 from optimize.progress import note, shown
@@ -230,6 +231,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=7.5)
     parser.add_argument("--quick", action="store_true", help="few images, two points each; print, write nothing")
     arguments = parser.parse_args()
+    keep_freed()
     if importlib.util.find_spec("PIL") is None:
         raise SystemExit("skipped: Pillow is not installed, and the images are JPEG files: pip install pillow")
     torch.manual_seed(0)

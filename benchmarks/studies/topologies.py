@@ -31,6 +31,7 @@ from benchmarks.studies.bloodcells import INPUT, MEAN, PAD, STD
 from optimize.candidate import Candidate, Floats, Reference
 from optimize.data import Preprocessing, load_data
 from optimize.factory import load_factory
+from optimize.heap import keep_freed
 from optimize.measure.macs import macs
 from optimize.progress import note, shown, track
 from optimize.steps.merge import Merge
@@ -219,6 +220,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=4096)
     parser.add_argument("--dry", action="store_true", help="print, write nothing")
     arguments = parser.parse_args()
+    keep_freed()
     arguments.work.mkdir(parents=True, exist_ok=True)
     table: list[list[str]] = []
     results: list[dict[str, Any]] = []
