@@ -64,7 +64,7 @@ class Replay:
             return calls(module, names, self._batches[number], read)
         start, values = self._settled(module, number, changing) if changing else (0, self._entry(self._batches[number]))
         # what is kept must outlive this pass, and an operation may work in place
-        return self._run(module, names, start, {node: _clone(value) for node, value in values.items()}, read)
+        return self._run(module, names, start, _cloned(values), read)
 
     def check_outputs(self, module: nn.Module) -> None:
         """The same for the network's outputs."""
@@ -84,7 +84,7 @@ class Replay:
         """What the network gives for one batch; arguments as in `calls`."""
         if self._nodes:
             start, values = self._settled(module, number, changing)
-            values = {node: _clone(value) for node, value in values.items()}
+            values = _cloned(values)
             for place in range(start, len(self._nodes)):
                 self._step(module, place, values)
             found: torch.Tensor = values[self._nodes[-1]]
@@ -197,10 +197,22 @@ def _alike(some: list[tuple[str, Any]], others: list[tuple[str, Any]]) -> bool:
     return all(one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-5) for one, other in pairs)
 
 
-def _clone(value: Any) -> Any:
-    if type(value) in (tuple, list):  # what splits a tensor
-        return type(value)(_clone(part) for part in value)
-    return value.clone() if isinstance(value, torch.Tensor) else value
+def _cloned(values: Values) -> Values:
+    """Copies that may be written to; what shares its memory with another value (a view) still does so afterwards."""
+    memory: dict[int, torch.UntypedStorage] = {}
+
+    def clone(value: Any) -> Any:
+        if type(value) in (tuple, list):  # what splits a tensor
+            return type(value)(clone(part) for part in value)
+        if not isinstance(value, torch.Tensor):
+            return value
+        storage = value.untyped_storage()
+        if storage.data_ptr() not in memory:
+            memory[storage.data_ptr()] = storage.clone()
+        return torch.empty(0, dtype=value.dtype).set_(memory[storage.data_ptr()], value.storage_offset(), value.shape, value.stride())
+
+    with torch.inference_mode():
+        return {node: clone(value) for node, value in values.items()}
 
 
 def _bytes(value: Any) -> int:

@@ -249,3 +249,29 @@ def test_outputs_are_the_networks() -> None:
     found = replay.outputs(module, 1, ["down"]).numpy()
     with torch.inference_mode():
         np.testing.assert_allclose(found, module(inputs[1].clone()).numpy(), rtol=1e-5, atol=1e-6)
+
+
+class WritesThroughAView(nn.Module):
+    """Half of what the first layer gives is doubled through a view, behind a layer that reads it undoubled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        whole = self.first(x)
+        half = whole[:, 2:]
+        read = self.second(whole)
+        half.mul_(2)
+        made: torch.Tensor = self.third(whole) + read
+        return made
+
+
+def test_a_view_that_is_kept_still_shows_what_it_is_a_view_of() -> None:
+    net = ready(WritesThroughAView())
+    replay = Replay(net, batches())
+    replay.check_outputs(net)
+    assert traced(replay)
+    for module in (net, scaled(net, "second")):
+        for _ in range(2):
+            torch.testing.assert_close(replay.outputs(module, 0, {"second"}), module(batches()[0]))
