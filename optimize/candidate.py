@@ -107,6 +107,7 @@ class Reference:
         seed: of everything a step draws at random.
         train: labelled items for recovery training; None where nothing may be trained.
         scratch: folder in which a long step keeps what it needs to continue after an interruption; None for nowhere.
+        unseen: further inputs, (M, C, *spatial), that no step is fitted on, to measure on; None where there are none to spare.
 
     Attributes:
         memory: what steps have found out about the original on these inputs, so that it need not be run again; it changes no result.
@@ -117,4 +118,5 @@ class Reference:
     seed: int = 0
     train: Labelled | None = None
     scratch: Path | None = None
+    unseen: Floats | None = None
     memory: dict[Any, Any] = field(init=False, default_factory=dict, repr=False)

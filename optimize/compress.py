@@ -86,7 +86,7 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
     sources = [split for split in (job.data.calibration, job.data.train) if split is not None]
     train = None if job.data.train is None or not recipe.retrain else labelled(job.data.train)
     inputs = unlabelled(job.original, sources, recipe.seed)
-    reference = Reference(job.original, inputs, recipe.seed, train, job.space.scratch)
+    reference = Reference(job.original, inputs.fitted, recipe.seed, train, job.space.scratch, inputs.unseen)
     one = job.data.guard.inputs(slice(0, 1))
     aim = goal(job.runtime, recipe.threads, one, job.original, recipe.latency_target_ms, recipe.speedup)
     plan = strategy(recipe, job.runtime, aim)

@@ -208,7 +208,7 @@ def _cloned(values: Values) -> Values:
             return value
         storage = value.untyped_storage()
         if storage.data_ptr() not in memory:
-            memory[storage.data_ptr()] = storage.clone()
+            memory[storage.data_ptr()] = storage.clone()  # type: ignore[no-untyped-call]
         return torch.empty(0, dtype=value.dtype).set_(memory[storage.data_ptr()], value.storage_offset(), value.shape, value.stride())
 
     with torch.inference_mode():

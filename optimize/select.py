@@ -1,4 +1,4 @@
-"""Which unlabelled inputs a repair looks at: those of rare classes and those the original is unsure of more often.
+"""Which unlabelled inputs a repair is fitted on, and which it never sees: those of rare classes and those the original is unsure of first.
 
 Drawn at random, most inputs belong to the common classes and are easy; a repair fitted on them keeps what they need and lets the rest go.
 So each input's chance is inverse to how often the original predicts its class, and falls with its lead over the runner-up:
@@ -14,6 +14,7 @@ No label is looked at. Drawing without replacement uses the exponential race of 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,18 +28,62 @@ MAC_BUDGET = 7 * 10**11
 """Of one pass over the chosen inputs: a heavy network is repaired on fewer."""
 POOL = 4
 """Inputs looked at for each one that is chosen."""
+LEAST_UNSEEN, SHARE_UNSEEN = 32, 4
+"""At least so many, or none; at most one for every four that are fitted."""
+UNSEEN_BYTES = 1 << 28
 
 
-def unlabelled(original: Candidate, splits: Sequence[Split], seed: int) -> Floats:
-    """Choose inputs for repair, (N, C, *spatial), from splits that neither decide nor test anything."""
+class Unlabelled(NamedTuple):
+    """Inputs without labels, ready for the network.
+
+    Attributes:
+        fitted: (N, C, *spatial), to fit repairs on.
+        unseen: (M, C, *spatial), drawn alike from what is left, of other patients where these are known; None where too little is left.
+    """
+
+    fitted: Floats
+    unseen: Floats | None
+
+
+def unlabelled(original: Candidate, splits: Sequence[Split], seed: int) -> Unlabelled:
+    """Choose inputs from splits that neither decide nor test anything."""
     count = int(np.clip(MAC_BUDGET // max(1, macs(original)), LEAST, MOST))
     rng = np.random.default_rng(seed)
     owners = np.repeat(np.arange(len(splits)), [len(split) for split in splits])
     places = np.concatenate([np.arange(len(split)) for split in splits])
     pool = np.sort(rng.permutation(len(owners))[: POOL * count])
-    chance = _chances(original, splits, owners[pool], places[pool])
-    chosen = np.sort(pool[np.argsort(rng.exponential(size=len(pool)) / chance)[:count]])
-    return np.concatenate([split.inputs(places[chosen[owners[chosen] == k]]) for k, split in enumerate(splits)])
+    owners, places = owners[pool], places[pool]
+    order = np.argsort(rng.exponential(size=len(pool)) / _chances(original, splits, owners, places))
+
+    def inputs(rows: np.ndarray) -> Floats:
+        rows = np.sort(rows)
+        return np.concatenate([split.inputs(places[rows[owners[rows] == k]]) for k, split in enumerate(splits)])
+
+    spare = max(0, min(count // SHARE_UNSEEN, len(pool) - count, UNSEEN_BYTES // (4 * original.example.numel())))
+    people = _people(splits, owners, places)
+    if people is None:
+        first = order[: count + spare]
+        held = rng.permutation(len(first)) < spare
+        fitted, unseen = first[~held], first[held]
+    else:
+        held = _held(people, spare, rng)[order]
+        fitted, unseen = order[~held][:count], order[held]
+    return Unlabelled(inputs(fitted), inputs(unseen) if len(unseen) >= LEAST_UNSEEN else None)
+
+
+def _people(splits: Sequence[Split], owners: np.ndarray, places: np.ndarray) -> np.ndarray | None:
+    """A number for each item's patient; None where a split does not know them."""
+    if any(split.patients is None for split in splits):
+        return None
+    names = [str(np.asarray(splits[k].patients)[place]) for k, place in zip(owners, places, strict=True)]
+    return np.asarray(np.unique(names, return_inverse=True)[1])
+
+
+def _held(people: np.ndarray, spare: int, rng: np.random.Generator) -> np.ndarray:
+    """Which items belong to patients drawn at random, as many as have no more than `spare` items together."""
+    drawn = rng.permutation(people.max() + 1)
+    together = np.cumsum(np.bincount(people)[drawn])
+    return np.isin(people, drawn[: np.searchsorted(together, spare, side="right")])
 
 
 def _chances(original: Candidate, splits: Sequence[Split], owners: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from torch import nn
 
 from optimize.candidate import Candidate
 from optimize.data import Preprocessing, Split
-from optimize.select import LEAST, _tally, unlabelled
+from optimize.select import LEAST, LEAST_UNSEEN, _tally, unlabelled
 
 
 def the_input_is_the_logits() -> Candidate:
@@ -20,7 +22,7 @@ def split(logits: np.ndarray) -> Split:
 
 
 def picked_classes(logits: np.ndarray) -> np.ndarray:
-    chosen = unlabelled(the_input_is_the_logits(), [split(logits)], seed=0)
+    chosen = unlabelled(the_input_is_the_logits(), [split(logits)], seed=0).fitted
     return np.bincount(chosen[:, :, 0].argmax(1), minlength=3)
 
 
@@ -31,7 +33,7 @@ def one_hot(classes: np.ndarray, lead: float = 4.0) -> np.ndarray:
 def test_few_inputs_are_all_taken_in_order() -> None:
     logits = np.random.default_rng(0).normal(size=(40, 3))
     parts = [split(logits[:25]), split(logits[25:])]
-    chosen = unlabelled(the_input_is_the_logits(), parts, seed=0)
+    chosen = unlabelled(the_input_is_the_logits(), parts, seed=0).fitted
     assert np.array_equal(chosen[:, :, 0], logits.astype(np.float32))
 
 
@@ -41,7 +43,7 @@ def test_rare_classes_are_drawn_more_often_than_they_occur(monkeypatch) -> None:
     counts = picked_classes(one_hot(classes))
     assert counts.sum() == LEAST
     # proportional drawing would take about 230, 23 and 3
-    assert counts[2] >= 9
+    assert counts[2] >= 6
     assert counts[1] > 60
 
 
@@ -50,14 +52,14 @@ def test_uncertain_inputs_are_drawn_more_often(monkeypatch) -> None:
     classes = np.arange(1000) % 3
     sure = np.arange(1000) % 2 == 0
     logits = np.where(sure[:, None], one_hot(classes, 20.0), one_hot(classes, 0.5))
-    chosen = unlabelled(the_input_is_the_logits(), [split(logits)], seed=0)[:, :, 0]
+    chosen = unlabelled(the_input_is_the_logits(), [split(logits)], seed=0).fitted[:, :, 0]
     assert (chosen.max(1) < 1).mean() > 0.75
 
 
 def test_nothing_is_taken_twice_and_the_seed_decides(monkeypatch) -> None:
     monkeypatch.setattr("optimize.select.MOST", LEAST)
     logits = np.random.default_rng(1).normal(size=(900, 3))
-    first, again, other = (unlabelled(the_input_is_the_logits(), [split(logits)], seed) for seed in (3, 3, 4))
+    first, again, other = (unlabelled(the_input_is_the_logits(), [split(logits)], seed).fitted for seed in (3, 3, 4))
     assert len(np.unique(first[:, :, 0], axis=0)) == len(first) == LEAST
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -66,7 +68,7 @@ def test_nothing_is_taken_twice_and_the_seed_decides(monkeypatch) -> None:
 def test_outputs_that_are_not_numbers_do_no_harm() -> None:
     logits = np.random.default_rng(2).normal(size=(30, 3))
     logits[3] = np.inf
-    assert len(unlabelled(the_input_is_the_logits(), [split(logits)], seed=0)) == 30
+    assert len(unlabelled(the_input_is_the_logits(), [split(logits)], seed=0).fitted) == 30
 
 
 def masks_from_logits(classes: int) -> Candidate:
@@ -88,7 +90,7 @@ def test_images_that_show_the_rare_foreground_are_drawn_more_often(form: str, mo
     blank = np.zeros((1000, 1, 4, 4), dtype=bool)
     if form == "class indices":
         logits, blank = np.concatenate([np.zeros_like(logits), logits], axis=1), blank[:, 0].astype(np.uint8)
-    chosen = unlabelled(masks_from_logits(logits.shape[1]), [scans(logits, blank)], seed=0)
+    chosen = unlabelled(masks_from_logits(logits.shape[1]), [scans(logits, blank)], seed=0).fitted
     assert len(chosen) == LEAST
     # drawn in proportion it would be about five
     assert (chosen[:, -1] > 0).any((1, 2)).sum() >= 19
@@ -117,3 +119,36 @@ def test_the_pool_is_looked_at_in_batches(monkeypatch: pytest.MonkeyPatch) -> No
     logits = np.random.default_rng(0).normal(size=(40, 1, 4, 4))
     unlabelled(masks_from_logits(1), [scans(logits, np.zeros((40, 1, 4, 4), dtype=bool))], seed=0)
     assert sizes == [7, 7, 7, 7, 7, 5]
+
+
+def test_what_is_left_is_drawn_alike_and_never_fitted_on(monkeypatch) -> None:
+    monkeypatch.setattr("optimize.select.MOST", LEAST)
+    classes = np.repeat([0, 1, 2], [900, 90, 10])
+    logits = one_hot(classes) + 0.1 * np.random.default_rng(0).random((1000, 3))
+    fitted, unseen = unlabelled(the_input_is_the_logits(), [split(logits)], seed=0)
+    assert unseen is not None
+    assert (len(fitted), len(unseen)) == (LEAST, LEAST // 4)
+    assert len(np.unique(np.concatenate([fitted, unseen])[:, :, 0], axis=0)) == len(fitted) + len(unseen)
+    assert (unseen[:, :, 0].argmax(1) != 0).mean() > 0.2  # a tenth of them all
+
+
+@pytest.mark.parametrize("count", [40, LEAST, LEAST + LEAST_UNSEEN - 1])
+def test_where_little_is_left_nothing_is_held_back(count: int, monkeypatch) -> None:
+    monkeypatch.setattr("optimize.select.MOST", LEAST)
+    logits = np.random.default_rng(0).normal(size=(count, 3))
+    fitted, unseen = unlabelled(the_input_is_the_logits(), [split(logits)], seed=0)
+    assert (len(fitted), unseen) == (min(count, LEAST), None)
+
+
+def test_unseen_inputs_are_of_other_patients(monkeypatch) -> None:
+    monkeypatch.setattr("optimize.select.MOST", LEAST)
+    patients = np.arange(600) // 8
+    logits = np.random.default_rng(0).normal(size=(600, 3))
+    logits[:, 0] = patients  # tells whose it is
+    parts = [replace(split(logits[rows]), patients=patients[rows]) for rows in (slice(0, 300), slice(300, 600))]
+    fitted, unseen = unlabelled(the_input_is_the_logits(), parts, seed=0)
+    assert unseen is not None
+    assert len(fitted) == LEAST
+    assert LEAST_UNSEEN <= len(unseen) <= LEAST // 4
+    assert len(unseen) % 8 == 0
+    assert not set(fitted[:, 0, 0]) & set(unseen[:, 0, 0])

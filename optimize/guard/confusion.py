@@ -30,10 +30,12 @@ class Confusion:
     Args:
         confusion: (K, K); row: true class, column: predicted class.
         classes: their names.
+        decided: of each case its true and its predicted class, (N, 2), in the split's order; None where only the sums are known.
     """
 
     confusion: npt.NDArray[np.int64]
     classes: tuple[str, ...]
+    decided: npt.NDArray[np.int64] | None = None
 
     @property
     def cases(self) -> int:
@@ -70,14 +72,28 @@ class Confusion:
 
     def drop(self, before: Self, limits: Limits) -> Drop:
         """Of the accuracy."""
-        return share_drop("overall accuracy", limits.max_drop, before.cases, before.correct - self.correct)
+        moved = self._moved(before)
+        total = None if moved is None else int(moved.sum())
+        return share_drop("overall accuracy", limits.max_drop, before.cases, before.correct - self.correct, total)
 
     def class_drops(self, before: Self, limits: Limits) -> dict[str, Drop]:
         """Of each class's recall."""
         cases, lost = before.confusion.sum(1), np.diag(before.confusion) - np.diag(self.confusion)
+        moved = self._moved(before)
         return {
-            name: share_drop(f"recall of {name}", limits.max_class_drop, int(cases[k]), int(lost[k])) for k, name in enumerate(self.classes)
+            name: share_drop(
+                f"recall of {name}", limits.max_class_drop, int(cases[k]), int(lost[k]), None if moved is None else int(moved[k])
+            )
+            for k, name in enumerate(self.classes)
         }
+
+    def _moved(self, before: Self) -> npt.NDArray[np.int64] | None:
+        """How many cases of each class are wrong now and were right, or the other way, (K,); None where that is not known."""
+        if self.decided is None or before.decided is None or not np.array_equal(self.decided[:, 0], before.decided[:, 0]):
+            return None
+        labels = self.decided[:, 0]
+        moved = (self.decided[:, 1] == labels) != (before.decided[:, 1] == labels)
+        return np.bincount(labels[moved], minlength=len(self.classes)).astype(np.int64)
 
     def floors(self, before: Self, limits: Limits) -> list[Floor]:
         """F1 of each class that has cases."""
@@ -102,4 +118,4 @@ def confuse(outputs: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int64
     count = len(classes)
     decided = np.where(np.isfinite(outputs).all(1), outputs.argmax(1), (labels + 1) % count)
     confusion = np.bincount(labels * count + decided, minlength=count * count).reshape(count, count)
-    return Confusion(confusion.astype(np.int64), tuple(classes))
+    return Confusion(confusion.astype(np.int64), tuple(classes), np.stack([labels, decided], axis=1))

@@ -5,15 +5,17 @@ unlucky case only where n >= 1/L; below that nothing can be told, unless the los
 ever show it (exact one-sided binomial test, p < 0.05: then it fails on any n). A *mean* is taken over patients, each measured before and
 after; from fewer than two patients nothing can be told.
 
-`bound` is the drop with the chance in it, the upper end of its one-sided 75 % interval: Wilson's (1927) for a share of c = lost / n,
+`bound` is the drop with the chance in it, the upper end of its one-sided 90 % interval. For a share it is Tango's (1998) score interval of
+a paired difference: with b cases that were right and are wrong, c that were wrong and are right, it is the largest d for which
 
-    (c + z^2 / 2n + z sqrt(c (1 - c) / n + z^2 / 4n^2)) / (1 + z^2 / n)
+    (b - c - n d) / sqrt(n (2 q + d (1 - d)))  >=  -z,      q = (sqrt(B^2 - 8 n C) - B) / 4 n,
+    B = (2 n - b + c) d - b - c,      C = -c d (1 - d)
 
-with z the 75 % point of the normal distribution, and for a mean
+with z the 90 % point of the normal distribution (q estimates the share of c given d). With c = 0 it is Wilson's (1927). For a mean it is
 
     drop + t * s / sqrt(n)
 
-with s the standard deviation of the n paired differences and t the 75 % point of Student's distribution with n - 1 degrees of freedom.
+with s the standard deviation of the n paired differences and t the 90 % point of Student's distribution with n - 1 degrees of freedom.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from optimize.guard.limits import points
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 SURE = 0.05
-LIKELY = 0.75
+LIKELY = 0.9
 PATIENTS = 2
 """A mean over fewer has no spread."""
 TOLERANCE = 1e-9
@@ -112,12 +114,21 @@ class Floor:
         return f"{self.figure} is {100 * self.value:.2f} %; the limit is {100 * self.limit:.2f} %"
 
 
-def share_drop(figure: str, limit: float, cases: int, lost: int) -> Drop:
-    """The drop of a share of `cases`, of which `lost` are right no more."""
+def share_drop(figure: str, limit: float, cases: int, lost: int, moved: int | None = None) -> Drop:
+    """The drop of a share of `cases`, of which `lost` are right no more.
+
+    Args:
+        figure: what it is, in words.
+        limit: how much it may fall.
+        cases: how many there are.
+        lost: how many fewer are right.
+        moved: how many are wrong now and were right, or the other way; None where only the sums are known, and there are as few as can be.
+    """
     needed = ceil(Fraction(1) / Fraction(str(limit))) if limit else 1
     fall = lost / max(1, cases)
     certain = lost > 0 and cases < needed and _too_many(lost, cases, limit)
-    return Drop(figure, limit, fall, max(fall, _wilson(lost, cases)), cases, needed, "case", certain)
+    bound = _score_bound(lost, abs(lost) if moved is None else moved, cases)
+    return Drop(figure, limit, fall, max(fall, bound), cases, needed, "case", certain)
 
 
 def mean_drop(figure: str, limit: float, fall: float, differences: Sequence[float]) -> Drop:
@@ -139,9 +150,20 @@ def _too_many(lost: int, cases: int, limit: float) -> bool:
     return bool(binomtest(lost, cases, limit, alternative="greater").pvalue < SURE)
 
 
-def _wilson(lost: int, cases: int) -> float:
+def _score_bound(lost: int, moved: int, cases: int) -> float:
+    """Upper end of Tango's interval, see above."""
     if lost <= 0:
         return 0.0
-    share, square = lost / cases, NormalDist().inv_cdf(LIKELY) ** 2
-    spread = sqrt(square * share * (1 - share) / cases + (square / (2 * cases)) ** 2)
-    return (share + square / (2 * cases) + spread) / (1 + square / cases)
+    if lost >= cases:
+        return 1.0
+    from scipy.optimize import brentq
+
+    z, fixed = NormalDist().inv_cdf(LIKELY), (moved - lost) // 2
+
+    def beyond(drop: float) -> float:
+        linear = (2 * cases - lost) * drop - moved
+        constant = -fixed * drop * (1 - drop)
+        share = (sqrt(linear**2 - 8 * cases * constant) - linear) / (4 * cases)
+        return lost - cases * drop + z * sqrt(cases * (2 * share + drop * (1 - drop)))
+
+    return float(brentq(beyond, lost / cases, 1.0))

@@ -34,7 +34,7 @@ LEVELS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
 """Costs of removal at which a group is looked at, as shares of its readers' output energy."""
 FRIENDLY = 8
 MAC_BUDGET = 10**12
-LEAST_CASES, MOST_CASES = 24, 512
+LEAST_CASES, MOST_CASES = 48, 512
 MEMORY_BYTES = 2 << 30
 """Of Gram matrices: when they fit together, one pass over the inputs makes them all."""
 
@@ -60,14 +60,14 @@ def scan(candidate: Candidate, reference: Reference, guard: Split) -> tuple[list
     Args:
         candidate: a network that was pruned mildly, so that its normal equations are small.
         reference: the original, and inputs to fit on.
-        guard: unlabelled inputs, none of which was fitted on, to measure the harm on.
+        guard: where the reference has no unseen inputs, the harm is measured on these; their labels are not looked at.
     """
     graph, original = trace(candidate), reference.original.module
     layers = repairable(candidate.module, original, graph)
     groups = [group for group in graph.groups if refusal(group, candidate.module, layers, reference.calibration) is None]
     names = list(dict.fromkeys(slot.module for group in groups for slot in group.consumers))
     targets = Targets(original, reference.calibration, layers, rows=ROWS, seed=reference.seed, memory=reference.memory)
-    harm = _Harm(candidate, reference.original, guard, len(groups))
+    harm = _Harm(candidate, reference, guard, len(groups))
     before = harm(candidate.module, ())
     room = sum(unknowns(_layer(candidate, name)) ** 2 * 8 for name in names) <= MEMORY_BYTES
     together = targets.moments(candidate.module, names) if room and names else {}
@@ -103,12 +103,16 @@ def _stations(found: Elimination, size: int) -> list[int]:
 class _Harm:
     """How far a network's answers are from the original's, on as many inputs as the time allows."""
 
-    def __init__(self, candidate: Candidate, original: Candidate, guard: Split, groups: int) -> None:
+    def __init__(self, candidate: Candidate, reference: Reference, guard: Split, groups: int) -> None:
         looks = max(1, groups * len(LEVELS))
         count = int(np.clip(MAC_BUDGET // (looks * max(1, macs(candidate))), LEAST_CASES, MOST_CASES))
-        chosen = np.unique(np.linspace(0, len(guard) - 1, min(count, len(guard))).astype(np.int64))
-        batches = [guard.inputs(part) for part in np.array_split(chosen, -(-len(chosen) // min(BATCH, guard.at_once)))]
-        self._wanted = [log_shares(original.predict(batch)) for batch in batches]
+        unseen = reference.unseen
+        whole = len(guard) if unseen is None else len(unseen)
+        chosen = np.unique(np.linspace(0, whole - 1, min(count, whole)).astype(np.int64))
+        parts = np.array_split(chosen, -(-len(chosen) // min(BATCH, guard.at_once)))
+        # the guard decides in the end: widths chosen by it would look better there than they are
+        batches = [guard.inputs(part) if unseen is None else unseen[part] for part in parts]
+        self._wanted = [log_shares(reference.original.predict(batch)) for batch in batches]
         self._replay = Replay(candidate.module, [torch.from_numpy(batch) for batch in batches])
         self._replay.check_outputs(candidate.module)
 

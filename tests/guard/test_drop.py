@@ -5,14 +5,34 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.optimize import minimize_scalar
+from scipy.special import xlogy
 
 from optimize.guard.drop import Floor, mean_drop, share_drop
 
 
 @pytest.mark.parametrize(("lost", "cases"), [(1, 7), (3, 100), (50, 200), (9, 9)])
 def test_a_share_is_bounded_by_wilsons_interval(lost: int, cases: int) -> None:
-    expected = stats.binomtest(lost, cases).proportion_ci(0.5, method="wilson").high
+    expected = stats.binomtest(lost, cases).proportion_ci(0.8, method="wilson").high
     assert share_drop("x", 0.5, cases, lost).bound == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("regressed", "fixed", "cases"), [(9, 4, 143), (20, 6, 1712), (3, 1, 12), (30, 29, 60), (1, 0, 5)])
+def test_a_paired_share_is_bounded_by_tangos_interval(regressed: int, fixed: int, cases: int) -> None:
+    """At the bound the score statistic is z: the share of the fixed is found by maximizing the likelihood under that difference."""
+    drop = share_drop("x", 0.5, cases, regressed - fixed, regressed + fixed).bound
+
+    def loss(share: float) -> float:
+        return -float(xlogy(regressed, share + drop) + xlogy(fixed, share) + xlogy(cases - regressed - fixed, 1 - 2 * share - drop))
+
+    share = minimize_scalar(loss, bounds=(0, (1 - drop) / 2), method="bounded", options={"xatol": 1e-12}).x
+    spread = np.sqrt(cases * (2 * share + drop * (1 - drop)))
+    assert (cases * drop - (regressed - fixed)) / spread == pytest.approx(stats.norm.ppf(0.9), rel=1e-3)
+
+
+def test_cases_that_moved_both_ways_leave_more_to_chance() -> None:
+    bounds = [share_drop("x", 0.5, 500, 5, moved).bound for moved in (5, 15, 45)]
+    assert 0.01 < bounds[0] < bounds[1] < bounds[2]
 
 
 @pytest.mark.parametrize("lost", [0, -3])
@@ -25,7 +45,7 @@ def test_where_nothing_was_lost_there_is_no_chance(lost: int) -> None:
 def test_a_mean_is_bounded_by_students_interval(count: int) -> None:
     differences = np.random.default_rng(count).normal(0.02, 0.05, count)
     fall = float(differences.mean())
-    expected = stats.t.interval(0.5, count - 1, loc=fall, scale=stats.sem(differences))[1]
+    expected = stats.t.interval(0.8, count - 1, loc=fall, scale=stats.sem(differences))[1]
     assert mean_drop("x", 0.5, fall, differences.tolist()).bound == pytest.approx(expected)
 
 

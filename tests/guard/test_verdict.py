@@ -176,8 +176,8 @@ def test_the_published_network_of_gates_does_not_hold_its_own_guard_rail() -> No
     assert (name, round(drop, 12)) == ("basophil", round((243 - 192) / 244, 12))
 
 
-def wilson(lost: int, cases: int, z: float = 0.6744897501960817) -> float:
-    """Upper end of Wilson's interval; z is the 75 % point of the normal distribution."""
+def wilson(lost: int, cases: int, z: float = 1.2815515655446004) -> float:
+    """Upper end of Wilson's interval; z is the 90 % point of the normal distribution."""
     share = lost / cases
     middle, spread = share + z**2 / (2 * cases), z * math.sqrt(share * (1 - share) / cases + z**2 / (4 * cases**2))
     return (middle + spread) / (1 + z**2 / cases)

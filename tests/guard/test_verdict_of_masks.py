@@ -85,7 +85,7 @@ def test_the_search_allows_for_chance(seed: int) -> None:
     """Its threshold lies between two limits a hair above and below the end of Student's interval of the paired differences."""
     draw = np.random.default_rng(seed)
     old, new = draw.integers(75, 99, 9) / 100, draw.integers(50, 90, 9) / 100
-    bound = stats.t.interval(0.5, 8, loc=(old - new).mean(), scale=stats.sem(old - new))[1]
+    bound = stats.t.interval(0.8, 8, loc=(old - new).mean(), scale=stats.sem(old - new))[1]
     before, after = one(*old), one(*new)
     assert admit(Limits(bound + 1e-6, 1.0), before, after)
     refused = admit(Limits(bound - 1e-6, 1.0), before, after)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -128,3 +130,10 @@ def test_friendly_widths_are_looked_at() -> None:
     curves, _ = scan(original, Reference(original, runs.split("train").inputs()), runs.split())
     for curve in curves:
         assert set(curve.widths[1:]) >= {-(-width // 8) * 8 for width in curve.widths if -(-width // 8) * 8 < curve.widths[0]}
+
+
+def test_harm_is_measured_on_unseen_inputs_where_there_are_any() -> None:
+    start = candidate(nets.chain_bn())
+    aim, other = reference(start), Split("guard", cases(40, seed=11), np.zeros(40, np.int64), Preprocessing())
+    unseen = replace(aim, unseen=other.inputs())
+    assert scan(start, unseen, guard()) == scan(start, aim, other) != scan(start, aim, guard())
