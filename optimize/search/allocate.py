@@ -36,7 +36,8 @@ HALVINGS = 3
 BISECTIONS = 3 * HALVINGS
 """At most: those that lead to widths already tried cost nothing."""
 TRAINED = (2.0, 4.0, 8.0, 16.0)
-"""Sums of harm to be trained for, in units of the last that the guard let pass without training."""
+"""Sums of harm to be trained for, in units of the last that the guard let pass without training. The boldest comes first, since it is
+trained fastest; with a goal the mildest does."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +124,15 @@ class _Ladder:
             harm *= 2
 
     def train(self, finetune: Finetune) -> None:
-        """Offer what the guard refused, and bolder, with training."""
-        for factor in TRAINED:
+        """Offer what the guard refused, and bolder, with training: until one is kept, or, with a goal, until one is refused or fast."""
+        tried: list[dict[str, int]] = []
+        for factor in TRAINED if self._strategy.goal is not None else reversed(TRAINED):
             widths = self._items.within(factor * max(self.held, self._unit / 2))
+            if widths in tried:
+                continue
+            tried.append(widths)
             trial = self._offer(widths, finetune)
-            if not trial or self._fast(trial):
+            if self._fast(trial) or bool(trial) == (self._strategy.goal is None):
                 return
 
     def _approach(self, bound: float) -> None:

@@ -151,17 +151,23 @@ def test_when_the_last_try_is_too_slow_the_mildest_fast_one_is_offered_again() -
 
 
 @pytest.mark.parametrize("held", [True, False])
-def test_training_is_offered_what_was_refused_and_bolder(held: bool) -> None:
+@pytest.mark.parametrize("most", [1.5, 7.0, 99.0, 0.0])
+def test_training_is_offered_the_boldest_first_until_one_is_kept(most: float, held: bool) -> None:
     finetune = Finetune(2)
-    script = Script(lambda step: isinstance(step, Chain) and harm(step) < 7)
+    script = Script(lambda step: isinstance(step, Chain) and harm(step) < most)
     up = ladder(script)
     up.held = 1.0 if held else 0.0
     up.train(finetune)
-    unit = 1.0 if held else 0.5
-    wanted = [factor * unit for factor in TRAINED if factor * unit < 7]
-    bolder = [factor * unit for factor in TRAINED if factor * unit >= 7][:1]
-    assert [harm(step) for step, _ in script.offered] == [*wanted, *bolder]
+    offers = [factor * (1.0 if held else 0.5) for factor in reversed(TRAINED)]
+    kept = next((turn for turn, each in enumerate(offers) if each < most), len(offers))
+    assert [harm(step) for step, _ in script.offered] == offers[: kept + 1]
     assert all(step == Chain((Narrow((("a", round(harm(step) * 1e6)),)), finetune)) for step, _ in script.offered)
+
+
+def test_training_for_a_goal_goes_from_mild_to_bold_and_ends_with_a_refusal() -> None:
+    script = Script(lambda step: harm(step) < 3.0)
+    ladder(script, goal=fast_from(9.0)).train(Finetune(1))
+    assert [(harm(step), kept) for step, kept in script.offered] == [(1, True), (2, True), (4, False)]
 
 
 def test_training_ends_where_the_goal_is_met() -> None:
