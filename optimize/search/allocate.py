@@ -33,8 +33,8 @@ LEAST_HARM = 1e-4
 """Nats: where the mild pruning did next to no harm, the ladder begins here."""
 DOUBLINGS = 8
 HALVINGS = 3
-BISECTIONS = 3 * HALVINGS
-"""At most: those that lead to widths already tried cost nothing."""
+BISECTIONS = 2 * HALVINGS
+"""At most: those that lead to widths already tried cost nothing, and as long as nothing was kept it goes on."""
 TRAINED = (2.0, 4.0, 8.0, 16.0)
 """Sums of harm to be trained for, in units of the last that the guard let pass without training. The boldest comes first, since it is
 trained fastest; with a goal the mildest does."""
@@ -140,7 +140,7 @@ class _Ladder:
         low, high = self.held, bound
         end = len(self._seen) + self._strategy.halvings
         for _ in range(BISECTIONS):
-            if len(self._seen) == end:
+            if low and len(self._seen) >= end:
                 return
             middle = sqrt(low * high) if low else high / 2
             trial = self._offer(self._items.within(middle))

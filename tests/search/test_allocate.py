@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from optimize.candidate import Candidate, Step
-from optimize.search.allocate import DOUBLINGS, HALVINGS, LEAST_MILD, MILD, TRAINED, Allocate, _Ladder
+from optimize.search.allocate import BISECTIONS, DOUBLINGS, HALVINGS, LEAST_MILD, MILD, TRAINED, Allocate, _Ladder
 from optimize.search.goal import Goal
 from optimize.search.knapsack import Knapsack
 from optimize.search.prices import Pricing
@@ -92,7 +92,13 @@ def test_a_refusal_ends_it_and_the_gap_is_halved() -> None:
 
 
 def test_when_nothing_holds_the_first_is_halved() -> None:
-    assert climbed()[0] == [1, 0.5, 0.25, 0.125]
+    assert climbed()[0] == [0.5**turn for turn in range(BISECTIONS + 1)]
+
+
+def test_when_nothing_held_for_long_the_first_that_does_ends_it() -> None:
+    tried, script = climbed(False, False, False, False, False, True, True)
+    assert tried == [0.5**turn for turn in range(6)]
+    assert harm(script.best) == 0.5**5
 
 
 def test_widths_that_do_not_change_are_passed_over() -> None:
