@@ -87,14 +87,6 @@ class Confusion:
             for k, name in enumerate(self.classes)
         }
 
-    def _moved(self, before: Self) -> npt.NDArray[np.int64] | None:
-        """How many cases of each class are wrong now and were right, or the other way, (K,); None where that is not known."""
-        if self.decided is None or before.decided is None or not np.array_equal(self.decided[:, 0], before.decided[:, 0]):
-            return None
-        labels = self.decided[:, 0]
-        moved = (self.decided[:, 1] == labels) != (before.decided[:, 1] == labels)
-        return np.bincount(labels[moved], minlength=len(self.classes)).astype(np.int64)
-
     def floors(self, before: Self, limits: Limits) -> list[Floor]:
         """F1 of each class that has cases."""
         return [Floor(f"F1 of {name}", each.f1, limits.min_class_f1) for name, each in self.per_class.items() if each.cases]
@@ -108,6 +100,14 @@ class Confusion:
             "per_class": {name: asdict(each) for name, each in per_class.items()},
             "confusion": self.confusion.tolist(),
         }
+
+    def _moved(self, before: Self) -> npt.NDArray[np.int64] | None:
+        """How many cases of each class are wrong now and were right, or the other way, (K,); None where that is not known."""
+        if self.decided is None or before.decided is None or not np.array_equal(self.decided[:, 0], before.decided[:, 0]):
+            return None
+        labels = self.decided[:, 0]
+        moved = (self.decided[:, 1] == labels) != (before.decided[:, 1] == labels)
+        return np.bincount(labels[moved], minlength=len(self.classes)).astype(np.int64)
 
 
 def confuse(outputs: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int64], classes: Sequence[str]) -> Confusion:

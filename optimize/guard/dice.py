@@ -81,9 +81,7 @@ class Dice:
 
     def agreement(self, original: Self) -> float:
         """Overall Dice with the original's masks in place of the true ones; 1 where neither marks anything."""
-        per_class = _means(self._agreements(original))
-        known = per_class[~np.isnan(per_class)]
-        return float(known.mean()) if len(known) else 1.0
+        return _agreed(self._agreements(original))
 
     def drop(self, before: Self, limits: Limits) -> Drop:
         """Of the overall Dice; a patient's difference is the mean over the classes it says something about."""
@@ -103,9 +101,10 @@ class Dice:
     def floors(self, before: Self, limits: Limits) -> list[Floor]:
         """Dice of each class that is known, and the agreement with the original."""
         each = [Floor(f"Dice of {name}", dice, limits.min_class_f1) for name, dice in self.figures.items()]
-        patients = [float(np.mean(row[~np.isnan(row)])) for row in self._agreements(before) if not np.isnan(row).all()]
+        agreements = self._agreements(before)
+        patients = [float(row[~np.isnan(row)].mean()) for row in agreements if not np.isnan(row).all()]
         chance = mean_chance(patients) if len(patients) >= PATIENTS else 0.0
-        return [*each, Floor("agreement with the original’s masks", self.agreement(before), limits.min_agreement, chance)]
+        return [*each, Floor("agreement with the original’s masks", _agreed(agreements), limits.min_agreement, chance)]
 
     def as_dict(self, original: Self | None = None) -> dict[str, Any]:
         """The form that a report shows; agreement is with `original`, or with itself."""
@@ -157,6 +156,13 @@ def _compared(outputs: Floats, masks: Array, classes: int) -> tuple[Counts, Coun
     said = np.where(finite[:, None, None], decided(outputs, masks).reshape(truth.shape), ~truth)
     counts = [pixels.sum(-1, dtype=np.int64) for pixels in (said & truth, said, truth)]
     return counts[0], counts[1], counts[2], np.packbits(said, axis=-1), finite
+
+
+def _agreed(agreements: Doubles) -> float:
+    """Mean over the classes of the means over the patients, of (patients, F); 1 where neither marks anything."""
+    per_class = _means(agreements)
+    known = per_class[~np.isnan(per_class)]
+    return float(known.mean()) if len(known) else 1.0
 
 
 def _means(per_patient: Doubles) -> Doubles:

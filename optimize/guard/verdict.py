@@ -48,8 +48,9 @@ def admit(limits: Limits, before: Score, after: Score) -> Verdict:
         for drop in _drops(limits, before, after)
         if drop.fall > 0 and drop.bound > drop.limit + TOLERANCE
     ]
-    floors = [floor for floor in after.floors(before, limits) if not floor.surely_held]
-    reasons.extend(f"{floor}{f', and chance alone may take {points(floor.chance)}' if floor.held else ''}" for floor in floors)
+    for floor in after.floors(before, limits):
+        if not floor.surely_held:
+            reasons.append(f"{floor}, and chance alone may take {points(floor.chance)}" if floor.held else str(floor))
     return Verdict("fail", tuple(reasons)) if reasons else Verdict("pass", (_summary(limits, before, after),))
 
 

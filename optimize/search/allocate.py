@@ -126,13 +126,15 @@ class _Ladder:
     def train(self, finetune: Finetune) -> None:
         """Offer what the guard refused, and bolder, with training: until one is kept, or, with a goal, until one is refused or fast."""
         tried: list[dict[str, int]] = []
-        for factor in TRAINED if self._strategy.goal is not None else reversed(TRAINED):
+        aimed = self._strategy.goal is not None
+        for factor in TRAINED if aimed else reversed(TRAINED):
             widths = self._items.within(factor * max(self.held, self._unit / 2))
             if widths in tried:
                 continue
             tried.append(widths)
             trial = self._offer(widths, finetune)
-            if self._fast(trial) or bool(trial) == (self._strategy.goal is None):
+            ended = not trial or self._fast(trial) if aimed else bool(trial)
+            if ended:
                 return
 
     def _approach(self, bound: float) -> None:

@@ -170,6 +170,16 @@ def test_training_is_offered_the_boldest_first_until_one_is_kept(most: float, he
     assert all(step == Chain((Narrow((("a", round(harm(step) * 1e6)),)), finetune)) for step, _ in script.offered)
 
 
+def test_nothing_is_trained_twice() -> None:
+    class Two:
+        def within(self, harm: float) -> dict[str, int]:
+            return {"a": 1 if harm < 3 else 2}
+
+    script = Script(lambda _: False)
+    ladder(script, items=Two()).train(Finetune(1))
+    assert [step.steps[0].widths for step, _ in script.offered] == [(("a", 2),), (("a", 1),)]
+
+
 def test_training_for_a_goal_goes_from_mild_to_bold_and_ends_with_a_refusal() -> None:
     script = Script(lambda step: harm(step) < 3.0)
     ladder(script, goal=fast_from(9.0)).train(Finetune(1))
