@@ -98,11 +98,12 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
     return _finish(job, Result(verdict, best, trials, before, compiled, original, artifact, left_alone(best, reference)))
 
 
-def _check_goal(recipe: Recipe) -> None:
+def _check_strategy(recipe: Recipe) -> None:
     asked = {"latency_target_ms": recipe.latency_target_ms, "speedup": recipe.speedup}
     given = [name for name, value in asked.items() if value is not None]
     if len(given) > 1:
         raise InputError("`latency_target_ms` and `speedup` exclude each other: give one of them.")
+    given += ["retrain"] if recipe.retrain else []
     if given and recipe.strategy != "allocate":
         raise InputError(f"`{given[0]}` needs the strategy 'allocate', not {recipe.strategy!r}: leave --strategy out.")
 
@@ -129,7 +130,7 @@ def labelled(split: Split) -> Labelled:
 def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
     """Check everything that can be wrong before any work is done, cheapest first."""
     started = time.time()
-    _check_goal(recipe)
+    _check_strategy(recipe)
     runtime = backend(recipe.target)
     runtime.preflight()
     if not recipe.data:

@@ -221,6 +221,15 @@ def test_what_is_wrong_is_said_before_anything_is_written(brought: Path, any_tar
     assert "`standardize` (=image) excludes `mean` (=0.5)" in refused(brought, out, any_target, standardize="image")
 
 
+@pytest.mark.parametrize("strategy", ["budget", "stepwise", "local"])
+@pytest.mark.parametrize("asked", [{"retrain": True}, {"speedup": "2x"}, {"latency_target_ms": "5ms"}], ids=str)
+def test_what_only_allocate_can_do_is_not_passed_over(
+    asked: dict[str, object], strategy: str, brought: Path, any_target: str, tmp_path: Path
+) -> None:
+    text = refused(brought, tmp_path / "out", any_target, strategy=strategy, **asked)
+    assert f"`{next(iter(asked))}` needs the strategy 'allocate', not '{strategy}'" in text
+
+
 def test_recovery_training_needs_a_train_split(any_target: str, tmp_path: Path) -> None:
     data = {name: array for name, array in runs.arrays().items() if not name.startswith("train")}
     model = runs.bring(tmp_path / "brought", data)
