@@ -6,6 +6,7 @@ numbers (uint8) with channels last, (N, *spatial, C), and floats with channels f
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ Integers: TypeAlias = npt.NDArray[np.int64]
 SPLITS = ("train", "calibration", "val", "test")
 CLASS_KEYS = ("classes", "class_names", "label_names", "names")
 MAX_CLASSES = 100_000
-_FIELDS = ("images", "labels", "masks", "patient", "group")
+_KNOWN = re.compile(rf"({'|'.join(SPLITS)})_(images|labels|masks|patient|(.+_)?group|id|names)|{'|'.join(CLASS_KEYS)}")
 
 
 def read_arrays(source: str | Path) -> dict[str, Array]:
@@ -35,15 +36,14 @@ def read_arrays(source: str | Path) -> dict[str, Array]:
     """
     if not str(source):
         raise InputError("`data` is missing: pass --data file.npz or --data file.py:factory, or set [data] path in optimize.toml.")
-    known = {f"{split}_{field}" for split in SPLITS for field in _FIELDS} | set(CLASS_KEYS)
     if ".py:" in str(source):
         found = load_factory(str(source), "--data")()
         if not isinstance(found, Mapping):
             raise InputError(f"`data` (={source}) returned a {type(found).__name__}: it must return a mapping of names to arrays.")
-        arrays = {str(key): _as_array(value, str(key), source) for key, value in found.items() if key in known}
+        arrays = {str(key): _as_array(value, str(key), source) for key, value in found.items() if _KNOWN.fullmatch(str(key))}
         names = [str(key) for key in found]
     else:
-        arrays, names = _read_npz(Path(source), known)
+        arrays, names = _read_npz(Path(source))
     for key in ("val_images", "test_images"):
         if key not in arrays:
             has = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
@@ -58,7 +58,7 @@ def _as_array(value: object, key: str, source: str | Path) -> Array:
         raise InputError(f"`data` (={source}): {key} cannot become an array ({describe(problem)}): return numpy arrays.") from problem
 
 
-def _read_npz(path: Path, known: set[str]) -> tuple[dict[str, Array], list[str]]:
+def _read_npz(path: Path) -> tuple[dict[str, Array], list[str]]:
     if path.is_dir():
         raise InputError(f"`data` (={path}) is a folder: pass an .npz, or file.py:factory that reads the folder.")
     if not path.is_file():
@@ -72,7 +72,7 @@ def _read_npz(path: Path, known: set[str]) -> tuple[dict[str, Array], list[str]]
         with np.load(path, allow_pickle=False) as archive:
             names = [name for name in archive.files if isinstance(name, str)]
             arrays = {}
-            for key in known.intersection(names):
+            for key in filter(_KNOWN.fullmatch, names):
                 arrays[key] = np.asarray(archive[key])
             return arrays, names
     except (OSError, EOFError, ValueError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error, SyntaxError) as problem:
@@ -145,7 +145,7 @@ def checked_labels(arrays: Mapping[str, Array], split: str, num_classes: int | N
         labels = labels[:, 0]
     if labels.ndim != 1:
         raise InputError(f"`{key}` has shape {labels.shape}: it must be (N,) or (N, 1), one label per image.")
-    _same_length(key, labels, split, images)
+    same_length(key, labels, split, images)
     top = (num_classes or MAX_CLASSES) - 1
     wrong = np.flatnonzero((labels < 0) | (labels > top))
     if len(wrong):
@@ -181,7 +181,7 @@ def checked_masks(arrays: Mapping[str, Array], split: str, num_classes: int, sha
     if masks.shape[1:] != tuple(shape) and not one_each:
         wanted = " or ".join(_times(each) for each in (shape, (num_classes, *shape))[: min(num_classes, 2)])
         raise InputError(f"`{key}` holds masks of {_times(masks.shape[1:])}: the network asks for {wanted}; resize or rearrange them.")
-    _same_length(key, masks, split, images)
+    same_length(key, masks, split, images)
     if one_each or num_classes == 1:
         return _binary(key, masks).reshape(-1, num_classes, *shape)
     _in_range(key, masks, (masks < 0) | (masks >= num_classes), f"0 to {num_classes - 1}, 0 for the background")
@@ -205,24 +205,11 @@ def _times(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape)) or "one number"
 
 
-def checked_tags(arrays: Mapping[str, Array], split: str, field: str) -> Array | None:
-    """Patient or group of each item as text, (N,), or None where there is no such array.
+def same_length(key: str, array: Array, split: str, images: Array) -> None:
+    """See that `array`, called `key`, has one entry for each of the split's images.
 
     Raises:
-        InputError: when there is not exactly one, text or whole number, per image.
+        InputError: when it has not.
     """
-    key = f"{split}_{field}"
-    if key not in arrays:
-        return None
-    tags = arrays[key]
-    if tags.ndim == 2 and tags.shape[1] == 1:
-        tags = tags[:, 0]
-    if tags.ndim != 1 or tags.dtype.kind not in "iubUS":
-        raise InputError(f"`{key}` is {tags.dtype} of shape {tags.shape}: it must hold one text or whole number per image.")
-    _same_length(key, tags, split, arrays[f"{split}_images"])
-    return np.char.decode(tags, "utf-8", "replace") if tags.dtype.kind == "S" else tags.astype(str)
-
-
-def _same_length(key: str, array: Array, split: str, images: Array) -> None:
     if len(array) != len(images):
         raise InputError(f"`{key}` has {len(array)} entries for {len(images)} images in `{split}_images`: there must be one per image.")

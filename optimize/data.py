@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -21,7 +21,6 @@ from optimize.arrays import (
     checked_images,
     checked_labels,
     checked_masks,
-    checked_tags,
     read_arrays,
 )
 from optimize.candidate import Floats
@@ -30,6 +29,7 @@ from optimize.masks import shown
 from optimize.preprocessing import Preprocessing as Preprocessing
 from optimize.progress import note
 from optimize.splits import PROTECTED, disjoint, fifth, halves, identify
+from optimize.tags import checked_groups, checked_names, checked_tags, require_columns
 
 ENOUGH = 300
 """Images from which ranges for int8 are taken well; calibration is not made smaller than that."""
@@ -49,8 +49,9 @@ class Split:
         labels: classes, (N,), from 0; or masks in one of the two forms of `optimize.masks`, without the padding.
         preprocessing: how images become the network's input.
         patients: id per item, (N,), or None.
-        groups: subgroup per item, (N,), or None.
+        groups: subgroup columns by name, each text (N,); empty where there is none.
         numbers: position of each item in the user's file, (N,); by default 0, 1, 2, …
+        called: what the user calls each item, text (N,), or None.
     """
 
     name: str
@@ -58,8 +59,9 @@ class Split:
     labels: Array
     preprocessing: Preprocessing
     patients: Array | None = None
-    groups: Array | None = None
+    groups: Mapping[str, Array] = field(default_factory=dict)
     numbers: Integers | None = None
+    called: Array | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -86,13 +88,20 @@ class Split:
 
     def take(self, index: Any, name: str | None = None) -> Split:
         """The same split with only some of its items."""
-        patients, groups = (None if tags is None else tags[index] for tags in (self.patients, self.groups))
-        return Split(name or self.name, self.images[index], self.labels[index], self.preprocessing, patients, groups, self.ids[index])
+        patients, called = (None if tags is None else tags[index] for tags in (self.patients, self.called))
+        groups = {column: tags[index] for column, tags in self.groups.items()}
+        kept = self.images[index], self.labels[index], self.preprocessing
+        return Split(name or self.name, *kept, patients, groups, self.ids[index], called)
 
     @property
     def ids(self) -> Integers:
         """Position of each item in the user's file, (N,)."""
         return np.arange(len(self), dtype=np.int64) if self.numbers is None else self.numbers
+
+    @property
+    def names(self) -> Array:
+        """What to call each item before the user, text (N,): as the user's file does, else by its position there."""
+        return self.ids.astype(str) if self.called is None else self.called
 
     @cached_property
     def sha256(self) -> str:
@@ -155,10 +164,11 @@ def load_data(
 ) -> Dataset:
     """Read images with labels or with masks and split them.
 
-    The names are MedMNIST's: `train_images`, `train_labels` or `train_masks`, `val_*`, `test_*`; `*_patient` and `*_group` are optional, as
-    is `train`. With `calibration_*`, all of `val` is the guard. Without it, calibration is taken out of train, up to a fifth of it, where
-    train is large or there are masks (then patients decide, and they are few): what decides can never be too many. Where train is small or
-    missing, `val` is cut into halves, calibration and guard.
+    The names are MedMNIST's: `train_images`, `train_labels` or `train_masks`, `val_*`, `test_*`; `train` is optional, as is what
+    `optimize.tags` lists: patients, subgroup columns (val and test have the same ones), ids. With `calibration_*`, all of `val` is the
+    guard. Without it, calibration is taken out of train, up to a fifth of it, where train is large or there are masks (then patients
+    decide, and they are few): what decides can never be too many. Where train is small or missing, `val` is cut into halves, calibration
+    and guard.
 
     Args:
         source: an `.npz`, or `file.py:factory` that returns a mapping of such arrays.
@@ -180,6 +190,7 @@ def load_data(
     found = {name: _split(arrays, name, preprocessing, input_shape, num_classes, mask_shape) for name in present}
     _require_alike(source, "image types", {name: str(split.images.dtype) for name, split in found.items()}, "uint8")
     _require_alike(source, "masks", {name: _form(split) for name, split in found.items()}, _form(found["test"]))
+    require_columns(found["val"].groups, found["test"].groups)
     names = _class_names(arrays, classes, num_classes, list(found.values()))
     order = [name for name in PROTECTED if name in found]
     rows, notes = disjoint([identify(name, found[name].images, found[name].patients) for name in order], drop=drop_overlap)
@@ -216,7 +227,8 @@ def _split(
         labels = checked_masks(arrays, name, num_classes or 1, [size - 2 * preprocessing.pad for size in mask_shape])
     else:
         labels = checked_labels(arrays, name, num_classes)
-    return Split(name, images, labels, preprocessing, checked_tags(arrays, name, "patient"), checked_tags(arrays, name, "group"))
+    patients, groups = checked_tags(arrays, name, "patient"), checked_groups(arrays, name)
+    return Split(name, images, labels, preprocessing, patients, groups, called=checked_names(arrays, name))
 
 
 def _require_alike(source: str | Path, what: str, kinds: Mapping[str, str], one: str) -> None:

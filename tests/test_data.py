@@ -257,16 +257,16 @@ def test_a_split_that_vanishes_is_an_error(tmp_path: Path) -> None:
 
 
 def test_four_splits_classes_and_groups(tmp_path: Path) -> None:
-    named = {"class_names": np.array(["a", "b", "c"]), "train_names": np.array(["x", "y", "z"]), "test_group": np.array([*"uuuvvvuuu"])}
-    arrays = _arrays() | named
+    groups = {"val_group": np.array([*"uuuvvvuuuvvv"]), "test_group": np.array([*"uuuvvvuuu"])}
+    arrays = _arrays() | groups | {"class_names": np.array(["a", "b", "c"])}
     data = _load(tmp_path, arrays, num_classes=3)
     assert data.train is not None
     assert [split.name for split in (data.train, data.calibration, data.guard, data.test)] == ["train", "calibration", "guard", "test"]
     assert [len(split) for split in (data.train, data.calibration, data.guard, data.test)] == [12, 6, 6, 9]
     assert data.classes == ("a", "b", "c")
     assert data.guard.class_counts(data.classes) == {"a": 2, "b": 2, "c": 2}
-    assert data.test.groups is not None
-    assert data.test.groups.tolist() == [*"uuuvvvuuu"]
+    assert (data.test.groups.keys(), data.train.groups) == ({"group"}, {})
+    assert data.test.groups["group"].tolist() == [*"uuuvvvuuu"]
     np.testing.assert_array_equal(data.test.images, arrays["test_images"])
     assert _load(tmp_path, arrays, classes=["x", "y", "z"]).classes == ("x", "y", "z")
     assert _load(tmp_path, _arrays()).classes == ("0", "1", "2")
