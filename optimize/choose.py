@@ -20,7 +20,7 @@ from optimize.candidate import Floats
 from optimize.data import Split
 from optimize.guard.limits import Limits
 from optimize.guard.score import Score
-from optimize.guard.verdict import Verdict, admit
+from optimize.guard.verdict import LIKELY, Verdict, admit
 from optimize.measure.latency import Latency, interleave, ratio
 from optimize.progress import note, stage
 from optimize.search.score import score_split
@@ -85,6 +85,7 @@ def choose(
     before: Score,
     limits: Limits,
     threads: int | None,
+    confidence: float = LIKELY,
 ) -> tuple[Variant, list[Variant]]:
     """Judge and time the variants, the exact one first in the list.
 
@@ -95,6 +96,7 @@ def choose(
         before: the original's score on it.
         limits: the guard-rails.
         threads: of the runtime.
+        confidence: of the bounds that must lie within the limits.
 
     Returns:
         The variant that ships, and all of them with what was measured.
@@ -108,7 +110,7 @@ def choose(
                 continue
             try:
                 session = open_sessions.enter_context(runtime.build(variant.artifact, threads=threads))
-                judged.append(_judged(variant, session, guard, before, limits))
+                judged.append(_judged(variant, session, guard, before, limits, confidence))
                 sessions[variant.precision] = session
             except Exception as problem:  # as above: what the runtime cannot run is left behind
                 if variant.precision == EXACT:
@@ -140,9 +142,9 @@ def _failed(what: str, problem: Exception) -> str:
     return f"could not be {what}: {type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
 
 
-def _judged(variant: Variant, session: Session, guard: Split, before: Score, limits: Limits) -> Variant:
+def _judged(variant: Variant, session: Session, guard: Split, before: Score, limits: Limits, confidence: float) -> Variant:
     after = score_split(session.predict, guard, before.classes, f"judge {variant.precision}")
-    verdict = admit(limits, before, after)
+    verdict = admit(limits, before, after, confidence)
     return replace(variant, score=after, verdict=verdict, why="" if verdict else "; ".join(verdict.reasons))
 
 

@@ -22,8 +22,10 @@ from optimize.data import Dataset, Preprocessing, Split, load_data
 from optimize.errors import InputError
 from optimize.export import export_onnx
 from optimize.graph import trace
+from optimize.guard.flips import FILE, flips, to_csv
+from optimize.guard.limits import Limits
 from optimize.guard.score import Score, score
-from optimize.guard.verdict import Verdict, judge
+from optimize.guard.verdict import Verdict, judge, level
 from optimize.heap import keep_freed
 from optimize.load import load_model
 from optimize.masks import perfect
@@ -90,12 +92,15 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
     one = job.data.guard.inputs(slice(0, 1))
     aim = goal(job.runtime, recipe.threads, one, job.original, recipe.latency_target_ms, recipe.speedup)
     plan = strategy(recipe, job.runtime, aim)
-    search = Search(reference, job.data.guard, job.data.classes, recipe.limits, job.space.ledger, plan)
+    confidence = level(recipe.limits, job.data.guard.units, job.data.test.units)
+    search = Search(reference, job.data.guard, job.data.classes, recipe.limits, job.space.ledger, plan, confidence)
     best, trials = search.run(job.space.trials)
-    compiled = compile_and_profile(job, best, before)
+    compiled = compile_and_profile(job, best, before, confidence)
     original, artifact = _on_test(job, compiled.chosen)
     verdict = _in_time(judge(recipe.limits, original, artifact), aim, compiled)
-    return _finish(job, Result(verdict, best, trials, before, compiled, original, artifact, left_alone(best, reference)))
+    changed = flips(original, artifact, job.data.test.names.tolist(), job.data.test.patients)
+    notes = left_alone(best, reference)
+    return _finish(job, Result(verdict, best, trials, before, compiled, original, artifact, notes, changed))
 
 
 def _check_strategy(recipe: Recipe) -> None:
@@ -114,7 +119,7 @@ def _in_time(verdict: Verdict, aim: Goal | None, compiled: Compiled) -> Verdict:
     if aim is None or taken <= aim.latency_ms:
         return verdict
     late = f"median latency at batch 1 is {taken:.3f} ms; {aim.latency_ms:.3f} ms were asked for"
-    return Verdict("fail", (late, *verdict.reasons))
+    return Verdict("fail", (late, *verdict.reasons), verdict.rails)
 
 
 def crew(recipe: Recipe) -> AbstractContextManager[bool]:
@@ -144,8 +149,7 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
         raise InputError(
             f"`model` gives outputs of shape {outputs}: it must give classes, (N, K) with K of 2 or more, or masks, (N, K, *spatial)."
         )
-    if len(outputs) == 2 and recipe.limits.min_agreement:
-        raise InputError(f"`min_agreement` (={recipe.limits.min_agreement:g}) is for masks, and this model gives classes: leave it out.")
+    _check_limits(recipe.limits, masks=len(outputs) > 2)
     with stage("load the data"):
         data = load_data(
             recipe.data,
@@ -161,21 +165,23 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
         if data.train is None:
             raise InputError("`--retrain` needs a train split: add train_images and train_labels to the data, or run without it.")
         hold_out(labelled(data.train), recipe.seed)  # for what it refuses
+    if unknown := [name for name in recipe.limits.positive if name not in data.classes]:
+        raise InputError(f"`positive` (={unknown[0]}) is no class of the data: name some of {', '.join(data.classes[:12])}.")
     _foretell(recipe, data)
     space.open(outcome.identity(recipe, data), resume=resume)
     (recipe.out / "recipe.lock.toml").write_text(to_toml(recipe), encoding="utf-8")
     return Job(recipe, runtime, original, data, space, started)
 
 
-def compile_and_profile(job: Job, best: Candidate, before: Score) -> Compiled:
-    """Export, compile every precision, choose one, and measure it beside the baselines."""
+def compile_and_profile(job: Job, best: Candidate, before: Score, confidence: float) -> Compiled:
+    """Export, compile every precision, choose one by the guard at this confidence, and measure it beside the baselines."""
     recipe, work = job.recipe, job.space.fresh("compile")
     guard = job.data.guard
     with stage("export to ONNX"):
         parity = export_onnx(best, work / "model.onnx", guard.inputs(slice(0, 16)))
         export_onnx(job.original, work / "original.onnx")
     variants = compile_all(job.runtime, work / "model.onnx", work, _drawn(job.data.calibration, INT8_CASES, recipe.seed))
-    chosen, measured = choose(job.runtime, variants, guard, before, recipe.limits, recipe.threads)
+    chosen, measured = choose(job.runtime, variants, guard, before, recipe.limits, recipe.threads, confidence)
     assert chosen.artifact is not None
     with job.runtime.build(chosen.artifact, threads=recipe.threads) as session:
         layer_precisions = job.runtime.inspect(session)
@@ -210,10 +216,24 @@ def _foretell(recipe: Recipe, data: Dataset) -> None:
     """Say before the work, not after it, when the test split is too small for any verdict but "inconclusive"."""
     test, classes = data.test, data.classes
     answers = ((perfect(test.labels[batch], len(classes)), test.labels[batch]) for batch in test.batches)
-    best = score(test.task, answers, classes, test.patients)
-    for reason in judge(recipe.limits, best, best).reasons:
-        if "are needed" in reason:
-            note(f"the test split is too small to accept anything: {reason}")
+    best = score(test.task, answers, classes, test.patients, test.groups)
+    for rail in judge(recipe.limits, best, best).rails:
+        if rail.outcome == "inconclusive":
+            note(f"the test split is too small to accept anything: {rail.doubt}")
+
+
+def _check_limits(limits: Limits, *, masks: bool) -> None:
+    """Refuse what the task has no figure for."""
+    usual = Limits()
+    strange = (
+        ("metric", "class_metric", "min_class_recall", "threshold", "max_ece_rise", "max_regressed", "positive")
+        if masks
+        else ("min_agreement",)
+    )
+    for name in strange:
+        if (value := getattr(limits, name)) != getattr(usual, name):
+            kinds = ("classes", "masks") if masks else ("masks", "classes")
+            raise InputError(f"`{name}` (={value}) is for {kinds[0]}, and this model gives {kinds[1]}: leave it out.")
 
 
 def _judgeable(outputs: tuple[int, ...], axes: int) -> bool:
@@ -231,6 +251,8 @@ def left_alone(best: Candidate, reference: Reference) -> tuple[str, ...]:
 
 def _finish(job: Job, result: Result) -> dict[str, Any]:
     report = outcome.report(job.recipe, job.original, job.data, result, started=job.started, foreign_load=foreign_load())
+    if result.flips is not None:
+        job.space.put(FILE, to_csv(result.flips))
     job.space.deliver(result.compiled.chosen.artifact if result.compiled is not None and result.verdict else None)
     write(report, job.recipe.out)
     job.space.clean()

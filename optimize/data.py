@@ -99,6 +99,11 @@ class Split:
         return np.arange(len(self), dtype=np.int64) if self.numbers is None else self.numbers
 
     @property
+    def units(self) -> int:
+        """How many stand for themselves: the patients of masks, where they are known, else the items."""
+        return len(self) if self.task == "classification" or self.patients is None else len(set(self.patients.tolist()))
+
+    @property
     def names(self) -> Array:
         """What to call each item before the user, text (N,): as the user's file does, else by its position there."""
         return self.ids.astype(str) if self.called is None else self.called

@@ -1,4 +1,4 @@
-"""What a run found, as the one dict that report.json holds and report.html shows (format 1, `report/schema.json`)."""
+"""What a run found, as the one dict that report.json holds and report.html shows (format 2, `report/schema.json`)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from optimize.choose import Variant
 from optimize.data import Dataset, Split
 from optimize.export import Parity
 from optimize.graph import LINEAR_MAPS
+from optimize.guard.answers import Answers
+from optimize.guard.calibration import USUAL, operating_point, reliability
+from optimize.guard.flips import Flip, summary, unevenness
+from optimize.guard.limits import Limits
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict, worst_class
 from optimize.measure.machine import machine, versions
@@ -25,7 +29,7 @@ from optimize.measure.macs import macs
 from optimize.profile import ARTIFACT, EAGER, RUNTIMES, Profile
 from optimize.recipe import Recipe
 
-FORMAT = 1
+FORMAT = 2
 BUSY_PERCENT = 20.0
 
 
@@ -61,6 +65,8 @@ class Result:
         original: score of the original on the test split.
         artifact: score of the artifact on the test split.
         notes: what a reader should know.
+        flips: cases of the test split whose decision changed; None where there is no artifact.
+        health: what was found about the calibration split.
     """
 
     verdict: Verdict
@@ -71,6 +77,8 @@ class Result:
     original: Score | None = None
     artifact: Score | None = None
     notes: Sequence[str] = field(default_factory=tuple)
+    flips: Sequence[Flip] | None = None
+    health: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
 
 def reload(recipe: Recipe) -> dict[str, Any]:
@@ -91,7 +99,7 @@ def identity(recipe: Recipe, data: Dataset) -> dict[str, Any]:
         "arch_args": dict(recipe.arch_args),
         "input": list(recipe.input_shape),
         "preprocessing": [recipe.mean, recipe.std, recipe.pad, recipe.standardize],
-        "limits": asdict(recipe.limits),
+        "limits": recipe.limits.as_dict(),
         "strategy": [recipe.strategy, recipe.floors, recipe.stopping, recipe.latency_target_ms, recipe.speedup],
         "budgets": recipe.budgets,
         "energy": recipe.energy,
@@ -135,7 +143,12 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "task": data.test.task,
         "classes": list(data.classes),
         "data": {name: _contents(split, data.classes) for name, split in splits(data).items()},
-        "limits": asdict(recipe.limits),
+        "limits": _limits(recipe.limits, data.test.task),
+        "rails": [rail.as_dict() for rail in result.verdict.rails],
+        **_answers(recipe.limits, result, len(data.test)),
+        "health": [dict(finding) for finding in result.health],
+        "change": {"reason": recipe.reason or None},
+        "signature": None,
         "baseline": _baseline(recipe, original, result),
         "compressed": _compressed(recipe, result),
         "baselines": None if compiled is None else compiled.profile.baselines,
@@ -165,6 +178,31 @@ def layers(before: nn.Module, after: nn.Module) -> list[dict[str, Any]]:
                 row = {"name": part_name, "kind": type(part).__name__, "before": list(layer.weight.shape)}
                 rows.append({**row, "after": list(part.get_parameter("weight").shape)})
     return rows
+
+
+def _limits(limits: Limits, task: str) -> dict[str, Any]:
+    figures = {"metric": "dice", "class_metric": "dice"} if task == "segmentation" else {}
+    return limits.as_dict() | figures
+
+
+def _answers(limits: Limits, result: Result, cases: int) -> dict[str, Any]:
+    """What became of single cases, and of how sure the model is."""
+    before, after = result.original, result.artifact
+    whole: dict[str, Any] = dict.fromkeys(("flips", "calibration", "operating_points", "unevenness"))
+    if result.flips is not None:
+        whole["flips"] = summary(result.flips, cases)
+    if isinstance(before, Answers) and isinstance(after, Answers):
+        sides = {"before": before, "after": after}
+        whole["calibration"] = {name: reliability(each.shares.max(1), each.right) for name, each in sides.items()}
+        threshold = USUAL if limits.threshold is None else limits.threshold
+        points = {
+            name: operating_point(before.shares[:, k], after.shares[:, k], before.labels == k, threshold)
+            for k, name in enumerate(before.classes)
+            if name in limits.positive or not limits.positive
+        }
+        whole["operating_points"] = [{"class": name, **point.as_dict()} for name, point in points.items()]
+        whole["unevenness"] = unevenness(before, after)
+    return whole
 
 
 def _contents(split: Split, classes: tuple[str, ...]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import tomli_w
 
 from optimize import settings as read
 from optimize.errors import InputError
-from optimize.guard.limits import Limits
+from optimize.guard.limits import CLASS_METRICS, METRICS, MODES, PRESETS, Limits, Relative
 
 if TYPE_CHECKING:
     from optimize.steps.finetune import Finetune
@@ -47,6 +47,8 @@ class Recipe:
         drop_overlap: drop items that stand in two splits.
         trust_pickle: load a model file that runs code.
         limits: the guard-rails.
+        reason: why the change is made, for the report.
+        sign_key: file of the private key that signs the report, or None.
         strategy: how the search goes about it, one of `STRATEGIES`.
         floors: widths that "stepwise" and "local" never go below, one of `FLOORS`.
         stopping: rule by which they leave proposals out or stop, one of `STOPPING`.
@@ -79,6 +81,8 @@ class Recipe:
     drop_overlap: bool = False
     trust_pickle: bool = False
     limits: Limits = field(default_factory=Limits)
+    reason: str = ""
+    sign_key: Path | None = None
     strategy: str = "allocate"
     floors: str = "S2"
     stopping: str = "floor"
@@ -125,10 +129,25 @@ _SETTINGS = {
     "standardize": _Setting("data", "standardize", read.optional(read.choice("image"))),
     "classes": _Setting("data", "classes", read.words),
     "drop_overlap": _Setting("data", "drop_overlap", read.switch),
-    "max_drop": _Setting("limits", "max_drop", read.share),
-    "max_class_drop": _Setting("limits", "max_class_drop", read.share),
+    "preset": _Setting("limits", "preset", read.choice("none", *PRESETS)),
+    "verdict": _Setting("limits", "verdict", read.choice(*MODES)),
+    "confidence": _Setting("limits", "confidence", read.share),
+    "metric": _Setting("limits", "metric", read.choice(*METRICS)),
+    "class_metric": _Setting("limits", "class_metric", read.choice(*CLASS_METRICS)),
+    "max_drop": _Setting("limits", "max_drop", read.limit),
+    "max_class_drop": _Setting("limits", "max_class_drop", read.limit),
+    "max_group_drop": _Setting("limits", "max_group_drop", read.optional(read.limit)),
     "min_class_f1": _Setting("limits", "min_class_f1", read.share),
+    "min_class_recall": _Setting("limits", "min_class_recall", read.share),
     "min_agreement": _Setting("limits", "min_agreement", read.share),
+    "threshold": _Setting("limits", "threshold", read.optional(read.share)),
+    "positive": _Setting("limits", "positive", read.words),
+    "max_sensitivity_drop": _Setting("limits", "max_sensitivity_drop", read.optional(read.limit)),
+    "max_specificity_drop": _Setting("limits", "max_specificity_drop", read.optional(read.limit)),
+    "max_ece_rise": _Setting("limits", "max_ece_rise", read.optional(read.share)),
+    "max_regressed": _Setting("limits", "max_regressed", read.optional(read.share)),
+    "reason": _Setting("change", "reason", read.text),
+    "sign_key": _Setting("change", "sign_key", read.optional(read.path)),
     "strategy": _Setting("search", "strategy", read.choice(*STRATEGIES)),
     "floors": _Setting("search", "floors", read.choice(*FLOORS)),
     "stopping": _Setting("search", "stopping", read.choice(*STOPPING)),
@@ -185,6 +204,9 @@ def resolve(
     if beside.is_file():
         said = {**_trusted(_read_toml(beside), beside, said), **said}
     limits = {name: said.pop(name) for name in _LIMITS if name in said}
+    if limits.get("preset") == "none":
+        del limits["preset"]
+    limits = {**PRESETS.get(str(limits.get("preset")), {}), **limits}
     return Recipe(**said, limits=Limits(**limits))  # type: ignore[arg-type]
 
 
@@ -193,9 +215,17 @@ def to_toml(recipe: Recipe) -> str:
     tables: dict[str, dict[str, object]] = {}
     for name, setting in _SETTINGS.items():
         value = getattr(recipe.limits if name in _LIMITS else recipe, name)
-        plain = "none" if value is None else str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
-        tables.setdefault(setting.section, {})[setting.key] = plain
+        tables.setdefault(setting.section, {})[setting.key] = _plain(name, value)
     return tomli_w.dumps(tables)
+
+
+def _plain(name: str, value: object) -> object:
+    """A value as toml writes it, so that its reader gives it back."""
+    if value is None or (name == "preset" and not value):
+        return "none"
+    if isinstance(value, Path | Relative):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _read_toml(file: Path) -> dict[str, object]:

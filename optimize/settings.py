@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import tomli_w
 
 from optimize.errors import InputError
-from optimize.guard.limits import parse_points
+from optimize.guard.limits import parse_limit, parse_points
 
 Reader: TypeAlias = Callable[[Any, str, Path], object]
 
@@ -29,6 +29,13 @@ def word(value: Any, name: str, folder: Path) -> str:
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"`{name}` (={value!r}) must be text.")
     return value
+
+
+def text(value: Any, name: str, folder: Path) -> str:
+    """Any text, also none."""
+    if not isinstance(value, str):
+        raise InputError(f"`{name}` (={value!r}) must be text.")
+    return value.strip()
 
 
 def choice(*names: str) -> Reader:
@@ -86,6 +93,12 @@ def share(value: Any, name: str, folder: Path) -> float:
     if not 0 <= fraction <= 1:
         raise InputError(f"`{name}` (={value!r}) must lie between 0 and 1, or 0 % and 100 %.")
     return fraction
+
+
+def limit(value: Any, name: str, folder: Path) -> float:
+    """A limit of a drop: 0.02 or "2pp" is a difference, "2%" a share of the original's figure."""
+    exact = share(value, name, folder)
+    return parse_limit(value, name) if isinstance(value, str) else exact
 
 
 def positive(value: Any, name: str, folder: Path) -> float:

@@ -22,7 +22,7 @@ from optimize.errors import InputError
 from optimize.ledger import Ledger
 from optimize.search.walk import WORK
 
-OURS = ("ledger.jsonl", "recipe.lock.toml", "report.json", "report.html", "model", WORK)
+OURS = ("ledger.jsonl", "recipe.lock.toml", "report.json", "report.html", "flips.csv", "model", WORK)
 
 
 class Workspace:
@@ -86,6 +86,12 @@ class Workspace:
         _remove(folder)
         folder.mkdir(parents=True)
         return folder
+
+    def put(self, name: str, text: str) -> None:
+        """Write a file beside the report, in one move."""
+        draft = self.out / f".{name}.tmp"
+        draft.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(draft, self.out / name)
 
     def deliver(self, artifact: Artifact | None) -> None:
         """Move an accepted artifact to `model/`; with None, see that nothing is there."""

@@ -26,7 +26,7 @@ from benchmarks.studies.bloodcells import ARCH, INPUT, MEAN, PAD, STD
 from optimize.candidate import Candidate, Floats, Reference
 from optimize.data import Dataset, Preprocessing, load_data
 from optimize.graph import trace
-from optimize.guard.confusion import Confusion, confuse
+from optimize.guard.answers import Answers, answers
 from optimize.heap import keep_freed
 from optimize.load import load_model
 from optimize.progress import note, shown
@@ -98,8 +98,8 @@ class Bench:
             "output_error": float(np.square(off).sum() / np.square(self._wanted - self._wanted.mean(0)).sum()),
         }
 
-    def _score(self, candidate: Candidate) -> Confusion:
-        return confuse(candidate.predict(self._cases), self.splits.guard.labels, self.splits.classes)
+    def _score(self, candidate: Candidate) -> Answers:
+        return answers(candidate.predict(self._cases), self.splits.guard.labels, self.splits.classes)
 
 
 def variants(bench: Bench, share: float, name: str, surveys: Sequence[Survey | None]) -> list[dict[str, Any]]:

@@ -11,8 +11,8 @@ An image whose outputs are not all finite counts as if every one of its pixels w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from optimize.candidate import Floats
-from optimize.guard.drop import PATIENTS, Drop, Floor, mean_chance, mean_drop
-from optimize.guard.limits import Limits
+from optimize.guard.limits import Limits, Relative
+from optimize.guard.paired import mean_of
+from optimize.guard.rail import Rail, drop_rail
 from optimize.masks import Array, Booleans, decided, foreground
 
 Doubles = npt.NDArray[np.float64]
@@ -48,6 +49,7 @@ class Dice:
         finite: images whose outputs were all finite, (N,).
         patients: number of each image's patient, (N,), from 0 without gaps.
         classes: names of the F classes.
+        groups: column -> subgroup of each image, (N,).
     """
 
     both: Counts
@@ -57,6 +59,7 @@ class Dice:
     finite: Booleans
     patients: Counts
     classes: tuple[str, ...]
+    groups: Mapping[str, Array] = field(default_factory=dict)
 
     @cached_property
     def per_patient(self) -> Doubles:
@@ -83,34 +86,69 @@ class Dice:
         """Overall Dice with the original's masks in place of the true ones; 1 where neither marks anything."""
         return _agreed(self._agreements(original))
 
-    def drop(self, before: Self, limits: Limits) -> Drop:
+    def take(self, rows: Array) -> Dice:
+        """The score of some of the images."""
+        numbers = np.unique(self.patients[rows], return_inverse=True)[1].reshape(-1).astype(np.int64)
+        images = {name: getattr(self, name)[rows] for name in ("both", "predicted", "true", "masks", "finite")}
+        return replace(self, **images, patients=numbers, groups={column: values[rows] for column, values in self.groups.items()})
+
+    def parts(self, column: str) -> list[tuple[str, Dice]]:
+        """The subgroups of one column, in the order of their names."""
+        values = self.groups[column]
+        return [(str(value), self.take(values == value)) for value in sorted(set(values.tolist()))]
+
+    def rails(self, before: Self, limits: Limits) -> list[Rail]:
+        """Every guard-rail that was asked for, against the original's score of the same images."""
+        return [
+            self._overall(before, limits, limits.max_drop),
+            *self._of_classes(before, limits),
+            *(
+                new._overall(old, limits, limits.group_drop, column, value)
+                for column in self.groups
+                for (value, old), (_, new) in zip(before.parts(column), self.parts(column), strict=True)
+            ),
+            *self._floors(before, limits),
+        ]
+
+    def _overall(self, before: Dice, limits: Limits, limit: float, column: str | None = None, value: str | None = None) -> Rail:
         """Of the overall Dice; a patient's difference is the mean over the classes it says something about."""
-        known, differences = self._differences(before)
-        each = [float(row[said].mean()) for row, said in zip(differences, known, strict=True) if said.any()]
-        return mean_drop("overall Dice", limits.max_drop, before.overall - self.overall, each)
+        known, falls = self._falls(before, limit)
+        each = np.array([row[said].mean() for row, said in zip(falls, known, strict=True) if said.any()])
+        found = mean_of(each, limits.confidence, before.overall - self.overall)
+        if column is None:
+            return drop_rail(limits, limit, "overall Dice", found, before.overall, self.overall)
+        return drop_rail(limits, limit, "Dice", found, before.overall, self.overall, scope="group", name=value, column=column)
 
-    def class_drops(self, before: Self, limits: Limits) -> dict[str, Drop]:
-        """Of each class's Dice."""
-        known, differences = self._differences(before)
-        falls = np.nan_to_num(before._per_class, nan=1.0) - np.nan_to_num(self._per_class, nan=1.0)
-        return {
-            name: mean_drop(f"Dice of {name}", limits.max_class_drop, float(falls[k]), differences[known[:, k], k].tolist())
-            for k, name in enumerate(self.classes)
-        }
+    def _of_classes(self, before: Self, limits: Limits) -> Iterator[Rail]:
+        known, falls = self._falls(before, limits.max_class_drop)
+        old, new = (np.nan_to_num(each._per_class, nan=1.0) for each in (before, self))
+        for k, name in enumerate(self.classes):
+            found = mean_of(falls[known[:, k], k], limits.confidence, float(old[k] - new[k]))
+            yield drop_rail(limits, limits.max_class_drop, "Dice", found, float(old[k]), float(new[k]), scope="class", name=name)
 
-    def floors(self, before: Self, limits: Limits) -> list[Floor]:
-        """Dice of each class that is known, and the agreement with the original."""
-        each = [Floor(f"Dice of {name}", dice, limits.min_class_f1) for name, dice in self.figures.items()]
-        agreements = self._agreements(before)
-        patients = [float(row[~np.isnan(row)].mean()) for row in agreements if not np.isnan(row).all()]
-        chance = mean_chance(patients) if len(patients) >= PATIENTS else 0.0
-        return [*each, Floor("agreement with the original’s masks", _agreed(agreements), limits.min_agreement, chance)]
+    def _floors(self, before: Self, limits: Limits) -> Iterator[Rail]:
+        if limits.min_class_f1:
+            wording = f"{100 * limits.min_class_f1:.2f} %"
+            for name, dice in self.figures.items():
+                values = self.per_patient[:, self.classes.index(name)]
+                found, old = mean_of(values[~np.isnan(values)], limits.confidence), before.figures.get(name)
+                yield Rail("Dice", f"Dice of {name}", "floor", limits.min_class_f1, wording, old, dice, found, limits.sure, "class", name)
+        if limits.min_agreement:
+            agreements = self._agreements(before)
+            patients = np.array([row[~np.isnan(row)].mean() for row in agreements if not np.isnan(row).all()])
+            found = mean_of(patients, limits.confidence, _agreed(agreements))
+            title, wording = "agreement with the original’s masks", f"{100 * limits.min_agreement:.2f} %"
+            yield Rail("agreement", title, "floor", limits.min_agreement, wording, None, found.value, found, limits.sure)
 
     def as_dict(self, original: Self | None = None) -> dict[str, Any]:
         """The form that a report shows; agreement is with `original`, or with itself."""
         return {
             "overall": {"dice": self.overall, "agreement": self.agreement(original or self)},
             "per_class": {name: asdict(each) for name, each in self.per_class.items()},
+            "per_group": {
+                column: {value: {"patients": len(part.per_patient), "dice": part.overall} for value, part in self.parts(column)}
+                for column in self.groups
+            },
             "confusion": None,
         }
 
@@ -124,10 +162,18 @@ class Dice:
     def _per_class(self) -> Doubles:
         return _means(self.per_patient)
 
-    def _differences(self, before: Self) -> tuple[Booleans, Doubles]:
-        """Whom to compare, and before minus after, both (patients, F); a mask that is rightly empty is worth 1."""
+    def _falls(self, before: Dice, limit: float) -> tuple[Booleans, Doubles]:
+        """Whom to compare, and how far each fell, both (patients, F); a mask that is rightly empty is worth 1.
+
+        Against a relative limit r the fall of (1 - r) before is looked at, and r of the figure added again: linear in every patient, so
+        that the spread of both figures is in it.
+        """
         old, new = before.per_patient, self.per_patient
-        return ~(np.isnan(old) & np.isnan(new)), np.nan_to_num(old, nan=1.0) - np.nan_to_num(new, nan=1.0)
+        known, whole = ~(np.isnan(old) & np.isnan(new)), np.nan_to_num(old, nan=1.0)
+        falls = whole - np.nan_to_num(new, nan=1.0)
+        if isinstance(limit, Relative):
+            falls = falls - limit * (whole - _ratio(np.where(known, whole, 0.0).sum(0), known.sum(0)))
+        return known, falls
 
     def _by_patient(self, both: Counts, marked: Counts) -> Doubles:
         sums = np.zeros((2, int(self.patients.max()) + 1, len(self.classes)))
@@ -136,18 +182,24 @@ class Dice:
         return _ratio(2 * sums[0], sums[1])
 
 
-def overlap(answers: Iterable[tuple[Floats, Array]], classes: Sequence[str], patients: Array | None = None) -> Dice:
+def overlap(
+    answers: Iterable[tuple[Floats, Array]],
+    classes: Sequence[str],
+    patients: Array | None = None,
+    groups: Mapping[str, Array] | None = None,
+) -> Dice:
     """Score batches of outputs, (n, K, *spatial), each with its true masks in either form of `optimize.masks`.
 
     Args:
         answers: the batches; nothing of a batch is kept but its masks, as bits.
         classes: names of the F classes.
         patients: id per image over all batches, (N,); without it each image is its own patient.
+        groups: column -> subgroup of each image, (N,).
     """
     parts = [_compared(outputs, masks, len(classes)) for outputs, masks in answers]
     both, predicted, true, bits, finite = (np.concatenate(each) for each in zip(*parts, strict=True))
     numbers = np.arange(len(both)) if patients is None else np.unique(patients, return_inverse=True)[1].reshape(-1)
-    return Dice(both, predicted, true, bits, finite, numbers.astype(np.int64), tuple(classes))
+    return Dice(both, predicted, true, bits, finite, numbers.astype(np.int64), tuple(classes), dict(groups or {}))
 
 
 def _compared(outputs: Floats, masks: Array, classes: int) -> tuple[Counts, Counts, Counts, npt.NDArray[np.uint8], Booleans]:

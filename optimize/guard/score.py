@@ -1,6 +1,6 @@
-"""What a score of any task knows: one overall figure, one for each class, and how far they fell against the original's.
+"""What a score of any task knows: one overall figure, one for each class, and its guard-rails against the original's.
 
-Of a classification (`Confusion`) they are accuracy and recall; of a segmentation (`Dice`) the mean over the classes, and each one's mean
+Of a classification (`Answers`) they are accuracy and recall; of a segmentation (`Dice`) the mean over the classes, and each one's mean
 over the patients.
 """
 
@@ -12,10 +12,10 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from optimize.candidate import Floats
-from optimize.guard.confusion import confuse
+from optimize.guard.answers import answers as answers_of
 from optimize.guard.dice import overlap
-from optimize.guard.drop import Drop, Floor
 from optimize.guard.limits import Limits
+from optimize.guard.rail import Rail
 from optimize.masks import Array
 
 
@@ -34,29 +34,30 @@ class Score(Protocol):
     def figures(self) -> Mapping[str, float]:
         """Of each class that was seen, by its name."""
 
-    def drop(self, before: Self, limits: Limits) -> Drop:
-        """Of the overall figure."""
-
-    def class_drops(self, before: Self, limits: Limits) -> Mapping[str, Drop]:
-        """Of each class's figure, by its name."""
-
-    def floors(self, before: Self, limits: Limits) -> Sequence[Floor]:
-        """What must be reached, whatever the original reaches."""
+    def rails(self, before: Self, limits: Limits) -> Sequence[Rail]:
+        """Every guard-rail that was asked for, with what was measured."""
 
     def as_dict(self, original: Self | None = None) -> dict[str, Any]:
         """The form that a report shows."""
 
 
-def score(task: str, answers: Iterable[tuple[Floats, Array]], classes: Sequence[str], patients: Array | None = None) -> Score:
+def score(
+    task: str,
+    answers: Iterable[tuple[Floats, Array]],
+    classes: Sequence[str],
+    patients: Array | None = None,
+    groups: Mapping[str, Array] | None = None,
+) -> Score:
     """Score what a model answers, batch by batch.
 
     Args:
         task: "classification" or "segmentation".
         answers: batches of outputs, (n, K) or (n, K, *spatial), each with what is true: classes (n,), or masks as in `optimize.masks`.
         classes: their names.
-        patients: id per item over all batches, (N,); classification does not look at it.
+        patients: id per item over all batches, (N,).
+        groups: column -> subgroup of each item, (N,).
     """
     if task == "segmentation":
-        return overlap(answers, classes, patients)
+        return overlap(answers, classes, patients, groups)
     outputs, labels = (np.concatenate(parts) for parts in zip(*answers, strict=True))
-    return confuse(outputs, labels, classes)
+    return answers_of(outputs, labels, classes, patients, groups)

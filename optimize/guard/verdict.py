@@ -1,28 +1,40 @@
 """Whether a model stays within its guard-rails, against the *original*, so that small drops cannot add up unseen.
 
-`judge` gives the final verdict: it compares drops with their limits as they are. It knows a third answer, "inconclusive", for too few
-cases (`optimize.guard.drop` says how many are enough).
+`judge` gives the final verdict: accepted only when every rail passes, rejected when one fails, and otherwise "inconclusive"
+(`optimize.guard.rail` says what a rail asks).
 
 `admit` is the search's question: is the proposal good enough to go on with? Many proposals are judged on the same cases, and the boldest
-that passes looks better than it is. So a loss must stay within its limit even with the chance in it. Where nothing was lost there is
-nothing to doubt, however few the cases.
+that passes looks better than it is. So a loss must stay within its limit with the chance in it, at a confidence that `level` chooses. Where
+nothing was lost there is nothing to doubt, however few the cases.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import sqrt
+from statistics import NormalDist
 
-from optimize.guard.drop import TOLERANCE, Drop, Outcome
-from optimize.guard.limits import Limits, points
+from optimize.guard.limits import Limits, points, stated
+from optimize.guard.rail import Outcome, Rail
 from optimize.guard.score import Score
+
+LIKELY = 0.9
+POWER, MOST = 0.8, 0.9999
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """An outcome with its reasons; true only when it is "pass"."""
+    """An outcome with its reasons; true only when it is "pass".
+
+    Args:
+        outcome: of all rails together.
+        reasons: in words.
+        rails: every rail with what was measured; empty where none was.
+    """
 
     outcome: Outcome
     reasons: tuple[str, ...]
+    rails: tuple[Rail, ...] = ()
 
     def __bool__(self) -> bool:
         return self.outcome == "pass"
@@ -30,51 +42,68 @@ class Verdict:
 
 def judge(limits: Limits, before: Score, after: Score) -> Verdict:
     """The final verdict on `after`, measured on the same cases as the original's `before`."""
-    drops = _drops(limits, before, after)
-    failed = [str(drop) for drop in drops if drop.outcome == "fail"]
-    unsure = [drop.doubt for drop in drops if drop.outcome == "inconclusive"]
-    failed.extend(_missed(limits, before, after))
-    if failed:
-        return Verdict("fail", tuple(failed + unsure))
-    if unsure:
-        return Verdict("inconclusive", tuple(unsure))
-    return Verdict("pass", (_summary(limits, before, after),))
+    rails = tuple(after.rails(before, limits))
+    failed = [str(rail) for rail in rails if rail.outcome == "fail"]
+    unsure = [rail.doubt for rail in rails if rail.outcome == "inconclusive"]
+    if failed or unsure:
+        return Verdict("fail" if failed else "inconclusive", tuple([*failed, *unsure]), rails)
+    return Verdict("pass", (_summary(limits, before, after, rails),), rails)
 
 
-def admit(limits: Limits, before: Score, after: Score) -> Verdict:
-    """Whether the search may go on with `after`, measured on the same cases as `before`."""
-    reasons = [
-        f"{drop}, and chance alone may add {points(drop.bound - drop.fall)}"
-        for drop in _drops(limits, before, after)
-        if drop.fall > 0 and drop.bound > drop.limit + TOLERANCE
-    ]
-    for floor in after.floors(before, limits):
-        if not floor.surely_held:
-            reasons.append(f"{floor}, and chance alone may take {points(floor.chance)}" if floor.held else str(floor))
-    return Verdict("fail", tuple(reasons)) if reasons else Verdict("pass", (_summary(limits, before, after),))
+def admit(limits: Limits, before: Score, after: Score, confidence: float = LIKELY) -> Verdict:
+    """Whether the search may go on with `after`, measured on the same cases as `before`.
+
+    Args:
+        limits: the guard-rails.
+        before: the original's score.
+        after: the proposal's.
+        confidence: of the bounds that must lie within the limits.
+    """
+    rails = tuple(after.rails(before, replace(limits, confidence=confidence)))
+    reasons = tuple(_refusal(rail) for rail in rails if not (rail.lossless or rail.surely_held))
+    return Verdict("fail", reasons) if reasons else Verdict("pass", (_summary(limits, before, after, rails),))
+
+
+def level(limits: Limits, guard: int, test: int) -> float:
+    """The confidence that the search asks for.
+
+    Where the verdict compares measured values, 90 %. Where it asks for a bound, what passes on the guard must pass anew on other cases, so
+    the guard's bound holds the chance of both, with power 80 %: z = z_c s + z_p sqrt(1 + s^2), where s^2 is the guard's cases over the
+    test's, and z_c and z_p are the points of the normal distribution at the verdict's confidence and the power (the usual calculation of a
+    sample's size, turned round).
+
+    Args:
+        limits: the guard-rails.
+        guard: how many cases or patients the guard has.
+        test: how many the test split has.
+    """
+    if limits.verdict == "point":
+        return LIKELY
+    normal, ratio = NormalDist(), guard / max(1, test)
+    return min(MOST, normal.cdf(normal.inv_cdf(limits.confidence) * sqrt(ratio) + normal.inv_cdf(POWER) * sqrt(1 + ratio)))
 
 
 def worst_class(before: Score, after: Score) -> tuple[str, float]:
-    """The class that fell most, and by how much (negative: even the worst one rose); of those that were seen at all."""
-    drops = after.class_drops(before, Limits())
-    falls = {name: drop.fall for name, drop in drops.items() if drop.seen} or dict.fromkeys(drops, 0.0)
+    """The class whose figure fell most, and by how much (negative: even the worst one rose); of those that were seen at all."""
+    old, new = before.figures, after.figures
+    falls = {name: old[name] - new[name] for name in old if name in new} or dict.fromkeys(before.classes, 0.0)
     name = max(falls, key=lambda each: falls[each])
     return name, falls[name]
 
 
-def _drops(limits: Limits, before: Score, after: Score) -> list[Drop]:
-    return [after.drop(before, limits), *after.class_drops(before, limits).values()]
+def _refusal(rail: Rail) -> str:
+    """Why the search does not go on: the loss, and what chance may add to it."""
+    plain, floor = str(replace(rail, confidence=None)), rail.rule == "floor"
+    chance = rail.value - rail.bounded.low if floor else rail.bounded.high - rail.value
+    return f"{plain}, and chance alone may {'take' if floor else 'add'} {points(chance)}" if rail.held_by_value else plain
 
 
-def _missed(limits: Limits, before: Score, after: Score) -> list[str]:
-    return [str(floor) for floor in after.floors(before, limits) if not floor.held]
-
-
-def _summary(limits: Limits, before: Score, after: Score) -> str:
+def _summary(limits: Limits, before: Score, after: Score, rails: tuple[Rail, ...]) -> str:
     name, fall = worst_class(before, after)
-    drop = after.drop(before, limits)
-    overall = f"{drop.figure} {100 * after.overall:.2f} % against {100 * before.overall:.2f} %, limit {points(limits.max_drop)}"
-    return f"{overall}; worst class {name} {_signed(-fall)}, limit {points(limits.max_class_drop)}"
+    first = rails[0]
+    bound = "" if first.confidence is None else f" ({_signed(-first.bounded.high)} at worst, at {100 * first.confidence:g} % confidence)"
+    overall = f"{first.title} {100 * first.after:.2f} % against {100 * (first.before or 0.0):.2f} %{bound}, limit {first.wording}"
+    return f"{overall}; worst class {name} {_signed(-fall)}, limit {stated(limits.max_class_drop)}"
 
 
 def _signed(share: float) -> str:

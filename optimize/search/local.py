@@ -132,7 +132,7 @@ class _Layer:
             self._strategy.operator,
             () if self._strategy.operator == "drop" else tuple(heir for _, heir in pairs),
         )
-        kept = self._walk.offer(step, self._walk.best, self._rails.judge(self._beginning, self._walk.limits))
+        kept = self._walk.offer(step, self._walk.best, self._rails.judge(self._beginning, self._walk.limits, self._walk.search.confidence))
         if kept:
             self._alive = [channel for channel in self._alive if channel not in heirs]
         return bool(kept)

@@ -7,13 +7,13 @@ step too bold, and a smaller one may do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from optimize.guard.drop import TOLERANCE
 from optimize.guard.limits import Limits, points
+from optimize.guard.rail import TOLERANCE
 from optimize.guard.score import Score
-from optimize.guard.verdict import Verdict, admit
+from optimize.guard.verdict import LIKELY, Verdict, admit
 from optimize.search.walk import Judge, Reading
 
 WARN = 0.85
@@ -50,13 +50,13 @@ class Rails:
         """Whether little is left of the cumulative rails."""
         return bool(_over(original, now, self.warn * self.overall - 2 * TOLERANCE, self.warn * self.per_class - 2 * TOLERANCE, ""))
 
-    def judge(self, standing: Reading, limits: Limits) -> Judge:
-        """The verdict on a step from where the walk stands; of `limits`, only the least F1 is used."""
-        return partial(self._verdict, standing, Limits(self.overall, self.per_class, limits.min_class_f1))
+    def judge(self, standing: Reading, limits: Limits, confidence: float = LIKELY) -> Judge:
+        """The verdict on a step from where the walk stands; the cumulative rails take the place of the drops that `limits` allows."""
+        return partial(self._verdict, standing, replace(limits, max_drop=self.overall, max_class_drop=self.per_class), confidence)
 
-    def _verdict(self, standing: Reading, cumulative: Limits, before: Score, after: Score) -> Verdict:
+    def _verdict(self, standing: Reading, cumulative: Limits, confidence: float, before: Score, after: Score) -> Verdict:
         reasons = self.bold(standing, Reading.of(after))
-        return Verdict("fail", reasons) if reasons else admit(cumulative, before, after)
+        return Verdict("fail", reasons) if reasons else admit(cumulative, before, after, confidence)
 
 
 CELEBA = Rails(0.01, 0.03, 0.02, 0.06)

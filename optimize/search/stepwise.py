@@ -195,7 +195,7 @@ class _Loop:
     def _offer(self, name: str, chunk: Sequence[int], evidence: Evidence) -> Outcome:
         walk, before = self.walk, self.walk.standing
         step = Remove(name, tuple(sorted(chunk)), self.strategy.repair)
-        trial = walk.offer(step, walk.best, self._rails.judge(before, walk.limits))
+        trial = walk.offer(step, walk.best, self._rails.judge(before, walk.limits, walk.search.confidence))
         self._seen.append(replace(evidence, kept=bool(trial)))
         if not trial:
             return "bold" if self._rails.bold(before, trial.reading) else "over"

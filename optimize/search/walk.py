@@ -21,7 +21,7 @@ from optimize.candidate import Candidate, Reference, Step
 from optimize.data import Split
 from optimize.guard.limits import Limits
 from optimize.guard.score import Score
-from optimize.guard.verdict import Verdict, admit, worst_class
+from optimize.guard.verdict import LIKELY, Verdict, admit, worst_class
 from optimize.ledger import Ledger
 from optimize.measure.macs import macs
 from optimize.progress import gathered, note
@@ -128,6 +128,7 @@ class Search:
         limits: the guard-rails.
         ledger: where every trial is written.
         strategy: what to try, in which order.
+        confidence: of the bounds that must lie within the limits, see `optimize.guard.verdict.level`.
     """
 
     reference: Reference
@@ -136,6 +137,7 @@ class Search:
     limits: Limits
     ledger: Ledger
     strategy: Strategy
+    confidence: float = LIKELY
 
     def run(self, done: Sequence[Mapping[str, Any]] = ()) -> tuple[Candidate, list[dict[str, Any]]]:
         """Walk to the end.
@@ -217,7 +219,8 @@ class Walk:
             trial, proposed = known
         else:
             self._forget()
-            trial, proposed = self.search.attempt(step, start, self.before, judge or partial(admit, self.limits))
+            usual = partial(admit, self.limits, confidence=self.search.confidence)
+            trial, proposed = self.search.attempt(step, start, self.before, judge or usual)
             if trial:
                 file.parent.mkdir(exist_ok=True)
                 snapshot.save(proposed, file, start)

@@ -82,8 +82,8 @@ def test_a_healthy_patient_left_alone_says_nothing_and_one_given_something_count
 
 def test_where_no_patient_says_anything_there_is_no_figure_and_no_nan() -> None:
     nothing = of_rows(("....", "...."), ("....", "...."))
-    whole = nothing.as_dict(nothing)
-    assert whole == {"overall": {"dice": 0.0, "agreement": 1.0}, "per_class": {"a": {"patients": 0, "dice": None}}, "confusion": None}
+    whole, rest = nothing.as_dict(nothing), {"per_group": {}, "confusion": None}
+    assert whole == {"overall": {"dice": 0.0, "agreement": 1.0}, "per_class": {"a": {"patients": 0, "dice": None}}, **rest}
     json.dumps(whole, allow_nan=False)
 
 
@@ -141,7 +141,7 @@ def test_the_search_asks_for_an_agreement_that_chance_does_not_explain() -> None
     each = [1.0, 1.0, 2 / 3]
     low = stats.t.interval(0.8, 2, np.mean(each), stats.sem(each))[0]
     assert admit(Limits(1.0, 1.0, min_agreement=low - 1e-6), before, after)
-    stricter = Limits(1.0, 1.0, min_agreement=low + 1e-6)
+    stricter = Limits(1.0, 1.0, min_agreement=low + 1e-6, verdict="point")
     refused = admit(stricter, before, after)
     assert refused.outcome == "fail"
     assert refused.reasons[0].endswith(f"and chance alone may take {100 * (np.mean(each) - low):.4g} pp")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from optimize.guard.dice import Dice, overlap
-from optimize.guard.limits import Limits
+from optimize.guard.limits import Limits, Relative
 from optimize.guard.score import score
 from optimize.guard.verdict import admit, judge, worst_class
 from optimize.masks import perfect
@@ -37,9 +38,9 @@ def test_the_figures_of_these_tests_are_what_they_say() -> None:
 
 
 @pytest.mark.parametrize(("lost", "outcome"), [(0.01, "pass"), (0.02, "pass"), (0.03, "fail")])
-def test_overall_at_the_limit_passes_and_just_over_it_fails(lost: float, outcome: str) -> None:
+def test_by_points_the_limit_itself_passes_and_just_over_it_fails(lost: float, outcome: str) -> None:
     before, after = of([0.9, 0.8], [0.8, 0.7]), of([0.9 - lost, 0.8 - lost], [0.8 - lost, 0.7 - lost])
-    verdict = judge(Limits(0.02, 1.0), before, after)
+    verdict = judge(Limits(0.02, 1.0, verdict="point"), before, after)
     assert verdict.outcome == outcome
     if outcome == "fail":
         assert verdict.reasons == ("overall Dice fell by 3 pp on 2 patients; the limit is 2 pp",)
@@ -47,10 +48,38 @@ def test_overall_at_the_limit_passes_and_just_over_it_fails(lost: float, outcome
         assert verdict.reasons[0].startswith(f"overall Dice {100 * (0.8 - lost):.2f} % against 80.00 %, limit 2 pp; worst class ")
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_the_verdict_asks_students_interval_over_the_patients(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    old = draw.integers(75, 99, 9) / 100
+    new = old - draw.integers(-2, 6, 9) / 100
+    low, high = stats.t.interval(0.9, 8, loc=(old - new).mean(), scale=stats.sem(old - new))
+    for limit, outcome in ((high + 1e-6, "pass"), (high - 1e-6, "inconclusive"), (low + 1e-6, "inconclusive"), (low - 1e-6, "fail")):
+        if limit > 0:
+            verdict = judge(Limits(limit, 1.0), one(*old), one(*new))
+            assert verdict.outcome == outcome
+            assert (outcome == "inconclusive") == any("would decide" in reason for reason in verdict.reasons)
+
+
+def test_a_relative_limit_is_of_the_originals_dice() -> None:
+    """Of each patient (1 - r) times the Dice before is compared with that after; Student's interval is scipy's."""
+    draw, share = np.random.default_rng(1), 0.1
+    old = draw.integers(60, 99, 12) / 100
+    new = old - draw.integers(0, 9, 12) / 100
+    contrast = (1 - share) * old - new
+    high = stats.t.interval(0.9, 11, loc=contrast.mean(), scale=stats.sem(contrast))[1]
+    rail = one(*new).rails(one(*old), Limits(Relative(share), 1.0))[0]
+    assert rail.limit == pytest.approx(share * old.mean())
+    assert rail.bounded.high == pytest.approx(high + share * old.mean())
+    assert (rail.outcome == "pass") == (high <= 0)
+
+
 def test_a_class_may_fall_where_the_whole_does_not() -> None:
     before, after = of([0.9, 0.5], [0.9, 0.5]), of([0.8, 0.6], [0.8, 0.6])
-    verdict = judge(Limits(0.02, 0.06), before, after)
-    assert verdict.reasons == ("Dice of core fell by 10 pp on 2 patients; the limit is 6 pp",)
+    for mode in ("point", "statistical"):
+        verdict = judge(Limits(0.02, 0.06, verdict=mode), before, after)
+        assert verdict.outcome == "fail"
+        assert verdict.reasons[0].startswith("Dice of core fell by 10 pp on 2 patients")
     assert worst_class(before, after) == ("core", pytest.approx(0.1))
     assert judge(Limits(0.02, 0.1), before, after)
 
@@ -59,8 +88,18 @@ def test_a_class_of_one_patient_is_inconclusive() -> None:
     before = of([0.9, 0.5], [0.9, None])
     verdict = judge(Limits(), before, before)
     assert verdict.outcome == "inconclusive"
-    assert verdict.reasons == ("Dice of rim has 1 patient; at least 2 are needed to tell a drop of 6 pp",)
+    assert verdict.reasons[0].startswith("Dice of rim fell by 0 pp on 1 patient")
+    assert verdict.reasons[0].endswith("1 patient cannot tell, about 2 patients would decide")
     assert admit(Limits(), before, before)
+
+
+def test_a_subgroup_of_patients_is_judged_by_itself() -> None:
+    old, new = [0.9] * 40, [0.9] * 36 + [0.5, 0.6, 0.55, 0.58]
+    site = {"site": np.array(["north"] * 36 + ["south"] * 4)}
+    before, after = (replace(one(*each), groups=site) for each in (old, new))
+    verdict = judge(Limits(0.06, 0.9, max_group_drop=0.06), before, after)
+    assert [rail.title for rail in verdict.rails if rail.outcome == "fail"] == ["Dice where site is south"]
+    assert after.as_dict(before)["per_group"]["site"]["north"] == {"patients": 36, "dice": pytest.approx(0.9)}
 
 
 def test_a_class_that_nobody_has_is_never_the_worst() -> None:
@@ -74,10 +113,10 @@ def test_a_mask_given_to_a_healthy_patient_is_a_loss() -> None:
     before, wrong = masks.copy(), masks.copy()
     wrong[2, 0, 0] = True
     scores = [overlap([(perfect(said, 1), masks)], ("core",)) for said in (before, wrong)]
-    verdict = judge(Limits(0.3, 0.3), scores[0], scores[1])
+    verdict = judge(Limits(0.3, 0.3, verdict="point"), scores[0], scores[1])
     assert verdict.reasons[0] == "overall Dice fell by 33.33 pp on 3 patients; the limit is 30 pp"
-    assert judge(Limits(0.34, 0.34), scores[0], scores[1])
-    assert judge(Limits(0.0, 0.0), scores[1], scores[0])
+    assert judge(Limits(0.34, 0.34, verdict="point"), scores[0], scores[1])
+    assert judge(Limits(0.0, 0.0, verdict="point"), scores[1], scores[0])
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -91,12 +130,12 @@ def test_the_search_allows_for_chance(seed: int) -> None:
     refused = admit(Limits(bound - 1e-6, 1.0), before, after)
     assert refused.outcome == "fail"
     assert f"chance alone may add {100 * (bound - (old - new).mean()):.4g} pp" in refused.reasons[0]
-    assert judge(Limits(bound - 1e-6, 1.0), before, after)
+    assert judge(Limits(bound - 1e-6, 1.0, verdict="point"), before, after)
 
 
 def test_where_nothing_was_lost_the_search_goes_on_however_few_the_patients() -> None:
-    assert admit(Limits(0.0, 0.0), one(0.8), one(0.8))
-    assert admit(Limits(0.0, 0.0), one(0.8, 0.5), one(0.5, 0.9))
+    assert admit(Limits(0.0, 0.0, verdict="point"), one(0.8), one(0.8))
+    assert admit(Limits(0.0, 0.0, verdict="point"), one(0.8, 0.5), one(0.5, 0.9))
     assert not admit(Limits(0.5, 0.5), one(0.8), one(0.79))
 
 
@@ -105,7 +144,8 @@ def test_every_class_must_reach_its_dice(decide) -> None:
     before, after = of([0.9, 0.8], [0.9, 0.8]), of([0.9, 0.79], [0.9, 0.79])
     assert decide(Limits(0.02, 0.06, 0.79), before, after)
     verdict = decide(Limits(0.02, 0.06, 0.8), before, after)
-    assert (verdict.outcome, verdict.reasons) == ("fail", ("Dice of rim is 79.00 %; the limit is 80.00 %",))
+    assert verdict.outcome == "fail"
+    assert verdict.reasons[0].startswith("Dice of rim is 79.00 % on 2 patients")
 
 
 @pytest.mark.parametrize("decide", [judge, admit])
@@ -116,7 +156,8 @@ def test_masks_must_agree_with_the_originals_where_that_is_asked(decide) -> None
     assert before.overall == after.overall == 0.5
     assert decide(Limits(), before, after)
     verdict = decide(Limits(min_agreement=0.9), before, after)
-    assert (verdict.outcome, verdict.reasons) == ("fail", ("agreement with the original’s masks is 0.00 %; the limit is 90.00 %",))
+    assert verdict.outcome == "fail"
+    assert verdict.reasons[0].startswith("agreement with the original’s masks is 0.00 % on 2 patients")
     assert decide(Limits(min_agreement=0.9), before, before)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from optimize.guard.confusion import Confusion
+from optimize.guard.answers import Answers
+from tests.guard.made import table
 
-CASES = 1_000_000
+CASES = 100_000
 """Of each class; so many that chance adds next to nothing."""
 
 
-def scored(*wrong: float, cases: int = CASES) -> Confusion:
+def scored(*wrong: float, cases: int = CASES) -> Answers:
     """A score that gets these shares of each class wrong."""
     lost = np.round(np.array(wrong) * cases).astype(np.int64)
     confusion = np.diag(cases - lost) + np.roll(np.diag(lost), 1, axis=1)
-    return Confusion(confusion, tuple("abcdefgh"[: len(wrong)]))
+    return table(confusion.tolist(), "abcdefgh"[: len(wrong)])

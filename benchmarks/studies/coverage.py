@@ -1,0 +1,276 @@
+"""How often a verdict passes a model whose true loss is exactly the limit: it must not be more often than one in twenty.
+
+    python -m benchmarks.studies.coverage [--repeats 2000] [--drawn 500] [--dry]
+
+Every row makes up two models whose figures in the population differ by exactly the limit, draws a test set for them, and asks the
+guard-rail, many times over. Beside it: how often the limit itself is (wrongly) said to be shown to be exceeded, how often two equally good
+models pass the same rail on as many cases, and what the plain comparison of the measured values lets through. Figures that are
+bootstrapped are repeated less often. About ten minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import binomtest, norm
+
+from benchmarks.results import write
+from optimize.guard.answers import Answers, answers
+from optimize.guard.dice import Dice
+from optimize.guard.limits import Limits, Relative
+from optimize.guard.rail import Rail
+from optimize.guard.verdict import judge
+from optimize.progress import note, shown, track
+
+Draw: TypeAlias = np.random.Generator
+Made: TypeAlias = tuple[Answers, Answers] | tuple[Dice, Dice]
+ALPHA = 0.05
+COLUMNS = (
+    *("figure", "cases", "limit", "bounds", "passes at the limit", "95 % interval", "fails at the limit"),
+    *("passes without a loss", "plain comparison passes at the limit"),
+)
+TITLE = "How often a guard-rail passes a model whose true loss is exactly the limit (at most 5 % is asked for)"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One kind of figure.
+
+    Args:
+        name: of the figure.
+        cases: in words.
+        limits: the guard-rails; the rail `which` is looked at.
+        which: picks that rail out of all.
+        make: from a generator and a true loss to answers before and after.
+        loss: the true loss at the limit.
+        drawn: the bounds are bootstrapped.
+    """
+
+    name: str
+    cases: str
+    limits: Limits
+    which: int
+    make: Callable[[Draw, float], Made]
+    loss: float
+    drawn: bool = False
+
+
+def two_classes(decided: Sequence[np.ndarray], labels: np.ndarray, patients: np.ndarray | None = None) -> tuple[Answers, Answers]:
+    """Answers of two models, by what they decided."""
+    before, after = (answers(np.eye(2, dtype=np.float32)[each.astype(int)], labels, ("a", "b"), patients) for each in decided)
+    return before, after
+
+
+def shares(draw: Draw, loss: float, *, cases: int, right: float, gained: float, others: int = 0) -> tuple[Answers, Answers]:
+    """Class a, of which the original gets `right`; `gained` of all its cases turn right, and so many more turn wrong."""
+    lost = loss + gained
+    kind = draw.choice(4, cases, p=[lost, gained, right - lost, 1 - right - gained])
+    labels = np.repeat([0, 1], [cases, others])
+    rest = np.ones(others, dtype=int)
+    return two_classes([np.concatenate([np.isin(kind, wrong).astype(int), rest]) for wrong in ([1, 3], [0, 3])], labels)
+
+
+def clustered(draw: Draw, loss: float, *, patients: int, each: int, alike: float, gained: float) -> tuple[Answers, Answers]:
+    """The same with several cases of each patient: with chance `alike` a case moves as its patient does."""
+    whose = np.repeat(np.arange(patients), each)
+    common, own = draw.random(patients)[whose], draw.random(len(whose))
+    place = np.where(draw.random(len(whose)) < alike, common, own)
+    lost = place < loss + gained
+    won = ~lost & (place < loss + 2 * gained)
+    return two_classes([won, lost], np.zeros(len(whose), dtype=np.int64), whose)
+
+
+def of_class(metric: str, lost: float, *, cases: int, others: int, right: float, wrongly: float) -> float:
+    """Figure in the population of a class of which `right - lost` is found, with `wrongly` of the others taken for it."""
+    hits = cases * (right - lost)
+    said = hits + others * wrongly
+    return hits / said if metric == "precision" else 2 * hits / (cases + said)
+
+
+def by_class(draw: Draw, loss: float, *, metric: str, cases: int, others: int, right: float, wrongly: float) -> tuple[Answers, Answers]:
+    """F1 falls by losing cases of the class, precision by taking others for it."""
+    figure = partial(of_class, metric, cases=cases, others=others, right=right)
+    lost, more, whole = 0.0, 0.0, figure(0.0, wrongly=wrongly)
+    if loss and metric == "f1":
+        lost = brentq(lambda each: whole - figure(each, wrongly=wrongly) - loss, 0, right)
+    elif loss:
+        more = brentq(lambda each: whole - figure(0.0, wrongly=wrongly + each) - loss, 0, 1 - wrongly)
+    gained = 0.01
+    mine = draw.choice(4, cases, p=[lost + gained, gained, right - lost - gained, 1 - right - gained])
+    theirs = draw.choice(4, others, p=[more + wrongly / 5, wrongly / 5, wrongly * 4 / 5, 1 - more - wrongly * 6 / 5])
+    labels = np.repeat([0, 1], [cases, others])
+    # of a: lost, gained, right in both, wrong in both; of the others: newly taken for a, no more, in both, in none
+    before = np.concatenate([np.isin(mine, [1, 3]), ~np.isin(theirs, [1, 2])])
+    after = np.concatenate([np.isin(mine, [0, 3]), ~np.isin(theirs, [0, 2])])
+    return two_classes([before, after], labels)
+
+
+def curve(draw: Draw, loss: float, *, cases: int, area: float) -> tuple[Answers, Answers]:
+    """Two normal scores, correlated by 0.9, whose areas under the curve differ by the loss."""
+    labels = np.repeat([0, 1], cases // 2)
+    shared, own = draw.standard_normal(cases), draw.standard_normal((2, cases))
+    sides = []
+    for noise, value in zip(own, (area, area - loss), strict=True):
+        score = 0.9**0.5 * shared + 0.1**0.5 * noise + labels * norm.ppf(value) * 2**0.5
+        sides.append(1 / (1 + np.exp(-score)))
+    before, after = (answers(np.stack([1 - each, each], axis=1).astype(np.float32), labels, ("a", "b")) for each in sides)
+    return before, after
+
+
+def sureness(draw: Draw, loss: float, *, cases: int, gap: float) -> tuple[Answers, Answers]:
+    """Too sure by `gap` before and by the loss more after, at every confidence: the calibration error is that gap."""
+    right_share, labels = draw.uniform(0.6, 0.85, cases), draw.integers(2, size=cases)
+    right = draw.random(cases) < right_share
+    decided = np.where(right, labels, 1 - labels)
+    sides = []
+    for more in (gap, gap + loss):
+        sure = right_share + more
+        sides.append(np.where(np.eye(2)[decided] > 0, sure[:, None], 1 - sure[:, None]).astype(np.float32))
+    before, after = (answers(each, labels, ("a", "b")) for each in sides)
+    return before, after
+
+
+def masks(draw: Draw, loss: float, *, patients: int, kind: str) -> tuple[Dice, Dice]:
+    """Dice of each patient; differences are normal, or a few patients lose half of theirs."""
+    old = draw.uniform(0.7, 0.95, patients)
+    fall = draw.normal(loss, 0.04, patients) if kind == "normal" else 0.5 * (draw.random(patients) < loss / 0.5) + draw.normal(0, 0.01, patients)
+    size, none = 100_000, np.zeros((patients, 1, 0), dtype=np.uint8)
+    sides = []
+    for each in (old, old - fall):
+        both = np.round(np.clip(each, 0, 1) * size).astype(np.int64)[:, None]
+        whole = np.full((patients, 1), size)
+        sides.append(Dice(both, whole, whole, none, np.ones(patients, dtype=bool), np.arange(patients), ("a",)))
+    return sides[0], sides[1]
+
+
+def scenarios() -> list[Scenario]:
+    """All of them."""
+    free, found = Limits(1.0, 1.0), []
+    for cases, limit, gained in ((60, 0.06, 0.0), (122, 0.06, 0.01), (500, 0.02, 0.01), (1712, 0.02, 0.02), (1712, 0.01, 0.01)):
+        make = partial(shares, cases=cases, right=0.95, gained=gained)
+        found.append(Scenario("recall", f"{cases}, {gained:.0%} gained", replace(free, max_class_drop=limit), 1, make, limit))
+    for cases, share in ((122, 0.06), (600, 0.03)):
+        make, limits = partial(shares, cases=cases, right=0.9, gained=0.01), replace(free, max_class_drop=Relative(share))
+        found.append(Scenario("recall, relative limit", f"{cases}, 1% gained", limits, 1, make, share * 0.9))
+    for patients, each, alike in ((20, 6, 0.7), (30, 10, 0.7), (100, 6, 0.7), (100, 12, 1.0), (200, 3, 0.0)):
+        make = partial(clustered, patients=patients, each=each, alike=alike, gained=0.02)
+        words = f"{patients} patients of {each}, alike {alike:g}"
+        found.append(Scenario("accuracy, by patient", words, replace(free, max_drop=0.06), 0, make, 0.06))
+    for cases, others in ((30, 400), (122, 800)):
+        for metric, figure in (("f1", "F1"), ("precision", "precision")):
+            settings = {"cases": cases, "others": others, "right": 0.93, "wrongly": 0.01}
+            make = partial(by_class, metric=metric, **settings)  # type: ignore[arg-type]
+            limits = replace(free, max_class_drop=0.06, class_metric=metric)
+            found.append(Scenario(figure, f"{cases} of the class, {others} others", limits, 1, make, 0.06, drawn=True))
+    limits = replace(free, metric="macro_f1", max_drop=0.03)
+    loss_of_macro = partial(macro, cases=122, others=800, right=0.93, wrongly=0.01)
+    found.append(Scenario("macro F1", "122 of the class, 800 others", limits, 0, loss_of_macro, 0.03, drawn=True))
+    for cases in (100, 600):
+        limits = replace(free, metric="auc", max_drop=0.03)
+        found.append(Scenario("AUC", str(cases), limits, 0, partial(curve, cases=cases, area=0.9), 0.03, drawn=True))
+    for cases in (300, 1500):
+        limits = replace(free, max_ece_rise=0.04)
+        found.append(Scenario("calibration error", str(cases), limits, -1, partial(sureness, cases=cases, gap=0.05), 0.04, drawn=True))
+    for patients, kind in ((12, "normal"), (40, "normal"), (12, "a few lose half"), (40, "a few lose half"), (150, "a few lose half")):
+        make = partial(masks, patients=patients, kind=kind)
+        found.append(Scenario("Dice", f"{patients} patients, {kind}", replace(free, max_drop=0.04), 0, make, 0.04))
+    return found
+
+
+def macro(draw: Draw, loss: float, *, cases: int, others: int, right: float, wrongly: float) -> tuple[Answers, Answers]:
+    """Macro F1 of two classes falls by losing cases of the first, which are then taken for the second."""
+
+    def both(lost: float) -> float:
+        first = of_class("f1", lost, cases=cases, others=others, right=right, wrongly=wrongly)
+        hits, said = others * (1 - wrongly), others * (1 - wrongly) + cases * (1 - right + lost)
+        return (first + 2 * hits / (others + said)) / 2
+
+    lost = brentq(lambda each: both(0.0) - both(each) - loss, 0, right - 0.01) if loss else 0.0
+    fall = of_class("f1", 0.0, cases=cases, others=others, right=right, wrongly=wrongly) - of_class(
+        "f1", lost, cases=cases, others=others, right=right, wrongly=wrongly
+    )
+    return by_class(draw, fall, metric="f1", cases=cases, others=others, right=right, wrongly=wrongly)
+
+
+def study(scenario: Scenario, repeats: int, seed: int) -> dict[str, Any]:
+    """Ask the rail so many times, of a model at the limit and of one without a loss."""
+    draw, counts = np.random.default_rng(seed), {"pass": 0, "fail": 0, "inconclusive": 0}
+    without, plain, method = 0, 0, ""
+    for _ in track(range(repeats), f"{scenario.name}, {scenario.cases}"):
+        rail = _rail(scenario, draw, scenario.loss)
+        counts[rail.outcome] += 1
+        plain += rail.held_by_value
+        method = rail.bounded.method
+        without += _rail(scenario, draw, 0.0).outcome == "pass"
+    interval = binomtest(counts["pass"], repeats).proportion_ci(0.95)
+    return {
+        "figure": scenario.name,
+        "cases": scenario.cases,
+        "limit": scenario.loss,
+        "method": method,
+        "repeats": repeats,
+        "passes": counts["pass"] / repeats,
+        "passes_low": float(interval.low),
+        "passes_high": float(interval.high),
+        "fails": counts["fail"] / repeats,
+        "passes_without_a_loss": without / repeats,
+        "plain_passes": plain / repeats,
+    }
+
+
+def _rail(scenario: Scenario, draw: Draw, loss: float) -> Rail:
+    before, after = scenario.make(draw, loss)
+    return judge(scenario.limits, before, after).rails[scenario.which]  # type: ignore[arg-type]
+
+
+def row(result: dict[str, Any]) -> list[str]:
+    """A line of the table."""
+    exceeded = " **above 5 %**" if result["passes_low"] > ALPHA else ""
+    return [
+        result["figure"],
+        result["cases"],
+        f"{100 * result['limit']:.2g} pp",
+        result["method"],
+        f"{100 * result['passes']:.1f} %{exceeded}",
+        f"{100 * result['passes_low']:.1f} to {100 * result['passes_high']:.1f} %",
+        f"{100 * result['fails']:.1f} %",
+        f"{100 * result['passes_without_a_loss']:.0f} %",
+        f"{100 * result['plain_passes']:.0f} %",
+    ]
+
+
+def main() -> None:
+    """Run the study and write its results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=2000)
+    parser.add_argument("--drawn", type=int, default=500, help="repeats of figures that are bootstrapped")
+    parser.add_argument("--only", default="", help="figures whose name holds this")
+    parser.add_argument("--dry", action="store_true", help="print, write nothing")
+    arguments = parser.parse_args()
+    results = []
+    with shown():
+        for number, scenario in enumerate(scenarios()):
+            if arguments.only in scenario.name:
+                results.append(study(scenario, arguments.drawn if scenario.drawn else arguments.repeats, number))
+                note(" | ".join(row(results[-1])))
+    table = [row(each) for each in results]
+    above = [each for each in results if each["passes_low"] > ALPHA]
+    notes = [
+        f"{arguments.repeats} simulated test sets for each row, {arguments.drawn} where the bounds are bootstrapped; the interval is Clopper and "
+        "Pearson’s.",
+        f"Above 5 % beyond the chance of the simulation: {len(above)} of {len(results)} rows.",
+    ]
+    if not arguments.dry:
+        write("coverage", TITLE, COLUMNS, table, {"results": results}, notes)
+    print(json.dumps([*table, *notes], indent=1, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

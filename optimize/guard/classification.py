@@ -1,0 +1,259 @@
+"""The guard-rails of a classification, in the order in which a report shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from optimize.guard.calibration import BINS, bins_of
+from optimize.guard.limits import Limits, Relative
+from optimize.guard.paired import Booleans, Bounded, Doubles, Integers, drop_of_share, share_of
+from optimize.guard.rail import Rail, drop_rail
+from optimize.guard.resample import Drawn, Pair, bounded, draw, once, total
+
+if TYPE_CHECKING:
+    from optimize.guard.answers import Answers
+
+METRICS = {"accuracy": "overall accuracy", "macro_f1": "macro F1", "auc": "AUC"}
+WITHIN = {"accuracy": "accuracy", "macro_f1": "macro F1", "auc": "AUC"}
+CLASS_METRICS = {"recall": "recall", "precision": "precision", "f1": "F1"}
+
+
+def rails(limits: Limits, before: Answers, after: Answers) -> list[Rail]:
+    """Every rail that was asked for.
+
+    Args:
+        limits: what was.
+        before: the original's answers.
+        after: the artifact's, to the same cases in the same order.
+    """
+    return list(_Comparison(limits, before, after).rails())
+
+
+@dataclass(frozen=True, eq=False)
+class _Comparison:
+    limits: Limits
+    before: Answers
+    after: Answers
+
+    def rails(self) -> Iterator[Rail]:
+        limits, classes = self.limits, self.before.classes
+        yield self._overall(limits.max_drop)
+        for k, name in enumerate(classes):
+            figure = CLASS_METRICS[limits.class_metric]
+            found, old, new = self._class(k, limits.class_metric, limits.max_class_drop)
+            yield drop_rail(limits, limits.max_class_drop, figure, found, old, new, scope="class", name=name)
+        for column in self.before.groups:
+            for (value, old_part), (_, new_part) in zip(self.before.parts(column), self.after.parts(column), strict=True):
+                yield _Comparison(limits, old_part, new_part)._overall(limits.group_drop, column, value)
+        for k, name in enumerate(classes):
+            yield from self._floors(k, name)
+        yield from self._operating_points()
+        if limits.max_ece_rise is not None:
+            yield self._rise_of_error(limits.max_ece_rise)
+        if limits.max_regressed is not None:
+            found = share_of(self.before.right & ~self.after.right, limits.confidence, self.before.patients)
+            title, wording = "share of cases that were right and are wrong", f"{100 * limits.max_regressed:.6g} %"
+            yield Rail(title, title, "ceiling", limits.max_regressed, wording, None, found.value, found, self.limits.sure)
+
+    @cached_property
+    def _drawn(self) -> dict[str, Doubles]:
+        """Everything that has to be drawn, on the same draws."""
+        return draw(self._pairs, len(self.before), self.before.patients)
+
+    @cached_property
+    def _pairs(self) -> dict[str, Pair]:
+        limits, count = self.limits, len(self.before.classes)
+        pairs: dict[str, Pair] = {}
+        for k in range(count):
+            if limits.class_metric != "recall":
+                pairs[f"{limits.class_metric} {k}"] = self._pair_of_class(k, limits.class_metric)
+            if limits.min_class_f1:
+                pairs[f"f1 {k}"] = self._pair_of_class(k, "f1")
+        if limits.metric == "macro_f1":
+            pairs["macro_f1"] = self._pair_of_macro_f1()
+        if limits.metric == "auc":
+            pairs["auc"] = self._pair_of_auc()
+        if limits.max_ece_rise is not None:
+            pairs["ece"] = self._pair_of_error()
+        return pairs
+
+    def _overall(self, limit: float, column: str | None = None, value: str | None = None) -> Rail:
+        """The overall figure; of a subgroup where a column and its value are named."""
+        metric, limits = self.limits.metric, self.limits
+        if metric == "accuracy":
+            relative, patients = isinstance(limit, Relative), self.before.patients
+            found = drop_of_share(self.before.right, self.after.right, limits.confidence, patients, relative=relative)
+            old, new = self.before.accuracy, self.after.accuracy
+        else:
+            found, old, new = self._drop_of_drawn(metric, limit, len(self.before), self.before.patients)
+        if column is None:
+            return drop_rail(limits, limit, METRICS[metric], found, old, new)
+        return drop_rail(limits, limit, WITHIN[metric], found, old, new, scope="group", name=value, column=column)
+
+    def _class(self, k: int, metric: str, limit: float) -> tuple[Bounded, float, float]:
+        """Drop of a class's figure, and the figure before and after."""
+        rows = self.before.labels == k
+        patients = None if self.before.patients is None else self.before.patients[rows]
+        if metric != "recall":
+            return self._drop_of_drawn(f"{metric} {k}", limit, int(rows.sum()), patients)
+        hits = self.before.right[rows], self.after.right[rows]
+        found = drop_of_share(*hits, self.limits.confidence, patients, relative=isinstance(limit, Relative))
+        name = self.before.classes[k]
+        return found, self.before.per_class[name].recall, self.after.per_class[name].recall
+
+    def _floors(self, k: int, name: str) -> Iterator[Rail]:
+        limits, rows = self.limits, self.before.labels == k
+        if not rows.any():
+            return  # a class without a case has been told of by its drop
+        patients = None if self.before.patients is None else self.before.patients[rows]
+        old, new = self.before.per_class[name], self.after.per_class[name]
+        if limits.min_class_f1:
+            found = bounded(self._drawn[f"f1 {k}"][1], new.f1, limits.confidence, int(rows.sum()), patients, worst=(0.0, 1.0))
+            yield self._floor("F1", name, limits.min_class_f1, old.f1, new.f1, found)
+        if limits.min_class_recall:
+            found = share_of(self.after.right[rows], limits.confidence, patients)
+            yield self._floor("recall", name, limits.min_class_recall, old.recall, new.recall, found)
+
+    def _floor(self, figure: str, name: str, limit: float, old: float, new: float, found: Bounded) -> Rail:
+        title, wording = f"{figure} of {name}", f"{100 * limit:.2f} %"
+        return Rail(figure, title, "floor", limit, wording, old, new, found, self.limits.sure, "class", name)
+
+    def _operating_points(self) -> Iterator[Rail]:
+        limits, classes = self.limits, self.before.classes
+        for name in limits.positive or classes:
+            k = classes.index(name)
+            positive = self.before.labels == k
+            found = [each.shares[:, k] >= (limits.threshold or 0.0) for each in (self.before, self.after)]
+            for figure, limit, rows, flip in (
+                ("sensitivity", limits.max_sensitivity_drop, positive, False),
+                ("specificity", limits.max_specificity_drop, ~positive, True),
+            ):
+                if limit is not None:
+                    yield self._rate(f"{figure} at {limits.threshold:g}", name, limit, [each[rows] != flip for each in found], rows)
+
+    def _rate(self, figure: str, name: str, limit: float, hits: list[Booleans], rows: Booleans) -> Rail:
+        patients = None if self.before.patients is None else self.before.patients[rows]
+        found = drop_of_share(hits[0], hits[1], self.limits.confidence, patients, relative=isinstance(limit, Relative))
+        old, new = (float(each.mean()) if len(each) else 0.0 for each in hits)
+        return drop_rail(self.limits, limit, figure, found, old, new, scope="class", name=name)
+
+    def _rise_of_error(self, limit: float) -> Rail:
+        old, new = once(self._pairs["ece"], len(self.before))
+        drawn = self._drawn["ece"]
+        found = bounded(drawn[1] - drawn[0], new - old, self.limits.confidence, len(self.before), self.before.patients)
+        title = "expected calibration error"
+        return Rail(title, title, "rise", limit, f"{100 * limit:.6g} pp", old, new, found, self.limits.sure)
+
+    def _drop_of_drawn(self, name: str, limit: float, cases: int, patients: Integers | None) -> tuple[Bounded, float, float]:
+        """Drop of a figure that is drawn, bounded as a difference or as a ratio; and the figure before and after."""
+        old, new = (0.0 if np.isnan(each) else each for each in once(self._pairs[name], len(self.before)))
+        before, after = self._drawn[name]
+        if isinstance(limit, Relative):
+            with np.errstate(divide="ignore", invalid="ignore"):
+                falls = old * np.where(before > 0, 1 - after / before, np.nan)
+        else:
+            falls = before - after
+        return bounded(falls, old - new, self.limits.confidence, cases, patients), old, new
+
+    def _pair_of_class(self, k: int, metric: str) -> Pair:
+        """Precision or F1 of one class, from counts of what became of its cases and of those taken for it."""
+        true, old, new = (each == k for each in (self.before.labels, self.before.decided, self.after.decided))
+        own = (true & old & new, true & old & ~new, true & ~old & new, true & ~old & ~new)
+        others = (~true & old & new, ~true & old & ~new, ~true & ~old & new)
+        stacked = np.stack([*own, *others], axis=1).astype(np.float64)
+
+        def pair(drawn: Drawn) -> tuple[Doubles, Doubles]:
+            kept, lost, gained, never, wrongly, mended, spoilt = total(drawn.weights, stacked).T
+            lost, gained = lost + drawn.unseen[:, 0], gained + drawn.unseen[:, 1]
+            mended, spoilt = mended + drawn.unseen[:, 2], spoilt + drawn.unseen[:, 3]
+            cases = kept + lost + gained + never
+            each = ((kept + lost, wrongly + mended), (kept + gained, wrongly + spoilt))
+            figures = [_precision(hits, said) if metric == "precision" else _f1(hits, said, cases) for hits, said in each]
+            return figures[0], figures[1]
+
+        return pair
+
+    def _pair_of_macro_f1(self) -> Pair:
+        pairs = [self._pair_of_class(k, "f1") for k in range(len(self.before.classes)) if (self.before.labels == k).any()]
+
+        def pair(drawn: Drawn) -> tuple[Doubles, Doubles]:
+            each = np.array([one(drawn) for one in pairs])
+            return each[:, 0].mean(0), each[:, 1].mean(0)
+
+        return pair
+
+    def _pair_of_error(self) -> Pair:
+        columns = []
+        for answers in (self.before, self.after):
+            confidence = answers.shares.max(1).astype(np.float64)
+            columns.append(np.eye(BINS)[bins_of(confidence)] * (confidence - answers.right)[:, None])
+
+        def pair(drawn: Drawn) -> tuple[Doubles, Doubles]:
+            cases = drawn.weights.sum(1)
+            gaps = [np.abs(total(drawn.weights, each)).sum(1) / cases for each in columns]
+            return gaps[0], gaps[1]
+
+        return pair
+
+    def _pair_of_auc(self) -> Pair:
+        """Mean over the classes.
+
+        Where nothing was ever out of order, the unseen cases are positive ones that stand below, or above, every other.
+        """
+        counts = np.bincount(self.before.labels, minlength=len(self.before.classes))
+        told = [k for k in range(len(counts)) if 0 < counts[k] < len(self.before)]
+        curves = [[_Curve.of(each.shares[:, k], self.before.labels == k) for each in (self.before, self.after)] for k in told]
+        whole, none = np.ones((1, len(self.before))), np.zeros(1)
+        perfect = [all(curve(whole, none, none)[0] == 1 for curve in pair) for pair in curves]
+
+        def pair(drawn: Drawn) -> tuple[Doubles, Doubles]:
+            lost, gained = drawn.unseen[:, 0], drawn.unseen[:, 1]
+            figures = [
+                (old(drawn.weights, lost * sure, gained * sure), new(drawn.weights, gained * sure, lost * sure))
+                for (old, new), sure in zip(curves, perfect, strict=True)
+            ]
+            each = np.array(figures) if figures else np.full((1, 2, len(drawn.weights)), np.nan)
+            return each[:, 0].mean(0), each[:, 1].mean(0)
+
+        return pair
+
+
+@dataclass(frozen=True, eq=False)
+class _Curve:
+    """What the area under one curve needs: cases in the order of their scores, and where a new score begins."""
+
+    order: Integers
+    starts: Integers
+    positive: Booleans
+
+    @classmethod
+    def of(cls, scores: np.ndarray, positive: Booleans) -> _Curve:
+        order = np.argsort(scores, kind="stable")
+        ranked = scores[order]
+        return cls(order, np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]]), positive[order])
+
+    def __call__(self, weights: Doubles, above: Doubles, below: Doubles) -> Doubles:
+        """The area on each draw, with so many further positive cases above, and below, all others."""
+        sorted_weights = weights[:, self.order]
+        hits = np.add.reduceat(sorted_weights * self.positive, self.starts, axis=1)
+        others = np.add.reduceat(sorted_weights * ~self.positive, self.starts, axis=1)
+        under = np.cumsum(others, axis=1) - others / 2
+        many, rest = hits.sum(1) + above + below, others.sum(1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where((many > 0) & (rest > 0), ((hits * under).sum(1) + above * rest) / (many * rest), np.nan)
+
+
+def _precision(hits: Doubles, wrongly: Doubles) -> Doubles:
+    said = hits + wrongly
+    return np.where(said > 0, hits / np.maximum(said, 1e-300), 0.0)
+
+
+def _f1(hits: Doubles, wrongly: Doubles, cases: Doubles) -> Doubles:
+    whole = cases + hits + wrongly
+    return np.where(whole > 0, 2 * hits / np.maximum(whole, 1e-300), np.nan)
+

@@ -1,0 +1,209 @@
+"""One guard-rail: a figure, its limit, what was measured, and what follows from it.
+
+With statistics a rail is a question of non-inferiority (ICH E9, 1998, section 3.3.2): it *passes* when the bound of the loss stays within
+the limit, *fails* when the loss is shown to exceed it, and is *inconclusive* otherwise, with the number of cases that would decide if the
+rates stay as they are. A model is accepted only when every rail passes (an intersection-union test: Berger, Technometrics 24, 1982), so
+the confidence of the whole is that of each and needs no correction for their number.
+
+Without, the measured loss is compared with the limit as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, Literal
+
+from optimize.guard.limits import Limits, Relative, points, stated
+from optimize.guard.paired import Bounded
+
+Outcome = Literal["pass", "fail", "inconclusive"]
+Rule = Literal["drop", "rise", "floor", "ceiling"]
+Scope = Literal["overall", "class", "group"]
+TOLERANCE = 1e-9
+"""Two drops closer than this are the same number: a drop of exactly the limit passes."""
+MOST = 10_000_000
+"""Cases beyond which no number is named."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rail:
+    """One guard-rail; all figures are fractions.
+
+    Args:
+        figure: what it is about, such as "recall".
+        title: the same with its class or group, in the middle of a sentence.
+        rule: what is compared with the limit: "drop" before - after, "rise" after - before, "ceiling" and "floor" the figure itself.
+        limit: the most there may be; of a floor, the least.
+        wording: the limit as it was set.
+        before: the figure of the original; None where it has none.
+        after: the figure of the artifact.
+        bounded: what is compared, with what chance may have done to it.
+        confidence: of either bound; None where the value is compared and not its bound.
+        scope: "overall", "class" or "group".
+        name: of the class, or the value of the group's column.
+        column: of the group.
+    """
+
+    figure: str
+    title: str
+    rule: Rule
+    limit: float
+    wording: str
+    before: float | None
+    after: float
+    bounded: Bounded
+    confidence: float | None = None
+    scope: Scope = "overall"
+    name: str | None = None
+    column: str | None = None
+
+    @property
+    def value(self) -> float:
+        """What is compared with the limit."""
+        return self.bounded.value
+
+    @property
+    def outcome(self) -> Outcome:
+        """Whether the limit is held."""
+        if not self.bounded.seen:
+            return "inconclusive"
+        if self.confidence is None:
+            return "pass" if self.held_by_value else "fail"
+        if self._inside(self.bounded.low, self.bounded.high):
+            return "pass"
+        return "fail" if self._outside(self.bounded.low, self.bounded.high) else "inconclusive"
+
+    @property
+    def lossless(self) -> bool:
+        """Whether nothing was lost, so that there is nothing to doubt however few the cases."""
+        if self.rule == "floor":
+            return self.held_by_value and self.before is not None and self.after >= self.before
+        return self.value <= 0
+
+    @property
+    def held_by_value(self) -> bool:
+        """Whether the measured value alone is within the limit."""
+        return self._inside(self.value, self.value)
+
+    @property
+    def surely_held(self) -> bool:
+        """Whether the limit is held with the chance in it, whatever the verdict looks at."""
+        return self._inside(self.bounded.low, self.bounded.high)
+
+    @property
+    def needed(self) -> int | None:
+        """How many cases or patients would decide, at these rates; None where it is decided, or no number would."""
+        if self.outcome != "inconclusive":
+            return None
+        seen, few, many = self.bounded.seen, 1.0, 2.0
+        if not seen:
+            return None
+        while not self._decided(many):
+            few, many = many, 2 * many
+            if many * seen > MOST:
+                return None
+        while many - few > 0.5 / seen:
+            middle = (few + many) / 2
+            few, many = (few, middle) if self._decided(middle) else (middle, many)
+        return ceil(many * seen - TOLERANCE)
+
+    def __str__(self) -> str:
+        return f"{self._said}{self._chance}; {self._limit}"
+
+    @property
+    def doubt(self) -> str:
+        """Why nothing can be told, and what would."""
+        if not self.bounded.seen:
+            return f"{self.title} has no case to tell by; {self._limit}"
+        unit, needed = self.bounded.unit, self.needed
+        cure = "no number of them would decide, so near the limit it lies" if needed is None else f"about {needed} {unit} would decide"
+        return f"{self}; {self._seen} cannot tell, {cure}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The form that a report shows."""
+        statistical = self.confidence is not None and self.bounded.seen > 0
+        return {
+            "scope": self.scope,
+            "column": self.column,
+            "name": self.name,
+            "figure": self.figure,
+            "title": self.title,
+            "rule": self.rule,
+            "stated": self.wording,
+            "limit": self.limit,
+            "before": self.before,
+            "after": self.after,
+            "value": self.value,
+            "low": self.bounded.low if statistical else None,
+            "high": self.bounded.high if statistical else None,
+            "seen": self.bounded.seen,
+            "unit": self.bounded.unit,
+            "method": self.bounded.method if statistical else None,
+            "lost": self.bounded.lost,
+            "gained": self.bounded.gained,
+            "p_value": self.bounded.p_value,
+            "outcome": self.outcome,
+            "needed": self.needed,
+        }
+
+    def _inside(self, low: float, high: float) -> bool:
+        return low >= self.limit - TOLERANCE if self.rule == "floor" else high <= self.limit + TOLERANCE
+
+    def _outside(self, low: float, high: float) -> bool:
+        return high < self.limit - TOLERANCE if self.rule == "floor" else low > self.limit + TOLERANCE
+
+    def _decided(self, times: float) -> bool:
+        low, high = self.bounded.widened(times)
+        return self._inside(low, high) or self._outside(low, high)
+
+    @property
+    def _seen(self) -> str:
+        count, unit = self.bounded.seen, self.bounded.unit
+        return f"{count} {unit.removesuffix('s') if count == 1 else unit}"
+
+    @property
+    def _said(self) -> str:
+        if self.rule in ("floor", "ceiling"):
+            return f"{self.title} is {100 * self.value:.2f} % on {self._seen}"
+        worse, better = ("fell", "rose") if self.rule == "drop" else ("rose", "fell")
+        return f"{self.title} {worse if self.value >= 0 else better} by {points(abs(self.value))} on {self._seen}"
+
+    @property
+    def _chance(self) -> str:
+        """What else the figure may be."""
+        if self.confidence is None:
+            return ""
+        shown, sure = self.outcome == "fail", f"at {100 * self.confidence:g} % confidence"
+        if self.rule in ("floor", "ceiling"):
+            end, word = (self.bounded.high, "most") if shown == (self.rule == "floor") else (self.bounded.low, "least")
+            return f" (at {word} {100 * end:.2f} %, {sure})"
+        if shown:
+            return f" (a {self.rule} of {points(self.bounded.low)} at the least, {sure})"
+        return f" (a {self.rule} of {points(max(0.0, self.bounded.high))} cannot be ruled out, {sure})"
+
+    @property
+    def _limit(self) -> str:
+        return f"the limit is {self.wording}"
+
+
+def resolved(limit: float, before: float) -> float:
+    """A limit of a drop as a difference: a relative one is a share of the original's figure."""
+    return float(limit) * before if isinstance(limit, Relative) else float(limit)
+
+
+def drop_rail(
+    limits: Limits,
+    limit: float,
+    figure: str,
+    bounded: Bounded,
+    before: float,
+    after: float,
+    *,
+    scope: Scope = "overall",
+    name: str | None = None,
+    column: str | None = None,
+) -> Rail:
+    """A rail against a drop of `limit`, as it stands in `limits`."""
+    title = {"overall": figure, "class": f"{figure} of {name}", "group": f"{figure} where {column} is {name}"}[scope]
+    return Rail(figure, title, "drop", resolved(limit, before), stated(limit), before, after, bounded, limits.sure, scope, name, column)

@@ -1,0 +1,133 @@
+"""Drawn figures against the same figures of cases drawn by hand, and against formulas for the spread."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score, precision_score, roc_auc_score
+
+from optimize.guard.answers import Answers, answers
+from optimize.guard.calibration import expected_error
+from optimize.guard.classification import rails
+from optimize.guard.limits import Limits, Relative
+from optimize.guard.rail import Rail
+from optimize.guard.resample import BOOTSTRAP_OF_PATIENTS, bounded, draw, once, total
+from tests.guard.made import moved
+
+
+def pair_of(cases: int, seed: int, classes: int = 3) -> tuple[Answers, Answers]:
+    """Two models of middling quality that mostly agree."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(classes, size=cases)
+    logits = np.eye(classes)[labels] * 1.5 + rng.standard_normal((cases, classes))
+    other = logits + 0.4 * rng.standard_normal((cases, classes))
+    names = "abcdef"[:classes]
+    return answers(logits.astype(np.float32), labels, names), answers(other.astype(np.float32), labels, names)
+
+
+def find(found: list[Rail], title: str) -> Rail:
+    return next(rail for rail in found if rail.title == title)
+
+
+def test_a_drawn_share_has_the_spread_of_a_share() -> None:
+    hits = (np.arange(200) < 30).astype(float)
+    drawn = draw({"share": lambda block: (total(block.weights, [hits])[:, 0] / 200,) * 2}, 200)["share"]
+    assert drawn.shape == (2, 2000)
+    assert drawn[0].mean() == pytest.approx(0.15, abs=0.002)
+    assert drawn[0].std() == pytest.approx((0.15 * 0.85 / 200) ** 0.5, rel=0.06)
+
+
+def test_whole_patients_are_drawn() -> None:
+    hits, patients = np.repeat([1.0, 0.0], [40, 60]), np.repeat(np.arange(10), 10)
+    share = {"share": lambda block: (total(block.weights, [hits])[:, 0] / block.weights.sum(1),) * 2}
+    drawn = draw(share, 100, patients)["share"][0]
+    assert drawn.std() == pytest.approx((0.4 * 0.6 / 10) ** 0.5, rel=0.06)
+    assert set(np.round(drawn * 10, 6) % 1) == {0.0}
+
+
+def test_the_same_seed_draws_the_same_and_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    def share(block):
+        return (total(block.weights, [np.arange(50.0)])[:, 0],) * 2
+
+    first, second, other = (draw({"x": share}, 50, seed=seed)["x"] for seed in (0, 0, 1))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_drawn_figures_are_those_of_the_drawn_cases(seed: int) -> None:
+    """Every figure on the cases as they are, against scikit-learn's."""
+    before, after = pair_of(120, seed)
+    limits = Limits(metric="auc", class_metric="precision", min_class_f1=0.1, max_ece_rise=0.5, verdict="point")
+    found = rails(limits, before, after)
+    for k, name in enumerate("abc"):
+        rail, floor = find(found, f"precision of {name}"), find(found, f"F1 of {name}")
+        assert rail.before == pytest.approx(precision_score(before.labels == k, before.decided == k))
+        assert rail.after == pytest.approx(precision_score(after.labels == k, after.decided == k))
+        assert floor.after == pytest.approx(f1_score(after.labels == k, after.decided == k))
+    assert found[0].before == pytest.approx(np.mean([roc_auc_score(before.labels == k, before.shares[:, k]) for k in range(3)]))
+    assert found[0].before == pytest.approx(before.auc)
+    error = find(found, "expected calibration error")
+    assert error.value == pytest.approx(
+        expected_error(after.shares.max(1), after.right) - expected_error(before.shares.max(1), before.right), abs=1e-9
+    )
+
+
+def test_the_area_counts_ties_half_under_any_weights() -> None:
+    """Doubling a case's weight is the same as having the case twice."""
+    rng = np.random.default_rng(3)
+    labels, scores = rng.integers(2, size=60), rng.integers(0, 6, 60) / 10 + 0.2
+    shares = np.stack([1 - scores, scores], axis=1).astype(np.float32)
+    weights = rng.integers(0, 4, 60)
+    rows = np.repeat(np.arange(60), weights)
+    whole, twice = answers(shares, labels, "ab"), answers(shares[rows], labels[rows], "ab")
+    from optimize.guard.classification import _Comparison
+    from optimize.guard.resample import Drawn
+
+    pair = _Comparison(Limits(metric="auc"), whole, whole)._pair_of_auc()
+    got = pair(Drawn(weights[None].astype(float), np.zeros((1, 4))))[0][0]
+    assert got == pytest.approx(twice.auc) == pytest.approx(roc_auc_score(labels[rows], scores[rows]))
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "auc", "accuracy"])
+def test_a_drawn_drop_has_bounds_like_those_of_many_samples(metric: str) -> None:
+    """The spread of a drop over fresh samples of the same two models, against the width of one interval."""
+    values, widths = [], []
+    for seed in range(60):
+        rail = rails(Limits(metric=metric), *pair_of(150, seed))[0]
+        values.append(rail.value)
+        widths.append((rail.bounded.high - rail.bounded.low) / (2 * 1.645))
+    assert np.mean(widths) == pytest.approx(np.std(values), rel=0.3)
+
+
+def test_a_class_of_a_dozen_that_was_all_right_is_not_beyond_doubt() -> None:
+    before, after = moved(0, 0, 12)
+    for limits in (Limits(class_metric="f1"), Limits(class_metric="precision"), Limits(metric="auc")):
+        found = rails(limits, before, after)
+        rail = found[0] if limits.metric == "auc" else found[1]
+        assert (rail.value, rail.bounded.low < 0 < rail.bounded.high) == (0.0, True)
+        assert rail.bounded.high > (0.06 if limits.class_metric == "f1" else 0.0)
+
+
+def test_a_figure_that_draws_cannot_tell_has_the_widest_bounds() -> None:
+    values = np.where(np.arange(2000) % 10 == 0, np.nan, 0.01)
+    found = bounded(values, 0.01, 0.95, 1, None)
+    assert (found.low, found.high) == (-1.0, 1.0)
+    known = bounded(np.linspace(0, 1, 2001), 0.5, 0.95, 9, np.array([0, 0, 1]))
+    assert (known.low, known.high, known.seen, known.unit) == (pytest.approx(0.05), pytest.approx(0.95), 2, "patients")
+    assert known.method == BOOTSTRAP_OF_PATIENTS
+    assert known.widened(9.0) == (pytest.approx(0.35), pytest.approx(0.65))
+
+
+def test_a_relative_limit_is_of_the_originals_figure() -> None:
+    before, after = moved(8, 0, 72, 20)
+    for metric, original in (("recall", 0.8), ("f1", None)):
+        rail = rails(Limits(max_class_drop=Relative(0.2), class_metric=metric), before, after)[1]
+        assert rail.before == pytest.approx(original or 2 * 80 / 180)
+        assert rail.limit == pytest.approx(0.2 * rail.before)
+        assert rail.outcome == "pass"
+        assert rails(Limits(max_class_drop=Relative(0.02), class_metric=metric), before, after)[1].outcome == "fail"
+
+
+def test_once_is_the_figure_itself() -> None:
+    assert once(lambda block: (block.weights.sum(1), block.unseen.sum(1)), 7) == (7.0, 0.0)
