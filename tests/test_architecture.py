@@ -29,8 +29,13 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     ("the value that flows", frozenset({"candidate"})),
     ("the network as a graph and as matrices", frozenset({"layers", "labels", "flow", "graph", "surgery", "linear"})),
     ("what a repair solves", frozenset({"replay", "telling", "moments", "factor", "dual", "least_squares", "importance"})),
-    ("what the user brings", frozenset({"factory", "checkpoint", "load", "arrays", "masks", "preprocessing", "splits", "tags", "data"})),
-    ("what is shipped", frozenset({"artifact"})),
+    (
+        "what the user brings",
+        frozenset(
+            {"factory", "checkpoint", "load", "arrays", "masks", "preprocessing", "splits", "tags", "data", "near", "ranges", "health"}
+        ),
+    ),
+    ("what is shipped", frozenset({"artifact", "signature"})),
     ("what changes, exports, runs, measures and judges", frozenset({"steps", "export", "backends", "measure", "guard"})),
     ("what a search writes down", frozenset({"snapshot", "ledger"})),
     ("the settings of a run", frozenset({"settings", "recipe"})),
