@@ -14,7 +14,7 @@ import numpy as np
 
 from optimize.data import ENOUGH, Dataset
 from optimize.near import SMALLEST, Looks, near
-from optimize.ranges import APART, FAR, Extremes
+from optimize.ranges import APART, SHARE, Extremes
 from optimize.splits import identify
 
 FEW = 5
@@ -109,20 +109,13 @@ def _size(data: Dataset) -> Found:
 
 def _outliers(data: Dataset, reach: Extremes) -> Found:
     far = reach.outliers()
-    rule = (
-        f"extreme values beyond the median image's by {FAR:g} robust standard deviations and a quarter of the typical range, "
-        f"and outside the range of all others by {APART:.0%}"
-    )
+    rest = f"all but the {SHARE:.0%} that reach lowest and highest"
+    rule = f"beyond the range of the rest ({rest}) by more than {APART:.0%} of it, in any channel"
     if len(far):
-        yield (
-            False,
-            (
-                f"{len(far)} of {len(data.calibration)} calibration images ({_some(data.calibration.names[far])}) have {rule}: "
-                "they coarsen the int8 steps of the rest; look at them, and leave them out if they are faulty."
-            ),
-        )
+        text = f"{len(far)} of {len(data.calibration)} calibration images ({_some(data.calibration.names[far])}) reach {rule}"
+        yield False, f"{text}: they coarsen the int8 steps of all others; look at them, and leave them out if they are faulty."
     else:
-        yield True, f"No calibration image has {rule}."
+        yield True, f"No calibration image reaches {rule}."
 
 
 def _clipping(data: Dataset, reach: Extremes) -> Found:
