@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,8 @@ NAMED = 3
 """Items, or pairs of items, that a finding names."""
 CLIPPED, SLACK = 0.01, 0.05
 """The share of guard images that may reach beyond calibration's range by more than this share of its width."""
+Found: TypeAlias = Iterator[tuple[bool, str]]
+"""What one check found: whether all is well, and the text."""
 
 
 @dataclass(frozen=True)
@@ -62,23 +64,14 @@ def health(data: Dataset) -> tuple[Finding, ...]:
     )
 
 
-Found = Iterator[tuple[bool, str]]
-"""Findings of one check: whether all is well, and the text."""
-
-
 def _classes(data: Dataset) -> Found:
     counts, *judged = [split.totals(len(data.classes)) for split in (data.calibration, data.guard, data.test)]
     needed = np.sum(judged, axis=0) > 0
     rare = [f"{name} {count}" for name, count, need in zip(data.classes, counts, needed, strict=True) if need and count < FEW]
     items = "items" if data.calibration.task == "classification" else "images that show it"
     if rare:
-        yield (
-            False,
-            (
-                f"{len(rare)} of {needed.sum()} classes of guard and test have fewer than {FEW} calibration {items} ({_some(rare)}): "
-                "what only they show may be clipped or pruned; add some."
-            ),
-        )
+        text = f"{len(rare)} of {needed.sum()} classes of guard and test have fewer than {FEW} calibration {items} ({_some(rare)})"
+        yield False, f"{text}: what only they show may be clipped or pruned; add some."
     else:
         yield True, f"Every class of guard and test ({needed.sum()}) has at least {FEW} calibration {items}."
 

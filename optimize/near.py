@@ -8,8 +8,8 @@ Three looks, each dearer and each only at what the one before let through. All a
 
 A hash alone takes smooth images for alike that are not: two brains, two cells. Where the thresholds come from: of 41 million pairs of
 blood cells (28 pixels) and 90,000 of brain slices of different patients (128 pixels), no two different pictures whose hashes agree
-correlate finely above 0.969; the least alike pair that is one photograph stored twice does at 0.993. Images smaller than `SMALLEST`
-pixels say too little and are not compared.
+correlate finely above 0.969; the least alike pair that is one photograph stored twice does at 0.993. Of 50 million pairs of CIFAR-10, five
+pass, all of them one photograph in two colourings. Images smaller than `SMALLEST` pixels say too little and are not compared.
 
 A volume is compared in the last two axes, as up to `SLABS` slabs of its depth.
 """
@@ -17,6 +17,7 @@ A volume is compared in the last two axes, as up to `SLABS` slabs of its depth.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -28,10 +29,12 @@ HASH_BITS = 14
 SHIFT_LOSS = 0.14
 ALIKE = 0.98
 FINE, SLABS, SMALLEST = 24, 4, 16
+VALUES_AT_ONCE = 2**20
 BLOCK = 2048
 """Images of either side at a time."""
 MOST = 2**16
-"""Pairs of a block that are looked at finely, the most alike ones; it bounds the time where all images resemble each other."""
+"""Pairs of a block that are looked at finely, the most alike ones: it bounds the time where all images resemble each other. Only there
+a near duplicate may be missed for it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +56,9 @@ class Looks:
     @classmethod
     def of(cls, images: Array) -> Looks:
         """Look at uint8 images (N, *spatial, C) or (N, H, W), or floats (N, C, *spatial)."""
-        # 64 images at a time: their float copies are all that is added to memory beside the thumbnails.
-        greys = (_grey(images[start : start + 64]) for start in range(0, len(images), 64))
+        # A few at a time: their float copies are all that is added to memory beside the thumbnails.
+        size = max(1, VALUES_AT_ONCE // prod(images.shape[1:]))
+        greys = (_grey(images[start : start + size]) for start in range(0, len(images), size))
         small = [(_shrink(grey.mean(1), 8, 9), _thumbnails(grey), min(grey.shape[2:])) for grey in greys]
         coarse = np.concatenate([each for each, _, _ in small])
         signs = np.where(coarse[:, :, 1:] > coarse[:, :, :-1], np.float32(1), np.float32(-1))
