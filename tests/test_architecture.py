@@ -19,7 +19,8 @@ PACKAGE = ROOT / "optimize"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 MAX_LINES = 350
-HEAVY = ("torch", "tensorrt", "openvino", "onnxruntime", "onnx", "torch_pruning", "nncf", "scipy", "sklearn", "jinja2", "rich")
+RUNTIMES = ("torch", "tensorrt", "openvino", "onnxruntime", "onnx")
+HEAVY = (*RUNTIMES, "torch_pruning", "nncf", "scipy", "sklearn", "jinja2", "rich", "cryptography")
 BANNED_STEMS = {"utils", "util", "base", "common", "helpers", "helper", "config", "misc"}
 OUTSIDE = {"models", "benchmarks", "tests"}
 
@@ -29,8 +30,13 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     ("the value that flows", frozenset({"candidate"})),
     ("the network as a graph and as matrices", frozenset({"layers", "labels", "flow", "graph", "surgery", "linear"})),
     ("what a repair solves", frozenset({"replay", "telling", "moments", "factor", "dual", "least_squares", "importance"})),
-    ("what the user brings", frozenset({"factory", "checkpoint", "load", "arrays", "masks", "preprocessing", "splits", "tags", "data"})),
-    ("what is shipped", frozenset({"artifact"})),
+    (
+        "what the user brings",
+        frozenset(
+            {"factory", "checkpoint", "load", "arrays", "masks", "preprocessing", "splits", "tags", "data", "near", "ranges", "health"}
+        ),
+    ),
+    ("what is shipped", frozenset({"artifact", "signature"})),
     ("what changes, exports, runs, measures and judges", frozenset({"steps", "export", "backends", "measure", "guard"})),
     ("what a search writes down", frozenset({"snapshot", "ledger"})),
     ("the settings of a run", frozenset({"settings", "recipe"})),

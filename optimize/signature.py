@@ -1,0 +1,179 @@
+"""The signature of a report: who stands by it, and that nothing in it was changed since (Ed25519, RFC 8032).
+
+What is signed is the report without its key "signature", as JSON with sorted keys, no spaces and no escapes, in UTF-8. The block itself:
+
+    {"algorithm": "Ed25519", "public_key": base64 of 32 bytes, "sha256": hex of what is signed, "value": base64 of 64 bytes}
+
+A valid signature says that the holder of this public key signed this report, not who that is: whoever changes a report can sign it anew
+with a key of his own. So compare the public key, or its fingerprint, with the one you were given.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from optimize.errors import InputError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+ALGORITHM = "Ed25519"
+LONGEST = 2**16
+"""Bytes of a key file that are read; a key has some 120."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What looking at a report's signature found; true only when it is valid.
+
+    Args:
+        state: "valid", "altered" (the report or its signature), or "unsigned".
+        reason: one sentence.
+        fingerprint: of the key that signed, see `fingerprint`; empty unless valid.
+    """
+
+    state: Literal["valid", "altered", "unsigned"]
+    reason: str
+    fingerprint: str = ""
+
+    def __bool__(self) -> bool:
+        return self.state == "valid"
+
+
+def sign(report: Mapping[str, Any], key_file: str | Path) -> dict[str, str]:
+    """Sign a report; the same report and key give the same signature.
+
+    Args:
+        report: what `report.json` holds; a "signature" in it is not signed.
+        key_file: an Ed25519 private key as PEM (PKCS 8), not encrypted, that only its owner may read.
+
+    Returns:
+        The block to be put under "signature".
+
+    Raises:
+        InputError: when the key cannot be used, the report is no JSON, or the package cryptography is not installed.
+    """
+    _require_cryptography()
+    key = _private_key(Path(key_file))
+    signed = _signed_bytes(report)
+    return {
+        "algorithm": ALGORITHM,
+        "public_key": base64.b64encode(key.public_key().public_bytes_raw()).decode(),
+        "sha256": hashlib.sha256(signed).hexdigest(),
+        "value": base64.b64encode(key.sign(signed)).decode(),
+    }
+
+
+def check(report: Mapping[str, Any]) -> Check:
+    """See whether a report is what was signed, by the key that its signature names.
+
+    Raises:
+        InputError: when it is signed and the package cryptography is not installed.
+    """
+    block = report.get("signature")
+    if block is None:
+        return Check("unsigned", "The report has no signature.")
+    _require_cryptography()
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    try:
+        if block["algorithm"] != ALGORITHM:
+            return Check("altered", f"The signature is of algorithm {block['algorithm']!r}, not {ALGORITHM}.")
+        public, value = (_decoded(block[name]) for name in ("public_key", "value"))
+        key = Ed25519PublicKey.from_public_bytes(public)
+        digest = block["sha256"]
+    except (KeyError, TypeError, ValueError):
+        return Check("altered", "The signature is damaged: it lacks a part, or a part is malformed.")
+    try:
+        signed = _signed_bytes(report)
+    except InputError:
+        return Check("altered", "The report holds what no signed report can.")
+    if hashlib.sha256(signed).hexdigest() != digest:
+        return Check("altered", "The report is not the one that was signed: its sha256 differs.")
+    try:
+        key.verify(value, signed)
+    except InvalidSignature:
+        return Check("altered", "The signature was not made for this report by the key that it names.")
+    short = fingerprint(block["public_key"])
+    return Check("valid", f"The report is the one that the holder of key {short} signed.", short)
+
+
+def fingerprint(public_key: str) -> str:
+    """The first 16 hex digits of the SHA-256 of a public key's 32 bytes, given as base64: enough to tell keys apart at a glance.
+
+    Raises:
+        InputError: when it is no base64.
+    """
+    try:
+        raw = _decoded(public_key)
+    except ValueError:
+        raise InputError(f"`public_key` (={public_key!r}) is no base64: give it as the report's signature holds it.") from None
+    return hashlib.sha256(raw).hexdigest()[:16]
+
+
+def _decoded(text: str) -> bytes:
+    """Base64 -> bytes; `ValueError` where the text is not the one that encodes them: several may mean the same, one is written."""
+    raw = base64.b64decode(text, validate=True)
+    if base64.b64encode(raw).decode() != text:
+        raise ValueError("base64 with stray bits")
+    return raw
+
+
+def _signed_bytes(report: Mapping[str, Any]) -> bytes:
+    content = {key: value for key, value in report.items() if key != "signature"}
+    try:
+        # Once through JSON first, so that a report in memory and the same one read back give the same bytes: keys become text there.
+        content = json.loads(json.dumps(content, allow_nan=False))
+        return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as problem:
+        raise InputError(f"`report` cannot be signed ({problem}): it must hold only what JSON can.") from None
+
+
+def _private_key(path: Path) -> Ed25519PrivateKey:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    remedy = "give an Ed25519 private key in PEM, such as `openssl genpkey -algorithm ed25519` makes"
+    content = _private(path)
+    try:
+        key = load_pem_private_key(content, password=None)
+    except TypeError:
+        raise InputError(f"`key_file` (={path}) is encrypted: the key must be usable without a password; {remedy}.") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise InputError(f"`key_file` (={path}) holds no private key in PEM (PKCS 8): {remedy}.") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        kind = type(key).__name__.strip("_").removesuffix("PrivateKey") or "unknown"
+        raise InputError(f"`key_file` (={path}) holds a key of another kind ({kind}): {remedy}.")
+    return key
+
+
+def _private(path: Path) -> bytes:
+    """The content of a file that only its owner may touch, as ssh asks of its keys."""
+    try:
+        with path.open("rb") as stream:
+            status = os.fstat(stream.fileno())
+            # Windows tells nothing about others in the mode.
+            if os.name == "posix" and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+                mode = f"{stat.S_IMODE(status.st_mode):o}"
+                raise InputError(f"`key_file` (={path}) is open to others (mode {mode}): only its owner may read it; chmod 600 {path}")
+            return stream.read(LONGEST)
+    except OSError as problem:
+        reason = (problem.strerror or type(problem).__name__).lower()
+        raise InputError(f"`key_file` (={path}) cannot be read ({reason}): check the path.") from None
+
+
+def _require_cryptography() -> None:
+    try:
+        import cryptography.exceptions  # noqa: F401
+    except ImportError:
+        raise InputError("signing and checking a signature need the package cryptography: pip install 'optimize[sign]'.") from None
