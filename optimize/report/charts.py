@@ -19,7 +19,7 @@ Spec: TypeAlias = dict[str, Any]
 Values: TypeAlias = Sequence[Mapping[str, Any]]
 
 WIDE, NARROW = 1, 0
-_TEXT = 12
+TEXT = 12
 _CONFIG: Spec = {
     "font": "sans-serif",
     "view": {"stroke": None},
@@ -30,14 +30,14 @@ _CONFIG: Spec = {
         "tickColor": "var(--rule)",
         "gridColor": "var(--rule)",
         "gridOpacity": 0.6,
-        "labelFontSize": _TEXT,
-        "titleFontSize": _TEXT,
+        "labelFontSize": TEXT,
+        "titleFontSize": TEXT,
         "titleFontWeight": 400,
         "labelFlush": False,
     },
     "axisY": {"domain": False, "ticks": False, "labelPadding": 8},
-    "title": {"anchor": "start", "color": "var(--ink)", "fontSize": _TEXT, "fontWeight": 600, "offset": 10},
-    "text": {"color": "var(--ink)", "fontSize": _TEXT},
+    "title": {"anchor": "start", "color": "var(--ink)", "fontSize": TEXT, "fontWeight": 600, "offset": 10},
+    "text": {"color": "var(--ink)", "fontSize": TEXT},
     "concat": {"spacing": 26},
 }
 
@@ -91,12 +91,12 @@ def numbered(labels: Sequence[str]) -> list[str]:
     return [f"{i:03d} {label}" for i, label in enumerate(labels)]
 
 
-def number(field: str, title: str | None, **others: Any) -> Spec:
-    """A quantitative channel with few ticks."""
-    scale, axis = others.pop("scale", {}), others.pop("axis", {})
-    return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": {"tickCount": 5} | axis, **others}
+def number(field: str, title: str, **scale: Any) -> Spec:
+    """A quantitative channel with few ticks, on a scale of these properties."""
+    return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": {"tickCount": 5, "grid": True}}
 
 
-def rule(at: float, colour: str = "var(--quiet)", dash: Sequence[int] = ()) -> Spec:
-    """A vertical line at one value."""
-    return {"data": {"values": [{}]}, "mark": {"type": "rule", "color": colour, "strokeDash": list(dash)}, "encoding": {"x": {"datum": at}}}
+def rule(at: float, x: Spec, colour: str = "var(--quiet)", dash: Sequence[int] = ()) -> Spec:
+    """A vertical line at one value of a horizontal channel."""
+    mark = {"type": "rule", "color": colour, "strokeDash": list(dash)}
+    return {"data": {"values": [{x["field"]: at}]}, "mark": mark, "encoding": {"x": x}}

@@ -68,7 +68,8 @@ def evidence(report: Report) -> Iterator[tuple[str, str]]:
         yield about, f"{rails.written(rail, rail['value'])}{bounds}, {rails.limit(rail)}: {result}"
     flips = report["flips"]
     if flips:
-        yield "Decisions that changed", f"{count(flips['regressed'])} right, now wrong; {count(flips['fixed'])} wrong, now right; of {count(flips['cases'])}"
+        regressed, fixed_again, cases = (count(flips[key]) for key in ("regressed", "fixed", "cases"))
+        yield "Decisions that changed", f"{regressed} right, now wrong; {fixed_again} wrong, now right; of {cases}"
     strongest = rows.strongest(report)
     if strongest and strongest.ratio:
         ratio = strongest.ratio

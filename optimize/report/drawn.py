@@ -7,7 +7,7 @@ from typing import Any
 
 from optimize.report import rows
 from optimize.report.answers import reliability as bins
-from optimize.report.charts import NARROW, WIDE, Chart, Spec, Values, chart, number, numbered, rows_axis, rule
+from optimize.report.charts import NARROW, TEXT, WIDE, Chart, Spec, Values, chart, number, numbered, rows_axis, rule
 from optimize.report.pareto import Frontier
 from optimize.report.rails import Rail, name, rails, worst
 from optimize.report.terms import terms
@@ -18,13 +18,15 @@ _OUTCOMES = ["pass", "inconclusive", "fail"]
 _COLOURS = ["var(--bar)", "var(--amber)", "var(--bar-bad)"]
 _SHAPES = ["circle", "triangle-up", "diamond"]
 _FORMS = (WIDE, NARROW)
+_POINT: Spec = {"type": "point", "filled": True, "size": 64, "opacity": 1}
+_CONTENDER = (120, 190)
 
 
 def forest(report: Report) -> Chart | None:
     """Every rail as a point with its bounds beside its limit; of very many those that decide."""
     found = shown(report)
     sides = [("drop", "rise"), ("floor", "ceiling")]
-    titles = ("worse by, percentage points", "measured, %")
+    titles = ("worse by, percentage points", "measured, as a share")
     parts = [([rail for rail in found if rail["rule"] in side], title) for side, title in zip(sides, titles, strict=True)]
     parts = [(part, title) for part, title in parts if part]
     if not parts:
@@ -46,34 +48,32 @@ def shown(report: Report) -> list[Rail]:
 
 
 def _rails(part: Sequence[Rail], title: str, form: int) -> Spec:
-    labels = numbered([name(rail) for rail in part])
+    changes = part[0]["rule"] in ("drop", "rise")
+    labels, scale = [name(rail) for rail in part], 100 if changes else 1
     values = [
-        {"row": label, "outcome": rail["outcome"]} | {key: None if rail[key] is None else rail[key] * 100 for key in ("value", "low", "high", "limit")}
-        for label, rail in zip(labels, part, strict=True)
+        {"row": label, "outcome": rail["outcome"]}
+        | {key: None if rail[key] is None else rail[key] * scale for key in ("value", "low", "high", "limit")}
+        for label, rail in zip(numbered(labels), part, strict=True)
     ]
-    y = rows_axis([name(rail) for rail in part], form)
-    free = {"zero": part[0]["rule"] in ("drop", "rise"), "nice": True}
     outcome = {"field": "outcome", "type": "nominal", "legend": None}
     colour = outcome | {"scale": {"domain": _OUTCOMES, "range": _COLOURS}}
-    layers: list[Spec] = [
+    shape = outcome | {"scale": {"domain": _OUTCOMES, "range": _SHAPES}}
+    y = rows_axis(labels, form)
+
+    def x(field: str) -> Spec:
+        return number(field, title, zero=changes, nice=True)
+
+    layers = [rule(0, x("value"))] if changes else []
+    layers += [
         {
             "transform": [{"filter": "datum.low !== null"}],
             "mark": {"type": "rule", "strokeWidth": 2},
-            "encoding": {"x": number("low", title, scale=free), "x2": {"field": "high"}, "color": colour},
+            "encoding": {"x": x("low"), "x2": {"field": "high"}, "y": y, "color": colour},
         },
-        {"mark": {"type": "tick", "thickness": 2, "size": 15, "color": "var(--ink)"}, "encoding": {"x": number("limit", title, scale=free)}},
-        {
-            "mark": {"type": "point", "filled": True, "size": 64, "opacity": 1},
-            "encoding": {
-                "x": number("value", title, scale=free),
-                "color": colour,
-                "shape": outcome | {"scale": {"domain": _OUTCOMES, "range": _SHAPES}},
-            },
-        },
+        {"mark": {"type": "tick", "thickness": 2, "size": 15, "color": "var(--ink)"}, "encoding": {"x": x("limit"), "y": y}},
+        {"mark": _POINT, "encoding": {"x": x("value"), "y": y, "color": colour, "shape": shape}},
     ]
-    if free["zero"]:
-        layers.insert(0, rule(0))
-    return {"data": {"values": values}, "width": (168, 440)[form], "height": {"step": 23}, "encoding": {"y": y}, "layer": layers}
+    return {"data": {"values": values}, "width": (168, 560)[form], "height": {"step": 23}, "layer": layers}
 
 
 def latency(report: Report) -> Chart | None:
@@ -95,31 +95,31 @@ def _batch(batch: str, entries: Sequence[rows.Contender], form: int) -> list[Spe
     ]
     colour = {"condition": {"test": "datum.ours", "value": "var(--accent)"}, "value": "var(--bar)"}
     whole: Spec = {"data": {"values": values}, "height": {"step": 23}}
+    y, beside = rows_axis(names, form, _CONTENDER), rows_axis(names, form, _CONTENDER, shown=form == NARROW)
+    x = number("p50", "ms for one call, median to p95", zero=True)
     taken = {
         "title": f"Batch {batch}",
-        "width": (190, 260)[form],
-        "encoding": {"y": rows_axis(names, form, (120, 190))},
+        "width": (200, 300)[form],
         "layer": [
-            {
-                "mark": {"type": "rule", "strokeWidth": 2},
-                "encoding": {"x": number("p50", "ms for one call, median to p95", scale={"zero": True}), "x2": {"field": "p95"}, "color": colour},
-            },
-            {"mark": {"type": "point", "filled": True, "size": 64, "opacity": 1}, "encoding": {"x": number("p50", None), "color": colour}},
+            {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": {"x": x, "x2": {"field": "p95"}, "y": y, "color": colour}},
+            {"mark": _POINT, "encoding": {"x": x, "y": y, "color": colour}},
         ],
     }
-    log = {"type": "log", "nice": False}
+
+    def times(field: str) -> Spec:
+        return number(field, "times faster, 95 % interval", type="log", nice=False, padding=8)
+
     ratios = {
-        "title": "" if form == WIDE else f"Batch {batch}, the artifact is faster by",
-        "width": (190, 200)[form],
+        "title": "" if form == WIDE else f"Batch {batch}, ratio",
+        "width": (200, 300)[form],
         "transform": [{"filter": "datum.value !== null"}],
-        "encoding": {"y": rows_axis(names, form, (120, 190), shown=form == NARROW)},
         "layer": [
-            rule(1, "var(--ink)", (3, 2)),
+            rule(1, times("value"), "var(--ink)", (3, 2)),
             {
                 "mark": {"type": "rule", "strokeWidth": 2, "color": "var(--bar)"},
-                "encoding": {"x": number("low", "times faster, 95 % interval", scale=log), "x2": {"field": "high"}},
+                "encoding": {"x": times("low"), "x2": {"field": "high"}, "y": beside},
             },
-            {"mark": {"type": "point", "filled": True, "size": 64, "opacity": 1, "color": "var(--bar)"}, "encoding": {"x": number("value", None)}},
+            {"mark": _POINT | {"color": "var(--bar)"}, "encoding": {"x": times("value"), "y": beside}},
         ],
     }
     return [whole | taken] + ([whole | ratios] if any(row.ratio for row in entries) else [])
@@ -135,18 +135,17 @@ def trials(report: Report, found: Frontier) -> Chart | None:
         {"cost": t.cost / scale, "gain": t.overall * 100, "size": t.parameters, "label": str(t.number), "kept": t.kept, "best": t.best}
         for t in found.trials
     ]
-    words = terms(report).overall
-    return scatter(values, unit, f"{words}, guard split, %", "Every proposal: what it costs and what it reaches; the line joins those that none beats")
+    label = "Every proposal: what it costs and what it reaches; the line joins those that none beats"
+    return scatter(values, unit, f"{terms(report).overall}, guard split, %", label)
 
 
-def scatter(values: Values, cost: str, gain: str, label: str) -> Chart | None:
+def scatter(values: Values, cost: str, gain: str, label: str, *, name_all: bool = False) -> Chart | None:
     """Points with `cost`, `gain`, `size`, `label`, `kept` and `best`; a line joins the best, cheapest first."""
-    return chart(label, *(_scatter(values, cost, gain, form) for form in _FORMS))
+    return chart(label, *(_scatter(values, cost, gain, form, "true" if name_all else "datum.best") for form in _FORMS))
 
 
-def _scatter(values: Values, cost: str, gain: str, form: int) -> Spec:
-    free = {"zero": False, "nice": True, "padding": 14}
-    x, y = number("cost", cost, scale=free), number("gain", gain, scale=free)
+def _scatter(values: Values, cost: str, gain: str, form: int, named: str) -> Spec:
+    x, y = (number(field, title, zero=False, nice=True, padding=16) for field, title in (("cost", cost), ("gain", gain)))
     kept = {"condition": {"test": "datum.kept", "value": "var(--accent)"}, "value": "transparent"}
     edge = {"condition": {"test": "datum.kept", "value": "var(--accent)"}, "value": "var(--quiet)"}
     size: Mapping[str, Any] = {"value": 80}
@@ -154,7 +153,7 @@ def _scatter(values: Values, cost: str, gain: str, form: int) -> Spec:
         size = {"field": "size", "type": "quantitative", "legend": None, "scale": {"type": "linear", "zero": True, "range": [24, 320]}}
     return {
         "data": {"values": list(values)},
-        "width": (262, 600)[form],
+        "width": (262, 760)[form],
         "height": (220, 300)[form],
         "encoding": {"x": x, "y": y},
         "layer": [
@@ -165,7 +164,7 @@ def _scatter(values: Values, cost: str, gain: str, form: int) -> Spec:
             },
             {"mark": {"type": "point", "strokeWidth": 1.5, "opacity": 1}, "encoding": {"fill": kept, "stroke": edge, "size": size}},
             {
-                "transform": [{"filter": "datum.best"}],
+                "transform": [{"filter": named}],
                 "mark": {"type": "text", "dy": -15, "align": "center"},
                 "encoding": {"text": {"field": "label", "type": "nominal"}},
             },
@@ -182,14 +181,16 @@ def reliability(report: Report) -> Chart | None:
         for row in found
         if row[part]["cases"]
     ]
-    return chart("How often answers of a given confidence are right, before and after", *(_reliability(values, form) for form in _FORMS)) if values else None
+    if not values:
+        return None
+    return chart("How often answers of a given confidence are right, before and after", *(_reliability(values, form) for form in _FORMS))
 
 
 def _reliability(values: Values, form: int) -> Spec:
-    unit = {"domain": [0, 1], "nice": False}
-    x, y = number("confidence", "mean confidence", scale=unit), number("accuracy", "share that is right", scale=unit)
+    titles = (("confidence", "mean confidence"), ("accuracy", "share that is right"))
+    x, y = (number(field, title, domain=[0, 1], nice=False) for field, title in titles)
     part = {"field": "part", "type": "nominal", "title": None, "sort": ["before", "after"]}
-    legend = {"orient": "top", "labelColor": "var(--ink)", "labelFontSize": _LEGEND, "symbolSize": 64}
+    legend = {"orient": "top", "labelColor": "var(--ink)", "labelFontSize": TEXT, "symbolSize": 64}
     scale = {"domain": ["before", "after"]}
     colour = part | {"scale": scale | {"range": ["var(--quiet)", "var(--accent)"]}, "legend": legend}
     shape = part | {"scale": scale | {"range": ["square", "circle"]}, "legend": legend}
@@ -204,9 +205,7 @@ def _reliability(values: Values, form: int) -> Spec:
                 "encoding": {"x": x, "y": y},
             },
             {"mark": {"type": "line", "strokeWidth": 1.5}, "encoding": {"x": x, "y": y, "color": colour}},
-            {"mark": {"type": "point", "filled": True, "opacity": 1, "size": 56}, "encoding": {"x": x, "y": y, "color": colour, "shape": shape}},
+            {"mark": _POINT | {"size": 56}, "encoding": {"x": x, "y": y, "color": colour, "shape": shape}},
         ],
     }
 
-
-_LEGEND = 12

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from optimize.report.rails import rails
 from optimize.report.rows import find, per_group
 from optimize.report.terms import terms
-from optimize.report.wording import Report, count, percent, points
+from optimize.report.wording import Report, count, plain, points
 
 FEW = 30
 _UNASKED = (
@@ -31,8 +31,8 @@ def _of_verdict(report: Report) -> Iterator[str]:
     if report["limits"].get("verdict") == "point":
         yield "The verdict compares the measured values alone with the limits: it does not allow for chance."
     elif len(found) > 1:
-        share = percent(report["limits"].get("confidence"))
-        yield f"Each bound holds with {share} by itself; that all {len(found)} hold together is less certain."
+        share = plain(100 * report["limits"]["confidence"])
+        yield f"Each bound holds with {share} % confidence by itself; that all {len(found)} hold together is less certain."
     few: dict[str, int] = {rail["name"]: rail["seen"] for rail in found if rail["scope"] != "overall" and rail["seen"] < FEW}
     if few:
         named = ", ".join(f"{name} ({count(seen)})" for name, seen in few.items())
@@ -71,14 +71,15 @@ def _of_data(report: Report) -> Iterator[str]:
     listed = find(report, "flips", "listed") or []
     flips = report["flips"]
     if flips and len(listed) < (total := flips["regressed"] + flips["fixed"] + flips["changed"]):
-        yield f"The page lists {count(len(listed))} of {count(total)} cases whose decision changed" + (f"; {flips['file']} has all." if flips["file"] else ".")
+        rest = f"; {flips['file']} has all." if flips["file"] else "."
+        yield f"The page lists {count(len(listed))} of {count(total)} cases whose decision changed{rest}"
 
 
 def _of_everything(report: Report, runtime: str) -> Iterator[str]:
     if report["compressed"]:
         files = "the files whose hashes stand above" if report["artifact"] else "the artifact that was measured"
-        yield f"The verdict speaks for {files}, through {runtime}, on this kind of machine. Another processor may compute with other kernels."
-    yield f"It speaks for cases like those of the test split, judged by {terms(report).overall} and the other figures named here, and for no others."
+        yield f"The verdict speaks for {files}, through {runtime}, on this kind of machine. Another processor may use other kernels."
+    yield f"It speaks for cases like those of the test split, by {terms(report).overall} and the other figures named here, and for no others."
     yield "Latency is that of the network alone, without reading files, preparing inputs or showing results."
     if not report["signature"]:
         yield "This report is not signed."

@@ -22,7 +22,8 @@ OUTCOMES = {"pass": "Accepted", "fail": "Rejected", "inconclusive": "Inconclusiv
 
 def page(template: str, **shown: Any) -> str:
     """A template of this folder, filled in; whatever comes from a run is escaped."""
-    environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    loader = FileSystemLoader(FOLDER)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(wording.FILTERS)
     script = (FOLDER / "sort.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

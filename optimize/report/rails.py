@@ -10,6 +10,7 @@ from optimize.report import wording
 from optimize.report.wording import DASH, Report
 
 Rail = Report
+_SCORES = ("f1", "dice", "auc", "error")
 _WORST_FIRST = {"fail": 0, "inconclusive": 1, "pass": 2}
 
 
@@ -74,7 +75,10 @@ def families(report: Report) -> list[Family]:
     for rail in rails(report):
         if rail["scope"] != "overall":
             found.setdefault((rail["scope"], rail["column"], rail["figure"], rail["rule"]), []).append(rail)
-    return [Family(f"t-rails-{i}", *key, tuple(each)) for i, (key, each) in enumerate(found.items(), start=1)]
+    return [
+        Family(f"t-rails-{i}", scope, column, figure, rule, tuple(each))
+        for i, ((scope, column, figure, rule), each) in enumerate(found.items(), start=1)
+    ]
 
 
 def criteria(report: Report) -> list[Criterion]:
@@ -120,7 +124,12 @@ def limit(rail: Rail) -> str:
 
 def written(rail: Rail, value: float | None) -> str:
     """A value of the rail: in points where it is a difference, else as a share."""
-    return wording.points(value) if rail["rule"] in ("drop", "rise") else wording.percent(value)
+    return wording.points(value) if rail["rule"] in ("drop", "rise") else level(rail, value)
+
+
+def level(rail: Rail, value: float | None) -> str:
+    """The figure itself, as it is usually written: a share in percent, a score as a fraction."""
+    return (wording.fraction if any(word in rail["figure"].lower() for word in _SCORES) else wording.percent)(value)
 
 
 def bounds(rail: Rail) -> str:
@@ -135,7 +144,7 @@ def decides(rail: Rail) -> str:
         return ""
     if rail["needed"] is None:
         return "no number of cases would, at the rates observed"
-    return f"{wording.count(rail['needed'])} {rail['unit']} would"
+    return f"{wording.count(rail['needed'])} {rail['unit']} would decide"
 
 
 def bars(found: Sequence[Rail]) -> list[Bar | None]:

@@ -71,7 +71,7 @@ def _said(report: Report) -> str:
 
 
 def _words(report: Report) -> Mapping[str, Any]:
-    runtime = RUNTIMES.get(report["target"], report["target"])
+    runtime = str(RUNTIMES.get(report["target"], report["target"]))
     signature, confidence = report["signature"], report["limits"].get("confidence")
     return {
         "outcome": OUTCOMES[report["verdict"]],
@@ -117,7 +117,7 @@ def _rows(report: Report) -> Mapping[str, Any]:
 
 
 def _functions() -> Mapping[str, Any]:
-    own = (rails.bars, rails.bounds, rails.decides, rails.limit, rails.tally, rails.written, rails.tiles)
+    own = (rails.bars, rails.bounds, rails.decides, rails.level, rails.limit, rails.tally, rails.written, rails.tiles)
     return {each.__name__: each for each in (*own, rows.find, rows.contenders, wording.change)}
 
 

@@ -86,7 +86,10 @@ def per_group(report: Report) -> dict[str, list[Part]]:
     words = terms(report)
     known = find(report, "baseline", "metrics", "per_group") or {}
     return {
-        column: [_part(report, ("per_group", column, value), value, words.seen, [words.overall_key]) for value in sorted(known[column], key=natural)]
+        column: [
+            _part(report, ("per_group", column, value), value, words.seen, [words.overall_key])
+            for value in sorted(known[column], key=natural)
+        ]
         for column in sorted(known, key=natural)
     }
 
@@ -184,5 +187,6 @@ def _split_in_two(first: Report, second: Report | None) -> str | None:
     if second is None or not (first["after"] and second["after"]):
         return None
     name, _, end = first["name"].rpartition(".")
-    factors = end == "0" and second["name"] == f"{name}.1" and first["before"] == second["before"] and first["kind"] == second["kind"] == "Linear"
-    return name if name and factors and first["after"][0] == second["after"][1] < min(first["before"]) else None
+    beside = end == "0" and second["name"] == f"{name}.1" and first["kind"] == second["kind"] == "Linear"
+    factors = beside and first["before"] == second["before"] and first["after"][0] == second["after"][1] < min(first["before"])
+    return name if name and factors else None

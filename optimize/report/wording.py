@@ -143,6 +143,5 @@ def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name))
 
 
-FILTERS: Mapping[str, Callable[..., str]] = {
-    each.__name__: each for each in (count, scaled, percent, points, limit, fraction, probability, milliseconds, times, signed, shape, duration, plain, label)
-}
+_WRITERS = (count, scaled, percent, points, limit, fraction, probability, milliseconds, times, signed, shape, duration, plain, label)
+FILTERS: Mapping[str, Callable[..., str]] = {each.__name__: each for each in _WRITERS}

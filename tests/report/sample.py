@@ -34,7 +34,9 @@ LIMITS: dict[str, Any] = {
 }
 
 
-def rails(after: list[list[int]], groups: Mapping[str, tuple[int, int, int]] = GROUPS, before: list[list[int]] = BEFORE) -> list[dict[str, Any]]:
+def rails(
+    after: list[list[int]], groups: Mapping[str, tuple[int, int, int]] = GROUPS, before: list[list[int]] = BEFORE
+) -> list[dict[str, Any]]:
     """Judged by hand: a drop fails beyond its limit, is inconclusive below 40 cases, and passes otherwise."""
     old, new = metrics(CLASSES, before), metrics(CLASSES, after)
     total = sum(map(sum, before))
@@ -78,7 +80,7 @@ def passing() -> dict[str, Any]:
         "created": "2026-01-02T03:04:05+00:00",
         "verdict": "pass",
         "accepted": True,
-        "reasons": ["every limit holds with 95 % confidence"],
+        "reasons": ["overall accuracy 94.86 % against 96.57 %, limit 2 pp; worst class erythroblast −4.00 pp, limit 6 pp"],
         "target": "openvino",
         "precision": "int8",
         "machine": {"cpu": "A processor", "physical_cores": 2, "isa": ["avx2", "avx512_vnni"], "memory_bytes": 25_000_000_000, "load": 1.5},
@@ -154,7 +156,8 @@ def passing() -> dict[str, Any]:
             "p_value": 0.031,
             "method": "exact test of independence",
             "rows": [
-                {"class": name, "cases": sum(BEFORE[i]), "regressed": BEFORE[i][i] - AFTER[i][i] + 1, "fixed": 1} for i, name in enumerate(CLASSES)
+                {"class": name, "cases": sum(BEFORE[i]), "regressed": BEFORE[i][i] - AFTER[i][i] + 1, "fixed": 1}
+                for i, name in enumerate(CLASSES)
             ],
         },
         "health": [
@@ -204,8 +207,8 @@ def masks() -> dict[str, Any]:
     report = passing() | {"task": "segmentation", "classes": ["tumour", "cyst"]}
     counts = {"tumour": 20, "cyst": 0}
     report["data"] = {name: each and each | {"patients": 12, "per_class": counts} for name, each in report["data"].items()}
-    asked = {"metric": "dice", "class_metric": "dice", "max_group_drop": None, "max_ece_rise": None, "min_agreement": 0.9, "threshold": None, "positive": []}
-    report["limits"] = LIMITS | asked
+    unasked = {"max_group_drop": None, "max_ece_rise": None, "threshold": None, "positive": []}
+    report["limits"] = LIMITS | {"metric": "dice", "class_metric": "dice", "min_agreement": 0.9} | unasked
     for part, dice, agreement in (("baseline", 0.791, 1.0), ("compressed", 0.7754, 0.976)):
         per_class = {"tumour": {"patients": 12, "dice": dice}, "cyst": {"patients": 0, "dice": None}}
         overall = {"dice": dice, "agreement": agreement}
