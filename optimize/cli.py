@@ -145,13 +145,18 @@ def demo(out: Path) -> None:
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
-def report(run: Path) -> None:
-    """Render report.html again from the report.json in folder RUN."""
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("comparison"), show_default=True, help="For the comparison of several.")
+def report(runs: tuple[Path, ...], out: Path) -> None:
+    """Render report.html again from the report.json in folder RUN.
+
+    Several are also compared: comparison.html, comparison.json and comparison.csv, one row for each run.
+    """
     with _answered():
+        from optimize.report.compare import compare
         from optimize.report.render import rerender
 
-        click.echo(str(rerender(run)))
+        click.echo(str(compare(runs, out) if len(runs) > 1 else rerender(runs[0])))
 
 
 def _summary(report: dict[str, Any], out: Path) -> None:

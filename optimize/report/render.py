@@ -1,94 +1,124 @@
 """One dict, written as report.json and as report.html.
 
-The page is self-contained: no script, no font, no picture and no style from anywhere else, so it reads the same in ten years and offline.
-Whatever comes from a run (class names, file names, reasons) is escaped.
+The page is self-contained: no font, no picture and no style from anywhere else, and no script but its own, so it reads the same in ten
+years and offline. Whatever comes from a run (class names, file names, reasons) is escaped.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from optimize.errors import InputError
-from optimize.report import rows, wording
+from optimize.report import answers, charts, control, drawn, rails, rows, wording
+from optimize.report.limitations import limitations
+from optimize.report.page import FOLDER, OUTCOMES, RUNTIMES, as_json, page, write_all
+from optimize.report.pareto import frontier
 from optimize.report.terms import terms
 from optimize.report.wording import Report
 
-FORMAT = 1
-_RUNTIMES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT"}
-_OUTCOMES = {"pass": "Accepted", "fail": "Rejected", "inconclusive": "Inconclusive"}
+FORMAT = 2
 _MACHINE_FIRST = ("cpu", "gpu", "physical_cores", "logical_cores", "isa", "memory_bytes", "os", "python")
-_PARTS = json.loads((Path(__file__).parent / "schema.json").read_text(encoding="utf-8"))["required"]
-_LISTS = ("reasons", "notes", "classes", "precisions_tried", "steps")
+_PARTS = json.loads((FOLDER / "schema.json").read_text(encoding="utf-8"))["required"]
+_LISTS = ("reasons", "notes", "classes", "precisions_tried", "steps", "rails", "health")
 
 
 def render(report: Report) -> str:
     """The report as one HTML page that needs nothing but itself.
 
     Args:
-        report: a report of format 1 (`schema.json`); a part that is missing or null is said to be so on the page.
+        report: a report of format 2 (`schema.json`); a part that is missing or null is said to be so on the page.
     """
-    whole = {**dict.fromkeys(_PARTS), **report}
+    whole = {**dict.fromkeys((*_PARTS, "task")), **report}
     whole |= {name: whole[name] or [] for name in _LISTS}
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(wording.FILTERS)
-    names = ("artifact_name", "batches", "class_names", "classes", "confusion", "contenders", "criteria", "find", "layers", "originals")
-    environment.globals.update({name: getattr(rows, name) for name in names})
-    environment.globals.update(change=wording.change, DASH=wording.DASH)
-    return environment.get_template("report.html").render(
-        report=whole,
-        outcome=_OUTCOMES[whole["verdict"]],
-        headline=headline(whole),
-        runtime=_RUNTIMES.get(whole["target"], whole["target"]),
-        strongest=rows.strongest(whole),
-        tally=rows.tally(whole),
-        terms=terms(whole),
-        unmatched=rows.unmatched(whole),
-        machine=_machine(whole["machine"] or {}),
-    )
+    return page("report.html", report=whole, **_words(whole), **_rows(whole), **_functions())
 
 
 def write(report: Report, folder: Path) -> None:
     """Write report.json and report.html into `folder`; whatever fails, the files that were there before stay whole.
 
     Raises:
-        ValueError: when a number is NaN or infinite, which JSON cannot hold and no reader should have to guess about.
+        ValueError: when a number is NaN or infinite.
     """
-    texts = {
-        "report.json": json.dumps(report, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n",
-        "report.html": render(report),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    # A temporary file beside its target is on the same file system, so the replacement is one atomic rename.
-    drafts = {folder / name: folder / f".{name}.{os.getpid()}.tmp" for name in texts}
-    try:
-        for path, draft in drafts.items():
-            draft.write_text(texts[path.name], encoding="utf-8", newline="\n")
-        for path, draft in drafts.items():
-            os.replace(draft, path)
-    finally:
-        for draft in drafts.values():
-            draft.unlink(missing_ok=True)
+    write_all(folder, {"report.json": as_json(report), "report.html": render(report)})
 
 
 def headline(report: Report) -> str:
     """The verdict in one sentence."""
-    name, runtime = report["model"]["name"], _RUNTIMES.get(report["target"], report["target"])
+    said = _said(report)
+    if report["compressed"] is None or report["verdict"] == "pass":
+        return f"{said}."
+    return f"{said}; no artifact was handed over."
+
+
+def sentence(report: Report) -> str:
+    """The verdict in one sentence, with the first of its reasons."""
+    return f"{_said(report)}{': ' + report['reasons'][0].rstrip('.') if report['reasons'] else ''}."
+
+
+def _said(report: Report) -> str:
+    name, runtime = report["model"]["name"], RUNTIMES.get(report["target"], report["target"])
     if report["compressed"] is None:
-        return f"{name} was not compiled for {runtime}: the run ended before there was an artifact to judge."
+        return f"{name} was not compiled for {runtime}: the run ended before there was an artifact to judge"
     subject = f"{name}, compiled for {runtime}{' at ' + report['precision'] if report['precision'] else ''},"
-    if report["verdict"] == "pass":
-        return f"{subject} holds every limit that was fixed before the run."
-    if report["verdict"] == "fail":
-        return f"{subject} does not hold the limits that were fixed before the run; no artifact was handed over."
-    return f"{subject} could neither be accepted nor rejected on these measurements; no artifact was handed over."
+    return {
+        "pass": f"{subject} holds every limit that was fixed before the run",
+        "fail": f"{subject} does not hold the limits that were fixed before the run",
+        "inconclusive": f"{subject} could neither be accepted nor rejected on these measurements",
+    }[report["verdict"]]
+
+
+def _words(report: Report) -> Mapping[str, Any]:
+    runtime = str(RUNTIMES.get(report["target"], report["target"]))
+    signature, confidence = report["signature"], report["limits"].get("confidence")
+    return {
+        "outcome": OUTCOMES[report["verdict"]],
+        "sentence": sentence(report),
+        "runtime": runtime,
+        "terms": terms(report),
+        "confidence": f"{wording.plain(confidence * 100)} %" if confidence else "",
+        "machine": _machine(report["machine"] or {}),
+        "limitations": limitations(report, runtime),
+        "intended": control.intended(report, runtime),
+        "fixed": control.fixed(report),
+        "evidence": list(control.evidence(report)) if report["compressed"] else [],
+        "fingerprint": control.fingerprint(signature["public_key"]) if signature else None,
+        "kinds": answers.KINDS,
+    }
+
+
+def _rows(report: Report) -> Mapping[str, Any]:
+    tried = frontier(report)
+    pictures = {"forest": drawn.forest(report), "latency": drawn.latency(report), "trials": drawn.trials(report, tried)}
+    return {
+        "rails": rails.rails(report),
+        "criteria": rails.criteria(report),
+        "families": rails.families(report),
+        "most_rails": drawn.MOST_RAILS,
+        "per_class": rows.per_class(report),
+        "per_group": rows.per_group(report),
+        "class_names": rows.class_names(report),
+        "matrices": answers.matrices(report),
+        "reliability": answers.reliability(report),
+        "flip_columns": answers.columns_of_flips(report),
+        "originals": rows.originals(report),
+        "timed": rows.batches(report),
+        "strongest": rows.strongest(report),
+        "artifact_name": rows.artifact_name(report),
+        "layers": rows.layers(report),
+        "ran_in": rows.ran_in(report),
+        "unmatched": rows.unmatched(report),
+        "frontier": tried,
+        "charts": pictures | {"reliability": drawn.reliability(report)},
+        "drawn_by": charts.available(),
+    }
+
+
+def _functions() -> Mapping[str, Any]:
+    own = (rails.bars, rails.bounds, rails.decides, rails.level, rails.limit, rails.tally, rails.written, rails.tiles)
+    return {each.__name__: each for each in (*own, rows.find, rows.contenders, wording.change)}
 
 
 def _machine(machine: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -96,8 +126,8 @@ def _machine(machine: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(wording.label(key), wording.fact(key, machine[key])) for key in ordered]
 
 
-def rerender(folder: Path) -> Path:
-    """Write report.html again from the report.json in `folder`, and return its path.
+def read(folder: Path) -> dict[str, Any]:
+    """The report in a run's folder.
 
     Raises:
         InputError: when there is no readable report of this format.
@@ -109,6 +139,23 @@ def rerender(folder: Path) -> Path:
         name = type(problem).__name__
         raise InputError(f"`run` (={folder}) has no readable report.json ({name}): name the --out folder of a run.") from None
     if not isinstance(report, dict) or report.get("format") != FORMAT:
-        raise InputError(f"{path} is not a report of format {FORMAT}: render it with the version that wrote it.")
-    write(report, folder)
+        writer = (report.get("versions") or {}).get("optimize") if isinstance(report, dict) else None
+        by = f" and was written by optimize {writer}" if writer else ""
+        found = f"of format {report.get('format')!r}" if isinstance(report, dict) else "no report"
+        raise InputError(f"{path} is {found}{by}, not of format {FORMAT}: render it with the version that wrote it.")
+    return report
+
+
+def rerender(folder: Path) -> Path:
+    """Write report.html again from the report.json in `folder`, and return its path.
+
+    Raises:
+        InputError: when there is no readable report of this format, or the folder cannot be written.
+    """
+    report = read(folder)
+    try:
+        # The JSON stays as it is: a signature is over its content, and a page is made from it, never the other way.
+        write_all(folder, {"report.html": render(report)})
+    except OSError as problem:
+        raise InputError(f"`run` (={folder}) cannot be written ({problem.strerror}).") from None
     return folder / "report.html"

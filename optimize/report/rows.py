@@ -1,4 +1,4 @@
-"""The rows of the report's tables, read from the report's dict: arranged and set against the limits, nothing computed anew.
+"""The rows of the report's tables, read from the report's dict: arranged, nothing measured anew.
 
 Everything is ordered by its content (label order, slowest first, natural order of names), never by the order of a mapping's keys, so a
 report read back from JSON renders to the same bytes. A part the run ended before producing gives empty rows or `None` cells.
@@ -11,52 +11,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from optimize.report.terms import AGREEMENT, terms
+from optimize.report.terms import terms
 from optimize.report.wording import Report, natural
-
-# A drop that equals its limit is within it; the difference of two shares carries rounding noise.
-_NOISE = 1e-9
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """One acceptance criterion: what was fixed and what came out; `held` is None where it was not asked for or not measured."""
-
-    name: str
-    kind: str
-    limit: float
-    measured: float | None
-    where: str
-    held: bool | None
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A drop drawn against its limit; all in percent of the width."""
-
-    start: float
-    width: float
-    zero: float
-    limit: float
-
-
-@dataclass(frozen=True)
-class ClassRow:
-    """One class on the test split, before and after; figures are fractions, `missed` names the limits it misses.
-
-    What the figures are, and the floors that must be reached, says `Terms`; `over` tells that the drop misses its limit.
-    """
-
-    name: str
-    seen: int | None
-    before: float | None
-    after: float | None
-    drop: float | None
-    floor_before: float | None
-    floor_after: float | None
-    over: bool
-    missed: tuple[str, ...]
-    bar: Bar | None
 
 
 @dataclass(frozen=True)
@@ -72,13 +28,26 @@ class Contender:
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer of the original and what became of it; `share` is the part of its weights that is left."""
+    """One layer of the original and what became of it.
+
+    Args:
+        name: in the original.
+        kind: the module's class.
+        before: shape of its weights.
+        after: shapes of the weights that stand for it; empty when it is gone.
+        channels: outputs before and after.
+        rank: of the product, where the layer was split in two.
+        share: part of its weights that is left.
+        precision: that it really ran in, as far as the compiled graph kept its name.
+    """
 
     name: str
     kind: str
     before: tuple[int, ...]
-    after: tuple[int, ...] | None
-    share: float | None
+    after: tuple[tuple[int, ...], ...]
+    channels: tuple[int, int]
+    rank: int | None
+    share: float
     precision: str | None
 
 
@@ -97,43 +66,32 @@ def class_names(report: Report) -> list[str]:
     return list(report["classes"]) if report["classes"] else sorted(measured, key=natural)
 
 
-def classes(report: Report) -> list[ClassRow]:
-    """Every class, in label order, with the drop of its figure drawn to one common scale."""
-    limits, words = report["limits"], terms(report)
-    names = class_names(report)
-    before = {name: find(report, "baseline", "metrics", "per_class", name) for name in names}
-    after = {name: find(report, "compressed", "metrics", "per_class", name) for name in names}
-    figures = {name: (find(before[name], words.figure_key), find(after[name], words.figure_key)) for name in names}
-    drops = {name: _drop(*figures[name]) for name in names}
-    known = [drop for drop in drops.values() if drop is not None]
-    low, high = min([0.0, *known]), max([limits["max_class_drop"], 0.001, *known]) * 1.1
-    rows = []
-    for name in names:
-        drop, floors = drops[name], (find(before[name], words.floor_key), find(after[name], words.floor_key))
-        over = drop is not None and drop > limits["max_class_drop"] + _NOISE
-        under = floors[1] is not None and floors[1] < limits["min_class_f1"] - _NOISE
-        missed = words.missed[:1] * over + words.missed[1:] * under
-        bar = None if drop is None else _bar(drop, limits["max_class_drop"], low, high)
-        rows.append(ClassRow(name, find(before[name], words.seen), *figures[name], drop, *floors, over, missed, bar))
-    return rows
+@dataclass(frozen=True)
+class Part:
+    """One class, or one value of a column of subgroups: how many it is taken over, and each figure before and after."""
+
+    name: str
+    seen: int | None
+    figures: tuple[tuple[float | None, float | None], ...]
 
 
-def criteria(report: Report) -> list[Criterion]:
-    """The limits fixed before the run, each beside the worst value measured on the test split."""
-    limits, rows, words = report["limits"], classes(report), terms(report)
-    overall = _drop(*(find(report, part, "metrics", "overall", words.overall_key) for part in ("baseline", "compressed")))
-    drop, dropped = max(((row.drop, row.name) for row in rows if row.drop is not None), default=(None, ""))
-    lowest, where = min(((row.floor_after, row.name) for row in rows if row.floor_after is not None), default=(None, ""))
-    most, most_class = limits["max_drop"], limits["max_class_drop"]
-    fixed = [
-        Criterion(f"Drop of {words.overall}", "at most", most, overall, "", _within(overall, most)),
-        Criterion(f"Largest drop of any class’s {words.figure}", "at most", most_class, drop, dropped, _within(drop, most_class)),
-        _floor(f"Lowest {words.floor} of any class", limits["min_class_f1"], lowest, where),
-    ]
-    if AGREEMENT in words.further:
-        name, key = AGREEMENT
-        fixed.append(_floor(name, limits.get("min_agreement", 0.0), find(report, "compressed", "metrics", "overall", key)))
-    return fixed
+def per_class(report: Report) -> list[Part]:
+    """Every class, in label order."""
+    words = terms(report)
+    return [_part(report, ("per_class", name), name, words.seen, [key for _, key in words.figures]) for name in class_names(report)]
+
+
+def per_group(report: Report) -> dict[str, list[Part]]:
+    """Every value of every column of subgroups that was measured."""
+    words = terms(report)
+    known = find(report, "baseline", "metrics", "per_group") or {}
+    return {
+        column: [
+            _part(report, ("per_group", column, value), value, words.seen, [words.overall_key])
+            for value in sorted(known[column], key=natural)
+        ]
+        for column in sorted(known, key=natural)
+    }
 
 
 def batches(report: Report) -> list[str]:
@@ -182,11 +140,27 @@ def artifact_name(report: Report) -> str:
 def layers(report: Report) -> list[LayerRow]:
     """Layers of the original in execution order, with the precision of the compiled layer of the same name."""
     ran = report["layer_precisions"] or {}
-    rows = []
-    for layer in report["layers"] or []:
-        before, after = tuple(layer["before"]), None if layer["after"] is None else tuple(layer["after"])
-        share = None if after is None else prod(after) / max(1, prod(before))
-        rows.append(LayerRow(layer["name"], layer["kind"], before, after, share, ran.get(layer["name"])))
+    entries = list(report["layers"] or [])
+    rows: list[LayerRow] = []
+    while entries:
+        first = entries.pop(0)
+        whole = _split_in_two(first, entries[0] if entries else None)
+        parts = [first, entries.pop(0)] if whole else [first]
+        after = tuple(tuple(part["after"]) for part in parts if part["after"] is not None)
+        before = tuple(first["before"])
+        known = sorted({ran[part["name"]] for part in parts if part["name"] in ran})
+        rows.append(
+            LayerRow(
+                name=whole or first["name"],
+                kind=first["kind"],
+                before=before,
+                after=after,
+                channels=(before[0] if before else 1, (after[-1][0] if after[-1] else 1) if after else 0),
+                rank=after[0][0] if whole else None,
+                share=sum(map(prod, after)) / max(1, prod(before)),
+                precision=", ".join(known) or None,
+            )
+        )
     return rows
 
 
@@ -197,41 +171,22 @@ def unmatched(report: Report) -> list[tuple[str, str]]:
     return [(name, ran[name]) for name in sorted(ran, key=natural) if name not in known]
 
 
-def tally(report: Report) -> list[tuple[str, int]]:
+def ran_in(report: Report) -> list[tuple[str, int]]:
     """How many layers of the compiled graph ran in each precision, most frequent first."""
     counted = Counter((report["layer_precisions"] or {}).values())
     return sorted(counted.items(), key=lambda item: (-item[1], item[0]))
 
 
-def confusion(report: Report, part: str) -> list[list[dict[str, Any]]] | None:
-    """Cells of one confusion matrix: cases, share of the true class, and how many more or fewer than before."""
-    matrix, original = (find(report, each, "metrics", "confusion") for each in (part, "baseline"))
-    if not matrix:
+def _part(report: Report, path: tuple[str, ...], name: str, seen: str, keys: list[str]) -> Part:
+    before, after = (find(report, part, "metrics", *path) for part in ("baseline", "compressed"))
+    return Part(name, find(before, seen), tuple((find(before, key), find(after, key)) for key in keys))
+
+
+def _split_in_two(first: Report, second: Report | None) -> str | None:
+    """The name of the layer that two rows are the factors of; two linear layers in a row with nothing between are nothing else."""
+    if second is None or not (first["after"] and second["after"]):
         return None
-    compare = part != "baseline" and original is not None
-    return [
-        [
-            {"cases": cases, "share": cases / (sum(row) or 1), "change": cases - original[i][j] if compare else 0, "right": i == j}
-            for j, cases in enumerate(row)
-        ]
-        for i, row in enumerate(matrix)
-    ]
-
-
-def _drop(before: float | None, after: float | None) -> float | None:
-    return None if before is None or after is None else before - after
-
-
-def _within(value: float | None, limit: float) -> bool | None:
-    return None if value is None else value <= limit + _NOISE
-
-
-def _floor(name: str, floor: float, value: float | None, where: str = "") -> Criterion:
-    return Criterion(name, "at least", floor, value, where, value >= floor - _NOISE if floor and value is not None else None)
-
-
-def _bar(drop: float, limit: float, low: float, high: float) -> Bar:
-    def at(value: float) -> float:
-        return round((value - low) / (high - low) * 100, 3)
-
-    return Bar(at(min(drop, 0.0)), max(at(max(drop, 0.0)) - at(min(drop, 0.0)), 0.6), at(0.0), at(limit))
+    name, _, end = first["name"].rpartition(".")
+    beside = end == "0" and second["name"] == f"{name}.1" and first["kind"] == second["kind"] == "Linear"
+    factors = beside and first["before"] == second["before"] and first["after"][0] == second["after"][1] < min(first["before"])
+    return name if name and factors else None

@@ -16,75 +16,53 @@ class Terms:
     Args:
         overall: the overall figure, in the middle of a sentence.
         overall_key: under `metrics.overall`.
-        figure: the figure of a class, in the middle of a sentence.
-        figure_key: under `metrics.per_class`.
-        floor: the figure that a class must reach.
-        floor_key: under `metrics.per_class`.
-        seen: what a class's figure is taken over; also its key under `metrics.per_class`.
-        missed: what is said of a class that misses the limit of its drop, and the limit of its floor.
+        figures: of a class, as (name, key under `metrics.per_class`).
+        seen: what a class's figures are taken over; also its key under `metrics.per_class`.
         further: what else is measured overall, as (name, key).
-        write: how the overall figure and a class's figure are written.
-        meaning: how a class's figure comes about.
+        write: how the overall figure and a class's figures are written.
+        meaning: how a class's figures come about.
         counted: caption of the counts of each class.
-        confusion: there is a confusion matrix.
         terms: words and what they mean.
     """
 
     overall: str
     overall_key: str
-    figure: str
-    figure_key: str
-    floor: str
-    floor_key: str
+    figures: tuple[tuple[str, str], ...]
     seen: str
-    missed: tuple[str, str]
     further: tuple[tuple[str, str], ...]
     write: Callable[[float | None], str]
     meaning: str
     counted: str
-    confusion: bool
     terms: tuple[tuple[str, str], ...]
-
-    @property
-    def two(self) -> bool:
-        """Whether drop and floor are of two figures."""
-        return self.floor_key != self.figure_key
 
 
 CLASSIFICATION = Terms(
     overall="overall accuracy",
     overall_key="accuracy",
-    figure="recall",
-    figure_key="recall",
-    floor="F1",
-    floor_key="f1",
+    figures=(("Recall", "recall"), ("Precision", "precision"), ("F1", "f1")),
     seen="cases",
-    missed=("recall", "F1"),
-    further=(("Macro F1", "macro_f1"),),
+    further=(("Macro F1", "macro_f1"), ("AUC", "auc"), ("Calibration error", "ece")),
     write=wording.percent,
-    meaning="Cases of the test split.",
+    meaning="Over the cases of the test split.",
     counted="Cases of each class",
-    confusion=True,
     terms=(
-        ("Recall", "Of the cases that truly belong to a class, the share found (sensitivity)."),
+        ("Recall", "Of the cases that truly belong to a class, the share found; also called sensitivity."),
+        ("Precision", "Of the cases called a class, the share that truly belongs to it."),
         ("F1", "The harmonic mean of recall and precision; macro F1 is its mean over the classes."),
+        ("AUC", "How often a case of a class scores higher than one of another: one against the rest, mean over the classes."),
+        ("Calibration error", "How far confidence lies from the share that is right, mean over bins of confidence weighted by their cases."),
+        ("Specificity", "Of the cases that do not belong to a class, the share not called it."),
     ),
 )
-AGREEMENT = ("Agreement with the original’s masks", "agreement")
 SEGMENTATION = Terms(
     overall="overall Dice",
     overall_key="dice",
-    figure="Dice",
-    figure_key="dice",
-    floor="Dice",
-    floor_key="dice",
+    figures=(("Dice", "dice"),),
     seen="patients",
-    missed=("drop", "least Dice"),
-    further=(AGREEMENT,),
+    further=(("Agreement with the original’s masks", "agreement"),),
     write=wording.fraction,
     meaning="Mean over the patients of the test split; 1 pp is 0.01 of Dice.",
     counted="Images that show each class",
-    confusion=False,
     terms=(
         (
             "Dice",

@@ -64,6 +64,11 @@ def fraction(value: float | None) -> str:
     return DASH if value is None else f"{value:.3f}"
 
 
+def probability(value: float | None) -> str:
+    """0.0312 -> '0.031'; below a thousandth, only that."""
+    return DASH if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def milliseconds(value: float | None) -> str:
     """20.71 -> '20.7', 0.5312 -> '0.531', 1399.2 -> '1399'."""
     return DASH if value is None else _three_digits(value)
@@ -82,9 +87,14 @@ def change(before: float | None, after: float | None) -> str:
     return ("0.0" if float(text) == 0 else text.replace("-", _MINUS)) + f"{_NARROW}%"
 
 
-def shape(value: Sequence[int] | None) -> str:
+def signed(value: int) -> str:
+    """3 -> '+3', -2 -> '−2', 0 -> '0'."""
+    return f"{value:+d}".replace("-", _MINUS) if value else "0"
+
+
+def shape(value: Sequence[int]) -> str:
     """(64, 32, 3, 3) -> '64 × 32 × 3 × 3'."""
-    return "removed" if value is None else " × ".join(map(str, value)) or "scalar"
+    return " × ".join(map(str, value)) or "scalar"
 
 
 def duration(seconds: float | None) -> str:
@@ -133,6 +143,5 @@ def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name))
 
 
-FILTERS: Mapping[str, Callable[..., str]] = {
-    each.__name__: each for each in (count, scaled, percent, points, limit, fraction, milliseconds, times, shape, duration, plain, label)
-}
+_WRITERS = (count, scaled, percent, points, limit, fraction, probability, milliseconds, times, signed, shape, duration, plain, label)
+FILTERS: Mapping[str, Callable[..., str]] = {each.__name__: each for each in _WRITERS}

@@ -1,0 +1,102 @@
+"""Charts of a report as static SVG, each in a wide and in a narrow form, so that its text keeps its size on a telephone.
+
+They are Vega-Lite specifications drawn by `vl-convert-python`; without it there are none, and the tables say the same. Colours are the
+page's own variables, so a chart follows the page from light to dark. The same report gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from html import escape
+from importlib.util import find_spec
+from typing import Any, TypeAlias
+
+Spec: TypeAlias = dict[str, Any]
+Values: TypeAlias = Sequence[Mapping[str, Any]]
+
+WIDE, NARROW = 1, 0
+TEXT = 12
+_CONFIG: Spec = {
+    "font": "sans-serif",
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": "var(--quiet)",
+        "titleColor": "var(--quiet)",
+        "domainColor": "var(--rule)",
+        "tickColor": "var(--rule)",
+        "gridColor": "var(--rule)",
+        "gridOpacity": 0.6,
+        "labelFontSize": TEXT,
+        "titleFontSize": TEXT,
+        "titleFontWeight": 400,
+        "labelFlush": False,
+    },
+    "axisY": {"domain": False, "ticks": False, "labelPadding": 8},
+    "title": {"anchor": "start", "color": "var(--ink)", "fontSize": TEXT, "fontWeight": 600, "offset": 10},
+    "text": {"color": "var(--ink)", "fontSize": TEXT},
+    "concat": {"spacing": 26},
+}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One chart.
+
+    Args:
+        label: what it shows, for who does not see it.
+        wide: SVG for a page of about 800 pixels and for paper.
+        narrow: SVG for about 340 pixels.
+    """
+
+    label: str
+    wide: str
+    narrow: str
+
+
+def available() -> bool:
+    """Whether the library that draws is installed."""
+    return find_spec("vl_convert") is not None
+
+
+def chart(label: str, wide: Spec, narrow: Spec) -> Chart | None:
+    """Draw a chart in both forms; None where nothing can draw."""
+    return Chart(label, *(_svg(json.dumps(spec, sort_keys=True), label) for spec in (wide, narrow))) if available() else None
+
+
+@lru_cache(maxsize=128)
+def _svg(spec: str, label: str) -> str:
+    # Starting the renderer takes a second, which only who draws should pay.
+    import vl_convert
+
+    whole = json.loads(spec) | {"background": None, "padding": 4, "config": _CONFIG}
+    svg: str = vl_convert.vegalite_to_svg(whole, vl_version="5.20")
+    # The parts of a picture are described by its label and by the table beside it, not one by one.
+    svg = re.sub(r' (?:aria-[a-z]+|role|xmlns(?::xlink)?|pointer-events|class)="[^"]*"', "", svg)
+    svg = re.sub(r'<path d="[^"]*" display="none"/>|<path d="M0,0h0v0h0Z"/>', "", svg)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
+
+
+def rows_axis(labels: Sequence[str], form: int, limit: tuple[int, int] = (138, 300), *, shown: bool = True) -> Spec:
+    """A vertical axis with one line for each label, in order; equal labels stay apart by the number that is cut off again."""
+    axis = {"labelExpr": "slice(datum.label, 4)", "labelLimit": limit[form], "labelColor": "var(--ink)", "title": None, "grid": False}
+    return {"field": "row", "type": "nominal", "sort": None, "scale": {"domain": numbered(labels)}, "axis": axis if shown else None}
+
+
+def numbered(labels: Sequence[str]) -> list[str]:
+    """'000 first', '001 second'."""
+    return [f"{i:03d} {label}" for i, label in enumerate(labels)]
+
+
+def number(field: str, title: str, **scale: Any) -> Spec:
+    """A quantitative channel with few ticks, on a scale of these properties."""
+    return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": {"tickCount": 5, "grid": True}}
+
+
+def rule(at: float, x: Spec, colour: str = "var(--quiet)", dash: Sequence[int] = ()) -> Spec:
+    """A vertical line at one value of a horizontal channel."""
+    mark = {"type": "rule", "color": colour, "strokeDash": list(dash)}
+    return {"data": {"values": [{x["field"]: at}]}, "mark": mark, "encoding": {"x": x}}

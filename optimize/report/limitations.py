@@ -1,0 +1,86 @@
+"""What the run did not look at, in plain words, read from what its report holds and lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from optimize.report.rails import rails
+from optimize.report.rows import find, per_group
+from optimize.report.terms import terms
+from optimize.report.wording import Report, count, plain, points
+
+FEW = 30
+_UNASKED = (
+    ("max_regressed", "the share of cases that were right and are wrong"),
+    ("max_ece_rise", "the calibration error"),
+    ("max_sensitivity_drop", "sensitivity at an operating point"),
+    ("max_specificity_drop", "specificity at an operating point"),
+)
+
+
+def limitations(report: Report, runtime: str) -> list[str]:
+    """Each a sentence or two; the ones that say most about this run come first."""
+    return [*_of_verdict(report), *_of_limits(report), *_of_data(report), *_of_everything(report, runtime)]
+
+
+def _of_verdict(report: Report) -> Iterator[str]:
+    found = rails(report)
+    if not found:
+        yield "The run ended before the guard-rails were judged on the test split: nothing is known of how the artifact answers there."
+        return
+    if report["limits"].get("verdict") == "point":
+        yield "The verdict compares the measured values alone with the limits: it does not allow for chance."
+    elif len(found) > 1:
+        share = plain(100 * report["limits"]["confidence"])
+        yield f"Each bound holds with {share} % confidence by itself; that all {len(found)} hold together is less certain."
+    few: dict[str, int] = {rail["name"]: rail["seen"] for rail in found if rail["scope"] != "overall" and rail["seen"] < FEW}
+    if few:
+        named = ", ".join(f"{name} ({count(seen)})" for name, seen in few.items())
+        moved = points(1 / max(1, min(few.values())))
+        yield f"Rests on fewer than {FEW} {found[0]['unit']}: {named}. A single one may move such a figure by up to {moved}."
+    unknown = [rail["title"] for rail in found if rail["value"] is None]
+    if unknown:
+        yield f"Could not be measured: {', '.join(unknown)}."
+
+
+def _of_limits(report: Report) -> Iterator[str]:
+    limits, groups = report["limits"], per_group(report)
+    if not groups:
+        yield "No column of subgroups was given: nothing is said about sites, scanners, sexes, ages or any other part of the cases."
+    elif limits.get("max_group_drop") is None:
+        yield f"No limit was fixed for subgroups by {', '.join(groups)}; their figures are shown without being judged."
+    masks = report.get("task") == "segmentation"
+    unasked = [words for key, words in _UNASKED if limits.get(key) is None and not (masks and key == "max_ece_rise")]
+    if unasked:
+        last = f" and {unasked[-1]}" if len(unasked) > 1 else ""
+        yield f"No limit was fixed for {', '.join(unasked[: len(unasked) - 1 or 1])}{last}."
+    if masks:
+        yield "Calibration of confidence is not measured for masks."
+    elif report["calibration"] is None and rails(report):
+        yield "Calibration of confidence was not measured."
+
+
+def _of_data(report: Report) -> Iterator[str]:
+    test = find(report, "data", "test") or {}
+    if test and test.get("patients") is None:
+        yield "The data names no patients: every case counts as independent of the others, and a patient may stand in two splits."
+    empty = [name for name, cases in (test.get("per_class") or {}).items() if not cases]
+    if empty:
+        yield f"Not in the test split at all: {', '.join(empty)}."
+    yield from (f"Calibration set, {each['check']}: {each['text']}." for each in report["health"] or [] if each["level"] == "warning")
+    listed = find(report, "flips", "listed") or []
+    flips = report["flips"]
+    if flips and len(listed) < (total := flips["regressed"] + flips["fixed"] + flips["changed"]):
+        rest = f"; {flips['file']} has all." if flips["file"] else "."
+        yield f"The page lists {count(len(listed))} of {count(total)} cases whose decision changed{rest}"
+
+
+def _of_everything(report: Report, runtime: str) -> Iterator[str]:
+    if report["compressed"]:
+        files = "the files whose hashes stand above" if report["artifact"] else "the artifact that was measured"
+        yield f"The verdict speaks for {files}, through {runtime}, on this kind of machine. Another processor may use other kernels."
+    yield f"It speaks for cases like those of the test split, by {terms(report).overall} and the other figures named here, and for no others."
+    yield "Latency is that of the network alone, without reading files, preparing inputs or showing results."
+    if not report["signature"]:
+        yield "This report is not signed."
+    yield "This report is evidence for a decision about a release; it does not take that decision and is no regulatory clearance."

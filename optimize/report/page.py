@@ -1,0 +1,55 @@
+"""Templates to pages that need nothing but themselves: one style, one script, and a policy that lets no other run."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from optimize.report import wording
+
+FOLDER = Path(__file__).parent
+RUNTIMES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT"}
+OUTCOMES = {"pass": "Accepted", "fail": "Rejected", "inconclusive": "Inconclusive"}
+
+
+def page(template: str, **shown: Any) -> str:
+    """A template of this folder, filled in; whatever comes from a run is escaped."""
+    loader = FileSystemLoader(FOLDER)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(wording.FILTERS)
+    script = (FOLDER / "sort.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    # It is a file of this package, not of the user's: escaped, it would be no script.
+    return environment.get_template(template).render(script=Markup(script), script_hash=f"sha256-{digest}", DASH=wording.DASH, **shown)  # noqa: S704
+
+
+def as_json(value: Any) -> str:
+    """JSON as this tool writes it.
+
+    Raises:
+        ValueError: when a number is NaN or infinite, which JSON cannot hold and no reader should have to guess about.
+    """
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def write_all(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write texts by name into `folder`; whatever fails, the files that were there before stay whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # A temporary file beside its target is on the same file system, so the replacement is one atomic rename.
+    drafts = {folder / name: folder / f".{name}.{os.getpid()}.tmp" for name in texts}
+    try:
+        for path, draft in drafts.items():
+            draft.write_text(texts[path.name], encoding="utf-8", newline="\n")
+        for path, draft in drafts.items():
+            os.replace(draft, path)
+    finally:
+        for draft in drafts.values():
+            draft.unlink(missing_ok=True)
