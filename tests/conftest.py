@@ -1,9 +1,9 @@
-"""Whole runs of the command, made once for all tests that look at what they left behind."""
+"""What all tests share: one thread, a cache of their own, and whole runs of the command, made once for all who look at what they left."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,21 +26,22 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def single_threaded() -> Iterator[None]:
-    """Networks as small as the tests' only wait for their threads."""
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Networks as small as the tests' only wait for their threads; so do the processes that a test starts."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
         yield
-    finally:
-        torch.set_num_threads(before)
+    torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    with single_threaded():
-        yield
+@pytest.fixture(scope="module", autouse=True)
+def _frozen() -> None:
+    """What a module finds loaded is no garbage: every collection, and there is one before each timing, would look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def require(target: str) -> str:
@@ -71,8 +72,7 @@ def any_target() -> str:
 @pytest.fixture(scope="session")
 def brought(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with everything it needs beside it."""
-    with single_threaded():
-        return runs.bring(tmp_path_factory.mktemp("brought"))
+    return runs.bring(tmp_path_factory.mktemp("brought"))
 
 
 def hurried(patch: pytest.MonkeyPatch, *, memory: bool = True) -> None:
@@ -85,7 +85,7 @@ def hurried(patch: pytest.MonkeyPatch, *, memory: bool = True) -> None:
 
 def shortened(model: Path, out: Path, *flags: object, target: str) -> Run:
     """A run without the figures for memory."""
-    with pytest.MonkeyPatch.context() as patch, single_threaded():
+    with pytest.MonkeyPatch.context() as patch:
         hurried(patch, memory=False)
         return runs.compressed(model, out, *flags, target=target)
 
@@ -93,7 +93,7 @@ def shortened(model: Path, out: Path, *flags: object, target: str) -> Run:
 def whole_run(target: str, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Nothing stands in for anything."""
     require(target)
-    with pytest.MonkeyPatch.context() as patch, single_threaded():
+    with pytest.MonkeyPatch.context() as patch:
         hurried(patch)
         return runs.compressed(model, tmp_path_factory.mktemp(target) / "out", target=target)
 

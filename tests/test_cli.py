@@ -25,8 +25,6 @@ from tests.runs import Run, command
 
 ROOT = Path(__file__).parent.parent
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def compress(model: Path, out: Path, *flags: object, target: str = "onnxruntime") -> tuple[int, str, str]:
     return command("compress", model, "--target", target, "--out", out, *flags)

@@ -26,8 +26,6 @@ from optimize.search.walk import WORK
 from tests import runs
 from tests.runs import Run
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def recipe(model: Path, out: Path, target: str, **overrides: object) -> Recipe:
     return resolve(model, target=target, overrides={"out": out, **overrides})
