@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from torch.onnx._internal.exporter import _registration as registration
 
 from optimize.backends import backend
 from optimize.errors import TargetUnavailable
@@ -42,6 +44,19 @@ def _frozen() -> None:
     """What a module finds loaded is no garbage: every collection, and there is one before each timing, would look at it again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_registry() -> Iterator[None]:
+    """The exporter parses the source of a thousand operators for every file that it writes: half of what an export takes.
+
+    They are always the same ones, and it only looks them up. Where another torch has no such function, its exports are what they are.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        made = getattr(registration.ONNXRegistry, "from_torchlib", None)
+        if made is not None:
+            patch.setattr(registration.ONNXRegistry, "from_torchlib", staticmethod(cache(made)))
+        yield
 
 
 def require(target: str) -> str:
@@ -79,6 +94,7 @@ def hurried(patch: pytest.MonkeyPatch, *, memory: bool = True) -> None:
     """Time as briefly as can be; without `memory`, no process is started to measure it."""
     patch.setattr("optimize.choose.SECONDS", 0.02)
     patch.setattr("optimize.profile.SECONDS", 0.02)
+    patch.setattr("optimize.search.goal.SECONDS", 0.02)
     if not memory:
         patch.setattr("optimize.profile.peak_memory", lambda *_, **__: Memory(2_000, 1_000))
 
