@@ -95,6 +95,7 @@ def hurried(patch: pytest.MonkeyPatch, *, memory: bool = True) -> None:
     patch.setattr("optimize.choose.SECONDS", 0.02)
     patch.setattr("optimize.profile.SECONDS", 0.02)
     patch.setattr("optimize.search.goal.SECONDS", 0.02)
+    patch.setattr("optimize.measure.latency._RESAMPLES", 200)
     if not memory:
         patch.setattr("optimize.profile.peak_memory", lambda *_, **__: Memory(2_000, 1_000))
 
@@ -106,22 +107,18 @@ def shortened(model: Path, out: Path, *flags: object, target: str) -> Run:
         return runs.compressed(model, out, *flags, target=target)
 
 
-def whole_run(target: str, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Nothing stands in for anything."""
-    require(target)
-    with pytest.MonkeyPatch.context() as patch:
-        hurried(patch)
-        return runs.compressed(model, tmp_path_factory.mktemp(target) / "out", target=target)
-
-
 @pytest.fixture(scope="session")
 def accepted_onnxruntime(brought: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return whole_run("onnxruntime", brought, tmp_path_factory)
+    """Nothing stands in for anything."""
+    require("onnxruntime")
+    with pytest.MonkeyPatch.context() as patch:
+        hurried(patch)
+        return runs.compressed(brought, tmp_path_factory.mktemp("onnxruntime") / "out", target="onnxruntime")
 
 
 @pytest.fixture(scope="session")
 def accepted_openvino(brought: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return whole_run("openvino", brought, tmp_path_factory)
+    return shortened(brought, tmp_path_factory.mktemp("openvino") / "out", target=require("openvino"))
 
 
 @pytest.fixture(params=CPU_TARGETS)
