@@ -1,13 +1,15 @@
-"""Whole runs of the command, made once for all tests that look at what they left behind."""
+"""What all tests share: one thread, a cache of their own, and whole runs of the command, made once for all who look at what they left."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from torch.onnx._internal.exporter import _registration as registration
 
 from optimize.backends import backend
 from optimize.errors import TargetUnavailable
@@ -26,20 +28,34 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def single_threaded() -> Iterator[None]:
-    """Networks as small as the tests' only wait for their threads."""
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Networks as small as the tests' only wait for their threads; so do the processes that a test starts."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
         yield
-    finally:
-        torch.set_num_threads(before)
+    torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    with single_threaded():
+@pytest.fixture(scope="module", autouse=True)
+def _frozen() -> None:
+    """What a module finds loaded is no garbage: every collection, and there is one before each timing, would look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_registry() -> Iterator[None]:
+    """The exporter parses the source of a thousand operators for every file that it writes: half of what an export takes.
+
+    They are always the same ones, and it only looks them up. Where another torch has no such function, its exports are what they are.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        made = getattr(registration.ONNXRegistry, "from_torchlib", None)
+        if made is not None:
+            patch.setattr(registration.ONNXRegistry, "from_torchlib", staticmethod(cache(made)))
         yield
 
 
@@ -71,41 +87,38 @@ def any_target() -> str:
 @pytest.fixture(scope="session")
 def brought(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with everything it needs beside it."""
-    with single_threaded():
-        return runs.bring(tmp_path_factory.mktemp("brought"))
+    return runs.bring(tmp_path_factory.mktemp("brought"))
 
 
 def hurried(patch: pytest.MonkeyPatch, *, memory: bool = True) -> None:
     """Time as briefly as can be; without `memory`, no process is started to measure it."""
     patch.setattr("optimize.choose.SECONDS", 0.02)
     patch.setattr("optimize.profile.SECONDS", 0.02)
+    patch.setattr("optimize.search.goal.SECONDS", 0.02)
+    patch.setattr("optimize.measure.latency._RESAMPLES", 200)
     if not memory:
         patch.setattr("optimize.profile.peak_memory", lambda *_, **__: Memory(2_000, 1_000))
 
 
 def shortened(model: Path, out: Path, *flags: object, target: str) -> Run:
     """A run without the figures for memory."""
-    with pytest.MonkeyPatch.context() as patch, single_threaded():
+    with pytest.MonkeyPatch.context() as patch:
         hurried(patch, memory=False)
         return runs.compressed(model, out, *flags, target=target)
 
 
-def whole_run(target: str, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Nothing stands in for anything."""
-    require(target)
-    with pytest.MonkeyPatch.context() as patch, single_threaded():
-        hurried(patch)
-        return runs.compressed(model, tmp_path_factory.mktemp(target) / "out", target=target)
-
-
 @pytest.fixture(scope="session")
 def accepted_onnxruntime(brought: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return whole_run("onnxruntime", brought, tmp_path_factory)
+    """Nothing stands in for anything."""
+    require("onnxruntime")
+    with pytest.MonkeyPatch.context() as patch:
+        hurried(patch)
+        return runs.compressed(brought, tmp_path_factory.mktemp("onnxruntime") / "out", target="onnxruntime")
 
 
 @pytest.fixture(scope="session")
 def accepted_openvino(brought: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return whole_run("openvino", brought, tmp_path_factory)
+    return shortened(brought, tmp_path_factory.mktemp("openvino") / "out", target=require("openvino"))
 
 
 @pytest.fixture(params=CPU_TARGETS)

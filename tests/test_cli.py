@@ -25,8 +25,6 @@ from tests.runs import Run, command
 
 ROOT = Path(__file__).parent.parent
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def compress(model: Path, out: Path, *flags: object, target: str = "onnxruntime") -> tuple[int, str, str]:
     return command("compress", model, "--target", target, "--out", out, *flags)
@@ -170,7 +168,8 @@ def test_wrong_flags_and_missing_ones(tmp_path: Path) -> None:
     assert "`target` is missing" in stderr
 
 
-def test_a_killed_run_goes_on_where_it_was(brought: Path, any_target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_goes_on_where_it_was(brought: Path, any_target: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    straight: Run = request.getfixturevalue(f"accepted_{any_target}")  # before the other process starts: both use one latency table
     out = tmp_path / "out"
     arguments = ["compress", str(brought), "--target", any_target, "--out", str(out)]
     ledger = out / "ledger.jsonl"
@@ -188,12 +187,11 @@ def test_a_killed_run_goes_on_where_it_was(brought: Path, any_target: str, tmp_p
     before = [json.loads(line) for line in ledger.read_text().splitlines()]
     assert "already holds a run" in refusal(brought, out, target=any_target)
     resumed = conftest.shortened(brought, out, "--resume", target=any_target)
-    straight = conftest.shortened(brought, tmp_path / "straight", target=any_target)
     assert resumed.exit_code == straight.exit_code == 0
     assert resumed.ledger[: len(before)] == before  # the seconds too: what was done is not done again
     assert runs.trials(resumed) == runs.trials(straight)
     assert resumed.report["layers"] == straight.report["layers"]
-    assert {path.name for path in out.iterdir()} == {path.name for path in (tmp_path / "straight").iterdir()}
+    assert {path.name for path in out.iterdir()} == {path.name for path in straight.out.iterdir()}
 
 
 @pytest.mark.parametrize(

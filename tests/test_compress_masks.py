@@ -20,17 +20,14 @@ from optimize.guard.limits import Limits
 from optimize.recipe import resolve
 from optimize.search.score import score_split
 from tests import scans
-from tests.conftest import shortened, single_threaded
+from tests.conftest import shortened
 from tests.runs import Run
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 SCHEMA = json.loads((Path(optimize.report.__file__).parent / "schema.json").read_text())
 
 
 def made(folder: Path, target: str, data: dict[str, np.ndarray] | None = None, *flags: object) -> Run:
-    with single_threaded():
-        model = scans.bring(folder, data)
+    model = scans.bring(folder, data)
     return shortened(model, folder / "out", *flags, target=target)
 
 

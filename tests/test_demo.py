@@ -17,8 +17,6 @@ from optimize.errors import InputError, TargetUnavailable
 from optimize.load import load_model
 from tests import conftest
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def made(any_target: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[Path, dict[str, Any]]]:

@@ -1,4 +1,8 @@
-"""A large block that was freed is there again without the kernel's help."""
+"""A large block that was freed is there again without the kernel's help.
+
+Not from the first time on: torch asks for aligned blocks, and glibc before 2.38 keeps the few bytes left over at a block's ends for the
+thread, seven of each size, before it joins them to the block again. Until then a freed block is a little too small for the next tensor.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +16,19 @@ import resource
 import torch
 from optimize.heap import keep_freed
 
+ROUNDS = 24
+
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(16 << 20)
+    torch.ones(12 << 20)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-pages = (64 << 20) // resource.getpagesize()
-faults()
-assert faults() > pages / 2, "the premise: every block is paged in anew"
+pages = (48 << 20) // resource.getpagesize()
+assert min(faults() for _ in range(4)) > pages / 2, "the premise: every block is paged in anew"
 if not keep_freed():
     raise SystemExit(7)
-faults()
-assert faults() < pages / 10
+found = [faults() for _ in range(ROUNDS)]
+assert sorted(found)[ROUNDS // 2] < pages / 10, found
 """
 
 

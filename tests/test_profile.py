@@ -19,8 +19,6 @@ from optimize.measure.memory import Memory
 from optimize.profile import ARTIFACT, EAGER, Profile, profile
 from tests import runs
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def measured(folder: Path, brought: Path, target: str, **changed: Any) -> Profile:
     """A profile of the original as its own artifact."""

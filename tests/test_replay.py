@@ -14,8 +14,6 @@ from optimize.surgery import with_tensors
 from tests import nets
 from tests.nets import TOPOLOGIES, cases, ready
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 Seen = list[tuple[str, tuple[torch.Tensor, torch.Tensor]]]
 

@@ -23,8 +23,6 @@ from optimize.steps.remove import Remove
 from optimize.steps.repair import Repair
 from tests.nets import INTRICATE, TOPOLOGIES, candidate, cases, reference
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def low_rank() -> Candidate:
     """Two big layers of rank 2, one without bias, behind a convolution."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from optimize.candidate import Candidate
 from optimize.graph import trace
@@ -53,7 +54,7 @@ def knapsack(candidate: Candidate, curves: Sequence[Curve], pricing: Pricing) ->
         if calls[0].depthwise:  # it reads what it makes, or a channel for every few
             each = calls[0].out_channels // calls[0].in_channels
             reads = [(group, made // each) for group, made in makes]
-        price = _Price(tuple(calls), pricing, whole, timed)
+        price = cache(_Price(tuple(calls), pricing, whole, timed))  # the search for widths comes back to the same ones all the time
         items.append(Item(price, calls[0].in_channels, calls[0].out_channels, tuple(reads), tuple(makes)))
     return Knapsack(curves, items)
 

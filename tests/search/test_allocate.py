@@ -22,8 +22,6 @@ from optimize.steps.prune import Prune
 from tests import nets
 from tests.search.trials import settings, written
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 START = nets.candidate(nets.chain())
 
 

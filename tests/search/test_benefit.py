@@ -15,8 +15,6 @@ from tests import nets
 from tests.nets import TOPOLOGIES
 from tests.search.nets import built, five, untrained
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_the_5_cnn_by_hand() -> None:
     of = untrained(built("cnn5.py:cnn5"), 3, 224, 224)

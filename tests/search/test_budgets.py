@@ -5,16 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from math import sqrt
 
-import pytest
-
 from optimize.candidate import Candidate
 from optimize.search.budgets import HALVINGS, Budgets
 from optimize.search.walk import NOT_SMALLER, WORK, Search
 from optimize.steps.factorize import Factorize
 from optimize.steps.prune import Prune
 from tests.search.trials import RUINOUS, settings, written
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def walking(search: Search, levels: tuple[float, ...] = (), energies: tuple[float, ...] = (), halvings: int = HALVINGS) -> Search:

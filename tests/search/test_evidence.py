@@ -14,8 +14,6 @@ from optimize.importance.correction import doubtful
 from optimize.search.evidence import Gatherer, active, doubles, usual_flips
 from tests.nets import Residual, cases, chain_bn, ready
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_doubles_are_sought_among_what_stays() -> None:
     likeness = np.array([[1, 0.9, 0.5, 0.2], [0.9, 1, 0.6, 0.7], [0.5, 0.6, 1, 0.1], [0.2, 0.7, 0.1, 1]])

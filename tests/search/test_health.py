@@ -14,8 +14,6 @@ from optimize.surgery import with_tensors
 from tests import nets
 from tests.nets import cases
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def activations(module: nn.Module, upto: int) -> np.ndarray:
     with torch.inference_mode():

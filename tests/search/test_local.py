@@ -26,8 +26,6 @@ from tests.nets import candidate, cases
 from tests.search.scores import scored
 from tests.search.trials import resumed, timeless, written
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 PLAIN = Local(floors="none", operator="drop", repair="none")
 Run = Callable[..., tuple[Candidate, list[dict[str, Any]]]]
 

@@ -20,8 +20,6 @@ from optimize.search.prices import Pricing, knapsack
 from optimize.search.scan import Curve
 from tests import nets
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 RUNTIME: Any = SimpleNamespace(NAME="fake", preflight=lambda: None, precisions=lambda: ("f32",), version=lambda: "1")
 
 

@@ -13,8 +13,6 @@ from optimize.steps.prune import Prune
 from tests import nets
 from tests.nets import candidate, cases
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize(
     ("headroom", "count"), [(0, 1), (1, 1), (20, 1), (21, 2), (40, 2), (100, 5), (639, 32), (640, 32), (641, 32), (10_000, 32)]

@@ -21,8 +21,6 @@ from optimize.surgery import twin
 from tests import nets, runs
 from tests.nets import candidate, cases, reference
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def guard(count: int = 40) -> Split:
     return Split("guard", cases(count, seed=9), np.zeros(count, np.int64), Preprocessing())

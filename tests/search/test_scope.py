@@ -13,8 +13,6 @@ from tests.nets import candidate, cases, chain_bn, reference
 from tests.search.nets import five
 from tests.test_surgery import MISFITS
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_what_cannot_be_repaired_is_left_alone_only_where_it_is_to_be_repaired(monkeypatch: pytest.MonkeyPatch) -> None:
     of = candidate(chain_bn())

@@ -29,8 +29,6 @@ from tests.search.nets import five
 from tests.search.scores import scored
 from tests.search.trials import resumed, timeless, written
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 B1, B2, B3, B4, B5 = "0", "4", "8", "12", "16"
 WHOLE = scored(0, 0, 0, 0)
 

@@ -15,8 +15,6 @@ from optimize.steps.prune import Prune
 from tests import runs
 from tests.search.trials import RUINOUS, resumed, settings, timeless, written
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_a_trial_says_what_was_measured(search: Search, original: Candidate) -> None:
     entry = replace(search, strategy=Budgets((0.001,), ())).run()[1][0]

@@ -17,8 +17,6 @@ from optimize.surgery import with_tensors
 from tests import nets
 from tests.nets import candidate, cases, reference
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 DRAW = np.random.default_rng(0)
 GIVEN = DRAW.standard_normal((300, 3)) * (1, 10, 0.1) + (0, 5, 2)
 

@@ -17,8 +17,6 @@ from optimize.steps.repair import Repair
 from tests import nets
 from tests.nets import TOPOLOGIES, candidate, cases, reference
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 ROWS = 500
 
 
