@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from optimize.guard.flips import FILE, flips, to_csv
 from optimize.guard.limits import Limits
 from optimize.guard.score import Score, score
 from optimize.guard.verdict import Verdict, judge, level
+from optimize.health import Finding, health
 from optimize.heap import keep_freed
 from optimize.load import load_model
 from optimize.masks import perfect
@@ -40,6 +41,7 @@ from optimize.search.score import score_split
 from optimize.search.strategies import strategy
 from optimize.search.walk import Search
 from optimize.select import unlabelled
+from optimize.signature import sign
 from optimize.snapshot import rebuilt
 from optimize.steps import ddp
 from optimize.steps.batches import hold_out
@@ -60,6 +62,7 @@ class Job:
     data: Dataset
     space: Workspace
     started: float
+    health: tuple[Finding, ...] = ()
 
 
 def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
@@ -138,6 +141,8 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
     _check_strategy(recipe)
     runtime = backend(recipe.target)
     runtime.preflight()
+    if recipe.sign_key is not None:
+        sign({}, recipe.sign_key)  # for what it refuses
     if not recipe.data:
         raise InputError("`data` is missing: pass --data file.npz, or set [data] path in the optimize.toml beside the model.")
     space = Workspace(recipe.out)
@@ -167,10 +172,15 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
         hold_out(labelled(data.train), recipe.seed)  # for what it refuses
     if unknown := [name for name in recipe.limits.positive if name not in data.classes]:
         raise InputError(f"`positive` (={unknown[0]}) is no class of the data: name some of {', '.join(data.classes[:12])}.")
+    with stage("look at the calibration data"):
+        found = health(data)
+    for finding in found:
+        if finding.level == "warning":
+            note(f"calibration data, {finding.check}: {finding.text}")
     _foretell(recipe, data)
     space.open(outcome.identity(recipe, data), resume=resume)
     (recipe.out / "recipe.lock.toml").write_text(to_toml(recipe), encoding="utf-8")
-    return Job(recipe, runtime, original, data, space, started)
+    return Job(recipe, runtime, original, data, space, started, found)
 
 
 def compile_and_profile(job: Job, best: Candidate, before: Score, confidence: float) -> Compiled:
@@ -250,7 +260,10 @@ def left_alone(best: Candidate, reference: Reference) -> tuple[str, ...]:
 
 
 def _finish(job: Job, result: Result) -> dict[str, Any]:
+    result = replace(result, health=[finding.as_dict() for finding in job.health])
     report = outcome.report(job.recipe, job.original, job.data, result, started=job.started, foreign_load=foreign_load())
+    if job.recipe.sign_key is not None:
+        report["signature"] = sign(report, job.recipe.sign_key)
     if result.flips is not None:
         job.space.put(FILE, to_csv(result.flips))
     job.space.deliver(result.compiled.chosen.artifact if result.compiled is not None and result.verdict else None)

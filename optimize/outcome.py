@@ -108,6 +108,7 @@ def identity(recipe: Recipe, data: Dataset) -> dict[str, Any]:
         "target": recipe.target,
     }
     hashes = {f"{name} data": split.sha256 for name, split in splits(data).items()}
+    hashes |= {f"{name} tags": _tags(split) for name, split in splits(data).items()}
     whole = {**asked, **hashes, "model": sha256(recipe.model), "versions": versions()}
     return dict(json.loads(json.dumps(whole)))
 
@@ -116,6 +117,13 @@ def splits(data: Dataset) -> dict[str, Split]:
     """The splits there are, by name."""
     found = {"train": data.train, "calibration": data.calibration, "guard": data.guard, "test": data.test}
     return {name: split for name, split in found.items() if split is not None}
+
+
+def _tags(split: Split) -> str:
+    """Hash of what else the data say of each item."""
+    each = {**split.groups, "patient": split.patients, "name": split.called}
+    plain = {name: None if values is None else values.tolist() for name, values in each.items()}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:

@@ -125,12 +125,15 @@ def curve(draw: Draw, loss: float, *, cases: int, area: float) -> tuple[Answers,
 
 
 def sureness(draw: Draw, loss: float, *, cases: int, gap: float) -> tuple[Answers, Answers]:
-    """Too sure by `gap` before and by the loss more after, at every confidence: the calibration error is that gap."""
+    """Too sure by `gap` before and by the loss more after, at every confidence: the calibration error is that gap.
+
+    Nine cases in ten are answered alike.
+    """
     right_share, labels = draw.uniform(0.6, 0.85, cases), draw.integers(2, size=cases)
-    right = draw.random(cases) < right_share
-    decided = np.where(right, labels, 1 - labels)
+    common, own, alike = draw.random(cases), draw.random((2, cases)), draw.random(cases) < 0.9
     sides = []
-    for more in (gap, gap + loss):
+    for alone, more in zip(own, (gap, gap + loss), strict=True):
+        decided = np.where(np.where(alike, common, alone) < right_share, labels, 1 - labels)
         sure = right_share + more
         sides.append(np.where(np.eye(2)[decided] > 0, sure[:, None], 1 - sure[:, None]).astype(np.float32))
     before, after = (answers(each, labels, ("a", "b")) for each in sides)
@@ -140,7 +143,9 @@ def sureness(draw: Draw, loss: float, *, cases: int, gap: float) -> tuple[Answer
 def masks(draw: Draw, loss: float, *, patients: int, kind: str) -> tuple[Dice, Dice]:
     """Dice of each patient; differences are normal, or a few patients lose half of theirs."""
     old = draw.uniform(0.7, 0.95, patients)
-    fall = draw.normal(loss, 0.04, patients) if kind == "normal" else 0.5 * (draw.random(patients) < loss / 0.5) + draw.normal(0, 0.01, patients)
+    fall = draw.normal(loss, 0.04, patients)
+    if kind != "normal":
+        fall = 0.5 * (draw.random(patients) < loss / 0.5) + draw.normal(0, 0.01, patients)
     size, none = 100_000, np.zeros((patients, 1, 0), dtype=np.uint8)
     sides = []
     for each in (old, old - fall):
@@ -263,8 +268,8 @@ def main() -> None:
     table = [row(each) for each in results]
     above = [each for each in results if each["passes_low"] > ALPHA]
     notes = [
-        f"{arguments.repeats} simulated test sets for each row, {arguments.drawn} where the bounds are bootstrapped; the interval is Clopper and "
-        "Pearson’s.",
+        f"{arguments.repeats} simulated test sets for each row, {arguments.drawn} where the bounds are bootstrapped; the interval is Clopper "
+        "and Pearson’s.",
         f"Above 5 % beyond the chance of the simulation: {len(above)} of {len(results)} rows.",
     ]
     if not arguments.dry:

@@ -145,7 +145,7 @@ class _Comparison:
     def _rise_of_error(self, limit: float) -> Rail:
         old, new = once(self._pairs["ece"], len(self.before))
         drawn = self._drawn["ece"]
-        found = bounded(drawn[1] - drawn[0], new - old, self.limits.confidence, len(self.before), self.before.patients)
+        found = bounded(drawn[1] - drawn[0], new - old, self.limits.confidence, len(self.before), self.before.patients, biased=True)
         title = "expected calibration error"
         return Rail(title, title, "rise", limit, f"{100 * limit:.6g} pp", old, new, found, self.limits.sure)
 
