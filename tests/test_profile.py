@@ -19,30 +19,37 @@ from optimize.measure.memory import Memory
 from optimize.profile import ARTIFACT, EAGER, Profile, profile
 from tests import runs
 
-
-def measured(folder: Path, brought: Path, target: str, **changed: Any) -> Profile:
-    """A profile of the original as its own artifact."""
-    start = runs.original()
-    export_onnx(start, folder / "model.onnx")
-    artifact = backends.backend(target).convert(folder / "model.onnx", folder / "artifact", "f32")
-    settings: dict[str, Any] = {"scratch": folder / "scratch", "batches": (1, 3), "threads": 1, **changed}
-    test = runs.split("test")
-    return profile(start, {"path": str(brought)}, folder / "model.onnx", artifact, lambda count: test.inputs(slice(0, count)), **settings)
+Asked = tuple[object, int, int | None]
 
 
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, int, int | None]]:
+@pytest.fixture(scope="module")
+def exported(any_target: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Artifact]:
+    """The original as a file and as its own artifact."""
+    folder = tmp_path_factory.mktemp("exported")
+    export_onnx(runs.original(), folder / "model.onnx")
+    return folder / "model.onnx", backends.backend(any_target).convert(folder / "model.onnx", folder / "artifact", "f32")
+
+
+def measured(exported: tuple[Path, Artifact], brought: Path, scratch: Path, patch: pytest.MonkeyPatch) -> tuple[Profile, list[Asked]]:
     """No process is started for memory: what was asked is kept, and the answer is 1000 times the number of the question."""
-    found: list[tuple[object, int, int | None]] = []
+    asked: list[Asked] = []
 
     def answer(model: object, *, batch: int, threads: int | None) -> Memory:
-        found.append((model, batch, threads))
-        return Memory(1000 * len(found), 0)
+        asked.append((model, batch, threads))
+        return Memory(1000 * len(asked), 0)
 
-    monkeypatch.setattr(module, "peak_memory", answer)
-    monkeypatch.setattr(module, "SECONDS", 0.0)
-    monkeypatch.setattr(module, "MIN_ROUNDS", 3)
-    return found
+    patch.setattr(module, "peak_memory", answer)
+    patch.setattr(module, "SECONDS", 0.0)
+    patch.setattr(module, "MIN_ROUNDS", 3)
+    test = runs.split("test")
+    settings: dict[str, Any] = {"scratch": scratch, "batches": (1, 3), "threads": 1}
+    return profile(runs.original(), {"path": str(brought)}, *exported, lambda count: test.inputs(slice(0, count)), **settings), asked
+
+
+@pytest.fixture(scope="module")
+def one(exported: tuple[Path, Artifact], brought: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Profile, list[Asked]]:
+    with pytest.MonkeyPatch.context() as patch:
+        return measured(exported, brought, tmp_path_factory.mktemp("profile") / "scratch", patch)
 
 
 def installed() -> list[str]:
@@ -57,8 +64,8 @@ def installed() -> list[str]:
     return names
 
 
-def test_every_contender_is_timed_in_the_same_rounds(tmp_path: Path, brought: Path, any_target: str, asked: list[Any]) -> None:
-    found = measured(tmp_path, brought, any_target)
+def test_every_contender_is_timed_in_the_same_rounds(one: tuple[Profile, list[Asked]]) -> None:
+    found, _ = one
     contenders = [EAGER, *installed(), ARTIFACT]
     assert list(found.latency) == [1, 3]
     for rounds in found.latency.values():
@@ -69,25 +76,25 @@ def test_every_contender_is_timed_in_the_same_rounds(tmp_path: Path, brought: Pa
 
 
 def test_memory_is_asked_of_each_with_the_larger_batch_and_the_same_threads(
-    tmp_path: Path, brought: Path, any_target: str, asked: list[Any]
+    one: tuple[Profile, list[Asked]], exported: tuple[Path, Artifact], brought: Path
 ) -> None:
-    found = measured(tmp_path, brought, any_target)
+    found, asked = one
     assert [(batch, threads) for _, batch, threads in asked] == [(3, 1)] * len(asked)
     assert asked[0][0] == {"path": str(brought)}
     assert all(isinstance(model, Artifact) for model, _, _ in asked[1:])
-    assert asked[-1][0].folder == tmp_path / "artifact"
+    assert asked[-1][0] == exported[1]
     assert [found.of(name)["peak_memory_bytes"] for name in found.size_bytes] == [1000 * k for k in range(1, len(asked) + 1)]
 
 
-def test_sizes_are_those_of_the_files(tmp_path: Path, brought: Path, any_target: str, asked: list[Any]) -> None:
-    found = measured(tmp_path, brought, any_target)
+def test_sizes_are_those_of_the_files(one: tuple[Profile, list[Asked]], exported: tuple[Path, Artifact], brought: Path) -> None:
+    found, _ = one
     assert found.size_bytes[EAGER] == brought.stat().st_size
-    files = [path for path in (tmp_path / "artifact").iterdir() if path.name != "artifact.json"]
+    files = [path for path in exported[1].folder.iterdir() if path.name != "artifact.json"]
     assert found.size_bytes[ARTIFACT] == sum(path.stat().st_size for path in files)
 
 
 def test_a_missing_baseline_is_left_out_and_said_to_be(
-    tmp_path: Path, brought: Path, any_target: str, asked: list[Any], monkeypatch: pytest.MonkeyPatch
+    exported: tuple[Path, Artifact], brought: Path, any_target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = next(target for target in module.RUNTIMES if target != any_target)
 
@@ -99,7 +106,7 @@ def test_a_missing_baseline_is_left_out_and_said_to_be(
         raise TargetUnavailable("it is not installed")
 
     monkeypatch.setattr(module, "backend", absent)
-    found = measured(tmp_path, brought, any_target)
+    found, _ = measured(exported, brought, tmp_path / "scratch", monkeypatch)
     assert list(found.baselines) == [EAGER, f"{module.RUNTIMES[any_target]} f32"]
     assert found.notes == (f"{module.RUNTIMES[other]} is not among the baselines: it is not installed",)
 

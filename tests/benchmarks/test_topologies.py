@@ -34,7 +34,7 @@ def test_dice_by_hand() -> None:
 
 
 def test_a_study_in_small(scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topologies, "WIDTHS", (6, 12))
+    monkeypatch.setattr(topologies, "WIDTHS", (6,))
     case = tumours(scans, tmp_path, epochs=40, cases=16)
     truth = np.load(scans)["val_masks"].reshape(6, 16, 2, 16, 2).mean((2, 4)) >= 0.5
     predicted = case.start.predict(case.unseen)[:, 0] > 0.5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import numpy as np
 import pytest
 import torch
@@ -107,8 +109,15 @@ def test_whitening_beats_the_plain_decomposition_at_the_same_rank() -> None:
 
 
 def at_rank(start: Candidate, aim: Reference, wanted: int, whiten: bool) -> Candidate:
-    found = (Factorize(float(energy), whiten=whiten)(start, aim) for energy in np.linspace(0.02, 0.9999, 200))
-    return next(made for made in found if rank(made) == wanted)
+    """The more energy is kept, the higher the rank; a layer that is still whole has the highest."""
+
+    def made(energy: float) -> Candidate:
+        return Factorize(float(energy), whiten=whiten)(start, aim)
+
+    energies = np.linspace(0.02, 0.9999, 200)
+    found = made(energies[bisect_left(energies, wanted, key=lambda energy: rank(made(energy)) or start.example.shape[1])])
+    assert rank(found) == wanted
+    return found
 
 
 @pytest.mark.parametrize("shift", [0, 30])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, get_args
 
 import numpy as np
@@ -11,12 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from optimize.candidate import Candidate
+from optimize.candidate import Candidate, Reference
 from optimize.errors import InputError
 from optimize.graph import trace
 from optimize.steps.merge import Mending, Merge
 from optimize.steps.operators import Operator
-from optimize.steps.pairing import survey
+from optimize.steps.pairing import Survey, survey
 from optimize.steps.recalibrate import Recalibrate
 from optimize.surgery import with_tensors
 from tests import nets
@@ -88,26 +90,51 @@ def test_no_share_is_the_identity(name: str, operator: Operator, repair: Mending
     assert same.kept == start.kept
 
 
-@pytest.mark.parametrize("repair", get_args(Mending))
-@pytest.mark.parametrize("operator", OPERATORS)
-@pytest.mark.parametrize("name", TOPOLOGIES)
-def test_all_remove_the_same_channels_purely_and_repeatably(name: str, operator: Operator, repair: Mending) -> None:
+@dataclass(frozen=True, eq=False)
+class Halved:
+    """A topology, and what every operator must make of it: which widths are left and which channels."""
+
+    start: Candidate
+    aim: Reference
+    surveys: tuple[Survey | None, ...]
+    widths: dict[str, int]
+    kept: dict[str, list[int]]
+
+
+@cache
+def halved(name: str) -> Halved:
     start = candidate(TOPOLOGIES[name]())
-    aim, before, step = reference(start, 24), start.fingerprint, Merge(0.5, operator, repair, rows=200)
-    surveys = survey(start, aim, choose="norm", rows=200, ridge=step.ridge)
-    made = step.given(start, aim, surveys)
-    assert start.fingerprint == before
-    assert np.array_equal(aim.calibration, cases(24))
-    assert made.lineage == (step,)
+    aim = reference(start, 24)
+    surveys = survey(start, aim, choose="norm", rows=200, ridge=Merge(0.5).ridge)
     cut = {
         group.name: group.size - int(group.size / 2 + 0.5) * (found is not None)
         for group, found in zip(trace(start).groups, surveys, strict=True)
     }
-    assert widths(made) == cut
     plain = Merge(0.5, rows=200).given(start, aim, surveys)
-    assert {layer: kept.tolist() for layer, kept in made.kept.items()} == {layer: kept.tolist() for layer, kept in plain.kept.items()}
+    return Halved(start, aim, surveys, cut, {layer: kept.tolist() for layer, kept in plain.kept.items()})
+
+
+@pytest.mark.parametrize("repair", get_args(Mending))
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_all_remove_the_same_channels_purely_and_repeatably(name: str, operator: Operator, repair: Mending) -> None:
+    found = halved(name)
+    start, aim, before, step = found.start, found.aim, found.start.fingerprint, Merge(0.5, operator, repair, rows=200)
+    made = step.given(start, aim, found.surveys)
+    assert start.fingerprint == before
+    assert np.array_equal(aim.calibration, cases(24))
+    assert made.lineage == (step,)
+    assert widths(made) == found.widths
+    assert {layer: kept.tolist() for layer, kept in made.kept.items()} == found.kept
     assert np.isfinite(made.predict(cases(2))).all()
-    assert made.fingerprint == step(start, aim).fingerprint
+    assert made.fingerprint == step.given(start, aim, found.surveys).fingerprint
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_a_step_is_a_survey_and_what_follows_from_it(name: str, operator: Operator) -> None:
+    found, step = halved(name), Merge(0.5, operator, rows=200)
+    assert step(found.start, found.aim).fingerprint == step.given(found.start, found.aim, found.surveys).fingerprint
 
 
 @pytest.mark.parametrize("build", ONE_GROUP)
