@@ -146,7 +146,7 @@ def demo(out: Path) -> None:
 
 @main.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), default=Path("comparison"), show_default=True, help="For the comparison of several.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("comparison"), show_default=True, help="For a comparison of several.")
 def report(runs: tuple[Path, ...], out: Path) -> None:
     """Render report.html again from the report.json in folder RUN.
 

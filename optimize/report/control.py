@@ -11,7 +11,7 @@ from optimize.report import rails, rows
 from optimize.report.wording import Report, change, count, milliseconds, scaled, times
 
 _STATED = (
-    ("max_drop", "at most", "drop of {metric}"),
+    ("max_drop", "at most", "drop of {overall}"),
     ("max_class_drop", "at most", "drop of any class’s {class_metric}"),
     ("max_group_drop", "at most", "drop of {metric} in any subgroup"),
     ("min_class_f1", "at least", "{f1} of every class"),
@@ -22,15 +22,18 @@ _STATED = (
     ("max_ece_rise", "at most", "rise of the calibration error"),
     ("max_regressed", "at most", "share of cases right before and wrong after"),
 )
-_NAMES = {"macro_f1": "macro F1", "auc": "AUC", "dice": "Dice", "f1": "F1", "accuracy": "overall accuracy"}
+_NAMES = {"macro_f1": "macro F1", "auc": "AUC", "dice": "Dice", "f1": "F1"}
+_OVERALL = {"accuracy": "overall ", "dice": "overall "}
 
 
 def fixed(report: Report) -> list[tuple[str, str]]:
     """The criteria fixed before the run, as (what, limit)."""
     limits = report["limits"]
     masks = report.get("task") == "segmentation"
+    metric = limits.get("metric") or ("dice" if masks else "accuracy")
     words = {
-        "metric": _named(limits.get("metric") or ("dice" if masks else "accuracy")),
+        "overall": _OVERALL.get(metric, "") + _named(metric),
+        "metric": _named(metric),
         "class_metric": _named(limits.get("class_metric") or ("dice" if masks else "recall")),
         "f1": "Dice" if masks else "F1",
     }
@@ -62,7 +65,8 @@ def evidence(report: Report) -> Iterator[tuple[str, str]]:
     """What was measured, as (what, figures); nothing that the report does not hold."""
     for each in rails.criteria(report):
         rail = each.rail
-        about = each.name if each.of is None else f"{each.name}, worst of {len(each.of.rails)}: {rail['name']}"
+        among = f"worst of {len(each.of.rails)}: " if each.of is not None and len(each.of.rails) > 1 else ""
+        about = each.name if each.of is None else f"{each.name}, {among}{rail['name']}"
         bounds = "" if None in (rail["low"], rail["high"]) else f" ({rails.bounds(rail)})"
         result = {"pass": "pass", "fail": "fail", "inconclusive": "inconclusive"}[rail["outcome"]]
         yield about, f"{rails.written(rail, rail['value'])}{bounds}, {rails.limit(rail)}: {result}"

@@ -79,7 +79,7 @@ def _of_everything(report: Report, runtime: str) -> Iterator[str]:
     if report["compressed"]:
         files = "the files whose hashes stand above" if report["artifact"] else "the artifact that was measured"
         yield f"The verdict speaks for {files}, through {runtime}, on this kind of machine. Another processor may use other kernels."
-    yield f"It speaks for cases like those of the test split, by {terms(report).overall} and the other figures named here, and for no others."
+    yield f"It speaks for cases like those of the test split, by {terms(report).overall} and the other figures named here, for no others."
     yield "Latency is that of the network alone, without reading files, preparing inputs or showing results."
     if not report["signature"]:
         yield "This report is not signed."

@@ -40,8 +40,8 @@ class Family:
 
     @property
     def title(self) -> str:
-        """'Recall of each class'."""
-        return f"{self.figure[:1].upper()}{self.figure[1:]} of each {self.kind}"
+        """'recall of each class'."""
+        return f"{self.figure} of each {self.kind}"
 
     @property
     def kind(self) -> str:
@@ -111,10 +111,7 @@ def tally(found: Sequence[Rail]) -> str:
 def name(rail: Rail, title: str | None = None) -> str:
     """'Drop of recall of basophil'."""
     title = title or rail["title"]
-    if rail["rule"] not in ("drop", "rise"):
-        return title[:1].upper() + title[1:]
-    # Names that are capital letters, as F1 and AUC, stay so.
-    return f"{rail['rule'].capitalize()} of {title[:1].lower() + title[1:] if title[1:2].islower() else title}"
+    return f"{rail['rule'].capitalize()} of {title}" if rail["rule"] in ("drop", "rise") else title[:1].upper() + title[1:]
 
 
 def limit(rail: Rail) -> str:

@@ -61,7 +61,7 @@ def sentence(report: Report) -> str:
 def _said(report: Report) -> str:
     name, runtime = report["model"]["name"], RUNTIMES.get(report["target"], report["target"])
     if report["compressed"] is None:
-        return f"{name} was not compiled for {runtime}: the run ended before there was an artifact to judge"
+        return f"{name} was not compiled for {runtime}; the run ended before there was an artifact to judge"
     subject = f"{name}, compiled for {runtime}{' at ' + report['precision'] if report['precision'] else ''},"
     return {
         "pass": f"{subject} holds every limit that was fixed before the run",

@@ -49,8 +49,8 @@ CLASSIFICATION = Terms(
         ("Recall", "Of the cases that truly belong to a class, the share found; also called sensitivity."),
         ("Precision", "Of the cases called a class, the share that truly belongs to it."),
         ("F1", "The harmonic mean of recall and precision; macro F1 is its mean over the classes."),
-        ("AUC", "How often a case of a class scores higher than one of another: one against the rest, mean over the classes."),
-        ("Calibration error", "How far confidence lies from the share that is right, mean over bins of confidence weighted by their cases."),
+        ("AUC", "How often a case of a class scores higher than another; one class against the rest, then the mean."),
+        ("Calibration error", "How far confidence lies from the share that is right: the mean over bins of confidence, by their cases."),
         ("Specificity", "Of the cases that do not belong to a class, the share not called it."),
     ),
 )

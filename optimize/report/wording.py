@@ -138,10 +138,16 @@ def fact(key: str, value: Any) -> str:
     return plain(value) if unit is None else f"{plain(value)}{_NARROW}{unit}"
 
 
+def together(text: str) -> str:
+    """A number and its unit stay on one line."""
+    return re.sub(r"(?<=\d) (?=%|pp\b|ms\b)", _NARROW, text)
+
+
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key that puts 'conv2' before 'conv10'."""
     return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name))
 
 
-_WRITERS = (count, scaled, percent, points, limit, fraction, probability, milliseconds, times, signed, shape, duration, plain, label)
-FILTERS: Mapping[str, Callable[..., str]] = {each.__name__: each for each in _WRITERS}
+_NUMBERS = (count, scaled, percent, points, limit, fraction, probability, milliseconds, times, signed)
+_WORDS = (shape, together, duration, plain, label)
+FILTERS: Mapping[str, Callable[..., str]] = {each.__name__: each for each in (*_NUMBERS, *_WORDS)}

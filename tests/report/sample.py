@@ -80,7 +80,7 @@ def passing() -> dict[str, Any]:
         "created": "2026-01-02T03:04:05+00:00",
         "verdict": "pass",
         "accepted": True,
-        "reasons": ["overall accuracy 94.86 % against 96.57 %, limit 2 pp; worst class erythroblast −4.00 pp, limit 6 pp"],
+        "reasons": ["overall accuracy 94.86 % against 96.57 %, limit 2 pp; worst class erythroblast lost 4.00 pp, limit 6 pp"],
         "target": "openvino",
         "precision": "int8",
         "machine": {"cpu": "A processor", "physical_cores": 2, "isa": ["avx2", "avx512_vnni"], "memory_bytes": 25_000_000_000, "load": 1.5},

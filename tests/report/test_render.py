@@ -1,108 +1,33 @@
-"""The page is parsed back and compared with the dict it was made from; the schema is judged by an independent validator."""
+"""The page is parsed back and compared with the dict it was made from."""
 
 from __future__ import annotations
 
+import base64
 import copy
+import hashlib
 import json
 import math
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
 import pytest
 
-from optimize.report import render as rendering
-from optimize.report.render import render, write
-from tests.report.sample import AFTER, BEFORE, CLASSES, RUNS, ended_early, failing, inconclusive, masks, metrics, passing
-
-SCHEMA = json.loads((Path(rendering.__file__).parent / "schema.json").read_text(encoding="utf-8"))
-VOID = {"meta", "rect", "line", "br", "link", "img", "input", "hr"}
-
-
-class Page(HTMLParser):
-    """What a reader sees: text in order, tables as rows of cell texts by caption id; and every tag with its attributes."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.headings: list[str] = []
-        self.tables: dict[str, list[list[str]]] = {}
-        self.text = ""
-        self._rows: list[list[str]] = []
-        self.feed(html)
-        self.close()
-        assert not self.open, f"tags left open: {self.open}"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag in VOID:
-            return
-        self.open.append(tag)
-        if tag == "table":
-            self._rows = []
-        elif tag == "caption":
-            self.tables[str(dict(attrs)["id"])] = self._rows
-        elif tag == "tr":
-            self._rows.append([])
-        elif tag in ("td", "th"):
-            self._rows[-1].append("")
-        elif tag in ("h1", "h2"):
-            self.headings.append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        data = data.replace("\u202f", " ").replace("\u2212", "-")
-        if "style" in self.open:
-            return
-        self.text += data
-        if {"td", "th"} & set(self.open):
-            self._rows[-1][-1] += data.strip("\n")
-        if {"h1", "h2"} & set(self.open):
-            self.headings[-1] += data
+from optimize.errors import InputError
+from optimize.report.render import read, render, rerender, write
+from tests.report.read import Page
+from tests.report.sample import AFTER, BEFORE, CLASSES, RUNS, ended_early, failing, inconclusive, masks, passing, point
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_every_run_is_valid_by_the_schema_and_renders_whole(run: str) -> None:
-    report = RUNS[run]()
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    jsonschema.validate(report, SCHEMA, cls=jsonschema.Draft202012Validator)
-    page = Page(render(report))
-    last = 10 if run == "masks" else 11  # masks have no confusion matrix
-    assert [heading.split(".")[0] for heading in page.headings[2:]] == [str(number) for number in range(1, last + 1)]
-    assert "None" not in page.text
-    assert "nan" not in page.text.lower().split()
+def test_every_run_renders_whole(run: str) -> None:
+    page = Page(render(RUNS[run]()))
+    assert [heading.split(".")[0] for heading in page.headings[2:]] == [str(number) for number in range(1, 12)]
+    assert not {"None", "nan", "inf", "Undefined"} & set(re.split(r"[\s,.;:()]+", page.text))
 
 
 def change(**parts: Any) -> dict[str, Any]:
     return passing() | parts
-
-
-@pytest.mark.parametrize(
-    ("report", "where"),
-    [
-        (change(format=2), "1 was expected"),
-        (change(verdict="maybe"), "maybe"),
-        (change(extra=1), "extra"),
-        (change(accepted=False), "fail|null|pass"),
-        (change(verdict="fail"), "pass"),
-        (change(limits={"max_drop": 2, "max_class_drop": 0.06, "min_class_f1": 0.0}), "maximum of 1"),
-        (change(model={"name": "x", "sha256": "A" * 64, "arch": None}), "does not match"),
-        (change(speedup={"one": {}}), "one"),
-        (change(task="detection"), "detection"),
-        (change(task="segmentation"), "is not valid under any"),
-        ({**masks(), "task": "classification"}, "is not valid under any"),
-        ({key: value for key, value in passing().items() if key != "guard"}, "'guard' is a required"),
-    ],
-)
-def test_the_schema_refuses(report: dict[str, Any], where: str) -> None:
-    with pytest.raises(jsonschema.ValidationError, match=where):
-        jsonschema.validate(report, SCHEMA, cls=jsonschema.Draft202012Validator)
 
 
 @pytest.mark.parametrize(
@@ -118,104 +43,144 @@ def test_the_verdict_and_its_reasons_come_first(run: str, word: str) -> None:
     assert ("No artifact was handed over." in page.text) is (run != "pass")
 
 
-def test_every_number_of_every_class_stands_in_its_row() -> None:
+def test_the_sentence_ends_with_the_first_reason_and_the_others_follow() -> None:
+    report = failing() | {"reasons": ["recall of basophil fell by 9 pp.", "F1 is low"]}
+    page = Page(render(report))
+    assert "does not hold the limits that were fixed before the run: recall of basophil fell by 9 pp.\n" in page.text
+    assert page.text.index("F1 is low") < page.text.index("No artifact was handed over.") < page.text.index("1. Acceptance")
+
+
+def test_the_criteria_are_every_overall_rail_and_the_worst_of_each_family() -> None:
+    header, *rows = Page(render(failing())).tables["t-criteria"]
+    assert header == ["Criterion", "Limit", "Measured", "Bounds", "Result"]
+    assert [row[0] for row in rows] == [
+        "Drop of overall accuracy",
+        "Rise of calibration error",
+        "Drop of recall of each classthe worst of 3: basophil (1 fails, 2 pass)",
+        "F1 of each classthe worst of 3: erythroblast (3 pass)",
+        "Drop of accuracy of each sitethe worst of 3: C (3 pass)",
+    ]
+    assert [row[1] for row in rows] == ["at most 2 pp", "at most 2 pp", "at most 6 pp", "at least 0.75", "at most 6 pp"]
+    assert [row[4] for row in rows] == ["✗ Fail", "✓ Pass", "✗ Fail", "✓ Pass", "✓ Pass"]
+    assert rows[2][2] == "9.00 pp"
+
+
+def test_what_would_decide_stands_beside_what_cannot_be_told() -> None:
+    tables = Page(render(inconclusive())).tables
+    assert [row[4:] for row in tables["t-criteria"][1:]] == [
+        ["✓ Pass", ""],
+        ["✓ Pass", ""],
+        ["? Cannot tell", "431 cases would decide"],
+        ["✓ Pass", ""],
+        ["✓ Pass", ""],
+    ]
+    assert [row[1] for row in tables["t-rails-1"][1:]] == ["100", "200", "12"]
+    assert tables["t-rails-1"][3][-1] == "? Cannot tell431 cases would decide"
+
+
+def test_every_rail_of_a_family_stands_in_its_row_with_its_bounds() -> None:
     report = passing()
-    header, *rows = Page(render(report)).tables["t-classes"]
-    assert header[:5] == ["Class", "Cases", "Recall before", "Recall after", "Drop"]
-    assert header[5:] == ["Drop against the limit", "F1 before", "F1 after", "Result"]
+    header, *rows = Page(render(report)).tables["t-rails-1"]
+    assert header == ["Class", "Cases", "Before", "After", "Drop", "Bounds", "Against the limit", "Lost, gained", "p", "Result"]
     assert [row[0] for row in rows] == CLASSES
-    for i, row in enumerate(rows):
+    for row, rail, i in zip(rows, report["rails"][2:5], range(3), strict=True):
         before, after = BEFORE[i][i] / sum(BEFORE[i]) * 100, AFTER[i][i] / sum(AFTER[i]) * 100
-        f1 = [report[part]["metrics"]["per_class"][CLASSES[i]]["f1"] for part in ("baseline", "compressed")]
-        expected = [str(sum(BEFORE[i])), f"{before:.2f} %", f"{after:.2f} %", f"{before - after:.2f} pp", f"{f1[0]:.3f}", f"{f1[1]:.3f}"]
-        assert row[1:5] + row[6:8] == expected
-        assert row[8] == "✓ Pass"
+        assert row[1:5] == [str(sum(BEFORE[i])), f"{before:.2f} %", f"{after:.2f} %", f"{before - after:.2f} pp"]
+        assert row[5] == f"{rail['low'] * 100:.2f} pp to {rail['high'] * 100:.2f} pp"
+        assert row[7:] == [f"{rail['lost']}, {rail['gained']}", "0.220", "✓ Pass"]
 
 
-def test_a_missed_limit_is_said_in_words() -> None:
-    tables = Page(render(failing())).tables
-    assert [row[-1] for row in tables["t-classes"][1:]] == ["✓ Pass", "✗ Fail: recall", "✓ Pass"]
-    assert tables["t-criteria"][2][1:] == ["at most 6 pp", "9.00 ppbasophil", "✗ Fail"]
+def test_a_floor_is_a_figure_not_a_difference() -> None:
+    header, *rows = Page(render(passing())).tables["t-rails-2"]
+    assert header == ["Class", "Cases", "Before", "After", "Bounds", "Against the limit", "Result"]
+    assert [row[3] for row in rows] == ["0.936", "0.973", "0.875"]
+
+
+def test_point_mode_has_no_bounds_and_says_so() -> None:
+    page = Page(render(point()))
+    assert {row[3] for row in page.tables["t-criteria"][1:]} == {"–"}
+    assert "chance is not allowed for" in page.text
+    assert "Bounds:" not in page.text
+    assert "by the preset “bloodmnist”" in page.text
+    assert page.tables["t-criteria"][1][1] == "at most 2 % of the original’s"
+
+
+def test_subgroups_without_a_limit_are_shown_and_not_judged() -> None:
+    report = passing()
+    report["limits"] = report["limits"] | {"max_group_drop": None}
+    report["rails"] = [rail for rail in report["rails"] if rail["scope"] != "group"]
+    page = Page(render(report))
+    assert page.tables["t-group-1"][1] == ["A", "150", "97.33 %", "96.00 %"]
+    assert "t-group-1" not in Page(render(passing())).tables
+    assert "No limit was fixed for subgroups by site" in page.text
+    assert "No subgroups were measured" in Page(render(point())).text
+
+
+def test_all_figures_of_each_class() -> None:
+    header, *rows = Page(render(passing())).tables["t-classes"]
+    assert header == ["Class", "Cases", "Recall before", "Recall after", "Precision before", "Precision after", "F1 before", "F1 after"]
+    assert rows[2][:4] == ["erythroblast", "50", "88.00 %", "84.00 %"]
+
+
+def test_flips_are_counted_and_listed() -> None:
+    page = Page(render(passing()))
+    assert "8 were right and are wrong, 2 were wrong and are right, 1 was wrong and is wrong in another way" in page.text
+    assert "p = 0.109" in page.text
+    header, *rows = page.tables["t-flips"]
+    assert header == ["Case", "What happened", "Truth", "Before", "After", "Confidence before", "Confidence after", "site"]
+    assert rows[0] == ["17patient P1", "right, now wrong", "basophil", "basophil", "platelet", "0.910", "0.550", "C"]
+    assert [row[7] for row in rows] == ["C", "C", "B", "–"]
+
+
+def test_of_masks_a_flip_is_whether_a_class_is_shown() -> None:
+    page = Page(render(masks()))
+    assert page.tables["t-flips"] == [
+        ["Case", "What happened", "Truth", "Before", "After"],
+        ["7patient P0tumour", "right, now wrong", "shown", "shown", "not shown"],
+    ]
+    assert "That was not tested" in page.text
+
+
+def test_calibration_operating_points_and_unevenness() -> None:
+    page = Page(render(passing()))
+    assert "0.021 before, 0.027 after" in page.text
+    assert len(page.tables["t-reliability"]) == 11
+    assert page.tables["t-reliability"][1] == ["0.333 to 0.400", "15", "36.67 %", "15", "33.66 %"]
+    assert page.tables["t-operating"][1] == ["erythroblast", "0.5", "88.00 %", "84.00 %", "100.00 %", "98.67 %", "0.430", "97.00 %"]
+    assert page.tables["t-uneven"][1:] == [["platelet", "100", "2", "1"], ["basophil", "200", "4", "1"], ["erythroblast", "50", "3", "1"]]
+    assert "p = 0.031 (exact test of independence)" in page.text
 
 
 def test_masks_have_dice_and_patients_where_classes_have_recall_and_cases() -> None:
     page = Page(render(masks()))
-    header, *rows = page.tables["t-classes"]
-    assert header == ["Class", "Patients", "Dice before", "Dice after", "Drop", "Drop against the limit", "Result"]
-    assert rows == [
-        ["tumour", "12", "0.791", "0.775", "1.56 pp", "", "✓ Pass"],
-        ["cyst", "0", "–", "–", "–", "", "Not measured"],
+    assert page.tables["t-classes"] == [
+        ["Class", "Patients", "Dice before", "Dice after"],
+        ["tumour", "12", "0.791", "0.775"],
+        ["cyst", "0", "–", "–"],
     ]
-    assert [row[0::3] for row in page.tables["t-criteria"][1:]] == [
+    assert [row[0::4] for row in page.tables["t-criteria"][1:]] == [
         ["Drop of overall Dice", "✓ Pass"],
-        ["Largest drop of any class’s Dice", "✓ Pass"],
-        ["Lowest Dice of any class", "✓ Pass"],
-        ["Agreement with the original’s masks", "✓ Pass"],
+        ["Agreement", "✓ Pass"],
+        ["Drop of Dice of each classtumour", "✓ Pass"],
+        ["Dice of each classtumour", "✓ Pass"],
     ]
-    assert page.tables["t-criteria"][4][1:3] == ["at least 0.900", "0.976"]
     assert page.tables["t-size"][1:3] == [
-        ["Overall Dice", "0.791", rows[0][3], "-1.56 pp"],
-        ["Agreement with the original’s masks", "1.000", "0.976", "-2.4 %"],
+        ["Overall Dice", "0.791", "0.775", "-1.56 pp"],
+        ["Agreement with the original’s masks", "1.000", "0.976", "-2.40 pp"],
     ]
     assert page.tables["t-data"][3][2] == "60of 12 patients"
-    assert not {"t-before", "t-after"} & set(page.tables)
+    assert not {"t-before", "t-after", "t-difference", "t-reliability"} & set(page.tables)
 
 
 def test_masks_are_never_said_to_be_accurate_or_recalled() -> None:
-    html = render(masks())
-    assert not [word for word in ("ccuracy", "ecall", "F1", "onfusion matri") if word in html]
+    text = Page(render(masks() | {"reasons": ["Dice holds"]})).text
+    assert not [word for word in ("ccuracy", "ecall", "F1", "onfusion") if word in text]
     assert "Dice" not in render(passing())
-
-
-@pytest.mark.parametrize(
-    ("limits", "result"),
-    [
-        ({"max_class_drop": 0.01}, "✗ Fail: drop"),
-        ({"min_class_f1": 0.78}, "✗ Fail: least Dice"),
-        ({"max_class_drop": 0.01, "min_class_f1": 0.78}, "✗ Fail: drop and least Dice"),
-    ],
-)
-def test_a_class_of_masks_may_miss_two_limits(limits: dict[str, float], result: str) -> None:
-    report = masks()
-    report["limits"] |= limits
-    assert Page(render(report)).tables["t-classes"][1][-1] == result
-
-
-def test_agreement_below_its_limit_fails_and_without_one_is_not_required() -> None:
-    report = masks()
-    report["limits"]["min_agreement"] = 0.98
-    assert Page(render(report)).tables["t-criteria"][4][3] == "✗ Fail"
-    del report["limits"]["min_agreement"]
-    assert Page(render(report)).tables["t-criteria"][4][1::2] == ["none set", "Not required"]
 
 
 def test_a_report_from_before_there_were_tasks_is_of_a_classification() -> None:
     assert "task" not in passing()
     assert render(passing()) == render(change(task="classification"))
-
-
-def test_an_inconclusive_run_passes_nothing() -> None:
-    tables = Page(render(inconclusive())).tables
-    results = [row[-1] for name in ("t-criteria", "t-classes") for row in tables[name][1:]]
-    assert results == ["✓ Within limit"] * 6
-
-
-def test_a_drop_of_exactly_the_limit_is_within_it() -> None:
-    report = passing()
-    report["compressed"]["metrics"] = metrics([[90, 9, 1], [2, 198, 0], [5, 1, 44]])
-    assert Page(render(report)).tables["t-classes"][1][4::4] == ["6.00 pp", "✓ Pass"]
-
-
-def test_a_class_may_miss_both_limits() -> None:
-    report = failing()
-    report["limits"]["min_class_f1"] = 0.97
-    assert Page(render(report)).tables["t-classes"][2][-1] == "✗ Fail: recall and F1"
-
-
-def test_no_f1_limit_asks_for_nothing() -> None:
-    report = passing()
-    report["limits"]["min_class_f1"] = 0.0
-    assert Page(render(report)).tables["t-criteria"][3][1::2] == ["none set", "Not required"]
 
 
 @pytest.mark.parametrize(("batch", "factor"), [("1", 1), ("16", 9)])
@@ -228,28 +193,69 @@ def test_latency_stands_against_all_baselines_slowest_first(batch: str, factor: 
     assert [row[7] for row in rows] == [f"{times}×0.900× to 17.7×, no clear difference" for times in ("16.0", "8.00", "6.00")] + [""]
 
 
-def test_the_confusion_matrices_are_those_of_the_report() -> None:
+def test_the_confusion_matrices_are_those_of_the_report_and_their_difference() -> None:
     tables = Page(render(passing())).tables
     assert tables["t-before"][0] == ["True class", *CLASSES]
     assert tables["t-before"][1:] == [[name, *map(str, row)] for name, row in zip(CLASSES, BEFORE, strict=True)]
-    after = [["platelet", "95-1", "4+1", "1"], ["basophil", "2", "195-3", "3+3"], ["erythroblast", "6+1", "2+1", "42-2"]]
-    assert tables["t-after"][1:] == after
+    assert tables["t-after"][1:] == [[name, *map(str, row)] for name, row in zip(CLASSES, AFTER, strict=True)]
+    assert tables["t-difference"][1:] == [["platelet", "-1", "+1", "0"], ["basophil", "0", "-3", "+3"], ["erythroblast", "+1", "+1", "-2"]]
 
 
 def test_what_was_tried_is_told_with_its_reasons() -> None:
     tables = Page(render(passing())).tables
-    assert [row[1] for row in tables["t-steps"][1:]] == ["✓ Keptlimits hold", "✗ Rolled backbasophil fell by 9 pp"]
+    assert [row[1] for row in tables["t-steps"][1:3]] == ["✓ Keptlimits hold", "✗ Rolled backbasophil fell by 9 pp"]
     assert [(row[0], row[1], row[-1]) for row in tables["t-precisions"][1:]] == [
         ("f32", "Not kept", "slower than int8"),
         ("int8", "Kept", "fastest that holds"),
     ]
 
 
-def test_layers_carry_the_precision_they_ran_in() -> None:
+def test_layers_carry_the_precision_they_ran_in_and_the_rank_of_a_product() -> None:
     page = Page(render(passing()))
-    assert page.tables["t-layers"][1] == ["conv1", "Conv2d", "64 × 3 × 3 × 3", "16 × 3 × 3 × 3", "25.00 %", "int8"]
+    header, *rows = page.tables["t-layers"]
+    assert header == ["Layer", "Kind", "Channels", "Weights before", "Weights after", "Rank", "Weights kept", "Ran in"]
+    assert rows[0] == ["conv1", "Conv2d", "64 → 16", "64 × 3 × 3 × 3", "16 × 3 × 3 × 3", "–", "25.00 %", "int8"]
+    assert rows[1] == ["fc", "Linear", "100", "100 × 400", "24 × 400100 × 24", "24", "30.00 %", "fused or renamed"]
     assert "2 layers in int8, 1 layer in f32" in page.text
     assert page.text.index("node2") < page.text.index("node10")
+
+
+def test_two_layers_that_are_no_product_stay_two() -> None:
+    report = passing()
+    report["layers"][2]["after"] = [100, 30]
+    assert [row[0] for row in Page(render(report)).tables["t-layers"][1:]] == ["conv1", "fc.0", "fc.1"]
+    report["layers"][2]["after"] = None
+    assert Page(render(report)).tables["t-layers"][3][2:5] == ["100 → 0", "100 × 400", "removed"]
+
+
+def test_the_frontier_is_of_what_no_other_proposal_beats() -> None:
+    page = Page(render(passing()))
+    assert [row[0] for row in page.tables["t-frontier"][1:]] == ["1. Prune", "2. Prune", "3. Prune"]
+    assert "against the median at batch 1 in OpenVINO" in page.text
+    assert "no proposal’s latency was measured" in Page(render(masks())).text
+
+
+def test_change_control_quotes_the_report() -> None:
+    text = Page(render(passing())).text
+    record = text[text.index("11. Change control") :]
+    change = "Replace cells.pt by an artifact compiled for OpenVINO at int8: parameters -80.0 %"
+    for quoted in (change, "The model must answer within 1 ms", "f" * 64, "B" * 86):
+        assert quoted in record
+    # SHA-256 of 32 zero bytes.
+    assert "66687aadf862bd776c8fc18b8e9f8e20089714856ee233b3902a591d0d5f2925" in record
+    assert "Reviewed by" not in record
+    unsigned = Page(render(failing())).text
+    assert "Reviewed by" in unsigned
+    assert "No reason was given." in unsigned
+    assert "This report is not signed." in unsigned
+
+
+def test_calibration_health_is_told() -> None:
+    assert Page(render(passing())).tables["t-health"][1:] == [
+        ["Size", "! Warning", "30 cases are few: ranges may be too narrow"],
+        ["Near duplicates", "✓ OK", "none among 30 cases"],
+    ]
+    assert "The calibration set was not checked" in Page(render(point())).text
 
 
 def test_every_hash_and_version_is_there() -> None:
@@ -261,10 +267,11 @@ def test_every_hash_and_version_is_there() -> None:
 def test_hostile_names_stay_text() -> None:
     hostile = '<script>alert("x")</script>'
     report = json.loads(json.dumps(passing()).replace("basophil", hostile.replace('"', '\\"')).replace("cells.pt", "</title><img src=x>"))
-    html = render(report)
-    page = Page(html)
-    assert "<script" not in html.lower()
-    assert not {"script", "img"} & {tag for tag, _ in page.tags}
+    report = json.loads(json.dumps(report).replace('"site"', '"<b onclick=x>"'))
+    page = Page(render(report))
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert not {"img", "b onclick=x"} & {tag for tag, _ in page.tags}
+    assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
     assert [row[0] for row in page.tables["t-classes"][1:]] == ["platelet", hostile, "erythroblast"]
 
 
@@ -272,11 +279,24 @@ def test_hostile_names_stay_text() -> None:
 def test_the_page_needs_nothing_but_itself(run: str) -> None:
     html = render(RUNS[run]())
     page = Page(html)
-    assert not {"script", "link", "img", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in page.tags}
+    assert not {"link", "img", "iframe", "object", "embed", "base", "form", "use", "image"} & {tag for tag, _ in page.tags}
     attributes = {name for _, attrs in page.tags for name in attrs}
-    assert not {"src", "href", "srcset"} & attributes
+    assert not {"src", "href", "srcset", "xlink:href"} & attributes
     assert not [name for name in attributes if name.startswith("on")]
     assert not re.search(r"url\(|@import|https?:", html)
+    assert len(html.encode()) < 2_000_000
+
+
+def test_only_the_script_whose_hash_the_policy_names_may_run() -> None:
+    html = render(passing())
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)
+    script = re.search(r"<script>(.*?)</script>", html, re.DOTALL)
+    assert policy
+    assert script
+    digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy[1]
+    assert "default-src 'none'" in policy[1]
+    assert html.count("<script") == 1
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -317,7 +337,7 @@ def test_parts_may_be_missing_instead_of_null(run: str) -> None:
 def test_a_measurement_may_lack_any_part(whose: str, part: str) -> None:
     report = passing()
     report[whose][part] = None
-    assert "None" not in Page(render(report)).text
+    assert "None" not in Page(render(report)).text.replace("None of", "")
 
 
 def test_without_class_names_the_confusion_matrix_is_labelled_by_number() -> None:
@@ -365,3 +385,28 @@ def test_the_folder_is_made_and_json_is_sorted(tmp_path: Path) -> None:
     pairs = json.loads((tmp_path / "a" / "b" / "report.json").read_text(encoding="utf-8"), object_pairs_hook=list)
     assert [key for key, _ in pairs] == sorted(passing())
     assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == ["report.html", "report.json"]
+
+
+def test_rendering_again_changes_the_page_alone(tmp_path: Path) -> None:
+    write(passing(), tmp_path)
+    compact = json.dumps(passing(), separators=(",", ":"))
+    (tmp_path / "report.json").write_text(compact, encoding="utf-8")
+    (tmp_path / "report.html").write_text("old", encoding="utf-8")
+    assert rerender(tmp_path).read_text(encoding="utf-8") == render(passing())
+    assert (tmp_path / "report.json").read_text(encoding="utf-8") == compact
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ('{"format": 1, "versions": {"optimize": "0.1.0"}}', r"is of format 1 and was written by optimize 0\.1\.0, not of format 2"),
+        ('{"format": 1}', "is of format 1, not of format 2"),
+        ("[]", "is no report, not of format 2"),
+        ("{", "has no readable report.json"),
+    ],
+)
+def test_another_format_is_refused_in_one_line(tmp_path: Path, text: str, match: str) -> None:
+    (tmp_path / "report.json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=match) as refusal:
+        read(tmp_path)
+    assert "\n" not in str(refusal.value)
