@@ -13,7 +13,7 @@ from optimize.guard.calibration import BINS, bins_of
 from optimize.guard.limits import Limits, Relative
 from optimize.guard.paired import Booleans, Bounded, Doubles, Integers, drop_of_share, share_of
 from optimize.guard.rail import Rail, drop_rail
-from optimize.guard.resample import Drawn, Pair, bounded, draw, once, total
+from optimize.guard.resample import Drawn, Pair, Sample, bounded, once, sample, total
 
 if TYPE_CHECKING:
     from optimize.guard.answers import Answers
@@ -61,9 +61,9 @@ class _Comparison:
             yield Rail(title, title, "ceiling", limits.max_regressed, wording, None, found.value, found, self.limits.sure)
 
     @cached_property
-    def _drawn(self) -> dict[str, Doubles]:
+    def _drawn(self) -> dict[str, Sample]:
         """Everything that has to be drawn, on the same draws."""
-        return draw(self._pairs, len(self.before), self.before.patients)
+        return sample(self._pairs, len(self.before), self.before.patients)
 
     @cached_property
     def _pairs(self) -> dict[str, Pair]:
@@ -113,7 +113,7 @@ class _Comparison:
         patients = None if self.before.patients is None else self.before.patients[rows]
         old, new = self.before.per_class[name], self.after.per_class[name]
         if limits.min_class_f1:
-            found = bounded(self._drawn[f"f1 {k}"][1], new.f1, limits.confidence, int(rows.sum()), patients, worst=(0.0, 1.0))
+            found = bounded(self._drawn[f"f1 {k}"].after(), new.f1, limits.confidence, int(rows.sum()), patients, worst=(0.0, 1.0))
             yield self._floor("F1", name, limits.min_class_f1, old.f1, new.f1, found)
         if limits.min_class_recall:
             found = share_of(self.after.right[rows], limits.confidence, patients)
@@ -144,20 +144,14 @@ class _Comparison:
 
     def _rise_of_error(self, limit: float) -> Rail:
         old, new = once(self._pairs["ece"], len(self.before))
-        drawn = self._drawn["ece"]
-        found = bounded(drawn[1] - drawn[0], new - old, self.limits.confidence, len(self.before), self.before.patients, biased=True)
+        found = bounded(self._drawn["ece"].rises(), new - old, self.limits.confidence, len(self.before), self.before.patients, biased=True)
         title = "expected calibration error"
         return Rail(title, title, "rise", limit, f"{100 * limit:.6g} pp", old, new, found, self.limits.sure)
 
     def _drop_of_drawn(self, name: str, limit: float, cases: int, patients: Integers | None) -> tuple[Bounded, float, float]:
         """Drop of a figure that is drawn, bounded as a difference or as a ratio; and the figure before and after."""
         old, new = (0.0 if np.isnan(each) else each for each in once(self._pairs[name], len(self.before)))
-        before, after = self._drawn[name]
-        if isinstance(limit, Relative):
-            with np.errstate(divide="ignore", invalid="ignore"):
-                falls = old * np.where(before > 0, 1 - after / before, np.nan)
-        else:
-            falls = before - after
+        falls = self._drawn[name].shares_lost(old) if isinstance(limit, Relative) else self._drawn[name].falls()
         return bounded(falls, old - new, self.limits.confidence, cases, patients), old, new
 
     def _pair_of_class(self, k: int, metric: str) -> Pair:

@@ -1,10 +1,16 @@
 """What chance may have done to a figure that is no plain share: the paired bootstrap.
 
-Cases are drawn again, with replacement and as many as there are, and both models' figures are taken on the same draw (Efron and Tibshirani,
-An Introduction to the Bootstrap, 1993); where patients are known, whole patients are drawn. The bounds are percentiles of the drawn drops,
-taken a little further out, since draws from few cases spread too little (expanded percentiles: Hesterberg, The American Statistician 69,
-2015): at the level Phi(t sqrt(n / (n - 1))), with t of Student's distribution with n - 1 degrees of freedom. A figure that chance alone makes
-larger, such as a calibration error, is moved back by twice the drawn bias.
+Cases are drawn again, with replacement and as many as there are, and both models' figures are taken on the same draw; where patients are
+known, whole patients are drawn. The bounds are percentiles of the drawn drops, corrected for bias and skewness (BCa: Efron, Journal of the
+American Statistical Association 82, 1987): with p the share of draws below the measured drop, z0 = Phi^-1(p) and z the point of the normal
+distribution at the bound's level, the percentile is taken at
+
+    Phi(z0 + (z0 + z) / (1 - a (z0 + z))),      a = sum u^3 / (6 (sum u^2)^(3/2)),
+
+where u are the differences of the jackknife: the mean of the figures without one block of cases, minus each. Draws from few cases spread too
+little, so the level is that of Student's distribution with n - 1 degrees of freedom, times sqrt(n / (n - 1)) (Hesterberg, The American
+Statistician 69, 2015). A figure that chance alone makes larger, such as a calibration error, is moved back by twice the drawn bias instead
+of z0, which a large bias leaves without a value.
 
 What never happened in the sample never happens in a draw either, and a class of a dozen cases that were all right would look beyond doubt.
 So each draw of a class's figure also gets, in both directions, Poisson(1/2) cases that moved (half a case is the weight that Jeffreys'
@@ -19,15 +25,17 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from optimize.guard.paired import Bounded, Doubles, Integers, Interval, quantile
 
 DRAWS = 2000
 VALUES_AT_ONCE = 2**22
+BLOCKS = 400
 UNSEEN = 0.5
-BOOTSTRAP = "paired bootstrap of cases"
-BOOTSTRAP_OF_PATIENTS = "paired bootstrap of patients"
+TIE = 1e-12
+BOOTSTRAP = "paired bootstrap of cases (BCa)"
+BOOTSTRAP_OF_PATIENTS = "paired bootstrap of patients (BCa)"
 
 Weights: TypeAlias = Doubles
 """How often each case was drawn, (draws, n)."""
@@ -50,29 +58,66 @@ Pair: TypeAlias = Callable[[Drawn], tuple[Doubles, Doubles]]
 """A figure before and after on each draw, both (draws,); NaN where a draw says nothing."""
 
 
-def draw(pairs: Mapping[str, Pair], cases: int, patients: Integers | None = None, draws: int = DRAWS, seed: int = 0) -> dict[str, Doubles]:
-    """Figures on drawn cases, (2, draws) each: before and after.
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What the draws and the jackknife said of one figure: before and after, (2, draws) and (2, blocks)."""
+
+    drawn: Doubles
+    without: Doubles
+
+    def falls(self) -> Sample:
+        """Before minus after, (1, …)."""
+        return Sample(*(each[:1] - each[1:] for each in (self.drawn, self.without)))
+
+    def shares_lost(self, before: float) -> Sample:
+        """What was lost in shares of the figure before, times that figure as it is."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            each = (before * np.where(old > 0, 1 - new / old, np.nan) for old, new in (self.drawn, self.without))
+            return Sample(*(values[None] for values in each))
+
+    def rises(self) -> Sample:
+        """After minus before, (1, …)."""
+        return Sample(-self.falls().drawn, -self.falls().without)
+
+    def after(self) -> Sample:
+        """The figure after alone, (1, …)."""
+        return Sample(self.drawn[1:], self.without[1:])
+
+
+def sample(
+    pairs: Mapping[str, Pair], cases: int, patients: Integers | None = None, draws: int = DRAWS, seed: int = 0
+) -> dict[str, Sample]:
+    """Figures on drawn cases, and on all but one block of them.
 
     Args:
         pairs: the figures by name; all see the same draws.
         cases: n.
         patients: number of each case's patient, (n,), from 0 without gaps; None where every case stands for itself.
         draws: how many.
-        seed: of the draws.
+        seed: of the draws, and of the blocks.
     """
     generator = np.random.default_rng(seed)
     units = cases if patients is None else int(patients.max()) + 1
+
+    def figures(weights: Doubles, unseen: Doubles) -> dict[str, Doubles]:
+        block = Drawn(weights if patients is None else weights[:, patients], unseen)
+        return {name: np.stack(pair(block)) for name, pair in pairs.items()}
+
     rows = max(1, VALUES_AT_ONCE // max(1, cases))
-    parts: dict[str, list[Doubles]] = {name: [] for name in pairs}
+    parts: list[dict[str, Doubles]] = []
     for start in range(0, draws, rows):
         count = min(rows, draws - start)
         picked = generator.integers(0, units, (count, units)) + units * np.arange(count)[:, None]
         weights = np.bincount(picked.reshape(-1), minlength=count * units).reshape(count, units).astype(np.float64)
         unseen: Doubles = generator.poisson(UNSEEN, (count, 4)).astype(np.float64) * (cases / units)
-        block = Drawn(weights if patients is None else weights[:, patients], unseen)
-        for name, pair in pairs.items():
-            parts[name].append(np.stack(pair(block)))
-    return {name: np.concatenate(each, axis=1) for name, each in parts.items()}
+        parts.append(figures(weights, unseen))
+    blocks = min(units, BLOCKS)
+    left_out = generator.permutation(units) % blocks
+    without: list[dict[str, Doubles]] = []
+    for start in range(0, blocks, rows):
+        kept = (left_out != np.arange(start, min(start + rows, blocks))[:, None]).astype(np.float64)
+        without.append(figures(kept, np.zeros((len(kept), 4))))
+    return {name: Sample(*(np.concatenate([part[name] for part in each], axis=1) for each in (parts, without))) for name in pairs}
 
 
 def once(pair: Pair, cases: int) -> tuple[float, float]:
@@ -82,7 +127,7 @@ def once(pair: Pair, cases: int) -> tuple[float, float]:
 
 
 def bounded(
-    values: Doubles,
+    found: Sample,
     value: float,
     confidence: float,
     cases: int,
@@ -91,10 +136,10 @@ def bounded(
     *,
     biased: bool = False,
 ) -> Bounded:
-    """Percentile bounds.
+    """The bounds, see above.
 
     Args:
-        values: the drawn ones, (draws,); NaN where a draw says nothing.
+        found: of the one figure to be bounded, (1, draws) and (1, blocks); NaN where a draw says nothing.
         value: on the cases as they are.
         confidence: of either bound.
         cases: how many of them the figure is about.
@@ -102,22 +147,35 @@ def bounded(
         worst: the bounds where the draws cannot tell.
         biased: chance alone moves the figure to one side.
     """
-    known = values[~np.isnan(values)]
-    # A figure that draws often lack is known too badly for percentiles.
+    known = found.drawn[0][~np.isnan(found.drawn[0])]
     units = cases if patients is None else len(np.unique(patients))
     low, high = worst
-    if len(known) > confidence * len(values) and units > 1:
-        level = float(ndtr(quantile(confidence, units - 1) * (units / (units - 1)) ** 0.5))
+    # A figure that draws often lack is known too badly for percentiles.
+    if len(known) > confidence * found.drawn.size and units > 1:
+        place = quantile(confidence, units - 1) * (units / (units - 1)) ** 0.5
         shift = 2 * (float(known.mean()) - value) if biased else 0.0
-        low, high = (float(end) - shift for end in np.quantile(known, [1 - level, level]))
+        low, high = (float(np.quantile(known, _level(known, found.without[0], value, z, biased=biased))) - shift for z in (-place, place))
     low, high = min(low, value), max(high, value)
 
     def widened(times: float) -> Interval:
         return value - (value - low) / times**0.5, value + (high - value) / times**0.5
 
-    if patients is None:
-        return Bounded(value, low, high, cases, "cases", BOOTSTRAP, widened)
-    return Bounded(value, low, high, units, "patients", BOOTSTRAP_OF_PATIENTS, widened)
+    method = BOOTSTRAP if patients is None else BOOTSTRAP_OF_PATIENTS
+    return Bounded(value, low, high, units, "cases" if patients is None else "patients", method, widened)
+
+
+def _level(drawn: Doubles, without: Doubles, value: float, place: float, *, biased: bool) -> float:
+    """The percentile that stands for this point of the normal distribution."""
+    if biased:
+        return float(ndtr(place))
+    # Ties count half: figures of few cases take few values.
+    below = float((drawn < value - TIE).mean() + (np.abs(drawn - value) <= TIE).mean() / 2)
+    middle = float(ndtri(np.clip(below, 1 / len(drawn), 1 - 1 / len(drawn))))
+    gaps = without[~np.isnan(without)].mean() - without[~np.isnan(without)]
+    spread = float((gaps**2).sum())
+    skewness = float((gaps**3).sum()) / (6 * spread**1.5) if spread > TIE**2 else 0.0
+    room = 1 - skewness * (middle + place)
+    return float(ndtr(middle + (middle + place) / room)) if room > 0 else float(place > 0)
 
 
 def total(weights: Weights, columns: Sequence[Doubles] | Doubles) -> Doubles:
