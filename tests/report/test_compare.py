@@ -19,7 +19,6 @@ from optimize.report.render import render
 from tests.report.read import Page
 from tests.report.sample import RUNS, ended_early, failing, inconclusive, masks, passing
 
-
 COSTS = "their latencies, ratios and memory"
 
 

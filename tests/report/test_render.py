@@ -145,7 +145,7 @@ def test_calibration_operating_points_and_unevenness() -> None:
     page = Page(render(passing()))
     assert "0.021 before, 0.027 after" in page.text
     assert len(page.tables["t-reliability"]) == 11
-    assert page.tables["t-reliability"][1] == ["0.333 to 0.400", "15", "36.67 %", "15", "33.66 %"]
+    assert page.tables["t-reliability"][1] == ["0.333–0.400", "15", "36.67 %", "15", "33.66 %"]
     assert page.tables["t-operating"][1] == ["erythroblast", "0.5", "88.00 %", "84.00 %", "100.00 %", "98.67 %", "0.430", "97.00 %"]
     assert page.tables["t-uneven"][1:] == [["platelet", "100", "2", "1"], ["basophil", "200", "4", "1"], ["erythroblast", "50", "3", "1"]]
     assert "p = 0.031 (exact test of independence)" in page.text
