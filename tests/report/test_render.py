@@ -410,3 +410,19 @@ def test_another_format_is_refused_in_one_line(tmp_path: Path, text: str, match:
     with pytest.raises(InputError, match=match) as refusal:
         read(tmp_path)
     assert "\n" not in str(refusal.value)
+
+
+def test_of_very_many_classes_the_mistakes_that_changed_most_are_listed() -> None:
+    report = passing()
+    names = [f"class {i}" for i in range(200)]
+    before = [[50 if i == j else 0 for j in range(200)] for i in range(200)]
+    after = [row.copy() for row in before]
+    before[3][4], after[3][4], after[7][9], after[8][9] = 5, 6, 4, 0
+    report["classes"] = names
+    for part, confusion in (("baseline", before), ("compressed", after)):
+        report[part]["metrics"] |= {"confusion": confusion, "per_class": {}}
+    html = render(report)
+    tables = Page(html).tables
+    assert tables["t-mistakes"][1:] == [["class 7", "class 9", "0", "4"], ["class 3", "class 4", "5", "6"]]
+    assert "t-before" not in tables
+    assert len(html.encode()) < 2_000_000
