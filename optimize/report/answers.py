@@ -8,6 +8,7 @@ from typing import Any
 from optimize.report.rows import find
 from optimize.report.wording import Report
 
+MOST_CLASSES = 40
 KINDS = {"regressed": "right, now wrong", "fixed": "wrong, now right", "changed": "wrong, now wrong in another way"}
 
 
@@ -20,13 +21,38 @@ class Cell:
     good: bool
 
 
+@dataclass(frozen=True)
+class Mistake:
+    """Cases of one class taken for another, before and after; None where they were not counted."""
+
+    truth: str
+    taken_for: str
+    before: int | None
+    after: int | None
+
+
 def matrices(report: Report) -> list[tuple[str, str, list[list[Cell]]]]:
-    """Confusion before, after, and after minus before, as far as counted: (id, title, cells)."""
+    """Confusion before, after, and after minus before, as far as counted: (id, title, cells); none of more classes than a page can show."""
     before, after = (find(report, part, "metrics", "confusion") for part in ("baseline", "compressed"))
+    if len(before or after or ()) > MOST_CLASSES:
+        return []
     found = [("t-before", "Before", _counted(before)), ("t-after", "After", _counted(after))]
     if before and after:
         found.append(("t-difference", "Difference", _difference(before, after)))
     return [(identity, title, cells) for identity, title, cells in found if cells]
+
+
+def mistakes(report: Report) -> list[Mistake]:
+    """Of more classes than a matrix can show, the mistakes whose number changed most, and of these the most frequent."""
+    before, after = (find(report, part, "metrics", "confusion") for part in ("baseline", "compressed"))
+    size = len(before or after or ())
+    if size <= MOST_CLASSES:
+        return []
+    names = report["classes"] or [f"label {i}" for i in range(size)]
+    pairs = [(i, j) for i in range(size) for j in range(size) if i != j]
+    found = [Mistake(names[i], names[j], before[i][j] if before else None, after[i][j] if after else None) for i, j in pairs]
+    made = [each for each in found if each.before or each.after]
+    return sorted(made, key=lambda each: (-abs((each.after or 0) - (each.before or 0)), -(each.after or 0)))[:MOST_CLASSES]
 
 
 def reliability(report: Report) -> list[dict[str, Any]]:

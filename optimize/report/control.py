@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterator
 
 from optimize.report import rails, rows
-from optimize.report.wording import Report, change, count, milliseconds, scaled, times
+from optimize.report.wording import DASH, Report, change, count, milliseconds, scaled, times
 
 _STATED = (
     ("max_drop", "at most", "drop of {overall}"),
@@ -67,7 +67,7 @@ def evidence(report: Report) -> Iterator[tuple[str, str]]:
         rail = each.rail
         among = f"worst of {len(each.of.rails)}: " if each.of is not None and len(each.of.rails) > 1 else ""
         about = each.name if each.of is None else f"{each.name}, {among}{rail['name']}"
-        bounds = "" if None in (rail["low"], rail["high"]) else f" ({rails.bounds(rail)})"
+        bounds = f" ({rails.bounds(rail)})" if rails.bounds(rail) != DASH else ""
         result = {"pass": "pass", "fail": "fail", "inconclusive": "inconclusive"}[rail["outcome"]]
         yield about, f"{rails.written(rail, rail['value'])}{bounds}, {rails.limit(rail)}: {result}"
     flips = report["flips"]

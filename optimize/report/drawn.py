@@ -9,7 +9,7 @@ from optimize.report import rows
 from optimize.report.answers import reliability as bins
 from optimize.report.charts import NARROW, TEXT, WIDE, Chart, Spec, Values, chart, number, numbered, rows_axis, rule
 from optimize.report.pareto import Frontier
-from optimize.report.rails import Rail, name, rails, worst
+from optimize.report.rails import Rail, rails, worst
 from optimize.report.terms import terms
 from optimize.report.wording import Report
 
@@ -47,9 +47,16 @@ def shown(report: Report) -> list[Rail]:
     return [found[i] for i in sorted(kept)]
 
 
+def _label(rail: Rail) -> str:
+    """What tells a rail from its neighbours comes first, where a narrow chart does not cut it off."""
+    if rail["name"] is None:
+        return str(rail["title"][:1].upper() + rail["title"][1:])
+    return f"{rail['column'] + ' ' if rail['column'] else ''}{rail['name']}: {rail['figure']}"
+
+
 def _rails(part: Sequence[Rail], title: str, form: int) -> Spec:
     changes = part[0]["rule"] in ("drop", "rise")
-    labels, scale = [name(rail) for rail in part], 100 if changes else 1
+    labels, scale = [_label(rail) for rail in part], 100 if changes else 1
     values = [
         {"row": label, "outcome": rail["outcome"]}
         | {key: None if rail[key] is None else rail[key] * scale for key in ("value", "low", "high", "limit")}

@@ -130,9 +130,11 @@ def level(rail: Rail, value: float | None) -> str:
 
 
 def bounds(rail: Rail) -> str:
-    """'0.40 pp to 7.10 pp'; a dash where there are none."""
-    ends = (rail["low"], rail["high"])
-    return DASH if None in ends else " to ".join(written(rail, each) for each in ends)
+    """'0.40 pp to 7.10 pp', 'up to 7.10 pp'; a dash where there are none."""
+    low, high = (None if rail[key] is None else written(rail, rail[key]) for key in ("low", "high"))
+    if low and high:
+        return f"{low} to {high}"
+    return f"from {low}" if low else f"up to {high}" if high else DASH
 
 
 def decides(rail: Rail) -> str:

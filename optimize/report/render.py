@@ -101,6 +101,7 @@ def _rows(report: Report) -> Mapping[str, Any]:
         "per_group": rows.per_group(report),
         "class_names": rows.class_names(report),
         "matrices": answers.matrices(report),
+        "mistakes": answers.mistakes(report),
         "reliability": answers.reliability(report),
         "flip_columns": answers.columns_of_flips(report),
         "originals": rows.originals(report),

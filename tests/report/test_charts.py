@@ -81,13 +81,12 @@ def test_of_very_many_rails_those_that_decide_are_drawn() -> None:
 
 def test_names_are_escaped_and_equal_names_keep_their_own_line() -> None:
     report = passing()
-    report["rails"][2] |= {"title": "recall of <b>&\"'"}
-    report["rails"][3] |= {"title": "recall of platelet"}
-    report["rails"][4] |= {"title": "recall of platelet"}
+    for rail, name in zip(report["rails"][2:5], ("<b>&\"'", "platelet", "platelet"), strict=True):
+        rail["name"] = name
     chart = drawn.forest(report)
     assert chart
     assert "<b>" not in chart.wide
-    assert chart.wide.count("Drop of recall of platelet</text>") == 2
+    assert chart.wide.count("platelet: recall</text>") == 2
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -19,6 +19,8 @@ from optimize.report.render import render
 from tests.report.read import Page
 from tests.report.sample import RUNS, ended_early, failing, inconclusive, masks, passing
 
+COSTS = "their latencies, ratios and memory"
+
 
 def saved(folder: Path, report: dict[str, Any]) -> Path:
     folder.mkdir(parents=True)
@@ -101,7 +103,7 @@ def test_the_same_runs_give_the_same_bytes() -> None:
         (("model", "sha256"), "0" * 64, "The runs are of different models (a | b): what became smaller or worse is not the same thing."),
         (("data", "test", "sha256"), "0" * 64, "The runs were judged on different test data (a | b): their figures do not compare."),
         (("limits", "max_drop"), 0.01, "The runs were judged by different limits (a | b): the same word may stand for another verdict."),
-        (("machine", "cpu"), "Other", "The runs were measured on different machines (a | b): their latencies, ratios and memory"),
+        (("machine", "cpu"), "Other", f"The runs were measured on different machines (a | b): {COSTS} do not compare."),
     ],
 )
 def test_what_cannot_be_compared_is_said_in_words(path: tuple[str, ...], value: Any, text: str) -> None:

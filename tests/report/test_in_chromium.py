@@ -108,14 +108,15 @@ def visit(browser: Any, pages: dict[str, str]) -> Iterator[Any]:
     assert not complaints
 
 
-@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", [*SHOWN, "comparison"])
-def test_the_page_opens_with_its_verdict_and_never_scrolls_sideways(name: str, size: str, visit: Any) -> None:
-    page = visit(name, size)
-    box = page.locator("h1" if name == "comparison" else ".headline").bounding_box()
-    assert box["y"] >= 0
-    assert box["y"] + box["height"] <= SIZES[size]["height"]
-    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size]["width"]
+def test_the_page_opens_with_its_verdict_and_never_scrolls_sideways(name: str, visit: Any) -> None:
+    page = visit(name)
+    for size in SIZES.values():
+        page.set_viewport_size(size)
+        box = page.locator("h1" if name == "comparison" else ".headline").bounding_box()
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= size["height"]
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
 
 
 @pytest.mark.skipif(not charts.available(), reason="vl-convert-python is not installed")
@@ -209,8 +210,9 @@ def test_without_script_everything_is_there_and_no_dead_button(visit: Any) -> No
 @pytest.mark.parametrize("name", ["fail", "inconclusive", "comparison"])
 def test_light_and_dark_differ_and_both_can_be_read(name: str, visit: Any) -> None:
     grounds, inks = set(), set()
+    page = visit(name)
     for scheme in ("light", "dark"):
-        page = visit(name, color_scheme=scheme)
+        page.emulate_media(color_scheme=scheme)
         read = page.evaluate(CONTRAST)
         assert read["seen"] > 100
         assert not read["poor"]

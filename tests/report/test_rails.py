@@ -67,7 +67,14 @@ def test_what_would_decide() -> None:
 def test_values_are_written_as_what_they_are() -> None:
     assert rails.written(drop(0.0123, 0.02), 0.0123) == "1.23\u202fpp"
     floor = rail("Dice", "floor", 0.75, 0.9, 0.8, seen=12)
-    assert (rails.written(floor, 0.8), rails.bounds(floor | {"low": None})) == ("0.800", "–")
+    assert rails.written(floor, 0.8) == "0.800"
+    ends = [floor | ends for ends in ({}, {"low": None}, {"high": None}, {"low": None, "high": None})]
+    assert [rails.bounds(each | {"high": each["high"] and 0.9, "low": each["low"] and 0.7}) for each in ends] == [
+        "0.700 to 0.900",
+        "up to 0.900",
+        "from 0.700",
+        "–",
+    ]
     ceiling = rail("share right and now wrong", "ceiling", 0.03, 0.0, 0.021, seen=350)
     assert rails.written(ceiling, 0.021) == "2.10\u202f%"
     assert rails.name(ceiling) == "Share right and now wrong"

@@ -145,7 +145,7 @@ def test_calibration_operating_points_and_unevenness() -> None:
     page = Page(render(passing()))
     assert "0.021 before, 0.027 after" in page.text
     assert len(page.tables["t-reliability"]) == 11
-    assert page.tables["t-reliability"][1] == ["0.333 to 0.400", "15", "36.67 %", "15", "33.66 %"]
+    assert page.tables["t-reliability"][1] == ["0.333–0.400", "15", "36.67 %", "15", "33.66 %"]
     assert page.tables["t-operating"][1] == ["erythroblast", "0.5", "88.00 %", "84.00 %", "100.00 %", "98.67 %", "0.430", "97.00 %"]
     assert page.tables["t-uneven"][1:] == [["platelet", "100", "2", "1"], ["basophil", "200", "4", "1"], ["erythroblast", "50", "3", "1"]]
     assert "p = 0.031 (exact test of independence)" in page.text
@@ -410,3 +410,19 @@ def test_another_format_is_refused_in_one_line(tmp_path: Path, text: str, match:
     with pytest.raises(InputError, match=match) as refusal:
         read(tmp_path)
     assert "\n" not in str(refusal.value)
+
+
+def test_of_very_many_classes_the_mistakes_that_changed_most_are_listed() -> None:
+    report = passing()
+    names = [f"class {i}" for i in range(200)]
+    before = [[50 if i == j else 0 for j in range(200)] for i in range(200)]
+    after = [row.copy() for row in before]
+    before[3][4], after[3][4], after[7][9], after[8][9] = 5, 6, 4, 0
+    report["classes"] = names
+    for part, confusion in (("baseline", before), ("compressed", after)):
+        report[part]["metrics"] |= {"confusion": confusion, "per_class": {}}
+    html = render(report)
+    tables = Page(html).tables
+    assert tables["t-mistakes"][1:] == [["class 7", "class 9", "0", "4"], ["class 3", "class 4", "5", "6"]]
+    assert "t-before" not in tables
+    assert len(html.encode()) < 2_000_000
