@@ -37,6 +37,10 @@ mean = [0.5]
 std = [0.25]
 classes = ["bar", "disc", "cross", "ring"]
 
+[limits]
+max_drop = "4pp"
+max_class_drop = "12pp"
+
 [search]
 budgets = [0.002, 0.02]
 energy = 0.99

@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 from dataclasses import replace
-from math import prod
+from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +80,16 @@ def test_memory_was_measured_of_everyone(accepted_onnxruntime: Run) -> None:
 
 
 def test_what_stands_in_the_folder(accepted: Run) -> None:
-    assert {path.name for path in accepted.out.iterdir()} == {"report.json", "report.html", "model", "ledger.jsonl", "recipe.lock.toml"}
+    assert {path.name for path in accepted.out.iterdir()} == {
+        *("report.json", "report.html", "flips.csv", "model", "ledger.jsonl", "recipe.lock.toml")
+    }
     assert not (accepted.out / WORK).exists()
     assert accepted.report["steps"] == accepted.ledger[1:]
     lock = resolve(recipe_file=accepted.out / "recipe.lock.toml")
     assert lock.out == accepted.out
     assert lock.budgets == (0.002, 0.02)
     assert lock.energy == 0.99
-    assert lock.limits == Limits()
+    assert lock.limits == Limits(0.04, 0.12)
 
 
 def test_the_output_layer_was_left_alone_and_the_report_says_so(accepted: Run) -> None:
@@ -100,7 +102,7 @@ def test_a_model_that_misses_a_limit_is_not_handed_over(rejected: Run) -> None:
     assert not (rejected.out / "model").exists()
     assert not (rejected.out / WORK).exists()
     worst = min(each["f1"] for each in report["compressed"]["metrics"]["per_class"].values())
-    assert f"is {100 * worst:.2f} %; the limit is 95.00 %" in " ".join(report["reasons"])
+    assert re.search(rf"is {100 * worst:.2f} % on 30 cases \(at most [\d.]+ %, at 95 % confidence\); the limit is 95.00 %", " ".join(report["reasons"]))
     assert report["compressed"]["latency_ms"]["1"]["p50"] > 0
 
 
@@ -108,7 +110,9 @@ def test_five_test_cases_cannot_tell(inconclusive: Run) -> None:
     report = inconclusive.report
     assert (inconclusive.exit_code, report["verdict"], report["artifact"]) == (3, "inconclusive", None)
     assert report["data"]["test"]["cases"] == 5
-    assert "overall accuracy has 5 cases; at least 50 are needed to tell a drop of 2 pp" in report["reasons"]
+    # with none lost the bound is z^2 / (n + z^2), at 95 % confidence
+    assert report["rails"][0]["needed"] == ceil(1.645**2 * (1 - 0.04) / 0.04)
+    assert report["reasons"][0].endswith("5 cases cannot tell, about 65 cases would decide")
     assert not (inconclusive.out / "model").exists()
     assert "the test split is too small to accept anything" in " ".join(inconclusive.stderr.split())
 
@@ -116,7 +120,7 @@ def test_five_test_cases_cannot_tell(inconclusive: Run) -> None:
 def test_an_original_that_does_not_hold_a_limit_is_refused_at_once(hopeless: Run) -> None:
     report = hopeless.report
     assert (hopeless.exit_code, report["verdict"]) == (1, "fail")
-    said = re.compile(r"the original itself does not hold a limit: F1 of \w+ is [\d.]+ %; the limit is 95.00 %")
+    said = re.compile(r"the original itself does not hold a limit: F1 of \w+ is [\d.]+ % on 25 cases \(at most [\d.]+ %, at 95 % confidence\); the limit is 95.00 %")
     assert all(said.fullmatch(reason) for reason in report["reasons"])
     assert (report["compressed"], report["baselines"], report["artifact"], report["steps"]) == (None, None, None, [])
     assert report["data"]["guard"]["cases"] + report["data"]["calibration"]["cases"] == 200

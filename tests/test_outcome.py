@@ -123,7 +123,9 @@ def test_other_weights_or_data_are_another_run(recipe: Recipe, dataset: Dataset,
         split = getattr(dataset, name)
         relabelled = replace(split, labels=np.roll(split.labels, 1))
         assert changed(whole, identity(recipe, replace(dataset, **{name: relabelled}))) == {f"{name} data"}
-    assert changed(whole, identity(recipe, replace(dataset, train=None))) == {"train data"}
+    assert changed(whole, identity(recipe, replace(dataset, train=None))) == {"train data", "train tags"}
+    grouped = replace(dataset.test, groups={"site": np.array(["x"] * len(dataset.test))})
+    assert changed(whole, identity(recipe, replace(dataset, test=grouped))) == {"test tags"}
 
 
 def test_other_settings_of_recovery_training_are_another_run(recipe: Recipe, dataset: Dataset) -> None:

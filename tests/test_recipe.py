@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimize.errors import InputError
-from optimize.guard.limits import Limits
+from optimize.guard.limits import Limits, Relative
 from optimize.recipe import Recipe, resolve, to_toml
 from optimize.steps.finetune import Finetune
 
@@ -90,7 +90,7 @@ def test_latency_units(tmp_path: Path, text: object, value: float) -> None:
         ("[search]\nseed = \n", r"optimize.toml is no valid toml: .*line 2"),
         ("[search\n", r"no valid toml: .*line 1"),
         ("[search]\nseed = 1\nseed = 2\n", "no valid toml: .*line 3"),
-        ("seed = 1\n", r"\[seed\] is no section; sections: data, limits, model, profile, retrain, run, search"),
+        ("seed = 1\n", r"\[seed\] is no section; sections: change, data, limits, model, profile, retrain, run, search"),
         ("[serach]\nseed = 1\n", r"\[serach\] is no section: did you mean `search`\?"),
         ("[search]\nsed = 1\n", r"`sed` is no setting of \[search\]: did you mean `seed`\?"),
         ("[limits]\nmax_clas_drop = 1\n", "did you mean `max_class_drop`"),
@@ -185,6 +185,7 @@ def test_recipe_is_frozen_and_its_arch_args_are_a_copy(tmp_path: Path) -> None:
 _fraction = st.floats(0, 1)
 _characters = st.characters(codec="utf-8", exclude_characters="\x00")
 _text = st.text(_characters, min_size=1).filter(lambda text: text == text.strip() and text != "none")
+_loss = st.floats(1e-9, 1) | st.decimals("0.001", 100, places=3).map(lambda share: f"{share:f}%")
 _overrides = st.fixed_dictionaries(
     {},
     optional={
@@ -199,8 +200,19 @@ _overrides = st.fixed_dictionaries(
         "standardize": st.sampled_from(["image", "none"]),
         "drop_overlap": st.booleans(),
         "trust_pickle": st.booleans(),
-        "max_drop": _fraction,
-        "max_class_drop": _fraction,
+        "preset": st.sampled_from(["none", "celeba", "clinical"]),
+        "confidence": st.floats(0.6, 0.999),
+        "metric": st.sampled_from(["accuracy", "macro_f1", "auc"]),
+        "class_metric": st.sampled_from(["recall", "f1"]),
+        "max_drop": _loss,
+        "max_class_drop": _loss,
+        "max_group_drop": _loss | st.just("none"),
+        "max_ece_rise": st.floats(1e-9, 1) | st.just("none"),
+        "max_regressed": st.floats(1e-9, 1) | st.just("none"),
+        "threshold": _fraction,
+        "positive": st.lists(_text, max_size=2),
+        "reason": _text,
+        "sign_key": st.sampled_from(["/k/ü.pem", "none"]),
         "min_class_f1": _fraction,
         "min_agreement": _fraction,
         "strategy": st.sampled_from(["allocate", "budget", "stepwise", "local"]),
@@ -232,3 +244,19 @@ def test_the_lock_file_reads_back_equal(tmp_path_factory: pytest.TempPathFactory
     (folder / "recipe.lock.toml").write_text(to_toml(recipe), encoding="utf-8")
     assert resolve(recipe_file=folder / "recipe.lock.toml") == recipe
     assert to_toml(resolve(recipe_file=folder / "recipe.lock.toml")) == to_toml(recipe)
+
+
+def test_a_preset_fills_what_nobody_says(tmp_path: Path) -> None:
+    clinical = _resolve(tmp_path, preset="clinical", max_drop="3pp").limits
+    assert (clinical.preset, clinical.max_drop, clinical.max_class_drop, clinical.max_ece_rise) == ("clinical", 0.03, 0.05, 0.02)
+    assert _resolve(tmp_path, preset="cifar").limits == Limits(0.03, 0.09, verdict="point", preset="cifar")
+    assert _resolve(tmp_path).limits == Limits()
+    with pytest.raises(InputError, match="`--preset` .* must be one of none, celeba, cifar, bloodmnist, clinical"):
+        _resolve(tmp_path, preset="clinic")
+
+
+def test_a_limit_in_percent_is_a_share_of_the_originals_figure(tmp_path: Path) -> None:
+    limits = _resolve(tmp_path, max_drop="1%", max_class_drop="5pp", min_class_f1="85%").limits
+    assert (limits.max_drop, isinstance(limits.max_drop, Relative)) == (0.01, True)
+    assert (limits.max_class_drop, isinstance(limits.max_class_drop, Relative)) == (0.05, False)
+    assert (limits.min_class_f1, isinstance(limits.min_class_f1, Relative)) == (0.85, False)

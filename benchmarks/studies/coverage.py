@@ -268,8 +268,8 @@ def main() -> None:
     table = [row(each) for each in results]
     above = [each for each in results if each["passes_low"] > ALPHA]
     notes = [
-        f"{arguments.repeats} simulated test sets for each row, {arguments.drawn} where the bounds are bootstrapped; the interval is Clopper "
-        "and Pearson’s.",
+        f"{arguments.repeats} simulated test sets for each row, {arguments.drawn} where the bounds are bootstrapped; "
+        "the interval is Clopper and Pearson’s.",
         f"Above 5 % beyond the chance of the simulation: {len(above)} of {len(results)} rows.",
     ]
     if not arguments.dry:

@@ -176,7 +176,9 @@ class _Comparison:
         pairs = [self._pair_of_class(k, "f1") for k in range(len(self.before.classes)) if (self.before.labels == k).any()]
 
         def pair(drawn: Drawn) -> tuple[Doubles, Doubles]:
-            each = np.array([one(drawn) for one in pairs])
+            # What was not seen of one class says nothing about the next.
+            apart = [Drawn(drawn.weights, np.roll(drawn.unseen, shift, axis=0)) for shift in range(len(pairs))]
+            each = np.array([one(block) for one, block in zip(pairs, apart, strict=True)])
             return each[:, 0].mean(0), each[:, 1].mean(0)
 
         return pair

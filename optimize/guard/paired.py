@@ -29,8 +29,8 @@ cases have moved: half a patient whose cases all moved together is added to both
 count as wholly alike (then the effect is Kish's, 1965: sum n_i^2 / n).
 
 *A mean over patients* fell by the mean of their differences x, with Student's interval, mean -+ t s / sqrt(n). Where the differences are
-skewed (a few patients lost much), that of Hall (Journal of the Royal Statistical Society B 54, 1992) takes its place on the side on which it
-is wider: with g the skewness and s the spread of n differences,
+skewed (a few patients lost much), that of Hall (Journal of the Royal Statistical Society B 54, 1992) takes its place on the side on which
+it is wider: with g the skewness and s the spread of n differences,
 
     mean - s w(+-t / sqrt(n)),      w(y) = 3 / g ((1 + g (y - g / 6 n))^(1/3) - 1).
 
@@ -62,7 +62,7 @@ STUDENT = "interval over patients (Student; Hall 1992 where skewed)"
 CLUSTERED = ", widened for cases of the same patient"
 PRIOR = 0.5
 """Of a patient whose cases all moved together."""
-NO_SKEW = 1e-6
+NO_SKEW, NO_SPREAD = 1e-6, 1e-9
 FEWEST_PATIENTS = 2
 """A mean over fewer has no spread."""
 
@@ -173,7 +173,7 @@ def mean_of(values: Doubles, confidence: float, value: float | None = None) -> B
     middle = (float(values.mean()) if count else 0.0) if value is None else value
     spread = float(values.std(ddof=1)) if count >= FEWEST_PATIENTS else 0.0
 
-    skew = _skewness(values) if spread else 0.0
+    skew = _skewness(values) if spread > NO_SPREAD else 0.0
 
     def interval(times: float) -> Interval:
         if times * count < FEWEST_PATIENTS - 1e-9:

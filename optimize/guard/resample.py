@@ -7,14 +7,14 @@ distribution at the bound's level, the percentile is taken at
 
     Phi(z0 + (z0 + z) / (1 - a (z0 + z))),      a = sum u^3 / (6 (sum u^2)^(3/2)),
 
-where u are the differences of the jackknife: the mean of the figures without one block of cases, minus each. Draws from few cases spread too
-little, so the level is that of Student's distribution with n - 1 degrees of freedom, times sqrt(n / (n - 1)) (Hesterberg, The American
+where u are the differences of the jackknife: the mean of the figures without one block of cases, minus each. Draws from few cases spread
+too little, so the level is that of Student's distribution with n - 1 degrees of freedom, times sqrt(n / (n - 1)) (Hesterberg, The American
 Statistician 69, 2015). A figure that chance alone makes larger, such as a calibration error, is moved back by twice the drawn bias instead
 of z0, which a large bias leaves without a value.
 
 What never happened in the sample never happens in a draw either, and a class of a dozen cases that were all right would look beyond doubt.
-So each draw of a class's figure also gets, in both directions, Poisson(1/2) cases that moved (half a case is the weight that Jeffreys'
-prior gives to what was not seen); with patients, so many times their mean number of cases. A figure that no draw can tell, since the class
+So each draw of a class's figure also gets, in both directions, Poisson(1) cases that moved (Laplace's one for what was not seen; half a case
+let one in thirteen pass in simulation); with patients, so many times their mean number of cases. A figure that no draw can tell, since the class
 is in none, has the widest bounds there are.
 """
 
@@ -32,7 +32,7 @@ from optimize.guard.paired import Bounded, Doubles, Integers, Interval, quantile
 DRAWS = 2000
 VALUES_AT_ONCE = 2**22
 BLOCKS = 400
-UNSEEN = 0.5
+UNSEEN = 1.0
 TIE = 1e-12
 BOOTSTRAP = "paired bootstrap of cases (BCa)"
 BOOTSTRAP_OF_PATIENTS = "paired bootstrap of patients (BCa)"

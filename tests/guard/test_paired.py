@@ -130,10 +130,28 @@ def test_with_much_to_go_by_the_design_effect_is_that_of_the_sums() -> None:
 
 @pytest.mark.parametrize("count", [2, 5, 40])
 def test_a_mean_is_bounded_by_students_interval(count: int) -> None:
-    differences = np.random.default_rng(count).normal(0.02, 0.05, count)
-    expected = stats.t.interval(0.9, count - 1, loc=differences.mean(), scale=stats.sem(differences))
+    half = np.random.default_rng(count).normal(0.0, 0.05, count)
+    differences = np.concatenate([0.02 + half, 0.02 - half])  # not skewed
+    expected = stats.t.interval(0.9, 2 * count - 1, loc=differences.mean(), scale=stats.sem(differences))
     found = mean_of(differences, 0.95)
-    assert (found.low, found.high) == (pytest.approx(expected[0]), pytest.approx(expected[1]))
+    assert (found.low, found.high) == (pytest.approx(expected[0], abs=1e-4), pytest.approx(expected[1], abs=1e-4))
+
+
+def test_a_few_patients_who_lost_much_widen_the_side_they_stand_on() -> None:
+    """At Hall's bound the transformed score is Student's point."""
+    differences = np.where(np.arange(40) < 2, 0.5, 0.0) + np.random.default_rng(0).normal(0, 0.01, 40)
+    low, high = stats.t.interval(0.9, 39, loc=differences.mean(), scale=stats.sem(differences))
+    found, turned = mean_of(differences, 0.95), mean_of(-differences, 0.95)
+    assert (found.low, found.high > high + 0.01) == (pytest.approx(low), True)
+    assert (turned.low, turned.high) == (pytest.approx(-found.high), pytest.approx(-found.low))
+    skew, score = stats.skew(differences), (differences.mean() - found.high) / differences.std(ddof=1)
+    transformed = score + skew * score**2 / 3 + skew**2 * score**3 / 27 + skew / (6 * 40)
+    assert transformed * 40**0.5 == pytest.approx(-stats.t.ppf(0.95, 39))
+
+
+def test_patients_who_all_lost_the_same_leave_no_doubt() -> None:
+    found = mean_of(np.full(6, 0.02), 0.95)
+    assert (found.low, found.high) == (pytest.approx(0.02), pytest.approx(0.02))
 
 
 @pytest.mark.parametrize("values", [[], [0.01]])

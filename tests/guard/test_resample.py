@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import f1_score, precision_score, roc_auc_score
 
 from optimize.guard.answers import Answers, answers
@@ -11,7 +12,7 @@ from optimize.guard.calibration import expected_error
 from optimize.guard.classification import rails
 from optimize.guard.limits import Limits, Relative
 from optimize.guard.rail import Rail
-from optimize.guard.resample import BOOTSTRAP_OF_PATIENTS, bounded, draw, once, total
+from optimize.guard.resample import BOOTSTRAP_OF_PATIENTS, Sample, bounded, once, sample, total
 from tests.guard.made import moved
 
 
@@ -31,7 +32,7 @@ def find(found: list[Rail], title: str) -> Rail:
 
 def test_a_drawn_share_has_the_spread_of_a_share() -> None:
     hits = (np.arange(200) < 30).astype(float)
-    drawn = draw({"share": lambda block: (total(block.weights, [hits])[:, 0] / 200,) * 2}, 200)["share"]
+    drawn = sample({"share": lambda block: (total(block.weights, [hits])[:, 0] / 200,) * 2}, 200)["share"].drawn
     assert drawn.shape == (2, 2000)
     assert drawn[0].mean() == pytest.approx(0.15, abs=0.002)
     assert drawn[0].std() == pytest.approx((0.15 * 0.85 / 200) ** 0.5, rel=0.06)
@@ -40,7 +41,7 @@ def test_a_drawn_share_has_the_spread_of_a_share() -> None:
 def test_whole_patients_are_drawn() -> None:
     hits, patients = np.repeat([1.0, 0.0], [40, 60]), np.repeat(np.arange(10), 10)
     share = {"share": lambda block: (total(block.weights, [hits])[:, 0] / block.weights.sum(1),) * 2}
-    drawn = draw(share, 100, patients)["share"][0]
+    drawn = sample(share, 100, patients)["share"].drawn[0]
     assert drawn.std() == pytest.approx((0.4 * 0.6 / 10) ** 0.5, rel=0.06)
     assert set(np.round(drawn * 10, 6) % 1) == {0.0}
 
@@ -49,7 +50,7 @@ def test_the_same_seed_draws_the_same_and_blocks_do_not_matter(monkeypatch: pyte
     def share(block):
         return (total(block.weights, [np.arange(50.0)])[:, 0],) * 2
 
-    first, second, other = (draw({"x": share}, 50, seed=seed)["x"] for seed in (0, 0, 1))
+    first, second, other = (sample({"x": share}, 50, seed=seed)["x"].drawn for seed in (0, 0, 1))
     assert np.array_equal(first, second)
     assert not np.array_equal(first, other)
 
@@ -111,12 +112,34 @@ def test_a_class_of_a_dozen_that_was_all_right_is_not_beyond_doubt() -> None:
 
 def test_a_figure_that_draws_cannot_tell_has_the_widest_bounds() -> None:
     values = np.where(np.arange(2000) % 10 == 0, np.nan, 0.01)
-    found = bounded(values, 0.01, 0.95, 1, None)
+    found = bounded(Sample(values[None], np.zeros((1, 9))), 0.01, 0.95, 9, None)
     assert (found.low, found.high) == (-1.0, 1.0)
-    known = bounded(np.linspace(0, 1, 2001), 0.5, 0.95, 9, np.array([0, 0, 1]))
-    assert (known.low, known.high, known.seen, known.unit) == (pytest.approx(0.05), pytest.approx(0.95), 2, "patients")
-    assert known.method == BOOTSTRAP_OF_PATIENTS
-    assert known.widened(9.0) == (pytest.approx(0.35), pytest.approx(0.65))
+    even = Sample(np.linspace(0, 1, 2001)[None], np.zeros((1, 9)))
+    known = bounded(even, 0.5, 0.95, 9, np.array([0, 0, 1]))
+    assert (known.seen, known.unit, known.method) == (2, "patients", BOOTSTRAP_OF_PATIENTS)
+    assert known.widened(9.0) == (pytest.approx(0.5 - (0.5 - known.low) / 3), pytest.approx(0.5 + (known.high - 0.5) / 3))
+    many = bounded(even, 0.5, 0.95, 100_000, None)
+    assert (many.low, many.high) == (pytest.approx(0.05, abs=1e-3), pytest.approx(0.95, abs=1e-3))
+
+
+def test_the_bounds_are_like_scipys_bca() -> None:
+    """A mean of skewed values, as a share of its own weights."""
+    values = np.random.default_rng(4).exponential(0.1, 300)
+
+    def mean(block):
+        figure = total(block.weights, [values])[:, 0] / block.weights.sum(1)
+        return np.zeros_like(figure), figure
+
+    found = bounded(sample({"x": mean}, 300)["x"].after(), float(values.mean()), 0.95, 300, None)
+    expected = stats.bootstrap((values,), np.mean, confidence_level=0.9, method="BCa", n_resamples=9999, rng=0).confidence_interval
+    assert (found.low, found.high) == (pytest.approx(expected.low, abs=1e-3), pytest.approx(expected.high, abs=1e-3))
+
+
+def test_what_chance_alone_makes_larger_is_moved_back() -> None:
+    """Twice the bias of the draws, and no further in than the value itself."""
+    drawn = Sample(np.random.default_rng(0).normal(0.03, 0.01, (1, 4000)), np.zeros((1, 50)))
+    found = bounded(drawn, 0.02, 0.95, 100_000, None, biased=True)
+    assert (found.low, found.high) == (pytest.approx(0.03 - 0.01645 - 0.02, abs=1e-3), pytest.approx(0.03 + 0.01645 - 0.02, abs=1e-3))
 
 
 def test_a_relative_limit_is_of_the_originals_figure() -> None:

@@ -33,6 +33,11 @@ def one(*dice: float) -> Dice:
     return of(*([each] for each in dice), classes=("core",))
 
 
+def even(steps: np.ndarray, *, around: int) -> np.ndarray:
+    """Hundredths that lie evenly on both sides, so that Student's interval is theirs, too."""
+    return np.concatenate([around + steps, around - steps]) / 100
+
+
 def test_the_figures_of_these_tests_are_what_they_say() -> None:
     np.testing.assert_allclose(of([0.9, 0.4], [1.0, None]).per_patient, [[0.9, 0.4], [1.0, np.nan]])
 
@@ -51,9 +56,9 @@ def test_by_points_the_limit_itself_passes_and_just_over_it_fails(lost: float, o
 @pytest.mark.parametrize("seed", range(6))
 def test_the_verdict_asks_students_interval_over_the_patients(seed: int) -> None:
     draw = np.random.default_rng(seed)
-    old = draw.integers(75, 99, 9) / 100
-    new = old - draw.integers(-2, 6, 9) / 100
-    low, high = stats.t.interval(0.9, 8, loc=(old - new).mean(), scale=stats.sem(old - new))
+    old = draw.integers(75, 95, 10) / 100
+    new = old - even(draw.integers(0, 5, 5), around=2)
+    low, high = stats.t.interval(0.9, 9, loc=(old - new).mean(), scale=stats.sem(old - new))
     for limit, outcome in ((high + 1e-6, "pass"), (high - 1e-6, "inconclusive"), (low + 1e-6, "inconclusive"), (low - 1e-6, "fail")):
         if limit > 0:
             verdict = judge(Limits(limit, 1.0), one(*old), one(*new))
@@ -64,9 +69,10 @@ def test_the_verdict_asks_students_interval_over_the_patients(seed: int) -> None
 def test_a_relative_limit_is_of_the_originals_dice() -> None:
     """Of each patient (1 - r) times the Dice before is compared with that after; Student's interval is scipy's."""
     draw, share = np.random.default_rng(1), 0.1
-    old = draw.integers(60, 99, 12) / 100
-    new = old - draw.integers(0, 9, 12) / 100
+    old = 0.8 + even(draw.integers(-9, 9, 6), around=0)
+    new = old - even(draw.integers(0, 5, 6), around=4)
     contrast = (1 - share) * old - new
+    assert abs(stats.skew(contrast)) < 1e-6
     high = stats.t.interval(0.9, 11, loc=contrast.mean(), scale=stats.sem(contrast))[1]
     rail = one(*new).rails(one(*old), Limits(Relative(share), 1.0))[0]
     assert rail.limit == pytest.approx(share * old.mean())
@@ -123,8 +129,9 @@ def test_a_mask_given_to_a_healthy_patient_is_a_loss() -> None:
 def test_the_search_allows_for_chance(seed: int) -> None:
     """Its threshold lies between two limits a hair above and below the end of Student's interval of the paired differences."""
     draw = np.random.default_rng(seed)
-    old, new = draw.integers(75, 99, 9) / 100, draw.integers(50, 90, 9) / 100
-    bound = stats.t.interval(0.8, 8, loc=(old - new).mean(), scale=stats.sem(old - new))[1]
+    old = draw.integers(75, 99, 10) / 100
+    new = old - even(draw.integers(0, 20, 5), around=20)
+    bound = stats.t.interval(0.8, 9, loc=(old - new).mean(), scale=stats.sem(old - new))[1]
     before, after = one(*old), one(*new)
     assert admit(Limits(bound + 1e-6, 1.0), before, after)
     refused = admit(Limits(bound - 1e-6, 1.0), before, after)
