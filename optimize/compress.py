@@ -36,7 +36,7 @@ from optimize.profile import ARTIFACT, profile
 from optimize.progress import note, stage
 from optimize.recipe import Recipe, to_toml
 from optimize.report.render import write
-from optimize.search.goal import Goal, goal
+from optimize.search.goal import Goal, clock, goal
 from optimize.search.score import score_split
 from optimize.search.strategies import strategy
 from optimize.search.walk import Search
@@ -50,6 +50,8 @@ from optimize.steps.repair import repairable
 from optimize.workspace import Workspace
 
 INT8_CASES = 512
+FEW = ("allocate", "budget")
+"""Strategies that make so few proposals that each can be timed on the target."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,10 +95,12 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
     inputs = unlabelled(job.original, sources, recipe.seed)
     reference = Reference(job.original, inputs.fitted, recipe.seed, train, job.space.scratch, inputs.unseen)
     one = job.data.guard.inputs(slice(0, 1))
-    aim = goal(job.runtime, recipe.threads, one, job.original, recipe.latency_target_ms, recipe.speedup)
+    timed = clock(job.runtime, recipe.threads, one)
+    aim = goal(timed, job.original, recipe.latency_target_ms, recipe.speedup)
     plan = strategy(recipe, job.runtime, aim)
     confidence = level(recipe.limits, job.data.guard.units, job.data.test.units)
-    search = Search(reference, job.data.guard, job.data.classes, recipe.limits, job.space.ledger, plan, confidence)
+    watch = timed if recipe.strategy in FEW else None
+    search = Search(reference, job.data.guard, job.data.classes, recipe.limits, job.space.ledger, plan, confidence, watch)
     best, trials = search.run(job.space.trials)
     compiled = compile_and_profile(job, best, before, confidence)
     original, artifact = _on_test(job, compiled.chosen)

@@ -91,12 +91,13 @@ def brought(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def hurried(patch: pytest.MonkeyPatch, *, memory: bool = True) -> None:
-    """Time as briefly as can be; without `memory`, no process is started to measure it."""
+    """Time as briefly as can be; without `memory`, no process is started to measure it, and no proposal is timed."""
     patch.setattr("optimize.choose.SECONDS", 0.02)
     patch.setattr("optimize.profile.SECONDS", 0.02)
     patch.setattr("optimize.search.goal.SECONDS", 0.02)
     patch.setattr("optimize.measure.latency._RESAMPLES", 200)
     if not memory:
+        patch.setattr("optimize.compress.FEW", ())
         patch.setattr("optimize.profile.peak_memory", lambda *_, **__: Memory(2_000, 1_000))
 
 

@@ -138,8 +138,8 @@ def compressed(model: Path, out: Path, *flags: object, target: str) -> Run:
 
 
 def trials(run: Run) -> list[dict[str, Any]]:
-    """The run's proposals without the seconds they took."""
-    return [{name: value for name, value in entry.items() if name != "seconds"} for entry in run.ledger[1:]]
+    """The run's proposals without the time they took."""
+    return [{name: value for name, value in entry.items() if name not in ("seconds", "latency_ms")} for entry in run.ledger[1:]]
 
 
 def split(name: str = "val", data: dict[str, np.ndarray] | None = None) -> Split:

@@ -22,7 +22,7 @@ from optimize.compress import Job, compress, left_alone, prepare
 from optimize.errors import InputError, TargetUnavailable
 from optimize.guard.limits import Limits
 from optimize.recipe import Recipe, resolve
-from optimize.search.walk import WORK
+from optimize.search.walk import NOT_SMALLER, WORK
 from tests import runs
 from tests.runs import Run
 
@@ -79,6 +79,12 @@ def test_memory_was_measured_of_everyone(accepted_onnxruntime: Run) -> None:
     assert all(each["peak_memory_bytes"] > 10**7 for each in (*report["baselines"].values(), report["compressed"]))
 
 
+def test_every_proposal_was_timed_on_the_target(accepted_onnxruntime: Run) -> None:
+    steps = accepted_onnxruntime.report["steps"]
+    assert any(step["kept"] for step in steps)
+    assert all(step["latency_ms"] > 0 for step in steps if step["reasons"] != [NOT_SMALLER])
+
+
 def test_what_stands_in_the_folder(accepted: Run) -> None:
     assert {path.name for path in accepted.out.iterdir()} == {
         *("report.json", "report.html", "flips.csv", "model", "ledger.jsonl", "recipe.lock.toml")
@@ -102,7 +108,8 @@ def test_a_model_that_misses_a_limit_is_not_handed_over(rejected: Run) -> None:
     assert not (rejected.out / "model").exists()
     assert not (rejected.out / WORK).exists()
     worst = min(each["f1"] for each in report["compressed"]["metrics"]["per_class"].values())
-    assert re.search(rf"is {100 * worst:.2f} % on 30 cases \(at most [\d.]+ %, at 95 % confidence\); the limit is 95.00 %", " ".join(report["reasons"]))
+    said = rf"is {100 * worst:.2f} % on 30 cases \(at most [\d.]+ %, at 95 % confidence\); the limit is 95.00 %"
+    assert re.search(said, " ".join(report["reasons"]))
     assert report["compressed"]["latency_ms"]["1"]["p50"] > 0
 
 
@@ -120,7 +127,8 @@ def test_five_test_cases_cannot_tell(inconclusive: Run) -> None:
 def test_an_original_that_does_not_hold_a_limit_is_refused_at_once(hopeless: Run) -> None:
     report = hopeless.report
     assert (hopeless.exit_code, report["verdict"]) == (1, "fail")
-    said = re.compile(r"the original itself does not hold a limit: F1 of \w+ is [\d.]+ % on 25 cases \(at most [\d.]+ %, at 95 % confidence\); the limit is 95.00 %")
+    measured = r"F1 of \w+ is [\d.]+ % on 25 cases \(at most [\d.]+ %, at 95 % confidence\)"
+    said = re.compile(rf"the original itself does not hold a limit: {measured}; the limit is 95.00 %")
     assert all(said.fullmatch(reason) for reason in report["reasons"])
     assert (report["compressed"], report["baselines"], report["artifact"], report["steps"]) == (None, None, None, [])
     assert report["data"]["guard"]["cases"] + report["data"]["calibration"]["cases"] == 200

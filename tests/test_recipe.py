@@ -251,7 +251,7 @@ def test_a_preset_fills_what_nobody_says(tmp_path: Path) -> None:
     assert (clinical.preset, clinical.max_drop, clinical.max_class_drop, clinical.max_ece_rise) == ("clinical", 0.03, 0.05, 0.02)
     assert _resolve(tmp_path, preset="cifar").limits == Limits(0.03, 0.09, verdict="point", preset="cifar")
     assert _resolve(tmp_path).limits == Limits()
-    with pytest.raises(InputError, match="`--preset` .* must be one of none, celeba, cifar, bloodmnist, clinical"):
+    with pytest.raises(InputError, match=r"`--preset` .* must be one of none, celeba, cifar, bloodmnist, clinical"):
         _resolve(tmp_path, preset="clinic")
 
 

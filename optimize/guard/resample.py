@@ -13,9 +13,9 @@ Statistician 69, 2015). A figure that chance alone makes larger, such as a calib
 of z0, which a large bias leaves without a value.
 
 What never happened in the sample never happens in a draw either, and a class of a dozen cases that were all right would look beyond doubt.
-So each draw of a class's figure also gets, in both directions, Poisson(1) cases that moved (Laplace's one for what was not seen; half a case
-let one in thirteen pass in simulation); with patients, so many times their mean number of cases. A figure that no draw can tell, since the class
-is in none, has the widest bounds there are.
+So each draw of a class's figure also gets, in both directions, Poisson(1) cases that moved (Laplace's one for what was not seen; half a
+case let one in thirteen pass in simulation); with patients, so many times their mean number of cases. A figure that no draw can tell, since
+the class is in none, has the widest bounds there are.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def _refusal(rail: Rail) -> str:
 def _summary(limits: Limits, before: Score, after: Score, rails: tuple[Rail, ...]) -> str:
     name, fall = worst_class(before, after)
     first = rails[0]
-    bound = "" if first.confidence is None else f" ({_signed(-first.bounded.high)} at worst, at {100 * first.confidence:g} % confidence)"
+    bound = "" if first.confidence is None else f" ({_signed(-first.bounded.high)} at worst, at {100 * first.confidence:.4g} % confidence)"
     overall = f"{first.title} {100 * first.after:.2f} % against {100 * (first.before or 0.0):.2f} %{bound}, limit {first.wording}"
     return f"{overall}; worst class {name} {_signed(-fall)}, limit {stated(limits.max_class_drop)}"
 

@@ -56,11 +56,20 @@ def latency_ms(runtime: Backend, threads: int | None, one: Floats, candidate: Ca
         return min(each.p50 for each in interleave(calls, seconds=SECONDS).values())
 
 
-def goal(
-    runtime: Backend, threads: int | None, one: Floats, original: Candidate, target_ms: float | None, speedup: float | None
-) -> Goal | None:
-    """The goal of a run: a latency, or so many times the original's speed in the same runtime; None when neither is asked for."""
-    measure = cache(partial(latency_ms, runtime, threads, one))  # by identity: a candidate is never changed
+def clock(runtime: Backend, threads: int | None, one: Floats) -> Callable[[Candidate], float]:
+    """`latency_ms` on one runtime; no candidate is timed twice."""
+    return cache(partial(latency_ms, runtime, threads, one))  # by identity: a candidate is never changed
+
+
+def goal(measure: Callable[[Candidate], float], original: Candidate, target_ms: float | None, speedup: float | None) -> Goal | None:
+    """The goal of a run: a latency, or so many times the original's speed in the same runtime; None when neither is asked for.
+
+    Args:
+        measure: from `clock`.
+        original: the candidate that a speed-up counts from.
+        target_ms: the latency asked for, or None.
+        speedup: the multiple asked for, or None.
+    """
     if speedup is not None:
         target_ms = measure(original) / speedup
     return None if target_ms is None else Goal(target_ms, measure)

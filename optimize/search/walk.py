@@ -60,6 +60,7 @@ class Trial:
         worst: the class that fell most, and by how much.
         seconds: what making and judging it took.
         findings: what was noticed while it was made.
+        latency_ms: median at batch 1 in the target's runtime, where it was measured.
     """
 
     step: Step
@@ -70,6 +71,7 @@ class Trial:
     worst: tuple[str, float]
     seconds: float
     findings: tuple[str, ...] = ()
+    latency_ms: float | None = None
 
     def __bool__(self) -> bool:
         return bool(self.verdict)
@@ -92,6 +94,7 @@ class Trial:
             "per_class": dict(self.reading.per_class),
             "worst_class": {"name": name, "drop": drop},
             "seconds": round(self.seconds, 3),
+            "latency_ms": self.latency_ms,
             **({"findings": list(self.findings)} if self.findings else {}),
         }
 
@@ -100,7 +103,8 @@ class Trial:
         """The trial of a step from what `as_dict` gave."""
         verdict = Verdict("pass" if entry["kept"] else "fail", tuple(entry["reasons"]))
         reading, worst = Reading(entry["overall"], entry["per_class"]), (entry["worst_class"]["name"], entry["worst_class"]["drop"])
-        return cls(step, verdict, entry["parameters"], entry["macs"], reading, worst, entry["seconds"], tuple(entry.get("findings", ())))
+        seconds, findings, latency_ms = entry["seconds"], tuple(entry.get("findings", ())), entry.get("latency_ms")
+        return cls(step, verdict, entry["parameters"], entry["macs"], reading, worst, seconds, findings, latency_ms)
 
     def line(self, original: int) -> str:
         """One line for a reader, given the original's number of parameters."""
@@ -129,6 +133,7 @@ class Search:
         ledger: where every trial is written.
         strategy: what to try, in which order.
         confidence: of the bounds that must lie within the limits, see `optimize.guard.verdict.level`.
+        clock: milliseconds of a candidate on the target, for the record; None where there would be too many to time.
     """
 
     reference: Reference
@@ -138,6 +143,7 @@ class Search:
     ledger: Ledger
     strategy: Strategy
     confidence: float = LIKELY
+    clock: Callable[[Candidate], float] | None = None
 
     def run(self, done: Sequence[Mapping[str, Any]] = ()) -> tuple[Candidate, list[dict[str, Any]]]:
         """Walk to the end.
@@ -157,7 +163,9 @@ class Search:
         clock = time.perf_counter()
         with gathered() as found:
             proposed = step(start, self.reference)
+        latency_ms = None
         if proposed.parameters < start.parameters:
+            latency_ms = None if self.clock is None else self.clock(proposed)
             after = score_split(proposed.predict, self.guard, self.classes, "judge")
             verdict = judge(before, after)
         else:
@@ -171,6 +179,7 @@ class Search:
             worst_class(before, after),
             time.perf_counter() - clock,
             tuple(dict.fromkeys(map(str, found))),
+            latency_ms,
         )
         return trial, proposed
 

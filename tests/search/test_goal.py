@@ -14,7 +14,7 @@ from optimize.errors import InputError
 from optimize.measure.latency import Latency
 from optimize.recipe import resolve
 from optimize.search import goal as module
-from optimize.search.goal import Goal, goal, latency_ms
+from optimize.search.goal import Goal, clock, goal, latency_ms
 from optimize.settings import times
 from tests import nets, runs
 from tests.conftest import shortened
@@ -37,29 +37,29 @@ def test_a_speedup_is_of_the_originals_own_latency(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "latency_ms", fake)
     original, other = nets.candidate(nets.chain()), nets.candidate(nets.chain_bn())
     runtime: Any = None
-    found = goal(runtime, 1, nets.cases(1), original, None, 4.0)
+    found = goal(clock(runtime, 1, nets.cases(1)), original, None, 4.0)
     assert found is not None
     assert found.latency_ms == original.parameters / 400
     assert not found.met(original)
     assert found.measure(other) == other.parameters / 100
     found.met(other)
     assert asked == [original, other]  # each is compiled once
-    given = goal(runtime, 1, nets.cases(1), original, 7.5, None)
+    given = goal(clock(runtime, 1, nets.cases(1)), original, 7.5, None)
     assert given is not None
     assert given.latency_ms == 7.5
-    assert goal(runtime, 1, nets.cases(1), original, None, None) is None
+    assert goal(clock(runtime, 1, nets.cases(1)), original, None, None) is None
 
 
 def test_the_latency_is_the_fastest_float_precisions(any_target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every float precision is compiled and called on the one input; the clock is a stand-in."""
     seen: list[str] = []
 
-    def clock(calls: dict[str, Any], seconds: float) -> dict[str, Latency]:
+    def scripted(calls: dict[str, Any], seconds: float) -> dict[str, Latency]:
         seen.extend(calls)
         assert all(call().shape == (1, 4) for call in calls.values())
         return {name: Latency((3.0 - place,)) for place, name in enumerate(calls)}
 
-    monkeypatch.setattr(module, "interleave", clock)
+    monkeypatch.setattr(module, "interleave", scripted)
     runtime = backend(any_target)
     assert latency_ms(runtime, 1, nets.cases(1), nets.candidate(nets.chain())) == 4.0 - len(seen)
     assert seen == list(runtime.precisions())
