@@ -174,7 +174,7 @@ class Rail:
         """What else the figure may be."""
         if self.confidence is None:
             return ""
-        shown, sure = self.outcome == "fail", f"at {100 * self.confidence:g} % confidence"
+        shown, sure = self.outcome == "fail", f"at {100 * self.confidence:.4g} % confidence"
         if self.rule in ("floor", "ceiling"):
             end, word = (self.bounded.high, "most") if shown == (self.rule == "floor") else (self.bounded.low, "least")
             return f" (at {word} {100 * end:.2f} %, {sure})"

@@ -101,10 +101,11 @@ def _refusal(rail: Rail) -> str:
 def _summary(limits: Limits, before: Score, after: Score, rails: tuple[Rail, ...]) -> str:
     name, fall = worst_class(before, after)
     first = rails[0]
-    bound = "" if first.confidence is None else f" ({_signed(-first.bounded.high)} at worst, at {100 * first.confidence:.4g} % confidence)"
+    most, sure = points(max(0.0, first.bounded.high)), first.confidence
+    bound = "" if sure is None else f" (a drop of {most} at most, at {100 * sure:.4g} % confidence)"
     overall = f"{first.title} {100 * first.after:.2f} % against {100 * (first.before or 0.0):.2f} %{bound}, limit {first.wording}"
     return f"{overall}; worst class {name} {_signed(-fall)}, limit {stated(limits.max_class_drop)}"
 
 
 def _signed(share: float) -> str:
-    return f"{100 * share + 0.0:+.2f} pp"  # no minus before a zero
+    return f"{100 * share + 0.0:+.2f} pp".replace("-", "−")  # no minus before a zero
