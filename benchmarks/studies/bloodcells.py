@@ -147,7 +147,8 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     data = shortened(arguments.data, work) if arguments.quick else arguments.data
     limits = STATISTICAL if arguments.statistical else LIMITS
-    recovery = [] if arguments.no_training_row or arguments.statistical else [(RECOVERED, {**RECOVERY, **({"epochs": 1} if arguments.quick else {})})]
+    recovery = [(RECOVERED, {**RECOVERY, **({"epochs": 1} if arguments.quick else {})})]
+    recovery = [] if arguments.no_training_row or arguments.statistical else recovery
     with shown():
         model = arguments.weights or trained(data, work, arguments.epochs)
         reports = study(data, work, model, [*((target, limits) for target in arguments.targets), *recovery], resume=arguments.resume)
