@@ -140,7 +140,7 @@ def compress(
 @click.option("--contend-with", metavar="MODEL", help="What the background processes run instead.")
 @click.option("--memory-limit", metavar="2GB", help="Also see whether a fresh process manages with this much address space.")
 @click.option("--input", "input_shape", metavar="C,H,W", help="Shape of one input, where a model leaves it open.")
-@click.option("--data", metavar="DATA", help="An .npz whose test_images are the inputs; random ones by default.")
+@click.option("--data", metavar="DATA", help="As for compress; its test images are the inputs. Random ones by default.")
 @click.option("--arch", metavar="FILE.py:FACTORY", help="The function that builds the network of a torch model.")
 @click.option("--trust-pickle", is_flag=True, default=None, help="Load a model file that runs code; only if you trust its author.")
 @click.option("--seed", metavar="N", help="Of everything drawn at random.")

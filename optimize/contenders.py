@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ class Opening:
         scratch: folder for what an ONNX file is converted to; it must outlive the measurement.
         batches: batch sizes that will be asked for.
         input_shape: (C, *spatial), where a model leaves it open; or empty.
-        data: `.npz` or "file.py:factory" whose test images are the inputs; empty for random ones. Their values are not normalised.
+        data: as `compress` takes it; its test images are the inputs, uint8 over 255. Empty for random ones.
         seed: of random inputs.
         settings: further settings of torch models, by the names of `Recipe`; None counts as not said.
     """
@@ -136,13 +136,14 @@ class Opening:
             inputs=self._inputs(tuple(candidate.example.shape[1:])),
         )
 
+    @cached_property
+    def _arrays(self) -> Mapping[str, Any]:
+        return read_arrays(self.data)
+
     def _inputs(self, shape: tuple[int, ...]) -> Callable[[int], Floats]:
         if not self.data:
             return partial(_random, shape, self.seed)
-        arrays = read_arrays(self.data)
-        if "test_images" not in arrays:
-            raise InputError(f"`--data` (={self.data}) holds no test_images: name an .npz that does, or leave it out for random inputs.")
-        images = Preprocessing()(checked_images(arrays, "test", shape, 0)[: max(self.batches)])
+        images = Preprocessing()(checked_images(self._arrays, "test", shape, 0)[: max(self.batches)])
         return lambda count: np.resize(images, (count, *shape))
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None,
         )
         contenders = opening.all(models)
         # Of an ONNX file, the first runtime.
-        rival = next(iter(Opening(**{**vars(opening), "scratch": Path(scratch) / "rivals"}).all(rivals)), None)
+        rival = next(iter(replace(opening, scratch=Path(scratch) / "rivals").all(rivals)), None)
         result = contest(contenders, plan, rival=rival)
     if file is not None:
         _write(file, result)
