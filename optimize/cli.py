@@ -157,7 +157,8 @@ def profile(models: tuple[Path, ...], as_json: bool, **asked: Any) -> None:
         from optimize.side_by_side import side_by_side
 
         result = side_by_side(models, **asked)
-    for line in [json.dumps(result, sort_keys=True)] if as_json else lines(result):
+    # Unsorted: the first contender stays the first.
+    for line in [json.dumps(result)] if as_json else lines(result):
         click.echo(line)
 
 

@@ -88,7 +88,7 @@ def _writable(file: Path) -> Path:
 def _write(file: Path, result: Mapping[str, Any]) -> None:
     draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
-        draft.write_text(json.dumps(result, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+        draft.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         os.replace(draft, file)
     except OSError as problem:
         raise InputError(f"`--out` (={file}) cannot be written ({problem.strerror}): name another file.") from problem

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto
+from torch import nn
 
 from optimize import backends
 from optimize import contenders as module
@@ -153,12 +155,16 @@ def test_a_runtime_that_is_missing_is_left_out(any_target: str, tmp_path: Path, 
     assert [each.runtime for each in opening(tmp_path).all([small.write(tmp_path / "m.onnx")])] == [any_target]
 
 
-def test_a_torch_model_has_its_settings_beside_it(brought: Path, tmp_path: Path) -> None:
-    found = opening(tmp_path).all([brought])[0]
-    assert (found.name, found.runtime, found.input_shape) == (f"{brought} (torch f32)", "torch", (1, 8, 8))
+def test_a_torch_model_has_its_settings_beside_it(tmp_path: Path) -> None:
+    module = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(128, 32), nn.ReLU(), nn.Linear(32, 4)
+    )
+    path = runs.laid(tmp_path / "brought", runs.NET, runs.SETTINGS, {}, module)
+    found = opening(tmp_path).all([path])[0]
+    assert (found.name, found.runtime, found.input_shape) == (f"{path} (torch f32)", "torch", (1, 8, 8))
     assert isinstance(found.model, dict)
-    assert found.model["arch"] == f"{brought.parent / 'net.py'}:net"
+    assert found.model["arch"] == f"{path.parent / 'net.py'}:net"
     inputs = found.inputs(2)
-    with found.open(1) as session:
-        assert np.allclose(session.predict(inputs), runs.original().predict(inputs), atol=1e-5)
-    refuses(brought, "`--arch`.*nothing", tmp_path, settings={"arch": f"{brought.parent / 'net.py'}:nothing", "trust_pickle": None})
+    with found.open(1) as session, torch.inference_mode():
+        assert np.allclose(session.predict(inputs), module(torch.from_numpy(inputs)).numpy(), atol=1e-5)
+    refuses(path, "`--arch`.*nothing", tmp_path, settings={"arch": f"{path.parent / 'net.py'}:nothing", "trust_pickle": None})

@@ -124,6 +124,11 @@ def test_the_command_prints_lines(compiled: Path, monkeypatch: pytest.MonkeyPatc
     assert command("profile", compiled, compiled) == (0, "2 models\nso\n", "")
 
 
+def test_the_first_contender_stays_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optimize.side_by_side.side_by_side", lambda *_, **__: {"contenders": {"z": 1, "a": 2}})
+    assert command("profile", "z", "a", "--json")[1] == '{"contenders": {"z": 1, "a": 2}}\n'
+
+
 def test_exit_codes(compiled: Path, tmp_path: Path) -> None:
     code, stdout, stderr = command("profile", tmp_path / "no.pt")
     assert (code, stdout, len(stderr.splitlines())) == (2, "", 1)

@@ -66,6 +66,7 @@ class Stage:
 @pytest.fixture
 def acted(monkeypatch: pytest.MonkeyPatch) -> Stage:
     made = Stage()
+    monkeypatch.setattr("optimize.measure.latency._RESAMPLES", 50)
     monkeypatch.setattr(module, "interleave", made.interleave)
     monkeypatch.setattr(module, "peak_memory", made.memory)
     monkeypatch.setattr(module, "contending", made.contending)
