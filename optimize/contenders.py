@@ -16,7 +16,6 @@ from optimize.artifact import MANIFEST, Artifact
 from optimize.backends import backend
 from optimize.errors import InputError, OptimizeError, TargetUnavailable
 from optimize.measure.contest import Contender
-from optimize.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from optimize.candidate import Floats
@@ -143,6 +142,8 @@ class Opening:
     def _inputs(self, shape: tuple[int, ...]) -> Callable[[int], Floats]:
         if not self.data:
             return partial(_random, shape, self.seed)
+        from optimize.preprocessing import Preprocessing  # late, as above: it imports torch
+
         images = Preprocessing()(checked_images(self._arrays, "test", shape, 0)[: max(self.batches)])
         return lambda count: np.resize(images, (count, *shape))
 

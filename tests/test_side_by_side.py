@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,17 @@ def test_the_command_prints_lines(compiled: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_first_contender_stays_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("optimize.side_by_side.side_by_side", lambda *_, **__: {"contenders": {"z": 1, "a": 2}})
     assert command("profile", "z", "a", "--json")[1] == '{"contenders": {"z": 1, "a": 2}}\n'
+
+
+def test_compiled_models_need_no_torch(compiled: Path) -> None:
+    """It would cost seconds, and its threads would be there while others are timed."""
+    script = (
+        "import sys; from pathlib import Path; from optimize import side_by_side; from optimize.measure import lines;"
+        "side_by_side.contest = lambda found, *_, **__: {'open': found[0].open(1)};"
+        f"side_by_side.side_by_side([{str(compiled)!r}]); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_exit_codes(compiled: Path, tmp_path: Path) -> None:
