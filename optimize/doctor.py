@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 UNAVAILABLE = TargetUnavailable.exit_code
 
+_ON_CPU = {"openvino", "onnxruntime"}
 # What the runtimes multiply 8-bit numbers with, the fastest first.
 _INT8 = (
     ("AMX", {"amx_int8"}),
@@ -129,7 +130,7 @@ def target(name: str) -> Target:
         # Whatever a broken installation raises (a missing library, another numpy) is what the user came to find out.
         first = (str(problem).strip().splitlines() or [""])[0]
         reason = f"it is installed, but cannot be loaded: {type(problem).__name__}: {first}"
-    int8_on = int8_instructions() if precisions else None
+    int8_on = int8_instructions() if precisions and name in _ON_CPU else None
     return Target(name, version, not reason, reason, precisions, int8_on, remedy(name) if reason else None)
 
 
