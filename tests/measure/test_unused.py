@@ -43,7 +43,6 @@ def reads_in_python(net: Net, x: torch.Tensor) -> torch.Tensor:
     return net.used(x) if float(net.extra(x).sum()) else x
 
 
-
 CASES: dict[str, tuple[Callable[[Net, torch.Tensor], object], dict[str, int]]] = {
     "not called": (lambda net, x: net.used(x), DEAD | EXTRA),
     "called, thrown away": (discards, DEAD | EXTRA),
