@@ -1,7 +1,7 @@
 """The machine's roofs: how many MACs per second each runtime reaches in each precision, and how many bytes per second memory moves.
 
-A target's peak is the better of a large convolution and a large linear layer, timed by the runtime's own profiler as in `measure/cells.py`;
-a layer counts only where the compiled graph runs it in the precision in question. In torch the product of two square matrices is timed.
+A target's peak is the best of two large convolutions and a large linear layer, timed by the runtime's own profiler as in
+`measure/cells.py`; a layer counts only where the compiled graph runs it in the precision in question. torch multiplies square matrices.
 Everything takes turns, several rounds over, and the best counts: a disturbance can only make a rate smaller.
 
     rate       = MACs / seconds                one MAC is two floating-point operations
@@ -41,19 +41,22 @@ FORMAT = 1
 METHOD = 1
 """Raised when the same machine would be given other figures."""
 
-REPEATS = 5
+REPEATS = 8
 BUSY_PERCENT = 20.0
 BANDWIDTH = "memory"
 
-_SIDE = 1024
-_COPY_BYTES = 256 << 20  # several times the last cache of most machines
-_SECONDS, _ROUNDS = 0.1, 4
+_SIDES = (512, 1024)
+_COPY_BYTES = 256 << 20  # several times the last cache of most machines, so that no part is left in it when its turn comes again
+_PARTS = 8
+# Short, so that on a machine with other work some round falls into a quiet moment; long enough for a profiler that counts microseconds.
+_SECONDS, _ROUNDS = 0.02, 2
 _SHAPES = (
-    LayerShape("conv", 256, 256, (32, 32), (3, 3), (1, 1), (1, 1), (1, 1)),
-    LayerShape("linear", 1024, 1024, (512,)),
+    LayerShape("conv", 128, 128, (32, 32), (3, 3), (1, 1), (1, 1), (1, 1)),
+    LayerShape("conv", 256, 256, (16, 16), (3, 3), (1, 1), (1, 1), (1, 1)),
+    LayerShape("linear", 1024, 1024, (256,)),
 )
 _CALIBRATION = 2
-_CORES_PER_INPUT = 4  # a product has to be large enough for all cores to share
+_CORES_PER_INPUT = 2  # a product has to be large enough for all cores to share
 _NATIVE_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 _INDIFFERENT = ("memory_bytes", "python")
 
@@ -139,7 +142,7 @@ def measure_peaks(targets: Sequence[str], threads: int | None) -> Peaks:
         scratch = Path(held.enter_context(tempfile.TemporaryDirectory()))
         contenders: dict[tuple[str, str], Contender] = {(BANDWIDTH, BANDWIDTH): partial(_copied, *_buffers())}
         for precision, dtype in _torch_precisions().items():
-            contenders["torch", precision] = partial(_multiplied, torch.rand(_SIDE, _SIDE, dtype=torch.float32).to(dtype))
+            contenders["torch", precision] = partial(_multiplied, [torch.rand(side, side).to(dtype) for side in _SIDES])
         for target in targets:
             contenders |= _of_runtime(backend(target), scratch / target, threads)
         best = best_of(contenders, REPEATS)
@@ -196,19 +199,25 @@ def _profiled(runtime: Backend, artifact: Artifact, inputs: Any, cells: set[str]
     return max(rates)
 
 
-def _multiplied(matrix: torch.Tensor, clock: Callable[[], float] = time.perf_counter) -> float:
-    """MACs per second of a square matrix times itself."""
-    start = clock()
+def _multiplied(matrices: Sequence[torch.Tensor], clock: Callable[[], float] = time.perf_counter) -> float:
+    """MACs per second of a square matrix times itself, the best of those given."""
+    rates = []
     with torch.inference_mode():
-        torch.mm(matrix, matrix)
-    return float(len(matrix)) ** 3 / (clock() - start)
+        for matrix in matrices:
+            start = clock()
+            torch.mm(matrix, matrix)
+            rates.append(float(len(matrix)) ** 3 / (clock() - start))
+    return max(rates)
 
 
 def _copied(source: torch.Tensor, target: torch.Tensor, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Bytes per second, read and written."""
-    start = clock()
-    target.copy_(source)
-    return 2 * source.numel() * source.element_size() / (clock() - start)
+    """Bytes per second, read and written, of the part that was copied the fastest."""
+    rates = []
+    for taken, put in zip(source.chunk(_PARTS), target.chunk(_PARTS), strict=True):
+        start = clock()
+        put.copy_(taken)
+        rates.append(2 * taken.numel() * taken.element_size() / (clock() - start))
+    return max(rates)
 
 
 def _buffers() -> tuple[torch.Tensor, torch.Tensor]:

@@ -40,7 +40,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"_SHAPES": SHAPES, "_SIDE": 8, "_COPY_BYTES": 64, "_SECONDS": 0.0, "_ROUNDS": 1, "REPEATS": 2}.items():
+    for name, value in {"_SHAPES": SHAPES, "_SIDES": (4, 8), "_COPY_BYTES": 64, "_SECONDS": 0.0, "_ROUNDS": 1, "REPEATS": 2}.items():
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(module, "load", lambda: 12.5)
 
@@ -50,9 +50,12 @@ def ticks(*seconds: float) -> Callable[[], float]:
     return lambda: next(told)
 
 
-def test_rates_by_hand() -> None:
-    assert module._multiplied(torch.ones(10, 10), ticks(3.0, 3.5)) == 1000 / 0.5
-    assert module._copied(torch.ones(25), torch.zeros(25), ticks(1.0, 1.25)) == 2 * 100 / 0.25
+def test_rates_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert module._multiplied([torch.ones(10, 10), torch.ones(2, 2)], ticks(3.0, 3.5, 4.0, 5.0)) == 1000 / 0.5
+    monkeypatch.setattr(module, "_PARTS", 2)
+    source, target = torch.arange(50.0), torch.zeros(50)
+    assert module._copied(source, target, ticks(1.0, 1.25, 2.0, 2.5)) == 2 * 100 / 0.25
+    assert torch.equal(source, target)
 
 
 def test_contenders_take_turns_and_the_best_counts() -> None:
@@ -167,7 +170,7 @@ class Runtime:
         return precision
 
     def quantize(self, onnx: Path, folder: Path, calibration: Any) -> str:
-        assert len(calibration) == module._CALIBRATION
+        assert len(calibration) == 2
         return "int8"
 
     def build(self, artifact: str, *, threads: int | None) -> Any:
@@ -199,8 +202,8 @@ def test_the_faster_layer_of_the_best_round_is_the_peak(tiny: None, monkeypatch:
     before = torch.get_num_threads()
     found = measure_peaks(["fake"], 8)
     assert torch.get_num_threads() == before
-    assert runtime.batches == [2] * 4  # two inputs for eight cores
-    assert found.rates["fake"] == {"f32": pytest.approx(2 * LINEAR / 0.02e-3), "int8": pytest.approx(2 * CONV / 0.5e-3)}
+    assert runtime.batches == [4] * 4  # four inputs for eight cores
+    assert found.rates["fake"] == {"f32": pytest.approx(4 * LINEAR / 0.02e-3), "int8": pytest.approx(4 * CONV / 0.5e-3)}
     assert (found.threads, found.load_percent) == (8, 12.5)
 
 
