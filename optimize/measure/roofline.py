@@ -163,14 +163,15 @@ class Roofline:
             return f"{reached}. Compute limits it: fewer MACs or a lower precision make it faster."
         if self.limit == "memory":
             return f"{reached}. Memory limits it: fewer or narrower weights and activations make it faster."
-        calls = sum(layer.calls for layer in self.layers)
-        each = f"{self.overhead_ms * 1e3 / max(calls, 1):.0f} microseconds for each of {calls} calls of layers"
-        return f"{reached}. Overhead limits it: {_ms(self.overhead_ms)}, {each}; {self._whereabouts()}."
+        return f"{reached}. Overhead limits it: {_ms(self.overhead_ms)} beyond the roof, {self._whereabouts(self.overhead_ms)}."
 
-    def _whereabouts(self) -> str:
+    def _whereabouts(self, overhead_ms: float) -> str:
+        calls = sum(layer.calls for layer in self.layers)
+        inside_ms = overhead_ms if self.outside_ms is None else max(overhead_ms - self.outside_ms, 0.0)
+        each = f"{inside_ms * 1e3 / max(calls, 1):.0f} microseconds for each of {calls} calls of layers"
         if self.outside_ms is None:
-            return "a profile by layer would tell the cost of the call from that of slow layers"
-        return f"{_ms(min(self.outside_ms, self.overhead_ms or 0.0))} of it outside of these layers"
+            return f"{each}; times of every layer would tell the cost of calls from kernels below the peak"
+        return f"{_ms(overhead_ms - inside_ms)} outside of these layers, {_ms(inside_ms)} inside: {each}"
 
 
 def roofline(
