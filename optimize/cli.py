@@ -190,6 +190,24 @@ def report(runs: tuple[Path, ...], out: Path) -> None:
         click.echo(str(compare(runs, out) if len(runs) > 1 else rerender(runs[0])))
 
 
+@main.command()
+@click.option("--roofline", is_flag=True, help="Also measure, in seconds, what arithmetic and memory of this machine reach.")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Of --roofline; by default all cores.")
+@click.option("--json", "as_json", is_flag=True, help="Print the diagnosis as JSON on standard output.")
+def doctor(roofline: bool, threads: int | None, as_json: bool) -> None:
+    """Say which targets run on this machine, and why others do not.
+
+    Exit code: 0 when at least one target runs here, else 4.
+    """
+    with _answered(as_json):
+        from optimize.doctor import doctor as look
+        from optimize.doctor import lines
+
+        found = look(roofline=roofline, threads=threads)
+        click.echo(json.dumps(found.as_dict(), sort_keys=True) if as_json else "\n".join(lines(found)))
+    sys.exit(found.exit_code)
+
+
 def _summary(report: dict[str, Any], out: Path) -> None:
     from optimize.report.summary import summary
 
@@ -198,4 +216,4 @@ def _summary(report: dict[str, Any], out: Path) -> None:
     click.echo(f"report: {out / 'report.html'}")
 
 
-COMMANDS: tuple[Callable[..., Any], ...] = (compress, profile, demo, report)
+COMMANDS: tuple[Callable[..., Any], ...] = (compress, profile, demo, report, doctor)

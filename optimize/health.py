@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -128,6 +129,10 @@ def _overlap(data: Dataset) -> Found:
         shared = int(np.isin(identify(split.name, split.images).content, judged).sum())
         text = f"{shared} of {len(split)} {split.name} images also stand in guard or test"
         yield not shared, f"{text}: take them out of {split.name}." if shared else f"{text}."
+    called = {split.name: set(split.called.tolist()) for split in (data.calibration, data.guard, data.test) if split.called is not None}
+    for one, other in combinations(called, 2):
+        if both := sorted(called[one] & called[other]):
+            yield False, f"{len(both)} ids stand in {one} and in {other}, such as {both[0]!r}: see that they are not of the same item."
 
 
 def _near(data: Dataset) -> Found:

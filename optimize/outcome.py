@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from optimize.artifact import MANIFEST, ArtifactFile
 from optimize.candidate import Candidate
 from optimize.choose import Variant
 from optimize.data import Dataset, Split
@@ -244,7 +245,8 @@ def _guard(result: Result) -> dict[str, Any] | None:
 def _files(compiled: Compiled | None) -> dict[str, Any] | None:
     if compiled is None or compiled.chosen.artifact is None:
         return None
-    return {"files": [file.as_dict() for file in compiled.chosen.artifact.files]}
+    artifact = compiled.chosen.artifact
+    return {"files": [file.as_dict() for file in (*artifact.files, ArtifactFile.of(artifact.folder / MANIFEST))]}
 
 
 def _load_note(percent: float) -> tuple[str, ...]:

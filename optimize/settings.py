@@ -96,6 +96,25 @@ def share(value: Any, name: str, folder: Path) -> float:
     return fraction
 
 
+def fraction(example: str) -> Reader:
+    """A reader of a number in 0..1, or of a percentage."""
+
+    def read(value: Any, name: str, folder: Path) -> float:
+        try:
+            return share(value, name, folder)
+        except InputError:
+            raise InputError(f"`{name}` (={value!r}) must lie between 0 and 1, such as {example}.") from None
+
+    return read
+
+
+def points(value: Any, name: str, folder: Path) -> float:
+    """A difference, 0.02 or "2pp"; "2%" would leave open of what."""
+    if isinstance(value, str) and "%" in value:
+        raise InputError(f"`{name}` (={value!r}) is a difference: write it in percentage points, such as '2pp'.")
+    return share(value, name, folder)
+
+
 def limit(value: Any, name: str, folder: Path) -> float:
     """A limit of a drop: 0.02 or "2pp" is a difference, "2%" a share of the original's figure."""
     exact = share(value, name, folder)

@@ -41,6 +41,9 @@ def checked_tags(arrays: Mapping[str, Array], split: str, field: str) -> Array |
     return np.char.decode(tags, "utf-8", "replace") if tags.dtype.kind == "S" else tags.astype(str)
 
 
+EMPTY = "(empty)"
+
+
 def checked_groups(arrays: Mapping[str, Array], split: str) -> dict[str, Array]:
     """The subgroup columns of a split, by name: column -> text (N,); empty where there is none.
 
@@ -56,7 +59,7 @@ def checked_groups(arrays: Mapping[str, Array], split: str) -> dict[str, Array]:
             raise InputError(f"`{key}` gives the subgroup column {column!r} a second time: rename it, or leave out `{split}_group`.")
         tags = checked_tags(arrays, split, key.removeprefix(f"{split}_"))
         assert tags is not None
-        columns[column] = tags
+        columns[column] = np.where(tags == "", EMPTY, tags)
     return columns
 
 
@@ -79,6 +82,17 @@ def checked_names(arrays: Mapping[str, Array], split: str) -> Array | None:
             "make them differ, or leave the array out."
         )
     return names
+
+
+def require_patients(known: Mapping[str, bool]) -> None:
+    """See that patients are known in every split or in none: else nobody can see that no patient stands in two.
+
+    Raises:
+        InputError: when some splits name their patients and others do not.
+    """
+    if len(set(known.values())) > 1:
+        has, lacks = ([name for name, each in known.items() if each is want] for want in (True, False))
+        raise InputError(f"`data` has `{has[0]}_patient` but no `{lacks[0]}_patient`: name the patients of every split, or of none.")
 
 
 def require_columns(val: Mapping[str, Array], test: Mapping[str, Array]) -> None:

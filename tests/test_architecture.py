@@ -26,7 +26,7 @@ OUTSIDE = {"models", "benchmarks", "tests"}
 
 # A module or subpackage may import from its own layer and from those above it in this table, never from one below it.
 LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("what anyone may use", frozenset({"errors", "progress", "quiet", "heap"})),
+    ("what anyone may use", frozenset({"errors", "progress", "quiet", "heap", "installed"})),
     ("the value that flows", frozenset({"candidate"})),
     ("the network as a graph and as matrices", frozenset({"layers", "labels", "flow", "graph", "surgery", "linear"})),
     ("what a repair solves", frozenset({"replay", "telling", "moments", "factor", "dual", "least_squares", "importance"})),
@@ -40,7 +40,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     ("what changes, exports, runs, measures and judges", frozenset({"steps", "export", "backends", "measure", "guard"})),
     ("what a search writes down", frozenset({"snapshot", "ledger"})),
     ("the settings of a run", frozenset({"settings", "recipe"})),
-    ("what a run does, and how a report looks", frozenset({"search", "select", "choose", "profile", "report"})),
+    ("what a run does, and how a report looks", frozenset({"search", "select", "choose", "profile", "report", "doctor"})),
     ("what a run leaves behind", frozenset({"workspace", "outcome"})),
     ("a run, and models side by side", frozenset({"compress", "contenders", "side_by_side"})),
     ("a whole example", frozenset({"demo"})),

@@ -117,21 +117,22 @@ class Rail:
     def doubt(self) -> str:
         """Why nothing can be told, and what would."""
         if not self.bounded.seen:
-            return f"{self.title} has no case to tell by; {self._limit}"
+            return f"there is nothing to tell {self.title} by; {self._limit}"
         unit, needed = self.bounded.unit, self.needed
         if self.bounded.fewest is not None:
             cure = f"at least {needed} {unit} are needed"
         elif self.bounded.widened is None:
-            cure = "nor can how many would be said"
+            cure = "and how many would is not known"
         elif needed is None:
-            cure = "no number of them would decide, so near the limit it lies"
+            cure = f"and no number of {unit} would, since it lies at the limit"
         else:
             cure = f"about {needed} {unit} would decide"
         return f"{self}; {self._seen} cannot tell, {cure}"
 
     def as_dict(self) -> dict[str, Any]:
         """The form that a report shows."""
-        statistical = self.confidence is not None and self.bounded.seen > 0
+        known = self.bounded.seen > 0
+        statistical = self.confidence is not None and known
         return {
             "scope": self.scope,
             "column": self.column,
@@ -141,9 +142,9 @@ class Rail:
             "rule": self.rule,
             "stated": self.wording,
             "limit": self.limit,
-            "before": self.before,
-            "after": self.after,
-            "value": self.value,
+            "before": self.before if known else None,
+            "after": self.after if known else None,
+            "value": self.value if known else None,
             "low": self.bounded.low if statistical else None,
             "high": self.bounded.high if statistical else None,
             "seen": self.bounded.seen,
@@ -176,6 +177,8 @@ class Rail:
     def _said(self) -> str:
         if self.rule in ("floor", "ceiling"):
             return f"{self.title} is {100 * self.value:.2f} % on {self._seen}"
+        if abs(self.value) <= TOLERANCE:
+            return f"{self.title} did not change on {self._seen}"
         worse, better = ("fell", "rose") if self.rule == "drop" else ("rose", "fell")
         return f"{self.title} {worse if self.value >= 0 else better} by {points(abs(self.value))} on {self._seen}"
 

@@ -61,7 +61,10 @@ def admit(limits: Limits, before: Score, after: Score, confidence: float = LIKEL
     """
     rails = tuple(after.rails(before, replace(limits, confidence=confidence)))
     reasons = tuple(_refusal(rail) for rail in rails if not (rail.lossless or rail.surely_held))
-    return Verdict("fail", reasons) if reasons else Verdict("pass", (_summary(rails),))
+    if reasons:
+        return Verdict("fail", reasons)
+    unsure = "" if all(rail.surely_held for rail in rails) else "; nothing was lost where chance could hide more"
+    return Verdict("pass", (_summary(rails) + unsure,))
 
 
 def level(limits: Limits, guard: int, test: int) -> float:

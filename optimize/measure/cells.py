@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,15 +61,21 @@ def time_cells(
         artifact = runtime.quantize(onnx, made, inputs) if precision == "int8" else runtime.convert(onnx, made, precision)
         seconds = max(SECONDS, SECONDS_PER_CELL * len(shapes))
         layers = runtime.time_layers(artifact, inputs[:batch], threads=threads, seconds=seconds, min_rounds=MIN_ROUNDS)
-    cells: dict[str, float] = {}
-    for name, ms in layers.items():
-        cell = name.partition(".")[0]
-        cells[cell] = cells.get(cell, 0.0) + ms
+    cells = cell_ms(layers)
     missing = next((shape for position, shape in enumerate(shapes) if f"cell{position}" not in cells), None)
     if missing is not None:
         profiler = f"the profiler of {runtime.NAME} {runtime.version()}"
         raise OptimizeError(f"{profiler} does not name the layer '{missing}': use the version in constraints.txt.")
     return {shape: cells[f"cell{position}"] for position, shape in enumerate(shapes)}
+
+
+def cell_ms(layers: Mapping[str, float]) -> dict[str, float]:
+    """Milliseconds of the k-th cell, as `cellk`, from the milliseconds of every node of a `cell_model`."""
+    cells: dict[str, float] = {}
+    for name, ms in layers.items():
+        cell = name.partition(".")[0]
+        cells[cell] = cells.get(cell, 0.0) + ms
+    return cells
 
 
 def portions(shapes: Iterable[LayerShape], batch: int) -> Iterator[list[LayerShape]]:

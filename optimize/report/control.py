@@ -43,6 +43,9 @@ def fixed(report: Report) -> list[tuple[str, str]]:
         if value is None or (sense == "at least" and not value):
             continue
         relative = key in (limits.get("relative") or ())
+        if key == "max_regressed":
+            found.append((what[:1].upper() + what[1:], f"{sense} {value * 100:.6g} %"))
+            continue
         unit = f"{value * 100:.6g} % of the original’s" if relative else f"{value:.6g}" if sense == "at least" else f"{value * 100:.6g} pp"
         text = what.format(**words)
         found.append((text[:1].upper() + text[1:], f"{sense} {unit}"))

@@ -94,7 +94,7 @@ def latency(report: Report) -> Chart | None:
 
 
 def _batch(batch: str, entries: Sequence[rows.Contender], form: int) -> list[Spec]:
-    names = [row.name for row in entries]
+    names = [f"{row.name}, this artifact" if row.ours else row.name for row in entries]
     values = [
         {"row": label, "p50": row.latency["p50"], "p95": row.latency["p95"], "ours": row.ours}
         | {key: None if row.ratio is None else row.ratio[key] for key in ("value", "low", "high")}

@@ -10,6 +10,7 @@ from optimize.report.terms import terms
 from optimize.report.wording import Report, count, plain, points
 
 FEW = 30
+_NAMES = {"precision": "precision", "f1": "F1"}
 _UNASKED = (
     ("max_regressed", "the share of cases that were right and are wrong"),
     ("max_ece_rise", "the calibration error"),
@@ -42,6 +43,8 @@ def _of_verdict(report: Report) -> Iterator[str]:
     if patients:
         rare = count(max(1, patients // 3))
         yield f"Of {count(patients)} patients: a severe loss in fewer than one of {rare} would probably not have been seen."
+    if report["limits"].get("class_metric") in ("precision", "f1"):
+        yield f"Classes were judged by their {_NAMES[report['limits']['class_metric']]}: recall, the share of a class that is found, had no limit."
     unknown = [rail["title"] for rail in found if rail["value"] is None]
     if unknown:
         yield f"Could not be measured: {', '.join(unknown)}."

@@ -18,6 +18,7 @@ from optimize.report.page import FOLDER, OUTCOMES, RUNTIMES, as_json, page, writ
 from optimize.report.pareto import frontier
 from optimize.report.terms import terms
 from optimize.report.wording import Report
+from optimize.signature import check
 
 FORMAT = 2
 _MACHINE_FIRST = ("cpu", "gpu", "physical_cores", "logical_cores", "isa", "memory_bytes", "os", "python")
@@ -131,19 +132,23 @@ def read(folder: Path) -> dict[str, Any]:
     """The report in a run's folder.
 
     Raises:
-        InputError: when there is no readable report of this format.
+        InputError: when there is no readable report of this format, or it was altered after it was signed.
     """
     path = folder / "report.json"
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        name = type(problem).__name__
-        raise InputError(f"`run` (={folder}) has no readable report.json ({name}): name the --out folder of a run.") from None
+    except FileNotFoundError:
+        begun = "its run was interrupted: finish it with --resume" if (folder / "ledger.jsonl").exists() else "name the --out folder of a run"
+        raise InputError(f"`run` (={folder}) holds no report.json: {begun}.") from None
+    except (OSError, ValueError):
+        raise InputError(f"`run` (={folder}) has a report.json that cannot be read: take the file that the run wrote.") from None
     if not isinstance(report, dict) or report.get("format") != FORMAT:
         writer = (report.get("versions") or {}).get("optimize") if isinstance(report, dict) else None
         by = f" and was written by optimize {writer}" if writer else ""
         found = f"of format {report.get('format')!r}" if isinstance(report, dict) else "no report"
         raise InputError(f"{path} is {found}{by}, not of format {FORMAT}: render it with the version that wrote it.")
+    if (signed := check(report)).state == "altered":
+        raise InputError(f"{path} is not to be relied on. {signed.reason} Take the file that the run wrote.")
     return report
 
 

@@ -96,7 +96,7 @@ def test_a_class_of_one_patient_is_inconclusive() -> None:
     verdict = judge(Limits(), before, before)
     assert verdict.outcome == "inconclusive"
     (reason,) = verdict.reasons[-1:]
-    assert reason == "Dice of rim fell by 0 pp on 1 patient; the limit is 6 pp; 1 patient cannot tell, at least 5 patients are needed"
+    assert reason == "Dice of rim did not change on 1 patient; the limit is 6 pp; 1 patient cannot tell, at least 5 patients are needed"
     assert admit(Limits(), before, before)
 
 

@@ -1,0 +1,201 @@
+"""What this machine can run, and why not: the targets, the processor, the GPU, the packages, and what would mend what is missing.
+
+Nothing is sent, and nothing is measured unless it is asked for. Versions come from the packages' metadata. Runtimes that are installed are
+loaded, since one that is there may still not work. The only program that is run is `nvidia-smi`, where there is one, with a fixed query.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from optimize.backends import TARGETS, backend
+from optimize.errors import TargetUnavailable
+from optimize.installed import RUNTIMES, Package, installed, packages, remedy, torch_build
+from optimize.measure.gpu import Gpu, gpu
+from optimize.measure.machine import machine
+
+if TYPE_CHECKING:
+    from optimize.measure.peaks import Peaks
+
+FORMAT = 1
+UNAVAILABLE = TargetUnavailable.exit_code
+
+_ON_CPU = {"openvino", "onnxruntime"}
+# What the runtimes multiply 8-bit numbers with, the fastest first.
+_INT8 = (
+    ("AMX", {"amx_int8"}),
+    ("AVX-512 VNNI", {"avx512_vnni"}),
+    ("AVX-VNNI", {"avx_vnni"}),
+    ("AVX-512 without VNNI", {"avx512f"}),
+    ("AVX2", {"avx2"}),
+    ("i8mm", {"i8mm"}),
+    ("Arm dot product", {"asimddp"}),
+)
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Target:
+    """One runtime.
+
+    Args:
+        name: as `--target` takes it.
+        version: installed; None where it is not.
+        runs: whether `optimize compress` can use it here.
+        reason: why not; empty where it runs.
+        precisions: that it offers here, the exact one first.
+        int8_on: the instructions that int8 runs on; None where it does not run, or they are not known.
+        remedy: what to type to mend it; None where nothing is missing, or no package would help.
+    """
+
+    name: str
+    version: str | None
+    runs: bool
+    reason: str
+    precisions: tuple[str, ...]
+    int8_on: str | None
+    remedy: str | None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `optimize doctor` found; `peaks` only where they were asked for."""
+
+    targets: tuple[Target, ...]
+    machine: Mapping[str, object]
+    gpu: Gpu
+    torch: Mapping[str, str | None]
+    packages: tuple[Package, ...]
+    peaks: Peaks | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0 when at least one target runs here, else 4."""
+        return 0 if any(target.runs for target in self.targets) else UNAVAILABLE
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        found: dict[str, Any] = {
+            "format": FORMAT,
+            "exit_code": self.exit_code,
+            "targets": [asdict(target) for target in self.targets],
+            "machine": dict(self.machine),
+            "gpu": {"devices": [dict(device) for device in self.gpu.devices], "note": self.gpu.note},
+            "torch": dict(self.torch),
+            "packages": [asdict(package) for package in self.packages],
+            "peaks": None if self.peaks is None else self.peaks.as_dict(),
+        }
+        as_read: dict[str, Any] = json.loads(json.dumps(found))
+        return as_read
+
+
+def doctor(*, roofline: bool = False, threads: int | None = None) -> Diagnosis:
+    """Look at this machine.
+
+    Args:
+        roofline: also measure the machine's peaks, or read those that were kept.
+        threads: of the runtimes whose peaks are measured; all cores when None.
+    """
+    here = machine() | {"memory_available_bytes": psutil.virtual_memory().available}
+    targets = tuple(map(target, RUNTIMES))
+    peaks = None
+    if roofline:
+        # Loads torch, which takes longer than everything else here.
+        from optimize.measure.peaks import peaks as of_machine
+
+        peaks = of_machine([each.name for each in targets if each.runs], threads)
+    return Diagnosis(targets, here, gpu(), torch_build(), packages(), peaks)
+
+
+def target(name: str) -> Target:
+    """Try one target: its packages, its backend's own check, and whether the runtime can be loaded."""
+    version = next(filter(None, map(installed, RUNTIMES[name])), None)
+    precisions: tuple[str, ...] = ()
+    try:
+        if name not in TARGETS:
+            raise TargetUnavailable("this version of optimize has no backend for it")
+        runtime = backend(name)
+        runtime.preflight()
+        runtime.version()
+        precisions, reason = (*runtime.precisions(), "int8"), ""
+    except TargetUnavailable as refusal:
+        reason = _reason(str(refusal))
+    except Exception as problem:
+        # Whatever a broken installation raises (a missing library, another numpy) is what the user came to find out.
+        first = (str(problem).strip().splitlines() or [""])[0]
+        reason = f"it is installed, but cannot be loaded: {type(problem).__name__}: {first}"
+    int8_on = int8_instructions() if precisions and name in _ON_CPU else None
+    return Target(name, version, not reason, reason, precisions, int8_on, remedy(name) if reason else None)
+
+
+def int8_instructions(isa: Iterable[str] | None = None) -> str | None:
+    """What 8-bit products run on, of the given instruction sets or of this machine's; None where nothing is known."""
+    found = set(machine()["isa"] if isa is None else isa)  # type: ignore[call-overload]
+    return next((name for name, needed in _INT8 if needed <= found), None)
+
+
+def lines(found: Diagnosis) -> list[str]:
+    """The diagnosis as text: the targets, the machine, and what is missing."""
+    rows = [("target", "installed", "runs here", "precisions", "int8 on"), *map(_row, found.targets)]
+    text = [*_aligned(rows), ""]
+    text += [f"{each.name}: {each.reason}{f'; {each.remedy}' if each.remedy else ''}." for each in found.targets if each.reason]
+    text += ["", *_aligned(_facts(found))]
+    missing = [(each.name, each.purpose, each.remedy or "") for each in found.packages if each.version is None]
+    if missing:
+        text += ["", *_aligned([("missing", "for", "remedy"), *missing])]
+    if found.peaks is not None:
+        text += ["", *_peak_lines(found.peaks)]
+    return text
+
+
+def _row(each: Target) -> tuple[str, ...]:
+    return each.name, each.version or "no", "yes" if each.runs else "no", ", ".join(each.precisions) or "-", each.int8_on or "-"
+
+
+def _facts(found: Diagnosis) -> list[tuple[str, ...]]:
+    here, build = found.machine, found.torch
+    sets: Sequence[str] = here["isa"]  # type: ignore[assignment]
+    devices = [f"{each['name']}, {each['memory_mib']} MiB, driver {each['driver']}" for each in found.gpu.devices]
+    built = f", built for {build['build']}" if build["build"] else ""
+    return [
+        ("processor", str(here["cpu"])),
+        ("instruction sets", " ".join(sets) or "not known"),
+        ("cores usable", f"{here['logical_cores']} ({here['physical_cores'] or 'unknown'} physical)"),
+        ("memory", f"{_gib(here['memory_bytes'])}, {_gib(here['memory_available_bytes'])} available"),
+        ("GPU", "; ".join(devices) or found.gpu.note),
+        ("system", str(here["os"])),
+        ("Python", str(here["python"])),
+        ("torch", f"{build['version'] or 'not installed'}{built}"),
+    ]
+
+
+def _peak_lines(peaks: Peaks) -> list[str]:
+    busy = f", with other processes using {peaks.load_percent:g} % of it" if peaks.load_percent else ""
+    threads = "all cores" if peaks.threads is None else f"{peaks.threads} threads"
+    rates = [(name, precision, rate) for name, each in peaks.rates.items() for precision, rate in each.items()]
+    rows = [(name, precision, f"{rate / 1e9:.1f}", f"{rate / peaks.bandwidth:.1f}") for name, precision, rate in rates]
+    return [
+        f"Peaks of this machine, {threads}{busy}; copy bandwidth {peaks.bandwidth / 1e9:.1f} GB/s",
+        *_aligned([("runtime", "precision", "GMAC/s", "memory limits below, MAC/byte"), *rows]),
+    ]
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _reason(refusal: str) -> str:
+    """A backend's refusal without the words around it, which the table says already."""
+    plain = refusal.partition("cannot run here: ")[2] or refusal
+    return re.split(r"; (?:pip install|use target) ", plain)[0].rstrip(".")
+
+
+def _gib(amount: object) -> str:
+    return f"{float(str(amount)) / _GIB:.1f} GiB"

@@ -1,0 +1,276 @@
+"""The machine's roofs: how many MACs per second each runtime reaches in each precision, and how many bytes per second memory moves.
+
+A target's peak is the best of two large convolutions and a large linear layer, timed by the runtime's own profiler as in
+`measure/cells.py`; a layer counts only where the compiled graph runs it in the precision in question. torch multiplies square matrices.
+Everything takes turns, several rounds over, and the best counts: a disturbance can only make a rate smaller.
+
+    rate       = MACs / seconds                one MAC is two floating-point operations
+    bandwidth  = 2 * bytes copied / seconds    each byte is read and written; what a write fetches first is not counted, as in STREAM's copy
+
+Peaks are kept in the user's cache folder, one file for each machine, versions and number of threads, unless the machine was busy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from optimize.artifact import Artifact
+from optimize.backends import Backend, backend
+from optimize.errors import InputError, OptimizeError
+from optimize.measure.cells import cell_model, cell_ms
+from optimize.measure.layers import LayerShape
+from optimize.measure.machine import instruction_sets, load, machine, versions
+from optimize.measure.table import cache_folder
+from optimize.progress import note, stage, track
+
+FORMAT = 1
+METHOD = 1
+"""Raised when the same machine would be given other figures."""
+
+REPEATS = 8
+BUSY_PERCENT = 20.0
+BANDWIDTH = "memory"
+
+_SIDES = (512, 1024)
+_COPY_BYTES = 256 << 20  # several times the last cache of most machines, so that no part is left in it when its turn comes again
+_PARTS = 8
+# Short, so that on a machine with other work some round falls into a quiet moment; long enough for a profiler that counts microseconds.
+_SECONDS, _ROUNDS = 0.02, 2
+_SHAPES = (
+    LayerShape("conv", 128, 128, (32, 32), (3, 3), (1, 1), (1, 1), (1, 1)),
+    LayerShape("conv", 256, 256, (16, 16), (3, 3), (1, 1), (1, 1), (1, 1)),
+    LayerShape("linear", 1024, 1024, (256,)),
+)
+_CALIBRATION = 2
+_CORES_PER_INPUT = 2  # a product has to be large enough for all cores to share
+_NATIVE_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
+_INDIFFERENT = ("memory_bytes", "python")
+
+Contender = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """What the machine reaches.
+
+    Args:
+        rates: runtime ("torch", or a target) -> precision -> MACs per second.
+        bandwidth: bytes per second that a large copy reads and writes.
+        threads: the runtimes were given; all cores when None.
+        load_percent: of the machine's CPU time that other processes used just before.
+    """
+
+    rates: Mapping[str, Mapping[str, float]]
+    bandwidth: float
+    threads: int | None = None
+    load_percent: float = 0.0
+
+    def rate(self, runtime: str, precision: str) -> float:
+        """MACs per second.
+
+        Raises:
+            InputError: when this was not measured here.
+        """
+        try:
+            return self.rates[runtime][precision]
+        except KeyError:
+            there = ", ".join(f"{name} {each}" for name, rates in self.rates.items() for each in rates) or "none"
+            raise InputError(f"there is no measured peak of {runtime} in {precision} on this machine; measured: {there}.") from None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it; MACs and bytes per second."""
+        rates = {name: dict(each) for name, each in self.rates.items()}
+        return {
+            "macs_per_s": rates,
+            "bandwidth_bytes_per_s": self.bandwidth,
+            "threads": self.threads,
+            "load_percent": self.load_percent,
+        }
+
+
+def peaks(
+    targets: Sequence[str] = (),
+    threads: int | None = None,
+    path: Path | None = None,
+    *,
+    measure: Callable[[Sequence[str], int | None], Peaks] | None = None,
+) -> Peaks:
+    """The machine's peaks, measured once and kept.
+
+    Args:
+        targets: that run here, besides torch.
+        threads: of every runtime; all cores when None.
+        path: the file to keep them in; one in the user's cache folder when None.
+        measure: takes the figures when there are none; only a test gives another one.
+
+    Raises:
+        OptimizeError: when a runtime's profiler does not name a layer.
+    """
+    made_for = _fingerprint(targets, threads)
+    digest = hashlib.sha256(json.dumps(made_for, sort_keys=True).encode()).hexdigest()
+    path = path or cache_folder().parent / "peaks" / f"{digest[:12]}.json"
+    kept = _read(path, made_for)
+    if kept is not None:
+        return kept
+    found = (measure or measure_peaks)(targets, threads)
+    if found.load_percent > BUSY_PERCENT:
+        note(f"The peaks are not kept: other processes used {found.load_percent:g} % of the machine.")
+    else:
+        _write(path, made_for, found)
+    return found
+
+
+def measure_peaks(targets: Sequence[str], threads: int | None) -> Peaks:
+    """Measure now; takes seconds, most of them for making int8 models."""
+    busy = load()
+    with ExitStack() as held:
+        held.enter_context(_torch_threads(threads))
+        scratch = Path(held.enter_context(tempfile.TemporaryDirectory()))
+        contenders: dict[tuple[str, str], Contender] = {(BANDWIDTH, BANDWIDTH): partial(_copied, *_buffers())}
+        for precision, dtype in _torch_precisions().items():
+            contenders["torch", precision] = partial(_multiplied, [torch.rand(side, side).to(dtype) for side in _SIDES])
+        for target in targets:
+            contenders |= _of_runtime(backend(target), scratch / target, threads)
+        best = best_of(contenders, REPEATS)
+    rates: dict[str, dict[str, float]] = {}
+    for (runtime, precision), rate in best.items():
+        if runtime != BANDWIDTH:
+            rates.setdefault(runtime, {})[precision] = rate
+    return Peaks(rates, best[BANDWIDTH, BANDWIDTH], threads, busy)
+
+
+def best_of(contenders: Mapping[tuple[str, str], Contender], repeats: int) -> dict[tuple[str, str], float]:
+    """The best rate of each contender; they take turns, A B A B …."""
+    best = dict.fromkeys(contenders, 0.0)
+    for _ in track(range(repeats), "peaks of this machine"):
+        for name, contender in contenders.items():
+            best[name] = max(best[name], contender())
+    return best
+
+
+def _of_runtime(runtime: Backend, folder: Path, threads: int | None) -> dict[tuple[str, str], Contender]:
+    """A contender for each precision that the runtime has here, compiled and ready to be timed."""
+    cores = threads or cast(int, machine()["logical_cores"])
+    batch = max(1, cores // _CORES_PER_INPUT)
+    model = cell_model(_SHAPES)
+    folder.mkdir(parents=True)
+    onnx = folder / "cells.onnx"
+    onnx.write_bytes(model.SerializeToString())
+    length = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    inputs = np.random.default_rng(0).standard_normal((max(batch, _CALIBRATION), length), dtype=np.float32)
+    found: dict[tuple[str, str], Contender] = {}
+    for precision in (*runtime.precisions(), "int8"):
+        with stage(f"a large {precision} model for {runtime.NAME}"):
+            made = folder / precision
+            quantized = precision == "int8"
+            artifact = runtime.quantize(onnx, made, inputs[:_CALIBRATION]) if quantized else runtime.convert(onnx, made, precision)
+            cells = _cells_in(runtime, artifact, precision)
+        if cells:
+            found[runtime.NAME, precision] = partial(_profiled, runtime, artifact, inputs[:batch], cells, threads)
+    return found
+
+
+def _cells_in(runtime: Backend, artifact: Artifact, precision: str) -> set[str]:
+    """The cells that the compiled graph really runs in `precision`."""
+    with runtime.build(artifact, threads=1) as session:
+        return {name.partition(".")[0] for name, found in runtime.inspect(session).items() if found == precision}
+
+
+def _profiled(runtime: Backend, artifact: Artifact, inputs: Any, cells: set[str], threads: int | None) -> float:
+    taken = cell_ms(runtime.time_layers(artifact, inputs, threads=threads, seconds=_SECONDS, min_rounds=_ROUNDS))
+    macs = {f"cell{position}": len(inputs) * shape.macs for position, shape in enumerate(_SHAPES)}
+    rates = [macs[cell] / taken[cell] * 1e3 for cell in cells & macs.keys() & taken.keys()]
+    if not rates:
+        raise OptimizeError(f"the profiler of {runtime.NAME} {runtime.version()} names no layer: use the version in constraints.txt.")
+    return max(rates)
+
+
+def _multiplied(matrices: Sequence[torch.Tensor], clock: Callable[[], float] = time.perf_counter) -> float:
+    """MACs per second of a square matrix times itself, the best of those given."""
+    rates = []
+    with torch.inference_mode():
+        for matrix in matrices:
+            start = clock()
+            torch.mm(matrix, matrix)
+            rates.append(float(len(matrix)) ** 3 / (clock() - start))
+    return max(rates)
+
+
+def _copied(source: torch.Tensor, target: torch.Tensor, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Bytes per second, read and written, of the part that was copied the fastest."""
+    rates = []
+    for taken, put in zip(source.chunk(_PARTS), target.chunk(_PARTS), strict=True):
+        start = clock()
+        put.copy_(taken)
+        rates.append(2 * taken.numel() * taken.element_size() / (clock() - start))
+    return max(rates)
+
+
+def _buffers() -> tuple[torch.Tensor, torch.Tensor]:
+    # Written once, else the first copy would pay for the memory itself.
+    return torch.zeros(_COPY_BYTES, dtype=torch.uint8).fill_(1), torch.zeros(_COPY_BYTES, dtype=torch.uint8).fill_(2)
+
+
+def _torch_precisions() -> dict[str, torch.dtype]:
+    """bf16 only where it is no emulation."""
+    native = bool(_NATIVE_BF16 & set(instruction_sets()))
+    return {"f32": torch.float32, **({"bf16": torch.bfloat16} if native else {})}
+
+
+@contextmanager
+def _torch_threads(threads: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    try:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _fingerprint(targets: Sequence[str], threads: int | None) -> dict[str, Any]:
+    """All that the figures depend on, as JSON gives it back."""
+    here = {name: value for name, value in machine().items() if name not in _INDIFFERENT}
+    what = {"machine": here, "versions": versions(), "targets": sorted(targets), "threads": threads, "method": METHOD}
+    found: dict[str, Any] = json.loads(json.dumps(what))
+    return found
+
+
+def _read(path: Path, made_for: Mapping[str, Any]) -> Peaks | None:
+    """What the file holds; None when it is missing, damaged, or was made for something else."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if (stored["format"], stored["made_for"]) != (FORMAT, made_for):
+            return None
+        each = stored["peaks"]
+        rates = {str(name): {str(key): float(rate) for key, rate in found.items()} for name, found in each["macs_per_s"].items()}
+        found = Peaks(rates, float(each["bandwidth_bytes_per_s"]), made_for["threads"], float(each["load_percent"]))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    figures = [found.bandwidth, *(rate for rates in found.rates.values() for rate in rates.values())]
+    return found if all(math.isfinite(figure) and figure > 0 for figure in figures) else None
+
+
+def _write(path: Path, made_for: Mapping[str, Any], found: Peaks) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps({"format": FORMAT, "made_for": made_for, "peaks": found.as_dict()}, indent=1) + "\n", encoding="utf-8")
+        os.replace(draft, path)
+    except OSError as problem:
+        # The figures are good without the file; only the next run has to take them again.
+        note(f"The peaks are not kept: {problem}.")

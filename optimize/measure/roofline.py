@@ -1,0 +1,277 @@
+"""How fast a network could run on this machine, and what keeps it from that.
+
+The roofline model: Williams, Waterman, Patterson, "Roofline: an insightful visual performance model for multicore architectures",
+Communications of the ACM 52(4), 2009. One multiplication with its addition is one MAC, two floating-point operations. For each layer
+
+    bytes       = weights * width + batch * (inputs + outputs of every call) * width       width: f32 4, bf16 and f16 2, int8 1
+    intensity   = MACs / bytes
+    attainable  = min(peak, intensity * bandwidth)                                          MACs per second
+    roof        = MACs / attainable = max(MACs / peak, bytes / bandwidth)                   seconds
+    share       = roof / measured time = achieved rate / attainable
+
+A layer is limited by memory where intensity * bandwidth < peak, else by compute. A network runs its layers one after another, so its roof
+is the sum of theirs, and MACs outside of layers (the products of attention) join it at the peak of the network's precision. What a
+measured median exceeds the roof by is overhead: what each call and each layer costs however small it is, operations that are no matrix
+products, and kernels that do not reach the peak.
+
+Bytes are the least that must be moved: every weight once, although it is used by several calls or shared by several layers, and what a
+layer reads and writes once. Biases, normalization, pooling and copies are not counted. `bandwidth` is that of memory: a network that fits
+into the caches may be faster than a roof that memory sets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from optimize.candidate import Candidate
+from optimize.errors import InputError, known
+from optimize.measure.layers import LayerShape, layer_shapes
+from optimize.measure.macs import macs
+from optimize.measure.peaks import Peaks
+
+WIDTH_BYTES = {"f32": 4, "bf16": 2, "f16": 2, "int8": 1}
+
+
+@dataclass(frozen=True)
+class LayerRoof:
+    """The work of one weight tensor: of one layer, or of all layers that share it.
+
+    Args:
+        name: of the layer, the first where several share the weight.
+        calls: how often the weight is used for one input.
+        macs: multiply-accumulates of the whole batch, all calls.
+        weight_bytes: of the weight, once.
+        activation_bytes: read and written by the whole batch, all calls.
+        precision: the layer's.
+        peak: MACs per second that the machine reaches in that precision.
+        bandwidth: bytes per second.
+        ms: measured milliseconds, all calls; None where it was not measured.
+    """
+
+    name: str
+    calls: int
+    macs: int
+    weight_bytes: int
+    activation_bytes: int
+    precision: str
+    peak: float
+    bandwidth: float
+    ms: float | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Bytes moved."""
+        return self.weight_bytes + self.activation_bytes
+
+    @property
+    def intensity(self) -> float:
+        """MACs per byte."""
+        return self.macs / self.bytes
+
+    @property
+    def attainable(self) -> float:
+        """MACs per second at most."""
+        return min(self.peak, self.intensity * self.bandwidth)
+
+    @property
+    def roof_ms(self) -> float:
+        """Milliseconds at least."""
+        return self.macs / self.attainable * 1e3
+
+    @property
+    def bound(self) -> Literal["compute", "memory"]:
+        """Which of the two roofs is the lower one."""
+        return "memory" if self.intensity * self.bandwidth < self.peak else "compute"
+
+    @property
+    def share(self) -> float | None:
+        """Achieved share of the attainable rate, 0 to 1, more where the caches beat memory; None where the time is not known."""
+        return None if self.ms is None else self.roof_ms / self.ms
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """A network under the machine's roofs.
+
+    Args:
+        layers: in the order of their first call.
+        other_ms: the least that MACs outside of these layers take, milliseconds.
+        p50_ms: measured median of the network; None where it was not measured.
+    """
+
+    layers: tuple[LayerRoof, ...]
+    other_ms: float = 0.0
+    p50_ms: float | None = None
+
+    @property
+    def compute_ms(self) -> float:
+        """Part of the roof that arithmetic sets."""
+        return sum((layer.roof_ms for layer in self.layers if layer.bound == "compute"), self.other_ms)
+
+    @property
+    def memory_ms(self) -> float:
+        """Part of the roof that memory sets."""
+        return sum(layer.roof_ms for layer in self.layers if layer.bound == "memory")
+
+    @property
+    def roof_ms(self) -> float:
+        """Milliseconds that the network takes at least."""
+        return self.compute_ms + self.memory_ms
+
+    @property
+    def share(self) -> float | None:
+        """Achieved share of the roofline: roof / p50; None without a measured median."""
+        return None if self.p50_ms is None else self.roof_ms / self.p50_ms
+
+    @property
+    def overhead_ms(self) -> float | None:
+        """What the median exceeds the roof by, at least 0; None without a measured median."""
+        return None if self.p50_ms is None else max(self.p50_ms - self.roof_ms, 0.0)
+
+    @property
+    def outside_ms(self) -> float | None:
+        """What of the median no layer accounts for, at least 0; None unless the median and every layer were measured."""
+        taken = [layer.ms for layer in self.layers if layer.ms is not None]
+        if self.p50_ms is None or len(taken) < len(self.layers):
+            return None
+        return max(self.p50_ms - sum(taken), 0.0)
+
+    @property
+    def limit(self) -> Literal["compute", "memory", "overhead"]:
+        """Where most of the time goes; without a measured median, which roof is the larger part."""
+        parts: dict[Literal["compute", "memory", "overhead"], float] = {
+            "compute": self.compute_ms,
+            "memory": self.memory_ms,
+            "overhead": self.overhead_ms or 0.0,
+        }
+        return max(parts, key=lambda part: parts[part])
+
+    def in_words(self) -> str:
+        """One sentence: how close the network comes, and what limits it."""
+        if self.p50_ms is None or self.share is None or self.overhead_ms is None:
+            return f"At least {_ms(self.roof_ms)}, mostly limited by {self.limit}; the network was not timed."
+        roof = f"the roofline allows {_ms(self.roof_ms)}"
+        reached = f"{_ms(self.p50_ms)} at the median, where {roof}: {100 * self.share:.0f} % of it is reached"
+        if self.share > 1:
+            return f"{reached}; faster than the roof, since its data stay in the caches or the peaks were taken on a busy machine."
+        if self.limit == "compute":
+            return f"{reached}. Compute limits it: fewer MACs or a lower precision make it faster."
+        if self.limit == "memory":
+            return f"{reached}. Memory limits it: fewer or narrower weights and activations make it faster."
+        return f"{reached}. Overhead limits it: {_ms(self.overhead_ms)} beyond the roof, {self._whereabouts(self.overhead_ms)}."
+
+    def _whereabouts(self, overhead_ms: float) -> str:
+        calls = sum(layer.calls for layer in self.layers)
+        inside_ms = overhead_ms if self.outside_ms is None else max(overhead_ms - self.outside_ms, 0.0)
+        each = f"{inside_ms * 1e3 / max(calls, 1):.0f} microseconds for each of {calls} calls of layers"
+        if self.outside_ms is None:
+            return f"{each}; times of every layer would tell the cost of calls from kernels below the peak"
+        return f"{_ms(overhead_ms - inside_ms)} outside of these layers, {_ms(inside_ms)} inside: {each}"
+
+
+def roofline(
+    candidate: Candidate,
+    peaks: Peaks,
+    runtime: str,
+    precision: str = "f32",
+    *,
+    precisions: Mapping[str, str] | None = None,
+    batch: int = 1,
+    p50_ms: float | None = None,
+    layer_ms: Mapping[str, float] | None = None,
+) -> Roofline:
+    """Put every convolution (also transposed) and linear layer of a network under the machine's roofs.
+
+    Args:
+        candidate: the network.
+        peaks: of the machine.
+        runtime: whose peaks count: "torch", or a target.
+        precision: of the network, and of every layer that `precisions` does not name.
+        precisions: layer -> its own precision, as a backend's `inspect` gives it.
+        batch: inputs in one call.
+        p50_ms: measured median of one call, milliseconds.
+        layer_ms: layer -> milliseconds, as a backend's `time_layers` gives them; a further call of a layer is `name#2`, …. A layer that the
+            runtime has given another name stays without a time.
+
+    Raises:
+        InputError: when a precision is not known, or its peak was not measured for `runtime`; when `batch` or `p50_ms` is not positive.
+    """
+    if batch < 1:
+        raise InputError(f"`batch` (={batch}) must be at least 1.")
+    if p50_ms is not None and not (math.isfinite(p50_ms) and p50_ms > 0):
+        raise InputError(f"`p50_ms` (={p50_ms}) must be a positive number of milliseconds.")
+    named = {_module_name(name): each for name, each in (precisions or {}).items()}
+    taken = _by_layer(layer_ms or {})
+    layers = []
+    for name, shapes in _by_weight(candidate).items():
+        own = named.get(name, precision)
+        width = width_bytes(own)
+        layers.append(
+            LayerRoof(
+                name,
+                calls=len(shapes),
+                macs=batch * sum(shape.macs for shape in shapes),
+                weight_bytes=width * shapes[0].weights,
+                activation_bytes=width * batch * sum(map(_activations, shapes)),
+                precision=own,
+                peak=peaks.rate(runtime, own),
+                bandwidth=peaks.bandwidth,
+                ms=taken.get(name),
+            )
+        )
+    other = max(batch * macs(candidate) - sum(layer.macs for layer in layers), 0)
+    return Roofline(tuple(layers), other / peaks.rate(runtime, precision) * 1e3, p50_ms)
+
+
+def width_bytes(precision: str) -> int:
+    """Bytes of one number.
+
+    Raises:
+        InputError: when the precision is not known.
+    """
+    known("precision", precision, tuple(WIDTH_BYTES))
+    return WIDTH_BYTES[precision]
+
+
+def _by_weight(candidate: Candidate) -> dict[str, list[LayerShape]]:
+    """The calls of every weight, under the name of the first module that owns it: an exported file names its layers so."""
+    owners: dict[torch.Tensor, str] = {}
+    weights = {name: weight for name, weight in candidate.module.named_parameters(remove_duplicate=False) if name.endswith("weight")}
+    for name, weight in weights.items():
+        owners.setdefault(weight, _owner(name))
+    found: dict[str, list[LayerShape]] = {}
+    for name, shapes in layer_shapes(candidate.module, candidate.example).items():
+        # A weight that is computed anew for each call, as by a parametrization, is no parameter and is not shared.
+        weight_here = weights.get(f"{name}.weight" if name else "weight")
+        found.setdefault(name if weight_here is None else owners[weight_here], []).extend(shapes)
+    return found
+
+
+def _owner(weight: str) -> str:
+    return weight.rpartition(".")[0]
+
+
+def _activations(shape: LayerShape) -> int:
+    """Numbers that one call reads and writes for one input, without the weight."""
+    return shape.in_channels * math.prod(shape.spatial) + shape.out_channels * math.prod(shape.output)
+
+
+def _by_layer(times: Mapping[str, float]) -> dict[str, float]:
+    """All calls of a layer together."""
+    found: dict[str, float] = {}
+    for name, ms in times.items():
+        found[_module_name(name)] = found.get(_module_name(name), 0.0) + ms
+    return found
+
+
+def _module_name(name: str) -> str:
+    return name.partition("#")[0]
+
+
+def _ms(value: float) -> str:
+    return f"{value:.3g} ms"
