@@ -132,6 +132,37 @@ def compress(
 
 
 @main.command()
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--batches", metavar="N,…", help="Batch sizes, each measured by itself; 1 by default.")
+@click.option("--threads", metavar="N,…", help="Numbers of threads, likewise; by default the runtimes' own choice.")
+@click.option("--seconds", metavar="S", help="Shortest time of the rounds of each measurement; 5 by default.")
+@click.option("--contend", metavar="N", help="Measure once more while N background processes run the same model.")
+@click.option("--contend-with", metavar="MODEL", help="What the background processes run instead.")
+@click.option("--memory-limit", metavar="2GB", help="Also see whether a fresh process manages with this much address space.")
+@click.option("--input", "input_shape", metavar="C,H,W", help="Shape of one input, where a model leaves it open.")
+@click.option("--data", metavar="DATA", help="As for compress; its test images are the inputs. Random ones by default.")
+@click.option("--arch", metavar="FILE.py:FACTORY", help="The function that builds the network of a torch model.")
+@click.option("--trust-pickle", is_flag=True, default=None, help="Load a model file that runs code; only if you trust its author.")
+@click.option("--seed", metavar="N", help="Of everything drawn at random.")
+@click.option("--out", metavar="FILE", help="Write the result as JSON to FILE, with every sample.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+def profile(models: tuple[Path, ...], as_json: bool, **asked: Any) -> None:
+    """Measure models side by side on this machine: cold start, memory, latency in turns.
+
+    MODEL is the folder of a compiled model or of a run, an .onnx file, or a torch model as `compress` takes it.
+    The first is what the others are compared with.
+    """
+    with _answered(as_json):
+        from optimize.measure.lines import lines
+        from optimize.side_by_side import side_by_side
+
+        result = side_by_side(models, **asked)
+    # Unsorted: the first contender stays the first.
+    for line in [json.dumps(result)] if as_json else lines(result):
+        click.echo(line)
+
+
+@main.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder for all it makes.")
 def demo(out: Path) -> None:
     """Train a small net on handwritten digits and compress it for every CPU runtime installed."""
@@ -185,4 +216,4 @@ def _summary(report: dict[str, Any], out: Path) -> None:
     click.echo(f"report: {out / 'report.html'}")
 
 
-COMMANDS: tuple[Callable[..., Any], ...] = (compress, demo, report, doctor)
+COMMANDS: tuple[Callable[..., Any], ...] = (compress, profile, demo, report, doctor)

@@ -153,7 +153,7 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "data": {name: _contents(split, data.classes) for name, split in splits(data).items()},
         "limits": _limits(recipe.limits, data.test.task),
         "rails": [rail.as_dict() for rail in result.verdict.rails],
-        **_answers(recipe.limits, result, len(data.test)),
+        **_answers(recipe.limits, result, len(data.test), alone=data.test.patients is None),
         "health": [dict(finding) for finding in result.health],
         "change": {"reason": recipe.reason or None},
         "signature": None,
@@ -193,12 +193,12 @@ def _limits(limits: Limits, task: str) -> dict[str, Any]:
     return limits.as_dict() | figures
 
 
-def _answers(limits: Limits, result: Result, cases: int) -> dict[str, Any]:
-    """What became of single cases, and of how sure the model is."""
+def _answers(limits: Limits, result: Result, cases: int, *, alone: bool) -> dict[str, Any]:
+    """What became of single cases, and of how sure the model is; `alone` when no patient is known to have several."""
     before, after = result.original, result.artifact
     whole: dict[str, Any] = dict.fromkeys(("flips", "calibration", "operating_points", "unevenness"))
     if result.flips is not None:
-        whole["flips"] = summary(result.flips, cases)
+        whole["flips"] = summary(result.flips, cases, alone=alone)
     if isinstance(before, Answers) and isinstance(after, Answers):
         sides = {"before": before, "after": after}
         whole["calibration"] = {name: reliability(each.shares.max(1), each.right) for name, each in sides.items()}

@@ -16,6 +16,7 @@ from optimize.guard.limits import parse_limit, parse_points
 
 Reader: TypeAlias = Callable[[Any, str, Path], object]
 
+_SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([kKMGT]i?)?B?\s*")
 _DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(us|ms|s|)\s*")
 
 
@@ -124,6 +125,17 @@ def milliseconds(value: Any, name: str, folder: Path) -> float:
     if not 0 < duration < math.inf:
         raise InputError(f"`{name}` (={value!r}) must be a duration above 0 such as '5ms'.")
     return duration
+
+
+def size_bytes(value: Any, name: str, folder: Path) -> int:
+    """A number of bytes above 0: 2000000000, "2GB" (of 1000^3 bytes each), "512MiB" (of 1024^2)."""
+    match = None if isinstance(value, bool) else _SIZE.fullmatch(str(value))
+    unit = "" if match is None else (match[2] or "")
+    step = 1024 if unit.endswith("i") else 1000
+    found = 0 if match is None else int(float(match[1]) * step ** " KMGT".find(unit[:1].upper() or " "))
+    if found < 1:
+        raise InputError(f"`{name}` (={value!r}) must be a number of bytes such as '2GB' or '512MiB'.")
+    return found
 
 
 def times(value: Any, name: str, folder: Path) -> float:

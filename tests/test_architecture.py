@@ -42,7 +42,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     ("the settings of a run", frozenset({"settings", "recipe"})),
     ("what a run does, and how a report looks", frozenset({"search", "select", "choose", "profile", "report", "doctor"})),
     ("what a run leaves behind", frozenset({"workspace", "outcome"})),
-    ("a run", frozenset({"compress"})),
+    ("a run, and models side by side", frozenset({"compress", "contenders", "side_by_side"})),
     ("a whole example", frozenset({"demo"})),
     ("the command", frozenset({"cli", "__main__"})),
 )

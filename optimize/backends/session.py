@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from optimize.candidate import Floats
 
-# Activations grow with the batch: a whole test split at once would not fit into memory.
-_CHUNK = 32
+CHUNK = 32
+"""Largest batch that a runtime sees. Activations grow with the batch: a whole test split at once would not fit into memory."""
 
 
 def require_inputs(inputs: Floats, shape: tuple[int, ...]) -> None:
@@ -63,9 +63,9 @@ class Session:
             raise InputError("this session is closed: build a new one.")
         require_inputs(inputs, self.input_shape)
         inputs = np.ascontiguousarray(inputs, dtype=np.float32)
-        if len(inputs) <= _CHUNK:
+        if len(inputs) <= CHUNK:
             return self._run(inputs)
-        return np.concatenate([self._run(inputs[start : start + _CHUNK]) for start in range(0, len(inputs), _CHUNK)])
+        return np.concatenate([self._run(inputs[start : start + CHUNK]) for start in range(0, len(inputs), CHUNK)])
 
     def close(self) -> None:
         """Free the compiled model; closing twice does no harm."""

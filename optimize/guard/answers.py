@@ -10,16 +10,16 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
-from scipy.stats import rankdata
 
 from optimize.candidate import Floats
 from optimize.guard.calibration import expected_error
 from optimize.guard.limits import Limits
 from optimize.guard.paired import Booleans, Integers, as_numbers
 from optimize.guard.rail import Rail
+from optimize.guard.roc import mean_area
 
-SUMS = 0.05
-"""How far rows may be from a sum of 1 and still be shares."""
+SUMS = (0.05, 0.5)
+"""How far the median row may be from a sum of 1 and still be of shares: more with many classes, each rounded to 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,7 @@ class Answers:
     @cached_property
     def auc(self) -> float | None:
         """Mean over the classes of the area under the curve of each against the rest; None where no class can be told from the rest."""
-        each = [auc(self.shares[:, k], self.labels == k) for k in range(len(self.classes))]
-        known = [value for value in each if value is not None]
-        return float(np.mean(known)) if known else None
+        return mean_area(self.shares, self.labels)
 
     def take(self, rows: npt.NDArray[Any]) -> Answers:
         """The answers to some of the cases."""
@@ -136,14 +134,6 @@ class Answers:
         return [(str(value), self.take(values == value)) for value in sorted(set(values.tolist()))]
 
 
-def auc(scores: npt.NDArray[Any], positive: Booleans) -> float | None:
-    """Chance that a positive case scores above another, ties counting half (Mann and Whitney); None where there are only such, or none."""
-    hits, others = int(positive.sum()), int((~positive).sum())
-    if not hits or not others:
-        return None
-    return float((rankdata(scores)[positive].sum() - hits * (hits + 1) / 2) / (hits * others))
-
-
 def answers(
     outputs: npt.NDArray[np.floating[Any]],
     labels: Integers,
@@ -153,14 +143,15 @@ def answers(
 ) -> Answers:
     """Score class outputs (N, K) against labels (N,).
 
-    The shares are the outputs where each row already sums to 1, else their softmax. A case whose outputs are not all finite counts as
+    The shares are the outputs where rows already sum to 1, else their softmax. A case whose outputs are not all finite counts as
     wrong: the class after the true one has all of its answer.
     """
     count, finite = len(classes), np.isfinite(outputs).all(1)
     following = (labels + 1) % count
     decided = np.where(finite, outputs.argmax(1), following)
     whole = np.nan_to_num(outputs[finite].astype(np.float64))
-    are_shares = len(whole) > 0 and whole.min() >= 0 and bool((np.abs(whole.sum(1) - 1) < SUMS).all())
+    near = min(SUMS[1], max(SUMS[0], count / 255))
+    are_shares = len(whole) > 0 and whole.min() >= 0 and bool(np.median(np.abs(whole.sum(1) - 1)) < near)
     shares = np.eye(count, dtype=np.float32)[following]
-    shares[finite] = whole / whole.sum(1, keepdims=True) if are_shares else softmax(whole, axis=1)
+    shares[finite] = whole / np.maximum(whole.sum(1, keepdims=True), 1e-12) if are_shares else softmax(whole, axis=1)
     return Answers(labels, decided.astype(np.int64), shares, tuple(classes), as_numbers(patients), dict(groups or {}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,10 @@ import numpy as np
 
 from optimize.guard.calibration import BINS, bins_of
 from optimize.guard.limits import Limits, Relative
-from optimize.guard.paired import Booleans, Bounded, Doubles, Integers, drop_of_share, share_of
+from optimize.guard.paired import ANYTHING, Booleans, Bounded, Doubles, Integers, Interval, drop_of_share, share_of
 from optimize.guard.rail import Rail, drop_rail
-from optimize.guard.resample import Drawn, Pair, Sample, bounded, once, sample, total
+from optimize.guard.resample import BOOTSTRAP, Drawn, Pair, Sample, bounded, once, sample, total
+from optimize.guard.roc import drop_of_area
 
 if TYPE_CHECKING:
     from optimize.guard.answers import Answers
@@ -49,7 +50,7 @@ class _Comparison:
             yield drop_rail(limits, limits.max_class_drop, figure, found, old, new, scope="class", name=name)
         for column in self.before.groups:
             for (value, old_part), (_, new_part) in zip(self.before.parts(column), self.after.parts(column), strict=True):
-                yield _Comparison(limits, old_part, new_part)._overall(limits.group_drop, column, value)
+                yield _Comparison(_overall_alone(limits), old_part, new_part)._overall(limits.group_drop, column, value)
         for k, name in enumerate(classes):
             yield from self._floors(k, name)
         yield from self._operating_points()
@@ -63,7 +64,7 @@ class _Comparison:
     @cached_property
     def _drawn(self) -> dict[str, Sample]:
         """Everything that has to be drawn, on the same draws."""
-        return sample(self._pairs, len(self.before), self.before.patients)
+        return sample(self._pairs, len(self.before), len(self.before.classes), self.before.patients)
 
     @cached_property
     def _pairs(self) -> dict[str, Pair]:
@@ -72,12 +73,8 @@ class _Comparison:
         for k in range(count):
             if limits.class_metric != "recall":
                 pairs[f"{limits.class_metric} {k}"] = self._pair_of_class(k, limits.class_metric)
-            if limits.min_class_f1:
-                pairs[f"f1 {k}"] = self._pair_of_class(k, "f1")
         if limits.metric == "macro_f1":
             pairs["macro_f1"] = self._pair_of_macro_f1()
-        if limits.metric == "auc":
-            pairs["auc"] = self._pair_of_auc()
         if limits.max_ece_rise is not None:
             pairs["ece"] = self._pair_of_error()
         return pairs
@@ -89,6 +86,10 @@ class _Comparison:
             relative, patients = isinstance(limit, Relative), self.before.patients
             found = drop_of_share(self.before.right, self.after.right, limits.confidence, patients, relative=relative)
             old, new = self.before.accuracy, self.after.accuracy
+        elif metric == "auc":
+            sides, patients = (self.before.shares, self.after.shares), self.before.patients
+            share = float(limit) if isinstance(limit, Relative) else 0.0
+            found, old, new = drop_of_area(*sides, self.before.labels, limits.confidence, patients, share)
         else:
             found, old, new = self._drop_of_drawn(metric, limit, len(self.before), self.before.patients)
         if column is None:
@@ -98,7 +99,7 @@ class _Comparison:
     def _class(self, k: int, metric: str, limit: float) -> tuple[Bounded, float, float]:
         """Drop of a class's figure, and the figure before and after."""
         rows = self.before.labels == k
-        patients = None if self.before.patients is None else self.before.patients[rows]
+        patients = self._patients(rows)
         if metric != "recall":
             return self._drop_of_drawn(f"{metric} {k}", limit, int(rows.sum()), patients)
         hits = self.before.right[rows], self.after.right[rows]
@@ -110,14 +111,17 @@ class _Comparison:
         limits, rows = self.limits, self.before.labels == k
         if not rows.any():
             return  # a class without a case has been told of by its drop
-        patients = None if self.before.patients is None else self.before.patients[rows]
         old, new = self.before.per_class[name], self.after.per_class[name]
         if limits.min_class_f1:
-            found = bounded(self._drawn[f"f1 {k}"].after(), new.f1, limits.confidence, int(rows.sum()), patients, worst=(0.0, 1.0))
-            yield self._floor("F1", name, limits.min_class_f1, old.f1, new.f1, found)
+            said = self.after.decided == k
+            found = share_of((rows & said)[rows | said], limits.confidence, self._patients(rows | said))
+            yield self._floor("F1", name, limits.min_class_f1, old.f1, new.f1, _f1_of_overlap(found, int(rows.sum())))
         if limits.min_class_recall:
-            found = share_of(self.after.right[rows], limits.confidence, patients)
+            found = share_of(self.after.right[rows], limits.confidence, self._patients(rows))
             yield self._floor("recall", name, limits.min_class_recall, old.recall, new.recall, found)
+
+    def _patients(self, rows: Booleans) -> Integers | None:
+        return None if self.before.patients is None else self.before.patients[rows]
 
     def _floor(self, figure: str, name: str, limit: float, old: float, new: float, found: Bounded) -> Rail:
         title, wording = f"{figure} of {name}", f"{100 * limit:.2f} %"
@@ -137,20 +141,21 @@ class _Comparison:
                     yield self._rate(f"{figure} at {limits.threshold:g}", name, limit, [each[rows] != flip for each in found], rows)
 
     def _rate(self, figure: str, name: str, limit: float, hits: list[Booleans], rows: Booleans) -> Rail:
-        patients = None if self.before.patients is None else self.before.patients[rows]
-        found = drop_of_share(hits[0], hits[1], self.limits.confidence, patients, relative=isinstance(limit, Relative))
+        found = drop_of_share(hits[0], hits[1], self.limits.confidence, self._patients(rows), relative=isinstance(limit, Relative))
         old, new = (float(each.mean()) if len(each) else 0.0 for each in hits)
         return drop_rail(self.limits, limit, figure, found, old, new, scope="class", name=name)
 
     def _rise_of_error(self, limit: float) -> Rail:
-        old, new = once(self._pairs["ece"], len(self.before))
+        old, new = once(self._pairs["ece"], len(self.before), len(self.before.classes))
         found = bounded(self._drawn["ece"].rises(), new - old, self.limits.confidence, len(self.before), self.before.patients, biased=True)
         title = "expected calibration error"
         return Rail(title, title, "rise", limit, f"{100 * limit:.6g} pp", old, new, found, self.limits.sure)
 
     def _drop_of_drawn(self, name: str, limit: float, cases: int, patients: Integers | None) -> tuple[Bounded, float, float]:
         """Drop of a figure that is drawn, bounded as a difference or as a ratio; and the figure before and after."""
-        old, new = (0.0 if np.isnan(each) else each for each in once(self._pairs[name], len(self.before)))
+        old, new = once(self._pairs[name], len(self.before), len(self.before.classes))
+        if np.isnan(old) or np.isnan(new):
+            return Bounded(0.0, *ANYTHING, 0, "cases", BOOTSTRAP, None), 0.0, 0.0
         falls = self._drawn[name].shares_lost(old) if isinstance(limit, Relative) else self._drawn[name].falls()
         return bounded(falls, old - new, self.limits.confidence, cases, patients), old, new
 
@@ -163,8 +168,8 @@ class _Comparison:
 
         def pair(drawn: Drawn) -> tuple[Doubles, Doubles]:
             kept, lost, gained, never, wrongly, mended, spoilt = total(drawn.weights, stacked).T
-            lost, gained = lost + drawn.unseen[:, 0], gained + drawn.unseen[:, 1]
-            mended, spoilt = mended + drawn.unseen[:, 2], spoilt + drawn.unseen[:, 3]
+            lost, gained = lost + drawn.unseen[:, 0, k], gained + drawn.unseen[:, 1, k]
+            mended, spoilt = mended + drawn.unseen[:, 2, k], spoilt + drawn.unseen[:, 3, k]
             cases = kept + lost + gained + never
             each = ((kept + lost, wrongly + mended), (kept + gained, wrongly + spoilt))
             figures = [_precision(hits, said) if metric == "precision" else _f1(hits, said, cases) for hits, said in each]
@@ -176,10 +181,10 @@ class _Comparison:
         pairs = [self._pair_of_class(k, "f1") for k in range(len(self.before.classes)) if (self.before.labels == k).any()]
 
         def pair(drawn: Drawn) -> tuple[Doubles, Doubles]:
-            # What was not seen of one class says nothing about the next.
-            apart = [Drawn(drawn.weights, np.roll(drawn.unseen, shift, axis=0)) for shift in range(len(pairs))]
-            each = np.array([one(block) for one, block in zip(pairs, apart, strict=True)])
-            return each[:, 0].mean(0), each[:, 1].mean(0)
+            each = np.array([one(drawn) for one in pairs])
+            counts = np.maximum(1, (~np.isnan(each)).sum(0))  # a draw may lack a class
+            old, new = np.nansum(each, axis=0) / counts
+            return old, new
 
         return pair
 
@@ -190,58 +195,30 @@ class _Comparison:
             columns.append(np.eye(BINS)[bins_of(confidence)] * (confidence - answers.right)[:, None])
 
         def pair(drawn: Drawn) -> tuple[Doubles, Doubles]:
-            cases = drawn.weights.sum(1)
+            cases = np.maximum(1, drawn.weights.sum(1))  # a jackknife of one case leaves none
             gaps = [np.abs(total(drawn.weights, each)).sum(1) / cases for each in columns]
             return gaps[0], gaps[1]
 
         return pair
 
-    def _pair_of_auc(self) -> Pair:
-        """Mean over the classes.
 
-        Where nothing was ever out of order, the unseen cases are positive ones that stand below, or above, every other.
-        """
-        counts = np.bincount(self.before.labels, minlength=len(self.before.classes))
-        told = [k for k in range(len(counts)) if 0 < counts[k] < len(self.before)]
-        curves = [[_Curve.of(each.shares[:, k], self.before.labels == k) for each in (self.before, self.after)] for k in told]
-        whole, none = np.ones((1, len(self.before))), np.zeros(1)
-        perfect = [all(curve(whole, none, none)[0] == 1 for curve in pair) for pair in curves]
-
-        def pair(drawn: Drawn) -> tuple[Doubles, Doubles]:
-            lost, gained = drawn.unseen[:, 0], drawn.unseen[:, 1]
-            figures = [
-                (old(drawn.weights, lost * sure, gained * sure), new(drawn.weights, gained * sure, lost * sure))
-                for (old, new), sure in zip(curves, perfect, strict=True)
-            ]
-            each = np.array(figures) if figures else np.full((1, 2, len(drawn.weights)), np.nan)
-            return each[:, 0].mean(0), each[:, 1].mean(0)
-
-        return pair
+def _overall_alone(limits: Limits) -> Limits:
+    """What a subgroup is asked: nothing that would have to be drawn but its overall figure."""
+    return replace(limits, class_metric="recall", min_class_f1=0.0, max_ece_rise=None)
 
 
-@dataclass(frozen=True, eq=False)
-class _Curve:
-    """What the area under one curve needs: cases in the order of their scores, and where a new score begins."""
+def _f1_of_overlap(found: Bounded, cases: int) -> Bounded:
+    """F1 from the overlap J, the share of the cases that are of the class or taken for it which are both: F1 = 2 J / (1 + J).
 
-    order: Integers
-    starts: Integers
-    positive: Booleans
+    It rises with J, so that bounds of the share are bounds of F1.
+    """
 
-    @classmethod
-    def of(cls, scores: np.ndarray, positive: Booleans) -> _Curve:
-        order = np.argsort(scores, kind="stable")
-        ranked = scores[order]
-        return cls(order, np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]]), positive[order])
+    def interval(times: float) -> Interval:
+        low, high = found.widened(times) if found.widened else (found.low, found.high)
+        return 2 * low / (1 + low), 2 * high / (1 + high)
 
-    def __call__(self, weights: Doubles, above: Doubles, below: Doubles) -> Doubles:
-        """The area on each draw, with so many further positive cases above, and below, all others."""
-        sorted_weights = weights[:, self.order]
-        hits = np.add.reduceat(sorted_weights * self.positive, self.starts, axis=1)
-        others = np.add.reduceat(sorted_weights * ~self.positive, self.starts, axis=1)
-        under = np.cumsum(others, axis=1) - others / 2
-        many, rest = hits.sum(1) + above + below, others.sum(1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where((many > 0) & (rest > 0), ((hits * under).sum(1) + above * rest) / (many * rest), np.nan)
+    method = f"{found.method}, of the cases that are of the class or taken for it"
+    return Bounded(2 * found.value / (1 + found.value), *interval(1), cases, found.unit, method, interval)
 
 
 def _precision(hits: Doubles, wrongly: Doubles) -> Doubles:

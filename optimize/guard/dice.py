@@ -25,6 +25,7 @@ from optimize.guard.paired import mean_of
 from optimize.guard.rail import Rail, drop_rail
 from optimize.masks import Array, Booleans, decided, foreground
 
+SHARES = (0.0, 1.0)
 Doubles = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
@@ -111,10 +112,8 @@ class Dice:
         ]
 
     def _overall(self, before: Dice, limits: Limits, limit: float, column: str | None = None, value: str | None = None) -> Rail:
-        """Of the overall Dice; a patient's difference is the mean over the classes it says something about."""
-        known, falls = self._falls(before, limit)
-        each = np.array([row[said].mean() for row, said in zip(falls, known, strict=True) if said.any()])
-        found = mean_of(each, limits.confidence, before.overall - self.overall)
+        """Of the overall Dice."""
+        found = mean_of(_influences(*self._falls(before, limit)), limits.confidence, before.overall - self.overall)
         if column is None:
             return drop_rail(limits, limit, "overall Dice", found, before.overall, self.overall)
         return drop_rail(limits, limit, "Dice", found, before.overall, self.overall, scope="group", name=value, column=column)
@@ -131,12 +130,12 @@ class Dice:
             wording = f"{100 * limits.min_class_f1:.2f} %"
             for name, dice in self.figures.items():
                 values = self.per_patient[:, self.classes.index(name)]
-                found, old = mean_of(values[~np.isnan(values)], limits.confidence), before.figures.get(name)
+                found, old = mean_of(values[~np.isnan(values)], limits.confidence, ends=SHARES), before.figures.get(name)
                 yield Rail("Dice", f"Dice of {name}", "floor", limits.min_class_f1, wording, old, dice, found, limits.sure, "class", name)
         if limits.min_agreement:
             agreements = self._agreements(before)
-            patients = np.array([row[~np.isnan(row)].mean() for row in agreements if not np.isnan(row).all()])
-            found = mean_of(patients, limits.confidence, _agreed(agreements))
+            known = ~np.isnan(agreements)
+            found = mean_of(_influences(known, np.where(known, agreements, 0.0)), limits.confidence, _agreed(agreements), SHARES)
             title, wording = "agreement with the original’s masks", f"{100 * limits.min_agreement:.2f} %"
             yield Rail("agreement", title, "floor", limits.min_agreement, wording, None, found.value, found, limits.sure)
 
@@ -208,6 +207,23 @@ def _compared(outputs: Floats, masks: Array, classes: int) -> tuple[Counts, Coun
     said = np.where(finite[:, None, None], decided(outputs, masks).reshape(truth.shape), ~truth)
     counts = [pixels.sum(-1, dtype=np.int64) for pixels in (said & truth, said, truth)]
     return counts[0], counts[1], counts[2], np.packbits(said, axis=-1), finite
+
+
+def _influences(known: Booleans, values: Doubles) -> Doubles:
+    """What each patient adds to the mean over the classes of means over the patients who say something, (patients,), up to a constant.
+
+    A patient who shows a class that few have moves that class's mean, and so the figure, more than others do (the linear term of the figure
+    in the patients' weights). Patients who say nothing are left out.
+
+    Args:
+        known: who says something about what, (patients, F).
+        values: what they say, (patients, F).
+    """
+    counts = known.sum(0)
+    means = np.where(known, values, 0.0).sum(0) / np.maximum(counts, 1)
+    said, classes = known.any(1), max(1, int((counts > 0).sum()))
+    each = np.where(known, (values - means) / np.maximum(counts, 1), 0.0).sum(1) * said.sum() / classes
+    return np.asarray(each[said])
 
 
 def _agreed(agreements: Doubles) -> float:

@@ -3,9 +3,10 @@
 A case that was right and is wrong is *regressed*, one that was wrong and is right is *fixed*, one that is wrong in another way is
 *changed*. With masks the decision about an image is whether it shows a class.
 
-Whether regressions fall on some classes more than on others is asked by the chi-squared test of the counts of regressed and other cases of
-each class. Its p-value is drawn (Hope, Journal of the Royal Statistical Society B 30, 1968), since most counts are too small for the
-distribution's tables: the regressed cases are dealt out anew to all cases, 9,999 times.
+Whether regressions fall on some classes more than on others is asked by the chi-squared test of the counts of regressed and other cases
+of each class, among those that the original got right, since no other can regress. Its p-value is drawn (Hope, Journal of the Royal
+Statistical Society B 30, 1968), since most counts are too small for the distribution's tables: the regressed cases are dealt out anew to
+all of these, 9,999 times.
 """
 
 from __future__ import annotations
@@ -82,11 +83,18 @@ def flips(
     return sorted(found, key=lambda flip: (KINDS.index(flip.kind), -(flip.confidence_after or 0.0)))
 
 
-def summary(found: Sequence[Flip], cases: int) -> dict[str, Any]:
-    """The form that a report shows, with no more than `LISTED` of the flips."""
+def summary(found: Sequence[Flip], cases: int, *, alone: bool = True) -> dict[str, Any]:
+    """The form that a report shows, with no more than `LISTED` of the flips.
+
+    Args:
+        found: the flips, in order.
+        cases: how many decisions there were.
+        alone: every case stands for itself, and not for its patient: McNemar's test asks for that.
+    """
     counts = {kind: sum(flip.kind == kind for flip in found) for kind in KINDS}
+    p_value = mcnemar(counts["regressed"], counts["fixed"]) if alone else None
     listed = [flip.as_dict() for flip in found[:LISTED]]
-    return {"cases": cases, **counts, "p_value": mcnemar(counts["regressed"], counts["fixed"]), "file": FILE, "listed": listed}
+    return {"cases": cases, **counts, "p_value": p_value, "file": FILE, "listed": listed}
 
 
 def to_csv(found: Sequence[Flip]) -> str:
@@ -105,12 +113,14 @@ def unevenness(before: Answers, after: Answers, seed: int = 0) -> dict[str, Any]
     """Whether regressions fall on some classes more than on others, in the form that a report shows; see above."""
     regressed, fixed = before.right & ~after.right, ~before.right & after.right
     count = len(before.classes)
-    cases, lost, gained = (np.bincount(before.labels[rows], minlength=count) for rows in (slice(None), regressed, fixed))
+    cases, right, lost, gained = (
+        np.bincount(before.labels[rows], minlength=count) for rows in (slice(None), before.right, regressed, fixed)
+    )
     rows = [
         {"class": name, "cases": int(cases[k]), "regressed": int(lost[k]), "fixed": int(gained[k])} for k, name in enumerate(before.classes)
     ]
-    method = f"chi-squared test over the classes, p-value from {DEALT} random deals"
-    return {"p_value": _uneven(cases, lost, seed), "method": method, "rows": rows}
+    method = f"chi-squared test over the classes, of cases the original got right, p-value from {DEALT} random deals"
+    return {"p_value": _uneven(right, lost, seed), "method": method, "rows": rows}
 
 
 def _uneven(cases: npt.NDArray[np.int64], lost: npt.NDArray[np.int64], seed: int) -> float | None:

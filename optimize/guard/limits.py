@@ -87,6 +87,9 @@ class Limits:
         for name in (*FALLS, *RISES):
             if self.verdict == "statistical" and getattr(self, name) == 0:
                 raise InputError(f"`{name}` (=0) can be shown by no number of cases: allow a little, or ask for --verdict point.")
+        for name in LEASTS:
+            if self.verdict == "statistical" and getattr(self, name) == 1:
+                raise InputError(f"`{name}` (=1) can be shown by no number of cases: ask for a little less, or for --verdict point.")
         if self.threshold is None:
             for name in ("max_sensitivity_drop", "max_specificity_drop"):
                 if getattr(self, name) is not None:
@@ -132,7 +135,8 @@ def parse_points(text: str | float, name: str = "limit") -> float:
     Raises:
         InputError: when the text is no number, or a bare number of 1 or more, whose unit would be a guess.
     """
-    match = _POINTS.fullmatch(str(text))
+    plain = f"{Decimal(str(text)):f}" if isinstance(text, float) and math.isfinite(text) else str(text)
+    match = _POINTS.fullmatch(plain)
     if match is None:
         raise InputError(f"`{name}` (={text!r}) must be a share such as '2pp' or 0.02.")
     number, unit = float(match[1]), match[2]

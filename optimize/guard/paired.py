@@ -36,7 +36,7 @@ it is wider: with g the skewness and s the spread of n differences,
 
 No interval knows of a loss that no patient in the sample had: of n patients all well, one in n / 3 may still not be (the rule of three).
 
-Whether anything moved at all is asked by McNemar's exact test, the two-sided binomial test of b against c.
+Whether anything moved at all is asked by McNemar's exact test, the two-sided binomial test of b against c, of independent cases alone.
 """
 
 from __future__ import annotations
@@ -63,8 +63,9 @@ CLUSTERED = ", widened for cases of the same patient"
 PRIOR = 0.5
 """Of a patient whose cases all moved together."""
 NO_SKEW, NO_SPREAD = 1e-6, 1e-9
-FEWEST_PATIENTS = 2
-"""A mean over fewer has no spread."""
+FEWEST_PATIENTS = 5
+"""Fewer do not show how much patients differ, and a bound of theirs would be made of nothing."""
+ANYTHING: Interval = (-1.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +79,11 @@ class Bounded:
         seen: how many cases or patients it is taken over.
         unit: "cases" or "patients".
         method: where the bounds come from.
-        widened: the bounds if there were so many times as many cases, at the same rates.
+        widened: the bounds if there were so many times as many cases, at the same rates; None where that cannot be said.
         lost: cases that were right and are wrong; None where it does not apply.
         gained: cases that were wrong and are right; likewise.
+        fewest: so many cases or patients are needed before there is any bound; None where there is one.
+        alone: every case stands for itself, and not for its patient.
     """
 
     value: float
@@ -89,14 +92,16 @@ class Bounded:
     seen: int
     unit: str
     method: str
-    widened: Callable[[float], Interval]
+    widened: Callable[[float], Interval] | None
     lost: int | None = None
     gained: int | None = None
+    fewest: int | None = None
+    alone: bool = True
 
     @property
     def p_value(self) -> float | None:
-        """Of McNemar's exact test, two-sided; None where it does not apply."""
-        return None if self.lost is None or self.gained is None else mcnemar(self.lost, self.gained)
+        """Of McNemar's exact test, two-sided; None where it does not apply, as among cases of the same patient."""
+        return mcnemar(self.lost, self.gained) if self.alone and self.lost is not None and self.gained is not None else None
 
 
 def mcnemar(lost: int, gained: int) -> float:
@@ -127,12 +132,13 @@ def drop_of_share(
         if not relative:
             return tango(lost * scale, gained * scale, cases * scale, z)
         if not share:
-            return -1.0, 1.0  # of nothing there is no share
+            return ANYTHING  # of nothing there is no share
         low, high = tang(both * scale, lost * scale, gained * scale, cases * scale, z)
-        return share * (1 - high), share * (1 - low)
+        return max(-1.0, share * (1 - high)), share * (1 - low)
 
     value = (lost - gained) / max(1, cases)
-    return Bounded(value, *interval(1.0), cases, "cases", method, interval, lost, gained)
+    widened = None if relative and not share else interval
+    return Bounded(value, *interval(1.0), cases, "cases", method, widened, lost, gained, alone=patients is None)
 
 
 def share_of(hits: Booleans, confidence: float, patients: Integers | None = None) -> Bounded:
@@ -161,26 +167,27 @@ def _clustered(differences: Doubles, patients: Integers | None, method: str) -> 
     return design_effect(differences, clusters), int(clusters.max(initial=0)), method + CLUSTERED
 
 
-def mean_of(values: Doubles, confidence: float, value: float | None = None) -> Bounded:
+def mean_of(values: Doubles, confidence: float, value: float | None = None, ends: Interval = ANYTHING) -> Bounded:
     """A mean over patients.
 
     Args:
         values: one of each, (n,).
         confidence: of either bound.
         value: the figure itself where it is not quite the mean of `values`.
+        ends: the least and the most that there can be.
     """
     count = len(values)
     middle = (float(values.mean()) if count else 0.0) if value is None else value
-    spread = float(values.std(ddof=1)) if count >= FEWEST_PATIENTS else 0.0
+    if count < FEWEST_PATIENTS:
+        return Bounded(middle, *ends, count, "patients", STUDENT, None, fewest=FEWEST_PATIENTS)
+    spread = float(values.std(ddof=1))
 
     skew = _skewness(values) if spread > NO_SPREAD else 0.0
 
     def interval(times: float) -> Interval:
-        if times * count < FEWEST_PATIENTS - 1e-9:
-            return -1.0, 1.0  # the most there can be
         chance = quantile(confidence, times * count - 1) / sqrt(times * count)
         below, above = (max(chance, sign * _hall(sign * chance, skew, times * count)) for sign in (1, -1))
-        return middle - spread * below, middle + spread * above
+        return max(ends[0], middle - spread * below), min(ends[1], middle + spread * above)
 
     return Bounded(middle, *interval(1.0), count, "patients", STUDENT, interval)
 
@@ -249,9 +256,11 @@ def _tango_high(lost: float, gained: float, cases: float, z: float) -> float:
         share = (sqrt(max(0.0, linear**2 - 8 * cases * constant)) - linear) / (4 * cases)
         return lost - gained - cases * drop + z * sqrt(max(0.0, cases * (2 * share + drop * (1 - drop))))
 
-    start = (lost - gained) / cases
     # At the drop itself the spread may be nothing, and that is no bound.
-    return float(brentq(beyond, min(start + 1e-9, 1.0), 1.0)) if beyond(1.0) < 0 else 1.0
+    near = min((lost - gained) / cases + 1e-9, 1.0)
+    if beyond(1.0) >= 0:
+        return 1.0
+    return float(brentq(beyond, near, 1.0)) if beyond(near) > 0 else near
 
 
 def tang(both: float, lost: float, gained: float, cases: float, z: float) -> Interval:
@@ -277,11 +286,17 @@ def tang(both: float, lost: float, gained: float, cases: float, z: float) -> Int
         return distance - z * spread
 
     middle = after / before
-    low = float(brentq(below, middle * 1e-6, middle * (1 - 1e-9))) if middle > 0 else 0.0
+    far, near = middle * 1e-6, middle * (1 - 1e-9)
+    low = 0.0
+    if middle > 0 and below(far) > 0:
+        low = near if below(near) >= 0 else float(brentq(below, far, near))
     top = max(2.0, 2 * middle)
     while above(top) > 0 and top < 1e6:
         top *= 2
-    return low, float(brentq(above, middle * (1 + 1e-9) + 1e-12, top)) if top < 1e6 else float("inf")
+    near = middle * (1 + 1e-9) + 1e-12
+    if top >= 1e6:
+        return low, float("inf")
+    return low, float(brentq(above, near, top)) if above(near) > 0 else near
 
 
 def as_numbers(ids: npt.NDArray[Any] | None) -> Integers | None:

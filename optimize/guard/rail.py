@@ -76,9 +76,9 @@ class Rail:
 
     @property
     def lossless(self) -> bool:
-        """Whether nothing was lost, so that there is nothing to doubt however few the cases."""
+        """Whether nothing was lost on balance, so that there is nothing to doubt however few the cases."""
         if self.rule == "floor":
-            return self.held_by_value and self.before is not None and self.after >= self.before
+            return self.held_by_value and self.after >= (1.0 if self.before is None else self.before)
         return self.value <= 0
 
     @property
@@ -96,8 +96,10 @@ class Rail:
         """How many cases or patients would decide, at these rates; None where it is decided, or no number would."""
         if self.outcome != "inconclusive":
             return None
+        if self.bounded.fewest is not None:
+            return self.bounded.fewest
         seen, few, many = self.bounded.seen, 1.0, 2.0
-        if not seen:
+        if not seen or self.bounded.widened is None:
             return None
         while not self._decided(many):
             few, many = many, 2 * many
@@ -117,7 +119,14 @@ class Rail:
         if not self.bounded.seen:
             return f"{self.title} has no case to tell by; {self._limit}"
         unit, needed = self.bounded.unit, self.needed
-        cure = "no number of them would decide, so near the limit it lies" if needed is None else f"about {needed} {unit} would decide"
+        if self.bounded.fewest is not None:
+            cure = f"at least {needed} {unit} are needed"
+        elif self.bounded.widened is None:
+            cure = "nor can how many would be said"
+        elif needed is None:
+            cure = "no number of them would decide, so near the limit it lies"
+        else:
+            cure = f"about {needed} {unit} would decide"
         return f"{self}; {self._seen} cannot tell, {cure}"
 
     def as_dict(self) -> dict[str, Any]:
@@ -154,6 +163,7 @@ class Rail:
         return high < self.limit - TOLERANCE if self.rule == "floor" else low > self.limit + TOLERANCE
 
     def _decided(self, times: float) -> bool:
+        assert self.bounded.widened is not None
         low, high = self.bounded.widened(times)
         return self._inside(low, high) or self._outside(low, high)
 
@@ -172,7 +182,7 @@ class Rail:
     @property
     def _chance(self) -> str:
         """What else the figure may be."""
-        if self.confidence is None:
+        if self.confidence is None or self.bounded.fewest is not None:
             return ""
         shown, sure = self.outcome == "fail", f"at {100 * self.confidence:.4g} % confidence"
         if self.rule in ("floor", "ceiling"):

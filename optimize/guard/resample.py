@@ -14,8 +14,8 @@ of z0, which a large bias leaves without a value.
 
 What never happened in the sample never happens in a draw either, and a class of a dozen cases that were all right would look beyond doubt.
 So each draw of a class's figure also gets, in both directions, Poisson(1) cases that moved (Laplace's one for what was not seen; half a
-case let one in thirteen pass in simulation); with patients, so many times their mean number of cases. A figure that no draw can tell, since
-the class is in none, has the widest bounds there are.
+case let one in thirteen pass in simulation); with patients, so many times their mean number of cases. A figure that
+too many draws cannot tell, since they lack the class, has the widest bounds there are.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import TypeAlias
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from optimize.guard.paired import Bounded, Doubles, Integers, Interval, quantile
+from optimize.guard.paired import ANYTHING, Bounded, Doubles, Integers, Interval, quantile
 
 DRAWS = 2000
 VALUES_AT_ONCE = 2**22
@@ -47,7 +47,7 @@ class Drawn:
 
     Args:
         weights: how often each case was drawn, (draws, n).
-        unseen: four numbers of unseen cases for each draw, (draws, 4), to be added to counts of cases that moved.
+        unseen: four numbers of unseen cases of each class for each draw, (draws, 4, K), to be added to counts of cases that moved.
     """
 
     weights: Weights
@@ -79,24 +79,21 @@ class Sample:
         """After minus before, (1, …)."""
         return Sample(-self.falls().drawn, -self.falls().without)
 
-    def after(self) -> Sample:
-        """The figure after alone, (1, …)."""
-        return Sample(self.drawn[1:], self.without[1:])
-
 
 def sample(
-    pairs: Mapping[str, Pair], cases: int, patients: Integers | None = None, draws: int = DRAWS, seed: int = 0
+    pairs: Mapping[str, Pair], cases: int, classes: int = 1, patients: Integers | None = None, draws: int = DRAWS, seed: int = 0
 ) -> dict[str, Sample]:
     """Figures on drawn cases, and on all but one block of them.
 
     Args:
         pairs: the figures by name; all see the same draws.
         cases: n.
+        classes: K.
         patients: number of each case's patient, (n,), from 0 without gaps; None where every case stands for itself.
         draws: how many.
         seed: of the draws, and of the blocks.
     """
-    generator = np.random.default_rng(seed)
+    generator, extra = np.random.default_rng(seed).spawn(2)
     units = cases if patients is None else int(patients.max()) + 1
 
     def figures(weights: Doubles, unseen: Doubles) -> dict[str, Doubles]:
@@ -109,20 +106,20 @@ def sample(
         count = min(rows, draws - start)
         picked = generator.integers(0, units, (count, units)) + units * np.arange(count)[:, None]
         weights = np.bincount(picked.reshape(-1), minlength=count * units).reshape(count, units).astype(np.float64)
-        unseen: Doubles = generator.poisson(UNSEEN, (count, 4)).astype(np.float64) * (cases / units)
+        unseen: Doubles = extra.poisson(UNSEEN, (count, 4, classes)).astype(np.float64) * (cases / units)
         parts.append(figures(weights, unseen))
     blocks = min(units, BLOCKS)
-    left_out = generator.permutation(units) % blocks
+    left_out = extra.permutation(units) % blocks
     without: list[dict[str, Doubles]] = []
     for start in range(0, blocks, rows):
         kept = (left_out != np.arange(start, min(start + rows, blocks))[:, None]).astype(np.float64)
-        without.append(figures(kept, np.zeros((len(kept), 4))))
+        without.append(figures(kept, np.zeros((len(kept), 4, classes))))
     return {name: Sample(*(np.concatenate([part[name] for part in each], axis=1) for each in (parts, without))) for name in pairs}
 
 
-def once(pair: Pair, cases: int) -> tuple[float, float]:
-    """The figure before and after on the cases as they are."""
-    before, after = pair(Drawn(np.ones((1, cases)), np.zeros((1, 4))))
+def once(pair: Pair, cases: int, classes: int = 1) -> tuple[float, float]:
+    """The figure before and after on the cases as they are; `classes` is K."""
+    before, after = pair(Drawn(np.ones((1, cases)), np.zeros((1, 4, classes))))
     return float(before[0]), float(after[0])
 
 
@@ -132,7 +129,6 @@ def bounded(
     confidence: float,
     cases: int,
     patients: Integers | None,
-    worst: Interval = (-1.0, 1.0),
     *,
     biased: bool = False,
 ) -> Bounded:
@@ -144,14 +140,15 @@ def bounded(
         confidence: of either bound.
         cases: how many of them the figure is about.
         patients: of those cases, or None.
-        worst: the bounds where the draws cannot tell.
         biased: chance alone moves the figure to one side.
     """
     known = found.drawn[0][~np.isnan(found.drawn[0])]
     units = cases if patients is None else len(np.unique(patients))
-    low, high = worst
+    method, unit = (BOOTSTRAP, "cases") if patients is None else (BOOTSTRAP_OF_PATIENTS, "patients")
+    low, high = ANYTHING
     # A figure that draws often lack is known too badly for percentiles.
-    if len(known) > confidence * found.drawn.size and units > 1:
+    told = len(known) > confidence * found.drawn.size and units > 1
+    if told:
         place = quantile(confidence, units - 1) * (units / (units - 1)) ** 0.5
         shift = 2 * (float(known.mean()) - value) if biased else 0.0
         low, high = (float(np.quantile(known, _level(known, found.without[0], value, z, biased=biased))) - shift for z in (-place, place))
@@ -160,8 +157,7 @@ def bounded(
     def widened(times: float) -> Interval:
         return value - (value - low) / times**0.5, value + (high - value) / times**0.5
 
-    method = BOOTSTRAP if patients is None else BOOTSTRAP_OF_PATIENTS
-    return Bounded(value, low, high, units, "cases" if patients is None else "patients", method, widened)
+    return Bounded(value, low, high, units, unit, method, widened if told else None)
 
 
 def _level(drawn: Doubles, without: Doubles, value: float, place: float, *, biased: bool) -> float:
@@ -171,7 +167,8 @@ def _level(drawn: Doubles, without: Doubles, value: float, place: float, *, bias
     # Ties count half: figures of few cases take few values.
     below = float((drawn < value - TIE).mean() + (np.abs(drawn - value) <= TIE).mean() / 2)
     middle = float(ndtri(np.clip(below, 1 / len(drawn), 1 - 1 / len(drawn))))
-    gaps = without[~np.isnan(without)].mean() - without[~np.isnan(without)]
+    left = without[~np.isnan(without)]
+    gaps = left.mean() - left if len(left) else left
     spread = float((gaps**2).sum())
     skewness = float((gaps**3).sum()) / (6 * spread**1.5) if spread > TIE**2 else 0.0
     room = 1 - skewness * (middle + place)

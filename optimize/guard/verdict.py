@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from math import sqrt
 from statistics import NormalDist
 
-from optimize.guard.limits import Limits, points, stated
+from optimize.guard.limits import Limits, points
 from optimize.guard.rail import Outcome, Rail
 from optimize.guard.score import Score
 
@@ -47,7 +47,7 @@ def judge(limits: Limits, before: Score, after: Score) -> Verdict:
     unsure = [rail.doubt for rail in rails if rail.outcome == "inconclusive"]
     if failed or unsure:
         return Verdict("fail" if failed else "inconclusive", tuple([*failed, *unsure]), rails)
-    return Verdict("pass", (_summary(limits, before, after, rails),), rails)
+    return Verdict("pass", (_summary(rails),), rails)
 
 
 def admit(limits: Limits, before: Score, after: Score, confidence: float = LIKELY) -> Verdict:
@@ -61,7 +61,7 @@ def admit(limits: Limits, before: Score, after: Score, confidence: float = LIKEL
     """
     rails = tuple(after.rails(before, replace(limits, confidence=confidence)))
     reasons = tuple(_refusal(rail) for rail in rails if not (rail.lossless or rail.surely_held))
-    return Verdict("fail", reasons) if reasons else Verdict("pass", (_summary(limits, before, after, rails),))
+    return Verdict("fail", reasons) if reasons else Verdict("pass", (_summary(rails),))
 
 
 def level(limits: Limits, guard: int, test: int) -> float:
@@ -98,13 +98,19 @@ def _refusal(rail: Rail) -> str:
     return f"{plain}, and chance alone may {'take' if floor else 'add'} {points(chance)}" if rail.held_by_value else plain
 
 
-def _summary(limits: Limits, before: Score, after: Score, rails: tuple[Rail, ...]) -> str:
-    name, fall = worst_class(before, after)
+def _summary(rails: tuple[Rail, ...]) -> str:
     first = rails[0]
+    worst = max((rail for rail in rails if rail.scope == "class" and rail.rule == "drop" and rail.bounded.seen), key=_value, default=None)
     most, sure = points(max(0.0, first.bounded.high)), first.confidence
     bound = "" if sure is None else f" (a drop of {most} at most, at {100 * sure:.4g} % confidence)"
     overall = f"{first.title} {100 * first.after:.2f} % against {100 * (first.before or 0.0):.2f} %{bound}, limit {first.wording}"
-    return f"{overall}; worst class {name} {_signed(-fall)}, limit {stated(limits.max_class_drop)}"
+    if worst is None:
+        return overall
+    return f"{overall}; {worst.figure} of the worst class {worst.name} {_signed(-worst.value)}, limit {worst.wording}"
+
+
+def _value(rail: Rail) -> float:
+    return rail.value
 
 
 def _signed(share: float) -> str:

@@ -1,4 +1,4 @@
-"""Peak memory of a fresh process that opens one model and predicts one batch: what a user's process would hold.
+"""Peak memory of a fresh process that opens one model and predicts one batch, and the time both take: what a user's process would see.
 
 `python -m optimize.measure.memory` is that process: it reads a request as JSON from standard input and answers as JSON on standard output.
 It imports only what the model's runtime needs; for an artifact that is never torch.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,30 +25,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Memory:
-    """Resident memory of the measuring process.
+    """Resident memory of the measuring process, and how long it took to get there.
 
     Args:
         peak_bytes: the highest it ever was: interpreter, runtime, model and one batch.
         imports_bytes: once the runtime was imported, before the model was opened. The difference is what the model costs.
+        opened_bytes: the highest until the model was open, before the batch.
+        imports_s: seconds to import the runtime.
+        open_s: seconds to open the model: read, check, compile.
+        first_s: seconds of the first predict.
     """
 
     peak_bytes: int
     imports_bytes: int
+    opened_bytes: int = 0
+    imports_s: float = 0.0
+    open_s: float = 0.0
+    first_s: float = 0.0
 
 
-def peak_memory(model: Artifact | Mapping[str, object], *, batch: int = 8, threads: int | None = None) -> Memory:
+def peak_memory(
+    model: Artifact | Mapping[str, object], *, batch: int = 8, threads: int | None = None, limit_bytes: int | None = None
+) -> Memory:
     """Measure in a fresh process.
 
     Args:
         model: an artifact; or, for a torch original, the arguments of `optimize.load.load_model` by name, `path` among them.
         batch: inputs in the one batch that is predicted.
         threads: as in `build`; each has buffers of its own.
+        limit_bytes: address space that the process may use (RLIMIT_AS, which Linux enforces); None for no limit.
 
     Raises:
         OptimizeError: when the process fails; its last words are in the text.
     """
-    source: dict[str, object] = {"artifact": str(model.folder)} if isinstance(model, Artifact) else {"torch": dict(model)}
-    request = json.dumps({**source, "batch": batch, "threads": threads}, default=str)
+    request = json.dumps({**source(model), "batch": batch, "threads": threads, "limit_bytes": limit_bytes}, default=str)
     child = subprocess.run([sys.executable, "-m", "optimize.measure.memory"], input=request, capture_output=True, text=True, check=False)
     if child.returncode:
         words = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
@@ -55,32 +66,43 @@ def peak_memory(model: Artifact | Mapping[str, object], *, batch: int = 8, threa
     return Memory(**json.loads(child.stdout.splitlines()[-1]))
 
 
+def source(model: Artifact | Mapping[str, object]) -> dict[str, object]:
+    """The part of a request that says which model to open."""
+    return {"artifact": str(model.folder), "target": model.target} if isinstance(model, Artifact) else {"torch": dict(model)}
+
+
 def measure(request: Mapping[str, Any]) -> Memory:
-    """Answer a request in this process: `artifact` (a folder) or `torch` (arguments of `load_model`), `batch` and `threads`."""
+    """Answer a request in this process: `artifact` (a folder) or `torch` (arguments of `load_model`), `batch`, `threads`, `limit_bytes`."""
+    if request.get("limit_bytes") is not None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (request["limit_bytes"],) * 2)
     import numpy as np
 
-    session, imports_bytes = _open_torch(request) if "torch" in request else _open_artifact(request)
-    with session:
-        session.predict(np.zeros((request["batch"], *session.input_shape), dtype=np.float32))
-        return Memory(_peak_bytes(), imports_bytes)
+    started = time.perf_counter()
+    opener = importer(request)
+    imports_bytes, imported = _peak_bytes(), time.perf_counter()
+    with opener() as session:
+        opened_bytes, opened = _peak_bytes(), time.perf_counter()
+        inputs = np.zeros((request["batch"], *session.input_shape), dtype=np.float32)
+        first = time.perf_counter()
+        session.predict(inputs)
+        first_s = time.perf_counter() - first
+        return Memory(_peak_bytes(), imports_bytes, opened_bytes, imported - started, opened - imported, first_s)
 
 
-def _open_artifact(request: Mapping[str, Any]) -> tuple[Session, int]:
-    artifact = Artifact.read(request["artifact"])
-    runtime = backend(artifact.target)
+def importer(request: Mapping[str, Any]) -> Callable[[], Session]:
+    """Import the runtime of a request; the function that then opens its model."""
+    if "torch" in request:
+        from optimize.backends.torch import build
+        from optimize.load import load_model
+
+        # JSON knows no tuples.
+        arguments: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in request["torch"].items()}
+        return lambda: build(load_model(**arguments), threads=request["threads"])
+    runtime = backend(request.get("target") or Artifact.read(request["artifact"]).target)
     runtime.version()
-    imports_bytes = _peak_bytes()
-    return runtime.build(artifact, threads=request["threads"]), imports_bytes
-
-
-def _open_torch(request: Mapping[str, Any]) -> tuple[Session, int]:
-    from optimize.backends.torch import build
-    from optimize.load import load_model
-
-    imports_bytes = _peak_bytes()
-    # JSON knows no tuples.
-    arguments: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in request["torch"].items()}
-    return build(load_model(**arguments), threads=request["threads"]), imports_bytes
+    return lambda: runtime.build(Artifact.read(request["artifact"]), threads=request["threads"])
 
 
 def _peak_bytes() -> int:

@@ -38,6 +38,10 @@ def _of_verdict(report: Report) -> Iterator[str]:
         named = ", ".join(f"{name} ({count(seen)})" for name, seen in few.items())
         moved = points(1 / max(1, min(few.values())))
         yield f"Rests on fewer than {FEW} {found[0]['unit']}: {named}. A single one may move such a figure by up to {moved}."
+    patients = min((rail["seen"] for rail in found if rail["unit"] == "patients" and rail["seen"]), default=0)
+    if patients:
+        rare = count(max(1, patients // 3))
+        yield f"Of {count(patients)} patients: a severe loss in fewer than one of {rare} would probably not have been seen."
     unknown = [rail["title"] for rail in found if rail["value"] is None]
     if unknown:
         yield f"Could not be measured: {', '.join(unknown)}."

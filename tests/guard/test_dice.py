@@ -135,11 +135,11 @@ def test_nothing_of_the_outputs_is_kept_but_a_bit_for_each_pixel() -> None:
 
 
 def test_the_search_asks_for_an_agreement_that_chance_does_not_explain() -> None:
-    """Three patients who agree by one, by five sixths and by two thirds; Student's interval is scipy's."""
-    true, patients = ("xx......", "xxxxxx..", "xx......"), ["p", "q", "r"]
-    before, after = of_rows(true, true, patients), of_rows(("xx......", "xxxxx..x", "x......."), true, patients)
-    each = [1.0, 5 / 6, 2 / 3]
-    low = stats.t.interval(0.8, 2, np.mean(each), stats.sem(each))[0]
+    """Six patients who agree by one, by five sixths and by two thirds; Student's interval is scipy's."""
+    true, patients = ("xx......", "xxxxxx..", "xx......") * 2, list("pqrstu")
+    before, after = of_rows(true, true, patients), of_rows(("xx......", "xxxxx..x", "x.......") * 2, true, patients)
+    each = [1.0, 5 / 6, 2 / 3] * 2
+    low = stats.t.interval(0.8, 5, np.mean(each), stats.sem(each))[0]
     assert admit(Limits(1.0, 1.0, min_agreement=low - 1e-6), before, after)
     stricter = Limits(1.0, 1.0, min_agreement=low + 1e-6, verdict="point")
     refused = admit(stricter, before, after)

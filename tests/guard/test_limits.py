@@ -25,6 +25,7 @@ from optimize.guard.limits import PRESETS, Limits, Relative, parse_limit, parse_
         ("0.02", 0.02),
         (0.02, 0.02),
         (0, 0.0),
+        (0.00001, 0.00001),
         ("0", 0.0),
         (1.0, 1.0),
         ("100%", 1.0),
@@ -54,7 +55,7 @@ def test_limits_lie_between_nothing_and_all(name: str, value: float) -> None:
 
 
 def test_the_ends_are_allowed() -> None:
-    assert Limits(0.0, 0.0, 0.0, verdict="point") != Limits(1.0, 1.0, 1.0)
+    assert Limits(0.0, 0.0, 0.0, verdict="point") != Limits(1.0, 1.0, 1.0, verdict="point")
 
 
 @pytest.mark.parametrize("name", ["max_drop", "max_class_drop", "max_group_drop", "max_ece_rise", "max_regressed"])
@@ -62,6 +63,13 @@ def test_no_number_of_cases_shows_that_nothing_at_all_was_lost(name: str) -> Non
     with pytest.raises(InputError, match=rf"`{name}` \(=0\) can be shown by no number of cases"):
         Limits(**{name: 0})
     Limits(**{name: 0}, verdict="point")
+
+
+@pytest.mark.parametrize("name", ["min_class_f1", "min_class_recall", "min_agreement"])
+def test_no_number_of_cases_shows_that_all_is_reached(name: str) -> None:
+    with pytest.raises(InputError, match=rf"`{name}` \(=1\) can be shown by no number of cases"):
+        Limits(**{name: 1})
+    Limits(**{name: 1}, verdict="point")
 
 
 @pytest.mark.parametrize(

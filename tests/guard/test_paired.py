@@ -128,7 +128,7 @@ def test_with_much_to_go_by_the_design_effect_is_that_of_the_sums() -> None:
     assert design_effect(moves.astype(float), clusters) == pytest.approx(sums.var(ddof=1) * 400 / (moves.var() * 1600), rel=0.02)
 
 
-@pytest.mark.parametrize("count", [2, 5, 40])
+@pytest.mark.parametrize("count", [3, 5, 40])
 def test_a_mean_is_bounded_by_students_interval(count: int) -> None:
     half = np.random.default_rng(count).normal(0.0, 0.05, count)
     differences = np.concatenate([0.02 + half, 0.02 - half])  # not skewed
@@ -154,7 +154,29 @@ def test_patients_who_all_lost_the_same_leave_no_doubt() -> None:
     assert (found.low, found.high) == (pytest.approx(0.02), pytest.approx(0.02))
 
 
-@pytest.mark.parametrize("values", [[], [0.01]])
-def test_fewer_than_two_patients_tell_nothing(values: list[float]) -> None:
-    found = mean_of(np.array(values), 0.95)
-    assert (found.low, found.high, found.seen) == (-1.0, 1.0, len(values))
+@pytest.mark.parametrize("count", range(5))
+def test_fewer_than_five_patients_tell_nothing(count: int) -> None:
+    found = mean_of(np.full(count, 0.01), 0.95)
+    assert (found.low, found.high, found.seen, found.fewest, found.widened) == (-1.0, 1.0, count, 5, None)
+    assert mean_of(np.full(count, 0.9), 0.95, ends=(0.0, 1.0)).low == 0.0
+
+
+def test_no_bound_lies_beyond_what_there_can_be() -> None:
+    values = np.array([0.99, 1.0, 1.0, 1.0, 0.2])
+    found = mean_of(values, 0.99, ends=(0.0, 1.0))
+    assert (found.low, found.high) == (0.0, 1.0)
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.51, 0.9, 0.9977, 0.9999]), st.booleans())
+def test_every_confidence_and_every_cluster_has_its_bounds(seed: int, confidence: float, relative: bool) -> None:
+    rng = np.random.default_rng(seed)
+    cases = int(rng.integers(1, 30))
+    before, after = rng.random((2, cases)) < rng.random()
+    patients = rng.integers(0, rng.integers(1, 4), cases)
+    found = drop_of_share(before, after, confidence, patients, relative=relative)
+    assert -1 <= found.low <= found.value + 1e-6
+    assert found.value - 1e-6 <= found.high <= 1
+    assert found.p_value is None
+    if found.widened is not None:
+        assert found.widened(4.0)[1] <= found.high + 1e-6

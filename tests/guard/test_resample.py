@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import f1_score, precision_score, roc_auc_score
 
+from optimize.guard import resample
 from optimize.guard.answers import Answers, answers
 from optimize.guard.calibration import expected_error
 from optimize.guard.classification import rails
@@ -41,17 +42,20 @@ def test_a_drawn_share_has_the_spread_of_a_share() -> None:
 def test_whole_patients_are_drawn() -> None:
     hits, patients = np.repeat([1.0, 0.0], [40, 60]), np.repeat(np.arange(10), 10)
     share = {"share": lambda block: (total(block.weights, [hits])[:, 0] / block.weights.sum(1),) * 2}
-    drawn = sample(share, 100, patients)["share"].drawn[0]
+    drawn = sample(share, 100, patients=patients)["share"].drawn[0]
     assert drawn.std() == pytest.approx((0.4 * 0.6 / 10) ** 0.5, rel=0.06)
     assert set(np.round(drawn * 10, 6) % 1) == {0.0}
 
 
 def test_the_same_seed_draws_the_same_and_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     def share(block):
-        return (total(block.weights, [np.arange(50.0)])[:, 0],) * 2
+        return (total(block.weights, [np.arange(50.0)])[:, 0] + block.unseen[:, 0, 1],) * 2
 
-    first, second, other = (sample({"x": share}, 50, seed=seed)["x"].drawn for seed in (0, 0, 1))
+    first, second, other = (sample({"x": share}, 50, 2, seed=seed)["x"].drawn for seed in (0, 0, 1))
+    monkeypatch.setattr(resample, "VALUES_AT_ONCE", 5000)
+    blocks = sample({"x": share}, 50, 2)["x"].drawn
     assert np.array_equal(first, second)
+    assert np.array_equal(first, blocks)
     assert not np.array_equal(first, other)
 
 
@@ -74,22 +78,6 @@ def test_drawn_figures_are_those_of_the_drawn_cases(seed: int) -> None:
     )
 
 
-def test_the_area_counts_ties_half_under_any_weights() -> None:
-    """Doubling a case's weight is the same as having the case twice."""
-    rng = np.random.default_rng(3)
-    labels, scores = rng.integers(2, size=60), rng.integers(0, 6, 60) / 10 + 0.2
-    shares = np.stack([1 - scores, scores], axis=1).astype(np.float32)
-    weights = rng.integers(0, 4, 60)
-    rows = np.repeat(np.arange(60), weights)
-    whole, twice = answers(shares, labels, "ab"), answers(shares[rows], labels[rows], "ab")
-    from optimize.guard.classification import _Comparison
-    from optimize.guard.resample import Drawn
-
-    pair = _Comparison(Limits(metric="auc"), whole, whole)._pair_of_auc()
-    got = pair(Drawn(weights[None].astype(float), np.zeros((1, 4))))[0][0]
-    assert got == pytest.approx(twice.auc) == pytest.approx(roc_auc_score(labels[rows], scores[rows]))
-
-
 @pytest.mark.parametrize("metric", ["macro_f1", "auc", "accuracy"])
 def test_a_drawn_drop_has_bounds_like_those_of_many_samples(metric: str) -> None:
     """The spread of a drop over fresh samples of the same two models, against the width of one interval."""
@@ -101,13 +89,21 @@ def test_a_drawn_drop_has_bounds_like_those_of_many_samples(metric: str) -> None
     assert np.mean(widths) == pytest.approx(np.std(values), rel=0.3)
 
 
-def test_a_class_of_a_dozen_that_was_all_right_is_not_beyond_doubt() -> None:
-    before, after = moved(0, 0, 12)
-    for limits in (Limits(class_metric="f1"), Limits(class_metric="precision"), Limits(metric="auc")):
-        found = rails(limits, before, after)
-        rail = found[0] if limits.metric == "auc" else found[1]
-        assert (rail.value, rail.bounded.low < 0 < rail.bounded.high) == (0.0, True)
-        assert rail.bounded.high > (0.06 if limits.class_metric == "f1" else 0.0)
+@pytest.mark.parametrize("metric", ["f1", "precision"])
+def test_a_class_of_a_dozen_that_was_all_right_is_not_beyond_doubt(metric: str) -> None:
+    rail = rails(Limits(class_metric=metric), *moved(0, 0, 12))[1]
+    assert (rail.value, rail.outcome) == (0.0, "inconclusive")
+    assert rail.bounded.low < -0.06
+    assert rail.bounded.high > 0.06
+
+
+@pytest.mark.parametrize("cases", [6, 12, 30])
+def test_a_floor_of_f1_is_bounded_like_the_share_it_comes_from(cases: int) -> None:
+    """All right: the overlap is a share of `cases` hits of as many, and F1 = 2 J / (1 + J)."""
+    floor = find(rails(Limits(min_class_f1=0.9), *moved(0, 0, cases)), "F1 of a")
+    share = stats.binomtest(cases, cases).proportion_ci(0.9, method="wilson").low
+    assert (floor.value, floor.bounded.low) == (1.0, pytest.approx(2 * share / (1 + share)))
+    assert (floor.rule, floor.bounded.seen) == ("floor", cases)
 
 
 def test_a_figure_that_draws_cannot_tell_has_the_widest_bounds() -> None:
@@ -128,9 +124,9 @@ def test_the_bounds_are_like_scipys_bca() -> None:
 
     def mean(block):
         figure = total(block.weights, [values])[:, 0] / block.weights.sum(1)
-        return np.zeros_like(figure), figure
+        return figure, np.zeros_like(figure)
 
-    found = bounded(sample({"x": mean}, 300)["x"].after(), float(values.mean()), 0.95, 300, None)
+    found = bounded(sample({"x": mean}, 300)["x"].falls(), float(values.mean()), 0.95, 300, None)
     expected = stats.bootstrap((values,), np.mean, confidence_level=0.9, method="BCa", n_resamples=9999, rng=0).confidence_interval
     assert (found.low, found.high) == (pytest.approx(expected.low, abs=1e-3), pytest.approx(expected.high, abs=1e-3))
 
@@ -153,4 +149,4 @@ def test_a_relative_limit_is_of_the_originals_figure() -> None:
 
 
 def test_once_is_the_figure_itself() -> None:
-    assert once(lambda block: (block.weights.sum(1), block.unseen.sum(1)), 7) == (7.0, 0.0)
+    assert once(lambda block: (block.weights.sum(1), block.unseen.sum((1, 2))), 7) == (7.0, 0.0)

@@ -27,7 +27,7 @@ def test_no_change_passes() -> None:
     verdict = judge(point(0.0, 0.0), two((90, 80)), two((90, 80)))
     assert verdict.outcome == "pass"
     assert verdict
-    assert verdict.reasons == ("overall accuracy 85.00 % against 85.00 %, limit 0 pp; worst class a +0.00 pp, limit 0 pp",)
+    assert verdict.reasons == ("overall accuracy 85.00 % against 85.00 %, limit 0 pp; recall of the worst class a +0.00 pp, limit 0 pp",)
     assert [rail.title for rail in verdict.rails] == ["overall accuracy", "recall of a", "recall of b"]
 
 
@@ -331,3 +331,20 @@ def test_the_rail_as_the_report_has_it() -> None:
     assert rail["p_value"] == pytest.approx(stats.binomtest(5, 6).pvalue)
     by_points = judge(point(), *moved(5, 1, 116)).rails[1].as_dict()
     assert (by_points["low"], by_points["high"], by_points["method"]) == (None, None, None)
+
+
+def test_a_figure_that_cannot_be_taken_is_never_held() -> None:
+    """The area of a subgroup in which all cases are of one class."""
+    before, after = moved(0, 0, 40, groups={"site": ["x"] * 40})
+    for mode in ("statistical", "point"):
+        found = judge(Limits(metric="auc", verdict=mode), before, after)
+        rail = next(rail for rail in found.rails if rail.name == "x")
+        assert (rail.outcome, rail.needed) == ("inconclusive", None)
+        assert "no case to tell by" in rail.doubt
+
+
+def test_the_sentence_of_a_pass_is_about_the_figure_that_was_limited() -> None:
+    before, after = two((90, 880), (100, 900)), two((90, 860), (100, 900))
+    verdict = judge(point(0.1, 0.3, class_metric="precision"), before, after)
+    worst = max(verdict.rails[1:], key=lambda rail: rail.value)
+    assert verdict.reasons[0].endswith(f"precision of the worst class {worst.name} −{100 * worst.value:.2f} pp, limit 30 pp")

@@ -50,7 +50,8 @@ def test_by_points_the_limit_itself_passes_and_just_over_it_fails(lost: float, o
     if outcome == "fail":
         assert verdict.reasons == ("overall Dice fell by 3 pp on 2 patients; the limit is 2 pp",)
     else:
-        assert verdict.reasons[0].startswith(f"overall Dice {100 * (0.8 - lost):.2f} % against 80.00 %, limit 2 pp; worst class ")
+        overall = f"overall Dice {100 * (0.8 - lost):.2f} % against 80.00 %, limit 2 pp"
+        assert verdict.reasons[0].startswith(f"{overall}; Dice of the worst class ")
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -81,27 +82,27 @@ def test_a_relative_limit_is_of_the_originals_dice() -> None:
 
 
 def test_a_class_may_fall_where_the_whole_does_not() -> None:
-    before, after = of([0.9, 0.5], [0.9, 0.5]), of([0.8, 0.6], [0.8, 0.6])
+    before, after = of(*[[0.9, 0.5]] * 6), of(*[[0.8, 0.6]] * 6)
     for mode in ("point", "statistical"):
         verdict = judge(Limits(0.02, 0.06, verdict=mode), before, after)
         assert verdict.outcome == "fail"
-        assert verdict.reasons[0].startswith("Dice of core fell by 10 pp on 2 patients")
+        assert verdict.reasons[0].startswith("Dice of core fell by 10 pp on 6 patients")
     assert worst_class(before, after) == ("core", pytest.approx(0.1))
     assert judge(Limits(0.02, 0.1), before, after)
 
 
 def test_a_class_of_one_patient_is_inconclusive() -> None:
-    before = of([0.9, 0.5], [0.9, None])
+    before = of([0.9, 0.5], *[[0.9, None]] * 5)
     verdict = judge(Limits(), before, before)
     assert verdict.outcome == "inconclusive"
-    assert verdict.reasons[0].startswith("Dice of rim fell by 0 pp on 1 patient")
-    assert verdict.reasons[0].endswith("1 patient cannot tell, about 2 patients would decide")
+    (reason,) = verdict.reasons[-1:]
+    assert reason == "Dice of rim fell by 0 pp on 1 patient; the limit is 6 pp; 1 patient cannot tell, at least 5 patients are needed"
     assert admit(Limits(), before, before)
 
 
 def test_a_subgroup_of_patients_is_judged_by_itself() -> None:
-    old, new = [0.9] * 40, [0.9] * 36 + [0.5, 0.6, 0.55, 0.58]
-    site = {"site": np.array(["north"] * 36 + ["south"] * 4)}
+    old, new = [0.9] * 42, [0.9] * 36 + [0.5, 0.6, 0.55, 0.58, 0.52, 0.56]
+    site = {"site": np.array(["north"] * 36 + ["south"] * 6)}
     before, after = (replace(one(*each), groups=site) for each in (old, new))
     verdict = judge(Limits(0.06, 0.9, max_group_drop=0.06), before, after)
     assert [rail.title for rail in verdict.rails if rail.outcome == "fail"] == ["Dice where site is south"]
@@ -148,23 +149,23 @@ def test_where_nothing_was_lost_the_search_goes_on_however_few_the_patients() ->
 
 @pytest.mark.parametrize("decide", [judge, admit])
 def test_every_class_must_reach_its_dice(decide) -> None:
-    before, after = of([0.9, 0.8], [0.9, 0.8]), of([0.9, 0.79], [0.9, 0.79])
+    before, after = of(*[[0.9, 0.8]] * 6), of(*[[0.9, 0.79]] * 6)
     assert decide(Limits(0.02, 0.06, 0.79), before, after)
     verdict = decide(Limits(0.02, 0.06, 0.8), before, after)
     assert verdict.outcome == "fail"
-    assert verdict.reasons[0].startswith("Dice of rim is 79.00 % on 2 patients")
+    assert verdict.reasons[0].startswith("Dice of rim is 79.00 % on 6 patients")
 
 
 @pytest.mark.parametrize("decide", [judge, admit])
 def test_masks_must_agree_with_the_originals_where_that_is_asked(decide) -> None:
-    masks, left, right = np.zeros((3, 2, 1, 20), dtype=bool)
+    masks, left, right = np.zeros((3, 6, 1, 20), dtype=bool)
     masks[..., 5:15], left[..., 0:10], right[..., 10:20] = True, True, True
     before, after = (overlap([(perfect(said, 1), masks)], ("core",)) for said in (left, right))
     assert before.overall == after.overall == 0.5
     assert decide(Limits(), before, after)
     verdict = decide(Limits(min_agreement=0.9), before, after)
     assert verdict.outcome == "fail"
-    assert verdict.reasons[0].startswith("agreement with the original’s masks is 0.00 % on 2 patients")
+    assert verdict.reasons[0].startswith("agreement with the original’s masks is 0.00 % on 6 patients")
     assert decide(Limits(min_agreement=0.9), before, before)
 
 
@@ -173,3 +174,18 @@ def test_outputs_that_are_not_numbers_fail() -> None:
     before, after = (score("segmentation", [(outputs, masks)], CLASSES) for outputs in (perfect(masks, 2), np.full((6, 3, 8, 8), np.nan)))
     assert judge(Limits(), before, after).outcome == "fail"
     assert admit(Limits(), before, after).outcome == "fail"
+
+
+def test_a_class_that_few_patients_have_weighs_more_in_the_overall_figure() -> None:
+    """Of 40 patients six have the second class; its mean moves the figure by a sixth of each of theirs."""
+    draw = np.random.default_rng(5)
+    falls = draw.normal(0.0, 0.1, 6).round(2)
+    before = of(*[[0.9, 0.8]] * 6, *[[0.9, None]] * 34)
+    after = of(*[[0.9, 0.8 - fall] for fall in falls], *[[0.9, None]] * 34)
+    rail = after.rails(before, Limits(0.5, 1.0))[0]
+    spread = np.concatenate([(falls - falls.mean()) * 40 / 6 / 2, np.zeros(34)])
+    chance = stats.t.ppf(0.95, 39) * spread.std(ddof=1) / 40**0.5
+    assert rail.value == pytest.approx(falls.mean() / 2)
+    assert rail.bounded.high >= rail.value + chance - 1e-9
+    naive = stats.t.ppf(0.95, 39) * np.concatenate([falls / 2, np.zeros(34)]).std(ddof=1) / 40**0.5
+    assert rail.bounded.high > rail.value + 2 * naive

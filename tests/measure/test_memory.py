@@ -46,7 +46,16 @@ def artifact(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def test_a_large_parent_is_not_counted(artifact: Artifact) -> None:
     ballast = bytearray(b"x") * (600 * MIB)
     measured = peak_memory(artifact, threads=1)
-    assert 10 * MIB < measured.imports_bytes < measured.peak_bytes < len(ballast) / 2
+    assert 10 * MIB < measured.imports_bytes < measured.opened_bytes <= measured.peak_bytes < len(ballast) / 2
+    assert min(measured.imports_s, measured.open_s, measured.first_s) > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux enforces a limit of address space")
+def test_a_limit_too_low_ends_the_process(any_target: str, artifact: Artifact) -> None:
+    if artifact.target != any_target:
+        pytest.skip("one runtime is enough")
+    with pytest.raises(OptimizeError, match="memory could not be measured"):
+        peak_memory(artifact, threads=1, limit_bytes=30 * MIB)
 
 
 def test_the_measuring_process_holds_no_torch(artifact: Artifact) -> None:

@@ -33,6 +33,7 @@ def said(report: dict[str, Any]) -> str:
         (failing(), "the artifact that was measured, through OpenVINO"),
         (failing(), "This report is not signed."),
         (ended_early(), "The run ended before the guard-rails were judged"),
+        (masks(), "Of 12 patients: a severe loss in fewer than one of 4 would probably not have been seen."),
         (masks(), "Not in the test split at all: cyst."),
         (masks(), "Calibration of confidence is not measured for masks."),
         (passing() | {"calibration": None}, "Calibration of confidence was not measured."),

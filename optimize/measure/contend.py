@@ -1,0 +1,109 @@
+"""Background processes that run a model in a loop while another is measured: latency as it is where the machine is shared.
+
+`python -m optimize.measure.contend` is such a process: it reads a request as one line of JSON, opens the model, says "ready" once it has
+predicted, and goes on predicting until it is ended, or its standard input ends. That happens when whoever started it dies in any way, so
+none is ever left behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from typing import IO, Any
+
+from optimize.artifact import Artifact
+from optimize.errors import OptimizeError
+from optimize.measure.memory import importer, source
+
+READY = "ready"
+
+
+@contextmanager
+def contending(model: Artifact | Mapping[str, object], count: int, *, batch: int, threads: int | None) -> Iterator[list[int]]:
+    """Let `count` fresh processes run the model while the block runs; yields their process ids once all are at work.
+
+    Args:
+        model: as in `peak_memory`.
+        count: number of processes.
+        batch: inputs in one call of theirs.
+        threads: of each, as in `build`.
+
+    Raises:
+        OptimizeError: when one fails, before the block or in it: what was measured then was not under load.
+    """
+    request = json.dumps({**source(model), "batch": batch, "threads": threads}, default=str)
+    with ExitStack() as started:
+        children = [started.enter_context(_child(request)) for _ in range(count)]
+        for child, errors in children:
+            if not any(line.strip() == READY for line in child.stdout or ()):
+                raise _failed(child, errors)
+        yield [child.pid for child, _ in children]
+        for child, errors in children:
+            if child.poll() is not None:
+                raise _failed(child, errors)
+
+
+@contextmanager
+def _child(request: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
+        # In a session of its own, so that Ctrl-C meets only the one who measures, who then ends it.
+        child = subprocess.Popen(
+            [sys.executable, "-m", "optimize.measure.contend"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            with suppress(BrokenPipeError):  # it died at once; its last words say why
+                print(request, file=child.stdin, flush=True)
+            yield child, errors
+        finally:
+            # Not asked but ended: it has nothing to lose, and its current call may take long.
+            child.kill()
+            child.wait()
+            for stream in (child.stdin, child.stdout):
+                if stream is not None:
+                    with suppress(BrokenPipeError):
+                        stream.close()
+
+
+def _failed(child: subprocess.Popen[str], errors: IO[str]) -> OptimizeError:
+    code = child.wait()
+    errors.seek(0)
+    words = (errors.read().strip().splitlines() or [f"exit code {code}"])[-1]
+    return OptimizeError(f"latency under load could not be measured: a background process failed ({words}).")
+
+
+def serve(lines: IO[str], answers: IO[str]) -> None:
+    """Answer the request in `lines`, and predict until they end."""
+    import numpy as np
+
+    request: dict[str, Any] = json.loads(lines.readline())
+    ended = threading.Event()
+
+    def watch() -> None:
+        lines.read()
+        ended.set()
+
+    with importer(request)() as session:
+        inputs = np.zeros((request["batch"], *session.input_shape), dtype=np.float32)
+        session.predict(inputs)
+        print(READY, file=answers, flush=True)
+        # Not before: an error above would have to wait for the thread, which waits for the one who reads the error.
+        threading.Thread(target=watch, daemon=True).start()
+        while not ended.is_set():
+            session.predict(inputs)
+
+
+if __name__ == "__main__":
+    serve(sys.stdin, sys.stdout)
+    # No destructors: a runtime that takes its time to shut down has nothing left to lose.
+    os._exit(0)

@@ -1,0 +1,246 @@
+"""Several models measured side by side on this machine, as one dict: cold start, latency in turns, latency under load.
+
+For every batch size and number of threads: warm-up until stationary, then interleaved rounds, the percentiles with their bounds, and each
+contender compared with the first. All samples stay in the result.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from itertools import product
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from optimize.artifact import Artifact
+from optimize.backends.session import CHUNK
+from optimize.errors import InputError, OptimizeError
+from optimize.measure.comparison import compared
+from optimize.measure.contend import contending
+from optimize.measure.latency import Latency, interleave
+from optimize.measure.machine import load, machine, versions
+from optimize.measure.memory import Memory, peak_memory
+from optimize.measure.quantiles import bounded
+from optimize.measure.stationary import BLOCKS, block_variation, variation, warm_up
+from optimize.progress import stage
+
+if TYPE_CHECKING:
+    from optimize.backends.session import Session
+    from optimize.candidate import Floats
+
+FORMAT = 1
+MIN_ROUNDS = 30
+COLD_STARTS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """A model that can be measured.
+
+    Args:
+        name: what the result calls it; no two have the same.
+        runtime: "openvino", "onnxruntime" or "torch".
+        precision: of its arithmetic.
+        model: what a fresh process opens: an artifact, or the arguments of `load_model`.
+        size_bytes: on disk.
+        input_shape: (C, *spatial).
+        open: number of threads -> session in this process.
+        inputs: batch size -> inputs, (n, C, *spatial).
+    """
+
+    name: str
+    runtime: str
+    precision: str
+    model: Artifact | Mapping[str, object]
+    size_bytes: int
+    input_shape: tuple[int, ...]
+    open: Callable[[int | None], Session]
+    inputs: Callable[[int], Floats]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    Args:
+        batches: batch sizes, each measured by itself; a cold start predicts the first.
+        threads: numbers of threads, likewise; None is the runtime's own choice. A cold start has the first.
+        seconds: shortest time of the rounds of one measurement, warm-up not counted.
+        seed: of random inputs and of the bootstrap.
+        contend: background processes to measure under; 0 for none.
+        memory_limit_bytes: address space in which a fresh process must manage; None to leave that open.
+    """
+
+    batches: tuple[int, ...] = (1,)
+    threads: tuple[int | None, ...] = (None,)
+    seconds: float = 5.0
+    seed: int = 0
+    contend: int = 0
+    memory_limit_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, values in (("batches", self.batches), ("threads", self.threads)):
+            if not values or len(set(values)) < len(values):
+                raise InputError(f"`{name}` (={','.join(map(str, values))}) must hold at least one number, and none twice.")
+
+
+def contest(contenders: Sequence[Contender], plan: Plan, *, rival: Contender | None = None) -> dict[str, Any]:
+    """Measure the contenders.
+
+    Args:
+        contenders: at least one; the others are compared with the first.
+        plan: what to measure.
+        rival: what the background processes run; None for the model that is being measured.
+
+    Raises:
+        OptimizeError: when a fresh process or a background process fails.
+    """
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    found: dict[str, Any] = {each.name: _facts(each) | _cold(each, plan) for each in contenders}
+    measurements = []
+    for threads, batch in product(plan.threads, plan.batches):
+        with ExitStack() as opened:
+            calls = {}
+            for each in contenders:
+                session = opened.enter_context(each.open(threads))
+                calls[each.name] = partial(session.predict, each.inputs(batch))
+            measurements.append({"batch": batch, "threads": threads} | _measured(contenders, calls, plan, batch, threads, rival))
+    return {
+        "format": FORMAT,
+        "kind": "profile",
+        "created": created,
+        "machine": machine(),
+        "versions": versions(),
+        "settings": _settings(plan, rival),
+        "contenders": found,
+        "measurements": measurements,
+        "notes": list(_notes(plan, measurements)),
+    }
+
+
+def _notes(plan: Plan, measurements: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if max(plan.batches) > CHUNK:
+        yield f"A batch of more than {CHUNK} runs as several of at most {CHUNK}."
+    for each in measurements:
+        if not each["warm_up"]["settled"]:
+            yield f"{label(each['batch'], each['threads'])}: the medians had not settled when warm-up was given up."
+
+
+def label(batch: int, threads: int | None) -> str:
+    """What a measurement is of, in words."""
+    return f"batch {batch}" if threads is None else f"batch {batch}, threads {threads}"
+
+
+def _settings(plan: Plan, rival: Contender | None) -> dict[str, Any]:
+    names = ("seconds", "seed", "contend", "memory_limit_bytes")
+    said = {name: getattr(plan, name) for name in names}
+    return {**said, "batches": list(plan.batches), "threads": list(plan.threads), "contend_with": rival and rival.name}
+
+
+def _facts(contender: Contender) -> dict[str, Any]:
+    shape = list(contender.input_shape)
+    return {"runtime": contender.runtime, "precision": contender.precision, "size_bytes": contender.size_bytes, "input_shape": shape}
+
+
+def _cold(contender: Contender, plan: Plan) -> dict[str, Any]:
+    """Fresh processes: the time until the first answer, memory after opening and after the first batch."""
+    first, largest, threads = plan.batches[0], max(plan.batches), plan.threads[0]
+    with stage(f"cold start of {contender.name}"):
+        starts = [peak_memory(contender.model, batch=first, threads=threads) for _ in range(COLD_STARTS)]
+        peaks = {str(first): _middle(starts, "peak_bytes")}
+        if largest != first:
+            peaks[str(largest)] = peak_memory(contender.model, batch=largest, threads=threads).peak_bytes
+        limit = {} if plan.memory_limit_bytes is None else {"limit": _limited(contender, plan.memory_limit_bytes, largest, threads)}
+    times = ("imports_s", "open_s", "first_s")
+    return {
+        "cold_start": {
+            "batch": first,
+            **{name: _middle(starts, name) for name in times},
+            "samples": [{name: getattr(each, name) for name in times} for each in starts],
+        },
+        "memory": {
+            **{name: _middle(starts, name) for name in ("imports_bytes", "opened_bytes")},
+            "peak_bytes": peaks,
+            **limit,
+        },
+    }
+
+
+def _middle(starts: Sequence[Memory], name: str) -> Any:
+    return median(getattr(each, name) for each in starts)
+
+
+def _limited(contender: Contender, limit_bytes: int, batch: int, threads: int | None) -> dict[str, Any]:
+    """Whether a fresh process manages within the limit; without one it did, so what fails is the limit."""
+    if sys.platform != "linux":
+        return {"bytes": limit_bytes, "fits": None, "reason": f"{sys.platform} enforces no limit of address space"}
+    try:
+        peak_memory(contender.model, batch=batch, threads=threads, limit_bytes=limit_bytes)
+    except OptimizeError as problem:
+        return {"bytes": limit_bytes, "fits": False, "reason": str(problem)}
+    return {"bytes": limit_bytes, "fits": True, "reason": None}
+
+
+def _measured(
+    contenders: Sequence[Contender],
+    calls: Mapping[str, Callable[[], object]],
+    plan: Plan,
+    batch: int,
+    threads: int | None,
+    rival: Contender | None,
+) -> dict[str, Any]:
+    what = label(batch, threads)
+    with stage(f"warm-up, {what}"):
+        warm = warm_up(calls)
+    busy = {"before": load()}
+    with stage(f"latency, {what}"):
+        quiet = interleave(calls, seconds=plan.seconds, min_rounds=MIN_ROUNDS, warmup=1)
+    busy["after"] = load()
+    comparison = compared(quiet, load_percent=busy, seed=plan.seed)
+    under_load = {}
+    if plan.contend:
+        with stage(f"latency under load, {what}"):
+            under_load = {"under_load": dict(_under_load(contenders, calls, quiet, plan, batch, threads, rival))}
+    return {
+        "warm_up": warm.as_dict(),
+        "load_percent": busy,
+        "latency_ms": {name: summary(latency, batch) for name, latency in quiet.items()},
+        "comparison": {name: each.as_dict() for name, each in comparison.items()},
+        **under_load,
+    }
+
+
+def _under_load(
+    contenders: Sequence[Contender],
+    calls: Mapping[str, Callable[[], object]],
+    quiet: Mapping[str, Latency],
+    plan: Plan,
+    batch: int,
+    threads: int | None,
+    rival: Contender | None,
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and figures of each contender while the background processes run; with a rival they all take turns under the same load."""
+    for group in [contenders] if rival else [[each] for each in contenders]:
+        with contending((rival or group[0]).model, plan.contend, batch=batch, threads=threads):
+            run = interleave({each.name: calls[each.name] for each in group}, seconds=plan.seconds, min_rounds=MIN_ROUNDS, warmup=2)
+        for name, loaded in run.items():
+            slowdown = {share: getattr(loaded, share) / getattr(quiet[name], share) for share in ("p50", "p99")}
+            yield name, {**summary(loaded, batch), "times_quiet": slowdown}
+
+
+def summary(latency: Latency, batch: int) -> dict[str, Any]:
+    """One contender's figures: milliseconds for each call, items per second, and every sample in the order it was taken."""
+    return {
+        **bounded(latency.samples_ms),
+        "n": latency.n,
+        "min": latency.min,
+        "mean": latency.mean,
+        "variation": variation(latency.samples_ms),
+        "block_variation": block_variation(latency.samples_ms, BLOCKS),
+        "items_per_s": 1e3 * batch / latency.mean,
+        "samples": list(latency.samples_ms),
+    }

@@ -1,0 +1,78 @@
+"""The result of a contest as lines of text for a terminal: aligned columns, the answer in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from optimize.measure.contest import label
+from optimize.measure.quantiles import SHARES
+
+_MIB = 2**20
+
+
+def lines(result: Mapping[str, Any]) -> Iterator[str]:
+    """The whole result."""
+    yield f"{result['machine']['cpu']}, {result['machine']['logical_cores']} cores"
+    yield "of a percentile in brackets: the true one is at most this, with 95 % confidence, or how many samples it takes to say so"
+    yield ""
+    yield from _table(_contenders(result["contenders"]))
+    yield from _limits(result["contenders"])
+    for each in result["measurements"]:
+        yield ""
+        busy = each["load_percent"]
+        yield f"{label(each['batch'], each['threads'])} (other processes: {busy['before']:.0f} % before, {busy['after']:.0f} % after)"
+        yield from _table(_latencies(each["latency_ms"]))
+        yield from _answers(each["comparison"])
+        if "under_load" in each:
+            yield f"with {result['settings']['contend']} background processes of {result['settings']['contend_with'] or 'the same model'}"
+            yield from _table(_latencies(each["under_load"], quiet=True))
+    if result["notes"]:
+        yield ""
+        yield from result["notes"]
+
+
+def _contenders(contenders: Mapping[str, Any]) -> Iterator[Sequence[str]]:
+    yield "contender", "file MiB", "import s", "open s", "first s", "opened MiB", "peak MiB"
+    for name, each in contenders.items():
+        cold, memory = each["cold_start"], each["memory"]
+        peaks = " ".join(f"{peak / _MIB:.0f}" for peak in memory["peak_bytes"].values())
+        times = (f"{cold[key]:.3f}" for key in ("imports_s", "open_s", "first_s"))
+        yield name, f"{each['size_bytes'] / _MIB:.2f}", *times, f"{memory['opened_bytes'] / _MIB:.0f}", peaks
+
+
+def _limits(contenders: Mapping[str, Any]) -> Iterator[str]:
+    for name, each in contenders.items():
+        limit = each["memory"].get("limit")
+        if limit is not None:
+            answer = {True: "runs within", False: "does not run within", None: "was not tried within"}[limit["fits"]]
+            yield f"{name} {answer} {limit['bytes']:,} bytes of address space" + (f": {limit['reason']}" if limit["reason"] else "")
+
+
+def _latencies(measured: Mapping[str, Any], *, quiet: bool = False) -> Iterator[Sequence[str]]:
+    more = ("p50 x quiet", "p99 x quiet") if quiet else ()
+    yield "contender", *(f"{name} ms" for name in SHARES), "items/s", "variation", "n", *more
+    for name, each in measured.items():
+        slowdown = (f"{each['times_quiet'][key]:.2f}" for key in ("p50", "p99")) if quiet else ()
+        figures = (f"{each['items_per_s']:.1f}", f"{100 * each['variation']:.1f} %", str(each["n"]))
+        yield name, *(_bounded(each[key]) for key in SHARES), *figures, *slowdown
+
+
+def _bounded(percentile: Mapping[str, Any]) -> str:
+    bound = percentile["at_most"]
+    note = f"needs {percentile['samples_needed']}" if bound is None else f"<= {bound:.3f}"
+    return f"{percentile['value']:.3f} [{note}]"
+
+
+def _answers(comparison: Mapping[str, Any]) -> Iterator[str]:
+    for name, each in comparison.items():
+        ratio = "{value:.3f}x [{low:.3f}, {high:.3f}]".format(**each["ratio"])
+        yield f"{name}: {each['answer']}, {ratio} the speed of {each['against']}"
+        yield from (f"  {reason}" for reason in each["reasons"])
+
+
+def _table(rows: Iterator[Sequence[str]]) -> Iterator[str]:
+    cells = list(rows)
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for first, *others in cells:
+        yield "  ".join([first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]).rstrip()

@@ -1,0 +1,88 @@
+"""Whether a machine has settled: warm-up until it has, and how much medians still wander afterwards.
+
+Warm-up goes on in windows of interleaved rounds. It ends when, for every contender, the medians of two successive windows differ by less
+than 2 % of the former; or after so many windows, and then it is said not to have settled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from optimize.measure.latency import interleave
+
+WITHIN = 0.02
+WINDOW_S, WINDOW_ROUNDS, MOST_WINDOWS = 0.2, 5, 12
+BLOCKS = 10
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """What warming up took.
+
+    Args:
+        settled: the medians of the last two windows agree, for every contender.
+        medians_ms: contender -> median of each window.
+    """
+
+    settled: bool
+    medians_ms: Mapping[str, tuple[float, ...]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The form that a result shows."""
+        return {"settled": self.settled, "within": WITHIN, "medians_ms": {name: list(taken) for name, taken in self.medians_ms.items()}}
+
+
+def warm_up(
+    contenders: Mapping[str, Callable[[], object]],
+    *,
+    window_s: float = WINDOW_S,
+    window_rounds: int = WINDOW_ROUNDS,
+    most_windows: int = MOST_WINDOWS,
+    settle_s: float = 0.002,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Warmup:
+    """Run the contenders in turns until their medians stand still.
+
+    Args:
+        contenders: name -> a call, as in `interleave`.
+        window_s: shortest time of one window, seconds.
+        window_rounds: fewest rounds of one window.
+        most_windows: give up after so many.
+        settle_s: as in `interleave`.
+        clock: as in `interleave`.
+    """
+    medians: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(most_windows):
+        window = interleave(contenders, seconds=window_s, min_rounds=window_rounds, warmup=0, settle_s=settle_s, clock=clock)
+        for name, latency in window.items():
+            medians[name].append(latency.p50)
+        if all(map(_stands, medians.values())):
+            break
+    return Warmup(all(map(_stands, medians.values())), {name: tuple(taken) for name, taken in medians.items()})
+
+
+def block_variation(samples: Sequence[float], blocks: int = BLOCKS) -> float:
+    """Standard deviation of the medians of successive blocks of equal length, as a share of their mean.
+
+    Noise of single calls hardly moves a block's median; what moves it lasted: a foreign process, a clock that changed, heat.
+    0 where there are fewer than two samples.
+    """
+    blocks = min(blocks, len(samples))
+    if blocks < 2:
+        return 0.0
+    medians = [float(np.median(block)) for block in np.array_split(np.asarray(samples), blocks)]
+    return float(np.std(medians, ddof=1) / np.mean(medians))
+
+
+def variation(samples: Sequence[float]) -> float:
+    """Coefficient of variation: standard deviation of single samples, as a share of their mean; 0 for fewer than two."""
+    return float(np.std(samples, ddof=1) / np.mean(samples)) if len(samples) > 1 else 0.0
+
+
+def _stands(medians: Sequence[float]) -> bool:
+    return len(medians) > 1 and abs(medians[-1] - medians[-2]) < WITHIN * medians[-2]

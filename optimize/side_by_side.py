@@ -1,0 +1,96 @@
+"""`optimize profile`: models that are there already, measured side by side on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from optimize import settings as read
+from optimize.contenders import Opening
+from optimize.errors import InputError
+from optimize.measure.contest import Plan, contest
+
+
+def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None, **asked: object) -> dict[str, Any]:
+    """Measure models; the others are compared with the first.
+
+    Args:
+        models: each a folder with a compiled model, a run's folder, an `.onnx` file, or a torch model as `compress` takes it.
+        out: file for the result as JSON; None for none.
+        asked: what the flags say, as text or as values; None counts as not said. `batches`, `threads`, `seconds`, `seed`, `contend` and
+            `memory_limit` are those of `Plan`; `contend_with` is a model for the background processes; `input_shape` and `data` are
+            those of `Opening`; `arch`, `arch_args` and `trust_pickle` are those of `Recipe`, for torch models.
+
+    Returns:
+        The result, format 1.
+
+    Raises:
+        InputError: when a model, a value or the call is wrong.
+        TargetUnavailable: when a runtime that is needed is not installed.
+    """
+    said = {name: value for name, value in asked.items() if value is not None}
+    file = None if out is None else _writable(Path(out))
+    plan = _plan(said)
+    rivals = [Path(str(said["contend_with"]))] if "contend_with" in said else []
+    if rivals and not plan.contend:
+        raise InputError(f"`--contend-with` (={rivals[0]}) needs the number of background processes: pass --contend N, or leave it out.")
+    if not models:
+        raise InputError("`model` is missing: name at least one.")
+    shape, folder = said.get("input_shape", ()), Path.cwd()
+    with tempfile.TemporaryDirectory() as scratch:
+        opening = Opening(
+            scratch=Path(scratch) / "contenders",
+            batches=plan.batches,
+            input_shape=read.integers(shape, "--input", folder) if shape else (),
+            data=read.source(said.get("data", ""), "--data", folder),
+            seed=plan.seed,
+            settings={name: said[name] for name in ("arch", "arch_args", "trust_pickle") if name in said},
+        )
+        contenders = opening.all(models)
+        # Of an ONNX file, the first runtime.
+        rival = next(iter(replace(opening, scratch=Path(scratch) / "rivals").all(rivals)), None)
+        result = contest(contenders, plan, rival=rival)
+    if file is not None:
+        _write(file, result)
+    return result
+
+
+def _plan(said: Mapping[str, Any]) -> Plan:
+    folder = Path.cwd()
+    readers: dict[str, read.Reader] = {
+        "batches": read.integers,
+        "threads": read.integers,
+        "seconds": read.positive,
+        "seed": read.integer(0),
+        "contend": read.integer(0),
+        "memory_limit": read.size_bytes,
+    }
+    found: dict[str, Any] = {
+        name: reader(said[name], f"--{name.replace('_', '-')}", folder) for name, reader in readers.items() if name in said
+    }
+    if "memory_limit" in found:
+        found["memory_limit_bytes"] = found.pop("memory_limit")
+    return Plan(**found)
+
+
+def _writable(file: Path) -> Path:
+    """Found out before minutes are spent on what could not be kept."""
+    if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
+        raise InputError(f"`--out` (={file}) cannot be written: name a file in a folder that is there.")
+    return file
+
+
+def _write(file: Path, result: Mapping[str, Any]) -> None:
+    draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        draft.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(draft, file)
+    except OSError as problem:
+        raise InputError(f"`--out` (={file}) cannot be written ({problem.strerror}): name another file.") from problem
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,189 @@
+"""What is measured, in which order and under what load: sessions, processes and the machine are stand-ins."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optimize.backends.session import Session
+from optimize.candidate import Floats
+from optimize.errors import InputError, OptimizeError
+from optimize.measure import contest as module
+from optimize.measure.contest import Contender, Plan, contest
+from optimize.measure.latency import Latency
+from optimize.measure.lines import lines
+from optimize.measure.memory import Memory
+from optimize.measure.stationary import Warmup
+
+MIB = 2**20
+
+
+@dataclass
+class Stage:
+    """All that happens, in order."""
+
+    events: list[Any] = field(default_factory=list)
+    loads: Iterator[float] = field(default_factory=lambda: iter([1.0, 2.0] * 9))
+    settles: bool = True
+
+    def contender(self, name: str, ms: float = 4.0) -> Contender:
+        """It takes so many milliseconds; what its model is, is its name."""
+
+        def opened(threads: int | None) -> Session:
+            self.events.append(("open", name, threads))
+            return Session((1,), lambda inputs: inputs, None, lambda: self.events.append(("close", name)))
+
+        def inputs(count: int) -> Floats:
+            self.events.append(("inputs", name, count))
+            return np.full((count, 1), ms, dtype=np.float32)
+
+        return Contender(name, "torch", "f32", {"path": name}, 3 * MIB, (1,), opened, inputs)
+
+    def interleave(self, calls: Any, *, seconds: float, min_rounds: int, warmup: int) -> dict[str, Latency]:
+        self.events.append(("time", *calls, seconds))
+        return {name: Latency((float(np.ravel(call())[0]),) * 60) for name, call in calls.items()}
+
+    def memory(self, model: Any, *, batch: int, threads: int | None, limit_bytes: int | None = None) -> Memory:
+        self.events.append(("process", model["path"], batch, threads, limit_bytes))
+        if limit_bytes is not None and limit_bytes < 10 * MIB:
+            raise OptimizeError("memory could not be measured: bad alloc.")
+        starts = sum(event[0] == "process" for event in self.events)
+        return Memory(peak_bytes=batch * 20 * MIB, imports_bytes=5 * MIB, opened_bytes=9 * MIB, imports_s=1, open_s=starts, first_s=0.25)
+
+    @contextmanager
+    def contending(self, model: Any, count: int, *, batch: int, threads: int | None) -> Iterator[list[int]]:
+        self.events.append(("start", model["path"], count, batch, threads))
+        yield []
+        self.events.append(("stop", model["path"]))
+
+
+@pytest.fixture
+def acted(monkeypatch: pytest.MonkeyPatch) -> Stage:
+    made = Stage()
+    monkeypatch.setattr("optimize.measure.latency._RESAMPLES", 50)
+    monkeypatch.setattr(module, "interleave", made.interleave)
+    monkeypatch.setattr(module, "peak_memory", made.memory)
+    monkeypatch.setattr(module, "contending", made.contending)
+    monkeypatch.setattr(module, "load", lambda: next(made.loads))
+    monkeypatch.setattr(module, "warm_up", lambda calls: Warmup(made.settles, dict.fromkeys(calls, (4.0, 4.0))))
+    return made
+
+
+def test_every_combination_is_measured_by_itself(acted: Stage) -> None:
+    a, b = acted.contender("a"), acted.contender("b", 2)
+    found = contest([a, b], Plan(batches=(1, 8), threads=(1, 2), seconds=3))
+    assert [(each["threads"], each["batch"]) for each in found["measurements"]] == [(1, 1), (1, 8), (2, 1), (2, 8)]
+    assert [event[2] for event in acted.events if event[:2] == ("open", "a")] == [1, 1, 2, 2]
+    assert [event for event in acted.events if event[0] == "time"] == [("time", "a", "b", 3)] * 4
+    assert sum(event[0] == "open" for event in acted.events) == sum(event[0] == "close" for event in acted.events) == 8
+
+
+def test_figures_by_hand(acted: Stage) -> None:
+    found = contest([acted.contender("a"), acted.contender("b", 2)], Plan(batches=(8,)))["measurements"][0]
+    assert found["load_percent"] == {"before": 1, "after": 2}
+    fast = found["latency_ms"]["b"]
+    assert fast["samples"] == [2.0] * 60
+    assert fast["p50"] == {"value": 2, "at_most": 2, "samples_needed": 5}
+    assert fast["p99"] == {"value": 2, "at_most": None, "samples_needed": 299}
+    assert (fast["items_per_s"], fast["variation"], fast["block_variation"], fast["n"]) == (4000, 0, 0, 60)
+    assert found["comparison"] == {
+        "b": {"against": "a", "answer": "faster", "ratio": {"value": 2, "low": 2, "high": 2}, "reasons": []},
+    }
+    assert "under_load" not in found
+
+
+def test_a_busy_machine_leaves_it_open(acted: Stage) -> None:
+    acted.loads = iter([0.0, 55.0])
+    found = contest([acted.contender("a"), acted.contender("b", 2)], Plan())["measurements"][0]["comparison"]["b"]
+    assert found["answer"] == "inconclusive"
+    assert found["reasons"] == ["other processes used 55 % of the CPU after the measurement, more than 20 %"]
+
+
+def test_cold_starts_are_fresh_processes_and_their_middle_counts(acted: Stage) -> None:
+    found = contest([acted.contender("a")], Plan(batches=(2, 8, 4), threads=(3, 1)))["contenders"]["a"]
+    assert acted.events[:4] == [("process", "a", 2, 3, None)] * 3 + [("process", "a", 8, 3, None)]
+    assert [each["open_s"] for each in found["cold_start"]["samples"]] == [1, 2, 3]
+    assert (found["cold_start"]["open_s"], found["cold_start"]["first_s"], found["cold_start"]["batch"]) == (2, 0.25, 2)
+    memory = {"imports_bytes": 5 * MIB, "opened_bytes": 9 * MIB, "peak_bytes": {"2": 40 * MIB, "8": 160 * MIB}}
+    assert found["memory"] == memory
+    assert (found["runtime"], found["precision"], found["input_shape"], found["size_bytes"]) == ("torch", "f32", [1], 3 * MIB)
+
+
+def test_a_memory_limit_is_kept_or_not(acted: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def limit(size_bytes: int) -> Any:
+        return contest([acted.contender("a")], Plan(batches=(1, 4), memory_limit_bytes=size_bytes))["contenders"]["a"]["memory"]["limit"]
+
+    monkeypatch.setattr(module.sys, "platform", "linux")
+    assert limit(10 * MIB) == {"bytes": 10 * MIB, "fits": True, "reason": None}
+    assert ("process", "a", 4, None, 10 * MIB) in acted.events
+    assert limit(9 * MIB) == {"bytes": 9 * MIB, "fits": False, "reason": "memory could not be measured: bad alloc."}
+    monkeypatch.setattr(module.sys, "platform", "darwin")
+    assert limit(9 * MIB) == {"bytes": 9 * MIB, "fits": None, "reason": "darwin enforces no limit of address space"}
+
+
+def test_under_load_each_meets_copies_of_itself(acted: Stage) -> None:
+    found = contest([acted.contender("a"), acted.contender("b", 2)], Plan(batches=(4,), threads=(1,), contend=3, seconds=1))
+    after = acted.events[acted.events.index(("time", "a", "b", 1)) + 1 :]
+    ours = [("start", "a", 3, 4, 1), ("time", "a", 1), ("stop", "a"), ("start", "b", 3, 4, 1), ("time", "b", 1), ("stop", "b")]
+    assert after[:6] == ours
+    under_load = found["measurements"][0]["under_load"]
+    assert {name: each["times_quiet"] for name, each in under_load.items()} == {"a": {"p50": 1, "p99": 1}, "b": {"p50": 1, "p99": 1}}
+
+
+def test_under_a_rival_all_take_turns(acted: Stage) -> None:
+    plan = Plan(contend=1, seconds=1)
+    found = contest([acted.contender("a"), acted.contender("b", 2)], plan, rival=acted.contender("c"))
+    after = acted.events[acted.events.index(("time", "a", "b", 1)) + 1 :]
+    assert after[:3] == [("start", "c", 1, 1, None), ("time", "a", "b", 1), ("stop", "c")]
+    assert found["settings"]["contend_with"] == "c"
+
+
+def test_the_result_is_json_and_says_where_it_was_taken(acted: Stage) -> None:
+    found = contest([acted.contender("a")], Plan(contend=1))
+    assert json.loads(json.dumps(found, allow_nan=False))["format"] == 1
+    assert {"created", "machine", "versions", "settings"} <= set(found)
+    assert found["machine"]["cpu"]
+    assert found["notes"] == []
+
+
+def test_notes_say_what_a_reader_would_not_guess(acted: Stage) -> None:
+    acted.settles = False
+    found = contest([acted.contender("a")], Plan(batches=(64,), threads=(2,)))
+    assert found["notes"] == [
+        "A batch of more than 32 runs as several of at most 32.",
+        "batch 64, threads 2: the medians had not settled when warm-up was given up.",
+    ]
+
+
+@pytest.mark.parametrize(("name", "values"), [("batches", ()), ("batches", (1, 1)), ("threads", (2, 1, 2))])
+def test_a_plan_names_each_number_once(name: str, values: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=rf"`{name}` \(=.*\) must hold at least one number, and none twice"):
+        Plan(**{name: values})  # type: ignore[arg-type]
+
+
+def test_the_lines_hold_every_answer(acted: Stage) -> None:
+    acted.loads = iter([1.0, 2.0, 30.0, 2.0])
+    acted.settles = False
+    plan = Plan(batches=(1, 4), contend=2, memory_limit_bytes=9 * MIB)
+    text = list(lines(contest([acted.contender("a"), acted.contender("long name", 2)], plan)))
+    rows = [line for line in text if line.startswith("long name  ")]
+    assert " ".join(rows[0].split()) == "long name 3.00 1.000 7.000 0.250 9 20 80"
+    bounds = "2.000 [<= 2.000] 2.000 [<= 2.000] 2.000 [<= 2.000] 2.000 [needs 299]"
+    assert " ".join(rows[1].split()) == f"long name {bounds} 500.0 0.0 % 60"
+    assert rows[2].split()[-2:] == ["1.00", "1.00"]
+    assert "batch 1 (other processes: 1 % before, 2 % after)" in text
+    assert "long name: faster, 2.000x [2.000, 2.000] the speed of a" in text
+    unsure = text.index("long name: inconclusive, 2.000x [2.000, 2.000] the speed of a")
+    assert text[unsure + 1] == "  other processes used 30 % of the CPU before the measurement, more than 20 %"
+    assert text.count("with 2 background processes of the same model") == 2
+    limited = next(line for line in text if line.startswith("a does not run within"))
+    assert limited == "a does not run within 9,437,184 bytes of address space: memory could not be measured: bad alloc."
+    assert text[-1] == "batch 4: the medians had not settled when warm-up was given up."
+    header = next(line for line in text if line.startswith("contender"))
+    assert len(header) == len(text[text.index(header) + 1])
