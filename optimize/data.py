@@ -195,7 +195,7 @@ def load_data(
     found = {name: _split(arrays, name, preprocessing, input_shape, num_classes, mask_shape) for name in present}
     _require_alike(source, "image types", {name: str(split.images.dtype) for name, split in found.items()}, "uint8")
     _require_alike(source, "masks", {name: _form(split) for name, split in found.items()}, _form(found["test"]))
-    require_patients({name: split.patients is not None for name, split in found.items()})
+    require_patients({name: found[name].patients is not None for name in ("val", "test")})
     require_columns(found["val"].groups, found["test"].groups)
     names = _class_names(arrays, classes, num_classes, list(found.values()))
     order = [name for name in PROTECTED if name in found]

@@ -85,14 +85,14 @@ def checked_names(arrays: Mapping[str, Array], split: str) -> Array | None:
 
 
 def require_patients(known: Mapping[str, bool]) -> None:
-    """See that patients are known in every split or in none: else nobody can see that no patient stands in two.
+    """See that what decides and what gives the verdict both name their patients, or neither: else nobody can see that none stands in both.
 
     Raises:
-        InputError: when some splits name their patients and others do not.
+        InputError: when one does and the other does not.
     """
     if len(set(known.values())) > 1:
         has, lacks = ([name for name, each in known.items() if each is want] for want in (True, False))
-        raise InputError(f"`data` has `{has[0]}_patient` but no `{lacks[0]}_patient`: name the patients of every split, or of none.")
+        raise InputError(f"`data` has `{has[0]}_patient` but no `{lacks[0]}_patient`: name the patients of both, or of neither.")
 
 
 def require_columns(val: Mapping[str, Array], test: Mapping[str, Array]) -> None:

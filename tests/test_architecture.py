@@ -53,7 +53,7 @@ ONLY = {
     "errors": frozenset[str](),
     "progress": frozenset[str](),
     "candidate": frozenset({"errors"}),
-    "report": frozenset({"errors"}),
+    "report": frozenset({"errors", "signature"}),
     "masks": frozenset({"candidate"}),
     "guard": frozenset({"errors", "candidate", "masks"}),
 }

@@ -240,9 +240,14 @@ def test_numbered_patients_meet_named_ones(tmp_path: Path) -> None:
         _load(tmp_path, arrays)
 
 
+def test_patients_of_one_of_the_two_that_judge_are_not_enough(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has `test_patient` but no `val_patient`: name the patients of both, or of neither"):
+        _load(tmp_path, _arrays() | {"test_patient": np.arange(9)})
+
+
 def test_one_patient_cannot_be_cut(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"'val' cannot be cut in two, as its 12 item\(s\) belong together"):
-        _load(tmp_path, _arrays() | {"val_patient": np.zeros(12, dtype=int)})
+        _load(tmp_path, _arrays() | {"val_patient": np.zeros(12, dtype=int), "test_patient": np.arange(1, 10)})
 
 
 def test_a_split_that_vanishes_is_an_error(tmp_path: Path) -> None:

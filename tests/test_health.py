@@ -168,3 +168,11 @@ def test_images_too_small_to_compare_say_so() -> None:
         "ok",
         "Not looked for in calibration: images of fewer than 16 pixels a side say too little.",
     )
+
+
+def test_the_same_id_in_two_splits_is_warned_of() -> None:
+    splits = {name: _split(name, seed, 40) for seed, name in enumerate(("calibration", "guard", "test"))}
+    called = np.array([f"a{k}" for k in range(40)])
+    splits |= {name: replace(splits[name], called=called) for name in ("guard", "test")}
+    found = _of(_data(**splits), "overlap")
+    assert found[-1] == ("warning", "40 ids stand in guard and in test, such as 'a0': see that they are not of the same item.")

@@ -44,7 +44,8 @@ def _of_verdict(report: Report) -> Iterator[str]:
         rare = count(max(1, patients // 3))
         yield f"Of {count(patients)} patients: a severe loss in fewer than one of {rare} would probably not have been seen."
     if report["limits"].get("class_metric") in ("precision", "f1"):
-        yield f"Classes were judged by their {_NAMES[report['limits']['class_metric']]}: recall, the share of a class that is found, had no limit."
+        judged = _NAMES[report["limits"]["class_metric"]]
+        yield f"Classes were judged by their {judged}: recall, the share of a class that is found, had no limit."
     unknown = [rail["title"] for rail in found if rail["value"] is None]
     if unknown:
         yield f"Could not be measured: {', '.join(unknown)}."

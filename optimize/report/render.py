@@ -138,8 +138,10 @@ def read(folder: Path) -> dict[str, Any]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        begun = "its run was interrupted: finish it with --resume" if (folder / "ledger.jsonl").exists() else "name the --out folder of a run"
-        raise InputError(f"`run` (={folder}) holds no report.json: {begun}.") from None
+        remedy = "name the --out folder of a run"
+        if (folder / "ledger.jsonl").exists():
+            remedy = "its run was interrupted: finish it with --resume"
+        raise InputError(f"`run` (={folder}) holds no report.json: {remedy}.") from None
     except (OSError, ValueError):
         raise InputError(f"`run` (={folder}) has a report.json that cannot be read: take the file that the run wrote.") from None
     if not isinstance(report, dict) or report.get("format") != FORMAT:

@@ -21,7 +21,8 @@ def summary(report: Report) -> Iterator[str]:
     yield f"  MACs       {before['macs']:,} -> {after['macs']:,} ({_less(before['macs'], after['macs'])})"
     yield f"  size       {before['size_bytes']:,} -> {after['size_bytes']:,} bytes"
     for batch, gains in report["speedup"].items():
-        ratios = ", ".join(f"{gain['value']:.2f}x {'over' if gain['value'] >= 1 else 'the speed of'} {name}" for name, gain in gains.items())
+        words = {name: "over" if gain["value"] >= 1 else "the speed of" for name, gain in gains.items()}
+        ratios = ", ".join(f"{gain['value']:.2f}x {words[name]} {name}" for name, gain in gains.items())
         yield f"  batch {batch}: {after['latency_ms'][batch]['p50']:.3f} ms; {ratios}"
     yield from (f"  note: {each}" for each in report["notes"] if "timings are not to be relied on" in each)
 

@@ -151,7 +151,8 @@ def test_no_case_at_all_is_inconclusive_either_way() -> None:
 def test_a_failure_outweighs_a_doubt_and_both_are_told() -> None:
     verdict = judge(Limits(), two((100, 5), (100, 5)), two((50, 5), (100, 5)))
     assert verdict.outcome == "fail"
-    assert [reason.split(" fell")[0] for reason in verdict.reasons] == ["overall accuracy", "recall of a", "recall of b"]
+    assert [rail.outcome for rail in verdict.rails] == ["fail", "fail", "inconclusive"]
+    assert [reason.startswith(rail.title) for reason, rail in zip(verdict.reasons, verdict.rails, strict=True)] == [True] * 3
     assert "would decide" in verdict.reasons[2]
 
 

@@ -80,6 +80,18 @@ def test_empty_tensors_hand_nothing_on() -> None:
     assert unused_parameters(Net(forward).eval(), torch.randn(1, 3)) == DEAD | EXTRA
 
 
+def test_memory_that_was_freed_hands_nothing_on() -> None:
+    """What is made next of the same size lies where the discarded result lay."""
+
+    def forward(net: Net, x: torch.Tensor) -> torch.Tensor:
+        many = x.expand(4096, 3)
+        for _ in range(20):
+            net.extra(many)
+        return torch.stack([net.used(many) for _ in range(20)]).sum(0)
+
+    assert unused_parameters(Net(forward).eval(), torch.randn(1, 3)) == DEAD | EXTRA
+
+
 def test_the_network_is_left_as_it_was() -> None:
     net = Net(lambda net, x: net.used(x)).eval()
     before = {name: value.clone() for name, value in net.state_dict().items()}

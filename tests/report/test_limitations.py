@@ -85,7 +85,7 @@ def test_what_was_fixed_is_told_as_it_was() -> None:
         ("F1 of every class", "at least 0.75"),
         ("Recall of every class", "at least 0.8"),
         ("Rise of the calibration error", "at most 2 pp"),
-        ("Share of cases right before and wrong after", "at most 2.5 pp"),
+        ("Share of cases right before and wrong after", "at most 2.5 %"),
     ]
     assert fixed(masks())[0] == ("Drop of overall Dice", "at most 2 pp")
 

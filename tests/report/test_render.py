@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from optimize.errors import InputError
 from optimize.report.render import read, render, rerender, write
+from optimize.signature import sign
 from tests.report.read import Page
 from tests.report.sample import AFTER, BEFORE, CLASSES, RUNS, ended_early, failing, inconclusive, masks, passing, point
 
@@ -388,12 +391,36 @@ def test_the_folder_is_made_and_json_is_sorted(tmp_path: Path) -> None:
 
 
 def test_rendering_again_changes_the_page_alone(tmp_path: Path) -> None:
-    write(passing(), tmp_path)
-    compact = json.dumps(passing(), separators=(",", ":"))
+    report = change(signature=None)
+    write(report, tmp_path)
+    compact = json.dumps(report, separators=(",", ":"))
     (tmp_path / "report.json").write_text(compact, encoding="utf-8")
     (tmp_path / "report.html").write_text("old", encoding="utf-8")
-    assert rerender(tmp_path).read_text(encoding="utf-8") == render(passing())
+    assert rerender(tmp_path).read_text(encoding="utf-8") == render(report)
     assert (tmp_path / "report.json").read_text(encoding="utf-8") == compact
+
+
+def test_a_report_that_was_altered_after_it_was_signed_is_refused(tmp_path: Path) -> None:
+    key = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    file = tmp_path / "key.pem"
+    file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    file.chmod(0o600)
+    report = change(signature=None)
+    write(report | {"signature": sign(report, file)}, tmp_path)
+    page = rerender(tmp_path).read_bytes()
+    path = tmp_path / "report.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"seed": 7', '"seed": 8'), encoding="utf-8")
+    with pytest.raises(InputError, match=r"report.json is not to be relied on\. The report is not the one that was signed"):
+        rerender(tmp_path)
+    assert (tmp_path / "report.html").read_bytes() == page
+
+
+def test_a_run_that_was_interrupted_is_told_from_no_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="name the --out folder of a run"):
+        rerender(tmp_path)
+    (tmp_path / "ledger.jsonl").touch()
+    with pytest.raises(InputError, match="interrupted: finish it with --resume"):
+        rerender(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -402,7 +429,7 @@ def test_rendering_again_changes_the_page_alone(tmp_path: Path) -> None:
         ('{"format": 1, "versions": {"optimize": "0.1.0"}}', r"is of format 1 and was written by optimize 0\.1\.0, not of format 2"),
         ('{"format": 1}', "is of format 1, not of format 2"),
         ("[]", "is no report, not of format 2"),
-        ("{", "has no readable report.json"),
+        ("{", "has a report.json that cannot be read"),
     ],
 )
 def test_another_format_is_refused_in_one_line(tmp_path: Path, text: str, match: str) -> None:
