@@ -113,7 +113,8 @@ class Dice:
 
     def _overall(self, before: Dice, limits: Limits, limit: float, column: str | None = None, value: str | None = None) -> Rail:
         """Of the overall Dice."""
-        found = mean_of(_influences(*self._falls(before, limit)), limits.confidence, before.overall - self.overall)
+        known, falls = self._falls(before, limit)
+        found = mean_of(_influences(known, falls), limits.confidence, before.overall - self.overall, freedom=_freedom(known))
         if column is None:
             return drop_rail(limits, limit, "overall Dice", found, before.overall, self.overall)
         return drop_rail(limits, limit, "Dice", found, before.overall, self.overall, scope="group", name=value, column=column)
@@ -135,7 +136,8 @@ class Dice:
         if limits.min_agreement:
             agreements = self._agreements(before)
             known = ~np.isnan(agreements)
-            found = mean_of(_influences(known, np.where(known, agreements, 0.0)), limits.confidence, _agreed(agreements), SHARES)
+            each = _influences(known, np.where(known, agreements, 0.0))
+            found = mean_of(each, limits.confidence, _agreed(agreements), SHARES, _freedom(known))
             title, wording = "agreement with the original’s masks", f"{100 * limits.min_agreement:.2f} %"
             yield Rail("agreement", title, "floor", limits.min_agreement, wording, None, found.value, found, limits.sure)
 
@@ -224,6 +226,12 @@ def _influences(known: Booleans, values: Doubles) -> Doubles:
     said, classes = known.any(1), max(1, int((counts > 0).sum()))
     each = np.where(known, (values - means) / np.maximum(counts, 1), 0.0).sum(1) * said.sum() / classes
     return np.asarray(each[said])
+
+
+def _freedom(known: Booleans) -> int:
+    """Degrees of freedom of the spread of such a figure: those of the class that fewest patients say something about."""
+    counts = known.sum(0)
+    return max(1, int(counts[counts > 0].min(initial=known.shape[0])) - 1)
 
 
 def _agreed(agreements: Doubles) -> float:

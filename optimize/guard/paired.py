@@ -167,7 +167,9 @@ def _clustered(differences: Doubles, patients: Integers | None, method: str) -> 
     return design_effect(differences, clusters), int(clusters.max(initial=0)), method + CLUSTERED
 
 
-def mean_of(values: Doubles, confidence: float, value: float | None = None, ends: Interval = ANYTHING) -> Bounded:
+def mean_of(
+    values: Doubles, confidence: float, value: float | None = None, ends: Interval = ANYTHING, freedom: int | None = None
+) -> Bounded:
     """A mean over patients.
 
     Args:
@@ -175,6 +177,7 @@ def mean_of(values: Doubles, confidence: float, value: float | None = None, ends
         confidence: of either bound.
         value: the figure itself where it is not quite the mean of `values`.
         ends: the least and the most that there can be.
+        freedom: degrees of freedom of the spread; by default n - 1.
     """
     count = len(values)
     middle = (float(values.mean()) if count else 0.0) if value is None else value
@@ -182,14 +185,19 @@ def mean_of(values: Doubles, confidence: float, value: float | None = None, ends
         return Bounded(middle, *ends, count, "patients", STUDENT, None, fewest=FEWEST_PATIENTS)
     spread = float(values.std(ddof=1))
 
-    skew = _skewness(values) if spread > NO_SPREAD else 0.0
+    skew, free = _skewness(values) if spread > NO_SPREAD else 0.0, count - 1 if freedom is None else freedom
 
     def interval(times: float) -> Interval:
-        chance = quantile(confidence, times * count - 1) / sqrt(times * count)
-        below, above = (max(chance, sign * _hall(sign * chance, skew, times * count)) for sign in (1, -1))
+        below, above = reach(quantile(confidence, times * (free + 1) - 1), times * count, skew)
         return max(ends[0], middle - spread * below), min(ends[1], middle + spread * above)
 
     return Bounded(middle, *interval(1.0), count, "patients", STUDENT, interval)
+
+
+def reach(place: float, count: float, skew: float) -> tuple[float, float]:
+    """How many spreads a mean of `count` values may lie below and above: Student's place, or Hall's where it is further out, see above."""
+    chance = place / sqrt(count)
+    return max(chance, _hall(chance, skew, count)), max(chance, -_hall(-chance, skew, count))
 
 
 def _skewness(values: Doubles) -> float:

@@ -7,20 +7,21 @@ difference of areas follows from the differences of placements (DeLong, DeLong a
     var = sum over cases of e^2,      e = ((placement before - after) - (area before - after)) / (number of its kind),
 
 averaged over the classes before it is squared; for cases of the same patient the e are added up first (Obuchowski, Biometrics 53, 1997),
-and Student's distribution takes the place of the normal one. Where a class was told apart without a mistake before and after, one positive
+Student's distribution takes the place of the normal one, and Hall's interval that of a symmetric one where the e are skewed
+(`optimize.guard.paired`). Where a class was told apart without a mistake before and after, one positive
 case out of place that was not seen is added to the variance: a dozen cases without a mistake are not beyond doubt.
 """
 
 from __future__ import annotations
 
-from math import sqrt
+from math import hypot, sqrt
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from optimize.guard.paired import ANYTHING, Booleans, Bounded, Doubles, Integers, Interval, quantile
+from optimize.guard.paired import ANYTHING, NO_SPREAD, Booleans, Bounded, Doubles, Integers, Interval, quantile, reach
 
 DELONG = "variance of areas (DeLong 1988)"
 DELONG_OF_PATIENTS = "variance of areas over patients (Obuchowski 1997)"
@@ -86,11 +87,13 @@ def drop_of_area(
         pulls = np.bincount(patients, weights=pulls).astype(np.float64)
         units = len(pulls)
     value = float(np.mean(old) - np.mean(new))
-    spread = sqrt(float((pulls**2).sum()) * units / max(1, units - 1) + unseen)
+    spread = sqrt(float((pulls**2).sum()) * units**2 / max(1, units - 1))
+    third = float((pulls**3).mean() / (pulls**2).mean() ** 1.5) if spread > NO_SPREAD else 0.0
 
     def interval(times: float) -> Interval:
-        chance = quantile(confidence, times * units - 1) * spread / sqrt(times)
-        return max(-1.0, value - chance), min(1.0, value + chance)
+        place = quantile(confidence, times * units - 1)
+        below, above = (hypot(spread * far, place * sqrt(unseen) / times) for far in reach(place, times * units, third))
+        return max(-1.0, value - below), min(1.0, value + above)
 
     method, unit = (DELONG, "cases") if patients is None else (DELONG_OF_PATIENTS, "patients")
     return Bounded(value, *interval(1.0), units, unit, method, interval), float(np.mean(old)), float(np.mean(new))
