@@ -347,8 +347,9 @@ def main() -> None:
         results = renewed(results)
     table = [row(each) for each in results]
     above = [each for each in results if each["passes_low"] > ALPHA]
+    counts = [each["repeats"] for each in results]
     notes = [
-        f"{arguments.repeats} simulated test sets for each row, {arguments.drawn} where the bounds are bootstrapped; "
+        f"{max(counts)} simulated test sets for each row, {min(counts)} where the bounds are bootstrapped; "
         "the interval is Clopper and Pearson’s.",
         f"Above 5 % beyond the chance of the simulation: {len(above)} of {len(results)} rows.",
     ]
