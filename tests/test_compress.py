@@ -15,7 +15,7 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix, f1_score
 
-from optimize.artifact import Artifact
+from optimize.artifact import MANIFEST, Artifact, ArtifactFile
 from optimize.backends import backend
 from optimize.candidate import Reference
 from optimize.compress import Job, compress, left_alone, prepare
@@ -36,7 +36,8 @@ def test_the_shipped_files_do_what_the_report_says(accepted: Run) -> None:
     assert (accepted.exit_code, report["verdict"], report["accepted"]) == (0, "pass", True)
     artifact = Artifact.read(accepted.out / "model")
     assert (artifact.target, artifact.precision) == (report["target"], report["precision"])
-    assert report["artifact"]["files"] == [file.as_dict() for file in artifact.files]
+    manifest = ArtifactFile.of(artifact.folder / MANIFEST)
+    assert report["artifact"]["files"] == [file.as_dict() for file in (*artifact.files, manifest)]
     assert report["compressed"]["size_bytes"] == artifact.size_bytes
     test = runs.split("test")
     with backend(artifact.target).build(artifact, threads=1) as session:
