@@ -154,4 +154,5 @@ def answers(
     are_shares = len(whole) > 0 and whole.min() >= 0 and bool(np.median(np.abs(whole.sum(1) - 1)) < near)
     shares = np.eye(count, dtype=np.float32)[following]
     shares[finite] = whole / np.maximum(whole.sum(1, keepdims=True), 1e-12) if are_shares else softmax(whole, axis=1)
-    return Answers(labels, decided.astype(np.int64), shares, tuple(classes), as_numbers(patients), dict(groups or {}))
+    numbers = None if patients is None else as_numbers(patients)
+    return Answers(labels, decided.astype(np.int64), shares, tuple(classes), numbers, dict(groups or {}))

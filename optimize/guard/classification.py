@@ -13,15 +13,13 @@ from optimize.guard.calibration import BINS, bins_of
 from optimize.guard.limits import Limits, Relative
 from optimize.guard.paired import ANYTHING, Booleans, Bounded, Doubles, Integers, Interval, drop_of_share, share_of
 from optimize.guard.rail import Rail, drop_rail
-from optimize.guard.resample import BOOTSTRAP, Drawn, Pair, Sample, bounded, once, sample, total
+from optimize.guard.resample import BOOTSTRAP, Drawn, Pair, Sample, bounded, once, sample
 from optimize.guard.roc import drop_of_area
 
 if TYPE_CHECKING:
     from optimize.guard.answers import Answers
 
-METRICS = {"accuracy": "overall accuracy", "macro_f1": "macro F1", "auc": "AUC"}
-WITHIN = {"accuracy": "accuracy", "macro_f1": "macro F1", "auc": "AUC"}
-CLASS_METRICS = {"recall": "recall", "precision": "precision", "f1": "F1"}
+FIGURES = {"accuracy": "accuracy", "macro_f1": "macro F1", "auc": "AUC", "recall": "recall", "precision": "precision", "f1": "F1"}
 
 
 def rails(limits: Limits, before: Answers, after: Answers) -> list[Rail]:
@@ -45,7 +43,7 @@ class _Comparison:
         limits, classes = self.limits, self.before.classes
         yield self._overall(limits.max_drop)
         for k, name in enumerate(classes):
-            figure = CLASS_METRICS[limits.class_metric]
+            figure = FIGURES[limits.class_metric]
             found, old, new = self._class(k, limits.class_metric, limits.max_class_drop)
             yield drop_rail(limits, limits.max_class_drop, figure, found, old, new, scope="class", name=name)
         for column in self.before.groups:
@@ -93,8 +91,9 @@ class _Comparison:
         else:
             found, old, new = self._drop_of_drawn(metric, limit, len(self.before), self.before.patients)
         if column is None:
-            return drop_rail(limits, limit, METRICS[metric], found, old, new)
-        return drop_rail(limits, limit, WITHIN[metric], found, old, new, scope="group", name=value, column=column)
+            figure = "overall accuracy" if metric == "accuracy" else FIGURES[metric]
+            return drop_rail(limits, limit, figure, found, old, new)
+        return drop_rail(limits, limit, FIGURES[metric], found, old, new, scope="group", name=value, column=column)
 
     def _class(self, k: int, metric: str, limit: float) -> tuple[Bounded, float, float]:
         """Drop of a class's figure, and the figure before and after."""
@@ -129,10 +128,12 @@ class _Comparison:
 
     def _operating_points(self) -> Iterator[Rail]:
         limits, classes = self.limits, self.before.classes
+        if limits.threshold is None:
+            return
         for name in limits.positive or classes:
             k = classes.index(name)
             positive = self.before.labels == k
-            found = [each.shares[:, k] >= (limits.threshold or 0.0) for each in (self.before, self.after)]
+            found = [each.shares[:, k] >= limits.threshold for each in (self.before, self.after)]
             for figure, limit, rows, flip in (
                 ("sensitivity", limits.max_sensitivity_drop, positive, False),
                 ("specificity", limits.max_specificity_drop, ~positive, True),
@@ -167,7 +168,7 @@ class _Comparison:
         stacked = np.stack([*own, *others], axis=1).astype(np.float64)
 
         def pair(drawn: Drawn) -> tuple[Doubles, Doubles]:
-            kept, lost, gained, never, wrongly, mended, spoilt = total(drawn.weights, stacked).T
+            kept, lost, gained, never, wrongly, mended, spoilt = (drawn.weights @ stacked).T
             lost, gained = lost + drawn.unseen[:, 0, k], gained + drawn.unseen[:, 1, k]
             mended, spoilt = mended + drawn.unseen[:, 2, k], spoilt + drawn.unseen[:, 3, k]
             cases = kept + lost + gained + never
@@ -196,7 +197,7 @@ class _Comparison:
 
         def pair(drawn: Drawn) -> tuple[Doubles, Doubles]:
             cases = np.maximum(1, drawn.weights.sum(1))  # a jackknife of one case leaves none
-            gaps = [np.abs(total(drawn.weights, each)).sum(1) / cases for each in columns]
+            gaps = [np.abs(drawn.weights @ each).sum(1) / cases for each in columns]
             return gaps[0], gaps[1]
 
         return pair

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from optimize.candidate import Floats
 from optimize.guard.limits import Limits, Relative
-from optimize.guard.paired import mean_of
+from optimize.guard.paired import as_numbers, mean_of
 from optimize.guard.rail import Rail, drop_rail
 from optimize.masks import Array, Booleans, decided, foreground
 
@@ -89,9 +89,9 @@ class Dice:
 
     def take(self, rows: Array) -> Dice:
         """The score of some of the images."""
-        numbers = np.unique(self.patients[rows], return_inverse=True)[1].reshape(-1).astype(np.int64)
         images = {name: getattr(self, name)[rows] for name in ("both", "predicted", "true", "masks", "finite")}
-        return replace(self, **images, patients=numbers, groups={column: values[rows] for column, values in self.groups.items()})
+        groups = {column: values[rows] for column, values in self.groups.items()}
+        return replace(self, **images, patients=as_numbers(self.patients[rows]), groups=groups)
 
     def parts(self, column: str) -> list[tuple[str, Dice]]:
         """The subgroups of one column, in the order of their names."""
@@ -199,8 +199,8 @@ def overlap(
     """
     parts = [_compared(outputs, masks, len(classes)) for outputs, masks in answers]
     both, predicted, true, bits, finite = (np.concatenate(each) for each in zip(*parts, strict=True))
-    numbers = np.arange(len(both)) if patients is None else np.unique(patients, return_inverse=True)[1].reshape(-1)
-    return Dice(both, predicted, true, bits, finite, numbers.astype(np.int64), tuple(classes), dict(groups or {}))
+    numbers = np.arange(len(both)) if patients is None else as_numbers(patients)
+    return Dice(both, predicted, true, bits, finite, numbers, tuple(classes), dict(groups or {}))
 
 
 def _compared(outputs: Floats, masks: Array, classes: int) -> tuple[Counts, Counts, Counts, npt.NDArray[np.uint8], Booleans]:

@@ -163,7 +163,7 @@ def _clustered(differences: Doubles, patients: Integers | None, method: str) -> 
     """The design effect, the degrees of freedom, and the name of the method."""
     if patients is None:
         return 1.0, None, method
-    clusters = np.unique(patients, return_inverse=True)[1].reshape(-1)
+    clusters = as_numbers(patients)
     return design_effect(differences, clusters), int(clusters.max(initial=0)), method + CLUSTERED
 
 
@@ -184,7 +184,6 @@ def mean_of(
     if count < FEWEST_PATIENTS:
         return Bounded(middle, *ends, count, "patients", STUDENT, None, fewest=FEWEST_PATIENTS)
     spread = float(values.std(ddof=1))
-
     skew, free = _skewness(values) if spread > NO_SPREAD else 0.0, count - 1 if freedom is None else freedom
 
     def interval(times: float) -> Interval:
@@ -307,6 +306,6 @@ def tang(both: float, lost: float, gained: float, cases: float, z: float) -> Int
     return low, float(brentq(above, near, top)) if above(near) > 0 else near
 
 
-def as_numbers(ids: npt.NDArray[Any] | None) -> Integers | None:
+def as_numbers(ids: npt.NDArray[Any]) -> Integers:
     """Ids as numbers from 0 without gaps."""
-    return None if ids is None else np.unique(ids, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return np.unique(ids, return_inverse=True)[1].reshape(-1).astype(np.int64)

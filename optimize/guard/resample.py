@@ -13,14 +13,14 @@ Statistician 69, 2015). A figure that chance alone makes larger, such as a calib
 of z0, which a large bias leaves without a value.
 
 What never happened in the sample never happens in a draw either, and a class of a dozen cases that were all right would look beyond doubt.
-So each draw of a class's figure also gets, in both directions, Poisson(1) cases that moved (Laplace's one for what was not seen; half a
-case let one in thirteen pass in simulation); with patients, so many times their mean number of cases. A figure that
-too many draws cannot tell, since they lack the class, has the widest bounds there are.
+So each draw of a class's figure also gets, in both directions, Poisson(1) cases that moved (Laplace's one for what was not seen);
+with patients, so many times their mean number of cases. A figure that too many draws cannot tell, since they lack the class, has the widest
+bounds there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -37,9 +37,6 @@ TIE = 1e-12
 BOOTSTRAP = "paired bootstrap of cases (BCa)"
 BOOTSTRAP_OF_PATIENTS = "paired bootstrap of patients (BCa)"
 
-Weights: TypeAlias = Doubles
-"""How often each case was drawn, (draws, n)."""
-
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
@@ -50,7 +47,7 @@ class Drawn:
         unseen: four numbers of unseen cases of each class for each draw, (draws, 4, K), to be added to counts of cases that moved.
     """
 
-    weights: Weights
+    weights: Doubles
     unseen: Doubles
 
 
@@ -173,8 +170,3 @@ def _level(drawn: Doubles, without: Doubles, value: float, place: float, *, bias
     skewness = float((gaps**3).sum()) / (6 * spread**1.5) if spread > TIE**2 else 0.0
     room = 1 - skewness * (middle + place)
     return float(ndtr(middle + (middle + place) / room)) if room > 0 else float(place > 0)
-
-
-def total(weights: Weights, columns: Sequence[Doubles] | Doubles) -> Doubles:
-    """Weighted sums of columns (n,) or (n, m) over the cases, (draws, m)."""
-    return weights @ (np.stack(list(columns), axis=1) if isinstance(columns, Sequence) else columns)

@@ -13,7 +13,7 @@ from optimize.guard.calibration import expected_error
 from optimize.guard.classification import rails
 from optimize.guard.limits import Limits, Relative
 from optimize.guard.rail import Rail
-from optimize.guard.resample import BOOTSTRAP_OF_PATIENTS, Sample, bounded, once, sample, total
+from optimize.guard.resample import BOOTSTRAP_OF_PATIENTS, Sample, bounded, once, sample
 from tests.guard.made import moved
 
 
@@ -33,7 +33,7 @@ def find(found: list[Rail], title: str) -> Rail:
 
 def test_a_drawn_share_has_the_spread_of_a_share() -> None:
     hits = (np.arange(200) < 30).astype(float)
-    drawn = sample({"share": lambda block: (total(block.weights, [hits])[:, 0] / 200,) * 2}, 200)["share"].drawn
+    drawn = sample({"share": lambda block: ((block.weights @ hits) / 200,) * 2}, 200)["share"].drawn
     assert drawn.shape == (2, 2000)
     assert drawn[0].mean() == pytest.approx(0.15, abs=0.002)
     assert drawn[0].std() == pytest.approx((0.15 * 0.85 / 200) ** 0.5, rel=0.06)
@@ -41,7 +41,7 @@ def test_a_drawn_share_has_the_spread_of_a_share() -> None:
 
 def test_whole_patients_are_drawn() -> None:
     hits, patients = np.repeat([1.0, 0.0], [40, 60]), np.repeat(np.arange(10), 10)
-    share = {"share": lambda block: (total(block.weights, [hits])[:, 0] / block.weights.sum(1),) * 2}
+    share = {"share": lambda block: ((block.weights @ hits) / block.weights.sum(1),) * 2}
     drawn = sample(share, 100, patients=patients)["share"].drawn[0]
     assert drawn.std() == pytest.approx((0.4 * 0.6 / 10) ** 0.5, rel=0.06)
     assert set(np.round(drawn * 10, 6) % 1) == {0.0}
@@ -49,7 +49,7 @@ def test_whole_patients_are_drawn() -> None:
 
 def test_the_same_seed_draws_the_same_and_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     def share(block):
-        return (total(block.weights, [np.arange(50.0)])[:, 0] + block.unseen[:, 0, 1],) * 2
+        return ((block.weights @ np.arange(50.0)) + block.unseen[:, 0, 1],) * 2
 
     first, second, other = (sample({"x": share}, 50, 2, seed=seed)["x"].drawn for seed in (0, 0, 1))
     monkeypatch.setattr(resample, "VALUES_AT_ONCE", 5000)
@@ -123,7 +123,7 @@ def test_the_bounds_are_like_scipys_bca() -> None:
     values = np.random.default_rng(4).exponential(0.1, 300)
 
     def mean(block):
-        figure = total(block.weights, [values])[:, 0] / block.weights.sum(1)
+        figure = (block.weights @ values) / block.weights.sum(1)
         return figure, np.zeros_like(figure)
 
     found = bounded(sample({"x": mean}, 300)["x"].falls(), float(values.mean()), 0.95, 300, None)
