@@ -2,7 +2,8 @@
 
 The folder holds the files of the target's runtime and `artifact.json`, format 1:
 
-    {"format": 1, "target": …, "precision": …, "input_shape": [C, *spatial], "runtime": …, "files": [{"name", "sha256", "bytes"}, …]}
+    {"format": 1, "target": …, "precision": …, "input_shape": [C, *spatial], "runtime": …, "files": [{"name", "sha256", "bytes"}, …],
+     "built": {…}}
 
 The first file is the one the runtime opens.
 """
@@ -11,8 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ class Artifact:
         input_shape: (C, *spatial), without the batch, which is free.
         runtime: version of the runtime that wrote it.
         files: the main file first; the manifest is not among them.
+        built: what it is bound to, such as the instruction set it was verified on or the compute capabilities of an engine.
     """
 
     folder: Path
@@ -60,6 +62,7 @@ class Artifact:
     input_shape: tuple[int, ...]
     runtime: str
     files: tuple[ArtifactFile, ...]
+    built: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def main(self) -> Path:
@@ -77,10 +80,20 @@ class Artifact:
         return hashlib.sha256("".join(f"{file.sha256}  {file.name}\n" for file in self.files).encode()).hexdigest()
 
     @classmethod
-    def save(cls, folder: Path, *, target: str, precision: str, input_shape: Sequence[int], runtime: str, files: Sequence[str]) -> Artifact:
+    def save(
+        cls,
+        folder: Path,
+        *,
+        target: str,
+        precision: str,
+        input_shape: Sequence[int],
+        runtime: str,
+        files: Sequence[str],
+        built: Mapping[str, str] | None = None,
+    ) -> Artifact:
         """Hash `files` (names in `folder`, the main one first), write the manifest beside them and return the artifact."""
         hashed = tuple(ArtifactFile.of(folder / name) for name in files)
-        artifact = cls(folder, target, precision, tuple(input_shape), runtime, hashed)
+        artifact = cls(folder, target, precision, tuple(input_shape), runtime, hashed, dict(built or {}))
         manifest = {
             "format": FORMAT,
             "target": target,
@@ -88,6 +101,7 @@ class Artifact:
             "input_shape": list(artifact.input_shape),
             "runtime": runtime,
             "files": [file.as_dict() for file in hashed],
+            "built": dict(artifact.built),
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         return artifact
@@ -123,12 +137,17 @@ def _manifest(path: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
+def _texts(found: dict[str, Any]) -> dict[str, str]:
+    return {str(name): str(value) for name, value in found.items()}
+
+
 def _parse(folder: Path, manifest: dict[str, Any]) -> Artifact:
     try:
         files = tuple(ArtifactFile(str(file["name"]), str(file["sha256"]), int(file["bytes"])) for file in manifest["files"])
         shape = tuple(int(size) for size in manifest["input_shape"])
-        artifact = Artifact(folder, str(manifest["target"]), str(manifest["precision"]), shape, str(manifest["runtime"]), files)
-    except (KeyError, TypeError, ValueError) as error:
+        target, precision, runtime = (str(manifest[name]) for name in ("target", "precision", "runtime"))
+        artifact = Artifact(folder, target, precision, shape, runtime, files, _texts(manifest.get("built", {})))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"`{folder / MANIFEST}` is damaged ({type(error).__name__}: {error}): make the artifact again.") from None
     # A manifest is input from outside: a name such as "../x" must not reach out of the folder.
     if not files or any(Path(file.name).name != file.name or "\\" in file.name for file in files):

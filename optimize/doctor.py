@@ -18,6 +18,7 @@ from optimize.backends import TARGETS, backend
 from optimize.errors import TargetUnavailable
 from optimize.installed import RUNTIMES, Package, installed, packages, remedy, torch_build
 from optimize.measure.gpu import Gpu, gpu
+from optimize.measure.isa import LEVELS, level
 from optimize.measure.machine import machine
 
 if TYPE_CHECKING:
@@ -27,16 +28,6 @@ FORMAT = 1
 UNAVAILABLE = TargetUnavailable.exit_code
 
 _ON_CPU = {"openvino", "onnxruntime"}
-# What the runtimes multiply 8-bit numbers with, the fastest first.
-_INT8 = (
-    ("AMX", {"amx_int8"}),
-    ("AVX-512 VNNI", {"avx512_vnni"}),
-    ("AVX-VNNI", {"avx_vnni"}),
-    ("AVX-512 without VNNI", {"avx512f"}),
-    ("AVX2", {"avx2"}),
-    ("i8mm", {"i8mm"}),
-    ("Arm dot product", {"asimddp"}),
-)
 _GIB = 1 << 30
 
 
@@ -136,8 +127,8 @@ def target(name: str) -> Target:
 
 def int8_instructions(isa: Iterable[str] | None = None) -> str | None:
     """What 8-bit products run on, of the given instruction sets or of this machine's; None where nothing is known."""
-    found = set(machine()["isa"] if isa is None else isa)  # type: ignore[call-overload]
-    return next((name for name, needed in _INT8 if needed <= found), None)
+    found = level(isa)
+    return None if found is None else LEVELS[found][0]
 
 
 def lines(found: Diagnosis) -> list[str]:

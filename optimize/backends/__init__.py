@@ -6,7 +6,7 @@
 | `version()` | version of the runtime; imports it |
 | `precisions()` | float precisions that this machine runs natively, the exact one first |
 | `convert(onnx, folder, precision)` | ONNX -> Artifact, float |
-| `quantize(onnx, folder, calibration)` | ONNX -> Artifact, int8 |
+| `quantize(onnx, folder, calibration, …)` | ONNX -> Artifact, int8, on request with some layers in float |
 | `build(artifact, threads=…)` | Artifact -> Session |
 | `inspect(session)` | layer -> precision it really runs in, read from the compiled graph |
 | `time_layers(artifact, inputs, …)` | layer -> milliseconds inside one run, by the runtime's own profiler |
@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -48,8 +49,19 @@ class Backend(Protocol):
         """Write the float artifact of an ONNX file into `folder`."""
         ...
 
-    def quantize(self, onnx: Path, folder: Path, calibration: Floats) -> Artifact:
-        """Write the int8 artifact of an ONNX file into `folder`; `calibration` is (N, C, *spatial)."""
+    def quantize(
+        self, onnx: Path, folder: Path, calibration: Floats, *, keep: Collection[str] = (), rest: str = "f32", isa: str | None = None
+    ) -> Artifact:
+        """Write the int8 artifact of an ONNX file into `folder`.
+
+        Args:
+            onnx: the float model.
+            folder: is made.
+            calibration: (N, C, *spatial), all of it gives the ranges of activations.
+            keep: layers, by the names of the ONNX file's nodes, that stay in float.
+            rest: precision of what is not quantized.
+            isa: instruction set of the machine that will run it, of `measure.isa.LEVELS`; this machine's when None.
+        """
         ...
 
     def build(self, artifact: Artifact, *, threads: int | None = None) -> Session:
@@ -85,3 +97,13 @@ def require_precision(precision: str, allowed: tuple[str, ...], target: str) -> 
     """Raise `InputError` unless `precision` is one that `target` runs natively on this machine."""
     if precision not in allowed:
         raise InputError(f"`precision` (={precision!r}) must be one that {target} runs natively on this machine: {', '.join(allowed)}.")
+
+
+def int8_name(keep: Collection[str], rest: str) -> str:
+    """How an artifact names its precision: "int8", or "int8+bf16" where layers were kept in float on purpose."""
+    return f"int8+{rest}" if keep or rest != "f32" else "int8"
+
+
+def float_part(precision: str) -> str:
+    """The float precision in an artifact's: "bf16" of "int8+bf16", "f32" of "int8"."""
+    return precision.rpartition("+")[2] if "+" in precision else {"int8": "f32"}.get(precision, precision)

@@ -11,16 +11,17 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from optimize.artifact import Artifact
-from optimize.backends import require_precision
+from optimize.backends import int8_name, require_precision
 from optimize.backends.session import Session, require_inputs
-from optimize.errors import TargetUnavailable
+from optimize.errors import InputError, TargetUnavailable
+from optimize.measure.isa import saturates
 from optimize.measure.latency import no_collection
 from optimize.quiet import quiet
 
@@ -75,18 +76,31 @@ def convert(onnx: Path, folder: Path, precision: str) -> Artifact:
     return _seal(folder, precision)
 
 
-def quantize(onnx: Path, folder: Path, calibration: Floats) -> Artifact:
+def quantize(
+    onnx: Path, folder: Path, calibration: Floats, *, keep: Collection[str] = (), rest: str = "f32", isa: str | None = None
+) -> Artifact:
     """Write a QDQ graph; the ranges of activations are the extremes over `calibration`, (N, C, *spatial), all of it.
 
+    Args:
+        onnx: the float model.
+        folder: is made.
+        calibration: (N, C, *spatial).
+        keep: layers that stay in float, by their names in the ONNX file.
+        rest: "f32".
+        isa: of the machine that will run it, of `measure.isa.LEVELS`; this machine's when None.
+
     Raises:
-        InputError: when `calibration` does not have the model's input shape.
+        InputError: when `calibration` does not have the model's input shape, or `keep` names a layer that is not there.
     """
+    require_precision(rest, precisions(), NAME)
     import onnx as onnx_format
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     model = onnx_format.load(onnx)
     require_inputs(calibration, _input_shape(model))
+    if unknown := set(keep) - {node.name for node in model.graph.node}:
+        raise InputError(f"`keep` (={min(unknown)!r}) is no layer of the model: name nodes of the ONNX file.")
     batches = _batches(model.graph.input[0].name, calibration)
     # Made here because its base class is known only once the runtime is imported.
     reader = type("Reader", (CalibrationDataReader,), {"get_next": lambda _: next(batches, None)})()
@@ -102,11 +116,11 @@ def quantize(onnx: Path, folder: Path, calibration: Floats) -> Artifact:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
-            reduce_range=_saturates(),
+            reduce_range=saturates(isa),
             # There is no integer kernel for it: quantized, its weights would be turned back into floats at each call.
-            nodes_to_exclude=[node.name for node in model.graph.node if node.op_type == "ConvTranspose"],
+            nodes_to_exclude=[*sorted(keep), *(node.name for node in model.graph.node if node.op_type == "ConvTranspose")],
         )
-    return _seal(folder, "int8")
+    return _seal(folder, int8_name(keep, rest))
 
 
 def build(artifact: Artifact, *, threads: int | None = None) -> Session:
@@ -208,14 +222,6 @@ def _seal(folder: Path, precision: str) -> Artifact:
 def _batches(name: str, calibration: Floats) -> Iterator[dict[str, Floats]]:
     for start in range(0, len(calibration), _CALIBRATION_BATCH):
         yield {name: np.ascontiguousarray(calibration[start : start + _CALIBRATION_BATCH], dtype=np.float32)}
-
-
-def _saturates() -> bool:
-    """Whether this CPU adds pairs of 8-bit products in 16 bits, which overflows unless weights keep to 7 bits: x86 without VNNI."""
-    from optimize.measure.machine import instruction_sets
-
-    isa = set(instruction_sets())
-    return "avx2" in isa and not isa & {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
 def _executed(graph: Any) -> dict[str, str]:

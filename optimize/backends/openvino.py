@@ -9,16 +9,16 @@ import importlib.util
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from optimize.artifact import Artifact
-from optimize.backends import require_precision
+from optimize.backends import float_part, int8_name, require_precision
 from optimize.backends.session import Session, require_inputs
-from optimize.errors import TargetUnavailable
+from optimize.errors import InputError, TargetUnavailable
 from optimize.measure.latency import no_collection
 from optimize.quiet import quiet
 
@@ -72,12 +72,23 @@ def convert(onnx: Path, folder: Path, precision: str) -> Artifact:
     return _save(_read(onnx), folder, precision)
 
 
-def quantize(onnx: Path, folder: Path, calibration: Floats) -> Artifact:
+def quantize(
+    onnx: Path, folder: Path, calibration: Floats, *, keep: Collection[str] = (), rest: str = "f32", isa: str | None = None
+) -> Artifact:
     """Write an int8 IR; the ranges of activations come from `calibration`, (N, C, *spatial), all of it.
 
+    Args:
+        onnx: the float model.
+        folder: is made.
+        calibration: (N, C, *spatial).
+        keep: layers that stay in float, by their names in the ONNX file.
+        rest: "f32" or "bf16", of what is not quantized.
+        isa: of the machine that will run it, of `measure.isa.LEVELS`; this machine's when None.
+
     Raises:
-        InputError: when `calibration` does not have the model's input shape.
+        InputError: when `calibration` does not have the model's input shape, or `keep` names a layer that is not there.
     """
+    require_precision(rest, precisions(), NAME)
     model = _read(onnx)
     require_inputs(calibration, _input_shape(model))
     # Before the import, since it is the lookup of the telemetry package in `_openvino` that keeps NNCF from reporting too.
@@ -89,8 +100,14 @@ def quantize(onnx: Path, folder: Path, calibration: Floats) -> Artifact:
     ranges = nncf.AdvancedQuantizationParameters(activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX)
     items = [np.ascontiguousarray(item[None], dtype=np.float32) for item in calibration]
     with quiet("nncf"):
-        quantized = nncf.quantize(model, nncf.Dataset(items), subset_size=len(items), advanced_parameters=ranges)
-    return _save(quantized, folder, "int8")
+        quantized = nncf.quantize(
+            model,
+            nncf.Dataset(items),
+            subset_size=len(items),
+            advanced_parameters=ranges,
+            ignored_scope=nncf.IgnoredScope(names=_operations(model, keep)),
+        )
+    return _save(quantized, folder, int8_name(keep, rest))
 
 
 def build(artifact: Artifact, *, threads: int | None = None) -> Session:
@@ -148,7 +165,7 @@ def _block_means_us(request: Any, inputs: Floats, seconds: float, min_rounds: in
 
 
 def _compile(artifact: Artifact, threads: int | None, **more: Any) -> Any:
-    hint = "f32" if artifact.precision == "int8" else artifact.precision
+    hint = float_part(artifact.precision)
     config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, **more}
     if threads is not None:
         config["INFERENCE_NUM_THREADS"] = threads
@@ -177,6 +194,15 @@ def _read(onnx: Path) -> Any:
     # Before NNCF derives further names from them.
     _number_made_up_names(model)
     return model
+
+
+def _operations(model: Any, layers: Collection[str]) -> list[str]:
+    """Names of the operations that OpenVINO made of these layers of the ONNX file: a convolution and the sum with its bias."""
+    names = [node.get_friendly_name() for node in model.get_ordered_ops()]
+    found = {layer: [name for name in names if name.split("/")[0] == layer] for layer in layers}
+    if unknown := [layer for layer, operations in found.items() if not operations]:
+        raise InputError(f"`keep` (={unknown[0]!r}) is no layer of the model: name nodes of the ONNX file.")
+    return [name for operations in found.values() for name in operations]
 
 
 def _input_shape(model: Any) -> tuple[int, ...]:

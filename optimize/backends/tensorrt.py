@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -47,7 +48,9 @@ def convert(onnx: Path, folder: Path, precision: str) -> Artifact:
     preflight()
 
 
-def quantize(onnx: Path, folder: Path, calibration: Floats) -> Artifact:
+def quantize(
+    onnx: Path, folder: Path, calibration: Floats, *, keep: Collection[str] = (), rest: str = "f32", isa: str | None = None
+) -> Artifact:
     """Raise `TargetUnavailable`."""
     preflight()
 
