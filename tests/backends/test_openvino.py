@@ -10,11 +10,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from optimize.artifact import Artifact
 from optimize.backends import backend
 from optimize.backends import openvino as target
 from optimize.candidate import Candidate, Floats
 from optimize.errors import TargetUnavailable
+from optimize.export import export_onnx
 
 # Not importorskip: imported in any other way than through the backend, OpenVINO reports itself.
 try:
@@ -138,3 +141,23 @@ def test_there_is_always_a_block_and_as_many_runs_as_asked(min_rounds: int, runs
     request = Counted(a=lambda run: 5)
     assert len(target._block_means_us(request, inputs, seconds=0, min_rounds=min_rounds)["a"]) == runs.bit_length() - 2
     assert request.runs == runs
+
+
+def test_requests_of_any_size_in_any_order_leave_the_inputs_alone(artifact_of_any_size: Artifact) -> None:
+    """Small inputs are copied into a tensor that stays bound, large ones are read where they lie, even where they may not be written to."""
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((30, 3, 16, 16), dtype=np.float32)
+    inputs.setflags(write=False)
+    with target.build(artifact_of_any_size, threads=1) as session:
+        large = session.predict(inputs)
+        assert inputs.nbytes > target._COPIED_BYTES > inputs[:1].nbytes
+        for count in (1, 30, 2, 1, 30):
+            np.testing.assert_allclose(session.predict(inputs[:count]), large[:count], rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def artifact_of_any_size(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    folder = tmp_path_factory.mktemp("sizes")
+    export_onnx(Candidate(net.eval(), torch.randn(1, 3, 16, 16)), folder / "model.onnx")
+    return target.convert(folder / "model.onnx", folder / "f32", "f32")
