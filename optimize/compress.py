@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from optimize import outcome
-from optimize.backends import Backend, backend
+from optimize.backends import CPU, Backend, backend, runtimes
 from optimize.candidate import Candidate, Floats, Labelled, Reference
-from optimize.choose import Variant, choose, compile_all
+from optimize.choose import Bench, Variant, choose, in_float
 from optimize.data import Dataset, Preprocessing, Split, load_data
 from optimize.errors import InputError
 from optimize.export import export_onnx
@@ -32,11 +32,11 @@ from optimize.load import load_model
 from optimize.masks import perfect
 from optimize.measure.machine import load as foreign_load
 from optimize.outcome import Compiled, Result
-from optimize.profile import ARTIFACT, profile
+from optimize.profile import ARTIFACT, RUNTIMES, profile
 from optimize.progress import note, stage
 from optimize.recipe import Recipe, to_toml
 from optimize.report.render import write
-from optimize.search.goal import Goal, clock, goal
+from optimize.search.goal import Goal, clock, goal, latency_ms
 from optimize.search.score import score_split
 from optimize.search.strategies import strategy
 from optimize.search.walk import Search
@@ -59,12 +59,17 @@ class Job:
     """Everything a run needs, checked."""
 
     recipe: Recipe
-    runtime: Backend
+    runtimes: tuple[Backend, ...]
     original: Candidate
     data: Dataset
     space: Workspace
     started: float
     health: tuple[Finding, ...] = ()
+
+    @property
+    def runtime(self) -> Backend:
+        """The one on which the search times its proposals."""
+        return self.runtimes[0]
 
 
 def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
@@ -95,6 +100,7 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
     inputs = unlabelled(job.original, sources, recipe.seed)
     reference = Reference(job.original, inputs.fitted, recipe.seed, train, job.space.scratch, inputs.unseen)
     one = job.data.guard.inputs(slice(0, 1))
+    job = replace(job, runtimes=_fastest_first(job, one))
     timed = clock(job.runtime, recipe.threads, one)
     aim = goal(timed, job.original, recipe.latency_target_ms, recipe.speedup)
     plan = strategy(recipe, job.runtime, aim)
@@ -106,8 +112,17 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
     original, artifact = _on_test(job, compiled.chosen)
     verdict = _in_time(judge(recipe.limits, original, artifact), aim, compiled)
     changed = flips(original, artifact, job.data.test.names.tolist(), job.data.test.patients)
-    notes = left_alone(best, reference)
+    notes = (*left_alone(best, reference), *_about(compiled, recipe))
     return _finish(job, Result(verdict, best, trials, before, compiled, original, artifact, notes, changed))
+
+
+def _fastest_first(job: Job, one: Floats) -> tuple[Backend, ...]:
+    """The target's runtimes by their time for the original, when there is a choice."""
+    if len(job.runtimes) == 1:
+        return job.runtimes
+    taken = {runtime.NAME: latency_ms(runtime, job.recipe.threads, one, job.original) for runtime in job.runtimes}
+    note("the original: " + ", ".join(f"{name} {milliseconds:.3f} ms" for name, milliseconds in taken.items()))
+    return tuple(sorted(job.runtimes, key=lambda runtime: taken[runtime.NAME]))
 
 
 def _check_strategy(recipe: Recipe) -> None:
@@ -129,6 +144,15 @@ def _in_time(verdict: Verdict, aim: Goal | None, compiled: Compiled) -> Verdict:
     return Verdict("fail", (late, *verdict.reasons), verdict.rails)
 
 
+def _about(compiled: Compiled, recipe: Recipe) -> tuple[str, ...]:
+    """What a reader should know of the artifact's runtime and precision."""
+    told = [in_float(compiled.chosen, compiled.layer_precisions)]
+    if recipe.target == CPU:
+        name = f"{RUNTIMES[compiled.chosen.target]} {compiled.chosen.precision}"
+        told.append(f"target cpu was asked for: {name} was measured to be the fastest that holds the guard-rails")
+    return tuple(each for each in told if each)
+
+
 def crew(recipe: Recipe) -> AbstractContextManager[bool]:
     """Join the processes that torchrun started, if it did: true in the one that is to run the job, false in those that only train."""
     return ddp.crew(lambda: load_model(**outcome.reload(recipe)), rebuilt)
@@ -143,8 +167,7 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
     """Check everything that can be wrong before any work is done, cheapest first."""
     started = time.time()
     _check_strategy(recipe)
-    runtime = backend(recipe.target)
-    runtime.preflight()
+    candidates = runtimes(recipe.target)
     if recipe.sign_key is not None:
         sign({}, recipe.sign_key)  # for what it refuses
     if not recipe.data:
@@ -184,7 +207,7 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
     _foretell(recipe, data)
     space.open(outcome.identity(recipe, data), resume=resume)
     (recipe.out / "recipe.lock.toml").write_text(to_toml(recipe), encoding="utf-8")
-    return Job(recipe, runtime, original, data, space, started, found)
+    return Job(recipe, candidates, original, data, space, started, found)
 
 
 def compile_and_profile(job: Job, best: Candidate, before: Score, confidence: float) -> Compiled:
@@ -194,11 +217,21 @@ def compile_and_profile(job: Job, best: Candidate, before: Score, confidence: fl
     with stage("export to ONNX"):
         parity = export_onnx(best, work / "model.onnx", guard.inputs(slice(0, 16)))
         export_onnx(job.original, work / "original.onnx")
-    variants = compile_all(job.runtime, work / "model.onnx", work, _drawn(job.data.calibration, INT8_CASES, recipe.seed))
-    chosen, measured = choose(job.runtime, variants, guard, before, recipe.limits, recipe.threads, confidence)
+    bench = Bench(
+        onnx=work / "model.onnx",
+        folder=work,
+        calibration=_drawn(job.data.calibration, INT8_CASES, recipe.seed),
+        guard=guard,
+        before=before,
+        limits=recipe.limits,
+        threads=recipe.threads,
+        confidence=confidence,
+        kept=job.space.scratch / "mixes",
+    )
+    chosen, measured = choose(job.runtimes, bench)
     assert chosen.artifact is not None
-    with job.runtime.build(chosen.artifact, threads=recipe.threads) as session:
-        layer_precisions = job.runtime.inspect(session)
+    with backend(chosen.target).build(chosen.artifact, threads=recipe.threads) as session:
+        layer_precisions = backend(chosen.target).inspect(session)
     figures = profile(
         job.original,
         outcome.reload(recipe),
@@ -222,7 +255,7 @@ def _on_test(job: Job, chosen: Variant) -> tuple[Score, Score]:
     assert chosen.artifact is not None
     test, classes = job.data.test, job.data.classes
     original = score_split(job.original.predict, test, classes, "test the original")
-    with job.runtime.build(chosen.artifact, threads=job.recipe.threads) as session:
+    with backend(chosen.target).build(chosen.artifact, threads=job.recipe.threads) as session:
         return original, score_split(session.predict, test, classes, "test the artifact")
 
 

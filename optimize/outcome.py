@@ -142,7 +142,7 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "verdict": result.verdict.outcome,
         "accepted": bool(result.verdict),
         "reasons": list(result.verdict.reasons),
-        "target": recipe.target,
+        "target": recipe.target if compiled is None else compiled.chosen.target,
         "precision": None if compiled is None else compiled.chosen.precision,
         "machine": {**machine(), "load": foreign_load},
         "versions": versions(),
@@ -230,7 +230,7 @@ def _baseline(recipe: Recipe, original: Candidate, result: Result) -> dict[str, 
 def _compressed(recipe: Recipe, result: Result) -> dict[str, Any] | None:
     if result.compiled is None or result.artifact is None:
         return None
-    runtime = f"{RUNTIMES.get(recipe.target, recipe.target)} {result.compiled.chosen.precision}"
+    runtime = f"{RUNTIMES.get(result.compiled.chosen.target, result.compiled.chosen.target)} {result.compiled.chosen.precision}"
     sizes = {"parameters": result.best.parameters, "macs": macs(result.best)}
     return {**result.compiled.profile.of(ARTIFACT), **sizes, "metrics": result.artifact.as_dict(result.original), "runtime": runtime}
 

@@ -19,7 +19,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from optimize.errors import InputError
+from optimize.errors import InputError, TargetUnavailable
 
 if TYPE_CHECKING:
     from optimize.artifact import Artifact
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from optimize.candidate import Floats
 
 TARGETS = ("openvino", "onnxruntime", "tensorrt")
+CPU = "cpu"
+"""As a target: whichever of the runtimes of the CPU is measured to be faster."""
+ON_CPU = ("openvino", "onnxruntime")
 
 
 class Backend(Protocol):
@@ -89,8 +92,32 @@ def backend(name: str) -> Backend:
         InputError: when there is no such target.
     """
     if name not in TARGETS:
-        raise InputError(f"`target` (={name!r}) must be one of {', '.join(TARGETS)}.")
+        raise InputError(f"`target` (={name!r}) must be one of {', '.join((*TARGETS, CPU))}.")
     return cast(Backend, importlib.import_module(f"optimize.backends.{name}"))
+
+
+def runtimes(target: str) -> tuple[Backend, ...]:
+    """The backends among which a target leaves the choice: its own, or for "cpu" those of the CPU that are installed.
+
+    Raises:
+        InputError: when there is no such target.
+        TargetUnavailable: when it cannot run here.
+    """
+    if target != CPU:
+        only = backend(target)
+        only.preflight()
+        return (only,)
+    found, missing = [], []
+    for name in ON_CPU:
+        try:
+            backend(name).preflight()
+        except TargetUnavailable as reason:
+            missing.append(str(reason))
+        else:
+            found.append(backend(name))
+    if not found:
+        raise TargetUnavailable(" ".join(missing))
+    return tuple(found)
 
 
 def require_precision(precision: str, allowed: tuple[str, ...], target: str) -> None:

@@ -31,6 +31,8 @@ NAME = "openvino"
 
 # The compiled graph's nodes that hold or move numbers instead of computing them.
 _MOVERS = {"Const", "Input", "Output", "Reorder", "Reshape", "Transpose", "FakeQuantize", "ShapeOf"}
+# How OpenVINO's ONNX reader marks a layer whose bias it adds in an operation of its own.
+_BARE = "/WithoutBiases"
 # A name OpenVINO makes up: the operation, and a counter that runs on through the life of the process.
 _MADE_UP = re.compile(r"[A-Z][A-Za-z]+_\d+")
 
@@ -208,6 +210,7 @@ def _read(onnx: Path) -> Any:
     model = _openvino().Core().read_model(onnx)
     # Before NNCF derives further names from them.
     _number_made_up_names(model)
+    _name_sums_after_layers(model)
     return model
 
 
@@ -238,6 +241,24 @@ def _number_made_up_names(model: Any) -> None:
     for position, node in enumerate(model.get_ordered_ops()):
         if _MADE_UP.fullmatch(node.get_friendly_name()):
             node.set_friendly_name(f"{node.get_type_name()}:{position}")
+
+
+def _name_sums_after_layers(model: Any) -> None:
+    """Give the sum with a layer's bias the layer's name, also where it is the network's output and called after that."""
+    taken = {node.get_friendly_name() for node in model.get_ordered_ops()}
+    for first in model.get_ordered_ops():
+        node = first
+        layer, mark, _ = node.get_friendly_name().partition(_BARE)
+        if not mark or layer in taken:
+            continue
+        while node.get_type_name() != "Add":
+            after = [target.get_node() for target in node.output(0).get_target_inputs()]
+            if len(after) != 1 or after[0].get_type_name() not in ("Multiply", "Add"):  # a Gemm has factors
+                break
+            node = after[0]
+        else:
+            node.set_friendly_name(layer)
+            taken.add(layer)
 
 
 def _layer_name(originals: str, fallback: str) -> str:
