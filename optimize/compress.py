@@ -143,7 +143,7 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
     """Check everything that can be wrong before any work is done, cheapest first."""
     started = time.time()
     _check_strategy(recipe)
-    runtime = backend(recipe.target)
+    runtime = backend(recipe.target, recipe.compute_capability)
     runtime.preflight()
     if recipe.sign_key is not None:
         sign({}, recipe.sign_key)  # for what it refuses

@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from optimize.backends.session import Session
     from optimize.candidate import Floats
 
-TARGETS = ("openvino", "onnxruntime", "tensorrt")
+TARGETS = ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx")
 
 
 class Backend(Protocol):
@@ -82,15 +82,25 @@ class Backend(Protocol):
         ...
 
 
-def backend(name: str) -> Backend:
+def backend(name: str, compute_capability: Sequence[str] = ()) -> Backend:
     """The backend of a target, imported now.
 
+    Args:
+        name: of the target.
+        compute_capability: of the GPUs to compile for, where the target lets one choose; empty leaves it to the backend.
+
     Raises:
-        InputError: when there is no such target.
+        InputError: when there is no such target, it lets one choose no GPU, or it has nothing for one that was chosen.
     """
     if name not in TARGETS:
         raise InputError(f"`target` (={name!r}) must be one of {', '.join(TARGETS)}.")
-    return cast(Backend, importlib.import_module(f"optimize.backends.{name}"))
+    module = importlib.import_module(f"optimize.backends.{name.replace('-', '_')}")
+    if not compute_capability:
+        return cast(Backend, module)
+    if not hasattr(module, "for_capabilities"):
+        given = ",".join(compute_capability)
+        raise InputError(f"`compute_capability` (={given!r}) is for target tensorrt-rtx: leave it out with target {name}.")
+    return cast(Backend, module.for_capabilities(compute_capability))
 
 
 def require_precision(precision: str, allowed: tuple[str, ...], target: str) -> None:
