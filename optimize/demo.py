@@ -61,7 +61,7 @@ max_class_drop = "15pp"             # a class has about 60 test images: more tha
 
 
 def demo(folder: Path) -> dict[Path, dict[str, Any]]:
-    """Write a model, its data and its `optimize.toml` into `folder`, and compress the model for every CPU runtime installed.
+    """Write a model, its data and its `optimize.toml` into `folder`, and compress the model for every runtime that runs here.
 
     Returns:
         The reports by the folders they are in.
@@ -92,11 +92,15 @@ def demo(folder: Path) -> dict[Path, dict[str, Any]]:
 
 def _runs(target: str) -> bool:
     try:
-        backend(target).preflight()
+        runtime = backend(target)
+        runtime.preflight()
     except TargetUnavailable as missing:
         note(f"{target} is left out: {missing}")
         return False
-    return True
+    obstacle = getattr(runtime, "obstacle", lambda: None)()
+    if obstacle is not None:
+        note(f"{target} is left out: {obstacle}")
+    return obstacle is None
 
 
 def _require_free(folder: Path) -> None:

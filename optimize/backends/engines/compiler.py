@@ -64,7 +64,7 @@ def compile_engine(trt: ModuleType, title: str, model: bytes, capabilities: Sequ
     network = builder.create_network(_strongly_typed(trt))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(model):
-        said = "; ".join(" ".join(parser.get_error(k).desc().split()) for k in range(parser.num_errors))
+        said = "; ".join(_told(parser.get_error(k)) for k in range(parser.num_errors))
         raise InputError(f"`model` cannot be read by {title} ({said[:_LINE]}): export it without that operation, or use another target.")
     settings = builder.create_builder_config()
     settings.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else an engine does not tell what its layers run in
@@ -82,6 +82,11 @@ def compile_engine(trt: ModuleType, title: str, model: bytes, capabilities: Sequ
         said = log.errors[-1] if log.errors else "no reason given"
         raise InputError(f"`model` cannot be compiled by {title}{where} ({said}): leave that out, or use another precision or target.")
     return Engine(bytes(plan), b"" if timings is None else bytes(settings.get_timing_cache().serialize()))
+
+
+def _told(error: Any) -> str:
+    """A parser's error on one line, with the node that it is about."""
+    return f"{error.node_operator()} {error.node_name()!r}: {' '.join(error.desc().split())}"
 
 
 def _strongly_typed(trt: ModuleType) -> int:
