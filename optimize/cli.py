@@ -166,7 +166,7 @@ def profile(models: tuple[Path, ...], as_json: bool, **asked: Any) -> None:
 @main.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder for all it makes.")
 def demo(out: Path) -> None:
-    """Train a small net on handwritten digits and compress it for every CPU runtime installed."""
+    """Train a small net on handwritten digits and compress it for every runtime that runs here."""
     with _answered():
         from optimize.demo import demo as run
 

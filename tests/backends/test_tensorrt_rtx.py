@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from onnx import TensorProto, helper, load, numpy_helper
 
 from optimize.artifact import Artifact
 from optimize.backends import backend
-from optimize.backends.engines import ENGINE, ONNX, TIMINGS, Engines, binding, compiler
+from optimize.backends.engines import ENGINE, ONNX, Engines, compiler
 from optimize.backends.engines.compiler import compile_engine
+from optimize.backends.engines.runner import Runner
 from optimize.backends.engines.typed import cast
 from optimize.backends.tensorrt_rtx import ENGINES, for_capabilities
 from optimize.candidate import Floats
-from optimize.errors import InputError, TargetUnavailable
-from optimize.measure.gpu import Gpu
+from optimize.errors import InputError, OptimizeError, TargetUnavailable
+from optimize.measure.gpu import Gpu, gpu
 from tests.backends.test_tensorrt_typed import run
 from tests.conftest import require
 
@@ -153,7 +155,7 @@ def test_bf16_only_where_every_gpu_has_it(trt: Any, onnx_file: Path, tmp_path: P
 
 
 def test_this_machines_gpu_cannot_be_compiled_for_where_there_is_none(trt: Any) -> None:
-    if binding.gpu().devices:
+    if gpu().devices:
         pytest.skip("there is a GPU")
     with pytest.raises(InputError, match=r"for compute capability current \("):
         compile_engine(trt, TITLE, linear().SerializeToString(), ("current",))
@@ -178,13 +180,25 @@ def test_an_artifact_does_not_open_without_a_gpu(trt: Any, onnx_file: Path, inpu
     made = for_capabilities(("8.6", "8.9")).convert(onnx_file, tmp_path / "a", "f16")
     shutil.move(tmp_path / "a", tmp_path / "b")
     moved = Artifact.read(tmp_path / "b")
-    line = rf"^target 'tensorrt-rtx': the engine in .*b, version {made.runtime} for compute capability 8\.6, 8\.9, cannot run here: {NOWHERE}\.$"
+    what = rf"the engine in .*b, version {made.runtime} for compute capability 8\.6, 8\.9,"
+    line = rf"^target 'tensorrt-rtx': {what} cannot run here: {NOWHERE}\.$"
     for call in (lambda: backend("tensorrt-rtx").build(moved), lambda: backend("tensorrt-rtx").time_layers(moved, inputs)):
         with pytest.raises(TargetUnavailable, match=line):
             call()
 
 
-def test_int8_without_onnxruntime_says_what_to_install(monkeypatch: pytest.MonkeyPatch, onnx_file: Path, inputs: Floats, tmp_path: Path) -> None:
+def test_opening_it_all_the_same_tells_what_tensorrt_said(trt: Any) -> None:
+    """TensorRT's own runtime, which opens nothing without a driver."""
+    if gpu().devices:
+        pytest.skip("there is a GPU")
+    plan = compile_engine(trt, TITLE, linear().SerializeToString(), ("8.9",)).plan
+    with pytest.raises(OptimizeError, match=r"^the engine cannot be opened: .*(?i:cuda).*\.$"):
+        Runner(trt, plan)
+
+
+def test_int8_without_onnxruntime_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, onnx_file: Path, inputs: Floats, tmp_path: Path
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxruntime" else object())
     with pytest.raises(TargetUnavailable, match=r"onnxruntime, which .* is not installed; pip install 'optimize\[tensorrt-rtx\]'"):
         ENGINES.quantize(onnx_file, tmp_path, inputs)
@@ -199,13 +213,14 @@ def test_preflight_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_timings_are_handed_to_the_compiler_and_back(trt: Any) -> None:
     """The calls that full TensorRT keeps its timings by; this flavour has them still, with nothing inside, and warns of it."""
+    compiled = partial(compile_engine, trt, TITLE, linear().SerializeToString(), ("8.9",))
     with pytest.warns(DeprecationWarning, match="no-ops"):
-        first = compile_engine(trt, TITLE, linear().SerializeToString(), ("8.9",), b"")
-        again = compile_engine(trt, TITLE, linear().SerializeToString(), ("8.9",), first.timings)
+        first = compiled(b"")
+    with pytest.warns(DeprecationWarning, match="no-ops"):
+        again = compiled(first.timings)
     assert first.timings
     assert again.timings == first.timings
-    assert not compile_engine(trt, TITLE, linear().SerializeToString(), ("8.9",)).timings
-    assert TIMINGS not in (ENGINE, ONNX)
+    assert not compiled().timings
 
 
 def test_compiling_is_silent(trt: Any, onnx_file: Path, capfd: pytest.CaptureFixture[str]) -> None:

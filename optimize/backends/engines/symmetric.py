@@ -1,9 +1,9 @@
 """int8 as TensorRT reads it: a Q/DQ graph with int8 on both sides, every zero point 0, and biases in float.
 
 Only what a layer with weights reads is quantized, its input and its weights, the latter with one scale for each output channel: that is
-where TensorRT looks for Q/DQ pairs when it fuses a layer with what follows it. Whoever else reads such an input, as a residual sum does, reads
-it quantized too. A uint8 zero point is accepted with a warning and then
-computed wrongly, and a quantized bias does not parse; neither is written. The scale of a tensor is max |x| / 127, over all of calibration.
+where TensorRT looks for Q/DQ pairs when it fuses a layer with what follows it. Whoever else reads such an input, as a residual sum does,
+reads it quantized too. A uint8 zero point is accepted with a warning and then computed wrongly, and a quantized bias does not parse;
+neither is written. The scale of a tensor is max |x| / 127, over all of calibration.
 """
 
 from __future__ import annotations
