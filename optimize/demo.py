@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from optimize.backends import TARGETS, backend
+from optimize.backends import TARGETS, backend, require_runnable
 from optimize.compress import compress
 from optimize.errors import InputError, TargetUnavailable
 from optimize.progress import note, track
@@ -92,15 +92,11 @@ def demo(folder: Path) -> dict[Path, dict[str, Any]]:
 
 def _runs(target: str) -> bool:
     try:
-        runtime = backend(target)
-        runtime.preflight()
+        require_runnable(backend(target))
     except TargetUnavailable as missing:
         note(f"{target} is left out: {missing}")
         return False
-    obstacle = getattr(runtime, "obstacle", lambda: None)()
-    if obstacle is not None:
-        note(f"{target} is left out: {obstacle}")
-    return obstacle is None
+    return True
 
 
 def _require_free(folder: Path) -> None:

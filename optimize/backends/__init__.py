@@ -19,7 +19,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from optimize.errors import InputError
+from optimize.errors import InputError, TargetUnavailable
 
 if TYPE_CHECKING:
     from optimize.artifact import Artifact
@@ -101,6 +101,14 @@ def backend(name: str, compute_capability: Sequence[str] = ()) -> Backend:
         given = ",".join(compute_capability)
         raise InputError(f"`compute_capability` (={given!r}) is for target tensorrt-rtx: leave it out with target {name}.")
     return cast(Backend, module.for_capabilities(compute_capability))
+
+
+def require_runnable(runtime: Backend) -> None:
+    """Raise `TargetUnavailable` unless what is compiled for the target also runs on this machine."""
+    runtime.preflight()
+    obstacle = getattr(runtime, "obstacle", lambda: None)()
+    if obstacle is not None:
+        raise TargetUnavailable(f"target {runtime.NAME!r} compiles here, but does not run: {obstacle}.")
 
 
 def require_precision(precision: str, allowed: tuple[str, ...], target: str) -> None:

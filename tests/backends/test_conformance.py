@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from optimize.artifact import Artifact, ArtifactFile
-from optimize.backends import TARGETS, Backend, backend
+from optimize.backends import TARGETS, Backend, backend, require_runnable
 from optimize.candidate import Candidate, Floats
 from optimize.errors import InputError, TargetUnavailable
 
@@ -26,12 +26,9 @@ COMPILED = {"model.engine", "timings.cache"}
 def runtime(request: pytest.FixtureRequest) -> Backend:
     chosen = backend(request.param)
     try:
-        chosen.preflight()
+        require_runnable(chosen)
     except TargetUnavailable as reason:
         pytest.skip(str(reason))
-    obstacle = getattr(chosen, "obstacle", lambda: None)()
-    if obstacle is not None:
-        pytest.skip(f"target {chosen.NAME!r} compiles here, but does not run: {obstacle}")
     return chosen
 
 

@@ -226,6 +226,8 @@ def test_run_path_control_flow_against_a_stand_in_only(stand_in: StandIn, onnx_f
         "gpu": "NVIDIA RTX 4090",
     }
     stand_in.calls.clear()
+    inputs = inputs.copy()
+    inputs.flags.writeable = False
     with FULL.build(made, threads=3) as session:
         np.testing.assert_allclose(session.predict(inputs), run(load(onnx_file), inputs), rtol=1e-5, atol=1e-5)
         assert FULL.inspect(session) == {"body": "f16", "head": "f32"}

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, load, numpy_helper
 
 from optimize.artifact import Artifact
-from optimize.backends import backend
+from optimize.backends import backend, require_runnable
 from optimize.backends.engines import ENGINE, ONNX, Engines, compiler
 from optimize.backends.engines.compiler import compile_engine
 from optimize.backends.engines.runner import Runner
@@ -226,3 +226,8 @@ def test_timings_are_handed_to_the_compiler_and_back(trt: Any) -> None:
 def test_compiling_is_silent(trt: Any, onnx_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
     compile_engine(trt, TITLE, cast(load(onnx_file), "f16").SerializeToString(), ("8.9",))
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_only_compiles_is_not_runnable(trt: Any) -> None:
+    with pytest.raises(TargetUnavailable, match=rf"^target 'tensorrt-rtx' compiles here, but does not run: {NOWHERE}\.$"):
+        require_runnable(backend("tensorrt-rtx"))

@@ -58,7 +58,7 @@ class Runner:
         import torch
 
         with torch.cuda.stream(self._stream):
-            given = torch.from_numpy(inputs).to(self._device)
+            given = torch.tensor(inputs, device=self._device)  # a copy in any case: the caller's array may be read-only
             if not self._context.set_input_shape(self._input, tuple(inputs.shape)):
                 raise OptimizeError(f"the engine does not take inputs of shape {inputs.shape}: {self._reason()}.")
             shape = tuple(self._context.get_tensor_shape(self._output))
