@@ -39,7 +39,7 @@ def cast(model: Any, precision: str) -> Any:
     nested = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
     if any(attribute.type in nested for node in graph.node for attribute in node.attribute):
         raise InputError(f"`precision` (={precision!r}) needs a model without branches or loops in its graph: use f32.")
-    stay = {node.input[k] for node in graph.node for k in _FLOAT_INPUTS.get(node.op_type, ()) if k < len(node.input)}
+    stay = {node.input[k] for node in graph.node for k in _FLOAT_INPUTS.get(node.op_type, ()) if k < len(node.input)} - {""}
     scales = {node.input[1] for node in graph.node if node.op_type in _QDQ}
     for tensor in graph.initializer:
         if tensor.name not in stay:
