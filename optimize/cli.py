@@ -56,7 +56,8 @@ def main() -> None:
 
 @main.command()
 @click.argument("model", required=False, type=click.Path(path_type=Path))
-@click.option("--target", metavar="NAME", help="openvino, onnxruntime or tensorrt.")
+@click.option("--target", metavar="NAME", help="openvino, onnxruntime, tensorrt or tensorrt-rtx.")
+@click.option("--compute-capability", metavar="8.6,…", help="GPUs that tensorrt-rtx compiles for; by default this one, or the usual ones.")
 @click.option("--data", metavar="DATA", help="An .npz in the MedMNIST layout, or file.py:factory.")
 @click.option("--out", metavar="DIR", help="Folder for the results; by default MODEL-TARGET here.")
 @click.option("--arch", metavar="FILE.py:FACTORY", help="The function that builds the network.")
@@ -165,7 +166,7 @@ def profile(models: tuple[Path, ...], as_json: bool, **asked: Any) -> None:
 @main.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder for all it makes.")
 def demo(out: Path) -> None:
-    """Train a small net on handwritten digits and compress it for every CPU runtime installed."""
+    """Train a small net on handwritten digits and compress it for every runtime that runs here."""
     with _answered():
         from optimize.demo import demo as run
 

@@ -167,7 +167,7 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
     """Check everything that can be wrong before any work is done, cheapest first."""
     started = time.time()
     _check_strategy(recipe)
-    candidates = runtimes(recipe.target)
+    candidates = runtimes(recipe.target, recipe.compute_capability)
     if recipe.sign_key is not None:
         sign({}, recipe.sign_key)  # for what it refuses
     if not recipe.data:

@@ -107,6 +107,7 @@ def identity(recipe: Recipe, data: Dataset) -> dict[str, Any]:
         "retrain": None if recipe.finetune is None else asdict(recipe.finetune),
         "seed": recipe.seed,
         "target": recipe.target,
+        "compute_capability": recipe.compute_capability,
     }
     hashes = {f"{name} data": split.sha256 for name, split in splits(data).items()}
     hashes |= {f"{name} tags": _tags(split) for name, split in splits(data).items()}

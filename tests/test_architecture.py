@@ -19,7 +19,7 @@ PACKAGE = ROOT / "optimize"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 MAX_LINES = 350
-RUNTIMES = ("torch", "tensorrt", "openvino", "onnxruntime", "onnx")
+RUNTIMES = ("torch", "tensorrt", "tensorrt_rtx", "openvino", "onnxruntime", "onnx")
 HEAVY = (*RUNTIMES, "torch_pruning", "nncf", "scipy", "sklearn", "jinja2", "rich", "cryptography")
 BANNED_STEMS = {"utils", "util", "base", "common", "helpers", "helper", "config", "misc"}
 OUTSIDE = {"models", "benchmarks", "tests"}

@@ -45,6 +45,8 @@ class StandIn:
 
     def preflight(self) -> None: ...
 
+    def obstacle(self) -> None: ...
+
     def version(self) -> str:
         return "1"
 

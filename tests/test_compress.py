@@ -290,6 +290,19 @@ def test_a_target_that_cannot_run_is_found_out_before_the_model_is_read(tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_compute_capabilities_reach_the_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def backend(*arguments: Any) -> Any:
+        asked.append(arguments)
+        raise TargetUnavailable("enough")
+
+    monkeypatch.setattr("optimize.compress.backend", backend)
+    with pytest.raises(TargetUnavailable, match="enough"):
+        compress(recipe(tmp_path / "no.pt", tmp_path / "out", "tensorrt-rtx", compute_capability="12.0,8.6"))
+    assert asked == [("tensorrt-rtx", ("8.6", "12.0"))]
+
+
 def test_an_accepted_run_is_not_touched_by_a_call_that_is_wrong(accepted: Run, brought: Path, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in accepted.out.rglob("*") if path.is_file()}
     target = accepted.report["target"]

@@ -58,6 +58,11 @@ def preflight() -> None:
         raise TargetUnavailable("target 'onnxruntime' cannot run here: onnxruntime not installed; pip install 'optimize[onnxruntime]'.")
 
 
+def obstacle() -> str | None:
+    """None: what is compiled here runs here."""
+    return None
+
+
 def version() -> str:
     """Import ONNX Runtime and return its version."""
     import onnxruntime
