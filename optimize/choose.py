@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from optimize.artifact import Artifact
+from optimize.artifact import MANIFEST, Artifact
 from optimize.backends import Backend, float_part, int8_name
 from optimize.backends.session import Session
 from optimize.candidate import Floats
@@ -115,13 +115,18 @@ class Bench:
 
 
 def compile_all(runtime: Backend, onnx: Path, folder: Path, calibration: Floats, isa: str | None = None) -> list[Variant]:
-    """Make the artifact of every precision the target has here; one that cannot be made says why and is left behind."""
+    """Make the artifact of every precision the target has here; one that cannot be made says why and is left behind.
+
+    What lies in `folder` from an earlier compilation is taken as it is.
+    """
     made = []
     for precision in (*runtime.precisions(), "int8"):
         home = folder / precision
         with stage(f"compile {precision}"):
             try:
-                if precision == "int8":
+                if (home / MANIFEST).is_file():
+                    artifact = Artifact.read(home)
+                elif precision == "int8":
                     artifact = runtime.quantize(onnx, home, calibration, isa=isa)
                 else:
                     artifact = runtime.convert(onnx, home, precision)

@@ -68,6 +68,8 @@ class Result:
         notes: what a reader should know.
         flips: cases of the test split whose decision changed; None where there is no artifact.
         health: what was found about the calibration split.
+        unverified: what was compiled and could not be run.
+        parity: of the ONNX file with torch, where nothing was run.
     """
 
     verdict: Verdict
@@ -80,6 +82,8 @@ class Result:
     notes: Sequence[str] = field(default_factory=tuple)
     flips: Sequence[Flip] | None = None
     health: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    unverified: Sequence[Variant] = ()
+    parity: Parity | None = None
 
 
 def reload(recipe: Recipe) -> dict[str, Any]:
@@ -167,8 +171,9 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "steps": [dict(trial) for trial in result.trials],
         "layers": layers(original.module, result.best.module),
         "layer_precisions": None if compiled is None else dict(compiled.layer_precisions),
-        "parity": None if compiled is None else asdict(compiled.parity),
+        "parity": None if (parity := result.parity if compiled is None else compiled.parity) is None else asdict(parity),
         "notes": [*data.notes, *result.notes, *_load_note(foreign_load), *(() if compiled is None else compiled.profile.notes)],
+        "unverified": _unverified(result),
         "artifact": _files(compiled) if result.verdict else None,
         "guard": _guard(result),
     }
@@ -234,6 +239,22 @@ def _compressed(recipe: Recipe, result: Result) -> dict[str, Any] | None:
     runtime = f"{RUNTIMES.get(result.compiled.chosen.target, result.compiled.chosen.target)} {result.compiled.chosen.precision}"
     sizes = {"parameters": result.best.parameters, "macs": macs(result.best)}
     return {**result.compiled.profile.of(ARTIFACT), **sizes, "metrics": result.artifact.as_dict(result.original), "runtime": runtime}
+
+
+def _unverified(result: Result) -> dict[str, Any] | None:
+    """What was compiled and could not be run; None where everything was."""
+    if not result.unverified:
+        return None
+    compiled = [
+        {
+            "target": each.target,
+            "precision": each.precision,
+            "why": each.why,
+            "files": [] if each.artifact is None else [file.as_dict() for file in each.artifact.files],
+        }
+        for each in result.unverified
+    ]
+    return {"parameters": result.best.parameters, "macs": macs(result.best), "compiled": compiled}
 
 
 def _guard(result: Result) -> dict[str, Any] | None:

@@ -19,9 +19,10 @@ from sklearn.metrics import confusion_matrix, f1_score
 from optimize.artifact import MANIFEST, Artifact, ArtifactFile
 from optimize.backends import backend, runtimes
 from optimize.candidate import Reference
-from optimize.compress import Job, compress, left_alone, prepare
+from optimize.compress import compress, left_alone
 from optimize.errors import InputError, TargetUnavailable
 from optimize.guard.limits import Limits
+from optimize.job import Job, prepare
 from optimize.recipe import Recipe, resolve
 from optimize.search.walk import NOT_SMALLER, WORK
 from tests import runs
@@ -186,7 +187,7 @@ def test_the_strategy_is_the_recipes_and_a_run_of_another_cannot_be_resumed(
     def stop(*_: object) -> None:
         raise Stopped
 
-    monkeypatch.setattr("optimize.compress.compile_and_profile", stop)
+    monkeypatch.setattr("optimize.conclude.compile_and_profile", stop)
     asked = recipe(brought, tmp_path / "out", any_target, strategy="stepwise", floors="none", stopping="z-score")
     with pytest.raises(Stopped):
         compress(asked)
@@ -208,8 +209,8 @@ def test_int8_ranges_come_from_every_class_of_a_sorted_file(
         given.append(bench.calibration)
         raise Stopped
 
-    monkeypatch.setattr("optimize.compress.choose", stop)
-    monkeypatch.setattr("optimize.compress.INT8_CASES", 20)
+    monkeypatch.setattr("optimize.conclude.choose", stop)
+    monkeypatch.setattr("optimize.conclude.INT8_CASES", 20)
     with pytest.raises(Stopped):
         compress(replace(recipe(brought, tmp_path / "out", any_target), budgets=(1e-30,), energy=1.0))
     val = runs.split("val")
@@ -297,7 +298,7 @@ def test_compute_capabilities_reach_the_backend(tmp_path: Path, monkeypatch: pyt
         asked.append(arguments)
         raise TargetUnavailable("enough")
 
-    monkeypatch.setattr("optimize.compress.backend", backend)
+    monkeypatch.setattr("optimize.backends.backend", backend)
     with pytest.raises(TargetUnavailable, match="enough"):
         compress(recipe(tmp_path / "no.pt", tmp_path / "out", "tensorrt-rtx", compute_capability="12.0,8.6"))
     assert asked == [("tensorrt-rtx", ("8.6", "12.0"))]
