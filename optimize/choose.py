@@ -13,11 +13,13 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from optimize.artifact import MANIFEST, Artifact
 from optimize.backends import Backend, float_part, int8_name
@@ -220,9 +222,7 @@ class _Contest:
             if place not in self._sessions or not self._variants[place].verdict:
                 continue
             gain = ratio(_latency(self._variants[best]), _latency(self._variants[place]))
-            measured = (
-                f"{gain.value:.2f}x the speed of {self._name(best)} (95 % interval {gain.low:.2f} to {gain.high:.2f})"
-            )
+            measured = f"{gain.value:.2f}x the speed of {self._name(best)} (95 % interval {gain.low:.2f} to {gain.high:.2f})"
             if gain.low > 1 or not self._variants[best].verdict:
                 whys.setdefault(best, f"{self._name(place)} is faster and holds the guard-rails")
                 best = place
@@ -254,35 +254,47 @@ class _Mixing:
 
     def found(self) -> list[Variant]:
         """Mixes that hold the guard-rails, compiled; the one with the fewest layers in float last."""
-        kept = Kept((self._bench.kept or self._folder) / f"{self._runtime.NAME}.json", self._made_for())
+        kept = Kept((self._bench.kept or self._folder) / f"{self._runtime.NAME}.json", self._made_for)
         return [self._variant(keep) for keep in mixes(groups(self._bench.onnx), kept.remembering(self._attempt))]
 
     def _attempt(self, keep: frozenset[str], rough: bool) -> Tried:
-        variant = self._variant(keep, self._bench.calibration[:ROUGH_CASES] if rough else self._bench.calibration)
+        variant = self._variant(keep, rough=rough)
         if variant.artifact is None:
             return Tried(False, float("-inf"), float("inf"))
         with self._runtime.build(variant.artifact, threads=self._bench.threads) as session:
             judged = self._bench.judged(variant, session)
-            inputs = self._bench.guard.inputs(slice(0, ROUGH_CASES))
-            moved = divergence([(log_shares(self._exact(inputs)), log_shares(session.predict(inputs)))])
+            moved = divergence([(self._exact, log_shares(session.predict(self._watched)))])
         assert judged.verdict is not None
+        if not judged.verdict:  # only what passes is asked for again
+            rmtree(variant.artifact.folder)
         return Tried(bool(judged.verdict), min(rail.slack for rail in judged.verdict.rails), moved)
 
-    def _variant(self, keep: Collection[str], calibration: Floats | None = None) -> Variant:
-        precision, names = int8_name(keep, self._rest), tuple(sorted(keep))
-        home = self._folder / hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+    def _variant(self, keep: Collection[str], *, rough: bool = False) -> Variant:
+        """The mix, compiled; one that was made before with all of calibration is taken as it is."""
+        precision, names, calibration = int8_name(keep, self._rest), tuple(sorted(keep)), self._bench.calibration
+        home = self._folder / ("rough" if rough else hashlib.sha256("\n".join((self._made_for, *names)).encode()).hexdigest()[:16])
         try:
-            inputs = self._bench.calibration if calibration is None else calibration
-            artifact = self._runtime.quantize(self._bench.onnx, home, inputs, keep=names, rest=self._rest, isa=self._bench.isa)
+            if (home / MANIFEST).exists() and not rough:
+                artifact = Artifact.read(home)
+            else:
+                inputs = calibration[_spread(len(calibration), ROUGH_CASES)] if rough else calibration
+                artifact = self._runtime.quantize(self._bench.onnx, home, inputs, keep=names, rest=self._rest, isa=self._bench.isa)
         except Exception as problem:  # a quantizer that fails on one mix costs that mix
             return Variant(precision, _failed("made", problem), kept=names, target=self._runtime.NAME)
         return Variant(precision, artifact=artifact, kept=names, target=self._runtime.NAME)
 
-    def _exact(self, inputs: Floats) -> Floats:
+    @cached_property
+    def _watched(self) -> Floats:
+        """Inputs of the guard whose answers tell how far a mix moves them."""
+        return self._bench.guard.inputs(_spread(len(self._bench.guard), ROUGH_CASES))
+
+    @cached_property
+    def _exact(self) -> npt.NDArray[np.float32]:
         artifact = self._runtime.convert(self._bench.onnx, self._folder / EXACT, EXACT)
         with self._runtime.build(artifact, threads=self._bench.threads) as session:
-            return session.predict(inputs)
+            return log_shares(session.predict(self._watched))
 
+    @cached_property
     def _made_for(self) -> str:
         told = hashlib.sha256(self._bench.onnx.read_bytes())
         told.update(np.ascontiguousarray(self._bench.calibration).data)
@@ -305,6 +317,11 @@ def in_float(chosen: Variant, ran: Mapping[str, str]) -> str | None:
         return None
     named = ", ".join(astray[:NAMED]) + (f" and {len(astray) - NAMED} more" if len(astray) > NAMED else "")
     return f"{len(astray)} of {len(ran)} layers of the {chosen.precision} artifact ran in float: {named}"
+
+
+def _spread(count: int, most: int) -> npt.NDArray[np.int64]:
+    """At most so many places, from all over: files are often sorted by class."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
 
 def _failed(what: str, problem: Exception) -> str:

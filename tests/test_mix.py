@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,7 @@ def planted() -> nn.Module:
 
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exact precisions take 2 ms and whatever comes after them 1 ms: here only the search is tested."""
+
     def interleave(calls: Mapping[str, Callable[[], Any]], **_: Any) -> dict[str, Latency]:
         return {place: Latency((2.0 if place == "0" else 1.0 + 0.001 * int(place),) * 30) for place in calls}
 
@@ -160,9 +162,15 @@ def test_the_ruinous_layer_is_found_and_runs_in_float(runtime: Any, tmp_path: Pa
     assert (ran["0"], ran["6"]) == ("int8", "f32")
     assert in_float(best, ran) is None
     assert best.as_dict(best)["layers_in_float"] == list(kept)
+    assert [path.name for path in (tmp_path / "work" / f"{runtime.NAME} mixes").iterdir() if path != best.artifact.folder] == ["f32"]
     # What was judged is kept: taken up again, nothing is quantized for the ranking.
     made = []
     quantize = runtime.quantize
     monkeypatch.setattr(runtime, "quantize", lambda *a, **k: made.append(k.get("keep")) or quantize(*a, **k))
-    assert choose([runtime], bench)[0].kept == kept
+    assert choose([runtime], replace(bench, folder=tmp_path / "again"))[0].kept == kept
     assert [keep for keep in made if keep] == [kept]
+    # What was compiled too, where it still lies and is for the same model.
+    assert choose([runtime], replace(bench, folder=tmp_path / "again"))[0].kept == kept
+    assert [keep for keep in made if keep] == [kept]
+    choose([runtime], replace(bench, folder=tmp_path / "again", calibration=split.inputs(slice(0, 63)), kept=None))
+    assert len([keep for keep in made if keep]) > 2

@@ -1,7 +1,8 @@
 """ONNX Runtime on the CPU: ONNX files, f32, and int8 as a QDQ graph.
 
 int8 is U8S8: activations uint8 with a free zero point, weights int8 with one scale for each output channel. With int8 activations and
-zero point 0 after a ReLU the runtime silently keeps the convolution in float; and S8S8 kernels are slower on x86.
+zero point 0 after a ReLU the runtime silently keeps the convolution in float; and S8S8 kernels are slower on x86. Where 8-bit products
+overflow 16 bits, weights keep to 7 bits, and biases are corrected for what that rounds off (`bias.py`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import numpy as np
 
 from optimize.artifact import Artifact
 from optimize.backends import int8_name, require_precision
+from optimize.backends.bias import correct_biases
+from optimize.backends.float_layers import hold_in_float
 from optimize.backends.session import Session, require_inputs
 from optimize.errors import InputError, TargetUnavailable
 from optimize.measure.isa import saturates
@@ -40,12 +43,10 @@ _FUSED = {"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "Add"}
 # Integer kernels whose result is float again.
 _BACK_TO_FLOAT = {"MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DequantizeLinear"}
 _CALIBRATION_BATCH = 8
+_CORRECTION_CASES = 64
 _WARMUP = 2
 _LEAST_US = 0.1
 _QUIET = 3  # errors only
-# It quantizes a float layer between quantized ones when the model is opened, with one scale for all its weights: what was kept in float on
-# purpose would run in int8, and worse.
-_SILENT = "WeightBiasQuantization"
 
 
 def preflight() -> None:
@@ -115,31 +116,34 @@ def quantize(
     batches = _batches(model.graph.input[0].name, calibration)
     # Made here because its base class is known only once the runtime is imported.
     reader = type("Reader", (CalibrationDataReader,), {"get_next": lambda _: next(batches, None)})()
+    # There is no integer kernel for a transposed convolution: quantized, its weights would be turned back into floats at each call.
+    floats = {*keep, *(node.name for node in model.graph.node if node.op_type == "ConvTranspose")}
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, quiet(""):
         prepared = Path(scratch) / "prepared.onnx"
         quant_pre_process(onnx, prepared, skip_symbolic_shape=True)
         quantize_static(
             prepared,
-            folder / "model.onnx",
+            Path(scratch) / "quantized.onnx",
             reader,
             quant_format=QuantFormat.QDQ,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
             reduce_range=saturates(isa),
-            # There is no integer kernel for it: quantized, its weights would be turned back into floats at each call.
-            nodes_to_exclude=[*sorted(keep), *(node.name for node in model.graph.node if node.op_type == "ConvTranspose")],
+            nodes_to_exclude=sorted(floats),
         )
-    _float_answers(folder / "model.onnx")
+        quantized = onnx_format.load(Path(scratch) / "quantized.onnx")
+    hold_in_float(quantized, floats)
+    if saturates(isa):
+        correct_biases(model, quantized, calibration[:: -(-len(calibration) // _CORRECTION_CASES)])
+    _float_answers(quantized)
+    onnx_format.save(quantized, folder / "model.onnx")
     return _seal(folder, int8_name(keep, rest))
 
 
-def _float_answers(path: Path) -> None:
+def _float_answers(model: Any) -> None:
     """Take the last Q/DQ pair off where a Gemm or MatMul gives the answers: its kernel can give floats, and answers in 256 steps tie."""
-    import onnx as onnx_format
-
-    model = onnx_format.load(path)
     makers = {output: node for node in model.graph.node for output in node.output}
     for answer in model.graph.output:
         dequantize = makers.get(answer.name)
@@ -151,7 +155,6 @@ def _float_answers(path: Path) -> None:
         model.graph.node.remove(quantize)
         model.graph.node.remove(dequantize)
         layer.output[0] = answer.name
-    onnx_format.save(model, path)
 
 
 def build(artifact: Artifact, *, threads: int | None = None) -> Session:
@@ -240,7 +243,7 @@ def _open(artifact: Artifact, threads: int | None, *, optimized: Path | None = N
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
-    return onnxruntime.InferenceSession(artifact.main, options, providers=["CPUExecutionProvider"], disabled_optimizers=[_SILENT])
+    return onnxruntime.InferenceSession(artifact.main, options, providers=["CPUExecutionProvider"])
 
 
 def _input_shape(model: Any) -> tuple[int, ...]:

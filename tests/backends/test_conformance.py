@@ -61,6 +61,18 @@ def test_layers_run_in_the_precision_that_was_asked_for(runtime: Backend, artifa
             assert len(layers) >= 5
 
 
+def test_kept_layers_run_in_float_and_no_others(runtime: Backend, onnx_file: Path, inputs: Floats, tmp_path: Path) -> None:
+    for rest in runtime.precisions():
+        artifact = runtime.quantize(onnx_file, tmp_path / rest, inputs, keep=["body"], rest=rest)
+        with runtime.build(artifact) as session:
+            layers = runtime.inspect(session)
+        assert artifact.precision == f"int8+{rest}"
+        assert {name: layers[name] for name in ("stem.0", "body", "tail", "head")} == {
+            **dict.fromkeys(("stem.0", "tail", "head"), "int8"),
+            "body": rest,
+        }
+
+
 def test_every_layer_is_timed(runtime: Backend, artifacts: dict[str, Artifact], inputs: Floats) -> None:
     for precision, artifact in artifacts.items():
         with runtime.build(artifact, threads=1) as session:

@@ -1,0 +1,142 @@
+"""Bias correction of a QDQ graph: rounding shifts the mean of a layer's outputs, and its bias takes the shift back.
+
+Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section 4.2, in the empirical form of its
+appendix D: layer by layer in the order of the graph, each behind the layers already corrected, the bias of channel c grows by
+
+    E[y_c of the float network] - E[y_c of the quantized network],
+
+over the calibration inputs and all places, y being the layer's output before its activation. The bias is stored as int32 with the scale of
+the input times that of the channel's weights, so the correction is rounded to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from optimize.candidate import Floats
+
+_Array: TypeAlias = npt.NDArray[Any]
+_LAYERS = ("Conv", "Gemm")
+_BATCH = 8
+_QUIET = 3  # errors only
+
+
+def correct_biases(floating: Any, quantized: Any, inputs: Floats) -> None:
+    """Correct every quantized Conv and Gemm that has a bias.
+
+    The quantized network is run once, in pieces that end at a layer, so that a layer reads what the corrected ones before it give.
+
+    Args:
+        floating: the ONNX model that was quantized.
+        quantized: its QDQ graph, whose layers have the names they have in `floating`; it is changed.
+        inputs: (N, C, *spatial), to take the means over; what lies between two pieces is held for all of them.
+    """
+    from onnx import numpy_helper
+
+    outputs = {node.name: node.output[0] for node in floating.graph.node}
+    layers = {name: found for name, *found in _layers(quantized) if name in outputs}
+    if not layers:
+        return
+    batches = [np.ascontiguousarray(inputs[start : start + _BATCH], dtype=np.float32) for start in range(0, len(inputs), _BATCH)]
+    expected = _means(floating, [outputs[name] for name in layers], batches)
+    stored = {tensor.name: tensor for tensor in quantized.graph.initializer}
+    held: dict[str, list[_Array]] = {quantized.graph.input[0].name: list(batches)}
+    for piece, still_read in _pieces(quantized, set(layers)):
+        layer, result = piece[-1].name, piece[-1].output[0]
+        made = _run(quantized, piece, [name for name in still_read if name not in held], held)
+        held = {name: values for name, values in {**held, **made}.items() if name in still_read}
+        bias, scale = layers[layer]
+        shift = expected[outputs[layer]] - _mean(held[result])
+        step = numpy_helper.to_array(stored[scale]).astype(np.float64)
+        moved = np.rint(shift / step)
+        whole = np.iinfo(np.int32)
+        new = np.clip(numpy_helper.to_array(stored[bias]) + moved, whole.min, whole.max).astype(np.int32)
+        stored[bias].CopyFrom(numpy_helper.from_array(new, bias))
+        held[result] = [values + _by_channel(moved * step, values.ndim) for values in held[result]]
+
+
+def _layers(quantized: Any) -> Iterator[tuple[str, str, str]]:
+    """Name of each quantized layer with a bias, in the graph's order, and the tensors of its int32 bias and of that one's scale."""
+    makers = {output: node for node in quantized.graph.node for output in node.output}
+    for node in quantized.graph.node:
+        if node.op_type in _LAYERS and len(node.input) == 3:
+            weight, bias = (makers.get(name) for name in node.input[1:])
+            if weight is not None and bias is not None and weight.op_type == bias.op_type == "DequantizeLinear":
+                yield node.name, bias.input[0], bias.input[1]
+
+
+def _pieces(model: Any, layers: set[str]) -> Iterator[tuple[list[Any], list[str]]]:
+    """The nodes up to each layer, itself last, from the one before; and which tensors known by then are read later, or are its own."""
+    nodes = list(model.graph.node)
+    known = {model.graph.input[0].name}
+    start = 0
+    for end, node in enumerate(nodes, start=1):
+        known.update(node.output)
+        if node.name in layers:
+            later = {name for each in nodes[end:] for name in each.input}
+            yield nodes[start:end], sorted(name for name in known if name in later or name in node.output)
+            start = end
+
+
+def _run(model: Any, nodes: Sequence[Any], outputs: Sequence[str], held: Mapping[str, Sequence[_Array]]) -> dict[str, list[_Array]]:
+    """Run a piece of a model on what is held, batch by batch: these outputs of it."""
+    from onnx import helper
+
+    read = {name for node in nodes for name in node.input}
+    entries = [name for name in held if name in read]
+    types = {name: helper.np_dtype_to_tensor_dtype(held[name][0].dtype) for name in entries}
+    ends = [[helper.make_tensor_value_info(name, kind, None) for name, kind in types.items()], [_untyped(name) for name in outputs]]
+    constants = [tensor for tensor in model.graph.initializer if tensor.name in read]
+    graph = helper.make_graph(nodes, "piece", *ends, constants)
+    session = _session(helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version))
+    fed = zip(*(held[name] for name in entries), strict=True)
+    runs = [session.run(list(outputs), dict(zip(entries, batch, strict=True))) for batch in fed]
+    return {name: [run[place] for run in runs] for place, name in enumerate(outputs)}
+
+
+def _means(model: Any, tensors: Sequence[str], batches: Sequence[Floats]) -> dict[str, _Array]:
+    """Mean of each tensor, for each channel."""
+    import onnx
+
+    asked = onnx.ModelProto()
+    asked.CopyFrom(model)
+    del asked.graph.output[:]
+    asked.graph.output.extend(map(_untyped, tensors))
+    session, entry = _session(asked), model.graph.input[0].name
+    sums = [[values.sum(_others(values), dtype=np.float64) for values in session.run(list(tensors), {entry: batch})] for batch in batches]
+    places = [values[:, :1].size for values in session.run(list(tensors), {entry: batches[0][:1]})]
+    count = sum(map(len, batches))
+    return {name: sum(each[k] for each in sums) / (places[k] * count) for k, name in enumerate(tensors)}
+
+
+def _mean(batches: Sequence[_Array]) -> _Array:
+    total = sum(values.sum(_others(values), dtype=np.float64) for values in batches)
+    return np.asarray(total / sum(values[:, :1].size for values in batches))
+
+
+def _others(values: _Array) -> tuple[int, ...]:
+    """All axes but the channels'."""
+    return tuple(axis for axis in range(values.ndim) if axis != 1)
+
+
+def _by_channel(values: _Array, axes: int) -> _Array:
+    return values.astype(np.float32).reshape(1, -1, *[1] * (axes - 2))
+
+
+def _untyped(name: str) -> Any:
+    import onnx
+
+    return onnx.ValueInfoProto(name=name)
+
+
+def _session(model: Any) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _QUIET
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
