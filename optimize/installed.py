@@ -19,6 +19,7 @@ RUNTIMES = {
 EXTRAS = {
     "openvino": (("openvino", "runtime of target openvino"), ("nncf", "int8 for target openvino")),
     "onnxruntime": (("onnxruntime", "runtime of target onnxruntime"),),
+    "gpu": (("nvidia-ml-py", "energy and memory of an NVIDIA GPU"),),
     "report": (("vl-convert-python", "charts in report.html"),),
     "sign": (("cryptography", "signatures"),),
     "demo": (("scikit-learn", "the data of optimize demo"),),
