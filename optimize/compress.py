@@ -31,6 +31,7 @@ from optimize.heap import keep_freed
 from optimize.load import load_model
 from optimize.masks import perfect
 from optimize.measure.machine import load as foreign_load
+from optimize.measure.reached import reached
 from optimize.outcome import Compiled, Result
 from optimize.profile import ARTIFACT, profile
 from optimize.progress import note, stage
@@ -209,7 +210,11 @@ def compile_and_profile(job: Job, best: Candidate, before: Score, confidence: fl
         batches=(1, recipe.batch) if recipe.batch > 1 else (1,),
         threads=recipe.threads,
     )
-    return Compiled(chosen, measured, parity, layer_precisions, figures)
+    p50_ms = figures.latency[1][ARTIFACT].p50
+    roof, obstacle = reached(
+        best, job.runtime, chosen.artifact, layer_precisions, guard.inputs(slice(0, 1)), p50_ms=p50_ms, threads=recipe.threads
+    )
+    return Compiled(chosen, measured, parity, layer_precisions, figures, roof, (obstacle,) if obstacle else ())
 
 
 def _drawn(split: Split, count: int, seed: int) -> Floats:
