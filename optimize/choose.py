@@ -2,31 +2,43 @@
 
 The exact float precision is the one to beat. Another takes its place only when, compiled, it holds the guard-rails on the guard split and
 the lower end of its measured speed-up's interval is above 1. A graph that claims int8 but runs in float loses by that rule by itself.
+
+Where int8 of the whole network is measurably faster than every float precision that holds the guard-rails, but does not hold them itself,
+the layers that cost it most go back to float (`mix.py`), and the mixes that hold are timed beside the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from optimize.artifact import Artifact
-from optimize.backends import Backend
+import numpy as np
+
+from optimize.artifact import MANIFEST, Artifact
+from optimize.backends import Backend, float_part, int8_name
 from optimize.backends.session import Session
 from optimize.candidate import Floats
 from optimize.data import Split
+from optimize.guard.divergence import divergence, log_shares
 from optimize.guard.limits import Limits
 from optimize.guard.score import Score
 from optimize.guard.verdict import LIKELY, Verdict, admit
 from optimize.measure.latency import Latency, interleave, ratio
+from optimize.mix import Kept, Tried, groups, mixes
 from optimize.progress import note, stage
 from optimize.search.score import score_split
 
 SECONDS = 2.0
 EXACT = "f32"
+ROUGH_CASES = 64
+"""Calibration inputs that are enough to rank layers by."""
+NAMED = 6
+"""Layers that a line names before it only counts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +46,14 @@ class Variant:
     """One compiled precision.
 
     Args:
-        precision: "f32", "bf16" or "int8".
+        precision: "f32", "bf16", "f16", "int8", or of a mix "int8+f32" or "int8+bf16".
         why: what spoke for or against it.
         artifact: None when it could not be made.
         verdict: on the guard split, through the target's runtime, against the original.
         score: what the verdict was about.
         latency: at batch 1, interleaved with the other variants.
+        kept: layers of a mix that stay in float, by their names in the ONNX file.
+        target: the runtime it is compiled for.
     """
 
     precision: str
@@ -48,12 +62,16 @@ class Variant:
     verdict: Verdict | None = None
     score: Score | None = None
     latency: Latency | None = None
+    kept: tuple[str, ...] = ()
+    target: str = ""
 
     def as_dict(self, chosen: Variant) -> dict[str, Any]:
         """The form that the report uses."""
         return {
+            "target": self.target,
             "precision": self.precision,
-            "kept": self.precision == chosen.precision,
+            "layers_in_float": list(self.kept),
+            "kept": self is chosen,
             "why": self.why,
             "latency_ms_p50": None if self.latency is None else self.latency.p50,
             "verdict": None if self.verdict is None else self.verdict.outcome,
@@ -61,97 +79,242 @@ class Variant:
         }
 
 
-def compile_all(runtime: Backend, onnx: Path, folder: Path, calibration: Floats) -> list[Variant]:
-    """Make the artifact of every precision the target has here; one that cannot be made says why and is left behind."""
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """Where variants are made, judged and timed.
+
+    Args:
+        onnx: the candidate, exported.
+        folder: for what is compiled.
+        calibration: (N, C, *spatial), for the ranges of int8.
+        guard: the split that decides.
+        before: the original's score on it.
+        limits: the guard-rails.
+        threads: of the runtimes.
+        confidence: of the bounds that must lie within the limits.
+        isa: instruction set that int8 is made for; this machine's when None.
+        kept: folder for what an interrupted search of a mix had found.
+    """
+
+    onnx: Path
+    folder: Path
+    calibration: Floats
+    guard: Split
+    before: Score
+    limits: Limits
+    threads: int | None = None
+    confidence: float = LIKELY
+    isa: str | None = None
+    kept: Path | None = None
+
+    def judged(self, variant: Variant, session: Session) -> Variant:
+        """The variant with its score on the guard split and what follows from it."""
+        after = score_split(session.predict, self.guard, self.before.classes, f"judge {variant.precision}")
+        verdict = admit(self.limits, self.before, after, self.confidence)
+        return replace(variant, score=after, verdict=verdict, why="" if verdict else "; ".join(verdict.reasons))
+
+
+def compile_all(runtime: Backend, onnx: Path, folder: Path, calibration: Floats, isa: str | None = None) -> list[Variant]:
+    """Make the artifact of every precision the target has here; one that cannot be made says why and is left behind.
+
+    What lies in `folder` from an earlier compilation is taken as it is.
+    """
     made = []
     for precision in (*runtime.precisions(), "int8"):
         home = folder / precision
         with stage(f"compile {precision}"):
             try:
-                artifact = runtime.quantize(onnx, home, calibration) if precision == "int8" else runtime.convert(onnx, home, precision)
+                if (home / MANIFEST).is_file():
+                    artifact = Artifact.read(home)
+                elif precision == "int8":
+                    artifact = runtime.quantize(onnx, home, calibration, isa=isa)
+                else:
+                    artifact = runtime.convert(onnx, home, precision)
             except Exception as problem:  # a quantizer that fails on this graph must not cost the user the float artifact
                 if precision == EXACT:
                     raise
-                made.append(Variant(precision, _failed("made", problem)))
+                made.append(Variant(precision, _failed("made", problem), target=runtime.NAME))
             else:
-                made.append(Variant(precision, artifact=artifact))
+                made.append(Variant(precision, artifact=artifact, target=runtime.NAME))
     return made
 
 
-def choose(
-    runtime: Backend,
-    variants: Sequence[Variant],
-    guard: Split,
-    before: Score,
-    limits: Limits,
-    threads: int | None,
-    confidence: float = LIKELY,
-) -> tuple[Variant, list[Variant]]:
-    """Judge and time the variants, the exact one first in the list.
+def choose(runtimes: Sequence[Backend], bench: Bench) -> tuple[Variant, list[Variant]]:
+    """Compile, judge and time every precision of every runtime.
 
     Args:
-        runtime: the target's backend.
-        variants: what `compile_all` made.
-        guard: the split that decides.
-        before: the original's score on it.
-        limits: the guard-rails.
-        threads: of the runtime.
-        confidence: of the bounds that must lie within the limits.
+        runtimes: of the target; the exact precision of the first is the one to beat.
+        bench: the candidate and what decides.
 
     Returns:
         The variant that ships, and all of them with what was measured.
     """
-    with ExitStack() as open_sessions:
-        sessions: dict[str, Session] = {}
-        judged = []
+    with ExitStack() as opened:
+        contest = _Contest(bench, opened)
+        for runtime in runtimes:
+            contest.enter(runtime, compile_all(runtime, bench.onnx, bench.folder / runtime.NAME, bench.calibration, bench.isa))
+        contest.time()
+        for runtime in runtimes:
+            contest.mix(runtime)
+        return contest.decide()
+
+
+class _Contest:
+    """All variants, those that could be opened with their sessions."""
+
+    def __init__(self, bench: Bench, opened: ExitStack) -> None:
+        self._bench, self._opened = bench, opened
+        self._variants: list[Variant] = []
+        self._sessions: dict[int, Session] = {}
+
+    def enter(self, runtime: Backend, variants: Iterable[Variant]) -> None:
+        """Open and judge."""
         for variant in variants:
+            place = len(self._variants)
             if variant.artifact is None:
-                judged.append(variant)
+                self._variants.append(variant)
                 continue
             try:
-                session = open_sessions.enter_context(runtime.build(variant.artifact, threads=threads))
-                judged.append(_judged(variant, session, guard, before, limits, confidence))
-                sessions[variant.precision] = session
+                session = self._opened.enter_context(runtime.build(variant.artifact, threads=self._bench.threads))
+                self._variants.append(self._bench.judged(variant, session))
+                self._sessions[place] = session
             except Exception as problem:  # as above: what the runtime cannot run is left behind
-                if variant.precision == EXACT:
+                if not place:
                     raise
-                judged.append(Variant(variant.precision, _failed("run", problem)))
-        timed = _timed(judged, sessions, guard.inputs(slice(0, 1)))
-    best, rest = timed[0], timed[1:]
-    final = []
-    for variant in rest:
-        if variant.artifact is None or not variant.verdict:
-            final.append(variant)
-            continue
-        assert best.latency is not None
-        assert variant.latency is not None
-        gain = ratio(best.latency, variant.latency)
-        measured = f"{gain.value:.2f}x the speed of {best.precision} (95 % interval {gain.low:.2f} to {gain.high:.2f})"
-        if gain.low > 1:
-            final.append(replace(best, why=best.why or f"{variant.precision} is faster and holds the guard-rails"))
-            best = replace(variant, why=measured)
-        else:
-            final.append(replace(variant, why=f"not measurably faster: {measured}"))
-    best = replace(best, why=best.why or "the exact precision; nothing else that holds the guard-rails is measurably faster")
-    note(f"{best.precision} ships: {best.why}")
-    order = [variant.precision for variant in variants]
-    return best, sorted([*final, best], key=lambda variant: order.index(variant.precision))
+                self._variants.append(Variant(variant.precision, _failed("run", problem), kept=variant.kept, target=variant.target))
+
+    def time(self) -> None:
+        """Time what holds the guard-rails, the first in any case, and int8, whose speed says whether a mix is worth looking for."""
+        one = self._bench.guard.inputs(slice(0, 1))
+        running = [place for place in self._sessions if self._holds(place) or self._variants[place].precision == "int8"]
+        calls = {str(place): partial(self._sessions[place].predict, one) for place in running}
+        with stage("time the precisions"):
+            latencies = interleave(calls, seconds=SECONDS)
+        for place in running:
+            self._variants[place] = replace(self._variants[place], latency=latencies[str(place)])
+
+    def mix(self, runtime: Backend) -> None:
+        """Where int8 is faster but loses too much, put layers back to float until it does not."""
+        floats = [
+            place for place in self._sessions if self._variants[place].target == runtime.NAME and self._variants[place].precision != "int8"
+        ]
+        whole = next((each for each in self._variants if each.target == runtime.NAME and each.precision == "int8" and each.latency), None)
+        holding = [self._variants[place] for place in floats if self._variants[place].verdict]
+        if whole is None or whole.verdict or not holding:
+            return
+        rest = min(holding, key=_p50)
+        gain = ratio(_latency(rest), _latency(whole))
+        if gain.low <= 1:
+            note(f"int8 loses too much, and is not measurably faster than {rest.precision}: no mix is looked for")
+            return
+        search = _Mixing(self._bench, runtime, float_part(rest.precision))
+        before = len(self._variants)
+        self.enter(runtime, search.found())
+        if len(self._variants) > before:
+            self.time()
+
+    def decide(self) -> tuple[Variant, list[Variant]]:
+        """The fastest that holds, by what is measured for sure; the first where none does."""
+        best, whys = 0, dict[int, str]()
+        for place in range(1, len(self._variants)):
+            if place not in self._sessions or not self._variants[place].verdict:
+                continue
+            gain = ratio(_latency(self._variants[best]), _latency(self._variants[place]))
+            measured = (
+                f"{gain.value:.2f}x the speed of {self._name(best)} (95 % interval {gain.low:.2f} to {gain.high:.2f})"
+            )
+            if gain.low > 1 or not self._variants[best].verdict:
+                whys.setdefault(best, f"{self._name(place)} is faster and holds the guard-rails")
+                best = place
+                whys[place] = measured
+            else:
+                whys[place] = f"not measurably faster: {measured}"
+        whys.setdefault(best, "the exact precision; nothing else that holds the guard-rails is measurably faster")
+        final = [replace(each, why=each.why or whys.get(place, "")) for place, each in enumerate(self._variants)]
+        note(f"{self._name(best)} ships: {final[best].why}")
+        return final[best], final
+
+    def _holds(self, place: int) -> bool:
+        return place == 0 or bool(self._variants[place].verdict)
+
+    def _name(self, place: int) -> str:
+        """The precision, with its runtime where there are several."""
+        variant = self._variants[place]
+        several = len({each.target for each in self._variants}) > 1
+        kept = f" with {len(variant.kept)} layers in float" if variant.kept else ""
+        return f"{variant.target} {variant.precision}{kept}" if several else f"{variant.precision}{kept}"
+
+
+class _Mixing:
+    """The search of one runtime's mix."""
+
+    def __init__(self, bench: Bench, runtime: Backend, rest: str) -> None:
+        self._bench, self._runtime, self._rest = bench, runtime, rest
+        self._folder = bench.folder / f"{runtime.NAME} mixes"
+
+    def found(self) -> list[Variant]:
+        """Mixes that hold the guard-rails, compiled; the one with the fewest layers in float last."""
+        kept = Kept((self._bench.kept or self._folder) / f"{self._runtime.NAME}.json", self._made_for())
+        return [self._variant(keep) for keep in mixes(groups(self._bench.onnx), kept.remembering(self._attempt))]
+
+    def _attempt(self, keep: frozenset[str], rough: bool) -> Tried:
+        variant = self._variant(keep, self._bench.calibration[:ROUGH_CASES] if rough else self._bench.calibration)
+        if variant.artifact is None:
+            return Tried(False, float("-inf"), float("inf"))
+        with self._runtime.build(variant.artifact, threads=self._bench.threads) as session:
+            judged = self._bench.judged(variant, session)
+            inputs = self._bench.guard.inputs(slice(0, ROUGH_CASES))
+            moved = divergence([(log_shares(self._exact(inputs)), log_shares(session.predict(inputs)))])
+        assert judged.verdict is not None
+        return Tried(bool(judged.verdict), min(rail.slack for rail in judged.verdict.rails), moved)
+
+    def _variant(self, keep: Collection[str], calibration: Floats | None = None) -> Variant:
+        precision, names = int8_name(keep, self._rest), tuple(sorted(keep))
+        home = self._folder / hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+        try:
+            inputs = self._bench.calibration if calibration is None else calibration
+            artifact = self._runtime.quantize(self._bench.onnx, home, inputs, keep=names, rest=self._rest, isa=self._bench.isa)
+        except Exception as problem:  # a quantizer that fails on one mix costs that mix
+            return Variant(precision, _failed("made", problem), kept=names, target=self._runtime.NAME)
+        return Variant(precision, artifact=artifact, kept=names, target=self._runtime.NAME)
+
+    def _exact(self, inputs: Floats) -> Floats:
+        artifact = self._runtime.convert(self._bench.onnx, self._folder / EXACT, EXACT)
+        with self._runtime.build(artifact, threads=self._bench.threads) as session:
+            return session.predict(inputs)
+
+    def _made_for(self) -> str:
+        told = hashlib.sha256(self._bench.onnx.read_bytes())
+        told.update(np.ascontiguousarray(self._bench.calibration).data)
+        told.update(repr((self._runtime.NAME, self._runtime.version(), self._rest, self._bench.isa, self._bench.confidence)).encode())
+        told.update(repr(self._bench.limits).encode())
+        return told.hexdigest()
+
+
+def in_float(chosen: Variant, ran: Mapping[str, str]) -> str | None:
+    """What to say when layers of an int8 artifact ran in float though nobody asked for it; None when none did.
+
+    Args:
+        chosen: what ships.
+        ran: layer -> precision it really ran in.
+    """
+    if not chosen.precision.startswith("int8"):
+        return None
+    astray = [layer for layer, precision in ran.items() if precision not in ("int8", "u8", "i8") and layer not in chosen.kept]
+    if not astray:
+        return None
+    named = ", ".join(astray[:NAMED]) + (f" and {len(astray) - NAMED} more" if len(astray) > NAMED else "")
+    return f"{len(astray)} of {len(ran)} layers of the {chosen.precision} artifact ran in float: {named}"
 
 
 def _failed(what: str, problem: Exception) -> str:
     return f"could not be {what}: {type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
 
 
-def _judged(variant: Variant, session: Session, guard: Split, before: Score, limits: Limits, confidence: float) -> Variant:
-    after = score_split(session.predict, guard, before.classes, f"judge {variant.precision}")
-    verdict = admit(limits, before, after, confidence)
-    return replace(variant, score=after, verdict=verdict, why="" if verdict else "; ".join(verdict.reasons))
+def _latency(variant: Variant) -> Latency:
+    assert variant.latency is not None
+    return variant.latency
 
 
-def _timed(variants: Sequence[Variant], sessions: Mapping[str, Session], one: Floats) -> list[Variant]:
-    """Time what was not refused, and the exact precision in any case: it ships when nothing else can."""
-    running = [variant for variant in variants if variant.verdict or (variant.precision == EXACT and variant.artifact is not None)]
-    calls = {each.precision: partial(sessions[each.precision].predict, one) for each in running}
-    with stage("time the precisions"):
-        latencies = interleave(calls, seconds=SECONDS)
-    return [replace(variant, latency=latencies.get(variant.precision)) for variant in variants]
+def _p50(variant: Variant) -> float:
+    return _latency(variant).p50

@@ -19,6 +19,7 @@ import click
 from optimize.errors import OptimizeError
 
 EXIT = {"pass": 0, "fail": 1, "inconclusive": 3}
+VERIFIED = {"pass": "VERIFIED on this machine", "fail": "REFUSED on this machine", "inconclusive": "INCONCLUSIVE on this machine"}
 INTERRUPTED, OURS = 130, 70
 """Stopped by the user; a mistake of this program, which must not read as "rejected" to whoever looks at the code alone."""
 
@@ -56,7 +57,8 @@ def main() -> None:
 
 @main.command()
 @click.argument("model", required=False, type=click.Path(path_type=Path))
-@click.option("--target", metavar="NAME", help="openvino, onnxruntime or tensorrt.")
+@click.option("--target", metavar="NAME", help="openvino, onnxruntime, tensorrt or tensorrt-rtx.")
+@click.option("--compute-capability", metavar="8.6,…", help="GPUs that tensorrt-rtx compiles for; by default this one, or the usual ones.")
 @click.option("--data", metavar="DATA", help="An .npz in the MedMNIST layout, or file.py:factory.")
 @click.option("--out", metavar="DIR", help="Folder for the results; by default MODEL-TARGET here.")
 @click.option("--arch", metavar="FILE.py:FACTORY", help="The function that builds the network.")
@@ -132,6 +134,33 @@ def compress(
 
 
 @main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--model", type=click.Path(path_type=Path), metavar="FILE", help="The original, where it lies elsewhere on this machine.")
+@click.option("--data", metavar="DATA", help="The run's data, likewise; a finished run's model is judged on its test split again.")
+@click.option("--trust-pickle", is_flag=True, default=None, help="Load an original that runs code; only if you trust its author.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON on standard output.")
+def verify(run: Path, as_json: bool, **asked: Any) -> None:
+    """Check a compiled model on this machine, or finish the verdict of a run that could not be judged where it was compiled.
+
+    RUN is the folder of a run, or the `model` in it.
+
+    Exit code: 0 it holds, 1 it does not, 2 wrong input, 3 inconclusive, 4 the target cannot run here.
+    """
+    with _answered(as_json):
+        from optimize.verify import verify as check
+
+        found = check(run, **asked)
+    if as_json:
+        click.echo(json.dumps(found.as_dict(), sort_keys=True))
+    elif found.report is not None:
+        _summary(dict(found.report), run)
+    else:
+        for line in (VERIFIED[found.outcome], *found.findings):
+            click.echo(line)
+    sys.exit(EXIT[found.outcome])
+
+
+@main.command()
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--batches", metavar="N,…", help="Batch sizes, each measured by itself; 1 by default.")
 @click.option("--threads", metavar="N,…", help="Numbers of threads, likewise; by default the runtimes' own choice.")
@@ -166,7 +195,7 @@ def profile(models: tuple[Path, ...], as_json: bool, **asked: Any) -> None:
 @main.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder for all it makes.")
 def demo(out: Path) -> None:
-    """Train a small net on handwritten digits and compress it for every CPU runtime installed."""
+    """Train a small net on handwritten digits and compress it for every runtime that runs here."""
     with _answered():
         from optimize.demo import demo as run
 
@@ -217,4 +246,4 @@ def _summary(report: dict[str, Any], out: Path) -> None:
     click.echo(f"report: {out / 'report.html'}")
 
 
-COMMANDS: tuple[Callable[..., Any], ...] = (compress, profile, demo, report, doctor)
+COMMANDS: tuple[Callable[..., Any], ...] = (compress, verify, profile, demo, report, doctor)

@@ -13,7 +13,7 @@ import numpy as np
 
 from optimize.arrays import checked_images, read_arrays
 from optimize.artifact import MANIFEST, Artifact
-from optimize.backends import backend
+from optimize.backends import backend, require_runnable
 from optimize.errors import InputError, OptimizeError, TargetUnavailable
 from optimize.measure.contest import Contender
 
@@ -76,7 +76,7 @@ class Opening:
                 f"`model` (={path}) holds no compiled model: give the `model` folder of an accepted run, an .onnx or a torch file."
             )
         artifact = Artifact.read(folder)
-        backend(artifact.target).preflight()
+        require_runnable(backend(artifact.target))
         return self._contender(str(path), artifact)
 
     def _onnx(self, path: Path, scratch: Path) -> Iterator[Contender]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from optimize.backends import TARGETS, backend
+from optimize.backends import TARGETS, backend, require_runnable
 from optimize.compress import compress
 from optimize.errors import InputError, TargetUnavailable
 from optimize.progress import note, track
@@ -61,7 +61,7 @@ max_class_drop = "15pp"             # a class has about 60 test images: more tha
 
 
 def demo(folder: Path) -> dict[Path, dict[str, Any]]:
-    """Write a model, its data and its `optimize.toml` into `folder`, and compress the model for every CPU runtime installed.
+    """Write a model, its data and its `optimize.toml` into `folder`, and compress the model for every runtime that runs here.
 
     Returns:
         The reports by the folders they are in.
@@ -92,7 +92,7 @@ def demo(folder: Path) -> dict[Path, dict[str, Any]]:
 
 def _runs(target: str) -> bool:
     try:
-        backend(target).preflight()
+        require_runnable(backend(target))
     except TargetUnavailable as missing:
         note(f"{target} is left out: {missing}")
         return False

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from optimize.backends import TARGETS, backend
+from optimize.backends import backend
 from optimize.errors import TargetUnavailable
 from optimize.installed import RUNTIMES, Package, installed, packages, remedy, torch_build
 from optimize.measure.energy import Meters, meters
@@ -40,7 +40,8 @@ class Target:
     Args:
         name: as `--target` takes it.
         version: installed; None where it is not.
-        runs: whether `optimize compress` can use it here.
+        compiles: whether `optimize compress` can compile for it here.
+        runs: whether what was compiled also runs here.
         reason: why not; empty where it runs.
         precisions: that it offers here, the exact one first.
         int8_on: the instructions that int8 runs on; None where it does not run, or they are not known.
@@ -49,6 +50,7 @@ class Target:
 
     name: str
     version: str | None
+    compiles: bool
     runs: bool
     reason: str
     precisions: tuple[str, ...]
@@ -113,12 +115,11 @@ def target(name: str) -> Target:
     version = next(filter(None, map(installed, RUNTIMES[name])), None)
     precisions: tuple[str, ...] = ()
     try:
-        if name not in TARGETS:
-            raise TargetUnavailable("this version of optimize has no backend for it")
         runtime = backend(name)
         runtime.preflight()
         runtime.version()
-        precisions, reason = (*runtime.precisions(), "int8"), ""
+        precisions = (*runtime.precisions(), "int8")
+        reason = runtime.obstacle() or ""
     except TargetUnavailable as refusal:
         reason = _reason(str(refusal))
     except Exception as problem:
@@ -126,7 +127,7 @@ def target(name: str) -> Target:
         first = (str(problem).strip().splitlines() or [""])[0]
         reason = f"it is installed, but cannot be loaded: {type(problem).__name__}: {first}"
     int8_on = int8_instructions() if precisions and name in _ON_CPU else None
-    return Target(name, version, not reason, reason, precisions, int8_on, remedy(name) if reason else None)
+    return Target(name, version, bool(precisions), not reason, reason, precisions, int8_on, remedy(name) if reason else None)
 
 
 def int8_instructions(isa: Iterable[str] | None = None) -> str | None:
@@ -139,7 +140,7 @@ def lines(found: Diagnosis) -> list[str]:
     """The diagnosis as text: the targets, the machine, and what is missing."""
     rows = [("target", "installed", "runs here", "precisions", "int8 on"), *map(_row, found.targets)]
     text = [*_aligned(rows), ""]
-    text += [f"{each.name}: {each.reason}{f'; {each.remedy}' if each.remedy else ''}." for each in found.targets if each.reason]
+    text += [_why(each) for each in found.targets if each.reason]
     text += ["", *_aligned(_facts(found))]
     missing = [(each.name, each.purpose, each.remedy or "") for each in found.packages if each.version is None]
     if missing:
@@ -149,8 +150,14 @@ def lines(found: Diagnosis) -> list[str]:
     return text
 
 
+def _why(each: Target) -> str:
+    compiles = "it compiles here, but does not run: " if each.compiles else ""
+    return f"{each.name}: {compiles}{each.reason}{f'; {each.remedy}' if each.remedy else ''}."
+
+
 def _row(each: Target) -> tuple[str, ...]:
-    return each.name, each.version or "no", "yes" if each.runs else "no", ", ".join(each.precisions) or "-", each.int8_on or "-"
+    runs = "yes" if each.runs else "compiles only" if each.compiles else "no"
+    return each.name, each.version or "no", runs, ", ".join(each.precisions) or "-", each.int8_on or "-"
 
 
 def _facts(found: Diagnosis) -> list[tuple[str, ...]]:

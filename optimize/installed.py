@@ -14,11 +14,13 @@ RUNTIMES = {
     "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
     "tensorrt-rtx": ("tensorrt-rtx", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12"),
 }
-"""Target -> the packages that bring its runtime, the first one found counts; also targets without a backend yet."""
+"""Target -> the packages that bring its runtime; the first one found counts."""
 
 EXTRAS = {
     "openvino": (("openvino", "runtime of target openvino"), ("nncf", "int8 for target openvino")),
     "onnxruntime": (("onnxruntime", "runtime of target onnxruntime"),),
+    "tensorrt": (("tensorrt", "runtime of target tensorrt"), ("onnxruntime", "int8 for target tensorrt")),
+    "tensorrt-rtx": (("tensorrt-rtx-cu13", "runtime of target tensorrt-rtx"), ("onnxruntime", "int8 for target tensorrt-rtx")),
     "gpu": (("nvidia-ml-py", "energy and memory of an NVIDIA GPU"),),
     "report": (("vl-convert-python", "charts in report.html"),),
     "sign": (("cryptography", "signatures"),),
@@ -79,10 +81,16 @@ def installed(package: str) -> str | None:
 
 def remedy(target: str) -> str | None:
     """What to type to install what a target lacks; None where it lacks no package, or no extra brings it."""
-    absent = any(installed(package) is None for package, _ in EXTRAS.get(target, ()))
+    absent = any(_any_of_its_kind(package) is None for package, _ in EXTRAS.get(target, ()))
     return f"pip install 'optimize[{target}]'" if absent else None
 
 
+def _any_of_its_kind(package: str) -> str | None:
+    """Version of the package, or of another one that brings the same runtime."""
+    alternatives = next((each for each in RUNTIMES.values() if package in each), (package,))
+    return next(filter(None, map(installed, alternatives)), None)
+
+
 def _package(name: str, purpose: str, source: str) -> Package:
-    version = installed(name)
+    version = _any_of_its_kind(name)
     return Package(name, version, purpose, None if version else f"pip install '{source}'")

@@ -73,6 +73,8 @@ class Result:
         notes: what a reader should know.
         flips: cases of the test split whose decision changed; None where there is no artifact.
         health: what was found about the calibration split.
+        unverified: what was compiled and could not be run.
+        parity: of the ONNX file with torch, where nothing was run.
     """
 
     verdict: Verdict
@@ -85,6 +87,8 @@ class Result:
     notes: Sequence[str] = field(default_factory=tuple)
     flips: Sequence[Flip] | None = None
     health: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    unverified: Sequence[Variant] = ()
+    parity: Parity | None = None
 
 
 def reload(recipe: Recipe) -> dict[str, Any]:
@@ -112,6 +116,7 @@ def identity(recipe: Recipe, data: Dataset) -> dict[str, Any]:
         "retrain": None if recipe.finetune is None else asdict(recipe.finetune),
         "seed": recipe.seed,
         "target": recipe.target,
+        "compute_capability": recipe.compute_capability,
     }
     hashes = {f"{name} data": split.sha256 for name, split in splits(data).items()}
     hashes |= {f"{name} tags": _tags(split) for name, split in splits(data).items()}
@@ -147,7 +152,7 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "verdict": result.verdict.outcome,
         "accepted": bool(result.verdict),
         "reasons": list(result.verdict.reasons),
-        "target": recipe.target,
+        "target": recipe.target if compiled is None else compiled.chosen.target,
         "precision": None if compiled is None else compiled.chosen.precision,
         "machine": {**machine(), "load": foreign_load},
         "versions": versions(),
@@ -171,7 +176,7 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "steps": [dict(trial) for trial in result.trials],
         "layers": layers(original.module, result.best.module),
         "layer_precisions": None if compiled is None else dict(compiled.layer_precisions),
-        "parity": None if compiled is None else asdict(compiled.parity),
+        "parity": None if (parity := result.parity if compiled is None else compiled.parity) is None else asdict(parity),
         "roofline": None if compiled is None else compiled.roofline,
         "unused_parameters": _unused(original),
         "notes": [
@@ -180,6 +185,7 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
             *_load_note(foreign_load),
             *(() if compiled is None else (*compiled.profile.notes, *compiled.notes)),
         ],
+        "unverified": _unverified(result),
         "artifact": _files(compiled) if result.verdict else None,
         "guard": _guard(result),
     }
@@ -250,9 +256,25 @@ def _baseline(recipe: Recipe, original: Candidate, result: Result) -> dict[str, 
 def _compressed(recipe: Recipe, result: Result) -> dict[str, Any] | None:
     if result.compiled is None or result.artifact is None:
         return None
-    runtime = f"{RUNTIMES.get(recipe.target, recipe.target)} {result.compiled.chosen.precision}"
+    runtime = f"{RUNTIMES.get(result.compiled.chosen.target, result.compiled.chosen.target)} {result.compiled.chosen.precision}"
     sizes = {"parameters": result.best.parameters, "macs": macs(result.best)}
     return {**result.compiled.profile.of(ARTIFACT), **sizes, "metrics": result.artifact.as_dict(result.original), "runtime": runtime}
+
+
+def _unverified(result: Result) -> dict[str, Any] | None:
+    """What was compiled and could not be run; None where everything was."""
+    if not result.unverified:
+        return None
+    compiled = [
+        {
+            "target": each.target,
+            "precision": each.precision,
+            "why": each.why,
+            "files": [] if each.artifact is None else [file.as_dict() for file in each.artifact.files],
+        }
+        for each in result.unverified
+    ]
+    return {"parameters": result.best.parameters, "macs": macs(result.best), "compiled": compiled}
 
 
 def _guard(result: Result) -> dict[str, Any] | None:

@@ -64,6 +64,7 @@ class Recipe:
         seed: of everything drawn at random.
         threads: of the runtime, or None for its own choice.
         batch: the larger batch size that is timed beside 1.
+        compute_capability: of the GPUs to compile for, where the target lets one choose; empty leaves it to the target.
     """
 
     model: Path
@@ -98,6 +99,7 @@ class Recipe:
     seed: int = 0
     threads: int | None = None
     batch: int = 8
+    compute_capability: tuple[str, ...] = ()
 
     @property
     def finetune(self) -> Finetune | None:
@@ -164,6 +166,7 @@ _SETTINGS = {
     "threads": _Setting("profile", "threads", read.optional(read.integer(1))),
     "batch": _Setting("profile", "batch", read.integer(1)),
     "target": _Setting("run", "target", read.word),
+    "compute_capability": _Setting("run", "compute_capability", read.capabilities),
     "out": _Setting("run", "out", read.path),
 }
 _LIMITS = tuple(limit.name for limit in fields(Limits))

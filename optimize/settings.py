@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import tomli_w
 
+from optimize.backends.capabilities import ordered
 from optimize.errors import InputError
 from optimize.guard.limits import parse_limit, parse_points
 
@@ -53,6 +54,11 @@ def choice(*names: str) -> Reader:
 def words(value: Any, name: str, folder: Path) -> tuple[str, ...]:
     """A list of texts, or one text with commas."""
     return tuple(word(part, name, folder).strip() for part in _parts(value, name))
+
+
+def capabilities(value: Any, name: str, folder: Path) -> tuple[str, ...]:
+    """Compute capabilities, as a list of texts or numbers or with commas; or "current"."""
+    return ordered([str(part) for part in _parts([value] if isinstance(value, float) else value, name)], name)
 
 
 def switch(value: Any, name: str, folder: Path) -> bool:

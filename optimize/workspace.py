@@ -2,6 +2,7 @@
 
     out/ledger.jsonl  recipe.lock.toml  .work/      while the run goes on
     out/model/  report.json  report.html            at its end; `model/` only when it was accepted
+    out/unverified/                                 instead of it, where the target compiles but does not run
 
 An earlier run in the folder is touched only when the caller asked for that and the new run's input has been found good.
 """
@@ -22,7 +23,8 @@ from optimize.errors import InputError
 from optimize.ledger import Ledger
 from optimize.search.walk import WORK
 
-OURS = ("ledger.jsonl", "recipe.lock.toml", "report.json", "report.html", "flips.csv", "model", WORK)
+UNVERIFIED = "unverified"
+OURS = ("ledger.jsonl", "recipe.lock.toml", "report.json", "report.html", "flips.csv", "model", UNVERIFIED, WORK)
 
 
 class Workspace:
@@ -98,6 +100,15 @@ class Workspace:
         _remove(self.out / "model")
         if artifact is not None:
             os.replace(artifact.folder, self.out / "model")
+
+    def leave(self, name: str) -> None:
+        """Move a working folder beside the report, in place of what is there."""
+        _remove(self.out / name)
+        os.replace(self.scratch / name, self.out / name)
+
+    def drop(self, name: str) -> None:
+        """Remove what lies beside the report under this name."""
+        _remove(self.out / name)
 
     def clean(self) -> None:
         """Remove the working files of a finished run."""

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "optimize"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 MAX_LINES = 350
-RUNTIMES = ("torch", "tensorrt", "openvino", "onnxruntime", "onnx")
+RUNTIMES = ("torch", "tensorrt", "tensorrt_rtx", "openvino", "onnxruntime", "onnx")
 HEAVY = (*RUNTIMES, "torch_pruning", "nncf", "scipy", "sklearn", "jinja2", "rich", "cryptography")
 BANNED_STEMS = {"utils", "util", "base", "common", "helpers", "helper", "config", "misc"}
 OUTSIDE = {"models", "benchmarks", "tests"}
@@ -40,9 +40,9 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     ("what changes, exports, runs, measures and judges", frozenset({"steps", "export", "backends", "measure", "guard"})),
     ("what a search writes down", frozenset({"snapshot", "ledger"})),
     ("the settings of a run", frozenset({"settings", "recipe"})),
-    ("what a run does, and how a report looks", frozenset({"search", "select", "choose", "profile", "report", "doctor"})),
+    ("what a run does, and how a report looks", frozenset({"search", "select", "mix", "choose", "profile", "report", "doctor"})),
     ("what a run leaves behind", frozenset({"workspace", "outcome"})),
-    ("a run, and models side by side", frozenset({"compress", "contenders", "side_by_side"})),
+    ("a run, and models side by side", frozenset({"job", "conclude", "unverified", "compress", "verify", "contenders", "side_by_side"})),
     ("a whole example", frozenset({"demo"})),
     ("the command", frozenset({"cli", "__main__"})),
 )

@@ -4,7 +4,7 @@ tested is the choice alone; real runtimes are in `test_compress.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import pytest
 
 from optimize import choose as module
 from optimize.artifact import Artifact
+from optimize.backends import int8_name
 from optimize.backends.session import Session
 from optimize.candidate import Floats
-from optimize.choose import Variant, choose, compile_all
+from optimize.choose import Bench, Variant, choose, in_float
 from optimize.guard.limits import Limits
 from optimize.measure.latency import Latency
 from optimize.search.score import score_split
@@ -44,11 +45,13 @@ class StandIn:
 
     def preflight(self) -> None: ...
 
+    def obstacle(self) -> None: ...
+
     def version(self) -> str:
         return "1"
 
     def precisions(self) -> tuple[str, ...]:
-        return tuple(name for name in self.wrong if name != "int8")
+        return tuple(name for name in self.wrong if not name.startswith("int8"))
 
     def convert(self, onnx: Path, folder: Path, precision: str) -> Artifact:
         if self.raising.get(precision) == "make":
@@ -57,8 +60,10 @@ class StandIn:
         (folder / "model").write_text(precision)
         return Artifact.save(folder, target=self.NAME, precision=precision, input_shape=(1, 8, 8), runtime="1", files=("model",))
 
-    def quantize(self, onnx: Path, folder: Path, calibration: Floats) -> Artifact:
-        return self.convert(onnx, folder, "int8")
+    def quantize(
+        self, onnx: Path, folder: Path, calibration: Floats, *, keep: Collection[str] = (), rest: str = "f32", isa: str | None = None
+    ) -> Artifact:
+        return self.convert(onnx, folder, int8_name(keep, rest))
 
     def build(self, artifact: Artifact, *, threads: int | None = None) -> Session:
         if self.raising.get(artifact.precision) == "build":
@@ -81,6 +86,10 @@ class StandIn:
         self.open -= 1
 
 
+def bench(folder: Path, **more: Any) -> Bench:
+    return Bench(folder / "model.onnx", folder, GUARD.inputs(slice(0, 8)), GUARD, BEFORE, Limits(), **more)
+
+
 def chosen(runtime: StandIn, folder: Path, patch: pytest.MonkeyPatch, **milliseconds: float) -> tuple[Variant, dict[str, Variant]]:
     """Compile and choose, with these latencies; 30 rounds without noise, so that the interval has no width."""
     timed: list[str] = []
@@ -89,12 +98,12 @@ def chosen(runtime: StandIn, folder: Path, patch: pytest.MonkeyPatch, **millisec
         assert runtime.open > 0
         for call in calls.values():
             assert call().shape == (1, 4)
-        timed.extend(calls)
-        return {name: Latency((milliseconds[name],) * 30) for name in calls}
+        timed.extend(list(runtime.wrong)[int(place)] for place in calls)
+        places = list(runtime.wrong)
+        return {place: Latency((milliseconds[places[int(place)]],) * 30) for place in calls}
 
     patch.setattr(module, "interleave", scripted)
-    variants = compile_all(runtime, folder / "model.onnx", folder, GUARD.inputs(slice(0, 8)))
-    best, measured = choose(runtime, variants, GUARD, BEFORE, Limits(), None)
+    best, measured = choose([runtime], bench(folder))
     assert runtime.open == 0
     assert [variant.precision for variant in measured] == list(runtime.wrong)
     assert set(timed) == {variant.precision for variant in measured if variant.latency is not None}
@@ -109,9 +118,11 @@ def test_stand_in_int8_that_is_faster_ships(tmp_path: Path, monkeypatch: pytest.
     assert best.why == "2.00x the speed of f32 (95 % interval 2.00 to 2.00)"
     assert measured["f32"].why == "int8 is faster and holds the guard-rails"
     assert best.artifact is not None
-    assert (best.artifact.folder, best.artifact.main.read_text()) == (tmp_path / "int8", "int8")
+    assert (best.artifact.folder, best.artifact.main.read_text()) == (tmp_path / "stand-in" / "int8", "int8")
     assert best.as_dict(best) == {
+        "target": "stand-in",
         "precision": "int8",
+        "layers_in_float": [],
         "kept": True,
         "why": best.why,
         "latency_ms_p50": 1.0,
@@ -132,22 +143,21 @@ def test_stand_in_int8_that_is_not_faster_does_not_ship(int8: float, tmp_path: P
 def test_stand_in_faster_on_average_but_not_for_sure_does_not_ship(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = StandIn({"f32": 0, "int8": 0})
     noise = np.random.default_rng(0).uniform(0.2, 5, (2, 30))
-    pair = {"f32": Latency(tuple(noise[0] * 1.02)), "int8": Latency(tuple(noise[1]))}
-    if pair["f32"].p50 < pair["int8"].p50:
-        pair = {"f32": Latency(tuple(noise[1] * 1.02)), "int8": Latency(tuple(noise[0]))}
+    pair = {"0": Latency(tuple(noise[0] * 1.02)), "1": Latency(tuple(noise[1]))}
+    if pair["0"].p50 < pair["1"].p50:
+        pair = {"0": Latency(tuple(noise[1] * 1.02)), "1": Latency(tuple(noise[0]))}
     monkeypatch.setattr(module, "interleave", lambda *_, **__: pair)
-    variants = compile_all(runtime, tmp_path / "model.onnx", tmp_path, GUARD.inputs(slice(0, 8)))
-    best, measured = choose(runtime, variants, GUARD, BEFORE, Limits(), None)
-    assert pair["int8"].p50 < pair["f32"].p50
+    best, measured = choose([runtime], bench(tmp_path))
+    assert pair["1"].p50 < pair["0"].p50
     assert best.precision == "f32"
     assert measured[1].why.startswith("not measurably faster")
 
 
-def test_stand_in_int8_that_the_guard_refuses_does_not_ship_and_is_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    best, measured = chosen(StandIn({"f32": 0, "int8": 10}), tmp_path, monkeypatch, f32=2.0)
+def test_stand_in_int8_that_the_guard_refuses_and_that_is_no_faster_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No mix is looked for: the stand-in has no model file to take layers from."""
+    best, measured = chosen(StandIn({"f32": 0, "int8": 10}), tmp_path, monkeypatch, f32=2.0, int8=2.0)
     assert best.precision == "f32"
     int8 = measured["int8"]
-    assert int8.latency is None
     assert int8.verdict is not None
     assert int8.verdict.outcome == "fail"
     assert "overall accuracy fell by 5 pp on 200 cases" in int8.why
@@ -163,7 +173,9 @@ def test_stand_in_failure_costs_that_precision_alone(where: str, precision: str,
     word = "made" if where == "make" else "run"
     assert measured[precision].why == f"could not be {word}: RuntimeError: no kernel for this"
     assert measured[precision].as_dict(best) == {
+        "target": "stand-in",
         "precision": precision,
+        "layers_in_float": [],
         "kept": False,
         "why": measured[precision].why,
         "latency_ms_p50": None,
@@ -187,8 +199,47 @@ def test_stand_in_fastest_of_three_ships(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_stand_in_exact_precision_ships_when_everything_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The verdict on the test split will refuse it, with its figures."""
-    best, _ = chosen(StandIn({"f32": 50, "int8": 60}), tmp_path, monkeypatch, f32=2.0)
+    best, _ = chosen(StandIn({"f32": 50, "int8": 60}), tmp_path, monkeypatch, f32=2.0, int8=1.0)
     assert best.precision == "f32"
     assert best.latency is not None
     assert not best.verdict
     assert best.why.startswith("overall accuracy fell by 25 pp")
+
+
+def test_stand_in_what_holds_ships_before_an_exact_precision_that_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    best, measured = chosen(StandIn({"f32": 50, "bf16": 0, "int8": 60}), tmp_path, monkeypatch, f32=2.0, bf16=2.0, int8=3.0)
+    assert best.precision == "bf16"
+    assert measured["f32"].why.startswith("overall accuracy fell by 25 pp")
+
+
+def test_stand_in_bf16_ships_where_int8_costs_too_much_and_buys_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    best, measured = chosen(StandIn({"f32": 0, "bf16": 0, "int8": 10}), tmp_path, monkeypatch, f32=2.0, bf16=1.0, int8=1.0)
+    assert best.precision == "bf16"
+    assert "overall accuracy fell by 5 pp" in measured["int8"].why
+
+
+def test_stand_in_the_faster_of_two_runtimes_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is named where there are two; the exact precision of the first is the one to beat."""
+    first, second = StandIn({"f32": 0, "int8": 0}), StandIn({"f32": 0, "int8": 0})
+    second.NAME = "other"
+    taken = (4.0, 3.0, 2.0, 1.0)
+    monkeypatch.setattr(module, "interleave", lambda calls, **_: {place: Latency((taken[int(place)],) * 30) for place in calls})
+    best, measured = choose([first, second], bench(tmp_path))
+    assert (best.target, best.precision) == ("other", "int8")
+    assert best.why.startswith("2.00x the speed of other f32")
+    assert [(each.target, each.precision) for each in measured] == [
+        ("stand-in", "f32"),
+        ("stand-in", "int8"),
+        ("other", "f32"),
+        ("other", "int8"),
+    ]
+
+
+def test_layers_that_ran_in_float_unasked_are_named() -> None:
+    ran = {"a": "int8", "b": "f32", "c": "f32", "d": "int8"}
+    assert in_float(Variant("int8"), ran) == "2 of 4 layers of the int8 artifact ran in float: b, c"
+    assert in_float(Variant("int8+f32", kept=("b",)), ran) == "1 of 4 layers of the int8+f32 artifact ran in float: c"
+    assert in_float(Variant("int8+f32", kept=("b", "c")), ran) is None
+    assert in_float(Variant("f32"), ran) is None
+    many = in_float(Variant("int8"), {str(layer): "f32" for layer in range(9)})
+    assert many == "9 of 9 layers of the int8 artifact ran in float: 0, 1, 2, 3, 4, 5 and 3 more"

@@ -126,6 +126,8 @@ def test_what_is_wrong_takes_one_line(brought: Path, any_target: str, tmp_path: 
     assert "`mean` has 2 values and `std` 1" in line("--mean", "0.5,0.5")
     assert "`--recipe`" in line("--recipe", tmp_path / "no.toml")
     assert "exclude each other" in line("--resume", "--overwrite")
+    assert "`--compute-capability` (='9.0') must be some of 7.5, 8.0, " in line("--compute-capability", "9.0")
+    assert f"is for target tensorrt-rtx: leave it out with target {any_target}." in line("--compute-capability", "8.6,8.9")
 
 
 def test_the_wrong_network_is_named(brought: Path, any_target: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import re
@@ -16,11 +17,12 @@ import torch
 from sklearn.metrics import confusion_matrix, f1_score
 
 from optimize.artifact import MANIFEST, Artifact, ArtifactFile
-from optimize.backends import backend
+from optimize.backends import backend, runtimes
 from optimize.candidate import Reference
-from optimize.compress import Job, compress, left_alone, prepare
+from optimize.compress import compress, left_alone
 from optimize.errors import InputError, TargetUnavailable
 from optimize.guard.limits import Limits
+from optimize.job import Job, prepare
 from optimize.recipe import Recipe, resolve
 from optimize.search.walk import NOT_SMALLER, WORK
 from tests import runs
@@ -197,7 +199,7 @@ def test_the_strategy_is_the_recipes_and_a_run_of_another_cannot_be_resumed(
     def stop(*_: object) -> None:
         raise Stopped
 
-    monkeypatch.setattr("optimize.compress.compile_and_profile", stop)
+    monkeypatch.setattr("optimize.conclude.compile_and_profile", stop)
     asked = recipe(brought, tmp_path / "out", any_target, strategy="stepwise", floors="none", stopping="z-score")
     with pytest.raises(Stopped):
         compress(asked)
@@ -215,12 +217,12 @@ def test_int8_ranges_come_from_every_class_of_a_sorted_file(
     """The runtime is a stand-in that keeps what it is given and stops the run."""
     given: list[np.ndarray] = []
 
-    def stop(_: Any, __: Any, ___: Any, calibration: np.ndarray) -> None:
-        given.append(calibration)
+    def stop(_: Any, bench: Any) -> None:
+        given.append(bench.calibration)
         raise Stopped
 
-    monkeypatch.setattr("optimize.compress.compile_all", stop)
-    monkeypatch.setattr("optimize.compress.INT8_CASES", 20)
+    monkeypatch.setattr("optimize.conclude.choose", stop)
+    monkeypatch.setattr("optimize.conclude.INT8_CASES", 20)
     with pytest.raises(Stopped):
         compress(replace(recipe(brought, tmp_path / "out", any_target), budgets=(1e-30,), energy=1.0))
     val = runs.split("val")
@@ -301,6 +303,19 @@ def test_a_target_that_cannot_run_is_found_out_before_the_model_is_read(tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_compute_capabilities_reach_the_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def backend(*arguments: Any) -> Any:
+        asked.append(arguments)
+        raise TargetUnavailable("enough")
+
+    monkeypatch.setattr("optimize.backends.backend", backend)
+    with pytest.raises(TargetUnavailable, match="enough"):
+        compress(recipe(tmp_path / "no.pt", tmp_path / "out", "tensorrt-rtx", compute_capability="12.0,8.6"))
+    assert asked == [("tensorrt-rtx", ("8.6", "12.0"))]
+
+
 def test_an_accepted_run_is_not_touched_by_a_call_that_is_wrong(accepted: Run, brought: Path, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in accepted.out.rglob("*") if path.is_file()}
     target = accepted.report["target"]
@@ -316,3 +331,38 @@ def test_an_accepted_run_is_not_touched_by_a_call_that_is_wrong(accepted: Run, b
 def test_left_alone_names_layer_and_reason(job: Job) -> None:
     found = left_alone(job.original, Reference(job.original, job.data.calibration.inputs()))
     assert found == ("channels of 6 were left alone: they are an output of the network",)
+
+
+def test_target_cpu_ships_what_is_measured_to_be_fastest(brought: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two stand-ins for the runtimes' speed: the search goes by the one that is faster, and every precision of both is tried."""
+    installed = [each.NAME for each in runtimes("cpu")]
+    if len(installed) < 2:
+        pytest.skip(f"only {installed[0]} is installed")
+    asked: list[str] = []
+
+    def clocked(runtime: Any, *_: Any) -> float:
+        asked.append(runtime.NAME)
+        return {"openvino": 2.0, "onnxruntime": 1.0}[runtime.NAME]
+
+    monkeypatch.setattr("optimize.compress.latency_ms", clocked)
+    report = compress(replace(recipe(brought, tmp_path / "out", "cpu"), budgets=(1e-30,), energy=1.0))
+    assert asked == ["openvino", "onnxruntime"]
+    tried = report["precisions_tried"]
+    assert (tried[0]["target"], tried[0]["precision"]) == ("onnxruntime", "f32")
+    assert {each["target"] for each in tried} == {"openvino", "onnxruntime"}
+    kept = next(each for each in tried if each["kept"])
+    assert (report["target"], report["precision"]) == (kept["target"], kept["precision"])
+    assert Artifact.read(tmp_path / "out" / "model").target == kept["target"]
+    assert any(line.startswith("target cpu was asked for: ") for line in report["notes"])
+
+
+def test_target_cpu_makes_do_with_one_runtime_and_names_both_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise TargetUnavailable("not there.")
+
+    monkeypatch.setattr(backend("openvino"), "preflight", missing)
+    if importlib.util.find_spec("onnxruntime"):
+        assert [each.NAME for each in runtimes("cpu")] == ["onnxruntime"]
+    monkeypatch.setattr(backend("onnxruntime"), "preflight", missing)
+    with pytest.raises(TargetUnavailable, match=r"not there\. not there\."):
+        runtimes("cpu")

@@ -13,10 +13,11 @@ from sklearn.metrics import f1_score
 import optimize.report
 from optimize.artifact import Artifact
 from optimize.backends import backend
-from optimize.compress import compress, prepare
+from optimize.compress import compress
 from optimize.data import Split
 from optimize.errors import InputError
 from optimize.guard.limits import Limits
+from optimize.job import prepare
 from optimize.recipe import resolve
 from optimize.search.score import score_split
 from tests import scans

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,17 @@ def test_without_a_runtime_nothing_is_written(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(TargetUnavailable, match=r"no runtime is installed: pip install 'optimize\[openvino,onnxruntime\]'"):
         demo(tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_target_that_only_compiles_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = SimpleNamespace(NAME="tensorrt-rtx", preflight=lambda: None, obstacle=lambda: "no GPU")
+    said: list[str] = []
+    monkeypatch.setattr(module, "backend", lambda _: runtime)
+    monkeypatch.setattr(module, "TARGETS", ("tensorrt-rtx",))
+    monkeypatch.setattr(module, "note", said.append)
+    with pytest.raises(TargetUnavailable, match="no runtime is installed"):
+        demo(tmp_path / "out")
+    assert said == ["tensorrt-rtx is left out: target 'tensorrt-rtx' compiles here, but does not run: no GPU."]
 
 
 @pytest.mark.parametrize("name", ["net.py", "optimize.toml", "digits.npz", "model.pt"])

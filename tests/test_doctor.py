@@ -39,8 +39,8 @@ def breaks(problem: Exception) -> Any:
     return SimpleNamespace(preflight=lambda: None, version=version)
 
 
-def works(*precisions: str) -> Any:
-    return SimpleNamespace(preflight=lambda: None, version=lambda: "1", precisions=lambda: precisions)
+def works(*precisions: str, obstacle: str | None = None) -> Any:
+    return SimpleNamespace(preflight=lambda: None, version=lambda: "1", precisions=lambda: precisions, obstacle=lambda: obstacle)
 
 
 def made_up(monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], **backends: Any) -> None:
@@ -71,7 +71,12 @@ def test_a_target_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
             "nncf not installed",
             "pip install 'optimize[openvino]'",
         ),
-        ("tensorrt", refuses("target 'tensorrt' cannot run here: no GPU; use target openvino or onnxruntime."), "no GPU", None),
+        (
+            "tensorrt",
+            refuses("target 'tensorrt' cannot run here: no GPU; use target openvino or onnxruntime."),
+            "no GPU",
+            "pip install 'optimize[tensorrt]'",
+        ),
         ("onnxruntime", refuses("another refusal."), "another refusal", "pip install 'optimize[onnxruntime]'"),
         (
             "openvino",
@@ -80,14 +85,24 @@ def test_a_target_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
             "pip install 'optimize[openvino]'",
         ),
         ("openvino", breaks(RuntimeError()), "it is installed, but cannot be loaded: RuntimeError: ", "pip install 'optimize[openvino]'"),
-        ("tensorrt-rtx", works("f32"), "this version of optimize has no backend for it", None),
     ],
 )
 def test_a_target_that_does_not(name: str, runtime: Any, reason: str, remedy: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     made_up(monkeypatch, {"openvino": "2026.4", "tensorrt-rtx-cu13": "1.7"}, **{name: runtime})
     found = target(name)
-    assert (found.runs, found.reason, found.remedy) == (False, reason, remedy)
+    assert (found.compiles, found.runs, found.reason, found.remedy) == (False, False, reason, remedy)
     assert (found.precisions, found.int8_on) == ((), None)
+
+
+def test_a_target_that_only_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = {"tensorrt-rtx-cu13": "1.7", "onnxruntime": "1"}
+    made_up(monkeypatch, installed, **{"tensorrt-rtx": works("f32", "f16", obstacle="no GPU")})
+    found = target("tensorrt-rtx")
+    assert (found.compiles, found.runs, found.reason, found.precisions) == (True, False, "no GPU", ("f32", "f16", "int8"))
+    text = lines(doctor())
+    assert "tensorrt-rtx: it compiles here, but does not run: no GPU." in text
+    assert "tensorrt-rtx  1.7        compiles only  f32, f16, int8  -" in text
+    assert doctor().exit_code == 4
 
 
 def test_any_of_a_runtimes_packages_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +150,7 @@ def test_the_command_prints_one_document(monkeypatch: pytest.MonkeyPatch) -> Non
     found = json.loads(text)
     assert set(found) == {"format", "exit_code", "targets", "machine", "gpu", "energy", "torch", "packages", "peaks"}
     assert [each["name"] for each in found["targets"]] == ["openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"]
-    expected = {"name": "onnxruntime", "version": "1.32", "runs": True, "reason": "", "precisions": ["f32", "int8"]}
+    expected = {"name": "onnxruntime", "version": "1.32", "compiles": True, "runs": True, "reason": "", "precisions": ["f32", "int8"]}
     assert found["targets"][1] == expected | {"int8_on": "AVX-512 VNNI", "remedy": None}
     assert (found["machine"]["memory_available_bytes"], found["peaks"]) == (3 << 29, None)
     assert found == doctor().as_dict()
@@ -184,7 +199,6 @@ def test_every_fact_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
         "torch": "2.13.0, built for CUDA 13.0",
         "nncf": "int8  pip install it",
     }
-    assert "tensorrt-rtx: this version of optimize has no backend for it." in text
     assert "openvino: it is not installed; pip install 'optimize[openvino]'." in text
 
 

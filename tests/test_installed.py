@@ -37,7 +37,7 @@ def test_the_lists_are_the_projects_own() -> None:
     extras = {name: names(each) for name, each in PROJECT["optional-dependencies"].items() if name not in FOR_DEVELOPERS}
     assert {extra: [package for package, _ in each] for extra, each in EXTRAS.items()} == extras
     assert sorted(REQUIRED) == sorted(names(PROJECT["dependencies"]))
-    assert set(TARGETS) <= set(RUNTIMES)
+    assert set(TARGETS) == set(RUNTIMES)
 
 
 def test_every_missing_package_has_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,12 +56,13 @@ def test_every_missing_package_has_its_remedy(monkeypatch: pytest.MonkeyPatch) -
     [
         ("openvino", "pip install 'optimize[openvino]'"),
         ("onnxruntime", None),
-        ("tensorrt", None),
+        ("tensorrt", "pip install 'optimize[tensorrt]'"),
+        ("tensorrt-rtx", None),
         ("unheard of", None),
     ],
 )
 def test_remedy_of_a_target(target: str, expected: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    has(monkeypatch, {"openvino": "1", "onnxruntime": "1"})
+    has(monkeypatch, {"openvino": "1", "onnxruntime": "1", "tensorrt-rtx": "1"})
     assert remedy(target) == expected
 
 

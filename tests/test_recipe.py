@@ -230,6 +230,7 @@ _overrides = st.fixed_dictionaries(
         "seed": st.integers(0, 2**62),
         "threads": st.integers(1, 64) | st.just("none"),
         "batch": st.integers(1, 64),
+        "compute_capability": st.lists(st.sampled_from(["7.5", "8.6", "8.9", "12.0"]), max_size=4) | st.just("current"),
     },
 )
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from optimize.errors import InputError
-from optimize.settings import size_bytes
+from optimize.settings import capabilities, size_bytes
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,17 @@ def test_sizes(text: Any, size: int) -> None:
 def test_what_is_no_size(text: Any) -> None:
     with pytest.raises(InputError, match=r"`--memory-limit` \(=.*\) must be a number of bytes such as '2GB' or '512MiB'"):
         size_bytes(text, "--memory-limit", Path())
+
+
+@pytest.mark.parametrize("given", ["12.0,8.6", ["8.6", "12.0"], [8.6, 12.0], "8.6, 12.0,8.6"])
+def test_compute_capabilities_as_flag_or_toml_has_them(given: Any) -> None:
+    assert capabilities(given, "--compute-capability", Path()) == ("8.6", "12.0")
+    assert capabilities(8.9, "--compute-capability", Path()) == ("8.9",)
+    assert capabilities("current", "--compute-capability", Path()) == ("current",)
+    assert capabilities("", "--compute-capability", Path()) == ()
+
+
+@pytest.mark.parametrize("given", ["9.0", "8.6,current", "ada", 9, True, [True]])
+def test_what_is_no_compute_capability(given: Any) -> None:
+    with pytest.raises(InputError, match=r"`--compute-capability` \(=.*\) must be"):
+        capabilities(given, "--compute-capability", Path())

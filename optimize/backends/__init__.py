@@ -3,6 +3,7 @@
 | verb | what it does |
 |---|---|
 | `preflight()` | raise `TargetUnavailable` when the target cannot run here, before any work |
+| `obstacle()` | why what is compiled for it cannot run here, or None: some targets compile on machines that they do not run on |
 | `version()` | version of the runtime; imports it |
 | `precisions()` | float precisions that this machine runs natively, the exact one first |
 | `convert(onnx, folder, precision)` | ONNX -> Artifact, float |
@@ -15,18 +16,21 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from optimize.errors import InputError
+from optimize.errors import InputError, TargetUnavailable
 
 if TYPE_CHECKING:
     from optimize.artifact import Artifact
     from optimize.backends.session import Session
     from optimize.candidate import Floats
 
-TARGETS = ("openvino", "onnxruntime", "tensorrt")
+TARGETS = ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx")
+CPU = "cpu"
+"""As a target: whichever of the runtimes of the CPU is measured to be faster."""
+ON_CPU = ("openvino", "onnxruntime")
 
 
 class Backend(Protocol):
@@ -36,6 +40,10 @@ class Backend(Protocol):
 
     def preflight(self) -> None:
         """Raise `TargetUnavailable` when the target cannot run here."""
+
+    def obstacle(self) -> str | None:
+        """Why what is compiled for the target cannot run on this machine; None where it can."""
+        ...
 
     def version(self) -> str:
         """Import the runtime and return its version."""
@@ -82,15 +90,61 @@ class Backend(Protocol):
         ...
 
 
-def backend(name: str) -> Backend:
+def backend(name: str, compute_capability: Sequence[str] = ()) -> Backend:
     """The backend of a target, imported now.
 
+    Args:
+        name: of the target.
+        compute_capability: of the GPUs to compile for, where the target lets one choose; empty leaves it to the backend.
+
     Raises:
-        InputError: when there is no such target.
+        InputError: when there is no such target, it lets one choose no GPU, or it has nothing for one that was chosen.
     """
     if name not in TARGETS:
-        raise InputError(f"`target` (={name!r}) must be one of {', '.join(TARGETS)}.")
-    return cast(Backend, importlib.import_module(f"optimize.backends.{name}"))
+        raise InputError(f"`target` (={name!r}) must be one of {', '.join((*TARGETS, CPU))}.")
+    module = importlib.import_module(f"optimize.backends.{name.replace('-', '_')}")
+    if not compute_capability:
+        return cast(Backend, module)
+    if not hasattr(module, "for_capabilities"):
+        given = ",".join(compute_capability)
+        raise InputError(f"`compute_capability` (={given!r}) is for target tensorrt-rtx: leave it out with target {name}.")
+    return cast(Backend, module.for_capabilities(compute_capability))
+
+
+def require_runnable(runtime: Backend) -> None:
+    """Raise `TargetUnavailable` unless what is compiled for the target also runs on this machine."""
+    runtime.preflight()
+    obstacle = runtime.obstacle()
+    if obstacle is not None:
+        raise TargetUnavailable(f"target {runtime.NAME!r} compiles here, but does not run: {obstacle}.")
+
+
+def runtimes(target: str, compute_capability: Sequence[str] = ()) -> tuple[Backend, ...]:
+    """The backends among which a target leaves the choice: its own, or for "cpu" those of the CPU that are installed.
+
+    Args:
+        target: its name, or "cpu".
+        compute_capability: as for `backend`.
+
+    Raises:
+        InputError: as `backend` does.
+        TargetUnavailable: when nothing can be compiled for it here.
+    """
+    if target != CPU:
+        only = backend(target, compute_capability)
+        only.preflight()
+        return (only,)
+    found, missing = [], []
+    for name in ON_CPU:
+        try:
+            backend(name).preflight()
+        except TargetUnavailable as reason:
+            missing.append(str(reason))
+        else:
+            found.append(backend(name, compute_capability))
+    if not found:
+        raise TargetUnavailable(" ".join(missing))
+    return tuple(found)
 
 
 def require_precision(precision: str, allowed: tuple[str, ...], target: str) -> None:

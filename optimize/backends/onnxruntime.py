@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +34,18 @@ NAME = "onnxruntime"
 _MOVERS = {"QuantizeLinear", "DequantizeLinear", "Cast", "Transpose", "Reshape", "Flatten", "Shape", "ReorderInput", "ReorderOutput"}
 # Of these, the ones that leave every number where it is.
 _VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
+# Kinds of nodes that hold weights, and those that the optimizer fuses into them.
+_WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+_FUSED = {"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "Add"}
 # Integer kernels whose result is float again.
 _BACK_TO_FLOAT = {"MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DequantizeLinear"}
 _CALIBRATION_BATCH = 8
 _WARMUP = 2
 _LEAST_US = 0.1
 _QUIET = 3  # errors only
+# It quantizes a float layer between quantized ones when the model is opened, with one scale for all its weights: what was kept in float on
+# purpose would run in int8, and worse.
+_SILENT = "WeightBiasQuantization"
 
 
 def preflight() -> None:
@@ -50,6 +56,11 @@ def preflight() -> None:
     """
     if importlib.util.find_spec("onnxruntime") is None:
         raise TargetUnavailable("target 'onnxruntime' cannot run here: onnxruntime not installed; pip install 'optimize[onnxruntime]'.")
+
+
+def obstacle() -> str | None:
+    """None: what is compiled here runs here."""
+    return None
 
 
 def version() -> str:
@@ -120,18 +131,38 @@ def quantize(
             # There is no integer kernel for it: quantized, its weights would be turned back into floats at each call.
             nodes_to_exclude=[*sorted(keep), *(node.name for node in model.graph.node if node.op_type == "ConvTranspose")],
         )
+    _float_answers(folder / "model.onnx")
     return _seal(folder, int8_name(keep, rest))
+
+
+def _float_answers(path: Path) -> None:
+    """Take the last Q/DQ pair off where a Gemm or MatMul gives the answers: its kernel can give floats, and answers in 256 steps tie."""
+    import onnx as onnx_format
+
+    model = onnx_format.load(path)
+    makers = {output: node for node in model.graph.node for output in node.output}
+    for answer in model.graph.output:
+        dequantize = makers.get(answer.name)
+        quantize = None if dequantize is None else makers.get(dequantize.input[0])
+        layer = None if quantize is None else makers.get(quantize.input[0])
+        kinds = tuple(node.op_type if node is not None else "" for node in (dequantize, quantize))
+        if layer is None or kinds != ("DequantizeLinear", "QuantizeLinear") or layer.op_type not in ("Gemm", "MatMul"):
+            continue
+        model.graph.node.remove(quantize)
+        model.graph.node.remove(dequantize)
+        layer.output[0] = answer.name
+    onnx_format.save(model, path)
 
 
 def build(artifact: Artifact, *, threads: int | None = None) -> Session:
     """Open for the lowest latency of one caller: operators in sequence, `threads` threads (all cores when None) inside each."""
-    session = _open(artifact.main, threads)
+    session = _open(artifact, threads)
     name = session.get_inputs()[0].name
 
     def run(inputs: Floats) -> Floats:
         return np.asarray(session.run(None, {name: inputs})[0], dtype=np.float32)
 
-    return Session(artifact.input_shape, run, artifact.main)
+    return Session(artifact.input_shape, run, artifact)
 
 
 def inspect(session: Session) -> dict[str, str]:
@@ -141,7 +172,7 @@ def inspect(session: Session) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as scratch:
         optimized = Path(scratch) / "optimized.onnx"
         _open(session.handle, 1, optimized=optimized)
-        return _executed(onnx_format.load(optimized).graph)
+        return _executed(onnx_format.load(optimized).graph, _owners(onnx_format.load(session.handle.main).graph))
 
 
 def time_layers(
@@ -156,19 +187,23 @@ def time_layers(
         InputError: when `inputs` does not have the model's input shape.
     """
     require_inputs(inputs, artifact.input_shape)
-    nodes = _profiled(artifact.main, inputs, threads, seconds, min_rounds)
+    import onnx as onnx_format
+
+    owners = _owners(onnx_format.load(artifact.main).graph)
+    nodes = _profiled(artifact, inputs, threads, seconds, min_rounds)
     overhead_us = float(np.median([taken for kind, _, taken in nodes if kind in _VIEWS] or [0.0]))
     layers: dict[str, float] = {}
     for kind, name, taken_us in nodes:
         if kind not in _MOVERS:
-            layers[name] = layers.get(name, 0.0) + max(taken_us - overhead_us, _LEAST_US) / 1e3
+            layer = owners.get(name, name)
+            layers[layer] = layers.get(layer, 0.0) + max(taken_us - overhead_us, _LEAST_US) / 1e3
     return layers
 
 
-def _profiled(path: Path, inputs: Floats, threads: int | None, seconds: float, min_rounds: int) -> list[tuple[str, str, float]]:
+def _profiled(artifact: Artifact, inputs: Floats, threads: int | None, seconds: float, min_rounds: int) -> list[tuple[str, str, float]]:
     """Kind, name and microseconds of every node, in the order they ran."""
     with tempfile.TemporaryDirectory() as scratch, no_collection():
-        session = _open(path, threads, profile=Path(scratch) / "profile")
+        session = _open(artifact, threads, profile=Path(scratch) / "profile")
         feed = {session.get_inputs()[0].name: np.ascontiguousarray(inputs, dtype=np.float32)}
         rounds, end = 0, time.perf_counter() + seconds
         while rounds < _WARMUP + min_rounds or time.perf_counter() < end:
@@ -189,7 +224,7 @@ def _faster_half(samples: Sequence[float]) -> float:
     return float(np.mean(np.sort(samples)[: (len(samples) + 1) // 2]))
 
 
-def _open(path: Path, threads: int | None, *, optimized: Path | None = None, profile: Path | None = None) -> Any:
+def _open(artifact: Artifact, threads: int | None, *, optimized: Path | None = None, profile: Path | None = None) -> Any:
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
@@ -205,7 +240,7 @@ def _open(path: Path, threads: int | None, *, optimized: Path | None = None, pro
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(artifact.main, options, providers=["CPUExecutionProvider"], disabled_optimizers=[_SILENT])
 
 
 def _input_shape(model: Any) -> tuple[int, ...]:
@@ -224,7 +259,23 @@ def _batches(name: str, calibration: Floats) -> Iterator[dict[str, Floats]]:
         yield {name: np.ascontiguousarray(calibration[start : start + _CALIBRATION_BATCH], dtype=np.float32)}
 
 
-def _executed(graph: Any) -> dict[str, str]:
+def _owners(graph: Any) -> dict[str, str]:
+    """Tensor -> the layer that makes it, through what the optimizer fuses into a layer: it calls the whole by the name of its result."""
+    weights = {tensor.name for tensor in graph.initializer}
+    dequantized = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in weights}
+    owners: dict[str, str] = {}
+    for node in graph.node:
+        if len(node.input) > 1 and node.op_type in _WEIGHTED and node.input[1] in weights | dequantized:
+            owners[node.output[0]] = node.name
+        elif node.op_type in _FUSED:
+            made = [owners[name] for name in node.input if name in owners]
+            owners.update({node.output[0]: made[-1]} if made else {})
+    for node in graph.node:  # a node's own name comes first, where it is also a tensor's
+        owners.pop(node.name, None)
+    return owners
+
+
+def _executed(graph: Any, owners: Mapping[str, str]) -> dict[str, str]:
     """Follow the element type through the graph: a layer runs in the precision of its first input."""
     integer = {tensor.name for tensor in graph.initializer if tensor.data_type in (2, 3)}  # UINT8, INT8
     layers: dict[str, str] = {}
@@ -235,7 +286,8 @@ def _executed(graph: Any) -> dict[str, str]:
         if node.op_type == "QuantizeLinear" or (runs_integer and not floats):
             integer.update(node.output)
         if node.op_type not in _MOVERS:
-            layers[_layer_name(node)] = "int8" if runs_integer else "f32"
+            name = _layer_name(node)
+            layers[owners.get(name, name)] = "int8" if runs_integer else "f32"
     return layers
 
 

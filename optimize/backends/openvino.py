@@ -31,6 +31,10 @@ NAME = "openvino"
 
 # The compiled graph's nodes that hold or move numbers instead of computing them.
 _MOVERS = {"Const", "Input", "Output", "Reorder", "Reshape", "Transpose", "FakeQuantize", "ShapeOf"}
+# Activations whose results lie mostly above zero, and a little below.
+_DIPPING = {"PRelu", "Elu", "Selu", "Swish", "Gelu", "HSwish", "Mish"}
+# How OpenVINO's ONNX reader marks a layer whose bias it adds in an operation of its own.
+_BARE = "/WithoutBiases"
 # A name OpenVINO makes up: the operation, and a counter that runs on through the life of the process.
 _MADE_UP = re.compile(r"[A-Z][A-Za-z]+_\d+")
 
@@ -49,6 +53,11 @@ def preflight() -> None:
     if missing:
         names = " and ".join(missing)
         raise TargetUnavailable(f"target 'openvino' cannot run here: {names} not installed; pip install 'optimize[openvino]'.")
+
+
+def obstacle() -> str | None:
+    """None: what is compiled here runs here."""
+    return None
 
 
 def version() -> str:
@@ -103,6 +112,7 @@ def quantize(
         quantized = nncf.quantize(
             model,
             nncf.Dataset(items),
+            preset=nncf.QuantizationPreset.MIXED if _dips(model) else nncf.QuantizationPreset.PERFORMANCE,
             subset_size=len(items),
             advanced_parameters=ranges,
             ignored_scope=nncf.IgnoredScope(names=_operations(model, keep)),
@@ -208,7 +218,16 @@ def _read(onnx: Path) -> Any:
     model = _openvino().Core().read_model(onnx)
     # Before NNCF derives further names from them.
     _number_made_up_names(model)
+    _name_sums_after_layers(model)
     return model
+
+
+def _dips(model: Any) -> bool:
+    """Whether activations reach a little below zero, so that a range with a free zero point, which costs time, uses its steps better.
+
+    After a leaky ReLU it halved the error of int8; after a ReLU it changes nothing.
+    """
+    return any(node.get_type_name() in _DIPPING for node in model.get_ordered_ops())
 
 
 def _operations(model: Any, layers: Collection[str]) -> list[str]:
@@ -238,6 +257,24 @@ def _number_made_up_names(model: Any) -> None:
     for position, node in enumerate(model.get_ordered_ops()):
         if _MADE_UP.fullmatch(node.get_friendly_name()):
             node.set_friendly_name(f"{node.get_type_name()}:{position}")
+
+
+def _name_sums_after_layers(model: Any) -> None:
+    """Give the sum with a layer's bias the layer's name, also where it is the network's output and called after that."""
+    taken = {node.get_friendly_name() for node in model.get_ordered_ops()}
+    for first in model.get_ordered_ops():
+        node = first
+        layer, mark, _ = node.get_friendly_name().partition(_BARE)
+        if not mark or layer in taken:
+            continue
+        while node.get_type_name() != "Add":
+            after = [target.get_node() for target in node.output(0).get_target_inputs()]
+            if len(after) != 1 or after[0].get_type_name() not in ("Multiply", "Add"):  # a Gemm has factors
+                break
+            node = after[0]
+        else:
+            node.set_friendly_name(layer)
+            taken.add(layer)
 
 
 def _layer_name(originals: str, fallback: str) -> str:

@@ -22,6 +22,11 @@ def preflight() -> None:
     """PyTorch is always there."""
 
 
+def obstacle() -> str | None:
+    """None: what is compiled here runs here."""
+    return None
+
+
 def version() -> str:
     """Version of PyTorch."""
     return str(torch.__version__)

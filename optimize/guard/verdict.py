@@ -62,9 +62,9 @@ def admit(limits: Limits, before: Score, after: Score, confidence: float = LIKEL
     rails = tuple(after.rails(before, replace(limits, confidence=confidence)))
     reasons = tuple(_refusal(rail) for rail in rails if not (rail.lossless or rail.surely_held))
     if reasons:
-        return Verdict("fail", reasons)
+        return Verdict("fail", reasons, rails)
     unsure = "" if all(rail.surely_held for rail in rails) else "; nothing was lost where chance could hide more"
-    return Verdict("pass", (_summary(rails) + unsure,))
+    return Verdict("pass", (_summary(rails) + unsure,), rails)
 
 
 def level(limits: Limits, guard: int, test: int) -> float:

@@ -15,7 +15,10 @@ _TELLING = (
     *("avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"),
     *("asimd", "asimdhp", "asimddp", "sve", "sve2", "i8mm", "bf16"),
 )
-_PACKAGES = ("optimize", "torch", "torch-pruning", "numpy", "scipy", "onnx", "onnxscript", "onnxsim", "onnxruntime", "openvino", "nncf")
+_PACKAGES = (
+    *("optimize", "torch", "torch-pruning", "numpy", "scipy", "onnx", "onnxscript", "onnxsim", "onnxruntime", "openvino", "nncf"),
+    *("tensorrt", "tensorrt-rtx-cu13"),
+)
 
 
 def machine() -> dict[str, object]:

@@ -61,6 +61,8 @@ def sentence(report: Report) -> str:
 
 def _said(report: Report) -> str:
     name, runtime = report["model"]["name"], RUNTIMES.get(report["target"], report["target"])
+    if report.get("unverified"):
+        return f"{name} was compiled for {runtime}, which does not run on this machine, so nothing could be judged"
     if report["compressed"] is None:
         return f"{name} was not compiled for {runtime}; the run ended before there was an artifact to judge"
     subject = f"{name}, compiled for {runtime}{' at ' + report['precision'] if report['precision'] else ''},"

@@ -15,12 +15,12 @@ from optimize.search.stopping import STOPPING
 from optimize.search.walk import Strategy
 
 
-def strategy(recipe: Recipe, runtime: Backend, goal: Goal | None = None) -> Strategy:
+def strategy(recipe: Recipe, runtime: Backend | None, goal: Goal | None = None) -> Strategy:
     """The strategy of a recipe, with the settings that are its business.
 
     Args:
         recipe: of the run.
-        runtime: the target, on which "allocate" times layers.
+        runtime: the target, on which "allocate" times layers; None where it cannot run here: sizes alone are the price then.
         goal: the latency to be met, for "allocate".
     """
     if recipe.strategy == "stepwise":
@@ -29,6 +29,6 @@ def strategy(recipe: Recipe, runtime: Backend, goal: Goal | None = None) -> Stra
         return Local(floors=recipe.floors, stopping=STOPPING[recipe.stopping])
     energies = ENERGIES if recipe.energy is None else tuple(energy for energy in ENERGIES if energy >= recipe.energy)
     if recipe.strategy == "allocate":
-        pricing = Pricing(LatencyTable(runtime, threads=recipe.threads))
+        pricing = Pricing(None if runtime is None else LatencyTable(runtime, runtime.precisions()[-1], threads=recipe.threads))
         return Allocate(pricing, energies=energies, finetune=recipe.finetune, goal=goal)
     return Budgets(recipe.budgets or BUDGETS, energies)

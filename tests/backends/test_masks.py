@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from optimize.backends import TARGETS, backend
+from optimize.backends import TARGETS, backend, require_runnable
 from optimize.candidate import Candidate
 from optimize.errors import TargetUnavailable
 from optimize.export import export_onnx
@@ -37,7 +37,7 @@ def onnx_file(unet: Candidate, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_masks_come_out_as_torch_gives_them(target: str, unet: Candidate, onnx_file: Path, tmp_path: Path) -> None:
     runtime = backend(target)
     try:
-        runtime.preflight()
+        require_runnable(runtime)
     except TargetUnavailable as reason:
         pytest.skip(str(reason))
     inputs = cases(40, (3, 16, 24))

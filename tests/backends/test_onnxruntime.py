@@ -5,11 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from optimize.artifact import Artifact
 from optimize.backends import backend
 from optimize.backends import onnxruntime as target
-from optimize.candidate import Floats
+from optimize.candidate import Candidate, Floats
+from optimize.choose import Variant, in_float
 from optimize.errors import TargetUnavailable
+from optimize.export import export_onnx
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -92,3 +96,64 @@ def test_preflight_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(TargetUnavailable, match=r"onnxruntime not installed; pip install 'optimize\[onnxruntime\]'"):
         backend("onnxruntime").preflight()
+
+
+def test_signed_activations_after_a_relu_silently_run_in_float(tmp_path: Path) -> None:
+    """The graph says int8 throughout; with int8 activations of zero point 0 after a ReLU, which is no part of it, ONNX Runtime computes the
+    convolutions in float, and `inspect` says so. The same graph with uint8 activations runs in int8.
+    """
+    ran = {}
+    for kind in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8):
+        folder = tmp_path / str(kind)
+        folder.mkdir()
+        onnx.save(_relu_between(kind), folder / "model.onnx")
+        artifact = Artifact.save(folder, target="onnxruntime", precision="int8", input_shape=(4, 8, 8), runtime="", files=("model.onnx",))
+        with target.build(artifact, threads=1) as session:
+            ran[kind] = target.inspect(session)
+    assert {ran[onnx.TensorProto.INT8][name] for name in ("first", "second")} == {"f32"}
+    assert {ran[onnx.TensorProto.UINT8][name] for name in ("first", "second")} == {"int8"}
+    said = in_float(Variant("int8"), ran[onnx.TensorProto.INT8])
+    assert said is not None
+    assert "layers of the int8 artifact ran in float: " in said
+    assert "first, " in said
+
+
+def _relu_between(kind: int) -> onnx.ModelProto:
+    """Q/DQ, convolution, ReLU, Q/DQ, convolution, ReLU, Q/DQ; weights int8, activations of this kind, every zero point 0."""
+    make, rng = onnx.helper.make_node, np.random.default_rng(0)
+    nodes, constants, last = [], [], "input"
+    code = np.int8 if kind == onnx.TensorProto.INT8 else np.uint8
+
+    def constant(name: str, value: np.ndarray) -> str:
+        constants.append(onnx.numpy_helper.from_array(value, name))
+        return name
+
+    def rounded(name: str) -> str:
+        scale, zero = constant(f"{name} scale", np.float32(0.05)), constant(f"{name} zero", code(0))
+        nodes.append(make("QuantizeLinear", [name, scale, zero], [f"{name} q"]))
+        nodes.append(make("DequantizeLinear", [f"{name} q", scale, zero], [f"{name} dq"]))
+        return f"{name} dq"
+
+    for name in ("first", "second"):
+        last = rounded(last)
+        weight = constant(f"{name} weight q", rng.integers(-127, 128, (4, 4, 3, 3), dtype=np.int8))
+        scale, zero = constant(f"{name} weight scale", np.float32(0.01)), constant(f"{name} weight zero", np.int8(0))
+        nodes.append(make("DequantizeLinear", [weight, scale, zero], [f"{name} weight"]))
+        nodes.append(make("Conv", [last, f"{name} weight"], [f"{name} sum"], name=name, pads=[1, 1, 1, 1]))
+        nodes.append(make("Relu", [f"{name} sum"], [f"{name} relu"], name=f"{name} relu"))
+        last = f"{name} relu"
+    last = rounded(last)
+    shape = ["N", 4, 8, 8]
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("input", last)]
+    graph = onnx.helper.make_graph(nodes, "relu between", ends[:1], ends[1:], constants)
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+
+
+def test_answers_of_a_quantized_gemm_are_no_steps(tmp_path: Path) -> None:
+    """Rounded to 8 bits there would be 256 at most; of two inputs that take 256 values each there are many more sums."""
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 1)).eval()
+    inputs = np.random.default_rng(0).uniform(-1, 1, (4000, 2, 1, 1)).astype(np.float32)
+    export_onnx(Candidate(net, torch.zeros(1, 2, 1, 1)), tmp_path / "net.onnx")
+    with target.build(target.quantize(tmp_path / "net.onnx", tmp_path / "int8", inputs), threads=1) as session:
+        assert target.inspect(session)["1"] == "int8"
+        assert len(np.unique(session.predict(inputs))) > 500

@@ -95,6 +95,8 @@ class Fake:
     def __init__(self, layers: dict[str, float]) -> None:
         self.layers, self.asked = layers, dict[str, Any]()
 
+    def obstacle(self) -> None: ...
+
     def version(self) -> str:
         return "1.2"
 

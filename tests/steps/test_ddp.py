@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from optimize.candidate import Candidate, Reference
-from optimize.compress import labelled
 from optimize.errors import InputError
+from optimize.job import labelled
 from optimize.snapshot import restore
 from optimize.steps import ddp
 from optimize.steps.finetune import Finetune

@@ -1,0 +1,42 @@
+"""Compute capabilities of NVIDIA GPUs that an engine can be compiled for without having one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from optimize.errors import InputError
+
+CURRENT = "current"
+"""The GPU of the machine that compiles."""
+
+SUPPORTED = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
+"""Of TensorRT for RTX 1.7; there is no 9.0 among them."""
+
+DEFAULT = ("8.0", "8.6", "8.9", "12.0")
+"""Ampere, Ada and Blackwell: what has bf16, int8 and f16 in its tensor cores."""
+
+BF16_FROM = (8, 0)
+
+
+def ordered(capabilities: Sequence[str], name: str = "compute_capability") -> tuple[str, ...]:
+    """The capabilities, lowest first, each once.
+
+    Args:
+        capabilities: such as ("8.6", "12.0"), or ("current",).
+        name: of the setting, for errors.
+
+    Raises:
+        InputError: when one is not in `SUPPORTED`, or "current" does not stand alone.
+    """
+    found = tuple(each.strip() for each in capabilities)
+    if found == (CURRENT,):
+        return found
+    if unknown := [each for each in found if each not in SUPPORTED]:
+        raise InputError(f"`{name}` (={unknown[0]!r}) must be some of {', '.join(SUPPORTED)}, or {CURRENT!r} alone for this machine's GPU.")
+    return tuple(each for each in SUPPORTED if each in found)
+
+
+def has_bf16(capability: str) -> bool:
+    """Whether a GPU computes in bf16."""
+    major, _, minor = capability.partition(".")
+    return (int(major), int(minor or 0)) >= BF16_FROM

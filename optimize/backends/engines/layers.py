@@ -1,0 +1,61 @@
+"""The layers of an engine, from what its inspector tells in JSON.
+
+An engine built with detailed verbosity tells of each layer its name, its kind, the ONNX nodes fused into it and the format of its tensors.
+That text is for people and changes from version to version: "Half", "Row major linear FP16 format" and so on are read by the word they
+hold, and a layer that cannot be read is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# The first word found counts: "BFloat16" holds "Float" too.
+_WORDS = (("bf16", r"bfloat16|bf16"), ("f16", r"half|fp16"), ("int8", r"int8"), ("f32", r"float|fp32"))
+# Kinds of layers that move, convert or hold numbers instead of computing them.
+_MOVERS = {"reformat", "noop", "constant", "shuffle", "identity", "copy", "cast", "signal", "wait", "memset", "quantize", "dequantize"}
+_ONNX = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
+_MARKS = ("_QuantizeLinear", "_DequantizeLinear")
+
+
+@dataclass(frozen=True)
+class EngineLayer:
+    """One layer that computes.
+
+    Args:
+        name: of the ONNX node that it was made of, the first one where several were fused; the engine's own name where it tells of none.
+        precision: "f32", "f16", "bf16" or "int8", of its first input.
+    """
+
+    name: str
+    precision: str
+
+
+def layers(information: str) -> dict[str, EngineLayer]:
+    """The engine's name of each layer -> what it computes; empty when the text is not what was expected."""
+    try:
+        found = json.loads(information)["Layers"]
+        return {str(each["Name"]): layer for each in found if isinstance(each, Mapping) and (layer := _layer(each)) is not None}
+    except (ValueError, TypeError, KeyError):
+        return {}
+
+
+def _layer(told: Mapping[str, Any]) -> EngineLayer | None:
+    kind = str(told.get("LayerType", "")).lower()
+    precision = next(filter(None, map(_precision, [*told.get("Inputs", []), *told.get("Outputs", [])])), None)
+    if kind in _MOVERS or precision is None:
+        return None
+    nodes = _ONNX.findall(str(told.get("Metadata", "")))
+    own = [node for node in nodes if not node.endswith(_MARKS) and not node.startswith("cast_")]
+    return EngineLayer((own or nodes or [str(told["Name"])])[0], precision)
+
+
+def _precision(tensor: Any) -> str | None:
+    """Of a tensor's "Format/Datatype", or whatever key of that kind this version has; None for indices and the like."""
+    if not isinstance(tensor, Mapping):
+        return None
+    told = " ".join(str(value) for key, value in tensor.items() if re.search("format|datatype", str(key), re.IGNORECASE)).lower()
+    return next((precision for precision, word in _WORDS if re.search(word, told)), None)

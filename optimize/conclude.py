@@ -1,0 +1,156 @@
+"""The second half of a run: from the candidate that the search kept to the compiled artifact, its verdict and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optimize import outcome
+from optimize.backends import CPU, backend
+from optimize.candidate import Candidate, Floats
+from optimize.choose import Bench, Variant, choose, in_float
+from optimize.data import Split
+from optimize.export import export_onnx
+from optimize.guard.flips import FILE, flips, to_csv
+from optimize.guard.score import Score
+from optimize.guard.verdict import Verdict, judge
+from optimize.job import Job
+from optimize.measure.machine import load as foreign_load
+from optimize.measure.reached import reached
+from optimize.outcome import Compiled, Result
+from optimize.profile import ARTIFACT, RUNTIMES, profile
+from optimize.progress import stage
+from optimize.recipe import Recipe
+from optimize.report.render import write
+from optimize.search.goal import Goal
+from optimize.search.score import score_split
+from optimize.signature import sign
+from optimize.workspace import UNVERIFIED
+
+INT8_CASES = 512
+
+
+def conclude(
+    job: Job,
+    best: Candidate,
+    trials: Sequence[Mapping[str, Any]],
+    before: Score,
+    confidence: float,
+    notes: Sequence[str],
+    aim: Goal | None = None,
+    made: Path | None = None,
+) -> dict[str, Any]:
+    """Compile, measure, judge on the test split, which is read here and nowhere else, and write the report.
+
+    Args:
+        job: of the run.
+        best: the candidate that the search kept.
+        trials: every proposal.
+        before: the original's score on the guard split.
+        confidence: of the bounds that must lie within the limits on the guard split.
+        notes: what a reader should know.
+        aim: a latency that was asked for.
+        made: folder of artifacts that were compiled before.
+    """
+    compiled = compile_and_profile(job, best, before, confidence, made)
+    original, artifact = _on_test(job, compiled.chosen)
+    verdict = _in_time(judge(job.recipe.limits, original, artifact), aim, compiled)
+    changed = flips(original, artifact, job.data.test.names.tolist(), job.data.test.patients)
+    notes = (*notes, *_about(compiled, job.recipe))
+    return finish(job, Result(verdict, best, trials, before, compiled, original, artifact, notes, changed))
+
+
+def compile_and_profile(job: Job, best: Candidate, before: Score, confidence: float, made: Path | None = None) -> Compiled:
+    """Export, compile every precision, choose one by the guard at this confidence, and measure it beside the baselines."""
+    recipe, work = job.recipe, job.space.fresh("compile")
+    guard = job.data.guard
+    with stage("export to ONNX"):
+        parity = export_onnx(best, work / "model.onnx", guard.inputs(slice(0, 16)))
+        export_onnx(job.original, work / "original.onnx")
+    bench = Bench(
+        onnx=work / "model.onnx",
+        folder=made or work,
+        calibration=drawn(job.data.calibration, INT8_CASES, recipe.seed),
+        guard=guard,
+        before=before,
+        limits=recipe.limits,
+        threads=recipe.threads,
+        confidence=confidence,
+        kept=job.space.scratch / "mixes",
+    )
+    chosen, measured = choose(job.runtimes, bench)
+    assert chosen.artifact is not None
+    with backend(chosen.target).build(chosen.artifact, threads=recipe.threads) as session:
+        layer_precisions = backend(chosen.target).inspect(session)
+    figures = profile(
+        job.original,
+        outcome.reload(recipe),
+        work / "original.onnx",
+        chosen.artifact,
+        lambda count: guard.inputs(np.arange(count) % len(guard)),
+        scratch=work / "baselines",
+        batches=(1, recipe.batch) if recipe.batch > 1 else (1,),
+        threads=recipe.threads,
+    )
+    roof, obstacle = reached(
+        best,
+        backend(chosen.target),
+        chosen.artifact,
+        layer_precisions,
+        guard.inputs(slice(0, 1)),
+        p50_ms=figures.latency[1][ARTIFACT].p50,
+        threads=recipe.threads,
+    )
+    return Compiled(chosen, measured, parity, layer_precisions, figures, roof, (obstacle,) if obstacle else ())
+
+
+def drawn(split: Split, count: int, seed: int) -> Floats:
+    """At most `count` inputs, drawn from the whole split: files are often sorted by class."""
+    return split.inputs(np.sort(np.random.default_rng(seed).permutation(len(split))[:count]))
+
+
+def _on_test(job: Job, chosen: Variant) -> tuple[Score, Score]:
+    """The original in torch and the artifact in its runtime on the test split, which is read here and nowhere else."""
+    assert chosen.artifact is not None
+    test, classes = job.data.test, job.data.classes
+    original = score_split(job.original.predict, test, classes, "test the original")
+    with backend(chosen.target).build(chosen.artifact, threads=job.recipe.threads) as session:
+        return original, score_split(session.predict, test, classes, "test the artifact")
+
+
+def _in_time(verdict: Verdict, aim: Goal | None, compiled: Compiled) -> Verdict:
+    """The verdict, which also fails when the compiled artifact is slower than was asked for."""
+    taken = compiled.profile.latency[1][ARTIFACT].p50
+    if aim is None or taken <= aim.latency_ms:
+        return verdict
+    late = f"median latency at batch 1 is {taken:.3f} ms; {aim.latency_ms:.3f} ms were asked for"
+    return Verdict("fail", (late, *verdict.reasons), verdict.rails)
+
+
+def _about(compiled: Compiled, recipe: Recipe) -> tuple[str, ...]:
+    """What a reader should know of the artifact's runtime and precision."""
+    told = [in_float(compiled.chosen, compiled.layer_precisions)]
+    if recipe.target == CPU:
+        name = f"{RUNTIMES[compiled.chosen.target]} {compiled.chosen.precision}"
+        told.append(f"target cpu was asked for: {name} was measured to be the fastest that holds the guard-rails")
+    return tuple(each for each in told if each)
+
+
+def finish(job: Job, result: Result) -> dict[str, Any]:
+    """Write the report, and hand the artifact over when it was accepted."""
+    result = replace(result, health=[finding.as_dict() for finding in job.health])
+    report = outcome.report(job.recipe, job.original, job.data, result, started=job.started, foreign_load=foreign_load())
+    if job.recipe.sign_key is not None:
+        report["signature"] = sign(report, job.recipe.sign_key)
+    if result.flips is not None:
+        job.space.put(FILE, to_csv(result.flips))
+    if result.unverified:
+        job.space.leave(UNVERIFIED)
+    job.space.deliver(result.compiled.chosen.artifact if result.compiled is not None and result.verdict else None)
+    write(report, job.recipe.out)
+    job.space.clean()
+    return report

@@ -1,0 +1,161 @@
+"""Everything a run needs, checked before any work is done, the cheapest first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from optimize import outcome
+from optimize.backends import Backend, runtimes
+from optimize.candidate import Candidate, Labelled
+from optimize.data import Dataset, Preprocessing, Split, load_data
+from optimize.errors import InputError
+from optimize.guard.limits import Limits
+from optimize.guard.score import score
+from optimize.guard.verdict import judge
+from optimize.health import Finding, health
+from optimize.load import load_model
+from optimize.masks import perfect
+from optimize.progress import note, stage
+from optimize.recipe import Recipe, to_toml
+from optimize.signature import sign
+from optimize.steps.batches import hold_out
+from optimize.workspace import Workspace
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """Everything a run needs, checked."""
+
+    recipe: Recipe
+    runtimes: tuple[Backend, ...]
+    original: Candidate
+    data: Dataset
+    space: Workspace
+    started: float
+    health: tuple[Finding, ...] = ()
+
+    @property
+    def runtime(self) -> Backend:
+        """The one on which the search times its proposals."""
+        return self.runtimes[0]
+
+
+def labelled(split: Split) -> Labelled:
+    """What recovery training learns from."""
+    return Labelled(split.inputs, split.labels, split.patients)
+
+
+def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
+    """Check everything that can be wrong, and start the run in its folder or take it up.
+
+    Args:
+        recipe: the resolved settings.
+        resume: continue the interrupted run in `recipe.out`.
+        overwrite: replace the run in `recipe.out`.
+
+    Raises:
+        TargetUnavailable: when nothing can be compiled for the target here.
+        InputError: when the model, the data or a setting is wrong; nothing was written over.
+    """
+    _check_strategy(recipe)
+    obstacle = runtimes(recipe.target, recipe.compute_capability)[0].obstacle()
+    if obstacle and (recipe.latency_target_ms or recipe.speedup):
+        raise InputError(f"a latency can be asked for only where it is measured ({obstacle}): leave out --latency-target or --speedup.")
+    job = loaded(recipe, lambda space: space.check(resume=resume, overwrite=overwrite))
+    for finding in job.health:
+        if finding.level == "warning":
+            note(f"calibration data, {finding.check}: {finding.text}")
+    _foretell(recipe, job.data)
+    job.space.open(outcome.identity(recipe, job.data), resume=resume)
+    (recipe.out / "recipe.lock.toml").write_text(to_toml(recipe), encoding="utf-8")
+    return job
+
+
+def loaded(recipe: Recipe, look: Callable[[Workspace], None]) -> Job:
+    """The model and the data, checked; nothing is written.
+
+    Args:
+        recipe: the resolved settings.
+        look: sees whether the run's folder is as it should be, before anything large is read.
+
+    Raises:
+        TargetUnavailable: when nothing can be compiled for the target here.
+        InputError: when the model, the data or a setting is wrong.
+    """
+    started = time.time()
+    candidates = runtimes(recipe.target, recipe.compute_capability)
+    if recipe.sign_key is not None:
+        sign({}, recipe.sign_key)  # for what it refuses
+    if not recipe.data:
+        raise InputError("`data` is missing: pass --data file.npz, or set [data] path in the optimize.toml beside the model.")
+    space = Workspace(recipe.out)
+    look(space)
+    with stage("load the model"):
+        original = load_model(**outcome.reload(recipe))
+    outputs = original.predict(original.example.numpy()).shape
+    if not _judgeable(outputs, original.example.ndim):
+        raise InputError(
+            f"`model` gives outputs of shape {outputs}: it must give classes, (N, K) with K of 2 or more, or masks, (N, K, *spatial)."
+        )
+    _check_limits(recipe.limits, masks=len(outputs) > 2)
+    with stage("load the data"):
+        data = load_data(
+            recipe.data,
+            preprocessing=Preprocessing(recipe.mean, recipe.std, recipe.pad, recipe.standardize),
+            input_shape=tuple(original.example.shape[1:]),
+            num_classes=outputs[1],
+            mask_shape=outputs[2:],
+            classes=recipe.classes,
+            seed=recipe.seed,
+            drop_overlap=recipe.drop_overlap,
+        )
+    if recipe.retrain:
+        if data.train is None:
+            raise InputError("`--retrain` needs a train split: add train_images and train_labels to the data, or run without it.")
+        hold_out(labelled(data.train), recipe.seed)  # for what it refuses
+    if unknown := [name for name in recipe.limits.positive if name not in data.classes]:
+        raise InputError(f"`positive` (={unknown[0]}) is no class of the data: name some of {', '.join(data.classes[:12])}.")
+    with stage("look at the calibration data"):
+        found = health(data)
+    return Job(recipe, candidates, original, data, space, started, found)
+
+
+def _check_strategy(recipe: Recipe) -> None:
+    asked = {"latency_target_ms": recipe.latency_target_ms, "speedup": recipe.speedup}
+    given = [name for name, value in asked.items() if value is not None]
+    if len(given) > 1:
+        raise InputError("`latency_target_ms` and `speedup` exclude each other: give one of them.")
+    given += ["retrain"] if recipe.retrain else []
+    if given and recipe.strategy != "allocate":
+        raise InputError(f"`{given[0]}` needs the strategy 'allocate', not {recipe.strategy!r}: leave --strategy out.")
+
+
+def _foretell(recipe: Recipe, data: Dataset) -> None:
+    """Say before the work, not after it, when the test split is too small for any verdict but "inconclusive"."""
+    test, classes = data.test, data.classes
+    answers = ((perfect(test.labels[batch], len(classes)), test.labels[batch]) for batch in test.batches)
+    best = score(test.task, answers, classes, test.patients, test.groups)
+    for rail in judge(recipe.limits, best, best).rails:
+        if rail.outcome == "inconclusive":
+            note(f"the test split is too small to accept anything: {rail.doubt}")
+
+
+def _check_limits(limits: Limits, *, masks: bool) -> None:
+    """Refuse what the task has no figure for."""
+    usual = Limits()
+    strange = (
+        ("metric", "class_metric", "min_class_recall", "threshold", "max_ece_rise", "max_regressed", "positive")
+        if masks
+        else ("min_agreement",)
+    )
+    for name in strange:
+        if (value := getattr(limits, name)) != getattr(usual, name):
+            kinds = ("classes", "masks") if masks else ("masks", "classes")
+            raise InputError(f"`{name}` (={value}) is for {kinds[0]}, and this model gives {kinds[1]}: leave it out.")
+
+
+def _judgeable(outputs: tuple[int, ...], axes: int) -> bool:
+    """Classes (N, K), or a mask with as many axes as the image."""
+    return outputs[1] >= 2 if len(outputs) == 2 else len(outputs) == axes

@@ -1,0 +1,64 @@
+"""What a run leaves behind whose target compiles on this machine and does not run on it: no verdict, but all that one needs.
+
+    out/unverified/candidate.safetensors   what the search kept
+    out/unverified/model.onnx              the same, exported
+    out/unverified/<target>/<precision>/   an artifact for each precision that could be compiled
+
+Nothing of it was ever run, so nothing of it is called a model, and the test split has not been read. `verify.py` goes on from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from optimize import snapshot
+from optimize.candidate import Candidate
+from optimize.choose import compile_all
+from optimize.conclude import INT8_CASES, drawn, finish
+from optimize.export import export_onnx
+from optimize.guard.score import Score
+from optimize.guard.verdict import Verdict
+from optimize.job import Job
+from optimize.outcome import Result
+from optimize.progress import stage
+from optimize.workspace import UNVERIFIED
+
+CANDIDATE = "candidate.safetensors"
+
+
+def unverified(
+    job: Job, best: Candidate, trials: Sequence[Mapping[str, Any]], before: Score, notes: Sequence[str], obstacle: str
+) -> dict[str, Any]:
+    """Compile every precision ahead of time and report that nothing could be judged.
+
+    Args:
+        job: of the run.
+        best: the candidate that the search kept.
+        trials: every proposal.
+        before: the original's score on the guard split.
+        notes: what a reader should know.
+        obstacle: why the target cannot run here.
+    """
+    home = job.space.fresh(UNVERIFIED)
+    with stage("export to ONNX"):
+        parity = export_onnx(best, home / "model.onnx", job.data.guard.inputs(slice(0, 16)))
+    calibration = drawn(job.data.calibration, INT8_CASES, job.recipe.seed)
+    made = compile_all(job.runtime, home / "model.onnx", home / job.runtime.NAME, calibration)
+    snapshot.save(best, home / CANDIDATE)
+    reason = (
+        f"the {job.runtime.NAME} artifact was compiled, but could not be run here ({obstacle}): "
+        f"finish the verdict on a machine that can, with: optimize verify {job.recipe.out.name}"
+    )
+    result = Result(Verdict("inconclusive", (reason,)), best, trials, before, notes=notes, unverified=made, parity=parity)
+    return finish(job, result)
+
+
+def candidate(original: Candidate, out: Path) -> Candidate:
+    """The candidate of a run that was left unverified in `out`.
+
+    Raises:
+        InputError: when it is unreadable or was made from another network.
+    """
+    return snapshot.restore(original, out / UNVERIFIED / CANDIDATE)

@@ -1,0 +1,136 @@
+"""A compiled model on the machine that it is to run on: is it whole, does it compute what it did where it was verified, and is it good?
+
+Of a run that could not be judged where it was compiled, this is the second half: the precisions are judged and timed on the guard split,
+and one of them on the test split, as `compress` does it. Of a finished one, the model is checked, and with data judged again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optimize import outcome
+from optimize.artifact import MANIFEST, Artifact
+from optimize.backends import backend, require_runnable
+from optimize.conclude import conclude
+from optimize.errors import InputError
+from optimize.guard.rail import Outcome
+from optimize.guard.verdict import judge, level
+from optimize.heap import keep_freed
+from optimize.job import Job, loaded
+from optimize.recipe import Recipe, resolve
+from optimize.search.score import score_split
+from optimize.unverified import candidate
+from optimize.workspace import UNVERIFIED
+
+LOCK, REPORT, BEFORE = "recipe.lock.toml", "report.json", "report.before.json"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found.
+
+    Args:
+        outcome: "pass", "fail" or "inconclusive".
+        findings: in words, a line each.
+        report: of the run, where its verdict was finished here.
+    """
+
+    outcome: Outcome
+    findings: tuple[str, ...]
+    report: Mapping[str, Any] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {"outcome": self.outcome, "findings": list(self.findings), "report": None if self.report is None else dict(self.report)}
+
+
+def verify(folder: Path, *, model: Path | None = None, data: str | None = None, trust_pickle: bool | None = None) -> Verified:
+    """Verify a run or an artifact on this machine.
+
+    Args:
+        folder: of a run, or of an artifact.
+        model: where the original lies on this machine, if not where the run had it.
+        data: where the data lie on this machine, likewise; of a finished run, what its model is judged on again.
+        trust_pickle: load an original that runs code.
+
+    Raises:
+        InputError: when the folder holds neither, something in it was altered, or the model or data are not those of the run.
+        TargetUnavailable: when the target cannot run here.
+    """
+    if (folder / UNVERIFIED).is_dir():
+        job, report = _taken_up(folder, model, data, trust_pickle)
+        return _finished(job, report)
+    home = folder if (folder / MANIFEST).is_file() else folder / "model"
+    if not (home / MANIFEST).is_file():
+        raise InputError(f"`run` (={folder}) holds no compiled model: give the folder of an accepted or an unverified run, or its `model`.")
+    artifact = Artifact.read(home)
+    runtime = backend(artifact.target)
+    require_runnable(runtime)
+    findings = [f"whole: {len(artifact.files)} files as they were sealed", *_differences(artifact)]
+    if data is None:
+        return Verified("pass", tuple(findings))
+    job, _ = _taken_up(folder, model, data, trust_pickle)
+    return _judged_again(job, artifact, findings)
+
+
+def _differences(artifact: Artifact) -> list[str]:
+    """What is not as it was where the artifact was compiled."""
+    here = backend(artifact.target).version()
+    if here == artifact.runtime:
+        return [f"{artifact.target} {here}, as it was compiled with"]
+    return [f"{artifact.target} {here} here, {artifact.runtime} where it was compiled"]
+
+
+def _taken_up(folder: Path, model: Path | None, data: str | None, trust_pickle: bool | None) -> tuple[Job, dict[str, Any]]:
+    """The run's model and data on this machine, which must be the same as they were."""
+    if not (folder / LOCK).is_file() or not (folder / REPORT).is_file():
+        raise InputError(f"`run` (={folder}) lacks its {LOCK} or {REPORT}: give the whole folder of the run.")
+    try:
+        report = dict(json.loads((folder / REPORT).read_text(encoding="utf-8")))
+        said = {"model": report["model"]["sha256"]} | {name: each["sha256"] for name, each in report["data"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise InputError(f"`{folder / REPORT}` is damaged ({type(problem).__name__}): copy the folder of the run again.") from problem
+    overrides = {"data": data, "trust_pickle": trust_pickle, "out": folder.absolute()}
+    recipe = resolve(model, overrides=overrides, recipe_file=folder / LOCK)
+    job = loaded(recipe, lambda _: _same("model", outcome.sha256(recipe.model), said["model"], "--model"))
+    for name, split in outcome.splits(job.data).items():
+        _same(f"{name} split", split.sha256, said.get(name), "--data")
+    require_runnable(job.runtime)
+    return job, report
+
+
+def _same(what: str, found: str, said: Any, flag: str) -> None:
+    if found != said:
+        raise InputError(f"`{flag}`: the {what} is not that of the run (sha256 {found[:12]}…, was {str(said)[:12]}…): name the same file.")
+
+
+def _finished(job: Job, report: dict[str, Any]) -> Verified:
+    """The verdict that was left open."""
+    keep_freed()
+    recipe: Recipe = job.recipe
+    best = candidate(job.original, recipe.out)
+    before = score_split(job.original.predict, job.data.guard, job.data.classes, "judge the original")
+    confidence = level(recipe.limits, job.data.guard.units, job.data.test.units)
+    os.replace(recipe.out / REPORT, recipe.out / BEFORE)
+    try:
+        whole = conclude(job, best, report["steps"] or [], before, confidence, report["notes"], made=recipe.out / UNVERIFIED)
+    except BaseException:
+        os.replace(recipe.out / BEFORE, recipe.out / REPORT)
+        raise
+    job.space.drop(UNVERIFIED)
+    return Verified(whole["verdict"], tuple(whole["reasons"]), whole)
+
+
+def _judged_again(job: Job, artifact: Artifact, findings: list[str]) -> Verified:
+    """A finished model against the original, on the run's test split, on this machine."""
+    test, classes = job.data.test, job.data.classes
+    original = score_split(job.original.predict, test, classes, "test the original")
+    with backend(artifact.target).build(artifact, threads=job.recipe.threads) as session:
+        after = score_split(session.predict, test, classes, "test the artifact")
+    verdict = judge(job.recipe.limits, original, after)
+    return Verified(verdict.outcome, (*findings, *verdict.reasons))

@@ -1,0 +1,165 @@
+"""`optimize verify`, and runs whose target compiles where it does not run: ONNX Runtime stands in for one, by a made-up obstacle."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+
+from optimize.backends import backend
+from optimize.errors import InputError, TargetUnavailable
+from optimize.report.render import render
+from optimize.verify import verify
+from tests import runs
+from tests.conftest import hurried
+from tests.runs import Run
+
+TARGET = "onnxruntime"
+WHY = "no such processor"
+SCHEMA = json.loads((Path(runs.__file__).parent.parent / "optimize" / "report" / "schema.json").read_text())
+
+try:
+    backend(TARGET).preflight()
+except TargetUnavailable as reason:
+    pytest.skip(str(reason), allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def left(brought: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run whose artifacts could not be run; it must not touch the test split nor time anything."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend(TARGET), "obstacle", lambda: WHY)
+        for module in ("choose", "profile", "search.goal"):
+            patch.setattr(f"optimize.{module}.interleave", lambda *_, **__: pytest.fail("it was timed"))
+        patch.setattr("optimize.conclude._on_test", lambda *_: pytest.fail("the test split was read"))
+        hurried(patch, memory=False)
+        return runs.compressed(brought, tmp_path_factory.mktemp("left") / "out", target=TARGET)
+
+
+def copied(run: Run, folder: Path) -> Path:
+    return Path(shutil.copytree(run.out, folder / "out"))
+
+
+def test_what_could_not_be_run_is_inconclusive_and_says_what_to_do(left: Run) -> None:
+    report = left.report
+    assert (left.exit_code, report["verdict"], report["accepted"]) == (3, "inconclusive", False)
+    assert report["reasons"] == [
+        f"the onnxruntime artifact was compiled, but could not be run here ({WHY}): "
+        "finish the verdict on a machine that can, with: optimize verify out"
+    ]
+    assert all(report[name] is None for name in ("compressed", "artifact", "speedup", "baselines", "precision"))
+    assert report["baseline"]["metrics"] is None
+    jsonschema.validate(report, SCHEMA)
+    assert not (left.out / "model").exists()
+    compiled = {each["precision"]: each for each in report["unverified"]["compiled"]}
+    assert set(compiled) == {"f32", "int8"}
+    for precision, each in compiled.items():
+        sizes = {file["name"]: file["bytes"] for file in each["files"]}
+        home = left.out / "unverified" / TARGET / precision
+        assert sizes == {name: (home / name).stat().st_size for name in sizes}
+    assert report["unverified"]["parameters"] < report["baseline"]["parameters"]
+    assert all(step["latency_ms"] is None for step in report["steps"])
+    page = render(report)
+    assert "Compiled, and never run" in page
+    assert "optimize verify out" in page
+
+
+def test_a_latency_cannot_be_asked_for_where_none_is_measured(brought: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend(TARGET), "obstacle", lambda: WHY)
+    run = runs.compressed(brought, tmp_path / "out", "--speedup", "2x", target=TARGET)
+    assert run.exit_code == 2
+    assert WHY in run.stderr
+    assert not run.out.exists()
+
+
+def test_where_it_still_cannot_run_nothing_is_changed(left: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = copied(left, tmp_path)
+    monkeypatch.setattr(backend(TARGET), "obstacle", lambda: WHY)
+    code, _, told = runs.command("verify", out)
+    assert (code, told.count("\n")) == (4, 1)
+    assert WHY in told
+    assert (out / "report.json").read_bytes() == (left.out / "report.json").read_bytes()
+
+
+def test_the_verdict_is_finished_here(left: Run, brought: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same candidate in the same precision gives the same answers, whoever called for them."""
+    out = copied(left, tmp_path)
+    hurried(monkeypatch, memory=False)
+    code, printed, _ = runs.command("verify", out, "--json")
+    report = json.loads((out / "report.json").read_text())
+    jsonschema.validate(report, SCHEMA)
+    found = json.loads(printed)
+    assert (code, found["outcome"], report["verdict"]) == (0, "pass", "pass")
+    assert found["report"] == report
+    assert report["unverified"] is None
+    assert (out / "model" / "artifact.json").is_file()
+    assert not (out / "unverified").exists()
+    assert json.loads((out / "report.before.json").read_text())["verdict"] == "inconclusive"
+    assert report["compressed"]["parameters"] == left.report["unverified"]["parameters"]
+    assert [step["step"] for step in report["steps"]] == [step["step"] for step in left.report["steps"]]
+    session = backend(TARGET).build(verify_artifact(out), threads=1)
+    test = runs.split("test")
+    right = float(np.mean(session.predict(test.inputs()).argmax(1) == test.labels))
+    assert report["compressed"]["metrics"]["overall"]["accuracy"] == pytest.approx(right)
+    # And again, of what is now a finished run: whole; and with its data, judged anew.
+    assert runs.command("verify", out)[0] == 0
+    again = verify(out, data=str(brought.parent / "data.npz"))
+    assert again.outcome == "pass"
+    assert any("overall accuracy" in line for line in again.findings)
+
+
+def verify_artifact(out: Path) -> Any:
+    from optimize.artifact import Artifact
+
+    return Artifact.read(out / "model")
+
+
+def test_other_models_and_data_are_refused_and_the_run_stays(left: Run, brought: Path, tmp_path: Path) -> None:
+    out = copied(left, tmp_path)
+    other = tmp_path / "other"
+    shutil.copytree(brought.parent, other)
+    data = runs.arrays()
+    data["test_images"] = data["test_images"] ^ 1
+    np.savez(other / "data.npz", **data)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"`--data`: the test split is not that of the run"):
+        verify(out, data=str(other / "data.npz"))
+    (other / "model.pt").write_bytes((other / "model.pt").read_bytes() + b"x")
+    with pytest.raises(InputError, match=r"`--model`: the model is not that of the run"):
+        verify(out, model=other / "model.pt")
+    assert (out / "report.json").read_bytes() == (left.out / "report.json").read_bytes()
+    assert (out / "unverified").is_dir()
+
+
+def test_an_interruption_leaves_the_run_as_it_was(left: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = copied(left, tmp_path)
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("optimize.verify.conclude", stop)
+    assert runs.command("verify", out)[0] == 130
+    assert (out / "report.json").read_bytes() == (left.out / "report.json").read_bytes()
+    assert (out / "unverified").is_dir()
+
+
+@pytest.mark.parametrize("name", ["empty", "model only"])
+def test_a_folder_that_holds_nothing_to_verify(name: str, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    code, _, told = runs.command("verify", tmp_path / "model" if name == "model only" else tmp_path)
+    assert (code, told.count("\n")) == (2, 1)
+    assert "holds no compiled model" in told
+
+
+def test_an_altered_engine_is_refused(left: Run, tmp_path: Path) -> None:
+    out = copied(left, tmp_path)
+    file = next((out / "unverified" / TARGET / "f32").glob("*.onnx"))
+    file.write_bytes(file.read_bytes() + b"x")
+    code, _, told = runs.command("verify", out)
+    assert code == 2
+    assert "was altered after it was sealed" in told
+    assert (out / "report.json").is_file()
