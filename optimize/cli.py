@@ -168,6 +168,7 @@ def verify(run: Path, as_json: bool, **asked: Any) -> None:
 @click.option("--contend", metavar="N", help="Measure once more while N background processes run the same model.")
 @click.option("--contend-with", metavar="MODEL", help="What the background processes run instead.")
 @click.option("--memory-limit", metavar="2GB", help="Also see whether a fresh process manages with this much address space.")
+@click.option("--gpu-memory-limit", metavar="2GB", help="Ceiling of each background process on a GPU; see --contend.")
 @click.option("--input", "input_shape", metavar="C,H,W", help="Shape of one input, where a model leaves it open.")
 @click.option("--data", metavar="DATA", help="As for compress; its test images are the inputs. Random ones by default.")
 @click.option("--arch", metavar="FILE.py:FACTORY", help="The function that builds the network of a torch model.")

@@ -20,6 +20,7 @@ from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict, judge
 from optimize.job import Job
 from optimize.measure.machine import load as foreign_load
+from optimize.measure.reached import reached
 from optimize.outcome import Compiled, Result
 from optimize.profile import ARTIFACT, RUNTIMES, profile
 from optimize.progress import stage
@@ -95,7 +96,16 @@ def compile_and_profile(job: Job, best: Candidate, before: Score, confidence: fl
         batches=(1, recipe.batch) if recipe.batch > 1 else (1,),
         threads=recipe.threads,
     )
-    return Compiled(chosen, measured, parity, layer_precisions, figures)
+    roof, obstacle = reached(
+        best,
+        backend(chosen.target),
+        chosen.artifact,
+        layer_precisions,
+        guard.inputs(slice(0, 1)),
+        p50_ms=figures.latency[1][ARTIFACT].p50,
+        threads=recipe.threads,
+    )
+    return Compiled(chosen, measured, parity, layer_precisions, figures, roof, (obstacle,) if obstacle else ())
 
 
 def drawn(split: Split, count: int, seed: int) -> Floats:

@@ -1,7 +1,7 @@
 """What this machine can run, and why not: the targets, the processor, the GPU, the packages, and what would mend what is missing.
 
 Nothing is sent, and nothing is measured unless it is asked for. Versions come from the packages' metadata. Runtimes that are installed are
-loaded, since one that is there may still not work. The only program that is run is `nvidia-smi`, where there is one, with a fixed query.
+loaded, since one that is there may still not work. The only program that is run is `nvidia-smi`, where there is one, with fixed queries.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import psutil
 from optimize.backends import backend
 from optimize.errors import TargetUnavailable
 from optimize.installed import RUNTIMES, Package, installed, packages, remedy, torch_build
+from optimize.measure.energy import Meters, meters
 from optimize.measure.gpu import Gpu, gpu
 from optimize.measure.isa import LEVELS, level
 from optimize.measure.machine import machine
@@ -29,6 +30,7 @@ UNAVAILABLE = TargetUnavailable.exit_code
 
 _ON_CPU = {"openvino", "onnxruntime"}
 _GIB = 1 << 30
+_NO_METERS = Meters((), ())
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `optimize doctor` found; `peaks` only where they were asked for."""
+    """What `optimize doctor` found; `peaks` only where they were asked for. `energy` says which counters of it can be read."""
 
     targets: tuple[Target, ...]
     machine: Mapping[str, object]
@@ -66,6 +68,7 @@ class Diagnosis:
     torch: Mapping[str, str | None]
     packages: tuple[Package, ...]
     peaks: Peaks | None = None
+    energy: Meters = _NO_METERS
 
     @property
     def exit_code(self) -> int:
@@ -79,7 +82,8 @@ class Diagnosis:
             "exit_code": self.exit_code,
             "targets": [asdict(target) for target in self.targets],
             "machine": dict(self.machine),
-            "gpu": {"devices": [dict(device) for device in self.gpu.devices], "note": self.gpu.note},
+            "gpu": {"devices": [dict(device) for device in self.gpu.devices], "note": self.gpu.note, "mig": list(self.gpu.mig)},
+            "energy": self.energy.as_dict(),
             "torch": dict(self.torch),
             "packages": [asdict(package) for package in self.packages],
             "peaks": None if self.peaks is None else self.peaks.as_dict(),
@@ -103,7 +107,7 @@ def doctor(*, roofline: bool = False, threads: int | None = None) -> Diagnosis:
         from optimize.measure.peaks import peaks as of_machine
 
         peaks = of_machine([each.name for each in targets if each.runs], threads)
-    return Diagnosis(targets, here, gpu(), torch_build(), packages(), peaks)
+    return Diagnosis(targets, here, gpu(), torch_build(), packages(), peaks, meters())
 
 
 def target(name: str) -> Target:
@@ -166,7 +170,8 @@ def _facts(found: Diagnosis) -> list[tuple[str, ...]]:
         ("instruction sets", " ".join(sets) or "not known"),
         ("cores usable", f"{here['logical_cores']} ({here['physical_cores'] or 'unknown'} physical)"),
         ("memory", f"{_gib(here['memory_bytes'])}, {_gib(here['memory_available_bytes'])} available"),
-        ("GPU", "; ".join(devices) or found.gpu.note),
+        ("GPU", "; ".join([*devices, *(f"MIG {each}" for each in found.gpu.mig)]) or found.gpu.note),
+        ("energy", "; ".join([*(each.name for each in found.energy.meters), *found.energy.notes])),
         ("system", str(here["os"])),
         ("Python", str(here["python"])),
         ("torch", f"{build['version'] or 'not installed'}{built}"),

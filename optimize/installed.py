@@ -21,6 +21,7 @@ EXTRAS = {
     "onnxruntime": (("onnxruntime", "runtime of target onnxruntime"),),
     "tensorrt": (("tensorrt", "runtime of target tensorrt"), ("onnxruntime", "int8 for target tensorrt")),
     "tensorrt-rtx": (("tensorrt-rtx-cu13", "runtime of target tensorrt-rtx"), ("onnxruntime", "int8 for target tensorrt-rtx")),
+    "gpu": (("nvidia-ml-py", "energy and memory of an NVIDIA GPU"),),
     "report": (("vl-convert-python", "charts in report.html"),),
     "sign": (("cryptography", "signatures"),),
     "demo": (("scikit-learn", "the data of optimize demo"),),

@@ -27,6 +27,7 @@ from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict, worst_class
 from optimize.measure.machine import machine, versions
 from optimize.measure.macs import macs
+from optimize.measure.unused import unused_parameters
 from optimize.profile import ARTIFACT, EAGER, RUNTIMES, Profile
 from optimize.recipe import Recipe
 
@@ -44,6 +45,8 @@ class Compiled:
         parity: of the ONNX file with torch.
         layer_precisions: layer -> precision it really ran in.
         profile: the artifact and its baselines, measured.
+        roofline: the artifact under this machine's roofs, of `measure.reached`; None where that was not taken.
+        notes: why not.
     """
 
     chosen: Variant
@@ -51,6 +54,8 @@ class Compiled:
     parity: Parity
     layer_precisions: Mapping[str, str]
     profile: Profile
+    roofline: Mapping[str, Any] | None = None
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +177,14 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "layers": layers(original.module, result.best.module),
         "layer_precisions": None if compiled is None else dict(compiled.layer_precisions),
         "parity": None if (parity := result.parity if compiled is None else compiled.parity) is None else asdict(parity),
-        "notes": [*data.notes, *result.notes, *_load_note(foreign_load), *(() if compiled is None else compiled.profile.notes)],
+        "roofline": None if compiled is None else compiled.roofline,
+        "unused_parameters": _unused(original),
+        "notes": [
+            *data.notes,
+            *result.notes,
+            *_load_note(foreign_load),
+            *(() if compiled is None else (*compiled.profile.notes, *compiled.notes)),
+        ],
         "unverified": _unverified(result),
         "artifact": _files(compiled) if result.verdict else None,
         "guard": _guard(result),
@@ -193,6 +205,14 @@ def layers(before: nn.Module, after: nn.Module) -> list[dict[str, Any]]:
                 row = {"name": part_name, "kind": type(part).__name__, "before": list(layer.weight.shape)}
                 rows.append({**row, "after": list(part.get_parameter("weight").shape)})
     return rows
+
+
+def _unused(original: Candidate) -> dict[str, int] | None:
+    """Parameters that no answer depends on; None for a network that cannot be followed, which is no reason to lose a run."""
+    try:
+        return unused_parameters(original.module, original.example)
+    except Exception:  # whatever an operation raises in a mode that its author did not think of
+        return None
 
 
 def _limits(limits: Limits, task: str) -> dict[str, Any]:

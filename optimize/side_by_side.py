@@ -14,6 +14,7 @@ from optimize import settings as read
 from optimize.contenders import Opening
 from optimize.errors import InputError
 from optimize.measure.contest import Plan, contest
+from optimize.measure.nvml import ON_PROCESSOR
 
 
 def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None, **asked: object) -> dict[str, Any]:
@@ -22,9 +23,9 @@ def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None,
     Args:
         models: each a folder with a compiled model, a run's folder, an `.onnx` file, or a torch model as `compress` takes it.
         out: file for the result as JSON; None for none.
-        asked: what the flags say, as text or as values; None counts as not said. `batches`, `threads`, `seconds`, `seed`, `contend` and
-            `memory_limit` are those of `Plan`; `contend_with` is a model for the background processes; `input_shape` and `data` are
-            those of `Opening`; `arch`, `arch_args` and `trust_pickle` are those of `Recipe`, for torch models.
+        asked: what the flags say, as text or as values; None counts as not said. `batches`, `threads`, `seconds`, `seed`, `contend`,
+            `memory_limit` and `gpu_memory_limit` are those of `Plan`; `contend_with` is a model for the background processes;
+            `input_shape` and `data` are those of `Opening`; `arch`, `arch_args` and `trust_pickle` are those of `Recipe`, for torch models.
 
     Returns:
         The result, format 1.
@@ -39,6 +40,9 @@ def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None,
     rivals = [Path(str(said["contend_with"]))] if "contend_with" in said else []
     if rivals and not plan.contend:
         raise InputError(f"`--contend-with` (={rivals[0]}) needs the number of background processes: pass --contend N, or leave it out.")
+    ceiling = said.get("gpu_memory_limit")
+    if ceiling is not None and not plan.contend:
+        raise InputError(f"`--gpu-memory-limit` (={ceiling}) is of background processes: pass --contend N, or leave it out.")
     if not models:
         raise InputError("`model` is missing: name at least one.")
     shape, folder = said.get("input_shape", ()), Path.cwd()
@@ -54,6 +58,9 @@ def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None,
         contenders = opening.all(models)
         # Of an ONNX file, the first runtime.
         rival = next(iter(replace(opening, scratch=Path(scratch) / "rivals").all(rivals)), None)
+        wrong = [each.name for each in ([rival] if rival else contenders) if each.runtime in ON_PROCESSOR]
+        if ceiling is not None and wrong:
+            raise InputError(f"`--gpu-memory-limit` (={ceiling}) is for models on a GPU, which {wrong[0]} is not: leave it out.")
         result = contest(contenders, plan, rival=rival)
     if file is not None:
         _write(file, result)
@@ -69,13 +76,12 @@ def _plan(said: Mapping[str, Any]) -> Plan:
         "seed": read.integer(0),
         "contend": read.integer(0),
         "memory_limit": read.size_bytes,
+        "gpu_memory_limit": read.size_bytes,
     }
     found: dict[str, Any] = {
         name: reader(said[name], f"--{name.replace('_', '-')}", folder) for name, reader in readers.items() if name in said
     }
-    if "memory_limit" in found:
-        found["memory_limit_bytes"] = found.pop("memory_limit")
-    return Plan(**found)
+    return Plan(**{f"{name}_bytes" if name.endswith("memory_limit") else name: value for name, value in found.items()})
 
 
 def _writable(file: Path) -> Path:

@@ -77,6 +77,18 @@ def test_figures_belong_together(accepted: Run) -> None:
     assert report["layer_precisions"]
 
 
+def test_the_artifact_stands_under_the_roofline(accepted: Run) -> None:
+    """With the same made-up peak of 1e9 MACs per second for every precision, and memory that is no limit, the roof is the work."""
+    report = accepted.report
+    roof, compressed = report["roofline"], report["compressed"]
+    assert roof["p50_ms"] == compressed["latency_ms"]["1"]["p50"]
+    assert roof["roof_ms"] == pytest.approx(compressed["macs"] / 1e9 * 1e3)
+    assert (roof["share"], roof["memory_ms"]) == (pytest.approx(roof["roof_ms"] / roof["p50_ms"]), 0)
+    assert 0 < len(roof["slowest"]) <= 5
+    assert {each["name"] for each in roof["slowest"]} <= {row["name"] for row in report["layers"]}
+    assert report["unused_parameters"] == {}
+
+
 def test_memory_was_measured_of_everyone(accepted_onnxruntime: Run) -> None:
     report = accepted_onnxruntime.report
     assert all(each["peak_memory_bytes"] > 10**7 for each in (*report["baselines"].values(), report["compressed"]))

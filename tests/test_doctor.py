@@ -14,6 +14,7 @@ from optimize import doctor as module
 from optimize.doctor import Diagnosis, doctor, int8_instructions, lines, target
 from optimize.errors import TargetUnavailable
 from optimize.installed import Package
+from optimize.measure.energy import Meter, Meters
 from optimize.measure.gpu import Gpu
 from optimize.measure.peaks import Peaks
 from tests.conftest import runnable
@@ -48,6 +49,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], **backen
     nothing = refuses("target 'x' cannot run here: it is not installed; pip install it.")
     monkeypatch.setattr(module, "backend", lambda name: backends.get(name, nothing))
     monkeypatch.setattr(module, "gpu", lambda: Gpu((), "no NVIDIA GPU or driver found"))
+    monkeypatch.setattr(module, "meters", lambda: Meters((Meter("package-0", lambda: 0, 1),), ("no GPU is counted",)))
     here = {"cpu": "Some CPU", "physical_cores": 8, "logical_cores": 4, "isa": ("avx2", "avx512f", "avx512_vnni"), "memory_bytes": 16 << 30}
     monkeypatch.setattr(module, "machine", lambda: here | {"os": "Linux 6", "python": "3.12.1"})
     monkeypatch.setattr(module.psutil, "virtual_memory", lambda: SimpleNamespace(available=3 << 29))
@@ -146,7 +148,7 @@ def test_the_command_prints_one_document(monkeypatch: pytest.MonkeyPatch) -> Non
     code, text, problem = command("doctor", "--json")
     assert (code, problem) == (0, "")
     found = json.loads(text)
-    assert set(found) == {"format", "exit_code", "targets", "machine", "gpu", "torch", "packages", "peaks"}
+    assert set(found) == {"format", "exit_code", "targets", "machine", "gpu", "energy", "torch", "packages", "peaks"}
     assert [each["name"] for each in found["targets"]] == ["openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"]
     expected = {"name": "onnxruntime", "version": "1.32", "compiles": True, "runs": True, "reason": "", "precisions": ["f32", "int8"]}
     assert found["targets"][1] == expected | {"int8_on": "AVX-512 VNNI", "remedy": None}
@@ -175,7 +177,7 @@ def test_peaks_are_measured_only_when_asked_for(monkeypatch: pytest.MonkeyPatch)
 
 def test_every_fact_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
     made_up(monkeypatch, {"torch": "2.13.0"}, onnxruntime=works("f32"))
-    monkeypatch.setattr(module, "gpu", lambda: Gpu((H100, H100), ""))
+    monkeypatch.setattr(module, "gpu", lambda: Gpu((H100, H100), "", ("3g.20gb, device 0 of GPU 1",)))
     monkeypatch.setattr(module, "torch_build", lambda: {"version": "2.13.0", "build": "CUDA 13.0"})
     some = Package("nncf", None, "int8", "pip install it"), Package("scipy", "1", "required", None)
     monkeypatch.setattr(module, "packages", lambda: some)
@@ -190,7 +192,8 @@ def test_every_fact_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
         "instruction sets": "avx2 avx512f avx512_vnni",
         "cores usable": "4 (8 physical)",
         "memory": "16.0 GiB, 1.5 GiB available",
-        "GPU": "NVIDIA H100, 81559 MiB, driver 580.65; NVIDIA H100, 81559 MiB, driver 580.65",
+        "GPU": "NVIDIA H100, 81559 MiB, driver 580.65; NVIDIA H100, 81559 MiB, driver 580.65; MIG 3g.20gb, device 0 of GPU 1",
+        "energy": "package-0; no GPU is counted",
         "system": "Linux 6",
         "Python": "3.12.1",
         "torch": "2.13.0, built for CUDA 13.0",

@@ -67,6 +67,8 @@ def test_what_is_not_said_is_the_plan_of_the_library(asked: list[Any], compiled:
         ({"seconds": "-1"}, r"`--seconds` \(='-1'\) must be above 0"),
         ({"contend": "x"}, r"`--contend` \(='x'\) must be a whole number, at least 0"),
         ({"memory_limit": "lots"}, r"`--memory-limit` \(='lots'\) must be a number of bytes such as '2GB'"),
+        ({"gpu_memory_limit": "1GB"}, r"`--gpu-memory-limit` \(=1GB\) is of background processes: pass --contend N"),
+        ({"gpu_memory_limit": "1GB", "contend": "1"}, r"\(=1GB\) is for models on a GPU, which .* is not: leave it out"),
         ({"contend_with": "m.onnx"}, r"`--contend-with` \(=m.onnx\) needs the number of background processes: pass --contend N"),
         ({"input_shape": "3,x"}, r"`--input` \(='x'\) must be a whole number"),
         ({"out": "nowhere/r.json"}, r"`--out` \(=nowhere/r.json\) cannot be written: name a file in a folder that is there"),

@@ -25,7 +25,9 @@ READY = "ready"
 
 
 @contextmanager
-def contending(model: Artifact | Mapping[str, object], count: int, *, batch: int, threads: int | None) -> Iterator[list[int]]:
+def contending(
+    model: Artifact | Mapping[str, object], count: int, *, batch: int, threads: int | None, gpu_limit_bytes: int | None = None
+) -> Iterator[list[int]]:
     """Let `count` fresh processes run the model while the block runs; yields their process ids once all are at work.
 
     Args:
@@ -33,11 +35,12 @@ def contending(model: Artifact | Mapping[str, object], count: int, *, batch: int
         count: number of processes.
         batch: inputs in one call of theirs.
         threads: of each, as in `build`.
+        gpu_limit_bytes: ceiling of the GPU memory that torch hands out in each, an engine's buffers among it; None for none.
 
     Raises:
         OptimizeError: when one fails, before the block or in it: what was measured then was not under load.
     """
-    request = json.dumps({**source(model), "batch": batch, "threads": threads}, default=str)
+    request = json.dumps({**source(model), "batch": batch, "threads": threads, "gpu_limit_bytes": gpu_limit_bytes}, default=str)
     with ExitStack() as started:
         children = [started.enter_context(_child(request)) for _ in range(count)]
         for child, errors in children:
@@ -93,7 +96,10 @@ def serve(lines: IO[str], answers: IO[str]) -> None:
         lines.read()
         ended.set()
 
-    with importer(request)() as session:
+    opener = importer(request)
+    if request.get("gpu_limit_bytes") is not None:
+        _limit_gpu(request["gpu_limit_bytes"])
+    with opener() as session:
         inputs = np.zeros((request["batch"], *session.input_shape), dtype=np.float32)
         session.predict(inputs)
         print(READY, file=answers, flush=True)
@@ -101,6 +107,14 @@ def serve(lines: IO[str], answers: IO[str]) -> None:
         threading.Thread(target=watch, daemon=True).start()
         while not ended.is_set():
             session.predict(inputs)
+
+
+def _limit_gpu(limit_bytes: int) -> None:
+    """Let torch hand out no more than this of the first GPU, which makes an allocation fail and never slows one down."""
+    import torch
+
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(limit_bytes / total, 1.0), 0)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,14 @@ from typing import TYPE_CHECKING, Any
 from optimize.artifact import Artifact
 from optimize.backends.session import CHUNK
 from optimize.errors import InputError, OptimizeError
+from optimize.measure import energy
 from optimize.measure.comparison import compared
 from optimize.measure.contend import contending
+from optimize.measure.gpu import gpu
 from optimize.measure.latency import Latency, interleave
 from optimize.measure.machine import load, machine, versions
 from optimize.measure.memory import Memory, peak_memory
+from optimize.measure.nvml import ON_PROCESSOR
 from optimize.measure.quantiles import bounded
 from optimize.measure.stationary import BLOCKS, block_variation, variation, warm_up
 from optimize.progress import stage
@@ -73,6 +76,7 @@ class Plan:
         seed: of random inputs and of the bootstrap.
         contend: background processes to measure under; 0 for none.
         memory_limit_bytes: address space in which a fresh process must manage; None to leave that open.
+        gpu_memory_limit_bytes: ceiling of each background process on a GPU, as in `contending`; None for none.
     """
 
     batches: tuple[int, ...] = (1,)
@@ -81,6 +85,7 @@ class Plan:
     seed: int = 0
     contend: int = 0
     memory_limit_bytes: int | None = None
+    gpu_memory_limit_bytes: int | None = None
 
     def __post_init__(self) -> None:
         for name, values in (("batches", self.batches), ("threads", self.threads)):
@@ -101,6 +106,7 @@ def contest(contenders: Sequence[Contender], plan: Plan, *, rival: Contender | N
     """
     created = datetime.now(UTC).isoformat(timespec="seconds")
     found: dict[str, Any] = {each.name: _facts(each) | _cold(each, plan) for each in contenders}
+    counters = energy.meters()
     measurements = []
     for threads, batch in product(plan.threads, plan.batches):
         with ExitStack() as opened:
@@ -108,7 +114,8 @@ def contest(contenders: Sequence[Contender], plan: Plan, *, rival: Contender | N
             for each in contenders:
                 session = opened.enter_context(each.open(threads))
                 calls[each.name] = partial(session.predict, each.inputs(batch))
-            measurements.append({"batch": batch, "threads": threads} | _measured(contenders, calls, plan, batch, threads, rival))
+            measured = _measured(contenders, calls, plan, batch, threads, rival)
+            measurements.append({"batch": batch, "threads": threads, **measured, **_energy(calls, counters, plan, batch, threads)})
     return {
         "format": FORMAT,
         "kind": "profile",
@@ -117,17 +124,20 @@ def contest(contenders: Sequence[Contender], plan: Plan, *, rival: Contender | N
         "versions": versions(),
         "settings": _settings(plan, rival),
         "contenders": found,
+        "energy": counters.as_dict(),
         "measurements": measurements,
-        "notes": list(_notes(plan, measurements)),
+        "notes": list(_notes(plan, measurements, [rival] if rival else contenders)),
     }
 
 
-def _notes(plan: Plan, measurements: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _notes(plan: Plan, measurements: Sequence[Mapping[str, Any]], background: Sequence[Contender]) -> Iterator[str]:
     if max(plan.batches) > CHUNK:
         yield f"A batch of more than {CHUNK} runs as several of at most {CHUNK}."
     for each in measurements:
         if not each["warm_up"]["settled"]:
             yield f"{label(each['batch'], each['threads'])}: the medians had not settled when warm-up was given up."
+    if plan.contend and any(each.runtime not in ON_PROCESSOR for each in background) and (found := gpu().mig):
+        yield f"A process sees one MIG slice, the first unless CUDA_VISIBLE_DEVICES names another; there are: {'; '.join(found)}."
 
 
 def label(batch: int, threads: int | None) -> str:
@@ -136,7 +146,7 @@ def label(batch: int, threads: int | None) -> str:
 
 
 def _settings(plan: Plan, rival: Contender | None) -> dict[str, Any]:
-    names = ("seconds", "seed", "contend", "memory_limit_bytes")
+    names = ("seconds", "seed", "contend", "memory_limit_bytes", "gpu_memory_limit_bytes")
     said = {name: getattr(plan, name) for name in names}
     return {**said, "batches": list(plan.batches), "threads": list(plan.threads), "contend_with": rival and rival.name}
 
@@ -165,6 +175,7 @@ def _cold(contender: Contender, plan: Plan) -> dict[str, Any]:
         "memory": {
             **{name: _middle(starts, name) for name in ("imports_bytes", "opened_bytes")},
             "peak_bytes": peaks,
+            **{name: getattr(starts[-1], name) for name in ("device_bytes", "device_note")},
             **limit,
         },
     }
@@ -214,6 +225,15 @@ def _measured(
     }
 
 
+def _energy(
+    calls: Mapping[str, Callable[[], object]], counters: energy.Meters, plan: Plan, batch: int, threads: int | None
+) -> dict[str, Any]:
+    if not counters.meters:
+        return {}
+    with stage(f"energy, {label(batch, threads)}"):
+        return {"energy": energy.measure(calls, counters, batch=batch, seconds=plan.seconds)}
+
+
 def _under_load(
     contenders: Sequence[Contender],
     calls: Mapping[str, Callable[[], object]],
@@ -225,7 +245,8 @@ def _under_load(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name and figures of each contender while the background processes run; with a rival they all take turns under the same load."""
     for group in [contenders] if rival else [[each] for each in contenders]:
-        with contending((rival or group[0]).model, plan.contend, batch=batch, threads=threads):
+        limit_bytes = plan.gpu_memory_limit_bytes
+        with contending((rival or group[0]).model, plan.contend, batch=batch, threads=threads, gpu_limit_bytes=limit_bytes):
             run = interleave({each.name: calls[each.name] for each in group}, seconds=plan.seconds, min_rounds=MIN_ROUNDS, warmup=2)
         for name, loaded in run.items():
             slowdown = {share: getattr(loaded, share) / getattr(quiet[name], share) for share in ("p50", "p99")}

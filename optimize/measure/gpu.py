@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -9,16 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _QUERY = ("--query-gpu=name,driver_version,memory.total,compute_cap", "--format=csv,noheader,nounits")
+_SLICE = re.compile(r"^\s+MIG\s+(?P<profile>\S+)\s+Device\s+(?P<device>\d+):")
 _SECONDS = 1.5
 _DRIVER = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """NVIDIA GPUs: `devices` as the driver names them, or none and the reason in `note`."""
+    """NVIDIA GPUs: `devices` as the driver names them, or none and the reason in `note`; `mig` names the slices of those that are cut."""
 
     devices: tuple[Mapping[str, str | int], ...]
     note: str
+    mig: tuple[str, ...] = ()
+
+
+def present() -> bool:
+    """Whether there is any sign of an NVIDIA driver; nothing is run to find out."""
+    return shutil.which("nvidia-smi") is not None or _DRIVER.exists()
 
 
 def gpu() -> Gpu:
@@ -27,18 +35,40 @@ def gpu() -> Gpu:
     if program is None:
         driver = "a driver is loaded, but nvidia-smi is not on the path" if _DRIVER.exists() else "no NVIDIA GPU or driver found"
         return Gpu((), driver)
+    said, note = _answer(program, *_QUERY)
+    if note:
+        return Gpu((), note)
+    devices = [device for device in map(_device, said.splitlines()) if device]
+    return Gpu(tuple(devices), "", slices(_answer(program, "-L")[0])) if devices else Gpu((), "nvidia-smi names no GPU")
+
+
+def slices(listed: str) -> tuple[str, ...]:
+    """The MIG slices in what `nvidia-smi -L` lists, each with its GPU, as "3g.20gb, device 0 of GPU 1".
+
+    Its lines are `GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-…)` and, indented below, `MIG 3g.20gb     Device  0: (UUID: MIG-…)`.
+    """
+    found, owner = [], ""
+    for line in listed.splitlines():
+        if line.startswith("GPU "):
+            owner = line.partition(":")[0]
+        elif match := _SLICE.match(line):
+            found.append(f"{match['profile']}, device {match['device']} of {owner}")
+    return tuple(found)
+
+
+def _answer(program: str, *query: str) -> tuple[str, str]:
+    """What it says to the query; or nothing, and why."""
     try:
         # The program that the user's own path names, and a query that holds nothing from outside.
-        answer = subprocess.run([program, *_QUERY], capture_output=True, text=True, timeout=_SECONDS, check=False)  # noqa: S603
+        answer = subprocess.run([program, *query], capture_output=True, text=True, timeout=_SECONDS, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:
-        return Gpu((), f"nvidia-smi did not answer within {_SECONDS:g} s")
+        return "", f"nvidia-smi did not answer within {_SECONDS:g} s"
     except OSError as problem:
-        return Gpu((), f"nvidia-smi cannot be run: {problem.strerror}")
+        return "", f"nvidia-smi cannot be run: {problem.strerror}"
     said = [line for line in answer.stdout.splitlines() + answer.stderr.splitlines() if line.strip()]
     if answer.returncode:
-        return Gpu((), f"nvidia-smi: {said[0].strip() if said else f'exit code {answer.returncode}'}")
-    devices = [device for device in map(_device, answer.stdout.splitlines()) if device]
-    return Gpu(tuple(devices), "" if devices else "nvidia-smi names no GPU")
+        return "", f"nvidia-smi: {said[0].strip() if said else f'exit code {answer.returncode}'}"
+    return answer.stdout, ""
 
 
 def _device(line: str) -> dict[str, str | int] | None:

@@ -18,12 +18,17 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield from _table(_contenders(result["contenders"]))
     yield from _limits(result["contenders"])
+    yield from _on_device(result["contenders"])
+    yield from (f"no energy: {note}" for note in result["energy"]["notes"])
     for each in result["measurements"]:
         yield ""
         busy = each["load_percent"]
         yield f"{label(each['batch'], each['threads'])} (other processes: {busy['before']:.0f} % before, {busy['after']:.0f} % after)"
         yield from _table(_latencies(each["latency_ms"]))
         yield from _answers(each["comparison"])
+        if "energy" in each:
+            yield "energy of everything that ran on the whole package or GPU meanwhile, idle power included"
+            yield from _table(_energies(each["energy"]))
         if "under_load" in each:
             yield f"with {result['settings']['contend']} background processes of {result['settings']['contend_with'] or 'the same model'}"
             yield from _table(_latencies(each["under_load"], quiet=True))
@@ -47,6 +52,25 @@ def _limits(contenders: Mapping[str, Any]) -> Iterator[str]:
         if limit is not None:
             answer = {True: "runs within", False: "does not run within", None: "was not tried within"}[limit["fits"]]
             yield f"{name} {answer} {limit['bytes']:,} bytes of address space" + (f": {limit['reason']}" if limit["reason"] else "")
+
+
+def _on_device(contenders: Mapping[str, Any]) -> Iterator[str]:
+    absent = {}
+    for name, each in contenders.items():
+        held = each["memory"]["device_bytes"]
+        if held is not None:
+            yield f"{name} holds {held / _MIB:.0f} MiB of GPU memory after its first batch"
+        else:
+            absent[each["memory"]["device_note"]] = name
+    yield from (f"no GPU memory: {note}" for note in absent)
+
+
+def _energies(measured: Mapping[str, Any]) -> Iterator[Sequence[str]]:
+    yield "contender", *(f"{meter} {unit}" for meter in measured["idle_w"] for unit in ("J/item", "W"))
+    yield "idle", *(cell for watts in measured["idle_w"].values() for cell in ("-", f"{watts:.1f}"))
+    for name, each in measured["contenders"].items():
+        figures = each["meters"].values()
+        yield name, *(cell for meter in figures for cell in (f"{meter['joules_per_item']:.3g}", f"{meter['watts']:.1f}"))
 
 
 def _latencies(measured: Mapping[str, Any], *, quiet: bool = False) -> Iterator[Sequence[str]]:

@@ -43,6 +43,11 @@ def instruction_sets() -> tuple[str, ...]:
     return tuple(name for name in _TELLING if name in flags)
 
 
+def virtual() -> bool:
+    """Whether this is a virtual machine, as far as /proc/cpuinfo says: x86 has a flag for it."""
+    return "hypervisor" in _cpu_field("flags").split()
+
+
 def versions() -> dict[str, str]:
     """Installed versions of the packages that take part, from their metadata: none is imported."""
     found = {}

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from optimize.artifact import Artifact
 from optimize.backends import backend
 from optimize.errors import OptimizeError
+from optimize.measure.nvml import device_bytes
 
 if TYPE_CHECKING:
     from optimize.backends.session import Session
@@ -34,6 +35,8 @@ class Memory:
         imports_s: seconds to import the runtime.
         open_s: seconds to open the model: read, check, compile.
         first_s: seconds of the first predict.
+        device_bytes: of GPUs, that it held after the batch, CUDA context included; None where that is not known.
+        device_note: why not; empty where it is.
     """
 
     peak_bytes: int
@@ -42,6 +45,8 @@ class Memory:
     imports_s: float = 0.0
     open_s: float = 0.0
     first_s: float = 0.0
+    device_bytes: int | None = None
+    device_note: str = ""
 
 
 def peak_memory(
@@ -88,7 +93,10 @@ def measure(request: Mapping[str, Any]) -> Memory:
         first = time.perf_counter()
         session.predict(inputs)
         first_s = time.perf_counter() - first
-        return Memory(_peak_bytes(), imports_bytes, opened_bytes, imported - started, opened - imported, first_s)
+        peak_bytes = _peak_bytes()
+        return Memory(
+            peak_bytes, imports_bytes, opened_bytes, imported - started, opened - imported, first_s, *device_bytes(runtime_name(request))
+        )
 
 
 def importer(request: Mapping[str, Any]) -> Callable[[], Session]:
@@ -100,9 +108,14 @@ def importer(request: Mapping[str, Any]) -> Callable[[], Session]:
         # JSON knows no tuples.
         arguments: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in request["torch"].items()}
         return lambda: build(load_model(**arguments), threads=request["threads"])
-    runtime = backend(request.get("target") or Artifact.read(request["artifact"]).target)
+    runtime = backend(runtime_name(request))
     runtime.version()
     return lambda: runtime.build(Artifact.read(request["artifact"]), threads=request["threads"])
+
+
+def runtime_name(request: Mapping[str, Any]) -> str:
+    """What runs the model of a request: "torch", or a target."""
+    return "torch" if "torch" in request else request.get("target") or Artifact.read(request["artifact"]).target
 
 
 def _peak_bytes() -> int:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -112,6 +113,18 @@ def test_the_loop_ends_with_its_input(artifact: Artifact) -> None:
     answers = io.StringIO()
     contend.serve(io.StringIO(f"{request}\n"), answers)
     assert answers.getvalue() == f"{READY}\n"
+
+
+@pytest.mark.parametrize(("limit_bytes", "share"), [(20, 0.25), (80, 1.0), (200, 1.0)])
+def test_a_ceiling_of_gpu_memory_is_a_share_of_a_made_up_gpu(
+    limit_bytes: int, share: float, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: SimpleNamespace(total_memory=80))
+    monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", lambda *each: asked.append(each))
+    request = {"artifact": str(artifact.folder), "batch": 1, "threads": 1, "gpu_limit_bytes": limit_bytes}
+    contend.serve(io.StringIO(f"{json.dumps(request)}\n"), io.StringIO())
+    assert asked == [(share, 0)]
 
 
 def test_nobody_is_started_for_a_count_of_none() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from optimize.candidate import Floats
 from optimize.errors import InputError, OptimizeError
 from optimize.measure import contest as module
 from optimize.measure.contest import Contender, Plan, contest
+from optimize.measure.energy import Meter, Meters
+from optimize.measure.gpu import Gpu
 from optimize.measure.latency import Latency
 from optimize.measure.lines import lines
 from optimize.measure.memory import Memory
@@ -54,11 +57,14 @@ class Stage:
         if limit_bytes is not None and limit_bytes < 10 * MIB:
             raise OptimizeError("memory could not be measured: bad alloc.")
         starts = sum(event[0] == "process" for event in self.events)
-        return Memory(peak_bytes=batch * 20 * MIB, imports_bytes=5 * MIB, opened_bytes=9 * MIB, imports_s=1, open_s=starts, first_s=0.25)
+        device = (300 * MIB, "") if model["path"] == "on gpu" else (None, "torch runs on the processor")
+        return Memory(batch * 20 * MIB, 5 * MIB, 9 * MIB, 1, starts, 0.25, *device)
 
     @contextmanager
-    def contending(self, model: Any, count: int, *, batch: int, threads: int | None) -> Iterator[list[int]]:
-        self.events.append(("start", model["path"], count, batch, threads))
+    def contending(
+        self, model: Any, count: int, *, batch: int, threads: int | None, gpu_limit_bytes: int | None
+    ) -> Iterator[list[int]]:
+        self.events.append(("start", model["path"], count, batch, threads, *([gpu_limit_bytes] if gpu_limit_bytes else [])))
         yield []
         self.events.append(("stop", model["path"]))
 
@@ -70,6 +76,8 @@ def acted(monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr(module, "interleave", made.interleave)
     monkeypatch.setattr(module, "peak_memory", made.memory)
     monkeypatch.setattr(module, "contending", made.contending)
+    monkeypatch.setattr(module.energy, "meters", lambda: Meters((), ("no RAPL counter",)))
+    monkeypatch.setattr(module, "gpu", lambda: Gpu((), "", ("3g.20gb, device 0 of GPU 1",)))
     monkeypatch.setattr(module, "load", lambda: next(made.loads))
     monkeypatch.setattr(module, "warm_up", lambda calls: Warmup(made.settles, dict.fromkeys(calls, (4.0, 4.0))))
     return made
@@ -105,12 +113,56 @@ def test_a_busy_machine_leaves_it_open(acted: Stage) -> None:
     assert found["reasons"] == ["other processes used 55 % of the CPU after the measurement, more than 20 %"]
 
 
+def test_a_contender_that_drifts_leaves_it_open(acted: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 10 to 11 ms in 60 steps: ten block medians that vary by 2.9 %."""
+    ramp = {"a": Latency(tuple(np.linspace(10, 11, 60))), "b": Latency((2.0,) * 60)}
+    monkeypatch.setattr(module, "interleave", lambda *_, **__: ramp)
+    found = contest([acted.contender("a"), acted.contender("b")], Plan())["measurements"][0]["comparison"]["b"]
+    assert (found["answer"], found["reasons"]) == ("inconclusive", ["the block medians of a vary by 2.9 %, more than 2.5 %"])
+
+
+def test_energy_stands_beside_the_latency_where_a_counter_can_be_read(acted: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A counter that moves by 3 J with every call, and one that stands still; the machine takes a second for each look at the clock."""
+    calls, ticks = count(), count()
+    two = Meter("package-0", lambda: 3 * sum(event[0] == "call" for event in acted.events), 1), Meter("package-1", lambda: 7, 1)
+    monkeypatch.setattr(module.energy, "meters", lambda: Meters(two, ()))
+    real = module.energy.measure
+    quick = {"clock": lambda: float(next(ticks)), "sleep": lambda _: None}
+    monkeypatch.setattr(module.energy, "measure", lambda made, found, **each: real(made, found, **each, **quick))
+
+    def opened(threads: int | None) -> Session:
+        return Session((1,), lambda inputs: (acted.events.append(("call", next(calls))), inputs)[1], None, lambda: None)
+
+    a = replace(acted.contender("a"), open=opened)
+    result = contest([a], Plan(batches=(4,), seconds=6))
+    assert result["energy"] == {"meters": ["package-0", "package-1"], "notes": []}
+    found = result["measurements"][0]["energy"]
+    assert found["idle_w"] == {"package-0": 0, "package-1": 0}
+    each = found["contenders"]["a"]
+    assert each["meters"]["package-0"] == {"joules_per_item": 3 / 4, "watts": 3 * each["calls"] / each["seconds"]}
+    assert each["meters"]["package-1"] == {"joules_per_item": 0, "watts": 0}
+    table = [line.split() for line in lines(result)]
+    assert ["a", "0.75", f"{3 * each['calls'] / each['seconds']:.1f}", "0", "0.0"] in table
+
+
+def test_what_is_on_a_gpu_is_told_of_as_such(acted: Stage) -> None:
+    there = replace(acted.contender("on gpu"), runtime="tensorrt")
+    result = contest([acted.contender("a"), there], Plan(contend=1, gpu_memory_limit_bytes=5 * MIB))
+    assert ("start", "on gpu", 1, 1, None, 5 * MIB) in acted.events
+    assert result["contenders"]["on gpu"]["memory"]["device_bytes"] == 300 * MIB
+    told = ["on gpu holds 300 MiB of GPU memory after its first batch", "no GPU memory: torch runs on the processor"]
+    assert [line for line in lines(result) if "GPU memory" in line] == told
+    assert result["notes"][-1].endswith("there are: 3g.20gb, device 0 of GPU 1.")
+    assert contest([acted.contender("a")], Plan(contend=1))["notes"] == contest([there], Plan())["notes"] == []
+
+
 def test_cold_starts_are_fresh_processes_and_their_middle_counts(acted: Stage) -> None:
     found = contest([acted.contender("a")], Plan(batches=(2, 8, 4), threads=(3, 1)))["contenders"]["a"]
     assert acted.events[:4] == [("process", "a", 2, 3, None)] * 3 + [("process", "a", 8, 3, None)]
     assert [each["open_s"] for each in found["cold_start"]["samples"]] == [1, 2, 3]
     assert (found["cold_start"]["open_s"], found["cold_start"]["first_s"], found["cold_start"]["batch"]) == (2, 0.25, 2)
     memory = {"imports_bytes": 5 * MIB, "opened_bytes": 9 * MIB, "peak_bytes": {"2": 40 * MIB, "8": 160 * MIB}}
+    memory |= {"device_bytes": None, "device_note": "torch runs on the processor"}
     assert found["memory"] == memory
     assert (found["runtime"], found["precision"], found["input_shape"], found["size_bytes"]) == ("torch", "f32", [1], 3 * MIB)
 
@@ -178,6 +230,7 @@ def test_the_lines_hold_every_answer(acted: Stage) -> None:
     assert " ".join(rows[1].split()) == f"long name {bounds} 500.0 0.0 % 60"
     assert rows[2].split()[-2:] == ["1.00", "1.00"]
     assert "batch 1 (other processes: 1 % before, 2 % after)" in text
+    assert "no energy: no RAPL counter" in text
     assert "long name: faster, 2.000x [2.000, 2.000] the speed of a" in text
     unsure = text.index("long name: inconclusive, 2.000x [2.000, 2.000] the speed of a")
     assert text[unsure + 1] == "  other processes used 30 % of the CPU before the measurement, more than 20 %"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from optimize.measure import gpu as module
-from optimize.measure.gpu import Gpu, gpu
+from optimize.measure.gpu import Gpu, gpu, slices
 
 H100 = {"name": "NVIDIA H100, 80GB", "driver": "580.65.06", "memory_mib": 81559, "compute_capability": "9.0"}
 
@@ -38,7 +38,8 @@ def test_every_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = answers(monkeypatch, said("NVIDIA H100, 80GB, 580.65.06, 81559, 9.0\nTesla T4, 550.1, [N/A], 7.5\n\n"))
     t4 = {"name": "Tesla T4", "driver": "550.1", "memory_mib": "[N/A]", "compute_capability": "7.5"}
     assert gpu() == Gpu((H100, t4), "")
-    ((command, settings),) = asked
+    (command, settings), (listing, _) = asked
+    assert listing == ["/opt/bin/nvidia-smi", "-L"]
     assert command == ["/opt/bin/nvidia-smi", "--query-gpu=name,driver_version,memory.total,compute_cap", "--format=csv,noheader,nounits"]
     assert settings["timeout"] < 3
 
@@ -70,3 +71,16 @@ def test_without_the_program_nothing_is_run(driver: bool, note: str, monkeypatch
     monkeypatch.setattr(module, "_DRIVER", tmp_path if driver else tmp_path / "none")
     assert gpu() == Gpu((), note)
     assert not asked
+
+
+def test_mig_slices_are_read_from_a_sample_of_the_listing() -> None:
+    """The text as the driver's manual shows it; no GPU that is cut was at hand."""
+    listing = """GPU 0: NVIDIA H100 PCIe (UUID: GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77)
+GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-e86cb44c-6756-fd30-cd4a-1e6da3caf9b0)
+  MIG 3g.20gb     Device  0: (UUID: MIG-c7384736-a75d-5afc-978f-d2f1294409fd)
+  MIG 1g.5gb+me   Device  1: (UUID: MIG-a28ad590-3fda-56dd-84fc-0a0b96edc58d)
+GPU 2: NVIDIA A100-SXM4-40GB (UUID: GPU-00000000-6756-fd30-cd4a-1e6da3caf9b0)
+  MIG 7g.40gb     Device  0: (UUID: MIG-00000000-a75d-5afc-978f-d2f1294409fd)
+"""
+    assert slices(listing) == ("3g.20gb, device 0 of GPU 1", "1g.5gb+me, device 1 of GPU 1", "7g.40gb, device 0 of GPU 2")
+    assert slices("GPU 0: NVIDIA MIG 1g (UUID: GPU-1)\n") == slices("") == ()

@@ -26,6 +26,9 @@ def test_cpu_is_read_from_the_first_processor(monkeypatch: pytest.MonkeyPatch) -
     found = fingerprint.machine()
     assert found["cpu"] == "Some CPU @ 2.00GHz"
     assert found["isa"] == ("avx2", "avx512f", "avx512_vnni", "amx_int8")
+    assert not fingerprint.virtual()
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: CPUINFO.replace("fpu sse", "fpu hypervisor"))
+    assert fingerprint.virtual()
 
 
 def test_cpu_without_cpuinfo(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,6 +121,25 @@ def passing() -> dict[str, Any]:
         ],
         "layer_precisions": {"conv1": "int8", "node10": "int8", "node2": "f32"},
         "parity": {"max_abs_diff": 2e-6, "cases": 8, "opset": 18},
+        "roofline": {
+            "batch": 1,
+            "p50_ms": 0.5,
+            "roof_ms": 0.2,
+            "share": 0.4,
+            "limit": "overhead",
+            "compute_ms": 0.15,
+            "memory_ms": 0.05,
+            "overhead_ms": 0.3,
+            "sentence": "0.5 ms at the median, where the roofline allows 0.2 ms: 40 % of it is reached. Overhead limits it.",
+            "peak_macs_per_s": {"int8": 4e11},
+            "bandwidth_bytes_per_s": 4e10,
+            "load_percent": 1.5,
+            "slowest": [
+                {"name": name, "precision": "int8", "ms": ms, "of_median": ms / 0.5, "roof_ms": 0.05, "share": 0.05 / ms, "bound": bound}
+                for name, ms, bound in (("conv1", 0.25, "compute"), ("fc.1", 0.1, "memory"))
+            ],
+        },
+        "unused_parameters": {"old.bias": 10, "old.weight": 1000},
         "notes": ["3 duplicates were dropped"],
         "artifact": {"files": [{"name": "model.bin", "sha256": "e" * 64, "bytes": 1_000_000}]},
         "guard": {"overall": 0.95, "worst_class": {"name": "basophil", "drop": 0.015}},
@@ -198,7 +217,7 @@ def inconclusive() -> dict[str, Any]:
 
 def ended_early() -> dict[str, Any]:
     gone = ("precision", "compressed", "baselines", "speedup", "precisions_tried", "steps", "layers", "layer_precisions", "parity", "guard")
-    gone += ("flips", "calibration", "operating_points", "unevenness")
+    gone += ("roofline", "flips", "calibration", "operating_points", "unevenness")
     return failing() | dict.fromkeys(gone) | {"rails": [], "reasons": ["the original itself misses the F1 limit"]}
 
 

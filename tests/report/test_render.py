@@ -175,6 +175,40 @@ def test_masks_have_dice_and_patients_where_classes_have_recall_and_cases() -> N
     assert not {"t-before", "t-after", "t-difference", "t-reliability"} & set(page.tables)
 
 
+def test_the_roofline_stands_with_the_other_measurements() -> None:
+    page = Page(render(passing()))
+    assert page.tables["t-roofline"] == [
+        ["Layer", "Ran in", "Time, ms", "Of the median", "Roof, ms", "Of its roof reached", "Limited by"],
+        ["conv1", "int8", "0.250", "50.00 %", "0.050", "20.00 %", "compute"],
+        ["fc.1", "int8", "0.100", "20.00 %", "0.050", "50.00 %", "memory"],
+    ]
+    assert page.text.index("40 % of it is reached") < page.text.index("5. What was tried")
+    assert "0.150 ms set by compute and 0.050 ms by memory." in page.text
+    assert "Other processes used" not in page.text
+
+
+def test_a_roofline_of_a_busy_machine_or_without_layers_says_so() -> None:
+    page = Page(render(change(roofline=passing()["roofline"] | {"load_percent": 35.0, "slowest": []})))
+    assert "Other processes used 35 % of the machine when the peaks were taken" in page.text
+    assert "names no layer of the network" in page.text
+    assert "t-roofline" not in page.tables
+
+
+def test_a_report_without_a_roofline_has_no_place_for_it() -> None:
+    missing = {name: part for name, part in passing().items() if name not in ("roofline", "unused_parameters")}
+    for report in (missing, change(roofline=None, unused_parameters=None)):
+        text = Page(render(report)).text
+        assert "roofline" not in text
+        assert "enter no answer" not in text
+
+
+@pytest.mark.parametrize(("count", "said"), [(2, "0, old.1."), (7, "0, old.1, old.2, old.3, old.4 and 2 more.")])
+def test_parameters_that_nothing_reads_are_counted(count: int, said: str) -> None:
+    text = Page(render(change(unused_parameters={f"old.{k}": 600 for k in range(count)}))).text
+    assert f"{count * 600:,}".replace(",", " ") in text.replace("\u202f", " ").replace("\u2009", " ").replace("\xa0", " ")
+    assert f"parameters of the original enter no answer: old.{said}" in " ".join(text.split()).replace(" ,", ",").replace(" .", ".")
+
+
 def test_masks_are_never_said_to_be_accurate_or_recalled() -> None:
     text = Page(render(masks() | {"reasons": ["Dice holds"]})).text
     assert not [word for word in ("ccuracy", "ecall", "F1", "onfusion") if word in text]
