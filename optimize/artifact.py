@@ -3,17 +3,19 @@
 The folder holds the files of the target's runtime and `artifact.json`, format 1:
 
     {"format": 1, "target": …, "precision": …, "input_shape": [C, *spatial], "runtime": …, "files": [{"name", "sha256", "bytes"}, …],
-     "built": {…}}
+     "built": {…}, "golden": {"name", "sha256", "bytes"}}
 
-The first file is the one the runtime opens.
+The first file is the one the runtime opens. The golden file is the self-test (`golden.py`): inputs, and what the model made of them where
+it was verified. A manifest without the last two is of an earlier version or of a model that was never verified; it is read all the same.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,7 @@ class Artifact:
         runtime: version of the runtime that wrote it.
         files: the main file first; the manifest is not among them.
         built: what it is bound to, such as the instruction set it was verified on or the compute capabilities of an engine.
+        golden: the file of its self-test; None where there is none.
     """
 
     folder: Path
@@ -63,6 +66,7 @@ class Artifact:
     runtime: str
     files: tuple[ArtifactFile, ...]
     built: Mapping[str, str] = field(default_factory=dict)
+    golden: ArtifactFile | None = None
 
     @property
     def main(self) -> Path:
@@ -71,7 +75,7 @@ class Artifact:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all model files together; the manifest, a few hundred bytes, is not counted."""
+        """Bytes of all model files together; the manifest and the self-test are not counted."""
         return sum(file.size_bytes for file in self.files)
 
     @property
@@ -94,17 +98,29 @@ class Artifact:
         """Hash `files` (names in `folder`, the main one first), write the manifest beside them and return the artifact."""
         hashed = tuple(ArtifactFile.of(folder / name) for name in files)
         artifact = cls(folder, target, precision, tuple(input_shape), runtime, hashed, dict(built or {}))
+        artifact._write()
+        return artifact
+
+    def verified(self, golden: str, built: Mapping[str, str]) -> Artifact:
+        """The artifact with its self-test, a file in its folder, and what it was verified on; the manifest is written again."""
+        artifact = replace(self, golden=ArtifactFile.of(self.folder / golden), built={**self.built, **built})
+        artifact._write()
+        return artifact
+
+    def _write(self) -> None:
         manifest = {
             "format": FORMAT,
-            "target": target,
-            "precision": precision,
-            "input_shape": list(artifact.input_shape),
-            "runtime": runtime,
-            "files": [file.as_dict() for file in hashed],
-            "built": dict(artifact.built),
+            "target": self.target,
+            "precision": self.precision,
+            "input_shape": list(self.input_shape),
+            "runtime": self.runtime,
+            "files": [file.as_dict() for file in self.files],
+            "built": dict(self.built),
+            **({} if self.golden is None else {"golden": self.golden.as_dict()}),
         }
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        return artifact
+        draft = self.folder / f".{MANIFEST}.tmp"
+        draft.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        os.replace(draft, self.folder / MANIFEST)
 
     @classmethod
     def read(cls, folder: str | Path) -> Artifact:
@@ -115,7 +131,7 @@ class Artifact:
         """
         folder = Path(folder)
         artifact = _parse(folder, _manifest(folder / MANIFEST))
-        for file in artifact.files:
+        for file in artifact.files if artifact.golden is None else (*artifact.files, artifact.golden):
             path = folder / file.name
             if not path.is_file():
                 raise InputError(f"artifact `{folder}` lacks its file {file.name!r}: copy the whole folder.")
@@ -141,15 +157,21 @@ def _texts(found: dict[str, Any]) -> dict[str, str]:
     return {str(name): str(value) for name, value in found.items()}
 
 
+def _file(entry: Mapping[str, Any]) -> ArtifactFile:
+    return ArtifactFile(str(entry["name"]), str(entry["sha256"]), int(entry["bytes"]))
+
+
 def _parse(folder: Path, manifest: dict[str, Any]) -> Artifact:
     try:
-        files = tuple(ArtifactFile(str(file["name"]), str(file["sha256"]), int(file["bytes"])) for file in manifest["files"])
+        files = tuple(map(_file, manifest["files"]))
+        golden = None if manifest.get("golden") is None else _file(manifest["golden"])
         shape = tuple(int(size) for size in manifest["input_shape"])
         target, precision, runtime = (str(manifest[name]) for name in ("target", "precision", "runtime"))
-        artifact = Artifact(folder, target, precision, shape, runtime, files, _texts(manifest.get("built", {})))
+        artifact = Artifact(folder, target, precision, shape, runtime, files, _texts(manifest.get("built", {})), golden)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"`{folder / MANIFEST}` is damaged ({type(error).__name__}: {error}): make the artifact again.") from None
     # A manifest is input from outside: a name such as "../x" must not reach out of the folder.
-    if not files or any(Path(file.name).name != file.name or "\\" in file.name for file in files):
+    named = [file.name for file in (*files, *([] if golden is None else [golden]))]
+    if not files or any(Path(name).name != name or "\\" in name for name in named):
         raise InputError(f"`{folder / MANIFEST}` must name at least one file, by plain names inside its folder: make the artifact again.")
     return artifact

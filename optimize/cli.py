@@ -94,6 +94,7 @@ def main() -> None:
 @click.option("--speedup", metavar="4x", help="The same, as a multiple of the original's speed in the target's runtime.")
 @click.option("--retrain/--no-retrain", default=None, help="Train briefly after repair; needs a train split with labels.")
 @click.option("--seed", metavar="N", help="Of everything drawn at random.")
+@click.option("--isa", metavar="LEVEL", help="Processor that it is made for, such as avx2; by default this machine's.")
 @click.option("--threads", metavar="N", help="Of the runtimes; by default their own choice.")
 @click.option("--batch", metavar="N", help="The batch size timed beside 1.")
 @click.option("--trust-pickle", is_flag=True, default=None, help="Load a model file that runs code; only if you trust its author.")

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from optimize import outcome
-from optimize.backends import CPU, backend
+from optimize import golden, outcome
+from optimize.backends import CPU, ON_CPU, backend
 from optimize.candidate import Candidate, Floats
 from optimize.choose import Bench, Variant, choose, in_float
 from optimize.data import Split
@@ -19,6 +19,8 @@ from optimize.guard.flips import FILE, flips, to_csv
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict, judge
 from optimize.job import Job
+from optimize.measure.isa import in_words, running
+from optimize.measure.isa import level as machine_level
 from optimize.measure.machine import load as foreign_load
 from optimize.measure.reached import reached
 from optimize.outcome import Compiled, Result
@@ -80,12 +82,17 @@ def compile_and_profile(job: Job, best: Candidate, before: Score, confidence: fl
         limits=recipe.limits,
         threads=recipe.threads,
         confidence=confidence,
+        isa=recipe.isa,
         kept=job.space.scratch / "mixes",
     )
     chosen, measured = choose(job.runtimes, bench)
     assert chosen.artifact is not None
     with backend(chosen.target).build(chosen.artifact, threads=recipe.threads) as session:
         layer_precisions = backend(chosen.target).inspect(session)
+        inputs = golden.make(bench.calibration, recipe.seed)
+        proven = replace(chosen, artifact=golden.seal(chosen.artifact, session.predict, inputs, recipe.isa))
+    measured, chosen = [proven if each is chosen else each for each in measured], proven
+    assert chosen.artifact is not None
     figures = profile(
         job.original,
         outcome.reload(recipe),
@@ -137,7 +144,20 @@ def _about(compiled: Compiled, recipe: Recipe) -> tuple[str, ...]:
     if recipe.target == CPU:
         name = f"{RUNTIMES[compiled.chosen.target]} {compiled.chosen.precision}"
         told.append(f"target cpu was asked for: {name} was measured to be the fastest that holds the guard-rails")
+    told.append(_about_isa(compiled.chosen.target, recipe.isa))
     return tuple(each for each in told if each)
+
+
+def _about_isa(target: str, isa: str | None) -> str | None:
+    """What a verdict on this machine says of the instruction set that was asked for."""
+    here = running(target)
+    if isa is None or target not in ON_CPU or isa == here == machine_level():
+        return None
+    if isa == here:
+        whose = "other runtimes' are this machine's own"
+        return f"{RUNTIMES[target]} computed as with {in_words(isa)}: the verdict and its timings are for that; {whose}"
+    decides = f"optimize verify, on a machine with {in_words(isa)}, decides there"
+    return f"the artifact was made for {in_words(isa)} and verified on this machine, with {in_words(here)}: {decides}"
 
 
 def finish(job: Job, result: Result) -> dict[str, Any]:

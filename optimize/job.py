@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from optimize import outcome
-from optimize.backends import Backend, runtimes
+from optimize.backends import CPU, ON_CPU, Backend, runtimes
 from optimize.candidate import Candidate, Labelled
 from optimize.data import Dataset, Preprocessing, Split, load_data
 from optimize.errors import InputError
@@ -17,6 +17,7 @@ from optimize.guard.verdict import judge
 from optimize.health import Finding, health
 from optimize.load import load_model
 from optimize.masks import perfect
+from optimize.measure.isa import in_words, level, restrict
 from optimize.progress import note, stage
 from optimize.recipe import Recipe, to_toml
 from optimize.signature import sign
@@ -60,6 +61,7 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
         InputError: when the model, the data or a setting is wrong; nothing was written over.
     """
     _check_strategy(recipe)
+    _check_isa(recipe)
     obstacle = runtimes(recipe.target, recipe.compute_capability)[0].obstacle()
     if obstacle and (recipe.latency_target_ms or recipe.speedup):
         raise InputError(f"a latency can be asked for only where it is measured ({obstacle}): leave out --latency-target or --speedup.")
@@ -85,6 +87,7 @@ def loaded(recipe: Recipe, look: Callable[[Workspace], None]) -> Job:
         InputError: when the model, the data or a setting is wrong.
     """
     started = time.time()
+    _check_isa(recipe)
     candidates = runtimes(recipe.target, recipe.compute_capability)
     if recipe.sign_key is not None:
         sign({}, recipe.sign_key)  # for what it refuses
@@ -159,3 +162,18 @@ def _check_limits(limits: Limits, *, masks: bool) -> None:
 def _judgeable(outputs: tuple[int, ...], axes: int) -> bool:
     """Classes (N, K), or a mask with as many axes as the image."""
     return outputs[1] >= 2 if len(outputs) == 2 else len(outputs) == axes
+
+
+def _check_isa(recipe: Recipe) -> None:
+    """Let the runtime compute as the machine that was named, where it can."""
+    isa = recipe.isa
+    if isa is None:
+        return
+    if recipe.target not in (CPU, *ON_CPU):
+        raise InputError(f"`isa` (={isa!r}) is for targets that run on a processor, not for {recipe.target}: leave it out.")
+    if recipe.target == CPU and isa != level():
+        here = in_words(level())
+        raise InputError(
+            f"`isa` (={isa!r}) is not this machine's ({here}), and only OpenVINO can be kept to it: name one runtime as --target."
+        )
+    restrict(recipe.target, isa)

@@ -115,6 +115,7 @@ def identity(recipe: Recipe, data: Dataset) -> dict[str, Any]:
         "energy": recipe.energy,
         "retrain": None if recipe.finetune is None else asdict(recipe.finetune),
         "seed": recipe.seed,
+        "isa": recipe.isa,
         "target": recipe.target,
         "compute_capability": recipe.compute_capability,
     }
@@ -288,7 +289,8 @@ def _files(compiled: Compiled | None) -> dict[str, Any] | None:
     if compiled is None or compiled.chosen.artifact is None:
         return None
     artifact = compiled.chosen.artifact
-    return {"files": [file.as_dict() for file in (*artifact.files, ArtifactFile.of(artifact.folder / MANIFEST))]}
+    proof = () if artifact.golden is None else (artifact.golden,)
+    return {"files": [file.as_dict() for file in (*artifact.files, *proof, ArtifactFile.of(artifact.folder / MANIFEST))]}
 
 
 def _load_note(percent: float) -> tuple[str, ...]:

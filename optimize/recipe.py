@@ -18,6 +18,7 @@ import tomli_w
 from optimize import settings as read
 from optimize.errors import InputError
 from optimize.guard.limits import CLASS_METRICS, METRICS, MODES, PRESETS, Limits, Relative
+from optimize.measure.isa import LEVELS
 
 if TYPE_CHECKING:
     from optimize.steps.finetune import Finetune
@@ -62,6 +63,7 @@ class Recipe:
         latency_target_ms: median latency that the artifact must reach at batch 1, with as little loss as can be; or None.
         speedup: the same, as so many times the original's speed in the same runtime; or None.
         seed: of everything drawn at random.
+        isa: level of the processor that the artifact is made for, one of `measure.isa.LEVELS`; None for this machine's.
         threads: of the runtime, or None for its own choice.
         batch: the larger batch size that is timed beside 1.
         compute_capability: of the GPUs to compile for, where the target lets one choose; empty leaves it to the target.
@@ -97,6 +99,7 @@ class Recipe:
     latency_target_ms: float | None = None
     speedup: float | None = None
     seed: int = 0
+    isa: str | None = None
     threads: int | None = None
     batch: int = 8
     compute_capability: tuple[str, ...] = ()
@@ -167,6 +170,7 @@ _SETTINGS = {
     "batch": _Setting("profile", "batch", read.integer(1)),
     "target": _Setting("run", "target", read.word),
     "compute_capability": _Setting("run", "compute_capability", read.capabilities),
+    "isa": _Setting("run", "isa", read.optional(read.choice(*LEVELS))),
     "out": _Setting("run", "out", read.path),
 }
 _LIMITS = tuple(limit.name for limit in fields(Limits))

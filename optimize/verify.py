@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optimize import outcome
+from optimize import golden
+from optimize import outcome as runs
 from optimize.artifact import MANIFEST, Artifact
 from optimize.backends import backend, require_runnable
 from optimize.conclude import conclude
@@ -71,19 +72,26 @@ def verify(folder: Path, *, model: Path | None = None, data: str | None = None, 
     artifact = Artifact.read(home)
     runtime = backend(artifact.target)
     require_runnable(runtime)
-    findings = [f"whole: {len(artifact.files)} files as they were sealed", *_differences(artifact)]
-    if data is None:
-        return Verified("pass", tuple(findings))
+    outcome, findings = self_test(artifact)
+    if data is None or outcome == "fail":
+        return Verified(outcome, findings)
     job, _ = _taken_up(folder, model, data, trust_pickle)
     return _judged_again(job, artifact, findings)
 
 
-def _differences(artifact: Artifact) -> list[str]:
-    """What is not as it was where the artifact was compiled."""
-    here = backend(artifact.target).version()
-    if here == artifact.runtime:
-        return [f"{artifact.target} {here}, as it was compiled with"]
-    return [f"{artifact.target} {here} here, {artifact.runtime} where it was compiled"]
+def self_test(artifact: Artifact) -> tuple[Outcome, tuple[str, ...]]:
+    """How this machine differs from the one that verified the artifact, and whether it gives the recorded answers here.
+
+    Args:
+        artifact: as read, so that its files are those that were sealed.
+    """
+    findings = [f"whole: every file is as it was sealed, sha256 {artifact.sha256}"]
+    findings += golden.differences(artifact) or ["no difference to the machine that verified it"]
+    with backend(artifact.target).build(artifact) as session:
+        check = golden.check(artifact, session.predict)
+    if check is None:
+        return "pass", (*findings, "it carries no self-test, so nothing is known of its answers on this machine")
+    return ("pass" if check else "fail"), (*findings, f"self-test: {check.line}")
 
 
 def _taken_up(folder: Path, model: Path | None, data: str | None, trust_pickle: bool | None) -> tuple[Job, dict[str, Any]]:
@@ -97,8 +105,8 @@ def _taken_up(folder: Path, model: Path | None, data: str | None, trust_pickle: 
         raise InputError(f"`{folder / REPORT}` is damaged ({type(problem).__name__}): copy the folder of the run again.") from problem
     overrides = {"data": data, "trust_pickle": trust_pickle, "out": folder.absolute()}
     recipe = resolve(model, overrides=overrides, recipe_file=folder / LOCK)
-    job = loaded(recipe, lambda _: _same("model", outcome.sha256(recipe.model), said["model"], "--model"))
-    for name, split in outcome.splits(job.data).items():
+    job = loaded(recipe, lambda _: _same("model", runs.sha256(recipe.model), said["model"], "--model"))
+    for name, split in runs.splits(job.data).items():
         _same(f"{name} split", split.sha256, said.get(name), "--data")
     require_runnable(job.runtime)
     return job, report
@@ -126,7 +134,7 @@ def _finished(job: Job, report: dict[str, Any]) -> Verified:
     return Verified(whole["verdict"], tuple(whole["reasons"]), whole)
 
 
-def _judged_again(job: Job, artifact: Artifact, findings: list[str]) -> Verified:
+def _judged_again(job: Job, artifact: Artifact, findings: tuple[str, ...]) -> Verified:
     """A finished model against the original, on the run's test split, on this machine."""
     test, classes = job.data.test, job.data.classes
     original = score_split(job.original.predict, test, classes, "test the original")

@@ -42,7 +42,8 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     ("the settings of a run", frozenset({"settings", "recipe"})),
     ("what a run does, and how a report looks", frozenset({"search", "select", "mix", "choose", "profile", "report", "doctor"})),
     ("what a run leaves behind", frozenset({"workspace", "outcome"})),
-    ("a run, and models side by side", frozenset({"job", "conclude", "unverified", "compress", "verify", "contenders", "side_by_side"})),
+    ("a run's beginning and its end", frozenset({"golden", "job", "conclude", "unverified"})),
+    ("a run, and models side by side", frozenset({"compress", "verify", "contenders", "side_by_side"})),
     ("a whole example", frozenset({"demo"})),
     ("the command", frozenset({"cli", "__main__"})),
 )

@@ -13,6 +13,7 @@ import pytest
 
 from optimize.backends import backend
 from optimize.errors import InputError, TargetUnavailable
+from optimize.measure.isa import LEVELS
 from optimize.report.render import render
 from optimize.verify import verify
 from tests import runs
@@ -163,3 +164,54 @@ def test_an_altered_engine_is_refused(left: Run, tmp_path: Path) -> None:
     assert code == 2
     assert "was altered after it was sealed" in told
     assert (out / "report.json").is_file()
+
+
+@pytest.fixture(scope="module")
+def finished(left: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = copied(left, tmp_path_factory.mktemp("finished"))
+    with pytest.MonkeyPatch.context() as patch:
+        hurried(patch, memory=False)
+        assert runs.command("verify", out)[0] == 0
+    return out
+
+
+def test_a_model_that_answers_as_it_did_is_verified(finished: Path) -> None:
+    code, told, _ = runs.command("verify", finished / "model")
+    lines = told.splitlines()
+    assert (code, lines[0]) == (0, "VERIFIED on this machine")
+    assert lines[2] == "no difference to the machine that verified it"
+    assert lines[3].startswith("self-test: 16 inputs, 0 decisions changed")
+
+
+def test_a_model_that_answers_otherwise_is_refused(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file is as it was sealed, but the runtime computes something else."""
+    build = backend(TARGET).build
+
+    def built(*arguments: Any, **named: Any) -> Any:
+        session = build(*arguments, **named)
+        right = session._run
+        monkeypatch.setattr(session, "_run", lambda inputs: right(inputs) + np.linspace(0, 0.4, 4, dtype=np.float32) * right(inputs).std())
+        return session
+
+    monkeypatch.setattr(backend(TARGET), "build", built)
+    code, told, _ = runs.command("verify", finished)
+    assert (code, told.splitlines()[0]) == (1, "REFUSED on this machine")
+    assert json.loads(runs.command("verify", finished, "--json")[1])["outcome"] == "fail"
+
+
+def test_another_instruction_set_is_named(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optimize.measure.machine.instruction_sets", lambda: ("avx2", "avx_vnni"))
+    told = runs.command("verify", finished)[1]
+    there = json.loads((finished / "model" / "artifact.json").read_text())["built"]["isa"]
+    assert f"verified on {LEVELS[there][0]}, here is AVX-VNNI" in told
+    assert "unlike the one that verified it" in told
+
+
+def test_a_model_from_before_there_were_self_tests(finished: Path, tmp_path: Path) -> None:
+    old = Path(shutil.copytree(finished / "model", tmp_path / "model"))
+    manifest = json.loads((old / "artifact.json").read_text())
+    del manifest["golden"], manifest["built"]
+    (old / "artifact.json").write_text(json.dumps(manifest))
+    code, told, _ = runs.command("verify", old)
+    assert code == 0
+    assert "it carries no self-test, so nothing is known of its answers on this machine" in told
