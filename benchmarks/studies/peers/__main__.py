@@ -1,6 +1,6 @@
 """Ours against what is usually put together: one machine, the same models, data and guard-rails.
 
-    python -m benchmarks.studies.peers [--cases vgg19 unet resnet20] [--work DIR] [--retrain] [--time-only] [--quick]
+    python -m benchmarks.studies.peers [--cases vgg19 unet resnet20] [--shared DIR] [--work DIR] [--retrain] [--time-only] [--quick]
 
 Each case is a trained network with its data. The contenders: the original in every runtime and precision; ours for OpenVINO and ONNX
 Runtime, on request also with recovery training; torch-pruning's group pruner at several ratios, recovered by the very training that ours
@@ -9,7 +9,7 @@ guard-rails on the guard split, judged as our own search judges; and NNCF's quan
 turns at batch 1 and 8, and the goals are put beside what was measured. What is finished lies in DIR, and a second call goes on from there;
 `--time-only` makes nothing new. A case's records are made again when a setting or a version changes.
 
-VGG19 is trained first where its weights do not lie in `.cache/peers`: twenty minutes.
+VGG19 is trained first where its weights do not lie in `.cache/peers`, which takes twenty minutes.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.results import write
+from benchmarks.results import ROOT, write
 from benchmarks.studies.peers import table
 from benchmarks.studies.peers.cases import CACHE, CASES, Ground, opened
 from benchmarks.studies.peers.contenders import tasks
-from benchmarks.studies.peers.contest import contest, keep, kept, latencies, without_broken
+from benchmarks.studies.peers.contest import contest, keep, latencies, without_broken
 from benchmarks.studies.peers.record import Record, identity, made, reason
 from optimize.errors import OptimizeError
 from optimize.heap import keep_freed
@@ -38,12 +38,14 @@ SECONDS = 15.0
 RAILS = "1 pp overall and 4 pp per class for classes; 1 pp of Dice and an agreement of 0.97 for masks; as measured, not with statistics"
 
 
-def study(name: str, work: Path, *, quick: bool, retrain: bool, time_only: bool) -> tuple[Ground, list[Record], dict[str, Any]]:
+def study(
+    name: str, shared: Path, work: Path, *, quick: bool, retrain: bool, time_only: bool
+) -> tuple[Ground, list[Record], dict[str, Any]]:
     """Prepare the contenders of a case and time them."""
     folder = work / name
     folder.mkdir(parents=True, exist_ok=True)
-    ground = opened(CASES[name](folder, quick))
-    made_for = identity(ground.case, ground.original.fingerprint, ground.data.test.sha256)
+    ground = opened(CASES[name](shared, folder, quick))
+    made_for = identity(ground.case, ground.original.fingerprint, *(split.sha256 for split in (ground.data.guard, ground.data.test)))
     records = []
     for task in tasks(ground, retrain=retrain):
         torch.manual_seed(0)
@@ -57,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the study and write its results: a table for each case, and one of the goals for all cases of the call."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared" / "data", help="data and weights")
     parser.add_argument("--work", type=Path, default=None, help="where everything is kept; .cache/peers, and a new folder with --quick")
     parser.add_argument("--retrain", action="store_true", help="rows of ours with recovery training too")
     parser.add_argument("--time-only", action="store_true", help="time what is finished, prepare nothing")
@@ -70,7 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with shown():
         for name in asked.cases:
             try:
-                ground, records, found = study(name, work, quick=asked.quick, retrain=asked.retrain, time_only=asked.time_only)
+                ground, records, found = study(
+                    name, asked.shared, work, quick=asked.quick, retrain=asked.retrain, time_only=asked.time_only
+                )
             except OptimizeError as problem:  # data or a package is missing: the other cases need neither
                 note(f"{name} is left out: {problem}")
                 goal_notes.append(f"{name} is left out: {reason(problem)}.")

@@ -33,7 +33,6 @@ from optimize.recipe import Recipe, resolve
 from optimize.search.score import score_split
 
 CACHE = ROOT / ".cache" / "peers"
-SHARED = ROOT.parent / "shared" / "data"
 CLASSIFIER = {"max_drop": "1pp", "max_class_drop": "4pp", "verdict": "point"}
 INT8_CASES = 300
 """Calibration inputs for int8; NNCF's own default."""
@@ -84,7 +83,9 @@ class Case:
     def recipe(self, target: str, out: Path, **more: Any) -> Recipe:
         """The settings of one of our own runs."""
         network = {"arch": self.arch, "arch_args": self.arch_args, "input_shape": self.input_shape, "data": str(self.data)}
-        return resolve(self.weights, target=target, overrides={**network, **self.settings, **self.limits, **self.search, **more, "out": out})
+        return resolve(
+            self.weights, target=target, overrides={**network, **self.settings, **self.limits, **self.search, **more, "out": out}
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,14 +141,16 @@ def opened(case: Case) -> Ground:
         mask_shape=outputs[2:],
         drop_overlap=recipe.drop_overlap,
     )
-    before, on_test = (score_split(original.predict, split, data.classes, f"the original on {split.name}") for split in (data.guard, data.test))
+    before, on_test = (
+        score_split(original.predict, split, data.classes, f"the original on {split.name}") for split in (data.guard, data.test)
+    )
     note(f"{case.name}: {on_test.overall:.2%} on {len(data.test)} test images, {original.parameters:,} parameters")
     return Ground(case, original, data, recipe.limits, before, on_test)
 
 
-def vgg19(work: Path, quick: bool) -> Case:
+def vgg19(shared: Path, work: Path, quick: bool) -> Case:
     """VGG19-BN on blood cells at 64 pixels; trained here where its weights do not lie in the cache."""
-    data = SHARED / "bloodmnist_rebuilt_64_subset.npz"
+    data = shared / "bloodmnist_rebuilt_64_subset.npz"
     case = Case(
         name="vgg19",
         title="VGG19-BN (20 million parameters) on blood cells, 64 pixels, 8 classes",
@@ -161,22 +164,22 @@ def vgg19(work: Path, quick: bool) -> Case:
         pruners=(("group norm", True), ("group norm", False), ("BN scale", True)),
     )
     if quick:
-        slim = {"arch_args": {"width": 0.125}, "weights": work / "vgg19_slim.safetensors"}
-        case = quickly(replace(case, **slim, data=bloodcells.shortened(data, work)), multiple=None)
+        slim = replace(case, arch_args={"width": 0.125}, weights=work / "vgg19_slim.safetensors", data=bloodcells.shortened(data, work))
+        case = quickly(slim, multiple=None)
     if not case.weights.exists():
         train(case, epochs=2 if quick else 16)
     return case
 
 
-def unet32(work: Path, quick: bool) -> Case:
+def unet32(shared: Path, work: Path, quick: bool) -> Case:
     """U-Net on brain MRI, with the published weights."""
-    data = SHARED / "lgg_mri_seg_128.npz"
+    data = shared / "lgg_mri_seg_128.npz"
     case = Case(
         name="unet",
         title="U-Net (7.8 million parameters) on brain MRI, tumours",
         arch=unet.ARCH,
         input_shape=unet.INPUT,
-        weights=SHARED / "models" / "unet32_lgg128.safetensors",
+        weights=shared / "models" / "unet32_lgg128.safetensors",
         data=data,
         settings={"standardize": "image"},
         limits=unet.LIMITS,
@@ -187,7 +190,7 @@ def unet32(work: Path, quick: bool) -> Case:
     return quickly(replace(case, data=unet.shortened(data, work))) if quick else case
 
 
-def cifar(work: Path, quick: bool) -> Case:
+def cifar(shared: Path, work: Path, quick: bool) -> Case:
     """ResNet20 on CIFAR-10, whose images are JPEG files.
 
     Raises:
@@ -195,13 +198,13 @@ def cifar(work: Path, quick: bool) -> Case:
     """
     data = work / "cifar10.npz"
     if not data.exists():
-        _read_cifar(data, quick)
+        _read_cifar(shared, data, quick)
     case = Case(
         name="resnet20",
         title="ResNet20 (0.27 million parameters) on CIFAR-10",
         arch=resnet20.ARCH,
         input_shape=resnet20.INPUT,
-        weights=SHARED / "models" / "cifar10_resnet20-12fca82f.th",
+        weights=shared / "models" / "cifar10_resnet20-12fca82f.th",
         data=data,
         settings={"mean": resnet20.IMAGENET.mean, "std": resnet20.IMAGENET.std, "drop_overlap": True},
         limits=CLASSIFIER,
@@ -270,19 +273,19 @@ def _train_split(case: Case) -> Split:
     return split
 
 
-def _read_cifar(path: Path, quick: bool) -> None:
-    """Write the images as an `.npz`: of the train file's 1,000 a class, 800 are train and 200 val. A quick trial's test is of that file too."""
+def _read_cifar(shared: Path, path: Path, quick: bool) -> None:
+    """Write the images as an `.npz`: of the train file's 1,000 a class, 800 are train and 200 val; a quick trial's test is of them too."""
     if importlib.util.find_spec("PIL") is None:
         raise OptimizeError("Pillow is not installed, and the images are JPEG files: pip install pillow")
-    pixels, labels = resnet20.images(SHARED / "cifar10_jpeg_train_10k.zip", 60 if quick else None)
+    pixels, labels = resnet20.images(shared / "cifar10_jpeg_train_10k.zip", 60 if quick else None)
     place = np.arange(len(labels)) % np.bincount(labels)[0]
     ends = (0, 40, 50, 60) if quick else (0, resnet20.TRAIN_PER_CLASS, place.max() + 1)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, first, last in zip(("train", "val", "test"), ends, ends[1:], strict=False):
         rows = (place >= first) & (place < last)
         arrays |= {f"{name}_images": pixels[rows], f"{name}_labels": labels[rows]}
     if not quick:
-        arrays["test_images"], arrays["test_labels"] = resnet20.images(SHARED / "cifar10_jpeg_test_5k.zip")
+        arrays["test_images"], arrays["test_labels"] = resnet20.images(shared / "cifar10_jpeg_test_5k.zip")
     draft = path.with_suffix(".tmp.npz")
     np.savez(draft, **arrays)
     draft.replace(path)

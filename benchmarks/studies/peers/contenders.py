@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -64,7 +65,7 @@ def tasks(ground: Ground, *, retrain: bool) -> Iterator[Task]:
             yield Task(f"ours-{target}{'-retrained' if trained else ''}", Record(name, "ours"), partial(_ours, ground, target, trained))
     for signal, everywhere in ground.case.pruners:
         name = f"{signal}, {'global' if everywhere else 'uniform'}"
-        yield Task(name.replace(", ", "-").replace(" ", "-"), Record(name, "assembled"), partial(_assembled, ground, signal, everywhere, name))
+        yield Task(re.sub(r"\W+", "-", name), Record(name, "assembled"), partial(_assembled, ground, signal, everywhere, name))
     yield Task("controlled", Record(CONTROLLED, "controlled"), partial(_controlled, ground))
 
 
@@ -76,7 +77,7 @@ def largest_holding(ratios: Iterable[float], wanted: Iterable[str], holding: Cal
         wanted: names of the forms.
         holding: a ratio and the forms still without one -> those that hold, with what was made.
     """
-    left, found = set(wanted), {}
+    left, found = set(wanted), dict[str, Any]()
     for ratio in sorted(ratios, reverse=True):
         if not left:
             break
@@ -129,7 +130,7 @@ def _ours(ground: Ground, target: str, trained: bool, folder: Path) -> list[Reco
 
 
 def _assembled(ground: Ground, signal: str, everywhere: bool, name: str, folder: Path) -> list[Record]:
-    """Pruned at falling ratios, each recovered, exported, compiled and judged; every form in every runtime at the largest ratio that holds."""
+    """Pruned at falling ratios, recovered, exported, compiled and judged; each precision in each runtime at the largest that holds."""
     begun, refusals = time.perf_counter(), []
 
     def holding(ratio: float, left: set[str]) -> dict[str, Record]:

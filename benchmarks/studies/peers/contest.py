@@ -66,12 +66,6 @@ def contest(ground: Ground, records: Sequence[Record], seconds: float) -> dict[s
     return found
 
 
-def kept(folder: Path) -> dict[str, Any] | None:
-    """The contest of a case that was timed before."""
-    path = folder / FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
 def keep(folder: Path, found: Mapping[str, Any]) -> None:
     """Write a contest beside the records."""
     put(folder / FILE, json.dumps(found) + "\n")

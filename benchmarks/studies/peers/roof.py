@@ -45,9 +45,7 @@ def work(artifact: Artifact, batch: int) -> Iterator[tuple[str, int, int, int, i
         kind = node.get_type_name()
         if kind not in _WEIGHTED:
             continue
-        taken, weights, given = (
-            tuple(each.get_shape()) for each in (node.input(0), node.input(1), node.output(0))
-        )
+        taken, weights, given = (tuple(each.get_shape()) for each in (node.input(0), node.input(1), node.output(0)))
         # A product gives each number written one multiplication per number of its row, transposed convolutions each number read.
         if kind == "MatMul":
             macs = prod(given) * taken[-1]

@@ -145,9 +145,13 @@ def shares(records: Sequence[Record], times: Times, roofs: Mapping[str, Mapping[
 
 def notes(contest: Mapping[str, Any], records: Sequence[Record]) -> list[str]:
     """What stands below a case's table, besides its own remarks."""
-    busy = ", ".join(f"{each['before']:.0f} % before and {each['after']:.0f} % after batch {batch}" for batch, each in contest["load_percent"].items())
+    loads = (
+        f"{each['before']:.0f} % before and {each['after']:.0f} % after batch {batch}" for batch, each in contest["load_percent"].items()
+    )
+    busy = ", ".join(loads)
     lines = [f"Timed {contest['date']} in interleaved rounds; other processes used {busy}. In brackets 95 % intervals of the median."]
-    lines += [f"{each.name}: {reason}." for each in records if each.holds or each.verdict == "fail" for reason in each.reasons if each.kind != "original"]
+    told = [each for each in records if each.failed is None and (each.kind == "ours" or each.verdict != "pass")]
+    lines += [f"{each.name}: {reason}." for each in told for reason in each.reasons]
     return lines + [f"{each.name}: {remark}." for each in records for remark in each.remarks]
 
 
