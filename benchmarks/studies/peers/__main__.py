@@ -29,12 +29,13 @@ from benchmarks.studies.peers import table
 from benchmarks.studies.peers.cases import CACHE, CASES, Ground, opened
 from benchmarks.studies.peers.contenders import tasks
 from benchmarks.studies.peers.contest import contest, keep, latencies, without_broken
-from benchmarks.studies.peers.record import Record, identity, made, reason
+from benchmarks.studies.peers.record import Record, identity, made, put, reason
 from optimize.errors import OptimizeError
 from optimize.heap import keep_freed
 from optimize.progress import note, shown
 
 SECONDS = 15.0
+GOALS = "goals.json"
 RAILS = "1 pp overall and 4 pp per class for classes; 1 pp of Dice and an agreement of 0.97 for masks; as measured, not with statistics"
 
 
@@ -56,7 +57,7 @@ def study(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the study and write its results: a table for each case, and one of the goals for all cases of the call."""
+    """Run the study and write its results: a table for each case, and one of the goals for all cases that are kept in the folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared" / "data", help="data and weights")
@@ -68,31 +69,48 @@ def main(arguments: Sequence[str] | None = None) -> None:
     work = asked.work or (Path(tempfile.mkdtemp()) if asked.quick else CACHE)
     work = work.absolute()
     keep_freed()
-    goal_rows: list[list[str]] = []
-    goal_notes, raw = [f"The guard-rails: {RAILS}. The fastest of each kind that holds them on the test split is compared."], {}
+    left_out = []
     with shown():
         for name in asked.cases:
             try:
-                ground, records, found = study(
-                    name, asked.shared, work, quick=asked.quick, retrain=asked.retrain, time_only=asked.time_only
-                )
+                whole = study(name, asked.shared, work, quick=asked.quick, retrain=asked.retrain, time_only=asked.time_only)
             except OptimizeError as problem:  # data or a package is missing: the other cases need neither
-                note(f"{name} is left out: {problem}")
-                goal_notes.append(f"{name} is left out: {reason(problem)}.")
-                continue
-            times = latencies(found)
-            reached = table.goals(records, times)
-            goal_rows += [goal.row(name) for goal in reached]
-            goal_notes += [f"{name}, {line}." for line in table.shares(records, times, found["roof_ms"])]
-            raw[name] = {"goals": [asdict(goal) | {"outcome": goal.outcome} for goal in reached]}
-            rows, notes = table.rows(records, times), [_about(ground), *table.notes(found, records)]
-            if not asked.quick:
-                whole = {"records": [_portable(each, work) for each in records], "contest": found}
-                write(f"peers_{name}", f"{ground.case.title}: ours and others", list(table.COLUMNS), rows, whole, notes)
-            print(json.dumps([*rows, *notes], indent=1))
-    if not asked.quick and goal_rows:
-        write("peers", "Goals against what is usually put together", list(table.GOAL_COLUMNS), goal_rows, raw, goal_notes)
-    print(json.dumps([*goal_rows, *goal_notes], indent=1))
+                left_out.append(f"{name} is left out: {reason(problem)}.")
+                note(left_out[-1])
+            else:
+                told(name, work, *whole, quick=asked.quick)
+    found = {name: json.loads((work / name / GOALS).read_text(encoding="utf-8")) for name in CASES if (work / name / GOALS).exists()}
+    rows = [row for each in found.values() for row in each["rows"]]
+    notes = [f"The guard-rails: {RAILS}. The fastest of each kind that holds them on the test split is compared.", *left_out]
+    notes += [line for each in found.values() for line in each["notes"]]
+    if found and not asked.quick:
+        write("peers", "Goals against what is usually put together", list(table.GOAL_COLUMNS), rows, found, notes)
+    print(json.dumps([*rows, *notes], indent=1))
+
+
+def told(name: str, work: Path, ground: Ground, records: Sequence[Record], found: dict[str, Any], *, quick: bool) -> None:
+    """Write the table of a case, and keep its goals for the table of all cases."""
+    times = latencies(found)
+    reached = table.goals(records, times)
+    kept = {
+        "rows": [goal.row(name) for goal in reached],
+        "notes": [
+            f"{name}: timed {found['date']}, other processes used up to {busiest(found):.0f} % of the machine.",
+            *(f"{name}, {line}." for line in table.shares(records, times, found["roof_ms"])),
+        ],
+        "goals": [asdict(goal) | {"outcome": goal.outcome} for goal in reached],
+    }
+    put(work / name / GOALS, json.dumps(kept, indent=1) + "\n")
+    rows, notes = table.rows(records, times), [_about(ground), *table.notes(found, records)]
+    if not quick:
+        raw = {"records": [_portable(each, work) for each in records], "contest": found}
+        write(f"peers_{name}", f"{ground.case.title}: ours and others", list(table.COLUMNS), rows, raw, notes)
+    print(json.dumps([*rows, *notes], indent=1))
+
+
+def busiest(found: dict[str, Any]) -> float:
+    """The largest share of the machine that other processes used around the rounds, percent."""
+    return float(max(max(each.values()) for each in found["load_percent"].values()))
 
 
 def _about(ground: Ground) -> str:

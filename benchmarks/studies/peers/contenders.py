@@ -41,8 +41,7 @@ class Task:
 
     Args:
         key: folder below that of the case.
-        name: what stands in the table when it fails.
-        kind: whose it is.
+        failure: what stands in the table when it fails, without the reason.
         make: folder -> records.
     """
 
@@ -109,7 +108,7 @@ def _original(ground: Ground, target: str, precision: str, folder: Path) -> list
 
 
 def _ours(ground: Ground, target: str, trained: bool, folder: Path) -> list[Record]:
-    more = {"retrain": True, "epochs": ground.case.epochs, "flips": ground.case.flips} if trained else {}
+    more: dict[str, Any] = {"retrain": True, "epochs": ground.case.epochs, "flips": ground.case.flips} if trained else {}
     if trained and ground.case.search:
         more["strategy"], more["budgets"] = "allocate", ()
     recipe = ground.case.recipe(target, folder / "run", **more)
@@ -120,7 +119,7 @@ def _ours(ground: Ground, target: str, trained: bool, folder: Path) -> list[Reco
     name = f"optimize, {RUNTIMES[target]}{', retrained' if trained else ''}"
     if not report["accepted"]:
         after = report["compressed"] or {}
-        said = {key: after.get(key) for key in ("parameters", "macs", "size_bytes")}
+        said: dict[str, Any] = {key: after.get(key) for key in ("parameters", "macs", "size_bytes")}
         refused = Record(name, "ours", target, report["precision"] or "", **said, prepared_s=report["duration_s"])
         return [replace(refused, verdict=report["verdict"], failed="; ".join(report["reasons"])[:200])]
     artifact = Artifact.read(recipe.out / "model")
@@ -200,7 +199,7 @@ def _controlled(ground: Ground, folder: Path) -> list[Record]:
         nncf.Dataset([item[None] for item in ground.calibration]),
         nncf.Dataset(list(range(len(guard))), inputs),
         validated,
-        max_drop=float(ground.limits.max_drop),  # type: ignore[arg-type]
+        max_drop=float(ground.limits.max_drop),
         subset_size=len(ground.calibration),
     )
     artifact = _sealed(model, folder / "model")

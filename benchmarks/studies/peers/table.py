@@ -102,6 +102,7 @@ def rows(records: Sequence[Record], times: Times) -> list[list[str]]:
 
 def row(record: Record, original: Record | None, times: Times) -> list[str]:
     """One line of a case's table; a contender that failed has the reason where the others have the verdict."""
+    whole = Record("", "original") if original is None else original
     spent = "-" if record.prepared_s is None else f"{record.prepared_s:.0f} s"
     verdict = record.verdict or "-"
     if record.failed is not None:
@@ -109,8 +110,8 @@ def row(record: Record, original: Record | None, times: Times) -> list[str]:
     return [
         record.name,
         verdict,
-        _off(record.parameters, original and original.parameters),
-        _off(record.macs, original and original.macs),
+        _off(record.parameters, whole.parameters),
+        _off(record.macs, whole.macs),
         "-" if record.size_bytes is None else f"{record.size_bytes / 1e6:.2f} MB",
         "-" if record.overall is None else f"{100 * record.overall:.2f} %",
         "-" if record.overall is None else f"{-100 * record.worst_drop + 0.0:+.1f} pp ({record.worst_class})",
