@@ -161,7 +161,7 @@ def test_work_of_an_artifact_is_that_of_the_network(tmp_path: Path) -> None:
     export_onnx(net, tmp_path / "net.onnx")
     made = [backend(target).convert(tmp_path / "net.onnx", tmp_path / target, "f32") for target in ("onnxruntime", "openvino")]
     found, again = (list(work(artifact, 5)) for artifact in made)
-    assert found == again
+    assert [each[1:] for each in found] == [each[1:] for each in again]
     assert sum(each[-1] for each in found) == 5 * macs(net)
     weights = [parameter.numel() for name, parameter in net.module.named_parameters() if parameter.dim() > 1]
     assert [each[1] for each in found] == weights

@@ -35,7 +35,10 @@ def _layers(artifact: Artifact, peaks: Peaks, batch: int, precisions: Mapping[st
 
 
 def work(artifact: Artifact, batch: int) -> Iterator[tuple[str, int, int, int, int]]:
-    """Name, weights, numbers read, numbers written and MACs of every convolution and matrix product, for a whole batch."""
+    """Name, weights, numbers read, numbers written and MACs of every convolution and matrix product, for a whole batch.
+
+    A transposed convolution may have a name that OpenVINO made up.
+    """
     backend("openvino").version()  # keeps it from reporting home
     import openvino
 
