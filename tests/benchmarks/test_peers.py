@@ -107,7 +107,9 @@ def test_notes_and_shares() -> None:
     contest = {"date": "2026-01-01", "load_percent": {"1": {"before": 1.0, "after": 42.0}}}
     lines = notes(contest, [replace(OURS, reasons=("held",)), replace(RIVAL, reasons=("held too",), remarks=("at 0.8 it did not",))])
     assert "42 % after batch 1" in lines[0]
-    assert lines[1:] == [f"{OURS.name}: held.", f"{RIVAL.name}: at 0.8 it did not."]
+    assert "busy" in lines[1]
+    assert lines[2:] == [f"{OURS.name}: held.", f"{RIVAL.name}: at 0.8 it did not."]
+    assert "busy" not in notes({**contest, "load_percent": {"1": {"before": 1.0, "after": 2.0}}}, [OURS])[-1]
     said = list(shares([OURS, RIVAL], _times(ours=1.0, rival=2.0), {"1": {OURS.name: 0.25}}))
     assert said == [f"batch 1, {OURS.name}: 25 % of the roofline (0.25 of 1 ms)"]
 

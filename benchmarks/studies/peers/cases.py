@@ -73,7 +73,7 @@ class Case:
     limits: Mapping[str, Any]
     keeps: tuple[str, ...]
     pruners: tuple[tuple[str, bool], ...] = (("group norm", True), ("group norm", False))
-    ratios: tuple[float, ...] = (0.8, 0.65, 0.5, 0.3)
+    ratios: tuple[float, ...] = (0.8, 0.65, 0.5, 0.3, 0.15)
     multiple: int | None = 8
     epochs: int = 5
     flips: bool = True
@@ -184,7 +184,7 @@ def unet32(shared: Path, work: Path, quick: bool) -> Case:
         settings={"standardize": "image"},
         limits=unet.LIMITS,
         keeps=("head",),
-        ratios=(0.75, 0.6, 0.45, 0.3),
+        ratios=(0.75, 0.6, 0.45, 0.3, 0.15),
         flips=False,
     )
     return quickly(replace(case, data=unet.shortened(data, work))) if quick else case
@@ -210,7 +210,7 @@ def cifar(shared: Path, work: Path, quick: bool) -> Case:
         limits=CLASSIFIER,
         # What the group pruner makes of the shortcuts, which are padded with zeros, does not run: inside the blocks alone.
         keeps=("linear", "conv1", *resnet20.STREAM),
-        ratios=(0.5, 0.3, 0.2, 0.1),
+        ratios=(0.5, 0.3, 0.2, 0.1, 0.05),
         multiple=None,
         epochs=3,
     )

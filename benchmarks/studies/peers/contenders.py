@@ -92,8 +92,9 @@ def _in_torch(ground: Ground, target: str, folder: Path) -> list[Record]:
         session.predict(ground.original.example.numpy())
         spent = time.perf_counter() - begun
         precision = eager.precision(target)
-        record = _of(Record(f"original, {target} {precision}", "original", target, precision, prepared_s=spent), ground.original)
-        return [_scored(ground, record, session.predict)]
+        size_bytes = ground.case.weights.stat().st_size
+        record = Record(f"original, {target} {precision}", "original", target, precision, size_bytes=size_bytes, prepared_s=spent)
+        return [_scored(ground, _of(record, ground.original), session.predict)]
 
 
 def _original(ground: Ground, target: str, precision: str, folder: Path) -> list[Record]:
@@ -132,7 +133,7 @@ def _assembled(ground: Ground, signal: str, everywhere: bool, name: str, folder:
     """Pruned at falling ratios, recovered, exported, compiled and judged; each precision in each runtime at the largest that holds."""
     begun, refusals = time.perf_counter(), []
 
-    def holding(ratio: float, left: set[str]) -> dict[str, Record]:
+    def holding(ratio: float, left: set[str]) -> dict[str, tuple[Record, Artifact]]:
         home = folder / f"{ratio:g}"
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
@@ -146,7 +147,7 @@ def _assembled(ground: Ground, signal: str, everywhere: bool, name: str, folder:
             refusals.append(f"ratio {ratio:g}: {reason(problem)}")
             note(refusals[-1])
             return {}
-        held = {}
+        held: dict[str, tuple[Record, Artifact]] = {}
         for form in sorted(left):
             target, precision = form.split(" ")
             try:
@@ -158,7 +159,7 @@ def _assembled(ground: Ground, signal: str, everywhere: bool, name: str, folder:
                 note(refusals[-1])
                 continue
             record = Record(f"{name} {ratio:g}, {_named(target, precision)}", "assembled", prepared_s=time.perf_counter() - begun)
-            held[form] = _compiled_record(ground, _of(record, network), variant.artifact)
+            held[form] = (_of(record, network), variant.artifact)
         return held
 
     forms = [f"{target} {precision}" for target in TARGETS for precision in (*backend(target).precisions(), "int8")]
@@ -167,7 +168,7 @@ def _assembled(ground: Ground, signal: str, everywhere: bool, name: str, folder:
     failed = [Record(f"{name}, {_named(*form.split(' '))}", "assembled", failed="no ratio tried holds the guard-rails") for form in missing]
     if failed:
         failed[0] = replace(failed[0], remarks=tuple(refusals))
-    return [*(found[form] for form in forms if form in found), *failed]
+    return [*(_compiled_record(ground, *found[form]) for form in forms if form in found), *failed]
 
 
 def _judged(ground: Ground, target: str, precision: str, onnx: Path, folder: Path) -> Variant:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import numpy as np
 import torch
 
@@ -41,6 +43,9 @@ def _compiled(candidate: Candidate) -> Session:
         raise OptimizeError("inductor finds no C++ compiler: install g++.") from problem
     module, bf16 = twin(candidate.module, share=False).eval(), precision(COMPILED) == "bf16"
     call = torch.compile(module, dynamic=False)
+    held = ExitStack()
+    held.callback(torch._dynamo.reset)
+    held.enter_context(config.patch(freezing=True))  # for as long as the session is open: it would cost time in every call
 
     def run(inputs: Floats) -> Floats:
         return np.concatenate([_piece(inputs[start : start + BATCH]) for start in range(0, len(inputs), BATCH)])
@@ -50,8 +55,8 @@ def _compiled(candidate: Candidate) -> Session:
         if 1 < len(inputs) < BATCH:
             whole = np.concatenate([inputs, np.zeros((BATCH - len(inputs), *inputs.shape[1:]), dtype=np.float32)])
         # no_grad, since what was made in inference mode is not frozen.
-        with torch.no_grad(), config.patch(freezing=True), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             outputs: torch.Tensor = call(torch.from_numpy(whole))
         return np.asarray(outputs.float().numpy()[: len(inputs)], dtype=np.float32)
 
-    return Session(tuple(candidate.example.shape[1:]), run, module, torch._dynamo.reset)
+    return Session(tuple(candidate.example.shape[1:]), run, module, held.close)

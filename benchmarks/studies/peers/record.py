@@ -29,7 +29,7 @@ class Record:
         artifact: folder, absolute; None where there is none to open.
         parameters: of the network.
         macs: for one input.
-        size_bytes: of the artifact's files.
+        size_bytes: of the artifact's files; of the weights in torch.
         overall: accuracy or Dice on the test split, 0..1.
         worst_class: the class whose figure fell most.
         worst_drop: by how much, 0..1.

@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.studies.peers.record import Record
 from optimize.measure.latency import Latency, Ratio, ratio
 from optimize.measure.quantiles import upper_rank
+from optimize.outcome import BUSY_PERCENT
 from optimize.profile import RUNTIMES
 
 Times = Mapping[int, Mapping[str, Latency]]
@@ -151,6 +152,8 @@ def notes(contest: Mapping[str, Any], records: Sequence[Record]) -> list[str]:
     )
     busy = ", ".join(loads)
     lines = [f"Timed {contest['date']} in interleaved rounds; other processes used {busy}. In brackets 95 % intervals of the median."]
+    if max(max(each.values()) for each in contest["load_percent"].values()) > BUSY_PERCENT:
+        lines.append("The machine was busy: these times are not to be relied on.")
     told = [each for each in records if each.failed is None and (each.kind == "ours" or each.verdict != "pass")]
     lines += [f"{each.name}: {reason}." for each in told for reason in each.reasons]
     return lines + [f"{each.name}: {remark}." for each in records for remark in each.remarks]
