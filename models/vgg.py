@@ -1,7 +1,7 @@
 """VGG (Simonyan & Zisserman, arXiv:1409.1556), in two forms.
 
 `vgg16`, `vgg16_bn`, `vgg19`, `vgg19_bn`: the original with its three-layer head, parameters named `features.*` and `classifier.*`.
-`vgg16_compact`: one flat `nn.Sequential` for 32x32 inputs, convolutions without bias, a single linear head.
+`vgg16_compact`, `vgg19_compact`: one flat `nn.Sequential` for small inputs, convolutions without bias, a single linear head.
 """
 
 from __future__ import annotations
@@ -73,6 +73,16 @@ def vgg16_compact(num_classes: int = 8, width: float = 0.5) -> nn.Sequential:
     """VGG16 for 32x32 inputs at a share of its width: (N, 3, 32, 32) -> (N, num_classes)."""
     plan = [(convolutions, int(channels * width)) for convolutions, channels in VGG16]
     return nn.Sequential(*_stages(plan, bias=False, batch_norm=True), nn.Flatten(), nn.Linear(plan[-1][1], num_classes))
+
+
+def vgg19_compact(num_classes: int = 8, width: float = 1.0) -> nn.Sequential:
+    """VGG19 for small inputs, whose last feature map is averaged: (N, 3, H, W) -> (N, num_classes), H and W of 32 or more.
+
+    20,033,992 parameters at full width with eight classes.
+    """
+    plan = [(convolutions, int(channels * width)) for convolutions, channels in VGG19]
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(plan[-1][1], num_classes))
+    return nn.Sequential(*_stages(plan, bias=False, batch_norm=True), *head)
 
 
 def _stages(plan: Plan, *, bias: bool, batch_norm: bool) -> list[nn.Module]:

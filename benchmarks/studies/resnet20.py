@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.group_pruner import group_pruned
 from benchmarks.results import ROOT, write
 from optimize.candidate import Candidate, Labelled, Reference
 from optimize.data import Preprocessing, Split
@@ -36,7 +37,6 @@ from optimize.search.scan import scan
 from optimize.steps.finetune import Finetune
 from optimize.steps.narrow import Narrow
 from optimize.steps.prune import Prune
-from optimize.surgery import twin
 
 ARCH = f"{ROOT / 'models' / 'resnet_cifar.py'}:resnet20"
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -115,25 +115,6 @@ def theirs(original: Candidate, ratios: Sequence[float]) -> Iterator[Point]:
             else:
                 yield Point(THEIRS, f"ratio {ratio:g}{where}", made, time.perf_counter() - begun)
                 break
-
-
-def group_pruned(original: Candidate, ratio: float, keeps: Sequence[str]) -> Candidate:
-    """The network after the group pruner, which leaves the layers `keeps` as wide as they are; it has answered one input."""
-    import torch_pruning as tp
-
-    module = twin(original.module, share=False).requires_grad_(True)
-    pruner = tp.pruner.MetaPruner(
-        module,
-        original.example,
-        importance=tp.importance.GroupMagnitudeImportance(p=2),
-        global_pruning=True,
-        pruning_ratio=ratio,
-        ignored_layers=[module.get_submodule(name) for name in keeps],
-    )
-    pruner.step()
-    made = Candidate(module.requires_grad_(False).eval(), original.example)
-    made.predict(original.example.numpy())
-    return made
 
 
 def alternating(first: Iterator[Point], second: Iterator[Point]) -> Iterator[Point]:

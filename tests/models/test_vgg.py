@@ -30,6 +30,14 @@ def _meta(factory: str, **args: object) -> nn.Module:
         ("vgg19", {"num_classes": 8}, 139_603_016),
         ("vgg19_bn", {"num_classes": 8}, 139_603_016 + 2 * (2 * 64 + 2 * 128 + 4 * 256 + 8 * 512)),
         ("vgg16_compact", {}, 3_684_328),
+        # 16 convolutions of 3x3 without bias, two numbers a channel for the batch norms, and the head
+        (
+            "vgg19_compact",
+            {},
+            9 * (3 * 64 + 64**2 + 64 * 128 + 128**2 + 128 * 256 + 3 * 256**2 + 256 * 512 + 7 * 512**2)
+            + 2 * (2 * 64 + 2 * 128 + 4 * 256 + 8 * 512)
+            + (512 + 1) * 8,
+        ),
     ],
 )
 def test_parameter_count(factory: str, args: dict[str, object], count: int) -> None:
@@ -48,6 +56,9 @@ def test_any_size_from_32_fits() -> None:
     from_file = load_factory(f"{FILE}:VGG")(((1, 2), (1, 3)), 5)
     assert isinstance(from_file, nn.Module)
     assert from_file.eval()(torch.zeros(2, 3, 33, 47)).shape == (2, 5)
+    compact = load_factory(f"{FILE}:vgg19_compact")(num_classes=5, width=0.0625)
+    assert isinstance(compact, nn.Module)
+    assert compact.eval()(torch.zeros(2, 3, 64, 47)).shape == (2, 5)
 
 
 def test_reference_weights_reach_their_published_accuracy(shared: Path) -> None:

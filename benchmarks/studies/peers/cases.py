@@ -1,0 +1,291 @@
+"""The three cases: a trained network, its data, its guard-rails, and what the pruners may do.
+
+All settings stand here and were fixed before any test split was read.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from benchmarks.results import ROOT
+from benchmarks.studies import bloodcells, resnet20, unet
+from optimize import outcome
+from optimize.candidate import Candidate, Floats, Labelled, Reference
+from optimize.data import Dataset, Preprocessing, Split, load_data
+from optimize.errors import OptimizeError
+from optimize.factory import load_factory
+from optimize.guard.limits import Limits
+from optimize.guard.score import Score
+from optimize.guard.verdict import level
+from optimize.load import load_model
+from optimize.progress import note, track
+from optimize.recipe import Recipe, resolve
+from optimize.search.score import score_split
+
+CACHE = ROOT / ".cache" / "peers"
+LIMITS = {"max_drop": "2pp", "max_class_drop": "6pp", "verdict": "point"}
+"""Those of the command itself; as measured, since test splits of 116 and 400 cases are too small for statistics."""
+INT8_CASES = 300
+"""Calibration inputs for int8; NNCF's own default."""
+VGG_ARCH = f"{ROOT / 'models' / 'vgg.py'}:vgg19_compact"
+HALF = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and what is asked of its compressed form.
+
+    Args:
+        name: in file names.
+        title: of its table.
+        arch: "file.py:factory".
+        input_shape: (C, H, W).
+        weights: file of the trained weights.
+        data: `.npz`.
+        settings: how images become inputs, by the names of `Recipe`.
+        limits: the guard-rails, by the names of `Limits`.
+        keeps: layers that the group pruner leaves as they are.
+        pruners: (signal, everywhere) of each group pruner, see `group_pruned`.
+        ratios: shares of channels to remove, the largest first.
+        multiple: of the widths that the group pruner leaves.
+        epochs: of recovery training.
+        flips: train on mirrored inputs too.
+        arch_args: of the factory.
+        search: settings of our own search; empty for the usual ones.
+    """
+
+    name: str
+    title: str
+    arch: str
+    input_shape: tuple[int, ...]
+    weights: Path
+    data: Path
+    settings: Mapping[str, Any]
+    limits: Mapping[str, Any]
+    keeps: tuple[str, ...]
+    pruners: tuple[tuple[str, bool], ...] = (("group norm", True), ("group norm", False))
+    ratios: tuple[float, ...] = (0.8, 0.65, 0.5, 0.3, 0.15)
+    multiple: int | None = 8
+    epochs: int = 5
+    flips: bool = True
+    arch_args: Mapping[str, Any] = field(default_factory=dict)
+    search: Mapping[str, Any] = field(default_factory=dict)
+
+    def recipe(self, target: str, out: Path, **more: Any) -> Recipe:
+        """The settings of one of our own runs."""
+        network = {"arch": self.arch, "arch_args": self.arch_args, "input_shape": self.input_shape, "data": str(self.data)}
+        return resolve(
+            self.weights, target=target, overrides={**network, **self.settings, **self.limits, **self.search, **more, "out": out}
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """An opened case: what every contender is made from and judged by.
+
+    Args:
+        case: its settings.
+        original: the trained network.
+        data: the four splits.
+        limits: the guard-rails.
+        before: the original's score on the guard split, in torch.
+        on_test: likewise on the test split.
+    """
+
+    case: Case
+    original: Candidate
+    data: Dataset
+    limits: Limits
+    before: Score
+    on_test: Score
+
+    @property
+    def confidence(self) -> float:
+        """What the guard's bounds are asked with, as in our own search."""
+        return level(self.limits, self.data.guard.units, self.data.test.units)
+
+    @cached_property
+    def calibration(self) -> Floats:
+        """Inputs for the ranges of int8, the same for all."""
+        split = self.data.calibration
+        return split.inputs(np.sort(np.random.default_rng(0).permutation(len(split))[:INT8_CASES]))
+
+    @property
+    def reference(self) -> Reference:
+        """What recovery training learns from: the train split and the original's answers."""
+        train = self.data.train
+        if train is None:
+            raise OptimizeError(f"`data` (={self.case.data}) has no train split: recovery training needs one.")
+        return Reference(self.original, self.calibration, train=Labelled(train.inputs, train.labels, train.patients))
+
+
+def opened(case: Case) -> Ground:
+    """Load the network and the data, and score the original."""
+    recipe = case.recipe("onnxruntime", CACHE)
+    original = load_model(**outcome.reload(recipe))
+    outputs = original.predict(original.example.numpy()).shape
+    data = load_data(
+        recipe.data,
+        preprocessing=Preprocessing(recipe.mean, recipe.std, recipe.pad, recipe.standardize),
+        input_shape=case.input_shape,
+        num_classes=outputs[1],
+        mask_shape=outputs[2:],
+        drop_overlap=recipe.drop_overlap,
+    )
+    before, on_test = (
+        score_split(original.predict, split, data.classes, f"the original on {split.name}") for split in (data.guard, data.test)
+    )
+    note(f"{case.name}: {on_test.overall:.2%} on {len(data.test)} test images, {original.parameters:,} parameters")
+    return Ground(case, original, data, recipe.limits, before, on_test)
+
+
+def vgg19(shared: Path, work: Path, quick: bool) -> Case:
+    """VGG19-BN on blood cells at 64 pixels; trained here where its weights do not lie in the cache."""
+    data = shared / "bloodmnist_rebuilt_64_subset.npz"
+    case = Case(
+        name="vgg19",
+        title="VGG19-BN (20 million parameters) on blood cells, 64 pixels, 8 classes",
+        arch=VGG_ARCH,
+        input_shape=(3, 64, 64),
+        weights=CACHE / "vgg19_bn_blood64.safetensors",
+        data=data,
+        settings={"mean": HALF, "std": HALF, "drop_overlap": True},
+        limits=LIMITS,
+        keeps=("55",),
+        pruners=(("group norm", True), ("BN scale", True)),
+    )
+    if quick:
+        slim = replace(case, arch_args={"width": 0.125}, weights=work / "vgg19_slim.safetensors", data=bloodcells.shortened(data, work))
+        case = quickly(slim, multiple=None)
+    if not case.weights.exists():
+        train(case, epochs=2 if quick else 16)
+    return case
+
+
+def unet32(shared: Path, work: Path, quick: bool) -> Case:
+    """U-Net on brain MRI, with the published weights."""
+    data = shared / "lgg_mri_seg_128.npz"
+    case = Case(
+        name="unet",
+        title="U-Net (7.8 million parameters) on brain MRI, tumours",
+        arch=unet.ARCH,
+        input_shape=unet.INPUT,
+        weights=shared / "models" / "unet32_lgg128.safetensors",
+        data=data,
+        settings={"standardize": "image"},
+        limits=LIMITS,
+        keeps=("head",),
+        ratios=(0.75, 0.6, 0.45, 0.3, 0.15),
+        flips=False,
+    )
+    return quickly(replace(case, data=unet.shortened(data, work))) if quick else case
+
+
+def cifar(shared: Path, work: Path, quick: bool) -> Case:
+    """ResNet20 on CIFAR-10, whose images are JPEG files.
+
+    Raises:
+        OptimizeError: when Pillow is not installed.
+    """
+    data = work / "cifar10.npz"
+    if not data.exists():
+        _read_cifar(shared, data, quick)
+    case = Case(
+        name="resnet20",
+        title="ResNet20 (0.27 million parameters) on CIFAR-10",
+        arch=resnet20.ARCH,
+        input_shape=resnet20.INPUT,
+        weights=shared / "models" / "cifar10_resnet20-12fca82f.th",
+        data=data,
+        settings={"mean": resnet20.IMAGENET.mean, "std": resnet20.IMAGENET.std, "drop_overlap": True},
+        limits=LIMITS,
+        # What the group pruner makes of the shortcuts, which are padded with zeros, does not run: inside the blocks alone.
+        keeps=("linear", "conv1", *resnet20.STREAM),
+        ratios=(0.5, 0.3, 0.2, 0.1, 0.05),
+        multiple=None,
+        epochs=3,
+    )
+    return quickly(case) if quick else case
+
+
+CASES = {"vgg19": vgg19, "unet": unet32, "resnet20": cifar}
+
+
+def quickly(case: Case, **more: Any) -> Case:
+    """The case for a trial of the study: one ratio, one epoch, wide limits, one proposal of our search."""
+    wide = {**case.limits, "max_drop": "60pp", "max_class_drop": "100pp"}
+    search = {"strategy": "budget", "budgets": (0.02,), "energy": 1.0}
+    return replace(case, limits=wide, ratios=(0.3,), pruners=case.pruners[:1], epochs=1, search=search, **more)
+
+
+def train(case: Case, epochs: int, seed: int = 0) -> None:
+    """Train VGG19 with AdamW, a one-cycle schedule, flips and transpositions, on one thread, and write its weights.
+
+    About twenty minutes; the same bytes on the same machine.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    net = load_factory(case.arch)(num_classes=8, **case.arch_args)
+    assert isinstance(net, nn.Module)
+    network = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    split = _train_split(case)
+    inputs, labels, batch = torch.from_numpy(split.inputs()), torch.from_numpy(split.labels.astype(np.int64)), 32
+    steps = epochs * -(-len(inputs) // batch)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps, pct_start=0.2)
+    generator = torch.Generator().manual_seed(seed)
+    network.train()
+    for _ in track(range(epochs), "train VGG19"):
+        for chosen in torch.split(torch.randperm(len(inputs), generator=generator), batch):
+            images = inputs[chosen]
+            turns = torch.rand(len(chosen), 3, generator=generator) < 0.5
+            for turn, (first, second) in enumerate(((2, None), (3, None), (2, 3))):
+                rows = turns[:, turn]
+                images[rows] = images[rows].flip(first) if second is None else images[rows].transpose(first, second)
+            with torch.autocast("cpu", torch.bfloat16):
+                outputs = network(images.contiguous(memory_format=torch.channels_last))
+            optimizer.zero_grad()
+            torch.autograd.backward(nn.functional.cross_entropy(outputs.float(), labels[chosen], label_smoothing=0.05))
+            optimizer.step()
+            schedule.step()
+    case.weights.parent.mkdir(parents=True, exist_ok=True)
+    draft = case.weights.with_suffix(".tmp")
+    save_file({name: tensor.contiguous() for name, tensor in network.eval().state_dict().items()}, draft)
+    draft.replace(case.weights)
+    torch.set_num_threads(threads)
+
+
+def _train_split(case: Case) -> Split:
+    preprocessing = Preprocessing(case.settings["mean"], case.settings["std"])
+    split = load_data(str(case.data), preprocessing=preprocessing, input_shape=case.input_shape, num_classes=8, drop_overlap=True).train
+    assert split is not None
+    return split
+
+
+def _read_cifar(shared: Path, path: Path, quick: bool) -> None:
+    """Write the images as an `.npz`: of the train file's 1,000 a class, 800 are train and 200 val; a quick trial's test is of them too."""
+    if importlib.util.find_spec("PIL") is None:
+        raise OptimizeError("Pillow is not installed, and the images are JPEG files: pip install pillow")
+    pixels, labels = resnet20.images(shared / "cifar10_jpeg_train_10k.zip", 60 if quick else None)
+    place = np.arange(len(labels)) % np.bincount(labels)[0]
+    ends = (0, 40, 50, 60) if quick else (0, resnet20.TRAIN_PER_CLASS, place.max() + 1)
+    arrays: dict[str, Any] = {}
+    for name, first, last in zip(("train", "val", "test"), ends, ends[1:], strict=False):
+        rows = (place >= first) & (place < last)
+        arrays |= {f"{name}_images": pixels[rows], f"{name}_labels": labels[rows]}
+    if not quick:
+        arrays["test_images"], arrays["test_labels"] = resnet20.images(shared / "cifar10_jpeg_test_5k.zip")
+    draft = path.with_suffix(".tmp.npz")
+    np.savez(draft, **arrays)
+    draft.replace(path)

@@ -1,0 +1,271 @@
+"""The contenders of a case: the original in every runtime, ours, what is put together from other tools, and NNCF's own accuracy control."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.group_pruner import group_pruned
+from benchmarks.studies.peers import eager
+from benchmarks.studies.peers.cases import Ground
+from benchmarks.studies.peers.record import Record, reason
+from optimize.artifact import Artifact
+from optimize.backends import CPU, backend
+from optimize.candidate import Candidate, Predict
+from optimize.choose import Bench, Variant
+from optimize.compress import compress
+from optimize.errors import InputError
+from optimize.export import export_onnx
+from optimize.guard.verdict import judge, worst_class
+from optimize.measure.macs import macs
+from optimize.profile import RUNTIMES
+from optimize.progress import note
+from optimize.search.score import score_split
+from optimize.steps.finetune import Finetune
+
+TARGETS = ("openvino", "onnxruntime")
+CONTROLLED = "NNCF accuracy control, OpenVINO int8"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What makes the records of one contender, or of one family of them.
+
+    Args:
+        key: folder below that of the case.
+        failure: what stands in the table when it fails, without the reason.
+        make: folder -> records.
+    """
+
+    key: str
+    failure: Record
+    make: Callable[[Path], Sequence[Record]]
+
+
+def tasks(ground: Ground, *, retrain: bool) -> Iterator[Task]:
+    """All contenders of a case, in the order they are made."""
+    for target in (eager.EAGER, eager.COMPILED):
+        yield Task(f"original-{target}", Record(f"original, {target}", "original"), partial(_in_torch, ground, target))
+    for target in TARGETS:
+        for precision in (*backend(target).precisions(), "int8"):
+            name = f"original, {_named(target, precision)}"
+            yield Task(f"original-{target}-{precision}", Record(name, "original"), partial(_original, ground, target, precision))
+    for trained in (True, False) if retrain else (False,):
+        name = f"optimize{', retrained' if trained else ''}"
+        yield Task(f"ours{'-retrained' if trained else ''}", Record(name, "ours"), partial(_ours, ground, trained))
+    for signal, everywhere in ground.case.pruners:
+        name = f"{signal}, {'global' if everywhere else 'uniform'}"
+        yield Task(re.sub(r"\W+", "-", name), Record(name, "assembled"), partial(_assembled, ground, signal, everywhere, name))
+    yield Task("controlled", Record(CONTROLLED, "controlled"), partial(_controlled, ground))
+
+
+def largest_holding(ratios: Iterable[float], wanted: Iterable[str], holding: Callable[[float, set[str]], dict[str, Any]]) -> dict[str, Any]:
+    """For each of the wanted forms what was made at the largest ratio at which it holds the guard-rails; the search ends with the last one.
+
+    Args:
+        ratios: to try, in any order.
+        wanted: names of the forms.
+        holding: a ratio and the forms still without one -> those that hold, with what was made.
+    """
+    left, found = set(wanted), dict[str, Any]()
+    for ratio in sorted(ratios, reverse=True):
+        if not left:
+            break
+        held = holding(ratio, set(left))
+        found |= held
+        left -= held.keys()
+    return found
+
+
+def _in_torch(ground: Ground, target: str, folder: Path) -> list[Record]:
+    begun = time.perf_counter()
+    with eager.build(ground.original, target) as session:
+        session.predict(ground.original.example.numpy())
+        spent = time.perf_counter() - begun
+        precision = eager.precision(target)
+        size_bytes = ground.case.weights.stat().st_size
+        record = Record(f"original, {target} {precision}", "original", target, precision, size_bytes=size_bytes, prepared_s=spent)
+        return [_scored(ground, _of(record, ground.original), session.predict)]
+
+
+def _original(ground: Ground, target: str, precision: str, folder: Path) -> list[Record]:
+    begun = time.perf_counter()
+    onnx = _exported(ground.original, folder)
+    if (target, precision) == ("openvino", "int8"):
+        artifact = _by_nncf(ground, onnx, folder / "model")
+    else:
+        artifact = _compiled(ground, target, precision, onnx, folder / "model")
+    record = Record(f"original, {_named(target, precision)}", "original", prepared_s=time.perf_counter() - begun)
+    return [_compiled_record(ground, _of(record, ground.original), artifact)]
+
+
+def _ours(ground: Ground, trained: bool, folder: Path) -> list[Record]:
+    more: dict[str, Any] = {"retrain": True, "epochs": ground.case.epochs, "flips": ground.case.flips} if trained else {}
+    if trained and ground.case.search:
+        more["strategy"], more["budgets"] = "allocate", ()
+    recipe = ground.case.recipe(CPU, folder / "run", **more)
+    try:
+        report = compress(recipe, resume=recipe.out.exists())
+    except InputError:  # what lies there was begun with other settings
+        report = compress(recipe, overwrite=True)
+    name = f"optimize{', retrained' if trained else ''}"
+    if not report["accepted"]:
+        after = report["compressed"] or {}
+        said: dict[str, Any] = {key: after.get(key) for key in ("parameters", "macs", "size_bytes")}
+        refused = Record(name, "ours", report["target"], report["precision"] or "", **said, prepared_s=report["duration_s"])
+        return [replace(refused, verdict=report["verdict"], failed="; ".join(report["reasons"])[:200])]
+    artifact = Artifact.read(recipe.out / "model")
+    name = f"optimize, {_named(target, artifact.precision)}{', retrained' if trained else ''}"
+    sizes = {key: report["compressed"][key] for key in ("parameters", "macs")}
+    return [_compiled_record(ground, Record(name, "ours", **sizes, prepared_s=report["duration_s"]), artifact)]
+
+
+def _assembled(ground: Ground, signal: str, everywhere: bool, name: str, folder: Path) -> list[Record]:
+    """Pruned at falling ratios, recovered, exported, compiled and judged; each precision in each runtime at the largest that holds."""
+    begun, refusals = time.perf_counter(), []
+
+    def holding(ratio: float, left: set[str]) -> dict[str, tuple[Record, Artifact]]:
+        home = folder / f"{ratio:g}"
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(parents=True)
+        try:
+            pruned = group_pruned(
+                ground.original, ratio, ground.case.keeps, signal=signal, everywhere=everywhere, multiple=ground.case.multiple
+            )
+            network = Finetune(epochs=ground.case.epochs, flips=ground.case.flips)(pruned, ground.reference)
+            onnx = _exported(network, home)
+        except Exception as problem:  # whatever the pruner makes of a network at one ratio is a finding
+            refusals.append(f"ratio {ratio:g}: {reason(problem)}")
+            note(refusals[-1])
+            return {}
+        held: dict[str, tuple[Record, Artifact]] = {}
+        for form in sorted(left):
+            target, precision = form.split(" ")
+            try:
+                variant = _judged(ground, target, precision, onnx, home)
+            except Exception as problem:
+                variant = Variant(precision, reason(problem), target=target)
+            if variant.artifact is None or not variant.verdict:
+                refusals.append(f"ratio {ratio:g}, {_named(target, precision)}: {variant.why}")
+                note(refusals[-1])
+                continue
+            record = Record(f"{name} {ratio:g}, {_named(target, precision)}", "assembled", prepared_s=time.perf_counter() - begun)
+            held[form] = (_of(record, network), variant.artifact)
+        return held
+
+    forms = [f"{target} {precision}" for target in TARGETS for precision in (*backend(target).precisions(), "int8")]
+    found = largest_holding(ground.case.ratios, forms, holding)
+    missing = [form for form in forms if form not in found]
+    failed = [Record(f"{name}, {_named(*form.split(' '))}", "assembled", failed="no ratio tried holds the guard-rails") for form in missing]
+    if failed:
+        failed[0] = replace(failed[0], remarks=tuple(refusals))
+    return [*(_compiled_record(ground, *found[form]) for form in forms if form in found), *failed]
+
+
+def _judged(ground: Ground, target: str, precision: str, onnx: Path, folder: Path) -> Variant:
+    """Compiled, and judged on the guard split as our own search judges what it has compiled."""
+    artifact = _compiled(ground, target, precision, onnx, folder / f"{target}-{precision}")
+    bench = Bench(onnx, folder, ground.calibration, ground.data.guard, ground.before, ground.limits, confidence=ground.confidence)
+    with backend(target).build(artifact) as session:
+        return bench.judged(Variant(precision, artifact=artifact, target=target), session)
+
+
+def _controlled(ground: Ground, folder: Path) -> list[Record]:
+    """NNCF puts layers back to float until the loss on the guard split is within the overall limit; it knows no other limit."""
+    nncf, openvino = _nncf()
+    begun = time.perf_counter()
+    onnx, guard = _exported(ground.original, folder), ground.data.guard
+
+    def inputs(row: int) -> Any:
+        return guard.inputs(slice(row, row + 1))
+
+    def validated(model: Any, rows: Iterable[int]) -> tuple[float, None]:
+        def predict(each: Any) -> Any:
+            return np.concatenate([np.array(model(each[at : at + 1])[0], dtype=np.float32) for at in range(len(each))])
+
+        chosen = guard.take(np.asarray(list(rows)))
+        return float(score_split(predict, chosen, ground.data.classes, "NNCF validates").overall), None
+
+    model = nncf.quantize_with_accuracy_control(
+        openvino.Core().read_model(onnx),
+        nncf.Dataset([item[None] for item in ground.calibration]),
+        nncf.Dataset(list(range(len(guard))), inputs),
+        validated,
+        max_drop=float(ground.limits.max_drop),
+        subset_size=len(ground.calibration),
+    )
+    artifact = _sealed(model, folder / "model")
+    record = Record(CONTROLLED, "controlled", prepared_s=time.perf_counter() - begun)
+    return [_compiled_record(ground, _of(record, ground.original), artifact)]
+
+
+def _compiled(ground: Ground, target: str, precision: str, onnx: Path, folder: Path) -> Artifact:
+    """By our own backends; layers that are not quantized run in the fastest float there is, which is OpenVINO's default."""
+    shutil.rmtree(folder, ignore_errors=True)
+    runtime = backend(target)
+    if precision == "int8":
+        return runtime.quantize(onnx, folder, ground.calibration, rest=runtime.precisions()[-1])
+    return runtime.convert(onnx, folder, precision)
+
+
+def _by_nncf(ground: Ground, onnx: Path, folder: Path) -> Artifact:
+    """By NNCF as it comes, all settings left alone."""
+    nncf, openvino = _nncf()
+    items = nncf.Dataset([np.ascontiguousarray(item[None]) for item in ground.calibration])
+    return _sealed(nncf.quantize(openvino.Core().read_model(onnx), items), folder)
+
+
+def _sealed(model: Any, folder: Path) -> Artifact:
+    _, openvino = _nncf()
+    runtime = backend("openvino")
+    folder.mkdir(parents=True, exist_ok=True)
+    openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
+    rest, files = runtime.precisions()[-1], ("model.xml", "model.bin")
+    shape = [size.get_length() for size in list(model.input(0).partial_shape)[1:]]
+    precision = "int8" if rest == "f32" else f"int8+{rest}"
+    return Artifact.save(folder, target="openvino", precision=precision, input_shape=shape, runtime=runtime.version(), files=files)
+
+
+def _nncf() -> tuple[Any, Any]:
+    backend("openvino").version()  # keeps both from reporting home
+    import nncf
+    import openvino
+
+    return nncf, openvino
+
+
+def _exported(candidate: Candidate, folder: Path) -> Path:
+    export_onnx(candidate, folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+def _of(record: Record, candidate: Candidate) -> Record:
+    return replace(record, parameters=candidate.parameters, macs=macs(candidate))
+
+
+def _compiled_record(ground: Ground, record: Record, artifact: Artifact) -> Record:
+    """The record with what the artifact does on the test split."""
+    facts = {"target": artifact.target, "precision": artifact.precision, "size_bytes": artifact.size_bytes}
+    with backend(artifact.target).build(artifact) as session:
+        return _scored(ground, replace(record, **facts, artifact=str(artifact.folder)), session.predict)  # type: ignore[arg-type]
+
+
+def _scored(ground: Ground, record: Record, predict: Predict) -> Record:
+    after = score_split(predict, ground.data.test, ground.data.classes, f"test {record.name}")
+    verdict = judge(ground.limits, ground.on_test, after)
+    name, drop = worst_class(ground.on_test, after)
+    return replace(
+        record, overall=after.overall, worst_class=name, worst_drop=drop, verdict=verdict.outcome, reasons=tuple(verdict.reasons)
+    )
+
+
+def _named(target: str, precision: str) -> str:
+    return f"{RUNTIMES[target]} {precision}"

@@ -1,0 +1,201 @@
+"""The study's pure parts: what is chosen, what the tables say, what is kept; and the pruner and the roofs it measures with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.group_pruner import group_pruned
+from benchmarks.studies.peers import eager
+from benchmarks.studies.peers.contenders import largest_holding
+from benchmarks.studies.peers.contest import latencies, without_broken
+from benchmarks.studies.peers.record import FILE, Record, identity, made
+from benchmarks.studies.peers.roof import work
+from benchmarks.studies.peers.table import COLUMNS, GOAL_COLUMNS, goals, median_interval, notes, row, rows, shares
+from optimize.backends import backend
+from optimize.candidate import Candidate
+from optimize.errors import OptimizeError
+from optimize.export import export_onnx
+from optimize.measure.latency import Latency
+from optimize.measure.macs import macs
+from tests.search.nets import untrained
+
+ORIGINAL = Record("original, ONNX Runtime f32", "original", "onnxruntime", "f32", parameters=1000, macs=4000, overall=0.9, verdict="pass")
+VINO = replace(ORIGINAL, name="original, OpenVINO int8", target="openvino", precision="int8+bf16")
+OURS = Record(
+    "optimize, OpenVINO int8", "ours", "openvino", "int8", parameters=100, macs=1000, size_bytes=30_000, overall=0.895, verdict="pass"
+)
+RIVAL = replace(OURS, name="group norm, global 0.5, OpenVINO int8", kind="assembled", prepared_s=61.4, worst_class="3", worst_drop=0.025)
+
+
+def _times(**p50_ms: float) -> dict[int, dict[str, Latency]]:
+    names = {"original": ORIGINAL, "vino": VINO, "ours": OURS, "rival": RIVAL}
+    return {1: {names[key].name: Latency((each,) * 20) for key, each in p50_ms.items()}}
+
+
+def test_each_form_is_kept_at_the_largest_ratio_that_holds() -> None:
+    tried = []
+
+    def holding(ratio: float, left: set[str]) -> dict[str, Any]:
+        tried.append((ratio, frozenset(left)))
+        return {form: ratio for form, most in {"int8": 0.3, "f32": 0.5, "bf16": 0.0}.items() if form in left and ratio <= most}
+
+    assert largest_holding((0.1, 0.5, 0.3, 0.8), ("int8", "f32"), holding) == {"int8": 0.3, "f32": 0.5}
+    assert tried == [(0.8, {"int8", "f32"}), (0.5, {"int8", "f32"}), (0.3, {"int8"})], "and no smaller ratio is tried"
+    assert largest_holding((0.1, 0.5), ("bf16", "f32"), holding) == {"f32": 0.5}
+
+
+def test_goals_by_hand() -> None:
+    found = goals([ORIGINAL, VINO, OURS, RIVAL], _times(original=40.0, vino=5.0, ours=1.0, rival=2.0))
+    assert [(goal.aim, goal.against, goal.measured and goal.measured.value) for goal in found] == [
+        (1.5, RIVAL.name, 2.0),
+        (30.0, ORIGINAL.name, 40.0),
+        (6.0, "", None),  # nothing of ours for ONNX Runtime
+        (6.0, VINO.name, 5.0),  # the layers left in float do not make it another precision
+    ]
+    assert [goal.outcome.partition(":")[0] for goal in found] == ["reached", "reached", "missed", "missed"]
+    assert all(len(goal.row("case")) == len(GOAL_COLUMNS) for goal in found)
+
+
+def test_a_goal_is_reached_only_when_the_whole_interval_is() -> None:
+    taken = {1: {OURS.name: Latency((1.0,) * 20), RIVAL.name: Latency((1.2, 1.8) * 10)}}
+    goal = goals([OURS, RIVAL], taken)[0]
+    assert goal.measured is not None
+    assert (goal.measured.low, goal.measured.value, goal.measured.high) == (1.2, 1.5, 1.8)
+    assert goal.outcome == "missed, though the interval holds the goal"
+
+
+@pytest.mark.parametrize("change", [{"verdict": "fail"}, {"failed": "does not open"}])
+def test_what_does_not_hold_on_test_is_not_compared(change: dict[str, str]) -> None:
+    times = _times(original=40.0, ours=1.0, rival=2.0)
+    assert goals([ORIGINAL, OURS, replace(RIVAL, **change)], times)[0].outcome == "open: nothing to compare with holds the guard-rails"
+    assert goals([ORIGINAL, replace(OURS, **change), RIVAL], times)[1].outcome == "missed: nothing of ours holds the guard-rails"
+
+
+def test_rows_say_what_is_off_and_why_one_failed() -> None:
+    times = _times(original=40.0, rival=2.0)
+    table = rows([ORIGINAL, RIVAL, Record("BN scale, global", "assembled", failed="ValueError: no")], times)
+    assert all(len(line) == len(COLUMNS) for line in table)
+    assert table[1] == [
+        *(RIVAL.name, "pass", "90.0 %", "75.0 %", "0.03 MB", "89.50 %", "-2.5 pp (3)"),
+        *("2 ms [2, 2]", "-", "61 s"),
+    ]
+    assert table[2] == ["BN scale, global", "none: ValueError: no", *["-"] * 8]
+    refused = row(replace(OURS, verdict="fail", failed="recall fell"), ORIGINAL, times)
+    assert refused[1] == "fail: recall fell"
+
+
+def test_the_interval_of_a_median_holds_it_as_often_as_it_says() -> None:
+    draw = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        found = median_interval(draw.exponential(size=25).tolist())
+        assert found is not None
+        held += found[0] <= np.log(2) <= found[1]
+    assert held / 400 >= 0.95
+    assert median_interval((1.0, 2.0)) is None
+
+
+def test_notes_and_shares() -> None:
+    contest = {"date": "2026-01-01", "load_percent": {"1": {"before": 1.0, "after": 42.0}}}
+    lines = notes(contest, [replace(OURS, reasons=("held",)), replace(RIVAL, reasons=("held too",), remarks=("at 0.8 it did not",))])
+    assert "42 % after batch 1" in lines[0]
+    assert "busy" in lines[1]
+    assert lines[2:] == [f"{OURS.name}: held.", f"{RIVAL.name}: at 0.8 it did not."]
+    assert "busy" not in notes({**contest, "load_percent": {"1": {"before": 1.0, "after": 2.0}}}, [OURS])[-1]
+    said = list(shares([OURS, RIVAL], _times(ours=1.0, rival=2.0), {"1": {OURS.name: 0.25}}))
+    assert said == [f"batch 1, {OURS.name}: 25 % of the roofline (0.25 of 1 ms)"]
+
+
+def test_records_are_made_once_and_failures_again(tmp_path: Path) -> None:
+    answers: list[Record | Exception] = [ValueError("no | luck"), OURS, RIVAL]
+    failure = Record("optimize", "ours")
+
+    def make(folder: Path) -> list[Record]:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return [answer]
+
+    assert made(tmp_path / "a", "x", failure, make, read_only=True) == [replace(failure, failed="not prepared")]
+    assert made(tmp_path / "a", "x", failure, make, read_only=False) == [replace(failure, failed="ValueError: no / luck")]
+    assert made(tmp_path / "a", "x", failure, make, read_only=True)[0].failed, "timing alone makes nothing"
+    assert made(tmp_path / "a", "x", failure, make, read_only=False) == [OURS]
+    assert made(tmp_path / "a", "x", failure, make, read_only=False) == [OURS]
+    assert made(tmp_path / "a", "y", failure, make, read_only=False) == [RIVAL], "what depends on other settings is made again"
+    assert json.loads((tmp_path / "a" / FILE).read_text(encoding="utf-8"))["made_for"] == "y"
+    assert not answers
+    assert identity("a", 1) == identity("a", 1) != identity("a", 2)
+
+
+def test_what_does_not_open_is_a_failure_and_samples_come_back() -> None:
+    found = {"broken": {RIVAL.name: "gone"}, "samples_ms": {"8": {OURS.name: [1.0, 3.0]}}}
+    assert without_broken([OURS, RIVAL], found) == [OURS, replace(RIVAL, failed="gone")]
+    assert latencies(found)[8][OURS.name].p50 == 2.0
+
+
+def _net() -> Candidate:
+    return untrained(
+        nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1, stride=2, bias=False),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.ConvTranspose2d(8, 4, 2, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(4, 4, 3, padding=1, groups=2),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(4, 2),
+        ),
+        *(3, 8, 8),
+    )
+
+
+def test_work_of_an_artifact_is_that_of_the_network(tmp_path: Path) -> None:
+    net = _net()
+    export_onnx(net, tmp_path / "net.onnx")
+    made = [backend(target).convert(tmp_path / "net.onnx", tmp_path / target, "f32") for target in ("onnxruntime", "openvino")]
+    found, again = (list(work(artifact, 5)) for artifact in made)
+    assert [each[1:] for each in found] == [each[1:] for each in again]
+    assert sum(each[-1] for each in found) == 5 * macs(net)
+    weights = [parameter.numel() for name, parameter in net.module.named_parameters() if parameter.dim() > 1]
+    assert [each[1] for each in found] == weights
+    assert [each[2:4] for each in found] == [
+        (5 * 3 * 64, 5 * 8 * 16),
+        (5 * 8 * 16, 5 * 4 * 64),
+        (5 * 4 * 64, 5 * 4 * 64),
+        (5 * 4, 5 * 2),
+    ]
+
+
+def test_the_group_pruner_leaves_half_and_a_silent_no_op_is_refused() -> None:
+    net = untrained(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.Flatten(), nn.Linear(6 * 16, 2)), *(3, 8, 8))
+    half = group_pruned(net, 0.5, ("4",), everywhere=False)
+    assert half.parameters == (3 * 9 + 1) * 4 + (4 * 9 + 1) * 3 + (3 * 16 + 1) * 2
+    with pytest.raises(OptimizeError, match="removed nothing"):
+        group_pruned(net, 0.5, ("0", "2", "4"))
+
+
+def test_compiled_by_inductor_it_answers_batches_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Only the pieces and their padding: what inductor makes takes a compiler and half a minute.
+    net = _net()
+    seen = []
+
+    def compiled(module: nn.Module, **_: object) -> Any:
+        return lambda inputs: (seen.append(len(inputs)), module(inputs))[1]
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(eager, "instruction_sets", lambda: ())
+    inputs = np.random.default_rng(0).standard_normal((11, 3, 8, 8), dtype=np.float32)
+    with eager.build(net, eager.COMPILED) as session:
+        np.testing.assert_allclose(session.predict(inputs), net.predict(inputs), atol=1e-6)
+        session.predict(inputs[:1])
+    assert seen == [8, 8, 1]
+    assert eager.precision(eager.COMPILED) == eager.precision(eager.EAGER) == "f32"
