@@ -123,7 +123,7 @@ def _ours(ground: Ground, trained: bool, folder: Path) -> list[Record]:
         refused = Record(name, "ours", report["target"], report["precision"] or "", **said, prepared_s=report["duration_s"])
         return [replace(refused, verdict=report["verdict"], failed="; ".join(report["reasons"])[:200])]
     artifact = Artifact.read(recipe.out / "model")
-    name = f"optimize, {_named(target, artifact.precision)}{', retrained' if trained else ''}"
+    name = f"optimize, {_named(artifact.target, artifact.precision)}{', retrained' if trained else ''}"
     sizes = {key: report["compressed"][key] for key in ("parameters", "macs")}
     return [_compiled_record(ground, Record(name, "ours", **sizes, prepared_s=report["duration_s"]), artifact)]
 
