@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from benchmarks.group_pruner import group_pruned
-from benchmarks.studies.peers import eager
+from benchmarks.studies.peers import cases, eager
 from benchmarks.studies.peers.contenders import largest_holding
 from benchmarks.studies.peers.contest import latencies, without_broken
 from benchmarks.studies.peers.record import FILE, Record, identity, made
@@ -199,3 +200,22 @@ def test_compiled_by_inductor_it_answers_batches_of_any_size(monkeypatch: pytest
         session.predict(inputs[:1])
     assert seen == [8, 8, 1]
     assert eager.precision(eager.COMPILED) == eager.precision(eager.EAGER) == "f32"
+
+
+def test_weights_of_another_training_are_told_from_the_study_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(0)
+    pixels, labels = draw.integers(0, 255, (33, 64, 64, 3), dtype=np.uint8), np.arange(33, dtype=np.uint8)[:, None] % 8
+    arrays = {f"{name}_labels": labels for name in ("train", "val", "test")}
+    images = {"train_images": pixels, "val_images": pixels[::-1] // 2, "test_images": np.concatenate([pixels[:1], pixels[1:] // 3])}
+    np.savez(tmp_path / cases.BLOOD, **arrays, **images)
+    monkeypatch.setattr(cases, "CACHE", tmp_path)
+    monkeypatch.setattr(cases, "WIDTH", 0.03125)
+    monkeypatch.setattr(cases, "EPOCHS", 1)
+    ours = cases.vgg19(tmp_path, tmp_path, quick=False)
+    assert ours.remarks == ()
+    weights = load_file(ours.weights)
+    assert int(weights["1.num_batches_tracked"]) == 1, "32 images are one batch: the 33rd, a test image too, is left out"
+    ours.weights.unlink()
+    assert load_file(cases.vgg19(tmp_path, tmp_path, quick=False).weights)["0.weight"].equal(weights["0.weight"]), "the same bytes again"
+    save_file(weights, ours.weights)
+    assert cases.vgg19(tmp_path, tmp_path, quick=False).remarks == (cases.UNMARKED,)

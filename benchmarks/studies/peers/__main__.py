@@ -102,7 +102,7 @@ def told(name: str, work: Path, ground: Ground, records: Sequence[Record], found
         "goals": [asdict(goal) | {"outcome": goal.outcome} for goal in reached],
     }
     put(work / name / GOALS, json.dumps(kept, indent=1) + "\n")
-    rows, notes = table.rows(records, times), [_about(ground), *table.notes(found, records)]
+    rows, notes = table.rows(records, times), [_about(ground), *ground.case.remarks, *table.notes(found, records)]
     if not quick:
         raw = {"records": [_portable(each, work) for each in records], "contest": found}
         write(f"peers_{name}", f"{ground.case.title}: ours and others", list(table.COLUMNS), rows, raw, notes)
