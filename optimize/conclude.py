@@ -23,6 +23,7 @@ from optimize.measure.isa import in_words, running
 from optimize.measure.isa import level as machine_level
 from optimize.measure.machine import load as foreign_load
 from optimize.measure.reached import reached
+from optimize.mix import groups
 from optimize.outcome import Compiled, Result
 from optimize.profile import ARTIFACT, RUNTIMES, profile
 from optimize.progress import stage
@@ -112,7 +113,14 @@ def compile_and_profile(job: Job, best: Candidate, before: Score, confidence: fl
         p50_ms=figures.latency[1][ARTIFACT].p50,
         threads=recipe.threads,
     )
-    return Compiled(chosen, measured, parity, layer_precisions, figures, roof, (obstacle,) if obstacle else ())
+    told = in_float(chosen, _with_weights(layer_precisions, bench.onnx))
+    return Compiled(chosen, measured, parity, layer_precisions, figures, roof, tuple(each for each in (told, obstacle) if each))
+
+
+def _with_weights(ran: Mapping[str, str], onnx: Path) -> Mapping[str, str]:
+    """Those of the layers that have weights: what lies between layers kept in float runs in float with them. All where no name is known."""
+    weighted = {name for group in groups(onnx) for name in group}
+    return {layer: precision for layer, precision in ran.items() if layer in weighted} or ran
 
 
 def drawn(split: Split, count: int, seed: int) -> Floats:
@@ -140,7 +148,7 @@ def _in_time(verdict: Verdict, aim: Goal | None, compiled: Compiled) -> Verdict:
 
 def _about(compiled: Compiled, recipe: Recipe) -> tuple[str, ...]:
     """What a reader should know of the artifact's runtime and precision."""
-    told = [in_float(compiled.chosen, compiled.layer_precisions)]
+    told: list[str | None] = []
     if recipe.target == CPU:
         name = f"{RUNTIMES[compiled.chosen.target]} {compiled.chosen.precision}"
         told.append(f"target cpu was asked for: {name} was measured to be the fastest that holds the guard-rails")

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -175,7 +176,7 @@ def _read(artifact: Artifact) -> tuple[Floats, Floats]:
     try:
         with np.load(path, allow_pickle=False) as file:
             inputs, expected = file["inputs"], file["outputs"]
-    except (OSError, ValueError, KeyError) as problem:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as problem:
         raise InputError(f"`{path}` is no self-test ({' '.join(str(problem).split())[:200]}): make the artifact again.") from None
     if inputs.shape[1:] != artifact.input_shape or not len(inputs) or len(expected) != len(inputs) or expected.ndim < 2:
         raise InputError(

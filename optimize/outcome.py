@@ -46,7 +46,7 @@ class Compiled:
         layer_precisions: layer -> precision it really ran in.
         profile: the artifact and its baselines, measured.
         roofline: the artifact under this machine's roofs, of `measure.reached`; None where that was not taken.
-        notes: why not.
+        notes: why not, and what a reader should know of the layers.
     """
 
     chosen: Variant

@@ -10,10 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from optimize import golden
 from optimize import settings as read
+from optimize.artifact import Artifact
 from optimize.contenders import Opening
 from optimize.errors import InputError
-from optimize.measure.contest import Plan, contest
+from optimize.measure.contest import Contender, Plan, contest
 from optimize.measure.nvml import ON_PROCESSOR
 
 
@@ -62,9 +64,17 @@ def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None,
         if ceiling is not None and wrong:
             raise InputError(f"`--gpu-memory-limit` (={ceiling}) is for models on a GPU, which {wrong[0]} is not: leave it out.")
         result = contest(contenders, plan, rival=rival)
+        result["notes"] = [*result.get("notes", ()), *(note for contender in contenders for note in _elsewhere(contender))]
     if file is not None:
         _write(file, result)
     return result
+
+
+def _elsewhere(contender: Contender) -> list[str]:
+    """How this machine differs from the one that an artifact was verified on, as far as the artifact says."""
+    if not isinstance(contender.model, Artifact) or golden.ISA not in contender.model.built:
+        return []
+    return [f"{contender.name}: {difference}" for difference in golden.differences(contender.model)]
 
 
 def _plan(said: Mapping[str, Any]) -> Plan:

@@ -20,7 +20,9 @@ from optimize.artifact import MANIFEST, Artifact, ArtifactFile
 from optimize.backends import backend, runtimes
 from optimize.candidate import Reference
 from optimize.compress import compress, left_alone
+from optimize.conclude import _with_weights
 from optimize.errors import InputError, TargetUnavailable
+from optimize.export import export_onnx
 from optimize.guard.limits import Limits
 from optimize.job import Job, prepare
 from optimize.recipe import Recipe, resolve
@@ -366,3 +368,11 @@ def test_target_cpu_makes_do_with_one_runtime_and_names_both_where_there_is_none
     monkeypatch.setattr(backend("onnxruntime"), "preflight", missing)
     with pytest.raises(TargetUnavailable, match=r"not there\. not there\."):
         runtimes("cpu")
+
+
+def test_only_layers_with_weights_are_named_when_they_ran_in_float(tmp_path: Path) -> None:
+    """A pooling between layers that were kept in float runs in float with them, and nobody asked it for anything else."""
+    export_onnx(runs.original(), tmp_path / "model.onnx")
+    ran = {"0": "int8", "node_max_pool2d": "f32", "4": "f32", "6": "int8"}
+    assert _with_weights(ran, tmp_path / "model.onnx") == {"0": "int8", "4": "f32", "6": "int8"}
+    assert _with_weights({"fused": "f32"}, tmp_path / "model.onnx") == {"fused": "f32"}

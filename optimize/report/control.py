@@ -56,7 +56,8 @@ def intended(report: Report, runtime: str) -> str:
     """The change in one sentence."""
     name = report["model"]["name"]
     if not report["compressed"]:
-        return f"Replace {name} by an artifact compiled for {runtime}. No artifact was made."
+        end = "It was not run." if report.get("unverified") else "No artifact was made."
+        return f"Replace {name} by an artifact compiled for {runtime}. {end}"
     made = f"Replace {name} by an artifact compiled for {runtime}{' at ' + report['precision'] if report['precision'] else ''}"
     before, after = report["baseline"] or {}, report["compressed"]
     kinds = (("parameters", "parameters"), ("macs", "multiply–accumulates"), ("size_bytes", "size of the files"))
