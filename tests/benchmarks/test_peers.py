@@ -209,7 +209,7 @@ def test_weights_of_another_training_are_told_from_the_study_s_own(tmp_path: Pat
     images = {"train_images": pixels, "val_images": pixels[::-1] // 2, "test_images": np.concatenate([pixels[:1], pixels[1:] // 3])}
     np.savez(tmp_path / cases.BLOOD, **arrays, **images)
     monkeypatch.setattr(cases, "CACHE", tmp_path)
-    monkeypatch.setattr(cases, "WIDTH", 0.03125)
+    monkeypatch.setattr(cases, "VGG_ARGS", {"width": 0.03125})
     monkeypatch.setattr(cases, "EPOCHS", 1)
     ours = cases.vgg19(tmp_path, tmp_path, quick=False)
     assert ours.remarks == ()
@@ -218,4 +218,6 @@ def test_weights_of_another_training_are_told_from_the_study_s_own(tmp_path: Pat
     ours.weights.unlink()
     assert load_file(cases.vgg19(tmp_path, tmp_path, quick=False).weights)["0.weight"].equal(weights["0.weight"]), "the same bytes again"
     save_file(weights, ours.weights)
-    assert cases.vgg19(tmp_path, tmp_path, quick=False).remarks == (cases.UNMARKED,)
+    theirs = cases.vgg19(tmp_path, tmp_path, quick=False)
+    assert theirs.remarks == (cases.UNMARKED,)
+    assert repr(theirs) == repr(ours), "what is only remarked makes no record anew"

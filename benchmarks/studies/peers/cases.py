@@ -39,7 +39,8 @@ LIMITS = {"max_drop": "2pp", "max_class_drop": "6pp", "verdict": "point"}
 INT8_CASES = 300
 """Calibration inputs for int8; NNCF's own default."""
 VGG_ARCH = f"{ROOT / 'models' / 'vgg.py'}:vgg19_compact"
-BLOOD, WIDTH, EPOCHS = "bloodmnist_rebuilt_64_subset.npz", 1.0, 16
+BLOOD, EPOCHS = "bloodmnist_rebuilt_64_subset.npz", 16
+VGG_ARGS: Mapping[str, Any] = {}
 MARK = {"trained_by": "benchmarks.studies.peers"}
 UNMARKED = (
     "The weights were not written by this study's own training, which leaves out train images that are test images too: "
@@ -88,7 +89,7 @@ class Case:
     flips: bool = True
     arch_args: Mapping[str, Any] = field(default_factory=dict)
     search: Mapping[str, Any] = field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = field(default=(), repr=False)  # a case's records depend on all that its repr shows
 
     def recipe(self, target: str, out: Path, **more: Any) -> Recipe:
         """The settings of one of our own runs."""
@@ -170,7 +171,7 @@ def vgg19(shared: Path, work: Path, quick: bool) -> Case:
         data=data,
         settings={"mean": HALF, "std": HALF, "drop_overlap": True},
         limits=LIMITS,
-        arch_args={"width": WIDTH},
+        arch_args=VGG_ARGS,
         keeps=("55",),
         pruners=(("group norm", True), ("BN scale", True)),
     )
