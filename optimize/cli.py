@@ -137,6 +137,8 @@ def compress(
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--model", type=click.Path(path_type=Path), metavar="FILE", help="The original, where it lies elsewhere on this machine.")
+@click.option("--arch", metavar="FILE.py:FACTORY", help="The function that builds its network, likewise.")
+@click.option("--sign-key", metavar="FILE", help="Private Ed25519 key (PEM) that signs the new report.")
 @click.option("--data", metavar="DATA", help="The run's data, likewise; a finished run's model is judged on its test split again.")
 @click.option("--trust-pickle", is_flag=True, default=None, help="Load an original that runs code; only if you trust its author.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON on standard output.")

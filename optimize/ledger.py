@@ -14,6 +14,9 @@ from typing import Any
 
 from optimize.errors import InputError
 
+WORK = ".work"
+"""The working files in a run's folder, beside its ledger; they go when the run has ended."""
+
 
 @dataclass(frozen=True)
 class Ledger:

@@ -11,22 +11,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from optimize import golden
-from optimize import outcome as runs
 from optimize.artifact import MANIFEST, Artifact
 from optimize.backends import backend, require_runnable
-from optimize.conclude import conclude
 from optimize.errors import InputError
-from optimize.guard.rail import Outcome
-from optimize.guard.verdict import judge, level
-from optimize.heap import keep_freed
-from optimize.job import Job, loaded
-from optimize.recipe import Recipe, resolve
-from optimize.search.score import score_split
-from optimize.unverified import candidate
 from optimize.workspace import UNVERIFIED
+
+if TYPE_CHECKING:
+    from optimize.job import Job
 
 LOCK, REPORT, BEFORE = "recipe.lock.toml", "report.json", "report.before.json"
 
@@ -41,7 +35,7 @@ class Verified:
         report: of the run, where its verdict was finished here.
     """
 
-    outcome: Outcome
+    outcome: Literal["pass", "fail", "inconclusive"]
     findings: tuple[str, ...]
     report: Mapping[str, Any] | None = None
 
@@ -50,21 +44,22 @@ class Verified:
         return {"outcome": self.outcome, "findings": list(self.findings), "report": None if self.report is None else dict(self.report)}
 
 
-def verify(folder: Path, *, model: Path | None = None, data: str | None = None, trust_pickle: bool | None = None) -> Verified:
+def verify(folder: Path, *, model: Path | None = None, data: str | None = None, **elsewhere: object) -> Verified:
     """Verify a run or an artifact on this machine.
 
     Args:
         folder: of a run, or of an artifact.
         model: where the original lies on this machine, if not where the run had it.
         data: where the data lie on this machine, likewise; of a finished run, what its model is judged on again.
-        trust_pickle: load an original that runs code.
+        elsewhere: other settings of the run that are not what they were on that machine: `arch`, `sign_key` and `trust_pickle`, by the
+            names of `Recipe`; None counts as not said.
 
     Raises:
         InputError: when the folder holds neither, something in it was altered, or the model or data are not those of the run.
         TargetUnavailable: when the target cannot run here.
     """
     if (folder / UNVERIFIED).is_dir():
-        job, report = _taken_up(folder, model, data, trust_pickle)
+        job, report = _taken_up(folder, model, {**elsewhere, "data": data})
         return _finished(job, report)
     home = folder if (folder / MANIFEST).is_file() else folder / "model"
     if not (home / MANIFEST).is_file():
@@ -75,11 +70,11 @@ def verify(folder: Path, *, model: Path | None = None, data: str | None = None, 
     outcome, findings = self_test(artifact)
     if data is None or outcome == "fail":
         return Verified(outcome, findings)
-    job, _ = _taken_up(folder, model, data, trust_pickle)
+    job, _ = _taken_up(folder, model, {**elsewhere, "data": data})
     return _judged_again(job, artifact, findings)
 
 
-def self_test(artifact: Artifact) -> tuple[Outcome, tuple[str, ...]]:
+def self_test(artifact: Artifact) -> tuple[Literal["pass", "fail"], tuple[str, ...]]:
     """How this machine differs from the one that verified the artifact, and whether it gives the recorded answers here.
 
     Args:
@@ -94,8 +89,13 @@ def self_test(artifact: Artifact) -> tuple[Outcome, tuple[str, ...]]:
     return ("pass" if check else "fail"), (*findings, f"self-test: {check.line}")
 
 
-def _taken_up(folder: Path, model: Path | None, data: str | None, trust_pickle: bool | None) -> tuple[Job, dict[str, Any]]:
+def _taken_up(folder: Path, model: Path | None, elsewhere: Mapping[str, object]) -> tuple[Job, dict[str, Any]]:
     """The run's model and data on this machine, which must be the same as they were."""
+    # Late, here and below: a self-test needs neither torch nor what a run is made of.
+    from optimize import outcome
+    from optimize.job import loaded
+    from optimize.recipe import resolve
+
     if not (folder / LOCK).is_file() or not (folder / REPORT).is_file():
         raise InputError(f"`run` (={folder}) lacks its {LOCK} or {REPORT}: give the whole folder of the run.")
     try:
@@ -103,10 +103,9 @@ def _taken_up(folder: Path, model: Path | None, data: str | None, trust_pickle: 
         said = {"model": report["model"]["sha256"]} | {name: each["sha256"] for name, each in report["data"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as problem:
         raise InputError(f"`{folder / REPORT}` is damaged ({type(problem).__name__}): copy the folder of the run again.") from problem
-    overrides = {"data": data, "trust_pickle": trust_pickle, "out": folder.absolute()}
-    recipe = resolve(model, overrides=overrides, recipe_file=folder / LOCK)
-    job = loaded(recipe, lambda _: _same("model", runs.sha256(recipe.model), said["model"], "--model"))
-    for name, split in runs.splits(job.data).items():
+    recipe = resolve(model, overrides={**elsewhere, "out": folder.absolute()}, recipe_file=folder / LOCK)
+    job = loaded(recipe, lambda _: _same("model", outcome.sha256(recipe.model), said["model"], "--model"))
+    for name, split in outcome.splits(job.data).items():
         _same(f"{name} split", split.sha256, said.get(name), "--data")
     require_runnable(job.runtime)
     return job, report
@@ -119,8 +118,14 @@ def _same(what: str, found: str, said: Any, flag: str) -> None:
 
 def _finished(job: Job, report: dict[str, Any]) -> Verified:
     """The verdict that was left open."""
+    from optimize.conclude import conclude
+    from optimize.guard.verdict import level
+    from optimize.heap import keep_freed
+    from optimize.search.score import score_split
+    from optimize.unverified import candidate
+
     keep_freed()
-    recipe: Recipe = job.recipe
+    recipe = job.recipe
     best = candidate(job.original, recipe.out)
     before = score_split(job.original.predict, job.data.guard, job.data.classes, "judge the original")
     confidence = level(recipe.limits, job.data.guard.units, job.data.test.units)
@@ -136,6 +141,9 @@ def _finished(job: Job, report: dict[str, Any]) -> Verified:
 
 def _judged_again(job: Job, artifact: Artifact, findings: tuple[str, ...]) -> Verified:
     """A finished model against the original, on the run's test split, on this machine."""
+    from optimize.guard.verdict import judge
+    from optimize.search.score import score_split
+
     test, classes = job.data.test, job.data.classes
     original = score_split(job.original.predict, test, classes, "test the original")
     with backend(artifact.target).build(artifact, threads=job.recipe.threads) as session:

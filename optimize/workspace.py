@@ -20,8 +20,7 @@ from typing import Any
 
 from optimize.artifact import MANIFEST, Artifact
 from optimize.errors import InputError
-from optimize.ledger import Ledger
-from optimize.search.walk import WORK
+from optimize.ledger import WORK, Ledger
 
 UNVERIFIED = "unverified"
 OURS = ("ledger.jsonl", "recipe.lock.toml", "report.json", "report.html", "flips.csv", "model", UNVERIFIED, WORK)

@@ -16,6 +16,7 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix, f1_score
 
+from optimize import conclude as module
 from optimize.artifact import MANIFEST, Artifact, ArtifactFile
 from optimize.backends import backend, runtimes
 from optimize.candidate import Reference
@@ -376,3 +377,40 @@ def test_only_layers_with_weights_are_named_when_they_ran_in_float(tmp_path: Pat
     ran = {"0": "int8", "node_max_pool2d": "f32", "4": "f32", "6": "int8"}
     assert _with_weights(ran, tmp_path / "model.onnx") == {"0": "int8", "4": "f32", "6": "int8"}
     assert _with_weights({"fused": "f32"}, tmp_path / "model.onnx") == {"fused": "f32"}
+
+
+@pytest.mark.parametrize(
+    ("target", "asked", "here", "said"),
+    [
+        ("openvino", None, "avx512_vnni", None),
+        ("openvino", "avx512_vnni", "avx512_vnni", None),
+        ("tensorrt", None, "avx512_vnni", None),
+        (
+            "openvino",
+            "avx2",
+            "avx2",
+            "OpenVINO computed as with AVX2: the verdict and its timings are for that; other runtimes' are this machine's own",
+        ),
+        (
+            "onnxruntime",
+            "avx2",
+            "avx512_vnni",
+            "the artifact was made for AVX2 and verified on this machine, with AVX-512 VNNI: "
+            "optimize verify, on a machine with AVX2, decides there",
+        ),
+        (
+            "openvino",
+            "amx",
+            "avx512_vnni",
+            "the artifact was made for AMX and verified on this machine, with AVX-512 VNNI: "
+            "optimize verify, on a machine with AMX, decides there",
+        ),
+    ],
+)
+def test_what_a_verdict_says_of_the_processor(
+    target: str, asked: str | None, here: str, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine, with AVX-512 VNNI, and what its runtimes are kept to are made up."""
+    monkeypatch.setattr(module, "running", lambda _: here)
+    monkeypatch.setattr(module, "machine_level", lambda: "avx512_vnni")
+    assert module._about_isa(target, asked) == said

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +144,7 @@ def test_an_interruption_leaves_the_run_as_it_was(left: Run, tmp_path: Path, mon
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("optimize.verify.conclude", stop)
+    monkeypatch.setattr("optimize.conclude.conclude", stop)
     assert runs.command("verify", out)[0] == 130
     assert (out / "report.json").read_bytes() == (left.out / "report.json").read_bytes()
     assert (out / "unverified").is_dir()
@@ -215,3 +217,10 @@ def test_a_model_from_before_there_were_self_tests(finished: Path, tmp_path: Pat
     code, told, _ = runs.command("verify", old)
     assert code == 0
     assert "it carries no self-test, so nothing is known of its answers on this machine" in told
+
+
+def test_a_self_test_needs_no_torch(finished: Path) -> None:
+    verified = f"from pathlib import Path; from optimize.verify import verify; verify(Path({str(finished)!r}))"
+    code = f"import sys; {verified}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

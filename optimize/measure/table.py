@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from optimize.backends import require_precision
 from optimize.errors import InputError
 from optimize.measure.cells import portions, time_cells
+from optimize.measure.isa import running
 from optimize.measure.latency import no_collection
 from optimize.measure.layers import LayerShape
 from optimize.measure.machine import machine
@@ -123,7 +124,8 @@ def cache_folder() -> Path:
 def _fingerprint(runtime: Backend, precision: str, threads: int | None, batch: int) -> dict[str, Any]:
     """All that a figure depends on besides the layer, as JSON gives it back."""
     here = machine()
-    what = {"runtime": runtime.NAME, "version": runtime.version(), "precision": precision, "threads": threads, "batch": batch}
+    asked = {"precision": precision, "threads": threads, "batch": batch}
+    what = {"runtime": runtime.NAME, "version": runtime.version(), "level": running(runtime.NAME), **asked}
     found: dict[str, Any] = json.loads(json.dumps({**{name: here[name] for name in _TELLING}, **what, "method": METHOD}))
     return found
 

@@ -22,12 +22,11 @@ from optimize.data import Split
 from optimize.guard.limits import Limits
 from optimize.guard.score import Score
 from optimize.guard.verdict import LIKELY, Verdict, admit, worst_class
-from optimize.ledger import Ledger
+from optimize.ledger import WORK, Ledger
 from optimize.measure.macs import macs
 from optimize.progress import gathered, note
 from optimize.search.score import score_split
 
-WORK = ".work"
 NOT_SMALLER = "nothing became smaller"
 
 Judge: TypeAlias = Callable[[Score, Score], Verdict]
