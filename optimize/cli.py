@@ -57,7 +57,7 @@ def main() -> None:
 
 @main.command()
 @click.argument("model", required=False, type=click.Path(path_type=Path))
-@click.option("--target", metavar="NAME", help="openvino, onnxruntime, tensorrt or tensorrt-rtx.")
+@click.option("--target", metavar="NAME", help="openvino, onnxruntime, cpu for the faster of the two, tensorrt or tensorrt-rtx.")
 @click.option("--compute-capability", metavar="8.6,…", help="GPUs that tensorrt-rtx compiles for; by default this one, or the usual ones.")
 @click.option("--data", metavar="DATA", help="An .npz in the MedMNIST layout, or file.py:factory.")
 @click.option("--out", metavar="DIR", help="Folder for the results; by default MODEL-TARGET here.")

@@ -176,7 +176,8 @@ def vgg19(shared: Path, work: Path, quick: bool) -> Case:
         pruners=(("group norm", True), ("BN scale", True)),
     )
     if quick:
-        slim = replace(case, arch_args={"width": 0.125}, weights=work / "vgg19_slim.safetensors", data=bloodcells.shortened(shared / BLOOD, work))
+        few = bloodcells.shortened(shared / BLOOD, work)
+        slim = replace(case, arch_args={"width": 0.125}, weights=work / "vgg19_slim.safetensors", data=few)
         case = quickly(slim, multiple=None)
     if not case.weights.exists():
         train(case, epochs=2 if quick else EPOCHS)
@@ -184,7 +185,7 @@ def vgg19(shared: Path, work: Path, quick: bool) -> Case:
 
 
 def recut(data: Path, path: Path) -> Path:
-    """The same images, a quarter of the train split as calibration, so that all of val is there to decide on: half of its 200 is too few."""
+    """The same images, a quarter of train as calibration, so that all of val is there to decide on: half of its 200 is too few."""
     if not path.exists():
         with np.load(data, allow_pickle=False) as archive:
             found = {name: archive[name] for name in archive.files}
