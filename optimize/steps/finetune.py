@@ -169,7 +169,7 @@ class _Training:
     def _update(self, batch: Batch, learning_rate: float) -> float:
         """One step of the optimizer; the loss of this process's part of the batch."""
         part = batch.part(ddp.rank(), ddp.size())
-        loss = self._loss(self.called, part)
+        loss = self._loss(self.called, part, self.step.precision)
         self.optimizer.zero_grad()
         torch.autograd.backward(loss * part.share)
         nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
@@ -200,13 +200,14 @@ class _Training:
         with torch.no_grad():
             for start in range(0, len(self.held), self.batch):
                 part = plain(self.held[start : start + self.batch])
-                total += len(part.rows) * self._loss(self.network, part).item()
+                # Not in the training's precision: what it rounds off is more than an epoch of a small network gains.
+                total += len(part.rows) * self._loss(self.network, part, "float32").item()
         return ddp.shared(total / len(self.held) if isfinite(total) else inf)
 
-    def _loss(self, network: nn.Module, batch: Batch) -> torch.Tensor:
+    def _loss(self, network: nn.Module, batch: Batch, precision: Precision) -> torch.Tensor:
         inputs = batch.inputs(self.train).to(self.device)
         aims = self._aims(inputs.clone()) if self.answers is None else self.answers[torch.from_numpy(batch.rows)].to(self.device)
-        with autocast(self.device, self.step.precision):
+        with autocast(self.device, precision):
             outputs = network(inputs)
         return self.loss(outputs.float(), aims, batch.labels(self.train).to(self.device))
 

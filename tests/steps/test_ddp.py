@@ -23,7 +23,7 @@ from tests import runs
 from tests.steps.test_finetune import interrupted
 
 ROOT = Path(__file__).parent.parent.parent
-STEP = Finetune(epochs=3, learning_rate=0.02, optimizer="sgd", batch=15)
+STEP = Finetune(epochs=3, learning_rate=0.02, optimizer="sgd", batch=15, precision="float32")
 SCRIPT = """
 import sys
 from pathlib import Path

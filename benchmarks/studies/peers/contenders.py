@@ -58,13 +58,13 @@ def tasks(ground: Ground, *, retrain: bool) -> Iterator[Task]:
         for precision in (*backend(target).precisions(), "int8"):
             name = f"original, {_named(target, precision)}"
             yield Task(f"original-{target}-{precision}", Record(name, "original"), partial(_original, ground, target, precision))
-    for trained in (True, False) if retrain else (False,):
-        name = f"optimize{', retrained' if trained else ''}"
-        yield Task(f"ours{'-retrained' if trained else ''}", Record(name, "ours"), partial(_ours, ground, trained))
+    if retrain:
+        yield Task("ours-retrained", Record("optimize, retrained", "ours"), partial(_ours, ground, True))
     for signal, everywhere in ground.case.pruners:
         name = f"{signal}, {'global' if everywhere else 'uniform'}"
         yield Task(re.sub(r"\W+", "-", name), Record(name, "assembled"), partial(_assembled, ground, signal, everywhere, name))
     yield Task("controlled", Record(CONTROLLED, "controlled"), partial(_controlled, ground))
+    yield Task("ours", Record("optimize", "ours"), partial(_ours, ground, False))
 
 
 def largest_holding(ratios: Iterable[float], wanted: Iterable[str], holding: Callable[[float, set[str]], dict[str, Any]]) -> dict[str, Any]:
