@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from optimize.artifact import MANIFEST, Artifact
-from optimize.backends import Backend, float_part, int8_name
+from optimize.backends import Backend, int8_name
 from optimize.backends.session import Session
 from optimize.candidate import Floats
 from optimize.data import Split
@@ -120,15 +120,19 @@ def compile_all(runtime: Backend, onnx: Path, folder: Path, calibration: Floats,
     """Make the artifact of every precision the target has here; one that cannot be made says why and is left behind.
 
     What lies in `folder` from an earlier compilation is taken as it is.
+
+    Raises:
+        InputError: when something in `folder` was altered since.
     """
     made = []
     for precision in (*runtime.precisions(), "int8"):
         home = folder / precision
+        if (home / MANIFEST).is_file():
+            made.append(Variant(precision, artifact=Artifact.read(home), target=runtime.NAME))
+            continue
         with stage(f"compile {precision}"):
             try:
-                if (home / MANIFEST).is_file():
-                    artifact = Artifact.read(home)
-                elif precision == "int8":
+                if precision == "int8":
                     artifact = runtime.quantize(onnx, home, calibration, isa=isa)
                 else:
                     artifact = runtime.convert(onnx, home, precision)
@@ -197,11 +201,9 @@ class _Contest:
 
     def mix(self, runtime: Backend) -> None:
         """Where int8 is faster but loses too much, put layers back to float until it does not."""
-        floats = [
-            place for place in self._sessions if self._variants[place].target == runtime.NAME and self._variants[place].precision != "int8"
-        ]
-        whole = next((each for each in self._variants if each.target == runtime.NAME and each.precision == "int8" and each.latency), None)
-        holding = [self._variants[place] for place in floats if self._variants[place].verdict]
+        own = [each for each in self._variants if each.target == runtime.NAME and each.latency]
+        whole = next((each for each in own if each.precision == "int8"), None)
+        holding = [each for each in own if each.precision != "int8" and each.verdict]
         if whole is None or whole.verdict or not holding:
             return
         rest = min(holding, key=_p50)
@@ -209,7 +211,7 @@ class _Contest:
         if gain.low <= 1:
             note(f"int8 loses too much, and is not measurably faster than {rest.precision}: no mix is looked for")
             return
-        search = _Mixing(self._bench, runtime, float_part(rest.precision))
+        search = _Mixing(self._bench, runtime, rest.precision)
         before = len(self._variants)
         self.enter(runtime, search.found())
         if len(self._variants) > before:
@@ -312,7 +314,7 @@ def in_float(chosen: Variant, ran: Mapping[str, str]) -> str | None:
     """
     if not chosen.precision.startswith("int8"):
         return None
-    astray = [layer for layer, precision in ran.items() if precision not in ("int8", "u8", "i8") and layer not in chosen.kept]
+    astray = [layer for layer, precision in ran.items() if precision != "int8" and layer not in chosen.kept]
     if not astray:
         return None
     named = ", ".join(astray[:NAMED]) + (f" and {len(astray) - NAMED} more" if len(astray) > NAMED else "")

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from optimize import golden, outcome
+from optimize.artifact import Artifact
 from optimize.backends import CPU, ON_CPU, backend
 from optimize.candidate import Candidate, Floats
-from optimize.choose import Bench, Variant, choose, in_float
+from optimize.choose import Bench, choose, in_float
 from optimize.data import Split
 from optimize.export import export_onnx
 from optimize.guard.flips import FILE, flips, to_csv
@@ -60,7 +61,8 @@ def conclude(
         made: folder of artifacts that were compiled before.
     """
     compiled = compile_and_profile(job, best, before, confidence, made)
-    original, artifact = _on_test(job, compiled.chosen)
+    assert compiled.chosen.artifact is not None
+    original, artifact = on_test(job, compiled.chosen.artifact)
     verdict = _in_time(judge(job.recipe.limits, original, artifact), aim, compiled)
     changed = flips(original, artifact, job.data.test.names.tolist(), job.data.test.patients)
     notes = (*notes, *_about(compiled, job.recipe))
@@ -128,12 +130,11 @@ def drawn(split: Split, count: int, seed: int) -> Floats:
     return split.inputs(np.sort(np.random.default_rng(seed).permutation(len(split))[:count]))
 
 
-def _on_test(job: Job, chosen: Variant) -> tuple[Score, Score]:
-    """The original in torch and the artifact in its runtime on the test split, which is read here and nowhere else."""
-    assert chosen.artifact is not None
+def on_test(job: Job, artifact: Artifact) -> tuple[Score, Score]:
+    """The original in torch and the artifact in its runtime on the test split."""
     test, classes = job.data.test, job.data.classes
     original = score_split(job.original.predict, test, classes, "test the original")
-    with backend(chosen.target).build(chosen.artifact, threads=job.recipe.threads) as session:
+    with backend(artifact.target).build(artifact, threads=job.recipe.threads) as session:
         return original, score_split(session.predict, test, classes, "test the artifact")
 
 

@@ -7,7 +7,6 @@ and one of them on the test split, as `compress` does it. Of a finished one, the
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,12 @@ from optimize import golden
 from optimize.artifact import MANIFEST, Artifact
 from optimize.backends import backend, require_runnable
 from optimize.errors import InputError
-from optimize.workspace import UNVERIFIED
+from optimize.workspace import BEFORE, UNVERIFIED
 
 if TYPE_CHECKING:
     from optimize.job import Job
 
-LOCK, REPORT, BEFORE = "recipe.lock.toml", "report.json", "report.before.json"
+LOCK, REPORT = "recipe.lock.toml", "report.json"
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,8 @@ def _taken_up(folder: Path, model: Path | None, elsewhere: Mapping[str, object])
         said = {"model": report["model"]["sha256"]} | {name: each["sha256"] for name, each in report["data"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as problem:
         raise InputError(f"`{folder / REPORT}` is damaged ({type(problem).__name__}): copy the folder of the run again.") from problem
-    recipe = resolve(model, overrides={**elsewhere, "out": folder.absolute()}, recipe_file=folder / LOCK)
+    # Whatever processor the run was for: what is asked is what this one computes.
+    recipe = resolve(model, overrides={**elsewhere, "out": folder.absolute(), "isa": "none"}, recipe_file=folder / LOCK)
     job = loaded(recipe, lambda _: _same("model", outcome.sha256(recipe.model), said["model"], "--model"))
     for name, split in outcome.splits(job.data).items():
         _same(f"{name} split", split.sha256, said.get(name), "--data")
@@ -129,11 +129,11 @@ def _finished(job: Job, report: dict[str, Any]) -> Verified:
     best = candidate(job.original, recipe.out)
     before = score_split(job.original.predict, job.data.guard, job.data.classes, "judge the original")
     confidence = level(recipe.limits, job.data.guard.units, job.data.test.units)
-    os.replace(recipe.out / REPORT, recipe.out / BEFORE)
+    job.space.put(BEFORE, (recipe.out / REPORT).read_text(encoding="utf-8"))
     try:
         whole = conclude(job, best, report["steps"] or [], before, confidence, report["notes"], made=recipe.out / UNVERIFIED)
     except BaseException:
-        os.replace(recipe.out / BEFORE, recipe.out / REPORT)
+        job.space.drop(BEFORE)
         raise
     job.space.drop(UNVERIFIED)
     return Verified(whole["verdict"], tuple(whole["reasons"]), whole)
@@ -141,12 +141,8 @@ def _finished(job: Job, report: dict[str, Any]) -> Verified:
 
 def _judged_again(job: Job, artifact: Artifact, findings: tuple[str, ...]) -> Verified:
     """A finished model against the original, on the run's test split, on this machine."""
+    from optimize.conclude import on_test
     from optimize.guard.verdict import judge
-    from optimize.search.score import score_split
 
-    test, classes = job.data.test, job.data.classes
-    original = score_split(job.original.predict, test, classes, "test the original")
-    with backend(artifact.target).build(artifact, threads=job.recipe.threads) as session:
-        after = score_split(session.predict, test, classes, "test the artifact")
-    verdict = judge(job.recipe.limits, original, after)
+    verdict = judge(job.recipe.limits, *on_test(job, artifact))
     return Verified(verdict.outcome, (*findings, *verdict.reasons))

@@ -22,8 +22,8 @@ from optimize.artifact import MANIFEST, Artifact
 from optimize.errors import InputError
 from optimize.ledger import WORK, Ledger
 
-UNVERIFIED = "unverified"
-OURS = ("ledger.jsonl", "recipe.lock.toml", "report.json", "report.html", "flips.csv", "model", UNVERIFIED, WORK)
+UNVERIFIED, BEFORE = "unverified", "report.before.json"
+OURS = ("ledger.jsonl", "recipe.lock.toml", "report.json", BEFORE, "report.html", "flips.csv", "model", UNVERIFIED, WORK)
 
 
 class Workspace:

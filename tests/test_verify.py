@@ -39,7 +39,7 @@ def left(brought: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
         patch.setattr(backend(TARGET), "obstacle", lambda: WHY)
         for module in ("choose", "profile", "search.goal"):
             patch.setattr(f"optimize.{module}.interleave", lambda *_, **__: pytest.fail("it was timed"))
-        patch.setattr("optimize.conclude._on_test", lambda *_: pytest.fail("the test split was read"))
+        patch.setattr("optimize.conclude.on_test", lambda *_: pytest.fail("the test split was read"))
         hurried(patch, memory=False)
         return runs.compressed(brought, tmp_path_factory.mktemp("left") / "out", target=TARGET)
 
@@ -224,3 +224,14 @@ def test_a_self_test_needs_no_torch(finished: Path) -> None:
     code = f"import sys; {verified}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_any_altered_precision_ends_it(left: Run, tmp_path: Path) -> None:
+    """One that is not the exact one is not passed over."""
+    out = copied(left, tmp_path)
+    file = next((out / "unverified" / TARGET / "int8").glob("*.onnx"))
+    file.write_bytes(file.read_bytes() + b"x")
+    code, _, told = runs.command("verify", out)
+    assert (code, told.count("was altered after it was sealed")) == (2, 1)
+    assert (out / "report.json").read_bytes() == (left.out / "report.json").read_bytes()
+    assert not (out / "report.before.json").exists()
