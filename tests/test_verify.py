@@ -235,3 +235,14 @@ def test_any_altered_precision_ends_it(left: Run, tmp_path: Path) -> None:
     assert (code, told.count("was altered after it was sealed")) == (2, 1)
     assert (out / "report.json").read_bytes() == (left.out / "report.json").read_bytes()
     assert not (out / "report.before.json").exists()
+
+
+def test_a_run_for_another_level_is_judged_on_this_one(
+    finished: Path, brought: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Path(shutil.copytree(finished, tmp_path / "out"))
+    lock = out / "recipe.lock.toml"
+    lock.write_text(lock.read_text().replace('isa = "none"', 'isa = "avx2"'))
+    assert 'isa = "avx2"' in lock.read_text()
+    monkeypatch.setattr("optimize.job.restrict", lambda *_: pytest.fail("it was kept to another"))
+    assert verify(out, data=str(brought.parent / "data.npz")).outcome == "pass"

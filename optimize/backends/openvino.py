@@ -131,7 +131,7 @@ def build(artifact: Artifact, *, threads: int | None = None) -> Session:
 
 
 class _Request:
-    """One request whose input stays bound: handing OpenVINO a new tensor costs more than a small network takes to run."""
+    """One request whose input stays bound: handing OpenVINO a new tensor costs as much as a small network takes to run."""
 
     def __init__(self, request: Any) -> None:
         self._request = request
@@ -227,10 +227,7 @@ def _read(onnx: Path) -> Any:
 
 
 def _dips(model: Any) -> bool:
-    """Whether activations reach a little below zero, so that a range with a free zero point, which costs time, uses its steps better.
-
-    After a leaky ReLU it halved the error of int8; after a ReLU it changes nothing.
-    """
+    """Whether activations reach a little below zero, so that a range with a free zero point, which costs time, uses its steps better."""
     return any(node.get_type_name() in _DIPPING for node in model.get_ordered_ops())
 
 
