@@ -1,6 +1,6 @@
 """The cost of one layer at any width, from a grid of widths that were measured.
 
-Between the grid's widths the cost is bilinear. On the grid it is made to rise with both widths first: the mean of the largest figure at or
+Between the grid's widths the cost is bilinear, in steps where the kernels have some (`steps.py`). On the grid it is made to rise with both widths first: the mean of the largest figure at or
 below a width, and the smallest at or above it. Both of these rise, so their mean does, and noise never makes a wider layer look cheaper;
 where the figures rise by themselves, they stay as they are.
 """
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from optimize.errors import InputError
 from optimize.measure.layers import LayerShape
+from optimize.measure.steps import Step
 from optimize.measure.table import LatencyTable
 
 _SMALL = (1, 2, 4, 8, 16, 24, 32, 48, 64)
@@ -30,11 +31,13 @@ class Grid:
         shape: the layer; everything but its widths is kept.
         in_widths: input channels, ascending; one alone when they are not to change.
         out_widths: output channels, likewise. Those of a depthwise layer follow its input channels, and this holds one entry.
+        step: channels that cost the same as the next multiple of so many, on either side.
     """
 
     shape: LayerShape
     in_widths: tuple[int, ...]
     out_widths: tuple[int, ...]
+    step: Step = Step()
 
     @classmethod
     def up_to(cls, shape: LayerShape, *, vary: Literal["both", "in", "out"] = "both") -> Grid:
@@ -71,12 +74,11 @@ class Surface:
         Raises:
             InputError: when a width lies outside the grid.
         """
-        sides = (("in_channels", in_channels, self.grid.in_widths), ("out_channels", out_channels, self.grid.out_widths))
-        for name, width, measured in sides:
-            if len(measured) > 1 and not measured[0] <= width <= measured[-1]:
-                raise InputError(f"`{name}` (={width}) must lie within the measured widths, {measured[0]} to {measured[-1]}.")
-        along = [np.interp(out_channels, self.grid.out_widths, row) for row in self.ms]
-        return float(np.interp(in_channels, self.grid.in_widths, along))
+        grid = self.grid
+        read = _priced("in_channels", in_channels, grid.in_widths, grid.step.ins)
+        made = _priced("out_channels", out_channels, grid.out_widths, grid.step.outs)
+        along = [np.interp(made, grid.out_widths, row) for row in self.ms]
+        return float(np.interp(read, grid.in_widths, along))
 
 
 def surfaces(table: LatencyTable, grids: Iterable[Grid]) -> list[Surface]:
@@ -92,6 +94,14 @@ def widths(full: int, step: int = 1) -> tuple[int, ...]:
     while found[-1] * step < full:
         found += [found[-1] * 3 // 2, found[-1] * 2]
     return (*(step * width for width in found if step * width < full), full)
+
+
+def _priced(name: str, width: int, measured: tuple[int, ...], step: int) -> int:
+    """The width whose cost this one has."""
+    whole = -(-width // step) * step
+    if len(measured) > 1 and (whole < measured[0] or width > measured[-1]):
+        raise InputError(f"`{name}` (={width}) must lie within the measured widths, {measured[0]} to {measured[-1]}.")
+    return min(whole, measured[-1])
 
 
 def rising(ms: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -68,7 +68,7 @@ class Allocate:
         start = walk.best
         if self.goal_met(walk):
             return
-        curves, done = scan(start, walk.reference, walk.search.guard)
+        curves, done = scan(start, walk.reference, walk.search.guard, self.pricing.multiple)
         if any(len(curve.widths) > 1 for curve in curves):
             ladder = _Ladder(walk, start, knapsack(start, curves, self.pricing), max(done, LEAST_HARM), self)
             ladder.climb()

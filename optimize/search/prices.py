@@ -1,7 +1,8 @@
 """What a layer of given widths costs: its measured latency on the target, and its share of parameters and multiply-accumulates.
 
 Each is taken relative to the whole network's, so that the weights of a `Pricing` compare them. A sum of layers' latencies is no network's
-latency (`docs/latency.md`), but it ranks widths as the target does: a width that its kernels do not like costs what it really costs.
+latency (`docs/latency.md`), but it ranks widths as the target does: a width that its kernels do not like costs what it really costs, and
+one that they round up what the next multiple costs.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ from functools import cache
 from optimize.candidate import Candidate
 from optimize.graph import trace
 from optimize.measure.layers import LayerShape, layer_shapes
+from optimize.measure.steps import Step, kernel_steps, step_of
 from optimize.measure.surface import Grid, Surface, surfaces
 from optimize.measure.table import LatencyTable
 from optimize.search.knapsack import Item, Knapsack, sides
 from optimize.search.scan import Curve
+
+SUITED = 8
+"""A multiple of this suits most kernels."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,11 @@ class Pricing:
     latency: float = 1.0
     macs: float = 0.5
     parameters: float = 0.5
+
+    @property
+    def multiple(self) -> int:
+        """Of which output channels are best a multiple, for the target's kernels of convolutions."""
+        return SUITED if self.table is None else max(SUITED, kernel_steps(self.table)["conv"].outs)
 
 
 def knapsack(candidate: Candidate, curves: Sequence[Curve], pricing: Pricing) -> Knapsack:
@@ -81,20 +91,24 @@ def _timed(shapes: dict[str, list[LayerShape]], pricing: Pricing) -> dict[LayerS
     """A surface for every shape; shapes that are called twice are measured once."""
     if pricing.table is None:
         return {}
-    grids = [_grid(shape) for shape in dict.fromkeys(shape for calls in shapes.values() for shape in calls)]
+    steps = kernel_steps(pricing.table)
+    grids = [_grid(shape, step_of(shape, steps)) for shape in dict.fromkeys(shape for calls in shapes.values() for shape in calls)]
     return {grid.shape: surface for grid, surface in zip(grids, surfaces(pricing.table, grids), strict=True)}
 
 
-def _grid(shape: LayerShape) -> Grid:
+def _grid(shape: LayerShape, step: Step) -> Grid:
     """Few widths: between them the price is interpolated."""
     whole = Grid.up_to(shape)
-    return Grid(shape, _thinned(whole.in_widths), _thinned(whole.out_widths))
+    return Grid(shape, _thinned(whole.in_widths, step.ins), _thinned(whole.out_widths, step.outs), step)
 
 
-def _thinned(widths: tuple[int, ...]) -> tuple[int, ...]:
-    """The ends, and between them from 8 on what is at least twice as wide as the one before."""
-    taken = [widths[0]]
-    for width in widths[1:-1]:
-        if width >= max(8, 2 * taken[-1]):
+def _thinned(widths: tuple[int, ...], step: int) -> tuple[int, ...]:
+    """The ends, and between them whole steps, from 8 on each at least twice as wide as the one before.
+
+    Above a step the last one is a whole step too, whether or not the layer is that wide: the straight line to it has the right slope.
+    """
+    taken: list[int] = []
+    for width in (each for each in widths[:-1] if each % step == 0):
+        if not taken or width >= max(8, 2 * taken[-1]):
             taken.append(width)
-    return tuple(dict.fromkeys((*taken, widths[-1])))
+    return (*taken, widths[-1] if widths[-1] <= step else -(-widths[-1] // step) * step)

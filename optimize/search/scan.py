@@ -32,7 +32,6 @@ from optimize.steps.repair import RIDGE, ROWS, repairable
 
 LEVELS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
 """Costs of removal at which a group is looked at, as shares of its readers' output energy."""
-FRIENDLY = 8
 MAC_BUDGET = 10**12
 LEAST_CASES, MOST_CASES = 48, 512
 MEMORY_BYTES = 2 << 30
@@ -54,13 +53,14 @@ class Curve:
     harm: tuple[float, ...]
 
 
-def scan(candidate: Candidate, reference: Reference, guard: Split) -> tuple[list[Curve], float]:
+def scan(candidate: Candidate, reference: Reference, guard: Split, multiple: int = 8) -> tuple[list[Curve], float]:
     """The curve of every group that can be cut, and the harm that the candidate has already done.
 
     Args:
         candidate: a network that was pruned mildly, so that its normal equations are small.
         reference: the original, and inputs to fit on.
         guard: where the reference has no unseen inputs, the harm is measured on these; their labels are not looked at.
+        multiple: of which widths suit the target's kernels.
     """
     graph, original = trace(candidate), reference.original.module
     layers = repairable(candidate.module, original, graph)
@@ -76,16 +76,16 @@ def scan(candidate: Candidate, reference: Reference, guard: Split) -> tuple[list
         asked = [slot.module for slot in group.consumers]
         moments = together or targets.moments(candidate.module, asked)
         problems = [pose(candidate.module, original, graph, name, moments[name], candidate.kept, RIDGE) for name in asked]
-        curves.append(_curve(candidate, group, problems, partial(harm, changing=touched(groups[turn:])), before))
+        curves.append(_curve(candidate, group, problems, partial(harm, changing=touched(groups[turn:])), before, multiple))
     return curves, before
 
 
 def _curve(
-    candidate: Candidate, group: ChannelGroup, problems: Sequence[Problem], harm: Callable[[nn.Module], float], before: float
+    candidate: Candidate, group: ChannelGroup, problems: Sequence[Problem], harm: Callable[[nn.Module], float], before: float, multiple: int
 ) -> Curve:
     found = eliminate(readers(candidate.module, group, problems), budget=LEVELS[-1])
     widths, worst = [group.size], [0.0]
-    for width in _stations(found, group.size):
+    for width in _stations(found, group.size, multiple):
         keep = np.setdiff1d(np.arange(group.size), found.order[: group.size - width])
         module, _ = recut(candidate.module, group, keep, problems, candidate.kept)
         widths.append(width)
@@ -93,10 +93,10 @@ def _curve(
     return Curve(group.name, tuple(widths), tuple(worst))
 
 
-def _stations(found: Elimination, size: int) -> list[int]:
+def _stations(found: Elimination, size: int, multiple: int) -> list[int]:
     """Widths to look at, falling: those that the levels lead to, and the next one above each that suits kernels."""
     exact = {size - int(np.searchsorted(found.cost, level, side="right")) for level in LEVELS}
-    friendly = {-(-width // FRIENDLY) * FRIENDLY for width in exact}
+    friendly = {-(-width // multiple) * multiple for width in exact}
     return sorted((width for width in exact | friendly if width < size), reverse=True)
 
 

@@ -32,6 +32,9 @@ from optimize.steps.distill import objective
 from optimize.steps.optimizer import CLIP, OPTIMIZERS, optimizer, rate, trainable
 from optimize.surgery import twin
 
+ANSWERS_BYTES = 1 << 30
+"""Most memory for the original's answers; where they need more it is asked anew in every epoch."""
+
 
 @dataclass(frozen=True)
 class Finetune:
@@ -45,7 +48,8 @@ class Finetune:
         batch: items in each update, over all processes.
         temperature: of the distillation, see `distill.py`.
         distillation: its share of the loss; the rest is for the labels.
-        patience: epochs without a better one, after which training ends.
+        patience: epochs without a better one, after which training ends; None for a quarter of all, 3 at least: while the learning rate is
+            high the held-out loss goes up and down.
         flips: mirror every second input along its last axis; only where left and right mean the same.
         precision: "float32", "bfloat16", or "auto": bfloat16 where the machine has instructions for it.
 
@@ -60,7 +64,7 @@ class Finetune:
     batch: int = 64
     temperature: float = 2.0
     distillation: float = 0.9
-    patience: int = 3
+    patience: int | None = None
     flips: bool = False
     precision: Precision = "auto"
 
@@ -73,7 +77,7 @@ class Finetune:
             ("batch", self.batch >= 2, "2 or more: batch norms measure batches"),
             ("temperature", 0 < self.temperature < inf, "a number above 0"),
             ("distillation", 0 <= self.distillation <= 1, "between 0 and 1"),
-            ("patience", self.patience >= 1, "1 or more"),
+            ("patience", self.patience is None or self.patience >= 1, "1 or more, or None"),
             ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
         ):
             if not holds:
@@ -95,6 +99,11 @@ class Finetune:
         module = twin(candidate.module, share=False)
         module.load_state_dict(weights)
         return candidate.after(self, module.requires_grad_(False))
+
+    @property
+    def endured(self) -> int:
+        """Epochs without a better one, after which training ends."""
+        return max(3, self.epochs // 4) if self.patience is None else self.patience
 
     @property
     def peak(self) -> float:
@@ -120,9 +129,9 @@ class _Training:
         self.original = twin(reference.original.module, share=False).to(self.device)
         self.network = self.called = trainable(candidate.module).to(self.device)
         self.optimizer = optimizer(step.optimizer, self.network, step.peak, step.weight_decay)
-        # One pass over the inputs instead of one in each epoch; but what the original says to masks fills the memory, and mirrored
-        # inputs are not seen twice alike.
-        self.remembers = len(outputs) == 2 and not step.flips
+        # One pass over the inputs, and one in the mirror, instead of one in each epoch.
+        self.sides = (False, True) if step.flips else (False,)
+        self.remembers = 4 * len(self.sides) * len(train) * int(np.prod(outputs[1:])) <= ANSWERS_BYTES
         self.answers: torch.Tensor | None = None
         self.file = None if reference.scratch is None else reference.scratch / f"finetune-{_key(step, candidate, reference, train)}.pt"
         self.state: dict[str, Any] = {}
@@ -184,7 +193,7 @@ class _Training:
         state["epoch"] += 1
         if held < state["best_loss"]:
             state |= {"best": _tensors(self.network), "best_epoch": state["epoch"], "best_loss": held}
-        state["over"] = not isfinite(held) or state["epoch"] - state["best_epoch"] >= self.step.patience
+        state["over"] = not isfinite(held) or state["epoch"] - state["best_epoch"] >= self.step.endured
         if self.file is not None:
             _write(self.file, {**state, "weights": self.network.state_dict(), "optimizer": self.optimizer.state_dict()})
         best = ", the best so far" if state["best_epoch"] == state["epoch"] else ""
@@ -206,17 +215,20 @@ class _Training:
 
     def _loss(self, network: nn.Module, batch: Batch, precision: Precision) -> torch.Tensor:
         inputs = batch.inputs(self.train).to(self.device)
-        aims = self._aims(inputs.clone()) if self.answers is None else self.answers[torch.from_numpy(batch.rows)].to(self.device)
+        if self.answers is None:
+            aims = self._aims(inputs.clone())
+        else:
+            aims = self.answers[torch.from_numpy(batch.mirrored.astype(np.int64)), torch.from_numpy(batch.rows)].to(self.device)
         with autocast(self.device, precision):
             outputs = network(inputs)
         return self.loss(outputs.float(), aims, batch.labels(self.train).to(self.device))
 
     def _ask(self) -> torch.Tensor:
-        """The original's logits for every item, (N, K)."""
-        starts = range(0, len(self.train), self.batch)
-        rows = (np.arange(start, min(start + self.batch, len(self.train))) for start in starts)
-        parts = [self._aims(plain(part).inputs(self.train).to(self.device)) for part in track(rows, "ask the original", len(starts))]
-        return torch.cat(parts).cpu()
+        """The original's logits for every item, as it is and, where the step flips, in the mirror, (1 or 2, N, K, *spatial)."""
+        rows = np.split(np.arange(len(self.train)), range(self.batch, len(self.train), self.batch))
+        batches = [Batch(part, np.full(len(part), side)) for side in self.sides for part in rows]
+        parts = [self._aims(batch.inputs(self.train).to(self.device)).cpu() for batch in track(batches, "ask the original")]
+        return torch.stack(torch.cat(parts).split(len(self.train)))
 
     def _aims(self, inputs: torch.Tensor) -> torch.Tensor:
         with torch.no_grad(), autocast(self.device, self.step.precision):

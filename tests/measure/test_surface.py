@@ -13,6 +13,7 @@ from scipy.interpolate import RegularGridInterpolator
 
 from optimize.errors import InputError
 from optimize.measure.layers import LayerShape
+from optimize.measure.steps import Step
 from optimize.measure.surface import Grid, Surface, rising, surfaces, widths
 from optimize.measure.table import LatencyTable
 
@@ -85,6 +86,14 @@ def test_grid_points_are_the_table_and_between_them_it_is_bilinear(tmp_path: Pat
     # A product is bilinear: it comes out exactly everywhere.
     for read, made in ((1, 1), (3, 7), (18, 33), (20, 40), (13, 24)):
         assert found(read, made) == pytest.approx(1 + read * made / 1000, rel=1e-12)
+
+
+def test_between_two_steps_a_layer_costs_what_the_next_one_costs() -> None:
+    found = Surface(Grid(CONV, (4, 8), (16, 32, 40), Step(1, 16)), np.array([[1.0, 2.0, 4.0], [3.0, 5.0, 9.0]]))
+    assert [found(4, width) for width in (1, 9, 16, 17, 32, 33, 40)] == [1, 1, 1, 2, 2, 4, 4]
+    assert found(6, 20) == 3.5
+    with pytest.raises(InputError, match=r"`out_channels` \(=41\) must lie within the measured widths, 16 to 40\."):
+        found(4, 41)
 
 
 def test_numbers_made_by_hand() -> None:

@@ -121,3 +121,23 @@ def test_a_layer_that_no_curve_touches_has_no_price() -> None:
     priced = items(start, Pricing(latency=0, macs=0, parameters=1), "0")
     assert priced.price({"0": 8}) == pytest.approx(1.0)
     assert priced.price({"0": 2}) == pytest.approx((3 * 2 + 2 * 4) / (3 * 8 + 8 * 4))
+
+
+def staircase(tmp_path: Path) -> LatencyTable:
+    """Output channels come in blocks of 16."""
+
+    def timer(shapes: Sequence[LayerShape]) -> Mapping[LayerShape, float]:
+        return {shape: float(shape.in_channels * -(-shape.out_channels // 16)) for shape in shapes}
+
+    return LatencyTable(RUNTIME, path=tmp_path / "stairs.json", timer=timer)
+
+
+def test_a_width_costs_what_the_kernels_make_of_it(tmp_path: Path) -> None:
+    """Conv 3 -> w and 1x1 conv w -> 2, for w up to 57: the first costs a block for each 16, the second rises with every channel."""
+    start = nets.candidate(nn.Sequential(nn.Conv2d(3, 57, 3, padding=1), nn.ReLU(), nn.Conv2d(57, 2, 1)))
+    pricing = Pricing(staircase(tmp_path), latency=1, macs=0, parameters=0)
+    priced = items(start, pricing)
+    for width in (1, 15, 16, 17, 32, 40, 48, 57):
+        assert priced.price({"0": width}) == pytest.approx((3 * -(-width // 16) + width) / (3 * 4 + 57))
+    assert pricing.multiple == 16
+    assert Pricing().multiple == Pricing(table(tmp_path)).multiple == 8

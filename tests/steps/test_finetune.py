@@ -285,7 +285,8 @@ def test_one_item_left_over_does_not_reach_a_batch_norm() -> None:
     assert BRISK(start, aim).fingerprint != start.fingerprint
 
 
-def test_patients_of_the_held_out_part_are_not_trained_on() -> None:
+def test_patients_of_the_held_out_part_are_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optimize.steps.finetune.ANSWERS_BYTES", 0)  # nobody looks at all items beforehand
     start, aim = task(count=100)
     assert aim.train is not None
     inputs, patients = cases(100), np.repeat(np.arange(20), 5)
@@ -303,10 +304,11 @@ def test_patients_of_the_held_out_part_are_not_trained_on() -> None:
     assert len({patients[row] for row in updates}) == 18
 
 
-def test_what_the_original_says_is_asked_for_once_where_inputs_stay_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_original_says_is_asked_for_once_where_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     start, aim = task(nets.chain)
     counts = []
-    for step in (BRISK, replace(BRISK, flips=True)):
+    answers_bytes = 160 * 4 * candidate(nets.chain()).predict(cases(1)).shape[1]
+    for step, room in ((BRISK, answers_bytes), (replace(BRISK, flips=True), 2 * answers_bytes), (BRISK, answers_bytes - 1)):
         seen = 0
 
         class Counting(nn.Module):
@@ -321,11 +323,31 @@ def test_what_the_original_says_is_asked_for_once_where_inputs_stay_the_same(mon
 
         original = Candidate(Counting(aim.original.module).eval(), aim.original.example)
         monkeypatch.setattr("optimize.steps.finetune.twin", lambda module, share: module)
+        monkeypatch.setattr("optimize.steps.finetune.ANSWERS_BYTES", room)
         step(start, replace(aim, original=original))
         monkeypatch.undo()
         counts.append(seen)
     fit, held = 144, 16
-    assert counts == [fit + held, held + 4 * (fit + held)]
+    assert counts == [fit + held, 2 * (fit + held), held + 4 * (fit + held)]
+
+
+@pytest.mark.parametrize("masks", [False, True], ids=["classes", "masks"])
+def test_remembered_answers_teach_what_those_asked_anew_teach(masks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the mirror too: an answer for the wrong side would pull elsewhere."""
+    original, inputs = candidate(nets.Transposed() if masks else nets.chain()), cases(96)
+    start, train = damaged(original), taught(inputs, original.predict(inputs).argmax(1))
+    step = replace(BRISK, flips=True, distillation=1.0, precision="float32")
+    made = []
+    for room in (1 << 30, 0):
+        monkeypatch.setattr("optimize.steps.finetune.ANSWERS_BYTES", room)
+        made.append(step(start, Reference(original, inputs[:4], 0, train)).predict(inputs))
+    np.testing.assert_allclose(made[0], made[1], atol=1e-3 * np.abs(made[1]).max())
+    assert not np.allclose(made[0], start.predict(inputs), atol=1e-2)
+
+
+@pytest.mark.parametrize(("epochs", "patience", "endured"), [(5, None, 3), (40, None, 10), (40, 2, 2)])
+def test_patience_grows_with_the_epochs(epochs: int, patience: int | None, endured: int) -> None:
+    assert Finetune(epochs=epochs, patience=patience).endured == endured
 
 
 def test_bfloat16_trains_too() -> None:

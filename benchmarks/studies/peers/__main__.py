@@ -1,14 +1,15 @@
 """Ours against what is usually put together: one machine, the same models, data and guard-rails.
 
-    python -m benchmarks.studies.peers [--cases vgg19 unet resnet20] [--shared DIR] [--work DIR] [--retrain] [--time-only] [--quick]
+    python -m benchmarks.studies.peers [--cases vgg19 unet resnet20] [--shared DIR] [--work DIR] [--retrain]
+        [--make original ours assembled controlled] [--prepare-only] [--quick]
 
 Each case is a trained network with its data. The contenders: the original in every runtime and precision; ours for target cpu, which
 chooses between OpenVINO and ONNX Runtime, with `--retrain` also with recovery training; torch-pruning's group pruner at several ratios,
 recovered by the very training that ours would use, exported and compiled in every precision of both runtimes, each kept at the largest
 ratio at which its compiled form holds the guard-rails on the guard split, judged as our own search judges; and NNCF's quantization with
 accuracy control. All finished ones then take turns at batch 1 and 8, and the goals are put beside what was measured. What is finished lies
-in DIR, and a second call goes on from there; `--time-only` makes nothing new. A case's records are made again when a setting or a version
-changes.
+in DIR, and a second call goes on from there; `--make` makes only what it names, and without a name nothing. A case's records are made again
+when a setting or a version changes.
 
 VGG19 is trained first where its weights do not lie in `.cache/peers`, which takes twenty minutes.
 """
@@ -30,7 +31,7 @@ from benchmarks.studies.peers import table
 from benchmarks.studies.peers.cases import CACHE, CASES, Ground, opened
 from benchmarks.studies.peers.contenders import tasks
 from benchmarks.studies.peers.contest import contest, keep, latencies, without_broken
-from benchmarks.studies.peers.record import Record, identity, made, put, reason
+from benchmarks.studies.peers.record import KINDS, Record, identity, made, put, reason
 from optimize.errors import OptimizeError
 from optimize.heap import keep_freed
 from optimize.progress import note, shown
@@ -41,9 +42,9 @@ RAILS = "2 pp overall and 6 pp per class, of Dice where there are masks; as meas
 
 
 def study(
-    name: str, shared: Path, work: Path, *, quick: bool, retrain: bool, time_only: bool
-) -> tuple[Ground, list[Record], dict[str, Any]]:
-    """Prepare the contenders of a case and time them."""
+    name: str, shared: Path, work: Path, *, quick: bool, retrain: bool, make: Sequence[str], timed: bool
+) -> tuple[Ground, list[Record], dict[str, Any]] | None:
+    """Prepare the contenders of a case that are of the kinds `make`, and time all that are finished; None where nothing is timed."""
     folder = work / name
     folder.mkdir(parents=True, exist_ok=True)
     ground = opened(CASES[name](shared, folder, quick))
@@ -51,7 +52,9 @@ def study(
     records = []
     for task in tasks(ground, retrain=retrain):
         torch.manual_seed(0)
-        records += made(folder / task.key, made_for, task.failure, task.make, read_only=time_only)
+        records += made(folder / task.key, made_for, task.failure, task.make, read_only=task.failure.kind not in make)
+    if not timed:
+        return None
     found = contest(ground, records, 1.0 if quick else SECONDS)
     keep(folder, found)
     return ground, without_broken(records, found), found
@@ -64,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared" / "data", help="data and weights")
     parser.add_argument("--work", type=Path, default=None, help="where everything is kept; .cache/peers, and a new folder with --quick")
     parser.add_argument("--retrain", action="store_true", help="rows of ours with recovery training too")
-    parser.add_argument("--time-only", action="store_true", help="time what is finished, prepare nothing")
+    parser.add_argument("--make", nargs="*", choices=KINDS, default=KINDS, help="kinds of contenders to prepare; without a name none")
+    parser.add_argument("--prepare-only", action="store_true", help="time nothing, write nothing: another job may share the machine")
     parser.add_argument("--quick", action="store_true", help="few images, one ratio, one epoch, wide limits; print, write nothing")
     asked = parser.parse_args(arguments)
     work = asked.work or (Path(tempfile.mkdtemp()) if asked.quick else CACHE)
@@ -74,12 +78,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with shown():
         for name in asked.cases:
             try:
-                whole = study(name, asked.shared, work, quick=asked.quick, retrain=asked.retrain, time_only=asked.time_only)
+                whole = study(
+                    name, asked.shared, work, quick=asked.quick, retrain=asked.retrain, make=asked.make, timed=not asked.prepare_only
+                )
             except OptimizeError as problem:  # data or a package is missing: the other cases need neither
                 left_out.append(f"{name} is left out: {reason(problem)}.")
                 note(left_out[-1])
             else:
-                told(name, work, *whole, quick=asked.quick)
+                if whole is not None:
+                    told(name, work, *whole, quick=asked.quick)
+    if asked.prepare_only:
+        return
     found = {name: json.loads((work / name / GOALS).read_text(encoding="utf-8")) for name in CASES if (work / name / GOALS).exists()}
     rows = [row for each in found.values() for row in each["rows"]]
     notes = [f"The guard-rails: {RAILS}. The fastest of each kind that holds them on the test split is compared.", *left_out]

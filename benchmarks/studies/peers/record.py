@@ -8,13 +8,14 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from optimize.measure.machine import versions
 from optimize.progress import note
 
 FILE = "records.json"
 Kind = Literal["original", "ours", "assembled", "controlled"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
