@@ -1,8 +1,8 @@
 """How many channels the runtime's kernels compute at once, measured: up to the next multiple of it, a wider layer costs the same.
 
 Vector units work on blocks of channels, so the cost of a layer is a staircase in its widths: on a processor with AVX-512, a convolution
-with 17 output channels takes as long as one with 32. A block of B channels shows when the cost rises from B to 2 B channels, and has done so
-at 5/4 B and at 3/2 B already.
+with 17 output channels takes as long as one with 32. A block of B channels shows when the cost rises from B to 2 B channels, and has done
+so at 5/4 B and at 3/2 B already.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ class Step(NamedTuple):
     outs: int = 1
 
 
+EVERY = Step()
+"""No steps: every channel costs."""
+
+
 def kernel_steps(table: LatencyTable) -> Mapping[str, Step]:
     """The steps of each kind of layer that has them; those of linear, grouped and depthwise layers are not looked for."""
     widths = sorted({width for block in BLOCKS for width in _looked_at(block)})
@@ -43,7 +47,7 @@ def kernel_steps(table: LatencyTable) -> Mapping[str, Step]:
 
 def step_of(shape: LayerShape, steps: Mapping[str, Step]) -> Step:
     """The step of a layer."""
-    return steps.get(shape.kind, Step()) if shape.groups == 1 else Step()
+    return steps.get(shape.kind, EVERY) if shape.groups == 1 else EVERY
 
 
 def _block(table: LatencyTable, probe: LayerShape, side: int) -> int:

@@ -1,8 +1,8 @@
 """The cost of one layer at any width, from a grid of widths that were measured.
 
-Between the grid's widths the cost is bilinear, in steps where the kernels have some (`steps.py`). On the grid it is made to rise with both widths first: the mean of the largest figure at or
-below a width, and the smallest at or above it. Both of these rise, so their mean does, and noise never makes a wider layer look cheaper;
-where the figures rise by themselves, they stay as they are.
+Between the grid's widths the cost is bilinear, in steps where the kernels have some (`steps.py`). On the grid it is made to rise with both
+widths first: the mean of the largest figure at or below a width, and the smallest at or above it. Both of these rise, so their mean does,
+and noise never makes a wider layer look cheaper; where the figures rise by themselves, they stay as they are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from optimize.errors import InputError
 from optimize.measure.layers import LayerShape
-from optimize.measure.steps import Step
+from optimize.measure.steps import EVERY, Step
 from optimize.measure.table import LatencyTable
 
 _SMALL = (1, 2, 4, 8, 16, 24, 32, 48, 64)
@@ -37,7 +37,7 @@ class Grid:
     shape: LayerShape
     in_widths: tuple[int, ...]
     out_widths: tuple[int, ...]
-    step: Step = Step()
+    step: Step = EVERY
 
     @classmethod
     def up_to(cls, shape: LayerShape, *, vary: Literal["both", "in", "out"] = "both") -> Grid:

@@ -228,7 +228,8 @@ class _Training:
         rows = np.split(np.arange(len(self.train)), range(self.batch, len(self.train), self.batch))
         batches = [Batch(part, np.full(len(part), side)) for side in self.sides for part in rows]
         parts = [self._aims(batch.inputs(self.train).to(self.device)).cpu() for batch in track(batches, "ask the original")]
-        return torch.stack(torch.cat(parts).split(len(self.train)))
+        whole = torch.cat(parts)
+        return whole.reshape(len(self.sides), len(self.train), *whole.shape[1:])
 
     def _aims(self, inputs: torch.Tensor) -> torch.Tensor:
         with torch.no_grad(), autocast(self.device, self.step.precision):

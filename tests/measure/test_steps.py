@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimize.measure.layers import LayerShape
@@ -32,6 +32,7 @@ def up(width: int, block: int) -> int:
     return -(-width // block) * block
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     ins=st.sampled_from((1, 4, 8, 16, 32)),
     outs=st.sampled_from((1, 4, 8, 16, 32)),
