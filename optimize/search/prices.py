@@ -18,10 +18,7 @@ from optimize.measure.steps import Step, kernel_steps, step_of
 from optimize.measure.surface import Grid, Surface, surfaces
 from optimize.measure.table import LatencyTable
 from optimize.search.knapsack import Item, Knapsack, sides
-from optimize.search.scan import Curve
-
-SUITED = 8
-"""A multiple of this suits most kernels."""
+from optimize.search.scan import SUITED, Curve
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ from optimize.steps.repair import RIDGE, ROWS, repairable
 
 LEVELS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
 """Costs of removal at which a group is looked at, as shares of its readers' output energy."""
+SUITED = 8
+"""A multiple of this suits most kernels."""
 MAC_BUDGET = 10**12
 LEAST_CASES, MOST_CASES = 48, 512
 MEMORY_BYTES = 2 << 30
@@ -53,7 +55,7 @@ class Curve:
     harm: tuple[float, ...]
 
 
-def scan(candidate: Candidate, reference: Reference, guard: Split, multiple: int = 8) -> tuple[list[Curve], float]:
+def scan(candidate: Candidate, reference: Reference, guard: Split, multiple: int = SUITED) -> tuple[list[Curve], float]:
     """The curve of every group that can be cut, and the harm that the candidate has already done.
 
     Args:

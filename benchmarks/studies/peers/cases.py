@@ -28,7 +28,6 @@ from optimize.errors import OptimizeError
 from optimize.factory import load_factory
 from optimize.guard.limits import Limits
 from optimize.guard.score import Score
-from optimize.guard.verdict import level
 from optimize.load import load_model
 from optimize.progress import note, track
 from optimize.recipe import Recipe, resolve
@@ -119,11 +118,6 @@ class Ground:
     limits: Limits
     before: Score
     on_test: Score
-
-    @property
-    def confidence(self) -> float:
-        """What the guard's bounds are asked with, as in our own search."""
-        return level(self.limits, self.data.guard.units, self.data.test.units)
 
     @cached_property
     def calibration(self) -> Floats:
