@@ -14,16 +14,19 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from benchmarks.group_pruner import group_pruned
-from benchmarks.studies.peers import cases, eager
-from benchmarks.studies.peers.contenders import largest_holding
+from benchmarks.studies.peers import cases, contenders, eager
+from benchmarks.studies.peers.contenders import TARGETS, largest_holding
 from benchmarks.studies.peers.contest import latencies, without_broken
-from benchmarks.studies.peers.record import FILE, Record, identity, made
+from benchmarks.studies.peers.record import FILE, Record, identity, made, once
 from benchmarks.studies.peers.roof import work
 from benchmarks.studies.peers.table import COLUMNS, GOAL_COLUMNS, goals, median_interval, notes, row, rows, shares
 from optimize.backends import backend
 from optimize.candidate import Candidate
+from optimize.data import Dataset, Preprocessing, Split
 from optimize.errors import OptimizeError
 from optimize.export import export_onnx
+from optimize.guard.answers import Answers
+from optimize.guard.limits import Limits
 from optimize.measure.latency import Latency
 from optimize.measure.macs import macs
 from tests.search.nets import untrained
@@ -134,6 +137,53 @@ def test_records_are_made_once_and_failures_again(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a" / FILE).read_text(encoding="utf-8"))["made_for"] == "y"
     assert not answers
     assert identity("a", 1) == identity("a", 1) != identity("a", 2)
+
+
+def test_a_ratio_is_tried_once_whatever_became_of_it(tmp_path: Path) -> None:
+    refused = replace(RIVAL, failed="recall fell")
+    answers = [[refused, OURS], [OURS]]
+    for made_for, wanted in (("x", [refused, OURS]), ("x", [refused, OURS]), ("y", [OURS])):
+        assert once(tmp_path / "0.5", made_for, lambda folder: answers.pop(0)) == wanted
+
+
+def test_a_series_goes_on_after_the_ratios_that_were_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ground, tried, held = _ground(tmp_path), list[float](), {0.8: (), 0.5: ("f32", "bf16"), 0.2: ("f32", "bf16", "int8")}
+
+    def at_ratio(ground: cases.Ground, signal: str, everywhere: bool, name: str, ratio: float, folder: Path) -> list[Record]:
+        tried.append(ratio)
+        if len(tried) == 2 and len(set(tried)) == 2:
+            raise KeyboardInterrupt
+        forms = [(target, precision) for target in TARGETS for precision in (*backend(target).precisions(), "int8")]
+        whys = [None if precision in held[ratio] else f"fell by {ratio}" for _, precision in forms]
+        return [Record(f"{name}, {form}", "assembled", *form, failed=why, prepared_s=10.0) for form, why in zip(forms, whys, strict=True)]
+
+    monkeypatch.setattr(contenders, "_at_ratio", at_ratio)
+    series = next(task for task in contenders.tasks(ground, retrain=False) if task.failure.kind == "assembled")
+    with pytest.raises(KeyboardInterrupt):
+        series.make(tmp_path)
+    found = series.make(tmp_path)
+    assert tried == [0.8, 0.5, 0.5, 0.2], "0.8 is not tried again"
+    assert {each.name.split(",")[1].split(" ")[-1]: each.prepared_s for each in found if each.precision == "int8"} == {"0.2": 30.0}
+    assert all(each.prepared_s == 20.0 for each in found if each.precision != "int8")
+    assert not any(each.failed for each in found)
+    held[0.2] = ("f32", "bf16")
+    again = series.make(tmp_path / "anew")
+    assert [each.failed for each in again if each.failed] == ["no ratio tried holds the guard-rails"] * 2
+    said = next(each.remarks for each in again if each.remarks)
+    assert said == (
+        "ratio 0.8, all: fell by 0.8",
+        "ratio 0.5, OpenVINO int8, ONNX Runtime int8: fell by 0.5",
+        "ratio 0.2, OpenVINO int8, ONNX Runtime int8: fell by 0.2",
+    )
+
+
+def _ground(folder: Path) -> cases.Ground:
+    """A case of which only settings and ids are asked."""
+    ratios: dict[str, Any] = {"ratios": (0.8, 0.5, 0.2), "pruners": (("group norm", True),)}
+    case = cases.Case("case", "title", "", (3, 8, 8), folder, folder, {}, {}, (), **ratios)
+    score = Answers(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), np.ones((1, 1), dtype=np.float32), ("a",))
+    split = Split("any", np.zeros((2, 8, 8, 3), np.uint8), np.zeros(2, np.int64), Preprocessing())
+    return cases.Ground(case, _net(), Dataset(None, split, split, split, ("a",)), Limits(), score, score)
 
 
 def test_what_does_not_open_is_a_failure_and_samples_come_back() -> None:

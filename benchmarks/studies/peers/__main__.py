@@ -8,8 +8,8 @@ chooses between OpenVINO and ONNX Runtime, with `--retrain` also with recovery t
 recovered by the very training that ours would use, exported and compiled in every precision of both runtimes, each kept at the largest
 ratio at which its compiled form holds the guard-rails as measured, on the guard split and on the test split (ours never sees the latter
 before its verdict); and NNCF's quantization with accuracy control. All finished ones then take turns at batch 1 and 8, and the goals are
-put beside what was measured. What is finished lies in DIR, and a second call goes on from there; `--make` makes only what it names, and
-without a name nothing. A case's records are made again when a setting or a version changes.
+put beside what was measured. What is finished lies in DIR, each ratio by itself, and a second call goes on from there; `--make` makes only
+what it names, and without a name nothing. A case's records are made again when a setting or a version changes.
 
 VGG19 is trained first where its weights do not lie in `.cache/peers`, which takes twenty minutes.
 """
@@ -31,7 +31,7 @@ from benchmarks.studies.peers import table
 from benchmarks.studies.peers.cases import CACHE, CASES, Ground, opened
 from benchmarks.studies.peers.contenders import tasks
 from benchmarks.studies.peers.contest import contest, keep, latencies, without_broken
-from benchmarks.studies.peers.record import KINDS, Record, identity, made, put, reason
+from benchmarks.studies.peers.record import KINDS, Record, made, put, reason
 from optimize.errors import OptimizeError
 from optimize.heap import keep_freed
 from optimize.progress import note, shown
@@ -48,11 +48,10 @@ def study(
     folder = work / name
     folder.mkdir(parents=True, exist_ok=True)
     ground = opened(CASES[name](shared, folder, quick))
-    made_for = identity(ground.case, ground.original.fingerprint, *(split.sha256 for split in (ground.data.guard, ground.data.test)))
     records = []
     for task in tasks(ground, retrain=retrain):
         torch.manual_seed(0)
-        records += made(folder / task.key, made_for, task.failure, task.make, read_only=task.failure.kind not in make)
+        records += made(folder / task.key, ground.identity, task.failure, task.make, read_only=task.failure.kind not in make)
     if not timed:
         return None
     found = contest(ground, records, 1.0 if quick else SECONDS)

@@ -21,6 +21,7 @@ from torch import nn
 
 from benchmarks.results import ROOT
 from benchmarks.studies import bloodcells, resnet20, unet
+from benchmarks.studies.peers.record import identity
 from optimize import outcome
 from optimize.candidate import Candidate, Floats, Labelled, Reference
 from optimize.data import Dataset, Preprocessing, Split, load_data
@@ -118,6 +119,11 @@ class Ground:
     limits: Limits
     before: Score
     on_test: Score
+
+    @cached_property
+    def identity(self) -> str:
+        """What the records of this case depend on."""
+        return identity(self.case, self.original.fingerprint, *(split.sha256 for split in (self.data.guard, self.data.test)))
 
     @cached_property
     def calibration(self) -> Floats:

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.group_pruner import group_pruned
 from benchmarks.studies.peers import eager
 from benchmarks.studies.peers.cases import Ground
-from benchmarks.studies.peers.record import Record, reason
+from benchmarks.studies.peers.record import Record, once, reason
 from optimize.artifact import Artifact
 from optimize.backends import CPU, backend
 from optimize.candidate import Candidate, Predict
@@ -133,39 +133,15 @@ def _assembled(ground: Ground, signal: str, everywhere: bool, name: str, folder:
     What holds on the guard split as measured and then fails on the test split gives way to the next ratio: a choice with the test split in
     view, which our own search is not allowed. It favours what ours is compared with.
     """
-    begun, refusals = time.perf_counter(), []
+    spent, refusals = 0.0, list[str]()
 
     def holding(ratio: float, left: set[str]) -> dict[str, Record]:
-        home = folder / f"{ratio:g}"
-        shutil.rmtree(home, ignore_errors=True)
-        home.mkdir(parents=True)
-        try:
-            pruned = group_pruned(
-                ground.original, ratio, ground.case.keeps, signal=signal, everywhere=everywhere, multiple=ground.case.multiple
-            )
-            network = Finetune(epochs=ground.case.epochs, flips=ground.case.flips)(pruned, ground.reference)
-            onnx = _exported(network, home)
-        except Exception as problem:  # whatever the pruner makes of a network at one ratio is a finding
-            refusals.append(f"ratio {ratio:g}: {reason(problem)}")
-            note(refusals[-1])
-            return {}
-        held: dict[str, Record] = {}
-        for form in sorted(left):
-            target, precision = form.split(" ")
-            record = _of(Record(f"{name} {ratio:g}, {_named(target, precision)}", "assembled"), network)
-            try:
-                artifact = _compiled(ground, target, precision, onnx, home / f"{target}-{precision}")
-                refused = _refused(ground, artifact)
-                made = record if refused else _compiled_record(ground, record, artifact)
-            except Exception as problem:
-                refused, made = reason(problem), record
-            refused = refused or "; ".join(made.reasons if made.verdict != "pass" else ())
-            if refused:
-                refusals.append(f"ratio {ratio:g}, {_named(target, precision)}: {refused}")
-                note(refusals[-1])
-            else:
-                held[form] = replace(made, prepared_s=time.perf_counter() - begun)
-        return held
+        nonlocal spent
+        tried = once(folder / f"{ratio:g}", ground.identity, partial(_at_ratio, ground, signal, everywhere, f"{name} {ratio:g}", ratio))
+        named = {_form(each): replace(each, prepared_s=spent + (each.prepared_s or 0.0)) for each in tried}
+        spent += max(each.prepared_s or 0.0 for each in tried)
+        refusals.extend(_refusals(ratio, tried))
+        return {form: each for form, each in named.items() if form in left and not each.failed}
 
     forms = [f"{target} {precision}" for target in TARGETS for precision in (*backend(target).precisions(), "int8")]
     found = largest_holding(ground.case.ratios, forms, holding)
@@ -174,6 +150,48 @@ def _assembled(ground: Ground, signal: str, everywhere: bool, name: str, folder:
     if failed:
         failed[0] = replace(failed[0], remarks=tuple(refusals))
     return [*(found[form] for form in forms if form in found), *failed]
+
+
+def _at_ratio(ground: Ground, signal: str, everywhere: bool, name: str, ratio: float, folder: Path) -> list[Record]:
+    """Every form at one ratio, those that do not hold the guard-rails marked as failed; an interrupted recovery goes on where it was."""
+    begun, made = time.perf_counter(), list[Record]()
+    forms = [(target, precision) for target in TARGETS for precision in (*backend(target).precisions(), "int8")]
+    try:
+        pruned = group_pruned(
+            ground.original, ratio, ground.case.keeps, signal=signal, everywhere=everywhere, multiple=ground.case.multiple
+        )
+        recovery = Finetune(epochs=ground.case.epochs, flips=ground.case.flips)
+        network = recovery(pruned, replace(ground.reference, scratch=folder / "scratch"))
+        onnx = _exported(network, folder)
+    except Exception as problem:  # whatever the pruner makes of a network at one ratio is a finding
+        spent, why = time.perf_counter() - begun, reason(problem)
+        note(f"{name}: {why}")
+        return [Record(f"{name}, {_named(*form)}", "assembled", *form, failed=why, prepared_s=spent) for form in forms]
+    for target, precision in forms:
+        record = _of(Record(f"{name}, {_named(target, precision)}", "assembled", target, precision), network)
+        try:
+            artifact = _compiled(ground, target, precision, onnx, folder / f"{target}-{precision}")
+            refused = _refused(ground, artifact)
+            record = record if refused else _compiled_record(ground, record, artifact)
+        except Exception as problem:
+            refused = reason(problem)
+        refused = refused or "; ".join(record.reasons if record.verdict != "pass" else ())
+        note(f"{record.name}: {refused or 'holds'}")
+        made.append(replace(record, failed=refused or None, prepared_s=time.perf_counter() - begun))
+    return made
+
+
+def _refusals(ratio: float, tried: Sequence[Record]) -> Iterator[str]:
+    """What was said against the forms at one ratio, each reason once."""
+    whys = dict.fromkeys(each.failed for each in tried if each.failed)
+    for why in whys:
+        named = [f"{RUNTIMES[each.target]} {each.precision}" for each in tried if each.failed == why]
+        yield f"ratio {ratio:g}, {'all' if len(named) == len(tried) else ', '.join(named)}: {why}"
+
+
+def _form(record: Record) -> str:
+    """Runtime and precision, as they were asked for."""
+    return f"{record.target} {record.base}"
 
 
 def _refused(ground: Ground, artifact: Artifact) -> str:
