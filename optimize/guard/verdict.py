@@ -5,7 +5,8 @@
 
 `admit` is the search's question: is the proposal good enough to go on with? Many proposals are judged on the same cases, and the boldest
 that passes looks better than it is. So a loss must stay within its limit with the chance in it, at a confidence that `level` chooses. Where
-nothing was lost there is nothing to doubt, however few the cases.
+nothing was lost there is nothing to doubt, however few the cases. Where the verdict will compare measured values, a class's chance is
+judged with the other classes' cases in it (`optimize.guard.borrow`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from math import sqrt
 from statistics import NormalDist
 
+from optimize.guard.borrow import borrowed
 from optimize.guard.limits import Limits, points
 from optimize.guard.rail import Outcome, Rail
 from optimize.guard.score import Score
@@ -60,6 +62,8 @@ def admit(limits: Limits, before: Score, after: Score, confidence: float = LIKEL
         confidence: of the bounds that must lie within the limits.
     """
     rails = tuple(after.rails(before, replace(limits, confidence=confidence)))
+    if limits.verdict == "point":
+        rails = borrowed(rails, confidence)
     reasons = tuple(_refusal(rail) for rail in rails if not (rail.lossless or rail.surely_held))
     if reasons:
         return Verdict("fail", reasons, rails)
