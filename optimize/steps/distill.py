@@ -1,14 +1,17 @@
 """What recovery training minimises: the distance to the original's answers, and to the labels.
 
-    loss = a T^2 KL(softmax(t / T) || softmax(z / T)) + (1 - a) (cross entropy(z, labels) + dice)
+    loss = a (T^2 KL(softmax(t / T) || softmax(z / T)) + far) + (1 - a) (cross entropy(z, labels) + dice)
 
 with the network's logits z, the original's t, the temperature T and the share a of the distillation; T^2 keeps the size of the first
-part's gradient independent of T (Hinton, Vinyals & Dean 2015). All are means over items and positions. The last part is for masks only:
+part's gradient independent of T (Hinton, Vinyals & Dean 2015). All are means over items and positions. `far` and `dice` are for masks only:
 
     dice = mean over items and classes but the first of  1 - (2 sum p g + 1) / (sum p + sum g + 1)
+    far  = mean over items and classes but the first of  sum |p - q| / (sum p + sum q + 1)
 
-with probabilities p and truth g summed over an item's positions (Milletari, Navab & Ahmadi 2016, without the squares). The 1 makes an
-item without the class count as right when nothing is found in it; the first class is the background, which would drown the others.
+with probabilities p, the original's q and truth g summed over an item's positions (Milletari, Navab & Ahmadi 2016, without the squares;
+Wang et al., "Dice semimetric losses", MICCAI 2023: the same for soft labels, least where p = q, which Dice itself is not). The 1 makes an
+item without the class count as right when nothing is found in it. The first class is the background, which would drown the others: where
+2 % of the positions are foreground, means over positions hardly see a network that finds nothing any more.
 
 Where every output is judged by itself (a single one, or masks that may overlap), each is a softmax of two: its logit against 0.
 """
@@ -49,11 +52,11 @@ class Objective:
             labels: int64, (n,) or (n, *spatial) classes; or as many zeros and ones as there are outputs.
         """
         logits, truth = self._classes(outputs), labels if self.exclusive else labels.reshape(outputs.shape).flatten(0, 1)
-        fit = functional.cross_entropy(logits, truth)
+        theirs = self._classes(aims)
+        fit, near = functional.cross_entropy(logits, truth), self.temperature**2 * divergence(logits, theirs, self.temperature)
         if truth.dim() > 1:
-            fit = fit + soft_dice(logits, truth)
-        near = divergence(logits, self._classes(aims), self.temperature)
-        return self.distillation * self.temperature**2 * near + (1 - self.distillation) * fit
+            fit, near = fit + soft_dice(logits, truth), near + apart(logits, theirs)
+        return self.distillation * near + (1 - self.distillation) * fit
 
     def _classes(self, outputs: torch.Tensor) -> torch.Tensor:
         """Logits of classes that exclude each other, (n, K, *spatial) -> (n, K, *spatial) or (n K, 2, *spatial)."""
@@ -99,3 +102,9 @@ def soft_dice(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     numbers = torch.arange(1, logits.shape[1], device=labels.device)
     true = (labels.flatten(1)[:, None] == numbers[:, None]).to(found.dtype)
     return (1 - (2 * (found * true).sum(2) + 1) / (found.sum(2) + true.sum(2) + 1)).mean()
+
+
+def apart(logits: torch.Tensor, aims: torch.Tensor) -> torch.Tensor:
+    """Distance of the probabilities as a share of both, mean over items and classes but the first; (n, K, *spatial) both -> ()."""
+    found, wanted = (functional.softmax(each, 1)[:, 1:].flatten(2) for each in (logits, aims))
+    return ((found - wanted).abs().sum(2) / (found.sum(2) + wanted.sum(2) + 1)).mean()

@@ -34,6 +34,8 @@ from optimize.surgery import twin
 
 ANSWERS_BYTES = 1 << 30
 """Most memory for the original's answers; where they need more it is asked anew in every epoch."""
+UPDATES, LEAST_BATCH, MOST_BATCH = 48, 8, 64
+"""Of an epoch, where nothing else is asked for."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Finetune:
         learning_rate: its peak, or None for one that fits the optimizer.
         optimizer: "adamw", or "sgd" with Nesterov's momentum.
         weight_decay: of weights; norms and biases have none.
-        batch: items in each update, over all processes.
+        batch: items in each update, over all processes; None for 64, or fewer where an epoch would have less than 48 updates, 8 at least:
+            forty epochs of a hundred images in batches of 64 are no training.
         temperature: of the distillation, see `distill.py`.
         distillation: its share of the loss; the rest is for the labels.
         patience: epochs without a better one, after which training ends; None for a quarter of all, 3 at least: while the learning rate is
@@ -61,7 +64,7 @@ class Finetune:
     learning_rate: float | None = None
     optimizer: Literal["adamw", "sgd"] = "adamw"
     weight_decay: float = 0.01
-    batch: int = 64
+    batch: int | None = None
     temperature: float = 2.0
     distillation: float = 0.9
     patience: int | None = None
@@ -74,7 +77,7 @@ class Finetune:
             ("learning_rate", self.learning_rate is None or 0 < self.learning_rate < inf, "a number above 0, or None"),
             ("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
             ("weight_decay", 0 <= self.weight_decay < inf, "0 or more"),
-            ("batch", self.batch >= 2, "2 or more: batch norms measure batches"),
+            ("batch", self.batch is None or self.batch >= 2, "2 or more, or None: batch norms measure batches"),
             ("temperature", 0 < self.temperature < inf, "a number above 0"),
             ("distillation", 0 <= self.distillation <= 1, "between 0 and 1"),
             ("patience", self.patience is None or self.patience >= 1, "1 or more, or None"),
@@ -105,6 +108,10 @@ class Finetune:
         """Epochs without a better one, after which training ends."""
         return max(3, self.epochs // 4) if self.patience is None else self.patience
 
+    def items(self, count: int, processes: int = 1) -> int:
+        """Items in each update, of `count` to train on."""
+        return min(count, max(_batch(count), 2 * processes) if self.batch is None else self.batch)
+
     @property
     def peak(self) -> float:
         """The highest learning rate."""
@@ -123,7 +130,7 @@ class _Training:
         outputs = candidate.predict(candidate.example.numpy()).shape
         self.loss = objective(outputs, train.labels, step.temperature, step.distillation)
         self.fit, self.held = hold_out(train, self.seed)
-        self.batch = min(step.batch, len(self.fit))
+        self.batch = step.items(len(self.fit), ddp.size())
         if self.batch < 2 * ddp.size():
             raise InputError(f"`batch` (={self.batch}) must hold two items for each of the {ddp.size()} processes: start fewer of them.")
         self.original = twin(reference.original.module, share=False).to(self.device)
@@ -235,6 +242,11 @@ class _Training:
         with torch.no_grad(), autocast(self.device, self.step.precision):
             outputs: torch.Tensor = self.original(inputs)
         return outputs.float()
+
+
+def _batch(count: int) -> int:
+    """The largest power of two that makes enough updates of so many items, within bounds."""
+    return int(np.clip(1 << max(0, (count // UPDATES).bit_length() - 1), LEAST_BATCH, MOST_BATCH))
 
 
 def _tensors(network: nn.Module) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ from scipy.stats import entropy
 from sklearn.metrics import log_loss
 
 from optimize.errors import InputError
-from optimize.steps.distill import Objective, divergence, objective, soft_dice
+from optimize.steps.distill import Objective, apart, divergence, objective, soft_dice
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -83,9 +83,11 @@ def test_outputs_judged_by_themselves_are_sigmoids(shape: tuple[int, ...]) -> No
     fit = torch.nn.functional.binary_cross_entropy_with_logits(outputs, truth.float()).item()
     found, true = expit(outputs.numpy()), truth.numpy()
     overlap = (2 * (found * true).sum((2, 3)) + 1) / (found.sum((2, 3)) + true.sum((2, 3)) + 1)
+    wanted = expit(aims.numpy())
+    far = (np.abs(found - wanted).sum((2, 3)) / (found.sum((2, 3)) + wanted.sum((2, 3)) + 1)).mean()
     loss = objective((1, *shape[1:]), labels.numpy(), 2.0, 0.9)
     assert not loss.exclusive
-    assert loss(outputs, aims, labels).item() == pytest.approx(0.9 * 4 * near + 0.1 * (fit + (1 - overlap).mean()), rel=1e-5)
+    assert loss(outputs, aims, labels).item() == pytest.approx(0.9 * (4 * near + far) + 0.1 * (fit + (1 - overlap).mean()), rel=1e-5)
 
 
 def test_masks_of_classes_are_a_softmax_at_every_position() -> None:
@@ -95,7 +97,34 @@ def test_masks_of_classes_are_a_softmax_at_every_position() -> None:
     near = entropy(softmax(aims.movedim(1, -1).reshape(-1, 3).numpy(), axis=1), softmax(rows.numpy(), axis=1), axis=1).mean()
     fit = torch.nn.functional.cross_entropy(rows, truth).item() + soft_dice(outputs, labels).item()
     found = objective((1, 3, 4, 4), labels.numpy(), 1.0, 0.5)(outputs, aims, labels)
-    assert found.item() == pytest.approx(0.5 * near + 0.5 * fit, rel=1e-5)
+    assert found.item() == pytest.approx(0.5 * (near + apart(outputs, aims).item()) + 0.5 * fit, rel=1e-5)
+
+
+def test_how_far_apart_masks_are_by_hand() -> None:
+    """Foreground of 3/4 and 1/4 against 1/4 and 1/4: 1/2 of 1 + 1/2, and 1; an item that both find empty is no distance at all."""
+    logit = math.log(3)
+    ours = torch.tensor([[[0.0, 0.0], [logit, -logit]], [[0.0, 0.0], [-99.0, -99.0]]])
+    theirs = torch.tensor([[[0.0, 0.0], [-logit, -logit]], [[0.0, 0.0], [-99.0, -99.0]]])
+    assert apart(ours[:1], theirs[:1]).item() == pytest.approx(0.5 / 2.5, rel=1e-5)
+    assert apart(ours, theirs).item() == pytest.approx(0.5 / 2.5 / 2, rel=1e-5)
+    assert apart(theirs, theirs).item() == 0
+
+
+def test_of_answers_that_are_sure_it_is_what_dice_is_of_labels() -> None:
+    logits, labels = drawn(2, 3, 4, 4), torch.from_numpy(np.random.default_rng(0).integers(0, 3, (2, 4, 4)))
+    sure = 200.0 * torch.nn.functional.one_hot(labels, 3).movedim(-1, 1)
+    assert apart(logits, sure).item() == pytest.approx(soft_dice(logits, labels).item(), rel=1e-4)
+
+
+def test_where_little_is_foreground_finding_nothing_is_far_from_the_original() -> None:
+    """One position in a hundred: means over positions hardly see it."""
+    aims = torch.full((1, 2, 400), 0.0)
+    aims[:, 1] = -9.0
+    aims[:, 1, :4] = 9.0
+    nothing = torch.full((1, 2, 400), 0.0)
+    nothing[:, 1] = -9.0
+    assert divergence(nothing, aims, 1.0).item() < 0.1
+    assert apart(nothing, aims).item() > 0.75
 
 
 @pytest.mark.parametrize(

@@ -242,6 +242,17 @@ def test_channels_that_were_kept_are_remembered() -> None:
     assert BRISK(replace(start, kept=kept), aim).kept == kept
 
 
+@pytest.mark.parametrize(
+    ("count", "items"), [(3, 3), (100, 8), (400, 8), (767, 8), (768, 16), (810, 16), (1535, 16), (3072, 64), (50_000, 64)]
+)
+def test_few_items_are_trained_on_in_small_batches(count: int, items: int) -> None:
+    """Enough updates in an epoch, 48, where batches of 8 make so many; 64 at most."""
+    assert Finetune().items(count) == items
+    assert items in (count, 8, 64) or 48 <= count // items < 96
+    assert Finetune(batch=32).items(count) == min(32, count)
+    assert Finetune().items(count, processes=8) == min(count, max(items, 16)), "two for each process at least"
+
+
 def test_batch_norms_learn_their_statistics_unless_they_are_frozen() -> None:
     class Frozen(Dropped):
         def train(self, mode: bool = True) -> Frozen:
