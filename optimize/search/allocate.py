@@ -6,13 +6,14 @@
 4. The sum of harms is doubled until the guard refuses, and the gap is halved: a few evaluations instead of hundreds.
 
 Where a latency is asked for, the mildest proposal that meets it is the answer, and nothing bolder is tried. Where recovery training is
-allowed, widths bolder than the guard lets pass are offered again, trained. Linear layers are factorized in the end.
+allowed, widths bolder than the guard lets pass are offered again, trained: for a sum of harms far above the last that passed, then in wide
+strides until one is kept and one refused, and once or twice between them. Linear layers are factorized in the end.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 
 from optimize.candidate import Candidate, Step
 from optimize.progress import note
@@ -20,7 +21,7 @@ from optimize.search.budgets import ENERGIES, factorize
 from optimize.search.goal import Goal
 from optimize.search.knapsack import Knapsack
 from optimize.search.prices import Pricing, knapsack
-from optimize.search.scan import scan
+from optimize.search.scan import BOLD, LEVELS, scan
 from optimize.search.walk import Trial, Walk
 from optimize.steps.chain import Chain
 from optimize.steps.finetune import Finetune
@@ -35,9 +36,13 @@ DOUBLINGS = 8
 HALVINGS = 3
 BISECTIONS = 2 * HALVINGS
 """At most: those that lead to widths already tried cost nothing, and as long as nothing was kept it goes on."""
-TRAINED = (2.0, 4.0, 8.0, 16.0)
-"""Sums of harm to be trained for, in units of the last that the guard let pass without training. The boldest comes first, since it is
-trained fastest; with a goal the mildest does."""
+TRAINED, STRIDE, TRAININGS = 16.0, 4.0, 5
+"""The first sum of harms to be trained for, in units of the last that the guard let pass without training; how far a stride leads from
+there; and how often to train at most, since that takes long."""
+AIMED = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+"""Sums to be trained for where a goal is to be met, the mildest first."""
+NEAR = 2.0
+"""A sum that was kept and one that was refused are near enough when they differ by no more than this factor."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,8 @@ class Allocate:
         start = walk.best
         if self.goal_met(walk):
             return
-        curves, done = scan(start, walk.reference, walk.search.guard, self.pricing.multiple)
+        levels = LEVELS if self.finetune is None else (*LEVELS, *BOLD)
+        curves, done = scan(start, walk.reference, walk.search.guard, self.pricing.multiple, levels)
         if any(len(curve.widths) > 1 for curve in curves):
             ladder = _Ladder(walk, start, knapsack(start, curves, self.pricing), max(done, LEAST_HARM), self)
             ladder.climb()
@@ -124,18 +130,39 @@ class _Ladder:
             harm *= 2
 
     def train(self, finetune: Finetune) -> None:
-        """Offer what the guard refused, and bolder, with training: until one is kept, or, with a goal, until one is refused or fast."""
+        """Offer what the guard refused, and bolder, with training."""
+        if self._strategy.goal is None:
+            self._boldest_trained(finetune)
+            return
         tried: list[dict[str, int]] = []
-        aimed = self._strategy.goal is not None
-        for factor in TRAINED if aimed else reversed(TRAINED):
-            widths = self._items.within(factor * max(self.held, self._unit / 2))
+        for factor in AIMED:
+            widths = self._items.within(factor * self._untrained)
             if widths in tried:
                 continue
             tried.append(widths)
             trial = self._offer(widths, finetune)
-            ended = not trial or self._fast(trial) if aimed else bool(trial)
-            if ended:
+            if not trial or self._fast(trial):
                 return
+
+    def _boldest_trained(self, finetune: Finetune) -> None:
+        """In strides until one sum of harms is kept and one refused, then between them; no widths are trained twice."""
+        low, high, factor = 1.0, inf, TRAINED
+        tried: list[tuple[dict[str, int], bool]] = []
+        while len(tried) < TRAININGS and high > NEAR * low:
+            widths = self._items.within(factor * self._untrained)
+            known = next((kept for each, kept in tried if each == widths), None)
+            kept = bool(self._offer(widths, finetune)) if known is None else known
+            if known is None:
+                tried.append((widths, kept))
+            elif high == inf:
+                return  # nothing is bolder
+            low, high = (factor, high) if kept else (low, factor)
+            factor = factor * STRIDE if high == inf else sqrt(low * high)
+
+    @property
+    def _untrained(self) -> float:
+        """The sum of harms that the guard lets pass without training, or what is next to it."""
+        return max(self.held, self._unit / 2)
 
     def _approach(self, bound: float) -> None:
         """Between the last that held and `bound`, which was refused or is already fast enough."""

@@ -32,6 +32,8 @@ from optimize.steps.repair import RIDGE, ROWS, repairable
 
 LEVELS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
 """Costs of removal at which a group is looked at, as shares of its readers' output energy."""
+BOLD = (0.128, 0.256)
+"""Further ones, which only training makes good."""
 SUITED = 8
 """A multiple of this suits most kernels."""
 MAC_BUDGET = 10**12
@@ -55,7 +57,9 @@ class Curve:
     harm: tuple[float, ...]
 
 
-def scan(candidate: Candidate, reference: Reference, guard: Split, multiple: int = SUITED) -> tuple[list[Curve], float]:
+def scan(
+    candidate: Candidate, reference: Reference, guard: Split, multiple: int = SUITED, levels: Sequence[float] = LEVELS
+) -> tuple[list[Curve], float]:
     """The curve of every group that can be cut, and the harm that the candidate has already done.
 
     Args:
@@ -63,13 +67,14 @@ def scan(candidate: Candidate, reference: Reference, guard: Split, multiple: int
         reference: the original, and inputs to fit on.
         guard: where the reference has no unseen inputs, the harm is measured on these; their labels are not looked at.
         multiple: of which widths suit the target's kernels.
+        levels: costs of removal at which a group is looked at, rising.
     """
     graph, original = trace(candidate), reference.original.module
     layers = repairable(candidate.module, original, graph)
     groups = [group for group in graph.groups if refusal(group, candidate.module, layers, reference.calibration) is None]
     names = list(dict.fromkeys(slot.module for group in groups for slot in group.consumers))
     targets = Targets(original, reference.calibration, layers, rows=ROWS, seed=reference.seed, memory=reference.memory)
-    harm = _Harm(candidate, reference, guard, len(groups))
+    harm = _Harm(candidate, reference, guard, len(groups) * len(levels))
     before = harm(candidate.module, ())
     room = sum(unknowns(_layer(candidate, name)) ** 2 * 8 for name in names) <= MEMORY_BYTES
     together = targets.moments(candidate.module, names) if room and names else {}
@@ -78,16 +83,22 @@ def scan(candidate: Candidate, reference: Reference, guard: Split, multiple: int
         asked = [slot.module for slot in group.consumers]
         moments = together or targets.moments(candidate.module, asked)
         problems = [pose(candidate.module, original, graph, name, moments[name], candidate.kept, RIDGE) for name in asked]
-        curves.append(_curve(candidate, group, problems, partial(harm, changing=touched(groups[turn:])), before, multiple))
+        curves.append(_curve(candidate, group, problems, partial(harm, changing=touched(groups[turn:])), before, multiple, levels))
     return curves, before
 
 
 def _curve(
-    candidate: Candidate, group: ChannelGroup, problems: Sequence[Problem], harm: Callable[[nn.Module], float], before: float, multiple: int
+    candidate: Candidate,
+    group: ChannelGroup,
+    problems: Sequence[Problem],
+    harm: Callable[[nn.Module], float],
+    before: float,
+    multiple: int,
+    levels: Sequence[float],
 ) -> Curve:
-    found = eliminate(readers(candidate.module, group, problems), budget=LEVELS[-1])
+    found = eliminate(readers(candidate.module, group, problems), budget=levels[-1])
     widths, worst = [group.size], [0.0]
-    for width in _stations(found, group.size, multiple):
+    for width in _stations(found, group.size, multiple, levels):
         keep = np.setdiff1d(np.arange(group.size), found.order[: group.size - width])
         module, _ = recut(candidate.module, group, keep, problems, candidate.kept)
         widths.append(width)
@@ -95,9 +106,9 @@ def _curve(
     return Curve(group.name, tuple(widths), tuple(worst))
 
 
-def _stations(found: Elimination, size: int, multiple: int) -> list[int]:
+def _stations(found: Elimination, size: int, multiple: int, levels: Sequence[float]) -> list[int]:
     """Widths to look at, falling: those that the levels lead to, and the next one above each that suits kernels."""
-    exact = {size - int(np.searchsorted(found.cost, level, side="right")) for level in LEVELS}
+    exact = {size - int(np.searchsorted(found.cost, level, side="right")) for level in levels}
     friendly = {-(-width // multiple) * multiple for width in exact}
     return sorted((width for width in exact | friendly if width < size), reverse=True)
 
@@ -105,9 +116,8 @@ def _stations(found: Elimination, size: int, multiple: int) -> list[int]:
 class _Harm:
     """How far a network's answers are from the original's, on as many inputs as the time allows."""
 
-    def __init__(self, candidate: Candidate, reference: Reference, guard: Split, groups: int) -> None:
-        looks = max(1, groups * len(LEVELS))
-        count = int(np.clip(MAC_BUDGET // (looks * max(1, macs(candidate))), LEAST_CASES, MOST_CASES))
+    def __init__(self, candidate: Candidate, reference: Reference, guard: Split, looks: int) -> None:
+        count = int(np.clip(MAC_BUDGET // (max(1, looks) * max(1, macs(candidate))), LEAST_CASES, MOST_CASES))
         unseen = reference.unseen
         whole = len(guard) if unseen is None else len(unseen)
         chosen = np.unique(np.linspace(0, whole - 1, min(count, whole)).astype(np.int64))

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from optimize.candidate import Candidate, Step
-from optimize.search.allocate import BISECTIONS, DOUBLINGS, HALVINGS, LEAST_MILD, MILD, TRAINED, Allocate, _Ladder
+from optimize.search.allocate import BISECTIONS, DOUBLINGS, HALVINGS, LEAST_MILD, MILD, Allocate, _Ladder
 from optimize.search.goal import Goal
 from optimize.search.knapsack import Knapsack
 from optimize.search.prices import Pricing
@@ -154,18 +154,43 @@ def test_when_the_last_try_is_too_slow_the_mildest_fast_one_is_offered_again() -
     assert harm(script.best) == 4
 
 
-@pytest.mark.parametrize("held", [True, False])
-@pytest.mark.parametrize("most", [1.5, 7.0, 99.0, 0.0])
-def test_training_is_offered_the_boldest_first_until_one_is_kept(most: float, held: bool) -> None:
-    finetune = Finetune(2)
-    script = Script(lambda step: isinstance(step, Chain) and harm(step) < most)
+@pytest.mark.parametrize(
+    ("most", "tried"),
+    [
+        (1.5, [16, 4, 2]),  # refused at 16; between that and 1, which needs no training, lies 4, then 2
+        (3.0, [16, 4, 2]),
+        (5.0, [16, 4, 8]),
+        (9.0, [16, 4, 8]),
+        (17.0, [16, 64, 32]),
+        (40.0, [16, 64, 32]),
+        (100.0, [16, 64, 256, 128]),
+        (1e9, [16, 64, 256, 1024, 4096]),  # enough
+        (0.0, [16, 4, 2]),
+    ],
+)
+@pytest.mark.parametrize("held", [1.0, 0.0])
+def test_training_is_offered_in_strides_until_one_is_kept_and_one_refused(most: float, tried: list[float], held: float) -> None:
+    finetune, unit = Finetune(2), held or 0.5
+    script = Script(lambda step: isinstance(step, Chain) and harm(step) < most * unit)
     up = ladder(script)
-    up.held = 1.0 if held else 0.0
+    up.held = held
     up.train(finetune)
-    offers = [factor * (1.0 if held else 0.5) for factor in reversed(TRAINED)]
-    kept = next((turn for turn, each in enumerate(offers) if each < most), len(offers))
-    assert [harm(step) for step, _ in script.offered] == offers[: kept + 1]
+    assert [harm(step) for step, _ in script.offered] == pytest.approx([each * unit for each in tried])
     assert all(step == Chain((Narrow((("a", round(harm(step) * 1e6)),)), finetune)) for step, _ in script.offered)
+    bold = max((each for each in tried if each < most), default=None)
+    assert script.best is START if bold is None else harm(script.best) == pytest.approx(bold * unit), "the boldest kept is the best"
+
+
+def test_training_ends_where_nothing_is_bolder() -> None:
+    class Saturated:
+        def within(self, harm: float) -> dict[str, int]:
+            return {"a": round(min(harm, 50.0) * 1e6)}
+
+    script = Script(lambda _: True)
+    up = ladder(script, items=Saturated())
+    up.held = 1.0
+    up.train(Finetune(1))
+    assert [harm(step) for step, _ in script.offered] == [16, 50]
 
 
 def test_nothing_is_trained_twice() -> None:
