@@ -139,7 +139,7 @@ def compile_all(runtime: Backend, onnx: Path, folder: Path, calibration: Floats,
             except Exception as problem:  # a quantizer that fails on this graph must not cost the user the float artifact
                 if precision == EXACT:
                     raise
-                made.append(Variant(precision, _failed("made", problem), target=runtime.NAME))
+                made.append(Variant(precision, failed("made", problem), target=runtime.NAME))
             else:
                 made.append(Variant(precision, artifact=artifact, target=runtime.NAME))
     return made
@@ -187,7 +187,7 @@ class _Contest:
             except Exception as problem:  # as above: what the runtime cannot run is left behind
                 if not place:
                     raise
-                self._variants.append(Variant(variant.precision, _failed("run", problem), kept=variant.kept, target=variant.target))
+                self._variants.append(Variant(variant.precision, failed("run", problem), kept=variant.kept, target=variant.target))
 
     def time(self) -> None:
         """Time what holds the guard-rails, the first in any case, and int8, whose speed says whether a mix is worth looking for."""
@@ -282,7 +282,7 @@ class _Mixing:
                 inputs = calibration[_spread(len(calibration), ROUGH_CASES)] if rough else calibration
                 artifact = self._runtime.quantize(self._bench.onnx, home, inputs, keep=names, rest=self._rest, isa=self._bench.isa)
         except Exception as problem:  # a quantizer that fails on one mix costs that mix
-            return Variant(precision, _failed("made", problem), kept=names, target=self._runtime.NAME)
+            return Variant(precision, failed("made", problem), kept=names, target=self._runtime.NAME)
         return Variant(precision, artifact=artifact, kept=names, target=self._runtime.NAME)
 
     @cached_property
@@ -326,7 +326,8 @@ def _spread(count: int, most: int) -> npt.NDArray[np.int64]:
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
 
-def _failed(what: str, problem: Exception) -> str:
+def failed(what: str, problem: Exception) -> str:
+    """Why a variant was left behind."""
     return f"could not be {what}: {type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
 
 

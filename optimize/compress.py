@@ -77,11 +77,12 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
     confidence = level(recipe.limits, job.data.guard.units, job.data.test.units)
     watch = timed if recipe.strategy in FEW else None
     search = Search(reference, job.data.guard, job.data.classes, recipe.limits, job.space.ledger, plan, confidence, watch)
-    best, trials = search.run(job.space.trials)
+    walk = search.walk(job.space.trials)
+    best, trials = walk.best, [trial.as_dict() for trial in walk.trials]
     notes = left_alone(best, reference)
     if obstacle:
         return unverified(job, best, trials, before, notes, obstacle)
-    return conclude(job, best, trials, before, confidence, notes, aim)
+    return conclude(job, best, trials, before, confidence, notes, aim, earlier=tuple(walk.earlier))
 
 
 def _fastest_first(job: Job, one: Floats) -> tuple[Backend, ...]:

@@ -13,7 +13,7 @@ from optimize import golden, outcome
 from optimize.artifact import Artifact
 from optimize.backends import CPU, ON_CPU, backend
 from optimize.candidate import Candidate, Floats
-from optimize.choose import Bench, choose, in_float
+from optimize.choose import Bench, Variant, choose, in_float
 from optimize.data import Split
 from optimize.export import export_onnx
 from optimize.guard.flips import FILE, flips, to_csv
@@ -24,6 +24,7 @@ from optimize.measure.isa import in_words, running
 from optimize.measure.isa import level as machine_level
 from optimize.measure.machine import load as foreign_load
 from optimize.measure.reached import reached
+from optimize.milder import SLOWER, milder, wanting
 from optimize.mix import groups
 from optimize.outcome import Compiled, Result
 from optimize.profile import ARTIFACT, RUNTIMES, profile
@@ -47,6 +48,7 @@ def conclude(
     notes: Sequence[str],
     aim: Goal | None = None,
     made: Path | None = None,
+    earlier: Sequence[Candidate] = (),
 ) -> dict[str, Any]:
     """Compile, measure, judge on the test split, which is read here and nowhere else, and write the report.
 
@@ -59,17 +61,20 @@ def conclude(
         notes: what a reader should know.
         aim: a latency that was asked for.
         made: folder of artifacts that were compiled before.
+        earlier: candidates that the search kept before the last, for int8 (`milder.py`).
     """
-    compiled = compile_and_profile(job, best, before, confidence, made)
+    compiled = compile_and_profile(job, best, before, confidence, made, earlier)
     assert compiled.chosen.artifact is not None
     original, artifact = on_test(job, compiled.chosen.artifact)
     verdict = _in_time(judge(job.recipe.limits, original, artifact), aim, compiled)
     changed = flips(original, artifact, job.data.test.names.tolist(), job.data.test.patients)
     notes = (*notes, *_about(compiled, job.recipe))
-    return finish(job, Result(verdict, best, trials, before, compiled, original, artifact, notes, changed))
+    return finish(job, Result(verdict, compiled.candidate, trials, before, compiled, original, artifact, notes, changed))
 
 
-def compile_and_profile(job: Job, best: Candidate, before: Score, confidence: float, made: Path | None = None) -> Compiled:
+def compile_and_profile(
+    job: Job, best: Candidate, before: Score, confidence: float, made: Path | None = None, earlier: Sequence[Candidate] = ()
+) -> Compiled:
     """Export, compile every precision, choose one by the guard at this confidence, and measure it beside the baselines."""
     recipe, work = job.recipe, job.space.fresh("compile")
     guard = job.data.guard
@@ -89,6 +94,12 @@ def compile_and_profile(job: Job, best: Candidate, before: Score, confidence: fl
         kept=job.space.scratch / "mixes",
     )
     chosen, measured = choose(job.runtimes, bench)
+    instead, more = _milder(job, bench, chosen, measured, earlier)
+    if instead is not None:
+        measured = [replace(each, why=f"{each.why}; {SLOWER}") if each is chosen else each for each in measured]
+        bench, best, chosen = replace(bench, onnx=_exported(bench.folder, instead)), instead, more[-1]
+        parity = export_onnx(best, bench.onnx, guard.inputs(slice(0, 16)))
+    measured = [*measured, *more]
     assert chosen.artifact is not None
     with backend(chosen.target).build(chosen.artifact, threads=recipe.threads) as session:
         layer_precisions = backend(chosen.target).inspect(session)
@@ -116,7 +127,32 @@ def compile_and_profile(job: Job, best: Candidate, before: Score, confidence: fl
         threads=recipe.threads,
     )
     told = in_float(chosen, _with_weights(layer_precisions, bench.onnx))
-    return Compiled(chosen, measured, parity, layer_precisions, figures, roof, tuple(each for each in (told, obstacle) if each))
+    return Compiled(best, chosen, measured, parity, layer_precisions, figures, roof, tuple(each for each in (told, obstacle) if each))
+
+
+def _milder(
+    job: Job, bench: Bench, chosen: Variant, measured: Sequence[Variant], earlier: Sequence[Candidate]
+) -> tuple[Candidate | None, list[Variant]]:
+    """Int8 of the candidates before the last, where only the last one's fails."""
+    runtimes = wanting(job.runtimes, chosen, measured) if earlier else []
+    if not runtimes:
+        return None, []
+
+    def own(candidate: Candidate) -> Bench:
+        onnx = _exported(bench.folder, candidate)
+        return replace(bench, onnx=onnx, folder=onnx.parent)
+
+    assert chosen.artifact is not None
+    with backend(chosen.target).build(chosen.artifact, threads=bench.threads) as session:
+        return milder(runtimes, chosen, session, earlier, own)
+
+
+def _exported(folder: Path, candidate: Candidate) -> Path:
+    """The ONNX file of a milder candidate."""
+    home = folder / f"milder-{candidate.fingerprint[:16]}"
+    home.mkdir(parents=True, exist_ok=True)
+    export_onnx(candidate, home / "model.onnx")
+    return home / "model.onnx"
 
 
 def _with_weights(ran: Mapping[str, str], onnx: Path) -> Mapping[str, str]:

@@ -40,6 +40,7 @@ class Compiled:
     """What came out of the target's compiler.
 
     Args:
+        candidate: the network that ships.
         chosen: the precision that ships.
         variants: every precision that was tried.
         parity: of the ONNX file with torch.
@@ -49,6 +50,7 @@ class Compiled:
         notes: why not, and what a reader should know of the layers.
     """
 
+    candidate: Candidate
     chosen: Variant
     variants: Sequence[Variant]
     parity: Parity

@@ -26,6 +26,8 @@ from optimize.errors import InputError, TargetUnavailable
 from optimize.export import export_onnx
 from optimize.guard.limits import Limits
 from optimize.job import Job, prepare
+from optimize.measure.latency import Latency
+from optimize.milder import SLOWER
 from optimize.recipe import Recipe, resolve
 from optimize.search.walk import NOT_SMALLER, WORK
 from tests import runs
@@ -357,6 +359,28 @@ def test_target_cpu_ships_what_is_measured_to_be_fastest(brought: Path, tmp_path
     assert (report["target"], report["precision"]) == (kept["target"], kept["precision"])
     assert Artifact.read(tmp_path / "out" / "model").target == kept["target"]
     assert any(line.startswith("target cpu was asked for: ") for line in report["notes"])
+
+
+def test_int8_of_a_milder_candidate_ships_with_its_own_figures(
+    brought: Path, any_target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which int8 is wanted and how long it takes is scripted; everything is really compiled, run and judged."""
+    monkeypatch.setattr("optimize.conclude.wanting", lambda runtimes, *_: list(runtimes))
+    slow, fast = Latency((2.0,) * 30), Latency((1.0,) * 30)
+    monkeypatch.setattr("optimize.milder.interleave", lambda calls, **_: {"ships": slow, "int8": fast})
+    report = compress(recipe(brought, tmp_path / "out", any_target))
+    kept = [step for step in report["steps"] if step["kept"]]
+    assert report["accepted"]
+    assert report["compressed"]["parameters"] == kept[-2]["parameters"] > kept[-1]["parameters"]
+    assert report["precision"] == "int8"
+    tried = report["precisions_tried"]
+    (ships,) = [row for row in tried if row["kept"]]
+    (instead_of,) = [row for row in tried if row["why"].endswith(SLOWER)]
+    parameters, speed = f"{kept[-2]['parameters']:,} parameters", f"2.00x the speed of {instead_of['precision']}"
+    assert ships["why"] == f"of a milder candidate, with {parameters}: {speed} (95 % interval 2.00 to 2.00)"
+    (bolder,) = [row for row in tried if row["precision"] == "int8" and not row["kept"]]
+    assert bolder["size_bytes"] < ships["size_bytes"], "and it is the wider network that lies in the artifact"
+    assert Artifact.read(tmp_path / "out" / "model").precision == "int8"
 
 
 def test_target_cpu_makes_do_with_one_runtime_and_names_both_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

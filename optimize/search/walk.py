@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,8 @@ from optimize.measure.macs import macs
 from optimize.progress import gathered, note
 from optimize.search.score import score_split
 
+REMEMBERED = 3
+"""Candidates before the best."""
 NOT_SMALLER = "nothing became smaller"
 
 Judge: TypeAlias = Callable[[Score, Score], Verdict]
@@ -145,17 +148,19 @@ class Search:
     clock: Callable[[Candidate], float] | None = None
 
     def run(self, done: Sequence[Mapping[str, Any]] = ()) -> tuple[Candidate, list[dict[str, Any]]]:
-        """Walk to the end.
+        """Walk to the end: the last candidate that was kept (the original when none was) and all trials as plain data.
 
         Args:
             done: trials of an interrupted run, in order; they are believed, not repeated.
-
-        Returns:
-            The last candidate that was kept (the original when none was) and all trials as plain data.
         """
+        walk = self.walk(done)
+        return walk.best, [trial.as_dict() for trial in walk.trials]
+
+    def walk(self, done: Sequence[Mapping[str, Any]] = ()) -> Walk:
+        """The same: the walk itself, at its end."""
         walk = Walk(self, done)
         self.strategy(walk)
-        return walk.best, [trial.as_dict() for trial in walk.trials]
+        return walk
 
     def attempt(self, step: Step, start: Candidate, before: Score, judge: Judge) -> tuple[Trial, Candidate]:
         """Make and judge one proposal."""
@@ -193,12 +198,14 @@ class Walk:
         before: the original's score on the guard split.
         standing: what the best reads there.
         trials: every proposal so far.
+        earlier: candidates that were kept before the best, the last few, in the order kept.
     """
 
     def __init__(self, search: Search, done: Sequence[Mapping[str, Any]]) -> None:
         self.search = search
         self.original = self.best = search.reference.original
         self.trials: list[Trial] = []
+        self.earlier: deque[Candidate] = deque(maxlen=REMEMBERED)
         self.before = score_split(self.best.predict, search.guard, search.classes, "judge the original")
         self.standing = Reading.of(self.before)
         self._done = list(done)
@@ -236,6 +243,8 @@ class Walk:
         self.trials.append(trial)
         note(trial.line(self.original.parameters))
         if trial:
+            if self.best is not self.original:
+                self.earlier.append(self.best)
             self.best, self.standing = proposed, trial.reading
         return trial
 
