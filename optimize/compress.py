@@ -82,7 +82,8 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
     notes = left_alone(best, reference)
     if obstacle:
         return unverified(job, best, trials, before, notes, obstacle)
-    return conclude(job, best, trials, before, confidence, notes, aim, earlier=tuple(walk.earlier))
+    earlier = () if aim else tuple(walk.earlier)  # on the way to a latency the mildest is asked for, and what came before it is not milder
+    return conclude(job, best, trials, before, confidence, notes, aim, earlier=earlier)
 
 
 def _fastest_first(job: Job, one: Floats) -> tuple[Backend, ...]:
