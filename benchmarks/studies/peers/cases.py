@@ -64,7 +64,8 @@ class Case:
         settings: how images become inputs, by the names of `Recipe`.
         limits: the guard-rails, by the names of `Limits`.
         keeps: layers that the group pruner leaves as they are.
-        pruners: (signal, everywhere) of each group pruner, see `group_pruned`.
+        pruners: (signal, everywhere) of each group pruner, see `group_pruned`, and how many items its recovery trains on at once: None for
+            as many as ours would. Which others there are does not make a record another one.
         ratios: shares of channels to remove, the largest first.
         multiple: of the widths that the group pruner leaves.
         epochs: of every recovery training, ours and that of others.
@@ -83,7 +84,7 @@ class Case:
     settings: Mapping[str, Any]
     limits: Mapping[str, Any]
     keeps: tuple[str, ...]
-    pruners: tuple[tuple[str, bool], ...] = (("group norm", True), ("group norm", False))
+    pruners: tuple[tuple[str, bool, int | None], ...] = field(default=(("group norm", True, None), ("group norm", False, None)), repr=False)
     ratios: tuple[float, ...] = (0.9, 0.8, 0.65, 0.5, 0.3, 0.15)
     multiple: int | None = 8
     epochs: int = 40
@@ -174,7 +175,7 @@ def vgg19(shared: Path, work: Path, quick: bool) -> Case:
         limits=LIMITS,
         arch_args=VGG_ARGS,
         keeps=("55",),
-        pruners=(("group norm", True), ("BN scale", True)),
+        pruners=(("group norm", True, None), ("group norm", True, 64), ("BN scale", True, None)),
     )
     if quick:
         few = bloodcells.shortened(shared / BLOOD, work)
