@@ -41,7 +41,7 @@ TRAINED, STRIDE, TRAININGS = 16.0, 4.0, 5
 there; and how often to train at most, since that takes long."""
 AIMED = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Sums to be trained for where a goal is to be met, the mildest first."""
-NEAR = 2.0
+NEAR = 1.5
 """A sum that was kept and one that was refused are near enough when they differ by no more than this factor."""
 
 

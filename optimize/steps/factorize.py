@@ -22,17 +22,19 @@ from optimize.surgery import replace_module
 
 @dataclass(frozen=True)
 class Factorize:
-    """Replace linear layers by a product of two wherever that has fewer parameters.
+    """Replace linear layers by a product of two wherever that saves enough parameters.
 
     Args:
         energy: least share of the layer's output energy to keep, in (0, 1]; 1 changes nothing.
         rows: inputs that the second moments are taken from, as far as there are so many.
         whiten: weigh directions by how much the inputs use them; off, and for layers too wide for a gram matrix, the weights alone decide.
+        worth: share of the network's parameters that splitting a layer must save: a further layer takes time, however small.
     """
 
     energy: float
     rows: int = 20_000
     whiten: bool = True
+    worth: float = 0.01
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the factorized candidate; the same network when no layer gains."""
@@ -44,7 +46,7 @@ class Factorize:
         for name in track(names, f"factorize, energy {self.energy:g}"):
             layer = candidate.module.get_submodule(name)
             assert isinstance(layer, nn.Linear)
-            factors = self._factors(layer, self._gram(candidate, reference, name))
+            factors = self._factors(layer, self._gram(candidate, reference, name), self.worth * candidate.parameters)
             if factors is not None and _runs(proposed := replace_module(module, name, factors), candidate.example):
                 module = proposed
         return candidate.after(self, module)
@@ -57,13 +59,14 @@ class Factorize:
         moments = own.moments(candidate.module, [name])[name]
         return moments.gram.addr(moments.mean_in, moments.mean_in)
 
-    def _factors(self, layer: nn.Linear, gram: torch.Tensor | None) -> nn.Sequential | None:
+    def _factors(self, layer: nn.Linear, gram: torch.Tensor | None, least: float) -> nn.Sequential | None:
+        """The two layers; None where they do not save more than `least` parameters."""
         weight = layer.weight.detach().double().T  # (in, out)
         root = None if gram is None else _root(gram)
         left, sigma, right = torch.linalg.svd(weight if root is None else root.T @ weight, full_matrices=False)
         share = torch.cumsum(sigma.square(), 0) / sigma.square().sum().clamp_min(1e-300)
         rank = int((share < self.energy - 1e-12).sum()) + 1
-        if rank * (layer.in_features + layer.out_features) >= layer.in_features * layer.out_features:
+        if layer.in_features * layer.out_features - rank * (layer.in_features + layer.out_features) <= least:
             return None
         narrow = left[:, :rank] * sigma[:rank]
         if root is not None:

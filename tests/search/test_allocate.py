@@ -157,15 +157,15 @@ def test_when_the_last_try_is_too_slow_the_mildest_fast_one_is_offered_again() -
 @pytest.mark.parametrize(
     ("most", "tried"),
     [
-        (1.5, [16, 4, 2]),  # refused at 16; between that and 1, which needs no training, lies 4, then 2
-        (3.0, [16, 4, 2]),
-        (5.0, [16, 4, 8]),
-        (9.0, [16, 4, 8]),
-        (17.0, [16, 64, 32]),
-        (40.0, [16, 64, 32]),
-        (100.0, [16, 64, 256, 128]),
+        (1.5, [16, 4, 2, sqrt(2)]),  # refused at 16; between that and 1, which needs no training, lies 4, then 2
+        (3.0, [16, 4, 2, sqrt(8)]),
+        (5.0, [16, 4, 8, sqrt(32)]),
+        (9.0, [16, 4, 8, sqrt(128)]),
+        (17.0, [16, 64, 32, sqrt(512)]),
+        (40.0, [16, 64, 32, sqrt(2048)]),
+        (100.0, [16, 64, 256, 128, sqrt(64 * 128)]),
         (1e9, [16, 64, 256, 1024, 4096]),  # enough
-        (0.0, [16, 4, 2]),
+        (0.0, [16, 4, 2, sqrt(2)]),
     ],
 )
 @pytest.mark.parametrize("held", [1.0, 0.0])
@@ -175,10 +175,10 @@ def test_training_is_offered_in_strides_until_one_is_kept_and_one_refused(most: 
     up = ladder(script)
     up.held = held
     up.train(finetune)
-    assert [harm(step) for step, _ in script.offered] == pytest.approx([each * unit for each in tried])
+    assert [harm(step) for step, _ in script.offered] == pytest.approx([each * unit for each in tried], rel=1e-5)
     assert all(step == Chain((Narrow((("a", round(harm(step) * 1e6)),)), finetune)) for step, _ in script.offered)
     bold = max((each for each in tried if each < most), default=None)
-    assert script.best is START if bold is None else harm(script.best) == pytest.approx(bold * unit), "the boldest kept is the best"
+    assert script.best is START if bold is None else harm(script.best) == pytest.approx(bold * unit, rel=1e-5), "the boldest kept is the best"
 
 
 def test_training_ends_where_nothing_is_bolder() -> None:

@@ -193,3 +193,17 @@ def test_tokens_are_rows_and_a_layer_that_is_not_called_stays() -> None:
     assert type(made.module.get_submodule("idle")) is nn.Linear
     assert made.module.get_submodule("each.0").weight.shape == (2, 16)
     np.testing.assert_allclose(made.predict(inputs), start.predict(inputs), atol=1e-5)
+
+
+@pytest.mark.parametrize(("worth", "split"), [(0.0, True), (0.3, True), (0.36, False)])
+def test_a_layer_is_split_only_where_that_saves_enough_of_the_network(worth: float, split: bool) -> None:
+    """Of rank 1, 20 x 20 weights become 40: of the 1,000 parameters of the whole that saves 36 %."""
+    torch.manual_seed(0)
+    layer = nn.Linear(20, 20, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.outer(torch.randn(20), torch.randn(20)))
+    net = nn.Sequential(layer, nn.Unflatten(1, (20, 1)), nn.Conv1d(20, 30, 1, bias=False), nn.Flatten())
+    start = Candidate(net.eval(), torch.zeros(1, 20))
+    assert start.parameters == 1000
+    found = Factorize(0.99, worth=worth)(start, Reference(start, np.random.default_rng(0).normal(size=(64, 20)).astype(np.float32)))
+    assert found.parameters == (640 if split else 1000)
