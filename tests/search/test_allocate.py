@@ -178,7 +178,7 @@ def test_training_is_offered_in_strides_until_one_is_kept_and_one_refused(most: 
     assert [harm(step) for step, _ in script.offered] == pytest.approx([each * unit for each in tried], rel=1e-5)
     assert all(step == Chain((Narrow((("a", round(harm(step) * 1e6)),)), finetune)) for step, _ in script.offered)
     bold = max((each for each in tried if each < most), default=None)
-    assert script.best is START if bold is None else harm(script.best) == pytest.approx(bold * unit, rel=1e-5), "the boldest kept is the best"
+    assert script.best is START if bold is None else harm(script.best) == pytest.approx(bold * unit, rel=1e-5)
 
 
 def test_training_ends_where_nothing_is_bolder() -> None:
