@@ -90,6 +90,7 @@ def main() -> None:
 @click.option("--reason", metavar="TEXT", help="Why this change is made, for the report's change control.")
 @click.option("--sign-key", metavar="FILE", help="Private Ed25519 key (PEM) that signs the report.")
 @click.option("--strategy", metavar="NAME", help="How the search goes about it: allocate, budget, stepwise or local.")
+@click.option("--prefer", metavar="WHAT", help="What to spend the room within the limits on: balanced, latency or size.")
 @click.option("--latency-target", "latency_target_ms", metavar="5ms", help="Median at batch 1 that must be reached; see --speedup.")
 @click.option("--speedup", metavar="4x", help="The same, as a multiple of the original's speed in the target's runtime.")
 @click.option("--retrain/--no-retrain", default=None, help="Train briefly after repair; needs a train split with labels.")

@@ -131,6 +131,7 @@ def _check_strategy(recipe: Recipe) -> None:
     if len(given) > 1:
         raise InputError("`latency_target_ms` and `speedup` exclude each other: give one of them.")
     given += ["retrain"] if recipe.retrain else []
+    given += ["prefer"] if recipe.prefer != "balanced" else []
     if given and recipe.strategy != "allocate":
         raise InputError(f"`{given[0]}` needs the strategy 'allocate', not {recipe.strategy!r}: leave --strategy out.")
 

@@ -112,7 +112,7 @@ def identity(recipe: Recipe, data: Dataset) -> dict[str, Any]:
         "input": list(recipe.input_shape),
         "preprocessing": [recipe.mean, recipe.std, recipe.pad, recipe.standardize],
         "limits": recipe.limits.as_dict(),
-        "strategy": [recipe.strategy, recipe.floors, recipe.stopping, recipe.latency_target_ms, recipe.speedup],
+        "strategy": [recipe.strategy, recipe.floors, recipe.stopping, recipe.latency_target_ms, recipe.speedup, recipe.prefer],
         "budgets": recipe.budgets,
         "energy": recipe.energy,
         "retrain": None if recipe.finetune is None else asdict(recipe.finetune),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from optimize.steps.finetune import Finetune
 
 STRATEGIES = ("allocate", "budget", "stepwise", "local")
+PREFERENCES = ("balanced", "latency", "size")
 FLOORS = ("S1", "S2", "S3", "S4", "S5", "S6", "none")
 STOPPING = ("floor", "threshold", "wilson", "mcnemar", "z-score")
 
@@ -51,6 +52,7 @@ class Recipe:
         reason: why the change is made, for the report.
         sign_key: file of the private key that signs the report, or None.
         strategy: how the search goes about it, one of `STRATEGIES`.
+        prefer: what "allocate" gives its room for, one of `PREFERENCES`.
         floors: widths that "stepwise" and "local" never go below, one of `FLOORS`.
         stopping: rule by which they leave proposals out or stop, one of `STOPPING`.
         budgets: error budgets of the pruning walk, mild to bold, each in 0..1; empty: the search's own.
@@ -87,6 +89,7 @@ class Recipe:
     reason: str = ""
     sign_key: Path | None = None
     strategy: str = "allocate"
+    prefer: str = "balanced"
     floors: str = "S2"
     stopping: str = "floor"
     budgets: tuple[float, ...] = ()
@@ -154,6 +157,7 @@ _SETTINGS = {
     "reason": _Setting("change", "reason", read.text),
     "sign_key": _Setting("change", "sign_key", read.optional(read.path)),
     "strategy": _Setting("search", "strategy", read.choice(*STRATEGIES)),
+    "prefer": _Setting("search", "prefer", read.choice(*PREFERENCES)),
     "floors": _Setting("search", "floors", read.choice(*FLOORS)),
     "stopping": _Setting("search", "stopping", read.choice(*STOPPING)),
     "budgets": _Setting("search", "budgets", read.shares),

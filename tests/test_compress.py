@@ -256,7 +256,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(brought: Path, any_tar
 
 
 @pytest.mark.parametrize("strategy", ["budget", "stepwise", "local"])
-@pytest.mark.parametrize("asked", [{"retrain": True}, {"speedup": "2x"}, {"latency_target_ms": "5ms"}], ids=str)
+@pytest.mark.parametrize("asked", [{"retrain": True}, {"speedup": "2x"}, {"latency_target_ms": "5ms"}, {"prefer": "size"}], ids=str)
 def test_what_only_allocate_can_do_is_not_passed_over(
     asked: dict[str, object], strategy: str, brought: Path, any_target: str, tmp_path: Path
 ) -> None:

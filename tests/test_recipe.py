@@ -216,6 +216,7 @@ _overrides = st.fixed_dictionaries(
         "min_class_f1": st.floats(0, 0.999),
         "min_agreement": st.floats(0, 0.999),
         "strategy": st.sampled_from(["allocate", "budget", "stepwise", "local"]),
+        "prefer": st.sampled_from(["balanced", "latency", "size"]),
         "floors": st.sampled_from(["S1", "none"]),
         "stopping": st.sampled_from(["wilson", "z-score"]),
         "budgets": st.lists(st.floats(1e-9, 1), max_size=4),

@@ -14,6 +14,13 @@ from optimize.search.stepwise import Stepwise
 from optimize.search.stopping import STOPPING
 from optimize.search.walk import Strategy
 
+WEIGHTS = {
+    "balanced": {"latency": 1.0, "macs": 0.5, "parameters": 0.5},
+    "latency": {"latency": 1.0, "macs": 0.1, "parameters": 0.1},
+    "size": {"latency": 0.1, "macs": 0.1, "parameters": 1.0},
+}
+"""By what the recipe prefers; nothing counts for nothing, so that of two widths that are as fast the smaller one is taken."""
+
 
 def strategy(recipe: Recipe, runtime: Backend | None, goal: Goal | None = None) -> Strategy:
     """The strategy of a recipe, with the settings that are its business.
@@ -29,6 +36,7 @@ def strategy(recipe: Recipe, runtime: Backend | None, goal: Goal | None = None) 
         return Local(floors=recipe.floors, stopping=STOPPING[recipe.stopping])
     energies = ENERGIES if recipe.energy is None else tuple(energy for energy in ENERGIES if energy >= recipe.energy)
     if recipe.strategy == "allocate":
-        pricing = Pricing(None if runtime is None else LatencyTable(runtime, runtime.precisions()[-1], threads=recipe.threads))
+        table = None if runtime is None else LatencyTable(runtime, runtime.precisions()[-1], threads=recipe.threads)
+        pricing = Pricing(table, **WEIGHTS[recipe.prefer])
         return Allocate(pricing, energies=energies, finetune=recipe.finetune, goal=goal)
     return Budgets(recipe.budgets or BUDGETS, energies)

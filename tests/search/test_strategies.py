@@ -18,7 +18,7 @@ from optimize.search.local import Local
 from optimize.search.prices import Pricing
 from optimize.search.stepwise import Stepwise
 from optimize.search.stopping import STOPPING, McNemar
-from optimize.search.strategies import strategy
+from optimize.search.strategies import WEIGHTS, strategy
 from optimize.steps.finetune import Finetune
 
 RUNTIME: Any = SimpleNamespace(NAME="fake", preflight=lambda: None, precisions=lambda: ("f32",), version=lambda: "1")
@@ -46,6 +46,18 @@ def test_the_default_chooses_widths_jointly_on_the_target() -> None:
     assert strategy(recipe(energy=0.99, retrain=True), RUNTIME, aim) == Allocate(
         Pricing(), energies=(0.999, 0.995, 0.99), finetune=Finetune(), goal=aim
     )
+
+
+def test_what_is_preferred_weighs_most() -> None:
+    assert tuple(WEIGHTS) == names.PREFERENCES
+    found = {name: strategy(recipe(prefer=name), RUNTIME) for name in names.PREFERENCES}
+    latency, size = found["latency"], found["size"]
+    assert found["balanced"] == Allocate(Pricing())
+    assert isinstance(latency, Allocate)
+    assert isinstance(size, Allocate)
+    assert latency.pricing.latency > 5 * max(latency.pricing.macs, latency.pricing.parameters)
+    assert size.pricing.parameters > 5 * max(size.pricing.macs, size.pricing.latency)
+    assert min(latency.pricing.macs, latency.pricing.parameters, size.pricing.macs, size.pricing.latency) > 0
 
 
 def test_the_walk_of_budgets() -> None:

@@ -70,6 +70,7 @@ class Case:
         multiple: of the widths that the group pruner leaves.
         epochs: of every recovery training, ours and that of others.
         flips: train on mirrored inputs too.
+        prefer: what our own search spends its room on; the goals are of latency.
         arch_args: of the factory.
         search: settings of our own search; empty for the usual ones.
         remarks: what a reader should know of the case.
@@ -89,6 +90,7 @@ class Case:
     multiple: int | None = 8
     epochs: int = 40
     flips: bool = True
+    prefer: str = "latency"
     arch_args: Mapping[str, Any] = field(default_factory=dict)
     search: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = field(default=(), repr=False)  # a case's records depend on all that its repr shows
@@ -96,9 +98,8 @@ class Case:
     def recipe(self, target: str, out: Path, **more: Any) -> Recipe:
         """The settings of one of our own runs."""
         network = {"arch": self.arch, "arch_args": self.arch_args, "input_shape": self.input_shape, "data": str(self.data)}
-        return resolve(
-            self.weights, target=target, overrides={**network, **self.settings, **self.limits, **self.search, **more, "out": out}
-        )
+        asked = {**network, **self.settings, **self.limits, "prefer": self.prefer, **self.search, **more, "out": out}
+        return resolve(self.weights, target=target, overrides=asked)
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,7 +254,7 @@ CASES = {"vgg19": vgg19, "unet": unet32, "resnet20": cifar}
 def quickly(case: Case, **more: Any) -> Case:
     """The case for a trial of the study: one ratio, one epoch, wide limits, one proposal of our search."""
     wide = {**case.limits, "max_drop": "60pp", "max_class_drop": "100pp"}
-    search = {"strategy": "budget", "budgets": (0.02,), "energy": 1.0}
+    search = {"strategy": "budget", "budgets": (0.02,), "energy": 1.0, "prefer": "balanced"}
     return replace(case, limits=wide, ratios=(0.3,), pruners=case.pruners[:1], epochs=1, search=search, **more)
 
 
