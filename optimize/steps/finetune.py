@@ -14,7 +14,7 @@ import os
 import pickle
 from contextlib import suppress
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf, isfinite, sqrt
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +34,7 @@ from optimize.surgery import twin
 
 ANSWERS_BYTES = 1 << 30
 """Most memory for the original's answers; where they need more it is asked anew in every epoch."""
-UPDATES, LEAST_BATCH, MOST_BATCH = 48, 8, 64
+UPDATES, LEAST_BATCH, MOST_BATCH = 12, 8, 64
 """Of an epoch, where nothing else is asked for."""
 
 
@@ -44,10 +44,11 @@ class Finetune:
 
     Args:
         epochs: at most so many; 0 trains nothing.
-        learning_rate: its peak, or None for one that fits the optimizer.
+        learning_rate: its peak, or None for one that fits the optimizer and the batch: that of 64 items times the square root of the share
+            of 64 that a batch has, since a smaller one's gradient is noisier (Malladi et al., NeurIPS 2022).
         optimizer: "adamw", or "sgd" with Nesterov's momentum.
         weight_decay: of weights; norms and biases have none.
-        batch: items in each update, over all processes; None for 64, or fewer where an epoch would have less than 48 updates, 8 at least:
+        batch: items in each update, over all processes; None for 64, or fewer where an epoch would have less than 12 updates, 8 at least:
             forty epochs of a hundred images in batches of 64 are no training.
         temperature: of the distillation, see `distill.py`.
         distillation: its share of the loss; the rest is for the labels.
@@ -112,10 +113,11 @@ class Finetune:
         """Items in each update, of `count` to train on."""
         return min(count, max(_batch(count), 2 * processes) if self.batch is None else self.batch)
 
-    @property
-    def peak(self) -> float:
-        """The highest learning rate."""
-        return OPTIMIZERS[self.optimizer][0] if self.learning_rate is None else self.learning_rate
+    def peak(self, items: int) -> float:
+        """The highest learning rate, for so many items in each update."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return OPTIMIZERS[self.optimizer][0] * sqrt(min(1.0, items / MOST_BATCH))
 
 
 class _Training:
@@ -135,7 +137,8 @@ class _Training:
             raise InputError(f"`batch` (={self.batch}) must hold two items for each of the {ddp.size()} processes: start fewer of them.")
         self.original = twin(reference.original.module, share=False).to(self.device)
         self.network = self.called = trainable(candidate.module).to(self.device)
-        self.optimizer = optimizer(step.optimizer, self.network, step.peak, step.weight_decay)
+        self.peak = step.peak(self.batch)
+        self.optimizer = optimizer(step.optimizer, self.network, self.peak, step.weight_decay)
         # One pass over the inputs, and one in the mirror, instead of one in each epoch.
         self.sides = (False, True) if step.flips else (False,)
         self.remembers = 4 * len(self.sides) * len(train) * int(np.prod(outputs[1:])) <= ANSWERS_BYTES
@@ -155,7 +158,7 @@ class _Training:
         for update in track(range(self.state["epoch"] * updates, last), "recovery training"):
             if update % updates == 0:
                 batches, losses = self._epoch(update // updates), []
-            losses.append(self._update(batches[update % updates], self.step.peak * rate(update, last)))
+            losses.append(self._update(batches[update % updates], self.peak * rate(update, last)))
             if update % updates == updates - 1 and self._over(float(np.mean(losses))):
                 break
         if self.file is not None:

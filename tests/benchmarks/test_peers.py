@@ -150,7 +150,7 @@ def test_a_series_goes_on_after_the_ratios_that_were_tried(tmp_path: Path, monke
     ground, tried, held = _ground(tmp_path), list[float](), {0.8: (), 0.5: ("f32", "bf16"), 0.2: ("f32", "bf16", "int8")}
 
     def at_ratio(
-        ground: cases.Ground, signal: str, everywhere: bool, batch: int | None, name: str, ratio: float, folder: Path
+        ground: cases.Ground, signal: str, everywhere: bool, name: str, ratio: float, folder: Path
     ) -> list[Record]:
         tried.append(ratio)
         if len(tried) == 2 and len(set(tried)) == 2:
@@ -181,7 +181,7 @@ def test_a_series_goes_on_after_the_ratios_that_were_tried(tmp_path: Path, monke
 
 def _ground(folder: Path) -> cases.Ground:
     """A case of which only settings and ids are asked."""
-    ratios: dict[str, Any] = {"ratios": (0.8, 0.5, 0.2), "pruners": (("group norm", True, None),)}
+    ratios: dict[str, Any] = {"ratios": (0.8, 0.5, 0.2), "pruners": (("group norm", True),)}
     case = cases.Case("case", "title", "", (3, 8, 8), folder, folder, {}, {}, (), **ratios)
     score = Answers(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), np.ones((1, 1), dtype=np.float32), ("a",))
     split = Split("any", np.zeros((2, 8, 8, 3), np.uint8), np.zeros(2, np.int64), Preprocessing())

@@ -64,13 +64,11 @@ class Case:
         settings: how images become inputs, by the names of `Recipe`.
         limits: the guard-rails, by the names of `Limits`.
         keeps: layers that the group pruner leaves as they are.
-        pruners: (signal, everywhere) of each group pruner, see `group_pruned`, and how many items its recovery trains on at once: None for
-            as many as ours would. Which others there are does not make a record another one.
+        pruners: (signal, everywhere) of each group pruner, see `group_pruned`; which others there are does not make a record another one.
         ratios: shares of channels to remove, the largest first.
         multiple: of the widths that the group pruner leaves.
         epochs: of every recovery training, ours and that of others.
         flips: train on mirrored inputs too.
-        prefer: what our own search spends its room on; the goals are of latency.
         arch_args: of the factory.
         search: settings of our own search; empty for the usual ones.
         remarks: what a reader should know of the case.
@@ -85,12 +83,11 @@ class Case:
     settings: Mapping[str, Any]
     limits: Mapping[str, Any]
     keeps: tuple[str, ...]
-    pruners: tuple[tuple[str, bool, int | None], ...] = field(default=(("group norm", True, None), ("group norm", False, None)), repr=False)
+    pruners: tuple[tuple[str, bool], ...] = field(default=(("group norm", True), ("group norm", False)), repr=False)
     ratios: tuple[float, ...] = (0.9, 0.8, 0.65, 0.5, 0.3, 0.15)
     multiple: int | None = 8
     epochs: int = 40
     flips: bool = True
-    prefer: str = "latency"
     arch_args: Mapping[str, Any] = field(default_factory=dict)
     search: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = field(default=(), repr=False)  # a case's records depend on all that its repr shows
@@ -98,7 +95,7 @@ class Case:
     def recipe(self, target: str, out: Path, **more: Any) -> Recipe:
         """The settings of one of our own runs."""
         network = {"arch": self.arch, "arch_args": self.arch_args, "input_shape": self.input_shape, "data": str(self.data)}
-        asked = {**network, **self.settings, **self.limits, "prefer": self.prefer, **self.search, **more, "out": out}
+        asked = {**network, **self.settings, **self.limits, **self.search, **more, "out": out}
         return resolve(self.weights, target=target, overrides=asked)
 
 
@@ -176,7 +173,7 @@ def vgg19(shared: Path, work: Path, quick: bool) -> Case:
         limits=LIMITS,
         arch_args=VGG_ARGS,
         keeps=("55",),
-        pruners=(("group norm", True, None), ("group norm", True, 64), ("BN scale", True, None)),
+        pruners=(("group norm", True), ("BN scale", True)),
     )
     if quick:
         few = bloodcells.shortened(shared / BLOOD, work)
@@ -254,7 +251,7 @@ CASES = {"vgg19": vgg19, "unet": unet32, "resnet20": cifar}
 def quickly(case: Case, **more: Any) -> Case:
     """The case for a trial of the study: one ratio, one epoch, wide limits, one proposal of our search."""
     wide = {**case.limits, "max_drop": "60pp", "max_class_drop": "100pp"}
-    search = {"strategy": "budget", "budgets": (0.02,), "energy": 1.0, "prefer": "balanced"}
+    search = {"strategy": "budget", "budgets": (0.02,), "energy": 1.0}
     return replace(case, limits=wide, ratios=(0.3,), pruners=case.pruners[:1], epochs=1, search=search, **more)
 
 

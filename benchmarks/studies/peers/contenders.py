@@ -59,9 +59,9 @@ def tasks(ground: Ground, *, retrain: bool) -> Iterator[Task]:
             yield Task(f"original-{target}-{precision}", Record(name, "original"), partial(_original, ground, target, precision))
     if retrain:
         yield Task("ours-retrained", Record("optimize, retrained", "ours"), partial(_ours, ground, True))
-    for signal, everywhere, batch in ground.case.pruners:
-        name = f"{signal}, {'global' if everywhere else 'uniform'}{'' if batch is None else f', batches of {batch}'}"
-        yield Task(re.sub(r"\W+", "-", name), Record(name, "assembled"), partial(_assembled, ground, signal, everywhere, batch, name))
+    for signal, everywhere in ground.case.pruners:
+        name = f"{signal}, {'global' if everywhere else 'uniform'}"
+        yield Task(re.sub(r"\W+", "-", name), Record(name, "assembled"), partial(_assembled, ground, signal, everywhere, name))
     yield Task("controlled", Record(CONTROLLED, "controlled"), partial(_controlled, ground))
     yield Task("ours", Record("optimize", "ours"), partial(_ours, ground, False))
 
@@ -127,7 +127,7 @@ def _ours(ground: Ground, trained: bool, folder: Path) -> list[Record]:
     return [_compiled_record(ground, Record(name, "ours", **sizes, prepared_s=report["duration_s"]), artifact)]
 
 
-def _assembled(ground: Ground, signal: str, everywhere: bool, batch: int | None, name: str, folder: Path) -> list[Record]:
+def _assembled(ground: Ground, signal: str, everywhere: bool, name: str, folder: Path) -> list[Record]:
     """Pruned at falling ratios, recovered, exported, compiled and judged; each precision in each runtime at the largest that holds.
 
     What holds on the guard split as measured and then fails on the test split gives way to the next ratio: a choice with the test split in
@@ -137,7 +137,7 @@ def _assembled(ground: Ground, signal: str, everywhere: bool, batch: int | None,
 
     def holding(ratio: float, left: set[str]) -> dict[str, Record]:
         nonlocal spent
-        make = partial(_at_ratio, ground, signal, everywhere, batch, f"{name} {ratio:g}", ratio)
+        make = partial(_at_ratio, ground, signal, everywhere, f"{name} {ratio:g}", ratio)
         tried = once(folder / f"{ratio:g}", ground.identity, make)
         named = {_form(each): replace(each, prepared_s=spent + (each.prepared_s or 0.0)) for each in tried}
         spent += max(each.prepared_s or 0.0 for each in tried)
@@ -154,7 +154,7 @@ def _assembled(ground: Ground, signal: str, everywhere: bool, batch: int | None,
 
 
 def _at_ratio(
-    ground: Ground, signal: str, everywhere: bool, batch: int | None, name: str, ratio: float, folder: Path
+    ground: Ground, signal: str, everywhere: bool, name: str, ratio: float, folder: Path
 ) -> list[Record]:
     """Every form at one ratio, those that do not hold the guard-rails marked as failed; an interrupted recovery goes on where it was."""
     begun, made = time.perf_counter(), list[Record]()
@@ -163,7 +163,7 @@ def _at_ratio(
         pruned = group_pruned(
             ground.original, ratio, ground.case.keeps, signal=signal, everywhere=everywhere, multiple=ground.case.multiple
         )
-        recovery = Finetune(epochs=ground.case.epochs, flips=ground.case.flips, batch=batch)
+        recovery = Finetune(epochs=ground.case.epochs, flips=ground.case.flips)
         network = recovery(pruned, replace(ground.reference, scratch=folder / "scratch"))
         onnx = _exported(network, folder)
     except Exception as problem:  # whatever the pruner makes of a network at one ratio is a finding
