@@ -34,7 +34,7 @@ from optimize.surgery import twin
 
 ANSWERS_BYTES = 1 << 30
 """Most memory for the original's answers; where they need more it is asked anew in every epoch."""
-UPDATES, LEAST_BATCH, MOST_BATCH = 12, 8, 64
+UPDATES, LEAST_BATCH, MOST_BATCH = 48, 8, 64
 """Of an epoch, where nothing else is asked for."""
 
 
@@ -48,7 +48,7 @@ class Finetune:
             of 64 that a batch has, since a smaller one's gradient is noisier (Malladi et al., NeurIPS 2022).
         optimizer: "adamw", or "sgd" with Nesterov's momentum.
         weight_decay: of weights; norms and biases have none.
-        batch: items in each update, over all processes; None for 64, or fewer where an epoch would have less than 12 updates, 8 at least:
+        batch: items in each update, over all processes; None for 64, or fewer where an epoch would have less than 48 updates, 8 at least:
             forty epochs of a hundred images in batches of 64 are no training.
         temperature: of the distillation, see `distill.py`.
         distillation: its share of the loss; the rest is for the labels.
