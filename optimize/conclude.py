@@ -15,7 +15,7 @@ from optimize.backends import CPU, ON_CPU, backend
 from optimize.candidate import Candidate, Floats
 from optimize.choose import Bench, Variant, choose, in_float
 from optimize.data import Split
-from optimize.export import export_onnx
+from optimize.export import Parity, export_onnx
 from optimize.guard.flips import FILE, flips, to_csv
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict, judge
@@ -97,8 +97,9 @@ def compile_and_profile(
     instead, more = _milder(job, bench, chosen, measured, earlier)
     if instead is not None:
         measured = [replace(each, why=f"{each.why}; {SLOWER}") if each is chosen else each for each in measured]
-        bench, best, chosen = replace(bench, onnx=_exported(bench.folder, instead)), instead, more[-1]
-        parity = export_onnx(best, bench.onnx, guard.inputs(slice(0, 16)))
+        best, chosen = instead, more[-1]
+        onnx, parity = _exported(bench, best)
+        bench = replace(bench, onnx=onnx)
     measured = [*measured, *more]
     assert chosen.artifact is not None
     with backend(chosen.target).build(chosen.artifact, threads=recipe.threads) as session:
@@ -139,7 +140,7 @@ def _milder(
         return None, []
 
     def own(candidate: Candidate) -> Bench:
-        onnx = _exported(bench.folder, candidate)
+        onnx, _ = _exported(bench, candidate)
         return replace(bench, onnx=onnx, folder=onnx.parent)
 
     assert chosen.artifact is not None
@@ -147,12 +148,11 @@ def _milder(
         return milder(runtimes, chosen, session, earlier, own)
 
 
-def _exported(folder: Path, candidate: Candidate) -> Path:
-    """The ONNX file of a milder candidate."""
-    home = folder / f"milder-{candidate.fingerprint[:16]}"
+def _exported(bench: Bench, candidate: Candidate) -> tuple[Path, Parity]:
+    """The ONNX file of a milder candidate, and its parity with torch."""
+    home = bench.folder / f"milder-{candidate.fingerprint[:16]}"
     home.mkdir(parents=True, exist_ok=True)
-    export_onnx(candidate, home / "model.onnx")
-    return home / "model.onnx"
+    return home / "model.onnx", export_onnx(candidate, home / "model.onnx", bench.guard.inputs(slice(0, 16)))
 
 
 def _with_weights(ran: Mapping[str, str], onnx: Path) -> Mapping[str, str]:

@@ -17,8 +17,9 @@ from optimize.candidate import Candidate
 from optimize.choose import SECONDS, Bench, Variant, failed
 from optimize.measure.latency import interleave, ratio
 from optimize.progress import note, stage
+from optimize.search.walk import REMEMBERED
 
-MOST = 3
+MOST = REMEMBERED
 """Candidates to ask."""
 SLOWER = "int8 of a milder candidate is faster and holds the guard-rails"
 

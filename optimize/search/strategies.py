@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from optimize.backends import Backend
 from optimize.measure.table import LatencyTable
 from optimize.recipe import Recipe
@@ -14,8 +16,8 @@ from optimize.search.stepwise import Stepwise
 from optimize.search.stopping import STOPPING
 from optimize.search.walk import Strategy
 
-WEIGHTS = {
-    "balanced": {"latency": 1.0, "macs": 0.5, "parameters": 0.5},
+WEIGHTS: Mapping[str, Mapping[str, float]] = {
+    "balanced": {},
     "latency": {"latency": 1.0, "macs": 0.1, "parameters": 0.1},
     "size": {"latency": 0.1, "macs": 0.1, "parameters": 1.0},
 }

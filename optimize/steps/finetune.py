@@ -45,7 +45,7 @@ class Finetune:
     Args:
         epochs: at most so many; 0 trains nothing.
         learning_rate: its peak, or None for one that fits the optimizer and the batch: that of 64 items times the square root of the share
-            of 64 that a batch has, since a smaller one's gradient is noisier (Malladi et al., NeurIPS 2022).
+            of 64 that a batch has, since a smaller one's gradient is noisier (Malladi et al., NeurIPS 2022, of AdamW's kind; for SGD too).
         optimizer: "adamw", or "sgd" with Nesterov's momentum.
         weight_decay: of weights; norms and biases have none.
         batch: items in each update, over all processes; None for 64, or fewer where an epoch would have less than 48 updates, 8 at least:

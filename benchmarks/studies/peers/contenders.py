@@ -32,7 +32,8 @@ from optimize.steps.finetune import Finetune
 
 TARGETS = ("openvino", "onnxruntime")
 BATCH = 64
-"""Items in each update of the recovery of what others pruned: with 16, VGG19 held the guard-rails at a milder ratio only."""
+"""Items in each update of the recovery of what others pruned: with 16, at the same learning rate, VGG19 held at a milder ratio
+only."""
 CONTROLLED = "NNCF accuracy control, OpenVINO int8"
 
 
@@ -146,7 +147,7 @@ def _assembled(ground: Ground, signal: str, everywhere: bool, name: str, folder:
         refusals.extend(_refusals(ratio, tried))
         return {form: each for form, each in named.items() if form in left and not each.failed}
 
-    forms = [f"{target} {precision}" for target in TARGETS for precision in (*backend(target).precisions(), "int8")]
+    forms = [" ".join(form) for form in _forms()]
     found = largest_holding(ground.case.ratios, forms, holding)
     missing = [form for form in forms if form not in found]
     failed = [Record(f"{name}, {_named(*form.split(' '))}", "assembled", failed="no ratio tried holds the guard-rails") for form in missing]
@@ -155,12 +156,9 @@ def _assembled(ground: Ground, signal: str, everywhere: bool, name: str, folder:
     return [*(found[form] for form in forms if form in found), *failed]
 
 
-def _at_ratio(
-    ground: Ground, signal: str, everywhere: bool, name: str, ratio: float, folder: Path
-) -> list[Record]:
+def _at_ratio(ground: Ground, signal: str, everywhere: bool, name: str, ratio: float, folder: Path) -> list[Record]:
     """Every form at one ratio, those that do not hold the guard-rails marked as failed; an interrupted recovery goes on where it was."""
     begun, made = time.perf_counter(), list[Record]()
-    forms = [(target, precision) for target in TARGETS for precision in (*backend(target).precisions(), "int8")]
     try:
         pruned = group_pruned(
             ground.original, ratio, ground.case.keeps, signal=signal, everywhere=everywhere, multiple=ground.case.multiple
@@ -171,8 +169,8 @@ def _at_ratio(
     except Exception as problem:  # whatever the pruner makes of a network at one ratio is a finding
         spent, why = time.perf_counter() - begun, reason(problem)
         note(f"{name}: {why}")
-        return [Record(f"{name}, {_named(*form)}", "assembled", *form, failed=why, prepared_s=spent) for form in forms]
-    for target, precision in forms:
+        return [Record(f"{name}, {_named(*form)}", "assembled", *form, failed=why, prepared_s=spent) for form in _forms()]
+    for target, precision in _forms():
         record = _of(Record(f"{name}, {_named(target, precision)}", "assembled", target, precision), network)
         try:
             artifact = _compiled(ground, target, precision, onnx, folder / f"{target}-{precision}")
@@ -192,6 +190,11 @@ def _refusals(ratio: float, tried: Sequence[Record]) -> Iterator[str]:
     for why in whys:
         named = [f"{RUNTIMES[each.target]} {each.precision}" for each in tried if each.failed == why]
         yield f"ratio {ratio:g}, {'all' if len(named) == len(tried) else ', '.join(named)}: {why}"
+
+
+def _forms() -> list[tuple[str, str]]:
+    """Every runtime with each of its precisions here."""
+    return [(target, precision) for target in TARGETS for precision in (*backend(target).precisions(), "int8")]
 
 
 def _form(record: Record) -> str:

@@ -79,7 +79,7 @@ def made(folder: Path, made_for: str, failure: Record, make: Callable[[Path], Se
         make: the folder -> records.
         read_only: make nothing.
     """
-    found = read(folder / FILE, made_for)
+    found = _read(folder / FILE, made_for)
     if found is None and read_only:
         return [Record(failure.name, failure.kind, failed="not prepared")]
     if found is not None and (read_only or not any(each.failed for each in found)):
@@ -92,17 +92,17 @@ def made(folder: Path, made_for: str, failure: Record, make: Callable[[Path], Se
         found = [Record(failure.name, failure.kind, failed=reason(problem))]
     for each in found:
         note(f"{each.name}: {each.failed or each.verdict}; {'; '.join(each.reasons)}")
-    write(folder / FILE, made_for, found)
+    _write(folder / FILE, made_for, found)
     return found
 
 
 def once(folder: Path, made_for: str, make: Callable[[Path], Sequence[Record]]) -> list[Record]:
     """The records that `make` wrote into `folder`, failures too; made now where there are none."""
-    found = read(folder / FILE, made_for)
+    found = _read(folder / FILE, made_for)
     if found is None:
         folder.mkdir(parents=True, exist_ok=True)
         found = list(make(folder))
-        write(folder / FILE, made_for, found)
+        _write(folder / FILE, made_for, found)
     return found
 
 
@@ -124,8 +124,7 @@ def put(path: Path, text: str) -> None:
     os.replace(draft, path)
 
 
-def read(path: Path, made_for: str) -> list[Record] | None:
-    """The records in a file; None where there are none for this."""
+def _read(path: Path, made_for: str) -> list[Record] | None:
     if not path.exists():
         return None
     stored = json.loads(path.read_text(encoding="utf-8"))
@@ -134,6 +133,5 @@ def read(path: Path, made_for: str) -> list[Record] | None:
     return [Record(**{**each, "reasons": tuple(each["reasons"]), "remarks": tuple(each["remarks"])}) for each in stored["records"]]
 
 
-def write(path: Path, made_for: str, records: Sequence[Record]) -> None:
-    """Write records, in one move."""
+def _write(path: Path, made_for: str, records: Sequence[Record]) -> None:
     put(path, json.dumps({"made_for": made_for, "records": [asdict(each) for each in records]}, indent=1) + "\n")
