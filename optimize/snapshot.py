@@ -3,8 +3,8 @@
 Tensors that are those of the candidate it was made from can be left out: a step that changes two layers of a large network then costs
 the disk two layers.
 
-The structure is not stored. Steps only narrow layers, split a linear layer in two or give one a bias, and all of that shows in the shapes
-of the tensors, so the original network and the file are enough to build the candidate again.
+The structure is not stored. Steps only narrow layers, split a linear layer in two, give one a bias or take one out, and all of that shows
+in the shapes of the tensors and in the channels that were kept, so the original network and the file are enough to build the candidate.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from optimize.bypass import emptied, gone
 from optimize.candidate import Candidate, Step
 from optimize.errors import InputError
 from optimize.graph import CHANNELWISE, LINEAR_MAPS, Index
@@ -31,7 +32,7 @@ from optimize.steps.narrow import Narrow
 from optimize.steps.prune import Prune
 from optimize.steps.remove import Remove
 from optimize.steps.repair import Repair
-from optimize.surgery import assign, renumber, twin
+from optimize.surgery import assign, renumber
 
 STEPS: dict[str, type] = {step.__name__: step for step in (Prune, Narrow, Remove, Repair, Answer, Factorize, Finetune, Chain)}
 _KEPT = "kept channels of "
@@ -109,7 +110,7 @@ def rebuilt(module: nn.Module, tensors: dict[str, torch.Tensor], kept: Mapping[s
     Raises:
         KeyError: when they are those of another network, as may be AttributeError, RuntimeError or ValueError.
     """
-    module = twin(module)
+    module = emptied(module, gone(kept or {}))
     for name, layer in list(module.named_modules()):
         if isinstance(layer, nn.Linear) and f"{name}.0.weight" in tensors:
             parent, _, leaf = name.rpartition(".")

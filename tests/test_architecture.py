@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     ("what anyone may use", frozenset({"errors", "progress", "quiet", "heap", "installed"})),
     ("the value that flows", frozenset({"candidate"})),
     ("the network as a graph and as matrices", frozenset({"layers", "labels", "flow", "graph", "surgery", "linear"})),
-    ("what a repair solves", frozenset({"replay", "telling", "moments", "factor", "dual", "least_squares", "importance"})),
+    ("what a repair solves", frozenset({"replay", "bypass", "telling", "moments", "factor", "dual", "least_squares", "importance"})),
     (
         "what the user brings",
         frozenset(

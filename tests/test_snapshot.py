@@ -66,6 +66,18 @@ def test_layers_that_were_split_come_back(tmp_path: Path) -> None:
     assert np.array_equal(back.predict(cases(8)), made.predict(cases(8)))
 
 
+def test_layers_that_were_taken_out_stay_out(tmp_path: Path) -> None:
+    start = candidate(TOPOLOGIES["chain with batch norm"]())
+    made = Narrow((("0", 0), ("3", 4)))(start, reference(start))
+    save(made, tmp_path / "a")
+    back = restore(start, tmp_path / "a")
+    assert isinstance(back.module.get_submodule("1"), nn.Identity)
+    assert back.fingerprint == made.fingerprint
+    assert np.array_equal(back.predict(cases(8)), made.predict(cases(8)))
+    made = Narrow((("3", 2),))(back, reference(start))
+    assert made.module.get_submodule("3").out_channels == 2
+
+
 def test_what_did_not_change_is_left_out(tmp_path: Path) -> None:
     start = candidate(TOPOLOGIES["chain with batch norm"]())
     made = Remove("3", (1,), "none")(start, reference(start))

@@ -5,12 +5,12 @@ A layer's price depends on what it reads and on what it makes, and so on two gro
     sum over groups of harm(width)  +  t * sum over layers of price(channels read, channels made)
 
 by coordinate descent: group after group takes its best width while the others hold theirs, until none moves. Starting from the widest, each
-move lowers the sum, so it ends.
+move lowers the sum, so it ends. A group of width 0 has lost its layer, which then costs nothing, and its readers read what that one read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from optimize.graph import ChannelGroup, Graph
@@ -39,28 +39,33 @@ class Item:
     read_groups: tuple[tuple[str, int], ...]
     made_groups: tuple[tuple[str, int], ...]
 
+    def read(self, removed: Mapping[str, int]) -> int:
+        """How many channels it reads when each group has lost so many of its units."""
+        return self.reads - sum(removed.get(group, 0) * each for group, each in self.read_groups)
+
     def cost(self, removed: Mapping[str, int]) -> float:
         """The price when each group has lost so many of its units."""
-        reads = self.reads - sum(removed.get(group, 0) * each for group, each in self.read_groups)
         makes = self.makes - sum(removed.get(group, 0) * each for group, each in self.made_groups)
-        return self.price(reads, makes)
+        return self.price(self.read(removed), makes)
 
 
 class Knapsack:
     """Which width each group gets.
 
     Args:
-        curves: harm against width.
+        curves: harm against width, in execution order.
         items: the layers.
     """
 
     def __init__(self, curves: Sequence[Curve], items: Sequence[Item]) -> None:
         self._curves = {curve.group: curve for curve in curves}
         self._items = list(items)
-        self._of = {
-            name: [item for item in items if any(group == name for group, _ in (*item.read_groups, *item.made_groups))]
-            for name in self._curves
+        self._maker = {
+            name: next(item for item in items if any(group == name for group, _ in item.made_groups))
+            for name, curve in self._curves.items()
+            if not curve.widths[-1]
         }
+        self._of = {name: [item for item in items if self._felt(item, name)] for name in self._curves}
 
     def widths(self, trade_off: float) -> dict[str, int]:
         """The widths for a trade-off, nats per unit of price; 0 leaves everything as wide as it is."""
@@ -96,15 +101,25 @@ class Knapsack:
 
     def price(self, widths: Mapping[str, int]) -> float:
         """What all layers cost together."""
-        removed = self._removed(widths)
-        return sum(item.cost(removed) for item in self._items)
+        return self._cost(self._items, widths)
 
     def _price(self, name: str, widths: Mapping[str, int]) -> float:
-        removed = self._removed(widths)
-        return sum(item.cost(removed) for item in self._of[name])
+        return self._cost(self._of[name], widths)
 
-    def _removed(self, widths: Mapping[str, int]) -> dict[str, int]:
-        return {name: curve.widths[0] - widths[name] for name, curve in self._curves.items()}
+    def _cost(self, items: Iterable[Item], widths: Mapping[str, int]) -> float:
+        removed = dict[str, int]()
+        for name, curve in self._curves.items():
+            # without its layer a group is as wide as what that one read, which was made before and is known by now
+            width = widths[name] or self._maker[name].read(removed)
+            removed[name] = curve.widths[0] - width
+        idle = {id(self._maker[name]) for name, width in widths.items() if not width}
+        return sum(item.cost(removed) for item in items if id(item) not in idle)
+
+    def _felt(self, item: Item, name: str) -> bool:
+        """Whether the layer's price depends on the group's width: also where only layers that may go lie between."""
+        if any(group == name for group, _ in (*item.read_groups, *item.made_groups)):
+            return True
+        return any(group in self._maker and self._felt(self._maker[group], name) for group, _ in item.read_groups)
 
 
 def sides(graph: Graph, groups: Sequence[ChannelGroup]) -> dict[str, tuple[list[tuple[str, int]], list[tuple[str, int]]]]:

@@ -7,9 +7,10 @@ one that they round up what the next multiple costs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import TypeAlias
 
 from optimize.candidate import Candidate
 from optimize.graph import trace
@@ -19,6 +20,9 @@ from optimize.measure.surface import Grid, Surface, surfaces
 from optimize.measure.table import LatencyTable
 from optimize.search.knapsack import Item, Knapsack, sides
 from optimize.search.scan import SUITED, Curve
+
+Made: TypeAlias = tuple[str, int]
+"""A group, and how many channels go with one unit of it."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,11 @@ def knapsack(candidate: Candidate, curves: Sequence[Curve], pricing: Pricing) ->
     scanned = {curve.group for curve in curves}
     by_layer = sides(graph, [group for group in graph.groups if group.name in scanned])
     shapes = {name: calls for name, calls in layer_shapes(candidate.module, candidate.example).items() if name in by_layer}
-    timed = _timed(shapes, pricing)
+    widest = _widest(shapes, by_layer, curves)
+    timed = _timed(widest, pricing)
+    now = {name: (calls[0].in_channels, calls[0].out_channels) for name, calls in shapes.items()}
     whole = {
-        "latency": sum(timed[shape](shape.in_channels, shape.out_channels) for calls in shapes.values() for shape in calls if timed) or 1.0,
+        "latency": sum(timed[shape](*now[name]) for name, calls in widest.items() for shape in calls if timed) or 1.0,
         "macs": sum(shape.macs for calls in shapes.values() for shape in calls) or 1,
         "parameters": sum(calls[0].weights for calls in shapes.values()) or 1,
     }
@@ -61,8 +67,8 @@ def knapsack(candidate: Candidate, curves: Sequence[Curve], pricing: Pricing) ->
         if calls[0].depthwise:  # it reads what it makes, or a channel for every few
             each = calls[0].out_channels // calls[0].in_channels
             reads = [(group, made // each) for group, made in makes]
-        price = cache(_Price(tuple(calls), pricing, whole, timed))  # the search for widths comes back to the same ones all the time
-        items.append(Item(price, calls[0].in_channels, calls[0].out_channels, tuple(reads), tuple(makes)))
+        price = cache(_Price(tuple(widest[name]), pricing, whole, timed))  # the search for widths comes back to the same ones all the time
+        items.append(Item(price, *now[name], tuple(reads), tuple(makes)))
     return Knapsack(curves, items)
 
 
@@ -84,7 +90,26 @@ class _Price:
         return total
 
 
-def _timed(shapes: dict[str, list[LayerShape]], pricing: Pricing) -> dict[LayerShape, Surface]:
+def _widest(
+    shapes: Mapping[str, Sequence[LayerShape]], by_layer: Mapping[str, tuple[Sequence[Made], Sequence[Made]]], curves: Sequence[Curve]
+) -> dict[str, list[LayerShape]]:
+    """Every layer as wide as it can become: without the layer in front it reads what that one read, which may be more."""
+    more: dict[str, int] = {}
+
+    def reads(name: str) -> int:
+        return shapes[name][0].in_channels + sum(more.get(group, 0) * each for group, each in by_layer[name][0])
+
+    for curve in curves:
+        if not curve.widths[-1]:
+            maker = next(name for name in shapes if any(group == curve.group for group, _ in by_layer[name][1]))
+            more[curve.group] = max(0, reads(maker) - curve.widths[0])
+    return {
+        name: [shape.with_channels(reads(name), shape.out_channels) if reads(name) > shape.in_channels else shape for shape in calls]
+        for name, calls in shapes.items()
+    }
+
+
+def _timed(shapes: Mapping[str, Sequence[LayerShape]], pricing: Pricing) -> dict[LayerShape, Surface]:
     """A surface for every shape; shapes that are called twice are measured once."""
     if pricing.table is None:
         return {}

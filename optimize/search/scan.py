@@ -3,19 +3,21 @@
 One pass over the calibration inputs gives the normal equations of every layer. One backward elimination per group then says in which order
 its channels go and what each costs its readers; at a few widths along it the group is cut, its readers are refitted, and the network is
 asked how far its answers have moved (`guard/divergence.py`). An error in a layer's output says little about that: what the rest of the
-network makes of it is in the measured figure, and figures of different groups compare.
+network makes of it is in the measured figure, and figures of different groups compare. The last width of a group may be 0: its layer is
+taken out, and its readers are fitted to what it read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
 
+from optimize.bypass import bypassed, without_layers
 from optimize.candidate import Candidate, Reference
 from optimize.data import Split
 from optimize.graph import ChannelGroup, trace
@@ -28,7 +30,7 @@ from optimize.moments import BATCH, Targets
 from optimize.progress import track
 from optimize.replay import Replay
 from optimize.steps.prune import readers, recut, refusal, touched
-from optimize.steps.repair import RIDGE, ROWS, repairable
+from optimize.steps.repair import RIDGE, ROWS, refitted, repairable
 
 LEVELS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
 """Costs of removal at which a group is looked at, as shares of its readers' output energy."""
@@ -48,8 +50,9 @@ class Curve:
 
     Args:
         group: its name.
-        widths: falling; the first is what the group has.
-        harm: of each, in nats: how much further from the original's answers than the candidate already is; rising from 0.
+        widths: falling; the first is what the group has, and 0 means without the layer that makes it.
+        harm: of each, in nats: how much further from the original's answers than the candidate already is; rising from 0 with every channel
+            that goes. Without the layer it may be less than with a few channels of it.
     """
 
     group: str
@@ -74,7 +77,8 @@ def scan(
     groups = [group for group in graph.groups if refusal(group, candidate.module, layers, reference.calibration) is None]
     names = list(dict.fromkeys(slot.module for group in groups for slot in group.consumers))
     targets = Targets(original, reference.calibration, layers, rows=ROWS, seed=reference.seed, memory=reference.memory)
-    harm = _Harm(candidate, reference, guard, len(groups) * len(levels))
+    harm = _Harm(candidate, reference, guard, len(groups) * (len(levels) + 1))
+    one = torch.from_numpy(reference.calibration[:1].copy())
     before = harm(candidate.module, ())
     room = sum(unknowns(_layer(candidate, name)) ** 2 * 8 for name in names) <= MEMORY_BYTES
     together = targets.moments(candidate.module, names) if room and names else {}
@@ -83,7 +87,14 @@ def scan(
         asked = [slot.module for slot in group.consumers]
         moments = together or targets.moments(candidate.module, asked)
         problems = [pose(candidate.module, original, graph, name, moments[name], candidate.kept, RIDGE) for name in asked]
-        curves.append(_curve(candidate, group, problems, partial(harm, changing=touched(groups[turn:])), before, multiple, levels))
+        changing = touched(groups[turn:])
+        curve = _curve(candidate, group, problems, partial(harm, changing=changing), before, multiple, levels)
+        shorter = bypassed(candidate.module, group, one)
+        if shorter is not None:
+            left = Candidate(shorter, candidate.example, kept=without_layers(candidate.kept, group))
+            fitted = refitted(shorter, original, trace(left), asked, targets, left.kept, RIDGE, changing)
+            curve = replace(curve, widths=(*curve.widths, 0), harm=(*curve.harm, max(0.0, harm(fitted, changing) - before)))
+        curves.append(curve)
     return curves, before
 
 

@@ -29,6 +29,7 @@ from optimize.guard.answers import Answers
 from optimize.guard.limits import Limits
 from optimize.measure.latency import Latency
 from optimize.measure.macs import macs
+from optimize.steps.finetune import Finetune
 from tests.search.nets import untrained
 
 ORIGINAL = Record("original, ONNX Runtime f32", "original", "onnxruntime", "f32", parameters=1000, macs=4000, overall=0.9, verdict="pass")
@@ -147,13 +148,14 @@ def test_a_ratio_is_tried_once_whatever_became_of_it(tmp_path: Path) -> None:
 
 
 def test_a_series_goes_on_after_the_ratios_that_were_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ground, tried, held = _ground(tmp_path), list[float](), {0.8: (), 0.5: ("f32", "bf16"), 0.2: ("f32", "bf16", "int8")}
+    """What does not hold with one batch is recovered with the other; from 0.5 on only int8 is left to be found."""
+    ground, tried, held = _ground(tmp_path), list[tuple[float, int]](), {0.8: (), 0.5: ("f32", "bf16"), 0.2: ("f32", "bf16", "int8")}
+    small = Finetune().items(len(ground.data.train or ()))
+    assert small < contenders.BATCH
 
-    def at_ratio(
-        ground: cases.Ground, signal: str, everywhere: bool, name: str, ratio: float, folder: Path
-    ) -> list[Record]:
-        tried.append(ratio)
-        if len(tried) == 2 and len(set(tried)) == 2:
+    def at_ratio(ground: cases.Ground, signal: str, everywhere: bool, name: str, ratio: float, batch: int, folder: Path) -> list[Record]:
+        tried.append((ratio, batch))
+        if len(tried) == 3 and len(set(tried)) == 3:
             raise KeyboardInterrupt
         forms = [(target, precision) for target in TARGETS for precision in (*backend(target).precisions(), "int8")]
         whys = [None if precision in held[ratio] else f"fell by {ratio}" for _, precision in forms]
@@ -164,18 +166,21 @@ def test_a_series_goes_on_after_the_ratios_that_were_tried(tmp_path: Path, monke
     with pytest.raises(KeyboardInterrupt):
         series.make(tmp_path)
     found = series.make(tmp_path)
-    assert tried == [0.8, 0.5, 0.5, 0.2], "0.8 is not tried again"
-    assert {each.name.split(",")[1].split(" ")[-1]: each.prepared_s for each in found if each.precision == "int8"} == {"0.2": 30.0}
-    assert all(each.prepared_s == 20.0 for each in found if each.precision != "int8")
+    assert tried == [(0.8, 64), (0.8, small), (0.5, 64), (0.5, 64), (0.5, small), (0.2, 64)], "0.8 is not tried again"
+    assert {each.name.split(",")[1].split(" ")[-1]: each.prepared_s for each in found if each.precision == "int8"} == {"0.2": 50.0}
+    assert all(each.prepared_s == 30.0 for each in found if each.precision != "int8")
     assert not any(each.failed for each in found)
     held[0.2] = ("f32", "bf16")
     again = series.make(tmp_path / "anew")
     assert [each.failed for each in again if each.failed] == ["no ratio tried holds the guard-rails"] * 2
     said = next(each.remarks for each in again if each.remarks)
     assert said == (
-        "ratio 0.8, all: fell by 0.8",
-        "ratio 0.5, OpenVINO int8, ONNX Runtime int8: fell by 0.5",
-        "ratio 0.2, OpenVINO int8, ONNX Runtime int8: fell by 0.2",
+        "ratio 0.8, batches of 64, all: fell by 0.8",
+        f"ratio 0.8, batches of {small}, all: fell by 0.8",
+        "ratio 0.5, batches of 64, OpenVINO int8, ONNX Runtime int8: fell by 0.5",
+        f"ratio 0.5, batches of {small}, OpenVINO int8, ONNX Runtime int8: fell by 0.5",
+        "ratio 0.2, batches of 64, OpenVINO int8, ONNX Runtime int8: fell by 0.2",
+        f"ratio 0.2, batches of {small}, OpenVINO int8, ONNX Runtime int8: fell by 0.2",
     )
 
 

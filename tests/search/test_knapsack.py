@@ -113,3 +113,46 @@ def test_sides_of_a_residual_and_a_concat() -> None:
     graph = trace(nets.candidate(nets.Concat()))
     assert sides(graph, graph.groups)["join"] == ([("left", 1), ("right", 1)], [("join", 1)])
     assert "right" not in sides(graph, [group for group in graph.groups if group.name == "left"])
+
+
+def lasting(seed: int, groups: int) -> tuple[list[Curve], list[float], Knapsack]:
+    """As `drawn`, but every layer may go; what each layer's price is per channel read and made."""
+    rng = np.random.default_rng(seed)
+    curves = [Curve(f"g{number}", (16, 7, 3, 0), (0.0, *np.cumsum(rng.choice([0.1, 0.5], 3)).tolist())) for number in range(groups)]
+    names = [(), *(((curve.group, 1),) for curve in curves), ()]
+    weights = [float(rng.uniform(0.1, 1)) / 256 for _ in names[1:]]
+    ends = zip(weights, pairwise(names), strict=True)
+    items = [Item(priced(each), 16 if reads else 5, 16 if makes else 4, reads, makes) for each, (reads, makes) in ends]
+    return curves, weights, Knapsack(curves, items)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.floats(0.0, 20.0))
+def test_without_a_layer_its_readers_read_what_it_read(seed: int, groups: int, trade_off: float) -> None:
+    """Prices of chains by hand: a layer that is gone is skipped, and the width before it goes on."""
+    curves, weights, of = lasting(seed, groups)
+    for widths in every(curves):
+        reads, price = 5, 0.0
+        for weight, makes in zip(weights, [*widths.values(), 4], strict=True):
+            if makes:
+                price, reads = price + weight * reads * makes, makes
+        assert of.price(widths) == pytest.approx(price)
+    found = of.widths(trade_off)
+    moves = [{**found, curve.group: width} for curve in curves for width in curve.widths]
+    assert all(total(of, found, trade_off) <= total(of, move, trade_off) + 1e-9 for move in moves)
+
+
+def test_a_layer_that_reads_two_groups_passes_both_on() -> None:
+    """c reads a and b side by side; without c its reader reads both, and without a too what that one read."""
+    curves = [Curve("a", (8, 2, 0), (0.0, 1.0, 2.0)), Curve("b", (6, 3), (0.0, 1.0)), Curve("c", (4, 0), (0.0, 1.0))]
+    items = [
+        Item(priced(1.0), 3, 8, (), (("a", 1),)),
+        Item(priced(1.0), 5, 6, (), (("b", 1),)),
+        Item(priced(1.0), 14, 4, (("a", 1), ("b", 1)), (("c", 1),)),
+        Item(priced(1.0), 4 * 9, 10, (("c", 9),), ()),
+    ]
+    of = Knapsack(curves, items)
+    assert of.price({"a": 8, "b": 6, "c": 4}) == 24 + 30 + 56 + 360
+    assert of.price({"a": 2, "b": 3, "c": 0}) == 6 + 15 + 10 * 9 * 5
+    assert of.price({"a": 0, "b": 3, "c": 0}) == 15 + 10 * 9 * 6
+    assert of.within(1e6)["c"] == 4  # reading more costs more here than the layer

@@ -141,3 +141,16 @@ def test_a_width_costs_what_the_kernels_make_of_it(tmp_path: Path) -> None:
         assert priced.price({"0": width}) == pytest.approx((3 * -(-width // 16) + width) / (3 * 4 + 57))
     assert pricing.multiple == 16
     assert Pricing().multiple == Pricing(table(tmp_path)).multiple == 8
+
+
+def test_a_layer_is_timed_as_wide_as_it_becomes_without_those_in_front(tmp_path: Path) -> None:
+    """Conv 3 -> 16, conv 16 -> 4, conv 4 -> 2: without the second the last one reads 16, without both 3."""
+    start = nets.candidate(nn.Sequential(nn.Conv2d(3, 16, 1), nn.ReLU(), nn.Conv2d(16, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1)))
+    may = [Curve("0", (16, 5, 0), (0.0,) * 3), Curve("2", (4, 1, 0), (0.0,) * 3)]
+    of = knapsack(start, may, Pricing(table(tmp_path), latency=1, macs=0, parameters=0))
+    whole = 3 * 16 + 16 * 4 + 4 * 2
+    assert of.price({"0": 16, "2": 4}) == pytest.approx(1.0)
+    assert of.price({"0": 16, "2": 0}) == pytest.approx((3 * 16 + 16 * 2) / whole)
+    assert of.price({"0": 5, "2": 0}) == pytest.approx((3 * 5 + 5 * 2) / whole)
+    assert of.price({"0": 0, "2": 1}) == pytest.approx((3 * 1 + 1 * 2) / whole)
+    assert of.price({"0": 0, "2": 0}) == pytest.approx(3 * 2 / whole)

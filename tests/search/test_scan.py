@@ -44,8 +44,9 @@ def test_widths_fall_and_harm_rises_from_nothing(name: str) -> None:
         assert curve.harm[0] == 0.0
         assert len(curve.widths) == len(curve.harm)
         assert all(np.diff(curve.widths) < 0)
-        assert all(np.diff(curve.harm) >= 0)
-        assert curve.widths[-1] >= 1
+        channels = [harm for width, harm in zip(curve.widths, curve.harm, strict=True) if width]
+        assert all(np.diff(channels) >= 0)
+        assert min(curve.harm) >= 0
 
 
 def doubled() -> Candidate:
@@ -135,3 +136,28 @@ def test_harm_is_measured_on_unseen_inputs_where_there_are_any() -> None:
     aim, other = reference(start), Split("guard", cases(40, seed=11), np.zeros(40, np.int64), Preprocessing())
     unseen = replace(aim, unseen=other.inputs())
     assert scan(start, unseen, guard()) == scan(start, aim, other) != scan(start, aim, guard())
+
+
+def test_the_last_width_is_the_network_without_the_layer() -> None:
+    """The same from the step, and the network's own answers; a layer with a stride stays."""
+    start = candidate(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 8), nn.Flatten()))
+    [curve] = scanned(start)[0].values()
+    assert curve.widths[-1] == 0
+    made = Narrow((("0", 0),))(start, reference(start))
+    assert trace(made).groups == ()
+    inputs = guard().inputs()
+    measured = divergence([(log_shares(start.predict(inputs)), log_shares(made.predict(inputs)))])
+    assert curve.harm[-1] == pytest.approx(measured, rel=0.02)
+    strided = candidate(nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.Flatten()))
+    assert scanned(strided)[0]["0"].widths[-1] > 0
+
+
+def test_a_layer_that_only_copies_is_not_missed() -> None:
+    """Removing what it copies would be dear, removing the layer costs nothing: not even as much as one of its channels."""
+    start = candidate(nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 1), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten()))
+    module = twin(start.module, share=False)
+    module.get_submodule("2").weight.data, module.get_submodule("2").bias.data = torch.eye(6)[:, :, None, None], torch.zeros(6)
+    curve = scanned(Candidate(module, start.example))[0]["2"]
+    assert curve.widths[-1] == 0
+    assert curve.harm[-1] == pytest.approx(0.0, abs=1e-5)
+    assert min(curve.harm[1:-1]) > 1e-3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from optimize.candidate import Candidate
 from optimize.graph import trace
@@ -57,10 +58,36 @@ def test_what_is_no_narrower_changes_nothing_but_roundings(asked: tuple[tuple[st
     np.testing.assert_allclose(made.predict(inputs), start.predict(inputs), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("least", [0, -3])
-def test_one_channel_is_always_left(least: int) -> None:
+@pytest.mark.parametrize(("group", "width"), [("0", -3), ("2", 0), ("2", -1)])
+def test_one_channel_is_left_of_a_layer_that_stays(group: str, width: int) -> None:
+    """The second layer has a stride: the network does not run without it."""
     start = candidate(nets.chain())
-    assert widths(Narrow((("0", least),), rows=ROWS)(start, reference(start))) == {"0": 1, "2": 6}
+    assert widths(Narrow(((group, width),), rows=ROWS)(start, reference(start))) == {"0": 8, "2": 6} | {group: 1}
+
+
+def test_a_width_of_nothing_takes_the_layer_out_and_fits_its_reader_to_what_the_layer_read() -> None:
+    """The reader's weights, found by least squares over the patches of the network's input."""
+    start = candidate(nets.chain())
+    before, aim = start.fingerprint, reference(start, 48)
+    made = Narrow((("0", 0),), ridge=0.0, pull=1e6)(start, aim)
+    assert (widths(made), start.fingerprint) == ({"2": 6}, before)
+    assert made.kept["0"].tolist() == []
+    inputs = torch.from_numpy(aim.calibration)
+    with torch.no_grad():
+        wanted = start.module[:3](inputs).flatten(2).mT.flatten(0, 1)  # type: ignore[index]
+        given = torch.nn.functional.unfold(torch.relu(inputs), 3, stride=2).mT.flatten(0, 1)
+    found = torch.linalg.lstsq(torch.cat([given, torch.ones(len(given), 1)], 1), wanted).solution
+    np.testing.assert_allclose(made.module.get_parameter("2.weight").detach().flatten(1), found[:-1].T, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(made.module.get_parameter("2.bias").detach(), found[-1], rtol=1e-3, atol=1e-4)
+
+
+def test_layers_in_a_row_go_together_and_others_are_narrowed_as_well() -> None:
+    layers = [part for ends in ((3, 8), (8, 7), (7, 6), (6, 5)) for part in (nn.Conv2d(*ends, 3, padding=1), nn.ReLU())]
+    start = candidate(nn.Sequential(*layers, nn.Flatten(), nn.Linear(320, 4)))
+    made = Narrow((("0", 0), ("2", 0), ("4", 3)), rows=ROWS)(start, reference(start))
+    assert widths(made) == {"4": 3, "6": 5}
+    assert made.module.get_submodule("4").in_channels == 3
+    assert np.isfinite(made.predict(cases(2))).all()
 
 
 @pytest.mark.parametrize("name", ["chain", "chain with batch norm", "residual", "concat", "depthwise", "transposed"])

@@ -33,7 +33,7 @@ from optimize.steps.finetune import Finetune
 TARGETS = ("openvino", "onnxruntime")
 BATCH = 64
 """Items in each update of the recovery of what others pruned: with 16, at the same learning rate, VGG19 held at a milder ratio
-only."""
+only. What does not hold is recovered a second time, in batches that the command would choose."""
 CONTROLLED = "NNCF accuracy control, OpenVINO int8"
 
 
@@ -140,12 +140,17 @@ def _assembled(ground: Ground, signal: str, everywhere: bool, name: str, folder:
 
     def holding(ratio: float, left: set[str]) -> dict[str, Record]:
         nonlocal spent
-        make = partial(_at_ratio, ground, signal, everywhere, f"{name} {ratio:g}", ratio)
-        tried = once(folder / f"{ratio:g}", ground.identity, make)
-        named = {_form(each): replace(each, prepared_s=spent + (each.prepared_s or 0.0)) for each in tried}
-        spent += max(each.prepared_s or 0.0 for each in tried)
-        refusals.extend(_refusals(ratio, tried))
-        return {form: each for form, each in named.items() if form in left and not each.failed}
+        held = dict[str, Record]()
+        for batch in dict.fromkeys((BATCH, Finetune().items(len(ground.data.train or ())))):
+            if left <= held.keys():
+                break
+            make = partial(_at_ratio, ground, signal, everywhere, f"{name} {ratio:g}", ratio, batch)
+            tried = once(folder / f"{ratio:g}{'' if batch == BATCH else f', batches of {batch}'}", ground.identity, make)
+            named = {_form(each): replace(each, prepared_s=spent + (each.prepared_s or 0.0)) for each in tried}
+            spent += max(each.prepared_s or 0.0 for each in tried)
+            refusals.extend(_refusals(f"{ratio:g}, batches of {batch}", tried))
+            held = {form: each for form, each in named.items() if form in left and not each.failed} | held
+        return held
 
     forms = [" ".join(form) for form in _forms()]
     found = largest_holding(ground.case.ratios, forms, holding)
@@ -156,14 +161,14 @@ def _assembled(ground: Ground, signal: str, everywhere: bool, name: str, folder:
     return [*(found[form] for form in forms if form in found), *failed]
 
 
-def _at_ratio(ground: Ground, signal: str, everywhere: bool, name: str, ratio: float, folder: Path) -> list[Record]:
+def _at_ratio(ground: Ground, signal: str, everywhere: bool, name: str, ratio: float, batch: int, folder: Path) -> list[Record]:
     """Every form at one ratio, those that do not hold the guard-rails marked as failed; an interrupted recovery goes on where it was."""
     begun, made = time.perf_counter(), list[Record]()
     try:
         pruned = group_pruned(
             ground.original, ratio, ground.case.keeps, signal=signal, everywhere=everywhere, multiple=ground.case.multiple
         )
-        recovery = Finetune(epochs=ground.case.epochs, flips=ground.case.flips, batch=BATCH)
+        recovery = Finetune(epochs=ground.case.epochs, flips=ground.case.flips, batch=batch)
         network = recovery(pruned, replace(ground.reference, scratch=folder / "scratch"))
         onnx = _exported(network, folder)
     except Exception as problem:  # whatever the pruner makes of a network at one ratio is a finding
@@ -184,12 +189,12 @@ def _at_ratio(ground: Ground, signal: str, everywhere: bool, name: str, ratio: f
     return made
 
 
-def _refusals(ratio: float, tried: Sequence[Record]) -> Iterator[str]:
+def _refusals(ratio: str, tried: Sequence[Record]) -> Iterator[str]:
     """What was said against the forms at one ratio, each reason once."""
     whys = dict.fromkeys(each.failed for each in tried if each.failed)
     for why in whys:
         named = [f"{RUNTIMES[each.target]} {each.precision}" for each in tried if each.failed == why]
-        yield f"ratio {ratio:g}, {'all' if len(named) == len(tried) else ', '.join(named)}: {why}"
+        yield f"ratio {ratio}, {'all' if len(named) == len(tried) else ', '.join(named)}: {why}"
 
 
 def _forms() -> list[tuple[str, str]]:
