@@ -4,9 +4,11 @@
 2. From there, each group alone is narrowed along its elimination curve and the harm to the answers is measured (`scan.py`).
 3. A knapsack picks all widths together: the lowest price of the layers, by a latency table of the target, for a given sum of harms.
 4. The sum of harms is doubled until the guard refuses, and the gap is halved: a few evaluations instead of hundreds.
+5. Harms do not quite add up, and least of all those of layers that are taken out one behind the other. So what was kept is scanned
+   again, and the ladder climbed once more, as long as that leads on.
 
 Where a latency is asked for, the mildest proposal that meets it is the answer, and nothing bolder is tried. Where recovery training is
-allowed, widths bolder than the guard lets pass are offered again, trained: for a sum of harms far above the last that passed, then in wide
+allowed, widths bolder than the guard lets pass are offered again, trained: for a sum of harms above the last that passed, then in wide
 strides until one is kept and one refused, and once or twice between them. Linear layers are factorized in the end.
 """
 
@@ -34,9 +36,11 @@ LEAST_HARM = 1e-4
 """Nats: where the mild pruning did next to no harm, the ladder begins here."""
 DOUBLINGS = 8
 HALVINGS = 3
+ROUNDS = 3
+"""Scans at most."""
 BISECTIONS = 2 * HALVINGS
 """At most: those that lead to widths already tried cost nothing, and as long as nothing was kept it goes on."""
-TRAINED, STRIDE, TRAININGS = 16.0, 4.0, 5
+TRAINED, STRIDE, TRAININGS = 4.0, 4.0, 5
 """The first sum of harms to be trained for, in units of the last that the guard let pass without training; how far a stride leads from
 there; and how often to train at most, since that takes long."""
 AIMED = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
@@ -70,16 +74,11 @@ class Allocate:
         if self.goal_met(walk):
             return
         self._begin(walk)
-        start = walk.best
         if self.goal_met(walk):
             return
-        levels = LEVELS if self.finetune is None else (*LEVELS, *BOLD)
-        curves, done = scan(start, walk.reference, walk.search.guard, self.pricing.multiple, levels)
-        if any(len(curve.widths) > 1 for curve in curves):
-            ladder = _Ladder(walk, start, knapsack(start, curves, self.pricing), max(done, LEAST_HARM), self)
-            ladder.climb()
-            if self.finetune is not None and not self.goal_met(walk):
-                ladder.train(self.finetune)
+        ladder = self._climbed(walk)
+        if ladder is not None and self.finetune is not None and not self.goal_met(walk):
+            ladder.train(self.finetune)
         if not self.goal_met(walk):
             factorize(walk, self.energies)
         if self.goal is not None and not self.goal_met(walk):
@@ -92,6 +91,21 @@ class Allocate:
             if trial or trial.idle:
                 return
             budget /= 4
+
+    def _climbed(self, walk: Walk) -> _Ladder | None:
+        """Scan and climb until that leads no further; the last ladder, or None where no group can be cut."""
+        ladder = None
+        for _ in range(ROUNDS):
+            start = walk.best
+            levels = LEVELS if self.finetune is None else (*LEVELS, *BOLD)
+            curves, done = scan(start, walk.reference, walk.search.guard, self.pricing.multiple, levels)
+            if not any(len(curve.widths) > 1 for curve in curves):
+                break
+            ladder = _Ladder(walk, start, knapsack(start, curves, self.pricing), max(done, LEAST_HARM), self)
+            ladder.climb()
+            if walk.best is start or self.goal_met(walk):
+                break
+        return ladder
 
     def goal_met(self, walk: Walk) -> bool:
         """Whether there is a goal, and the best candidate meets it."""

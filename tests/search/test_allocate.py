@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from math import sqrt
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from optimize.candidate import Candidate, Step
-from optimize.search.allocate import BISECTIONS, DOUBLINGS, HALVINGS, LEAST_MILD, MILD, Allocate, _Ladder
+from optimize.search import allocate
+from optimize.search.allocate import BISECTIONS, DOUBLINGS, HALVINGS, LEAST_MILD, MILD, ROUNDS, Allocate, _Ladder
 from optimize.search.goal import Goal
 from optimize.search.knapsack import Knapsack
 from optimize.search.prices import Pricing
+from optimize.search.scan import Curve
 from optimize.search.walk import Search, Walk
 from optimize.steps.chain import Chain
 from optimize.steps.finetune import Finetune
@@ -49,6 +52,8 @@ class Script:
     idle: Callable[[Step], bool] = lambda _: False
     original: Candidate = START
     best: Any = START
+    reference: Any = None
+    search: Any = field(default_factory=lambda: SimpleNamespace(guard=None))
     offered: list[tuple[Any, bool]] = field(default_factory=list)
 
     def offer(self, step: Step, start: Candidate) -> Verdict:
@@ -157,15 +162,15 @@ def test_when_the_last_try_is_too_slow_the_mildest_fast_one_is_offered_again() -
 @pytest.mark.parametrize(
     ("most", "tried"),
     [
-        (1.5, [16, 4, 2, sqrt(2)]),  # refused at 16; between that and 1, which needs no training, lies 4, then 2
-        (3.0, [16, 4, 2, sqrt(8)]),
-        (5.0, [16, 4, 8, sqrt(32)]),
-        (9.0, [16, 4, 8, sqrt(128)]),
-        (17.0, [16, 64, 32, sqrt(512)]),
-        (40.0, [16, 64, 32, sqrt(2048)]),
-        (100.0, [16, 64, 256, 128, sqrt(64 * 128)]),
-        (1e9, [16, 64, 256, 1024, 4096]),  # enough
-        (0.0, [16, 4, 2, sqrt(2)]),
+        (1.5, [4, 2, sqrt(2)]),  # refused at 4; between that and 1, which needs no training, lies 2
+        (3.0, [4, 2, sqrt(8)]),
+        (5.0, [4, 16, 8, sqrt(32)]),
+        (9.0, [4, 16, 8, sqrt(128)]),
+        (17.0, [4, 16, 64, 32, sqrt(512)]),
+        (40.0, [4, 16, 64, 32, sqrt(2048)]),
+        (100.0, [4, 16, 64, 256, 128]),
+        (1e9, [4, 16, 64, 256, 1024]),  # enough
+        (0.0, [4, 2, sqrt(2)]),
     ],
 )
 @pytest.mark.parametrize("held", [1.0, 0.0])
@@ -190,13 +195,13 @@ def test_training_ends_where_nothing_is_bolder() -> None:
     up = ladder(script, items=Saturated())
     up.held = 1.0
     up.train(Finetune(1))
-    assert [harm(step) for step, _ in script.offered] == [16, 50]
+    assert [harm(step) for step, _ in script.offered] == [4, 16, 50]
 
 
 def test_nothing_is_trained_twice() -> None:
     class Two:
         def within(self, harm: float) -> dict[str, int]:
-            return {"a": 1 if harm < 3 else 2}
+            return {"a": 1 if harm < 1.5 else 2}
 
     script = Script(lambda _: False)
     ladder(script, items=Two()).train(Finetune(1))
@@ -251,3 +256,33 @@ def test_a_whole_run(search: Search, original: Candidate) -> None:
 def test_a_goal_that_the_original_meets_is_offered_nothing(search: Search, original: Candidate) -> None:
     best, trials = replace(search, strategy=Allocate(Pricing(), goal=Goal(1.0, lambda _: 0.5))).run()
     assert (best, trials) == (original, [])
+
+
+@pytest.mark.parametrize(("gains", "rounds"), [((True, True, True, True), 3), ((True, False), 2), ((False,), 1)])
+def test_what_was_kept_is_scanned_again_as_long_as_that_leads_on(
+    gains: tuple[bool, ...], rounds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every scan starts from the best so far, and the last ladder is the one that is trained on."""
+    script, told, scanned = Script(lambda _: True), list(gains), list[Any]()
+
+    def scan(start: Any, *_: Any) -> tuple[list[Curve], float]:
+        scanned.append(start)
+        return [Curve("a", (8, 4), (0.0, 1.0))], 0.0
+
+    def climb(self: _Ladder) -> None:
+        assert self._start is script.best is scanned[-1]
+        if told.pop(0):
+            script.best = object()
+
+    monkeypatch.setattr(allocate, "scan", scan)
+    monkeypatch.setattr(allocate, "knapsack", lambda *_: Nats())
+    monkeypatch.setattr(_Ladder, "climb", climb)
+    last = Allocate(Pricing())._climbed(cast(Walk, script))
+    assert len(scanned) == rounds <= ROUNDS
+    assert last is not None
+    assert last._start is scanned[-1]
+
+
+def test_where_nothing_can_be_cut_there_is_no_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allocate, "scan", lambda *_: ([Curve("a", (8,), (0.0,))], 0.0))
+    assert Allocate(Pricing())._climbed(cast(Walk, Script(lambda _: True))) is None
