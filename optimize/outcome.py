@@ -196,17 +196,17 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
 
 
 def layers(before: nn.Module, after: nn.Module) -> list[dict[str, Any]]:
-    """Weight shapes of every convolution and linear layer, before and after; a layer split in two gives two rows."""
+    """Weight shapes of every convolution and linear layer, before and after (None when it is gone); one split in two gives two rows."""
     now = dict(after.named_modules())
     rows = []
     for name, layer in before.named_modules():
         if isinstance(layer, LINEAR_MAPS):
             replaced = now[name]
             split = [(f"{name}.{k}", part) for k, part in replaced.named_children()]
-            parts = [(name, replaced)] if isinstance(replaced, LINEAR_MAPS) else split
-            for part_name, part in parts:
-                row = {"name": part_name, "kind": type(part).__name__, "before": list(layer.weight.shape)}
-                rows.append({**row, "after": list(part.get_parameter("weight").shape)})
+            for part_name, part in split or [(name, replaced)]:
+                gone = not isinstance(part, LINEAR_MAPS)
+                row = {"name": part_name, "kind": type(layer if gone else part).__name__, "before": list(layer.weight.shape)}
+                rows.append({**row, "after": None if gone else list(part.get_parameter("weight").shape)})
     return rows
 
 

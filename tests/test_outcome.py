@@ -161,6 +161,15 @@ def test_a_layer_that_was_split_has_two_rows() -> None:
     ]
 
 
+def test_a_layer_that_was_taken_out_is_told_as_gone() -> None:
+    before = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 3))
+    after = nn.Sequential(nn.Identity(), nn.Identity(), nn.ReLU(), nn.Conv2d(1, 2, 3))
+    assert layers(before, after) == [
+        {"name": "0", "kind": "Conv2d", "before": [4, 1, 3, 3], "after": None},
+        {"name": "3", "kind": "Conv2d", "before": [2, 4, 3, 3], "after": [2, 1, 3, 3]},
+    ]
+
+
 def test_an_edited_network_is_another_run(recipe: Recipe, dataset: Dataset, tmp_path: Path) -> None:
     net = tmp_path / "net.py"
     net.write_text("width = 4\n", encoding="utf-8")

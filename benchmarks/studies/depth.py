@@ -1,11 +1,11 @@
 """Whole layers taken out, without any training: what deletion leaves of a network, and what refitting the readers leaves.
 
-    python -m benchmarks.studies.depth [--nets cells brains] [--shared DIR]
+    python -m benchmarks.studies.depth [--most 8] [--shared DIR]
 
 Layers are taken out one more at a time, the least harmful first, as the search's own scan measures it on images that do not decide. Either
 the layer and its norm become identities and nothing else happens, which needs a layer that makes as many channels as it reads, or the
 readers are refitted to the original by least squares (`optimize/bypass.py`). No other channel goes; the test split is read at every row.
-Six minutes on two cores.
+Half-width VGG16 on blood cells; five minutes on two cores.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.results import ROOT, write
-from benchmarks.studies.control import Case, brains, cells, few
+from benchmarks.studies.control import Case, cells, few
 from optimize.bypass import emptied, makers
 from optimize.candidate import Candidate, Reference
 from optimize.errors import InputError
@@ -31,9 +32,8 @@ from optimize.search.scan import scan
 from optimize.search.score import score_split
 from optimize.steps.narrow import Narrow
 
-NETS = {"cells": cells, "brains": brains}
-COLUMNS = ("network", "layers out", "the last one", "MACs off", "test: original", "readers refitted", "deleted")
-TITLE = "Whole layers taken out, no training"
+COLUMNS = ("layers out", "the last one", "MACs off", "test: original", "readers refitted", "deleted")
+TITLE = "Whole layers taken out of VGG16-BN (half width, 13 convolutions) on blood cells, no training"
 
 
 def measured(case: Case, most: int) -> list[dict[str, Any]]:
@@ -72,10 +72,10 @@ def measured(case: Case, most: int) -> list[dict[str, Any]]:
     return found
 
 
-def _or_none(test: Any, each: Candidate) -> float | None:
+def _or_none(test: Callable[[Candidate], float], each: Candidate) -> float | None:
     """The score, or None where the widths do not fit without the layer."""
     try:
-        return float(test(each))
+        return test(each)
     except (RuntimeError, InputError):
         return None
 
@@ -83,24 +83,19 @@ def _or_none(test: Any, each: Candidate) -> float | None:
 def row(found: dict[str, Any]) -> list[str]:
     """A line of the table."""
     scores = [f"{100 * found[name]:.2f} %" if found[name] is not None else "does not fit" for name in ("original", "repaired", "deleted")]
-    return [found["network"], str(len(found["layers"])), found["layers"][-1], f"{100 * found['macs_off']:.1f} %", *scores]
+    return [str(len(found["layers"])), found["layers"][-1], f"{100 * found['macs_off']:.1f} %", *scores]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the study and write its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nets", nargs="+", choices=NETS, default=list(NETS))
     parser.add_argument("--most", type=int, default=8, help="layers to take out")
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared" / "data", help="data and weights")
     parser.add_argument("--quick", action="store_true", help="few images; print, write nothing")
     asked = parser.parse_args(arguments)
-    results = []
     with shown():
-        for name in asked.nets:
-            case = NETS[name](asked.shared, 0, asked.quick)
-            if asked.quick:
-                case = Case(case.name, case.original, few(case.data), case.step, case.inputs, case.epochs, case.train)
-            results += measured(case, asked.most)
+        case = cells(asked.shared, 0, asked.quick)
+        results = measured(replace(case, data=few(case.data)) if asked.quick else case, asked.most)
     rows = [row(each) for each in results]
     notes = ["Layers go in the order of the harm that each does alone, measured on the guard's images without their labels."]
     if not asked.quick:

@@ -29,12 +29,14 @@ class Factorize:
         rows: inputs that the second moments are taken from, as far as there are so many.
         whiten: weigh directions by how much the inputs use them; off, and for layers too wide for a gram matrix, the weights alone decide.
         worth: share of the network's parameters that splitting a layer must save: a further layer takes time, however small.
+        gain: share of the layer's own weights that it must save.
     """
 
     energy: float
     rows: int = 20_000
     whiten: bool = True
     worth: float = 0.01
+    gain: float = 0.25
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the factorized candidate; the same network when no layer gains."""
@@ -46,7 +48,8 @@ class Factorize:
         for name in track(names, f"factorize, energy {self.energy:g}"):
             layer = candidate.module.get_submodule(name)
             assert isinstance(layer, nn.Linear)
-            factors = self._factors(layer, self._gram(candidate, reference, name), self.worth * candidate.parameters)
+            least = max(self.worth * candidate.parameters, self.gain * layer.weight.numel())
+            factors = self._factors(layer, self._gram(candidate, reference, name), least)
             if factors is not None and _runs(proposed := replace_module(module, name, factors), candidate.example):
                 module = proposed
         return candidate.after(self, module)

@@ -79,9 +79,16 @@ def test_a_layer_of_low_rank_is_factorized_without_loss(whiten: bool, with_bias:
 def test_only_where_it_lowers_the_parameters(values: list[float], expected: int | None) -> None:
     """16 x 16: rank 8 would need 8 * 32 = 256 parameters, which is what the matrix has."""
     start = alone(linear(spectrum(values, 16)))
-    made = Factorize(0.9999, whiten=False)(start, Reference(start, normal(4, 16)))
+    made = Factorize(0.9999, whiten=False, gain=0.0)(start, Reference(start, normal(4, 16)))
     assert rank(made) == expected
     assert made.parameters <= start.parameters
+
+
+@pytest.mark.parametrize(("values", "expected"), [(5, 5), (6, None)])
+def test_only_where_a_quarter_of_the_layer_is_saved(values: int, expected: int | None) -> None:
+    """16 x 16: rank 5 saves 96 of 256, rank 6 just a quarter, which is not more."""
+    start = alone(linear(spectrum([1] * values, 16)))
+    assert rank(Factorize(0.9999, whiten=False)(start, Reference(start, normal(4, 16)))) == expected
 
 
 def test_a_layer_that_is_all_zero_stays() -> None:
