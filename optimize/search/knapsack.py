@@ -65,7 +65,11 @@ class Knapsack:
             for name, curve in self._curves.items()
             if not curve.widths[-1]
         }
-        self._of = {name: [item for item in items if self._felt(item, name)] for name in self._curves}
+        through, self._of = self._through(), {name: list[Item]() for name in self._curves}
+        for item in items:
+            felt = {name for group, _ in item.read_groups for name in through.get(group, ())}
+            for name in felt.union(group for group, _ in item.made_groups) & self._of.keys():
+                self._of[name].append(item)
 
     def widths(self, trade_off: float) -> dict[str, int]:
         """The widths for a trade-off, nats per unit of price; 0 leaves everything as wide as it is."""
@@ -115,11 +119,13 @@ class Knapsack:
         idle = {id(self._maker[name]) for name, width in widths.items() if not width}
         return sum(item.cost(removed) for item in items if id(item) not in idle)
 
-    def _felt(self, item: Item, name: str) -> bool:
-        """Whether the layer's price depends on the group's width: also where only layers that may go lie between."""
-        if any(group == name for group, _ in (*item.read_groups, *item.made_groups)):
-            return True
-        return any(group in self._maker and self._felt(self._maker[group], name) for group, _ in item.read_groups)
+    def _through(self) -> dict[str, set[str]]:
+        """The groups that a reader of each may come to read: itself, and what lies in front where its layer may go."""
+        found: dict[str, set[str]] = {}
+        for name in self._curves:
+            before = self._maker[name].read_groups if name in self._maker else ()
+            found[name] = {name}.union(*(found.get(group, set()) for group, _ in before))
+        return found
 
 
 def sides(graph: Graph, groups: Sequence[ChannelGroup]) -> dict[str, tuple[list[tuple[str, int]], list[tuple[str, int]]]]:

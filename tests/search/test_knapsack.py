@@ -156,3 +156,13 @@ def test_a_layer_that_reads_two_groups_passes_both_on() -> None:
     assert of.price({"a": 2, "b": 3, "c": 0}) == 6 + 15 + 10 * 9 * 5
     assert of.price({"a": 0, "b": 3, "c": 0}) == 15 + 10 * 9 * 6
     assert of.within(1e6)["c"] == 4  # reading more costs more here than the layer
+
+
+def test_layers_that_read_all_that_was_made_before() -> None:
+    """Forty layers, each reading the input and all others: taken out, each passes on twice as much as the one before."""
+    names = [f"g{number}" for number in range(40)]
+    items = [Item(priced(1.0), 3 + 4 * at, 4, tuple((each, 1) for each in names[:at]), ((name, 1),)) for at, name in enumerate(names)]
+    items.append(Item(priced(1.0), 3 + 4 * 40, 2, tuple((each, 1) for each in names), ()))
+    of = Knapsack([Curve(name, (4, 0), (0.0, 1.0)) for name in names], items)
+    assert of.price(dict.fromkeys(names, 4)) == sum(4 * (3 + 4 * at) for at in range(40)) + 2 * 163
+    assert of.price(dict.fromkeys(names, 0)) == 2 * 3 * 2**40
