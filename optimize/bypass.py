@@ -33,9 +33,7 @@ def bypassed(module: nn.Module, group: ChannelGroup, inputs: torch.Tensor) -> nn
     reads = _passes(module, group, inputs)
     if reads is None:
         return None
-    changed = twin(module)
-    for name in makers(group):
-        _put(changed, name, nn.Identity())
+    changed = emptied(module, makers(group))
     for slot in group.consumers:
         _widen(changed.get_submodule(slot.module), slot, reads)
     return changed if _alike(module, changed, inputs) else None
@@ -67,7 +65,8 @@ def emptied(module: nn.Module, names: Collection[str]) -> nn.Module:
     for name in names:
         if not isinstance(module.get_submodule(name), (*LINEAR_MAPS, *BATCH_NORMS)):
             raise KeyError(f"{name} is no layer that can be taken out")
-        _put(changed, name, nn.Identity())
+        parent, _, leaf = name.rpartition(".")
+        setattr(changed.get_submodule(parent), leaf, nn.Identity().eval())
     return changed
 
 
@@ -113,11 +112,6 @@ def _widen(layer: nn.Module, slot: Slot, channels: int) -> None:
     shape[axis] = channels * slot.index.shape[1]
     assign(layer, "weight", torch.cat([before, old.new_zeros(shape), after], axis))
     renumber(layer)
-
-
-def _put(module: nn.Module, name: str, layer: nn.Module) -> None:
-    parent, _, leaf = name.rpartition(".")
-    setattr(module.get_submodule(parent), leaf, layer.eval())
 
 
 def _alike(module: nn.Module, changed: nn.Module, inputs: torch.Tensor) -> bool:
