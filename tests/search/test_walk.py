@@ -84,7 +84,7 @@ def test_a_trial_whose_network_is_gone_is_made_again_with_all_that_follow(search
     best, trials = search.run()
     (search.ledger.path.parent / WORK / "trial-003.safetensors").unlink()
     again, retried, made = resumed(search)
-    assert made == 3
+    assert made == len(trials) - 3 > 0
     assert again.fingerprint == best.fingerprint
     assert timeless(retried) == timeless(trials)
     assert written(search) == retried
