@@ -263,6 +263,7 @@ def test_two_layers_that_are_no_product_stay_two() -> None:
     assert [row[0] for row in Page(render(report)).tables["t-layers"][1:]] == ["conv1", "fc.0", "fc.1"]
     report["layers"][2]["after"] = None
     assert Page(render(report)).tables["t-layers"][3][2:5] == ["100 → 0", "100 × 400", "removed"]
+    assert Page(render(report)).tables["t-layers"][3][-1] == "–"
 
 
 def test_the_frontier_is_of_what_no_other_proposal_beats() -> None:
