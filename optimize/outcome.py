@@ -202,7 +202,8 @@ def layers(before: nn.Module, after: nn.Module) -> list[dict[str, Any]]:
     for name, layer in before.named_modules():
         if isinstance(layer, LINEAR_MAPS):
             replaced = now[name]
-            split = [(f"{name}.{k}", part) for k, part in replaced.named_children()]
+            # a user's own kind of convolution may hold others; only what was put in its place is a pair
+            split = [] if isinstance(replaced, LINEAR_MAPS) else [(f"{name}.{k}", part) for k, part in replaced.named_children()]
             for part_name, part in split or [(name, replaced)]:
                 gone = not isinstance(part, LINEAR_MAPS)
                 row = {"name": part_name, "kind": type(layer if gone else part).__name__, "before": list(layer.weight.shape)}

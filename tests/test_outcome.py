@@ -161,6 +161,16 @@ def test_a_layer_that_was_split_has_two_rows() -> None:
     ]
 
 
+def test_a_layer_of_a_kind_that_holds_others_has_one_row() -> None:
+    class Activated(nn.Conv2d):
+        def __init__(self) -> None:
+            super().__init__(1, 4, 3)
+            self.act = nn.ReLU()
+
+    found = layers(nn.Sequential(Activated()), nn.Sequential(Activated()))
+    assert found == [{"name": "0", "kind": "Activated", "before": [4, 1, 3, 3], "after": [4, 1, 3, 3]}]
+
+
 def test_a_layer_that_was_taken_out_is_told_as_gone() -> None:
     before = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 3))
     after = nn.Sequential(nn.Identity(), nn.Identity(), nn.ReLU(), nn.Conv2d(1, 2, 3))
