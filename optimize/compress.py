@@ -65,7 +65,7 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
         reasons = tuple(f"the original itself does not hold a limit: {reason}" for reason in own.reasons)
         return finish(job, Result(Verdict("fail", reasons), job.original, [], before))
     sources = [split for split in (job.data.calibration, job.data.train) if split is not None]
-    train = None if job.data.train is None or not recipe.retrain else labelled(job.data.train)
+    train = None if job.data.recovery is None or not recipe.retrain else labelled(job.data.recovery)
     inputs = unlabelled(job.original, sources, recipe.seed)
     reference = Reference(job.original, inputs.fitted, recipe.seed, train, job.space.scratch, inputs.unseen)
     obstacle = job.runtime.obstacle()

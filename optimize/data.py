@@ -93,6 +93,18 @@ class Split:
         kept = self.images[index], self.labels[index], self.preprocessing
         return Split(name or self.name, *kept, patients, groups, self.ids[index], called)
 
+    def joined(self, other: Split) -> Split:
+        """The items of both, which were one split before: in its order, and under this one's name."""
+        order = np.argsort(np.concatenate([self.ids, other.ids]), kind="stable")
+
+        def both(one: Array | None, two: Array | None) -> Array | None:
+            return None if one is None or two is None else np.concatenate([one, two])[order]
+
+        images, labels = np.concatenate([self.images, other.images])[order], np.concatenate([self.labels, other.labels])[order]
+        groups = {column: np.concatenate([tags, other.groups[column]])[order] for column, tags in self.groups.items()}
+        tags = both(self.patients, other.patients), groups, both(self.ids, other.ids), both(self.called, other.called)
+        return Split(self.name, images, labels, self.preprocessing, *tags)
+
     @property
     def ids(self) -> Integers:
         """Position of each item in the user's file, (N,)."""
@@ -141,11 +153,12 @@ class Dataset:
 
     Args:
         train: for recovery training; may be absent.
-        calibration: for activation statistics; its labels are not used.
+        calibration: for activation statistics; its labels are used only where train lent it.
         guard: for decisions inside the search.
         test: for the verdict, read once.
         classes: name of each label.
         notes: what was done to the data, for the report.
+        lent: whether calibration was taken out of train.
     """
 
     train: Split | None
@@ -154,6 +167,12 @@ class Dataset:
     test: Split
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    lent: bool = False
+
+    @cached_property
+    def recovery(self) -> Split | None:
+        """What recovery training learns from: train with what it lent, since the network was trained on both."""
+        return self.train.joined(self.calibration) if self.train is not None and self.lent else self.train
 
 
 def load_data(
@@ -203,9 +222,12 @@ def load_data(
     for line in notes:
         note(line)
     kept = {name: found[name] if len(left) == len(found[name]) else found[name].take(left) for name, left in zip(order, rows, strict=True)}
+    before = len(kept.get("train", ()))
     if "calibration" not in kept:
         kept |= _with_calibration(kept, len(names), seed)
-    return Dataset(kept.get("train") or None, kept["calibration"], replace(kept["val"], name="guard"), kept["test"], names, notes)
+    lent = len(kept.get("train", ())) < before  # what is taken out of val leaves train alone
+    guard = replace(kept["val"], name="guard")
+    return Dataset(kept.get("train") or None, kept["calibration"], guard, kept["test"], names, notes, lent)
 
 
 def _split(

@@ -115,9 +115,9 @@ def loaded(recipe: Recipe, look: Callable[[Workspace], None]) -> Job:
             drop_overlap=recipe.drop_overlap,
         )
     if recipe.retrain:
-        if data.train is None:
+        if data.recovery is None:
             raise InputError("`--retrain` needs a train split: add train_images and train_labels to the data, or run without it.")
-        hold_out(labelled(data.train), recipe.seed)  # for what it refuses
+        hold_out(labelled(data.recovery), recipe.seed)  # for what it refuses
     if unknown := [name for name in recipe.limits.positive if name not in data.classes]:
         raise InputError(f"`positive` (={unknown[0]}) is no class of the data: name some of {', '.join(data.classes[:12])}.")
     with stage("look at the calibration data"):

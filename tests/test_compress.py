@@ -283,10 +283,10 @@ def test_labels_are_lent_to_recovery_training_alone(
     train = given[0].train
     assert (train is not None) is retrain
     assert given[0].scratch == tmp_path / "out" / WORK
-    if train is not None and job.data.train is not None:
+    if train is not None and job.data.recovery is not None:
         rows = np.array([5, 2])
-        assert np.array_equal(train.inputs(rows), job.data.train.inputs(rows))
-        assert train.labels.tolist() == job.data.train.labels.tolist()
+        assert np.array_equal(train.inputs(rows), job.data.recovery.inputs(rows))
+        assert train.labels.tolist() == job.data.recovery.labels.tolist()
 
 
 @pytest.mark.parametrize(

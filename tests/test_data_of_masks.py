@@ -112,16 +112,33 @@ def test_val_stays_whole_and_calibration_leaves_train_by_patients(tmp_path: Path
     assert sorted([*data.train.ids, *data.calibration.ids]) == list(range(40))
     patients = [set(split.patients) for split in (data.train, data.calibration) if split.patients is not None]
     assert not patients[0] & patients[1]
+    assert data.lent
     # there are not ENOUGH images in all of it: half of the patients, and no more
     assert [len(each) for each in patients] == [10, 10]
     assert np.array_equal(_load(tmp_path, _arrays(train=40, val=8, test=6)).calibration.ids, data.calibration.ids)
     assert not np.array_equal(_load(tmp_path, _arrays(train=40, val=8, test=6), seed=1).calibration.ids, data.calibration.ids)
 
 
+def test_recovery_training_learns_from_what_train_lent_too_in_the_order_of_the_file(tmp_path: Path) -> None:
+    arrays = _arrays(train=40, val=8, test=6)
+    arrays |= {"train_site_group": np.arange(40) % 3, "train_id": np.arange(100, 140)}
+    whole = _load(tmp_path, arrays).recovery
+    assert whole is not None
+    assert (whole.name, whole.ids.tolist()) == ("train", list(range(40)))
+    assert np.array_equal(whole.images, arrays["train_images"])
+    assert np.array_equal(whole.labels[:, 0], arrays["train_masks"] == 1)
+    assert whole.patients is not None
+    assert whole.patients.astype(str).tolist() == arrays["train_patient"].astype(str).tolist()
+    assert whole.groups["site"].astype(int).tolist() == [item % 3 for item in range(40)]
+    assert whole.names.astype(int).tolist() == list(range(100, 140))
+
+
 def test_calibration_that_is_given_leaves_train_whole(tmp_path: Path) -> None:
     data = _load(tmp_path, _arrays(train=12, calibration=4, val=8, test=6))
     assert data.train is not None
     assert [len(split) for split in (data.train, data.calibration, data.guard)] == [12, 4, 8]
+    assert not data.lent
+    assert data.recovery is data.train
 
 
 def test_a_train_split_of_one_patient_is_all_calibration(tmp_path: Path) -> None:

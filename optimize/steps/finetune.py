@@ -27,7 +27,7 @@ from optimize.errors import InputError
 from optimize.progress import note, track
 from optimize.steps import ddp
 from optimize.steps.batches import Batch, epoch_batches, hold_out, plain
-from optimize.steps.device import PRECISIONS, Precision, autocast, device, reproducible
+from optimize.steps.device import PRECISIONS, Precision, autocast, device, laid_out, reproducible
 from optimize.steps.distill import objective
 from optimize.steps.optimizer import CLIP, OPTIMIZERS, optimizer, rate, trainable
 from optimize.surgery import twin
@@ -135,8 +135,9 @@ class _Training:
         self.batch = step.items(len(self.fit), ddp.size())
         if self.batch < 2 * ddp.size():
             raise InputError(f"`batch` (={self.batch}) must hold two items for each of the {ddp.size()} processes: start fewer of them.")
-        self.original = twin(reference.original.module, share=False).to(self.device)
-        self.network = self.called = trainable(candidate.module).to(self.device)
+        example = candidate.example.to(self.device)
+        self.original = laid_out(twin(reference.original.module, share=False).to(self.device), example)
+        self.network = self.called = laid_out(trainable(candidate.module).to(self.device), example)
         self.peak = step.peak(self.batch)
         self.optimizer = optimizer(step.optimizer, self.network, self.peak, step.weight_decay)
         # One pass over the inputs, and one in the mirror, instead of one in each epoch.

@@ -341,7 +341,8 @@ def test_what_the_original_says_is_asked_for_once_where_memory_allows(monkeypatc
         monkeypatch.undo()
         counts.append(seen)
     fit, held = 144, 16
-    assert counts == [fit + held, 2 * (fit + held), held + 4 * (fit + held)]
+    # and once more, to see how it may lie in memory
+    assert counts == [1 + each for each in (fit + held, 2 * (fit + held), held + 4 * (fit + held))]
 
 
 @pytest.mark.parametrize("masks", [False, True], ids=["classes", "masks"])

@@ -126,7 +126,7 @@ def _about(ground: Ground) -> str:
     data, case = ground.data, ground.case
     ratios = ", ".join(f"{each:g}" for each in case.ratios)
     return (
-        f"{len(data.train or ())} images to recover on, {len(data.guard)} to decide on, {len(data.test)} for the verdict: too few for a "
+        f"{len(data.recovery or ())} images to recover on, {len(data.guard)} to decide on, {len(data.test)} for the verdict: too few for a "
         f"statistical one, so losses are compared as measured. The original in torch: {100 * ground.on_test.overall:.2f} %. Assembled: "
         f"torch-pruning at ratios of {ratios}, {case.epochs} epochs of recovery at most, with the original's answers and the labels."
     )
