@@ -9,12 +9,14 @@
 
 Where a latency is asked for, the mildest proposal that meets it is the answer, and nothing bolder is tried. Where recovery training is
 allowed, widths bolder than the guard lets pass are offered again, trained: for a sum of harms above the last that passed, then in wide
-strides until one is kept and one refused, and once or twice between them. Linear layers are factorized in the end.
+strides until one is kept and one refused, and once or twice between them. What trained weights lost on cases unlike those trained on,
+weights on the way to them may have kept: where the guard refuses the trained ones, it is asked about those. Linear layers are factorized
+in the end.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, sqrt
 
 from optimize.candidate import Candidate, Step
@@ -43,6 +45,8 @@ BISECTIONS = 2 * HALVINGS
 TRAINED, STRIDE, TRAININGS = 4.0, 4.0, 5
 """The first sum of harms to be trained for, in units of the last that the guard let pass without training; how far a stride leads from
 there; and how often to train at most, since that takes long."""
+WAYS = (1.0, 0.5, 0.25)
+"""From the weights that were repaired to the trained ones; tried in this order until one is kept."""
 AIMED = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Sums to be trained for where a goal is to be met, the mildest first."""
 NEAR = 1.5
@@ -154,7 +158,7 @@ class _Ladder:
             if widths in tried:
                 continue
             tried.append(widths)
-            trial = self._offer(widths, finetune)
+            trial = self._offer_trained(widths, finetune)
             if not trial or self._fast(trial):
                 return
 
@@ -165,7 +169,7 @@ class _Ladder:
         while len(tried) < TRAININGS and high > NEAR * low:
             widths = self._items.within(factor * self._untrained)
             known = next((kept for each, kept in tried if each == widths), None)
-            kept = bool(self._offer(widths, finetune)) if known is None else known
+            kept = bool(self._offer_trained(widths, finetune)) if known is None else known
             if known is None:
                 tried.append((widths, kept))
             elif high == inf:
@@ -195,6 +199,14 @@ class _Ladder:
     def _fast(self, trial: Trial) -> bool:
         """Whether the trial was kept and meets the goal."""
         return bool(trial) and self._strategy.goal_met(self._walk)
+
+    def _offer_trained(self, widths: dict[str, int], finetune: Finetune) -> Trial:
+        """Trained once; the weights at the end of it, or where the guard refuses those, weights on the way."""
+        for way in WAYS:
+            trial = self._offer(widths, replace(finetune, way=way))
+            if trial:
+                break
+        return trial
 
     def _offer(self, widths: dict[str, int], finetune: Finetune | None = None) -> Trial:
         named = tuple(sorted(widths.items()))

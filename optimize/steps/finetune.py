@@ -1,7 +1,8 @@
 """Recovery training: a short, supervised fine-tuning towards the original's answers and the labels.
 
 A copy of the candidate is trained on nine tenths of the train split and judged after every epoch on the last tenth. What is returned is
-the best of all epochs, of which the candidate as it came is the first: on the held-out tenth, training can make nothing worse.
+the best of all epochs, of which the candidate as it came is the first: on the held-out tenth, training can make nothing worse. On cases
+unlike those it can; then weights between the candidate's and the trained ones, which `way` asks for, may hold what neither does.
 
 All that an epoch draws at random depends on the seed and the epoch's number alone, so an interrupted training goes on from what was
 written after the last whole epoch, and ends with the same bytes.
@@ -13,7 +14,7 @@ import hashlib
 import os
 import pickle
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, isfinite, sqrt
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +37,8 @@ ANSWERS_BYTES = 1 << 30
 """Most memory for the original's answers; where they need more it is asked anew in every epoch."""
 UPDATES, LEAST_BATCH, MOST_BATCH = 48, 8, 64
 """Of an epoch, where nothing else is asked for."""
+_TRAINED = "the last training"
+"""Its key and its weights, in the reference's memory."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Finetune:
             high the held-out loss goes up and down.
         flips: mirror every second input along its last axis; only where left and right mean the same.
         precision: "float32", "bfloat16", or "auto": bfloat16 where the machine has instructions for it.
+        way: how far to go from the weights as they came to the trained ones, a share (Wortsman et al., "Robust fine-tuning of zero-shot
+            models", CVPR 2022). The training itself is the same, and not done again for another share of it.
 
     Raises:
         InputError: when a setting is out of range.
@@ -71,6 +76,7 @@ class Finetune:
     patience: int | None = None
     flips: bool = False
     precision: Precision = "auto"
+    way: float = 1.0
 
     def __post_init__(self) -> None:
         for name, holds, rule in (
@@ -83,6 +89,7 @@ class Finetune:
             ("distillation", 0 <= self.distillation <= 1, "between 0 and 1"),
             ("patience", self.patience is None or self.patience >= 1, "1 or more, or None"),
             ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+            ("way", 0 < self.way <= 1, "above 0, and 1 at most"),
         ):
             if not holds:
                 raise InputError(f"`{name}` (={getattr(self, name)!r}) must be {rule}.")
@@ -97,11 +104,14 @@ class Finetune:
             raise InputError("`train` is missing: recovery training needs labelled items to train on: add a train split.")
         if not self.epochs:
             return candidate.after(self, candidate.module)
-        training = _Training(self, candidate, reference, reference.train)
-        with ddp.together(self, candidate, reference), reproducible(training.device):
-            weights = training.run()
+        whole = replace(self, way=1.0)
+        key, known = _key(whole, candidate, reference, reference.train), reference.memory.get(_TRAINED)
+        if known is None or known[0] != key:
+            training = _Training(whole, candidate, reference, reference.train, key)
+            with ddp.together(whole, candidate, reference), reproducible(training.device):
+                known = reference.memory[_TRAINED] = key, training.run()
         module = twin(candidate.module, share=False)
-        module.load_state_dict(weights)
+        module.load_state_dict(_between(module.state_dict(), known[1], self.way))
         return candidate.after(self, module.requires_grad_(False))
 
     @property
@@ -127,7 +137,7 @@ class _Training:
     the best of them.
     """
 
-    def __init__(self, step: Finetune, candidate: Candidate, reference: Reference, train: Labelled) -> None:
+    def __init__(self, step: Finetune, candidate: Candidate, reference: Reference, train: Labelled, key: str) -> None:
         self.step, self.train, self.seed, self.device = step, train, reference.seed, device()
         outputs = candidate.predict(candidate.example.numpy()).shape
         self.loss = objective(outputs, train.labels, step.temperature, step.distillation)
@@ -144,7 +154,7 @@ class _Training:
         self.sides = (False, True) if step.flips else (False,)
         self.remembers = 4 * len(self.sides) * len(train) * int(np.prod(outputs[1:])) <= ANSWERS_BYTES
         self.answers: torch.Tensor | None = None
-        self.file = None if reference.scratch is None else reference.scratch / f"finetune-{_key(step, candidate, reference, train)}.pt"
+        self.file = None if reference.scratch is None else reference.scratch / f"finetune-{key}.pt"
         self.state: dict[str, Any] = {}
 
     def run(self) -> dict[str, torch.Tensor]:
@@ -256,6 +266,11 @@ def _batch(count: int) -> int:
 def _tensors(network: nn.Module) -> dict[str, torch.Tensor]:
     """The network's tensors as they are now, on the CPU."""
     return {name: tensor.detach().clone().cpu() for name, tensor in network.state_dict().items()}
+
+
+def _between(start: dict[str, torch.Tensor], end: dict[str, torch.Tensor], way: float) -> dict[str, torch.Tensor]:
+    """The tensors on the way from `start` to `end`; what is counted is that of the end."""
+    return {name: start[name].lerp(last, way) if way < 1 and last.is_floating_point() else last for name, last in end.items()}
 
 
 def _key(step: Finetune, candidate: Candidate, reference: Reference, train: Labelled) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from optimize.candidate import Candidate, Step
 from optimize.search import allocate
-from optimize.search.allocate import BISECTIONS, DOUBLINGS, HALVINGS, LEAST_MILD, MILD, ROUNDS, Allocate, _Ladder
+from optimize.search.allocate import BISECTIONS, DOUBLINGS, HALVINGS, LEAST_MILD, MILD, ROUNDS, WAYS, Allocate, _Ladder
 from optimize.search.goal import Goal
 from optimize.search.knapsack import Knapsack
 from optimize.search.prices import Pricing
@@ -180,8 +180,13 @@ def test_training_is_offered_in_strides_until_one_is_kept_and_one_refused(most: 
     up = ladder(script)
     up.held = held
     up.train(finetune)
-    assert [harm(step) for step, _ in script.offered] == pytest.approx([each * unit for each in tried], rel=1e-5)
-    assert all(step == Chain((Narrow((("a", round(harm(step) * 1e6)),)), finetune)) for step, _ in script.offered)
+    asked = [each for each in tried for _ in (WAYS if each >= most else WAYS[:1])]
+    assert [harm(step) for step, _ in script.offered] == pytest.approx([each * unit for each in asked], rel=1e-5)
+    ways = [way for each in tried for way in (WAYS if each >= most else WAYS[:1])]
+    assert [step for step, _ in script.offered] == [
+        Chain((Narrow((("a", round(harm(step) * 1e6)),)), replace(finetune, way=way)))
+        for (step, _), way in zip(script.offered, ways, strict=True)
+    ]
     bold = max((each for each in tried if each < most), default=None)
     assert script.best is START if bold is None else harm(script.best) == pytest.approx(bold * unit, rel=1e-5)
 
@@ -205,13 +210,30 @@ def test_nothing_is_trained_twice() -> None:
 
     script = Script(lambda _: False)
     ladder(script, items=Two()).train(Finetune(1))
-    assert [step.steps[0].widths for step, _ in script.offered] == [(("a", 2),), (("a", 1),)]
+    assert [(step.steps[0].widths, step.steps[1].way) for step, _ in script.offered] == [
+        ((("a", width),), way) for width in (2, 1) for way in WAYS
+    ]
+
+
+def test_weights_on_the_way_to_the_trained_ones_are_offered_until_some_are_kept() -> None:
+    script = Script(lambda step: harm(step) < 5 and step.steps[1].way <= 0.5)
+    up = ladder(script)
+    up.held = 1.0
+    up.train(Finetune(1))
+    found = [(round(harm(step), 3), step.steps[1].way, kept) for step, kept in script.offered]
+    assert found == [
+        (4, 1.0, False),
+        (4, 0.5, True),
+        *((16, way, False) for way in WAYS),
+        *((8, way, False) for way in WAYS),
+        *((round(sqrt(32), 3), way, False) for way in WAYS),
+    ]
 
 
 def test_training_for_a_goal_goes_from_mild_to_bold_and_ends_with_a_refusal() -> None:
     script = Script(lambda step: harm(step) < 3.0)
     ladder(script, goal=fast_from(9.0)).train(Finetune(1))
-    assert [(harm(step), kept) for step, kept in script.offered] == [(1, True), (2, True), (4, False)]
+    assert [(harm(step), kept) for step, kept in script.offered] == [(1, True), (2, True), *[(4, False)] * len(WAYS)]
 
 
 def test_training_ends_where_the_goal_is_met() -> None:

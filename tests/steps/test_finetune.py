@@ -88,6 +88,31 @@ def test_a_damaged_network_recovers_and_the_input_stays(build: Callable[[], nn.M
     assert after_it - floor < 0.6 * (before_it - floor)
 
 
+@pytest.mark.parametrize("way", [0.5, 0.125])
+def test_weights_on_the_way_lie_between_and_are_not_trained_for(way: float, notes: list[str]) -> None:
+    start, aim = task()
+    end = BRISK(start, aim)
+    trained = len(epochs_noted(notes))
+    middle = replace(BRISK, way=way)(start, aim)
+    assert trained == len(epochs_noted(notes)) > 0
+    assert middle.lineage == (replace(BRISK, way=way),)
+    first, last = start.module.state_dict(), end.module.state_dict()
+    for name, found in middle.module.state_dict().items():
+        wanted = (1 - way) * first[name] + way * last[name] if found.is_floating_point() else last[name]
+        assert torch.allclose(found, wanted, atol=1e-6), name
+    assert BRISK(start, aim).fingerprint == end.fingerprint
+    assert len(epochs_noted(notes)) == trained
+
+
+def test_the_way_of_another_training_is_not_taken(notes: list[str]) -> None:
+    start, aim = task()
+    BRISK(start, aim)
+    trained = len(epochs_noted(notes))
+    found = replace(BRISK, way=0.5)(damaged(start, 0.1), aim)
+    assert len(epochs_noted(notes)) > trained
+    assert found.fingerprint == replace(BRISK, way=0.5)(damaged(start, 0.1), task()[1]).fingerprint
+
+
 def test_nothing_of_the_copy_is_shared_with_the_input() -> None:
     start, aim = task()
     made = BRISK(start, aim)
@@ -384,6 +409,8 @@ def test_bfloat16_trains_too() -> None:
         ({"temperature": 0.0}, "`temperature`"),
         ({"distillation": 1.5}, r"`distillation` \(=1.5\) must be between 0 and 1\."),
         ({"patience": 0}, "`patience`"),
+        ({"way": 0.0}, r"`way` \(=0.0\) must be above 0, and 1 at most\."),
+        ({"way": 1.5}, r"`way` \(=1.5\) must be above 0, and 1 at most\."),
         ({"precision": "int8"}, r"`precision` \(='int8'\) must be one of auto, float32, bfloat16\."),
     ],
 )
