@@ -4,12 +4,13 @@
         [--make original ours assembled controlled] [--prepare-only] [--quick]
 
 Each case is a trained network with its data. The contenders: the original in every runtime and precision; ours for target cpu, which
-chooses between OpenVINO and ONNX Runtime, with `--retrain` also with recovery training; torch-pruning's group pruner at several ratios,
-recovered by the training that ours would use, in batches of 64, exported and compiled in every precision of both runtimes, each kept at
-the largest ratio at which its compiled form holds the guard-rails as measured, on the guard split and on the test split (ours never sees
-the latter before its verdict); and NNCF's quantization with accuracy control. All finished ones then take turns at batch 1 and 8, and the
-goals are put beside what was measured. What is finished lies in DIR, each ratio by itself, and a second call goes on from there; `--make`
-makes only what it names, and without a name nothing. A case's records are made again when a setting or a version changes.
+chooses between OpenVINO and ONNX Runtime, with `--retrain` also with recovery training, and so for ONNX Runtime alone; torch-pruning's
+group pruner at several ratios, recovered by the training that ours would use, in batches of 64, exported and compiled in every precision
+of both runtimes, each kept at the largest ratio at which its compiled form holds the guard-rails as measured, on the guard split and on
+the test split (ours never sees the latter before its verdict); and NNCF's quantization with accuracy control. All finished ones then take
+turns at batch 1 and 8, and the goals are put beside what was measured. What is finished lies in DIR, each ratio by itself, and a second
+call goes on from there; `--make` makes only what it names, and without a name nothing. A case's records are made again when a setting or
+a version changes.
 
 VGG19 is trained first where its weights do not lie in `.cache/peers`, which takes twenty minutes.
 """

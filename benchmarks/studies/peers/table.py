@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.studies.peers.record import Record
@@ -78,7 +78,10 @@ def goals(records: Sequence[Record], times: Times) -> list[Goal]:
                 if mine is not None and each.kind == "original" and (each.target, each.base) == (target, mine.base) and each.name in taken
             ]
             alike = fastest(same, taken)
-            found.append(_goal(f"against the original in {RUNTIMES[target]} at the same precision", ALIKE, batch, mine, alike, taken))
+            goal = _goal(f"against the original in {RUNTIMES[target]} at the same precision", ALIKE, batch, mine, alike, taken)
+            if ours is not None and not any(each.kind == "ours" and each.target == target for each in records):
+                goal = replace(goal, why=f"ours was made for {RUNTIMES[ours.target]} alone")
+            found.append(goal)
     return found
 
 
