@@ -55,8 +55,8 @@ class Curve:
     Args:
         group: its name.
         widths: falling; the first is what the group has, and 0 means without the layer that makes it.
-        harm: of each, in nats: how far from the candidate's answers; rising from 0 with every channel that goes. Without the layer it may be
-            less than with a few channels of it.
+        harm: of each, in nats: how far from the candidate's answers; rising from 0 with every channel that goes. Without the layer it may
+            be less than with a few channels of it.
     """
 
     group: str
