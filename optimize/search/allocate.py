@@ -38,7 +38,7 @@ LEAST_HARM = 1e-4
 """Nats: where the mild pruning did next to no harm, the ladder begins here."""
 DOUBLINGS = 8
 HALVINGS = 3
-ROUNDS = 3
+ROUNDS = 6
 """Scans at most."""
 BISECTIONS = 2 * HALVINGS
 """At most: those that lead to widths already tried cost nothing, and as long as nothing was kept it goes on."""
