@@ -110,7 +110,8 @@ class Reference:
         unseen: further inputs, (M, C, *spatial), that no step is fitted on, to measure on; None where there are none to spare.
 
     Attributes:
-        memory: what steps have found out about the original on these inputs, so that it need not be run again; it changes no result.
+        memory: what steps have found out about the original on these inputs, and the last training, so that neither need be done again; it
+            changes no result.
     """
 
     original: Candidate

@@ -277,6 +277,12 @@ def _plain(step: Step) -> dict[str, Any]:
 def _brief(setting: Any) -> str:
     """A setting in a word or two."""
     if isinstance(setting, list):
-        inner = [each["step"] for each in setting if isinstance(each, dict)]
+        inner = [_part(each) for each in setting if isinstance(each, dict)]
         return " and ".join(inner) if inner else f"{len(setting)} groups"
     return f"{setting:g}" if isinstance(setting, float) else str(setting)
+
+
+def _part(step: Mapping[str, Any]) -> str:
+    """A step of a chain, and how much of it where it went only part of the way."""
+    way = step["settings"].get("way", 1.0)
+    return str(step["step"]) if way == 1 else f"{way:g} of {step['step']}"

@@ -6,11 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from optimize.candidate import Candidate, Reference
+from optimize.candidate import Candidate, Reference, Step
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict
 from optimize.search.budgets import Budgets
 from optimize.search.walk import NOT_SMALLER, WORK, Reading, Search, Trial, Walk
+from optimize.steps.chain import Chain
+from optimize.steps.finetune import Finetune
+from optimize.steps.narrow import Narrow
 from optimize.steps.prune import Prune
 from tests import runs
 from tests.search.trials import RUINOUS, resumed, settings, timeless, written
@@ -28,6 +31,20 @@ def test_a_trial_says_what_was_measured(search: Search, original: Candidate) -> 
     assert entry["worst_class"] == {"name": "bar", "drop": 0.0}
     labels = search.guard.labels
     assert entry["per_class"] == {name: pytest.approx(right[labels == k].mean()) for k, name in enumerate(runs.CLASSES)}
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (Prune(0.001), "Prune 0.001"),
+        (Narrow((("a", 4), ("b", 0))), "Narrow 2 groups"),
+        (Chain((Narrow((("a", 4),)), Finetune(3))), "Chain Narrow and Finetune"),
+        (Chain((Narrow((("a", 4),)), Finetune(3, way=0.25))), "Chain Narrow and 0.25 of Finetune"),
+    ],
+)
+def test_a_trial_in_one_line(step: Step, words: str) -> None:
+    trial = Trial(step, Verdict("fail", ("recall fell", "more")), 250, 10, Reading(0.9, {}), ("a", 0.1), 1.0)
+    assert trial.line(1000) == f"rolled back  {words}, 75.0 % of parameters off: recall fell"
 
 
 def test_a_strategy_reads_what_became_of_a_step_and_may_judge_it_itself(search: Search, original: Candidate) -> None:
