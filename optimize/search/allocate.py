@@ -124,7 +124,7 @@ class _Ladder:
         self._unit = unit
         self._quick: dict[str, int] = {}
         self._seen: dict[tuple[tuple[str, int], ...], Trial] = {}
-        self.held, self._refused = 0.0, unit
+        self.held = 0.0
 
     def climb(self) -> None:
         """Double until the guard refuses or the goal is met; then halve the gap, towards bold or, with a goal, towards mild."""
@@ -179,8 +179,8 @@ class _Ladder:
 
     @property
     def _untrained(self) -> float:
-        """The sum of harms that the guard lets pass without training, or half of the least that it did not."""
-        return self.held or self._refused / 2
+        """The sum of harms that the guard lets pass without training, or half of what was done before, which it let pass too."""
+        return max(self.held, self._unit / 2)
 
     def _approach(self, bound: float) -> None:
         """Between the last that held and `bound`, which was refused or is already fast enough."""
@@ -193,10 +193,8 @@ class _Ladder:
             trial = self._offer(self._items.within(middle))
             if trial and not self._fast(trial):
                 low = self.held = middle
-                continue
-            high = middle
-            if not trial:
-                self._refused = min(self._refused, middle)
+            else:
+                high = middle
 
     def _fast(self, trial: Trial) -> bool:
         """Whether the trial was kept and meets the goal."""

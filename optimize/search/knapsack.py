@@ -6,8 +6,6 @@ A layer's price depends on what it reads and on what it makes, and so on two gro
 
 by coordinate descent: group after group takes its best width while the others hold theirs, until none moves. Starting from the widest, each
 move lowers the sum, so it ends. A group of width 0 has lost its layer, which then costs nothing, and its readers read what that one read.
-Of two such layers one behind the other only one goes at a time: each is spared most easily while the other does its work, so that their
-harms say least about what both together do.
 """
 
 from __future__ import annotations
@@ -67,7 +65,6 @@ class Knapsack:
             for name, curve in self._curves.items()
             if not curve.widths[-1]
         }
-        self._beside = self._neighbours()
         through, self._of = self._through(), {name: list[Item]() for name in self._curves}
         for item in items:
             felt = {name for group, _ in item.read_groups for name in through.get(group, ())}
@@ -80,11 +77,9 @@ class Knapsack:
         for _ in range(SWEEPS):
             before = dict(chosen)
             for name, curve in self._curves.items():
-                stays = any(not chosen[other] for other in self._beside[name])
                 costs = [
                     harm + trade_off * self._price(name, {**chosen, name: width})
                     for width, harm in zip(curve.widths, curve.harm, strict=True)
-                    if width or not stays
                 ]
                 chosen[name] = curve.widths[costs.index(min(costs))]
             if chosen == before:
@@ -123,15 +118,6 @@ class Knapsack:
             removed[name] = curve.widths[0] - width
         idle = {id(self._maker[name]) for name, width in widths.items() if not width}
         return sum(item.cost(removed) for item in items if id(item) not in idle)
-
-    def _neighbours(self) -> dict[str, set[str]]:
-        """For each group those whose layer reads it, or is read by its own; only layers that may go count."""
-        found: dict[str, set[str]] = {name: set() for name in self._curves}
-        for name, maker in self._maker.items():
-            for group in (group for group, _ in maker.read_groups if group in self._maker):
-                found[name].add(group)
-                found[group].add(name)
-        return found
 
     def _through(self) -> dict[str, set[str]]:
         """The groups that a reader of each may come to read: itself, and what lies in front where its layer may go."""

@@ -12,7 +12,7 @@ import pytest
 
 from optimize.candidate import Candidate, Step
 from optimize.search import allocate
-from optimize.search.allocate import BISECTIONS, DOUBLINGS, HALVINGS, LEAST_MILD, MILD, ROUNDS, TRAINED, WAYS, Allocate, _Ladder
+from optimize.search.allocate import BISECTIONS, DOUBLINGS, HALVINGS, LEAST_MILD, MILD, ROUNDS, WAYS, Allocate, _Ladder
 from optimize.search.goal import Goal
 from optimize.search.knapsack import Knapsack
 from optimize.search.prices import Pricing
@@ -189,15 +189,6 @@ def test_training_is_offered_in_strides_until_one_is_kept_and_one_refused(most: 
     ]
     bold = max((each for each in tried if each < most), default=None)
     assert script.best is START if bold is None else harm(script.best) == pytest.approx(bold * unit, rel=1e-5)
-
-
-def test_where_nothing_holds_untrained_training_begins_above_the_mildest_refusal() -> None:
-    script = Script(lambda _: False)
-    up = ladder(script)
-    up.climb()
-    mildest = min(harm(step) for step, _ in script.offered)
-    up.train(Finetune(1))
-    assert next(harm(step) for step, _ in script.offered if isinstance(step, Chain)) == pytest.approx(TRAINED * mildest / 2, rel=1e-4)
 
 
 def test_training_ends_where_nothing_is_bolder() -> None:

@@ -138,27 +138,8 @@ def test_without_a_layer_its_readers_read_what_it_read(seed: int, groups: int, t
                 price, reads = price + weight * reads * makes, makes
         assert of.price(widths) == pytest.approx(price)
     found = of.widths(trade_off)
-    assert not beside(found)
     moves = [{**found, curve.group: width} for curve in curves for width in curve.widths]
-    assert all(total(of, found, trade_off) <= total(of, move, trade_off) + 1e-9 for move in moves if not beside(move))
-
-
-def beside(widths: Widths) -> bool:
-    """Whether two layers of a chain that follow each other are gone."""
-    return any(one == other == 0 for one, other in pairwise(widths.values()))
-
-
-def test_of_layers_one_behind_the_other_only_one_goes_at_a_time() -> None:
-    """Every layer alone could be spared for nothing; five in a row, of which two are read by a sixth that makes what is left."""
-    names = [f"g{number}" for number in range(5)]
-    chain = [(), *(((name, 1),) for name in names)]
-    items = [Item(priced(1.0), 4, 4, reads, makes) for reads, makes in pairwise(chain)]
-    items.append(Item(priced(1.0), 8, 4, (("g2", 1), ("g4", 1)), ()))
-    found = Knapsack([Curve(name, (4, 0), (0.0, 0.0)) for name in names], items).widths(1.0)
-    assert not beside(found)
-    assert sum(not width for width in found.values()) >= 2
-    alone = Knapsack([Curve("g1", (4, 0), (0.0, 0.0)), Curve("g3", (4, 0), (0.0, 0.0))], items)
-    assert alone.widths(1.0) == {"g1": 0, "g3": 0}
+    assert all(total(of, found, trade_off) <= total(of, move, trade_off) + 1e-9 for move in moves)
 
 
 def test_a_layer_that_reads_two_groups_passes_both_on() -> None:
