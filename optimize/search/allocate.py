@@ -38,8 +38,8 @@ LEAST_HARM = 1e-4
 """Nats: where the mild pruning did next to no harm, the ladder begins here."""
 DOUBLINGS = 8
 HALVINGS = 3
-ROUNDS = 6
-"""Scans at most."""
+ROUNDS = 3
+"""Scans at most: each brings a dozen more questions to the guard, and the more it is asked the less its answers say."""
 BISECTIONS = 2 * HALVINGS
 """At most: those that lead to widths already tried cost nothing, and as long as nothing was kept it goes on."""
 TRAINED, STRIDE, TRAININGS = 4.0, 4.0, 5
