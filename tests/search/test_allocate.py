@@ -180,12 +180,11 @@ def test_training_is_offered_in_strides_until_one_is_kept_and_one_refused(most: 
     up = ladder(script)
     up.held = held
     up.train(finetune)
-    asked = [each for each in tried for _ in (WAYS if each >= most else WAYS[:1])]
-    assert [harm(step) for step, _ in script.offered] == pytest.approx([each * unit for each in asked], rel=1e-5)
-    ways = [way for each in tried for way in (WAYS if each >= most else WAYS[:1])]
+    asked = [(each, way) for each in tried for way in (WAYS if each >= most else WAYS[:1])]
+    assert [harm(step) for step, _ in script.offered] == pytest.approx([each * unit for each, _ in asked], rel=1e-5)
     assert [step for step, _ in script.offered] == [
         Chain((Narrow((("a", round(harm(step) * 1e6)),)), replace(finetune, way=way)))
-        for (step, _), way in zip(script.offered, ways, strict=True)
+        for (step, _), (_, way) in zip(script.offered, asked, strict=True)
     ]
     bold = max((each for each in tried if each < most), default=None)
     assert script.best is START if bold is None else harm(script.best) == pytest.approx(bold * unit, rel=1e-5)

@@ -132,7 +132,7 @@ class Ground:
 
     @property
     def reference(self) -> Reference:
-        """What recovery training learns from: the train split and the original's answers."""
+        """What recovery training learns from: the train split, with what it lent for calibration, and the original's answers."""
         train = self.data.recovery
         if train is None:
             raise OptimizeError(f"`data` (={self.case.data}) has no train split: recovery training needs one.")
