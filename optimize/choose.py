@@ -34,6 +34,7 @@ from optimize.measure.latency import Latency, interleave, ratio
 from optimize.mix import Kept, Tried, groups, mixes
 from optimize.progress import note, stage
 from optimize.search.score import score_split
+from optimize.search.witness import Witness
 
 SECONDS = 2.0
 EXACT = "f32"
@@ -96,6 +97,7 @@ class Bench:
         confidence: of the bounds that must lie within the limits.
         isa: instruction set that int8 is made for; this machine's when None.
         kept: folder for what an interrupted search of a mix had found.
+        witness: whom else to ask about what the guard lets pass; None where there is nobody.
     """
 
     onnx: Path
@@ -108,11 +110,14 @@ class Bench:
     confidence: float = LIKELY
     isa: str | None = None
     kept: Path | None = None
+    witness: Witness | None = None
 
     def judged(self, variant: Variant, session: Session) -> Variant:
-        """The variant with its score on the guard split and what follows from it."""
+        """The variant with its score on the guard split, and what follows from it and from a second opinion."""
         after = score_split(session.predict, self.guard, self.before.classes, f"judge {variant.precision}")
         verdict = admit(self.limits, self.before, after, self.confidence)
+        if self.witness is not None:
+            verdict = self.witness.heard(verdict, session.predict)
         return replace(variant, score=after, verdict=verdict, why="" if verdict else "; ".join(verdict.reasons))
 
 
@@ -302,6 +307,7 @@ class _Mixing:
         told.update(np.ascontiguousarray(self._bench.calibration).data)
         told.update(repr((self._runtime.NAME, self._runtime.version(), self._rest, self._bench.isa, self._bench.confidence)).encode())
         told.update(repr(self._bench.limits).encode())
+        told.update(b"" if self._bench.witness is None else self._bench.witness.split.sha256.encode())
         return told.hexdigest()
 
 

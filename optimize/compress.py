@@ -76,7 +76,7 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
     plan = strategy(recipe, None if obstacle else job.runtime, aim)
     confidence = level(recipe.limits, job.data.guard.units, job.data.test.units)
     watch = timed if recipe.strategy in FEW else None
-    search = Search(reference, job.data.guard, job.data.classes, recipe.limits, job.space.ledger, plan, confidence, watch)
+    search = Search(reference, job.data.guard, job.data.classes, recipe.limits, job.space.ledger, plan, confidence, watch, job.witness)
     walk = search.walk(job.space.trials)
     best, trials = walk.best, [trial.as_dict() for trial in walk.trials]
     notes = left_alone(best, reference)

@@ -92,6 +92,7 @@ def compile_and_profile(
         confidence=confidence,
         isa=recipe.isa,
         kept=job.space.scratch / "mixes",
+        witness=job.witness and job.witness.about(best),
     )
     chosen, measured = choose(job.runtimes, bench)
     instead, more = _milder(job, bench, chosen, measured, earlier)
@@ -141,7 +142,7 @@ def _milder(
 
     def own(candidate: Candidate) -> Bench:
         onnx, _ = _exported(bench, candidate)
-        return replace(bench, onnx=onnx, folder=onnx.parent)
+        return replace(bench, onnx=onnx, folder=onnx.parent, witness=job.witness and job.witness.about(candidate))
 
     assert chosen.artifact is not None
     with backend(chosen.target).build(chosen.artifact, threads=bench.threads) as session:

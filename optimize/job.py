@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from optimize import outcome
 from optimize.backends import CPU, ON_CPU, Backend, runtimes
@@ -20,6 +21,7 @@ from optimize.masks import perfect
 from optimize.measure.isa import in_words, level, restrict
 from optimize.progress import note, stage
 from optimize.recipe import Recipe, to_toml
+from optimize.search.witness import Witness
 from optimize.signature import sign
 from optimize.steps.batches import hold_out
 from optimize.workspace import Workspace
@@ -41,6 +43,15 @@ class Job:
     def runtime(self) -> Backend:
         """The one on which the search times its proposals."""
         return self.runtimes[0]
+
+    @cached_property
+    def witness(self) -> Witness | None:
+        """A second opinion by the labels of train, where there is one."""
+        data, recipe = self.data, self.recipe
+        if data.recovery is None:
+            return None
+        cases = data.guard.units, data.test.units
+        return Witness.called(self.original, data.recovery, *cases, data.classes, recipe.limits, recipe.seed)
 
 
 def labelled(split: Split) -> Labelled:

@@ -49,7 +49,7 @@ def judge(limits: Limits, before: Score, after: Score) -> Verdict:
     unsure = [rail.doubt for rail in rails if rail.outcome == "inconclusive"]
     if failed or unsure:
         return Verdict("fail" if failed else "inconclusive", tuple([*failed, *unsure]), rails)
-    return Verdict("pass", (_summary(rails),), rails)
+    return Verdict("pass", (summary(rails),), rails)
 
 
 def admit(limits: Limits, before: Score, after: Score, confidence: float = LIKELY) -> Verdict:
@@ -68,26 +68,27 @@ def admit(limits: Limits, before: Score, after: Score, confidence: float = LIKEL
     if reasons:
         return Verdict("fail", reasons, rails)
     unsure = "" if all(rail.surely_held for rail in rails) else "; nothing was lost where chance could hide more"
-    return Verdict("pass", (_summary(rails) + unsure,), rails)
+    return Verdict("pass", (summary(rails) + unsure,), rails)
 
 
 def level(limits: Limits, guard: int, test: int) -> float:
     """The confidence that the search asks for.
 
-    Where the verdict compares measured values, 90 %. Where it asks for a bound, what passes on the guard must pass anew on other cases, so
-    the guard's bound holds the chance of both, with power 80 %: z = z_c s + z_p sqrt(1 + s^2), where s^2 is the guard's cases over the
-    test's, and z_c and z_p are the points of the normal distribution at the verdict's confidence and the power (the usual calculation of a
-    sample's size, turned round).
+    What passes on the guard must pass anew on other cases, so the guard's bound holds the chance of both, with power 80 %:
+    z = z_c s + z_p sqrt(1 + s^2), where s^2 is the guard's cases over the test's, and z_c and z_p are the points of the normal distribution
+    at the verdict's confidence and the power (the usual calculation of a sample's size, turned round). Where the verdict compares measured
+    values, z_c is 0, and 90 % the least.
 
     Args:
         limits: the guard-rails.
         guard: how many cases or patients the guard has.
         test: how many the test split has.
     """
-    if limits.verdict == "point":
-        return LIKELY
     normal, ratio = NormalDist(), guard / max(1, test)
-    return min(MOST, normal.cdf(normal.inv_cdf(limits.confidence) * sqrt(ratio) + normal.inv_cdf(POWER) * sqrt(1 + ratio)))
+    power = normal.inv_cdf(POWER) * sqrt(1 + ratio)
+    if limits.verdict == "point":
+        return min(MOST, max(LIKELY, normal.cdf(power)))
+    return min(MOST, normal.cdf(normal.inv_cdf(limits.confidence) * sqrt(ratio) + power))
 
 
 def worst_class(before: Score, after: Score) -> tuple[str, float]:
@@ -105,7 +106,8 @@ def _refusal(rail: Rail) -> str:
     return f"{plain}, and chance alone may {'take' if floor else 'add'} {points(chance)}" if rail.held_by_value else plain
 
 
-def _summary(rails: tuple[Rail, ...]) -> str:
+def summary(rails: tuple[Rail, ...]) -> str:
+    """What was measured, in a line."""
     first = rails[0]
     worst = max((rail for rail in rails if rail.scope == "class" and rail.rule == "drop" and rail.bounded.seen), key=_value, default=None)
     most, sure = points(max(0.0, first.bounded.high)), first.confidence

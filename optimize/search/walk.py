@@ -27,6 +27,7 @@ from optimize.ledger import WORK, Ledger
 from optimize.measure.macs import macs
 from optimize.progress import gathered, note
 from optimize.search.score import score_split
+from optimize.search.witness import Witness
 
 REMEMBERED = 3
 """Candidates before the best."""
@@ -136,6 +137,7 @@ class Search:
         strategy: what to try, in which order.
         confidence: of the bounds that must lie within the limits, see `optimize.guard.verdict.level`.
         clock: milliseconds of a candidate on the target, for the record; None where there would be too many to time.
+        witness: whom else to ask about what the guard lets pass; None where there is nobody.
     """
 
     reference: Reference
@@ -146,6 +148,7 @@ class Search:
     strategy: Strategy
     confidence: float = LIKELY
     clock: Callable[[Candidate], float] | None = None
+    witness: Witness | None = None
 
     def run(self, done: Sequence[Mapping[str, Any]] = ()) -> tuple[Candidate, list[dict[str, Any]]]:
         """Walk to the end: the last candidate that was kept (the original when none was) and all trials as plain data.
@@ -172,6 +175,8 @@ class Search:
             latency_ms = None if self.clock is None else self.clock(proposed)
             after = score_split(proposed.predict, self.guard, self.classes, "judge")
             verdict = judge(before, after)
+            if self.witness is not None:
+                verdict = self.witness.about(proposed).heard(verdict, proposed.predict)
         else:
             after, verdict = before, Verdict("fail", (NOT_SMALLER,))
         trial = Trial(

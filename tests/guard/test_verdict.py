@@ -296,6 +296,17 @@ def test_what_the_search_lets_pass_mostly_passes_again() -> None:
     assert passed == pytest.approx(0.8, abs=0.06)
 
 
+def test_what_the_search_lets_pass_mostly_passes_again_as_measured() -> None:
+    """The same where measured values are compared: many cases on the guard, few on the test split."""
+    cases, test = 8000, 2000
+    confidence = level(point(), cases, test)
+    assert confidence == pytest.approx(stats.norm.cdf(stats.norm.ppf(0.8) * math.sqrt(1 + cases / test)))
+    lost = max(k for k in range(480) if drop_of_share(np.ones(cases, bool), np.arange(cases) >= k, confidence).high <= 0.05)
+    rng = np.random.default_rng(0)
+    passed = np.mean(rng.binomial(test, rng.beta(lost + 0.5, cases - lost + 0.5, 4000)) <= 0.05 * test)
+    assert passed == pytest.approx(0.8, abs=0.05)
+
+
 def test_a_larger_test_split_asks_less_of_the_guard() -> None:
     limits = Limits()
     assert level(limits, 500, 4000) < level(limits, 500, 500) < level(limits, 500, 100) < 1
