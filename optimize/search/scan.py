@@ -5,6 +5,9 @@ its channels go and what each costs its readers; at a few widths along it the gr
 asked how far its answers have moved (`guard/divergence.py`). An error in a layer's output says little about that: what the rest of the
 network makes of it is in the measured figure, and figures of different groups compare. The last width of a group may be 0: its layer is
 taken out, and its readers are fitted to what it read.
+
+How far they have moved from the candidate's own answers, that is, not from the original's: of a network that is some way off already, half
+of all changes come nearer to the original on a few dozen images, by chance, and would look free. Moves from where it stands add up.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -51,8 +55,8 @@ class Curve:
     Args:
         group: its name.
         widths: falling; the first is what the group has, and 0 means without the layer that makes it.
-        harm: of each, in nats: how much further from the original's answers than the candidate already is; rising from 0 with every channel
-            that goes. Without the layer it may be less than with a few channels of it.
+        harm: of each, in nats: how far from the candidate's answers; rising from 0 with every channel that goes. Without the layer it may
+            be less than with a few channels of it.
     """
 
     group: str
@@ -63,7 +67,7 @@ class Curve:
 def scan(
     candidate: Candidate, reference: Reference, guard: Split, multiple: int = SUITED, levels: Sequence[float] = LEVELS
 ) -> tuple[list[Curve], float]:
-    """The curve of every group that can be cut, and the harm that the candidate has already done.
+    """The curve of every group that can be cut, and how far the candidate's answers already are from the original's.
 
     Args:
         candidate: a network that was pruned mildly, so that its normal equations are small.
@@ -79,7 +83,6 @@ def scan(
     targets = Targets(original, reference.calibration, layers, rows=ROWS, seed=reference.seed, memory=reference.memory)
     harm = _Harm(candidate, reference, guard, len(groups) * (len(levels) + 1))
     one = torch.from_numpy(reference.calibration[:1].copy())
-    before = harm(candidate.module, ())
     room = sum(unknowns(_layer(candidate, name)) ** 2 * 8 for name in names) <= MEMORY_BYTES
     together = targets.moments(candidate.module, names) if room and names else {}
     curves = []
@@ -88,14 +91,14 @@ def scan(
         moments = together or targets.moments(candidate.module, asked)
         problems = [pose(candidate.module, original, graph, name, moments[name], candidate.kept, RIDGE) for name in asked]
         changing = touched(groups[turn:])
-        curve = _curve(candidate, group, problems, partial(harm, changing=changing), before, multiple, levels)
+        curve = _curve(candidate, group, problems, partial(harm, changing=changing), multiple, levels)
         shorter = bypassed(candidate.module, group, one)
         if shorter is not None:
             left = Candidate(shorter, candidate.example, kept=without_layers(candidate.kept, group))
             fitted = refitted(shorter, original, trace(left), asked, targets, left.kept, RIDGE, changing)
-            curve = replace(curve, widths=(*curve.widths, 0), harm=(*curve.harm, max(0.0, harm(fitted, changing) - before)))
+            curve = replace(curve, widths=(*curve.widths, 0), harm=(*curve.harm, harm(fitted, changing)))
         curves.append(curve)
-    return curves, before
+    return curves, harm.done
 
 
 def _curve(
@@ -103,7 +106,6 @@ def _curve(
     group: ChannelGroup,
     problems: Sequence[Problem],
     harm: Callable[[nn.Module], float],
-    before: float,
     multiple: int,
     levels: Sequence[float],
 ) -> Curve:
@@ -113,7 +115,7 @@ def _curve(
         keep = np.setdiff1d(np.arange(group.size), found.order[: group.size - width])
         module, _ = recut(candidate.module, group, keep, problems, candidate.kept)
         widths.append(width)
-        worst.append(max(worst[-1], harm(module) - before))
+        worst.append(max(worst[-1], harm(module)))
     return Curve(group.name, tuple(widths), tuple(worst))
 
 
@@ -125,7 +127,11 @@ def _stations(found: Elimination, size: int, multiple: int, levels: Sequence[flo
 
 
 class _Harm:
-    """How far a network's answers are from the original's, on as many inputs as the time allows."""
+    """How far a network's answers are from the candidate's, on as many inputs as the time allows.
+
+    Attributes:
+        done: how far the candidate's are from the original's.
+    """
 
     def __init__(self, candidate: Candidate, reference: Reference, guard: Split, looks: int) -> None:
         count = int(np.clip(MAC_BUDGET // (max(1, looks) * max(1, macs(candidate))), LEAST_CASES, MOST_CASES))
@@ -135,14 +141,18 @@ class _Harm:
         parts = np.array_split(chosen, -(-len(chosen) // min(BATCH, guard.at_once)))
         # the guard decides in the end: widths chosen by it would look better there than they are
         batches = [guard.inputs(part) if unseen is None else unseen[part] for part in parts]
-        self._wanted = [log_shares(reference.original.predict(batch)) for batch in batches]
         self._replay = Replay(candidate.module, [torch.from_numpy(batch) for batch in batches])
         self._replay.check_outputs(candidate.module)
+        self._now = [self._answers(candidate.module, number, ()) for number in range(len(batches))]
+        original = (log_shares(reference.original.predict(batch)) for batch in batches)
+        self.done = divergence(zip(original, self._now, strict=True))
 
     def __call__(self, module: nn.Module, changing: Collection[str]) -> float:
-        """The divergence of the network, which differs from those asked about before in the layers `changing` at most."""
-        answers = (self._replay.outputs(module, number, changing).numpy() for number in range(len(self._wanted)))
-        return divergence((want, log_shares(got)) for want, got in zip(self._wanted, answers, strict=True))
+        """The divergence of the network, which differs from the candidate in the layers `changing` at most."""
+        return divergence((now, self._answers(module, number, changing)) for number, now in enumerate(self._now))
+
+    def _answers(self, module: nn.Module, number: int, changing: Collection[str]) -> npt.NDArray[np.float32]:
+        return log_shares(self._replay.outputs(module, number, changing).numpy())
 
 
 def _layer(candidate: Candidate, name: str) -> LinearMap:

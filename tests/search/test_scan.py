@@ -80,6 +80,24 @@ def test_harm_is_what_the_narrowed_network_does() -> None:
         assert harm == pytest.approx(measured, rel=0.02, abs=1e-4) or harm in curve.harm[: curve.widths.index(width)]
 
 
+def test_a_move_towards_the_original_is_no_gift() -> None:
+    """The reader was badly damaged: whatever narrows the group mends it, and still the harm is how far the answers move."""
+    original = candidate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 6), nn.Flatten()))
+    module = twin(original.module, share=False)
+    with torch.no_grad():
+        weight = module.get_submodule("2").get_parameter("weight")
+        weight += 3 * weight.std() * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    start = Candidate(module, original.example)
+    curves, done = scanned(start, original)
+    [curve], inputs = curves.values(), guard().inputs()
+    width, harm = curve.widths[1], curve.harm[1]
+    made = Narrow((("0", width),))(start, reference(original))
+    now, then, aim = (log_shares(each.predict(inputs)) for each in (start, made, original))
+    assert divergence([(aim, then)]) < done / 2
+    assert harm == pytest.approx(divergence([(now, then)]), rel=0.02)
+    assert harm > done / 2
+
+
 class Branches(nn.Module):
     """Two branches of one kind; the answer listens to the first a hundred times more."""
 
