@@ -5,6 +5,7 @@ tested is the choice alone; real runtimes are in `test_compress.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from optimize.choose import Bench, Variant, choose, in_float
 from optimize.guard.limits import Limits
 from optimize.measure.latency import Latency
 from optimize.search.score import score_split
+from optimize.search.witness import Witness
 from tests import runs
 
 GUARD = runs.split()
@@ -129,6 +131,22 @@ def test_stand_in_int8_that_is_faster_ships(tmp_path: Path, monkeypatch: pytest.
         "verdict": "pass",
         "size_bytes": 4,
     }
+
+
+def test_stand_in_int8_that_a_second_opinion_objects_to_does_not_hold(tmp_path: Path) -> None:
+    """The guard stands in for train, where other cases of it count."""
+    limits = Limits(0.02, 0.5, verdict="point")
+    artifact = StandIn({"int8": 4}).quantize(tmp_path, tmp_path / "int8", GUARD.inputs(slice(0, 1)))
+    verdicts = []
+    for rows in (slice(0, None), slice(100, None), slice(0, 100)):
+        part = GUARD.take(rows)
+        before = score_split(lambda inputs: answers(inputs, 0), part, runs.CLASSES, "")
+        witness = Witness(part, runs.CLASSES, limits, 0.9, before)
+        asked = replace(bench(tmp_path, witness=witness), limits=replace(limits, max_drop=0.1))
+        with StandIn({"int8": 4}).build(artifact) as session:
+            verdicts.append(asked.judged(Variant("int8", artifact=artifact), session))
+    assert [bool(each.verdict) for each in verdicts] == [False, True, False]
+    assert "on images of train, overall accuracy fell by 4 pp on 100 cases" in verdicts[2].why
 
 
 @pytest.mark.parametrize("int8", [2.0, 2.5])

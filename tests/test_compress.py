@@ -274,7 +274,7 @@ def test_recovery_training_needs_a_train_split(any_target: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("retrain", [True, False])
-def test_labels_are_lent_to_recovery_training_alone(
+def test_of_the_steps_recovery_training_alone_sees_labels(
     retrain: bool, brought: Path, any_target: str, tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = stopped_at_the_search(monkeypatch)
@@ -287,6 +287,16 @@ def test_labels_are_lent_to_recovery_training_alone(
         rows = np.array([5, 2])
         assert np.array_equal(train.inputs(rows), job.data.recovery.inputs(rows))
         assert train.labels.tolist() == job.data.recovery.labels.tolist()
+
+
+def test_a_second_opinion_is_asked_of_train_where_there_is_one(job: Job, any_target: str, tmp_path: Path) -> None:
+    assert job.witness is not None
+    assert job.data.recovery is not None
+    assert job.witness is job.witness
+    assert job.witness.split.ids.tolist() == job.data.recovery.ids.tolist()
+    assert job.witness.limits.max_drop == job.recipe.limits.max_drop
+    alone = runs.bring(tmp_path / "brought", {name: array for name, array in runs.arrays().items() if not name.startswith("train")})
+    assert prepare(recipe(alone, tmp_path / "out", any_target), resume=False, overwrite=False).witness is None
 
 
 @pytest.mark.parametrize(
