@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -52,9 +52,9 @@ def never(inputs: Floats) -> Floats:
     raise AssertionError
 
 
-def of_few(original: Candidate, lost: int, limits: Limits = LIMITS) -> Verdict:
+def of_few(original: Candidate, lost: int, limits: Limits = LIMITS, groups: Mapping[str, Any] | None = None) -> Verdict:
     """The guard's verdict by twenty cases of which so many were lost."""
-    few = TRAIN.take(np.arange(0, len(TRAIN), 8))
+    few = replace(TRAIN, groups=groups or {}).take(np.arange(0, len(TRAIN), 8))
     scores: list[Score] = []
     for every in (len(few) + 1, len(few) // lost):
         answers = original.predict if not scores else spoilt(original, every)
@@ -81,7 +81,7 @@ def test_the_chance_in_what_it_saw_counts(original: Candidate) -> None:
 
 def test_what_the_guard_refuses_for_another_reason_stays_refused(original: Candidate) -> None:
     assert called(original).heard(REFUSED, never) is REFUSED
-    lossy = of_few(original, 4)  # a fifth of them: more than the limit as it is
+    lossy = of_few(original, 4)  # a fifth of them: surely more than one in twenty
     assert called(original).heard(lossy, never) is lossy
 
 
@@ -93,12 +93,25 @@ def test_chance_that_the_guard_cannot_exclude_is_settled(original: Candidate) ->
     assert found.outcome == "pass"
     assert found.reasons == (
         "overall accuracy 95.00 % against 100.00 %, limit 5 pp; recall of the worst class bar −20.00 pp, limit 50 pp; "
-        "images of train settle what chance could hide",
+        "images of train settle what may be chance",
     )
     unsettled = called(original).heard(unsure, spoilt(original, 5))
     assert unsettled.reasons[: len(unsure.reasons)] == unsure.reasons
     assert unsettled.reasons[len(unsure.reasons)].startswith("on images of train, overall accuracy fell by 20 pp")
     assert (unsettled.outcome, unsettled.rails) == ("fail", unsure.rails)
+
+
+def test_a_figure_to_be_reached_is_not_settled(original: Candidate) -> None:
+    unsure = of_few(original, 1, replace(LIMITS, min_class_recall=0.75))  # four of five, which may be chance
+    assert not unsure
+    assert called(original).heard(unsure, never) is unsure
+
+
+def test_a_subgroup_is_not_settled(original: Candidate) -> None:
+    sites = {"site": np.array(["north", "south"])[np.arange(len(TRAIN)) % 2]}
+    unsure = of_few(original, 1, replace(LIMITS, max_group_drop=0.11), sites)
+    assert [rail.column for rail in unsure.rails if not (rail.lossless or rail.surely_held)] == [None, "site"]
+    assert called(original).heard(unsure, never) is unsure
 
 
 def test_chance_is_not_settled_where_the_verdict_asks_for_a_bound(original: Candidate) -> None:
