@@ -55,8 +55,8 @@ class Finetune:
             forty epochs of a hundred images in batches of 64 are no training.
         temperature: of the distillation, see `distill.py`.
         distillation: its share of the loss; the rest is for the labels.
-        patience: epochs without a better one, after which training ends; None for a quarter of all, 3 at least: while the learning rate is
-            high the held-out loss goes up and down.
+        patience: epochs in a row that are no better than an earlier one, after which training ends; None for a quarter of all, 3 at least:
+            while the learning rate is high the held-out loss goes up and down.
         flips: mirror every second input along its last axis; only where left and right mean the same.
         precision: "float32", "bfloat16", or "auto": bfloat16 where the machine has instructions for it.
         way: how far to go from the weights as they came to the trained ones, a share (Wortsman et al., "Robust fine-tuning of zero-shot
@@ -116,7 +116,7 @@ class Finetune:
 
     @property
     def endured(self) -> int:
-        """Epochs without a better one, after which training ends."""
+        """Epochs no better than an earlier one, after which training ends."""
         return max(3, self.epochs // 4) if self.patience is None else self.patience
 
     def items(self, count: int, processes: int = 1) -> int:
@@ -182,6 +182,7 @@ class _Training:
         found = ddp.shared(_read(self.file))
         if found is None:
             self.state = {"epoch": 0, "over": False, "best": _tensors(self.network), "best_epoch": 0, "best_loss": self._judge()}
+            self.state |= {"lowest": inf, "lowest_epoch": 0}
             return
         self.network.load_state_dict(found.pop("weights"))
         self.optimizer.load_state_dict(found.pop("optimizer"))
@@ -214,7 +215,10 @@ class _Training:
         state["epoch"] += 1
         if held < state["best_loss"]:
             state |= {"best": _tensors(self.network), "best_epoch": state["epoch"], "best_loss": held}
-        state["over"] = not isfinite(held) or state["epoch"] - state["best_epoch"] >= self.step.endured
+        if held < state["lowest"]:
+            state |= {"lowest": held, "lowest_epoch": state["epoch"]}
+        # of the epochs alone: what was fitted before is hard to beat while the learning rate is high, and easier in the end
+        state["over"] = not isfinite(held) or state["epoch"] - state["lowest_epoch"] >= self.step.endured
         if self.file is not None:
             _write(self.file, {**state, "weights": self.network.state_dict(), "optimizer": self.optimizer.state_dict()})
         best = ", the best so far" if state["best_epoch"] == state["epoch"] else ""

@@ -197,7 +197,7 @@ def test_a_training_that_lost_its_patience_stays_ended(tmp_path: Path, notes: li
     """Interrupted between the last epoch it was allowed and its end."""
     start, aim = task(scratch=tmp_path)
     ruinous = replace(BRISK, learning_rate=1e3, optimizer="sgd", patience=1)
-    interrupted(ruinous, start, aim, 1)
+    interrupted(ruinous, start, aim, 2)
     assert ruinous(start, aim).fingerprint == start.fingerprint
     assert epochs_noted(notes) == []
 
@@ -243,7 +243,7 @@ def test_the_best_epoch_is_returned(notes: list[str]) -> None:
     assert held_out_loss(step, made, aim) < held_out_loss(step, start, aim)
 
 
-@pytest.mark.parametrize(("rate", "epochs"), [(0.3, 2), (1e30, 1)], ids=["worse", "not a number"])
+@pytest.mark.parametrize(("rate", "epochs"), [(0.3, 3), (1e30, 1)], ids=["worse", "not a number"])
 def test_training_that_makes_it_worse_is_undone(rate: float, epochs: int, notes: list[str]) -> None:
     original, inputs = candidate(nets.chain()), cases(80)
     aim = Reference(original, inputs[:4], 0, taught(inputs, original.predict(inputs).argmax(1)))
@@ -252,6 +252,17 @@ def test_training_that_makes_it_worse_is_undone(rate: float, epochs: int, notes:
     assert made.fingerprint == original.fingerprint
     assert made.lineage == (step,)
     assert len(epochs_noted(notes)) == epochs
+
+
+def test_a_network_that_is_hard_to_beat_is_trained_to_the_end(notes: list[str]) -> None:
+    """No epoch is better than the original itself, but later ones than the first, once the learning rate falls."""
+    original, inputs = candidate(nets.chain()), cases(80)
+    aim = Reference(original, inputs[:4], 0, taught(inputs, original.predict(inputs).argmax(1)))
+    step = Finetune(epochs=8, learning_rate=0.01, batch=16, distillation=1.0, patience=3)
+    assert step(original, aim).fingerprint == original.fingerprint
+    found = epochs_noted(notes)
+    assert len(found) == 8
+    assert int(np.argmin(found)) >= step.endured
 
 
 def test_no_epochs_are_the_identity() -> None:
