@@ -92,11 +92,6 @@ class Rail:
         return self._inside(self.bounded.low, self.bounded.high)
 
     @property
-    def surely_broken(self) -> bool:
-        """Whether the limit is missed with the chance in it, whatever the verdict looks at."""
-        return self._outside(self.bounded.low, self.bounded.high)
-
-    @property
     def slack(self) -> float:
         """How far the bound is from the limit, as a fraction of what the figure measures; negative when the limit is missed."""
         return self.bounded.low - self.limit if self.rule == "floor" else self.limit - self.bounded.high

@@ -3,8 +3,9 @@
 The guard is asked some dozens of times, and what passes in the end is what its few cases happen to flatter. Images that the original was
 trained on cannot decide: it may know them by heart. But a repair is no training, and what it loses on them it loses elsewhere too, told by
 more cases. So a proposal that the guard lets pass must not lose more than the limits on them either, with the chance in it
-(`guard/verdict.py: admit`). And where the guard refuses what may be chance, its few cases not showing that a limit is broken, they settle
-that; not where the verdict will ask for more than measured values, and not for a network that was trained on them.
+(`guard/verdict.py: admit`). And where the guard itself has lost no more than the limits, and only chance could hide more, they settle that;
+not where the verdict will ask for more than measured values, and not for a network that was trained on them. What the guard has seen lost
+they never talk away: a class that few images of train taught is remembered there and lost elsewhere.
 """
 
 from __future__ import annotations
@@ -86,13 +87,13 @@ class Witness:
         if own and verdict:
             return verdict
         if own:
-            return Verdict("pass", (f"{summary(verdict.rails)}; images of train settle what may be chance",), verdict.rails)
+            return Verdict("pass", (f"{summary(verdict.rails)}; images of train settle what chance could hide",), verdict.rails)
         objections = tuple(f"on images of train, {reason}" for reason in own.reasons)
         return Verdict("fail", objections, own.rails) if verdict else replace(verdict, reasons=(*verdict.reasons, *objections))
 
     def _open(self, verdict: Verdict) -> bool:
-        """Whether the guard refused what it cannot be sure of; figures to be reached and subgroups are its own business."""
+        """Whether the guard refused for what chance could hide alone; figures to be reached and subgroups are its own business."""
         if self.limits.verdict != "point" or self.trained or not verdict.rails:
             return False
         doubtful = [rail for rail in verdict.rails if not (rail.lossless or rail.surely_held)]
-        return all(rail.rule == "drop" and rail.column is None and not rail.surely_broken for rail in doubtful)
+        return all(rail.rule == "drop" and rail.column is None and rail.held_by_value for rail in doubtful)

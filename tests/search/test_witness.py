@@ -81,8 +81,9 @@ def test_the_chance_in_what_it_saw_counts(original: Candidate) -> None:
 
 def test_what_the_guard_refuses_for_another_reason_stays_refused(original: Candidate) -> None:
     assert called(original).heard(REFUSED, never) is REFUSED
-    lossy = of_few(original, 4)  # a fifth of them: surely more than one in twenty
-    assert called(original).heard(lossy, never) is lossy
+    for lost in (2, 4):  # a tenth of them may be chance, and is more than one in twenty all the same
+        lossy = of_few(original, lost)
+        assert called(original).heard(lossy, never) is lossy
 
 
 def test_chance_that_the_guard_cannot_exclude_is_settled(original: Candidate) -> None:
@@ -93,7 +94,7 @@ def test_chance_that_the_guard_cannot_exclude_is_settled(original: Candidate) ->
     assert found.outcome == "pass"
     assert found.reasons == (
         "overall accuracy 95.00 % against 100.00 %, limit 5 pp; recall of the worst class bar −20.00 pp, limit 50 pp; "
-        "images of train settle what may be chance",
+        "images of train settle what chance could hide",
     )
     unsettled = called(original).heard(unsure, spoilt(original, 5))
     assert unsettled.reasons[: len(unsure.reasons)] == unsure.reasons
@@ -102,7 +103,7 @@ def test_chance_that_the_guard_cannot_exclude_is_settled(original: Candidate) ->
 
 
 def test_a_figure_to_be_reached_is_not_settled(original: Candidate) -> None:
-    unsure = of_few(original, 1, replace(LIMITS, min_class_recall=0.75))  # four of five, which may be chance
+    unsure = of_few(original, 1, replace(LIMITS, min_class_recall=0.75))  # four of five, and chance could hide less
     assert not unsure
     assert called(original).heard(unsure, never) is unsure
 
