@@ -6,8 +6,8 @@ asked how far its answers have moved (`guard/divergence.py`). An error in a laye
 network makes of it is in the measured figure, and figures of different groups compare. The last width of a group may be 0: its layer is
 taken out, and its readers are fitted to what it read.
 
-How far they have moved from the candidate's own answers, that is, not from the original's: of a network that is some way off already, half
-of all changes come nearer to the original on a few dozen images, by chance, and would look free. Moves from where it stands add up.
+How far they have moved from the candidate's own answers, that is, not from the original's: of a network that is some way off already, many
+a change comes nearer to the original on a few dozen images, by chance, and would look free. Moves from where it stands add up.
 """
 
 from __future__ import annotations

@@ -84,12 +84,12 @@ class Witness:
         after = score_split(predict, self.split, self.classes, "a second opinion")
         # classes lend one another their cases here: this asks whether to go on, and no verdict depends on it
         own = admit(replace(self.limits, verdict="point"), self.before, after, self.confidence)
-        if own and verdict:
-            return verdict
+        objections = tuple(f"on images of train, {reason}" for reason in own.reasons)
+        if verdict:
+            return verdict if own else Verdict("fail", objections, own.rails)
         if own:
             return Verdict("pass", (f"{summary(verdict.rails)}; images of train settle what chance could hide",), verdict.rails)
-        objections = tuple(f"on images of train, {reason}" for reason in own.reasons)
-        return Verdict("fail", objections, own.rails) if verdict else replace(verdict, reasons=(*verdict.reasons, *objections))
+        return replace(verdict, reasons=(*verdict.reasons, *objections))
 
     def _open(self, verdict: Verdict) -> bool:
         """Whether the guard refused for what chance could hide alone; figures to be reached and subgroups are its own business."""

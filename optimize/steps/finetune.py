@@ -133,8 +133,8 @@ class Finetune:
 class _Training:
     """A copy of a network on its way through the epochs.
 
-    Its `state` is all that it needs, beside weights and optimizer, to go on later: how many epochs are done, whether that is enough, and
-    the best of them.
+    Its `state` is all that it needs, beside weights and optimizer, to go on later: the held-out loss of the network as it came and of every
+    epoch since, whether these are enough, and the weights that did best.
     """
 
     def __init__(self, step: Finetune, candidate: Candidate, reference: Reference, train: Labelled, key: str) -> None:
@@ -166,7 +166,7 @@ class _Training:
         last = 0 if self.state["over"] else self.step.epochs * updates
         batches: list[Batch] = []
         losses: list[float] = []
-        for update in track(range(self.state["epoch"] * updates, last), "recovery training"):
+        for update in track(range(self._done * updates, last), "recovery training"):
             if update % updates == 0:
                 batches, losses = self._epoch(update // updates), []
             losses.append(self._update(batches[update % updates], self.peak * rate(update, last)))
@@ -181,13 +181,17 @@ class _Training:
         """Go on from what was written, or judge the candidate as it came."""
         found = ddp.shared(_read(self.file))
         if found is None:
-            self.state = {"epoch": 0, "over": False, "best": _tensors(self.network), "best_epoch": 0, "best_loss": self._judge()}
-            self.state |= {"lowest": inf, "lowest_epoch": 0}
+            self.state = {"over": False, "best": _tensors(self.network), "held": [self._judge()]}
             return
         self.network.load_state_dict(found.pop("weights"))
         self.optimizer.load_state_dict(found.pop("optimizer"))
         self.state = found
-        note(f"recovery training goes on after epoch {found['epoch']}")
+        note(f"recovery training goes on after epoch {self._done}")
+
+    @property
+    def _done(self) -> int:
+        """Epochs that are done."""
+        return len(self.state["held"]) - 1
 
     def _epoch(self, number: int) -> list[Batch]:
         """Get ready for an epoch, from 0: its batches."""
@@ -212,17 +216,17 @@ class _Training:
     def _over(self, loss: float) -> bool:
         """Judge the epoch that has just ended, keep it if it is the best, and write all down; true when it was the last."""
         held, state = self._judge(), self.state
-        state["epoch"] += 1
-        if held < state["best_loss"]:
-            state |= {"best": _tensors(self.network), "best_epoch": state["epoch"], "best_loss": held}
-        if held < state["lowest"]:
-            state |= {"lowest": held, "lowest_epoch": state["epoch"]}
-        # of the epochs alone: what was fitted before is hard to beat while the learning rate is high, and easier in the end
-        state["over"] = not isfinite(held) or state["epoch"] - state["lowest_epoch"] >= self.step.endured
+        better = held < min(state["held"])
+        state["held"].append(held)
+        if better:
+            state["best"] = _tensors(self.network)
+        # patient with the epochs alone: what was fitted before is hard to beat while the learning rate is high, and easier in the end
+        epochs = state["held"][1:]
+        state["over"] = not isfinite(held) or len(epochs) - 1 - epochs.index(min(epochs)) >= self.step.endured
         if self.file is not None:
             _write(self.file, {**state, "weights": self.network.state_dict(), "optimizer": self.optimizer.state_dict()})
-        best = ", the best so far" if state["best_epoch"] == state["epoch"] else ""
-        note(f"epoch {state['epoch']} of {self.step.epochs}: loss {loss:.4f}, held out {held:.4f}{best}")
+        best = ", the best so far" if better else ""
+        note(f"epoch {len(epochs)} of {self.step.epochs}: loss {loss:.4f}, held out {held:.4f}{best}")
         return bool(state["over"])
 
     def _judge(self) -> float:
