@@ -79,7 +79,7 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
     search = Search(reference, job.data.guard, job.data.classes, recipe.limits, job.space.ledger, plan, confidence, watch, job.witness)
     walk = search.walk(job.space.trials)
     best, trials = walk.best, [trial.as_dict() for trial in walk.trials]
-    notes = left_alone(best, reference)
+    notes = (*left_alone(best, reference), *(() if job.witness is None else (job.witness.told,)))
     if obstacle:
         return unverified(job, best, trials, before, notes, obstacle)
     earlier = () if aim else tuple(walk.earlier)  # on the way to a latency the mildest is asked for, and what came before it is not milder

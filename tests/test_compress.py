@@ -118,6 +118,12 @@ def test_what_stands_in_the_folder(accepted: Run) -> None:
     assert lock.limits == Limits(0.04, 0.12)
 
 
+def test_the_report_says_who_gave_a_second_opinion(accepted: Run, job: Job) -> None:
+    assert job.data.recovery is not None
+    asked = f"a second opinion was asked of {len(job.data.recovery)} images of train"
+    assert any(note.startswith(asked) for note in accepted.report["notes"])
+
+
 def test_the_output_layer_was_left_alone_and_the_report_says_so(accepted: Run) -> None:
     assert any(note.startswith("channels of 6 were left alone: they are an output") for note in accepted.report["notes"])
 

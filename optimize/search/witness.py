@@ -77,6 +77,12 @@ class Witness:
         """The same on this candidate."""
         return replace(self, trained=any(isinstance(step, Finetune) for step in candidate.lineage))
 
+    @property
+    def told(self) -> str:
+        """For the report: who was asked."""
+        asked = f"a second opinion was asked of {len(self.split)} images of train, which the original may know by heart"
+        return f"{asked}: what the guard let pass had to hold its limits on them too, at {100 * self.confidence:.3g} % confidence"
+
     def heard(self, verdict: Verdict, predict: Predict) -> Verdict:
         """What becomes of the guard's verdict on a proposal."""
         if not verdict and not self._open(verdict):

@@ -33,6 +33,8 @@ from optimize.steps.distill import objective
 from optimize.steps.optimizer import CLIP, OPTIMIZERS, optimizer, rate, trainable
 from optimize.surgery import twin
 
+WRITTEN = {"over", "best", "held", "weights", "optimizer"}
+"""Of a training that is to go on; what another version wrote is not read."""
 ANSWERS_BYTES = 1 << 30
 """Most memory for the original's answers; where they need more it is asked anew in every epoch."""
 UPDATES, LEAST_BATCH, MOST_BATCH = 48, 8, 64
@@ -303,4 +305,4 @@ def _read(file: Path | None) -> dict[str, Any] | None:
         found: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):
         return None
-    return found
+    return found if found.keys() == WRITTEN else None

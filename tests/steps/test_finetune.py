@@ -230,6 +230,17 @@ def test_a_damaged_file_is_no_reason_to_stop(content: bytes, tmp_path: Path) -> 
     assert BRISK(start, aim).fingerprint == expected
 
 
+def test_what_another_version_left_is_not_used(tmp_path: Path) -> None:
+    start, aim = task(scratch=tmp_path)
+    expected = BRISK(start, replace(aim, scratch=None)).fingerprint
+    interrupted(BRISK, start, aim, 2)
+    left = next(tmp_path.iterdir())
+    found = torch.load(left, weights_only=True)
+    del found["held"]
+    torch.save({**found, "done": 2}, left)
+    assert BRISK(start, aim).fingerprint == expected
+
+
 def test_the_best_epoch_is_returned(notes: list[str]) -> None:
     """At this rate it gets worse again before it ends."""
     start, aim = task()
