@@ -16,6 +16,7 @@ from optimize.candidate import Candidate, Floats
 from optimize.choose import Bench, Variant, choose, in_float
 from optimize.data import Split
 from optimize.export import Parity, export_onnx
+from optimize.guard.by_heart import known_by_heart
 from optimize.guard.flips import FILE, flips, to_csv
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict, judge
@@ -68,7 +69,8 @@ def conclude(
     original, artifact = on_test(job, compiled.chosen.artifact)
     verdict = _in_time(judge(job.recipe.limits, original, artifact), aim, compiled)
     changed = flips(original, artifact, job.data.test.names.tolist(), job.data.test.patients)
-    notes = (*notes, *_about(compiled, job.recipe))
+    heart = known_by_heart(before, original)
+    notes = (*notes, *_about(compiled, job.recipe), *(() if heart is None else (heart,)))
     return finish(job, Result(verdict, compiled.candidate, trials, before, compiled, original, artifact, notes, changed))
 
 
