@@ -26,6 +26,7 @@ from optimize.backends import Backend, int8_name
 from optimize.backends.session import Session
 from optimize.candidate import Floats
 from optimize.data import Split
+from optimize.fastest import Entrant, fastest
 from optimize.guard.divergence import divergence, log_shares
 from optimize.guard.limits import Limits
 from optimize.guard.score import Score
@@ -224,22 +225,16 @@ class _Contest:
 
     def decide(self) -> tuple[Variant, list[Variant]]:
         """The fastest that holds, by what is measured for sure; the first where none does."""
-        best, whys = 0, dict[int, str]()
-        for place in range(1, len(self._variants)):
-            if place not in self._sessions or not self._variants[place].verdict:
-                continue
-            gain = ratio(_latency(self._variants[best]), _latency(self._variants[place]))
-            measured = f"{gain.value:.2f}x the speed of {self._name(best)} (95 % interval {gain.low:.2f} to {gain.high:.2f})"
-            if gain.low > 1 or not self._variants[best].verdict:
-                whys.setdefault(best, f"{self._name(place)} is faster and holds the guard-rails")
-                best = place
-                whys[place] = measured
-            else:
-                whys[place] = f"not measurably faster: {measured}"
-        whys.setdefault(best, "the exact precision; nothing else that holds the guard-rails is measurably faster")
+        best, whys = fastest([self._entrant(place) for place in range(len(self._variants))])
         final = [replace(each, why=each.why or whys.get(place, "")) for place, each in enumerate(self._variants)]
         note(f"{self._name(best)} ships: {final[best].why}")
         return final[best], final
+
+    def _entrant(self, place: int) -> Entrant | None:
+        variant = self._variants[place]
+        if variant.latency is None:
+            return None
+        return Entrant(self._name(place), bool(variant.verdict), variant.precision.startswith("int8"), variant.latency)
 
     def _holds(self, place: int) -> bool:
         return place == 0 or bool(self._variants[place].verdict)
