@@ -26,7 +26,7 @@ from optimize.measure.isa import level as machine_level
 from optimize.measure.machine import load as foreign_load
 from optimize.measure.reached import reached
 from optimize.milder import SLOWER, milder, wanting
-from optimize.mix import groups
+from optimize.mix import with_weights
 from optimize.outcome import Compiled, Result
 from optimize.profile import ARTIFACT, RUNTIMES, profile
 from optimize.progress import stage
@@ -160,7 +160,7 @@ def _exported(bench: Bench, candidate: Candidate) -> tuple[Path, Parity]:
 
 def _with_weights(ran: Mapping[str, str], onnx: Path) -> Mapping[str, str]:
     """Those of the layers that have weights: what lies between layers kept in float runs in float with them. All where no name is known."""
-    weighted = {name for group in groups(onnx) for name in group}
+    weighted = with_weights(onnx)
     return {layer: precision for layer, precision in ran.items() if layer in weighted} or ran
 
 

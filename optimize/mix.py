@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,13 +55,13 @@ def groups(onnx: Path) -> list[tuple[str, ...]]:
     import onnx as onnx_format
 
     graph = onnx_format.load(onnx, load_external_data=False).graph
-    constant = {tensor.name for tensor in graph.initializer} | {node.output[0] for node in graph.node if node.op_type == "Constant"}
+    constant = _constant(graph)
     makers_read: dict[str, set[str]] = {}  # what a layer with weights makes -> what it reads
     group_of: dict[str, int] = {}  # tensor -> who reads it
     readers: list[tuple[str, str]] = []
     for node in graph.node:
         varying = {name for name in node.input if name and name not in constant}
-        if node.op_type in WEIGHTED and len(node.input) > 1 and node.input[1] in constant:
+        if _has_weights(node, constant):
             read = makers_read[node.output[0]] = {node.input[0]}
         elif node.op_type in PAIRING and len(varying) == 1:
             read = makers_read.get(min(varying), varying)
@@ -76,6 +76,23 @@ def groups(onnx: Path) -> list[tuple[str, ...]]:
     for name, tensor in readers:
         found.setdefault(group_of[tensor], []).append(name)
     return [tuple(names) for names in found.values()]
+
+
+def with_weights(onnx: Path) -> set[str]:
+    """Names of the ONNX file's nodes that have weights."""
+    import onnx as onnx_format
+
+    graph = onnx_format.load(onnx, load_external_data=False).graph
+    constant = _constant(graph)
+    return {node.name for node in graph.node if _has_weights(node, constant)}
+
+
+def _constant(graph: Any) -> set[str]:
+    return {tensor.name for tensor in graph.initializer} | {node.output[0] for node in graph.node if node.op_type == "Constant"}
+
+
+def _has_weights(node: Any, constant: Collection[str]) -> bool:
+    return node.op_type in WEIGHTED and len(node.input) > 1 and node.input[1] in constant
 
 
 def mixes(found: Sequence[tuple[str, ...]], attempt: Try) -> list[frozenset[str]]:

@@ -24,7 +24,7 @@ from optimize.errors import TargetUnavailable
 from optimize.export import export_onnx
 from optimize.guard.limits import Limits
 from optimize.measure.latency import Latency
-from optimize.mix import Kept, Tried, groups, mixes
+from optimize.mix import Kept, Tried, groups, mixes, with_weights
 from optimize.search.score import score_split
 from tests import runs
 
@@ -136,6 +136,7 @@ def test_what_lies_between_layers_goes_with_what_reads_the_same(tmp_path: Path) 
     ]
     # the sum reads what b reads, past the rectifier, and the product what is averaged; a bias goes with its layer
     assert onnx_of(gated, tmp_path / "net.onnx") == [("a",), ("b", "sum"), ("mean", "gated"), ("c",), ("gate",), ("d", "bias"), ("attend",)]
+    assert with_weights(tmp_path / "net.onnx") == set("abcd")
 
 
 @pytest.fixture(params=["onnxruntime", "openvino"])
