@@ -24,10 +24,11 @@ from optimize.measure.comparison import compared
 from optimize.measure.contend import contending
 from optimize.measure.gpu import gpu
 from optimize.measure.latency import Latency, interleave
-from optimize.measure.machine import load, machine, versions
+from optimize.measure.machine import load, machine, versions, watch
 from optimize.measure.memory import Memory, peak_memory
 from optimize.measure.nvml import ON_PROCESSOR
-from optimize.measure.quantiles import bounded
+from optimize.measure.quantiles import SHARES, bounded, samples_needed
+from optimize.measure.reliability import reliability
 from optimize.measure.stationary import BLOCKS, block_variation, variation, warm_up
 from optimize.progress import stage
 
@@ -209,9 +210,12 @@ def _measured(
         warm = warm_up(calls)
     busy = {"before": load()}
     with stage(f"latency, {what}"):
+        taken = watch()
         quiet = interleave(calls, seconds=plan.seconds, min_rounds=MIN_ROUNDS, warmup=1)
+        busy["during"] = taken()
     busy["after"] = load()
-    comparison = compared(quiet, load_percent=busy, seed=plan.seed)
+    reliable = reliability(quiet, load_percent=busy, unsettled=warm.unsettled)
+    comparison = compared(quiet, reliable, seed=plan.seed)
     under_load = {}
     if plan.contend:
         with stage(f"latency under load, {what}"):
@@ -220,6 +224,7 @@ def _measured(
         "warm_up": warm.as_dict(),
         "load_percent": busy,
         "latency_ms": {name: summary(latency, batch) for name, latency in quiet.items()},
+        "reliability": {name: each.as_dict() for name, each in reliable.items()},
         "comparison": {name: each.as_dict() for name, each in comparison.items()},
         **under_load,
     }
@@ -247,10 +252,24 @@ def _under_load(
     for group in [contenders] if rival else [[each] for each in contenders]:
         limit_bytes = plan.gpu_memory_limit_bytes
         with contending((rival or group[0]).model, plan.contend, batch=batch, threads=threads, gpu_limit_bytes=limit_bytes):
+            taken = watch()
             run = interleave({each.name: calls[each.name] for each in group}, seconds=plan.seconds, min_rounds=MIN_ROUNDS, warmup=2)
+            busy = {"during": taken()}
+        reliable = reliability(run, load_percent=busy)
         for name, loaded in run.items():
-            slowdown = {share: getattr(loaded, share) / getattr(quiet[name], share) for share in ("p50", "p99")}
-            yield name, {**summary(loaded, batch), "times_quiet": slowdown}
+            told = {"reliability": reliable[name].as_dict(), "load_percent": busy}
+            yield name, {**summary(loaded, batch), **told, **slowdown(loaded, quiet[name])}
+
+
+def slowdown(loaded: Latency, quiet: Latency) -> dict[str, Any]:
+    """How many times longer under load: `times_quiet` of p50 and p99, None where a percentile has no bound on both sides, and why not."""
+    ratios, absent = {}, {}
+    for name in ("p50", "p99"):
+        needed, there = samples_needed(SHARES[name]), min(loaded.n, quiet.n)
+        ratios[name] = getattr(loaded, name) / getattr(quiet, name) if there >= needed else None
+        if there < needed:
+            absent[name] = f"no ratio of {name}: it takes {needed} samples on both sides, not {loaded.n} under load and {quiet.n} quiet"
+    return {"times_quiet": ratios, "no_ratio": absent}
 
 
 def summary(latency: Latency, batch: int) -> dict[str, Any]:

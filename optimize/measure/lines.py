@@ -7,6 +7,7 @@ from typing import Any
 
 from optimize.measure.contest import label
 from optimize.measure.quantiles import SHARES
+from optimize.measure.reliability import STEADY, UNSURE
 
 _MIB = 2**20
 
@@ -22,16 +23,20 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"no energy: {note}" for note in result["energy"]["notes"])
     for each in result["measurements"]:
         yield ""
-        busy = each["load_percent"]
-        yield f"{label(each['batch'], each['threads'])} (other processes: {busy['before']:.0f} % before, {busy['after']:.0f} % after)"
-        yield from _table(_latencies(each["latency_ms"]))
+        busy = ", ".join(f"{percent:.0f} % {when}" for when, percent in each["load_percent"].items())
+        yield f"{label(each['batch'], each['threads'])} (other processes: {busy})"
+        yield from _table(_latencies(each["latency_ms"], each["reliability"]))
+        yield from _unsure(each["reliability"])
         yield from _answers(each["comparison"])
         if "energy" in each:
             yield "energy of everything that ran on the whole package or GPU meanwhile, idle power included"
             yield from _table(_energies(each["energy"]))
         if "under_load" in each:
             yield f"with {result['settings']['contend']} background processes of {result['settings']['contend_with'] or 'the same model'}"
-            yield from _table(_latencies(each["under_load"], quiet=True))
+            reliable = {name: loaded["reliability"] for name, loaded in each["under_load"].items()}
+            yield from _table(_latencies(each["under_load"], reliable, quiet=True))
+            yield from _unsure(reliable)
+            yield from dict.fromkeys(reason for loaded in each["under_load"].values() for reason in loaded["no_ratio"].values())
     if result["notes"]:
         yield ""
         yield from result["notes"]
@@ -73,19 +78,29 @@ def _energies(measured: Mapping[str, Any]) -> Iterator[Sequence[str]]:
         yield name, *(cell for meter in figures for cell in (f"{meter['joules_per_item']:.3g}", f"{meter['watts']:.1f}"))
 
 
-def _latencies(measured: Mapping[str, Any], *, quiet: bool = False) -> Iterator[Sequence[str]]:
+def _latencies(measured: Mapping[str, Any], reliable: Mapping[str, Any], *, quiet: bool = False) -> Iterator[Sequence[str]]:
     more = ("p50 x quiet", "p99 x quiet") if quiet else ()
-    yield "contender", *(f"{name} ms" for name in SHARES), "items/s", "variation", "n", *more
+    yield "contender", *(f"{name} ms" for name in SHARES), "items/s", "variation", "n", "steady", *more
     for name, each in measured.items():
-        slowdown = (f"{each['times_quiet'][key]:.2f}" for key in ("p50", "p99")) if quiet else ()
-        figures = (f"{each['items_per_s']:.1f}", f"{100 * each['variation']:.1f} %", str(each["n"]))
+        slowdown = (_times(each["times_quiet"][key]) for key in ("p50", "p99")) if quiet else ()
+        steady = "yes" if reliable[name]["answer"] == STEADY else "no"
+        figures = (f"{each['items_per_s']:.1f}", f"{100 * each['variation']:.1f} %", str(each["n"]), steady)
         yield name, *(_bounded(each[key]) for key in SHARES), *figures, *slowdown
+
+
+def _times(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}"
 
 
 def _bounded(percentile: Mapping[str, Any]) -> str:
     bound = percentile["at_most"]
     note = f"needs {percentile['samples_needed']}" if bound is None else f"<= {bound:.3f}"
     return f"{percentile['value']:.3f} [{note}]"
+
+
+def _unsure(reliable: Mapping[str, Any]) -> Iterator[str]:
+    """Every reason once: that the machine was busy is one of all contenders."""
+    yield from dict.fromkeys(f"{UNSURE}: {reason}" for each in reliable.values() for reason in each["reasons"])
 
 
 def _answers(comparison: Mapping[str, Any]) -> Iterator[str]:

@@ -25,12 +25,20 @@ class Warmup:
     """What warming up took.
 
     Args:
-        settled: the medians of the last two windows agree, for every contender.
         medians_ms: contender -> median of each window.
     """
 
-    settled: bool
     medians_ms: Mapping[str, tuple[float, ...]]
+
+    @property
+    def unsettled(self) -> tuple[str, ...]:
+        """The contenders whose medians of the last two windows do not agree."""
+        return tuple(name for name, taken in self.medians_ms.items() if not _stands(taken))
+
+    @property
+    def settled(self) -> bool:
+        """Whether all agree."""
+        return not self.unsettled
 
     def as_dict(self) -> dict[str, Any]:
         """The form that a result shows."""
@@ -63,7 +71,7 @@ def warm_up(
             medians[name].append(latency.p50)
         if all(map(_stands, medians.values())):
             break
-    return Warmup(all(map(_stands, medians.values())), {name: tuple(taken) for name, taken in medians.items()})
+    return Warmup({name: tuple(taken) for name, taken in medians.items()})
 
 
 def block_variation(samples: Sequence[float], blocks: int = BLOCKS) -> float:
