@@ -60,6 +60,8 @@ def put(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         (change(verdict="fail"), "pass"),
         (change(model={"name": "x", "sha256": "A" * 64, "arch": None}), "does not match"),
         (change(speedup={"one": {}}), "one"),
+        (change(load_percent={"end": 101}), "maximum of 100"),
+        (change(latency_reliability={"1": {"a": {"answer": "perhaps", "reasons": []}}}), "perhaps"),
         (change(task="detection"), "detection"),
         (change(task="segmentation"), "is not valid under any"),
         ({**masks(), "task": "classification"}, "is not valid under any"),
