@@ -16,7 +16,10 @@ from optimize.artifact import Artifact
 from optimize.contenders import Opening
 from optimize.errors import InputError
 from optimize.measure.contest import Contender, Plan, contest
+from optimize.measure.machine import machine
 from optimize.measure.nvml import ON_PROCESSOR
+
+FEW_CORES = 8
 
 
 def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None, **asked: object) -> dict[str, Any]:
@@ -80,8 +83,8 @@ def _elsewhere(contender: Contender) -> list[str]:
 def _plan(said: Mapping[str, Any]) -> Plan:
     folder = Path.cwd()
     readers: dict[str, read.Reader] = {
-        "batches": read.integers,
-        "threads": read.integers,
+        "batches": read.counts,
+        "threads": _threads,
         "seconds": read.positive,
         "seed": read.integer(0),
         "contend": read.integer(0),
@@ -92,6 +95,18 @@ def _plan(said: Mapping[str, Any]) -> Plan:
         name: reader(said[name], f"--{name.replace('_', '-')}", folder) for name, reader in readers.items() if name in said
     }
     return Plan(**{f"{name}_bytes" if name.endswith("memory_limit") else name: value for name, value in found.items()})
+
+
+def _threads(value: Any, name: str, folder: Path) -> tuple[int, ...]:
+    """Numbers of threads; "all" is every one that this machine has cores for."""
+    return every_count(int(str(machine()["logical_cores"]))) if value == "all" else read.counts(value, name, folder)
+
+
+def every_count(cores: int) -> tuple[int, ...]:
+    """From 1 to so many; of more than eight only the powers of two, and the last."""
+    if cores <= FEW_CORES:
+        return tuple(range(1, cores + 1))
+    return tuple(sorted({*(2**power for power in range(cores.bit_length())), cores}))
 
 
 def _writable(file: Path) -> Path:
