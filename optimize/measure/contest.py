@@ -54,6 +54,8 @@ class Contender:
         input_shape: (C, *spatial).
         open: number of threads -> session in this process.
         inputs: batch size -> inputs, (n, C, *spatial).
+        parameters: numbers in its weights; None where that is not known.
+        macs: multiply-accumulates of one input; likewise.
     """
 
     name: str
@@ -64,6 +66,8 @@ class Contender:
     input_shape: tuple[int, ...]
     open: Callable[[int | None], Session]
     inputs: Callable[[int], Floats]
+    parameters: int | None = None
+    macs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -153,8 +157,8 @@ def _settings(plan: Plan, rival: Contender | None) -> dict[str, Any]:
 
 
 def _facts(contender: Contender) -> dict[str, Any]:
-    shape = list(contender.input_shape)
-    return {"runtime": contender.runtime, "precision": contender.precision, "size_bytes": contender.size_bytes, "input_shape": shape}
+    names = ("runtime", "precision", "size_bytes", "parameters", "macs")
+    return {**{name: getattr(contender, name) for name in names}, "input_shape": list(contender.input_shape)}
 
 
 def _cold(contender: Contender, plan: Plan) -> dict[str, Any]:

@@ -43,12 +43,13 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _contenders(contenders: Mapping[str, Any]) -> Iterator[Sequence[str]]:
-    yield "contender", "file MiB", "import s", "open s", "first s", "opened MiB", "peak MiB"
+    yield "contender", "parameters", "MACs", "file MiB", "import s", "open s", "first s", "opened MiB", "peak MiB"
     for name, each in contenders.items():
         cold, memory = each["cold_start"], each["memory"]
         peaks = " ".join(f"{peak / _MIB:.0f}" for peak in memory["peak_bytes"].values())
         times = (f"{cold[key]:.3f}" for key in ("imports_s", "open_s", "first_s"))
-        yield name, f"{each['size_bytes'] / _MIB:.2f}", *times, f"{memory['opened_bytes'] / _MIB:.0f}", peaks
+        work = ("-" if each[key] is None else f"{each[key]:,}" for key in ("parameters", "macs"))
+        yield name, *work, f"{each['size_bytes'] / _MIB:.2f}", *times, f"{memory['opened_bytes'] / _MIB:.0f}", peaks
 
 
 def _limits(contenders: Mapping[str, Any]) -> Iterator[str]:

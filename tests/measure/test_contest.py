@@ -195,6 +195,7 @@ def test_cold_starts_are_fresh_processes_and_their_middle_counts(acted: Stage) -
     memory |= {"device_bytes": None, "device_note": "torch runs on the processor"}
     assert found["memory"] == memory
     assert (found["runtime"], found["precision"], found["input_shape"], found["size_bytes"]) == ("torch", "f32", [1], 3 * MIB)
+    assert (found["parameters"], found["macs"]) == (None, None)
 
 
 def test_a_memory_limit_is_kept_or_not(acted: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,9 +275,9 @@ def test_a_plan_names_each_number_once(name: str, values: tuple[int, ...]) -> No
 def test_the_lines_hold_every_answer(acted: Stage) -> None:
     acted.loads = iter([1.0, 2.0, 30.0, 2.0])
     plan = Plan(batches=(1, 4), contend=2, memory_limit_bytes=9 * MIB)
-    text = list(lines(contest([acted.contender("a"), acted.contender("long name", 2)], plan)))
+    text = list(lines(contest([acted.contender("a"), replace(acted.contender("long name", 2), parameters=1234)], plan)))
     rows = [line for line in text if line.startswith("long name  ")]
-    assert " ".join(rows[0].split()) == "long name 3.00 1.000 7.000 0.250 9 20 80"
+    assert " ".join(rows[0].split()) == "long name 1,234 - 3.00 1.000 7.000 0.250 9 20 80"
     bounds = "2.000 [<= 2.000] 2.000 [<= 2.000] 2.000 [<= 2.000] 2.000 [needs 299]"
     assert " ".join(rows[1].split()) == f"long name {bounds} 500.0 0.0 % 60 yes"
     assert rows[2].split()[-3:] == ["yes", "1.00", "-"]
