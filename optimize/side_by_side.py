@@ -66,6 +66,10 @@ def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None,
         wrong = [each.name for each in ([rival] if rival else contenders) if each.runtime in ON_PROCESSOR]
         if ceiling is not None and wrong:
             raise InputError(f"`--gpu-memory-limit` (={ceiling}) is for models on a GPU, which {wrong[0]} is not: leave it out.")
+        space, there = said.get("memory_limit"), [each.name for each in contenders if each.runtime not in ON_PROCESSOR]
+        if space is not None and there:
+            never = f"of which CUDA reserves far more than it uses, so that {there[0]} never runs within it"
+            raise InputError(f"`--memory-limit` (={space}) is of address space, {never}: leave it out.")
         result = contest(contenders, plan, rival=rival)
         result["notes"] = [*result.get("notes", ()), *(note for contender in contenders for note in _elsewhere(contender))]
     if file is not None:

@@ -93,6 +93,14 @@ def test_wrong_use_takes_one_line(flags: dict[str, str], text: str, asked: list[
     assert asked == []
 
 
+def test_a_limit_of_address_space_is_refused_for_a_gpu(asked: list[Any], compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_by_side, "ON_PROCESSOR", ())
+    with pytest.raises(InputError, match=r"`--memory-limit` \(=2GB\) is of address space, of which CUDA .* leave it out") as no:
+        profiled([compiled], memory_limit="2GB")
+    assert "\n" not in str(no.value)
+    assert asked == []
+
+
 def test_no_models_are_an_error() -> None:
     with pytest.raises(InputError, match="`model` is missing: name at least one"):
         profiled([])

@@ -169,7 +169,9 @@ def _cold(contender: Contender, plan: Plan) -> dict[str, Any]:
         peaks = {str(first): _middle(starts, "peak_bytes")}
         if largest != first:
             peaks[str(largest)] = peak_memory(contender.model, batch=largest, threads=threads).peak_bytes
-        limit = {} if plan.memory_limit_bytes is None else {"limit": _limited(contender, plan.memory_limit_bytes, largest, threads)}
+        limit = {}
+        if plan.memory_limit_bytes is not None:
+            limit = {"limit": _limited(contender, plan.memory_limit_bytes, largest, threads, peaks[str(largest)])}
     times = ("imports_s", "open_s", "first_s")
     return {
         "cold_start": {
@@ -190,15 +192,16 @@ def _middle(starts: Sequence[Memory], name: str) -> Any:
     return median(getattr(each, name) for each in starts)
 
 
-def _limited(contender: Contender, limit_bytes: int, batch: int, threads: int | None) -> dict[str, Any]:
-    """Whether a fresh process manages within the limit; without one it did, so what fails is the limit."""
+def _limited(contender: Contender, limit_bytes: int, batch: int, threads: int | None, peak_bytes: int) -> dict[str, Any]:
+    """Whether a fresh process manages within so much address space, and whether what one took of memory without a limit is less."""
+    found = {"bytes": limit_bytes, "peak_bytes": peak_bytes, "resident_fits": peak_bytes <= limit_bytes}
     if sys.platform != "linux":
-        return {"bytes": limit_bytes, "fits": None, "reason": f"{sys.platform} enforces no limit of address space"}
+        return {**found, "fits": None, "reason": f"{sys.platform} enforces no limit of address space"}
     try:
         peak_memory(contender.model, batch=batch, threads=threads, limit_bytes=limit_bytes)
-    except OptimizeError as problem:
-        return {"bytes": limit_bytes, "fits": False, "reason": str(problem)}
-    return {"bytes": limit_bytes, "fits": True, "reason": None}
+    except OptimizeError as problem:  # without a limit it managed, so what fails is the limit
+        return {**found, "fits": False, "reason": str(problem)}
+    return {**found, "fits": True, "reason": None}
 
 
 def _measured(

@@ -57,7 +57,10 @@ def _limits(contenders: Mapping[str, Any]) -> Iterator[str]:
         limit = each["memory"].get("limit")
         if limit is not None:
             answer = {True: "runs within", False: "does not run within", None: "was not tried within"}[limit["fits"]]
-            yield f"{name} {answer} {limit['bytes']:,} bytes of address space" + (f": {limit['reason']}" if limit["reason"] else "")
+            why = f" ({limit['reason'].rstrip('.')})" if limit["reason"] else ""
+            resident = f"{limit['peak_bytes']:,} bytes, which {'fits' if limit['resident_fits'] else 'does not fit'}"
+            space = "address space, which is more than what it uses"
+            yield f"{name} {answer} {limit['bytes']:,} bytes of {space}: peak resident memory was {resident}{why}"
 
 
 def _on_device(contenders: Mapping[str, Any]) -> Iterator[str]:

@@ -202,12 +202,31 @@ def test_a_memory_limit_is_kept_or_not(acted: Stage, monkeypatch: pytest.MonkeyP
     def limit(size_bytes: int) -> Any:
         return contest([acted.contender("a")], Plan(batches=(1, 4), memory_limit_bytes=size_bytes))["contenders"]["a"]["memory"]["limit"]
 
+    # Batches of one take 20 MiB.
+    too_much = {"peak_bytes": 80 * MIB, "resident_fits": False}
     monkeypatch.setattr(module.sys, "platform", "linux")
-    assert limit(10 * MIB) == {"bytes": 10 * MIB, "fits": True, "reason": None}
+    assert limit(10 * MIB) == {"bytes": 10 * MIB, "fits": True, "reason": None} | too_much
     assert ("process", "a", 4, None, 10 * MIB) in acted.events
-    assert limit(9 * MIB) == {"bytes": 9 * MIB, "fits": False, "reason": "memory could not be measured: bad alloc."}
+    assert limit(9 * MIB) == {"bytes": 9 * MIB, "fits": False, "reason": "memory could not be measured: bad alloc."} | too_much
     monkeypatch.setattr(module.sys, "platform", "darwin")
-    assert limit(9 * MIB) == {"bytes": 9 * MIB, "fits": None, "reason": "darwin enforces no limit of address space"}
+    assert limit(9 * MIB) == {"bytes": 9 * MIB, "fits": None, "reason": "darwin enforces no limit of address space"} | too_much
+
+
+def test_a_limit_of_address_space_says_whether_resident_memory_would_fit(acted: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading reserves what it never touches: 25 MiB of address space are not enough for 20 MiB in use."""
+    monkeypatch.setattr(module.sys, "platform", "linux")
+
+    def memory(model: Any, *, limit_bytes: int | None = None, **asked: Any) -> Memory:
+        if limit_bytes is not None:
+            raise OptimizeError("bad alloc.")
+        return acted.memory(model, **asked)
+
+    monkeypatch.setattr(module, "peak_memory", memory)
+    result = contest([acted.contender("a")], Plan(memory_limit_bytes=25 * MIB))
+    found = result["contenders"]["a"]["memory"]["limit"]
+    assert found == {"bytes": 25 * MIB, "fits": False, "reason": "bad alloc.", "peak_bytes": 20 * MIB, "resident_fits": True}
+    line = next(line for line in lines(result) if "does not run" in line)
+    assert line.endswith("which is more than what it uses: peak resident memory was 20,971,520 bytes, which fits (bad alloc)")
 
 
 def test_under_load_each_meets_copies_of_itself(acted: Stage) -> None:
@@ -289,6 +308,7 @@ def test_the_lines_hold_every_answer(acted: Stage) -> None:
     assert text[unsure + 1] == "  other processes used 30 % of the CPU before the measurement, more than 20 %"
     assert text.count("with 2 background processes of the same model") == 2
     limited = next(line for line in text if line.startswith("a does not run within"))
-    assert limited == "a does not run within 9,437,184 bytes of address space: memory could not be measured: bad alloc."
+    peak = "peak resident memory was 83,886,080 bytes, which does not fit (memory could not be measured: bad alloc)"
+    assert limited == f"a does not run within 9,437,184 bytes of address space, which is more than what it uses: {peak}"
     header = next(line for line in text if line.startswith("contender"))
     assert len(header) == len(text[text.index(header) + 1])
