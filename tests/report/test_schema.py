@@ -157,6 +157,16 @@ def test_what_was_not_reached_may_be_null_and_latency_of_a_step_left_out() -> No
     validate(report)
 
 
+def test_what_earlier_versions_did_not_say_is_valid_where_it_is_said() -> None:
+    roof = passing()["roofline"]
+    timed = roof["slowest"][0] | {"calls": 2, "macs": 100}
+    layers = [timed, timed | {"name": "fused", "ms": None, "of_median": None, "share": None}]
+    reliable = {"1": {"artifact": {"answer": "steady", "reasons": []}}}
+    loads = {"batch 1": 3.0, "end": 0}
+    validate(change(roofline=roof | {"layers": layers, "untimed": 1}, load_percent=loads, latency_reliability=reliable))
+    validate(change(latency_reliability=None))
+
+
 def test_every_property_of_format_2_says_what_it_is_or_is_plain() -> None:
     for name in ("rails", "flips", "calibration", "operating_points", "unevenness", "health", "signature"):
         assert SCHEMA["properties"][name]["description"]
