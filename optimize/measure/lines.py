@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from optimize.measure.contest import label
@@ -27,7 +27,7 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"{label(each['batch'], each['threads'])} (other processes: {busy})"
         yield from _table(_latencies(each["latency_ms"], each["reliability"]))
         yield from _unsure(each["reliability"])
-        yield from _answers(each["comparison"])
+        yield from _answers(each["comparison"], {reason for told in each["reliability"].values() for reason in told["reasons"]})
         if "energy" in each:
             yield "energy of everything that ran on the whole package or GPU meanwhile, idle power included"
             yield from _table(_energies(each["energy"]))
@@ -107,11 +107,12 @@ def _unsure(reliable: Mapping[str, Any]) -> Iterator[str]:
     yield from dict.fromkeys(f"{UNSURE}: {reason}" for each in reliable.values() for reason in each["reasons"])
 
 
-def _answers(comparison: Mapping[str, Any]) -> Iterator[str]:
+def _answers(comparison: Mapping[str, Any], said: Set[str]) -> Iterator[str]:
+    """What was said of the contenders' own figures is not said again of every pair."""
     for name, each in comparison.items():
         ratio = "{value:.3f}x [{low:.3f}, {high:.3f}]".format(**each["ratio"])
         yield f"{name}: {each['answer']}, {ratio} the speed of {each['against']}"
-        yield from (f"  {reason}" for reason in each["reasons"])
+        yield from dict.fromkeys("  for what is said above" if reason in said else f"  {reason}" for reason in each["reasons"])
 
 
 def _table(rows: Iterator[Sequence[str]]) -> Iterator[str]:

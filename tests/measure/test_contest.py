@@ -134,6 +134,12 @@ def test_one_alone_is_said_not_to_be_relied_on(acted: Stage, disturbance: float,
     assert next(line for line in text if line.endswith("no")).split()[0] == "a"
 
 
+def test_what_is_the_pairs_own_reason_stands_under_it(acted: Stage) -> None:
+    text = list(lines(contest([acted.contender("a"), acted.contender("b")], Plan())))
+    assert text[-1] == "  the interval of the ratio, 1.000 to 1.000, contains 1"
+    assert not any("not to be relied on" in line for line in text)
+
+
 def test_one_that_had_not_settled_leaves_it_open(acted: Stage) -> None:
     acted.settles = False
     result = contest([acted.contender("a"), acted.contender("b", 2)], Plan())
@@ -305,7 +311,8 @@ def test_the_lines_hold_every_answer(acted: Stage) -> None:
     assert "no energy: no RAPL counter" in text
     assert "long name: faster, 2.000x [2.000, 2.000] the speed of a" in text
     unsure = text.index("long name: inconclusive, 2.000x [2.000, 2.000] the speed of a")
-    assert text[unsure + 1] == "  other processes used 30 % of the CPU before the measurement, more than 20 %"
+    assert text[unsure + 1] == "  for what is said above"
+    assert text[unsure - 1] == "not to be relied on: other processes used 30 % of the CPU before the measurement, more than 20 %"
     assert text.count("with 2 background processes of the same model") == 2
     limited = next(line for line in text if line.startswith("a does not run within"))
     peak = "peak resident memory was 83,886,080 bytes, which does not fit (memory could not be measured: bad alloc)"
