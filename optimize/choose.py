@@ -10,7 +10,7 @@ the layers that cost it most go back to float (`mix.py`), and the mixes that hol
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -32,17 +32,18 @@ from optimize.guard.limits import Limits
 from optimize.guard.score import Score
 from optimize.guard.verdict import LIKELY, Verdict, admit
 from optimize.measure.latency import Latency, interleave, ratio
+from optimize.measure.machine import watch
+from optimize.measure.stationary import warm_up
 from optimize.mix import Kept, Tried, groups, mixes
 from optimize.progress import note, stage
 from optimize.search.score import score_split
 from optimize.search.witness import Witness
 
 SECONDS = 2.0
+WARM_UP_S = 3.0
 EXACT = "f32"
 ROUGH_CASES = 64
 """Calibration inputs that are enough to rank layers by."""
-NAMED = 6
-"""Layers that a line names before it only counts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,7 @@ class Variant:
         latency: at batch 1, interleaved with the other variants.
         kept: layers of a mix that stay in float, by their names in the ONNX file.
         target: the runtime it is compiled for.
+        load_percent: of the machine, that other processes used while it was timed; None where it was not.
     """
 
     precision: str
@@ -68,6 +70,7 @@ class Variant:
     latency: Latency | None = None
     kept: tuple[str, ...] = ()
     target: str = ""
+    load_percent: float | None = None
 
     def as_dict(self, chosen: Variant) -> dict[str, Any]:
         """The form that the report uses."""
@@ -201,9 +204,12 @@ class _Contest:
         running = [place for place in self._sessions if self._holds(place) or self._variants[place].precision == "int8"]
         calls = {str(place): partial(self._sessions[place].predict, one) for place in running}
         with stage("time the precisions"):
+            warm_up(calls, most_s=WARM_UP_S)
+            taken = watch()
             latencies = interleave(calls, seconds=SECONDS)
+            busy = taken()
         for place in running:
-            self._variants[place] = replace(self._variants[place], latency=latencies[str(place)])
+            self._variants[place] = replace(self._variants[place], latency=latencies[str(place)], load_percent=busy)
 
     def mix(self, runtime: Backend) -> None:
         """Where int8 is faster but loses too much, put layers back to float until it does not."""
@@ -304,22 +310,6 @@ class _Mixing:
         told.update(repr(self._bench.limits).encode())
         told.update(b"" if self._bench.witness is None else self._bench.witness.split.sha256.encode())
         return told.hexdigest()
-
-
-def in_float(chosen: Variant, ran: Mapping[str, str]) -> str | None:
-    """What to say when layers of an int8 artifact ran in float though nobody asked for it; None when none did.
-
-    Args:
-        chosen: what ships.
-        ran: layer -> precision it really ran in.
-    """
-    if not chosen.precision.startswith("int8"):
-        return None
-    astray = [layer for layer, precision in ran.items() if precision != "int8" and layer not in chosen.kept]
-    if not astray:
-        return None
-    named = ", ".join(astray[:NAMED]) + (f" and {len(astray) - NAMED} more" if len(astray) > NAMED else "")
-    return f"{len(astray)} of {len(ran)} layers of the {chosen.precision} artifact ran in float: {named}"
 
 
 def _spread(count: int, most: int) -> npt.NDArray[np.int64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,6 +18,8 @@ from optimize.guard.limits import parse_limit, parse_points
 Reader: TypeAlias = Callable[[Any, str, Path], object]
 
 _SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([kKMGT]i?)?B?\s*")
+_RANGE = re.compile(r"\s*([0-9]+)\s*-\s*([0-9]+)\s*")
+_LONGEST = 1024
 _DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(us|ms|s|)\s*")
 
 
@@ -86,6 +88,11 @@ def integer(lowest: int) -> Callable[[Any, str, Path], int]:
 def integers(value: Any, name: str, folder: Path) -> tuple[int, ...]:
     """Whole numbers from 1, as a list or with commas."""
     return tuple(integer(1)(part, name, folder) for part in _parts(value, name))
+
+
+def counts(value: Any, name: str, folder: Path) -> tuple[int, ...]:
+    """As `integers`, and ranges such as "1-4", both ends of which are among them."""
+    return tuple(number for part in _parts(value, name) for number in _range(part, name, folder))
 
 
 def numbers(value: Any, name: str, folder: Path) -> tuple[float, ...]:
@@ -211,6 +218,16 @@ def _parts(value: Any, name: str) -> list[Any]:
     if isinstance(value, list | tuple):
         return list(value)
     raise InputError(f"`{name}` (={value!r}) must be a list, or values with commas between them.")
+
+
+def _range(part: Any, name: str, folder: Path) -> Sequence[int]:
+    ends = _RANGE.fullmatch(part) if isinstance(part, str) else None
+    if ends is None:
+        return integers([part], name, folder)
+    first, last = integers(list(ends.groups()), name, folder)
+    if not first <= last < first + _LONGEST:
+        raise InputError(f"`{name}` (={part!r}) must be a range that rises, of at most {_LONGEST} numbers, such as 1-4.")
+    return range(first, last + 1)
 
 
 def _number(value: Any, name: str) -> float:

@@ -17,7 +17,8 @@ from optimize.artifact import Artifact
 from optimize.backends import int8_name
 from optimize.backends.session import Session
 from optimize.candidate import Floats
-from optimize.choose import Bench, Variant, choose, in_float
+from optimize.choose import Bench, Variant, choose
+from optimize.conclude import in_float
 from optimize.guard.limits import Limits
 from optimize.measure.latency import Latency
 from optimize.search.score import score_split
@@ -25,6 +26,13 @@ from optimize.search.witness import Witness
 from tests import runs
 
 GUARD = runs.split()
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to warm up, and nobody disturbs."""
+    monkeypatch.setattr(module, "warm_up", lambda calls, **_: None)
+    monkeypatch.setattr(module, "watch", lambda: lambda: 0.0)
 
 
 def answers(inputs: Floats, wrong: int) -> Floats:
@@ -234,6 +242,30 @@ def test_stand_in_bf16_ships_where_int8_costs_too_much_and_buys_nothing(tmp_path
     best, measured = chosen(StandIn({"f32": 0, "bf16": 0, "int8": 10}), tmp_path, monkeypatch, f32=2.0, bf16=1.0, int8=1.0)
     assert best.precision == "bf16"
     assert "overall accuracy fell by 5 pp" in measured["int8"].why
+
+
+def test_stand_in_is_warmed_up_and_what_disturbed_its_timing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this order: all that is timed until it stands still, then the watch, which lasts as long as the rounds."""
+    events: list[str] = []
+    monkeypatch.setattr(module, "warm_up", lambda calls, *, most_s: events.append(f"warm up {','.join(calls)} for {most_s:.0f} s"))
+
+    def taken() -> float:
+        events.append("end")
+        return 42.5
+
+    def watch() -> Callable[[], float]:
+        events.append("watch")
+        return taken
+
+    def timed(calls: Mapping[str, object], **_: object) -> dict[str, Latency]:
+        events.append("time")
+        return {place: Latency((2.0,) * 30) for place in calls}
+
+    monkeypatch.setattr(module, "watch", watch)
+    monkeypatch.setattr(module, "interleave", timed)
+    _, measured = choose([StandIn({"f32": 0, "bf16": 50, "int8": 0})], bench(tmp_path))
+    assert events == ["warm up 0,2 for 3 s", "watch", "time", "end"]
+    assert [each.load_percent for each in measured] == [42.5, None, 42.5]
 
 
 def test_stand_in_the_faster_of_two_runtimes_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,8 @@ from torch import nn
 from optimize import choose as module
 from optimize.backends import backend
 from optimize.candidate import Candidate
-from optimize.choose import Bench, choose, in_float
+from optimize.choose import Bench, choose
+from optimize.conclude import in_float
 from optimize.errors import TargetUnavailable
 from optimize.export import export_onnx
 from optimize.guard.limits import Limits
