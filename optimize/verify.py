@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from optimize import golden
 from optimize.artifact import MANIFEST, Artifact
 from optimize.backends import backend, require_runnable
-from optimize.errors import InputError
+from optimize.errors import InputError, OptimizeError, TargetUnavailable
 from optimize.workspace import BEFORE, UNVERIFIED
 
 if TYPE_CHECKING:
@@ -78,14 +78,34 @@ def self_test(artifact: Artifact) -> tuple[Literal["pass", "fail"], tuple[str, .
 
     Args:
         artifact: as read, so that its files are those that were sealed.
+
+    Raises:
+        TargetUnavailable: when it was made with another version of the runtime than this machine's, which cannot open it.
     """
     findings = [f"whole: every file is as it was sealed, sha256 {artifact.sha256}"]
     findings += golden.differences(artifact) or ["no difference to the machine that verified it"]
-    with backend(artifact.target).build(artifact) as session:
-        check = golden.check(artifact, session.predict)
+    try:
+        with backend(artifact.target).build(artifact) as session:
+            check = golden.check(artifact, session.predict)
+    except OptimizeError:
+        raise
+    except Exception as problem:  # whatever a runtime raises about a model that it cannot open or run
+        return "fail", (*findings, _unopened(artifact, problem))
     if check is None:
         return "pass", (*findings, "it carries no self-test, so nothing is known of its answers on this machine")
     return ("pass" if check else "fail"), (*findings, f"self-test: {check.line}")
+
+
+def _unopened(artifact: Artifact, problem: Exception) -> str:
+    """What to say of a model that the runtime here cannot open, where the version is not to blame."""
+    name, made, here = artifact.target, artifact.runtime, backend(artifact.target).version()
+    words = f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
+    if here == made:
+        return f"{name} {here} made it and cannot open it here ({words}): make the artifact again on this machine"
+    raise TargetUnavailable(
+        f"`{artifact.folder}` was made with {name} {made}, here is {here}, which cannot open it ({words}): "
+        f"install {name} {made}, or make the artifact again with {here}."
+    ) from problem
 
 
 def _taken_up(folder: Path, model: Path | None, elsewhere: Mapping[str, object]) -> tuple[Job, dict[str, Any]]:

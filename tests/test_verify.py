@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import numpy as np
+import onnx
 import pytest
 
 from optimize.backends import backend
@@ -217,6 +220,39 @@ def test_a_model_from_before_there_were_self_tests(finished: Path, tmp_path: Pat
     code, told, _ = runs.command("verify", old)
     assert code == 0
     assert "it carries no self-test, so nothing is known of its answers on this machine" in told
+
+
+def resealed(model: Path, **manifest: object) -> Path:
+    """The model's manifest, true again of the files as they are now, and with other entries."""
+    path = model / "artifact.json"
+    said = json.loads(path.read_text())
+    for each in said["files"]:
+        content = (model / each["name"]).read_bytes()
+        each |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    path.write_text(json.dumps(said | manifest))
+    return model
+
+
+def newer(file: Path) -> None:
+    """As a later ONNX would write it."""
+    model = onnx.load(file)
+    model.ir_version = 999
+    onnx.save(model, file)
+
+
+@pytest.mark.parametrize("spoil", [newer, lambda file: file.write_bytes(b"no model")], ids=["newer", "garbage"])
+def test_a_model_that_the_runtime_here_cannot_open(finished: Path, spoil: Callable[[Path], object], tmp_path: Path) -> None:
+    """With another version than the one that made it that is to blame; with the same it is the model."""
+    model = Path(shutil.copytree(finished / "model", tmp_path / "model"))
+    spoil(next(model.glob("*.onnx")))
+    here = backend(TARGET).version()
+    code, told, _ = runs.command("verify", resealed(model))
+    assert (code, told.splitlines()[0]) == (1, "REFUSED on this machine")
+    assert told.splitlines()[-1].startswith(f"{TARGET} {here} made it and cannot open it here (")
+    code, _, told = runs.command("verify", resealed(model, runtime="99.1"))
+    assert (code, told.count("\n")) == (4, 1)
+    assert f"was made with {TARGET} 99.1, here is {here}, which cannot open it (" in told
+    assert told.endswith(f"install {TARGET} 99.1, or make the artifact again with {here}.\n")
 
 
 def test_a_self_test_needs_no_torch(finished: Path) -> None:
