@@ -255,6 +255,23 @@ def test_a_model_that_the_runtime_here_cannot_open(finished: Path, spoil: Callab
     assert told.endswith(f"install {TARGET} 99.1, or make the artifact again with {here}.\n")
 
 
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ({"precision": "int4"}, "has precision 'int4'"),
+        ({"target": "tflite"}, "`target` (='tflite') must be one of"),
+        ({"input_shape": [1, 8]}, "says that inputs are (1, 8), its model takes (1, 8, 8)"),
+    ],
+    ids=str,
+)
+def test_a_manifest_that_is_not_its_models_is_refused(finished: Path, entry: dict[str, object], told: str, tmp_path: Path) -> None:
+    model = resealed(Path(shutil.copytree(finished / "model", tmp_path / "model")), **entry)
+    for call in ("verify", "profile"):
+        code, _, said = runs.command(call, model)
+        assert (code, said.count("\n")) == (2, 1), call
+        assert told in said
+
+
 def test_a_self_test_needs_no_torch(finished: Path) -> None:
     verified = f"from pathlib import Path; from optimize.verify import verify; verify(Path({str(finished)!r}))"
     code = f"import sys; {verified}; print('torch' in sys.modules)"
