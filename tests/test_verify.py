@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from optimize.backends import backend
 from optimize.errors import InputError, TargetUnavailable
 from optimize.measure.isa import LEVELS
 from optimize.report.render import render
+from optimize.unverified import _named
 from optimize.verify import verify
 from tests import runs
 from tests.conftest import hurried
@@ -56,7 +58,8 @@ def test_what_could_not_be_run_is_inconclusive_and_says_what_to_do(left: Run) ->
     assert (left.exit_code, report["verdict"], report["accepted"]) == (3, "inconclusive", False)
     assert report["reasons"] == [
         f"the onnxruntime artifact was compiled, but could not be run here ({WHY}): "
-        "finish the verdict on a machine that can, with: optimize verify out"
+        f"finish the verdict on a machine that can, with: optimize verify {shlex.quote(str(left.out))} "
+        "(where the model, its network or the data lie elsewhere there, --model, --arch and --data say so)"
     ]
     assert all(report[name] is None for name in ("compressed", "artifact", "speedup", "baselines", "precision"))
     assert report["baseline"]["metrics"] is None
@@ -72,7 +75,15 @@ def test_what_could_not_be_run_is_inconclusive_and_says_what_to_do(left: Run) ->
     assert all(step["latency_ms"] is None for step in report["steps"])
     page = render(report)
     assert "Compiled, and never run" in page
-    assert "optimize verify out" in page
+    assert f"optimize verify {left.out}" in page
+
+
+@pytest.mark.parametrize("out", ["out", "sub/my run", "../it's", "/far/out"])
+def test_the_folder_is_named_as_a_shell_takes_it(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a shell's own reading of it; a relative one is called from where the run was."""
+    monkeypatch.chdir(tmp_path)
+    (word,) = shlex.split(_named(Path.cwd() / out))
+    assert word == out
 
 
 def test_a_latency_cannot_be_asked_for_where_none_is_measured(brought: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
