@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 LOCK, REPORT = "recipe.lock.toml", "report.json"
 
 
+Outcome = Literal["pass", "fail", "inconclusive"]
+
+
 @dataclass(frozen=True)
 class Verified:
     """What was found.
@@ -34,7 +37,7 @@ class Verified:
         report: of the run, where its verdict was finished here.
     """
 
-    outcome: Literal["pass", "fail", "inconclusive"]
+    outcome: Outcome
     findings: tuple[str, ...]
     report: Mapping[str, Any] | None = None
 
@@ -73,8 +76,10 @@ def verify(folder: Path, *, model: Path | None = None, data: str | None = None, 
     return _judged_again(job, artifact, findings)
 
 
-def self_test(artifact: Artifact) -> tuple[Literal["pass", "fail"], tuple[str, ...]]:
+def self_test(artifact: Artifact) -> tuple[Outcome, tuple[str, ...]]:
     """How this machine differs from the one that verified the artifact, and whether it gives the recorded answers here.
+
+    Without recorded answers that is inconclusive.
 
     Args:
         artifact: as read, so that its files are those that were sealed.
@@ -92,7 +97,7 @@ def self_test(artifact: Artifact) -> tuple[Literal["pass", "fail"], tuple[str, .
     except Exception as problem:  # whatever a runtime raises about a model that it cannot open or run
         return "fail", (*findings, _unopened(artifact, problem))
     if check is None:
-        return "pass", (*findings, "it carries no self-test, so nothing is known of its answers on this machine")
+        return "inconclusive", (*findings, "it carries no self-test: without --data nothing is known of its answers on this machine")
     return ("pass" if check else "fail"), (*findings, f"self-test: {check.line}")
 
 

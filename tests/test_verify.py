@@ -223,14 +223,19 @@ def test_another_instruction_set_is_named(finished: Path, monkeypatch: pytest.Mo
     assert "unlike the one that verified it" in told
 
 
-def test_a_model_from_before_there_were_self_tests(finished: Path, tmp_path: Path) -> None:
-    old = Path(shutil.copytree(finished / "model", tmp_path / "model"))
-    manifest = json.loads((old / "artifact.json").read_text())
+def test_a_model_without_a_self_test_is_judged_by_data_alone(finished: Path, brought: Path, tmp_path: Path) -> None:
+    """As one from before there were any."""
+    out = Path(shutil.copytree(finished, tmp_path / "out"))
+    path = out / "model" / "artifact.json"
+    manifest = json.loads(path.read_text())
     del manifest["golden"], manifest["built"]
-    (old / "artifact.json").write_text(json.dumps(manifest))
-    code, told, _ = runs.command("verify", old)
-    assert code == 0
-    assert "it carries no self-test, so nothing is known of its answers on this machine" in told
+    path.write_text(json.dumps(manifest))
+    code, told, _ = runs.command("verify", out)
+    assert (code, told.splitlines()[0]) == (3, "INCONCLUSIVE on this machine")
+    assert told.splitlines()[-1] == "it carries no self-test: without --data nothing is known of its answers on this machine"
+    code, told, _ = runs.command("verify", out, "--data", brought.parent / "data.npz")
+    assert (code, told.splitlines()[0]) == (0, "VERIFIED on this machine")
+    assert "overall accuracy" in told
 
 
 def resealed(model: Path, **manifest: object) -> Path:
