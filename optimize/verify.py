@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from optimize import golden
 from optimize.artifact import MANIFEST, Artifact
 from optimize.backends import backend, require_runnable
+from optimize.backends.engines.binding import device
 from optimize.errors import InputError, OptimizeError, TargetUnavailable
 from optimize.workspace import BEFORE, UNVERIFIED
 
@@ -61,14 +62,15 @@ def verify(folder: Path, *, model: Path | None = None, data: str | None = None, 
         TargetUnavailable: when the target cannot run here.
     """
     if (folder / UNVERIFIED).is_dir():
+        for compiled in sorted((folder / UNVERIFIED).glob(f"*/*/{MANIFEST}"))[:1]:
+            _require_here(Artifact.read(compiled.parent))
         job, report = _taken_up(folder, model, {**elsewhere, "data": data})
         return _finished(job, report)
     home = folder if (folder / MANIFEST).is_file() else folder / "model"
     if not (home / MANIFEST).is_file():
         raise InputError(f"`run` (={folder}) holds no compiled model: give the folder of an accepted or an unverified run, or its `model`.")
     artifact = Artifact.read(home)
-    runtime = backend(artifact.target)
-    require_runnable(runtime)
+    _require_here(artifact)
     outcome, findings = self_test(artifact)
     if data is None or outcome == "fail":
         return Verified(outcome, findings)
@@ -99,6 +101,20 @@ def self_test(artifact: Artifact) -> tuple[Outcome, tuple[str, ...]]:
     if check is None:
         return "inconclusive", (*findings, "it carries no self-test: without --data nothing is known of its answers on this machine")
     return ("pass" if check else "fail"), (*findings, f"self-test: {check.line}")
+
+
+def _require_here(artifact: Artifact) -> None:
+    """Raise `TargetUnavailable` unless this machine runs the target; of an engine without a GPU it says which one is needed."""
+    runtime, needed = backend(artifact.target), artifact.built.get("compute_capabilities")
+    try:
+        require_runnable(runtime)
+    except TargetUnavailable:
+        if not needed or device() is not None:
+            raise
+        raise TargetUnavailable(
+            f"target {artifact.target!r} cannot run here: {runtime.obstacle()}; the engine in `{artifact.folder}` is for "
+            f"compute capability {needed}: call optimize verify on a machine with a GPU of such a capability."
+        ) from None
 
 
 def _unopened(artifact: Artifact, problem: Exception) -> str:

@@ -17,8 +17,10 @@ import numpy as np
 import onnx
 import pytest
 
+from optimize.artifact import Artifact
 from optimize.backends import backend
 from optimize.errors import InputError, TargetUnavailable
+from optimize.measure.gpu import Gpu
 from optimize.measure.isa import LEVELS
 from optimize.report.render import render
 from optimize.unverified import _named
@@ -94,6 +96,41 @@ def test_a_latency_cannot_be_asked_for_where_none_is_measured(brought: Path, tmp
     assert not run.out.exists()
 
 
+def engine(folder: Path) -> Path:
+    """An artifact of TensorRT for RTX, as far as can be told without opening it."""
+    folder.mkdir(parents=True)
+    (folder / "model.engine").write_bytes(b"engine")
+    built = {"compute_capabilities": "8.6, 8.9"}
+    Artifact.save(
+        folder, target="tensorrt-rtx", precision="f16", input_shape=(1, 8, 8), runtime="1.7", files=("model.engine",), built=built
+    )
+    return folder
+
+
+@pytest.mark.parametrize("left_open", [False, True])
+def test_an_engine_without_a_gpu_says_which_one_it_is_for(left_open: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("optimize.backends.engines", "optimize.backends.engines.binding"):
+        monkeypatch.setattr(f"{place}.gpu", lambda: Gpu((), "no GPU found"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: True)
+    made = engine(tmp_path / "unverified" / "tensorrt-rtx" / "f16" if left_open else tmp_path / "model")
+    code, _, told = runs.command("verify", tmp_path)
+    assert (code, told) == (
+        4,
+        f"error: target 'tensorrt-rtx' cannot run here: no GPU found; the engine in `{made}` is for compute capability 8.6, 8.9: "
+        "call optimize verify on a machine with a GPU of such a capability.\n",
+    )
+
+
+def test_an_engine_that_lacks_more_than_a_gpu_says_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Gpu(({"name": "A10", "compute_capability": "8.6", "driver": "1"},), "")
+    for place in ("optimize.backends.engines", "optimize.backends.engines.binding"):
+        monkeypatch.setattr(f"{place}.gpu", lambda: found)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    code, _, told = runs.command("verify", engine(tmp_path / "model"))
+    assert (code, told.count("\n")) == (4, 1)
+    assert "the package tensorrt_rtx is not installed; pip install 'optimize[tensorrt-rtx]'" in told
+
+
 def test_where_it_still_cannot_run_nothing_is_changed(left: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = copied(left, tmp_path)
     monkeypatch.setattr(backend(TARGET), "obstacle", lambda: WHY)
@@ -130,9 +167,7 @@ def test_the_verdict_is_finished_here(left: Run, brought: Path, tmp_path: Path, 
     assert any("overall accuracy" in line for line in again.findings)
 
 
-def verify_artifact(out: Path) -> Any:
-    from optimize.artifact import Artifact
-
+def verify_artifact(out: Path) -> Artifact:
     return Artifact.read(out / "model")
 
 
