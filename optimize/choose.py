@@ -266,16 +266,20 @@ class _Mixing:
         return [self._variant(keep) for keep in mixes(groups(self._bench.onnx), kept.remembering(self._attempt))]
 
     def _attempt(self, keep: frozenset[str], rough: bool) -> Tried:
-        variant = self._variant(keep, rough=rough)
-        if variant.artifact is None:
-            return Tried(False, float("-inf"), float("inf"))
-        with self._runtime.build(variant.artifact, threads=self._bench.threads) as session:
-            judged = self._bench.judged(variant, session)
-            moved = divergence([(self._exact, log_shares(session.predict(self._watched)))])
-        assert judged.verdict is not None
-        if not judged.verdict:  # only what passes is asked for again
-            rmtree(variant.artifact.folder)
-        return Tried(bool(judged.verdict), min(rail.slack for rail in judged.verdict.rails), moved)
+        variant, moved = self._variant(keep, rough=rough), float("inf")
+        if (artifact := variant.artifact) is not None:
+            try:
+                with self._runtime.build(artifact, threads=self._bench.threads) as session:
+                    variant = self._bench.judged(variant, session)
+                    moved = divergence([(self._exact, log_shares(session.predict(self._watched)))])
+            except Exception as problem:  # as below: a mix that the runtime cannot run is lost, and the rest go on
+                variant = replace(variant, verdict=None, why=failed("run", problem))
+            if not variant.verdict:  # only what passes is asked for again
+                rmtree(artifact.folder)
+        if variant.verdict is None:
+            note(f"{variant.precision} with {', '.join(variant.kept)} in float {variant.why}")
+            return Tried(False, float("-inf"), moved)
+        return Tried(bool(variant.verdict), min(rail.slack for rail in variant.verdict.rails), moved)
 
     def _variant(self, keep: Collection[str], *, rough: bool = False) -> Variant:
         """The mix, compiled; one that was made before with all of calibration is taken as it is."""

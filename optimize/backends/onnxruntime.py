@@ -22,7 +22,7 @@ from optimize.artifact import Artifact
 from optimize.backends import int8_name, require_precision
 from optimize.backends.bias import correct_biases
 from optimize.backends.float_layers import hold_in_float
-from optimize.backends.session import Session, require_inputs
+from optimize.backends.session import Session, require_inputs, require_own
 from optimize.errors import InputError, TargetUnavailable
 from optimize.measure.isa import saturates
 from optimize.measure.latency import no_collection
@@ -159,6 +159,7 @@ def build(artifact: Artifact, *, threads: int | None = None) -> Session:
     """Open for the lowest latency of one caller: operators in sequence, `threads` threads (all cores when None) inside each."""
     session = _open(artifact, threads)
     name = session.get_inputs()[0].name
+    require_own(artifact, session.get_inputs()[0].shape[1:])
 
     def run(inputs: Floats) -> Floats:
         return np.asarray(session.run(None, {name: inputs})[0], dtype=np.float32)
