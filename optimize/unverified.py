@@ -58,9 +58,9 @@ def unverified(
 
 
 def _named(out: Path) -> str:
-    """A folder as a shell takes it, from where the command was called."""
+    """A folder as a shell takes it, from where the command was called; of one elsewhere its name: a report says nothing of its machine."""
     here = Path.cwd()
-    return shlex.quote(str(out.relative_to(here) if out.is_relative_to(here) else out))
+    return shlex.quote(str(out.relative_to(here)) if out.is_relative_to(here) else out.name)
 
 
 def candidate(original: Candidate, out: Path) -> Candidate:

@@ -60,7 +60,7 @@ def test_what_could_not_be_run_is_inconclusive_and_says_what_to_do(left: Run) ->
     assert (left.exit_code, report["verdict"], report["accepted"]) == (3, "inconclusive", False)
     assert report["reasons"] == [
         f"the onnxruntime artifact was compiled, but could not be run here ({WHY}): "
-        f"finish the verdict on a machine that can, with: optimize verify {shlex.quote(str(left.out))} "
+        "finish the verdict on a machine that can, with: optimize verify out "
         "(where the model, its network or the data lie elsewhere there, --model, --arch and --data say so)"
     ]
     assert all(report[name] is None for name in ("compressed", "artifact", "speedup", "baselines", "precision"))
@@ -77,15 +77,17 @@ def test_what_could_not_be_run_is_inconclusive_and_says_what_to_do(left: Run) ->
     assert all(step["latency_ms"] is None for step in report["steps"])
     page = render(report)
     assert "Compiled, and never run" in page
-    assert f"optimize verify {left.out}" in page
+    assert "optimize verify out" in page
+    assert str(left.out.parent) not in page + json.dumps(report)
 
 
-@pytest.mark.parametrize("out", ["out", "sub/my run", "../it's", "/far/out"])
-def test_the_folder_is_named_as_a_shell_takes_it(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a shell's own reading of it; a relative one is called from where the run was."""
+@pytest.mark.parametrize(
+    ("out", "named"), [("out", "out"), ("sub/my run", "sub/my run"), ("../it's", "../it's"), ("/far/off/my run", "my run")]
+)
+def test_the_folder_is_named_as_a_shell_takes_it(out: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a shell's own reading of it."""
     monkeypatch.chdir(tmp_path)
-    (word,) = shlex.split(_named(Path.cwd() / out))
-    assert word == out
+    assert shlex.split(_named(Path.cwd() / out)) == [named]
 
 
 def test_a_latency_cannot_be_asked_for_where_none_is_measured(brought: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
