@@ -170,6 +170,43 @@ def test_wrong_flags_and_missing_ones(tmp_path: Path) -> None:
     assert "`target` is missing" in stderr
 
 
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        ("profile", "missing argument 'MODEL...': see `optimize profile --help`."),
+        ("doctor extra", "got unexpected extra argument (extra): see `optimize doctor --help`."),
+        ("--nope", "no such option '--nope': see `optimize --help`."),
+        ("nonsense", "no such command 'nonsense': see `optimize --help`."),
+        ("compress --target", "option '--target' requires an argument: see `optimize compress --help`."),
+        ("doctor --nope", "no such option '--nope': see `optimize doctor --help`."),
+    ],
+)
+def test_a_wrong_call_takes_one_line(call: str, text: str) -> None:
+    assert command(*call.split()) == (2, "", f"error: {text}\n")
+
+
+@pytest.mark.parametrize("call", ["profile --json", "doctor --json --nope", "doctor extra --json"])
+def test_a_wrong_call_is_json_too(call: str) -> None:
+    code, stdout, stderr = command(*call.split())
+    found = json.loads(stdout)
+    assert code == found["exit_code"] == 2
+    assert stderr == f"error: {found['error']}\n"
+
+
+def test_without_a_command_the_help_is_shown() -> None:
+    code, stdout, stderr = command()
+    assert (code, stdout) == (2, "")
+    assert all(name in stderr for name in main.commands)
+
+
+def test_control_c_before_a_command_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "parse_args", interrupted)
+    assert command("doctor") == (130, "", "\ninterrupted: run it again.\n")
+
+
 def test_a_killed_run_goes_on_where_it_was(brought: Path, any_target: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     straight: Run = request.getfixturevalue(f"accepted_{any_target}")  # before the other process starts: both use one latency table
     out = tmp_path / "out"
