@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
-from optimize.errors import OptimizeError
+from optimize.errors import InputError, OptimizeError
 
 EXIT = {"pass": 0, "fail": 1, "inconclusive": 3}
 VERIFIED = {"pass": "VERIFIED on this machine", "fail": "REFUSED on this machine", "inconclusive": "INCONCLUSIVE on this machine"}
@@ -238,8 +238,8 @@ def demo(out: Path) -> None:
 
 @main.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), default=Path("comparison"), show_default=True, help="For a comparison of several.")
-def report(runs: tuple[Path, ...], out: Path) -> None:
+@click.option("--out", type=click.Path(path_type=Path), help="For a comparison of several; comparison by default.")
+def report(runs: tuple[Path, ...], out: Path | None) -> None:
     """Render report.html again from the report.json in folder RUN.
 
     Several are also compared: comparison.html, comparison.json and comparison.csv, one row for each run.
@@ -248,7 +248,9 @@ def report(runs: tuple[Path, ...], out: Path) -> None:
         from optimize.report.compare import compare
         from optimize.report.render import rerender
 
-        click.echo(str(compare(runs, out) if len(runs) > 1 else rerender(runs[0])))
+        if out is not None and len(runs) == 1:
+            raise InputError(f"`--out` (={out}) is for a comparison of several runs: name another run, or leave it out.")
+        click.echo(str(compare(runs, out or Path("comparison")) if len(runs) > 1 else rerender(runs[0])))
 
 
 @main.command()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from optimize.backends import backend
-from optimize.errors import TargetUnavailable
+from optimize.errors import InputError, TargetUnavailable
 from optimize.installed import RUNTIMES, Package, installed, packages, remedy, torch_build
 from optimize.measure.energy import Meters, meters
 from optimize.measure.gpu import Gpu, gpu
@@ -98,7 +98,12 @@ def doctor(*, roofline: bool = False, threads: int | None = None) -> Diagnosis:
     Args:
         roofline: also measure the machine's peaks, or read those that were kept.
         threads: of the runtimes whose peaks are measured; all cores when None.
+
+    Raises:
+        InputError: when the threads are of nothing that is measured.
     """
+    if threads is not None and not roofline:
+        raise InputError(f"`--threads` (={threads}) is of --roofline: add that, or leave it out.")
     here = machine() | {"memory_available_bytes": psutil.virtual_memory().available}
     targets = tuple(map(target, RUNTIMES))
     peaks = None

@@ -63,11 +63,23 @@ def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None,
         wrong = [each.name for each in ([rival] if rival else contenders) if each.runtime in ON_PROCESSOR]
         if ceiling is not None and wrong:
             raise InputError(f"`--gpu-memory-limit` (={ceiling}) is for models on a GPU, which {wrong[0]} is not: leave it out.")
+        _used(opening, [*contenders, *([rival] if rival else [])])
         result = contest(contenders, plan, rival=rival)
         result["notes"] = [*result.get("notes", ()), *(note for contender in contenders for note in _elsewhere(contender))]
     if file is not None:
         _write(file, result)
     return result
+
+
+def _used(opening: Opening, opened: Sequence[Contender]) -> None:
+    """Refuse what none of the models took: whoever said it would believe that it was heard."""
+    shape = opening.input_shape
+    if shape and all(each.input_shape != shape for each in opened):
+        takes = ", ".join(f"{each.name} takes {','.join(map(str, each.input_shape))}" for each in opened)
+        raise InputError(f"`--input` (={','.join(map(str, shape))}) is no model's ({takes}): leave it out.")
+    if opening.settings and all(isinstance(each.model, Artifact) for each in opened):
+        name, value = next(iter(opening.settings.items()))
+        raise InputError(f"`--{name.replace('_', '-')}` (={value}) is for torch models, and none is named: leave it out.")
 
 
 def _elsewhere(contender: Contender) -> list[str]:

@@ -63,6 +63,7 @@ def verify(folder: Path, *, model: Path | None = None, data: str | None = None, 
     home = folder if (folder / MANIFEST).is_file() else folder / "model"
     if not (home / MANIFEST).is_file():
         raise InputError(f"`run` (={folder}) holds no compiled model: give the folder of an accepted or an unverified run, or its `model`.")
+    _of_use({"model": model, **elsewhere}, judged=data is not None)
     artifact = Artifact.read(home)
     runtime = backend(artifact.target)
     require_runnable(runtime)
@@ -71,6 +72,14 @@ def verify(folder: Path, *, model: Path | None = None, data: str | None = None, 
         return Verified(outcome, findings)
     job, _ = _taken_up(folder, model, {**elsewhere, "data": data})
     return _judged_again(job, artifact, findings)
+
+
+def _of_use(said: Mapping[str, object], *, judged: bool) -> None:
+    """Refuse what a finished model's check does not look at."""
+    for name, value in said.items():
+        if value is not None and not (judged and name != "sign_key"):
+            remedy = "leave it out" if name == "sign_key" else "add --data to judge the model again, or leave it out"
+            raise InputError(f"`--{name.replace('_', '-')}` (={value}) is not used to check a finished model: {remedy}.")
 
 
 def self_test(artifact: Artifact) -> tuple[Literal["pass", "fail"], tuple[str, ...]]:

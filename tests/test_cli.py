@@ -269,6 +269,8 @@ def test_a_report_is_rendered_again(accepted: Run, tmp_path: Path) -> None:
     assert (tmp_path / "report.html").read_bytes() == (accepted.out / "report.html").read_bytes()
     code, _, stderr = command("report", tmp_path / "nowhere")
     assert (code, len(stderr.splitlines())) == (2, 1)
+    _, _, stderr = command("report", tmp_path, "--out", "x")
+    assert stderr == "error: `--out` (=x) is for a comparison of several runs: name another run, or leave it out.\n"
 
 
 def test_a_reader_that_left_is_no_crash(tmp_path: Path) -> None:
