@@ -62,7 +62,7 @@ def test_what_is_not_said_is_the_plan_of_the_library(asked: list[Any], compiled:
     ("flags", "text"),
     [
         ({"batches": "0"}, r"`--batches` \(='0'\) must be a whole number, at least 1"),
-        ({"batches": "1,1"}, r"`batches` \(=1,1\) must hold at least one number, and none twice"),
+        ({"batches": "1,1"}, r"`--batches` \(=1,1\) must hold at least one number, and none twice"),
         ({"threads": "many"}, r"`--threads` \(='many'\) must be a whole number"),
         ({"seconds": "-1"}, r"`--seconds` \(='-1'\) must be above 0"),
         ({"contend": "x"}, r"`--contend` \(='x'\) must be a whole number, at least 0"),
