@@ -10,10 +10,12 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from optimize import settings as read
 from optimize.backends import backend
 from optimize.errors import InputError, TargetUnavailable
 from optimize.installed import RUNTIMES, Package, installed, packages, remedy, torch_build
@@ -92,7 +94,7 @@ class Diagnosis:
         return as_read
 
 
-def doctor(*, roofline: bool = False, threads: int | None = None) -> Diagnosis:
+def doctor(*, roofline: bool = False, threads: int | str | None = None) -> Diagnosis:
     """Look at this machine.
 
     Args:
@@ -100,10 +102,11 @@ def doctor(*, roofline: bool = False, threads: int | None = None) -> Diagnosis:
         threads: of the runtimes whose peaks are measured; all cores when None.
 
     Raises:
-        InputError: when the threads are of nothing that is measured.
+        InputError: when `threads` is no such number, or of nothing that is measured.
     """
     if threads is not None and not roofline:
         raise InputError(f"`--threads` (={threads}) is of --roofline: add that, or leave it out.")
+    count = None if threads is None else read.threads(threads, "--threads", Path())
     here = machine() | {"memory_available_bytes": psutil.virtual_memory().available}
     targets = tuple(map(target, RUNTIMES))
     peaks = None
@@ -111,7 +114,7 @@ def doctor(*, roofline: bool = False, threads: int | None = None) -> Diagnosis:
         # Loads torch, which takes longer than everything else here.
         from optimize.measure.peaks import peaks as of_machine
 
-        peaks = of_machine([each.name for each in targets if each.runs], threads)
+        peaks = of_machine([each.name for each in targets if each.runs], count)
     return Diagnosis(targets, here, gpu(), torch_build(), packages(), peaks, meters())
 
 

@@ -68,24 +68,34 @@ def switch(value: Any, name: str, folder: Path) -> bool:
     return value
 
 
-def integer(lowest: int) -> Callable[[Any, str, Path], int]:
-    """A reader of whole numbers from `lowest`."""
+def integer(lowest: int, highest: int = 2**31 - 1) -> Callable[[Any, str, Path], int]:
+    """A reader of whole numbers from `lowest` to `highest`: what runs later counts in 32 bits, or starts as many of something."""
 
     def read(value: Any, name: str, folder: Path) -> int:
         try:
             number = int(value) if isinstance(value, int | str) and not isinstance(value, bool) else lowest - 1
         except ValueError:
             number = lowest - 1
-        if number < lowest:
-            raise InputError(f"`{name}` (={value!r}) must be a whole number, at least {lowest}.")
+        if not lowest <= number <= highest:
+            raise InputError(f"`{name}` (={_short(value)}) must be a whole number, at least {lowest} and at most {highest}.")
         return number
 
     return read
 
 
-def integers(value: Any, name: str, folder: Path) -> tuple[int, ...]:
-    """Whole numbers from 1, as a list or with commas."""
-    return tuple(integer(1)(part, name, folder) for part in _parts(value, name))
+threads = integer(1, 1024)
+batch = integer(1, 2**16)
+processes = integer(0, 1024)
+seed = integer(0, 2**32 - 1)
+
+
+def several(read: Callable[[Any, str, Path], int]) -> Callable[[Any, str, Path], tuple[int, ...]]:
+    """A reader of more than one, as a list or with commas."""
+    return lambda value, name, folder: tuple(read(part, name, folder) for part in _parts(value, name))
+
+
+sizes = several(integer(1, 2**24))
+"""Channels and spatial sizes."""
 
 
 def numbers(value: Any, name: str, folder: Path) -> tuple[float, ...]:
@@ -157,10 +167,10 @@ def size_bytes(value: Any, name: str, folder: Path) -> int:
     match = None if isinstance(value, bool) else _SIZE.fullmatch(str(value))
     unit = "" if match is None else (match[2] or "")
     step = 1024 if unit.endswith("i") else 1000
-    found = 0 if match is None else int(float(match[1]) * step ** " KMGT".find(unit[:1].upper() or " "))
-    if found < 1:
+    found = 0 if match is None else float(match[1]) * step ** " KMGT".find(unit[:1].upper() or " ")
+    if not 1 <= found < 2**63:
         raise InputError(f"`{name}` (={value!r}) must be a number of bytes such as '2GB' or '512MiB'.")
-    return found
+    return int(found)
 
 
 def times(value: Any, name: str, folder: Path) -> float:
@@ -211,6 +221,11 @@ def _parts(value: Any, name: str) -> list[Any]:
     if isinstance(value, list | tuple):
         return list(value)
     raise InputError(f"`{name}` (={value!r}) must be a list, or values with commas between them.")
+
+
+def _short(value: object) -> str:
+    """A value in an error: of a number of many digits, its first ones."""
+    return said if len(said := repr(value)) <= 40 else f"{said[:40]}…"
 
 
 def _number(value: Any, name: str) -> float:

@@ -52,7 +52,7 @@ def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None,
         opening = Opening(
             scratch=Path(scratch) / "contenders",
             batches=plan.batches,
-            input_shape=read.integers(shape, "--input", folder) if shape else (),
+            input_shape=read.sizes(shape, "--input", folder) if shape else (),
             data=read.source(said.get("data", ""), "--data", folder),
             seed=plan.seed,
             settings={name: said[name] for name in ("arch", "arch_args", "trust_pickle") if name in said},
@@ -92,11 +92,11 @@ def _elsewhere(contender: Contender) -> list[str]:
 def _plan(said: Mapping[str, Any]) -> Plan:
     folder = Path.cwd()
     readers: dict[str, read.Reader] = {
-        "batches": read.integers,
-        "threads": read.integers,
+        "batches": read.several(read.batch),
+        "threads": read.several(read.threads),
         "seconds": read.positive,
-        "seed": read.integer(0),
-        "contend": read.integer(0),
+        "seed": read.seed,
+        "contend": read.processes,
         "memory_limit": read.size_bytes,
         "gpu_memory_limit": read.size_bytes,
     }

@@ -123,6 +123,8 @@ def test_what_is_wrong_takes_one_line(brought: Path, any_target: str, tmp_path: 
     assert "'nothing'" in line("--arch", f"{brought.parent}/net.py:nothing")
     assert "`--max-drop` (='a lot')" in line("--max-drop", "a lot")
     assert "`--seed` (='-1')" in line("--seed", "-1")
+    for flag in ("--threads", "--batch", "--seed"):
+        assert f"`{flag}` (='{'9' * 22}') must be a whole number, at least " in line(flag, "9" * 22, model=tmp_path / "no.pt")
     assert "`mean` has 2 values and `std` 1" in line("--mean", "0.5,0.5")
     assert "`--recipe`" in line("--recipe", tmp_path / "no.toml")
     assert "exclude each other" in line("--resume", "--overwrite")

@@ -172,7 +172,7 @@ def test_peaks_are_measured_only_when_asked_for(monkeypatch: pytest.MonkeyPatch)
     assert "Peaks of this machine, 3 threads, with other processes using 4.5 % of it; copy bandwidth 10.0 GB/s" in text
     assert [line.split() for line in text.splitlines()[-2:]] == [["openvino", "f32", "50.0", "5.0"], ["openvino", "int8", "200.0", "20.0"]]
     assert json.loads(command("doctor", "--roofline", "--json")[1])["peaks"] == PEAKS.as_dict()
-    assert command("doctor", "--roofline", "--threads", 0)[0] == 2
+    assert command("doctor", "--roofline", "--threads", "0")[2].startswith("error: `--threads` (='0') must be a whole number, at least 1")
     assert command("doctor", "--threads", 2) == (2, "", "error: `--threads` (=2) is of --roofline: add that, or leave it out.\n")
 
 
