@@ -65,7 +65,11 @@ def _read_npz(path: Path) -> tuple[dict[str, Array], list[str]]:
         raise InputError(f"`data` (={path}) does not exist: check the path.")
     if not path.stat().st_size:
         raise InputError(f"`data` (={path}) is empty: copy it again.")
-    if not zipfile.is_zipfile(path):
+    if path.suffix == ".py":
+        raise InputError(f"`data` (={path}) is a Python file: pass file.py:factory, with the name of the function that returns the arrays.")
+    with path.open("rb") as file:
+        whole = zipfile.is_zipfile(file)
+    if not whole:
         raise InputError(f"`data` (={path}) is no .npz, or one cut short: copy it again, or write it with numpy.savez_compressed.")
     key = ""
     try:

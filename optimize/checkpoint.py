@@ -75,7 +75,7 @@ def first_bytes(path: Path) -> bytes:
         with path.open("rb") as file:
             head = file.read(64)
     except OSError as problem:
-        raise InputError(f"`model` (={path}) cannot be opened ({describe(problem)}).") from problem
+        raise InputError(f"`model` (={path}) cannot be opened ({describe(problem)}): see to its permissions.") from problem
     if not head:
         raise InputError(f"`model` (={path}) is empty: copy it again.")
     return head

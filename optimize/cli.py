@@ -5,6 +5,7 @@ Exit codes: 0 accepted, 1 rejected, 2 wrong input, 3 inconclusive, 4 the target 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -20,6 +21,8 @@ from optimize.errors import InputError, OptimizeError
 
 EXIT = {"pass": 0, "fail": 1, "inconclusive": 3}
 VERIFIED = {"pass": "VERIFIED on this machine", "fail": "REFUSED on this machine", "inconclusive": "INCONCLUSIVE on this machine"}
+_OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+"""Errors of files that the user can mend, wherever they come up."""
 INTERRUPTED, OURS = 130, 70
 """Stopped by the user; a mistake of this program, which must not read as "rejected" to whoever looks at the code alone."""
 
@@ -40,7 +43,11 @@ def _answered(as_json: bool = False, again: str = "run it again") -> Iterator[No
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except Exception:
+    except Exception as problem:
+        if isinstance(problem, OSError) and problem.errno in _OF_THE_MACHINE:
+            file, reason = problem.filename or "a file of this run", str(problem.strerror).lower()
+            text = f"`{file}` cannot be read or written ({reason}): see to its permissions, and to the room on its disk."
+            _refuse(text, InputError.exit_code, as_json)
         traceback.print_exc()
         click.echo("error: this is a mistake in optimize, not in your input; the lines above say where.", err=True)
         sys.exit(OURS)

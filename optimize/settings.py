@@ -29,7 +29,7 @@ def optional(read: Reader) -> Reader:
 def word(value: Any, name: str, folder: Path) -> str:
     """Text that is not empty."""
     if not isinstance(value, str) or not value.strip():
-        raise InputError(f"`{name}` (={value!r}) must be text.")
+        raise InputError(f"`{name}` (={value!r}) must be text, and not empty.")
     return value
 
 

@@ -57,6 +57,8 @@ def verify(folder: Path, *, model: Path | None = None, data: str | None = None, 
         InputError: when the folder holds neither, something in it was altered, or the model or data are not those of the run.
         TargetUnavailable: when the target cannot run here.
     """
+    if not folder.exists():
+        raise InputError(f"`run` (={folder}) does not exist: check the path.")
     if (folder / UNVERIFIED).is_dir():
         job, report = _taken_up(folder, model, {**elsewhere, "data": data})
         return _finished(job, report)

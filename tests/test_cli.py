@@ -253,6 +253,35 @@ def test_control_c_says_how_to_go_on(flags: tuple[str, ...], text: str, tmp_path
     assert command("demo") == (130, "", "interrupted: run it again.\n")
 
 
+@pytest.mark.parametrize(
+    ("problem", "file"),
+    [(PermissionError(13, "Permission denied", "net.onnx"), "net.onnx"), (OSError(28, "No space left on device"), "a file of this run")],
+)
+def test_what_the_disk_refuses_is_the_users_to_mend(
+    problem: OSError, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise problem
+
+    monkeypatch.setattr("optimize.compress.compress", refused)
+    code, stdout, stderr = compress(tmp_path / "model.pt", tmp_path / "out", "--json")
+    text = f"`{file}` cannot be read or written ({str(problem.strerror).lower()}): see to its permissions, and to the room on its disk."
+    assert (code, json.loads(stdout), stderr) == (2, {"error": text, "exit_code": 2}, f"error: {text}\n")
+
+
+def test_a_mistake_of_ours_shows_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another error of the system is none that the user could mend."""
+
+    def failed(*_: object, **__: object) -> None:
+        raise OSError(9, "Bad file descriptor")
+
+    monkeypatch.setattr("optimize.compress.compress", failed)
+    code, _, stderr = compress(tmp_path / "model.pt", tmp_path / "out")
+    assert code == 70
+    assert stderr.startswith("Traceback")
+    assert stderr.endswith("error: this is a mistake in optimize, not in your input; the lines above say where.\n")
+
+
 def test_control_c_while_torch_is_imported_is_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow:
         def find_spec(self, name: str, *_: object) -> None:

@@ -153,6 +153,7 @@ def test_an_interruption_leaves_the_run_as_it_was(left: Run, tmp_path: Path, mon
 @pytest.mark.parametrize("name", ["empty", "model only"])
 def test_a_folder_that_holds_nothing_to_verify(name: str, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
+    assert "does not exist: check the path" in runs.command("verify", tmp_path / "nowhere")[2]
     code, _, told = runs.command("verify", tmp_path / "model" if name == "model only" else tmp_path)
     assert (code, told.count("\n")) == (2, 1)
     assert "holds no compiled model" in told
