@@ -23,6 +23,9 @@ from optimize.errors import InputError
 
 MANIFEST = "artifact.json"
 FORMAT = 1
+PRECISIONS = ("f32", "f16", "bf16", "int8")
+MIXED = tuple(f"int8+{rest}" for rest in PRECISIONS if rest != "int8")
+"""What an artifact whose layers are not all in int8 calls its precision."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Artifact:
     Args:
         folder: holds every file and the manifest, and nothing outside it is needed.
         target: the backend that wrote it and can build it: "openvino", "onnxruntime".
-        precision: of its arithmetic: "f32", "bf16" or "int8".
+        precision: of its arithmetic, one of `PRECISIONS` or `MIXED`.
         input_shape: (C, *spatial), without the batch, which is free.
         runtime: version of the runtime that wrote it.
         files: the main file first; the manifest is not among them.
@@ -165,11 +168,17 @@ def _parse(folder: Path, manifest: dict[str, Any]) -> Artifact:
     try:
         files = tuple(map(_file, manifest["files"]))
         golden = None if manifest.get("golden") is None else _file(manifest["golden"])
-        shape = tuple(int(size) for size in manifest["input_shape"])
+        shape = tuple(manifest["input_shape"])
         target, precision, runtime = (str(manifest[name]) for name in ("target", "precision", "runtime"))
         artifact = Artifact(folder, target, precision, shape, runtime, files, _texts(manifest.get("built", {})), golden)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"`{folder / MANIFEST}` is damaged ({type(error).__name__}: {error}): make the artifact again.") from None
+    if precision not in (*PRECISIONS, *MIXED):
+        allowed = ", ".join((*PRECISIONS, *MIXED))
+        raise InputError(f"`{folder / MANIFEST}` has precision {precision!r}, which is none of {allowed}: make the artifact again.")
+    if not shape or any(type(size) is not int or size < 1 for size in shape):
+        said = manifest["input_shape"]
+        raise InputError(f"`{folder / MANIFEST}` has input_shape {said!r}, which must list whole sizes from 1: make the artifact again.")
     # A manifest is input from outside: a name such as "../x" must not reach out of the folder.
     named = [file.name for file in (*files, *([] if golden is None else [golden]))]
     if not files or any(Path(name).name != name or "\\" in name for name in named):

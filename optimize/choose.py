@@ -10,7 +10,7 @@ the layers that cost it most go back to float (`mix.py`), and the mixes that hol
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -26,22 +26,24 @@ from optimize.backends import Backend, int8_name
 from optimize.backends.session import Session
 from optimize.candidate import Floats
 from optimize.data import Split
+from optimize.fastest import Entrant, fastest
 from optimize.guard.divergence import divergence, log_shares
 from optimize.guard.limits import Limits
 from optimize.guard.score import Score
 from optimize.guard.verdict import LIKELY, Verdict, admit
 from optimize.measure.latency import Latency, interleave, ratio
+from optimize.measure.machine import watch
+from optimize.measure.stationary import warm_up
 from optimize.mix import Kept, Tried, groups, mixes
 from optimize.progress import note, stage
 from optimize.search.score import score_split
 from optimize.search.witness import Witness
 
 SECONDS = 2.0
+WARM_UP_S = 3.0
 EXACT = "f32"
 ROUGH_CASES = 64
 """Calibration inputs that are enough to rank layers by."""
-NAMED = 6
-"""Layers that a line names before it only counts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,7 @@ class Variant:
         latency: at batch 1, interleaved with the other variants.
         kept: layers of a mix that stay in float, by their names in the ONNX file.
         target: the runtime it is compiled for.
+        load_percent: of the machine, that other processes used while it was timed; None where it was not.
     """
 
     precision: str
@@ -67,6 +70,7 @@ class Variant:
     latency: Latency | None = None
     kept: tuple[str, ...] = ()
     target: str = ""
+    load_percent: float | None = None
 
     def as_dict(self, chosen: Variant) -> dict[str, Any]:
         """The form that the report uses."""
@@ -200,9 +204,12 @@ class _Contest:
         running = [place for place in self._sessions if self._holds(place) or self._variants[place].precision == "int8"]
         calls = {str(place): partial(self._sessions[place].predict, one) for place in running}
         with stage("time the precisions"):
+            warm_up(calls, most_s=WARM_UP_S)
+            taken = watch()
             latencies = interleave(calls, seconds=SECONDS)
+            busy = taken()
         for place in running:
-            self._variants[place] = replace(self._variants[place], latency=latencies[str(place)])
+            self._variants[place] = replace(self._variants[place], latency=latencies[str(place)], load_percent=busy)
 
     def mix(self, runtime: Backend) -> None:
         """Where int8 is faster but loses too much, put layers back to float until it does not."""
@@ -224,22 +231,16 @@ class _Contest:
 
     def decide(self) -> tuple[Variant, list[Variant]]:
         """The fastest that holds, by what is measured for sure; the first where none does."""
-        best, whys = 0, dict[int, str]()
-        for place in range(1, len(self._variants)):
-            if place not in self._sessions or not self._variants[place].verdict:
-                continue
-            gain = ratio(_latency(self._variants[best]), _latency(self._variants[place]))
-            measured = f"{gain.value:.2f}x the speed of {self._name(best)} (95 % interval {gain.low:.2f} to {gain.high:.2f})"
-            if gain.low > 1 or not self._variants[best].verdict:
-                whys.setdefault(best, f"{self._name(place)} is faster and holds the guard-rails")
-                best = place
-                whys[place] = measured
-            else:
-                whys[place] = f"not measurably faster: {measured}"
-        whys.setdefault(best, "the exact precision; nothing else that holds the guard-rails is measurably faster")
+        best, whys = fastest([self._entrant(place) for place in range(len(self._variants))])
         final = [replace(each, why=each.why or whys.get(place, "")) for place, each in enumerate(self._variants)]
         note(f"{self._name(best)} ships: {final[best].why}")
         return final[best], final
+
+    def _entrant(self, place: int) -> Entrant | None:
+        variant = self._variants[place]
+        if variant.latency is None:
+            return None
+        return Entrant(self._name(place), bool(variant.verdict), variant.precision.startswith("int8"), variant.latency)
 
     def _holds(self, place: int) -> bool:
         return place == 0 or bool(self._variants[place].verdict)
@@ -265,16 +266,20 @@ class _Mixing:
         return [self._variant(keep) for keep in mixes(groups(self._bench.onnx), kept.remembering(self._attempt))]
 
     def _attempt(self, keep: frozenset[str], rough: bool) -> Tried:
-        variant = self._variant(keep, rough=rough)
-        if variant.artifact is None:
-            return Tried(False, float("-inf"), float("inf"))
-        with self._runtime.build(variant.artifact, threads=self._bench.threads) as session:
-            judged = self._bench.judged(variant, session)
-            moved = divergence([(self._exact, log_shares(session.predict(self._watched)))])
-        assert judged.verdict is not None
-        if not judged.verdict:  # only what passes is asked for again
-            rmtree(variant.artifact.folder)
-        return Tried(bool(judged.verdict), min(rail.slack for rail in judged.verdict.rails), moved)
+        variant, moved = self._variant(keep, rough=rough), float("inf")
+        if (artifact := variant.artifact) is not None:
+            try:
+                with self._runtime.build(artifact, threads=self._bench.threads) as session:
+                    variant = self._bench.judged(variant, session)
+                    moved = divergence([(self._exact, log_shares(session.predict(self._watched)))])
+            except Exception as problem:  # as below: a mix that the runtime cannot run is lost, and the rest go on
+                variant = replace(variant, verdict=None, why=failed("run", problem))
+            if not variant.verdict:  # only what passes is asked for again
+                rmtree(artifact.folder)
+        if variant.verdict is None:
+            note(f"{variant.precision} with {', '.join(variant.kept)} in float {variant.why}")
+            return Tried(False, float("-inf"), moved)
+        return Tried(bool(variant.verdict), min(rail.slack for rail in variant.verdict.rails), moved)
 
     def _variant(self, keep: Collection[str], *, rough: bool = False) -> Variant:
         """The mix, compiled; one that was made before with all of calibration is taken as it is."""
@@ -309,22 +314,6 @@ class _Mixing:
         told.update(repr(self._bench.limits).encode())
         told.update(b"" if self._bench.witness is None else self._bench.witness.split.sha256.encode())
         return told.hexdigest()
-
-
-def in_float(chosen: Variant, ran: Mapping[str, str]) -> str | None:
-    """What to say when layers of an int8 artifact ran in float though nobody asked for it; None when none did.
-
-    Args:
-        chosen: what ships.
-        ran: layer -> precision it really ran in.
-    """
-    if not chosen.precision.startswith("int8"):
-        return None
-    astray = [layer for layer, precision in ran.items() if precision != "int8" and layer not in chosen.kept]
-    if not astray:
-        return None
-    named = ", ".join(astray[:NAMED]) + (f" and {len(astray) - NAMED} more" if len(astray) > NAMED else "")
-    return f"{len(astray)} of {len(ran)} layers of the {chosen.precision} artifact ran in float: {named}"
 
 
 def _spread(count: int, most: int) -> npt.NDArray[np.int64]:

@@ -200,8 +200,8 @@ def verify(run: Path, as_json: bool, **asked: Any) -> None:
 
 @main.command()
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--batches", metavar="N,…", help="Batch sizes, each measured by itself; 1 by default.")
-@click.option("--threads", metavar="N,…", help="Numbers of threads, likewise; by default the runtimes' own choice.")
+@click.option("--batches", metavar="N,…", help="Batch sizes such as 1,8 or 1-4, each measured by itself; 1 by default.")
+@click.option("--threads", metavar="N,…", help="Numbers of threads, likewise, or all; by default the runtimes' own choice.")
 @click.option("--seconds", metavar="S", help="Shortest time of the rounds of each measurement; 5 by default.")
 @click.option("--contend", metavar="N", help="Measure once more while N background processes run the same model.")
 @click.option("--contend-with", metavar="MODEL", help="What the background processes run instead.")
@@ -228,6 +228,8 @@ def profile(models: tuple[Path, ...], as_json: bool, **asked: Any) -> None:
     # Unsorted: the first contender stays the first.
     for line in [json.dumps(result)] if as_json else lines(result):
         click.echo(line)
+    if asked["out"] is not None and not as_json:
+        click.echo(f"written: {asked['out']}, with every sample")
 
 
 @main.command()

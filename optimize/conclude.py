@@ -13,7 +13,7 @@ from optimize import golden, outcome
 from optimize.artifact import Artifact
 from optimize.backends import CPU, ON_CPU, backend
 from optimize.candidate import Candidate, Floats
-from optimize.choose import Bench, Variant, choose, in_float
+from optimize.choose import Bench, Variant, choose
 from optimize.data import Split
 from optimize.export import Parity, export_onnx
 from optimize.guard.by_heart import known_by_heart
@@ -26,7 +26,7 @@ from optimize.measure.isa import level as machine_level
 from optimize.measure.machine import load as foreign_load
 from optimize.measure.reached import reached
 from optimize.milder import SLOWER, milder, wanting
-from optimize.mix import groups
+from optimize.mix import with_weights
 from optimize.outcome import Compiled, Result
 from optimize.profile import ARTIFACT, RUNTIMES, profile
 from optimize.progress import stage
@@ -38,6 +38,8 @@ from optimize.signature import sign
 from optimize.workspace import UNVERIFIED
 
 INT8_CASES = 512
+NAMED = 6
+"""Layers that a line names before it only counts."""
 
 
 def conclude(
@@ -158,9 +160,25 @@ def _exported(bench: Bench, candidate: Candidate) -> tuple[Path, Parity]:
     return home / "model.onnx", export_onnx(candidate, home / "model.onnx", bench.guard.inputs(slice(0, 16)))
 
 
+def in_float(chosen: Variant, ran: Mapping[str, str]) -> str | None:
+    """What to say when layers of an int8 artifact ran in float though nobody asked for it; None when none did.
+
+    Args:
+        chosen: what ships.
+        ran: layer -> precision it really ran in.
+    """
+    if not chosen.precision.startswith("int8"):
+        return None
+    astray = [layer for layer, precision in ran.items() if precision != "int8" and layer not in chosen.kept]
+    if not astray:
+        return None
+    named = ", ".join(astray[:NAMED]) + (f" and {len(astray) - NAMED} more" if len(astray) > NAMED else "")
+    return f"{len(astray)} of {len(ran)} layers of the {chosen.precision} artifact ran in float: {named}"
+
+
 def _with_weights(ran: Mapping[str, str], onnx: Path) -> Mapping[str, str]:
     """Those of the layers that have weights: what lies between layers kept in float runs in float with them. All where no name is known."""
-    weighted = {name for group in groups(onnx) for name in group}
+    weighted = with_weights(onnx)
     return {layer: precision for layer, precision in ran.items() if layer in weighted} or ran
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -77,7 +79,7 @@ class Opening:
             )
         artifact = Artifact.read(folder)
         require_runnable(backend(artifact.target))
-        return self._contender(str(path), artifact)
+        return replace(self._contender(str(path), artifact), **_reported(artifact))
 
     def _onnx(self, path: Path, scratch: Path) -> Iterator[Contender]:
         missing = []
@@ -97,7 +99,7 @@ class Opening:
             except Exception as problem:  # whatever a runtime raises about a file it cannot read
                 words = " ".join(str(problem).split())[:200]
                 raise InputError(f"`model` (={path}) cannot be opened by {name} ({words}): export it again.") from problem
-            yield self._contender(str(path), artifact)
+            yield replace(self._contender(str(path), artifact), parameters=_weights(whole))
         if len(missing) == len(CPU_RUNTIMES):
             raise TargetUnavailable(" ".join(missing))
 
@@ -118,6 +120,7 @@ class Opening:
         # Late: a profile of compiled models alone needs no torch.
         from optimize.backends import torch as eager
         from optimize.load import load_model
+        from optimize.measure.macs import macs
         from optimize.outcome import reload
         from optimize.recipe import resolve
 
@@ -133,6 +136,8 @@ class Opening:
             input_shape=tuple(candidate.example.shape[1:]),
             open=lambda threads: eager.build(candidate, threads=threads),
             inputs=self._inputs(tuple(candidate.example.shape[1:])),
+            parameters=candidate.parameters,
+            macs=macs(candidate),
         )
 
     @cached_property
@@ -146,6 +151,25 @@ class Opening:
 
         images = Preprocessing()(checked_images(self._arrays, "test", shape, None)[: max(self.batches)])
         return lambda count: np.resize(images, (count, *shape))
+
+
+def _reported(artifact: Artifact) -> dict[str, Any]:
+    """`parameters` and `macs` by the report of the run that an artifact still lies in; nothing where there is none, or it is of another."""
+    try:
+        report = json.loads((artifact.folder.parent / "report.json").read_text(encoding="utf-8"))
+        files = {each["name"]: each["sha256"] for each in report["artifact"]["files"]}
+        same = all(files.get(file.name) == file.sha256 for file in artifact.files)
+        return {name: int(report["compressed"][name]) for name in ("parameters", "macs")} if same else {}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def _weights(path: Path) -> int:
+    """Numbers in the weights of an ONNX file; what it holds as int64 are shapes and axes."""
+    import onnx
+
+    graph: Any = onnx.load(path, load_external_data=False).graph
+    return sum(math.prod(each.dims) for each in graph.initializer if each.data_type != onnx.TensorProto.INT64)
 
 
 def _random(shape: tuple[int, ...], seed: int, count: int) -> Floats:

@@ -19,8 +19,8 @@ import numpy as np
 
 from optimize.artifact import Artifact
 from optimize.backends import ON_CPU, backend
+from optimize.backends.engines.binding import device
 from optimize.errors import InputError
-from optimize.measure.gpu import gpu
 from optimize.measure.isa import in_words, running
 
 if TYPE_CHECKING:
@@ -164,8 +164,8 @@ def differences(artifact: Artifact) -> list[str]:
 def _here(target: str) -> dict[str, str]:
     """What decides the numbers on this machine, by its name in `Artifact.built`."""
     if target not in ON_CPU:
-        devices = gpu().devices
-        return {GPU: str(devices[0]["name"])} if devices else {}
+        here = device()
+        return {} if here is None else {GPU: here.name}
     level = running(target)
     return {} if level is None else {ISA: level}
 

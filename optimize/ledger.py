@@ -30,6 +30,11 @@ class Ledger:
     path: Path
     identity: Mapping[str, Any]
 
+    @property
+    def begun(self) -> bool:
+        """Whether the file is there and says which run it is of."""
+        return self.path.is_file() and bool(self._whole())
+
     def begin(self) -> None:
         """Start an empty ledger for this run."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,9 +46,8 @@ class Ledger:
         Raises:
             InputError: when the file belongs to another run; what differs is named.
         """
-        lines = [_parsed(line) for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines()]
-        whole = [line for line in lines if line is not None]
-        if not whole or "run" not in whole[0]:
+        whole = self._whole()
+        if not whole:
             self.begin()
             return []
         before, now = whole[0]["run"], json.loads(json.dumps(self.identity))
@@ -61,6 +65,12 @@ class Ledger:
             stream.write(_line(entry))
             stream.flush()
             os.fsync(stream.fileno())
+
+    def _whole(self) -> list[dict[str, Any]]:
+        """The file's lines, the run's first; none of what is no ledger."""
+        lines = [_parsed(line) for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines()]
+        whole = [line for line in lines if line is not None]
+        return whole if whole and "run" in whole[0] else []
 
 
 def _line(entry: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Which layers stay in float when int8 of the whole network loses too much: found by the guard-rails, not by distances of tensors.
 
-Layers that read the same tensor form a group, since the tensor is quantized for all of them or for none.
+Layers are those with weights, and the sums, products, averages and the like between them, which int8 quantizes too and which may do all the
+harm. Those that read the same tensor form a group, since it is quantized for all of them or for none.
 
 1. Each group alone is quantized, everything else stays in float, and the guard is asked how close to its tightest limit that comes. The
    groups are ranked by that; where no limit moves, by how far the answers moved.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,10 @@ from optimize.progress import note, track
 
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Kinds of nodes whose weights int8 quantizes."""
+PAIRING = ("Add", "Sub", "Mul", "Div")
+"""With a constant they belong to the layer before them: a bias, or a scale."""
+BETWEEN = (*PAIRING, "MatMul", "AveragePool", "GlobalAveragePool", "ReduceMean", "Sigmoid", "HardSigmoid", "HardSwish", "Gelu", "Softmax")
+"""Kinds of nodes without weights that int8 quantizes as well, in one runtime or the other."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +51,48 @@ Try = Callable[[frozenset[str], bool], Tried]
 
 
 def groups(onnx: Path) -> list[tuple[str, ...]]:
-    """Names of the ONNX file's nodes that have weights, those that read the same tensor together, in the order of the file."""
+    """Names of the ONNX file's nodes that int8 quantizes, those that read the same tensor together, in the order of the file."""
     import onnx as onnx_format
 
     graph = onnx_format.load(onnx, load_external_data=False).graph
-    constant = {tensor.name for tensor in graph.initializer}
-    found: dict[str, list[str]] = {}
+    constant = _constant(graph)
+    makers_read: dict[str, set[str]] = {}  # what a layer with weights makes -> what it reads
+    group_of: dict[str, int] = {}  # tensor -> who reads it
+    readers: list[tuple[str, str]] = []
     for node in graph.node:
-        if node.op_type in WEIGHTED and len(node.input) > 1 and node.input[1] in constant:
-            found.setdefault(node.input[0], []).append(node.name)
+        varying = {name for name in node.input if name and name not in constant}
+        if _has_weights(node, constant):
+            read = makers_read[node.output[0]] = {node.input[0]}
+        elif node.op_type in PAIRING and len(varying) == 1:
+            read = makers_read.get(min(varying), varying)
+        elif node.op_type in BETWEEN and varying:
+            read = varying
+        else:
+            continue
+        joined, new = {group_of[name] for name in read if name in group_of}, len(readers)
+        group_of = {name: new if number in joined else number for name, number in group_of.items()} | dict.fromkeys(read, new)
+        readers.append((node.name, min(read)))
+    found: dict[int, list[str]] = {}
+    for name, tensor in readers:
+        found.setdefault(group_of[tensor], []).append(name)
     return [tuple(names) for names in found.values()]
+
+
+def with_weights(onnx: Path) -> set[str]:
+    """Names of the ONNX file's nodes that have weights."""
+    import onnx as onnx_format
+
+    graph = onnx_format.load(onnx, load_external_data=False).graph
+    constant = _constant(graph)
+    return {node.name for node in graph.node if _has_weights(node, constant)}
+
+
+def _constant(graph: Any) -> set[str]:
+    return {tensor.name for tensor in graph.initializer} | {node.output[0] for node in graph.node if node.op_type == "Constant"}
+
+
+def _has_weights(node: Any, constant: Collection[str]) -> bool:
+    return node.op_type in WEIGHTED and len(node.input) > 1 and node.input[1] in constant
 
 
 def mixes(found: Sequence[tuple[str, ...]], attempt: Try) -> list[frozenset[str]]:

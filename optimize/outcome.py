@@ -59,6 +59,13 @@ class Compiled:
     roofline: Mapping[str, Any] | None = None
     notes: Sequence[str] = ()
 
+    @property
+    def load_percent(self) -> dict[str, float]:
+        """What was timed -> percent of the machine that other processes used meanwhile."""
+        variants = [each.load_percent for each in self.variants if each.load_percent is not None]
+        batches = {f"batch {batch}": percent for batch, percent in self.profile.load_percent.items()}
+        return ({"every precision": max(variants)} if variants else {}) | batches
+
 
 @dataclass(frozen=True, eq=False)
 class Result:
@@ -147,8 +154,9 @@ def sha256(path: Path) -> str:
 
 
 def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *, started: float, foreign_load: float) -> dict[str, Any]:
-    """The report of a run; everything in it is plain JSON."""
+    """The report of a run, which ends under this foreign load; everything in it is plain JSON."""
     compiled = result.compiled
+    loads = {**({} if compiled is None else compiled.load_percent), "end": foreign_load}
     whole = {
         "format": FORMAT,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -157,7 +165,8 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "reasons": list(result.verdict.reasons),
         "target": recipe.target if compiled is None else compiled.chosen.target,
         "precision": None if compiled is None else compiled.chosen.precision,
-        "machine": {**machine(), "load": foreign_load},
+        "machine": {**machine(), "load": max(loads.values())},
+        "load_percent": loads,
         "versions": versions(),
         "seed": recipe.seed,
         "duration_s": time.time() - started,
@@ -175,6 +184,7 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "compressed": _compressed(recipe, result),
         "baselines": None if compiled is None else compiled.profile.baselines,
         "speedup": None if compiled is None else compiled.profile.speedup,
+        "latency_reliability": None if compiled is None else compiled.profile.reliability,
         "precisions_tried": None if compiled is None else [each.as_dict(compiled.chosen) for each in compiled.variants],
         "steps": [dict(trial) for trial in result.trials],
         "layers": layers(original.module, result.best.module),
@@ -185,7 +195,7 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "notes": [
             *data.notes,
             *result.notes,
-            *_load_note(foreign_load),
+            *load_note(loads),
             *(() if compiled is None else (*compiled.profile.notes, *compiled.notes)),
         ],
         "unverified": _unverified(result),
@@ -296,10 +306,13 @@ def _files(compiled: Compiled | None) -> dict[str, Any] | None:
     return {"files": [file.as_dict() for file in (*artifact.files, *proof, ArtifactFile.of(artifact.folder / MANIFEST))]}
 
 
-def _load_note(percent: float) -> tuple[str, ...]:
-    if percent < BUSY_PERCENT:
+def load_note(loads: Mapping[str, float]) -> tuple[str, ...]:
+    """Of the largest, as it may have ended long before the run did."""
+    worst = max(loads, key=lambda when: loads[when])
+    if loads[worst] < BUSY_PERCENT:
         return ()
-    return (f"other processes used {percent:.0f} % of this machine at the end of the run: its timings are not to be relied on",)
+    when = "at the end of the run" if worst == "end" else f"while {worst} was timed"
+    return (f"other processes used {loads[worst]:.0f} % of this machine {when}: its timings are not to be relied on",)
 
 
 def _bare(arch: str) -> str:

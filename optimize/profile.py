@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from optimize.artifact import Artifact
 from optimize.backends import backend
@@ -20,10 +20,14 @@ from optimize.backends.session import Session
 from optimize.candidate import Candidate, Floats
 from optimize.errors import TargetUnavailable
 from optimize.measure.latency import Latency, interleave, ratio
+from optimize.measure.machine import watch
 from optimize.measure.memory import peak_memory
+from optimize.measure.reliability import Reliability, reliability
+from optimize.measure.stationary import warm_up
 from optimize.progress import stage
 
 SECONDS = 4.0
+WARM_UP_S = 3.0
 MIN_ROUNDS = 20
 RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 EAGER = "torch eager"
@@ -39,12 +43,16 @@ class Profile:
         peak_memory_bytes: contender -> peak of a fresh process.
         size_bytes: contender -> bytes on disk.
         notes: which baselines are missing, and why.
+        reliable: batch size -> contender -> whether its latency is to be relied on.
+        load_percent: batch size -> of the machine, that other processes used while it was timed.
     """
 
     latency: Mapping[int, Mapping[str, Latency]]
     peak_memory_bytes: Mapping[str, int]
     size_bytes: Mapping[str, int]
     notes: tuple[str, ...]
+    reliable: Mapping[int, Mapping[str, Reliability]] = field(default_factory=dict)
+    load_percent: Mapping[int, float] = field(default_factory=dict)
 
     def of(self, contender: str) -> dict[str, Any]:
         """One contender's figures, as the report shows them."""
@@ -58,6 +66,11 @@ class Profile:
     def baselines(self) -> dict[str, dict[str, Any]]:
         """Every contender but the artifact."""
         return {name: self.of(name) for name in self.size_bytes if name != ARTIFACT}
+
+    @property
+    def reliability(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Batch size -> contender -> whether to rely on its latency, as the report shows it."""
+        return {str(batch): {name: each.as_dict() for name, each in found.items()} for batch, found in self.reliable.items()}
 
     @property
     def speedup(self) -> dict[str, dict[str, dict[str, float]]]:
@@ -104,12 +117,19 @@ def profile(
     models[ARTIFACT] = artifact
     with ExitStack() as opened:
         sessions = {name: opened.enter_context(_open(model, original, threads)) for name, model in models.items()}
-        latency = {batch: _time(sessions, inputs(batch)) for batch in batches}
+        timed = {batch: _time(sessions, inputs(batch)) for batch in batches}
     memory = {}
     for name, model in models.items():
         with stage(f"memory of {name}"):
             memory[name] = peak_memory(model, batch=max(batches), threads=threads).peak_bytes
-    return Profile(latency, memory, {name: _size_bytes(model) for name, model in models.items()}, tuple(notes))
+    return Profile(
+        {batch: each.latency for batch, each in timed.items()},
+        memory,
+        {name: _size_bytes(model) for name, model in models.items()},
+        tuple(notes),
+        {batch: each.reliable for batch, each in timed.items()},
+        {batch: each.load_percent for batch, each in timed.items()},
+    )
 
 
 def _open(model: Artifact | Mapping[str, object], original: Candidate, threads: int | None) -> Session:
@@ -122,6 +142,19 @@ def _size_bytes(model: Artifact | Mapping[str, object]) -> int:
     return model.size_bytes if isinstance(model, Artifact) else Path(str(model["path"])).stat().st_size
 
 
-def _time(sessions: Mapping[str, Session], batch: Floats) -> dict[str, Latency]:
+class _Timed(NamedTuple):
+    """One batch size of a `Profile`."""
+
+    latency: dict[str, Latency]
+    reliable: dict[str, Reliability]
+    load_percent: float
+
+
+def _time(sessions: Mapping[str, Session], batch: Floats) -> _Timed:
+    calls = {name: partial(each.predict, batch) for name, each in sessions.items()}
     with stage(f"latency at batch {len(batch)}"):
-        return interleave({name: partial(each.predict, batch) for name, each in sessions.items()}, seconds=SECONDS, min_rounds=MIN_ROUNDS)
+        warm = warm_up(calls, most_s=WARM_UP_S)
+        taken = watch()
+        latency = interleave(calls, seconds=SECONDS, min_rounds=MIN_ROUNDS)
+        busy = taken()
+    return _Timed(latency, reliability(latency, load_percent={"during": busy}, unsettled=warm.unsettled), busy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,8 +16,11 @@ from optimize.errors import InputError
 from optimize.guard.limits import parse_limit, parse_points
 
 Reader: TypeAlias = Callable[[Any, str, Path], object]
+Integer: TypeAlias = Callable[[Any, str, Path], int]
 
 _SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([kKMGT]i?)?B?\s*")
+_RANGE = re.compile(r"\s*([0-9]+)\s*-\s*([0-9]+)\s*")
+_LONGEST = 1024
 _DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(us|ms|s|)\s*")
 
 
@@ -68,7 +71,7 @@ def switch(value: Any, name: str, folder: Path) -> bool:
     return value
 
 
-def integer(lowest: int, highest: int = 2**31 - 1) -> Callable[[Any, str, Path], int]:
+def integer(lowest: int, highest: int = 2**31 - 1) -> Integer:
     """A reader of whole numbers from `lowest` to `highest`: what runs later counts in 32 bits, or starts as many of something."""
 
     def read(value: Any, name: str, folder: Path) -> int:
@@ -89,13 +92,18 @@ processes = integer(0, 1024)
 seed = integer(0, 2**32 - 1)
 
 
-def several(read: Callable[[Any, str, Path], int]) -> Callable[[Any, str, Path], tuple[int, ...]]:
+def several(read: Integer) -> Callable[[Any, str, Path], tuple[int, ...]]:
     """A reader of more than one, as a list or with commas."""
     return lambda value, name, folder: tuple(read(part, name, folder) for part in _parts(value, name))
 
 
 sizes = several(integer(1, 2**24))
 """Channels and spatial sizes."""
+
+
+def counts(read: Integer) -> Callable[[Any, str, Path], tuple[int, ...]]:
+    """As `several`, and ranges such as "1-4", both ends of which are among them."""
+    return lambda value, name, folder: tuple(number for part in _parts(value, name) for number in _range(part, read, name, folder))
 
 
 def numbers(value: Any, name: str, folder: Path) -> tuple[float, ...]:
@@ -221,6 +229,16 @@ def _parts(value: Any, name: str) -> list[Any]:
     if isinstance(value, list | tuple):
         return list(value)
     raise InputError(f"`{name}` (={value!r}) must be a list, or values with commas between them.")
+
+
+def _range(part: Any, read: Integer, name: str, folder: Path) -> Sequence[int]:
+    ends = _RANGE.fullmatch(part) if isinstance(part, str) else None
+    if ends is None:
+        return [read(part, name, folder)]
+    first, last = (read(end, name, folder) for end in ends.groups())
+    if not first <= last < first + _LONGEST:
+        raise InputError(f"`{name}` (={part!r}) must be a range that rises, of at most {_LONGEST} numbers, such as 1-4.")
+    return range(first, last + 1)
 
 
 def _short(value: object) -> str:

@@ -16,7 +16,10 @@ from optimize.artifact import Artifact
 from optimize.contenders import Opening
 from optimize.errors import InputError
 from optimize.measure.contest import Contender, Plan, contest
+from optimize.measure.machine import machine
 from optimize.measure.nvml import ON_PROCESSOR
+
+FEW_CORES = 8
 
 
 def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None, **asked: object) -> dict[str, Any]:
@@ -63,6 +66,10 @@ def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None,
         wrong = [each.name for each in ([rival] if rival else contenders) if each.runtime in ON_PROCESSOR]
         if ceiling is not None and wrong:
             raise InputError(f"`--gpu-memory-limit` (={ceiling}) is for models on a GPU, which {wrong[0]} is not: leave it out.")
+        space, there = said.get("memory_limit"), [each.name for each in contenders if each.runtime not in ON_PROCESSOR]
+        if space is not None and there:
+            never = f"of which CUDA reserves far more than it uses, so that {there[0]} never runs within it"
+            raise InputError(f"`--memory-limit` (={space}) is of address space, {never}: leave it out.")
         _used(opening, [*contenders, *([rival] if rival else [])])
         result = contest(contenders, plan, rival=rival)
         result["notes"] = [*result.get("notes", ()), *(note for contender in contenders for note in _elsewhere(contender))]
@@ -92,8 +99,8 @@ def _elsewhere(contender: Contender) -> list[str]:
 def _plan(said: Mapping[str, Any]) -> Plan:
     folder = Path.cwd()
     readers: dict[str, read.Reader] = {
-        "batches": read.several(read.batch),
-        "threads": read.several(read.threads),
+        "batches": read.counts(read.batch),
+        "threads": _threads,
         "seconds": read.positive,
         "seed": read.seed,
         "contend": read.processes,
@@ -104,6 +111,18 @@ def _plan(said: Mapping[str, Any]) -> Plan:
         name: reader(said[name], f"--{name.replace('_', '-')}", folder) for name, reader in readers.items() if name in said
     }
     return Plan(**{f"{name}_bytes" if name.endswith("memory_limit") else name: value for name, value in found.items()})
+
+
+def _threads(value: Any, name: str, folder: Path) -> tuple[int, ...]:
+    """Numbers of threads; "all" is every one that this machine has cores for."""
+    return every_count(int(str(machine()["logical_cores"]))) if value == "all" else read.counts(read.threads)(value, name, folder)
+
+
+def every_count(cores: int) -> tuple[int, ...]:
+    """From 1 to so many; of more than eight only the powers of two, and the last."""
+    if cores <= FEW_CORES:
+        return tuple(range(1, cores + 1))
+    return tuple(sorted({*(2**power for power in range(cores.bit_length())), cores}))
 
 
 def _writable(file: Path) -> Path:

@@ -9,6 +9,7 @@ Nothing of it was ever run, so nothing of it is called a model, and the test spl
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,10 +50,17 @@ def unverified(
     snapshot.save(best, home / CANDIDATE)
     reason = (
         f"the {job.runtime.NAME} artifact was compiled, but could not be run here ({obstacle}): "
-        f"finish the verdict on a machine that can, with: optimize verify {job.recipe.out.name}"
+        f"finish the verdict on a machine that can, with: optimize verify {_named(job.recipe.out)} "
+        "(where the model, its network or the data lie elsewhere there, --model, --arch and --data say so)"
     )
     result = Result(Verdict("inconclusive", (reason,)), best, trials, before, notes=notes, unverified=made, parity=parity)
     return finish(job, result)
+
+
+def _named(out: Path) -> str:
+    """A folder as a shell takes it, from where the command was called."""
+    here = Path.cwd()
+    return shlex.quote(str(out.relative_to(here) if out.is_relative_to(here) else out))
 
 
 def candidate(original: Candidate, out: Path) -> Candidate:

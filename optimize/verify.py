@@ -15,13 +15,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from optimize import golden
 from optimize.artifact import MANIFEST, Artifact
 from optimize.backends import backend, require_runnable
-from optimize.errors import InputError
+from optimize.backends.engines.binding import device
+from optimize.errors import InputError, OptimizeError, TargetUnavailable
 from optimize.workspace import BEFORE, UNVERIFIED
 
 if TYPE_CHECKING:
     from optimize.job import Job
 
 LOCK, REPORT = "recipe.lock.toml", "report.json"
+
+
+Outcome = Literal["pass", "fail", "inconclusive"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Verified:
         report: of the run, where its verdict was finished here.
     """
 
-    outcome: Literal["pass", "fail", "inconclusive"]
+    outcome: Outcome
     findings: tuple[str, ...]
     report: Mapping[str, Any] | None = None
 
@@ -60,6 +64,8 @@ def verify(folder: Path, *, model: Path | None = None, data: str | None = None, 
     if not folder.exists():
         raise InputError(f"`run` (={folder}) does not exist: check the path.")
     if (folder / UNVERIFIED).is_dir():
+        for compiled in sorted((folder / UNVERIFIED).glob(f"*/*/{MANIFEST}"))[:1]:
+            _require_here(Artifact.read(compiled.parent))
         job, report = _taken_up(folder, model, {**elsewhere, "data": data})
         return _finished(job, report)
     home = folder if (folder / MANIFEST).is_file() else folder / "model"
@@ -67,8 +73,7 @@ def verify(folder: Path, *, model: Path | None = None, data: str | None = None, 
         raise InputError(f"`run` (={folder}) holds no compiled model: give the folder of an accepted or an unverified run, or its `model`.")
     _of_use({"model": model, **elsewhere}, judged=data is not None)
     artifact = Artifact.read(home)
-    runtime = backend(artifact.target)
-    require_runnable(runtime)
+    _require_here(artifact)
     outcome, findings = self_test(artifact)
     if data is None or outcome == "fail":
         return Verified(outcome, findings)
@@ -84,19 +89,55 @@ def _of_use(said: Mapping[str, object], *, judged: bool) -> None:
             raise InputError(f"`--{name.replace('_', '-')}` (={value}) is not used to check a finished model: {remedy}.")
 
 
-def self_test(artifact: Artifact) -> tuple[Literal["pass", "fail"], tuple[str, ...]]:
+def self_test(artifact: Artifact) -> tuple[Outcome, tuple[str, ...]]:
     """How this machine differs from the one that verified the artifact, and whether it gives the recorded answers here.
+
+    Without recorded answers that is inconclusive.
 
     Args:
         artifact: as read, so that its files are those that were sealed.
+
+    Raises:
+        TargetUnavailable: when it was made with another version of the runtime than this machine's, which cannot open it.
     """
     findings = [f"whole: every file is as it was sealed, sha256 {artifact.sha256}"]
     findings += golden.differences(artifact) or ["no difference to the machine that verified it"]
-    with backend(artifact.target).build(artifact) as session:
-        check = golden.check(artifact, session.predict)
+    try:
+        with backend(artifact.target).build(artifact) as session:
+            check = golden.check(artifact, session.predict)
+    except OptimizeError:
+        raise
+    except Exception as problem:  # whatever a runtime raises about a model that it cannot open or run
+        return "fail", (*findings, _unopened(artifact, problem))
     if check is None:
-        return "pass", (*findings, "it carries no self-test, so nothing is known of its answers on this machine")
+        return "inconclusive", (*findings, "it carries no self-test: without --data nothing is known of its answers on this machine")
     return ("pass" if check else "fail"), (*findings, f"self-test: {check.line}")
+
+
+def _require_here(artifact: Artifact) -> None:
+    """Raise `TargetUnavailable` unless this machine runs the target; of an engine without a GPU it says which one is needed."""
+    runtime, needed = backend(artifact.target), artifact.built.get("compute_capabilities")
+    try:
+        require_runnable(runtime)
+    except TargetUnavailable:
+        if not needed or device() is not None:
+            raise
+        raise TargetUnavailable(
+            f"target {artifact.target!r} cannot run here: {runtime.obstacle()}; the engine in `{artifact.folder}` is for "
+            f"compute capability {needed}: call optimize verify on a machine with a GPU of such a capability."
+        ) from None
+
+
+def _unopened(artifact: Artifact, problem: Exception) -> str:
+    """What to say of a model that the runtime here cannot open, where the version is not to blame."""
+    name, made, here = artifact.target, artifact.runtime, backend(artifact.target).version()
+    words = f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
+    if here == made:
+        return f"{name} {here} made it and cannot open it here ({words}): make the artifact again on this machine"
+    raise TargetUnavailable(
+        f"`{artifact.folder}` was made with {name} {made}, here is {here}, which cannot open it ({words}): "
+        f"install {name} {made}, or make the artifact again with {here}."
+    ) from problem
 
 
 def _taken_up(folder: Path, model: Path | None, elsewhere: Mapping[str, object]) -> tuple[Job, dict[str, Any]]:

@@ -21,6 +21,7 @@ from typing import Any
 from optimize.artifact import MANIFEST, Artifact
 from optimize.errors import InputError
 from optimize.ledger import WORK, Ledger
+from optimize.progress import note
 
 UNVERIFIED, BEFORE = "unverified", "report.before.json"
 OURS = ("ledger.jsonl", "recipe.lock.toml", "report.json", BEFORE, "report.html", "flips.csv", "model", UNVERIFIED, WORK)
@@ -43,7 +44,8 @@ class Workspace:
         """See that the folder can be written, and that nothing in it would be lost unasked.
 
         Raises:
-            InputError: when it cannot be written, holds a run and neither `resume` nor `overwrite` is set, or a `model` that is not ours.
+            InputError: when it cannot be written, holds a run and neither `resume` nor `overwrite` is set, one that cannot be resumed, or a
+                `model` that is not ours.
         """
         if resume and overwrite:
             raise InputError("`--resume` and `--overwrite` exclude each other: the one continues a run, the other replaces it.")
@@ -58,21 +60,26 @@ class Workspace:
         found = [name for name in OURS if (self.out / name).exists()]
         if found and not (resume or overwrite):
             raise InputError(f"`--out` (={self.out}) already holds a run ({found[0]}): add --resume, --overwrite, or name another folder.")
+        left = [name for name in found if name != self.ledger.path.name]
+        if resume and left and not self.ledger.begun:
+            lost = f"holds no {self.ledger.path.name} to go on from, but a {left[0]}, which a new run would replace"
+            raise InputError(f"`--resume`: `--out` (={self.out}) {lost}: add --overwrite instead, or name another folder.")
 
     def open(self, identity: Mapping[str, Any], *, resume: bool) -> None:
-        """Start the run, or take up the one in the folder.
+        """Start the run, or take up the one in the folder; where there is none to take up, nothing that lies there is removed.
 
         Raises:
             InputError: when the run to be resumed had other inputs or settings.
         """
         self.ledger = Ledger(self.ledger.path, identity)
-        if resume and self.ledger.path.exists():
+        if resume and self.ledger.begun:
             self.trials = self.ledger.resume()
             with suppress(OSError, ValueError):
                 self.report = json.loads((self.out / "report.json").read_text(encoding="utf-8"))
             return
-        self.out.mkdir(parents=True, exist_ok=True)
-        for name in OURS:
+        if resume:
+            note(f"there is no run to resume in {self.out}: a new one starts")
+        for name in () if resume else OURS:
             _remove(self.out / name)
         self.ledger.begin()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from optimize.backends import backend
 from optimize.errors import TargetUnavailable
 from optimize.measure.memory import Memory
 from optimize.measure.peaks import Peaks
+from optimize.measure.stationary import warm_up
 from tests import runs
 from tests.runs import Run
 
@@ -109,6 +110,8 @@ def hurried(patch: pytest.MonkeyPatch, *, memory: bool = True) -> None:
     patch.setattr("optimize.choose.SECONDS", 0.02)
     patch.setattr("optimize.profile.SECONDS", 0.02)
     patch.setattr("optimize.search.goal.SECONDS", 0.02)
+    for module in ("choose", "profile"):
+        patch.setattr(f"optimize.{module}.warm_up", partial(warm_up, window_s=0, window_rounds=1, most_windows=2))
     patch.setattr("optimize.measure.latency._RESAMPLES", 200)
     if not memory:
         patch.setattr("optimize.compress.FEW", ())

@@ -40,7 +40,10 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     ("what changes, exports, runs, measures and judges", frozenset({"steps", "export", "backends", "measure", "guard"})),
     ("what a search writes down", frozenset({"snapshot", "ledger"})),
     ("the settings of a run", frozenset({"settings", "recipe"})),
-    ("what a run does, and how a report looks", frozenset({"search", "select", "mix", "choose", "milder", "profile", "report", "doctor"})),
+    (
+        "what a run does, and how a report looks",
+        frozenset({"search", "select", "mix", "fastest", "choose", "milder", "profile", "report", "doctor"}),
+    ),
     ("what a run leaves behind", frozenset({"workspace", "outcome"})),
     ("a run's beginning and its end", frozenset({"golden", "job", "conclude", "unverified"})),
     ("a run, and models side by side", frozenset({"compress", "verify", "contenders", "side_by_side"})),

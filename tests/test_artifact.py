@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from optimize.artifact import Artifact
+from optimize.artifact import PRECISIONS, Artifact
+from optimize.backends import int8_name
 from optimize.errors import InputError
+from optimize.golden import TOLERANCES
 
 # SHA-256 of b"abc", from FIPS 180-2, appendix B.1.
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -87,7 +89,14 @@ def test_manifest_of_another_format(artifact: Artifact, text: str) -> None:
     ("change", "message"),
     [
         (lambda manifest: manifest.pop("files"), r"is damaged \(KeyError"),
-        (lambda manifest: manifest.update(input_shape="abc"), r"is damaged \(ValueError"),
+        (lambda manifest: manifest.update(input_shape=3), r"is damaged \(TypeError"),
+        (lambda manifest: manifest.update(input_shape="12"), r"has input_shape '12', which must list whole sizes from 1"),
+        (lambda manifest: manifest.update(input_shape=[]), r"has input_shape \[\], which must list whole sizes from 1"),
+        (lambda manifest: manifest.update(input_shape=[3, 0, 8]), r"has input_shape \[3, 0, 8\], which must list"),
+        (lambda manifest: manifest.update(input_shape=[3, True, 8]), r"has input_shape \[3, True, 8\], which must list"),
+        (lambda manifest: manifest.update(input_shape=[3, 8.5]), r"has input_shape \[3, 8\.5\], which must list"),
+        (lambda manifest: manifest.update(precision="int4"), r"has precision 'int4', which is none of f32, f16, bf16, int8, int8\+f32"),
+        (lambda manifest: manifest.update(precision="f32+weird"), r"has precision 'f32\+weird', which is none of"),
         (lambda manifest: manifest.update(files=[3]), r"is damaged \(TypeError"),
         (lambda manifest: manifest.update(files=[]), "must name at least one file, by plain names"),
         (lambda manifest: manifest["files"][0].update(name="../model.xml"), "by plain names inside its folder"),
@@ -97,5 +106,15 @@ def test_manifest_of_another_format(artifact: Artifact, text: str) -> None:
 )
 def test_damaged_manifest(artifact: Artifact, change: Callable[[dict[str, Any]], object], message: str) -> None:
     rewrite(artifact, change)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as refused:
         Artifact.read(artifact.folder)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("keep", [(), ("head",)])
+@pytest.mark.parametrize("rest", TOLERANCES.keys() - {"int8"})
+def test_every_precision_that_is_made_is_read_and_has_tolerances(artifact: Artifact, keep: tuple[str, ...], rest: str) -> None:
+    for precision in (rest, int8_name(keep, rest)):
+        rewrite(artifact, lambda manifest, named=precision: manifest.update(precision=named))
+        assert Artifact.read(artifact.folder).precision == precision
+    assert {*PRECISIONS} == {*TOLERANCES}

@@ -17,14 +17,23 @@ from optimize.artifact import Artifact
 from optimize.backends import int8_name
 from optimize.backends.session import Session
 from optimize.candidate import Floats
-from optimize.choose import Bench, Variant, choose, in_float
+from optimize.choose import Bench, Variant, choose
+from optimize.conclude import in_float
 from optimize.guard.limits import Limits
 from optimize.measure.latency import Latency
+from optimize.progress import shown
 from optimize.search.score import score_split
 from optimize.search.witness import Witness
 from tests import runs
 
 GUARD = runs.split()
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to warm up, and nobody disturbs."""
+    monkeypatch.setattr(module, "warm_up", lambda calls, **_: None)
+    monkeypatch.setattr(module, "watch", lambda: lambda: 0.0)
 
 
 def answers(inputs: Floats, wrong: int) -> Floats:
@@ -58,7 +67,7 @@ class StandIn:
     def convert(self, onnx: Path, folder: Path, precision: str) -> Artifact:
         if self.raising.get(precision) == "make":
             raise RuntimeError("no kernel\nfor this")
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "model").write_text(precision)
         return Artifact.save(folder, target=self.NAME, precision=precision, input_shape=(1, 8, 8), runtime="1", files=("model",))
 
@@ -236,6 +245,30 @@ def test_stand_in_bf16_ships_where_int8_costs_too_much_and_buys_nothing(tmp_path
     assert "overall accuracy fell by 5 pp" in measured["int8"].why
 
 
+def test_stand_in_is_warmed_up_and_what_disturbed_its_timing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this order: all that is timed until it stands still, then the watch, which lasts as long as the rounds."""
+    events: list[str] = []
+    monkeypatch.setattr(module, "warm_up", lambda calls, *, most_s: events.append(f"warm up {','.join(calls)} for {most_s:.0f} s"))
+
+    def taken() -> float:
+        events.append("end")
+        return 42.5
+
+    def watch() -> Callable[[], float]:
+        events.append("watch")
+        return taken
+
+    def timed(calls: Mapping[str, object], **_: object) -> dict[str, Latency]:
+        events.append("time")
+        return {place: Latency((2.0,) * 30) for place in calls}
+
+    monkeypatch.setattr(module, "watch", watch)
+    monkeypatch.setattr(module, "interleave", timed)
+    _, measured = choose([StandIn({"f32": 0, "bf16": 50, "int8": 0})], bench(tmp_path))
+    assert events == ["warm up 0,2 for 3 s", "watch", "time", "end"]
+    assert [each.load_percent for each in measured] == [42.5, None, 42.5]
+
+
 def test_stand_in_the_faster_of_two_runtimes_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is named where there are two; the exact precision of the first is the one to beat."""
     first, second = StandIn({"f32": 0, "int8": 0}), StandIn({"f32": 0, "int8": 0})
@@ -251,6 +284,46 @@ def test_stand_in_the_faster_of_two_runtimes_ships(tmp_path: Path, monkeypatch: 
         ("other", "f32"),
         ("other", "int8"),
     ]
+
+
+class Mixed(StandIn):
+    """Where one of two layers stays in float it holds; with `failing` in float it fails where it says."""
+
+    def __init__(self, failing: Collection[str], where: str) -> None:
+        super().__init__({"f32": 0, "int8": 10, "int8+f32": 0})
+        self.failing, self.where, self.kept = failing, where, dict[Path, str]()
+
+    def quantize(self, onnx: Path, folder: Path, calibration: Floats, *, keep: Collection[str] = (), **more: Any) -> Artifact:  # type: ignore[override]
+        self.kept[folder] = "".join(keep)
+        self._raise_for(folder)
+        return super().quantize(onnx, folder, calibration, keep=keep, **more)
+
+    def build(self, artifact: Artifact, *, threads: int | None = None) -> Session:
+        self._raise_for(artifact.folder)
+        return super().build(artifact, threads=threads)
+
+    def _raise_for(self, folder: Path) -> None:
+        self.raising = {"int8+f32": self.where} if self.kept.get(folder, "other") in self.failing else {}
+
+
+@pytest.mark.parametrize("where", ["make", "build", "run"])
+@pytest.mark.parametrize(("failing", "ships"), [("a", ("b",)), ("ab", ())])
+def test_stand_in_mix_that_fails_costs_that_mix_alone(
+    where: str, failing: str, ships: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runtime = Mixed(failing, where)
+    (tmp_path / "model.onnx").write_bytes(b"")
+    monkeypatch.setattr(module, "groups", lambda _: [("a",), ("b",)])
+    monkeypatch.setattr(module, "interleave", lambda calls, **_: {place: Latency((2.0 - (place != "0"),) * 30) for place in calls})
+    with shown():
+        best, measured = choose([runtime], bench(tmp_path))
+    assert best.kept == ships
+    assert [each.precision for each in measured] == ["f32", "int8", *(["int8+f32"] if ships else [])]
+    assert runtime.open == 0
+    word = "made" if where == "make" else "run"
+    assert f"int8+f32 with a in float could not be {word}: RuntimeError: no kernel for this" in capsys.readouterr().err
+    left = {path.name for path in (tmp_path / "stand-in mixes").iterdir() if path.is_dir()}
+    assert len(left - {"f32", "rough"}) == len(ships)
 
 
 def test_layers_that_ran_in_float_unasked_are_named() -> None:

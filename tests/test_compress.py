@@ -91,6 +91,8 @@ def test_the_artifact_stands_under_the_roofline(accepted: Run) -> None:
     assert (roof["share"], roof["memory_ms"]) == (pytest.approx(roof["roof_ms"] / roof["p50_ms"]), 0)
     assert 0 < len(roof["slowest"]) <= 5
     assert {each["name"] for each in roof["slowest"]} <= {row["name"] for row in report["layers"]}
+    assert sum(each["ms"] is None for each in roof["layers"]) == roof["untimed"]
+    assert sum(each["macs"] for each in roof["layers"]) == compressed["macs"]
     assert report["unused_parameters"] == {}
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -171,6 +174,33 @@ def test_a_runtime_that_is_missing_is_left_out(any_target: str, tmp_path: Path, 
     assert [each.runtime for each in opening(tmp_path).all([small.write(tmp_path / "m.onnx")])] == [any_target]
 
 
+def test_the_parameters_of_an_onnx_file_are_those_of_its_weights(one_runtime: str, tmp_path: Path) -> None:
+    found = opening(tmp_path).all([small.write(tmp_path / "m.onnx")])[0]
+    assert (found.parameters, found.macs) == (small.WEIGHTS.size, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "known"),
+    [
+        ({}, (78, 640)),
+        ({"artifact": {"files": [{"name": "of another", "sha256": "0"}]}}, (None, None)),
+        ({"artifact": None}, (None, None)),
+        ({"compressed": None}, (None, None)),
+    ],
+)
+def test_a_run_says_the_work_of_its_artifact_as_long_as_it_is_the_same(
+    compiled: Path, change: dict[str, Any], known: tuple[int | None, int | None], tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(compiled, tmp_path / "run"))
+    assert opening(tmp_path / "a").all([run])[0].parameters is None
+    files = [{"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} for path in (run / "model").iterdir()]
+    report = {"artifact": {"files": files}, "compressed": {"parameters": 78, "macs": 640}}
+    (run / "report.json").write_text(json.dumps(report | change))
+    for place in (run, run / "model"):
+        found = opening(tmp_path / "b").all([place])[0]
+        assert (found.parameters, found.macs) == known
+
+
 def test_a_torch_model_has_its_settings_beside_it(tmp_path: Path) -> None:
     module = nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(128, 32), nn.ReLU(), nn.Linear(32, 4)
@@ -180,6 +210,8 @@ def test_a_torch_model_has_its_settings_beside_it(tmp_path: Path) -> None:
     assert (found.name, found.runtime, found.input_shape) == (f"{path} (torch f32)", "torch", (1, 8, 8))
     assert isinstance(found.model, dict)
     assert found.model["arch"] == f"{path.parent / 'net.py'}:net"
+    assert found.parameters == (9 + 1) * 8 + (128 + 1) * 32 + (32 + 1) * 4
+    assert found.macs == 9 * 8 * 64 + 128 * 32 + 32 * 4
     inputs = found.inputs(2)
     with found.open(1) as session, torch.inference_mode():
         assert np.allclose(session.predict(inputs), module(torch.from_numpy(inputs)).numpy(), atol=1e-5)

@@ -21,10 +21,12 @@ from torch import nn
 from optimize import golden
 from optimize.artifact import Artifact, ArtifactFile
 from optimize.backends import backend
+from optimize.backends.engines import binding
 from optimize.candidate import Candidate, Floats
 from optimize.errors import InputError
 from optimize.export import export_onnx
 from optimize.measure import isa
+from optimize.measure.gpu import Gpu
 from tests.conftest import CPU_TARGETS, require
 
 
@@ -197,9 +199,13 @@ def test_other_machines_are_told_by_level_and_version(tmp_path: Path, monkeypatc
     assert golden.differences(artifact) == ["verified on AVX-512 VNNI, here is one that cannot be told"]
     assert golden.differences(replace(artifact, built={})) == []
     there(monkeypatch)
-    monkeypatch.setattr(golden, "gpu", lambda: SimpleNamespace(devices=({"name": "T4"},)))
+    monkeypatch.setattr(binding, "gpu", lambda: Gpu(({"name": "A10", "compute_capability": "8.6", "driver": "1"},), ""))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # torch does not see the first, which CUDA_VISIBLE_DEVICES hides
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(name="T4", major=7, minor=5))
     engine = replace(artifact, target="tensorrt", built={"verified_on": "A10"})
     assert golden.differences(engine) == ["verified on A10, here is T4"]
+    monkeypatch.setattr(binding, "gpu", lambda: Gpu((), "there is none"))
+    assert golden.differences(engine) == ["verified on A10, here is one that cannot be told"]
 
 
 def test_what_is_no_self_test_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,21 +8,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper
 from torch import nn
 
 from optimize import choose as module
 from optimize.backends import backend
 from optimize.candidate import Candidate
-from optimize.choose import Bench, choose, in_float
+from optimize.choose import Bench, choose
+from optimize.conclude import in_float
 from optimize.errors import TargetUnavailable
 from optimize.export import export_onnx
 from optimize.guard.limits import Limits
 from optimize.measure.latency import Latency
-from optimize.mix import Kept, Tried, groups, mixes
+from optimize.mix import Kept, Tried, groups, mixes, with_weights
 from optimize.search.score import score_split
 from tests import runs
 
@@ -103,7 +106,38 @@ def test_layers_that_read_the_same_tensor_form_a_group(tmp_path: Path) -> None:
             return out
 
     export_onnx(Candidate(Forked().eval(), torch.zeros(1, 1, 2, 2)), tmp_path / "net.onnx")
-    assert groups(tmp_path / "net.onnx") == [("a", "b"), ("c",)]
+    first, total, last = groups(tmp_path / "net.onnx")
+    assert (first, last) == (("a", "b"), ("c",))
+    assert len(total) == 1
+
+
+def onnx_of(nodes: list[Any], path: Path) -> list[tuple[str, ...]]:
+    """Groups of a file with these nodes, (kind, name, inputs, output); what begins with "w" is a constant."""
+    made = [helper.make_node(kind, inputs, [output], name=name) for kind, name, inputs, output in nodes]
+    constants = sorted({each for _, _, inputs, _ in nodes for each in inputs if each.startswith("w")})
+    values = [helper.make_tensor(each, onnx.TensorProto.FLOAT, [1], [1.0]) for each in constants]
+    ends = [[helper.make_tensor_value_info(each, onnx.TensorProto.FLOAT, None)] for each in ("x", nodes[-1][3])]
+    onnx.save(helper.make_model(helper.make_graph(made, "net", *ends, values)), path)
+    return groups(path)
+
+
+def test_what_lies_between_layers_goes_with_what_reads_the_same(tmp_path: Path) -> None:
+    gated = [
+        ("Conv", "a", ["x", "w"], "a"),
+        ("Relu", "relu", ["a"], "r"),
+        ("Conv", "b", ["r", "w"], "b"),
+        ("ReduceMean", "mean", ["b", "w"], "m"),
+        ("Conv", "c", ["m", "w"], "c"),
+        ("Sigmoid", "gate", ["c"], "g"),
+        ("Mul", "gated", ["b", "g"], "p"),
+        ("Add", "sum", ["p", "r"], "s"),
+        ("MatMul", "d", ["s", "w"], "d0"),
+        ("Add", "bias", ["d0", "w"], "d"),
+        ("MatMul", "attend", ["d", "d"], "o"),
+    ]
+    # the sum reads what b reads, past the rectifier, and the product what is averaged; a bias goes with its layer
+    assert onnx_of(gated, tmp_path / "net.onnx") == [("a",), ("b", "sum"), ("mean", "gated"), ("c",), ("gate",), ("d", "bias"), ("attend",)]
+    assert with_weights(tmp_path / "net.onnx") == set("abcd")
 
 
 @pytest.fixture(params=["onnxruntime", "openvino"])
@@ -174,3 +208,45 @@ def test_the_ruinous_layer_is_found_and_runs_in_float(runtime: Any, tmp_path: Pa
     assert [keep for keep in made if keep] == [kept]
     choose([runtime], replace(bench, folder=tmp_path / "again", calibration=split.inputs(slice(0, 63)), kept=None))
     assert len([keep for keep in made if keep]) > 2
+
+
+class Cancelling(nn.Module):
+    """The same function as `runs.trained()`, but one layer's result is 10,000 too large, and a sum takes that off again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        net = copy.deepcopy(runs.trained())
+        assert isinstance(net, nn.Sequential)
+        self.early, self.raised, self.late = net[:4], net[4], net[5:]
+        assert isinstance(self.raised, nn.Linear)
+        self.lowered = nn.Linear(self.raised.in_features, self.raised.out_features)
+        with torch.no_grad():
+            self.raised.bias += 1e4
+            self.lowered.weight.zero_()
+            self.lowered.bias.fill_(-1e4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        seen = self.early(x)
+        out: torch.Tensor = self.late(self.raised(seen) + self.lowered(seen))
+        return out
+
+
+def test_a_ruinous_sum_goes_back_to_float_too(runtime: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch)
+    monkeypatch.setattr(runtime, "precisions", lambda: ("f32",))
+    net = Candidate(Cancelling().eval(), torch.zeros(1, 1, 8, 8))
+    split = runs.split()
+    before = score_split(net.predict, split, runs.CLASSES, "")
+    assert before.overall == 1
+    export_onnx(net, tmp_path / "model.onnx")
+    (total,) = next(group for group in groups(tmp_path / "model.onnx") if group[0].startswith("node_add"))
+    bench = Bench(tmp_path / "model.onnx", tmp_path / "work", split.inputs(slice(0, 64)), split, before, Limits(), 1)
+    best, tried = choose([runtime], bench)
+    assert (tried[1].precision, bool(tried[1].verdict)) == ("int8", False)
+    assert (best.precision, bool(best.verdict)) == ("int8+f32", True)
+    assert total in best.kept
+    assert best.artifact is not None
+    with runtime.build(best.artifact, threads=1) as session:
+        ran = runtime.inspect(session)
+        assert "int8" in ran.values()
+        assert in_float(best, ran) is None

@@ -16,7 +16,7 @@ from torch import nn
 import optimize.report
 from optimize.data import Dataset, Preprocessing, load_data
 from optimize.guard.limits import Limits
-from optimize.outcome import identity, layers, reload
+from optimize.outcome import identity, layers, load_note, reload
 from optimize.recipe import Recipe, resolve
 from optimize.report.render import headline
 from optimize.report.summary import summary
@@ -72,6 +72,32 @@ def test_versions_and_machine_travel_with_it(run: Run) -> None:
     assert {"torch", "numpy", "onnx"} <= run.report["versions"].keys()
     assert run.report["machine"]["logical_cores"] >= 1
     assert 0 <= run.report["machine"]["load"] <= 100
+
+
+def test_the_largest_load_is_on_record_wherever_it_was(run: Run) -> None:
+    loads = run.report["load_percent"]
+    timed = {"every precision", "batch 1", "batch 2"} if run.report["compressed"] else set()
+    assert loads.keys() == {"end"} | timed
+    assert run.report["machine"]["load"] == max(loads.values())
+    reliable = run.report["latency_reliability"]
+    if not timed:
+        assert reliable is None
+    else:
+        every = run.report["speedup"]["1"].keys() | {"artifact"}
+        assert {batch: each.keys() for batch, each in reliable.items()} == {"1": every, "2": every}
+
+
+@pytest.mark.parametrize(
+    ("loads", "note"),
+    [
+        ({"batch 1": 19.9, "end": 0.0}, ()),
+        ({"batch 1": 64.0, "end": 30.0}, ("other processes used 64 % of this machine while batch 1 was timed",)),
+        ({"every precision": 20.0, "end": 1.0}, ("other processes used 20 % of this machine while every precision was timed",)),
+        ({"end": 100.0}, ("other processes used 100 % of this machine at the end of the run",)),
+    ],
+)
+def test_a_load_that_ended_before_the_report_is_told_of(loads: dict[str, float], note: tuple[str, ...]) -> None:
+    assert load_note(loads) == tuple(f"{each}: its timings are not to be relied on" for each in note)
 
 
 @pytest.fixture(scope="module")

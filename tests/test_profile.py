@@ -16,6 +16,7 @@ from optimize.errors import TargetUnavailable
 from optimize.export import export_onnx
 from optimize.measure.latency import Latency
 from optimize.measure.memory import Memory
+from optimize.measure.stationary import Warmup
 from optimize.profile import ARTIFACT, EAGER, Profile, profile
 from tests import runs
 
@@ -41,6 +42,10 @@ def measured(exported: tuple[Path, Artifact], brought: Path, scratch: Path, patc
     patch.setattr(module, "peak_memory", answer)
     patch.setattr(module, "SECONDS", 0.0)
     patch.setattr(module, "MIN_ROUNDS", 3)
+    # Nothing stands still for the artifact, and others take a tenth of the machine, then half.
+    patch.setattr(module, "warm_up", lambda calls, most_s: Warmup({name: (1.0, 1.0 + (name == ARTIFACT)) for name in calls}))
+    loads = iter([10.0, 50.0])
+    patch.setattr(module, "watch", lambda: lambda: next(loads))
     test = runs.split("test")
     settings: dict[str, Any] = {"scratch": scratch, "batches": (1, 3), "threads": 1}
     return profile(runs.original(), {"path": str(brought)}, *exported, lambda count: test.inputs(slice(0, count)), **settings), asked
@@ -73,6 +78,18 @@ def test_every_contender_is_timed_in_the_same_rounds(one: tuple[Profile, list[As
         assert {each.n for each in rounds.values()} == {3}
     assert list(found.baselines) == contenders[:-1]
     assert {batch: list(gains) for batch, gains in found.speedup.items()} == {"1": contenders[:-1], "3": contenders[:-1]}
+
+
+def test_every_latency_says_whether_to_rely_on_it(one: tuple[Profile, list[Asked]]) -> None:
+    found, _ = one
+    assert found.load_percent == {1: 10, 3: 50}
+    assert {batch: list(each) for batch, each in found.reliability.items()} == {batch: [EAGER, *installed(), ARTIFACT] for batch in "13"}
+    quiet, busy = (found.reliability[batch][ARTIFACT] for batch in "13")
+    unsettled, load = "had not settled when warm-up was given up", "other processes used 50 % of the CPU during the measurement"
+    assert quiet["answer"] == busy["answer"] == "not to be relied on"
+    assert [any(unsettled in reason for reason in each["reasons"]) for each in (quiet, busy)] == [True, True]
+    assert [any(load in reason for reason in each["reasons"]) for each in (quiet, busy)] == [False, True]
+    assert not any(unsettled in reason for reason in found.reliability["1"][EAGER]["reasons"])
 
 
 def test_memory_is_asked_of_each_with_the_larger_batch_and_the_same_threads(

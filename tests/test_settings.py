@@ -7,7 +7,7 @@ import pytest
 
 from optimize import settings
 from optimize.errors import InputError
-from optimize.settings import capabilities, size_bytes
+from optimize.settings import capabilities, counts, size_bytes
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,19 @@ def test_compute_capabilities_as_flag_or_toml_has_them(given: Any) -> None:
 def test_what_is_no_compute_capability(given: Any) -> None:
     with pytest.raises(InputError, match=r"`--compute-capability` \(=.*\) must be"):
         capabilities(given, "--compute-capability", Path())
+
+
+@pytest.mark.parametrize(
+    ("given", "found"), [("1-4", (1, 2, 3, 4)), ("8,1-3", (8, 1, 2, 3)), ("2-2", (2,)), ("4", (4,)), ([1, "3 - 4"], (1, 3, 4))]
+)
+def test_counts_may_be_ranges(given: Any, found: tuple[int, ...]) -> None:
+    assert counts(settings.threads)(given, "--threads", Path()) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [("4-1", "a range that rises"), ("1-99999", "at most 1024"), ("0-2", "at least 1"), ("-2", "at least 1"), ("1-", "a whole number")],
+)
+def test_what_is_no_range(text: str, rule: str) -> None:
+    with pytest.raises(InputError, match=f"`--threads` .*{rule}"):
+        counts(settings.threads)(text, "--threads", Path())

@@ -53,6 +53,18 @@ def test_texts_become_a_plan(asked: list[Any], compiled: Path, tmp_path: Path) -
     assert (other.input_shape, other.name.partition(" ")[0]) == ((3, 5, 4), str(rival))
 
 
+def test_ranges_and_all_become_numbers(asked: list[Any], compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_by_side, "machine", lambda: {"logical_cores": 3})
+    profiled([compiled], batches="1-3,8", threads="2-4")
+    profiled([compiled], threads="all")
+    assert [(plan.batches, plan.threads) for _, plan, _ in asked] == [((1, 2, 3, 8), (2, 3, 4)), ((1,), (1, 2, 3))]
+
+
+@pytest.mark.parametrize(("cores", "counts"), [(1, (1,)), (8, (1, 2, 3, 4, 5, 6, 7, 8)), (12, (1, 2, 4, 8, 12)), (16, (1, 2, 4, 8, 16))])
+def test_all_threads_of_many_cores_are_the_powers_of_two_and_the_last(cores: int, counts: tuple[int, ...]) -> None:
+    assert side_by_side.every_count(cores) == counts
+
+
 def test_what_is_not_said_is_the_plan_of_the_library(asked: list[Any], compiled: Path) -> None:
     profiled([str(compiled)])
     assert asked[0][1:] == (Plan(), None)
@@ -103,6 +115,14 @@ def test_what_one_model_takes_is_not_refused(asked: list[Any], compiled: Path, b
     assert len(asked) == 3
 
 
+def test_a_limit_of_address_space_is_refused_for_a_gpu(asked: list[Any], compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_by_side, "ON_PROCESSOR", ())
+    with pytest.raises(InputError, match=r"`--memory-limit` \(=2GB\) is of address space, of which CUDA .* leave it out") as no:
+        profiled([compiled], memory_limit="2GB")
+    assert "\n" not in str(no.value)
+    assert asked == []
+
+
 def test_no_models_are_an_error() -> None:
     with pytest.raises(InputError, match="`model` is missing: name at least one"):
         profiled([])
@@ -148,6 +168,13 @@ def test_the_command_prints_lines(compiled: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("optimize.side_by_side.side_by_side", lambda models, **_: {"models": len(models)})
     monkeypatch.setattr("optimize.measure.lines.lines", lambda result: [f"{result['models']} models", "so"])
     assert command("profile", compiled, compiled) == (0, "2 models\nso\n", "")
+
+
+def test_the_command_says_what_it_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optimize.side_by_side.side_by_side", lambda *_, **__: {})
+    monkeypatch.setattr("optimize.measure.lines.lines", lambda _: ["so"])
+    assert command("profile", "a", "--out", "r.json") == (0, "so\nwritten: r.json, with every sample\n", "")
+    assert command("profile", "a", "--out", "r.json", "--json") == (0, "{}\n", "")
 
 
 def test_the_first_contender_stays_the_first(monkeypatch: pytest.MonkeyPatch) -> None:

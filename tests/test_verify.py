@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import numpy as np
+import onnx
 import pytest
 
+from optimize.artifact import Artifact
 from optimize.backends import backend
 from optimize.errors import InputError, TargetUnavailable
+from optimize.measure.gpu import Gpu
 from optimize.measure.isa import LEVELS
 from optimize.report.render import render
+from optimize.unverified import _named
 from optimize.verify import verify
 from tests import runs
 from tests.conftest import hurried
@@ -53,7 +60,8 @@ def test_what_could_not_be_run_is_inconclusive_and_says_what_to_do(left: Run) ->
     assert (left.exit_code, report["verdict"], report["accepted"]) == (3, "inconclusive", False)
     assert report["reasons"] == [
         f"the onnxruntime artifact was compiled, but could not be run here ({WHY}): "
-        "finish the verdict on a machine that can, with: optimize verify out"
+        f"finish the verdict on a machine that can, with: optimize verify {shlex.quote(str(left.out))} "
+        "(where the model, its network or the data lie elsewhere there, --model, --arch and --data say so)"
     ]
     assert all(report[name] is None for name in ("compressed", "artifact", "speedup", "baselines", "precision"))
     assert report["baseline"]["metrics"] is None
@@ -69,7 +77,15 @@ def test_what_could_not_be_run_is_inconclusive_and_says_what_to_do(left: Run) ->
     assert all(step["latency_ms"] is None for step in report["steps"])
     page = render(report)
     assert "Compiled, and never run" in page
-    assert "optimize verify out" in page
+    assert f"optimize verify {left.out}" in page
+
+
+@pytest.mark.parametrize("out", ["out", "sub/my run", "../it's", "/far/out"])
+def test_the_folder_is_named_as_a_shell_takes_it(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a shell's own reading of it; a relative one is called from where the run was."""
+    monkeypatch.chdir(tmp_path)
+    (word,) = shlex.split(_named(Path.cwd() / out))
+    assert word == out
 
 
 def test_a_latency_cannot_be_asked_for_where_none_is_measured(brought: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,6 +94,41 @@ def test_a_latency_cannot_be_asked_for_where_none_is_measured(brought: Path, tmp
     assert run.exit_code == 2
     assert WHY in run.stderr
     assert not run.out.exists()
+
+
+def engine(folder: Path) -> Path:
+    """An artifact of TensorRT for RTX, as far as can be told without opening it."""
+    folder.mkdir(parents=True)
+    (folder / "model.engine").write_bytes(b"engine")
+    built = {"compute_capabilities": "8.6, 8.9"}
+    Artifact.save(
+        folder, target="tensorrt-rtx", precision="f16", input_shape=(1, 8, 8), runtime="1.7", files=("model.engine",), built=built
+    )
+    return folder
+
+
+@pytest.mark.parametrize("left_open", [False, True])
+def test_an_engine_without_a_gpu_says_which_one_it_is_for(left_open: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("optimize.backends.engines", "optimize.backends.engines.binding"):
+        monkeypatch.setattr(f"{place}.gpu", lambda: Gpu((), "no GPU found"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: True)
+    made = engine(tmp_path / "unverified" / "tensorrt-rtx" / "f16" if left_open else tmp_path / "model")
+    code, _, told = runs.command("verify", tmp_path)
+    assert (code, told) == (
+        4,
+        f"error: target 'tensorrt-rtx' cannot run here: no GPU found; the engine in `{made}` is for compute capability 8.6, 8.9: "
+        "call optimize verify on a machine with a GPU of such a capability.\n",
+    )
+
+
+def test_an_engine_that_lacks_more_than_a_gpu_says_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Gpu(({"name": "A10", "compute_capability": "8.6", "driver": "1"},), "")
+    for place in ("optimize.backends.engines", "optimize.backends.engines.binding"):
+        monkeypatch.setattr(f"{place}.gpu", lambda: found)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    code, _, told = runs.command("verify", engine(tmp_path / "model"))
+    assert (code, told.count("\n")) == (4, 1)
+    assert "the package tensorrt_rtx is not installed; pip install 'optimize[tensorrt-rtx]'" in told
 
 
 def test_where_it_still_cannot_run_nothing_is_changed(left: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,9 +167,7 @@ def test_the_verdict_is_finished_here(left: Run, brought: Path, tmp_path: Path, 
     assert any("overall accuracy" in line for line in again.findings)
 
 
-def verify_artifact(out: Path) -> Any:
-    from optimize.artifact import Artifact
-
+def verify_artifact(out: Path) -> Artifact:
     return Artifact.read(out / "model")
 
 
@@ -226,14 +275,69 @@ def test_another_instruction_set_is_named(finished: Path, monkeypatch: pytest.Mo
     assert "unlike the one that verified it" in told
 
 
-def test_a_model_from_before_there_were_self_tests(finished: Path, tmp_path: Path) -> None:
-    old = Path(shutil.copytree(finished / "model", tmp_path / "model"))
-    manifest = json.loads((old / "artifact.json").read_text())
+def test_a_model_without_a_self_test_is_judged_by_data_alone(finished: Path, brought: Path, tmp_path: Path) -> None:
+    """As one from before there were any."""
+    out = Path(shutil.copytree(finished, tmp_path / "out"))
+    path = out / "model" / "artifact.json"
+    manifest = json.loads(path.read_text())
     del manifest["golden"], manifest["built"]
-    (old / "artifact.json").write_text(json.dumps(manifest))
-    code, told, _ = runs.command("verify", old)
-    assert code == 0
-    assert "it carries no self-test, so nothing is known of its answers on this machine" in told
+    path.write_text(json.dumps(manifest))
+    code, told, _ = runs.command("verify", out)
+    assert (code, told.splitlines()[0]) == (3, "INCONCLUSIVE on this machine")
+    assert told.splitlines()[-1] == "it carries no self-test: without --data nothing is known of its answers on this machine"
+    code, told, _ = runs.command("verify", out, "--data", brought.parent / "data.npz")
+    assert (code, told.splitlines()[0]) == (0, "VERIFIED on this machine")
+    assert "overall accuracy" in told
+
+
+def resealed(model: Path, **manifest: object) -> Path:
+    """The model's manifest, true again of the files as they are now, and with other entries."""
+    path = model / "artifact.json"
+    said = json.loads(path.read_text())
+    for each in said["files"]:
+        content = (model / each["name"]).read_bytes()
+        each |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    path.write_text(json.dumps(said | manifest))
+    return model
+
+
+def newer(file: Path) -> None:
+    """As a later ONNX would write it."""
+    model = onnx.load(file)
+    model.ir_version = 999
+    onnx.save(model, file)
+
+
+@pytest.mark.parametrize("spoil", [newer, lambda file: file.write_bytes(b"no model")], ids=["newer", "garbage"])
+def test_a_model_that_the_runtime_here_cannot_open(finished: Path, spoil: Callable[[Path], object], tmp_path: Path) -> None:
+    """With another version than the one that made it that is to blame; with the same it is the model."""
+    model = Path(shutil.copytree(finished / "model", tmp_path / "model"))
+    spoil(next(model.glob("*.onnx")))
+    here = backend(TARGET).version()
+    code, told, _ = runs.command("verify", resealed(model))
+    assert (code, told.splitlines()[0]) == (1, "REFUSED on this machine")
+    assert told.splitlines()[-1].startswith(f"{TARGET} {here} made it and cannot open it here (")
+    code, _, told = runs.command("verify", resealed(model, runtime="99.1"))
+    assert (code, told.count("\n")) == (4, 1)
+    assert f"was made with {TARGET} 99.1, here is {here}, which cannot open it (" in told
+    assert told.endswith(f"install {TARGET} 99.1, or make the artifact again with {here}.\n")
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ({"precision": "int4"}, "has precision 'int4'"),
+        ({"target": "tflite"}, "`target` (='tflite') must be one of"),
+        ({"input_shape": [1, 8]}, "says that inputs are (1, 8), its model takes (1, 8, 8)"),
+    ],
+    ids=str,
+)
+def test_a_manifest_that_is_not_its_models_is_refused(finished: Path, entry: dict[str, object], told: str, tmp_path: Path) -> None:
+    model = resealed(Path(shutil.copytree(finished / "model", tmp_path / "model")), **entry)
+    for call in ("verify", "profile"):
+        code, _, said = runs.command(call, model)
+        assert (code, said.count("\n")) == (2, 1), call
+        assert told in said
 
 
 def test_a_self_test_needs_no_torch(finished: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from optimize.artifact import Artifact
 from optimize.errors import InputError
+from optimize.progress import shown
 from optimize.search.walk import WORK
 from optimize.workspace import OURS, Workspace
 
@@ -44,9 +45,24 @@ def test_an_existing_run_is_refused_by_what_was_found(tmp_path: Path, name: str)
         (tmp_path / name).write_text("old")
     with pytest.raises(InputError, match=rf"already holds a run \({name}\): add --resume, --overwrite, or name another folder"):
         Workspace(tmp_path).check(resume=False, overwrite=False)
-    Workspace(tmp_path).check(resume=True, overwrite=False)
     Workspace(tmp_path).check(resume=False, overwrite=True)
     assert (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("ledger", [None, "", "{}"], ids=["missing", "empty", "of no run"])
+@pytest.mark.parametrize("name", [name for name in OURS if name != "ledger.jsonl"])
+def test_what_cannot_be_resumed_is_not_lost(tmp_path: Path, name: str, ledger: str | None) -> None:
+    if name == "model":
+        artifact(tmp_path / name)
+    else:
+        (tmp_path / name).write_text("old")
+    if ledger is not None:
+        (tmp_path / "ledger.jsonl").write_text(ledger)
+    with pytest.raises(InputError, match=rf"holds no ledger.jsonl to go on from, but a {name}, .*: add --overwrite instead, or name ano"):
+        Workspace(tmp_path).check(resume=True, overwrite=False)
+    Workspace(tmp_path).open(WHO, resume=True)  # as when it came there in the meantime
+    assert (tmp_path / name).exists()
+    Workspace(tmp_path).check(resume=True, overwrite=False)
 
 
 def test_both_at_once_are_refused(tmp_path: Path) -> None:
@@ -104,11 +120,19 @@ def test_a_run_is_taken_up_where_it_was(tmp_path: Path) -> None:
     assert Workspace(tmp_path).trials == []
 
 
-def test_resuming_where_nothing_is_starts(tmp_path: Path) -> None:
-    space = Workspace(tmp_path / "new")
+@pytest.mark.parametrize("name", ["new", "empty"])
+def test_resuming_where_nothing_is_starts_and_says_so(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    space = Workspace(tmp_path / name)
     space.check(resume=True, overwrite=False)
-    space.open(WHO, resume=True)
-    assert space.ledger.path.exists()
+    with shown():
+        space.open(WHO, resume=True)
+    assert space.ledger.begun
+    said = f"there is no run to resume in {tmp_path / name}: a new one starts\n"
+    assert capsys.readouterr().err == said
+    with shown():
+        space.open(WHO, resume=True)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_working_folder_is_empty_each_time(tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ appendix D: layer by layer in the order of the graph, each behind the layers alr
 
     E[y_c of the float network] - E[y_c of the quantized network],
 
-over the calibration inputs and all places, y being the layer's output before its activation. The bias is stored as int32 with the scale of
-the input times that of the channel's weights, so the correction is rounded to that.
+over the calibration inputs and all places, y being the layer's output before its activation. Where the bias is stored as int32, with the
+scale of the input times that of the channel's weights, the correction is rounded to that.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _Array: TypeAlias = npt.NDArray[Any]
 _LAYERS = ("Conv", "Gemm")
 _BATCH = 8
+CASES = 64
+"""Of the inputs at most, from all over: what lies between two layers is held for all of them."""
 _QUIET = 3  # errors only
 
 
@@ -34,7 +37,7 @@ def correct_biases(floating: Any, quantized: Any, inputs: Floats) -> None:
     Args:
         floating: the ONNX model that was quantized.
         quantized: its QDQ graph, whose layers have the names they have in `floating`; it is changed.
-        inputs: (N, C, *spatial), to take the means over; what lies between two pieces is held for all of them.
+        inputs: (N, C, *spatial), of which `CASES` at most are taken.
     """
     from onnx import numpy_helper
 
@@ -42,6 +45,7 @@ def correct_biases(floating: Any, quantized: Any, inputs: Floats) -> None:
     layers = {name: found for name, *found in _layers(quantized) if name in outputs}
     if not layers:
         return
+    inputs = inputs[:: -(-len(inputs) // CASES)]
     batches = [np.ascontiguousarray(inputs[start : start + _BATCH], dtype=np.float32) for start in range(0, len(inputs), _BATCH)]
     expected = _means(floating, [outputs[name] for name in layers], batches)
     stored = {tensor.name: tensor for tensor in quantized.graph.initializer}
@@ -52,22 +56,32 @@ def correct_biases(floating: Any, quantized: Any, inputs: Floats) -> None:
         held = {name: values for name, values in {**held, **made}.items() if name in still_read}
         bias, scale = layers[layer]
         shift = expected[outputs[layer]] - _mean(held[result])
-        step = numpy_helper.to_array(stored[scale]).astype(np.float64)
-        moved = np.rint(shift / step)
-        whole = np.iinfo(np.int32)
-        new = np.clip(numpy_helper.to_array(stored[bias]) + moved, whole.min, whole.max).astype(np.int32)
+        old = numpy_helper.to_array(stored[bias])
+        if scale is None:
+            new, moved = (old + shift).astype(old.dtype), shift
+        else:
+            step = numpy_helper.to_array(stored[scale]).astype(np.float64)
+            whole, steps = np.iinfo(np.int32), np.rint(shift / step)
+            new, moved = np.clip(old + steps, whole.min, whole.max).astype(np.int32), steps * step
         stored[bias].CopyFrom(numpy_helper.from_array(new, bias))
-        held[result] = [values + _by_channel(moved * step, values.ndim) for values in held[result]]
+        held[result] = [values + _by_channel(moved, values.ndim) for values in held[result]]
 
 
-def _layers(quantized: Any) -> Iterator[tuple[str, str, str]]:
-    """Name of each quantized layer with a bias, in the graph's order, and the tensors of its int32 bias and of that one's scale."""
+def _layers(quantized: Any) -> Iterator[tuple[str, str, str | None]]:
+    """Name of each quantized layer with a bias, in the graph's order; the tensors of its bias and of that one's scale, if any."""
     makers = {output: node for node in quantized.graph.node for output in node.output}
+    stored = {tensor.name for tensor in quantized.graph.initializer}
+    readers = Counter(name for node in quantized.graph.node for name in node.input)
     for node in quantized.graph.node:
-        if node.op_type in _LAYERS and len(node.input) == 3:
-            weight, bias = (makers.get(name) for name in node.input[1:])
-            if weight is not None and bias is not None and weight.op_type == bias.op_type == "DequantizeLinear":
-                yield node.name, bias.input[0], bias.input[1]
+        if node.op_type not in _LAYERS or len(node.input) != 3:
+            continue
+        weight, bias = (makers.get(name) for name in node.input[1:])
+        if weight is None or weight.op_type != "DequantizeLinear":
+            continue
+        if bias is not None and bias.op_type == "DequantizeLinear":
+            yield node.name, bias.input[0], bias.input[1]
+        elif node.input[2] in stored and readers[node.input[2]] == 1:
+            yield node.name, node.input[2], None
 
 
 def _pieces(model: Any, layers: set[str]) -> Iterator[tuple[list[Any], list[str]]]:

@@ -2,7 +2,7 @@
 
 int8 is U8S8: activations uint8 with a free zero point, weights int8 with one scale for each output channel. With int8 activations and
 zero point 0 after a ReLU the runtime silently keeps the convolution in float; and S8S8 kernels are slower on x86. Where 8-bit products
-overflow 16 bits, weights keep to 7 bits, and biases are corrected for what that rounds off (`bias.py`).
+overflow 16 bits, weights keep to 7 bits. Biases are corrected for what rounding shifts (`bias.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from optimize.artifact import Artifact
 from optimize.backends import int8_name, require_precision
 from optimize.backends.bias import correct_biases
 from optimize.backends.float_layers import hold_in_float
-from optimize.backends.session import Session, require_inputs
+from optimize.backends.session import Session, require_inputs, require_own
 from optimize.errors import InputError, TargetUnavailable
 from optimize.measure.isa import saturates
 from optimize.measure.latency import no_collection
@@ -43,7 +43,6 @@ _FUSED = {"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "Add"}
 # Integer kernels whose result is float again.
 _BACK_TO_FLOAT = {"MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DequantizeLinear"}
 _CALIBRATION_BATCH = 8
-_CORRECTION_CASES = 64
 _WARMUP = 2
 _LEAST_US = 0.1
 _QUIET = 3  # errors only
@@ -135,8 +134,7 @@ def quantize(
         )
         quantized = onnx_format.load(Path(scratch) / "quantized.onnx")
     hold_in_float(quantized, floats)
-    if saturates(isa):
-        correct_biases(model, quantized, calibration[:: -(-len(calibration) // _CORRECTION_CASES)])
+    correct_biases(model, quantized, calibration)
     _float_answers(quantized)
     onnx_format.save(quantized, folder / "model.onnx")
     return _seal(folder, int8_name(keep, rest))
@@ -161,6 +159,7 @@ def build(artifact: Artifact, *, threads: int | None = None) -> Session:
     """Open for the lowest latency of one caller: operators in sequence, `threads` threads (all cores when None) inside each."""
     session = _open(artifact, threads)
     name = session.get_inputs()[0].name
+    require_own(artifact, session.get_inputs()[0].shape[1:])
 
     def run(inputs: Floats) -> Floats:
         return np.asarray(session.run(None, {name: inputs})[0], dtype=np.float32)

@@ -17,7 +17,7 @@ import numpy as np
 
 from optimize.artifact import Artifact
 from optimize.backends import float_part, int8_name, require_precision
-from optimize.backends.session import Session, require_inputs
+from optimize.backends.session import Session, require_inputs, require_own
 from optimize.errors import InputError, TargetUnavailable
 from optimize.measure.isa import running, saturates
 from optimize.measure.latency import no_collection
@@ -127,6 +127,8 @@ def quantize(
 def build(artifact: Artifact, *, threads: int | None = None) -> Session:
     """Compile for the lowest latency of one caller: one stream, `threads` threads (all cores when None)."""
     compiled = _compile(artifact, threads)
+    sizes = list(compiled.input(0).partial_shape)[1:]
+    require_own(artifact, [size.get_length() if size.is_static else str(size) for size in sizes])
     return Session(artifact.input_shape, _Request(compiled.create_infer_request()), compiled)
 
 

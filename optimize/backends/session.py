@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from optimize.errors import InputError
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from optimize.artifact import Artifact
     from optimize.candidate import Floats
 
 CHUNK = 32
@@ -29,6 +30,24 @@ def require_inputs(inputs: Floats, shape: tuple[int, ...]) -> None:
         raise InputError(f"`inputs` (shape {tuple(inputs.shape)}) must have shape ({expected}) with N >= 1, as the model was exported.")
     if inputs.dtype.kind != "f":
         raise InputError(f"`inputs` (dtype {inputs.dtype}) must be floats, preprocessed as the network expects them.")
+
+
+def require_own(artifact: Artifact, sizes: Sequence[object]) -> None:
+    """Check that a model takes the inputs that its artifact says.
+
+    Args:
+        artifact: as read.
+        sizes: (C, *spatial) as the opened model has it; what is no number is open.
+
+    Raises:
+        InputError: naming both shapes.
+    """
+    said = artifact.input_shape
+    if len(sizes) != len(said) or any(isinstance(size, int) and size != asked for size, asked in zip(sizes, said, strict=True)):
+        own = ", ".join(map(str, sizes))
+        raise InputError(
+            f"artifact `{artifact.folder}` says that inputs are ({', '.join(map(str, said))}), its model takes ({own}): make it again."
+        )
 
 
 class Session:

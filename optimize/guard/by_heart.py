@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import ttest_ind
+from scipy.stats import ttest_ind_from_stats
 
 from optimize.guard.answers import Answers
 from optimize.guard.dice import Dice
@@ -31,7 +31,9 @@ def known_by_heart(guard: Score, test: Score) -> str | None:
     one, other = _units(guard), _units(test)
     if min(len(one), len(other)) < LEAST or not (one.std() or other.std()):
         return None
-    if not ttest_ind(one, other, equal_var=False, alternative="greater").pvalue < SURE:
+    # from these, since the other form warns where all cases are alike
+    told = [value for units in (one, other) for value in (units.mean(), units.std(ddof=1), len(units))]
+    if not ttest_ind_from_stats(*told, equal_var=False, alternative="greater").pvalue < SURE:
         return None
     figures = f"{100 * guard.overall:.2f} % on the guard split and {100 * test.overall:.2f} % on the test split"
     return (

@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from optimize.measure.latency import Latency, Ratio, ratio
-from optimize.measure.stationary import block_variation
-
-MOST_BLOCK_VARIATION = 0.025
-MOST_LOAD_PERCENT = 20.0
+from optimize.measure.reliability import Reliability
 
 Answer = Literal["faster", "slower", "inconclusive"]
 
@@ -36,34 +33,22 @@ class Comparison:
         return {"against": self.against, "ratio": self.ratio.as_dict(), "answer": self.answer, "reasons": list(self.reasons)}
 
 
-def compared(measured: Mapping[str, Latency], *, load_percent: Mapping[str, float], seed: int = 0) -> dict[str, Comparison]:
+def compared(measured: Mapping[str, Latency], reliable: Mapping[str, Reliability], *, seed: int = 0) -> dict[str, Comparison]:
     """Every contender but the first beside the first.
 
     Args:
         measured: contender -> samples of the same interleaved rounds.
-        load_percent: "before" and "after" -> percent of the machine that other processes used.
+        reliable: contender -> whether its samples are to be relied on; there is no answer unless those of both are.
         seed: of the bootstrap.
     """
     first, *others = measured
-    busy = [
-        f"other processes used {percent:.0f} % of the CPU {when} the measurement, more than {MOST_LOAD_PERCENT:.0f} %"
-        for when, percent in load_percent.items()
-        if percent > MOST_LOAD_PERCENT
-    ]
-    return {name: _one(first, name, measured, busy, seed) for name in others}
+    return {name: _one(first, name, measured, reliable, seed) for name in others}
 
 
-def _one(first: str, name: str, measured: Mapping[str, Latency], busy: list[str], seed: int) -> Comparison:
+def _one(first: str, name: str, measured: Mapping[str, Latency], reliable: Mapping[str, Reliability], seed: int) -> Comparison:
     found = ratio(measured[first], measured[name], seed=seed)
-    wander = {each: block_variation(measured[each].samples_ms) for each in (first, name)}
-    reasons = [
-        *(
-            f"the block medians of {each} vary by {100 * share:.1f} %, more than {100 * MOST_BLOCK_VARIATION:.1f} %"
-            for each, share in wander.items()
-            if share > MOST_BLOCK_VARIATION
-        ),
-        *busy,
-    ]
+    # What both have in common is said once.
+    reasons = list(dict.fromkeys((*reliable[first].reasons, *reliable[name].reasons)))
     if found.low <= 1 <= found.high:
         reasons.append(f"the interval of the ratio, {found.low:.3f} to {found.high:.3f}, contains 1")
     answer: Answer = "inconclusive" if reasons else "faster" if found.value > 1 else "slower"

@@ -24,10 +24,11 @@ from optimize.measure.comparison import compared
 from optimize.measure.contend import contending
 from optimize.measure.gpu import gpu
 from optimize.measure.latency import Latency, interleave
-from optimize.measure.machine import load, machine, versions
+from optimize.measure.machine import load, machine, versions, watch
 from optimize.measure.memory import Memory, peak_memory
 from optimize.measure.nvml import ON_PROCESSOR
-from optimize.measure.quantiles import bounded
+from optimize.measure.quantiles import SHARES, bounded, samples_needed
+from optimize.measure.reliability import reliability
 from optimize.measure.stationary import BLOCKS, block_variation, variation, warm_up
 from optimize.progress import stage
 
@@ -53,6 +54,8 @@ class Contender:
         input_shape: (C, *spatial).
         open: number of threads -> session in this process.
         inputs: batch size -> inputs, (n, C, *spatial).
+        parameters: numbers in its weights; None where that is not known.
+        macs: multiply-accumulates of one input; likewise.
     """
 
     name: str
@@ -63,6 +66,8 @@ class Contender:
     input_shape: tuple[int, ...]
     open: Callable[[int | None], Session]
     inputs: Callable[[int], Floats]
+    parameters: int | None = None
+    macs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -152,8 +157,8 @@ def _settings(plan: Plan, rival: Contender | None) -> dict[str, Any]:
 
 
 def _facts(contender: Contender) -> dict[str, Any]:
-    shape = list(contender.input_shape)
-    return {"runtime": contender.runtime, "precision": contender.precision, "size_bytes": contender.size_bytes, "input_shape": shape}
+    names = ("runtime", "precision", "size_bytes", "parameters", "macs")
+    return {**{name: getattr(contender, name) for name in names}, "input_shape": list(contender.input_shape)}
 
 
 def _cold(contender: Contender, plan: Plan) -> dict[str, Any]:
@@ -164,7 +169,9 @@ def _cold(contender: Contender, plan: Plan) -> dict[str, Any]:
         peaks = {str(first): _middle(starts, "peak_bytes")}
         if largest != first:
             peaks[str(largest)] = peak_memory(contender.model, batch=largest, threads=threads).peak_bytes
-        limit = {} if plan.memory_limit_bytes is None else {"limit": _limited(contender, plan.memory_limit_bytes, largest, threads)}
+        limit = {}
+        if plan.memory_limit_bytes is not None:
+            limit = {"limit": _limited(contender, plan.memory_limit_bytes, largest, threads, peaks[str(largest)])}
     times = ("imports_s", "open_s", "first_s")
     return {
         "cold_start": {
@@ -185,15 +192,16 @@ def _middle(starts: Sequence[Memory], name: str) -> Any:
     return median(getattr(each, name) for each in starts)
 
 
-def _limited(contender: Contender, limit_bytes: int, batch: int, threads: int | None) -> dict[str, Any]:
-    """Whether a fresh process manages within the limit; without one it did, so what fails is the limit."""
+def _limited(contender: Contender, limit_bytes: int, batch: int, threads: int | None, peak_bytes: int) -> dict[str, Any]:
+    """Whether a fresh process manages within so much address space, and whether what one took of memory without a limit is less."""
+    found = {"bytes": limit_bytes, "peak_bytes": peak_bytes, "resident_fits": peak_bytes <= limit_bytes}
     if sys.platform != "linux":
-        return {"bytes": limit_bytes, "fits": None, "reason": f"{sys.platform} enforces no limit of address space"}
+        return {**found, "fits": None, "reason": f"{sys.platform} enforces no limit of address space"}
     try:
         peak_memory(contender.model, batch=batch, threads=threads, limit_bytes=limit_bytes)
-    except OptimizeError as problem:
-        return {"bytes": limit_bytes, "fits": False, "reason": str(problem)}
-    return {"bytes": limit_bytes, "fits": True, "reason": None}
+    except OptimizeError as problem:  # without a limit it managed, so what fails is the limit
+        return {**found, "fits": False, "reason": str(problem)}
+    return {**found, "fits": True, "reason": None}
 
 
 def _measured(
@@ -209,9 +217,12 @@ def _measured(
         warm = warm_up(calls)
     busy = {"before": load()}
     with stage(f"latency, {what}"):
+        taken = watch()
         quiet = interleave(calls, seconds=plan.seconds, min_rounds=MIN_ROUNDS, warmup=1)
+        busy["during"] = taken()
     busy["after"] = load()
-    comparison = compared(quiet, load_percent=busy, seed=plan.seed)
+    reliable = reliability(quiet, load_percent=busy, unsettled=warm.unsettled)
+    comparison = compared(quiet, reliable, seed=plan.seed)
     under_load = {}
     if plan.contend:
         with stage(f"latency under load, {what}"):
@@ -220,6 +231,7 @@ def _measured(
         "warm_up": warm.as_dict(),
         "load_percent": busy,
         "latency_ms": {name: summary(latency, batch) for name, latency in quiet.items()},
+        "reliability": {name: each.as_dict() for name, each in reliable.items()},
         "comparison": {name: each.as_dict() for name, each in comparison.items()},
         **under_load,
     }
@@ -247,10 +259,24 @@ def _under_load(
     for group in [contenders] if rival else [[each] for each in contenders]:
         limit_bytes = plan.gpu_memory_limit_bytes
         with contending((rival or group[0]).model, plan.contend, batch=batch, threads=threads, gpu_limit_bytes=limit_bytes):
+            taken = watch()
             run = interleave({each.name: calls[each.name] for each in group}, seconds=plan.seconds, min_rounds=MIN_ROUNDS, warmup=2)
+            busy = {"during": taken()}
+        reliable = reliability(run, load_percent=busy)
         for name, loaded in run.items():
-            slowdown = {share: getattr(loaded, share) / getattr(quiet[name], share) for share in ("p50", "p99")}
-            yield name, {**summary(loaded, batch), "times_quiet": slowdown}
+            told = {"reliability": reliable[name].as_dict(), "load_percent": busy}
+            yield name, {**summary(loaded, batch), **told, **slowdown(loaded, quiet[name])}
+
+
+def slowdown(loaded: Latency, quiet: Latency) -> dict[str, Any]:
+    """How many times longer under load: `times_quiet` of p50 and p99, None where a percentile has no bound on both sides, and why not."""
+    ratios, absent = {}, {}
+    for name in ("p50", "p99"):
+        needed, there = samples_needed(SHARES[name]), min(loaded.n, quiet.n)
+        ratios[name] = getattr(loaded, name) / getattr(quiet, name) if there >= needed else None
+        if there < needed:
+            absent[name] = f"no ratio of {name}: it takes {needed} samples on both sides, not {loaded.n} under load and {quiet.n} quiet"
+    return {"times_quiet": ratios, "no_ratio": absent}
 
 
 def summary(latency: Latency, batch: int) -> dict[str, Any]:

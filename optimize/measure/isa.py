@@ -26,7 +26,10 @@ LEVELS = {
 
 SATURATING = ("avx512", "avx2")
 VARIABLES = ("ONEDNN_MAX_CPU_ISA", "OV_CPU_MAX_ISA")
-"""What OpenVINO reads, once in the life of a process: the first for its convolutions and products, the second for everything else."""
+"""What OpenVINO reads, once in the life of a process: the first for its convolutions and products, the second for everything else.
+
+torch carries the same library, oneDNN, for its convolutions. That copy too reads the first, once, when it is first used.
+"""
 
 _SWITCH = {"amx": "AVX512_CORE_AMX", "avx512_vnni": "AVX512_CORE_VNNI", "avx_vnni": "AVX2_VNNI", "avx512": "AVX512_CORE", "avx2": "AVX2"}
 _SWITCHED = "openvino"
@@ -56,7 +59,7 @@ def running(target: str) -> str | None:
 
 
 def restrict(target: str, isa: str) -> bool:
-    """Let a CPU runtime use no more than this level, for the rest of this process and in those that it starts.
+    """Let a CPU runtime use no more than this level, for the rest of this process and in those that it starts; torch keeps its own here.
 
     Returns:
         Whether the runtime then computes as a machine of this level does. It does not where this machine lacks the level, and ONNX Runtime
@@ -65,14 +68,23 @@ def restrict(target: str, isa: str) -> bool:
     Raises:
         InputError: when the runtime is in use already, and looks no more.
     """
-    if running(target) == isa:
-        return True
     if target != _SWITCHED or not _below(isa, level()):
-        return False
-    if _SWITCHED in sys.modules:
+        return running(target) == isa
+    if running(target) != isa and _SWITCHED in sys.modules:
         raise InputError(f"`isa` (={isa!r}) must be known before OpenVINO is first used in a process: start another one for it.")
+    for variable in VARIABLES:
+        os.environ.pop(variable, None)
+    _use_torch()
     os.environ.update(dict.fromkeys(VARIABLES, _SWITCH[isa]))
     return True
+
+
+def _use_torch() -> None:
+    """One convolution, after which torch's oneDNN looks at no variable any more."""
+    import torch  # late: the other questions are asked where nobody needs torch
+
+    with torch.inference_mode():
+        torch.conv2d(torch.zeros(2, 16, 8, 8), torch.zeros(16, 16, 3, 3))
 
 
 def _below(isa: str, here: str | None) -> bool:

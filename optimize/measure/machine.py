@@ -6,6 +6,8 @@ import importlib.metadata
 import os
 import platform
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -61,12 +63,30 @@ def versions() -> dict[str, str]:
 
 def load(seconds: float = 0.3) -> float:
     """Percent of the machine's CPU time that other processes use, looked at for `seconds`."""
-    own = psutil.Process()
-    busy_before, own_before, start = _busy(), sum(own.cpu_times()[:2]), time.perf_counter()
+    taken = watch()
     time.sleep(seconds)
-    available = (time.perf_counter() - start) * (psutil.cpu_count() or 1)
-    foreign = (_busy() - busy_before) - (sum(own.cpu_times()[:2]) - own_before)
-    return float(round(100 * min(max(foreign / available, 0.0), 1.0), 1))
+    return taken()
+
+
+def watch() -> Callable[[], float]:
+    """Watch from now on; what is returned says, when called, the percent that others than this process and its children took."""
+    busy, own, start = _busy(), _own(), time.perf_counter()
+
+    def taken() -> float:
+        available = (time.perf_counter() - start) * (psutil.cpu_count() or 1)
+        foreign = (_busy() - busy) - (_own() - own)
+        return float(round(100 * min(max(foreign / available, 0.0), 1.0), 1))
+
+    return taken
+
+
+def _own() -> float:
+    """Seconds that this process and its children have worked; of each also what its ended children had."""
+    own, seconds = psutil.Process(), 0.0
+    for process in (own, *own.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # it has just ended, and is in its parent's figure
+            seconds += sum(process.cpu_times()[:4])
+    return seconds
 
 
 def _busy() -> float:

@@ -7,7 +7,7 @@ Everything takes turns, several rounds over, and the best counts: a disturbance 
     rate       = MACs / seconds                one MAC is two floating-point operations
     bandwidth  = 2 * bytes copied / seconds    each byte is read and written; what a write fetches first is not counted, as in STREAM's copy
 
-Peaks are kept in the user's cache folder, one file for each machine, versions and number of threads, unless the machine was busy.
+Peaks are kept in the user's cache folder, one file for each machine, versions, levels and number of threads, unless the machine was busy.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from optimize.artifact import Artifact
 from optimize.backends import Backend, backend
 from optimize.errors import InputError, OptimizeError
 from optimize.measure.cells import cell_model, cell_ms
+from optimize.measure.isa import running
 from optimize.measure.layers import LayerShape
 from optimize.measure.machine import instruction_sets, load, machine, versions
 from optimize.measure.table import cache_folder
@@ -245,7 +246,8 @@ def _torch_threads(threads: int | None) -> Iterator[None]:
 def _fingerprint(targets: Sequence[str], threads: int | None) -> dict[str, Any]:
     """All that the figures depend on, as JSON gives it back."""
     here = {name: value for name, value in machine().items() if name not in _INDIFFERENT}
-    what = {"machine": here, "versions": versions(), "targets": sorted(targets), "threads": threads, "method": METHOD}
+    levels = {target: running(target) for target in sorted(targets)}
+    what = {"machine": here, "versions": versions(), "levels": levels, "threads": threads, "method": METHOD}
     found: dict[str, Any] = json.loads(json.dumps(what))
     return found
 

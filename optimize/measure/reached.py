@@ -75,6 +75,8 @@ def _as_dict(found: Roofline, here: Peaks, batch: int) -> dict[str, Any]:
         "bandwidth_bytes_per_s": here.bandwidth,
         "load_percent": here.load_percent,
         "slowest": [_layer(layer, found.p50_ms) for layer in sorted(timed, key=lambda layer: -(layer.ms or 0.0))[:SLOWEST]],
+        "layers": [{**_layer(layer, found.p50_ms), "calls": layer.calls, "macs": layer.macs} for layer in found.layers],
+        "untimed": len(found.layers) - len(timed),
     }
 
 

@@ -168,7 +168,10 @@ class Roofline:
     def _whereabouts(self, overhead_ms: float) -> str:
         calls = sum(layer.calls for layer in self.layers)
         inside_ms = overhead_ms if self.outside_ms is None else max(overhead_ms - self.outside_ms, 0.0)
-        each = f"{inside_ms * 1e3 / max(calls, 1):.0f} microseconds for each of {calls} calls of layers"
+        if not inside_ms:
+            return "all of it outside of these layers"
+        us = inside_ms * 1e3 / max(calls, 1)
+        each = f"{f'{us:.0f} microseconds' if us >= 1 else 'less than a microsecond'} for each of {calls} calls of layers"
         if self.outside_ms is None:
             return f"{each}; times of every layer would tell the cost of calls from kernels below the peak"
         return f"{_ms(overhead_ms - inside_ms)} outside of these layers, {_ms(inside_ms)} inside: {each}"

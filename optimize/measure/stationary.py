@@ -1,11 +1,12 @@
 """Whether a machine has settled: warm-up until it has, and how much medians still wander afterwards.
 
 Warm-up goes on in windows of interleaved rounds. It ends when, for every contender, the medians of two successive windows differ by less
-than 2 % of the former; or after so many windows, and then it is said not to have settled.
+than 2 % of the former; or after so many windows or seconds, and then it is said not to have settled.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,12 +26,20 @@ class Warmup:
     """What warming up took.
 
     Args:
-        settled: the medians of the last two windows agree, for every contender.
         medians_ms: contender -> median of each window.
     """
 
-    settled: bool
     medians_ms: Mapping[str, tuple[float, ...]]
+
+    @property
+    def unsettled(self) -> tuple[str, ...]:
+        """The contenders whose medians of the last two windows do not agree."""
+        return tuple(name for name, taken in self.medians_ms.items() if not _stands(taken))
+
+    @property
+    def settled(self) -> bool:
+        """Whether all agree."""
+        return not self.unsettled
 
     def as_dict(self) -> dict[str, Any]:
         """The form that a result shows."""
@@ -43,6 +52,7 @@ def warm_up(
     window_s: float = WINDOW_S,
     window_rounds: int = WINDOW_ROUNDS,
     most_windows: int = MOST_WINDOWS,
+    most_s: float = math.inf,
     settle_s: float = 0.002,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Warmup:
@@ -53,17 +63,19 @@ def warm_up(
         window_s: shortest time of one window, seconds.
         window_rounds: fewest rounds of one window.
         most_windows: give up after so many.
+        most_s: give up after so many seconds too, once there are two windows.
         settle_s: as in `interleave`.
         clock: as in `interleave`.
     """
     medians: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(most_windows):
+    end = clock() + most_s
+    for done in range(1, most_windows + 1):
         window = interleave(contenders, seconds=window_s, min_rounds=window_rounds, warmup=0, settle_s=settle_s, clock=clock)
         for name, latency in window.items():
             medians[name].append(latency.p50)
-        if all(map(_stands, medians.values())):
+        if all(map(_stands, medians.values())) or (done > 1 and clock() >= end):
             break
-    return Warmup(all(map(_stands, medians.values())), {name: tuple(taken) for name, taken in medians.items()})
+    return Warmup({name: tuple(taken) for name, taken in medians.items()})
 
 
 def block_variation(samples: Sequence[float], blocks: int = BLOCKS) -> float:

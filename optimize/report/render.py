@@ -122,7 +122,7 @@ def _rows(report: Report) -> Mapping[str, Any]:
 
 def _functions() -> Mapping[str, Any]:
     own = (rails.bars, rails.bounds, rails.decides, rails.level, rails.limit, rails.tally, rails.written, rails.tiles)
-    return {each.__name__: each for each in (*own, rows.find, rows.contenders, wording.change)}
+    return {each.__name__: each for each in (*own, rows.find, rows.contenders, rows.unsure, wording.change)}
 
 
 def _machine(machine: Mapping[str, Any]) -> list[tuple[str, str]]:

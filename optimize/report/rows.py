@@ -101,6 +101,12 @@ def batches(report: Report) -> list[str]:
     return sorted({batch for each in timed for batch in each or {}}, key=int)
 
 
+def unsure(report: Report, batch: str) -> list[str]:
+    """Why latencies at one batch size are not to be relied on, what several have in common once; none where the report does not say."""
+    found = find(report, "latency_reliability", batch) or {}
+    return list(dict.fromkeys(reason for name in sorted(found, key=natural) for reason in found[name]["reasons"]))
+
+
 def contenders(report: Report, batch: str) -> list[Contender]:
     """The artifact and every baseline at one batch size, slowest first."""
     timed = {name: find(entry, "latency_ms", batch) for name, entry in originals(report).items()}

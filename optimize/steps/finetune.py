@@ -1,8 +1,9 @@
 """Recovery training: a short, supervised fine-tuning towards the original's answers and the labels.
 
 A copy of the candidate is trained on nine tenths of the train split and judged after every epoch on the last tenth. What is returned is
-the best of all epochs, of which the candidate as it came is the first: on the held-out tenth, training can make nothing worse. On cases
-unlike those it can; then weights between the candidate's and the trained ones, which `way` asks for, may hold what neither does.
+the best of its epochs. Whether that is better than the candidate as it came is for the guard to say: the held-out items cannot, since a
+repair was fitted to the original's answers to them too, which the original may know by heart. Weights between the candidate's and the
+trained ones, which `way` asks for, may hold what neither does.
 
 All that an epoch draws at random depends on the seed and the epoch's number alone, so an interrupted training goes on from what was
 written after the last whole epoch, and ends with the same bytes.
@@ -135,8 +136,8 @@ class Finetune:
 class _Training:
     """A copy of a network on its way through the epochs.
 
-    Its `state` is all that it needs, beside weights and optimizer, to go on later: the held-out loss of the network as it came and of every
-    epoch since, whether these are enough, and the weights that did best.
+    Its `state` is all that it needs, beside weights and optimizer, to go on later: the held-out loss of every epoch so far, whether these
+    are enough, and the weights that did best, before the first those that came.
     """
 
     def __init__(self, step: Finetune, candidate: Candidate, reference: Reference, train: Labelled, key: str) -> None:
@@ -180,10 +181,10 @@ class _Training:
         return best
 
     def _begin(self) -> None:
-        """Go on from what was written, or judge the candidate as it came."""
+        """Go on from what was written, or from the candidate as it came."""
         found = ddp.shared(_read(self.file))
         if found is None:
-            self.state = {"over": False, "best": _tensors(self.network), "held": [self._judge()]}
+            self.state = {"over": False, "best": _tensors(self.network), "held": []}
             return
         self.network.load_state_dict(found.pop("weights"))
         self.optimizer.load_state_dict(found.pop("optimizer"))
@@ -193,7 +194,7 @@ class _Training:
     @property
     def _done(self) -> int:
         """Epochs that are done."""
-        return len(self.state["held"]) - 1
+        return len(self.state["held"])
 
     def _epoch(self, number: int) -> list[Batch]:
         """Get ready for an epoch, from 0: its batches."""
@@ -218,12 +219,11 @@ class _Training:
     def _over(self, loss: float) -> bool:
         """Judge the epoch that has just ended, keep it if it is the best, and write all down; true when it was the last."""
         held, state = self._judge(), self.state
-        better = held < min(state["held"])
-        state["held"].append(held)
+        epochs: list[float] = state["held"]
+        better = held < min(epochs, default=inf)
+        epochs.append(held)
         if better:
             state["best"] = _tensors(self.network)
-        # patient with the epochs alone: what was fitted before is hard to beat while the learning rate is high, and easier in the end
-        epochs = state["held"][1:]
         state["over"] = not isfinite(held) or len(epochs) - 1 - epochs.index(min(epochs)) >= self.step.endured
         if self.file is not None:
             _write(self.file, {**state, "weights": self.network.state_dict(), "optimizer": self.optimizer.state_dict()})

@@ -10,6 +10,7 @@ import pytest
 
 from optimize.backends import onnxruntime as target
 from optimize.backends.bias import correct_biases
+from optimize.backends.engines import symmetric
 from optimize.candidate import Floats
 
 onnx = pytest.importorskip("onnx")
@@ -19,8 +20,10 @@ LAYERS = ("stem.0", "body", "tail", "head")
 
 @pytest.fixture(scope="module")
 def quantized(onnx_file: Path, inputs: Floats, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of three convolutions with a sum around one, a transposed one that stays in float, and a linear layer."""
-    return target.quantize(onnx_file, tmp_path_factory.mktemp("int8"), inputs, isa="avx512_vnni").main
+    """Of three convolutions with a sum around one, a transposed one that stays in float, and a linear layer; no bias is corrected."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(target, "correct_biases", lambda *_: None)
+        return target.quantize(onnx_file, tmp_path_factory.mktemp("int8"), inputs, isa="avx512_vnni").main
 
 
 def means(model: Any, inputs: Floats) -> dict[str, np.ndarray]:
@@ -67,13 +70,28 @@ def test_what_is_added_to_a_bias_is_taken_back(onnx_file: Path, quantized: Path,
         assert np.abs(onnx.numpy_helper.to_array(bias) - again).max() <= 4
 
 
-def test_only_weights_of_seven_bits_are_worth_it(onnx_file: Path, inputs: Floats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[int] = []
-    monkeypatch.setattr(target, "correct_biases", lambda floating, quantized, taken: given.append(len(taken)))
-    target.quantize(onnx_file, tmp_path / "8", inputs, isa="amx")
-    assert given == []
-    target.quantize(onnx_file, tmp_path / "7", np.concatenate([inputs] * 4), isa="avx2")
-    assert given == [54]  # every third of 160
+@pytest.mark.parametrize("isa", ["amx", "avx2"])
+def test_int8_is_corrected_whatever_its_bits(
+    isa: str, onnx_file: Path, quantized: Path, inputs: Floats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On inputs from all over: of 160, every third."""
+    many = np.concatenate([inputs] * 4)
+    made = onnx.load(target.quantize(onnx_file, tmp_path / "made", many, isa=isa).main)
+    monkeypatch.setattr(target, "correct_biases", lambda *_: None)
+    by_hand = onnx.load(target.quantize(onnx_file, tmp_path / "by hand", many, isa=isa).main)
+    correct_biases(onnx.load(onnx_file), by_hand, many[::3])
+    assert made.SerializeToString(deterministic=True) == by_hand.SerializeToString(deterministic=True)
+
+
+def test_a_bias_in_float_takes_all_of_the_shift(onnx_file: Path, inputs: Floats, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As TensorRT reads int8."""
+    floating, made = onnx.load(onnx_file), symmetric.quantize(onnx_file, inputs)
+    monkeypatch.setattr(symmetric, "correct_biases", lambda *_: None)
+    plain = symmetric.quantize(onnx_file, inputs)
+    expected, before, after = means(floating, inputs), means(plain, inputs), means(made, inputs)
+    assert set(after) == set(LAYERS)
+    for name in LAYERS:
+        assert np.abs(after[name] - expected[name]).max() < 0.02 * np.abs(before[name] - expected[name]).max(), name
 
 
 def test_a_network_without_quantized_layers_is_left_alone(onnx_file: Path, inputs: Floats) -> None:

@@ -6,15 +6,16 @@ import gc
 import re
 import shutil
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from optimize.artifact import Artifact, ArtifactFile
-from optimize.backends import TARGETS, Backend, backend, require_runnable
+from optimize.backends import ON_CPU, TARGETS, Backend, backend, require_runnable
 from optimize.candidate import Candidate, Floats
-from optimize.errors import InputError, TargetUnavailable
+from optimize.errors import InputError, OptimizeError, TargetUnavailable
 
 # Largest difference from torch, as a share of torch's largest output: float rounding, 8 bits of mantissa, 8 bits of integer.
 TOLERANCE = {"f32": 1e-5, "f16": 2e-3, "bf16": 2e-2, "int8": 8e-2}
@@ -91,6 +92,18 @@ def test_wrong_shape_names_both_shapes(runtime: Backend, artifacts: dict[str, Ar
                 session.predict(np.zeros(shape, np.float32))
         with pytest.raises(InputError, match=r"`inputs` \(dtype uint8\) must be floats"):
             session.predict(np.zeros((1, 3, 8, 8), np.uint8))
+
+
+def test_a_manifest_of_another_model_names_both_shapes(runtime: Backend, artifacts: dict[str, Artifact]) -> None:
+    for shape in ((3, 9, 8), (3, 8)):
+        wrong = replace(artifacts["f32"], input_shape=shape)
+        if runtime.NAME in ON_CPU:
+            told = re.escape(f"says that inputs are ({', '.join(map(str, shape))}), its model takes (3, 8, 8): make it again.")
+            with pytest.raises(InputError, match=told):
+                runtime.build(wrong)
+        else:
+            with runtime.build(wrong) as session, pytest.raises(OptimizeError, match="does not take inputs of shape"):
+                session.predict(np.zeros((1, *shape), np.float32))
 
 
 def test_session_frees_the_model_on_exit(runtime: Backend, artifacts: dict[str, Artifact], inputs: Floats) -> None:

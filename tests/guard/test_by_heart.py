@@ -58,3 +58,8 @@ def test_masks_are_compared_by_patient() -> None:
 def test_too_few_or_all_alike_say_nothing() -> None:
     assert known_by_heart(dice(np.full(4, 0.9)), dice(np.full(40, 0.1))) is None
     assert known_by_heart(two((100, 100)), two((100, 100))) is None
+
+
+def test_a_guard_on_which_all_is_right_is_compared_too() -> None:
+    assert known_by_heart(two((100, 100)), two((80, 80))) is not None
+    assert known_by_heart(two((100, 100)), two((99, 99))) is None

@@ -34,6 +34,7 @@ class Stage:
     events: list[Any] = field(default_factory=list)
     loads: Iterator[float] = field(default_factory=lambda: iter([1.0, 2.0] * 9))
     settles: bool = True
+    disturbances: Iterator[float] = field(default_factory=lambda: iter([3.0] * 9))
 
     def contender(self, name: str, ms: float = 4.0) -> Contender:
         """It takes so many milliseconds; what its model is, is its name."""
@@ -79,7 +80,8 @@ def acted(monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr(module.energy, "meters", lambda: Meters((), ("no RAPL counter",)))
     monkeypatch.setattr(module, "gpu", lambda: Gpu((), "", ("3g.20gb, device 0 of GPU 1",)))
     monkeypatch.setattr(module, "load", lambda: next(made.loads))
-    monkeypatch.setattr(module, "warm_up", lambda calls: Warmup(made.settles, dict.fromkeys(calls, (4.0, 4.0))))
+    monkeypatch.setattr(module, "warm_up", lambda calls: Warmup(dict.fromkeys(calls, (4.0, 4.0 if made.settles else 5.0))))
+    monkeypatch.setattr(module, "watch", lambda: lambda: next(made.disturbances))
     return made
 
 
@@ -94,7 +96,8 @@ def test_every_combination_is_measured_by_itself(acted: Stage) -> None:
 
 def test_figures_by_hand(acted: Stage) -> None:
     found = contest([acted.contender("a"), acted.contender("b", 2)], Plan(batches=(8,)))["measurements"][0]
-    assert found["load_percent"] == {"before": 1, "after": 2}
+    assert found["load_percent"] == {"before": 1, "during": 3, "after": 2}
+    assert found["reliability"] == {name: {"answer": "steady", "reasons": []} for name in "ab"}
     fast = found["latency_ms"]["b"]
     assert fast["samples"] == [2.0] * 60
     assert fast["p50"] == {"value": 2, "at_most": 2, "samples_needed": 5}
@@ -111,6 +114,39 @@ def test_a_busy_machine_leaves_it_open(acted: Stage) -> None:
     found = contest([acted.contender("a"), acted.contender("b", 2)], Plan())["measurements"][0]["comparison"]["b"]
     assert found["answer"] == "inconclusive"
     assert found["reasons"] == ["other processes used 55 % of the CPU after the measurement, more than 20 %"]
+
+
+@pytest.mark.parametrize(
+    ("disturbance", "settles", "reason"),
+    [
+        (100.0, True, "other processes used 100 % of the CPU during the measurement, more than 20 %"),
+        (3.0, False, "the medians of a had not settled when warm-up was given up"),
+    ],
+)
+def test_one_alone_is_said_not_to_be_relied_on(acted: Stage, disturbance: float, settles: bool, reason: str) -> None:
+    acted.disturbances, acted.settles = iter([disturbance]), settles
+    result = contest([acted.contender("a")], Plan())
+    found = result["measurements"][0]
+    assert found["reliability"]["a"] == {"answer": "not to be relied on", "reasons": [reason]}
+    assert found["comparison"] == {}
+    text = list(lines(result))
+    assert f"not to be relied on: {reason}" in text
+    assert next(line for line in text if line.endswith("no")).split()[0] == "a"
+
+
+def test_what_is_the_pairs_own_reason_stands_under_it(acted: Stage) -> None:
+    text = list(lines(contest([acted.contender("a"), acted.contender("b")], Plan())))
+    assert text[-1] == "  the interval of the ratio, 1.000 to 1.000, contains 1"
+    assert not any("not to be relied on" in line for line in text)
+
+
+def test_one_that_had_not_settled_leaves_it_open(acted: Stage) -> None:
+    acted.settles = False
+    result = contest([acted.contender("a"), acted.contender("b", 2)], Plan())
+    found = result["measurements"][0]["comparison"]["b"]
+    assert list(lines(result))[-1] == "batch 1: the medians had not settled when warm-up was given up."
+    assert found["answer"] == "inconclusive"
+    assert found["reasons"] == [f"the medians of {name} had not settled when warm-up was given up" for name in "ab"]
 
 
 def test_a_contender_that_drifts_leaves_it_open(acted: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,18 +201,38 @@ def test_cold_starts_are_fresh_processes_and_their_middle_counts(acted: Stage) -
     memory |= {"device_bytes": None, "device_note": "torch runs on the processor"}
     assert found["memory"] == memory
     assert (found["runtime"], found["precision"], found["input_shape"], found["size_bytes"]) == ("torch", "f32", [1], 3 * MIB)
+    assert (found["parameters"], found["macs"]) == (None, None)
 
 
 def test_a_memory_limit_is_kept_or_not(acted: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     def limit(size_bytes: int) -> Any:
         return contest([acted.contender("a")], Plan(batches=(1, 4), memory_limit_bytes=size_bytes))["contenders"]["a"]["memory"]["limit"]
 
+    # Batches of one take 20 MiB.
+    too_much = {"peak_bytes": 80 * MIB, "resident_fits": False}
     monkeypatch.setattr(module.sys, "platform", "linux")
-    assert limit(10 * MIB) == {"bytes": 10 * MIB, "fits": True, "reason": None}
+    assert limit(10 * MIB) == {"bytes": 10 * MIB, "fits": True, "reason": None} | too_much
     assert ("process", "a", 4, None, 10 * MIB) in acted.events
-    assert limit(9 * MIB) == {"bytes": 9 * MIB, "fits": False, "reason": "memory could not be measured: bad alloc."}
+    assert limit(9 * MIB) == {"bytes": 9 * MIB, "fits": False, "reason": "memory could not be measured: bad alloc."} | too_much
     monkeypatch.setattr(module.sys, "platform", "darwin")
-    assert limit(9 * MIB) == {"bytes": 9 * MIB, "fits": None, "reason": "darwin enforces no limit of address space"}
+    assert limit(9 * MIB) == {"bytes": 9 * MIB, "fits": None, "reason": "darwin enforces no limit of address space"} | too_much
+
+
+def test_a_limit_of_address_space_says_whether_resident_memory_would_fit(acted: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading reserves what it never touches: 25 MiB of address space are not enough for 20 MiB in use."""
+    monkeypatch.setattr(module.sys, "platform", "linux")
+
+    def memory(model: Any, *, limit_bytes: int | None = None, **asked: Any) -> Memory:
+        if limit_bytes is not None:
+            raise OptimizeError("bad alloc.")
+        return acted.memory(model, **asked)
+
+    monkeypatch.setattr(module, "peak_memory", memory)
+    result = contest([acted.contender("a")], Plan(memory_limit_bytes=25 * MIB))
+    found = result["contenders"]["a"]["memory"]["limit"]
+    assert found == {"bytes": 25 * MIB, "fits": False, "reason": "bad alloc.", "peak_bytes": 20 * MIB, "resident_fits": True}
+    line = next(line for line in lines(result) if "does not run" in line)
+    assert line.endswith("which is more than what it uses: peak resident memory was 20,971,520 bytes, which fits (bad alloc)")
 
 
 def test_under_load_each_meets_copies_of_itself(acted: Stage) -> None:
@@ -185,8 +241,30 @@ def test_under_load_each_meets_copies_of_itself(acted: Stage) -> None:
     ours = [("start", "a", 3, 4, 1), ("time", "a", 1), ("stop", "a"), ("start", "b", 3, 4, 1), ("time", "b", 1), ("stop", "b")]
     assert after[:6] == ours
     under_load = found["measurements"][0]["under_load"]
-    assert {name: each["times_quiet"] for name, each in under_load.items()} == {"a": {"p50": 1, "p99": 1}, "b": {"p50": 1, "p99": 1}}
+    assert {name: each["times_quiet"] for name, each in under_load.items()} == {name: {"p50": 1, "p99": None} for name in "ab"}
+    why = "no ratio of p99: it takes 299 samples on both sides, not 60 under load and 60 quiet"
+    assert {name: each["no_ratio"] for name, each in under_load.items()} == {name: {"p99": why} for name in "ab"}
+    assert {name: each["reliability"]["answer"] for name, each in under_load.items()} == dict.fromkeys("ab", "steady")
 
+
+def test_a_ratio_of_a_percentile_takes_samples_enough_on_both_sides() -> None:
+    few, enough, slow = Latency((2.0,) * 298), Latency((2.0,) * 299), Latency((5.0,) * 299)
+    assert module.slowdown(slow, enough) == {"times_quiet": {"p50": 2.5, "p99": 2.5}, "no_ratio": {}}
+    for one, other in ((few, slow), (slow, few)):
+        assert module.slowdown(one, other)["times_quiet"]["p99"] is None
+    assert module.slowdown(Latency((2.0,) * 4), enough)["times_quiet"] == {"p50": None, "p99": None}
+
+
+def test_under_load_too_others_may_disturb(acted: Stage) -> None:
+    """The background processes are children of this one, and not among the others."""
+    acted.disturbances = iter([3.0, 60.0, 3.0])
+    result = contest([acted.contender("a"), acted.contender("b")], Plan(contend=1))
+    found = result["measurements"][0]["under_load"]
+    reason = "other processes used 60 % of the CPU during the measurement, more than 20 %"
+    assert found["a"]["reliability"] == {"answer": "not to be relied on", "reasons": [reason]}
+    assert found["b"]["reliability"]["answer"] == "steady"
+    assert (found["a"]["load_percent"], found["b"]["load_percent"]) == ({"during": 60}, {"during": 3})
+    assert f"not to be relied on: {reason}" in list(lines(result))
 
 def test_under_a_rival_all_take_turns(acted: Stage) -> None:
     plan = Plan(contend=1, seconds=1)
@@ -221,22 +299,23 @@ def test_a_plan_names_each_number_once(name: str, values: tuple[int, ...]) -> No
 
 def test_the_lines_hold_every_answer(acted: Stage) -> None:
     acted.loads = iter([1.0, 2.0, 30.0, 2.0])
-    acted.settles = False
     plan = Plan(batches=(1, 4), contend=2, memory_limit_bytes=9 * MIB)
-    text = list(lines(contest([acted.contender("a"), acted.contender("long name", 2)], plan)))
+    text = list(lines(contest([acted.contender("a"), replace(acted.contender("long name", 2), parameters=1234)], plan)))
     rows = [line for line in text if line.startswith("long name  ")]
-    assert " ".join(rows[0].split()) == "long name 3.00 1.000 7.000 0.250 9 20 80"
+    assert " ".join(rows[0].split()) == "long name 1,234 - 3.00 1.000 7.000 0.250 9 20 80"
     bounds = "2.000 [<= 2.000] 2.000 [<= 2.000] 2.000 [<= 2.000] 2.000 [needs 299]"
-    assert " ".join(rows[1].split()) == f"long name {bounds} 500.0 0.0 % 60"
-    assert rows[2].split()[-2:] == ["1.00", "1.00"]
-    assert "batch 1 (other processes: 1 % before, 2 % after)" in text
+    assert " ".join(rows[1].split()) == f"long name {bounds} 500.0 0.0 % 60 yes"
+    assert rows[2].split()[-3:] == ["yes", "1.00", "-"]
+    assert text.count("no ratio of p99: it takes 299 samples on both sides, not 60 under load and 60 quiet") == 2
+    assert "batch 1 (other processes: 1 % before, 3 % during, 2 % after)" in text
     assert "no energy: no RAPL counter" in text
     assert "long name: faster, 2.000x [2.000, 2.000] the speed of a" in text
     unsure = text.index("long name: inconclusive, 2.000x [2.000, 2.000] the speed of a")
-    assert text[unsure + 1] == "  other processes used 30 % of the CPU before the measurement, more than 20 %"
+    assert text[unsure + 1] == "  for what is said above"
+    assert text[unsure - 1] == "not to be relied on: other processes used 30 % of the CPU before the measurement, more than 20 %"
     assert text.count("with 2 background processes of the same model") == 2
     limited = next(line for line in text if line.startswith("a does not run within"))
-    assert limited == "a does not run within 9,437,184 bytes of address space: memory could not be measured: bad alloc."
-    assert text[-1] == "batch 4: the medians had not settled when warm-up was given up."
+    peak = "peak resident memory was 83,886,080 bytes, which does not fit (memory could not be measured: bad alloc)"
+    assert limited == f"a does not run within 9,437,184 bytes of address space, which is more than what it uses: {peak}"
     header = next(line for line in text if line.startswith("contender"))
     assert len(header) == len(text[text.index(header) + 1])

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import json
 import os
+import re
+import subprocess
 import sys
 
 import pytest
+import torch
 
 from optimize.errors import InputError
 from optimize.measure import machine
-from optimize.measure.isa import LEVELS, VARIABLES, in_words, level, restrict, running, saturates
+from optimize.measure.isa import LEVELS, VARIABLES, _below, in_words, level, restrict, running, saturates
+from tests.conftest import require
 
 
 @pytest.mark.parametrize(
@@ -51,6 +56,41 @@ def test_openvino_is_kept_to_a_level_below() -> None:
     assert [os.environ[variable] for variable in VARIABLES] == ["AVX2", "AVX2"]
     assert (running("openvino"), running("onnxruntime"), level()) == ("avx2", "avx512_vnni", "avx512_vnni")
     assert restrict("openvino", "avx2")  # again, in a process that it started
+
+
+SCRIPT = """
+import json
+import torch
+from optimize.measure.isa import restrict
+
+assert restrict("openvino", "avx2")
+images, weights = torch.rand(2, 32, 16, 16), torch.rand(32, 32, 3, 3)
+with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
+    torch.conv2d(images, weights)
+import openvino as ov
+
+taken = ov.opset13.parameter(list(images.shape))
+given = ov.opset13.convolution(taken, weights.numpy(), [1, 1], [0, 0], [0, 0], [1, 1])
+compiled = ov.compile_model(ov.Model([given], [taken]), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+kinds = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
+print(json.dumps([kind["primitiveType"].astype(str) for kind in kinds if kind["layerType"].astype(str) == "Convolution"]))
+"""
+
+
+@pytest.mark.parametrize("before", [{}, {VARIABLES[0]: "AVX2"}], ids=["unset", "set by the caller"])
+def test_torch_keeps_its_own_level(before: dict[str, str]) -> None:
+    """By the names of the kernels that both libraries tell, in a process of their own."""
+    require("openvino")
+    if not _below("avx2", level()) or not torch.backends.mkldnn.is_available():
+        pytest.skip("this machine cannot compute as a lesser one")
+    clean = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], env=clean | before, capture_output=True, text=True, check=True)
+    of_torch = re.findall(r"exec,cpu,convolution,([^,]+)", done.stdout)
+    of_openvino = json.loads(done.stdout.splitlines()[-1])
+    assert of_torch
+    assert not any("avx2" in kernel for kernel in of_torch)
+    assert of_openvino
+    assert all("avx2" in kernel for kernel in of_openvino)
 
 
 @pytest.mark.usefixtures("sapphire")

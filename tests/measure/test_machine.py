@@ -60,7 +60,7 @@ def test_versions_import_nothing() -> None:
 def test_load_is_what_others_use(busy: float, own: float, percent: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four cores watched for two seconds: eight seconds of CPU time were to be had."""
     machine_busy, own_busy, now = iter([100.0, 100.0 + busy]), iter([5.0, 5.0 + own]), iter([0.0, 2.0])
-    process = SimpleNamespace(cpu_times=lambda: (next(own_busy), 0.0, 99.0, 99.0))
+    process = SimpleNamespace(cpu_times=lambda: (next(own_busy), 0.0, 99.0, 99.0), children=lambda recursive: [])
     monkeypatch.setattr(fingerprint, "_busy", lambda: next(machine_busy))
     monkeypatch.setattr(psutil, "Process", lambda: process)
     monkeypatch.setattr(psutil, "cpu_count", lambda: 4)
@@ -70,3 +70,26 @@ def test_load_is_what_others_use(busy: float, own: float, percent: float, monkey
 
 def test_load_of_this_machine_is_a_share() -> None:
     assert 0 <= fingerprint.load(0.05) <= 100
+
+
+def test_a_disturbance_that_ends_before_the_watch_does_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 40 seconds of CPU time others took 10, this process 8, a child that runs 6 and one that has ended meanwhile 4."""
+    machine_busy, now = iter([0.0, 28.0]), iter([0.0, 10.0])
+
+    def process(before: tuple[float, ...], after: tuple[float, ...]) -> SimpleNamespace:
+        times = iter([before, after])
+        return SimpleNamespace(cpu_times=lambda: next(times))
+
+    def gone() -> tuple[float, ...]:
+        raise psutil.NoSuchProcess(1)
+
+    # The child that ended had worked for 2 s before, and 6 s when its parent was told.
+    ended = iter([process((1, 1, 0, 0), ()), SimpleNamespace(cpu_times=gone)])
+    runs = process((3, 0, 0, 0), (7, 1, 0.5, 0.5))
+    own = process((1, 1, 0, 0), (6, 4, 5, 1))
+    own.children = lambda recursive: [runs, next(ended)] if recursive else []
+    monkeypatch.setattr(fingerprint, "_busy", lambda: next(machine_busy))
+    monkeypatch.setattr(psutil, "Process", lambda: own)
+    monkeypatch.setattr(psutil, "cpu_count", lambda: 4)
+    monkeypatch.setattr(fingerprint, "time", SimpleNamespace(perf_counter=lambda: next(now)))
+    assert fingerprint.watch()() == 25

@@ -81,7 +81,7 @@ def test_peaks_are_measured_once(path: Path) -> None:
     assert measure.asked == [(("fake",), 2)]
 
 
-@pytest.mark.parametrize("change", ["targets", "threads", "versions", "cpu"])
+@pytest.mark.parametrize("change", ["targets", "threads", "versions", "cpu", "level"])
 def test_other_circumstances_are_measured_anew(change: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measure = Measure()
     peaks(["fake"], 2, path, measure=measure)
@@ -89,8 +89,22 @@ def test_other_circumstances_are_measured_anew(change: str, path: Path, monkeypa
         monkeypatch.setattr(module, "versions", lambda: {"torch": "0"})
     if change == "cpu":
         monkeypatch.setattr(module, "machine", lambda: {"cpu": "another"})
+    if change == "level":
+        monkeypatch.setattr(module, "running", lambda target: {"fake": "avx2"}[target])
     peaks(["other"] if change == "targets" else ["fake"], 3 if change == "threads" else 2, path, measure=measure)
     assert len(measure.asked) == 2
+
+
+def test_a_level_that_openvino_is_kept_to_has_peaks_of_its_own(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optimize.measure.machine.instruction_sets", lambda: ("avx2", "avx512f", "avx512_vnni"))
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    measure = Measure()
+    for target in ("openvino", "onnxruntime"):
+        peaks([target], 2, path.with_name(target), measure=measure)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    for target in ("openvino", "onnxruntime"):
+        peaks([target], 2, path.with_name(target), measure=measure)
+    assert [asked for asked, _ in measure.asked] == [("openvino",), ("onnxruntime",), ("openvino",)]
 
 
 def test_what_does_not_matter_is_not_looked_at(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,6 +265,6 @@ def test_as_json_has_it() -> None:
 
 def test_a_machine_is_described_by_what_matters() -> None:
     made_for = module._fingerprint(["b", "a"], None)
-    assert made_for["targets"] == ["a", "b"]
+    assert list(made_for["levels"]) == ["a", "b"]
     assert set(made_for["machine"]) == {"cpu", "physical_cores", "logical_cores", "isa", "os"}
     assert SimpleNamespace(**made_for).versions["torch"] == torch.__version__

@@ -51,9 +51,14 @@ def test_every_figure_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
         {"name": "1", "precision": "f32", "ms": 0.04, "of_median": 0.4, "roof_ms": slow, "share": slow / 0.04, "bound": "compute"},
         {"name": "0", "precision": "int8", "ms": 0.01, "of_median": 0.1, "roof_ms": fast, "share": fast / 0.01, "bound": "compute"},
     ]
+    whole_slowest = whole["slowest"]
     assert [{key: pytest.approx(value) if isinstance(value, float) else value for key, value in each.items()} for each in slowest] == (
         whole.pop("slowest")
     )
+    layers = whole.pop("layers")
+    assert [(each.pop("calls"), each.pop("macs")) for each in layers] == [(1, MACS)] * 2
+    assert layers == whole_slowest[::-1]
+    assert whole.pop("untimed") == 0
     assert whole.pop("sentence").startswith("0.1 ms at the median, where the roofline allows 0.025 ms: 25 % of it is reached. Overhead")
     assert whole.pop("peak_macs_per_s") == {"int8": 4e9, "f32": 1e9}
     assert (whole.pop("limit"), whole.pop("batch")) == ("overhead", 2)
@@ -65,6 +70,13 @@ def test_only_the_five_slowest_are_named_and_only_those_that_were_timed(monkeypa
     whole, _ = found(monkeypatch, {str(k): 0.001 * (k + 1) for k in range(6)} | {"pool": 9.0}, layers=8)
     assert [each["name"] for each in whole["slowest"]] == ["5", "4", "3", "2", "1"]
     assert found(monkeypatch, {"fused": 0.1})[0]["slowest"] == []
+
+
+def test_every_layer_is_kept_and_those_without_a_time_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, _ = found(monkeypatch, {str(k): 0.001 for k in range(1, 7)}, layers=8)
+    assert [each["name"] for each in whole["layers"]] == [str(k) for k in range(8)]
+    assert [each["name"] for each in whole["layers"] if each["ms"] is None] == ["0", "7"]
+    assert (whole["layers"][7]["of_median"], whole["layers"][7]["share"], whole["untimed"]) == (None, None, 2)
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,12 @@ def layer(macs: int, weight_bytes: int, ms: float | None = None, calls: int = 1)
             "overhead",
             "4 ms beyond the roof, 3 ms outside of these layers, 1 ms inside: 1000 microseconds for each of 1 calls of layers.",
         ),
-        (Roofline((layer(1000, 1, ms=0.5),), p50_ms=5), "overhead", "4 ms outside of these layers, 0 ms inside: 0 microseconds for each"),
+        (Roofline((layer(1000, 1, ms=0.5),), p50_ms=5), "overhead", "it: 4 ms beyond the roof, all of it outside of these layers."),
+        (
+            Roofline((layer(1000, 1, ms=1.0005, calls=2),), p50_ms=5),
+            "overhead",
+            "4 ms outside of these layers, 0.0005 ms inside: less than a microsecond for each of 2 calls of layers.",
+        ),
         (Roofline((layer(1000, 1, ms=2.0), layer(1000, 1)), p50_ms=9), "overhead", "times of every layer would tell"),
         (Roofline((layer(1000, 5000),), p50_ms=4), "memory", "125 % of it is reached; faster than the roof, since its data stay in"),
     ],
@@ -176,7 +181,7 @@ def test_a_network_faster_than_its_roof_has_no_overhead() -> None:
 def test_a_network_without_layers_is_all_overhead() -> None:
     found = roofline(Candidate(nn.ReLU().eval(), torch.randn(1, 3)), PEAKS, "fake", p50_ms=2.0)
     assert (found.layers, found.roof_ms, found.share, found.limit) == ((), 0, 0, "overhead")
-    assert "2 ms outside of these layers, 0 ms inside: 0 microseconds for each of 0 calls" in found.in_words()
+    assert "2 ms beyond the roof, all of it outside of these layers." in found.in_words()
 
 
 def test_widths() -> None:

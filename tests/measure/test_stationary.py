@@ -68,3 +68,18 @@ def test_variation_is_that_of_the_textbook() -> None:
     samples = [1.0, 2.0, 4.0, 9.0]
     assert variation(samples) == pytest.approx(statistics.stdev(samples) / statistics.mean(samples))
     assert variation([3.0]) == 0
+
+
+def test_who_had_not_settled_is_named() -> None:
+    clock = Clock()
+    calls = {"a": clock.takes(*[1.0] * 9), "b": clock.takes(1.0, 2.0, 4.0), "c": clock.takes(*[2.0] * 9)}
+    found = warm_up(calls, window_s=0, window_rounds=1, most_windows=3, settle_s=0, clock=clock)
+    assert (found.unsettled, found.settled) == (("b",), False)
+
+
+def test_it_gives_up_after_so_many_seconds_but_not_before_two_windows() -> None:
+    clock = Clock()
+    found = warm_up({"a": clock.takes(1.0, 2.0, 4.0, 8.0)}, window_s=0, window_rounds=1, most_s=3, settle_s=0, clock=clock)
+    assert (found.medians_ms, found.settled) == ({"a": (1000, 2000)}, False)
+    found = warm_up({"a": clock.takes(9.0, 9.0, 9.0)}, window_s=0, window_rounds=1, most_s=3, settle_s=0, clock=clock)
+    assert (found.medians_ms, found.settled) == ({"a": (9000, 9000)}, True)

@@ -187,6 +187,25 @@ def test_the_roofline_stands_with_the_other_measurements() -> None:
     assert "Other processes used" not in page.text
 
 
+def test_latency_that_is_not_to_be_relied_on_says_so_and_why() -> None:
+    busy = {"answer": "not to be relied on", "reasons": ["other processes used 55 % of the CPU"]}
+    steady = {"answer": "steady", "reasons": []}
+    text = Page(render(change(latency_reliability={"1": {"a": busy, "b": busy}, "8": {"a": steady}}))).text
+    assert text.count("Not to be relied on at a batch of 1: other processes used 55 % of the CPU.") == 1
+    assert text.count("Not to be relied on") == 1
+    assert "Not to be relied on" not in Page(render(passing())).text
+
+
+def test_the_page_says_how_many_layers_it_leaves_out() -> None:
+    roof = passing()["roofline"]
+    layers = [each | {"calls": 1, "macs": 10} for each in roof["slowest"]]
+    untimed = layers[0] | {"name": "fused", "ms": None, "of_median": None, "share": None}
+    page = Page(render(change(roofline=roof | {"layers": [*layers, untimed], "untimed": 1})))
+    assert "2 of 3 layers; report.json has all of them. Of 1 the profiler tells no time" in page.text
+    assert len(page.tables["t-roofline"]) == 3
+    assert "report.json has all of them" not in Page(render(passing())).text
+
+
 def test_a_roofline_of_a_busy_machine_or_without_layers_says_so() -> None:
     page = Page(render(change(roofline=passing()["roofline"] | {"load_percent": 35.0, "slowest": []})))
     assert "Other processes used 35 % of the machine when the peaks were taken" in page.text

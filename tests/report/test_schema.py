@@ -60,6 +60,8 @@ def put(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         (change(verdict="fail"), "pass"),
         (change(model={"name": "x", "sha256": "A" * 64, "arch": None}), "does not match"),
         (change(speedup={"one": {}}), "one"),
+        (change(load_percent={"end": 101}), "maximum of 100"),
+        (change(latency_reliability={"1": {"a": {"answer": "perhaps", "reasons": []}}}), "perhaps"),
         (change(task="detection"), "detection"),
         (change(task="segmentation"), "is not valid under any"),
         ({**masks(), "task": "classification"}, "is not valid under any"),
@@ -153,6 +155,16 @@ def test_what_was_not_reached_may_be_null_and_latency_of_a_step_left_out() -> No
     report["steps"] = passing()["steps"]
     report["steps"][0]["latency_ms"] = None
     validate(report)
+
+
+def test_what_earlier_versions_did_not_say_is_valid_where_it_is_said() -> None:
+    roof = passing()["roofline"]
+    timed = roof["slowest"][0] | {"calls": 2, "macs": 100}
+    layers = [timed, timed | {"name": "fused", "ms": None, "of_median": None, "share": None}]
+    reliable = {"1": {"artifact": {"answer": "steady", "reasons": []}}}
+    loads = {"batch 1": 3.0, "end": 0}
+    validate(change(roofline=roof | {"layers": layers, "untimed": 1}, load_percent=loads, latency_reliability=reliable))
+    validate(change(latency_reliability=None))
 
 
 def test_every_property_of_format_2_says_what_it_is_or_is_plain() -> None:
