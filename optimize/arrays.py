@@ -65,7 +65,11 @@ def _read_npz(path: Path) -> tuple[dict[str, Array], list[str]]:
         raise InputError(f"`data` (={path}) does not exist: check the path.")
     if not path.stat().st_size:
         raise InputError(f"`data` (={path}) is empty: copy it again.")
-    if not zipfile.is_zipfile(path):
+    if path.suffix == ".py":
+        raise InputError(f"`data` (={path}) is a Python file: pass file.py:factory, with the name of the function that returns the arrays.")
+    with path.open("rb") as file:
+        whole = zipfile.is_zipfile(file)
+    if not whole:
         raise InputError(f"`data` (={path}) is no .npz, or one cut short: copy it again, or write it with numpy.savez_compressed.")
     key = ""
     try:
@@ -81,14 +85,14 @@ def _read_npz(path: Path) -> tuple[dict[str, Array], list[str]]:
         raise InputError(f"`data` (={path}): {key or 'it'} cannot be read ({describe(problem)}): copy or save it again.") from problem
 
 
-def checked_images(arrays: Mapping[str, Array], split: str, input_shape: Sequence[int], pad: int) -> Array:
+def checked_images(arrays: Mapping[str, Array], split: str, input_shape: Sequence[int], pad: int | None) -> Array:
     """The images of a split in this package's layout, without copying them.
 
     Args:
         arrays: as read.
         split: one of `SPLITS`.
         input_shape: of the network, (C, *spatial).
-        pad: pixels of zeros that will be added on each spatial side.
+        pad: pixels of zeros that will be added on each spatial side; None where the user has no say in it.
 
     Raises:
         InputError: when they have the wrong type, rank or size, or hold NaN or infinity.
@@ -99,7 +103,7 @@ def checked_images(arrays: Mapping[str, Array], split: str, input_shape: Sequenc
         raise InputError(f"`{key}` is {images.dtype}: images must be uint8 (0 to 255) or float32 (taken as they are).")
     if not len(images.shape) or not len(images):
         raise InputError(f"`{key}` is empty: every split needs at least one item.")
-    channels, spatial = input_shape[0], tuple(size - 2 * pad for size in input_shape[1:])
+    channels, spatial = input_shape[0], tuple(size - 2 * (pad or 0) for size in input_shape[1:])
     last, first = (*spatial, channels), (channels, *spatial)
     floats = images.dtype.kind == "f"
     if channels == 1 and images.shape[1:] == spatial:
@@ -118,9 +122,12 @@ def checked_images(arrays: Mapping[str, Array], split: str, input_shape: Sequenc
     return images
 
 
-def _misfit(key: str, shape: tuple[int, ...], input_shape: Sequence[int], pad: int) -> str:
+def _misfit(key: str, shape: tuple[int, ...], input_shape: Sequence[int], pad: int | None) -> str:
     wanted = ",".join(map(str, input_shape))
-    problem = f"`{key}` holds images of {_times(shape)}, which do not fit the network's input {wanted} with pad {pad}"
+    problem = f"`{key}` holds images of {_times(shape)}, which do not fit the network's input {wanted}"
+    if pad is None:
+        return f"{problem}: resize them, or leave --data out."
+    problem += f" with pad {pad}"
     for layout in (shape, (*shape[1:], *shape[:1]), (*shape, 1)):
         gaps = {wide - narrow for wide, narrow in zip(input_shape[1:], layout, strict=False)}
         fits = len(layout) == len(input_shape) and layout[-1] == input_shape[0] and len(gaps) == 1

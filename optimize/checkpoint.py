@@ -51,7 +51,7 @@ def read_checkpoint(path: Path, *, trust_pickle: bool = False, code: Path | None
     Raises:
         InputError: when there is no such file, when it is damaged, of another kind, or a pickle that was not trusted.
     """
-    head = _head(path)
+    head = first_bytes(path)
     if head[8:9] == b"{" and head[9:10] in b'"} \n':
         try:
             return _unwrap(load_file(path), path)
@@ -61,7 +61,12 @@ def read_checkpoint(path: Path, *, trust_pickle: bool = False, code: Path | None
     return _unwrap(_torch_load(path, trust_pickle, (code or path.absolute().parent)), path)
 
 
-def _head(path: Path) -> bytes:
+def first_bytes(path: Path) -> bytes:
+    """The first 64 bytes of a file of weights.
+
+    Raises:
+        InputError: when there is no such file, it is empty, or it cannot be opened.
+    """
     if not path.exists():
         raise InputError(f"`model` (={path}) does not exist: check the path.")
     if path.is_dir():
@@ -70,7 +75,7 @@ def _head(path: Path) -> bytes:
         with path.open("rb") as file:
             head = file.read(64)
     except OSError as problem:
-        raise InputError(f"`model` (={path}) cannot be opened ({describe(problem)}).") from problem
+        raise InputError(f"`model` (={path}) cannot be opened ({describe(problem)}): see to its permissions.") from problem
     if not head:
         raise InputError(f"`model` (={path}) is empty: copy it again.")
     return head

@@ -5,21 +5,24 @@ Exit codes: 0 accepted, 1 rejected, 2 wrong input, 3 inconclusive, 4 the target 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from optimize.errors import OptimizeError
+from optimize.errors import InputError, OptimizeError
 
 EXIT = {"pass": 0, "fail": 1, "inconclusive": 3}
 VERIFIED = {"pass": "VERIFIED on this machine", "fail": "REFUSED on this machine", "inconclusive": "INCONCLUSIVE on this machine"}
+_OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+"""Errors of files that the user can mend, wherever they come up."""
 INTERRUPTED, OURS = 130, 70
 """Stopped by the user; a mistake of this program, which must not read as "rejected" to whoever looks at the code alone."""
 
@@ -33,23 +36,54 @@ def _answered(as_json: bool = False, again: str = "run it again") -> Iterator[No
         with shown():
             yield
     except OptimizeError as problem:
-        if as_json:
-            click.echo(json.dumps({"error": str(problem), "exit_code": problem.exit_code}))
-        click.echo(f"error: {problem}", err=True)
-        sys.exit(problem.exit_code)
+        _refuse(str(problem), problem.exit_code, as_json)
     except KeyboardInterrupt:
         click.echo(f"interrupted: {again}.", err=True)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except Exception:
+    except Exception as problem:
+        if isinstance(problem, OSError) and problem.errno in _OF_THE_MACHINE:
+            file, reason = problem.filename or "a file of this run", str(problem.strerror).lower()
+            text = f"`{file}` cannot be read or written ({reason}): see to its permissions, and to the room on its disk."
+            _refuse(text, InputError.exit_code, as_json)
         traceback.print_exc()
         click.echo("error: this is a mistake in optimize, not in your input; the lines above say where.", err=True)
         sys.exit(OURS)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+def _refuse(text: str, exit_code: int, as_json: bool) -> NoReturn:
+    if as_json:
+        click.echo(json.dumps({"error": text, "exit_code": exit_code}))
+    click.echo(f"error: {text}", err=True)
+    sys.exit(exit_code)
+
+
+class _Commands(click.Group):
+    """Tells a wrong call as every other mistake is told, in one line: click's own way takes four, and knows no JSON."""
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        run: Callable[..., Any] = super().main
+        if not standalone_mode:
+            return run(args, *more, standalone_mode=False, **extra)
+        try:
+            sys.exit(run(args, *more, standalone_mode=False, **extra))
+        except click.exceptions.NoArgsIsHelpError as no_command:
+            no_command.show()
+            sys.exit(no_command.exit_code)
+        except click.UsageError as problem:
+            given = sys.argv[1:] if args is None else args
+            said = " ".join(problem.format_message().split()).removesuffix(".")
+            manual = " ".join(["optimize", *[each for each in given if each in self.commands][:1], "--help"])
+            text = f"{said[:1].lower()}{said[1:]}{' See' if said.endswith('?') else ': see'} `{manual}`."
+            _refuse(text, problem.exit_code, "--json" in given)
+        except click.Abort:
+            click.echo("interrupted: run it again.", err=True)
+            sys.exit(INTERRUPTED)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(package_name="optimize")
 def main() -> None:
     """Take a trained model to a smaller, faster, verified artifact for the machine that will run it."""
@@ -213,8 +247,8 @@ def demo(out: Path) -> None:
 
 @main.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), default=Path("comparison"), show_default=True, help="For a comparison of several.")
-def report(runs: tuple[Path, ...], out: Path) -> None:
+@click.option("--out", type=click.Path(path_type=Path), help="For a comparison of several; comparison by default.")
+def report(runs: tuple[Path, ...], out: Path | None) -> None:
     """Render report.html again from the report.json in folder RUN.
 
     Several are also compared: comparison.html, comparison.json and comparison.csv, one row for each run.
@@ -223,14 +257,16 @@ def report(runs: tuple[Path, ...], out: Path) -> None:
         from optimize.report.compare import compare
         from optimize.report.render import rerender
 
-        click.echo(str(compare(runs, out) if len(runs) > 1 else rerender(runs[0])))
+        if out is not None and len(runs) == 1:
+            raise InputError(f"`--out` (={out}) is for a comparison of several runs: name another run, or leave it out.")
+        click.echo(str(compare(runs, out or Path("comparison")) if len(runs) > 1 else rerender(runs[0])))
 
 
 @main.command()
 @click.option("--roofline", is_flag=True, help="Also measure, in seconds, what arithmetic and memory of this machine reach.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Of --roofline; by default all cores.")
+@click.option("--threads", metavar="N", help="Of --roofline; by default all cores.")
 @click.option("--json", "as_json", is_flag=True, help="Print the diagnosis as JSON on standard output.")
-def doctor(roofline: bool, threads: int | None, as_json: bool) -> None:
+def doctor(roofline: bool, threads: str | None, as_json: bool) -> None:
     """Say which targets run on this machine, and why others do not.
 
     Exit code: 0 when at least one target runs here, else 4.

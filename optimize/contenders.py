@@ -149,7 +149,7 @@ class Opening:
             return partial(_random, shape, self.seed)
         from optimize.preprocessing import Preprocessing  # late, as above: it imports torch
 
-        images = Preprocessing()(checked_images(self._arrays, "test", shape, 0)[: max(self.batches)])
+        images = Preprocessing()(checked_images(self._arrays, "test", shape, None)[: max(self.batches)])
         return lambda count: np.resize(images, (count, *shape))
 
 

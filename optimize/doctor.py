@@ -10,13 +10,15 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from optimize import settings as read
 from optimize.backends import backend
-from optimize.errors import TargetUnavailable
-from optimize.installed import RUNTIMES, Package, installed, packages, remedy, torch_build
+from optimize.errors import InputError, TargetUnavailable
+from optimize.installed import ONLY_WITH_GPU, RUNTIMES, Package, installed, packages, remedy, torch_build
 from optimize.measure.energy import Meters, meters
 from optimize.measure.gpu import Gpu, gpu
 from optimize.measure.isa import LEVELS, level
@@ -30,6 +32,7 @@ UNAVAILABLE = TargetUnavailable.exit_code
 
 _ON_CPU = {"openvino", "onnxruntime"}
 _GIB = 1 << 30
+_NEEDS_GPU = "it needs an NVIDIA GPU"
 _NO_METERS = Meters((), ())
 
 
@@ -92,26 +95,33 @@ class Diagnosis:
         return as_read
 
 
-def doctor(*, roofline: bool = False, threads: int | None = None) -> Diagnosis:
+def doctor(*, roofline: bool = False, threads: int | str | None = None) -> Diagnosis:
     """Look at this machine.
 
     Args:
         roofline: also measure the machine's peaks, or read those that were kept.
         threads: of the runtimes whose peaks are measured; all cores when None.
+
+    Raises:
+        InputError: when `threads` is no such number, or of nothing that is measured.
     """
+    if threads is not None and not roofline:
+        raise InputError(f"`--threads` (={threads}) is of --roofline: add that, or leave it out.")
+    count = None if threads is None else read.threads(threads, "--threads", Path())
     here = machine() | {"memory_available_bytes": psutil.virtual_memory().available}
-    targets = tuple(map(target, RUNTIMES))
+    cards = gpu()
+    targets = tuple(target(name, no_gpu=cards.absent) for name in RUNTIMES)
     peaks = None
     if roofline:
         # Loads torch, which takes longer than everything else here.
         from optimize.measure.peaks import peaks as of_machine
 
-        peaks = of_machine([each.name for each in targets if each.runs], threads)
-    return Diagnosis(targets, here, gpu(), torch_build(), packages(), peaks, meters())
+        peaks = of_machine([each.name for each in targets if each.runs], count)
+    return Diagnosis(targets, here, cards, torch_build(), packages(), peaks, meters())
 
 
-def target(name: str) -> Target:
-    """Try one target: its packages, its backend's own check, and whether the runtime can be loaded."""
+def target(name: str, *, no_gpu: bool = False) -> Target:
+    """Try one target: its packages, its backend's own check, and whether the runtime can be loaded; `no_gpu`: there is none here."""
     version = next(filter(None, map(installed, RUNTIMES[name])), None)
     precisions: tuple[str, ...] = ()
     try:
@@ -127,7 +137,8 @@ def target(name: str) -> Target:
         first = (str(problem).strip().splitlines() or [""])[0]
         reason = f"it is installed, but cannot be loaded: {type(problem).__name__}: {first}"
     int8_on = int8_instructions() if precisions and name in _ON_CPU else None
-    return Target(name, version, bool(precisions), not reason, reason, precisions, int8_on, remedy(name) if reason else None)
+    helps = reason and not (no_gpu and name in ONLY_WITH_GPU)
+    return Target(name, version, bool(precisions), not reason, reason, precisions, int8_on, remedy(name) if helps else None)
 
 
 def int8_instructions(isa: Iterable[str] | None = None) -> str | None:
@@ -140,9 +151,11 @@ def lines(found: Diagnosis) -> list[str]:
     """The diagnosis as text: the targets, the machine, and what is missing."""
     rows = [("target", "installed", "runs here", "precisions", "int8 on"), *map(_row, found.targets)]
     text = [*_aligned(rows), ""]
-    text += [_why(each) for each in found.targets if each.reason]
+    useless = ONLY_WITH_GPU if found.gpu.absent else ()
+    text += [_why(each, _NEEDS_GPU if each.name in useless else each.remedy) for each in found.targets if each.reason]
     text += ["", *_aligned(_facts(found))]
-    missing = [(each.name, each.purpose, each.remedy or "") for each in found.packages if each.version is None]
+    absent = [each for each in found.packages if each.version is None]
+    missing = [(each.name, each.purpose, _NEEDS_GPU if each.name in useless else each.remedy or "") for each in absent]
     if missing:
         text += ["", *_aligned([("missing", "for", "remedy"), *missing])]
     if found.peaks is not None:
@@ -150,9 +163,9 @@ def lines(found: Diagnosis) -> list[str]:
     return text
 
 
-def _why(each: Target) -> str:
+def _why(each: Target, remedy: str | None) -> str:
     compiles = "it compiles here, but does not run: " if each.compiles else ""
-    return f"{each.name}: {compiles}{each.reason}{f'; {each.remedy}' if each.remedy else ''}."
+    return f"{each.name}: {compiles}{each.reason}{f'; {remedy}' if remedy else ''}."
 
 
 def _row(each: Target) -> tuple[str, ...]:
@@ -163,19 +176,25 @@ def _row(each: Target) -> tuple[str, ...]:
 def _facts(found: Diagnosis) -> list[tuple[str, ...]]:
     here, build = found.machine, found.torch
     sets: Sequence[str] = here["isa"]  # type: ignore[assignment]
-    devices = [f"{each['name']}, {each['memory_mib']} MiB, driver {each['driver']}" for each in found.gpu.devices]
     built = f", built for {build['build']}" if build["build"] else ""
     return [
         ("processor", str(here["cpu"])),
         ("instruction sets", " ".join(sets) or "not known"),
         ("cores usable", f"{here['logical_cores']} ({here['physical_cores'] or 'unknown'} physical)"),
         ("memory", f"{_gib(here['memory_bytes'])}, {_gib(here['memory_available_bytes'])} available"),
-        ("GPU", "; ".join([*devices, *(f"MIG {each}" for each in found.gpu.mig)]) or found.gpu.note),
+        ("GPU", "; ".join([*map(_device, found.gpu.devices), *(f"MIG {each}" for each in found.gpu.mig)]) or found.gpu.note),
         ("energy", "; ".join([*(each.name for each in found.energy.meters), *found.energy.notes])),
         ("system", str(here["os"])),
         ("Python", str(here["python"])),
         ("torch", f"{build['version'] or 'not installed'}{built}"),
     ]
+
+
+def _device(each: Mapping[str, str | int]) -> str:
+    """A GPU; its compute capability, as `--compute-capability` takes it, where the driver tells it."""
+    capability = str(each["compute_capability"])
+    known = f", compute capability {capability}" if re.fullmatch(r"\d+\.\d+", capability) else ""
+    return f"{each['name']}, {each['memory_mib']} MiB, driver {each['driver']}{known}"
 
 
 def _peak_lines(peaks: Peaks) -> list[str]:

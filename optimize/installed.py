@@ -28,6 +28,9 @@ EXTRAS = {
 }
 """pip extra -> the packages it brings, and what each is for."""
 
+ONLY_WITH_GPU = ("tensorrt", "nvidia-ml-py")
+"""Packages that are of no use without an NVIDIA GPU; the first is also the target that cannot compile without one."""
+
 REQUIRED = (*("torch", "numpy", "scipy", "safetensors", "psutil", "click", "rich", "tomli-w"), *("onnx", "onnxscript", "onnxsim", "jinja2"))
 
 

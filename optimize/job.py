@@ -10,6 +10,7 @@ from functools import cached_property
 from optimize import outcome
 from optimize.backends import CPU, ON_CPU, Backend, runtimes
 from optimize.candidate import Candidate, Labelled
+from optimize.checkpoint import first_bytes
 from optimize.data import Dataset, Preprocessing, Split, load_data
 from optimize.errors import InputError
 from optimize.guard.limits import Limits
@@ -102,6 +103,7 @@ def loaded(recipe: Recipe, look: Callable[[Workspace], None]) -> Job:
     candidates = runtimes(recipe.target, recipe.compute_capability)
     if recipe.sign_key is not None:
         sign({}, recipe.sign_key)  # for what it refuses
+    first_bytes(recipe.model)  # likewise
     if not recipe.data:
         raise InputError("`data` is missing: pass --data file.npz, or set [data] path in the optimize.toml beside the model.")
     space = Workspace(recipe.out)
@@ -137,12 +139,12 @@ def loaded(recipe: Recipe, look: Callable[[Workspace], None]) -> Job:
 
 
 def _check_strategy(recipe: Recipe) -> None:
-    asked = {"latency_target_ms": recipe.latency_target_ms, "speedup": recipe.speedup}
+    asked = {"--latency-target": recipe.latency_target_ms, "--speedup": recipe.speedup}
     given = [name for name, value in asked.items() if value is not None]
     if len(given) > 1:
-        raise InputError("`latency_target_ms` and `speedup` exclude each other: give one of them.")
-    given += ["retrain"] if recipe.retrain else []
-    given += ["prefer"] if recipe.prefer != "balanced" else []
+        raise InputError("`--latency-target` and `--speedup` exclude each other: give one of them.")
+    given += ["--retrain"] if recipe.retrain else []
+    given += ["--prefer"] if recipe.prefer != "balanced" else []
     if given and recipe.strategy != "allocate":
         raise InputError(f"`{given[0]}` needs the strategy 'allocate', not {recipe.strategy!r}: leave --strategy out.")
 
@@ -182,10 +184,10 @@ def _check_isa(recipe: Recipe) -> None:
     if isa is None:
         return
     if recipe.target not in (CPU, *ON_CPU):
-        raise InputError(f"`isa` (={isa!r}) is for targets that run on a processor, not for {recipe.target}: leave it out.")
+        raise InputError(f"`--isa` (={isa!r}) is for targets that run on a processor, not for {recipe.target}: leave it out.")
     if recipe.target == CPU and isa != level():
         here = in_words(level())
         raise InputError(
-            f"`isa` (={isa!r}) is not this machine's ({here}), and only OpenVINO can be kept to it: name one runtime as --target."
+            f"`--isa` (={isa!r}) is not this machine's ({here}), and only OpenVINO can be kept to it: name one runtime as --target."
         )
     restrict(recipe.target, isa)

@@ -35,10 +35,12 @@ def load_model(
     Raises:
         InputError: when anything about the file, the architecture or their fit is wrong.
     """
-    path, shape = Path(path), _shape(input_shape)
+    path = Path(path)
     factory = None if arch is None else load_factory(arch)
     code = None if arch is None else Path(arch.rpartition(":")[0]).absolute().parent
+    # Before the shape, which is not what is missing where the file is no model.
     loaded = read_checkpoint(path, trust_pickle=trust_pickle, code=code)
+    shape = _shape(input_shape)
     if factory is not None:
         module = factory(**(arch_args or {}))
         if not isinstance(module, nn.Module):

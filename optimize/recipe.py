@@ -128,7 +128,7 @@ _SETTINGS = {
     "model": _Setting("model", "path", read.path),
     "arch": _Setting("model", "arch", read.optional(read.factory_or_path)),
     "arch_args": _Setting("model", "arch_args", read.table),
-    "input_shape": _Setting("model", "input", read.integers),
+    "input_shape": _Setting("model", "input", read.sizes),
     "trust_pickle": _Setting("model", "trust_pickle", read.switch),
     "data": _Setting("data", "path", read.source),
     "mean": _Setting("data", "mean", read.numbers),
@@ -169,9 +169,9 @@ _SETTINGS = {
     "flips": _Setting("retrain", "flips", read.switch),
     "latency_target_ms": _Setting("search", "latency_target_ms", read.optional(read.milliseconds)),
     "speedup": _Setting("search", "speedup", read.optional(read.times)),
-    "seed": _Setting("search", "seed", read.integer(0)),
-    "threads": _Setting("profile", "threads", read.optional(read.integer(1))),
-    "batch": _Setting("profile", "batch", read.integer(1)),
+    "seed": _Setting("search", "seed", read.seed),
+    "threads": _Setting("profile", "threads", read.optional(read.threads)),
+    "batch": _Setting("profile", "batch", read.batch),
     "target": _Setting("run", "target", read.word),
     "compute_capability": _Setting("run", "compute_capability", read.capabilities),
     "isa": _Setting("run", "isa", read.optional(read.choice(*LEVELS))),
@@ -200,7 +200,7 @@ def resolve(
     """
     flags = {name: value for name, value in {**(overrides or {}), "model": model, "target": target}.items() if value is not None}
     if unknown := sorted(flags.keys() - _SETTINGS.keys()):
-        raise InputError(f"`{unknown[0]}` is no setting{_nearest(unknown[0], _SETTINGS)}.")
+        raise InputError(f"`{unknown[0]}` is no setting{_nearest(unknown[0], _SETTINGS) or '.'}")
     said = {name: _SETTINGS[name].read(value, f"--{_flag(name)}", Path.cwd()) for name, value in flags.items()}
     if recipe_file is not None:
         if not Path(recipe_file).exists():
@@ -243,22 +243,24 @@ def _read_toml(file: Path) -> dict[str, object]:
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as problem:
-        raise InputError(f"{file} is no valid toml: {str(problem)[:200]}.") from problem
+        raise InputError(f"{file} is no valid toml: {str(problem)[:200]}: mend it there.") from problem
     except (OSError, UnicodeDecodeError) as problem:
-        raise InputError(f"{file} cannot be read as UTF-8 text: {' '.join(str(problem).split())[:200]}.") from problem
+        raise InputError(f"{file} cannot be read as UTF-8 text: {' '.join(str(problem).split())[:200]}: name a toml file.") from problem
     names = {(setting.section, setting.key): name for name, setting in _SETTINGS.items()}
     sections = {setting.section for setting in _SETTINGS.values()}
     said: dict[str, object] = {}
     for section, table in document.items():
         if section not in sections:
-            raise InputError(f"{file}: [{section}] is no section{_nearest(section, sections)}; sections: {', '.join(sorted(sections))}.")
+            home = _home(section, names)
+            hint = f": as a setting it belongs in [{home}]" if home else _nearest(section, sections)
+            raise InputError(f"{file}: [{section}] is no section{hint}; sections: {', '.join(sorted(sections))}.")
         if not isinstance(table, dict):
             raise InputError(f"{file}: {section} (={table!r}) must be a section: write [{section}].")
         for key, value in table.items():
             if (section, key) not in names:
-                home = next((other for other, known in names if known == key), None)
-                hint = f": it belongs in [{home}]" if home else _nearest(key, [known for _, known in names])
-                raise InputError(f"{file}: `{key}` is no setting of [{section}]{hint}.")
+                home = _home(key, names)
+                hint = f": it belongs in [{home}]." if home else _nearest(key, [known for _, known in names]) or ": leave it out."
+                raise InputError(f"{file}: `{key}` is no setting of [{section}]{hint}")
             name = names[section, key]
             said[name] = _SETTINGS[name].read(value, f"[{section}] {key} in {file}", file.absolute().parent)
     return said
@@ -269,6 +271,11 @@ def _trusted(found: dict[str, object], file: Path, said: Mapping[str, object]) -
     if found.get("trust_pickle") and "trust_pickle" not in said:
         raise InputError(f"{file} asks to trust the pickle it lies beside: pass --trust-pickle yourself if you trust the model's author.")
     return {name: value for name, value in found.items() if name != "model"}
+
+
+def _home(key: str, names: Mapping[tuple[str, str], str]) -> str | None:
+    """The section that a setting belongs in."""
+    return next((section for section, known in names if known == key), None)
 
 
 def _nearest(word: str, known: Any) -> str:

@@ -16,6 +16,7 @@ from optimize.errors import InputError
 from optimize.guard.limits import parse_limit, parse_points
 
 Reader: TypeAlias = Callable[[Any, str, Path], object]
+Integer: TypeAlias = Callable[[Any, str, Path], int]
 
 _SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([kKMGT]i?)?B?\s*")
 _RANGE = re.compile(r"\s*([0-9]+)\s*-\s*([0-9]+)\s*")
@@ -31,7 +32,7 @@ def optional(read: Reader) -> Reader:
 def word(value: Any, name: str, folder: Path) -> str:
     """Text that is not empty."""
     if not isinstance(value, str) or not value.strip():
-        raise InputError(f"`{name}` (={value!r}) must be text.")
+        raise InputError(f"`{name}` (={value!r}) must be text, and not empty.")
     return value
 
 
@@ -70,29 +71,39 @@ def switch(value: Any, name: str, folder: Path) -> bool:
     return value
 
 
-def integer(lowest: int) -> Callable[[Any, str, Path], int]:
-    """A reader of whole numbers from `lowest`."""
+def integer(lowest: int, highest: int = 2**31 - 1) -> Integer:
+    """A reader of whole numbers from `lowest` to `highest`: what runs later counts in 32 bits, or starts as many of something."""
 
     def read(value: Any, name: str, folder: Path) -> int:
         try:
             number = int(value) if isinstance(value, int | str) and not isinstance(value, bool) else lowest - 1
         except ValueError:
             number = lowest - 1
-        if number < lowest:
-            raise InputError(f"`{name}` (={value!r}) must be a whole number, at least {lowest}.")
+        if not lowest <= number <= highest:
+            raise InputError(f"`{name}` (={_short(value)}) must be a whole number, at least {lowest} and at most {highest}.")
         return number
 
     return read
 
 
-def integers(value: Any, name: str, folder: Path) -> tuple[int, ...]:
-    """Whole numbers from 1, as a list or with commas."""
-    return tuple(integer(1)(part, name, folder) for part in _parts(value, name))
+threads = integer(1, 1024)
+batch = integer(1, 2**16)
+processes = integer(0, 1024)
+seed = integer(0, 2**32 - 1)
 
 
-def counts(value: Any, name: str, folder: Path) -> tuple[int, ...]:
-    """As `integers`, and ranges such as "1-4", both ends of which are among them."""
-    return tuple(number for part in _parts(value, name) for number in _range(part, name, folder))
+def several(read: Integer) -> Callable[[Any, str, Path], tuple[int, ...]]:
+    """A reader of more than one, as a list or with commas."""
+    return lambda value, name, folder: tuple(read(part, name, folder) for part in _parts(value, name))
+
+
+sizes = several(integer(1, 2**24))
+"""Channels and spatial sizes."""
+
+
+def counts(read: Integer) -> Callable[[Any, str, Path], tuple[int, ...]]:
+    """As `several`, and ranges such as "1-4", both ends of which are among them."""
+    return lambda value, name, folder: tuple(number for part in _parts(value, name) for number in _range(part, read, name, folder))
 
 
 def numbers(value: Any, name: str, folder: Path) -> tuple[float, ...]:
@@ -164,10 +175,10 @@ def size_bytes(value: Any, name: str, folder: Path) -> int:
     match = None if isinstance(value, bool) else _SIZE.fullmatch(str(value))
     unit = "" if match is None else (match[2] or "")
     step = 1024 if unit.endswith("i") else 1000
-    found = 0 if match is None else int(float(match[1]) * step ** " KMGT".find(unit[:1].upper() or " "))
-    if found < 1:
+    found = 0 if match is None else float(match[1]) * step ** " KMGT".find(unit[:1].upper() or " ")
+    if not 1 <= found < 2**63:
         raise InputError(f"`{name}` (={value!r}) must be a number of bytes such as '2GB' or '512MiB'.")
-    return found
+    return int(found)
 
 
 def times(value: Any, name: str, folder: Path) -> float:
@@ -220,14 +231,19 @@ def _parts(value: Any, name: str) -> list[Any]:
     raise InputError(f"`{name}` (={value!r}) must be a list, or values with commas between them.")
 
 
-def _range(part: Any, name: str, folder: Path) -> Sequence[int]:
+def _range(part: Any, read: Integer, name: str, folder: Path) -> Sequence[int]:
     ends = _RANGE.fullmatch(part) if isinstance(part, str) else None
     if ends is None:
-        return integers([part], name, folder)
-    first, last = integers(list(ends.groups()), name, folder)
+        return [read(part, name, folder)]
+    first, last = (read(end, name, folder) for end in ends.groups())
     if not first <= last < first + _LONGEST:
         raise InputError(f"`{name}` (={part!r}) must be a range that rises, of at most {_LONGEST} numbers, such as 1-4.")
     return range(first, last + 1)
+
+
+def _short(value: object) -> str:
+    """A value in an error: of a number of many digits, its first ones."""
+    return said if len(said := repr(value)) <= 40 else f"{said[:40]}…"
 
 
 def _number(value: Any, name: str) -> float:

@@ -55,7 +55,7 @@ def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None,
         opening = Opening(
             scratch=Path(scratch) / "contenders",
             batches=plan.batches,
-            input_shape=read.integers(shape, "--input", folder) if shape else (),
+            input_shape=read.sizes(shape, "--input", folder) if shape else (),
             data=read.source(said.get("data", ""), "--data", folder),
             seed=plan.seed,
             settings={name: said[name] for name in ("arch", "arch_args", "trust_pickle") if name in said},
@@ -70,11 +70,23 @@ def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None,
         if space is not None and there:
             never = f"of which CUDA reserves far more than it uses, so that {there[0]} never runs within it"
             raise InputError(f"`--memory-limit` (={space}) is of address space, {never}: leave it out.")
+        _used(opening, [*contenders, *([rival] if rival else [])])
         result = contest(contenders, plan, rival=rival)
         result["notes"] = [*result.get("notes", ()), *(note for contender in contenders for note in _elsewhere(contender))]
     if file is not None:
         _write(file, result)
     return result
+
+
+def _used(opening: Opening, opened: Sequence[Contender]) -> None:
+    """Refuse what none of the models took: whoever said it would believe that it was heard."""
+    shape = opening.input_shape
+    if shape and all(each.input_shape != shape for each in opened):
+        takes = ", ".join(f"{each.name} takes {','.join(map(str, each.input_shape))}" for each in opened)
+        raise InputError(f"`--input` (={','.join(map(str, shape))}) is no model's ({takes}): leave it out.")
+    if opening.settings and all(isinstance(each.model, Artifact) for each in opened):
+        name, value = next(iter(opening.settings.items()))
+        raise InputError(f"`--{name.replace('_', '-')}` (={value}) is for torch models, and none is named: leave it out.")
 
 
 def _elsewhere(contender: Contender) -> list[str]:
@@ -87,11 +99,11 @@ def _elsewhere(contender: Contender) -> list[str]:
 def _plan(said: Mapping[str, Any]) -> Plan:
     folder = Path.cwd()
     readers: dict[str, read.Reader] = {
-        "batches": read.counts,
+        "batches": read.counts(read.batch),
         "threads": _threads,
         "seconds": read.positive,
-        "seed": read.integer(0),
-        "contend": read.integer(0),
+        "seed": read.seed,
+        "contend": read.processes,
         "memory_limit": read.size_bytes,
         "gpu_memory_limit": read.size_bytes,
     }
@@ -103,7 +115,7 @@ def _plan(said: Mapping[str, Any]) -> Plan:
 
 def _threads(value: Any, name: str, folder: Path) -> tuple[int, ...]:
     """Numbers of threads; "all" is every one that this machine has cores for."""
-    return every_count(int(str(machine()["logical_cores"]))) if value == "all" else read.counts(value, name, folder)
+    return every_count(int(str(machine()["logical_cores"]))) if value == "all" else read.counts(read.threads)(value, name, folder)
 
 
 def every_count(cores: int) -> tuple[int, ...]:

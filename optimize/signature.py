@@ -148,12 +148,12 @@ def _private_key(path: Path) -> Ed25519PrivateKey:
     try:
         key = load_pem_private_key(content, password=None)
     except TypeError:
-        raise InputError(f"`key_file` (={path}) is encrypted: the key must be usable without a password; {remedy}.") from None
+        raise InputError(f"`--sign-key` (={path}) is encrypted: the key must be usable without a password; {remedy}.") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise InputError(f"`key_file` (={path}) holds no private key in PEM (PKCS 8): {remedy}.") from None
+        raise InputError(f"`--sign-key` (={path}) holds no private key in PEM (PKCS 8): {remedy}.") from None
     if not isinstance(key, Ed25519PrivateKey):
         kind = type(key).__name__.strip("_").removesuffix("PrivateKey") or "unknown"
-        raise InputError(f"`key_file` (={path}) holds a key of another kind ({kind}): {remedy}.")
+        raise InputError(f"`--sign-key` (={path}) holds a key of another kind ({kind}): {remedy}.")
     return key
 
 
@@ -165,11 +165,11 @@ def _private(path: Path) -> bytes:
             # Windows tells nothing about others in the mode.
             if os.name == "posix" and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 mode = f"{stat.S_IMODE(status.st_mode):o}"
-                raise InputError(f"`key_file` (={path}) is open to others (mode {mode}): only its owner may read it; chmod 600 {path}")
+                raise InputError(f"`--sign-key` (={path}) is open to others (mode {mode}): only its owner may read it; chmod 600 {path}")
             return stream.read(LONGEST)
     except OSError as problem:
         reason = (problem.strerror or type(problem).__name__).lower()
-        raise InputError(f"`key_file` (={path}) cannot be read ({reason}): check the path.") from None
+        raise InputError(f"`--sign-key` (={path}) cannot be read ({reason}): check the path.") from None
 
 
 def _require_cryptography() -> None:

@@ -61,6 +61,8 @@ def verify(folder: Path, *, model: Path | None = None, data: str | None = None, 
         InputError: when the folder holds neither, something in it was altered, or the model or data are not those of the run.
         TargetUnavailable: when the target cannot run here.
     """
+    if not folder.exists():
+        raise InputError(f"`run` (={folder}) does not exist: check the path.")
     if (folder / UNVERIFIED).is_dir():
         for compiled in sorted((folder / UNVERIFIED).glob(f"*/*/{MANIFEST}"))[:1]:
             _require_here(Artifact.read(compiled.parent))
@@ -69,6 +71,7 @@ def verify(folder: Path, *, model: Path | None = None, data: str | None = None, 
     home = folder if (folder / MANIFEST).is_file() else folder / "model"
     if not (home / MANIFEST).is_file():
         raise InputError(f"`run` (={folder}) holds no compiled model: give the folder of an accepted or an unverified run, or its `model`.")
+    _of_use({"model": model, **elsewhere}, judged=data is not None)
     artifact = Artifact.read(home)
     _require_here(artifact)
     outcome, findings = self_test(artifact)
@@ -76,6 +79,14 @@ def verify(folder: Path, *, model: Path | None = None, data: str | None = None, 
         return Verified(outcome, findings)
     job, _ = _taken_up(folder, model, {**elsewhere, "data": data})
     return _judged_again(job, artifact, findings)
+
+
+def _of_use(said: Mapping[str, object], *, judged: bool) -> None:
+    """Refuse what a finished model's check does not look at."""
+    for name, value in said.items():
+        if value is not None and not (judged and name != "sign_key"):
+            remedy = "leave it out" if name == "sign_key" else "add --data to judge the model again, or leave it out"
+            raise InputError(f"`--{name.replace('_', '-')}` (={value}) is not used to check a finished model: {remedy}.")
 
 
 def self_test(artifact: Artifact) -> tuple[Outcome, tuple[str, ...]]:

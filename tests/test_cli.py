@@ -123,6 +123,8 @@ def test_what_is_wrong_takes_one_line(brought: Path, any_target: str, tmp_path: 
     assert "'nothing'" in line("--arch", f"{brought.parent}/net.py:nothing")
     assert "`--max-drop` (='a lot')" in line("--max-drop", "a lot")
     assert "`--seed` (='-1')" in line("--seed", "-1")
+    for flag in ("--threads", "--batch", "--seed"):
+        assert f"`{flag}` (='{'9' * 22}') must be a whole number, at least " in line(flag, "9" * 22, model=tmp_path / "no.pt")
     assert "`mean` has 2 values and `std` 1" in line("--mean", "0.5,0.5")
     assert "`--recipe`" in line("--recipe", tmp_path / "no.toml")
     assert "exclude each other" in line("--resume", "--overwrite")
@@ -170,6 +172,43 @@ def test_wrong_flags_and_missing_ones(tmp_path: Path) -> None:
     assert "`target` is missing" in stderr
 
 
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        ("profile", "missing argument 'MODEL...': see `optimize profile --help`."),
+        ("doctor extra", "got unexpected extra argument (extra): see `optimize doctor --help`."),
+        ("--nope", "no such option '--nope': see `optimize --help`."),
+        ("nonsense", "no such command 'nonsense': see `optimize --help`."),
+        ("compress --target", "option '--target' requires an argument: see `optimize compress --help`."),
+        ("doctor --nope", "no such option '--nope': see `optimize doctor --help`."),
+    ],
+)
+def test_a_wrong_call_takes_one_line(call: str, text: str) -> None:
+    assert command(*call.split()) == (2, "", f"error: {text}\n")
+
+
+@pytest.mark.parametrize("call", ["profile --json", "doctor --json --nope", "doctor extra --json"])
+def test_a_wrong_call_is_json_too(call: str) -> None:
+    code, stdout, stderr = command(*call.split())
+    found = json.loads(stdout)
+    assert code == found["exit_code"] == 2
+    assert stderr == f"error: {found['error']}\n"
+
+
+def test_without_a_command_the_help_is_shown() -> None:
+    code, stdout, stderr = command()
+    assert (code, stdout) == (2, "")
+    assert all(name in stderr for name in main.commands)
+
+
+def test_control_c_before_a_command_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "parse_args", interrupted)
+    assert command("doctor") == (130, "", "\ninterrupted: run it again.\n")
+
+
 def test_a_killed_run_goes_on_where_it_was(brought: Path, any_target: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     straight: Run = request.getfixturevalue(f"accepted_{any_target}")  # before the other process starts: both use one latency table
     out = tmp_path / "out"
@@ -214,6 +253,35 @@ def test_control_c_says_how_to_go_on(flags: tuple[str, ...], text: str, tmp_path
     assert command("demo") == (130, "", "interrupted: run it again.\n")
 
 
+@pytest.mark.parametrize(
+    ("problem", "file"),
+    [(PermissionError(13, "Permission denied", "net.onnx"), "net.onnx"), (OSError(28, "No space left on device"), "a file of this run")],
+)
+def test_what_the_disk_refuses_is_the_users_to_mend(
+    problem: OSError, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise problem
+
+    monkeypatch.setattr("optimize.compress.compress", refused)
+    code, stdout, stderr = compress(tmp_path / "model.pt", tmp_path / "out", "--json")
+    text = f"`{file}` cannot be read or written ({str(problem.strerror).lower()}): see to its permissions, and to the room on its disk."
+    assert (code, json.loads(stdout), stderr) == (2, {"error": text, "exit_code": 2}, f"error: {text}\n")
+
+
+def test_a_mistake_of_ours_shows_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another error of the system is none that the user could mend."""
+
+    def failed(*_: object, **__: object) -> None:
+        raise OSError(9, "Bad file descriptor")
+
+    monkeypatch.setattr("optimize.compress.compress", failed)
+    code, _, stderr = compress(tmp_path / "model.pt", tmp_path / "out")
+    assert code == 70
+    assert stderr.startswith("Traceback")
+    assert stderr.endswith("error: this is a mistake in optimize, not in your input; the lines above say where.\n")
+
+
 def test_control_c_while_torch_is_imported_is_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow:
         def find_spec(self, name: str, *_: object) -> None:
@@ -232,6 +300,8 @@ def test_a_report_is_rendered_again(accepted: Run, tmp_path: Path) -> None:
     assert (tmp_path / "report.html").read_bytes() == (accepted.out / "report.html").read_bytes()
     code, _, stderr = command("report", tmp_path / "nowhere")
     assert (code, len(stderr.splitlines())) == (2, 1)
+    _, _, stderr = command("report", tmp_path, "--out", "x")
+    assert stderr == "error: `--out` (=x) is for a comparison of several runs: name another run, or leave it out.\n"
 
 
 def test_a_reader_that_left_is_no_crash(tmp_path: Path) -> None:

@@ -256,6 +256,9 @@ def refused(brought: Path, out: Path, target: str, **overrides: object) -> str:
 def test_what_is_wrong_is_said_before_anything_is_written(brought: Path, any_target: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert "`data` is missing: pass --data" in refused(brought, out, any_target, data="")
+    assert "nope.pt) does not exist: check the path." in refused(brought.parent / "nope.pt", out, any_target, data="")
+    isa = "`--isa` (='avx2') is for targets that run on a processor, not for tensorrt-rtx: leave it out."
+    assert refused(brought, out, "tensorrt-rtx", isa="avx2") == isa
     assert "must be one of openvino, onnxruntime, tensorrt" in refused(brought, out, "tpu")
     assert "does not exist" in refused(brought, out, any_target, data=tmp_path / "no.npz")
     assert "`classes` (=a,b) must be 4 different names" in refused(brought, out, any_target, classes="a,b")
@@ -269,7 +272,8 @@ def test_what_only_allocate_can_do_is_not_passed_over(
     asked: dict[str, object], strategy: str, brought: Path, any_target: str, tmp_path: Path
 ) -> None:
     text = refused(brought, tmp_path / "out", any_target, strategy=strategy, **asked)
-    assert f"`{next(iter(asked))}` needs the strategy 'allocate', not '{strategy}'" in text
+    flag = "--" + next(iter(asked)).removesuffix("_ms").replace("_", "-")
+    assert f"`{flag}` needs the strategy 'allocate', not '{strategy}'" in text
 
 
 def test_recovery_training_needs_a_train_split(any_target: str, tmp_path: Path) -> None:

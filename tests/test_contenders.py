@@ -93,6 +93,9 @@ def test_inputs_from_data_go_round(compiled: Path, tmp_path: Path) -> None:
     expected = np.moveaxis(images, -1, 1).astype(np.float32) / 255
     assert np.allclose(found, expected[[0, 1, 0, 1, 0]])
     np.savez(tmp_path / "none.npz", val_images=images)
+    np.savez(tmp_path / "small.npz", test_images=images[:, 1:3, 1:3], val_images=images)
+    misfit = r"`test_images` holds images of 2x2x3, .* input 3,4,4: resize them, or leave --data out"
+    refuses(compiled, misfit, tmp_path, data=str(tmp_path / "small.npz"))
     refuses(compiled, r"`data` \(=.*none.npz\) has no array 'test_images'", tmp_path, data=str(tmp_path / "none.npz"))
 
 
@@ -136,6 +139,19 @@ def test_what_cannot_be_run_takes_one_line(one_runtime: str, tmp_path: Path) -> 
     refuses(two, r"must have one input, a batch of float32 \(it has: input0, input1\)", tmp_path / "b")
     whole = small.write(tmp_path / "whole.onnx", kind=TensorProto.INT64)
     refuses(whole, r"must have one input, a batch of float32 \(it has: input0\)", tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"", r"is empty: copy it again"),
+        (b"this is no model\n", r"is damaged or no PyTorch file \(.*\): copy it again, or save it anew"),
+        (bytes(range(256)), r"is damaged or no PyTorch file \(.*\): copy it again, or save it anew"),
+    ],
+)
+def test_what_is_no_model_lacks_no_input(content: bytes, text: str, tmp_path: Path) -> None:
+    (tmp_path / "m.pt").write_bytes(content)
+    refuses(tmp_path / "m.pt", rf"`model` \(=.*m.pt\) {text}", tmp_path)
 
 
 def absent(name: str) -> Any:

@@ -450,7 +450,13 @@ def test_damaged_files_give_one_line(tmp_path: Path, content: bytes, words: str)
 
 
 def test_missing_source(tmp_path: Path) -> None:
-    for source, words in ((tmp_path / "gone.npz", "does not exist"), (tmp_path, "is a folder"), ("", "`data` is missing: pass --data")):
+    (tmp_path / "data.py").write_text("import numpy")
+    for source, words in (
+        (tmp_path / "gone.npz", "does not exist"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "data.py", "is a Python file: pass file.py:factory"),
+        ("", "`data` is missing: pass --data"),
+    ):
         with pytest.raises(InputError, match=words):
             load_data(source, preprocessing=Preprocessing(), input_shape=(3, 4, 4))
 

@@ -172,12 +172,13 @@ def test_peaks_are_measured_only_when_asked_for(monkeypatch: pytest.MonkeyPatch)
     assert "Peaks of this machine, 3 threads, with other processes using 4.5 % of it; copy bandwidth 10.0 GB/s" in text
     assert [line.split() for line in text.splitlines()[-2:]] == [["openvino", "f32", "50.0", "5.0"], ["openvino", "int8", "200.0", "20.0"]]
     assert json.loads(command("doctor", "--roofline", "--json")[1])["peaks"] == PEAKS.as_dict()
-    assert command("doctor", "--threads", 0)[0] == 2
+    assert command("doctor", "--roofline", "--threads", "0")[2].startswith("error: `--threads` (='0') must be a whole number, at least 1")
+    assert command("doctor", "--threads", 2) == (2, "", "error: `--threads` (=2) is of --roofline: add that, or leave it out.\n")
 
 
 def test_every_fact_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
     made_up(monkeypatch, {"torch": "2.13.0"}, onnxruntime=works("f32"))
-    monkeypatch.setattr(module, "gpu", lambda: Gpu((H100, H100), "", ("3g.20gb, device 0 of GPU 1",)))
+    monkeypatch.setattr(module, "gpu", lambda: Gpu((H100, H100 | {"compute_capability": "[N/A]"}), "", ("3g.20gb, device 0 of GPU 1",)))
     monkeypatch.setattr(module, "torch_build", lambda: {"version": "2.13.0", "build": "CUDA 13.0"})
     some = Package("nncf", None, "int8", "pip install it"), Package("scipy", "1", "required", None)
     monkeypatch.setattr(module, "packages", lambda: some)
@@ -192,7 +193,8 @@ def test_every_fact_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
         "instruction sets": "avx2 avx512f avx512_vnni",
         "cores usable": "4 (8 physical)",
         "memory": "16.0 GiB, 1.5 GiB available",
-        "GPU": "NVIDIA H100, 81559 MiB, driver 580.65; NVIDIA H100, 81559 MiB, driver 580.65; MIG 3g.20gb, device 0 of GPU 1",
+        "GPU": "NVIDIA H100, 81559 MiB, driver 580.65, compute capability 9.0; NVIDIA H100, 81559 MiB, driver 580.65; MIG 3g.20gb, "
+        "device 0 of GPU 1",
         "energy": "package-0; no GPU is counted",
         "system": "Linux 6",
         "Python": "3.12.1",
@@ -200,6 +202,28 @@ def test_every_fact_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
         "nncf": "int8  pip install it",
     }
     assert "openvino: it is not installed; pip install 'optimize[openvino]'." in text
+
+
+@pytest.mark.parametrize(
+    ("cards", "remedy"),
+    [
+        (Gpu((), "no NVIDIA GPU or driver found"), None),
+        (Gpu((), "nvidia-smi names no GPU"), None),
+        (Gpu((), "nvidia-smi did not answer within 1.5 s"), "pip install 'optimize[tensorrt]'"),
+        (Gpu((H100,), ""), "pip install 'optimize[tensorrt]'"),
+    ],
+)
+def test_no_package_is_offered_in_place_of_a_gpu(cards: Gpu, remedy: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_up(monkeypatch, {"onnxruntime": "1"})
+    monkeypatch.setattr(module, "gpu", lambda: cards)
+    found = doctor()
+    assert {each.name: each.remedy for each in found.targets}["tensorrt"] == remedy
+    text = lines(found)
+    missing = {line.split()[0]: line for line in text[text.index(next(line for line in text if line.startswith("missing"))) :]}
+    assert f"tensorrt: it is not installed; {remedy or 'it needs an NVIDIA GPU'}." in text
+    assert missing["tensorrt"].endswith(remedy or "it needs an NVIDIA GPU")
+    assert missing["nvidia-ml-py"].endswith("pip install 'optimize[gpu]'" if remedy else "it needs an NVIDIA GPU")
+    assert missing["tensorrt-rtx-cu13"].endswith("pip install 'optimize[tensorrt-rtx]'")
 
 
 def test_a_machine_that_tells_little_is_told_of_all_the_same() -> None:

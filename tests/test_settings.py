@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from optimize import settings
 from optimize.errors import InputError
 from optimize.settings import capabilities, counts, size_bytes
 
@@ -26,10 +27,27 @@ def test_sizes(text: Any, size: int) -> None:
     assert size_bytes(text, "--memory-limit", Path()) == size
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1GB", "2XB", "GB", "nan", True, None, "0.5"])
+@pytest.mark.parametrize("text", ["", "0", "-1GB", "2XB", "GB", "nan", True, None, "0.5", "9" * 400, "9223372036854775808", "9400000TB"])
 def test_what_is_no_size(text: Any) -> None:
     with pytest.raises(InputError, match=r"`--memory-limit` \(=.*\) must be a number of bytes such as '2GB' or '512MiB'"):
         size_bytes(text, "--memory-limit", Path())
+
+
+@pytest.mark.parametrize(
+    ("name", "highest"),
+    [("threads", 1024), ("batch", 65536), ("processes", 1024), ("seed", 4294967295)],
+)
+def test_whole_numbers_have_an_end(name: str, highest: int) -> None:
+    read = getattr(settings, name)
+    assert read(str(highest), "--n", Path()) == read(highest, "--n", Path()) == highest
+    for wrong in (highest + 1, str(highest + 1), "9" * 22, "-1", 1.0, True, "", None):
+        with pytest.raises(InputError, match=rf"^`--n` \(=.*\) must be a whole number, at least [01] and at most {highest}\.$"):
+            read(wrong, "--n", Path())
+
+
+def test_a_number_of_many_digits_is_not_repeated_whole() -> None:
+    with pytest.raises(InputError, match=rf"^`--input` \(='{'9' * 39}…\) must be a whole number, at least 1 and at most {2**24}\.$"):
+        settings.sizes(f"3,{'9' * 5000}", "--input", Path())
 
 
 @pytest.mark.parametrize("given", ["12.0,8.6", ["8.6", "12.0"], [8.6, 12.0], "8.6, 12.0,8.6"])
@@ -50,7 +68,7 @@ def test_what_is_no_compute_capability(given: Any) -> None:
     ("given", "found"), [("1-4", (1, 2, 3, 4)), ("8,1-3", (8, 1, 2, 3)), ("2-2", (2,)), ("4", (4,)), ([1, "3 - 4"], (1, 3, 4))]
 )
 def test_counts_may_be_ranges(given: Any, found: tuple[int, ...]) -> None:
-    assert counts(given, "--threads", Path()) == found
+    assert counts(settings.threads)(given, "--threads", Path()) == found
 
 
 @pytest.mark.parametrize(
@@ -59,4 +77,4 @@ def test_counts_may_be_ranges(given: Any, found: tuple[int, ...]) -> None:
 )
 def test_what_is_no_range(text: str, rule: str) -> None:
     with pytest.raises(InputError, match=f"`--threads` .*{rule}"):
-        counts(text, "--threads", Path())
+        counts(settings.threads)(text, "--threads", Path())

@@ -74,7 +74,7 @@ def test_what_is_not_said_is_the_plan_of_the_library(asked: list[Any], compiled:
     ("flags", "text"),
     [
         ({"batches": "0"}, r"`--batches` \(='0'\) must be a whole number, at least 1"),
-        ({"batches": "1,1"}, r"`batches` \(=1,1\) must hold at least one number, and none twice"),
+        ({"batches": "1,1"}, r"`--batches` \(=1,1\) must hold at least one number, and none twice"),
         ({"threads": "many"}, r"`--threads` \(='many'\) must be a whole number"),
         ({"seconds": "-1"}, r"`--seconds` \(='-1'\) must be above 0"),
         ({"contend": "x"}, r"`--contend` \(='x'\) must be a whole number, at least 0"),
@@ -91,6 +91,28 @@ def test_wrong_use_takes_one_line(flags: dict[str, str], text: str, asked: list[
     with pytest.raises(InputError, match=text):
         profiled([compiled], **flags)
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        ({"input_shape": "3,32,32"}, r"`--input` \(=3,32,32\) is no model's \(.* takes 3,4,4\): leave it out"),
+        ({"arch": "no.py:x"}, r"`--arch` \(=no.py:x\) is for torch models, and none is named: leave it out"),
+        ({"trust_pickle": True}, r"`--trust-pickle` \(=True\) is for torch models, and none is named: leave it out"),
+    ],
+)
+def test_what_no_model_takes_is_refused(flags: dict[str, Any], text: str, asked: list[Any], compiled: Path) -> None:
+    with pytest.raises(InputError, match=text):
+        profiled([compiled], **flags)
+    assert asked == []
+
+
+def test_what_one_model_takes_is_not_refused(asked: list[Any], compiled: Path, brought: Path, tmp_path: Path) -> None:
+    """Whichever it is, the background's too."""
+    profiled([compiled, brought], arch=f"{brought.parent / 'net.py'}:net", input_shape="1,8,8")
+    profiled([compiled], input_shape="3,5,4", contend="1", contend_with=small.write(tmp_path / "rival.onnx", "N", 3, "H", 4))
+    profiled([compiled], input_shape="3,4,4")
+    assert len(asked) == 3
 
 
 def test_a_limit_of_address_space_is_refused_for_a_gpu(asked: list[Any], compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:

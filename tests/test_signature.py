@@ -149,7 +149,7 @@ def test_what_json_cannot_hold_is_not_signed(key_file: Path, value: Any) -> None
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660, 0o602, 0o601])
 def test_a_key_that_others_may_touch_is_refused(tmp_path: Path, mode: int) -> None:
     path = _key(tmp_path, mode=mode)
-    with pytest.raises(InputError, match=rf"`key_file` \(={path}\) is open to others \(mode {mode:o}\): .*; chmod 600 {path}"):
+    with pytest.raises(InputError, match=rf"`--sign-key` \(={path}\) is open to others \(mode {mode:o}\): .*; chmod 600 {path}"):
         sign(REPORT, path)
     path.chmod(0o400)
     assert sign(REPORT, path)
@@ -162,7 +162,7 @@ def test_keys_that_cannot_be_used_give_one_line(tmp_path: Path) -> None:
         with pytest.raises(InputError) as caught:
             sign(REPORT, path)
         assert "\n" not in str(caught.value)
-        assert str(caught.value).startswith(f"`key_file` (={path}) ")
+        assert str(caught.value).startswith(f"`--sign-key` (={path}) ")
         return str(caught.value)
 
     assert "cannot be read (no such file or directory): check the path." in refused()

@@ -204,6 +204,7 @@ def test_an_interruption_leaves_the_run_as_it_was(left: Run, tmp_path: Path, mon
 @pytest.mark.parametrize("name", ["empty", "model only"])
 def test_a_folder_that_holds_nothing_to_verify(name: str, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
+    assert "does not exist: check the path" in runs.command("verify", tmp_path / "nowhere")[2]
     code, _, told = runs.command("verify", tmp_path / "model" if name == "model only" else tmp_path)
     assert (code, told.count("\n")) == (2, 1)
     assert "holds no compiled model" in told
@@ -234,6 +235,22 @@ def test_a_model_that_answers_as_it_did_is_verified(finished: Path) -> None:
     assert (code, lines[0]) == (0, "VERIFIED on this machine")
     assert lines[2] == "no difference to the machine that verified it"
     assert lines[3].startswith("self-test: 16 inputs, 0 decisions changed")
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["--model", "no.pt"], "`--model` (=no.pt) is not used to check a finished model: add --data to judge the model again"),
+        (["--arch", "no.py:x"], "`--arch` (=no.py:x) is not used to check a finished model: add --data"),
+        (["--trust-pickle"], "`--trust-pickle` (=True) is not used to check a finished model: add --data"),
+        (["--sign-key", "no.pem"], "`--sign-key` (=no.pem) is not used to check a finished model: leave it out."),
+        (["--sign-key", "no.pem", "--data", "no.npz"], "`--sign-key` (=no.pem) is not used to check a finished model: leave it out."),
+    ],
+)
+def test_what_a_check_does_not_look_at_is_refused(flags: list[str], text: str, finished: Path) -> None:
+    code, printed, told = runs.command("verify", finished / "model", *flags)
+    assert (code, printed, told.count("\n")) == (2, "", 1)
+    assert told.startswith(f"error: {text}")
 
 
 def test_a_model_that_answers_otherwise_is_refused(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,7 +107,7 @@ def backend(name: str, compute_capability: Sequence[str] = ()) -> Backend:
         return cast(Backend, module)
     if not hasattr(module, "for_capabilities"):
         given = ",".join(compute_capability)
-        raise InputError(f"`compute_capability` (={given!r}) is for target tensorrt-rtx: leave it out with target {name}.")
+        raise InputError(f"`--compute-capability` (={given!r}) is for target tensorrt-rtx: leave it out with target {name}.")
     return cast(Backend, module.for_capabilities(compute_capability))
 
 

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from optimize.artifact import Artifact
 from optimize.errors import OptimizeError
-from optimize.measure.memory import importer, source
+from optimize.measure.memory import answering, called, importer, last_words, source
 
 READY = "ready"
 
@@ -45,11 +45,11 @@ def contending(
         children = [started.enter_context(_child(request)) for _ in range(count)]
         for child, errors in children:
             if not any(line.strip() == READY for line in child.stdout or ()):
-                raise _failed(child, errors)
+                raise _failed(model, child, errors)
         yield [child.pid for child, _ in children]
         for child, errors in children:
             if child.poll() is not None:
-                raise _failed(child, errors)
+                raise _failed(model, child, errors)
 
 
 @contextmanager
@@ -78,11 +78,10 @@ def _child(request: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
                         stream.close()
 
 
-def _failed(child: subprocess.Popen[str], errors: IO[str]) -> OptimizeError:
+def _failed(model: Artifact | Mapping[str, object], child: subprocess.Popen[str], errors: IO[str]) -> OptimizeError:
     code = child.wait()
     errors.seek(0)
-    words = (errors.read().strip().splitlines() or [f"exit code {code}"])[-1]
-    return OptimizeError(f"latency under load could not be measured: a background process failed ({words}).")
+    return OptimizeError(f"latency under load of {called(model)} could not be measured: {last_words(errors.read(), code)}.")
 
 
 def serve(lines: IO[str], answers: IO[str]) -> None:
@@ -118,6 +117,7 @@ def _limit_gpu(limit_bytes: int) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.stdin, sys.stdout)
+    with answering():
+        serve(sys.stdin, sys.stdout)
     # No destructors: a runtime that takes its time to shut down has nothing left to lose.
     os._exit(0)

@@ -95,7 +95,7 @@ class Plan:
     def __post_init__(self) -> None:
         for name, values in (("batches", self.batches), ("threads", self.threads)):
             if not values or len(set(values)) < len(values):
-                raise InputError(f"`{name}` (={','.join(map(str, values))}) must hold at least one number, and none twice.")
+                raise InputError(f"`--{name}` (={','.join(map(str, values))}) must hold at least one number, and none twice.")
 
 
 def contest(contenders: Sequence[Contender], plan: Plan, *, rival: Contender | None = None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 _QUERY = ("--query-gpu=name,driver_version,memory.total,compute_cap", "--format=csv,noheader,nounits")
 _SLICE = re.compile(r"^\s+MIG\s+(?P<profile>\S+)\s+Device\s+(?P<device>\d+):")
 _SECONDS = 1.5
+_NO_DRIVER, _NONE_NAMED = "no NVIDIA GPU or driver found", "nvidia-smi names no GPU"
 _DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -23,6 +24,11 @@ class Gpu:
     note: str
     mig: tuple[str, ...] = ()
 
+    @property
+    def absent(self) -> bool:
+        """Whether there is none, rather than one that does not answer."""
+        return self.note in (_NO_DRIVER, _NONE_NAMED)
+
 
 def present() -> bool:
     """Whether there is any sign of an NVIDIA driver; nothing is run to find out."""
@@ -33,13 +39,13 @@ def gpu() -> Gpu:
     """The NVIDIA GPUs, from nvidia-smi."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        driver = "a driver is loaded, but nvidia-smi is not on the path" if _DRIVER.exists() else "no NVIDIA GPU or driver found"
+        driver = "a driver is loaded, but nvidia-smi is not on the path" if _DRIVER.exists() else _NO_DRIVER
         return Gpu((), driver)
     said, note = _answer(program, *_QUERY)
     if note:
         return Gpu((), note)
     devices = [device for device in map(_device, said.splitlines()) if device]
-    return Gpu(tuple(devices), "", slices(_answer(program, "-L")[0])) if devices else Gpu((), "nvidia-smi names no GPU")
+    return Gpu(tuple(devices), "", slices(_answer(program, "-L")[0])) if devices else Gpu((), _NONE_NAMED)
 
 
 def slices(listed: str) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from optimize.artifact import Artifact
 from optimize.backends import backend
 from optimize.errors import OptimizeError
+from optimize.factory import describe
 from optimize.measure.nvml import device_bytes
 
 if TYPE_CHECKING:
@@ -66,14 +68,34 @@ def peak_memory(
     request = json.dumps({**source(model), "batch": batch, "threads": threads, "limit_bytes": limit_bytes}, default=str)
     child = subprocess.run([sys.executable, "-m", "optimize.measure.memory"], input=request, capture_output=True, text=True, check=False)
     if child.returncode:
-        words = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
-        raise OptimizeError(f"memory could not be measured: the measuring process failed ({words}).")
+        raise OptimizeError(f"memory of {called(model)} could not be measured: {last_words(child.stderr, child.returncode)}.")
     return Memory(**json.loads(child.stdout.splitlines()[-1]))
 
 
 def source(model: Artifact | Mapping[str, object]) -> dict[str, object]:
     """The part of a request that says which model to open."""
     return {"artifact": str(model.folder), "target": model.target} if isinstance(model, Artifact) else {"torch": dict(model)}
+
+
+def called(model: Artifact | Mapping[str, object]) -> str:
+    """The model in an error."""
+    return f"`model` (={model.folder if isinstance(model, Artifact) else model['path']})"
+
+
+def last_words(stderr: str, exit_code: int) -> str:
+    """Why a process of `answering` failed: the line it ended with, or, where it was killed, its exit code."""
+    return f"its process failed ({(stderr.strip().splitlines() or [f'exit code {exit_code}'])[-1].rstrip('.')})"
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """End this process with one line on standard error for whatever is raised: of a longer text its parent would keep the last line."""
+    try:
+        yield
+    except OptimizeError as problem:
+        sys.exit(str(problem))
+    except Exception as problem:
+        sys.exit(describe(problem))
 
 
 def measure(request: Mapping[str, Any]) -> Memory:
@@ -135,4 +157,5 @@ def _peak_bytes() -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(measure(json.load(sys.stdin)))))
+    with answering():
+        print(json.dumps(asdict(measure(json.load(sys.stdin)))))

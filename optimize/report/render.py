@@ -167,5 +167,5 @@ def rerender(folder: Path) -> Path:
         # The JSON stays as it is: a signature is over its content, and a page is made from it, never the other way.
         write_all(folder, {"report.html": render(report)})
     except OSError as problem:
-        raise InputError(f"`run` (={folder}) cannot be written ({problem.strerror}).") from None
+        raise InputError(f"`run` (={folder}) cannot be written ({problem.strerror}): copy it to where you may write.") from None
     return folder / "report.html"

@@ -172,7 +172,7 @@ def test_capabilities_are_handed_in_and_checked() -> None:
 
 @pytest.mark.parametrize("target", ["openvino", "onnxruntime", "tensorrt"])
 def test_other_targets_have_nothing_to_choose(target: str) -> None:
-    with pytest.raises(InputError, match=rf"`compute_capability` \(='8.6,8.9'\) is for target tensorrt-rtx: .* {target}\."):
+    with pytest.raises(InputError, match=rf"`--compute-capability` \(='8.6,8.9'\) is for target tensorrt-rtx: .* {target}\."):
         backend(target, ("8.6", "8.9"))
 
 

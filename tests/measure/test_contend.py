@@ -90,7 +90,7 @@ def test_none_is_left_when_the_one_who_measures_is_killed(artifact: Artifact) ->
 def test_one_that_fails_is_named_by_its_last_words(artifact: Artifact) -> None:
     lost = dataclasses.replace(artifact, folder=artifact.folder / "nowhere")
     with (
-        pytest.raises(OptimizeError, match=r"under load could not be measured: .*InputError: .*nowhere` is no artifact"),
+        pytest.raises(OptimizeError, match=r"^latency under load of `model` \(=.*nowhere\) could .* failed \(`.*nowhere` is no artifact"),
         contending(lost, 1, batch=1, threads=1),
     ):
         pytest.fail("the block was entered without a load")
@@ -102,8 +102,8 @@ def test_one_that_ends_early_spoils_the_measurement(monkeypatch: pytest.MonkeyPa
     real = subprocess.Popen
     monkeypatch.setattr(contend.subprocess, "Popen", lambda _, **more: real([sys.executable, "-c", script], **more))
     with (
-        pytest.raises(OptimizeError, match=r"a background process failed \(killed: no memory\)"),
-        contending({}, 1, batch=1, threads=1) as ids,
+        pytest.raises(OptimizeError, match=r"of `model` \(=m.pt\) could not be measured: its process failed \(killed: no memory\)"),
+        contending({"path": "m.pt"}, 1, batch=1, threads=1) as ids,
     ):
         assert soon(lambda: not works(ids[0]))
 

@@ -293,7 +293,7 @@ def test_notes_say_what_a_reader_would_not_guess(acted: Stage) -> None:
 
 @pytest.mark.parametrize(("name", "values"), [("batches", ()), ("batches", (1, 1)), ("threads", (2, 1, 2))])
 def test_a_plan_names_each_number_once(name: str, values: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match=rf"`{name}` \(=.*\) must hold at least one number, and none twice"):
+    with pytest.raises(InputError, match=rf"`--{name}` \(=.*\) must hold at least one number, and none twice"):
         Plan(**{name: values})  # type: ignore[arg-type]
 
 

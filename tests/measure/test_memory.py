@@ -15,7 +15,7 @@ from optimize.backends import backend
 from optimize.candidate import Candidate
 from optimize.errors import OptimizeError, TargetUnavailable
 from optimize.export import export_onnx
-from optimize.measure.memory import peak_memory
+from optimize.measure.memory import answering, last_words, peak_memory
 
 MIB = 2**20
 FACTORY = """
@@ -54,7 +54,7 @@ def test_a_large_parent_is_not_counted(artifact: Artifact) -> None:
 def test_a_limit_too_low_ends_the_process(any_target: str, artifact: Artifact) -> None:
     if artifact.target != any_target:
         pytest.skip("one runtime is enough")
-    with pytest.raises(OptimizeError, match="memory could not be measured"):
+    with pytest.raises(OptimizeError, match=r"memory of `model` \(=.*\) could not be measured: its process failed"):
         peak_memory(artifact, threads=1, limit_bytes=30 * MIB)
 
 
@@ -77,5 +77,16 @@ def test_torch_original_is_loaded_by_its_arguments(tmp_path: Path) -> None:
 
 def test_last_words_of_a_failing_process(artifact: Artifact) -> None:
     lost = dataclasses.replace(artifact, folder=artifact.folder / "nowhere")
-    with pytest.raises(OptimizeError, match=r"memory could not be measured: .*InputError: .*nowhere` is no artifact"):
+    with pytest.raises(OptimizeError) as failed:
         peak_memory(lost)
+    start = f"memory of `model` (={lost.folder}) could not be measured: its process failed (`{lost.folder}` is no artifact: "
+    assert str(failed.value).startswith(start)
+
+
+def test_an_error_of_many_lines_is_kept_whole() -> None:
+    """A parent reads the last line."""
+    with pytest.raises(SystemExit) as ended, answering():
+        raise RuntimeError("Exception from core.cpp:3:\nno such thing\n\n")
+    assert ended.value.code == "RuntimeError: Exception from core.cpp:3: no such thing"
+    assert last_words(f"a warning\n{ended.value.code}\n", 1) == f"its process failed ({ended.value.code})"
+    assert last_words("", -9) == "its process failed (exit code -9)"

@@ -79,9 +79,9 @@ def test_what_is_no_factor_is_refused(wrong: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"latency_target_ms": 1.0, "speedup": 2.0}, "`latency_target_ms` and `speedup` exclude each other"),
-        ({"speedup": 2.0, "strategy": "budget"}, "`speedup` needs the strategy 'allocate', not 'budget'"),
-        ({"latency_target_ms": 1.0, "strategy": "stepwise"}, "`latency_target_ms` needs the strategy 'allocate', not 'stepwise'"),
+        ({"latency_target_ms": 1.0, "speedup": 2.0}, "`--latency-target` and `--speedup` exclude each other"),
+        ({"speedup": 2.0, "strategy": "budget"}, "`--speedup` needs the strategy 'allocate', not 'budget'"),
+        ({"latency_target_ms": 1.0, "strategy": "stepwise"}, "`--latency-target` needs the strategy 'allocate', not 'stepwise'"),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_any_work(
