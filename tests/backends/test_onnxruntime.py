@@ -11,7 +11,8 @@ from optimize.artifact import Artifact
 from optimize.backends import backend
 from optimize.backends import onnxruntime as target
 from optimize.candidate import Candidate, Floats
-from optimize.choose import Variant, in_float
+from optimize.choose import Variant
+from optimize.conclude import in_float
 from optimize.errors import TargetUnavailable
 from optimize.export import export_onnx
 
