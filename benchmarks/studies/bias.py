@@ -64,7 +64,7 @@ def study(ground: Ground, work: Path) -> list[dict[str, Any]]:
     exact = ground.original.predict(guard.inputs())
     rows = []
     for name in (*WEIGHTS, SYMMETRIC):
-        with patch.object(onnxruntime, "correct_biases", _none), patch.object(symmetric, "correct_biases", _none):
+        with patch.object(onnxruntime, "correct_biases", lambda *_: None):
             before = runtime.quantize(work / "model.onnx", work / name, ground.calibration, isa=WEIGHTS.get(name))
             if name == SYMMETRIC:  # in the same folder, in place of ONNX Runtime's own
                 onnx.save(symmetric.quantize(work / "model.onnx", ground.calibration), before.main)
@@ -79,10 +79,6 @@ def study(ground: Ground, work: Path) -> list[dict[str, Any]]:
         rows.append({"network": ground.case.title, "weights": name, **found, "float": ground.before.overall, "seconds": spent})
         note(json.dumps(rows[-1]))
     return rows
-
-
-def _none(*_: object) -> None:
-    """In place of the correction."""
 
 
 def _told(ground: Ground, artifact: Artifact, exact: Floats) -> dict[str, float]:

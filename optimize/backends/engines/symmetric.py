@@ -3,8 +3,8 @@
 Only what a layer with weights reads is quantized, its input and its weights, the latter with one scale for each output channel: that is
 where TensorRT looks for Q/DQ pairs when it fuses a layer with what follows it. Whoever else reads such an input, as a residual sum does,
 reads it quantized too. A uint8 zero point is accepted with a warning and then computed wrongly, and a quantized bias does not parse;
-neither is written. The scale of a tensor is max |x| / 127, over all of calibration. Biases are corrected for what rounding shifts, as ONNX
-Runtime computes it (`backends/bias.py`).
+neither is written. The scale of a tensor is max |x| / 127, over all of calibration. Biases are not corrected (`backends/bias.py`): what
+layers give stays in float until it is read, and the correction gained nothing where it was measured.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optimize.backends.bias import correct_biases
 from optimize.backends.session import require_inputs
 from optimize.errors import InputError
 from optimize.quiet import quiet
@@ -66,9 +65,7 @@ def quantize(onnx: Path, calibration: Floats, keep: Collection[str] = ()) -> Any
             nodes_to_exclude=sorted(keep),
             extra_options={"ActivationSymmetric": True, "QuantizeBias": False, "OpTypesToExcludeOutputQuantization": _QUANTIZED},
         )
-        made = onnx_format.load(quantized)
-    correct_biases(model, made, calibration)
-    return made
+        return onnx_format.load(quantized)
 
 
 def _batches(name: str, calibration: Floats) -> Iterator[dict[str, Floats]]:
