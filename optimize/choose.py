@@ -33,14 +33,13 @@ from optimize.guard.score import Score
 from optimize.guard.verdict import LIKELY, Verdict, admit
 from optimize.measure.latency import Latency, interleave, ratio
 from optimize.measure.machine import watch
-from optimize.measure.stationary import warm_up
+from optimize.measure.stationary import BRIEF_S, warm_up
 from optimize.mix import Kept, Tried, groups, mixes
 from optimize.progress import note, stage
 from optimize.search.score import score_split
 from optimize.search.witness import Witness
 
 SECONDS = 2.0
-WARM_UP_S = 3.0
 EXACT = "f32"
 ROUGH_CASES = 64
 """Calibration inputs that are enough to rank layers by."""
@@ -204,7 +203,7 @@ class _Contest:
         running = [place for place in self._sessions if self._holds(place) or self._variants[place].precision == "int8"]
         calls = {str(place): partial(self._sessions[place].predict, one) for place in running}
         with stage("time the precisions"):
-            warm_up(calls, most_s=WARM_UP_S)
+            warm_up(calls, most_s=BRIEF_S)
             taken = watch()
             latencies = interleave(calls, seconds=SECONDS)
             busy = taken()

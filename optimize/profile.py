@@ -23,11 +23,10 @@ from optimize.measure.latency import Latency, interleave, ratio
 from optimize.measure.machine import watch
 from optimize.measure.memory import peak_memory
 from optimize.measure.reliability import Reliability, reliability
-from optimize.measure.stationary import warm_up
+from optimize.measure.stationary import BRIEF_S, warm_up
 from optimize.progress import stage
 
 SECONDS = 4.0
-WARM_UP_S = 3.0
 MIN_ROUNDS = 20
 RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 EAGER = "torch eager"
@@ -153,7 +152,7 @@ class _Timed(NamedTuple):
 def _time(sessions: Mapping[str, Session], batch: Floats) -> _Timed:
     calls = {name: partial(each.predict, batch) for name, each in sessions.items()}
     with stage(f"latency at batch {len(batch)}"):
-        warm = warm_up(calls, most_s=WARM_UP_S)
+        warm = warm_up(calls, most_s=BRIEF_S)
         taken = watch()
         latency = interleave(calls, seconds=SECONDS, min_rounds=MIN_ROUNDS)
         busy = taken()

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from optimize import golden
 from optimize.artifact import MANIFEST, Artifact
@@ -20,12 +20,10 @@ from optimize.errors import InputError, OptimizeError, TargetUnavailable
 from optimize.workspace import BEFORE, UNVERIFIED
 
 if TYPE_CHECKING:
+    from optimize.guard.rail import Outcome
     from optimize.job import Job
 
 LOCK, REPORT = "recipe.lock.toml", "report.json"
-
-
-Outcome = Literal["pass", "fail", "inconclusive"]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from optimize.measure.latency import interleave
 
 WITHIN = 0.02
 WINDOW_S, WINDOW_ROUNDS, MOST_WINDOWS = 0.2, 5, 12
+BRIEF_S = 3.0
+"""Most time for warm-up in a run, which times several things."""
 BLOCKS = 10
 
 
