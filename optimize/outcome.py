@@ -25,14 +25,13 @@ from optimize.guard.flips import Flip, summary, unevenness
 from optimize.guard.limits import Limits
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict, worst_class
-from optimize.measure.machine import machine, versions
+from optimize.measure.machine import BUSY_PERCENT, machine, versions
 from optimize.measure.macs import macs
 from optimize.measure.unused import unused_parameters
 from optimize.profile import ARTIFACT, EAGER, RUNTIMES, Profile
 from optimize.recipe import Recipe
 
 FORMAT = 2
-BUSY_PERCENT = 20.0
 
 
 @dataclass(frozen=True, eq=False)

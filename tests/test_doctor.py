@@ -51,6 +51,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], **backen
     monkeypatch.setattr(module, "gpu", lambda: Gpu((), "no NVIDIA GPU or driver found"))
     monkeypatch.setattr(module, "meters", lambda: Meters((Meter("package-0", lambda: 0, 1),), ("no GPU is counted",)))
     here = {"cpu": "Some CPU", "physical_cores": 8, "logical_cores": 4, "isa": ("avx2", "avx512f", "avx512_vnni"), "memory_bytes": 16 << 30}
+    monkeypatch.setattr("optimize.measure.machine.instruction_sets", lambda: here["isa"])
     monkeypatch.setattr(module, "machine", lambda: here | {"os": "Linux 6", "python": "3.12.1"})
     monkeypatch.setattr(module.psutil, "virtual_memory", lambda: SimpleNamespace(available=3 << 29))
 

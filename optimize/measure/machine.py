@@ -21,6 +21,8 @@ _PACKAGES = (
     *("optimize", "torch", "torch-pruning", "numpy", "scipy", "onnx", "onnxscript", "onnxsim", "onnxruntime", "openvino", "nncf"),
     *("tensorrt", "tensorrt-rtx-cu13"),
 )
+BUSY_PERCENT = 20.0
+"""Of the machine: where other processes used more, a timing is not to be relied on."""
 
 
 def machine() -> dict[str, object]:

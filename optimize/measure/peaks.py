@@ -34,7 +34,7 @@ from optimize.errors import InputError, OptimizeError
 from optimize.measure.cells import cell_model, cell_ms
 from optimize.measure.isa import running
 from optimize.measure.layers import LayerShape
-from optimize.measure.machine import instruction_sets, load, machine, versions
+from optimize.measure.machine import BUSY_PERCENT, instruction_sets, load, machine, versions
 from optimize.measure.table import cache_folder
 from optimize.progress import note, stage, track
 
@@ -43,7 +43,6 @@ METHOD = 1
 """Raised when the same machine would be given other figures."""
 
 REPEATS = 8
-BUSY_PERCENT = 20.0
 BANDWIDTH = "memory"
 
 _SIDES = (512, 1024)

@@ -3,6 +3,9 @@
 The table lives in a file of the user's cache folder, one for each machine, runtime, precision, number of threads and batch. Whatever it was
 not made for, or cannot be read, is ignored and written anew. Two processes may share it: each takes in what the other has written before
 it writes, and the last writer wins. A figure that a table once gave stays as it is, so the same file always leads to the same choices.
+
+Figures that were taken while other processes used the machine are doubtful, and marked so: they serve the run that took them, and one that
+resumes it on a machine that is still busy; on a quiet machine the next run takes them anew.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from optimize.measure.cells import portions, time_cells
 from optimize.measure.isa import running
 from optimize.measure.latency import no_collection
 from optimize.measure.layers import LayerShape
-from optimize.measure.machine import machine
+from optimize.measure.machine import BUSY_PERCENT, load, machine, watch
 from optimize.progress import note, track
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
 Timer = Callable[[Sequence[LayerShape]], Mapping[LayerShape, float]]
 
-FORMAT = 1
+FORMAT = 2
 METHOD = 1
 """Of `measure/cells.py` and the backends' `time_layers`: raised when they would give other figures."""
 
@@ -71,7 +74,9 @@ class LatencyTable:
         self.path = path or cache_folder() / _file_name(self.fingerprint)
         self._batch = batch
         self._timer = timer or partial(time_cells, runtime, precision=precision, threads=threads, batch=batch)
-        self._cells = self._read()
+        self._cells, self._doubtful = dict[str, float](), frozenset[str]()
+        self._lenient = bool(self._read()[1]) and load() > BUSY_PERCENT
+        self._take_in()
 
     def ms(self, shape: LayerShape) -> float:
         """Milliseconds of the layer; when the table lacks it, it is timed now, which alone takes far longer than in a `fill`."""
@@ -84,27 +89,50 @@ class LatencyTable:
         wanted = {str(shape): shape for shape in shapes}
         if wanted.keys() <= self._cells.keys():
             return
-        self._cells = self._read() | self._cells
+        self._take_in()
         missing = [shape for line, shape in wanted.items() if line not in self._cells]
         # Once for all: a collection before every portion would take longer than its timing.
         with no_collection():
             for portion in track(list(portions(missing, self._batch)), "timing layers"):
-                self._cells |= {str(shape): float(taken) for shape, taken in self._timer(portion).items()}
+                busy = watch()
+                taken = {str(shape): float(ms) for shape, ms in self._timer(portion).items()}
+                self._cells |= taken
+                if busy() > BUSY_PERCENT:
+                    self._doubtful |= taken.keys()
                 self._write()
+        if doubtful := len(self._doubtful & wanted.keys()):
+            note(f"{doubtful} of {len(wanted)} layers were timed while other processes used the machine; a later run will time them anew.")
 
-    def _read(self) -> dict[str, float]:
-        """The cells of the file; none when it is missing, damaged, or was made for something else."""
+    def _take_in(self) -> None:
+        """What the file has and this table lacks; of the doubtful figures only where new ones would be no better."""
+        cells, doubtful = self._read()
+        new = cells.keys() - self._cells.keys() - (frozenset() if self._lenient else doubtful)
+        self._cells |= {line: cells[line] for line in new}
+        self._doubtful |= doubtful & new
+
+    def _read(self) -> tuple[dict[str, float], frozenset[str]]:
+        """The cells of the file, and which are doubtful; none when it is missing, damaged, or was made for something else."""
+        nothing: tuple[dict[str, float], frozenset[str]] = {}, frozenset()
         try:
             stored = json.loads(self.path.read_text(encoding="utf-8"))
             if (stored["format"], stored["made_for"]) != (FORMAT, self.fingerprint):
-                return {}
+                return nothing
             cells = {str(shape): float(taken) for shape, taken in stored["cells"].items()}
+            doubtful = frozenset(map(str, stored["doubtful"]))
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            return {}
-        return cells if all(math.isfinite(taken) and taken > 0 for taken in cells.values()) else {}
+            return nothing
+        return (cells, doubtful) if all(math.isfinite(taken) and taken > 0 for taken in cells.values()) else nothing
 
     def _write(self) -> None:
-        content = {"format": FORMAT, "made_for": self.fingerprint, "cells": self._read() | self._cells}
+        cells, doubtful = self._read()
+        sure = cells.keys() - doubtful
+        own = {line: taken for line, taken in self._cells.items() if line not in self._doubtful or line not in sure}
+        content = {
+            "format": FORMAT,
+            "made_for": self.fingerprint,
+            "cells": cells | own,
+            "doubtful": sorted((doubtful - own.keys()) | (self._doubtful & own.keys())),
+        }
         draft = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,7 @@ def convolution_kernels(artifact_folder: Path, onnx_file: Path, precision: str, 
     return [info["primitiveType"].astype(str) for info in information if info["layerType"].astype(str) == "Convolution"]
 
 
-@pytest.mark.parametrize(("precision", "suffix"), [("f32", "_f32"), ("bf16", "_bf16"), ("int8", "_I8")])
+@pytest.mark.parametrize(("precision", "suffix"), [("f32", "_f32"), ("bf16", "_bf16"), ("int8", "_i8")])
 def test_convolutions_run_in_kernels_of_their_precision(
     precision: str, suffix: str, onnx_file: Path, inputs: Floats, tmp_path: Path
 ) -> None:
@@ -43,7 +43,8 @@ def test_convolutions_run_in_kernels_of_their_precision(
         pytest.skip("this CPU has no bf16 arithmetic")
     kernels = convolution_kernels(tmp_path, onnx_file, precision, inputs)
     assert len(kernels) == 3
-    assert all(kernel.endswith(suffix) for kernel in kernels), kernels
+    # the plugin writes I8 where the inputs have no sign, which AMX does without
+    assert all(kernel.lower().endswith(suffix) for kernel in kernels), kernels
 
 
 def test_f32_keeps_every_bit_of_the_weights(candidate: Candidate, onnx_file: Path, tmp_path: Path) -> None:

@@ -40,6 +40,15 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "deep" / "table.json"
 
 
+@pytest.fixture(autouse=True)
+def busy(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Percent that others use of the machine: the last of the list, while something is timed and at any other moment."""
+    percent = [0.0]
+    monkeypatch.setattr(module, "watch", lambda: lambda: percent[-1])
+    monkeypatch.setattr(module, "load", lambda: percent[-1])
+    return percent
+
+
 def test_a_cell_is_timed_once_ever(path: Path) -> None:
     timer = Timer()
     table = LatencyTable(RUNTIME, path=path, timer=timer)
@@ -91,13 +100,14 @@ def _damaged(stored: dict[str, Any]) -> list[str]:
     wrong: list[Any] = [
         [],
         None,
-        {**stored, "format": 2},
+        {**stored, "format": stored["format"] + 1},
         {**stored, "cells": [1, 2]},
         {**stored, "cells": {line: "fast"}},
         {**stored, "cells": {line: None}},
         {**stored, "cells": {line: -1.0}},
         {**stored, "cells": {line: float("nan")}},
-        {"format": 1, "cells": cells},
+        {**stored, "doubtful": None},
+        {"format": stored["format"], "cells": cells},
     ]
     return ["", "{", json.dumps(stored)[:-9], *map(json.dumps, wrong)]
 
@@ -146,6 +156,37 @@ def test_two_processes_keep_what_both_found(path: Path) -> None:
     # What the other process had found was taken over instead of timed again.
     assert table.ms(conv(8, 32)) == one.ms(conv(8, 32)) == 2 * 9 * 64 * 256 * 1e-6
     assert one.ms(conv(8, 8)) == 9 * 64 * 64 * 1e-6
+
+
+def test_what_was_timed_on_a_busy_machine_serves_until_it_is_quiet(path: Path, busy: list[float]) -> None:
+    """The run that took a doubtful figure keeps to it, one that resumes it there does too; on a quiet machine only the sure ones stand."""
+    LatencyTable(RUNTIME, path=path, timer=Timer()).fill([conv(8, 8)])
+    busy.append(60.0)
+    table = LatencyTable(RUNTIME, path=path, timer=Timer(scale=5))
+    table.fill([conv(8, 8), conv(8, 16)])
+    resumed = Timer(scale=7)
+    assert LatencyTable(RUNTIME, path=path, timer=resumed).ms(conv(8, 16)) == table.ms(conv(8, 16)) == 5 * 9 * 64 * 128 * 1e-6
+    assert not resumed.asked
+    busy.append(3.0)
+    quiet = Timer(scale=2)
+    anew = LatencyTable(RUNTIME, path=path, timer=quiet)
+    anew.fill([conv(8, 8), conv(8, 16)])
+    assert (quiet.asked, anew.ms(conv(8, 16))) == ([conv(8, 16)], 2 * 9 * 64 * 128 * 1e-6)
+    assert table.ms(conv(8, 16)) == 5 * 9 * 64 * 128 * 1e-6  # a run in between goes on as it began
+    table.fill([conv(16, 16)])  # and what it writes spoils no sure figure
+    last = Timer(scale=3)
+    LatencyTable(RUNTIME, path=path, timer=last).fill([conv(8, 8), conv(8, 16), conv(16, 16)])
+    assert not last.asked
+    assert LatencyTable(RUNTIME, path=path, timer=last).ms(conv(8, 16)) == 2 * 9 * 64 * 128 * 1e-6
+
+
+def test_doubtful_figures_are_told(path: Path, busy: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with shown():
+        LatencyTable(RUNTIME, path=path, timer=Timer()).fill([conv(8, 8)])
+        assert "other processes" not in capsys.readouterr().err
+        busy.append(60.0)
+        LatencyTable(RUNTIME, path=path, timer=Timer()).fill([conv(8, 8), conv(8, 16)])
+    assert "1 of 2 layers were timed while other processes used the machine" in capsys.readouterr().err
 
 
 def test_nothing_but_the_table_is_left_behind(path: Path) -> None:
