@@ -16,6 +16,7 @@ from optimize.backends.session import Session
 from optimize.candidate import Candidate
 from optimize.choose import SECONDS, Bench, Variant, failed
 from optimize.measure.latency import interleave, ratio
+from optimize.measure.stationary import BRIEF_S, warm_up
 from optimize.progress import note, stage
 from optimize.search.walk import REMEMBERED
 
@@ -73,7 +74,9 @@ def _asked(runtime: Backend, bench: Bench, shipping: Session, precision: str) ->
             if not variant.verdict:
                 return variant, None
             one = bench.guard.inputs(slice(0, 1))
-            timed = interleave({"ships": partial(shipping.predict, one), "int8": partial(session.predict, one)}, seconds=SECONDS)
+            calls = {"ships": partial(shipping.predict, one), "int8": partial(session.predict, one)}
+            warm_up(calls, most_s=BRIEF_S)
+            timed = interleave(calls, seconds=SECONDS)
     except Exception as problem:  # what cannot be quantized or run costs that candidate alone
         return replace(variant, why=failed("made", problem)), None
     gain = ratio(timed["ships"], timed["int8"])

@@ -13,6 +13,7 @@ from optimize.backends import Backend
 from optimize.candidate import Candidate, Floats
 from optimize.export import export_onnx
 from optimize.measure.latency import interleave
+from optimize.measure.stationary import warm_up
 from optimize.progress import note, stage
 
 SECONDS = 0.5
@@ -53,6 +54,7 @@ def latency_ms(runtime: Backend, threads: int | None, one: Floats, candidate: Ca
         for precision in runtime.precisions():
             artifact = runtime.convert(file, Path(scratch) / precision, precision)
             calls[precision] = partial(opened.enter_context(runtime.build(artifact, threads=threads)).predict, one)
+        warm_up(calls, most_s=SECONDS)
         return min(each.p50 for each in interleave(calls, seconds=SECONDS).values())
 
 
