@@ -80,9 +80,9 @@ def demo(folder: Path) -> dict[Path, dict[str, Any]]:
         (folder / "optimize.toml").write_text(SETTINGS, encoding="utf-8")
     except OSError as problem:
         raise InputError(f"`--out` (={folder}) cannot be written ({problem.strerror}): name another folder.") from problem
-    arrays = _digits()
+    arrays = digits()
     np.savez_compressed(folder / "digits.npz", **arrays)  # type: ignore[arg-type]
-    torch.save(_train(arrays["train_images"], arrays["train_labels"], folder).state_dict(), folder / "model.pt")
+    torch.save(trained(arrays["train_images"], arrays["train_labels"], folder).state_dict(), folder / "model.pt")
     reports = {}
     for target in targets:
         note(f"optimize compress {folder / 'model.pt'} --target {target} --out {folder / target}")
@@ -107,21 +107,25 @@ def _require_free(folder: Path) -> None:
         raise InputError(f"`--out` (={folder}) holds a {found[0]} that is no demo's, and would lose it: name another folder.")
 
 
-def _digits() -> dict[str, np.ndarray]:
-    """1,797 images, cut at random into train, calibration, val and test."""
+def digits(seed: int = 0) -> dict[str, np.ndarray]:
+    """1,797 images, cut at random into train, calibration, val and test.
+
+    Raises:
+        InputError: when scikit-learn is not installed.
+    """
     try:
         from sklearn.datasets import load_digits
     except ImportError:
         raise InputError("the demo needs scikit-learn for its digits: pip install 'optimize[demo]'.") from None
     found = load_digits()
     images = (found.images * (255 / 16)).round().astype(np.uint8)
-    order = np.random.default_rng(0).permutation(len(images))
+    order = np.random.default_rng(seed).permutation(len(images))
     parts = dict(zip(("train", "calibration", "val", "test"), np.split(order, np.cumsum([TRAIN, CALIBRATION, VAL])), strict=True))
     arrays = {f"{name}_images": images[part] for name, part in parts.items()}
     return arrays | {f"{name}_labels": found.target[part] for name, part in parts.items()}
 
 
-def _train(images: np.ndarray, labels: np.ndarray, folder: Path) -> nn.Module:
+def trained(images: np.ndarray, labels: np.ndarray, folder: Path) -> nn.Module:
     """Train the net that `net.py` describes."""
     from optimize.factory import load_factory
 

@@ -1,7 +1,7 @@
 """Ours against what is usually put together: one machine, the same models, data and guard-rails.
 
     python -m benchmarks.studies.peers [--cases vgg19 unet resnet20] [--shared DIR] [--work DIR] [--retrain]
-        [--make original ours assembled controlled] [--prepare-only] [--quick]
+        [--make original ours assembled controlled] [--prepare-only] [--label WORD] [--quick]
 
 Each case is a trained network with its data. The contenders: the original in every runtime and precision; ours for target cpu, which
 chooses between OpenVINO and ONNX Runtime, with `--retrain` also with recovery training, and so for ONNX Runtime alone; torch-pruning's
@@ -10,7 +10,7 @@ of both runtimes, each kept at the largest ratio at which its compiled form hold
 the test split (ours never sees the latter before its verdict); and NNCF's quantization with accuracy control. All finished ones then take
 turns at batch 1 and 8, and the goals are put beside what was measured. What is finished lies in DIR, each ratio by itself, and a second
 call goes on from there; `--make` makes only what it names, and without a name nothing. A case's records are made again when a setting or
-a version changes.
+a version changes. The results of another machine go beside those of the first with a `--label` in their names.
 
 VGG19 is trained first where its weights do not lie in `.cache/peers`, which takes twenty minutes.
 """
@@ -69,11 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--retrain", action="store_true", help="rows of ours with recovery training too")
     parser.add_argument("--make", nargs="*", choices=KINDS, default=KINDS, help="kinds of contenders to prepare; without a name none")
     parser.add_argument("--prepare-only", action="store_true", help="time nothing, write nothing: another job may share the machine")
+    parser.add_argument("--label", default="", help="a word after the names of the results, such as the machine's")
     parser.add_argument("--quick", action="store_true", help="few images, one ratio, one epoch, wide limits; print, write nothing")
     asked = parser.parse_args(arguments)
     work = asked.work or (Path(tempfile.mkdtemp()) if asked.quick else CACHE)
     work = work.absolute()
     keep_freed()
+    label = f"_{asked.label}" if asked.label else ""
     left_out = []
     with shown():
         for name in asked.cases:
@@ -86,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 note(left_out[-1])
             else:
                 if whole is not None:
-                    told(name, work, *whole, quick=asked.quick)
+                    told(name, work, *whole, label=label, quick=asked.quick)
     if asked.prepare_only:
         return
     found = {name: json.loads((work / name / GOALS).read_text(encoding="utf-8")) for name in CASES if (work / name / GOALS).exists()}
@@ -94,11 +96,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     notes = [f"The guard-rails: {RAILS}. The fastest of each kind that holds them on the test split is compared.", *left_out]
     notes += [line for each in found.values() for line in each["notes"]]
     if found and not asked.quick:
-        write("peers", "Goals against what is usually put together", list(table.GOAL_COLUMNS), rows, found, notes)
+        write(f"peers{label}", "Goals against what is usually put together", list(table.GOAL_COLUMNS), rows, found, notes)
     print(json.dumps([*rows, *notes], indent=1))
 
 
-def told(name: str, work: Path, ground: Ground, records: Sequence[Record], found: dict[str, Any], *, quick: bool) -> None:
+def told(name: str, work: Path, ground: Ground, records: Sequence[Record], found: dict[str, Any], *, label: str, quick: bool) -> None:
     """Write the table of a case, and keep its goals for the table of all cases."""
     times = latencies(found)
     reached = table.goals(records, times)
@@ -114,7 +116,7 @@ def told(name: str, work: Path, ground: Ground, records: Sequence[Record], found
     rows, notes = table.rows(records, times), [_about(ground), *ground.case.remarks, *table.notes(found, records)]
     if not quick:
         raw = {"records": [_portable(each, work) for each in records], "contest": found}
-        write(f"peers_{name}", f"{ground.case.title}: ours and others", list(table.COLUMNS), rows, raw, notes)
+        write(f"peers_{name}{label}", f"{ground.case.title}: ours and others", list(table.COLUMNS), rows, raw, notes)
     print(json.dumps([*rows, *notes], indent=1))
 
 
