@@ -23,6 +23,8 @@ EXIT = {"pass": 0, "fail": 1, "inconclusive": 3}
 VERIFIED = {"pass": "VERIFIED on this machine", "fail": "REFUSED on this machine", "inconclusive": "INCONCLUSIVE on this machine"}
 _OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 """Errors of files that the user can mend, wherever they come up."""
+_TORCH_ALLOCATOR = "DefaultCPUAllocator: "
+"""In a RuntimeError of torch, where others raise a MemoryError."""
 INTERRUPTED, OURS = 130, 70
 """Stopped by the user; a mistake of this program, which must not read as "rejected" to whoever looks at the code alone."""
 
@@ -47,6 +49,10 @@ def _answered(as_json: bool = False, again: str = "run it again") -> Iterator[No
         if isinstance(problem, OSError) and problem.errno in _OF_THE_MACHINE:
             file, reason = problem.filename or "a file of this run", str(problem.strerror).lower()
             text = f"`{file}` cannot be read or written ({reason}): see to its permissions, and to the room on its disk."
+            _refuse(text, InputError.exit_code, as_json)
+        if isinstance(problem, MemoryError) or _TORCH_ALLOCATOR in str(problem):
+            said = " ".join(str(problem).rpartition(_TORCH_ALLOCATOR)[2].split()).rstrip(".") or "an allocation failed"
+            text = f"there is not enough memory here ({said[:200]}): take a smaller --batch, or fewer images."
             _refuse(text, InputError.exit_code, as_json)
         traceback.print_exc()
         click.echo("error: this is a mistake in optimize, not in your input; the lines above say where.", err=True)

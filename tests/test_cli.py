@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -267,6 +269,15 @@ def test_what_the_disk_refuses_is_the_users_to_mend(
     code, stdout, stderr = compress(tmp_path / "model.pt", tmp_path / "out", "--json")
     text = f"`{file}` cannot be read or written ({str(problem.strerror).lower()}): see to its permissions, and to the room on its disk."
     assert (code, json.loads(stdout), stderr) == (2, {"error": text, "exit_code": 2}, f"error: {text}\n")
+
+
+@pytest.mark.parametrize("allocate", [lambda: np.empty(1 << 50), lambda: torch.empty(1 << 50)], ids=["NumPy", "torch"])
+def test_too_little_memory_takes_one_line(allocate: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than any machine has: both libraries refuse at once, each in its own way."""
+    monkeypatch.setattr("optimize.compress.compress", lambda *_, **__: allocate())
+    code, stdout, stderr = compress(tmp_path / "model.pt", tmp_path / "out", "--json")
+    assert (code, json.loads(stdout)["exit_code"], stderr.count("\n")) == (2, 2, 1)
+    assert re.match(r"error: there is not enough memory here \(.*allocate .*\): take a smaller --batch, or fewer images\.$", stderr)
 
 
 def test_a_mistake_of_ours_shows_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
