@@ -213,7 +213,7 @@ def unet32(shared: Path, work: Path, quick: bool) -> Case:
         settings={"standardize": "image"},
         limits=LIMITS,
         keeps=("head",),
-        ratios=(0.75, 0.6, 0.45, 0.3, 0.15),
+        ratios=(0.6, 0.45, 0.3, 0.15),  # 0.75 held in no form, with either recovery
     )
     return quickly(replace(case, data=unet.shortened(data, work))) if quick else case
 
