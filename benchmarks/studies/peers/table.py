@@ -35,6 +35,7 @@ class Goal:
         against: the one it is compared with, or "".
         measured: how many times faster it is; None where one of the two is missing.
         why: it is missing.
+        made: whether anything of ours was made that could reach it.
     """
 
     title: str
@@ -44,12 +45,13 @@ class Goal:
     against: str = ""
     measured: Ratio | None = None
     why: str = ""
+    made: bool = True
 
     @property
     def outcome(self) -> str:
         """Reached only where the whole interval is: "reached", "missed", or why there is nothing to compare."""
         if self.measured is None:
-            return f"missed: {self.why}" if not self.ours else f"open: {self.why}"
+            return f"open: {self.why}" if self.ours or not self.made else f"missed: {self.why}"
         if self.measured.low >= self.aim:
             return "reached"
         return "missed" if self.measured.high < self.aim else "missed, though the interval holds the goal"
@@ -80,7 +82,7 @@ def goals(records: Sequence[Record], times: Times) -> list[Goal]:
             alike = fastest(same, taken)
             goal = _goal(f"against the original in {RUNTIMES[target]} at the same precision", ALIKE, batch, mine, alike, taken)
             if ours is not None and not any(each.kind == "ours" and each.target == target for each in records):
-                goal = replace(goal, why=f"ours was made for {RUNTIMES[ours.target]} alone")
+                goal = replace(goal, why=f"ours was made for {RUNTIMES[ours.target]} alone", made=False)
             found.append(goal)
     return found
 
