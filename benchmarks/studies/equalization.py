@@ -85,9 +85,10 @@ def equalized(model: Any, ranges: Mapping[str, Floats] | None) -> tuple[Any, int
 
     made = onnx.ModelProto()
     made.CopyFrom(model)
-    held = {each.name: each for each in made.graph.initializer}
-    values = {name: numpy_helper.to_array(each).astype(np.float64) for name, each in held.items()}
     found = list(pairs(made))
+    scaled = {name for pair in found for name in (*pair.first.input[1:], pair.second.input[1])}
+    held = {each.name: each for each in made.graph.initializer if each.name in scaled}
+    values = {name: numpy_helper.to_array(each).astype(np.float64) for name, each in held.items()}
     for _ in range(SWEEPS if ranges is None else 1):
         for pair in found:
             first, second = values[pair.first.input[1]], values[pair.second.input[1]]
@@ -100,7 +101,7 @@ def equalized(model: Any, ranges: Mapping[str, Floats] | None) -> tuple[Any, int
                 values[pair.first.input[2]] = values[pair.first.input[2]] / scale
             values[pair.second.input[1]] = (reading * scale[None, :, None]).reshape(second.shape)
     for name, each in held.items():
-        each.CopyFrom(numpy_helper.from_array(values[name].astype(numpy_helper.to_array(each).dtype), name))
+        each.CopyFrom(numpy_helper.from_array(values[name].astype(np.float32), name))
     return made, sum(len(values[pair.first.input[1]]) for pair in found)
 
 
