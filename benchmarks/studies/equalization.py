@@ -36,7 +36,7 @@ HOMOGENEOUS = ("Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool
 SWEEPS = 20
 """Over all pairs: a layer is the second of one pair and the first of the next."""
 BUDGET = 0.002
-"""Error budget of the repaired network: about half of the parameters go."""
+"""Error budget of the repaired network."""
 KINDS = ("as it is", "by weights", "by ranges")
 COLUMNS = ("network", "runtime", "channels scaled", *(f"{figure}, {kind}" for figure in ("error", "agreement") for kind in KINDS))
 TITLE = "Equalizing channels before int8, on the guard split"

@@ -4,8 +4,8 @@ The table lives in a file of the user's cache folder, one for each machine, runt
 not made for, or cannot be read, is ignored and written anew. Two processes may share it: each takes in what the other has written before
 it writes, and the last writer wins. A figure that a table once gave stays as it is, so the same file always leads to the same choices.
 
-Figures that were taken while other processes used the machine are doubtful, and marked so: they serve the run that took them, and one that
-resumes it on a machine that is still busy; on a quiet machine the next run takes them anew.
+Figures that were taken while other processes used the machine are taken once more; when it still was busy they are doubtful, and marked so:
+they serve the run that took them, and one that resumes it on a machine that is still busy; on a quiet machine the next run takes them anew.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ FORMAT = 2
 METHOD = 1
 """Of `measure/cells.py` and the backends' `time_layers`: raised when they would give other figures."""
 
+TRIES = 2
 _TELLING = ("cpu", "physical_cores", "logical_cores", "isa", "os")
 
 
@@ -94,14 +95,21 @@ class LatencyTable:
         # Once for all: a collection before every portion would take longer than its timing.
         with no_collection():
             for portion in track(list(portions(missing, self._batch)), "timing layers"):
-                busy = watch()
-                taken = {str(shape): float(ms) for shape, ms in self._timer(portion).items()}
+                taken, quiet = self._timed(portion)
                 self._cells |= taken
-                if busy() > BUSY_PERCENT:
-                    self._doubtful |= taken.keys()
+                self._doubtful |= frozenset() if quiet else taken.keys()
                 self._write()
         if doubtful := len(self._doubtful & wanted.keys()):
             note(f"{doubtful} of {len(wanted)} layers were timed while other processes used the machine; a later run will time them anew.")
+
+    def _timed(self, portion: Sequence[LayerShape]) -> tuple[dict[str, float], bool]:
+        """What the layers take, and whether the machine was quiet meanwhile; where it was not, they are timed once more."""
+        for _ in range(TRIES):
+            busy = watch()
+            taken = {str(shape): float(ms) for shape, ms in self._timer(portion).items()}
+            if busy() <= BUSY_PERCENT:
+                return taken, True
+        return taken, False
 
     def _take_in(self) -> None:
         """What the file has and this table lacks; of the doubtful figures only where new ones would be no better."""

@@ -180,6 +180,13 @@ def test_what_was_timed_on_a_busy_machine_serves_until_it_is_quiet(path: Path, b
     assert LatencyTable(RUNTIME, path=path, timer=last).ms(conv(8, 16)) == 2 * 9 * 64 * 128 * 1e-6
 
 
+def test_a_short_disturbance_costs_a_second_timing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    percent, timer = iter([60.0, 3.0]), Timer()
+    monkeypatch.setattr(module, "watch", lambda: lambda: next(percent))
+    LatencyTable(RUNTIME, path=path, timer=timer).fill([conv(8, 8)])
+    assert (timer.calls, json.loads(path.read_text(encoding="utf-8"))["doubtful"]) == (2, [])
+
+
 def test_doubtful_figures_are_told(path: Path, busy: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     with shown():
         LatencyTable(RUNTIME, path=path, timer=Timer()).fill([conv(8, 8)])
