@@ -74,20 +74,34 @@ def demo(folder: Path) -> dict[Path, dict[str, Any]]:
     if not targets:
         raise TargetUnavailable("no runtime is installed: pip install 'optimize[openvino,onnxruntime]'.")
     _require_free(folder)
+    model = prepared(folder)
+    reports = {}
+    for target in targets:
+        note(f"optimize compress {model} --target {target} --out {folder / target}")
+        reports[folder / target] = compress(resolve(model, target=target, overrides={"out": folder / target}), overwrite=True)
+    return reports
+
+
+def prepared(folder: Path, cut: int = 0) -> Path:
+    """Write the network's code, its settings, its data and its trained weights into `folder`, and return the file of the weights.
+
+    Args:
+        folder: is made.
+        cut: which way the images are cut into splits.
+
+    Raises:
+        InputError: when scikit-learn is not installed, or `folder` cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "net.py").write_text(NET, encoding="utf-8")
         (folder / "optimize.toml").write_text(SETTINGS, encoding="utf-8")
     except OSError as problem:
         raise InputError(f"`--out` (={folder}) cannot be written ({problem.strerror}): name another folder.") from problem
-    arrays = digits()
+    arrays = _digits(cut)
     np.savez_compressed(folder / "digits.npz", **arrays)  # type: ignore[arg-type]
-    torch.save(trained(arrays["train_images"], arrays["train_labels"], folder).state_dict(), folder / "model.pt")
-    reports = {}
-    for target in targets:
-        note(f"optimize compress {folder / 'model.pt'} --target {target} --out {folder / target}")
-        reports[folder / target] = compress(resolve(folder / "model.pt", target=target, overrides={"out": folder / target}), overwrite=True)
-    return reports
+    torch.save(_train(arrays["train_images"], arrays["train_labels"], folder).state_dict(), folder / "model.pt")
+    return folder / "model.pt"
 
 
 def _runs(target: str) -> bool:
@@ -107,25 +121,21 @@ def _require_free(folder: Path) -> None:
         raise InputError(f"`--out` (={folder}) holds a {found[0]} that is no demo's, and would lose it: name another folder.")
 
 
-def digits(seed: int = 0) -> dict[str, np.ndarray]:
-    """1,797 images, cut at random into train, calibration, val and test.
-
-    Raises:
-        InputError: when scikit-learn is not installed.
-    """
+def _digits(cut: int) -> dict[str, np.ndarray]:
+    """1,797 images, cut at random into train, calibration, val and test."""
     try:
         from sklearn.datasets import load_digits
     except ImportError:
         raise InputError("the demo needs scikit-learn for its digits: pip install 'optimize[demo]'.") from None
     found = load_digits()
     images = (found.images * (255 / 16)).round().astype(np.uint8)
-    order = np.random.default_rng(seed).permutation(len(images))
+    order = np.random.default_rng(cut).permutation(len(images))
     parts = dict(zip(("train", "calibration", "val", "test"), np.split(order, np.cumsum([TRAIN, CALIBRATION, VAL])), strict=True))
     arrays = {f"{name}_images": images[part] for name, part in parts.items()}
     return arrays | {f"{name}_labels": found.target[part] for name, part in parts.items()}
 
 
-def trained(images: np.ndarray, labels: np.ndarray, folder: Path) -> nn.Module:
+def _train(images: np.ndarray, labels: np.ndarray, folder: Path) -> nn.Module:
     """Train the net that `net.py` describes."""
     from optimize.factory import load_factory
 

@@ -88,7 +88,7 @@ def test_an_earlier_demo_may_be_replaced(any_target: str, tmp_path: Path, monkey
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "trained", stop)
+    monkeypatch.setattr(module, "_train", stop)
     with pytest.raises(KeyboardInterrupt):
         demo(tmp_path)
     assert (tmp_path / "digits.npz").exists()

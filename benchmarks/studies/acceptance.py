@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.results import write
 from benchmarks.studies.peers.cases import CACHE
-from optimize import demo
 from optimize.compress import compress
+from optimize.demo import prepared
 from optimize.guard.verdict import POWER
 from optimize.profile import RUNTIMES
 from optimize.progress import note, shown
@@ -39,13 +38,7 @@ def outcome(target: str, cut: int, work: Path) -> dict[str, Any]:
     kept = folder / "outcome.json"
     if kept.exists():
         return dict(json.loads(kept.read_text(encoding="utf-8")))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "net.py").write_text(demo.NET, encoding="utf-8")
-    (folder / "optimize.toml").write_text(demo.SETTINGS, encoding="utf-8")
-    arrays = demo.digits(cut)
-    np.savez_compressed(folder / "digits.npz", **arrays)  # type: ignore[arg-type]
-    torch.save(demo.trained(arrays["train_images"], arrays["train_labels"], folder).state_dict(), folder / "model.pt")
-    report = compress(resolve(folder / "model.pt", target=target, overrides={"out": folder / "out"}), overwrite=True)
+    report = compress(resolve(prepared(folder, cut), target=target, overrides={"out": folder / "out"}), overwrite=True)
     before, after = report["baseline"], report["compressed"]
     found = {
         "target": target,

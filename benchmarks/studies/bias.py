@@ -13,7 +13,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,15 +75,16 @@ def study(ground: Ground, work: Path) -> list[dict[str, Any]]:
         home.mkdir()
         onnx.save(quantized, home / "model.onnx")
         after = replace(before, folder=home)
-        found = {key: _told(ground, artifact, exact) for key, artifact in (("before", before), ("after", after))}
+        found = {key: told(ground, artifact, exact) for key, artifact in (("before", before), ("after", after))}
         rows.append({"network": ground.case.title, "weights": name, **found, "float": ground.before.overall, "seconds": spent})
         note(json.dumps(rows[-1]))
     return rows
 
 
-def _told(ground: Ground, artifact: Artifact, exact: Floats) -> dict[str, float]:
+def told(ground: Ground, artifact: Artifact, exact: Floats) -> dict[str, float]:
+    """How far an artifact's answers on the guard split are from the float network's, and how good they are."""
     guard = ground.data.guard
-    with backend("onnxruntime").build(artifact) as session:
+    with backend(artifact.target).build(artifact) as session:
         answers = session.predict(guard.inputs())
         overall = score_split(session.predict, guard, ground.data.classes, "score").overall
     error = float(np.sqrt(np.mean((answers - exact) ** 2)) / exact.std())
@@ -111,17 +112,22 @@ def row(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the study and write its results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def grounds(arguments: Sequence[str] | None, description: str | None) -> Iterator[Ground]:
+    """The three networks with their data, from where the command line says."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--work", type=Path, default=CACHE / "bias")
     asked = parser.parse_args(arguments)
     asked.work.mkdir(parents=True, exist_ok=True)
+    for make in (vgg16, cifar, unet32):
+        yield opened(make(asked.shared, asked.work, False))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the study and write its results."""
     rows = []
     with shown():
-        for make in (vgg16, cifar, unet32):
-            ground = opened(make(asked.shared, asked.work, False))
+        for ground in grounds(arguments, __doc__):
             with tempfile.TemporaryDirectory() as scratch:
                 rows += study(ground, Path(scratch))
     notes = [

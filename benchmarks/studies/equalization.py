@@ -1,4 +1,4 @@
-"""Whether equalizing channels before quantization helps int8, in both runtimes: of trained networks, and of what compression made of one.
+"""Whether equalizing channels before quantization helps int8, in both runtimes: of trained networks, and of what repairs left of them.
 
     python -m benchmarks.studies.equalization [--shared DIR] [--work DIR]
 
@@ -7,29 +7,27 @@ homogeneous (a ReLU, a pooling). Two choices of the scale are compared, both wit
 "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, equation 11), and by the range that the channel has on
 the calibration inputs against the weights that read it (Xiao et al., "SmoothQuant", ICML 2023, equation 4, with alpha 1/2).
 
-Figures are as in the study of bias correction, which ONNX Runtime's int8 has in all rows, as the command quantizes. Ten minutes.
+Figures are as in the study of bias correction, which ONNX Runtime's int8 has in all rows, as the command quantizes.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.results import ROOT, write
-from benchmarks.studies.bias import agreement, vgg16
-from benchmarks.studies.peers.cases import CACHE, Ground, cifar, opened, unet32
+from benchmarks.results import write
+from benchmarks.studies.bias import grounds, told
+from benchmarks.studies.peers.cases import Ground
 from optimize.backends import backend
 from optimize.candidate import Candidate, Floats, Reference
 from optimize.export import export_onnx
 from optimize.progress import note, shown
-from optimize.search.score import score_split
 from optimize.steps.prune import Prune
 
 HOMOGENEOUS = ("Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "Flatten")
@@ -129,10 +127,10 @@ def study(name: str, ground: Ground, candidate: Candidate, work: Path) -> list[d
     """One network in both runtimes, as it is and equalized either way."""
     import onnx
 
-    guard = ground.data.guard
+    inputs = ground.data.guard.inputs()
     export_onnx(candidate, work / "model.onnx")
     plain = onnx.load(work / "model.onnx")
-    exact = candidate.predict(guard.inputs())
+    exact = candidate.predict(inputs)
     by_weights, channels = equalized(plain, None)
     by_ranges, _ = equalized(plain, channel_ranges(plain, ground.calibration))
     rows = []
@@ -142,12 +140,8 @@ def study(name: str, ground: Ground, candidate: Candidate, work: Path) -> list[d
             file = work / f"{kind}.onnx"
             onnx.save(model, file)
             runtime = backend(target)
-            _same(runtime, file, work / f"{target} {kind} f32", exact, guard.inputs())
-            with runtime.build(runtime.quantize(file, work / f"{target} {kind}", ground.calibration)) as session:
-                answers = session.predict(guard.inputs())
-                overall = score_split(session.predict, guard, ground.data.classes, "score").overall
-            error = float(np.sqrt(np.mean((answers - exact) ** 2)) / exact.std())
-            found[kind] = {"error": error, "agreement": agreement(answers, exact), "overall": overall}
+            _same(runtime, file, work / f"{target} {kind} f32", exact, inputs)
+            found[kind] = told(ground, runtime.quantize(file, work / f"{target} {kind}", ground.calibration), exact)
         rows.append({"network": name, "runtime": target, "channels": channels, **found})
         note(json.dumps(rows[-1]))
     return rows
@@ -170,16 +164,9 @@ def row(found: dict[str, Any]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the study and write its results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared" / "data")
-    parser.add_argument("--work", type=Path, default=CACHE / "bias")
-    asked = parser.parse_args(arguments)
-    asked.work.mkdir(parents=True, exist_ok=True)
     rows = []
-    makers: tuple[Callable[..., Any], ...] = (vgg16, cifar, unet32)
     with shown():
-        for make in makers:
-            ground = opened(make(asked.shared, asked.work, False))
+        for ground in grounds(arguments, __doc__):
             repaired = Prune(BUDGET)(ground.original, Reference(ground.original, ground.calibration))
             off = 1 - repaired.parameters / ground.original.parameters
             for name, candidate in ((ground.case.title, ground.original), (f"the same, {off:.0%} of parameters off", repaired)):

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from optimize.measure.latency import Latency
+from optimize.measure.machine import BUSY_PERCENT
 from optimize.measure.stationary import block_variation
 
 MOST_BLOCK_VARIATION = 0.025
-MOST_LOAD_PERCENT = 20.0
 
 STEADY: Literal["steady"] = "steady"
 UNSURE: Literal["not to be relied on"] = "not to be relied on"
@@ -47,9 +47,9 @@ def reliability(
         unsettled: contenders whose medians did not stand still by the end of warm-up.
     """
     busy = [
-        f"other processes used {percent:.0f} % of the CPU {when} the measurement, more than {MOST_LOAD_PERCENT:.0f} %"
+        f"other processes used {percent:.0f} % of the CPU {when} the measurement, more than {BUSY_PERCENT:.0f} %"
         for when, percent in load_percent.items()
-        if percent > MOST_LOAD_PERCENT
+        if percent > BUSY_PERCENT
     ]
     found = {}
     for name, latency in measured.items():

@@ -75,8 +75,8 @@ class LatencyTable:
         self.path = path or cache_folder() / _file_name(self.fingerprint)
         self._batch = batch
         self._timer = timer or partial(time_cells, runtime, precision=precision, threads=threads, batch=batch)
-        self._cells, self._doubtful = dict[str, float](), frozenset[str]()
-        self._lenient = bool(self._read()[1]) and load() > BUSY_PERCENT
+        self._cells, self._doubtful = dict[str, float](), set[str]()
+        self._lenient = bool(self._read()[1]) and load() > BUSY_PERCENT  # looking at the machine takes time
         self._take_in()
 
     def ms(self, shape: LayerShape) -> float:
@@ -97,7 +97,8 @@ class LatencyTable:
             for portion in track(list(portions(missing, self._batch)), "timing layers"):
                 taken, quiet = self._timed(portion)
                 self._cells |= taken
-                self._doubtful |= frozenset() if quiet else taken.keys()
+                if not quiet:
+                    self._doubtful.update(taken)
                 self._write()
         if doubtful := len(self._doubtful & wanted.keys()):
             note(f"{doubtful} of {len(wanted)} layers were timed while other processes used the machine; a later run will time them anew.")
@@ -114,19 +115,19 @@ class LatencyTable:
     def _take_in(self) -> None:
         """What the file has and this table lacks; of the doubtful figures only where new ones would be no better."""
         cells, doubtful = self._read()
-        new = cells.keys() - self._cells.keys() - (frozenset() if self._lenient else doubtful)
+        new = cells.keys() - self._cells.keys() - (set() if self._lenient else doubtful)
         self._cells |= {line: cells[line] for line in new}
         self._doubtful |= doubtful & new
 
-    def _read(self) -> tuple[dict[str, float], frozenset[str]]:
+    def _read(self) -> tuple[dict[str, float], set[str]]:
         """The cells of the file, and which are doubtful; none when it is missing, damaged, or was made for something else."""
-        nothing: tuple[dict[str, float], frozenset[str]] = {}, frozenset()
+        nothing: tuple[dict[str, float], set[str]] = {}, set()
         try:
             stored = json.loads(self.path.read_text(encoding="utf-8"))
             if (stored["format"], stored["made_for"]) != (FORMAT, self.fingerprint):
                 return nothing
             cells = {str(shape): float(taken) for shape, taken in stored["cells"].items()}
-            doubtful = frozenset(map(str, stored["doubtful"]))
+            doubtful = set(map(str, stored["doubtful"]))
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return nothing
         return (cells, doubtful) if all(math.isfinite(taken) and taken > 0 for taken in cells.values()) else nothing

@@ -40,7 +40,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "deep" / "table.json"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def busy(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Percent that others use of the machine: the last of the list, while something is timed and at any other moment."""
     percent = [0.0]

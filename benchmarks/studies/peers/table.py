@@ -8,8 +8,8 @@ from typing import Any
 
 from benchmarks.studies.peers.record import Record
 from optimize.measure.latency import Latency, Ratio, ratio
+from optimize.measure.machine import BUSY_PERCENT
 from optimize.measure.quantiles import upper_rank
-from optimize.outcome import BUSY_PERCENT
 from optimize.profile import RUNTIMES
 
 Times = Mapping[int, Mapping[str, Latency]]
