@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+
+from optimize.outputs import Meaning
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Predict: TypeAlias = Callable[[Floats], Floats]
@@ -41,12 +43,14 @@ class Candidate:
         example: one input, (1, C, *spatial) float32; fixes every shape but the batch.
         lineage: the steps that led here, oldest first; empty for the original.
         kept: layer -> which of the original's output channels it still makes, in order; a layer not named still makes them all.
+        outputs: what the network's outputs mean.
     """
 
     module: nn.Module
     example: torch.Tensor
     lineage: tuple[Step, ...] = ()
     kept: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    outputs: Meaning = "logits"
 
     def __post_init__(self) -> None:
         if self.module.training:
@@ -62,7 +66,7 @@ class Candidate:
 
     def after(self, step: Step, module: nn.Module, kept: Mapping[str, npt.NDArray[np.int64]] | None = None) -> Candidate:
         """The candidate that `step` made of this one."""
-        return Candidate(module.eval(), self.example, (*self.lineage, step), self.kept if kept is None else kept)
+        return replace(self, module=module.eval(), lineage=(*self.lineage, step), kept=self.kept if kept is None else kept)
 
     @property
     def parameters(self) -> int:

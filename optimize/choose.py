@@ -270,7 +270,7 @@ class _Mixing:
             try:
                 with self._runtime.build(artifact, threads=self._bench.threads) as session:
                     variant = self._bench.judged(variant, session)
-                    moved = divergence([(self._exact, log_shares(session.predict(self._watched)))])
+                    moved = divergence([(self._exact, log_shares(session.predict(self._watched), self._bench.guard.outputs))])
             except Exception as problem:  # as below: a mix that the runtime cannot run is lost, and the rest go on
                 variant = replace(variant, verdict=None, why=failed("run", problem))
             if not variant.verdict:  # only what passes is asked for again
@@ -303,7 +303,7 @@ class _Mixing:
     def _exact(self) -> npt.NDArray[np.float32]:
         artifact = self._runtime.convert(self._bench.onnx, self._folder / EXACT, EXACT)
         with self._runtime.build(artifact, threads=self._bench.threads) as session:
-            return log_shares(session.predict(self._watched))
+            return log_shares(session.predict(self._watched), self._bench.guard.outputs)
 
     @cached_property
     def _made_for(self) -> str:

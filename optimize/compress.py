@@ -27,7 +27,6 @@ from optimize.outcome import Result
 from optimize.progress import note
 from optimize.recipe import Recipe
 from optimize.search.goal import clock, goal, latency_ms
-from optimize.search.score import score_split
 from optimize.search.strategies import strategy
 from optimize.search.walk import Search
 from optimize.select import unlabelled
@@ -59,7 +58,7 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
     job = prepare(recipe, resume=resume, overwrite=overwrite)
     if job.space.report is not None:
         return job.space.report
-    before = score_split(job.original.predict, job.data.guard, job.data.classes, "judge the original")
+    before = job.before
     own = judge(recipe.limits, before, before)
     if own.outcome == "fail":
         reasons = tuple(f"the original itself does not hold a limit: {reason}" for reason in own.reasons)

@@ -228,7 +228,9 @@ def _about_isa(target: str, isa: str | None) -> str | None:
 
 def finish(job: Job, result: Result) -> dict[str, Any]:
     """Write the report, and hand the artifact over when it was accepted."""
-    result = replace(result, health=[finding.as_dict() for finding in job.health])
+    notes = tuple(dict.fromkeys((*job.baseline.notes, *job.notes, *result.notes)))  # verify takes up a report's own
+    found = [finding.as_dict() for finding in job.health]
+    result = replace(result, health=found, standing=job.baseline.as_dict(), notes=notes)
     report = outcome.report(job.recipe, job.original, job.data, result, started=job.started, foreign_load=foreign_load())
     if job.recipe.sign_key is not None:
         report["signature"] = sign(report, job.recipe.sign_key)

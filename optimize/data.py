@@ -26,8 +26,10 @@ from optimize.arrays import (
 from optimize.candidate import Floats
 from optimize.errors import InputError
 from optimize.masks import shown
+from optimize.outputs import Meaning
 from optimize.preprocessing import Preprocessing as Preprocessing
 from optimize.progress import note
+from optimize.scale import require_scale
 from optimize.splits import PROTECTED, disjoint, fifth, halves, identify
 from optimize.tags import checked_groups, checked_names, checked_tags, require_columns, require_patients
 
@@ -52,6 +54,7 @@ class Split:
         groups: subgroup columns by name, each text (N,); empty where there is none.
         numbers: position of each item in the user's file, (N,); by default 0, 1, 2, …
         called: what the user calls each item, text (N,), or None.
+        outputs: what the outputs mean that are compared with the labels.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Split:
     groups: Mapping[str, Array] = field(default_factory=dict)
     numbers: Integers | None = None
     called: Array | None = None
+    outputs: Meaning = "logits"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -91,7 +95,7 @@ class Split:
         patients, called = (None if tags is None else tags[index] for tags in (self.patients, self.called))
         groups = {column: tags[index] for column, tags in self.groups.items()}
         kept = self.images[index], self.labels[index], self.preprocessing
-        return Split(name or self.name, *kept, patients, groups, self.ids[index], called)
+        return Split(name or self.name, *kept, patients, groups, self.ids[index], called, self.outputs)
 
     def joined(self, other: Split) -> Split:
         """The items of both, which were one split before: in its order, and under this one's name."""
@@ -103,7 +107,7 @@ class Split:
         images, labels = np.concatenate([self.images, other.images])[order], np.concatenate([self.labels, other.labels])[order]
         groups = {column: np.concatenate([tags, other.groups[column]])[order] for column, tags in self.groups.items()}
         tags = both(self.patients, other.patients), groups, both(self.ids, other.ids), both(self.called, other.called)
-        return Split(self.name, images, labels, self.preprocessing, *tags)
+        return Split(self.name, images, labels, self.preprocessing, *tags, self.outputs)
 
     @property
     def ids(self) -> Integers:
@@ -169,6 +173,12 @@ class Dataset:
     notes: tuple[str, ...] = ()
     lent: bool = False
 
+    def read_as(self, outputs: Meaning) -> Dataset:
+        """The same data for a network whose outputs mean this."""
+        train = None if self.train is None else replace(self.train, outputs=outputs)
+        rest = {name: replace(getattr(self, name), outputs=outputs) for name in ("calibration", "guard", "test")}
+        return replace(self, train=train, **rest)
+
     @cached_property
     def recovery(self) -> Split | None:
         """What recovery training learns from: train with what it lent, since the network was trained on both."""
@@ -212,6 +222,7 @@ def load_data(
         num_classes = len(classes)
     present = [name for name in SPLITS if f"{name}_images" in arrays]
     found = {name: _split(arrays, name, preprocessing, input_shape, num_classes, mask_shape) for name in present}
+    require_scale({name: split.images for name, split in found.items()}, preprocessing)
     _require_alike(source, "image types", {name: str(split.images.dtype) for name, split in found.items()}, "uint8")
     _require_alike(source, "masks", {name: _form(split) for name, split in found.items()}, _form(found["test"]))
     require_patients({name: found[name].patients is not None for name in ("val", "test")})

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from optimize.backends import backend
+from optimize.backends.reasons import exporter_reason, runtime_reason
 from optimize.errors import InputError, OptimizeError, TargetUnavailable
 from optimize.quiet import quiet
 
@@ -121,10 +122,7 @@ def _trace(candidate: Candidate, path: Path) -> None:
                 dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
             )
     except torch.onnx.OnnxExporterError as error:
-        cause = _first_line(error.__cause__ or error)
-        raise InputError(
-            f"`model` cannot be exported to ONNX ({cause}): its forward must not decide in Python on tensor values or on the batch size."
-        ) from None
+        raise InputError(f"`model` cannot be exported to ONNX: {exporter_reason(error)}.") from None
 
 
 def _folded(model: Any) -> list[Any]:
@@ -176,8 +174,13 @@ def _compare(candidate: Candidate, path: Path, cases: Floats, opset: int) -> tup
     """Run the file on one input and on all; the flag says whether it holds the tolerance."""
     expected = candidate.predict(cases)
     runtime = _runtime()
-    with tempfile.TemporaryDirectory() as scratch, runtime.build(runtime.convert(path, Path(scratch), "f32")) as session:
-        single, batch = session.predict(cases[:1]), session.predict(cases)
+    try:
+        with tempfile.TemporaryDirectory() as scratch, runtime.build(runtime.convert(path, Path(scratch), "f32")) as session:
+            single, batch = session.predict(cases[:1]), session.predict(cases)
+    except OptimizeError:
+        raise
+    except Exception as problem:  # whatever a runtime raises about a file that it cannot take
+        raise InputError(f"`model` was exported to ONNX, but {runtime.NAME} cannot run the file: {runtime_reason(problem)}.") from problem
     if single.shape != expected[:1].shape or batch.shape != expected.shape:
         shapes = f"shape {batch.shape} where torch gives {expected.shape}"
         raise OptimizeError(f"the exported ONNX file gives {shapes}: update torch and onnxscript.")

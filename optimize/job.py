@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from optimize import outcome
@@ -14,18 +14,23 @@ from optimize.checkpoint import first_bytes
 from optimize.data import Dataset, Preprocessing, Split, load_data
 from optimize.errors import InputError
 from optimize.guard.limits import Limits
-from optimize.guard.score import score
+from optimize.guard.score import Score, score
 from optimize.guard.verdict import judge
 from optimize.health import Finding, health
 from optimize.load import load_model
 from optimize.masks import perfect
 from optimize.measure.isa import in_words, level, restrict
+from optimize.original import Original, look
 from optimize.progress import note, stage
 from optimize.recipe import Recipe, to_toml
+from optimize.rehearsal import rehearse
 from optimize.search.witness import Witness
 from optimize.signature import sign
 from optimize.steps.batches import hold_out
 from optimize.workspace import Workspace
+
+REHEARSED = 16
+"""Guard images on which the runtimes must agree with torch before the search."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +39,26 @@ class Job:
 
     recipe: Recipe
     runtimes: tuple[Backend, ...]
-    original: Candidate
-    data: Dataset
+    baseline: Original
     space: Workspace
     started: float
     health: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def original(self) -> Candidate:
+        """The network as it was loaded."""
+        return self.baseline.candidate
+
+    @property
+    def data(self) -> Dataset:
+        """The four splits."""
+        return self.baseline.data
+
+    @property
+    def before(self) -> Score:
+        """The original's score on the guard split."""
+        return self.baseline.score
 
     @property
     def runtime(self) -> Backend:
@@ -82,17 +102,19 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
         if finding.level == "warning":
             note(f"calibration data, {finding.check}: {finding.text}")
     _foretell(recipe, job.data)
+    able, notes = rehearse(job.original, job.runtimes, job.data.guard.inputs(slice(0, REHEARSED)), recipe.threads)
+    job = replace(job, runtimes=able, notes=notes)
     job.space.open(outcome.identity(recipe, job.data), resume=resume)
     (recipe.out / "recipe.lock.toml").write_text(to_toml(recipe), encoding="utf-8")
     return job
 
 
-def loaded(recipe: Recipe, look: Callable[[Workspace], None]) -> Job:
+def loaded(recipe: Recipe, check: Callable[[Workspace], None]) -> Job:
     """The model and the data, checked; nothing is written.
 
     Args:
         recipe: the resolved settings.
-        look: sees whether the run's folder is as it should be, before anything large is read.
+        check: sees whether the run's folder is as it should be, before anything large is read.
 
     Raises:
         TargetUnavailable: when nothing can be compiled for the target here.
@@ -107,7 +129,7 @@ def loaded(recipe: Recipe, look: Callable[[Workspace], None]) -> Job:
     if not recipe.data:
         raise InputError("`data` is missing: pass --data file.npz, or set [data] path in the optimize.toml beside the model.")
     space = Workspace(recipe.out)
-    look(space)
+    check(space)
     with stage("load the model"):
         original = load_model(**outcome.reload(recipe))
     outputs = original.predict(original.example.numpy()).shape
@@ -135,7 +157,7 @@ def loaded(recipe: Recipe, look: Callable[[Workspace], None]) -> Job:
         raise InputError(f"`positive` (={unknown[0]}) is no class of the data: name some of {', '.join(data.classes[:12])}.")
     with stage("look at the calibration data"):
         found = health(data)
-    return Job(recipe, candidates, original, data, space, started, found)
+    return Job(recipe, candidates, look(recipe, original, data), space, started, found)
 
 
 def _check_strategy(recipe: Recipe) -> None:

@@ -1,10 +1,10 @@
 """Masks and the outputs they are compared with, in two forms.
 
-    one mask per output     bool (N, K, *spatial); a pixel is foreground of each class whose logit is above 0, so masks may overlap
-    class indices           whole numbers (N, *spatial); a pixel is of the class whose logit is largest, 0 is the background
+    one mask per output     bool (N, K, *spatial); a pixel is of each class whose output is above the threshold, so masks may overlap
+    class indices           whole numbers (N, *spatial); a pixel is of the class whose output is largest, 0 is the background
 
-A single output always has the first form. The background is no class in either: there are F = K classes in the first and F = K - 1 in
-the second.
+The threshold is 0 for logits and 0.5 for probabilities (`optimize.outputs`). A single output always has the first form. The background is
+no class in either: there are F = K classes in the first and F = K - 1 in the second.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from optimize.candidate import Floats
+from optimize.outputs import THRESHOLD, Meaning
 
 Array: TypeAlias = npt.NDArray[Any]
 Booleans: TypeAlias = npt.NDArray[np.bool_]
@@ -25,10 +26,10 @@ def foreground(masks: Array, classes: int) -> Booleans:
     return np.asarray(masks if masks.dtype == bool else masks[:, None] == _numbers(masks, classes))
 
 
-def decided(outputs: Floats, masks: Array) -> Booleans:
+def decided(outputs: Floats, masks: Array, meaning: Meaning = "logits") -> Booleans:
     """Where outputs (N, K, *spatial) see each class, (N, F, *spatial); `masks` only says which form is meant."""
     if masks.dtype == bool:
-        return np.asarray(outputs > 0)
+        return np.asarray(outputs > THRESHOLD[meaning])
     return np.asarray(outputs.argmax(1)[:, None] == _numbers(masks, outputs.shape[1] - 1))
 
 

@@ -83,6 +83,7 @@ class Result:
         health: what was found about the calibration split.
         unverified: what was compiled and could not be run.
         parity: of the ONNX file with torch, where nothing was run.
+        standing: the original beside a constant answer, see `optimize.original`.
     """
 
     verdict: Verdict
@@ -97,6 +98,7 @@ class Result:
     health: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     unverified: Sequence[Variant] = ()
     parity: Parity | None = None
+    standing: Mapping[str, Any] | None = None
 
 
 def reload(recipe: Recipe) -> dict[str, Any]:
@@ -124,6 +126,7 @@ def identity(recipe: Recipe, data: Dataset) -> dict[str, Any]:
         "retrain": None if recipe.finetune is None else asdict(recipe.finetune),
         "seed": recipe.seed,
         "isa": recipe.isa,
+        "outputs": recipe.outputs,
         "target": recipe.target,
         "compute_capability": recipe.compute_capability,
     }
@@ -179,6 +182,7 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "health": [dict(finding) for finding in result.health],
         "change": {"reason": recipe.reason or None},
         "signature": None,
+        "original": None if result.standing is None else dict(result.standing),
         "baseline": _baseline(recipe, original, result),
         "compressed": _compressed(recipe, result),
         "baselines": None if compiled is None else compiled.profile.baselines,

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from optimize.artifact import Artifact
 from optimize.backends import backend
 from optimize.backends import torch as eager
+from optimize.backends.reasons import runtime_reason
 from optimize.backends.session import Session
 from optimize.candidate import Candidate, Floats
 from optimize.errors import TargetUnavailable
@@ -112,7 +113,13 @@ def profile(
             notes.append(f"{name} is not among the baselines: {missing}")
             continue
         with stage(f"compile the original for {name}"):
-            models[f"{name} f32"] = backend(target).convert(onnx, scratch / target, "f32")
+            try:
+                compiled = backend(target).convert(onnx, scratch / target, "f32")
+                backend(target).build(compiled, threads=threads).close()
+            except Exception as problem:  # whatever a runtime raises about a network that it cannot take
+                notes.append(f"{name} is not among the baselines: {runtime_reason(problem)}")
+            else:
+                models[f"{name} f32"] = compiled
     models[ARTIFACT] = artifact
     with ExitStack() as opened:
         sessions = {name: opened.enter_context(_open(model, original, threads)) for name, model in models.items()}

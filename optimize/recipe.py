@@ -19,6 +19,7 @@ from optimize import settings as read
 from optimize.errors import InputError
 from optimize.guard.limits import CLASS_METRICS, METRICS, MODES, PRESETS, Limits, Relative
 from optimize.measure.isa import LEVELS
+from optimize.outputs import MEANINGS
 
 if TYPE_CHECKING:
     from optimize.steps.finetune import Finetune
@@ -48,6 +49,9 @@ class Recipe:
         classes: names of the labels; empty: those in the data.
         drop_overlap: drop items that stand in two splits.
         trust_pickle: load a model file that runs code.
+        outputs: what the network's outputs mean, "logits" or "probabilities"; "auto" for what their values show.
+        expect: overall figure that the original is known to reach, in 0..1; None where it is not known.
+        allow_weak_original: go on with an original that is no better than a constant answer.
         limits: the guard-rails.
         reason: why the change is made, for the report.
         sign_key: file of the private key that signs the report, or None.
@@ -85,6 +89,9 @@ class Recipe:
     classes: tuple[str, ...] = ()
     drop_overlap: bool = False
     trust_pickle: bool = False
+    outputs: Literal["auto", "logits", "probabilities"] = "auto"
+    expect: float | None = None
+    allow_weak_original: bool = False
     limits: Limits = field(default_factory=Limits)
     reason: str = ""
     sign_key: Path | None = None
@@ -130,6 +137,9 @@ _SETTINGS = {
     "arch_args": _Setting("model", "arch_args", read.table),
     "input_shape": _Setting("model", "input", read.sizes),
     "trust_pickle": _Setting("model", "trust_pickle", read.switch),
+    "outputs": _Setting("model", "outputs", read.choice("auto", *MEANINGS)),
+    "expect": _Setting("model", "expect", read.optional(read.fraction("0.96"))),
+    "allow_weak_original": _Setting("model", "allow_weak_original", read.switch),
     "data": _Setting("data", "path", read.source),
     "mean": _Setting("data", "mean", read.numbers),
     "std": _Setting("data", "std", read.numbers),

@@ -17,10 +17,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from optimize.candidate import Candidate, Floats
 from optimize.data import Split
 from optimize.measure.macs import macs
+from optimize.outputs import logits
 from optimize.progress import track
 
 MOST, LEAST = 2048, 256
@@ -92,7 +94,8 @@ def _chances(original: Candidate, splits: Sequence[Split], owners: np.ndarray, p
         mine = places[owners == k]
         for start in track(range(0, len(mine), split.at_once), "choose inputs for repair"):
             outputs = original.predict(split.inputs(mine[start : start + split.at_once]))
-            tallies.append(_tally(outputs, masks=split.labels.dtype == bool))
+            masks = split.labels.dtype == bool
+            tallies.append(_tally(logits(torch.from_numpy(outputs), original.outputs, exclusive=not masks).numpy(), masks=masks))
     counts, weights = (np.concatenate(parts) for parts in zip(*tallies, strict=True))
     return np.asarray((weights / np.maximum(counts.sum(0), 1)).sum(1))
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def restore(original: Candidate, path: Path, since: Candidate | None = None) -> 
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as problem:
         text = " ".join(str(problem).split())[:200]
         raise InputError(f"`{path}` is no snapshot of this model ({text}): delete the folder it is in and start again.") from problem
-    return Candidate(module, original.example, lineage, kept)
+    return replace(original, module=module, lineage=lineage, kept=kept)
 
 
 def describe(step: Step) -> dict[str, object]:

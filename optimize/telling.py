@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from optimize.outputs import THRESHOLD, meaning
+
 _POOLS = {1: functional.adaptive_max_pool1d, 2: functional.adaptive_max_pool2d, 3: functional.adaptive_max_pool3d}
 
 
@@ -24,10 +26,12 @@ def unusual(module: nn.Module, batches: Sequence[torch.Tensor]) -> list[torch.Te
         batches: of inputs.
     """
     with torch.inference_mode():
-        if not 3 <= module(batches[0][:1].clone()).dim() <= 5:
+        first = module(batches[0].clone())
+        if not 3 <= first.dim() <= 5:
             return None
+        threshold = THRESHOLD[meaning(first.numpy())]
         outputs = (module(batch.clone()) for batch in batches)
-        answers = [(output[:, 0] > 0 if output.shape[1] == 1 else output.argmax(1)).to(torch.int16) for output in outputs]
+        answers = [(output[:, 0] > threshold if output.shape[1] == 1 else output.argmax(1)).to(torch.int16) for output in outputs]
     every, counts = np.unique(np.concatenate([answer.flatten().numpy() for answer in answers]), return_counts=True)
     usual = int(every[counts.argmax()])
     return [answer != usual for answer in answers]

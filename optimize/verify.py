@@ -171,13 +171,12 @@ def _finished(job: Job, report: dict[str, Any]) -> Verified:
     from optimize.conclude import conclude
     from optimize.guard.verdict import level
     from optimize.heap import keep_freed
-    from optimize.search.score import score_split
     from optimize.unverified import candidate
 
     keep_freed()
     recipe = job.recipe
     best = candidate(job.original, recipe.out)
-    before = score_split(job.original.predict, job.data.guard, job.data.classes, "judge the original")
+    before = job.before
     confidence = level(recipe.limits, job.data.guard.units, job.data.test.units)
     job.space.put(BEFORE, (recipe.out / REPORT).read_text(encoding="utf-8"))
     try:

@@ -26,14 +26,14 @@ OUTSIDE = {"models", "benchmarks", "tests"}
 
 # A module or subpackage may import from its own layer and from those above it in this table, never from one below it.
 LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("what anyone may use", frozenset({"errors", "progress", "quiet", "heap", "installed"})),
+    ("what anyone may use", frozenset({"errors", "progress", "quiet", "heap", "installed", "outputs"})),
     ("the value that flows", frozenset({"candidate"})),
     ("the network as a graph and as matrices", frozenset({"layers", "labels", "flow", "graph", "surgery", "linear"})),
     ("what a repair solves", frozenset({"replay", "bypass", "telling", "moments", "factor", "dual", "least_squares", "importance"})),
     (
         "what the user brings",
         frozenset(
-            {"factory", "checkpoint", "load", "arrays", "masks", "preprocessing", "splits", "tags", "data", "near", "ranges", "health"}
+            {"factory", "checkpoint", "load", "arrays", "masks", "preprocessing", "scale"} | {"splits", "tags", "data", "near", "ranges", "health"}
         ),
     ),
     ("what is shipped", frozenset({"artifact", "signature"})),
@@ -45,7 +45,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
         frozenset({"search", "select", "mix", "fastest", "choose", "milder", "profile", "report", "doctor"}),
     ),
     ("what a run leaves behind", frozenset({"workspace", "outcome"})),
-    ("a run's beginning and its end", frozenset({"golden", "job", "conclude", "unverified"})),
+    ("a run's beginning and its end", frozenset({"golden", "diagnosis", "original", "rehearsal", "job", "conclude", "unverified"})),
     ("a run, and models side by side", frozenset({"compress", "verify", "contenders", "side_by_side"})),
     ("a whole example", frozenset({"demo"})),
     ("the command", frozenset({"cli", "__main__"})),
@@ -56,10 +56,10 @@ RANK = {unit: rank for rank, (_, units) in enumerate(LAYERS) for unit in units}
 ONLY = {
     "errors": frozenset[str](),
     "progress": frozenset[str](),
-    "candidate": frozenset({"errors"}),
+    "candidate": frozenset({"errors", "outputs"}),
     "report": frozenset({"errors", "signature"}),
-    "masks": frozenset({"candidate"}),
-    "guard": frozenset({"errors", "candidate", "masks"}),
+    "masks": frozenset({"candidate", "outputs"}),
+    "guard": frozenset({"errors", "candidate", "masks", "outputs"}),
 }
 
 

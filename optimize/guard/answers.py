@@ -17,9 +17,7 @@ from optimize.guard.limits import Limits
 from optimize.guard.paired import Booleans, Integers, as_numbers
 from optimize.guard.rail import Rail
 from optimize.guard.roc import mean_area
-
-SUMS = (0.05, 0.5)
-"""How far the median row may be from a sum of 1 and still be of shares: more with many classes, each rounded to 8 bits."""
+from optimize.outputs import sum_to_one
 
 
 @dataclass(frozen=True)
@@ -150,9 +148,7 @@ def answers(
     following = (labels + 1) % count
     decided = np.where(finite, outputs.argmax(1), following)
     whole = np.nan_to_num(outputs[finite].astype(np.float64))
-    near = min(SUMS[1], max(SUMS[0], count / 255))
-    are_shares = len(whole) > 0 and whole.min() >= 0 and bool(np.median(np.abs(whole.sum(1) - 1)) < near)
     shares = np.eye(count, dtype=np.float32)[following]
-    shares[finite] = whole / np.maximum(whole.sum(1, keepdims=True), 1e-12) if are_shares else softmax(whole, axis=1)
+    shares[finite] = whole / np.maximum(whole.sum(1, keepdims=True), 1e-12) if sum_to_one(whole) else softmax(whole, axis=1)
     numbers = None if patients is None else as_numbers(patients)
     return Answers(labels, decided.astype(np.int64), shares, tuple(classes), numbers, dict(groups or {}))

@@ -24,6 +24,7 @@ from optimize.guard.limits import Limits, Relative
 from optimize.guard.paired import as_numbers, mean_of
 from optimize.guard.rail import Rail, drop_rail
 from optimize.masks import Array, Booleans, decided, foreground
+from optimize.outputs import Meaning
 
 SHARES = (0.0, 1.0)
 Doubles = npt.NDArray[np.float64]
@@ -188,6 +189,7 @@ def overlap(
     classes: Sequence[str],
     patients: Array | None = None,
     groups: Mapping[str, Array] | None = None,
+    meaning: Meaning = "logits",
 ) -> Dice:
     """Score batches of outputs, (n, K, *spatial), each with its true masks in either form of `optimize.masks`.
 
@@ -196,17 +198,20 @@ def overlap(
         classes: names of the F classes.
         patients: id per image over all batches, (N,); without it each image is its own patient.
         groups: column -> subgroup of each image, (N,).
+        meaning: of the outputs.
     """
-    parts = [_compared(outputs, masks, len(classes)) for outputs, masks in answers]
+    parts = [_compared(outputs, masks, len(classes), meaning) for outputs, masks in answers]
     both, predicted, true, bits, finite = (np.concatenate(each) for each in zip(*parts, strict=True))
     numbers = np.arange(len(both)) if patients is None else as_numbers(patients)
     return Dice(both, predicted, true, bits, finite, numbers, tuple(classes), dict(groups or {}))
 
 
-def _compared(outputs: Floats, masks: Array, classes: int) -> tuple[Counts, Counts, Counts, npt.NDArray[np.uint8], Booleans]:
+def _compared(
+    outputs: Floats, masks: Array, classes: int, meaning: Meaning
+) -> tuple[Counts, Counts, Counts, npt.NDArray[np.uint8], Booleans]:
     truth = foreground(masks, classes).reshape(len(outputs), classes, -1)
     finite = np.asarray(np.isfinite(outputs).reshape(len(outputs), -1).all(1))
-    said = np.where(finite[:, None, None], decided(outputs, masks).reshape(truth.shape), ~truth)
+    said = np.where(finite[:, None, None], decided(outputs, masks, meaning).reshape(truth.shape), ~truth)
     counts = [pixels.sum(-1, dtype=np.int64) for pixels in (said & truth, said, truth)]
     return counts[0], counts[1], counts[2], np.packbits(said, axis=-1), finite
 

@@ -14,13 +14,16 @@ from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.special import log_softmax
 
 from optimize.candidate import Floats
+from optimize.outputs import Meaning, logits
 
 
-def log_shares(outputs: Floats) -> npt.NDArray[np.float32]:
+def log_shares(outputs: Floats, meaning: Meaning = "logits") -> npt.NDArray[np.float32]:
     """Logarithms of an answer's shares, one row per case or pixel: (N, K) or (N, K, *spatial) -> (rows, classes)."""
+    outputs = logits(torch.from_numpy(outputs), meaning, exclusive=outputs.shape[1] > 1).numpy()
     rows = np.moveaxis(np.nan_to_num(outputs), 1, -1).reshape(-1, outputs.shape[1])
     both = np.concatenate([np.zeros_like(rows), rows], axis=1) if rows.shape[1] == 1 else rows
     return np.asarray(log_softmax(both, axis=1), dtype=np.float32)

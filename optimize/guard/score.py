@@ -17,6 +17,7 @@ from optimize.guard.dice import overlap
 from optimize.guard.limits import Limits
 from optimize.guard.rail import Rail
 from optimize.masks import Array
+from optimize.outputs import Meaning
 
 
 class Score(Protocol):
@@ -47,6 +48,7 @@ def score(
     classes: Sequence[str],
     patients: Array | None = None,
     groups: Mapping[str, Array] | None = None,
+    meaning: Meaning = "logits",
 ) -> Score:
     """Score what a model answers, batch by batch.
 
@@ -56,8 +58,9 @@ def score(
         classes: their names.
         patients: id per item over all batches, (N,).
         groups: column -> subgroup of each item, (N,).
+        meaning: of outputs that are masks; classes are recognised by their values.
     """
     if task == "segmentation":
-        return overlap(answers, classes, patients, groups)
+        return overlap(answers, classes, patients, groups, meaning)
     outputs, labels = (np.concatenate(parts) for parts in zip(*answers, strict=True))
     return answers_of(outputs, labels, classes, patients, groups)

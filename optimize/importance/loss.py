@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from optimize.candidate import Reference
+from optimize.outputs import Meaning, logits
 
 BATCH = 32
 """A backward pass holds every activation, where streaming forward holds a layer's: a quarter of what `moments.py` takes at once."""
@@ -25,7 +26,7 @@ def batches(reference: Reference) -> Iterator[tuple[torch.Tensor, torch.Tensor]]
         yield torch.from_numpy(inputs), torch.from_numpy(reference.original.predict(inputs).argmax(1))
 
 
-def total_loss(outputs: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+def total_loss(outputs: torch.Tensor, classes: torch.Tensor, meaning: Meaning = "logits") -> torch.Tensor:
     """Sum over cases of each one's cross entropy, (n, K) or (n, K, *spatial) -> ()."""
-    each = functional.cross_entropy(outputs, classes, reduction="none")
+    each = functional.cross_entropy(logits(outputs, meaning, exclusive=True), classes, reduction="none")
     return each.reshape(len(outputs), -1).mean(1).sum()

@@ -43,7 +43,7 @@ def _saliency(candidate: Candidate, reference: Reference, layers: Sequence[str])
     leaves = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
     sums = {name: torch.zeros_like(weight, dtype=torch.float64) for name, weight in weights.items()}
     for inputs, classes in batches(reference):
-        loss = total_loss(torch.func.functional_call(candidate.module, leaves, (inputs,)), classes)
+        loss = total_loss(torch.func.functional_call(candidate.module, leaves, (inputs,)), classes, candidate.outputs)
         for name, gradient in zip(leaves, torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True), strict=True):
             sums[name] += gradient
     return {layer: (weights[f"{layer}.weight"] * sums[f"{layer}.weight"]).abs() / len(reference.calibration) for layer in layers}

@@ -39,7 +39,7 @@ class Taylor:
         for inputs, classes in batches(reference):
             gates = [torch.ones(len(inputs), group.size, requires_grad=True) for group in groups]
             with _gated(candidate.module, groups, gates):
-                loss = total_loss(candidate.module(inputs), classes)
+                loss = total_loss(candidate.module(inputs), classes, candidate.outputs)
             for total, slope in zip(sums, torch.autograd.grad(loss, gates, materialize_grads=True), strict=True):
                 total += slope.double().abs().sum(0)
         return [np.asarray((total / len(reference.calibration)).numpy()) for total in sums]

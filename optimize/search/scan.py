@@ -141,10 +141,11 @@ class _Harm:
         parts = np.array_split(chosen, -(-len(chosen) // min(BATCH, guard.at_once)))
         # the guard decides in the end: widths chosen by it would look better there than they are
         batches = [guard.inputs(part) if unseen is None else unseen[part] for part in parts]
+        self._meaning = candidate.outputs
         self._replay = Replay(candidate.module, [torch.from_numpy(batch) for batch in batches])
         self._replay.check_outputs(candidate.module)
         self._now = [self._answers(candidate.module, number, ()) for number in range(len(batches))]
-        original = (log_shares(reference.original.predict(batch)) for batch in batches)
+        original = (log_shares(reference.original.predict(batch), self._meaning) for batch in batches)
         self.done = divergence(zip(original, self._now, strict=True))
 
     def __call__(self, module: nn.Module, changing: Collection[str]) -> float:
@@ -152,7 +153,7 @@ class _Harm:
         return divergence((now, self._answers(module, number, changing)) for number, now in enumerate(self._now))
 
     def _answers(self, module: nn.Module, number: int, changing: Collection[str]) -> npt.NDArray[np.float32]:
-        return log_shares(self._replay.outputs(module, number, changing).numpy())
+        return log_shares(self._replay.outputs(module, number, changing).numpy(), self._meaning)
 
 
 def _layer(candidate: Candidate, name: str) -> LinearMap:

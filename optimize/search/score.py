@@ -12,4 +12,4 @@ def score_split(predict: Predict, split: Split, classes: tuple[str, ...], descri
     """Score any runtime's predict on a split, in batches so that memory is bounded."""
     inner = split.preprocessing.inner
     answers = ((inner(predict(split.inputs(batch))), split.labels[batch]) for batch in track(split.batches, description))
-    return score(split.task, answers, classes, split.patients, split.groups)
+    return score(split.task, answers, classes, split.patients, split.groups, split.outputs)

@@ -27,6 +27,8 @@ import torch
 from torch.nn import functional
 
 from optimize.errors import InputError
+from optimize.outputs import Meaning
+from optimize.outputs import logits as as_logits
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,19 @@ class Objective:
         temperature: T, above 0; a higher one hears more of what the original holds for unlikely.
         distillation: a, in 0..1.
         exclusive: every position has one class of several; otherwise each output is a yes or no of its own.
+        meaning: of the outputs, the original's too.
     """
 
     temperature: float
     distillation: float
     exclusive: bool
+    meaning: Meaning = "logits"
 
     def __call__(self, outputs: torch.Tensor, aims: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The loss, a scalar.
 
         Args:
-            outputs: logits, (n, K) or (n, K, *spatial).
+            outputs: of the network, (n, K) or (n, K, *spatial).
             aims: the original's for the same inputs.
             labels: int64, (n,) or (n, *spatial) classes; or as many zeros and ones as there are outputs.
         """
@@ -59,14 +63,17 @@ class Objective:
         return self.distillation * near + (1 - self.distillation) * fit
 
     def _classes(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Logits of classes that exclude each other, (n, K, *spatial) -> (n, K, *spatial) or (n K, 2, *spatial)."""
+        """Logits of classes that exclude each other, of outputs (n, K, *spatial) -> (n, K, *spatial) or (n K, 2, *spatial)."""
+        outputs = as_logits(outputs, self.meaning, exclusive=self.exclusive)
         if self.exclusive:
             return outputs
         each = outputs.flatten(0, 1)
         return torch.stack([torch.zeros_like(each), each], 1)
 
 
-def objective(shape: Sequence[int], labels: npt.NDArray[Any], temperature: float, distillation: float) -> Objective:
+def objective(
+    shape: Sequence[int], labels: npt.NDArray[Any], temperature: float, distillation: float, meaning: Meaning = "logits"
+) -> Objective:
     """The loss that fits a network's outputs and the labels there are.
 
     Args:
@@ -74,6 +81,7 @@ def objective(shape: Sequence[int], labels: npt.NDArray[Any], temperature: float
         labels: of all items, (N,), (N, *spatial) or (N, K, *spatial).
         temperature: see `Objective`.
         distillation: see `Objective`.
+        meaning: of the outputs.
 
     Raises:
         InputError: when the labels do not fit the outputs.
@@ -87,7 +95,7 @@ def objective(shape: Sequence[int], labels: npt.NDArray[Any], temperature: float
     if labels.dtype.kind not in "iub" or (labels.size and not (labels.min() >= 0 and labels.max() <= top)):
         found = f"{labels.min()} to {labels.max()}" if labels.size else "none"
         raise InputError(f"`labels` are {labels.dtype} ({found}): for these outputs they must be whole numbers from 0 to {top}.")
-    return Objective(temperature, distillation, exclusive)
+    return Objective(temperature, distillation, exclusive, meaning)
 
 
 def divergence(logits: torch.Tensor, aims: torch.Tensor, temperature: float) -> torch.Tensor:

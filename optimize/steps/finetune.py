@@ -143,7 +143,7 @@ class _Training:
     def __init__(self, step: Finetune, candidate: Candidate, reference: Reference, train: Labelled, key: str) -> None:
         self.step, self.train, self.seed, self.device = step, train, reference.seed, device()
         outputs = candidate.predict(candidate.example.numpy()).shape
-        self.loss = objective(outputs, train.labels, step.temperature, step.distillation)
+        self.loss = objective(outputs, train.labels, step.temperature, step.distillation, candidate.outputs)
         self.fit, self.held = hold_out(train, self.seed)
         self.batch = step.items(len(self.fit), ddp.size())
         if self.batch < 2 * ddp.size():

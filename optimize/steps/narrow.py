@@ -7,7 +7,7 @@ and its readers are refitted to what they read then. In the end the layer that a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -65,5 +65,5 @@ class Narrow:
                 readers += [slot.module for slot in group.consumers]
         if not readers:
             return candidate
-        left = Candidate(module, candidate.example, candidate.lineage, kept)
-        return Candidate(Repair(self.rows, self.ridge, tuple(readers))(left, reference).module, left.example, left.lineage, kept)
+        left = replace(candidate, module=module, kept=kept)
+        return replace(left, module=Repair(self.rows, self.ridge, tuple(readers))(left, reference).module)

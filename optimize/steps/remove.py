@@ -5,7 +5,7 @@ Channel numbers are those of the candidate as it stands: after a removal the cha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import numpy as np
@@ -85,7 +85,7 @@ class Remove:
         readers = [name for name in readers if len(matrix(module.get_submodule(name))) <= WIDEST]  # type: ignore[arg-type]
         targets = Targets(original, reference.calibration, readers, rows=self.rows, seed=reference.seed, memory=reference.memory)
         fitted = refitted(module, original, graph, readers, targets, narrow.kept, self.ridge)
-        return Candidate(fitted, narrow.example, narrow.lineage, narrow.kept)
+        return replace(narrow, module=fitted)
 
     def _group(self, graph: Graph) -> ChannelGroup:
         group = next((group for group in graph.groups if group.name == self.group), None)
