@@ -12,16 +12,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from optimize.candidate import Candidate, Floats
+from optimize.candidate import Candidate, Floats, Predict
 from optimize.data import Split
 from optimize.guard.answers import Answers
 from optimize.guard.no_information import NoInformation
 from optimize.guard.score import Score
+from optimize.measure.macs import macs
+from optimize.outputs import MEANINGS, THRESHOLD
 from optimize.preprocessing import Preprocessing
 from optimize.search.score import score_split
 
-CASES = 256
+CASES, LEAST_CASES = 256, 16
 """Guard images that are enough to see a cause by."""
+MAC_BUDGET = 10**11
+"""Of one look at them: a heavy network is asked about fewer."""
 MUCH = 0.3
 """Share of the way from the figure to a perfect one that a cause must explain."""
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -37,17 +41,22 @@ def causes(original: Candidate, guard: Split, classes: tuple[str, ...], before: 
         before: its score there.
         found: beside the best constant answer.
     """
-    some = guard.take(np.unique(np.linspace(0, len(guard) - 1, min(CASES, len(guard))).astype(np.int64)))
-    tried: list[tuple[float, str]] = []
+    return (*seen(original, guard, classes, before, found), *_untried(found))
+
+
+def seen(original: Candidate, guard: Split, classes: tuple[str, ...], before: Score, found: NoInformation) -> tuple[str, ...]:
+    """Causes that were tried and raise the figure by much, the best first, two at most; arguments as for `causes`."""
+    count = int(np.clip(MAC_BUDGET // max(1, macs(original)), LEAST_CASES, CASES))
+    some = guard.take(np.unique(np.linspace(0, len(guard) - 1, min(count, len(guard))).astype(np.int64)))
+    tried = _orders(before, "")
     for words, split in _prepared(some):
         score = score_split(original.predict, split, classes, "look for a cause")
-        tried.append((score.overall, words))
-        tried += _orders(score, words)
-    tried += _orders(before, "")
-    enough = found.original + MUCH * (1 - found.original)
-    seen = [(figure, words) for figure, words in sorted(tried, key=lambda each: -each[0]) if figure >= max(enough, found.constant)]
-    named = [f"{words} (then {found.figure} is {100 * figure:.1f} %)" for figure, words in seen[:2]]
-    return (*named, *_untried(found))
+        tried += [(score.overall, words), *_orders(score, words)]
+    for words, predict, split in _read_otherwise(original, some):
+        tried.append((score_split(predict, split, classes, "look for a cause").overall, words))
+    enough = max(found.original + MUCH * (1 - found.original), found.constant)
+    best = [each for each in sorted(tried, key=lambda each: -each[0]) if each[0] >= enough]
+    return tuple(f"{words} (then {found.figure} is {100 * figure:.1f} %)" for figure, words in best[:2])
 
 
 def _untried(found: NoInformation) -> Iterator[str]:
@@ -57,6 +66,17 @@ def _untried(found: NoInformation) -> Iterator[str]:
     if not found.same:
         yield "the weights were never trained, or are not of this network (--arch, arch_args)"
     yield "the data are of another kind than in training, or the labels are in another order"
+
+
+def _read_otherwise(original: Candidate, split: Split) -> Iterator[tuple[str, Predict, Split]]:
+    """Other ways to read the outputs as masks, in words what to do."""
+    if split.labels.dtype != bool:
+        return
+    middle = THRESHOLD[original.outputs]
+    yield "the masks mark the background: invert them", lambda inputs: 2 * middle - original.predict(inputs), split
+    for other in MEANINGS:
+        if other != original.outputs:
+            yield f"--outputs {other}", original.predict, replace(split, outputs=other)
 
 
 def _prepared(split: Split) -> Iterator[tuple[str, Split]]:

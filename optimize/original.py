@@ -14,16 +14,19 @@ import numpy as np
 
 from optimize.candidate import Candidate
 from optimize.data import Dataset, Split
-from optimize.diagnosis import causes
+from optimize.diagnosis import causes, seen
 from optimize.errors import InputError
 from optimize.guard.no_information import NoInformation, no_information, unexpected
 from optimize.guard.score import Score
 from optimize.outputs import Meaning, meaning
+from optimize.progress import note
 from optimize.recipe import Recipe
 from optimize.search.score import score_split
 
 LOOKED_AT = 64
 """Guard images whose outputs show what outputs mean."""
+GOOD = 0.9
+"""A figure from which nobody looks for a better one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +77,10 @@ def look(recipe: Recipe, candidate: Candidate, data: Dataset) -> Original:
     if recipe.expect is not None and unexpected(score, recipe.expect, compared.n):
         said = f"`--expect` (={100 * recipe.expect:.4g} %) is missed by the original: {compared}"
         raise InputError(_refusal(said, candidate, data, score, compared, "expect what it reaches"))
+    if compared and recipe.expect is None and score.overall < GOOD:
+        notes += [f"the original reaches {compared}; {cause}" for cause in seen(candidate, data.guard, data.classes, score, compared)[:1]]
+    for line in notes:
+        note(line)
     return Original(candidate, data, score, compared, recipe.expect, tuple(notes))
 
 

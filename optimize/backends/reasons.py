@@ -13,6 +13,7 @@ _TARGET = re.compile(r"target=(?:torch\.ops\.)?([\w.]+?)(?:\.default)?\]")
 _DATA = re.compile(r"data-dependent|GuardOnDataDependent|unbacked symint|u\d+ \(unhinted", re.IGNORECASE)
 _BATCH = re.compile(r"Constraints violated \(batch|You marked batch|batch.*specialized|inferred to be a constant", re.IGNORECASE)
 _FAILED = re.compile(r"-- (\w+)-\d+ with a message:\s*(.*?)(?=\n\s*-- \w+-\d+ with a message:|\n\s*Summary:|\Z)", re.DOTALL)
+_IN_TURN = re.compile(r"\bdynamic\b|has to be known|must be known", re.IGNORECASE)
 _NO_RULE = re.compile(r"No conversion rule found for operations: ([\w.,\- ]+)")
 _NO_KERNEL = re.compile(r"Could not find an implementation for (\w+)\(\d+\) node with name '([^']*)'")
 _PARSER = re.compile(r"In node \d+ with name: (\S*) and operator: (\w+) \(([^)]*)\)")
@@ -40,8 +41,11 @@ def runtime_reason(error: BaseException) -> str:
     if (missing := _NO_RULE.search(text)) is not None:
         names = ", ".join(dict.fromkeys(re.findall(r"([A-Za-z]\w*)-\d+", missing[1])))
         return f"it does not have the operator {names}"
-    if (failed := _FAILED.search(text)) is not None:
-        return f"it does not take the operator {failed[1]} as it is used here ({_last_words(failed[2])})"
+    failed = [(operator, _last_words(message)) for operator, message in _FAILED.findall(text)]
+    if failed:
+        # readers of what failed fail in their turn, and may be listed first
+        operator, words = next((each for each in failed if not _IN_TURN.search(each[1])), failed[0])
+        return f"it does not take the operator {operator} as it is used here ({words})"
     if (kernel := _NO_KERNEL.search(text)) is not None:
         return f"it does not have the operator {kernel[1]} (node {kernel[2]!r})"
     if (node := _PARSER.search(text)) is not None:
