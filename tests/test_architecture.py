@@ -33,7 +33,8 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     (
         "what the user brings",
         frozenset(
-            {"factory", "checkpoint", "load", "arrays", "masks", "preprocessing", "scale"} | {"splits", "tags", "data", "near", "ranges", "health"}
+            {"factory", "checkpoint", "load", "arrays", "masks", "preprocessing", "scale"}
+            | {"splits", "tags", "data", "near", "ranges", "health"}
         ),
     ),
     ("what is shipped", frozenset({"artifact", "signature"})),

@@ -186,7 +186,7 @@ def test_tied_batch_is_explained(function: Callable[[torch.Tensor], torch.Tensor
 
 def test_decision_on_values_is_explained_in_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     module = Calls(lambda x: x.mean((2, 3)) if x.sum() > 1e9 else x.amax((2, 3)))
-    with pytest.raises(InputError, match=r"^`model` cannot be exported to ONNX: its forward decides in Python on tensor values \(") as caught:
+    with pytest.raises(InputError, match=r"^`model` cannot be exported to ONNX: its forward decides in Python on tensor") as caught:
         export_onnx(candidate(module), tmp_path / "m.onnx")
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")

@@ -39,7 +39,7 @@ def test_the_original_is_judged_and_told(any_target: str, tmp_path: Path) -> Non
 
 def test_random_weights_are_refused_before_anything_is_written(any_target: str, tmp_path: Path) -> None:
     model = random(runs.bring(tmp_path))
-    with pytest.raises(InputError, match=r"^the original is no better than a constant answer: accuracy .* Causes, .* --allow-weak-original"):
+    with pytest.raises(InputError, match=r"^the original is no better than a constant answer: accuracy .* --allow-weak-original"):
         prepared(model, any_target)
     assert not (tmp_path / "out").exists()
 
@@ -48,7 +48,7 @@ def test_a_constant_answer_is_refused_and_can_be_allowed(any_target: str, tmp_pa
     model = runs.bring(tmp_path)
     state = torch.load(model)
     torch.save(state | {"6.weight": torch.zeros_like(state["6.weight"])}, model)
-    with pytest.raises(InputError, match="1. the weights were never trained, or the network does not look at its input"):
+    with pytest.raises(InputError, match=r"1\. the weights were never trained, or the network does not look at its input"):
         prepared(model, any_target)
     job = prepared(model, any_target, allow_weak_original=True)
     assert "which was allowed: limits around it protect nothing" in job.baseline.notes[0]
@@ -88,7 +88,7 @@ def test_the_order_of_the_classes_is_named(any_target: str, tmp_path: Path) -> N
 
 def test_inverted_masks_are_named(any_target: str, tmp_path: Path) -> None:
     data = {key: 1 - value if key.endswith("masks") else value for key, value in scans.arrays().items()}
-    with pytest.raises(InputError, match="1. the masks mark the background: invert them"):
+    with pytest.raises(InputError, match=r"1\. the masks mark the background: invert them"):
         prepared(scans.bring(tmp_path, data), any_target)
 
 

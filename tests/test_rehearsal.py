@@ -77,7 +77,7 @@ def test_a_runtime_that_cannot_is_dropped_or_named(operation: Callable[[torch.Te
 
 
 def test_the_exporter_s_obstacle_is_named() -> None:
-    with pytest.raises(InputError, match="^`model` cannot be exported to ONNX: the operator aten.median"):
+    with pytest.raises(InputError, match=r"^`model` cannot be exported to ONNX: the operator aten\.median"):
         rehearse(candidate(median), both()[1:], IMAGES, 1)
 
 
