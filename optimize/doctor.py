@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from optimize import REPORTING
 from optimize import settings as read
 from optimize.backends import backend
 from optimize.errors import InputError, TargetUnavailable
@@ -63,7 +64,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `optimize doctor` found; `peaks` only where they were asked for. `energy` says which counters of it can be read."""
+    """What `optimize doctor` found; `peaks` only where they were asked for. `energy` says which counters of it can be read.
+
+    `reporting` names the libraries whose telemetry is on, since this program imported them before `optimize` (`offline.py`).
+    """
 
     targets: tuple[Target, ...]
     machine: Mapping[str, object]
@@ -72,6 +76,7 @@ class Diagnosis:
     packages: tuple[Package, ...]
     peaks: Peaks | None = None
     energy: Meters = _NO_METERS
+    reporting: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -87,6 +92,7 @@ class Diagnosis:
             "machine": dict(self.machine),
             "gpu": {"devices": [dict(device) for device in self.gpu.devices], "note": self.gpu.note, "mig": list(self.gpu.mig)},
             "energy": self.energy.as_dict(),
+            "telemetry_on": list(self.reporting),
             "torch": dict(self.torch),
             "packages": [asdict(package) for package in self.packages],
             "peaks": None if self.peaks is None else self.peaks.as_dict(),
@@ -117,7 +123,7 @@ def doctor(*, roofline: bool = False, threads: int | str | None = None) -> Diagn
         from optimize.measure.peaks import peaks as of_machine
 
         peaks = of_machine([each.name for each in targets if each.runs], count)
-    return Diagnosis(targets, here, cards, torch_build(), packages(), peaks, meters())
+    return Diagnosis(targets, here, cards, torch_build(), packages(), peaks, meters(), REPORTING)
 
 
 def target(name: str, *, no_gpu: bool = False) -> Target:
@@ -184,10 +190,18 @@ def _facts(found: Diagnosis) -> list[tuple[str, ...]]:
         ("memory", f"{_gib(here['memory_bytes'])}, {_gib(here['memory_available_bytes'])} available"),
         ("GPU", "; ".join([*map(_device, found.gpu.devices), *(f"MIG {each}" for each in found.gpu.mig)]) or found.gpu.note),
         ("energy", "; ".join([*(each.name for each in found.energy.meters), *found.energy.notes])),
+        ("telemetry", _telemetry(found.reporting)),
         ("system", str(here["os"])),
         ("Python", str(here["python"])),
         ("torch", f"{build['version'] or 'not installed'}{built}"),
     ]
+
+
+def _telemetry(reporting: Sequence[str]) -> str:
+    """Whether libraries report to their makers from this process."""
+    if not reporting:
+        return "off, also that of onnxruntime, openvino and nncf"
+    return f"on for {', '.join(reporting)}, imported before optimize: import optimize first"
 
 
 def _device(each: Mapping[str, str | int]) -> str:

@@ -30,6 +30,7 @@ from optimize.measure.macs import macs
 from optimize.measure.unused import unused_parameters
 from optimize.profile import ARTIFACT, EAGER, RUNTIMES, Profile
 from optimize.recipe import Recipe
+from optimize.report.speed import speed
 
 FORMAT = 2
 
@@ -205,7 +206,8 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "artifact": _files(compiled) if result.verdict else None,
         "guard": _guard(result),
     }
-    return dict(json.loads(json.dumps(whole, allow_nan=False)))
+    plain: dict[str, Any] = json.loads(json.dumps(whole, allow_nan=False))
+    return plain | {"speed": speed(plain)}
 
 
 def layers(before: nn.Module, after: nn.Module) -> list[dict[str, Any]]:
@@ -310,7 +312,8 @@ def _files(compiled: Compiled | None) -> dict[str, Any] | None:
 
 
 def load_note(loads: Mapping[str, float]) -> tuple[str, ...]:
-    """Of the largest, as it may have ended long before the run did."""
+    """Of the largest while something was timed, as it may have ended long before the run did; of its end only where nothing was."""
+    loads = {when: percent for when, percent in loads.items() if when != "end"} or loads
     worst = max(loads, key=lambda when: loads[when])
     if loads[worst] < BUSY_PERCENT:
         return ()

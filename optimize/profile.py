@@ -23,7 +23,8 @@ from optimize.errors import TargetUnavailable
 from optimize.measure.latency import Latency, interleave, ratio
 from optimize.measure.machine import watch
 from optimize.measure.memory import peak_memory
-from optimize.measure.reliability import Reliability, reliability
+from optimize.measure.reliability import Reliability, doubtful, reliability
+from optimize.measure.retake import steadiest
 from optimize.measure.stationary import BRIEF_S, warm_up
 from optimize.progress import stage
 
@@ -42,7 +43,7 @@ class Profile:
         latency: batch size -> contender -> samples.
         peak_memory_bytes: contender -> peak of a fresh process.
         size_bytes: contender -> bytes on disk.
-        notes: which baselines are missing, and why.
+        notes: which baselines are missing, and why; what was timed several times.
         reliable: batch size -> contender -> whether its latency is to be relied on.
         load_percent: batch size -> of the machine, that other processes used while it was timed.
     """
@@ -123,7 +124,9 @@ def profile(
     models[ARTIFACT] = artifact
     with ExitStack() as opened:
         sessions = {name: opened.enter_context(_open(model, original, threads)) for name, model in models.items()}
-        timed = {batch: _time(sessions, inputs(batch)) for batch in batches}
+        taken = {batch: steadiest(partial(_time, sessions, inputs(batch)), lambda each: doubtful(each.reliable)) for batch in batches}
+    timed = {batch: each.value for batch, each in taken.items()}
+    notes += [said for batch, each in taken.items() if (said := each.note(f"batch {batch}"))]
     memory = {}
     for name, model in models.items():
         with stage(f"memory of {name}"):

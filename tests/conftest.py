@@ -39,6 +39,14 @@ def _quiet() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _once() -> Iterator[None]:
+    """Nor is anything else: the tests of retaking say how often."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("optimize.measure.retake.TRIES", 1)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _peaks() -> Iterator[None]:
     """What this machine reaches takes seconds to measure, in each run on a busy one: the tests' reports have made-up peaks."""
 

@@ -26,7 +26,7 @@ OUTSIDE = {"models", "benchmarks", "tests"}
 
 # A module or subpackage may import from its own layer and from those above it in this table, never from one below it.
 LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("what anyone may use", frozenset({"errors", "progress", "quiet", "heap", "installed", "outputs"})),
+    ("what anyone may use", frozenset({"errors", "offline", "progress", "quiet", "heap", "installed", "outputs"})),
     ("the value that flows", frozenset({"candidate"})),
     ("the network as a graph and as matrices", frozenset({"layers", "labels", "flow", "graph", "surgery", "linear"})),
     ("what a repair solves", frozenset({"replay", "bypass", "telling", "moments", "factor", "dual", "least_squares", "importance"})),

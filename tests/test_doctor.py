@@ -149,7 +149,7 @@ def test_the_command_prints_one_document(monkeypatch: pytest.MonkeyPatch) -> Non
     code, text, problem = command("doctor", "--json")
     assert (code, problem) == (0, "")
     found = json.loads(text)
-    assert set(found) == {"format", "exit_code", "targets", "machine", "gpu", "energy", "torch", "packages", "peaks"}
+    assert set(found) == {"format", "exit_code", "targets", "machine", "gpu", "energy", "telemetry_on", "torch", "packages", "peaks"}
     assert [each["name"] for each in found["targets"]] == ["openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"]
     expected = {"name": "onnxruntime", "version": "1.32", "compiles": True, "runs": True, "reason": "", "precisions": ["f32", "int8"]}
     assert found["targets"][1] == expected | {"int8_on": "AVX-512 VNNI", "remedy": None}
@@ -177,6 +177,14 @@ def test_peaks_are_measured_only_when_asked_for(monkeypatch: pytest.MonkeyPatch)
     assert command("doctor", "--threads", 2) == (2, "", "error: `--threads` (=2) is of --roofline: add that, or leave it out.\n")
 
 
+def test_telemetry_that_is_on_already_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    made_up(monkeypatch, {}, onnxruntime=works("f32"))
+    monkeypatch.setattr(module, "REPORTING", ("openvino", "nncf"))
+    text = "\n".join(lines(found := doctor()))
+    assert "on for openvino, nncf, imported before optimize: import optimize first" in text
+    assert found.as_dict()["telemetry_on"] == ["openvino", "nncf"]
+
+
 def test_every_fact_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
     made_up(monkeypatch, {"torch": "2.13.0"}, onnxruntime=works("f32"))
     monkeypatch.setattr(module, "gpu", lambda: Gpu((H100, H100 | {"compute_capability": "[N/A]"}), "", ("3g.20gb, device 0 of GPU 1",)))
@@ -197,6 +205,7 @@ def test_every_fact_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
         "GPU": "NVIDIA H100, 81559 MiB, driver 580.65, compute capability 9.0; NVIDIA H100, 81559 MiB, driver 580.65; MIG 3g.20gb, "
         "device 0 of GPU 1",
         "energy": "package-0; no GPU is counted",
+        "telemetry": "off, also that of onnxruntime, openvino and nncf",
         "system": "Linux 6",
         "Python": "3.12.1",
         "torch": "2.13.0, built for CUDA 13.0",

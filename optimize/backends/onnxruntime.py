@@ -229,7 +229,6 @@ def _faster_half(samples: Sequence[float]) -> float:
 def _open(artifact: Artifact, threads: int | None, *, optimized: Path | None = None, profile: Path | None = None) -> Any:
     import onnxruntime
 
-    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _QUIET
     options.intra_op_num_threads = threads or 0

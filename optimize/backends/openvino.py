@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import sys
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -101,7 +100,6 @@ def quantize(
     require_precision(rest, precisions(), NAME)
     model = _read(onnx)
     require_inputs(calibration, _input_shape(model))
-    # Before the import, since it is the lookup of the telemetry package in `_openvino` that keeps NNCF from reporting too.
     import nncf
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
@@ -213,8 +211,6 @@ def _executed(compiled: Any) -> Iterator[tuple[str, str, str]]:
 
 
 def _openvino() -> ModuleType:
-    # Importing OpenVINO sends an event to its maker unless its telemetry package cannot be imported; NNCF looks there too.
-    sys.modules.setdefault("openvino_telemetry", cast("ModuleType", None))
     import openvino
 
     return cast("ModuleType", openvino)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import product
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from optimize.artifact import Artifact
 from optimize.backends.session import CHUNK
@@ -28,8 +28,9 @@ from optimize.measure.machine import load, machine, versions, watch
 from optimize.measure.memory import Memory, peak_memory
 from optimize.measure.nvml import ON_PROCESSOR
 from optimize.measure.quantiles import SHARES, bounded, samples_needed
-from optimize.measure.reliability import reliability
-from optimize.measure.stationary import BLOCKS, block_variation, variation, warm_up
+from optimize.measure.reliability import Reliability, doubtful, reliability
+from optimize.measure.retake import steadiest
+from optimize.measure.stationary import BLOCKS, Warmup, block_variation, variation, warm_up
 from optimize.progress import stage
 
 if TYPE_CHECKING:
@@ -139,8 +140,11 @@ def _notes(plan: Plan, measurements: Sequence[Mapping[str, Any]], background: Se
     if max(plan.batches) > CHUNK:
         yield f"A batch of more than {CHUNK} runs as several of at most {CHUNK}."
     for each in measurements:
+        what = label(each["batch"], each["threads"])
+        if each["times_taken"] > 1:
+            yield f"{what}: timed {each['times_taken']} times, since the machine was busy or had not settled; the steadiest stands here."
         if not each["warm_up"]["settled"]:
-            yield f"{label(each['batch'], each['threads'])}: the medians had not settled when warm-up was given up."
+            yield f"{what}: the medians had not settled when warm-up was given up."
     if plan.contend and any(each.runtime not in ON_PROCESSOR for each in background) and (found := gpu().mig):
         yield f"A process sees one MIG slice, the first unless CUDA_VISIBLE_DEVICES names another; there are: {'; '.join(found)}."
 
@@ -213,6 +217,34 @@ def _measured(
     rival: Contender | None,
 ) -> dict[str, Any]:
     what = label(batch, threads)
+    taken = steadiest(partial(_rounds, calls, plan, what), lambda each: doubtful(each.reliable))
+    warm, busy, quiet, reliable = taken.value
+    comparison = compared(quiet, reliable, seed=plan.seed)
+    under_load = {}
+    if plan.contend:
+        with stage(f"latency under load, {what}"):
+            under_load = {"under_load": dict(_under_load(contenders, calls, quiet, plan, batch, threads, rival))}
+    return {
+        "times_taken": taken.times,
+        "warm_up": warm.as_dict(),
+        "load_percent": busy,
+        "latency_ms": {name: summary(latency, batch) for name, latency in quiet.items()},
+        "reliability": {name: each.as_dict() for name, each in reliable.items()},
+        "comparison": {name: each.as_dict() for name, each in comparison.items()},
+        **under_load,
+    }
+
+
+class _Rounds(NamedTuple):
+    """Warm-up and the rounds after it."""
+
+    warm: Warmup
+    load_percent: dict[str, float]
+    latency: dict[str, Latency]
+    reliable: dict[str, Reliability]
+
+
+def _rounds(calls: Mapping[str, Callable[[], object]], plan: Plan, what: str) -> _Rounds:
     with stage(f"warm-up, {what}"):
         warm = warm_up(calls)
     busy = {"before": load()}
@@ -221,20 +253,7 @@ def _measured(
         quiet = interleave(calls, seconds=plan.seconds, min_rounds=MIN_ROUNDS, warmup=1)
         busy["during"] = taken()
     busy["after"] = load()
-    reliable = reliability(quiet, load_percent=busy, unsettled=warm.unsettled)
-    comparison = compared(quiet, reliable, seed=plan.seed)
-    under_load = {}
-    if plan.contend:
-        with stage(f"latency under load, {what}"):
-            under_load = {"under_load": dict(_under_load(contenders, calls, quiet, plan, batch, threads, rival))}
-    return {
-        "warm_up": warm.as_dict(),
-        "load_percent": busy,
-        "latency_ms": {name: summary(latency, batch) for name, latency in quiet.items()},
-        "reliability": {name: each.as_dict() for name, each in reliable.items()},
-        "comparison": {name: each.as_dict() for name, each in comparison.items()},
-        **under_load,
-    }
+    return _Rounds(warm, busy, quiet, reliability(quiet, load_percent=busy, unsettled=warm.unsettled))
 
 
 def _energy(

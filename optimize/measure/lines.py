@@ -111,7 +111,9 @@ def _answers(comparison: Mapping[str, Any], said: Set[str]) -> Iterator[str]:
     """What was said of the contenders' own figures is not said again of every pair."""
     for name, each in comparison.items():
         ratio = "{value:.3f}x [{low:.3f}, {high:.3f}]".format(**each["ratio"])
-        yield f"{name}: {each['answer']}, {ratio} the speed of {each['against']}"
+        doubted = any(reason in said for reason in each["reasons"])
+        measured = f"not measured reliably beside {each['against']}" if doubted else f"{ratio} the speed of {each['against']}"
+        yield f"{name}: {each['answer']}, {measured}"
         yield from dict.fromkeys("  for what is said above" if reason in said else f"  {reason}" for reason in each["reasons"])
 
 

@@ -36,6 +36,11 @@ class Reliability:
         return {"answer": self.answer, "reasons": list(self.reasons)}
 
 
+def doubtful(found: Mapping[str, Reliability]) -> int:
+    """How many contenders' figures are not to be relied on."""
+    return sum(bool(each.reasons) for each in found.values())
+
+
 def reliability(
     measured: Mapping[str, Latency], *, load_percent: Mapping[str, float], unsettled: Collection[str] = ()
 ) -> dict[str, Reliability]:

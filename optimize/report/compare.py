@@ -15,6 +15,7 @@ from optimize.report.page import OUTCOMES, RUNTIMES, as_json, page, write_all
 from optimize.report.pareto import best
 from optimize.report.render import read, rerender
 from optimize.report.rows import find
+from optimize.report.speed import doubts, qualifier, speed
 from optimize.report.terms import terms
 from optimize.report.wording import Report
 
@@ -71,6 +72,7 @@ def row(name: str, report: Report) -> dict[str, Any]:
     return {
         "run": name,
         "verdict": whole["verdict"],
+        "qualifier": qualifier(whole) or None,
         "target": whole["target"],
         "precision": whole["precision"],
         "parameters": find(after, "parameters"),
@@ -88,7 +90,9 @@ def row(name: str, report: Report) -> dict[str, Any]:
         "worst_class_figure": worst.get("figure"),
         "worst_class_drop": worst.get("value"),
         "p50_ms": find(after, "latency_ms", "1", "p50"),
+        "p50_reliable": None if find(after, "latency_ms", "1", "p50") is None else not doubts(whole, "1"),
         "baseline": strongest.name if strongest and ratio else None,
+        "speed": speed(whole) if strongest and ratio else None,
         "speedup": ratio.get("value"),
         "speedup_low": ratio.get("low"),
         "speedup_high": ratio.get("high"),

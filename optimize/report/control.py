@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterator
 
 from optimize.report import rails, rows
+from optimize.report.speed import UNRELIABLE, doubts
 from optimize.report.wording import DASH, Report, change, count, milliseconds, scaled, times
 
 _STATED = (
@@ -79,7 +80,9 @@ def evidence(report: Report) -> Iterator[tuple[str, str]]:
         regressed, fixed_again, cases = (count(flips[key]) for key in ("regressed", "fixed", "cases"))
         yield "Decisions that changed", f"{regressed} right, now wrong; {fixed_again} wrong, now right; of {cases}"
     strongest = rows.strongest(report)
-    if strongest and strongest.ratio:
+    if strongest and strongest.ratio and doubts(report, rows.batches(report)[0], strongest.name):
+        yield f"Speed at batch {rows.batches(report)[0]}", UNRELIABLE
+    elif strongest and strongest.ratio:
         ratio = strongest.ratio
         against = f"{times(ratio['value'])} ({times(ratio['low'])} to {times(ratio['high'])}) against {strongest.name}"
         batch = rows.batches(report)[0]

@@ -10,6 +10,7 @@ from optimize.report.answers import reliability as bins
 from optimize.report.charts import NARROW, TEXT, WIDE, Chart, Spec, Values, chart, number, numbered, rows_axis, rule
 from optimize.report.pareto import Frontier
 from optimize.report.rails import Rail, rails, worst
+from optimize.report.speed import doubts
 from optimize.report.terms import terms
 from optimize.report.wording import Report
 
@@ -88,13 +89,13 @@ def latency(report: Report) -> Chart | None:
     found = {batch: rows.contenders(report, batch) for batch in rows.batches(report)}
     if not found:
         return None
-    wide = {"vconcat": [{"hconcat": _batch(batch, entries, WIDE)} for batch, entries in found.items()]}
-    narrow = {"vconcat": [panel for batch, entries in found.items() for panel in _batch(batch, entries, NARROW)]}
+    wide = {"vconcat": [{"hconcat": _batch(report, batch, entries, WIDE)} for batch, entries in found.items()]}
+    narrow = {"vconcat": [panel for batch, entries in found.items() for panel in _batch(report, batch, entries, NARROW)]}
     return chart("Latency of the artifact and of every baseline, and the ratio between them", wide, narrow)
 
 
-def _batch(batch: str, entries: Sequence[rows.Contender], form: int) -> list[Spec]:
-    names = [f"{row.name}, this artifact" if row.ours else row.name for row in entries]
+def _batch(report: Report, batch: str, entries: Sequence[rows.Contender], form: int) -> list[Spec]:
+    names = [_contender(report, batch, row) for row in entries]
     values = [
         {"row": label, "p50": row.latency["p50"], "p95": row.latency["p95"], "ours": row.ours}
         | {key: None if row.ratio is None else row.ratio[key] for key in ("value", "low", "high")}
@@ -130,6 +131,12 @@ def _batch(batch: str, entries: Sequence[rows.Contender], form: int) -> list[Spe
         ],
     }
     return [whole | taken] + ([whole | ratios] if any(row.ratio for row in entries) else [])
+
+
+def _contender(report: Report, batch: str, row: rows.Contender) -> str:
+    """A contender's label, with a mark where what is drawn of it is not to be relied on."""
+    mark = " (not reliable)" if doubts(report, batch, None if row.ours else row.name) else ""
+    return f"{row.name}{', this artifact' if row.ours else ''}{mark}"
 
 
 def trials(report: Report, found: Frontier) -> Chart | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from optimize.errors import InputError
-from optimize.report import answers, charts, control, drawn, rails, rows, wording
+from optimize.report import answers, charts, control, drawn, rails, rows, speed, wording
 from optimize.report.limitations import limitations
 from optimize.report.page import FOLDER, OUTCOMES, RUNTIMES, as_json, page, write_all
 from optimize.report.pareto import frontier
@@ -78,6 +78,8 @@ def _words(report: Report) -> Mapping[str, Any]:
     signature, confidence = report["signature"], report["limits"].get("confidence")
     return {
         "outcome": OUTCOMES[report["verdict"]],
+        "qualifier": speed.qualifier(report),
+        "unreliable": speed.UNRELIABLE,
         "sentence": sentence(report),
         "runtime": runtime,
         "terms": terms(report),
@@ -122,7 +124,7 @@ def _rows(report: Report) -> Mapping[str, Any]:
 
 def _functions() -> Mapping[str, Any]:
     own = (rails.bars, rails.bounds, rails.decides, rails.level, rails.limit, rails.tally, rails.written, rails.tiles)
-    return {each.__name__: each for each in (*own, rows.find, rows.contenders, rows.unsure, wording.change)}
+    return {each.__name__: each for each in (*own, rows.find, rows.contenders, rows.unsure, speed.doubts, wording.change)}
 
 
 def _machine(machine: Mapping[str, Any]) -> list[tuple[str, str]]:

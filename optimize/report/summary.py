@@ -1,10 +1,11 @@
-"""The report in a few lines of text, for a terminal: the verdict first."""
+"""The report in a few lines of text, for a terminal: the verdict first, and no figure of time that is not to be relied on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from optimize.report.render import headline
+from optimize.report.speed import UNRELIABLE, doubts, qualifier
 from optimize.report.wording import Report
 
 _WORDS = {"pass": "ACCEPTED", "fail": "REJECTED", "inconclusive": "INCONCLUSIVE"}
@@ -12,7 +13,8 @@ _WORDS = {"pass": "ACCEPTED", "fail": "REJECTED", "inconclusive": "INCONCLUSIVE"
 
 def summary(report: Report) -> Iterator[str]:
     """Lines for the terminal."""
-    yield f"{_WORDS[report['verdict']]}: {headline(report)}"
+    qualified = qualifier(report)
+    yield f"{_WORDS[report['verdict']]}{f' ({qualified})' if qualified else ''}: {headline(report)}"
     yield from (f"  {reason}" for reason in report["reasons"])
     before, after = report["baseline"], report["compressed"]
     if after is None:
@@ -21,10 +23,23 @@ def summary(report: Report) -> Iterator[str]:
     yield f"  MACs       {before['macs']:,} -> {after['macs']:,} ({_less(before['macs'], after['macs'])})"
     yield f"  size       {before['size_bytes']:,} -> {after['size_bytes']:,} bytes"
     for batch, gains in report["speedup"].items():
-        words = {name: "over" if gain["value"] >= 1 else "the speed of" for name, gain in gains.items()}
-        ratios = ", ".join(f"{gain['value']:.2f}x {words[name]} {name}" for name, gain in gains.items())
-        yield f"  batch {batch}: {after['latency_ms'][batch]['p50']:.3f} ms; {ratios}"
+        yield f"  batch {batch}: {_timed(report, batch, gains)}"
     yield from (f"  note: {each}" for each in report["notes"] if "timings are not to be relied on" in each)
+
+
+def _timed(report: Report, batch: str, gains: Mapping[str, Mapping[str, float]]) -> str:
+    """The median and every ratio of one batch size; what is not to be relied on is named without its figure."""
+    if reasons := doubts(report, batch):
+        return f"latency {UNRELIABLE} ({reasons[0]}); the report has the figures"
+    ratios = []
+    for name, gain in gains.items():
+        if doubts(report, batch, name):
+            ratios.append(f"{name} {UNRELIABLE}")
+        elif gain["low"] <= 1 <= gain["high"]:
+            ratios.append(f"{gain['value']:.2f}x the speed of {name}, no clear difference")
+        else:
+            ratios.append(f"{gain['value']:.2f}x {'over' if gain['value'] >= 1 else 'the speed of'} {name}")
+    return f"{report['compressed']['latency_ms'][batch]['p50']:.3f} ms; {', '.join(ratios)}"
 
 
 def _less(before: int, after: int) -> str:

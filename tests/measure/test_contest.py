@@ -310,7 +310,7 @@ def test_the_lines_hold_every_answer(acted: Stage) -> None:
     assert "batch 1 (other processes: 1 % before, 3 % during, 2 % after)" in text
     assert "no energy: no RAPL counter" in text
     assert "long name: faster, 2.000x [2.000, 2.000] the speed of a" in text
-    unsure = text.index("long name: inconclusive, 2.000x [2.000, 2.000] the speed of a")
+    unsure = text.index("long name: inconclusive, not measured reliably beside a")
     assert text[unsure + 1] == "  for what is said above"
     assert text[unsure - 1] == "not to be relied on: other processes used 30 % of the CPU before the measurement, more than 20 %"
     assert text.count("with 2 background processes of the same model") == 2
