@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from optimize.errors import InputError
-from optimize.report import answers, charts, control, drawn, rails, rows, speed, wording
+from optimize.report import answers, charts, control, drawn, rails, rows, speed, standing, wording
 from optimize.report.limitations import limitations
 from optimize.report.page import FOLDER, OUTCOMES, RUNTIMES, as_json, page, write_all
 from optimize.report.pareto import frontier
@@ -60,7 +60,9 @@ def sentence(report: Report) -> str:
 
 
 def _said(report: Report) -> str:
-    name, runtime = report["model"]["name"], RUNTIMES.get(report["target"], report["target"])
+    reached = standing.figure(report)
+    name = f"{report['model']['name']} (the original: {reached})" if reached else report["model"]["name"]
+    runtime = RUNTIMES.get(report["target"], report["target"])
     if report.get("unverified"):
         return f"{name} was compiled for {runtime}, which does not run on this machine, so nothing could be judged"
     if report["compressed"] is None:
@@ -79,6 +81,7 @@ def _words(report: Report) -> Mapping[str, Any]:
     return {
         "outcome": OUTCOMES[report["verdict"]],
         "qualifier": speed.qualifier(report),
+        "standing": standing.standing(report),
         "unreliable": speed.UNRELIABLE,
         "sentence": sentence(report),
         "runtime": runtime,
