@@ -83,6 +83,7 @@ class Result:
         health: what was found about the calibration split.
         unverified: what was compiled and could not be run.
         parity: of the ONNX file with torch, where nothing was run.
+        looks: at the test split, as `history.Look` says it; None where it was not read.
     """
 
     verdict: Verdict
@@ -97,6 +98,7 @@ class Result:
     health: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     unverified: Sequence[Variant] = ()
     parity: Parity | None = None
+    looks: Mapping[str, Any] | None = None
 
 
 def reload(recipe: Recipe) -> dict[str, Any]:
@@ -176,6 +178,7 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "limits": _limits(recipe.limits, data.test.task),
         "rails": [rail.as_dict() for rail in result.verdict.rails],
         **_answers(recipe.limits, result, len(data.test), alone=data.test.patients is None),
+        "looks": None if result.looks is None else dict(result.looks),
         "health": [dict(finding) for finding in result.health],
         "change": {"reason": recipe.reason or None},
         "signature": None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from optimize.report import looks
 from optimize.report.render import headline
 from optimize.report.wording import Report
 
@@ -14,6 +15,8 @@ def summary(report: Report) -> Iterator[str]:
     """Lines for the terminal."""
     yield f"{_WORDS[report['verdict']]}: {headline(report)}"
     yield from (f"  {reason}" for reason in report["reasons"])
+    if (report.get("looks") or {}).get("number", 1) > 1:
+        yield f"  {looks.sentence(report)}"
     before, after = report["baseline"], report["compressed"]
     if after is None:
         return
