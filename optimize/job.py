@@ -29,7 +29,6 @@ from optimize.signature import sign
 from optimize.steps.batches import hold_out
 from optimize.workspace import Workspace
 
-
 NAMED = 4
 """Classes or subgroups that a line names before it only counts."""
 
@@ -189,7 +188,7 @@ def _foretell(job: Job) -> None:
     again = f" at look {job.look.number}, at {100 * job.limits.confidence:.6g} % confidence" if job.look.number > 1 else ""
     said = f"the test split is too small to accept anything{again}: {too_few(unsure)}" if unsure else job.look.why_spent
     if not job.recipe.force:
-        raise Inconclusive(f"{said}; add test cases{', or allow larger drops' if unsure else ''}, or search all the same with --force.")
+        raise Inconclusive(f"{said}: add test cases{', allow larger drops' if unsure else ''}, or search all the same with --force.")
     note(said)
 
 
