@@ -13,6 +13,8 @@ from optimize.measure.machine import load, machine, versions
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
+HISTORY = RESULTS / "looks.jsonl"
+"""Every look that a study takes at a test split, from 2026-11-30 on; it is part of the repository."""
 DOCUMENTS = ("README.md", "docs/results.md", "docs/guard.md", "docs/precision.md")
 
 
@@ -33,6 +35,15 @@ def write(
     for document in DOCUMENTS:
         path = ROOT / document
         path.write_text(quoted(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def looks(reports: Sequence[Mapping[str, Any]]) -> str:
+    """How often the studies have looked at a test split, by their own record: part of a sentence."""
+    numbers = [str(report["looks"]["number"]) for report in reports if report.get("looks")]
+    if not numbers:
+        return "not looked at"
+    which = f"look{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"
+    return f"{which} of the studies at them since 2026-11-30 (earlier ones were not recorded)"
 
 
 def quoted(text: str) -> str:

@@ -73,7 +73,7 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
     timed = None if obstacle else clock(job.runtime, recipe.threads, one)
     aim = None if timed is None else goal(timed, job.original, recipe.latency_target_ms, recipe.speedup)
     plan = strategy(recipe, None if obstacle else job.runtime, aim)
-    confidence = level(recipe.limits, job.data.guard.units, job.data.test.units)
+    confidence = level(job.limits, job.data.guard.units, job.data.test.units)
     watch = timed if recipe.strategy in FEW else None
     search = Search(reference, job.data.guard, job.data.classes, recipe.limits, job.space.ledger, plan, confidence, watch, job.witness)
     walk = search.walk(job.space.trials)

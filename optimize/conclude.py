@@ -20,6 +20,7 @@ from optimize.guard.by_heart import known_by_heart
 from optimize.guard.flips import FILE, flips, to_csv
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict, judge
+from optimize.history import Look
 from optimize.job import Job
 from optimize.measure.isa import in_words, running
 from optimize.measure.isa import level as machine_level
@@ -68,12 +69,17 @@ def conclude(
     """
     compiled = compile_and_profile(job, best, before, confidence, made, earlier)
     assert compiled.chosen.artifact is not None
+    look = begun(job, compiled.chosen.artifact, again=job.space.look)
+    job.space.remember(look.key)
     original, artifact = on_test(job, compiled.chosen.artifact)
-    verdict = _in_time(judge(job.recipe.limits, original, artifact), aim, compiled)
+    verdict = _in_time(look.settled(judge(look.limits(job.recipe.limits), original, artifact)), aim, compiled)
     changed = flips(original, artifact, job.data.test.names.tolist(), job.data.test.patients)
     heart = known_by_heart(before, original)
-    notes = (*notes, *_about(compiled, job.recipe), *(() if heart is None else (heart,)))
-    return finish(job, Result(verdict, compiled.candidate, trials, before, compiled, original, artifact, notes, changed))
+    repeated = look.sentence(job.recipe.limits)
+    notes = (*notes, *_about(compiled, job.recipe), *(each for each in (heart, repeated) if each is not None))
+    result = Result(verdict, compiled.candidate, trials, before, compiled, original, artifact, notes, changed)
+    job.history.end(look, verdict.outcome)
+    return finish(job, replace(result, looks=look.as_dict(job.recipe.limits)))
 
 
 def compile_and_profile(
@@ -185,6 +191,20 @@ def _with_weights(ran: Mapping[str, str], onnx: Path) -> Mapping[str, str]:
 def drawn(split: Split, count: int, seed: int) -> Floats:
     """At most `count` inputs, drawn from the whole split: files are often sorted by class."""
     return split.inputs(np.sort(np.random.default_rng(seed).permutation(len(split))[:count]))
+
+
+def begun(job: Job, artifact: Artifact, again: str | None = None) -> Look:
+    """The look at the test split that begins now: it counts from here on, whatever becomes of the run.
+
+    Args:
+        job: of the run.
+        artifact: what is judged.
+        again: key of the look during which the run was interrupted.
+    """
+    model = outcome.sha256(job.recipe.model)
+    return job.history.begin(
+        job.data.test, model=model, artifact=artifact.sha256, limits=job.recipe.limits, fresh=job.recipe.fresh_test, again=again
+    )
 
 
 def on_test(job: Job, artifact: Artifact) -> tuple[Score, Score]:

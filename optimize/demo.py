@@ -12,6 +12,7 @@ from torch import nn
 from optimize.backends import TARGETS, backend, require_runnable
 from optimize.compress import compress
 from optimize.errors import InputError, TargetUnavailable
+from optimize.history import SUFFIX
 from optimize.progress import note, track
 from optimize.recipe import resolve
 
@@ -75,6 +76,8 @@ def demo(folder: Path) -> dict[Path, dict[str, Any]]:
         raise TargetUnavailable("no runtime is installed: pip install 'optimize[openvino,onnxruntime]'.")
     _require_free(folder)
     model = prepared(folder)
+    # All is made anew, and with it the record of looks: the demo shows a first run, however often it is called.
+    (folder / f"digits.npz{SUFFIX}").unlink(missing_ok=True)
     reports = {}
     for target in targets:
         note(f"optimize compress {model} --target {target} --out {folder / target}")

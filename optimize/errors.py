@@ -1,4 +1,4 @@
-"""The three exceptions a caller may meet. A refusal by a guard-rail is a `Verdict`, never an exception."""
+"""The exceptions a caller may meet. A refusal by a guard-rail is a `Verdict`, never an exception."""
 
 from __future__ import annotations
 
@@ -21,6 +21,12 @@ class TargetUnavailable(OptimizeError):
     """The target cannot run on this machine; found out before any work."""
 
     exit_code = 4
+
+
+class Inconclusive(OptimizeError):
+    """No verdict but "inconclusive" can come of this run; found out before any work, and the run is made all the same with `force`."""
+
+    exit_code = 3
 
 
 def known(name: str, value: object, choices: Sequence[object]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -12,15 +12,17 @@ from optimize.backends import CPU, ON_CPU, Backend, runtimes
 from optimize.candidate import Candidate, Labelled
 from optimize.checkpoint import first_bytes
 from optimize.data import Dataset, Preprocessing, Split, load_data
-from optimize.errors import InputError
+from optimize.errors import Inconclusive, InputError
 from optimize.guard.limits import Limits
+from optimize.guard.rail import Rail
 from optimize.guard.score import Score, score
 from optimize.guard.verdict import judge
 from optimize.health import Finding, health
+from optimize.history import History, Look
 from optimize.load import load_model
 from optimize.masks import perfect
 from optimize.measure.isa import in_words, level, restrict
-from optimize.original import Original, look
+from optimize.original import Original, judged
 from optimize.progress import note, stage
 from optimize.recipe import Recipe, to_toml
 from optimize.rehearsal import rehearse
@@ -31,6 +33,8 @@ from optimize.workspace import Workspace
 
 REHEARSED = 16
 """Guard images on which the runtimes must agree with torch before the search."""
+NAMED = 4
+"""Classes or subgroups that a line names before it only counts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,8 @@ class Job:
     baseline: Original
     space: Workspace
     started: float
+    history: History
+    look: Look
     health: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -64,6 +70,11 @@ class Job:
     def runtime(self) -> Backend:
         """The one on which the search times its proposals."""
         return self.runtimes[0]
+
+    @property
+    def limits(self) -> Limits:
+        """The recipe's limits at the confidence of the look that the test split will be given."""
+        return self.look.limits(self.recipe.limits)
 
     @cached_property
     def witness(self) -> Witness | None:
@@ -101,10 +112,18 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
     for finding in job.health:
         if finding.level == "warning":
             note(f"calibration data, {finding.check}: {finding.text}")
-    _foretell(recipe, job.data)
+    if resume and job.space.look is not None:
+        job = replace(job, look=job.history.expected(job.data.test, fresh=recipe.fresh_test, again=job.space.look))
+    elif recipe.fresh_test:
+        job.history.require_fresh(job.data.test)
+    taken_up = resume and job.space.ledger.begun
+    if not taken_up:
+        _foretell(job)
     able, notes = rehearse(job.original, job.runtimes, job.data.guard.inputs(slice(0, REHEARSED)), recipe.threads)
     job = replace(job, runtimes=able, notes=notes)
     job.space.open(outcome.identity(recipe, job.data), resume=resume)
+    if taken_up and job.space.report is None:
+        _foretell(job)
     (recipe.out / "recipe.lock.toml").write_text(to_toml(recipe), encoding="utf-8")
     return job
 
@@ -157,7 +176,9 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None]) -> Job:
         raise InputError(f"`positive` (={unknown[0]}) is no class of the data: name some of {', '.join(data.classes[:12])}.")
     with stage("look at the calibration data"):
         found = health(data)
-    return Job(recipe, candidates, look(recipe, original, data), space, started, found)
+    history = History.of(recipe.data, recipe.history)
+    expected = history.expected(data.test, fresh=recipe.fresh_test)
+    return Job(recipe, candidates, judged(recipe, original, data), space, started, history, expected, found)
 
 
 def _check_strategy(recipe: Recipe) -> None:
@@ -171,14 +192,49 @@ def _check_strategy(recipe: Recipe) -> None:
         raise InputError(f"`{given[0]}` needs the strategy 'allocate', not {recipe.strategy!r}: leave --strategy out.")
 
 
-def _foretell(recipe: Recipe, data: Dataset) -> None:
-    """Say before the work, not after it, when the test split is too small for any verdict but "inconclusive"."""
-    test, classes = data.test, data.classes
+def _foretell(job: Job) -> None:
+    """Say before the work, not after it, when nothing but "inconclusive" can come of the test split.
+
+    Raises:
+        Inconclusive: when it is so and the recipe does not insist.
+    """
+    test, classes = job.data.test, job.data.classes
     answers = ((perfect(test.labels[batch], len(classes)), test.labels[batch]) for batch in test.batches)
     best = score(test.task, answers, classes, test.patients, test.groups)
-    for rail in judge(recipe.limits, best, best).rails:
-        if rail.outcome == "inconclusive":
-            note(f"the test split is too small to accept anything: {rail.doubt}")
+    unsure = [rail for rail in judge(job.limits, best, best).rails if rail.outcome == "inconclusive"]
+    if not unsure and not job.look.spent:
+        if sentence := job.look.sentence(job.recipe.limits):
+            note(sentence)
+        return
+    again = f" at look {job.look.number}, at {100 * job.limits.confidence:.6g} % confidence" if job.look.number > 1 else ""
+    said = f"the test split is too small to accept anything{again}: {too_few(unsure)}" if unsure else job.look.why_spent
+    if not job.recipe.force:
+        raise Inconclusive(f"{said}: add test cases{', allow larger drops' if unsure else ''}, or search all the same with --force.")
+    note(said)
+
+
+def too_few(rails: Sequence[Rail]) -> str:
+    """Which rails a split is too small for, those of a kind together, and what they need."""
+    kinds: dict[tuple[str, str | None, str], list[Rail]] = {}
+    for rail in rails:
+        kinds.setdefault((rail.scope, rail.column, rail.figure), []).append(rail)
+    return "; ".join(_kind_too_few(scope, column, found) for (scope, column, _), found in kinds.items())
+
+
+def _kind_too_few(scope: str, column: str | None, rails: Sequence[Rail]) -> str:
+    """The same of one kind of rails."""
+    first = rails[0]
+    if len(rails) == 1:
+        name, each = first.title, ""
+    else:
+        where = f"subgroups by {column}" if scope == "group" else "classes"
+        named = ", ".join(str(rail.name) for rail in rails[:NAMED]) + (", …" if len(rails) > NAMED else "")
+        name, each = f"{first.figure} of {len(rails)} {where} ({named})", " each"
+    seen, needed = sorted({rail.bounded.seen for rail in rails}), [rail.needed for rail in rails]
+    has = f"{seen[0]} to {seen[-1]}" if len(seen) > 1 else str(seen[0])
+    most = max((number for number in needed if number is not None), default=None)
+    cure = "how many would do is not known" if most is None else f"about {most} are needed"
+    return f"{name}: {has} {first.bounded.unit}{each}, {cure}"
 
 
 def _check_limits(limits: Limits, *, masks: bool) -> None:

@@ -54,7 +54,7 @@ class Original:
         return {**self.compared.as_dict(), "expected": self.expected, "outputs": self.candidate.outputs}
 
 
-def look(recipe: Recipe, candidate: Candidate, data: Dataset) -> Original:
+def judged(recipe: Recipe, candidate: Candidate, data: Dataset) -> Original:
     """Judge the original on the guard split.
 
     Args:

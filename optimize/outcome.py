@@ -85,6 +85,7 @@ class Result:
         unverified: what was compiled and could not be run.
         parity: of the ONNX file with torch, where nothing was run.
         standing: the original beside a constant answer, see `optimize.original`.
+        looks: at the test split, as `history.Look` says it; None where it was not read.
     """
 
     verdict: Verdict
@@ -100,6 +101,7 @@ class Result:
     unverified: Sequence[Variant] = ()
     parity: Parity | None = None
     standing: Mapping[str, Any] | None = None
+    looks: Mapping[str, Any] | None = None
 
 
 def reload(recipe: Recipe) -> dict[str, Any]:
@@ -180,6 +182,7 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "limits": _limits(recipe.limits, data.test.task),
         "rails": [rail.as_dict() for rail in result.verdict.rails],
         **_answers(recipe.limits, result, len(data.test), alone=data.test.patients is None),
+        "looks": None if result.looks is None else dict(result.looks),
         "health": [dict(finding) for finding in result.health],
         "change": {"reason": recipe.reason or None},
         "signature": None,

@@ -48,6 +48,8 @@ class Recipe:
         standardize: "image" or None, see `Preprocessing`.
         classes: names of the labels; empty: those in the data.
         drop_overlap: drop items that stand in two splits.
+        history: file that records looks at the test split, or None for the one beside the data (`history.py`).
+        fresh_test: nobody has looked at the test split: its first look may spend the whole permitted error.
         trust_pickle: load a model file that runs code.
         outputs: what the network's outputs mean, "logits" or "probabilities"; "auto" for what their values show.
         expect: overall figure that the original is known to reach, in 0..1; None where it is not known.
@@ -73,6 +75,7 @@ class Recipe:
         threads: of the runtime, or None for its own choice.
         batch: the larger batch size that is timed beside 1.
         compute_capability: of the GPUs to compile for, where the target lets one choose; empty leaves it to the target.
+        force: run also where it is known before that the verdict will be "inconclusive".
     """
 
     model: Path
@@ -88,6 +91,8 @@ class Recipe:
     standardize: str | None = None
     classes: tuple[str, ...] = ()
     drop_overlap: bool = False
+    history: Path | None = None
+    fresh_test: bool = False
     trust_pickle: bool = False
     outputs: Literal["auto", "logits", "probabilities"] = "auto"
     expect: float | None = None
@@ -113,6 +118,7 @@ class Recipe:
     threads: int | None = None
     batch: int = 8
     compute_capability: tuple[str, ...] = ()
+    force: bool = False
 
     @property
     def finetune(self) -> Finetune | None:
@@ -147,6 +153,8 @@ _SETTINGS = {
     "standardize": _Setting("data", "standardize", read.optional(read.choice("image"))),
     "classes": _Setting("data", "classes", read.words),
     "drop_overlap": _Setting("data", "drop_overlap", read.switch),
+    "history": _Setting("data", "history", read.optional(read.path)),
+    "fresh_test": _Setting("data", "fresh_test", read.switch),
     "preset": _Setting("limits", "preset", read.choice("none", *PRESETS)),
     "verdict": _Setting("limits", "verdict", read.choice(*MODES)),
     "confidence": _Setting("limits", "confidence", read.fraction("0.95")),
@@ -185,6 +193,7 @@ _SETTINGS = {
     "target": _Setting("run", "target", read.word),
     "compute_capability": _Setting("run", "compute_capability", read.capabilities),
     "isa": _Setting("run", "isa", read.optional(read.choice(*LEVELS))),
+    "force": _Setting("run", "force", read.switch),
     "out": _Setting("run", "out", read.path),
 }
 _LIMITS = tuple(limit.name for limit in fields(Limits))

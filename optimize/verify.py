@@ -75,8 +75,8 @@ def verify(folder: Path, *, model: Path | None = None, data: str | None = None, 
     outcome, findings = self_test(artifact)
     if data is None or outcome == "fail":
         return Verified(outcome, findings)
-    job, _ = _taken_up(folder, model, {**elsewhere, "data": data})
-    return _judged_again(job, artifact, findings)
+    job, report = _taken_up(folder, model, {**elsewhere, "data": data})
+    return _judged_again(job, artifact, findings, report)
 
 
 def _of_use(said: Mapping[str, object], *, judged: bool) -> None:
@@ -177,7 +177,7 @@ def _finished(job: Job, report: dict[str, Any]) -> Verified:
     recipe = job.recipe
     best = candidate(job.original, recipe.out)
     before = job.before
-    confidence = level(recipe.limits, job.data.guard.units, job.data.test.units)
+    confidence = level(job.limits, job.data.guard.units, job.data.test.units)
     job.space.put(BEFORE, (recipe.out / REPORT).read_text(encoding="utf-8"))
     try:
         whole = conclude(job, best, report["steps"] or [], before, confidence, report["notes"], made=recipe.out / UNVERIFIED)
@@ -188,10 +188,13 @@ def _finished(job: Job, report: dict[str, Any]) -> Verified:
     return Verified(whole["verdict"], tuple(whole["reasons"]), whole)
 
 
-def _judged_again(job: Job, artifact: Artifact, findings: tuple[str, ...]) -> Verified:
-    """A finished model against the original, on the run's test split, on this machine."""
-    from optimize.conclude import on_test
+def _judged_again(job: Job, artifact: Artifact, findings: tuple[str, ...], report: Mapping[str, Any]) -> Verified:
+    """A finished model against the original, on the run's test split, on this machine: not a new look where the record knows it."""
+    from optimize.conclude import begun, on_test
     from optimize.guard.verdict import judge
 
-    verdict = judge(job.recipe.limits, *on_test(job, artifact))
-    return Verified(verdict.outcome, (*findings, *verdict.reasons))
+    look, limits = begun(job, artifact).no_laxer_than(report.get("looks")), job.recipe.limits
+    verdict = look.settled(judge(look.limits(limits), *on_test(job, artifact)))
+    job.history.end(look, verdict.outcome)
+    repeated = look.sentence(limits)
+    return Verified(verdict.outcome, (*findings, *verdict.reasons, *(() if repeated is None else (repeated,))))

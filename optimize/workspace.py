@@ -23,7 +23,7 @@ from optimize.errors import InputError
 from optimize.ledger import WORK, Ledger
 from optimize.progress import note
 
-UNVERIFIED, BEFORE = "unverified", "report.before.json"
+UNVERIFIED, BEFORE, LOOK = "unverified", "report.before.json", "look"
 OURS = ("ledger.jsonl", "recipe.lock.toml", "report.json", BEFORE, "report.html", "flips.csv", "model", UNVERIFIED, WORK)
 
 
@@ -82,6 +82,19 @@ class Workspace:
         for name in () if resume else OURS:
             _remove(self.out / name)
         self.ledger.begin()
+
+    @property
+    def look(self) -> str | None:
+        """Key of the look at the test split during which this run was interrupted; None where it was not."""
+        try:
+            return (self.scratch / LOOK).read_text(encoding="utf-8").strip() or None
+        except OSError:
+            return None
+
+    def remember(self, look: str) -> None:
+        """Keep the key of a look at the test split, until the run has ended."""
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        (self.scratch / LOOK).write_text(look, encoding="utf-8")
 
     @property
     def scratch(self) -> Path:

@@ -176,7 +176,7 @@ def inconclusive(any_target: str, tmp_path_factory: pytest.TempPathFactory) -> R
     folder = tmp_path_factory.mktemp("inconclusive")
     data = runs.arrays()
     five = {name: data[name][::29] for name in data if "test" in name}
-    return shortened(runs.bring(folder, data | five), folder / "out", target=any_target)
+    return shortened(runs.bring(folder, data | five), folder / "out", "--force", target=any_target)
 
 
 @pytest.fixture(scope="session")

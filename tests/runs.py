@@ -133,8 +133,14 @@ def command(*arguments: object) -> tuple[int, str, str]:
 
 
 def compressed(model: Path, out: Path, *flags: object, target: str) -> Run:
-    """`optimize compress` of a model from `bring`."""
-    return Run(*command("compress", model, "--target", target, "--out", out, "--json", *flags), out)
+    """`optimize compress` of a model from `bring`; no run knows of what others have looked at."""
+    own = () if "--history" in flags else ("--history", history(out))
+    return Run(*command("compress", model, "--target", target, "--out", out, "--json", *own, *flags), out)
+
+
+def history(out: Path) -> Path:
+    """A record of looks at the test split for one run alone: many share their data here."""
+    return out.parent / f"{out.name}.looks.jsonl"
 
 
 def trials(run: Run) -> list[dict[str, Any]]:

@@ -39,7 +39,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     ),
     ("what is shipped", frozenset({"artifact", "signature"})),
     ("what changes, exports, runs, measures and judges", frozenset({"steps", "export", "backends", "measure", "guard"})),
-    ("what a search writes down", frozenset({"snapshot", "ledger"})),
+    ("what a search writes down", frozenset({"snapshot", "ledger", "record", "history"})),
     ("the settings of a run", frozenset({"settings", "recipe"})),
     (
         "what a run does, and how a report looks",

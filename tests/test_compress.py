@@ -22,7 +22,7 @@ from optimize.backends import backend, runtimes
 from optimize.candidate import Reference
 from optimize.compress import compress, left_alone
 from optimize.conclude import _with_weights
-from optimize.errors import InputError, TargetUnavailable
+from optimize.errors import Inconclusive, InputError, TargetUnavailable
 from optimize.export import export_onnx
 from optimize.guard.limits import Limits
 from optimize.job import Job, prepare
@@ -35,7 +35,7 @@ from tests.runs import Run
 
 
 def recipe(model: Path, out: Path, target: str, **overrides: object) -> Recipe:
-    return resolve(model, target=target, overrides={"out": out, **overrides})
+    return resolve(model, target=target, overrides={"out": out, "history": runs.history(out), **overrides})
 
 
 def test_the_shipped_files_do_what_the_report_says(accepted: Run) -> None:
@@ -136,7 +136,7 @@ def test_a_model_that_misses_a_limit_is_not_handed_over(rejected: Run) -> None:
     assert not (rejected.out / "model").exists()
     assert not (rejected.out / WORK).exists()
     worst = min(each["f1"] for each in report["compressed"]["metrics"]["per_class"].values())
-    said = rf"is {100 * worst:.2f} % on 30 cases \(at most [\d.]+ %, at 95 % confidence\); the limit is 95.00 %"
+    said = rf"is {100 * worst:.2f} % on 30 cases \(at most [\d.]+ %, at 96 % confidence\); the limit is 95.00 %"
     assert re.search(said, " ".join(report["reasons"]))
     assert report["compressed"]["latency_ms"]["1"]["p50"] > 0
 
@@ -145,9 +145,9 @@ def test_five_test_cases_cannot_tell(inconclusive: Run) -> None:
     report = inconclusive.report
     assert (inconclusive.exit_code, report["verdict"], report["artifact"]) == (3, "inconclusive", None)
     assert report["data"]["test"]["cases"] == 5
-    # with none lost the bound is z^2 / (n + z^2), at 95 % confidence
-    assert report["rails"][0]["needed"] == ceil(1.645**2 * (1 - 0.04) / 0.04)
-    assert report["reasons"][0].endswith("5 cases cannot tell, about 65 cases would decide")
+    # with none lost the bound is z^2 / (n + z^2); a first look spends 4 % of error
+    assert report["rails"][0]["needed"] == ceil(1.7507**2 * (1 - 0.04) / 0.04)
+    assert report["reasons"][0].endswith("5 cases cannot tell, about 74 cases would decide")
     assert not (inconclusive.out / "model").exists()
     assert "the test split is too small to accept anything" in " ".join(inconclusive.stderr.split())
 
@@ -353,6 +353,56 @@ def test_an_accepted_run_is_not_touched_by_a_call_that_is_wrong(accepted: Run, b
     with pytest.raises(InputError, match=r"found another run in .* \(limits changed\)"):
         compress(recipe(brought, accepted.out, target, max_drop="3pp"), resume=True)
     assert {path: path.read_bytes() for path in accepted.out.rglob("*") if path.is_file()} == before
+
+
+def test_the_report_says_which_look_it_was(accepted: Run, hopeless: Run) -> None:
+    looks = accepted.report["looks"]
+    assert (looks["number"], looks["confidence"], looks["all_looks"], looks["earlier"]) == (1, 0.96, 0.95, [])
+    assert looks["record"] == runs.history(accepted.out).name
+    lines = [json.loads(line) for line in runs.history(accepted.out).read_text().splitlines()]
+    assert [sorted(line)[0] for line in lines] == ["format", "artifact", "of"]
+    assert lines[-1]["verdict"] == accepted.report["verdict"]
+    assert hopeless.report["looks"] is None, "the test split was not read"
+    assert not runs.history(hopeless.out).exists()
+
+
+def test_a_run_that_is_resumed_is_one_look(brought: Path, any_target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is stopped while the test split is read; whatever it ships then, nobody has seen the first answer."""
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    asked = replace(recipe(brought, tmp_path / "out", any_target), budgets=(1e-30,), energy=1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr("optimize.conclude.on_test", stop)
+        with pytest.raises(Stopped):
+            compress(asked)
+    looks = compress(asked, resume=True)["looks"]
+    assert (looks["number"], looks["earlier"]) == (1, [])
+    before = runs.history(asked.out).read_bytes()
+    assert compress(asked, resume=True)["looks"] == looks, "and a finished run is not judged again"
+    assert runs.history(asked.out).read_bytes() == before
+
+
+def test_a_split_that_was_looked_at_is_not_fresh(accepted: Run, brought: Path, tmp_path: Path) -> None:
+    asked = recipe(brought, tmp_path / "out", accepted.report["target"], fresh_test=True, history=runs.history(accepted.out))
+    with pytest.raises(InputError, match="`--fresh-test`: 120 of the 120 test images were looked at before"):
+        compress(asked)
+
+
+def test_a_test_split_that_is_too_small_ends_the_run_before_the_search(inconclusive: Run, tmp_path: Path) -> None:
+    """With one case of a class and two of another, beside five in all, at 12 and 4 pp."""
+    asked = recipe(inconclusive.out.parent / "model.pt", tmp_path / "out", inconclusive.report["target"])
+    with pytest.raises(Inconclusive) as raised:
+        compress(asked)
+    text = str(raised.value)
+    assert text.startswith("the test split is too small to accept anything: overall accuracy: 5 cases, about 74 are needed; ")
+    assert "recall of 4 classes (bar, disc, cross, ring): 1 to 2 cases each, about " in text
+    assert text.endswith("add test cases, allow larger drops, or search all the same with --force.")
+    assert "\n" not in text
+    assert not (tmp_path / "out").exists()
+    code, stdout, _ = runs.command("compress", asked.model, "--target", asked.target, "--out", asked.out, "--json")
+    assert (code, json.loads(stdout)) == (3, {"error": text, "exit_code": 3})
 
 
 def test_left_alone_names_layer_and_reason(job: Job) -> None:

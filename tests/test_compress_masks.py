@@ -46,7 +46,7 @@ def rejected(any_target: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def inconclusive(any_target: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """One patient."""
-    return made(tmp_path_factory.mktemp("inconclusive"), any_target, scans.arrays(test=1))
+    return made(tmp_path_factory.mktemp("inconclusive"), any_target, scans.arrays(test=1), "--force")
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from benchmarks.denormals import flushed
-from benchmarks.results import ROOT, write
+from benchmarks.results import HISTORY, ROOT, looks, write
 from optimize.compress import compress
 from optimize.data import Preprocessing, Split, load_data
 from optimize.factory import load_factory
@@ -80,14 +80,15 @@ def trained(data: Path, work: Path, epochs: int) -> Path:
 
 
 def study(
-    data: Path, work: Path, model: Path, runs: Sequence[tuple[str, Mapping[str, object]]], *, resume: bool = False
+    data: Path, work: Path, model: Path, runs: Sequence[tuple[str, Mapping[str, object]]], *, resume: bool = False, quick: bool = False
 ) -> list[dict[str, Any]]:
     """Compress once for each run, a target with its settings; returns the reports. With `resume`, runs begun in `work` are gone on with."""
+    asked = {} if quick else {"history": HISTORY}
     reports = []
     for number, (target, settings) in enumerate(runs):
         network = {"arch": ARCH, "input_shape": INPUT}
         cells = {"data": str(data), "mean": MEAN, "std": STD, "pad": PAD, "drop_overlap": True}
-        recipe = resolve(model, target=target, overrides={**network, **cells, **settings, "out": work / f"{target}{number}"})
+        recipe = resolve(model, target=target, overrides={**network, **cells, **settings, **asked, "out": work / f"{target}{number}"})
         start = time.perf_counter()
         again = resume and recipe.out.exists()
         report = compress(recipe, resume=again, overwrite=not again)
@@ -151,9 +152,10 @@ def main() -> None:
     recovery = [] if arguments.no_training_row or arguments.statistical else recovery
     with shown():
         model = arguments.weights or trained(data, work, arguments.epochs)
-        reports = study(data, work, model, [*((target, limits) for target in arguments.targets), *recovery], resume=arguments.resume)
+        runs = [*((target, limits) for target in arguments.targets), *recovery]
+        reports = study(data, work, model, runs, resume=arguments.resume, quick=arguments.quick)
     table = [row(report) for report in reports]
-    notes = [f"{reports[0]['data']['test']['cases']} test images, read once per artifact; in brackets the 95 % interval of the ratio."]
+    notes = [f"{reports[0]['data']['test']['cases']} test images, {looks(reports)}; in brackets the 95 % interval of the ratio."]
     if recovery:
         notes.append("The row with recovery training learns from the train split's labels and the original's answers.")
     notes += [f"{report['target']}: {reason}." for report in reports for reason in report["reasons"]]

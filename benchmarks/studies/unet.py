@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.results import ROOT, write
+from benchmarks.results import HISTORY, ROOT, looks, write
 from optimize.compress import compress
 from optimize.progress import note, shown
 from optimize.recipe import resolve
@@ -35,12 +35,12 @@ COLUMNS = (
 TITLE = "U-Net (7.8 million parameters) on brain MRI, tumours, no retraining; limits 1 pp of Dice, agreement 0.97, as measured"
 
 
-def study(data: Path, weights: Path, work: Path, targets: Sequence[str]) -> list[dict[str, Any]]:
+def study(data: Path, weights: Path, work: Path, targets: Sequence[str], history: Path | None = HISTORY) -> list[dict[str, Any]]:
     """Compress for each target; returns the reports."""
     network = {"arch": ARCH, "input_shape": INPUT, "data": str(data), "standardize": "image"}
     reports = []
     for target in targets:
-        recipe = resolve(weights, target=target, overrides={**network, **LIMITS, "out": work / target})
+        recipe = resolve(weights, target=target, overrides={**network, **LIMITS, "history": history, "out": work / target})
         reports.append(compress(recipe, overwrite=True))
         note(f"{target}: {reports[-1]['verdict']} in {reports[-1]['duration_s']:.0f} s; {'; '.join(reports[-1]['reasons'])}")
     return reports
@@ -99,11 +99,11 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     data = shortened(arguments.data, work) if arguments.quick else arguments.data
     with shown():
-        reports = study(data, arguments.weights, work, arguments.targets)
+        reports = study(data, arguments.weights, work, arguments.targets, None if arguments.quick else HISTORY)
     table = [row(report) for report in reports]
     test = reports[0]["data"]["test"]
     notes = [
-        f"{test['cases']} test slices of {test['patients']} patients, read once per artifact; Dice is the mean over patients; in brackets "
+        f"{test['cases']} test slices of {test['patients']} patients, {looks(reports)}; Dice is the mean over patients; in brackets "
         "the 95 % interval of the ratio.",
         *(f"{report['target']}: {reason}." for report in reports for reason in report["reasons"]),
     ]

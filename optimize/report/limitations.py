@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from optimize.report.looks import confidence
 from optimize.report.rails import rails
 from optimize.report.rows import find, per_group
 from optimize.report.terms import terms
@@ -32,8 +33,10 @@ def _of_verdict(report: Report) -> Iterator[str]:
     if report["limits"].get("verdict") == "point":
         yield "The verdict compares the measured values alone with the limits: it does not allow for chance."
     elif len(found) > 1:
-        share = plain(100 * report["limits"]["confidence"])
+        share = plain(100 * (confidence(report) or 0.0))
         yield f"Each bound holds with {share} % confidence by itself; that all {len(found)} hold together is less certain."
+    if (report.get("looks") or {}).get("number", 1) > 1:
+        yield "That earlier looks at the test cases are allowed for holds for a model that was not made to answer these very cases."
     few: dict[str, int] = {rail["name"]: rail["seen"] for rail in found if rail["scope"] != "overall" and rail["seen"] < FEW}
     if few:
         named = ", ".join(f"{name} ({count(seen)})" for name, seen in few.items())

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from optimize.errors import InputError
-from optimize.report import answers, charts, control, drawn, rails, rows, speed, standing, wording
+from optimize.report import answers, charts, control, drawn, looks, rails, rows, speed, standing, wording
 from optimize.report.limitations import limitations
 from optimize.report.page import FOLDER, OUTCOMES, RUNTIMES, as_json, page, write_all
 from optimize.report.pareto import frontier
@@ -77,7 +77,7 @@ def _said(report: Report) -> str:
 
 def _words(report: Report) -> Mapping[str, Any]:
     runtime = str(RUNTIMES.get(report["target"], report["target"]))
-    signature, confidence = report["signature"], report["limits"].get("confidence")
+    signature, confidence = report["signature"], looks.confidence(report)
     return {
         "outcome": OUTCOMES[report["verdict"]],
         "qualifier": speed.qualifier(report),
@@ -87,6 +87,9 @@ def _words(report: Report) -> Mapping[str, Any]:
         "runtime": runtime,
         "terms": terms(report),
         "confidence": f"{wording.plain(confidence * 100)} %" if confidence else "",
+        "looks": looks.sentence(report),
+        "earlier_looks": looks.earlier(report),
+        "use_of_test": looks.use_of_test(report),
         "machine": _machine(report["machine"] or {}),
         "limitations": limitations(report, runtime),
         "intended": control.intended(report, runtime),

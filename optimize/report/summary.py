@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from optimize.report import looks
 from optimize.report.render import headline
 from optimize.report.speed import UNRELIABLE, doubts, qualifier
 from optimize.report.standing import standing
@@ -19,6 +20,8 @@ def summary(report: Report) -> Iterator[str]:
     if known := standing(report):
         yield f"  {known[:1].lower()}{known[1:]}"
     yield from (f"  {reason}" for reason in report["reasons"])
+    if (report.get("looks") or {}).get("number", 1) > 1:
+        yield f"  {looks.sentence(report)}"
     before, after = report["baseline"], report["compressed"]
     if after is None:
         return

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.results import DOCUMENTS, ROOT, quoted
+from benchmarks.results import DOCUMENTS, ROOT, looks, quoted
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -23,3 +23,10 @@ def test_a_figure_changed_by_hand_is_noticed(monkeypatch: pytest.MonkeyPatch, tm
 def test_what_was_never_measured_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setattr("benchmarks.results.RESULTS", tmp_path)
     assert "not measured yet" in quoted("<!-- results study -->\n<!-- /results -->")
+
+
+def test_the_studies_say_how_often_a_test_split_was_looked_at() -> None:
+    reports = [{"looks": {"number": 3}}, {"looks": {"number": 4}}, {"looks": None}]
+    assert looks(reports).startswith("looks 3, 4 of the studies at them since ")
+    assert looks(reports[:1]).startswith("look 3 of ")
+    assert looks(reports[2:]) == "not looked at"

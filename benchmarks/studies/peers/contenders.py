@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.group_pruner import group_pruned
+from benchmarks.results import HISTORY
 from benchmarks.studies.peers import eager
 from benchmarks.studies.peers.cases import Ground
 from benchmarks.studies.peers.record import Record, once, reason
@@ -117,7 +118,7 @@ def _ours(ground: Ground, trained: bool, target: str, folder: Path) -> list[Reco
     more: dict[str, Any] = {"retrain": True, "epochs": ground.case.epochs, "flips": ground.case.flips} if trained else {}
     if trained and ground.case.search:
         more["strategy"], more["budgets"] = "allocate", ()
-    recipe = ground.case.recipe(target, folder / "run", **more)
+    recipe = ground.case.recipe(target, folder / "run", history=HISTORY, **more)
     try:
         report = compress(recipe, resume=recipe.out.exists())
     except InputError:  # what lies there was begun with other settings
