@@ -7,7 +7,6 @@ file of an f32 artifact says it too, for whoever else opens it (`openvino_ir.py`
 from __future__ import annotations
 
 import importlib.util
-import re
 import sys
 import time
 from collections.abc import Collection

@@ -1,10 +1,10 @@
 """Which layer of the ONNX file each operation of an OpenVINO model belongs to, written into the operation's name.
 
 OpenVINO makes several operations of one ONNX node, and names some of them from a counter: a transposed convolution became
-"ConvolutionBackpropData_49", and the sum with its bias was called after the network's output. What is sure is the tensors: the last operation
-of a node gives the tensor that the node gives, and the others lie before it. So every operation is called `<node>/<kind>` here, and
-`<node>/<kind>@<layer>` where it takes on what a layer with weights gave. Such a name survives being saved, quantized and fused, and tells of
-every executed node which layers it is.
+"ConvolutionBackpropData_49", and the sum with its bias was called after the network's output. The tensors are sure: the last operation of a
+node gives the tensor that the node gives, and the others lie before it. So every operation is called `<node>/<kind>` here, and
+`<node>/<kind>@<layer>` where it takes on what a layer with weights gave. Such a name survives being saved, quantized and fused, and tells
+of every executed node which layers it is.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class _Part:
 
     Args:
         layer: of the ONNX file.
-        kind: of the operation; with what the plugin or a quantizer put behind it, of what they made of it. Empty for a name of another maker.
+        kind: of the operation, with what the plugin or a quantizer put behind it; empty for a name of another maker.
         behind: the layer with weights that it takes on; empty where it is `layer` or there is none.
     """
 
