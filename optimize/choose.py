@@ -126,7 +126,7 @@ class Bench:
     witness: Witness | None = None
 
     def judged(self, variant: Variant, session: Session, runtime: Backend) -> Variant:
-        """The variant with its score on the guard split, and what follows from it; without one where its precision is not what it claims."""
+        """The variant with its score on the guard split, and what follows from it; without one where it is not the precision it claims."""
         variant = checked(variant, runtime.inspect(session), self.onnx)
         if variant.why:
             return variant
