@@ -7,6 +7,7 @@ or gives, else by what it reads; and no two nodes of the graph have one name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -16,6 +17,7 @@ from optimize.backends.weighted import WEIGHTED, constants, weight_of
 
 MOVERS = {"QuantizeLinear", "DequantizeLinear", "Cast", "Transpose", "Reshape", "Flatten", "Shape", "ReorderInput", "ReorderOutput"}
 """Kinds of nodes of the optimized graph that move or convert numbers instead of computing them."""
+_COUNTER = re.compile(r"_token_\d+$")
 _ROUNDING = {"QuantizeLinear", "DequantizeLinear"}
 # What the optimizer fuses into a layer with weights.
 _FUSED = {"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Add"}
@@ -105,7 +107,7 @@ def _spellings(layer: str, kind: str) -> Iterator[str]:
 
 def plain_name(name: str) -> str:
     """A node's name without the marks that the optimizer adds."""
-    return name.removeprefix("fused ").split("_token_")[0].removesuffix("_nchwc").removesuffix("_pre_q")
+    return _COUNTER.sub("", name.removeprefix("fused ")).removesuffix("_nchwc").removesuffix("_pre_q")
 
 
 def _multiplies(node: Any) -> bool:
