@@ -110,6 +110,12 @@ class Artifact:
         artifact._write()
         return artifact
 
+    def of_precision(self, precision: str) -> Artifact:
+        """The artifact under the name of what its layers were seen to run in; the manifest is written again."""
+        artifact = replace(self, precision=precision)
+        artifact._write()
+        return artifact
+
     def _write(self) -> None:
         manifest = {
             "format": FORMAT,

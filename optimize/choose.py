@@ -1,7 +1,9 @@
 """Which precision ships: each is compiled, judged and timed on this machine; what is not measurably faster does not ship.
 
 The exact float precision is the one to beat. Another takes its place only when, compiled, it holds the guard-rails on the guard split and
-the lower end of its measured speed-up's interval is above 1. A graph that claims int8 but runs in float loses by that rule by itself.
+the lower end of its measured speed-up's interval is above 1.
+
+Whether it runs in the precision it claims is read from the compiled model before it is judged (`precision_check.py`).
 
 Where int8 of the whole network is measurably faster than every float precision that holds the guard-rails, but does not hold them itself,
 the layers that cost it most go back to float (`mix.py`), and the mixes that hold are timed beside the rest.
@@ -35,6 +37,7 @@ from optimize.measure.latency import Latency, interleave, ratio
 from optimize.measure.machine import watch
 from optimize.measure.stationary import BRIEF_S, warm_up
 from optimize.mix import Kept, Tried, groups, mixes
+from optimize.precision_check import checked
 from optimize.progress import note, stage
 from optimize.search.score import score_split
 from optimize.search.witness import Witness
@@ -57,6 +60,7 @@ class Variant:
         score: what the verdict was about.
         latency: at batch 1, interleaved with the other variants.
         kept: layers of a mix that stay in float, by their names in the ONNX file.
+        in_float: layers with weights that the runtime runs in float though int8 was asked for.
         target: the runtime it is compiled for.
         load_percent: of the machine, that other processes used while it was timed; None where it was not.
     """
@@ -68,15 +72,21 @@ class Variant:
     score: Score | None = None
     latency: Latency | None = None
     kept: tuple[str, ...] = ()
+    in_float: tuple[str, ...] = ()
     target: str = ""
     load_percent: float | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether int8 was asked for everywhere."""
+        return self.precision.startswith("int8") and not self.kept
 
     def as_dict(self, chosen: Variant) -> dict[str, Any]:
         """The form that the report uses."""
         return {
             "target": self.target,
             "precision": self.precision,
-            "layers_in_float": list(self.kept),
+            "layers_in_float": [*self.kept, *self.in_float],
             "kept": self is chosen,
             "why": self.why,
             "latency_ms_p50": None if self.latency is None else self.latency.p50,
@@ -115,8 +125,11 @@ class Bench:
     kept: Path | None = None
     witness: Witness | None = None
 
-    def judged(self, variant: Variant, session: Session) -> Variant:
-        """The variant with its score on the guard split, and what follows from it and from a second opinion."""
+    def judged(self, variant: Variant, session: Session, runtime: Backend) -> Variant:
+        """The variant with its score on the guard split, and what follows from it; without one where it is not the precision it claims."""
+        variant = checked(variant, runtime.inspect(session), self.onnx)
+        if variant.why:
+            return variant
         after = score_split(session.predict, self.guard, self.before.classes, f"judge {variant.precision}")
         verdict = admit(self.limits, self.before, after, self.confidence)
         if self.witness is not None:
@@ -190,8 +203,10 @@ class _Contest:
                 continue
             try:
                 session = self._opened.enter_context(runtime.build(variant.artifact, threads=self._bench.threads))
-                self._variants.append(self._bench.judged(variant, session))
-                self._sessions[place] = session
+                judged = self._bench.judged(variant, session, runtime)
+                self._variants.append(judged)
+                if judged.verdict is not None:
+                    self._sessions[place] = session
             except Exception as problem:  # as above: what the runtime cannot run is left behind
                 if not place:
                     raise
@@ -200,7 +215,7 @@ class _Contest:
     def time(self) -> None:
         """Time what holds the guard-rails, the first in any case, and int8, whose speed says whether a mix is worth looking for."""
         one = self._bench.guard.inputs(slice(0, 1))
-        running = [place for place in self._sessions if self._holds(place) or self._variants[place].precision == "int8"]
+        running = [place for place in self._sessions if self._holds(place) or self._variants[place].whole]
         calls = {str(place): partial(self._sessions[place].predict, one) for place in running}
         with stage("time the precisions"):
             warm_up(calls, most_s=BRIEF_S)
@@ -213,11 +228,11 @@ class _Contest:
     def mix(self, runtime: Backend) -> None:
         """Where int8 is faster but loses too much, put layers back to float until it does not."""
         own = [each for each in self._variants if each.target == runtime.NAME and each.latency]
-        whole = next((each for each in own if each.precision == "int8"), None)
-        holding = [each for each in own if each.precision != "int8" and each.verdict]
+        whole = next((each for each in own if each.whole), None)
+        holding = [each for each in own if not each.whole and each.verdict]
         if whole is None or whole.verdict or not holding:
             return
-        rest = min(holding, key=_p50)
+        rest = min(holding, key=lambda each: _latency(each).p50)
         gain = ratio(_latency(rest), _latency(whole))
         if gain.low <= 1:
             note(f"int8 loses too much, and is not measurably faster than {rest.precision}: no mix is looked for")
@@ -248,7 +263,7 @@ class _Contest:
         """The precision, with its runtime where there are several."""
         variant = self._variants[place]
         several = len({each.target for each in self._variants}) > 1
-        kept = f" with {len(variant.kept)} layers in float" if variant.kept else ""
+        kept = f" with {floats} layers in float" if (floats := len(variant.kept) + len(variant.in_float)) else ""
         return f"{variant.target} {variant.precision}{kept}" if several else f"{variant.precision}{kept}"
 
 
@@ -269,7 +284,7 @@ class _Mixing:
         if (artifact := variant.artifact) is not None:
             try:
                 with self._runtime.build(artifact, threads=self._bench.threads) as session:
-                    variant = self._bench.judged(variant, session)
+                    variant = self._bench.judged(variant, session, self._runtime)
                     moved = divergence([(self._exact, log_shares(session.predict(self._watched), self._bench.guard.outputs))])
             except Exception as problem:  # as below: a mix that the runtime cannot run is lost, and the rest go on
                 variant = replace(variant, verdict=None, why=failed("run", problem))
@@ -328,7 +343,3 @@ def failed(what: str, problem: Exception) -> str:
 def _latency(variant: Variant) -> Latency:
     assert variant.latency is not None
     return variant.latency
-
-
-def _p50(variant: Variant) -> float:
-    return _latency(variant).p50

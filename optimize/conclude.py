@@ -12,6 +12,7 @@ import numpy as np
 from optimize import golden, outcome
 from optimize.artifact import Artifact
 from optimize.backends import CPU, ON_CPU, backend
+from optimize.backends.weighted import with_weights
 from optimize.candidate import Candidate, Floats
 from optimize.choose import Bench, Variant, choose
 from optimize.data import Split
@@ -27,8 +28,8 @@ from optimize.measure.isa import level as machine_level
 from optimize.measure.machine import load as foreign_load
 from optimize.measure.reached import reached
 from optimize.milder import SLOWER, milder, wanting
-from optimize.mix import with_weights
 from optimize.outcome import Compiled, Result
+from optimize.precision_check import listed
 from optimize.profile import ARTIFACT, RUNTIMES, profile
 from optimize.progress import stage
 from optimize.recipe import Recipe
@@ -39,8 +40,6 @@ from optimize.signature import sign
 from optimize.workspace import UNVERIFIED
 
 INT8_CASES = 512
-NAMED = 6
-"""Layers that a line names before it only counts."""
 
 
 def conclude(
@@ -178,8 +177,7 @@ def in_float(chosen: Variant, ran: Mapping[str, str]) -> str | None:
     astray = [layer for layer, precision in ran.items() if precision != "int8" and layer not in chosen.kept]
     if not astray:
         return None
-    named = ", ".join(astray[:NAMED]) + (f" and {len(astray) - NAMED} more" if len(astray) > NAMED else "")
-    return f"{len(astray)} of {len(ran)} layers of the {chosen.precision} artifact ran in float: {named}"
+    return f"{len(astray)} of {len(ran)} layers of the {chosen.precision} artifact ran in float: {listed(astray)}"
 
 
 def _with_weights(ran: Mapping[str, str], onnx: Path) -> Mapping[str, str]:

@@ -7,10 +7,11 @@ are named after the module that owns their weights.
 
 from __future__ import annotations
 
+import ast
 import tempfile
 import warnings
-from collections import Counter
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ import torch
 
 from optimize.backends import backend
 from optimize.backends.reasons import exporter_reason, runtime_reason
+from optimize.backends.weighted import constants, weight_of
 from optimize.errors import InputError, OptimizeError, TargetUnavailable
 from optimize.quiet import quiet
 
@@ -29,7 +31,8 @@ OPSET = 18
 TOLERANCE = 1e-3
 """Largest difference allowed between torch and the exported file, as a share of the largest output of torch."""
 
-_WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+_SCOPES = "pkg.torch.onnx.name_scopes"
+"""Where the exporter says in which modules a node was made, the innermost and the operation last."""
 
 
 @dataclass(frozen=True)
@@ -141,8 +144,8 @@ def _write(model: Any, path: Path) -> None:
 
     if _opset(model) < OPSET:
         raise OptimizeError(f"the exporter wrote opset {_opset(model)}, but {OPSET} or later is needed: update torch and onnxscript.")
-    _strip(model)
     _name_layers(model.graph)
+    _strip(model)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
@@ -160,14 +163,31 @@ def _strip(model: Any) -> None:
 
 
 def _name_layers(graph: Any) -> None:
-    """Name each node that has weights after the module that owns them; the second use of a module becomes `name#2`."""
-    weights = {tensor.name for tensor in graph.initializer}
-    uses: Counter[str] = Counter()
-    for node in graph.node:
-        if node.op_type in _WEIGHTED and node.input[1] in weights and node.input[1].endswith(".weight"):
-            layer = node.input[1].removesuffix(".weight")
-            uses[layer] += 1
-            node.name = layer if uses[layer] == 1 else f"{layer}#{uses[layer]}"
+    """Name each node that has weights after the module that owns them, and every other one by a name that no node has.
+
+    The second use of a module becomes `name#2`. The weights of a matrix product lie transposed under a name of their own; there the scope
+    says which module it was called in, where the file still has it.
+    """
+    constant = constants(graph)
+    owned = [_owner(node, weight) if (weight := weight_of(node, constant)) is not None else "" for node in graph.node]
+    taken: set[str] = set()
+    modules = {*owned}
+    for node, owner in zip(graph.node, owned, strict=True):
+        name = owner or node.name or node.op_type
+        spellings = chain([name] if owner or name not in modules else [], (f"{name}#{number}" for number in count(2)))
+        node.name = next(each for each in spellings if each not in taken)
+        taken.add(node.name)
+
+
+def _owner(node: Any, weight: str) -> str:
+    """The module whose weights a node multiplies with; empty where it is not known."""
+    if weight.endswith(".weight"):
+        return weight.removesuffix(".weight")
+    scopes = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "[]")
+    try:
+        return str(ast.literal_eval(scopes)[-2]) if node.op_type == "MatMul" else ""
+    except (ValueError, SyntaxError, IndexError, TypeError):
+        return ""
 
 
 def _compare(candidate: Candidate, path: Path, cases: Floats, opset: int) -> tuple[Parity, bool]:

@@ -30,7 +30,7 @@ def wanting(runtimes: Sequence[Backend], chosen: Variant, measured: Iterable[Var
     latency = chosen.latency
     if latency is None or not chosen.verdict:
         return []
-    refused = [each for each in measured if each.precision == "int8" and each.verdict is not None and not each.verdict]
+    refused = [each for each in measured if each.whole and each.verdict is not None and not each.verdict]
     faster = {each.target for each in refused if each.latency is not None and ratio(latency, each.latency).low > 1}
     return [runtime for runtime in runtimes if runtime.NAME in faster]
 
@@ -70,7 +70,7 @@ def _asked(runtime: Backend, bench: Bench, shipping: Session, precision: str) ->
         with stage("compile int8 of a milder candidate"):
             artifact = runtime.quantize(bench.onnx, bench.folder / runtime.NAME / "int8", bench.calibration, isa=bench.isa)
         with runtime.build(artifact, threads=bench.threads) as session:
-            variant = bench.judged(replace(variant, artifact=artifact), session)
+            variant = bench.judged(replace(variant, artifact=artifact), session, runtime)
             if not variant.verdict:
                 return variant, None
             one = bench.guard.inputs(slice(0, 1))

@@ -16,15 +16,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from optimize.backends.weighted import constants, weight_of
 from optimize.progress import note, track
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-"""Kinds of nodes whose weights int8 quantizes."""
 PAIRING = ("Add", "Sub", "Mul", "Div")
 """With a constant they belong to the layer before them: a bias, or a scale."""
 BETWEEN = (*PAIRING, "MatMul", "AveragePool", "GlobalAveragePool", "ReduceMean", "Sigmoid", "HardSigmoid", "HardSwish", "Gelu", "Softmax")
@@ -55,14 +54,14 @@ def groups(onnx: Path) -> list[tuple[str, ...]]:
     import onnx as onnx_format
 
     graph = onnx_format.load(onnx, load_external_data=False).graph
-    constant = _constant(graph)
+    constant = constants(graph)
     makers_read: dict[str, set[str]] = {}  # what a layer with weights makes -> what it reads
     group_of: dict[str, int] = {}  # tensor -> who reads it
     readers: list[tuple[str, str]] = []
     for node in graph.node:
         varying = {name for name in node.input if name and name not in constant}
-        if _has_weights(node, constant):
-            read = makers_read[node.output[0]] = {node.input[0]}
+        if weight_of(node, constant) is not None:
+            read = makers_read[node.output[0]] = {name for name in node.input[:2] if name not in constant}
         elif node.op_type in PAIRING and len(varying) == 1:
             read = makers_read.get(min(varying), varying)
         elif node.op_type in BETWEEN and varying:
@@ -76,23 +75,6 @@ def groups(onnx: Path) -> list[tuple[str, ...]]:
     for name, tensor in readers:
         found.setdefault(group_of[tensor], []).append(name)
     return [tuple(names) for names in found.values()]
-
-
-def with_weights(onnx: Path) -> set[str]:
-    """Names of the ONNX file's nodes that have weights."""
-    import onnx as onnx_format
-
-    graph = onnx_format.load(onnx, load_external_data=False).graph
-    constant = _constant(graph)
-    return {node.name for node in graph.node if _has_weights(node, constant)}
-
-
-def _constant(graph: Any) -> set[str]:
-    return {tensor.name for tensor in graph.initializer} | {node.output[0] for node in graph.node if node.op_type == "Constant"}
-
-
-def _has_weights(node: Any, constant: Collection[str]) -> bool:
-    return node.op_type in WEIGHTED and len(node.input) > 1 and node.input[1] in constant
 
 
 def mixes(found: Sequence[tuple[str, ...]], attempt: Try) -> list[frozenset[str]]:

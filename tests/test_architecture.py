@@ -43,7 +43,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     ("the settings of a run", frozenset({"settings", "recipe"})),
     (
         "what a run does, and how a report looks",
-        frozenset({"search", "select", "mix", "fastest", "choose", "milder", "profile", "report", "doctor"}),
+        frozenset({"search", "select", "mix", "precision_check", "fastest", "choose", "milder", "profile", "report", "doctor"}),
     ),
     ("what a run leaves behind", frozenset({"workspace", "outcome"})),
     ("a run's beginning and its end", frozenset({"golden", "diagnosis", "original", "rehearsal", "job", "conclude", "unverified"})),

@@ -152,8 +152,9 @@ def test_stand_in_int8_that_a_second_opinion_objects_to_does_not_hold(tmp_path: 
         before = score_split(lambda inputs: answers(inputs, 0), part, runs.CLASSES, "")
         witness = Witness(part, runs.CLASSES, limits, 0.9, before)
         asked = replace(bench(tmp_path, witness=witness), limits=replace(limits, max_drop=0.1))
-        with StandIn({"int8": 4}).build(artifact) as session:
-            verdicts.append(asked.judged(Variant("int8", artifact=artifact), session))
+        runtime = StandIn({"int8": 4})
+        with runtime.build(artifact) as session:
+            verdicts.append(asked.judged(Variant("int8", artifact=artifact), session, runtime))
     assert [bool(each.verdict) for each in verdicts] == [False, True, False]
     assert "on images of train, overall accuracy fell by 4 pp on 100 cases" in verdicts[2].why
 

@@ -112,7 +112,7 @@ def test_int8_is_wanted_where_it_is_faster_and_does_not_hold() -> None:
         replace(refused, latency=Latency((2.0,) * 30)),
         replace(refused, latency=None),
         replace(refused, verdict=None),
-        replace(refused, precision="int8+f32"),
+        replace(refused, precision="int8+f32", kept=("a",)),
         replace(refused, target="another"),
     ):
         assert wanting([runtime], ships, [ships, other]) == []

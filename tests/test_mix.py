@@ -18,6 +18,7 @@ from torch import nn
 
 from optimize import choose as module
 from optimize.backends import backend
+from optimize.backends.weighted import with_weights
 from optimize.candidate import Candidate
 from optimize.choose import Bench, choose
 from optimize.conclude import in_float
@@ -25,7 +26,7 @@ from optimize.errors import TargetUnavailable
 from optimize.export import export_onnx
 from optimize.guard.limits import Limits
 from optimize.measure.latency import Latency
-from optimize.mix import Kept, Tried, groups, mixes, with_weights
+from optimize.mix import Kept, Tried, groups, mixes
 from optimize.search.score import score_split
 from tests import runs
 

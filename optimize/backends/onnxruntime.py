@@ -12,7 +12,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from optimize.artifact import Artifact
 from optimize.backends import int8_name, require_precision
 from optimize.backends.bias import correct_biases
 from optimize.backends.float_layers import hold_in_float
+from optimize.backends.onnxruntime_layers import MOVERS, GraphNode, executed, plain_name, renamed
 from optimize.backends.session import Session, require_inputs, require_own
 from optimize.errors import InputError, TargetUnavailable
 from optimize.measure.isa import saturates
@@ -33,15 +34,8 @@ if TYPE_CHECKING:
 
 NAME = "onnxruntime"
 
-# Nodes of the optimized graph that move or convert numbers instead of computing them.
-_MOVERS = {"QuantizeLinear", "DequantizeLinear", "Cast", "Transpose", "Reshape", "Flatten", "Shape", "ReorderInput", "ReorderOutput"}
-# Of these, the ones that leave every number where it is.
+# Of the nodes that move numbers, those that leave every number where it is.
 _VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
-# Kinds of nodes that hold weights, and those that the optimizer fuses into them.
-_WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-_FUSED = {"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "Add"}
-# Integer kernels whose result is float again.
-_BACK_TO_FLOAT = {"MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DequantizeLinear"}
 _CALIBRATION_BATCH = 8
 _WARMUP = 2
 _LEAST_US = 0.1
@@ -116,11 +110,12 @@ def quantize(
     # Made here because its base class is known only once the runtime is imported.
     reader = type("Reader", (CalibrationDataReader,), {"get_next": lambda _: next(batches, None)})()
     # There is no integer kernel for a transposed convolution: quantized, its weights would be turned back into floats at each call.
-    floats = {*keep, *(node.name for node in model.graph.node if node.op_type == "ConvTranspose")}
+    transposed = {node.name for node in model.graph.node if node.op_type == "ConvTranspose"}
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, quiet(""):
         prepared = Path(scratch) / "prepared.onnx"
         quant_pre_process(onnx, prepared, skip_symbolic_shape=True)
+        floats = _renamed(model.graph, prepared, {*keep, *transposed})
         quantize_static(
             prepared,
             Path(scratch) / "quantized.onnx",
@@ -138,6 +133,27 @@ def quantize(
     _float_answers(quantized)
     onnx_format.save(quantized, folder / "model.onnx")
     return _seal(folder, int8_name(keep, rest))
+
+
+def _renamed(graph: Any, prepared: Path, layers: Collection[str]) -> set[str]:
+    """Name every node of the file after the layer it was made of; returns the names there of some layers.
+
+    Preparing fuses nodes under new names, and puts nameless parts in the place of an operation that the runtime has no kernel for.
+
+    Args:
+        graph: as it was before.
+        prepared: file, which is written again.
+        layers: names of nodes of `graph`.
+    """
+    import onnx as onnx_format
+
+    model = onnx_format.load(prepared)
+    found = set()
+    for node, layer in renamed(model.graph, graph):
+        if layer in layers:
+            found.add(node.name)
+    onnx_format.save(model, prepared)
+    return found
 
 
 def _float_answers(model: Any) -> None:
@@ -169,12 +185,16 @@ def build(artifact: Artifact, *, threads: int | None = None) -> Session:
 
 def inspect(session: Session) -> dict[str, str]:
     """Layer -> "f32" or "int8", from the graph as ONNX Runtime optimized it for this CPU; nodes that only move numbers are left out."""
+    return {node.layer: node.precision for node in _optimized(session.handle) if node.layer}
+
+
+def _optimized(artifact: Artifact) -> list[GraphNode]:
     import onnx as onnx_format
 
     with tempfile.TemporaryDirectory() as scratch:
         optimized = Path(scratch) / "optimized.onnx"
-        _open(session.handle, 1, optimized=optimized)
-        return _executed(onnx_format.load(optimized).graph, _owners(onnx_format.load(session.handle.main).graph))
+        _open(artifact, 1, optimized=optimized)
+        return executed(onnx_format.load(optimized).graph, onnx_format.load(artifact.main).graph)
 
 
 def time_layers(
@@ -189,16 +209,15 @@ def time_layers(
         InputError: when `inputs` does not have the model's input shape.
     """
     require_inputs(inputs, artifact.input_shape)
-    import onnx as onnx_format
-
-    owners = _owners(onnx_format.load(artifact.main).graph)
-    nodes = _profiled(artifact, inputs, threads, seconds, min_rounds)
+    nodes, known = _profiled(artifact, inputs, threads, seconds, min_rounds), _optimized(artifact)
+    if [kind for kind, *_ in nodes] != [node.kind for node in known]:  # nodes without a name are known by their place alone
+        by_name = {node.layer: node for node in known}
+        known = [by_name.get(name, GraphNode(kind, name, "")) for kind, name, _ in nodes]
     overhead_us = float(np.median([taken for kind, _, taken in nodes if kind in _VIEWS] or [0.0]))
     layers: dict[str, float] = {}
-    for kind, name, taken_us in nodes:
-        if kind not in _MOVERS:
-            layer = owners.get(name, name)
-            layers[layer] = layers.get(layer, 0.0) + max(taken_us - overhead_us, _LEAST_US) / 1e3
+    for (kind, _, taken_us), node in zip(nodes, known, strict=True):
+        if node.layer and kind not in MOVERS:
+            layers[node.layer] = layers.get(node.layer, 0.0) + max(taken_us - overhead_us, _LEAST_US) / 1e3
     return layers
 
 
@@ -217,7 +236,7 @@ def _profiled(artifact: Artifact, inputs: Floats, threads: int | None, seconds: 
     for event in events:
         name, is_kernel, _ = event["name"].rpartition("_kernel_time")
         if is_kernel:
-            nodes.setdefault(event["args"]["node_index"], (event["args"]["op_name"], _plain_name(name), []))[2].append(event["dur"])
+            nodes.setdefault(event["args"]["node_index"], (event["args"]["op_name"], plain_name(name), []))[2].append(event["dur"])
     return [(kind, name, _faster_half(taken[_WARMUP:])) for kind, name, taken in nodes.values()]
 
 
@@ -258,44 +277,3 @@ def _seal(folder: Path, precision: str) -> Artifact:
 def _batches(name: str, calibration: Floats) -> Iterator[dict[str, Floats]]:
     for start in range(0, len(calibration), _CALIBRATION_BATCH):
         yield {name: np.ascontiguousarray(calibration[start : start + _CALIBRATION_BATCH], dtype=np.float32)}
-
-
-def _owners(graph: Any) -> dict[str, str]:
-    """Tensor -> the layer that makes it, through what the optimizer fuses into a layer: it calls the whole by the name of its result."""
-    weights = {tensor.name for tensor in graph.initializer}
-    dequantized = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in weights}
-    owners: dict[str, str] = {}
-    for node in graph.node:
-        if len(node.input) > 1 and node.op_type in _WEIGHTED and node.input[1] in weights | dequantized:
-            owners[node.output[0]] = node.name
-        elif node.op_type in _FUSED:
-            made = [owners[name] for name in node.input if name in owners]
-            owners.update({node.output[0]: made[-1]} if made else {})
-    for node in graph.node:  # a node's own name comes first, where it is also a tensor's
-        owners.pop(node.name, None)
-    return owners
-
-
-def _executed(graph: Any, owners: Mapping[str, str]) -> dict[str, str]:
-    """Follow the element type through the graph: a layer runs in the precision of its first input."""
-    integer = {tensor.name for tensor in graph.initializer if tensor.data_type in (2, 3)}  # UINT8, INT8
-    layers: dict[str, str] = {}
-    for node in graph.node:
-        runs_integer = node.op_type.startswith("QLinear") or (bool(node.input) and node.input[0] in integer)
-        # QGemm gives floats unless its ninth input, the zero point of the result, is there.
-        floats = node.op_type in _BACK_TO_FLOAT or (node.op_type == "QGemm" and not any(node.input[8:]))
-        if node.op_type == "QuantizeLinear" or (runs_integer and not floats):
-            integer.update(node.output)
-        if node.op_type not in _MOVERS:
-            name = _layer_name(node)
-            layers[owners.get(name, name)] = "int8" if runs_integer else "f32"
-    return layers
-
-
-def _layer_name(node: Any) -> str:
-    """The node's name without the marks that the optimizer adds."""
-    return _plain_name(str(node.name or node.output[0]))
-
-
-def _plain_name(name: str) -> str:
-    return name.removeprefix("fused ").split("_token_")[0].removesuffix("_nchwc")

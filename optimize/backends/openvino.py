@@ -1,14 +1,14 @@
 """OpenVINO on the CPU: IR files, f32 and bf16 by an explicit hint, int8 by NNCF.
 
-Left alone, OpenVINO computes in bf16 wherever the CPU can: every build here names its precision, so that an f32 baseline is one.
+Left alone, OpenVINO computes in bf16 wherever the CPU can: every build here names its precision, so that an f32 baseline is one, and the
+file of an f32 artifact says it too, for whoever else opens it (`openvino_ir.py`).
 """
 
 from __future__ import annotations
 
 import importlib.util
-import re
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +16,8 @@ import numpy as np
 
 from optimize.artifact import Artifact
 from optimize.backends import float_part, int8_name, require_precision
+from optimize.backends.openvino_ir import hold_precision
+from optimize.backends.openvino_layers import MADE_UP, executed, name_operations, operations_of
 from optimize.backends.session import Session, require_inputs, require_own
 from optimize.errors import InputError, TargetUnavailable
 from optimize.measure.isa import running, saturates
@@ -29,15 +31,8 @@ if TYPE_CHECKING:
 
 NAME = "openvino"
 
-# The compiled graph's nodes that hold or move numbers instead of computing them.
-_MOVERS = {"Const", "Input", "Output", "Reorder", "Reshape", "Transpose", "FakeQuantize", "ShapeOf"}
 # Activations whose results lie mostly above zero, and a little below.
 _DIPPING = {"PRelu", "Elu", "Selu", "Swish", "Gelu", "HSwish", "Mish"}
-# How OpenVINO's ONNX reader marks a layer whose bias it adds in an operation of its own.
-_BARE = "/WithoutBiases"
-# A name OpenVINO makes up: the operation, and a counter that runs on through the life of the process.
-_MADE_UP = re.compile(r"[A-Z][A-Za-z]+_\d+")
-
 _WARMUP = 2
 _LEAST_US = 0.1
 _COPIED_BYTES = 1 << 16
@@ -117,7 +112,8 @@ def quantize(
             preset=nncf.QuantizationPreset.MIXED if _dips(model) else nncf.QuantizationPreset.PERFORMANCE,
             subset_size=len(items),
             advanced_parameters=parameters,
-            ignored_scope=nncf.IgnoredScope(names=_operations(model, keep)),
+            # Not validated: what only works on shapes is no part of NNCF's graph.
+            ignored_scope=nncf.IgnoredScope(names=_operations(model, keep), validate=False),
         )
     return _save(quantized, folder, int8_name(keep, rest))
 
@@ -152,7 +148,8 @@ class _Request:
 
 def inspect(session: Session) -> dict[str, str]:
     """Layer -> "f32", "bf16", "int8"…, as the CPU plugin executes it; nodes that only move or convert numbers are left out."""
-    return {layer: {"u8": "int8", "i8": "int8"}.get(precision, precision) for _, layer, precision in _executed(session.handle)}
+    integer = {"u8": "int8", "i8": "int8"}
+    return {layer: integer.get(node.precision, node.precision) for node in executed(session.handle) for layer in node.layers}
 
 
 def time_layers(
@@ -170,9 +167,10 @@ def time_layers(
     compiled = _compile(artifact, threads, PERF_COUNT=True)
     blocks_us = _block_means_us(compiled.create_infer_request(), np.ascontiguousarray(inputs, dtype=np.float32), seconds, min_rounds)
     layers: dict[str, float] = {}
-    for node, layer, _ in _executed(compiled):
-        if node in blocks_us:
-            layers[layer] = layers.get(layer, 0.0) + max(min(blocks_us[node]), _LEAST_US) / 1e3
+    for node in executed(compiled):
+        if node.node in blocks_us:
+            taken_ms = max(min(blocks_us[node.node]), _LEAST_US) / 1e3
+            layers |= dict.fromkeys(node.layers, taken_ms / len(node.layers))
     return layers
 
 
@@ -193,21 +191,16 @@ def _block_means_us(request: Any, inputs: Floats, seconds: float, min_rounds: in
     return {node: [(after[node] - before[node]) / length for before, after, length in blocks] for node in totals_us[0]}
 
 
+def options(precision: str) -> dict[str, str]:
+    """What decides the numbers among the options of `compile_model`, for an artifact of this precision."""
+    return {"INFERENCE_PRECISION_HINT": float_part(precision)}
+
+
 def _compile(artifact: Artifact, threads: int | None, **more: Any) -> Any:
-    hint = float_part(artifact.precision)
-    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, **more}
+    config: dict[str, Any] = {**options(artifact.precision), "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, **more}
     if threads is not None:
         config["INFERENCE_NUM_THREADS"] = threads
     return _openvino().Core().compile_model(artifact.main, "CPU", config)
-
-
-def _executed(compiled: Any) -> Iterator[tuple[str, str, str]]:
-    """The plugin's name, the model's name and the precision of every node that computes."""
-    for node in compiled.get_runtime_model().get_ordered_ops():
-        info = {key: node.get_rt_info()[key].astype(str) for key in ("layerType", "runtimePrecision", "originalLayersNames")}
-        if info["layerType"] not in _MOVERS:
-            name = node.get_friendly_name()
-            yield name, _layer_name(info["originalLayersNames"], name), info["runtimePrecision"]
 
 
 def _openvino() -> ModuleType:
@@ -217,10 +210,12 @@ def _openvino() -> ModuleType:
 
 
 def _read(onnx: Path) -> Any:
+    import onnx as onnx_format
+
     model = _openvino().Core().read_model(onnx)
     # Before NNCF derives further names from them.
+    name_operations(model, onnx_format.load(onnx, load_external_data=False).graph)
     _number_made_up_names(model)
-    _name_sums_after_layers(model)
     return model
 
 
@@ -231,8 +226,7 @@ def _dips(model: Any) -> bool:
 
 def _operations(model: Any, layers: Collection[str]) -> list[str]:
     """Names of the operations that OpenVINO made of these layers of the ONNX file: a convolution and the sum with its bias."""
-    names = [node.get_friendly_name() for node in model.get_ordered_ops()]
-    found = {layer: [name for name in names if name.split("/")[0] == layer] for layer in layers}
+    found = operations_of(model, layers)
     if unknown := [layer for layer, operations in found.items() if not operations]:
         raise InputError(f"`keep` (={unknown[0]!r}) is no layer of the model: name nodes of the ONNX file.")
     return [name for operations in found.values() for name in operations]
@@ -245,7 +239,11 @@ def _input_shape(model: Any) -> tuple[int, ...]:
 def _save(model: Any, folder: Path, precision: str) -> Artifact:
     folder.mkdir(parents=True, exist_ok=True)
     _number_made_up_names(model)
+    for name, value in options(precision).items():
+        model.set_rt_info(value, ["runtime_options", name])
     _openvino().save_model(model, folder / "model.xml", compress_to_fp16=precision == "bf16")
+    if float_part(precision) == "f32":
+        hold_precision(folder / "model.xml")
     return Artifact.save(
         folder, target=NAME, precision=precision, input_shape=_input_shape(model), runtime=version(), files=("model.xml", "model.bin")
     )
@@ -254,29 +252,5 @@ def _save(model: Any, folder: Path, precision: str) -> Artifact:
 def _number_made_up_names(model: Any) -> None:
     """Replace names taken from a process-wide counter, so that the same model gives the same bytes."""
     for position, node in enumerate(model.get_ordered_ops()):
-        if _MADE_UP.fullmatch(node.get_friendly_name()):
+        if MADE_UP.fullmatch(node.get_friendly_name()):
             node.set_friendly_name(f"{node.get_type_name()}:{position}")
-
-
-def _name_sums_after_layers(model: Any) -> None:
-    """Give the sum with a layer's bias the layer's name, also where it is the network's output and called after that."""
-    taken = {node.get_friendly_name() for node in model.get_ordered_ops()}
-    for first in model.get_ordered_ops():
-        node = first
-        layer, mark, _ = node.get_friendly_name().partition(_BARE)
-        if not mark or layer in taken:
-            continue
-        while node.get_type_name() != "Add":
-            after = [target.get_node() for target in node.output(0).get_target_inputs()]
-            if len(after) != 1 or after[0].get_type_name() not in ("Multiply", "Add"):  # a Gemm has factors
-                break
-            node = after[0]
-        else:
-            node.set_friendly_name(layer)
-            taken.add(layer)
-
-
-def _layer_name(originals: str, fallback: str) -> str:
-    """The model's own name for a fused node: the first of the layers fused into it that has one."""
-    names = [name.split("/")[0] for name in originals.split(",") if name]
-    return next((name for name in names if ":" not in name and not _MADE_UP.fullmatch(name)), fallback)

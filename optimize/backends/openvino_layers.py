@@ -1,0 +1,204 @@
+"""Which layer of the ONNX file each operation of an OpenVINO model belongs to, written into the operation's name.
+
+OpenVINO makes several operations of one ONNX node, and names some of them from a counter: a transposed convolution became
+"ConvolutionBackpropData_49", and the sum with its bias was called after the network's output. The tensors are sure: the last operation of a
+node gives the tensor that the node gives, and the others lie before it. So every operation is called `<node>/<kind>` here, and
+`<node>/<kind>@<layer>` where it takes on what a layer with weights gave. Such a name survives being saved, quantized and fused, and tells
+of every executed node which layers it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+from urllib.parse import quote, unquote
+
+from optimize.backends.weighted import constants, weight_of
+
+_PRODUCTS = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul"}
+"""Kinds of operations that multiply with weights, in a model."""
+_PRODUCT_KERNELS = {"Convolution", "Deconvolution", "FullyConnected", "MatMul", "BinaryConvolution"}
+"""And as the CPU plugin calls them in a compiled one."""
+# The compiled graph's nodes that hold or move numbers instead of computing them.
+_MOVERS = {"Const", "Input", "Output", "Reorder", "Reshape", "Transpose", "FakeQuantize", "ShapeOf"}
+_UNNAMED = {"Parameter", "Result", "Constant"}
+_NAME = re.compile(r"([^/]+)/([A-Z]\w*(?:#\d+)?)(?:@([^/]*))?(/.*)?")
+MADE_UP = re.compile(r"[A-Z][A-Za-z]+_\d+")
+"""A name OpenVINO makes up: the operation, and a counter that runs on through the life of the process."""
+_SAFE = "".join(chr(code) for code in range(32, 127) if chr(code) not in "%,/")
+
+
+def name_operations(model: Any, graph: Any) -> None:
+    """Name each operation after the ONNX node that it was made of, and its kind.
+
+    Args:
+        model: OpenVINO's, as read from the ONNX file; its operations are renamed.
+        graph: of the ONNX file.
+    """
+    makers = _makers(graph)
+    operations = [operation for operation in model.get_ordered_ops() if operation.get_type_name() not in _UNNAMED]
+    owners: dict[str, str] = {}
+    for operation in reversed(operations):
+        made = [makers[name] for output in operation.outputs() for name in output.get_names() if name in makers]
+        # What gives no tensor of the file was made for what reads it.
+        read_by = [owners[name] for name in _readers(operation) if name in owners]
+        owners[operation.get_friendly_name()] = max(made)[-1] if made else (read_by or [operation.get_friendly_name()])[0]
+    behind = _behind(operations, owners, {name for weighted, _, name in makers.values() if weighted})
+    uses: Counter[str] = Counter()
+    named = []
+    for operation in operations:
+        before = operation.get_friendly_name()
+        name = f"{quote(owners[before], safe=_SAFE)}/{operation.get_type_name()}"
+        uses[name] += 1
+        number = "" if uses[name] == 1 else f"#{uses[name]}"
+        layer = behind.get(before, owners[before])
+        named.append((operation, name + number + ("" if layer == owners[before] else f"@{quote(layer, safe=_SAFE)}")))
+    for operation, name in named:
+        operation.set_friendly_name(name)
+
+
+def _behind(operations: Sequence[Any], owners: Mapping[str, str], weighted: Collection[str]) -> dict[str, str]:
+    """Operation -> the layer with weights whose result it takes on, past whatever has a single input that is no constant."""
+    found: dict[str, str] = {}
+    constant: set[str] = set()
+    for operation in operations:
+        name = operation.get_friendly_name()
+        sources = [value.get_source_output().get_node() for value in operation.inputs()]
+        varying = {each.get_friendly_name() for each in sources if each.get_type_name() != "Constant"} - constant
+        if not varying:
+            constant.add(name)
+        elif owners[name] in weighted:
+            found[name] = owners[name]
+        elif len(varying) == 1 and (source := min(varying)) in found:
+            found[name] = found[source]
+    return found
+
+
+def _makers(graph: Any) -> dict[str, tuple[bool, int, str]]:
+    """Tensor -> whether a node with weights makes it, that node's position, and its name: of several makers the greatest counts."""
+    constant = constants(graph)
+    return {
+        tensor: (weight_of(node, constant) is not None, -position, node.name or f"{node.op_type}:{position}")
+        for position, node in enumerate(graph.node)
+        for tensor in node.output
+        if tensor
+    }
+
+
+def _readers(operation: Any) -> Iterator[str]:
+    for output in operation.outputs():
+        for target in output.get_target_inputs():
+            yield target.get_node().get_friendly_name()
+
+
+def operations_of(model: Any, layers: Collection[str]) -> dict[str, list[str]]:
+    """Layer -> names of the operations that it was made into; empty where there is none.
+
+    Args:
+        model: whose operations `name_operations` named.
+        layers: names of nodes of the ONNX file.
+    """
+    found: dict[str, list[str]] = {layer: [] for layer in layers}
+    for operation in model.get_ordered_ops():
+        part = _Part.of(operation.get_friendly_name())
+        if part is not None and part.kind and part.layer in found:
+            found[part.layer].append(operation.get_friendly_name())
+    return found
+
+
+@dataclass(frozen=True)
+class ExecutedNode:
+    """One node of a compiled model that computes.
+
+    Args:
+        node: its name in the compiled model.
+        layers: the layers that it executes; several where the plugin fused them.
+        precision: in the plugin's words: "f32", "bf16", "u8", "i8".
+    """
+
+    node: str
+    layers: tuple[str, ...]
+    precision: str
+
+
+def executed(compiled: Any) -> list[ExecutedNode]:
+    """The nodes of a compiled model that compute; no layer stands at two of them.
+
+    What multiplies with weights is called after all layers whose products it executes. Any other node is called after the first layer in it
+    that has no name yet, or else after that layer and its kind: a sum with a bias that was not fused is no layer of its own.
+    """
+    nodes = []
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        information = {key: node.get_rt_info()[key].astype(str) for key in ("layerType", "runtimePrecision", "originalLayersNames")}
+        if information["layerType"] not in _MOVERS:
+            name = node.get_friendly_name()
+            originals = [original for original in information["originalLayersNames"].split(",") if original] or [name]
+            nodes.append((name, information, [part for original in originals if (part := _Part.of(original)) is not None]))
+    layers: dict[str, tuple[str, ...]] = {}
+    taken: set[str] = set()
+    for kernels in (True, False):
+        for name, information, parts in nodes:
+            if (information["layerType"] in _PRODUCT_KERNELS) == kernels:
+                layers[name] = _named(parts, information["layerType"], taken)
+                taken.update(layers[name])
+    return [ExecutedNode(name, layers[name], information["runtimePrecision"]) for name, information, _ in nodes]
+
+
+def _named(parts: Sequence[_Part], layer_type: str, taken: Collection[str]) -> tuple[str, ...]:
+    products = tuple(dict.fromkeys(part.layer for part in parts if part.is_product and part.layer not in taken))
+    others = [part for part in parts if not part.is_product]
+    if layer_type in _PRODUCT_KERNELS:
+        # The plugin forgets the product where it keeps the sum with the bias; the sum tells what it lies behind.
+        behind = next((part.behind or part.layer for part in others), None)
+        if products or (behind is not None and behind not in taken):
+            return products or (str(behind),)
+    first = next((part.layer for part in others if not part.derived and part.layer not in taken), None)
+    if first is None and not products:
+        first = _free(next((f"{part.layer}/{part.kind}" if part.kind else part.layer for part in (*others, *parts)), layer_type), taken)
+    # Products in a node of another kind, as where a whole block is one, are layers that are executed nowhere else.
+    return (*(() if first is None else (first,)), *products)
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    return next(each for number in count(1) if (each := name if number == 1 else f"{name}#{number}") not in taken)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What the name of an operation tells.
+
+    Args:
+        layer: of the ONNX file.
+        kind: of the operation, with what the plugin or a quantizer put behind it; empty for a name of another maker.
+        behind: the layer with weights that it takes on; empty where it is `layer` or there is none.
+    """
+
+    layer: str
+    kind: str = ""
+    behind: str = ""
+
+    @classmethod
+    def of(cls, name: str) -> _Part | None:
+        """Read a name; None for one that OpenVINO made up."""
+        if MADE_UP.fullmatch(name):
+            return None
+        found = _NAME.fullmatch(name)
+        if found is None:
+            return cls(name)
+        layer, kind, behind, rest = found.groups(default="")
+        return cls(unquote(layer), kind + rest, unquote(behind))
+
+    @property
+    def derived(self) -> bool:
+        """Whether it is not the operation itself, but something made of it."""
+        return "/" in self.kind
+
+    @property
+    def is_product(self) -> bool:
+        """Whether it multiplies with weights; what is taken off it for an integer kernel stands for it."""
+        first, _, rest = self.kind.partition("/")
+        return first.split("#")[0] in _PRODUCTS and (not rest or rest.startswith("Dequantization"))
