@@ -22,6 +22,11 @@ Predict: TypeAlias = Callable[[Floats], Floats]
 """(N, C, *spatial) float32 -> (N, K) or (N, K, *spatial) float32: what every runtime offers."""
 
 
+def parameters(module: nn.Module) -> int:
+    """Number of a network's parameters; a tensor used twice counts once."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
 class Step(Protocol):
     """A frozen dataclass that is called; its fields are its settings. It never changes what it is given."""
 
@@ -67,7 +72,7 @@ class Candidate:
     @property
     def parameters(self) -> int:
         """Number of parameters; a tensor used twice counts once."""
-        return sum(parameter.numel() for parameter in self.module.parameters())
+        return parameters(self.module)
 
     @property
     def fingerprint(self) -> str:

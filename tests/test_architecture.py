@@ -28,7 +28,10 @@ OUTSIDE = {"models", "benchmarks", "tests"}
 LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     ("what anyone may use", frozenset({"errors", "progress", "quiet", "heap", "installed"})),
     ("the value that flows", frozenset({"candidate"})),
-    ("the network as a graph and as matrices", frozenset({"layers", "labels", "flow", "graph", "surgery", "linear"})),
+    (
+        "the network as a graph and as matrices",
+        frozenset({"closures", "layers", "labels", "flow", "channel_groups", "graph", "surgery", "linear"}),
+    ),
     ("what a repair solves", frozenset({"replay", "bypass", "telling", "moments", "factor", "dual", "least_squares", "importance"})),
     (
         "what the user brings",
