@@ -36,7 +36,8 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     (
         "what the user brings",
         frozenset(
-            {"factory", "checkpoint", "load", "arrays", "masks", "preprocessing", "splits", "tags", "data", "near", "ranges", "health"}
+            {"factory", "checkpoint", "weights", "ownership", "probe", "load", "arrays", "masks", "preprocessing", "splits", "tags", "data"}
+            | {"near", "ranges", "health"}
         ),
     ),
     ("what is shipped", frozenset({"artifact", "signature"})),
