@@ -46,12 +46,14 @@ class Candidate:
         example: one input, (1, C, *spatial) float32; fixes every shape but the batch.
         lineage: the steps that led here, oldest first; empty for the original.
         kept: layer -> which of the original's output channels it still makes, in order; a layer not named still makes them all.
+        notes: what was decided when it was loaded; empty for what steps made.
     """
 
     module: nn.Module
     example: torch.Tensor
     lineage: tuple[Step, ...] = ()
     kept: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.module.training:

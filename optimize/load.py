@@ -10,10 +10,12 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from optimize.candidate import Candidate
-from optimize.checkpoint import Weights, read_checkpoint
+from optimize.checkpoint import read_checkpoint
 from optimize.errors import InputError
 from optimize.factory import describe, load_factory
 from optimize.probe import check, finite_inputs, noise
+from optimize.progress import note
+from optimize.weights import fill
 
 
 def load_model(
@@ -23,6 +25,7 @@ def load_model(
     arch_args: Mapping[str, object] | None = None,
     input_shape: Sequence[int] = (),
     trust_pickle: bool = False,
+    weights: str | None = None,
     probe: bool = True,
 ) -> Candidate:
     """Load a trained network, ready to be judged: in eval mode, float32, on the CPU, all weights finite, tried on two random inputs.
@@ -33,6 +36,7 @@ def load_model(
         arch_args: its keyword arguments.
         input_shape: of one input, (C, *spatial).
         trust_pickle: also load a file that runs code on loading; a whole pickled network then needs no `arch`.
+        weights: which of several sets of weights in the file to take, by name; None for the one that is no average of others.
         probe: also see whether it repeats itself, keeps inputs apart and can be copied (`probe.py`); False where that was seen before.
 
     Raises:
@@ -42,23 +46,26 @@ def load_model(
     factory = None if arch is None else load_factory(arch)
     code = None if arch is None else Path(arch.rpartition(":")[0]).absolute().parent
     # Before the shape, which is not what is missing where the file is no model.
-    loaded = read_checkpoint(path, trust_pickle=trust_pickle, code=code)
+    checkpoint = read_checkpoint(path, trust_pickle=trust_pickle, code=code, weights=weights)
+    loaded, notes = checkpoint.content, checkpoint.notes
     shape = _shape(input_shape)
     if factory is not None:
         module = factory(**(arch_args or {}))
         if not isinstance(module, nn.Module):
             raise InputError(f"`--arch` (={arch!r}) returned a {type(module).__name__}: it must return a torch.nn.Module.")
         module = _plain(module, shape)
-        _fill(module, loaded.state_dict() if isinstance(loaded, nn.Module) else loaded, path, str(arch))
+        notes += fill(module, loaded.state_dict() if isinstance(loaded, nn.Module) else loaded, path, str(arch))
     elif isinstance(loaded, nn.Module):
         module = _plain(loaded, shape)
     else:
         raise InputError(f"`model` (={path}) holds weights alone: pass --arch file.py:factory, the function that builds their network.")
     _check_finite(module, path)
     inputs = finite_inputs(module, shape, lambda inputs: _output(module, inputs))
-    candidate = Candidate(module, inputs[:1].clone())
+    candidate = Candidate(module, inputs[:1].clone(), notes=notes)
     if probe:
         check(candidate, inputs.numpy())
+        for text in notes:
+            note(text)
     return candidate
 
 
@@ -79,46 +86,6 @@ def _plain(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
         # A lazy layer has no weights, nor shapes to compare, before it has seen an input.
         _forward(module, noise(shape))
     return module.requires_grad_(False)
-
-
-def _fill(module: nn.Module, weights: Weights, path: Path, arch: str) -> None:
-    expected = module.state_dict()
-    weights = _unprefixed(weights, expected)
-    # Files older than batch norm's step counter do not have it, and inference never reads it.
-    missing = [name for name in expected if name not in weights and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in weights if name not in expected]
-    both = [name for name in expected if name in weights]
-    shapes = [(name, weights[name].shape, expected[name].shape) for name in both]
-    reshaped = [f"{name} {_text(given)} for {_text(wanted)}" for name, given, wanted in shapes if given != wanted]
-    faults = [_some(missing, "missing"), _some(unexpected, "unexpected"), _some(reshaped, "of another shape")]
-    if any(faults):
-        raise InputError(
-            f"`model` (={path}) does not fit `--arch` (={arch!r}): {'; '.join(filter(None, faults))}: "
-            "pass the factory and arch_args it was trained with."
-        )
-    for name in both:
-        if expected[name].is_floating_point() and not weights[name].is_floating_point():
-            raise InputError(f"`model` (={path}): {name} is {weights[name].dtype}, not floats: pass the weights from before quantization.")
-    module.load_state_dict(weights, strict=False)
-
-
-def _unprefixed(weights: Weights, expected: Weights) -> Weights:
-    """Take off wrappers' prefixes (`module.`, `_orig_mod.`, `model.`) as long as no name is known and all share their first part."""
-    while weights and not weights.keys() & expected.keys():
-        first, dot, _ = next(iter(weights)).partition(".")
-        if not dot or not all(name.startswith(f"{first}.") for name in weights):
-            break
-        weights = {name.removeprefix(f"{first}."): tensor for name, tensor in weights.items()}
-    return weights
-
-
-def _text(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape)) or "scalar"
-
-
-def _some(names: Sequence[str], kind: str) -> str:
-    more = f", and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{len(names)} {kind} ({', '.join(names[:3])}{more})" if names else ""
 
 
 def _check_finite(module: nn.Module, path: Path) -> None:
