@@ -61,13 +61,11 @@ def emptied(module: nn.Module, names: Collection[str]) -> nn.Module:
         AttributeError: when there is no such layer.
         KeyError: when it is of a kind that is never taken out.
     """
-    changed = twin(module)
-    for name in names:
-        if not isinstance(module.get_submodule(name), (*LINEAR_MAPS, *BATCH_NORMS)):
+    layers = [module.get_submodule(name) for name in names]
+    for name, layer in zip(names, layers, strict=True):
+        if not isinstance(layer, (*LINEAR_MAPS, *BATCH_NORMS)):
             raise KeyError(f"{name} is no layer that can be taken out")
-        parent, _, leaf = name.rpartition(".")
-        setattr(changed.get_submodule(parent), leaf, nn.Identity().eval())
-    return changed
+    return twin(module, instead={layer: nn.Identity().eval() for layer in layers})
 
 
 def _passes(module: nn.Module, group: ChannelGroup, inputs: torch.Tensor) -> int | None:

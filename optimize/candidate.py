@@ -24,6 +24,11 @@ Predict: TypeAlias = Callable[[Floats], Floats]
 """(N, C, *spatial) float32 -> (N, K) or (N, K, *spatial) float32: what every runtime offers."""
 
 
+def parameters(module: nn.Module) -> int:
+    """Number of a network's parameters; a tensor used twice counts once."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
 class Step(Protocol):
     """A frozen dataclass that is called; its fields are its settings. It never changes what it is given."""
 
@@ -44,6 +49,7 @@ class Candidate:
         lineage: the steps that led here, oldest first; empty for the original.
         kept: layer -> which of the original's output channels it still makes, in order; a layer not named still makes them all.
         outputs: what the network's outputs mean.
+        notes: what was decided when it was loaded; empty for what steps made.
     """
 
     module: nn.Module
@@ -51,6 +57,7 @@ class Candidate:
     lineage: tuple[Step, ...] = ()
     kept: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     outputs: Meaning = "logits"
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.module.training:
@@ -66,12 +73,12 @@ class Candidate:
 
     def after(self, step: Step, module: nn.Module, kept: Mapping[str, npt.NDArray[np.int64]] | None = None) -> Candidate:
         """The candidate that `step` made of this one."""
-        return replace(self, module=module.eval(), lineage=(*self.lineage, step), kept=self.kept if kept is None else kept)
+        return replace(self, module=module.eval(), lineage=(*self.lineage, step), kept=self.kept if kept is None else kept, notes=())
 
     @property
     def parameters(self) -> int:
         """Number of parameters; a tensor used twice counts once."""
-        return sum(parameter.numel() for parameter in self.module.parameters())
+        return parameters(self.module)
 
     @property
     def fingerprint(self) -> str:

@@ -10,15 +10,17 @@ import argparse
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from optimize.errors import InputError
 from optimize.factory import describe, user_code
@@ -26,6 +28,7 @@ from optimize.factory import describe, user_code
 Weights: TypeAlias = dict[str, torch.Tensor]
 
 _NESTED_UNDER = ("state_dict", "model_state_dict", "model")
+_AVERAGED = re.compile(r"(^|[_.\- ])(ema|swa|avg|averaged?|shadow|polyak|teacher)([_.\- ]|$)")
 _SAVE_INSTEAD = "save model.state_dict() with torch.save and pass --arch file.py:factory"
 # Training scripts keep a numpy score or their arguments beside the weights: plain values that run nothing.
 _SCALAR = np.float64(0).__reduce__()[0]
@@ -38,27 +41,56 @@ _HARMLESS: tuple[Any, ...] = (
 )
 
 
-def read_checkpoint(path: Path, *, trust_pickle: bool = False, code: Path | None = None) -> nn.Module | Weights:
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What a file of weights holds.
+
+    Args:
+        content: the weights by name, or the whole network.
+        notes: which of several sets of weights they are, and how to take another one.
+    """
+
+    content: nn.Module | Weights
+    notes: tuple[str, ...] = ()
+
+
+def read_checkpoint(path: Path, *, trust_pickle: bool = False, code: Path | None = None, weights: str | None = None) -> Checkpoint:
     """Read the weights, or with `trust_pickle` possibly the whole network, that a file holds.
 
-    Weights nested under `state_dict`, `model_state_dict` or `model`, or under the only name that holds tensors, are unwrapped.
+    Weights nested under `state_dict`, `model_state_dict` or `model`, or under the only name that holds tensors, are unwrapped. Where the
+    file also holds their running average (EMA, SWA), the weights themselves are taken.
 
     Args:
         path: a PyTorch file (zip or legacy) or safetensors, under any name.
         trust_pickle: the user trusts the file's author to run code here.
         code: folder a trusted pickle may import its classes from; by default the one the file lies in.
+        weights: name, or beginning of the names, of the weights to take; None for the choice above.
 
     Raises:
-        InputError: when there is no such file, when it is damaged, of another kind, or a pickle that was not trusted.
+        InputError: when there is no such file, when it is damaged, of another kind, or a pickle that was not trusted; when there are no
+            such weights in it, or several and none was chosen.
     """
     head = first_bytes(path)
     if head[8:9] == b"{" and head[9:10] in b'"} \n':
         try:
-            return _unwrap(load_file(path), path)
+            return _unwrap(_safetensors(path), path, weights)
         except (SafetensorError, OSError) as problem:
             raise InputError(f"`model` (={path}) is damaged safetensors ({describe(problem)}): copy it again.") from problem
     _refuse_foreign(path, head)
-    return _unwrap(_torch_load(path, trust_pickle, (code or path.absolute().parent)), path)
+    return _unwrap(_torch_load(path, trust_pickle, (code or path.absolute().parent)), path, weights)
+
+
+def averaged(name: str) -> bool:
+    """Whether weights under this name, such as `ema`, `state_dict_ema`, `swa_model` or `netEMA`, are a running average of others."""
+    return _AVERAGED.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()) is not None
+
+
+def _safetensors(path: Path) -> Weights:
+    """The tensors, tied ones under each of their names: of several `save_model` writes one, and the others into the metadata."""
+    found: Weights = load_file(path)
+    with safe_open(path, framework="pt") as file:
+        tied = dict(file.metadata() or {})
+    return found | {name: found[kept] for name, kept in tied.items() if kept in found and name not in found}
 
 
 def first_bytes(path: Path) -> bytes:
@@ -123,24 +155,90 @@ def _torch_load(path: Path, trust_pickle: bool, code: Path) -> object:
         return torch.load(file, map_location="cpu", weights_only=False)
 
 
-def _unwrap(loaded: object, path: Path) -> nn.Module | Weights:
+def _unwrap(loaded: object, path: Path, wanted: str | None) -> Checkpoint:
+    notes: tuple[str, ...] = ()
+    asked = wanted is not None
+    if wanted is not None:
+        loaded = _under(loaded, wanted, path)
     while isinstance(loaded, Mapping):
-        inner = {key: value for key, value in loaded.items() if isinstance(value, nn.Module) or _has_tensors(value)}
-        named = [key for key in _NESTED_UNDER if key in inner]
-        if not named and len(inner) > 1:
-            raise InputError(f"`model` (={path}) holds several sets of weights ({', '.join(map(str, inner))}): save one of them alone.")
+        inner = {str(key): value for key, value in loaded.items() if isinstance(value, nn.Module) or _has_tensors(value)}
         if not inner:
             break
-        loaded = inner[named[0]] if named else next(iter(inner.values()))
+        chosen = _choice(list(inner), path)
+        others = [key for key in inner if key != chosen and (averaged(key) or _size(inner[key]) >= _size(inner[chosen]) / 2)]
+        unnamed = [name for name in _lists(loaded) if averaged(name)]
+        if not asked and (others or unnamed):
+            notes = (*notes, _told(chosen, others, unnamed))
+        loaded = inner[chosen]
     if isinstance(loaded, nn.Module):
-        return loaded.module if isinstance(loaded, nn.DataParallel) else loaded
+        return Checkpoint(loaded.module if isinstance(loaded, nn.DataParallel | AveragedModel) else loaded, notes)
     if not isinstance(loaded, Mapping):
         raise InputError(f"`model` (={path}) holds a {type(loaded).__name__}, not named weights: {_SAVE_INSTEAD}.")
     other = [str(key) for key, value in loaded.items() if not (isinstance(key, str) and isinstance(value, torch.Tensor))]
     if other or not loaded:
         found = f"entries that are no tensors ({', '.join(other[:3])})" if other else "no weights"
         raise InputError(f"`model` (={path}) holds {found}: {_SAVE_INSTEAD}.")
-    return dict(loaded)
+    return Checkpoint(dict(loaded), notes)
+
+
+def _choice(keys: list[str], path: Path) -> str:
+    """The set of weights that is taken where nobody chose."""
+    for several in ([key for key in _NESTED_UNDER if key in keys][:1], [key for key in keys if not averaged(key)], keys):
+        if len(several) == 1:
+            return several[0]
+    raise InputError(f"`model` (={path}) holds several sets of weights ({', '.join(keys)}): choose one, such as --weights {keys[0]}.")
+
+
+def _told(chosen: str, others: list[str], unnamed: list[str]) -> str:
+    text = f"the weights are those under `{chosen}`"
+    if others:
+        text += f"; the file also holds `{'`, `'.join(others)}`: take them with --weights {others[0]}"
+    if unnamed:
+        text += f"; `{unnamed[0]}` holds averaged weights without names: to take those, copy them into the model and save its state_dict"
+    return text
+
+
+def _under(loaded: object, wanted: str, path: Path) -> object:
+    """What the file holds under a name, at any depth, or under names that begin with it."""
+    sets = dict(_sets(loaded))
+    for name, value in sets.items():
+        if name == wanted or name.endswith(f".{wanted}"):
+            return value
+    for value in (loaded, *sets.values()):
+        if isinstance(value, Mapping):
+            part = {key: tensor for key, tensor in value.items() if isinstance(key, str) and key.startswith(f"{wanted}.")}
+            if any(isinstance(tensor, torch.Tensor) for tensor in part.values()):
+                return {key.removeprefix(f"{wanted}."): tensor for key, tensor in part.items()}
+    firsts = dict.fromkeys(str(key).partition(".")[0] for key in (loaded if isinstance(loaded, Mapping) else ()))
+    names = list(sets) or [first for first in firsts if first]
+    raise InputError(f"`--weights` (={wanted}) is nothing in `model` (={path}): it holds {', '.join(names[:8]) or 'no weights by name'}.")
+
+
+def _sets(value: object, name: str = "") -> Iterator[tuple[str, object]]:
+    """All sets of weights, outer ones first, by dotted name."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            if isinstance(part, nn.Module) or _has_tensors(part):
+                inner = f"{name}.{key}".lstrip(".")
+                yield inner, part
+                yield from _sets(part, inner)
+
+
+def _lists(loaded: Mapping[Any, Any], name: str = "") -> Iterator[str]:
+    """Names of lists of tensors, two levels down at most."""
+    for key, value in loaded.items():
+        inner = f"{name}.{key}".lstrip(".")
+        if isinstance(value, list | tuple) and value and all(isinstance(each, torch.Tensor) for each in value):
+            yield inner
+        elif isinstance(value, Mapping) and not name:
+            yield from _lists(value, inner)
+
+
+def _size(value: object) -> int:
+    """How many tensors a set of weights holds, at any depth."""
+    if isinstance(value, nn.Module):
+        return len(value.state_dict())
+    return sum(map(_size, value.values())) if isinstance(value, Mapping) else int(isinstance(value, torch.Tensor))
 
 
 def _has_tensors(value: object) -> bool:

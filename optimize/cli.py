@@ -103,6 +103,7 @@ def main() -> None:
 @click.option("--out", metavar="DIR", help="Folder for the results; by default MODEL-TARGET here.")
 @click.option("--arch", metavar="FILE.py:FACTORY", help="The function that builds the network.")
 @click.option("--input", "input_shape", metavar="C,H,W", help="Shape of one input, such as 3,32,32.")
+@click.option("--weights", metavar="NAME", help="Which weights of the file to take, such as state_dict_ema; by default no averaged ones.")
 @click.option("--mean", metavar="M,…", help="Per channel, of pixels in 0..1.")
 @click.option("--std", metavar="S,…", help="Per channel, of pixels in 0..1.")
 @click.option("--pad", metavar="N", help="Zeros around each image, after normalising.")

@@ -63,7 +63,9 @@ class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
             bare = () if isinstance(layer, LINEAR_MAPS + CHANNELWISE) else (*layer.parameters(recurse=False), *layer.buffers(recurse=False))
             for tensor in bare:
                 self._labels[tensor] = self.ties.fixed("a bare parameter takes part", tensor.shape)
-            handles += [layer.register_forward_pre_hook(self._enter), layer.register_forward_hook(self._leave(name), with_kwargs=True)]
+            # what a hook of the user's does with an output is no part of the layer: it is followed
+            leave = layer.register_forward_hook(self._leave(name), with_kwargs=True, prepend=True)
+            handles += [layer.register_forward_pre_hook(self._enter), leave]
         try:
             with torch.no_grad(), self:
                 output = module(example)

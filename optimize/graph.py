@@ -6,57 +6,23 @@ copying the network and can be tested without tensors. What cannot be cut is lis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from optimize.candidate import Candidate
+from optimize.channel_groups import ChannelGroup as ChannelGroup
+from optimize.channel_groups import Index as Index
+from optimize.channel_groups import Slot as Slot
+from optimize.channel_groups import without as without
 from optimize.flow import Flow
 from optimize.layers import CHANNELWISE as CHANNELWISE
 from optimize.layers import LINEAR_MAPS as LINEAR_MAPS
 from optimize.layers import Side, peculiarity
-
-Index: TypeAlias = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Slot:
-    """One side of one layer that carries a group's channels.
-
-    Args:
-        module: dotted name in the network.
-        side: "out" when the layer makes the channels (or passes them on one by one, as norms and depthwise convolutions do), "in" when it
-            reads them.
-        index: (size, k); row c holds the k positions of channel c on that side: k is 1 but where channels were flattened or stacked, or
-            several are cut together, as one of every group of a grouped convolution.
-    """
-
-    module: str
-    side: Side
-    index: Index
-
-
-@dataclass(frozen=True, eq=False)
-class ChannelGroup:
-    """Channels that exist, or not, in several layers at once."""
-
-    size: int
-    slots: tuple[Slot, ...]
-
-    @property
-    def name(self) -> str:
-        """The first layer that makes these channels."""
-        return self.slots[0].module
-
-    @property
-    def consumers(self) -> tuple[Slot, ...]:
-        """The slots that read the channels."""
-        return tuple(slot for slot in self.slots if slot.side == "in")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,30 +65,6 @@ def trace(candidate: Candidate) -> Graph:
             fixed.append((group.name, reason))
     groups.sort(key=lambda group: flow.order[group.name])
     return Graph(tuple(groups), tuple(dict.fromkeys(fixed)), _norms(flow, module), flow.order)
-
-
-def without(groups: Iterable[ChannelGroup], cut: ChannelGroup, keep: Index) -> tuple[ChannelGroup, ...]:
-    """The other groups, renumbered for a network in which `cut` holds only the channels `keep`.
-
-    Groups that share a concatenation share a layer's input: cutting one shifts the other's positions.
-    """
-    gone: dict[tuple[str, Side], Index] = {}
-    lost = np.setdiff1d(np.arange(cut.size), keep)
-    for slot in cut.slots:
-        gone[slot.module, slot.side] = np.sort(slot.index[lost].ravel())
-    renumbered = []
-    for group in groups:
-        if group is cut:
-            slots = tuple(_shifted(replace(slot, index=slot.index[keep]), gone) for slot in group.slots)
-            renumbered.append(ChannelGroup(len(keep), slots))
-        else:
-            renumbered.append(ChannelGroup(group.size, tuple(_shifted(slot, gone) for slot in group.slots)))
-    return tuple(renumbered)
-
-
-def _shifted(slot: Slot, gone: dict[tuple[str, Side], Index]) -> Slot:
-    lost = gone.get((slot.module, slot.side))
-    return slot if lost is None else replace(slot, index=slot.index - np.searchsorted(lost, slot.index))
 
 
 def _families(flow: Flow, layers: dict[str, nn.Module]) -> Iterator[tuple[tuple[Slot, ...], str | None]]:

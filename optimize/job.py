@@ -23,6 +23,7 @@ from optimize.load import load_model
 from optimize.masks import perfect
 from optimize.measure.isa import in_words, level, restrict
 from optimize.original import Original, judged
+from optimize.probe import on_images, some
 from optimize.progress import note, stage
 from optimize.recipe import Recipe, to_toml
 from optimize.rehearsal import rehearse
@@ -168,6 +169,7 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None]) -> Job:
             seed=recipe.seed,
             drop_overlap=recipe.drop_overlap,
         )
+    original = on_images(original, data.calibration.inputs(some(len(data.calibration))))
     if recipe.retrain:
         if data.recovery is None:
             raise InputError("`--retrain` needs a train split: add train_images and train_labels to the data, or run without it.")

@@ -10,9 +10,12 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from optimize.candidate import Candidate
-from optimize.checkpoint import Weights, read_checkpoint
+from optimize.checkpoint import read_checkpoint
 from optimize.errors import InputError
 from optimize.factory import describe, load_factory
+from optimize.probe import check, finite_inputs, noise
+from optimize.progress import note
+from optimize.weights import fill
 
 
 def load_model(
@@ -22,8 +25,10 @@ def load_model(
     arch_args: Mapping[str, object] | None = None,
     input_shape: Sequence[int] = (),
     trust_pickle: bool = False,
+    weights: str | None = None,
+    probe: bool = True,
 ) -> Candidate:
-    """Load a trained network, ready to be judged: in eval mode, float32, on the CPU, all weights finite, one forward pass done.
+    """Load a trained network, ready to be judged: in eval mode, float32, on the CPU, all weights finite, tried on two random inputs.
 
     Args:
         path: weights in `.pt .pth .th .bin .safetensors`; the content decides, not the suffix.
@@ -31,6 +36,8 @@ def load_model(
         arch_args: its keyword arguments.
         input_shape: of one input, (C, *spatial).
         trust_pickle: also load a file that runs code on loading; a whole pickled network then needs no `arch`.
+        weights: which of several sets of weights in the file to take, by name; None for the one that is no average of others.
+        probe: also see whether it repeats itself, keeps inputs apart and can be copied (`probe.py`); False where that was seen before.
 
     Raises:
         InputError: when anything about the file, the architecture or their fit is wrong.
@@ -39,21 +46,27 @@ def load_model(
     factory = None if arch is None else load_factory(arch)
     code = None if arch is None else Path(arch.rpartition(":")[0]).absolute().parent
     # Before the shape, which is not what is missing where the file is no model.
-    loaded = read_checkpoint(path, trust_pickle=trust_pickle, code=code)
+    checkpoint = read_checkpoint(path, trust_pickle=trust_pickle, code=code, weights=weights)
+    loaded, notes = checkpoint.content, checkpoint.notes
     shape = _shape(input_shape)
     if factory is not None:
         module = factory(**(arch_args or {}))
         if not isinstance(module, nn.Module):
             raise InputError(f"`--arch` (={arch!r}) returned a {type(module).__name__}: it must return a torch.nn.Module.")
         module = _plain(module, shape)
-        _fill(module, loaded.state_dict() if isinstance(loaded, nn.Module) else loaded, path, str(arch))
+        notes += fill(module, loaded.state_dict() if isinstance(loaded, nn.Module) else loaded, path, str(arch))
     elif isinstance(loaded, nn.Module):
         module = _plain(loaded, shape)
     else:
         raise InputError(f"`model` (={path}) holds weights alone: pass --arch file.py:factory, the function that builds their network.")
     _check_finite(module, path)
-    _check_forward(module, shape)
-    return Candidate(module, torch.zeros(1, *shape))
+    inputs = finite_inputs(module, shape, lambda inputs: _output(module, inputs))
+    candidate = Candidate(module, inputs[:1].clone(), notes=notes)
+    if probe:
+        check(candidate, inputs.numpy())
+        for text in notes:
+            note(text)
+    return candidate
 
 
 def _shape(input_shape: Sequence[int]) -> tuple[int, ...]:
@@ -71,48 +84,8 @@ def _plain(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     module = module.cpu().float().eval()
     if any(is_lazy(parameter) for parameter in module.parameters()):
         # A lazy layer has no weights, nor shapes to compare, before it has seen an input.
-        _forward(module, shape)
+        _forward(module, noise(shape))
     return module.requires_grad_(False)
-
-
-def _fill(module: nn.Module, weights: Weights, path: Path, arch: str) -> None:
-    expected = module.state_dict()
-    weights = _unprefixed(weights, expected)
-    # Files older than batch norm's step counter do not have it, and inference never reads it.
-    missing = [name for name in expected if name not in weights and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in weights if name not in expected]
-    both = [name for name in expected if name in weights]
-    shapes = [(name, weights[name].shape, expected[name].shape) for name in both]
-    reshaped = [f"{name} {_text(given)} for {_text(wanted)}" for name, given, wanted in shapes if given != wanted]
-    faults = [_some(missing, "missing"), _some(unexpected, "unexpected"), _some(reshaped, "of another shape")]
-    if any(faults):
-        raise InputError(
-            f"`model` (={path}) does not fit `--arch` (={arch!r}): {'; '.join(filter(None, faults))}: "
-            "pass the factory and arch_args it was trained with."
-        )
-    for name in both:
-        if expected[name].is_floating_point() and not weights[name].is_floating_point():
-            raise InputError(f"`model` (={path}): {name} is {weights[name].dtype}, not floats: pass the weights from before quantization.")
-    module.load_state_dict(weights, strict=False)
-
-
-def _unprefixed(weights: Weights, expected: Weights) -> Weights:
-    """Take off wrappers' prefixes (`module.`, `_orig_mod.`, `model.`) as long as no name is known and all share their first part."""
-    while weights and not weights.keys() & expected.keys():
-        first, dot, _ = next(iter(weights)).partition(".")
-        if not dot or not all(name.startswith(f"{first}.") for name in weights):
-            break
-        weights = {name.removeprefix(f"{first}."): tensor for name, tensor in weights.items()}
-    return weights
-
-
-def _text(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape)) or "scalar"
-
-
-def _some(names: Sequence[str], kind: str) -> str:
-    more = f", and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{len(names)} {kind} ({', '.join(names[:3])}{more})" if names else ""
 
 
 def _check_finite(module: nn.Module, path: Path) -> None:
@@ -122,18 +95,17 @@ def _check_finite(module: nn.Module, path: Path) -> None:
             raise InputError(f"`model` (={path}): {name} has {count} values that are not finite: pass a checkpoint that did not diverge.")
 
 
-def _forward(module: nn.Module, shape: tuple[int, ...]) -> object:
-    # Two equal inputs: a network that mixes up the batch axis, or still draws dropout masks, shows itself.
+def _forward(module: nn.Module, inputs: torch.Tensor) -> object:
     try:
         with torch.no_grad():
-            return module(torch.zeros(2, *shape))
+            return module(inputs.clone())
     except Exception as problem:
-        text = ",".join(map(str, shape))
+        text = ",".join(map(str, inputs.shape[1:]))
         raise InputError(f"`input` (={text}) makes the network fail with {describe(problem)}: check --input and --arch.") from problem
 
 
-def _check_forward(module: nn.Module, shape: tuple[int, ...]) -> None:
-    output, text = _forward(module, shape), ",".join(map(str, shape))
+def _output(module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    output, text = _forward(module, inputs), ",".join(map(str, inputs.shape[1:]))
     if not isinstance(output, torch.Tensor):
         raise InputError(f"the network returns a {type(output).__name__}, not one tensor of logits: wrap it in the --arch file.")
     if not output.is_floating_point() or output.dim() < 2 or output.shape[0] != 2:
@@ -141,7 +113,4 @@ def _check_forward(module: nn.Module, shape: tuple[int, ...]) -> None:
             f"the network turns two inputs of {text} into {tuple(output.shape)} {output.dtype}, not floats (N, classes, ...): "
             "wrap it in the --arch file"
         )
-    if not bool(output.isfinite().all()):
-        raise InputError(f"the network's output on zeros of `input` (={text}) is not finite: check the weights.")
-    if not torch.allclose(output[0], output[1], rtol=1e-3, atol=1e-5):
-        raise InputError("the network gives two equal inputs different outputs: it must draw nothing at random in eval mode.")
+    return output

@@ -112,6 +112,7 @@ def reload(recipe: Recipe) -> dict[str, Any]:
         "arch_args": dict(recipe.arch_args),
         "input_shape": recipe.input_shape,
         "trust_pickle": recipe.trust_pickle,
+        "weights": recipe.weights,
     }
 
 
@@ -121,6 +122,7 @@ def identity(recipe: Recipe, data: Dataset) -> dict[str, Any]:
         "arch": recipe.arch and [recipe.arch, sha256(Path(recipe.arch.rpartition(":")[0]))],
         "arch_args": dict(recipe.arch_args),
         "input": list(recipe.input_shape),
+        "weights": recipe.weights,
         "preprocessing": [recipe.mean, recipe.std, recipe.pad, recipe.standardize],
         "limits": recipe.limits.as_dict(),
         "strategy": [recipe.strategy, recipe.floors, recipe.stopping, recipe.latency_target_ms, recipe.speedup, recipe.prefer],
@@ -200,6 +202,7 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "roofline": None if compiled is None else compiled.roofline,
         "unused_parameters": _unused(original),
         "notes": [
+            *original.notes,
             *data.notes,
             *result.notes,
             *load_note(loads),

@@ -41,6 +41,7 @@ class Recipe:
         arch: "file.py:factory" that builds the network, or None.
         arch_args: its keyword arguments.
         input_shape: of one input, (C, *spatial); empty when not given.
+        weights: name of the set of weights to take, where the file holds several; None for the choice of `checkpoint.py`.
         data: `.npz` or "file.py:factory"; empty when not given.
         mean: per channel, see `Preprocessing`.
         std: per channel, see `Preprocessing`.
@@ -84,6 +85,7 @@ class Recipe:
     arch: str | None = None
     arch_args: Mapping[str, object] = field(default_factory=dict)
     input_shape: tuple[int, ...] = ()
+    weights: str | None = None
     data: str = ""
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -142,6 +144,7 @@ _SETTINGS = {
     "arch": _Setting("model", "arch", read.optional(read.factory_or_path)),
     "arch_args": _Setting("model", "arch_args", read.table),
     "input_shape": _Setting("model", "input", read.sizes),
+    "weights": _Setting("model", "weights", read.optional(read.word)),
     "trust_pickle": _Setting("model", "trust_pickle", read.switch),
     "outputs": _Setting("model", "outputs", read.choice("auto", *MEANINGS)),
     "expect": _Setting("model", "expect", read.optional(read.fraction("0.96"))),

@@ -4,8 +4,8 @@ Repair goes layer by layer, and each layer is fitted on what the network changed
 of L layers costs L^2 layers. Here the network is traced into its operations (torch.fx), and for every batch the values that are still
 needed are kept at the first layer that may still change; the next pass starts there. So all passes together cost little more than one.
 
-A network that cannot be traced, or whose trace reads something else than the network itself (that is tried on one case each time), is run
-whole. Kept values are bounded by `MEMORY_BYTES`; batches beyond that start further in front.
+A network that cannot be traced, or whose trace reads something else than the network itself (that is tried each time), is run whole.
+Kept values are bounded by `MEMORY_BYTES`; batches beyond that start further in front.
 """
 
 from __future__ import annotations
@@ -37,18 +37,26 @@ class Replay:
     def __init__(self, module: nn.Module, batches: Sequence[torch.Tensor]) -> None:
         self._batches = batches
         self._nodes = _trace(module)
+        with torch.inference_mode():
+            module(batches[0][:1].clone())  # nothing that a forward puts aside shall be left over from tracing
         self._last_use = {used: place for place, node in enumerate(self._nodes) for used in node.all_input_nodes}
         self._kept: dict[int, tuple[int, Values]] = {}
+        self._known = False  # tried on two cases
 
     def check(self, module: nn.Module, names: Sequence[str]) -> None:
-        """See on one case that the trace calls the named layers as the network does; the trace is given up where it does not."""
-        one = self._batches[0][:1]
-        try:
-            alike = bool(self._nodes) and _alike(calls(module, names, one, _copied), self._run(module, names, 0, self._entry(one), _copied))
-        except Exception:  # sizes of the untouched network may be written into the trace: whatever it raises, the network itself decides
-            alike = False
-        if not alike:
-            self._nodes = []
+        """See that the trace calls the named layers as the network does; the trace is given up where it does not.
+
+        One case is tried each time, and another one the first time: what a hook put aside when the network last ran may have become a
+        constant of the trace, and is right for that case only.
+        """
+        for one in self._tried():
+            try:
+                own = calls(module, names, one, _copied) if self._nodes else []
+                alike = bool(self._nodes) and _alike(own, self._run(module, names, 0, self._entry(one), _copied))
+            except Exception:  # sizes of the untouched network may be in the trace: whatever it raises, the network itself decides
+                alike = False
+            if not alike:
+                self._nodes = []
 
     def calls(self, module: nn.Module, names: Sequence[str], number: int, read: Read[T], changing: Collection[str]) -> list[tuple[str, T]]:
         """`read(name, input, output)` at every call of the named layers on one batch, in order.
@@ -68,17 +76,17 @@ class Replay:
 
     def check_outputs(self, module: nn.Module) -> None:
         """The same for the network's outputs."""
-        one = self._batches[0][:1]
-        try:
-            values = self._entry(one)
-            for place in range(len(self._nodes)):
-                self._step(module, place, values)
-            with torch.inference_mode():
-                alike = bool(self._nodes) and torch.allclose(values[self._nodes[-1]], module(one.clone()), rtol=1e-4, atol=1e-5)
-        except Exception:  # as above
-            alike = False
-        if not alike:
-            self._nodes = []
+        for one in self._tried():
+            try:
+                values = self._entry(one)
+                for place in range(len(self._nodes)):
+                    self._step(module, place, values)
+                with torch.inference_mode():
+                    alike = bool(self._nodes) and torch.allclose(values[self._nodes[-1]], module(one.clone()), rtol=1e-4, atol=1e-5)
+            except Exception:  # as above
+                alike = False
+            if not alike:
+                self._nodes = []
 
     def outputs(self, module: nn.Module, number: int, changing: Collection[str]) -> torch.Tensor:
         """What the network gives for one batch; arguments as in `calls`."""
@@ -92,6 +100,11 @@ class Replay:
         with torch.inference_mode():
             whole: torch.Tensor = module(self._batches[number].clone())
         return whole
+
+    def _tried(self) -> list[torch.Tensor]:
+        cases = [self._batches[0][:1]] if self._known else [self._batches[0][:1], self._batches[-1][-1:]]
+        self._known = True
+        return cases
 
     def _settled(self, module: nn.Module, number: int, changing: Collection[str]) -> tuple[int, Values]:
         """Run a batch up to the first layer that may still change, and keep what is needed from there on."""
@@ -240,7 +253,8 @@ class _AllSeen(Exception):
 
 
 def _run_hooked(module: nn.Module, names: Sequence[str], hook: Callable[[str], Hook], inputs: torch.Tensor) -> None:
-    handles = [module.get_submodule(name).register_forward_hook(hook(name), with_kwargs=True) for name in names]
+    # before the user's own hooks, which may give the output another form
+    handles = [module.get_submodule(name).register_forward_hook(hook(name), with_kwargs=True, prepend=True) for name in names]
     try:
         with torch.inference_mode():
             module(inputs.clone())  # the network may work in place

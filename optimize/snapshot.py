@@ -32,7 +32,7 @@ from optimize.steps.narrow import Narrow
 from optimize.steps.prune import Prune
 from optimize.steps.remove import Remove
 from optimize.steps.repair import Repair
-from optimize.surgery import assign, renumber
+from optimize.surgery import assign, renumber, twin
 
 STEPS: dict[str, type] = {step.__name__: step for step in (Prune, Narrow, Remove, Repair, Answer, Factorize, Finetune, Chain)}
 _KEPT = "kept channels of "
@@ -110,18 +110,39 @@ def rebuilt(module: nn.Module, tensors: dict[str, torch.Tensor], kept: Mapping[s
     Raises:
         KeyError: when they are those of another network, as may be AttributeError, RuntimeError or ValueError.
     """
+    tied = _tied(module)
     module = emptied(module, gone(kept or {}))
-    for name, layer in list(module.named_modules()):
+    pairs: dict[nn.Module, nn.Module] = {}
+    for name, layer in module.named_modules():
         if isinstance(layer, nn.Linear) and f"{name}.0.weight" in tensors:
-            parent, _, leaf = name.rpartition(".")
-            pair = [nn.Linear(1, 1, bias=f"{name}.{place}.bias" in tensors) for place in (0, 1)]
-            setattr(module.get_submodule(parent), leaf, nn.Sequential(*pair).eval())
+            pairs[layer] = nn.Sequential(*(nn.Linear(1, 1, bias=f"{name}.{place}.bias" in tensors) for place in (0, 1))).eval()
+    module = twin(module, instead=pairs) if pairs else module
     for name, tensor in tensors.items():
         owner, _, key = name.rpartition(".")
         assign(module.get_submodule(owner), key, tensor)
+    _tie(module, tied)
     for name, layer in module.named_modules():
         if isinstance(layer, LINEAR_MAPS + CHANNELWISE):
             renumber(layer, (kept or {}).get(name))
     if missing := module.state_dict().keys() ^ tensors.keys():
         raise KeyError(f"{len(missing)} tensors are missing or unknown, {min(missing)} among them")
     return module
+
+
+def _tied(module: nn.Module) -> list[list[str]]:
+    """Names that are one parameter."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return [several for several in names.values() if len(several) > 1]
+
+
+def _tie(module: nn.Module, tied: list[list[str]]) -> None:
+    """Let names be one parameter again where no step gave them values of their own."""
+    there = dict(module.named_parameters(remove_duplicate=False))
+    for names in tied:
+        present = [name for name in names if name in there]
+        for name in present[1:]:
+            owner, _, key = name.rpartition(".")
+            if torch.equal(there[name], there[present[0]]):
+                setattr(module.get_submodule(owner), key, there[present[0]])

@@ -6,7 +6,6 @@ nothing. Training must ask for a copy of its own (`twin(module, share=False)`).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from itertools import chain
 from typing import Any
@@ -15,15 +14,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from optimize.graph import CHANNELWISE, ChannelGroup, Index, Slot
-from optimize.layers import depthwise, groups
+from optimize.channel_groups import ChannelGroup, Index, Slot
+from optimize.closures import copied, reached
+from optimize.layers import CHANNELWISE, depthwise, groups
 from optimize.layers import width as width
 
 
-def twin(module: nn.Module, *, share: bool = True) -> nn.Module:
-    """A copy of the network; with `share`, the tensors themselves are the same ones."""
-    memo = {id(tensor): tensor for tensor in chain(module.parameters(), module.buffers())} if share else {}
-    return copy.deepcopy(module, memo)
+def twin(module: nn.Module, *, share: bool = True, instead: Mapping[nn.Module, nn.Module] | None = None) -> nn.Module:
+    """A copy of the network and of all that its hooks and closures hold.
+
+    Args:
+        module: what to copy.
+        share: whether the tensors themselves are the same ones.
+        instead: layers -> what stands in their places in the copy, under every name and in every list they are known by.
+    """
+    memo: dict[int, Any] = {id(tensor): tensor for _, tensor in reached(module) if isinstance(tensor, torch.Tensor)} if share else {}
+    return copied(module, memo | {id(old): new for old, new in (instead or {}).items()})
 
 
 def keep_channels(module: nn.Module, group: ChannelGroup, keep: Index) -> nn.Module:
@@ -83,11 +89,8 @@ def kept_after(kept: Mapping[str, Index], module: nn.Module, group: ChannelGroup
 
 
 def replace_module(module: nn.Module, name: str, new: nn.Module) -> nn.Module:
-    """A copy of the network with another layer under `name`."""
-    changed = twin(module)
-    parent, _, leaf = name.rpartition(".")
-    setattr(changed.get_submodule(parent), leaf, new)
-    return changed
+    """A copy of the network with another layer under `name`, and under whatever other names the old one had."""
+    return twin(module, instead={module.get_submodule(name): new})
 
 
 def with_tensors(module: nn.Module, name: str, **tensors: torch.Tensor) -> nn.Module:

@@ -28,13 +28,16 @@ OUTSIDE = {"models", "benchmarks", "tests"}
 LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     ("what anyone may use", frozenset({"errors", "offline", "progress", "quiet", "heap", "installed", "outputs"})),
     ("the value that flows", frozenset({"candidate"})),
-    ("the network as a graph and as matrices", frozenset({"layers", "labels", "flow", "graph", "surgery", "linear"})),
+    (
+        "the network as a graph and as matrices",
+        frozenset({"closures", "layers", "labels", "flow", "channel_groups", "graph", "surgery", "linear"}),
+    ),
     ("what a repair solves", frozenset({"replay", "bypass", "telling", "moments", "factor", "dual", "least_squares", "importance"})),
     (
         "what the user brings",
         frozenset(
-            {"factory", "checkpoint", "load", "arrays", "masks", "preprocessing", "scale"}
-            | {"splits", "tags", "data", "near", "ranges", "health"}
+            {"factory", "checkpoint", "weights", "ownership", "probe", "load", "arrays", "masks", "preprocessing", "splits", "tags", "data"}
+            | {"scale", "near", "ranges", "health"}
         ),
     ),
     ("what is shipped", frozenset({"artifact", "signature"})),

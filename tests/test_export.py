@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from optimize import export
 from optimize.backends import backend
+from optimize.backends.session import Session
 from optimize.candidate import Candidate
 from optimize.errors import InputError, OptimizeError, TargetUnavailable
 from optimize.export import export_onnx
@@ -206,3 +207,36 @@ def test_reading_and_building_an_artifact_needs_no_torch() -> None:
     modules = "optimize, optimize.artifact, optimize.backends.openvino, optimize.backends.onnxruntime, optimize.measure.memory"
     script = f"import sys, {modules}; assert not {{'torch', 'openvino', 'onnxruntime', 'onnx', 'nncf'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_constant_image_before_an_instance_norm_is_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each norm makes of rounding what it makes of an image; where torch itself is not sure, the file cannot be wrong."""
+    torch.manual_seed(0)
+    blocks = [(nn.Conv2d(width, 8, 3, padding=1, padding_mode="reflect"), nn.InstanceNorm2d(8)) for width in (3, 8, 8, 8)]
+    start = candidate(nn.Sequential(*(layer for block in blocks for layer in block), nn.Conv2d(8, 2, 1)))
+    images = np.random.default_rng(0).standard_normal((5, 3, 8, 8)).astype(np.float32)
+    images[1], images[3] = 0, 0.3
+    assert export._telling(start, images).tolist() == [True, False, True, False, True]
+    predict = Session.predict
+
+    def other(wrong: Callable[[np.ndarray], np.ndarray]) -> None:
+        def answers(session: Session, inputs: np.ndarray) -> np.ndarray:
+            return predict(session, inputs) + wrong(inputs).reshape(-1, 1, 1, 1)
+
+        monkeypatch.setattr(Session, "predict", answers)
+
+    other(lambda inputs: inputs.reshape(len(inputs), -1).std(1) < 1e-6)
+    parity = export_onnx(start, tmp_path / "m.onnx", images)
+    assert (parity.cases, parity.max_abs_diff < 1e-4) == (3, True)
+    other(lambda inputs: np.arange(len(inputs)) == 5)
+    with pytest.raises(OptimizeError, match="differs from torch"):
+        export_onnx(start, tmp_path / "m.onnx", images)
+
+
+def test_random_inputs_are_of_the_examples_kind() -> None:
+    example = torch.rand(1, 3, 8, 8) + 5
+    cases = export._cases(Candidate(nn.Identity().eval(), example), None)
+    assert (cases.shape, float(cases.min()) >= 5) == ((8, 3, 8, 8), True)
+    for channel in range(3):
+        np.testing.assert_array_equal(np.sort(cases[:, channel].reshape(8, -1)), np.tile(np.sort(example[0, channel].flatten()), (8, 1)))
+    assert export._cases(candidate(nn.Identity()), None)[1:].std() == pytest.approx(1, abs=0.1)

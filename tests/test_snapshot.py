@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from optimize.candidate import Candidate, Step
+from optimize.candidate import Candidate, Reference, Step
 from optimize.errors import InputError
 from optimize.snapshot import STEPS, describe, restore, save
 from optimize.steps.chain import Chain
@@ -22,6 +22,7 @@ from optimize.steps.prune import Prune
 from optimize.steps.remove import Remove
 from optimize.steps.repair import Repair
 from tests.nets import INTRICATE, TOPOLOGIES, candidate, cases, reference
+from tests.steps.test_factorize import Twice
 
 
 def low_rank() -> Candidate:
@@ -52,6 +53,16 @@ def test_what_is_saved_comes_back(name: str, tmp_path: Path) -> None:
     assert np.array_equal(back.predict(cases(8)), made.predict(cases(8)))
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
     assert start.fingerprint == before
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_layer_under_two_names_comes_back_as_one(tied: bool, tmp_path: Path) -> None:
+    start, inputs = Candidate(Twice(tied).eval(), torch.zeros(1, 32)), cases(64, (32,))
+    made = Factorize(0.999, worth=0)(start, Reference(start, inputs))
+    save(made, tmp_path / "a.safetensors")
+    back = restore(start, tmp_path / "a.safetensors")
+    assert (back.parameters, back.fingerprint) == (made.parameters, made.fingerprint)
+    assert np.array_equal(back.predict(inputs), made.predict(inputs))
 
 
 def test_layers_that_were_split_come_back(tmp_path: Path) -> None:

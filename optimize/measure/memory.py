@@ -129,7 +129,7 @@ def importer(request: Mapping[str, Any]) -> Callable[[], Session]:
 
         # JSON knows no tuples.
         arguments: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in request["torch"].items()}
-        return lambda: build(load_model(**arguments), threads=request["threads"])
+        return lambda: build(load_model(**arguments, probe=False), threads=request["threads"])
     runtime = backend(runtime_name(request))
     runtime.version()
     return lambda: runtime.build(Artifact.read(request["artifact"]), threads=request["threads"])

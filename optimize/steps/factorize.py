@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from optimize.candidate import Candidate, Reference
+from optimize.candidate import Candidate, Reference, parameters
 from optimize.graph import trace
 from optimize.least_squares import cholesky
 from optimize.moments import WIDEST, Targets
@@ -50,7 +50,11 @@ class Factorize:
             assert isinstance(layer, nn.Linear)
             least = max(self.worth * candidate.parameters, self.gain * layer.weight.numel())
             factors = self._factors(layer, self._gram(candidate, reference, name), least)
-            if factors is not None and _runs(proposed := replace_module(module, name, factors), candidate.example):
+            if factors is None:
+                continue
+            proposed = replace_module(module, name, factors)
+            # a weight that another layer uses too is still there
+            if parameters(module) - parameters(proposed) > least and _runs(proposed, candidate.example):
                 module = proposed
         return candidate.after(self, module)
 

@@ -214,3 +214,30 @@ def test_a_layer_is_split_only_where_that_saves_enough_of_the_network(worth: flo
     assert start.parameters == 1000
     found = Factorize(0.99, worth=worth)(start, Reference(start, np.random.default_rng(0).normal(size=(64, 20)).astype(np.float32)))
     assert found.parameters == (640 if split else 1000)
+
+
+class Twice(nn.Module):
+    """One layer under two names, or two layers with one weight."""
+
+    def __init__(self, tied: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one = nn.Linear(32, 32)
+        self.two = nn.Linear(32, 32) if tied else self.one
+        self.one.weight = nn.Parameter(torch.randn(32, 2) @ torch.randn(2, 32))
+        self.two.weight = self.one.weight
+        self.head = nn.Linear(32, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.two(torch.relu(self.one(x)))))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_layer_known_by_two_names_makes_the_network_smaller_or_stays(tied: bool) -> None:
+    start = Candidate(Twice(tied).eval(), torch.zeros(1, 32))
+    inputs = np.random.default_rng(0).standard_normal((200, 32)).astype(np.float32)
+    made = Factorize(0.999, worth=0)(start, Reference(start, inputs))
+    # rank 2 of 32 x 32: both uses are one pair, or, of two layers with one weight, neither can go alone
+    assert made.parameters == start.parameters - (0 if tied else 32 * 32 - 2 * 64)
+    assert made.module.get_submodule("one") is made.module.get_submodule("two") or tied
+    np.testing.assert_allclose(made.predict(inputs), start.predict(inputs), atol=1e-3)

@@ -1,0 +1,119 @@
+"""Everything a network holds, also what it holds outside its registered layers, and a copy of all of it.
+
+`copy.deepcopy` copies containers, objects and bound methods, but takes functions as they are: a hook or a lambda that closes over the
+network, or over a dict in which it puts tensors aside, would go on working on the original. Here such a function is copied with what it
+closes over, so that the copy of a network owns what the network owns.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from functools import partial
+from types import CellType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+_CONTAINERS = (dict, list, tuple, set, frozenset)
+_WHOLE = (str, bytes, int, float, complex, torch.Tensor, torch.dtype, torch.device, type, ModuleType)
+"""What is not looked into."""
+
+
+def reached(module: nn.Module) -> Iterator[tuple[str, object]]:
+    """Every object that the network's attributes lead to, once, with the attribute path that leads there; the network itself first."""
+    seen: set[int] = set()
+    waiting: list[tuple[str, object]] = [("", module)]
+    while waiting:
+        path, value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        yield path, value
+        waiting += reversed([(f"{path}.{name}".lstrip("."), part) for name, part in _parts(value)])
+
+
+def copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    """A deep copy of the network, its functions included.
+
+    Args:
+        module: what to copy.
+        memo: id of an object -> what stands for it in the copy, as `copy.deepcopy` takes it; it is added to.
+    """
+    functions = [value for _, value in reached(module) if isinstance(value, FunctionType) and _holds(value, set())]
+    fresh = [_empty(function) for function in functions]
+    memo.update({id(old): new for old, new in zip(functions, fresh, strict=True)})
+    made: nn.Module = copy.deepcopy(module, memo)
+    for old, new in zip(functions, fresh, strict=True):
+        new.__defaults__ = _mapped(old.__defaults__, memo)
+        new.__kwdefaults__ = _mapped(old.__kwdefaults__, memo)
+        new.__dict__.update(_mapped(vars(old), memo))
+        for source, cell in zip(old.__closure__ or (), new.__closure__ or (), strict=True):
+            if _filled(source):
+                cell.cell_contents = _mapped(source.cell_contents, memo)
+    return made
+
+
+def _parts(value: object) -> list[tuple[str, object]]:
+    """What an object leads to, by name."""
+    if isinstance(value, _WHOLE) or value is None:
+        return []
+    if isinstance(value, nn.Module):
+        # parameters, buffers and layers under their own names, without the dicts that register them
+        registered: list[dict[str, Any]] = [value._parameters, value._buffers, value._modules]
+        inside = [(name, part) for parts in registered for name, part in parts.items()]
+        return inside + [(name, part) for name, part in vars(value).items() if not any(part is parts for parts in registered)]
+    if isinstance(value, dict):
+        return [(str(key), part) for key, part in value.items()]
+    if isinstance(value, _CONTAINERS):
+        return [(str(place), part) for place, part in enumerate(value)]
+    if isinstance(value, partial):
+        return [("func", value.func), ("args", value.args), ("keywords", value.keywords)]
+    if isinstance(value, MethodType):
+        return [("__self__", value.__self__), ("__func__", value.__func__)]
+    if isinstance(value, FunctionType):
+        return _closed_over(value)
+    return [(name, part) for name, part in getattr(value, "__dict__", {}).items() if isinstance(name, str)]
+
+
+def _closed_over(function: FunctionType) -> list[tuple[str, object]]:
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    found = [(name, cell.cell_contents) for name, cell in cells if _filled(cell)]
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    return found + [(f"default {place}", value) for place, value in enumerate(defaults)]
+
+
+def _holds(function: FunctionType, passed: set[int]) -> bool:
+    """Whether a function closes over anything that a copy must have for itself."""
+    if id(function) in passed:
+        return False
+    passed.add(id(function))
+    values = [value for _, value in _closed_over(function)]
+    if any(isinstance(value, torch.Tensor | partial | MethodType | dict | list | set) for value in values):
+        return True
+    others = [value for value in values if not isinstance(value, _WHOLE) and hasattr(value, "__dict__")]
+    return any(not isinstance(value, FunctionType) or _holds(value, passed) for value in others)
+
+
+def _empty(function: FunctionType) -> FunctionType:
+    """The function without defaults and with empty cells."""
+    cells = tuple(CellType() for _ in function.__closure__ or ())
+    new = FunctionType(function.__code__, function.__globals__, function.__name__, None, cells)
+    new.__qualname__, new.__module__, new.__doc__ = function.__qualname__, function.__module__, function.__doc__
+    return new
+
+
+def _mapped(value: Any, memo: dict[int, Any]) -> Any:
+    try:
+        return copy.deepcopy(value, memo)
+    except Exception:  # a lock, a file, an imported module: what cannot be copied is not the network's own
+        return value
+
+
+def _filled(cell: CellType) -> bool:
+    try:
+        _ = cell.cell_contents
+    except ValueError:
+        return False
+    return True
