@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from optimize.report.rows import batches, find, originals, strongest
+from optimize.report.rows import batches, contenders, find, originals, strongest, unsure
 from optimize.report.wording import Report
 
 FASTER, NOT_FASTER = "faster", "not faster"
@@ -37,6 +37,12 @@ def doubts(report: Report, batch: str, baseline: str | None = None) -> list[str]
         ends = f"{ratio['low']:.2f} to {ratio['high']:.2f}"
         reasons.append(f"the interval of the ratio to {baseline}, {ends}, is wider than a factor of {WIDE}")
     return list(dict.fromkeys(reasons))
+
+
+def reasons(report: Report, batch: str) -> list[str]:
+    """Why any figure of one batch size is not to be relied on, each once."""
+    baselines = [row.name for row in contenders(report, batch) if not row.ours]
+    return list(dict.fromkeys([*unsure(report, batch), *(reason for name in baselines for reason in doubts(report, batch, name))]))
 
 
 def speed(report: Report) -> Answer | None:
