@@ -212,7 +212,7 @@ def in_time(verdict: Verdict, aim: Goal | None, compiled: Compiled) -> Verdict:
         if taken.p50 <= aim.latency_ms:
             return verdict
         return Verdict("fail", (f"median latency at batch 1 is {taken.p50:.3f} ms; {asked}", *verdict.reasons), verdict.rails)
-    unsure = f"latency at batch 1 was not measured reliably ({doubts[0]})"
+    unsure = f"latency at batch 1 was not measured reliably ({doubts[-1]})"
     if taken.min > aim.latency_ms:
         late = f"{unsure}, but not even the fastest of {taken.n} calls, {taken.min:.3f} ms, was fast enough; {asked}"
         return Verdict("fail", (late, *verdict.reasons), verdict.rails)
