@@ -63,6 +63,8 @@ WIDE = {batch: ratios(16.0, 8.0, 6.0, share=0.3) for batch in ("1", "16")}
         (made(latency_reliability=reliable(torch=BUSY)), "faster", ""),
         (made(speedup=WIDE), "not measured reliably", "speed not measured reliably"),
         (made(latency_reliability=None), "faster", ""),
+        (made(latency_reliability=None, load_percent={"batch 1": 20.0, "end": 90.0}), "faster", ""),
+        (made(latency_reliability=None, load_percent={"batch 1": 21.0}), "not measured reliably", "speed not measured reliably"),
     ],
 )
 def test_the_fastest_baseline_decides_whether_it_is_faster(report: dict[str, Any], answer: str, words: str) -> None:
