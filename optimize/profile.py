@@ -73,6 +73,11 @@ class Profile:
         """Batch size -> contender -> whether to rely on its latency, as the report shows it."""
         return {str(batch): {name: each.as_dict() for name, each in found.items()} for batch, found in self.reliable.items()}
 
+    def doubts(self, batch: int) -> tuple[str, ...]:
+        """Why the artifact's own latency at a batch size is not to be relied on; empty where it is, or was not asked."""
+        found = self.reliable.get(batch, {}).get(ARTIFACT)
+        return () if found is None else found.reasons
+
     @property
     def speedup(self) -> dict[str, dict[str, dict[str, float]]]:
         """Batch size -> baseline -> how many times faster the artifact is."""
@@ -124,7 +129,7 @@ def profile(
     models[ARTIFACT] = artifact
     with ExitStack() as opened:
         sessions = {name: opened.enter_context(_open(model, original, threads)) for name, model in models.items()}
-        taken = {batch: steadiest(partial(_time, sessions, inputs(batch)), lambda each: doubtful(each.reliable)) for batch in batches}
+        taken = {batch: steadiest(partial(_time, sessions, inputs(batch)), _doubts) for batch in batches}
     timed = {batch: each.value for batch, each in taken.items()}
     notes += [said for batch, each in taken.items() if (said := each.note(f"batch {batch}"))]
     memory = {}
@@ -157,6 +162,14 @@ class _Timed(NamedTuple):
     latency: dict[str, Latency]
     reliable: dict[str, Reliability]
     load_percent: float
+
+
+def _doubts(timed: _Timed) -> int:
+    """How many contenders' figures are not to be relied on; the artifact's and its fastest baseline's, which make the headline, first."""
+    baselines = {name: latency for name, latency in timed.latency.items() if name != ARTIFACT}
+    headline = {ARTIFACT, min(baselines, key=lambda name: baselines[name].p50)}
+    first = doubtful({name: each for name, each in timed.reliable.items() if name in headline})
+    return first * len(timed.latency) + doubtful(timed.reliable)
 
 
 def _time(sessions: Mapping[str, Session], batch: Floats) -> _Timed:

@@ -43,6 +43,7 @@ def _once() -> Iterator[None]:
     """Nor is anything else: the tests of retaking say how often."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("optimize.measure.retake.TRIES", 1)
+        patch.setattr("optimize.search.goal.await_quiet", lambda: None)
         yield
 
 

@@ -19,6 +19,7 @@ from optimize.guard.limits import Limits
 from optimize.outcome import identity, layers, load_note, reload
 from optimize.recipe import Recipe, resolve
 from optimize.report.render import headline
+from optimize.report.speed import qualifier, speed
 from optimize.report.summary import summary
 from tests import runs
 from tests.runs import Run
@@ -53,7 +54,9 @@ def test_a_report_says_nothing_of_where_it_was_made(run: Run) -> None:
 def test_the_terminal_gets_the_verdict_first(run: Run) -> None:
     lines = list(summary(run.report))
     word = {"pass": "ACCEPTED", "fail": "REJECTED", "inconclusive": "INCONCLUSIVE"}[run.report["verdict"]]
-    assert lines[0] == f"{word}: {headline(run.report)}"
+    qualified = qualifier(run.report)
+    assert lines[0] == f"{word}{f' ({qualified})' if qualified else ''}: {headline(run.report)}"
+    assert run.report["speed"] == speed(run.report)
     assert lines[1].startswith("  the original reaches accuracy ")
     assert lines[2 : 2 + len(run.report["reasons"])] == [f"  {reason}" for reason in run.report["reasons"]]
     assert all("\n" not in line for line in lines)
@@ -94,6 +97,7 @@ def test_the_largest_load_is_on_record_wherever_it_was(run: Run) -> None:
         ({"batch 1": 19.9, "end": 0.0}, ()),
         ({"batch 1": 64.0, "end": 30.0}, ("other processes used 64 % of this machine while batch 1 was timed",)),
         ({"every precision": 20.0, "end": 1.0}, ("other processes used 20 % of this machine while every precision was timed",)),
+        ({"batch 1": 5.0, "end": 60.0}, ()),
         ({"end": 100.0}, ("other processes used 100 % of this machine at the end of the run",)),
     ],
 )

@@ -31,6 +31,32 @@ def exported(any_target: str, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return folder / "model.onnx", backends.backend(any_target).convert(folder / "model.onnx", folder / "artifact", "f32")
 
 
+@pytest.mark.parametrize(("loads", "times", "kept"), [([64.0, 5.0], 2, 5.0), ([64.0, 64.0, 64.0], 3, 64.0), ([5.0], 1, 5.0)])
+def test_what_a_busy_machine_timed_is_timed_again(
+    loads: list[float],
+    times: int,
+    kept: float,
+    exported: tuple[Path, Artifact],
+    brought: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left = list(loads)
+    monkeypatch.setattr("optimize.measure.retake.TRIES", 3)
+    monkeypatch.setattr("optimize.measure.retake.await_quiet", lambda: None)
+    monkeypatch.setattr(module, "peak_memory", lambda *_, **__: Memory(1000, 0))
+    monkeypatch.setattr(module, "interleave", lambda calls, **_: {name: Latency((2.0,) * 20) for name in calls})
+    monkeypatch.setattr(module, "warm_up", lambda calls, most_s: Warmup({name: (1.0, 1.0) for name in calls}))
+    monkeypatch.setattr(module, "watch", lambda: lambda: left.pop(0))
+    settings: dict[str, Any] = {"scratch": tmp_path, "batches": (1,), "threads": 1}
+    inputs = runs.split("test").inputs
+    found = profile(runs.original(), {"path": str(brought)}, *exported, lambda count: inputs(slice(0, count)), **settings)
+    assert (found.load_percent, left) == ({1: kept}, [])
+    assert bool(found.doubts(1)) == (kept > 20)
+    said = [note for note in found.notes if note.startswith(f"batch 1 was timed {times} times")]
+    assert len(said) == (times > 1)
+
+
 def measured(exported: tuple[Path, Artifact], brought: Path, scratch: Path, patch: pytest.MonkeyPatch) -> tuple[Profile, list[Asked]]:
     """No process is started for memory: what was asked is kept, and the answer is 1000 times the number of the question."""
     asked: list[Asked] = []

@@ -31,6 +31,7 @@ from optimize.data import Preprocessing, Split, load_data
 from optimize.factory import load_factory
 from optimize.progress import note, shown, track
 from optimize.recipe import resolve
+from optimize.report.speed import UNRELIABLE, doubts
 
 ARCH = f"{ROOT / 'models' / 'vgg.py'}:vgg16_compact"
 MEAN, STD, PAD = (0.79616, 0.65997, 0.69649), (0.22092, 0.25112, 0.09444), 2
@@ -105,7 +106,9 @@ def row(report: dict[str, Any]) -> list[str]:
     recovery = f", with up to {report['recovery_epochs']} epochs of recovery" if report["recovery_epochs"] else ""
     drops = {name: each["recall"] - after["metrics"]["per_class"][name]["recall"] for name, each in before["metrics"]["per_class"].items()}
     worst = max(drops, key=lambda name: drops[name])
-    gains = report["speedup"]["1"]
+    gains = {name: gain for name, gain in report["speedup"]["1"].items() if not doubts(report, "1", name)}
+    unsure = [f"{name} {UNRELIABLE}" for name in report["speedup"]["1"] if name not in gains]
+    ratios = [f"{gain['value']:.1f}x [{gain['low']:.1f}, {gain['high']:.1f}] {name}" for name, gain in gains.items()]
     return [
         after["runtime"] + recovery,
         report["verdict"],
@@ -114,8 +117,8 @@ def row(report: dict[str, Any]) -> list[str]:
         f"{before['size_bytes'] / after['size_bytes']:.0f}x",
         f"{100 * before['metrics']['overall']['accuracy']:.2f} % -> {100 * after['metrics']['overall']['accuracy']:.2f} %",
         f"{-100 * drops[worst]:+.1f} pp (class {worst})",
-        f"{after['latency_ms']['1']['p50']:.3f} ms",
-        ", ".join(f"{gain['value']:.1f}x [{gain['low']:.1f}, {gain['high']:.1f}] {name}" for name, gain in gains.items()),
+        UNRELIABLE if doubts(report, "1") else f"{after['latency_ms']['1']['p50']:.3f} ms",
+        ", ".join([*ratios, *unsure]),
         f"{report['duration_s']:.0f} s",
     ]
 

@@ -21,6 +21,7 @@ from benchmarks.results import HISTORY, ROOT, looks, write
 from optimize.compress import compress
 from optimize.progress import note, shown
 from optimize.recipe import resolve
+from optimize.report.speed import UNRELIABLE, doubts
 
 SHARED = ROOT.parent / "shared" / "data"
 ARCH = f"{ROOT / 'models' / 'unet.py'}:unet"
@@ -59,8 +60,8 @@ def row(report: dict[str, Any]) -> list[str]:
         f"{100 * (1 - after['macs'] / before['macs']):.1f} %",
         f"{old['dice']:.4f} -> {new['dice']:.4f}",
         f"{new['agreement']:.4f}",
-        f"{after['latency_ms']['1']['p50']:.2f} ms",
-        *(_ratio(report["speedup"]["1"].get(name)) for name in BASELINES),
+        UNRELIABLE if doubts(report, "1") else f"{after['latency_ms']['1']['p50']:.2f} ms",
+        *(UNRELIABLE if doubts(report, "1", name) else _ratio(report["speedup"]["1"].get(name)) for name in BASELINES),
         f"{before['size_bytes'] / 1e6:.1f} -> {after['size_bytes'] / 1e6:.2f} MB",
         f"{report['duration_s']:.0f} s",
     ]

@@ -15,7 +15,7 @@ from optimize.progress import note
 
 T = TypeVar("T")
 
-TRIES = 3
+TRIES = 4
 """Times at most that one measurement is taken."""
 EXTRA_S = 60.0
 """No further one is begun that would end later than this after the first had ended."""
@@ -30,7 +30,7 @@ class Taken(Generic[T]):
     Args:
         value: the steadiest of those taken.
         times: how many were taken.
-        doubtful: how many figures of the steadiest are not to be relied on.
+        doubtful: what was counted of the steadiest; 0 where all of it is to be relied on.
     """
 
     value: T
@@ -60,7 +60,7 @@ def steadiest(
 
     Args:
         take: measures.
-        doubtful: how many figures of a measurement are not to be relied on.
+        doubtful: counts what is not to be relied on in a measurement; 0 ends it.
         wait: returns when the machine is quiet, or after a moment; only a test gives another one.
         clock: seconds, rising; likewise.
     """

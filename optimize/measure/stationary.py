@@ -86,11 +86,15 @@ def block_variation(samples: Sequence[float], blocks: int = BLOCKS) -> float:
     Noise of single calls hardly moves a block's median; what moves it lasted: a foreign process, a clock that changed, heat.
     0 where there are fewer than two samples.
     """
-    blocks = min(blocks, len(samples))
-    if blocks < 2:
-        return 0.0
-    medians = [float(np.median(block)) for block in np.array_split(np.asarray(samples), blocks)]
-    return float(np.std(medians, ddof=1) / np.mean(medians))
+    medians = block_medians(samples, blocks)
+    return float(np.std(medians, ddof=1) / np.mean(medians)) if len(medians) > 1 else 0.0
+
+
+def block_medians(samples: Sequence[float], blocks: int = BLOCKS) -> tuple[float, ...]:
+    """Medians of successive blocks of equal length, as many as there are samples for; none of no samples."""
+    if not samples:
+        return ()
+    return tuple(float(np.median(block)) for block in np.array_split(np.asarray(samples), min(blocks, len(samples))))
 
 
 def variation(samples: Sequence[float]) -> float:

@@ -165,7 +165,8 @@ def _chart(found: Sequence[Report]) -> charts.Chart | None:
         return None
     marks = best([each["p50_ms"] for each in drawable], [each["after"] for each in drawable])
     values = [
-        {"cost": each["p50_ms"], "gain": each["after"] * 100, "size": each["parameters"], "label": each["run"]}
+        {"cost": each["p50_ms"], "gain": each["after"] * 100, "size": each["parameters"]}
+        | {"label": each["run"] if each["p50_reliable"] else f"{each['run']} *"}
         | {"kept": each["verdict"] == "pass", "best": mark}
         for each, mark in zip(drawable, marks, strict=True)
     ]

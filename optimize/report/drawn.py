@@ -134,8 +134,8 @@ def _batch(report: Report, batch: str, entries: Sequence[rows.Contender], form: 
 
 
 def _contender(report: Report, batch: str, row: rows.Contender) -> str:
-    """A contender's label, with a mark where what is drawn of it is not to be relied on."""
-    mark = " (not reliable)" if doubts(report, batch, None if row.ours else row.name) else ""
+    """A contender's label, with a star where what is drawn of it is not to be relied on."""
+    mark = " *" if doubts(report, batch, None if row.ours else row.name) else ""
     return f"{row.name}{', this artifact' if row.ours else ''}{mark}"
 
 

@@ -117,6 +117,7 @@ def _rows(report: Report) -> Mapping[str, Any]:
         "flip_columns": answers.columns_of_flips(report),
         "originals": rows.originals(report),
         "timed": rows.batches(report),
+        "marked": any(speed.reasons(report, batch) for batch in rows.batches(report)),
         "strongest": rows.strongest(report),
         "artifact_name": rows.artifact_name(report),
         "layers": rows.layers(report),
@@ -130,7 +131,7 @@ def _rows(report: Report) -> Mapping[str, Any]:
 
 def _functions() -> Mapping[str, Any]:
     own = (rails.bars, rails.bounds, rails.decides, rails.level, rails.limit, rails.tally, rails.written, rails.tiles)
-    return {each.__name__: each for each in (*own, rows.find, rows.contenders, rows.unsure, speed.doubts, wording.change)}
+    return {each.__name__: each for each in (*own, rows.find, rows.contenders, speed.doubts, speed.reasons, wording.change)}
 
 
 def _machine(machine: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from optimize.report.rows import batches, find, originals, strongest
+from optimize.report.rows import batches, contenders, find, originals, strongest, unsure
 from optimize.report.wording import Report
 
 FASTER, NOT_FASTER = "faster", "not faster"
 UNRELIABLE = "not measured reliably"
 ARTIFACT = "artifact"
 """The compiled model's name in `latency_reliability`."""
+BUSY_PERCENT = 20.0
+"""As in `measure.machine`, for a report that has the load and nothing else."""
 WIDE = 1.5
 """Ends of a ratio's interval that are further apart than this factor say too little for a headline."""
 
@@ -32,11 +34,20 @@ def doubts(report: Report, batch: str, baseline: str | None = None) -> list[str]
     """
     names = (ARTIFACT,) if baseline is None else (ARTIFACT, baseline)
     reasons = [reason for name in names for reason in find(report, "latency_reliability", batch, name, "reasons") or []]
+    busy = find(report, "load_percent", f"batch {batch}")
+    if not reasons and busy is not None and busy > BUSY_PERCENT:
+        reasons.append(f"other processes used {busy:.0f} % of this machine while batch {batch} was timed")
     ratio = None if baseline is None else find(report, "speedup", batch, baseline)
     if ratio and ratio["high"] > WIDE * ratio["low"]:
         ends = f"{ratio['low']:.2f} to {ratio['high']:.2f}"
         reasons.append(f"the interval of the ratio to {baseline}, {ends}, is wider than a factor of {WIDE}")
     return list(dict.fromkeys(reasons))
+
+
+def reasons(report: Report, batch: str) -> list[str]:
+    """Why any figure of one batch size is not to be relied on, each once."""
+    baselines = [row.name for row in contenders(report, batch) if not row.ours]
+    return list(dict.fromkeys([*unsure(report, batch), *(reason for name in baselines for reason in doubts(report, batch, name))]))
 
 
 def speed(report: Report) -> Answer | None:

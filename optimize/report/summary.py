@@ -36,7 +36,8 @@ def summary(report: Report) -> Iterator[str]:
 def _timed(report: Report, batch: str, gains: Mapping[str, Mapping[str, float]]) -> str:
     """The median and every ratio of one batch size; what is not to be relied on is named without its figure."""
     if reasons := doubts(report, batch):
-        return f"latency {UNRELIABLE} ({reasons[0]}); the report has the figures"
+        # The last is the foreign load where there was any, which explains the others.
+        return f"latency {UNRELIABLE} ({reasons[-1]}); the report has the figures"
     ratios = []
     for name, gain in gains.items():
         if doubts(report, batch, name):

@@ -13,6 +13,8 @@ from optimize.backends import Backend
 from optimize.candidate import Candidate, Floats
 from optimize.export import export_onnx
 from optimize.measure.latency import interleave
+from optimize.measure.machine import BUSY_PERCENT, watch
+from optimize.measure.retake import await_quiet
 from optimize.measure.stationary import warm_up
 from optimize.progress import note, stage
 
@@ -26,10 +28,12 @@ class Goal:
     Args:
         latency_ms: largest median at batch 1.
         measure: milliseconds of a candidate, compiled for the target.
+        doubt: why the goal itself is not to be relied on, where it follows from a measurement; empty where it is.
     """
 
     latency_ms: float
     measure: Callable[[Candidate], float]
+    doubt: str = ""
 
     def met(self, candidate: Candidate) -> bool:
         """Whether the candidate is fast enough."""
@@ -66,12 +70,18 @@ def clock(runtime: Backend, threads: int | None, one: Floats) -> Callable[[Candi
 def goal(measure: Callable[[Candidate], float], original: Candidate, target_ms: float | None, speedup: float | None) -> Goal | None:
     """The goal of a run: a latency, or so many times the original's speed in the same runtime; None when neither is asked for.
 
+    The original is timed when the machine is quiet, as far as that comes soon; else the goal says that it is in doubt.
+
     Args:
         measure: from `clock`.
         original: the candidate that a speed-up counts from.
         target_ms: the latency asked for, or None.
         speedup: the multiple asked for, or None.
     """
-    if speedup is not None:
-        target_ms = measure(original) / speedup
-    return None if target_ms is None else Goal(target_ms, measure)
+    if speedup is None:
+        return None if target_ms is None else Goal(target_ms, measure)
+    await_quiet()
+    busy = watch()
+    original_ms, percent = measure(original), busy()
+    doubt = "" if percent <= BUSY_PERCENT else f"other processes used {percent:.0f} % of this machine while the original was timed"
+    return Goal(original_ms / speedup, measure, doubt)

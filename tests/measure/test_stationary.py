@@ -7,7 +7,7 @@ import statistics
 import numpy as np
 import pytest
 
-from optimize.measure.stationary import block_variation, variation, warm_up
+from optimize.measure.stationary import block_medians, block_variation, variation, warm_up
 from tests.measure.test_latency import Clock
 
 
@@ -54,6 +54,8 @@ def test_block_medians_by_hand() -> None:
     """Medians 1, 2 and 3 of three blocks: mean 2, standard deviation 1."""
     assert block_variation([1, 1, 9, 2, 0, 2, 3, 3, 3], 3) == pytest.approx(0.5)
     assert block_variation([5.0] * 40) == 0
+    assert block_medians([1, 1, 9, 2, 0, 2, 3, 3, 3], 3) == (1, 2, 3)
+    assert (block_medians([4.0]), block_medians([]), block_variation([])) == ((4.0,), (), 0)
     assert block_variation([5.0]) == 0
 
 

@@ -61,6 +61,7 @@ def put(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         (change(model={"name": "x", "sha256": "A" * 64, "arch": None}), "does not match"),
         (change(speedup={"one": {}}), "one"),
         (change(load_percent={"end": 101}), "maximum of 100"),
+        (change(speed="fast"), "fast"),
         (change(latency_reliability={"1": {"a": {"answer": "perhaps", "reasons": []}}}), "perhaps"),
         (change(task="detection"), "detection"),
         (change(task="segmentation"), "is not valid under any"),
@@ -165,6 +166,8 @@ def test_what_earlier_versions_did_not_say_is_valid_where_it_is_said() -> None:
     loads = {"batch 1": 3.0, "end": 0}
     validate(change(roofline=roof | {"layers": layers, "untimed": 1}, load_percent=loads, latency_reliability=reliable))
     validate(change(latency_reliability=None))
+    for answer in ("faster", "not faster", "not measured reliably", None):
+        validate(change(speed=answer))
 
 
 def test_every_property_of_format_2_says_what_it_is_or_is_plain() -> None:

@@ -50,6 +50,22 @@ def test_a_speedup_is_of_the_originals_own_latency(monkeypatch: pytest.MonkeyPat
     assert goal(clock(runtime, 1, nets.cases(1)), original, None, None) is None
 
 
+@pytest.mark.parametrize(
+    ("percent", "doubt"), [(20.0, ""), (64.0, "other processes used 64 % of this machine while the original was timed")]
+)
+def test_a_speedup_over_an_original_on_a_busy_machine_is_in_doubt(percent: float, doubt: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[bool] = []
+    monkeypatch.setattr(module, "await_quiet", lambda: waited.append(True))
+    monkeypatch.setattr(module, "watch", lambda: lambda: percent)
+    original = nets.candidate(nets.chain())
+    found = goal(lambda _: 8.0, original, None, 4.0)
+    assert found is not None
+    assert (found.latency_ms, found.doubt, waited) == (2.0, doubt, [True])
+    given = goal(lambda _: 8.0, original, 7.5, None)
+    assert given is not None
+    assert (given.doubt, waited) == ("", [True])  # a latency that was named rests on no measurement
+
+
 def test_the_latency_is_the_fastest_float_precisions(any_target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every float precision is compiled and called on the one input; the clock is a stand-in."""
     seen: list[str] = []
