@@ -3,10 +3,11 @@
 The folder holds the files of the target's runtime and `artifact.json`, format 1:
 
     {"format": 1, "target": …, "precision": …, "input_shape": [C, *spatial], "runtime": …, "files": [{"name", "sha256", "bytes"}, …],
-     "built": {…}, "golden": {"name", "sha256", "bytes"}}
+     "built": {…}, "golden": {"name", "sha256", "bytes"}, "use": {…}}
 
 The first file is the one the runtime opens. The golden file is the self-test (`golden.py`): inputs, and what the model made of them where
-it was verified. A manifest without the last two is of an earlier version or of a model that was never verified; it is read all the same.
+it was verified. "use" is for whoever runs the model without this package (`usage.py`, docs/artifact.md). A manifest without the last three
+is of an earlier version or of a model that was never verified; it is read all the same.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Artifact:
         files: the main file first; the manifest is not among them.
         built: what it is bound to, such as the instruction set it was verified on or the compute capabilities of an engine.
         golden: the file of its self-test; None where there is none.
+        use: what one needs to run it without this package; empty where it was never verified.
     """
 
     folder: Path
@@ -70,6 +72,7 @@ class Artifact:
     files: tuple[ArtifactFile, ...]
     built: Mapping[str, str] = field(default_factory=dict)
     golden: ArtifactFile | None = None
+    use: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def main(self) -> Path:
@@ -110,6 +113,12 @@ class Artifact:
         artifact._write()
         return artifact
 
+    def described(self, use: Mapping[str, Any]) -> Artifact:
+        """The artifact with what one needs to run it; the manifest is written again."""
+        artifact = replace(self, use=dict(use))
+        artifact._write()
+        return artifact
+
     def of_precision(self, precision: str) -> Artifact:
         """The artifact under the name of what its layers were seen to run in; the manifest is written again."""
         artifact = replace(self, precision=precision)
@@ -126,6 +135,7 @@ class Artifact:
             "files": [file.as_dict() for file in self.files],
             "built": dict(self.built),
             **({} if self.golden is None else {"golden": self.golden.as_dict()}),
+            **({"use": dict(self.use)} if self.use else {}),
         }
         draft = self.folder / f".{MANIFEST}.tmp"
         draft.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
@@ -176,7 +186,8 @@ def _parse(folder: Path, manifest: dict[str, Any]) -> Artifact:
         golden = None if manifest.get("golden") is None else _file(manifest["golden"])
         shape = tuple(manifest["input_shape"])
         target, precision, runtime = (str(manifest[name]) for name in ("target", "precision", "runtime"))
-        artifact = Artifact(folder, target, precision, shape, runtime, files, _texts(manifest.get("built", {})), golden)
+        built, use = _texts(manifest.get("built", {})), dict(manifest.get("use", {}).items())
+        artifact = Artifact(folder, target, precision, shape, runtime, files, built, golden, use)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"`{folder / MANIFEST}` is damaged ({type(error).__name__}: {error}): make the artifact again.") from None
     if precision not in (*PRECISIONS, *MIXED):

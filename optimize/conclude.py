@@ -39,6 +39,7 @@ from optimize.report.render import write
 from optimize.search.goal import Goal
 from optimize.search.score import score_split
 from optimize.signature import sign
+from optimize.usage import usage
 from optimize.workspace import UNVERIFIED
 
 INT8_CASES = 512
@@ -117,7 +118,8 @@ def compile_and_profile(
     with backend(chosen.target).build(chosen.artifact, threads=recipe.threads) as session:
         layer_precisions = backend(chosen.target).inspect(session)
         inputs = golden.make(bench.calibration, recipe.seed)
-        proven = replace(chosen, artifact=golden.seal(chosen.artifact, session.predict, inputs, recipe.isa))
+        described = chosen.artifact.described(usage(chosen.artifact, session.predict, job.data, recipe.threads))
+        proven = replace(chosen, artifact=golden.seal(described, session.predict, inputs, recipe.isa))
     measured, chosen = [proven if each is chosen else each for each in measured], proven
     assert chosen.artifact is not None
     figures = profile(

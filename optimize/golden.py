@@ -143,7 +143,7 @@ def check(artifact: Artifact, predict: Callable[[Floats], Floats]) -> Check | No
     alike = not differences(artifact)
     same, other = (max(limits) for limits in zip(*(TOLERANCES[part] for part in artifact.precision.split("+")), strict=True))
     allowed = same if alike else other
-    changed = _changed(expected, found, allowed * spread)
+    changed = _changed(expected, found, allowed * spread, _threshold(artifact))
     return Check(len(inputs), difference if np.isfinite(difference) else float("inf"), allowed, changed, alike)
 
 
@@ -185,10 +185,16 @@ def _read(artifact: Artifact) -> tuple[Floats, Floats]:
     return inputs.astype(np.float32), expected.astype(np.float32)
 
 
-def _changed(expected: Floats, found: Floats, tie: float) -> int:
+def _threshold(artifact: Artifact) -> float:
+    """Above which a single output says yes, as the manifest has it; that of logits where it says nothing."""
+    stated = dict(artifact.use.get("output", {})).get("threshold")
+    return float(stated) if isinstance(stated, int | float) else 0.0
+
+
+def _changed(expected: Floats, found: Floats, tie: float, threshold: float = 0.0) -> int:
     """Decisions, one for each input or each of its places, that are others than they were by more than a near tie."""
     if expected.shape[1] == 1:
-        return int((((expected > 0) != (found > 0)) & (np.abs(expected) > tie)).sum())
+        return int((((expected > threshold) != (found > threshold)) & (np.abs(expected - threshold) > tie)).sum())
     now = found.argmax(1, keepdims=True)
     lost = expected.max(1, keepdims=True) - np.take_along_axis(expected, now, 1)
     return int((lost > tie).sum())

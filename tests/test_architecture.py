@@ -49,7 +49,10 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
         frozenset({"search", "select", "mix", "precision_check", "fastest", "choose", "milder", "profile", "report", "doctor"}),
     ),
     ("what a run leaves behind", frozenset({"workspace", "outcome"})),
-    ("a run's beginning and its end", frozenset({"golden", "diagnosis", "original", "rehearsal", "job", "conclude", "unverified"})),
+    (
+        "a run's beginning and its end",
+        frozenset({"golden", "usage", "diagnosis", "original", "rehearsal", "job", "conclude", "unverified"}),
+    ),
     ("a run, and models side by side", frozenset({"compress", "verify", "contenders", "side_by_side"})),
     ("a whole example", frozenset({"demo"})),
     ("the command", frozenset({"cli", "__main__"})),

@@ -148,12 +148,28 @@ def _renamed(graph: Any, prepared: Path, layers: Collection[str]) -> set[str]:
     import onnx as onnx_format
 
     model = onnx_format.load(prepared)
-    found = set()
-    for node, layer in renamed(model.graph, graph):
-        if layer in layers:
-            found.add(node.name)
+    found = {node.name for node, layer in renamed(model.graph, graph) if layer in layers}
+    _own_weights(model.graph, found)
     onnx_format.save(model, prepared)
     return found
+
+
+def _own_weights(graph: Any, layers: Collection[str]) -> None:
+    """Give layers that stay in float weights of their own where others read the same: those are rounded for all who read them."""
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    readers: dict[str, set[bool]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, set()).add(node.name in layers)
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            if node.name not in layers or name not in stored or len(readers[name]) == 1:
+                continue
+            node.input[place] = f"{name} in float"
+            if node.input[place] not in stored:
+                stored[node.input[place]] = graph.initializer.add()
+                stored[node.input[place]].CopyFrom(stored[name])
+                stored[node.input[place]].name = node.input[place]
 
 
 def _float_answers(model: Any) -> None:
@@ -248,6 +264,7 @@ def _faster_half(samples: Sequence[float]) -> float:
 def _open(artifact: Artifact, threads: int | None, *, optimized: Path | None = None, profile: Path | None = None) -> Any:
     import onnxruntime
 
+    # What these change is speed: default options give the same numbers.
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _QUIET
     options.intra_op_num_threads = threads or 0
@@ -261,6 +278,17 @@ def _open(artifact: Artifact, threads: int | None, *, optimized: Path | None = N
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
     return onnxruntime.InferenceSession(artifact.main, options, providers=["CPUExecutionProvider"])
+
+
+def predict_plainly(artifact: Artifact, inputs: Floats) -> Floats:
+    """What the model gives to whoever opens it with default options."""
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _QUIET
+    session = onnxruntime.InferenceSession(artifact.main, options, providers=["CPUExecutionProvider"])
+    return np.concatenate([np.asarray(session.run(None, {session.get_inputs()[0].name: item[None]})[0]) for item in inputs])
 
 
 def _input_shape(model: Any) -> tuple[int, ...]:

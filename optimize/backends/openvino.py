@@ -16,7 +16,7 @@ import numpy as np
 
 from optimize.artifact import Artifact
 from optimize.backends import float_part, int8_name, require_precision
-from optimize.backends.openvino_ir import hold_precision
+from optimize.backends.openvino_ir import hold_precision, keep_forms
 from optimize.backends.openvino_layers import MADE_UP, executed, name_operations, operations_of
 from optimize.backends.session import Session, require_inputs, require_own
 from optimize.errors import InputError, TargetUnavailable
@@ -95,6 +95,8 @@ def quantize(
     require_precision(rest, precisions(), NAME)
     model = _read(onnx)
     require_inputs(calibration, _input_shape(model))
+    kept = _operations(model, keep)
+    _own_weights(model, kept)
     import nncf
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
@@ -113,7 +115,7 @@ def quantize(
             subset_size=len(items),
             advanced_parameters=parameters,
             # Not validated: what only works on shapes is no part of NNCF's graph.
-            ignored_scope=nncf.IgnoredScope(names=_operations(model, keep), validate=False),
+            ignored_scope=nncf.IgnoredScope(names=kept, validate=False),
         )
     return _save(quantized, folder, int8_name(keep, rest))
 
@@ -196,6 +198,14 @@ def options(precision: str) -> dict[str, str]:
     return {"INFERENCE_PRECISION_HINT": float_part(precision)}
 
 
+def predict_plainly(artifact: Artifact, inputs: Floats) -> Floats | None:
+    """What the model gives to whoever opens it with default options; None where that may be another thing on a CPU with bf16."""
+    if "bf16" not in precisions():
+        return None
+    compiled = _openvino().Core().compile_model(artifact.main, "CPU")
+    return np.concatenate([np.asarray(compiled(item[None])[0], dtype=np.float32) for item in inputs])
+
+
 def _compile(artifact: Artifact, threads: int | None, **more: Any) -> Any:
     config: dict[str, Any] = {**options(artifact.precision), "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, **more}
     if threads is not None:
@@ -232,6 +242,20 @@ def _operations(model: Any, layers: Collection[str]) -> list[str]:
     return [name for operations in found.values() for name in operations]
 
 
+def _own_weights(model: Any, kept: Collection[str]) -> None:
+    """Give operations that stay in float weights of their own where others read the same: those are rounded for all who read them."""
+    from openvino import opset1
+
+    for node in model.get_ordered_ops():
+        for value in node.inputs() if node.get_friendly_name() in kept else []:
+            source = value.get_source_output()
+            readers = {target.get_node().get_friendly_name() for target in source.get_target_inputs()}
+            if source.get_node().get_type_name() == "Constant" and readers - {*kept}:
+                own = opset1.constant(np.array(source.get_node().data))
+                own.set_friendly_name(f"{source.get_node().get_friendly_name()} of {node.get_friendly_name()}")
+                value.replace_source_output(own.output(0))
+
+
 def _input_shape(model: Any) -> tuple[int, ...]:
     return tuple(size.get_length() for size in list(model.input(0).partial_shape)[1:])
 
@@ -239,6 +263,8 @@ def _input_shape(model: Any) -> tuple[int, ...]:
 def _save(model: Any, folder: Path, precision: str) -> Artifact:
     folder.mkdir(parents=True, exist_ok=True)
     _number_made_up_names(model)
+    if float_part(precision) == "f32":
+        keep_forms(model)
     for name, value in options(precision).items():
         model.set_rt_info(value, ["runtime_options", name])
     _openvino().save_model(model, folder / "model.xml", compress_to_fp16=precision == "bf16")
