@@ -125,9 +125,9 @@ class Bench:
     kept: Path | None = None
     witness: Witness | None = None
 
-    def judged(self, variant: Variant, session: Session, runtime: Backend) -> Variant:
+    def judged(self, variant: Variant, session: Session, runtime: Backend, *, rough: bool = False) -> Variant:
         """The variant with its score on the guard split, and what follows from it; without one where it is not the precision it claims."""
-        variant = checked(variant, runtime.inspect(session), self.onnx)
+        variant = checked(variant, runtime.inspect(session), self.onnx, rough=rough)
         if variant.why:
             return variant
         after = score_split(session.predict, self.guard, self.before.classes, f"judge {variant.precision}")
@@ -284,7 +284,7 @@ class _Mixing:
         if (artifact := variant.artifact) is not None:
             try:
                 with self._runtime.build(artifact, threads=self._bench.threads) as session:
-                    variant = self._bench.judged(variant, session, self._runtime)
+                    variant = self._bench.judged(variant, session, self._runtime, rough=rough)
                     moved = divergence([(self._exact, log_shares(session.predict(self._watched), self._bench.guard.outputs))])
             except Exception as problem:  # as below: a mix that the runtime cannot run is lost, and the rest go on
                 variant = replace(variant, verdict=None, why=failed("run", problem))

@@ -30,11 +30,13 @@ class Claim:
         precision: of `artifact.PRECISIONS` or `artifact.MIXED`.
         kept: layers that were to stay in float.
         complete: whether the runtime tells of every layer; where it does not, one that it does not name is no reason to doubt.
+        some: whether at least one of the layers that were not kept must run in what is claimed.
     """
 
     precision: str
     kept: Collection[str] = ()
     complete: bool = True
+    some: bool = True
 
     @property
     def lowest(self) -> str:
@@ -60,23 +62,24 @@ class Claim:
         if self.complete and (lost := sorted(set(weighted) - set(ran))):
             return f"claims {self.precision}, but {listed(lost)} is not found in the compiled model: what it runs in is not known"
         others = [ran[layer] for layer in weighted if layer in ran and layer not in self.kept]
-        if others and self.lowest not in others:
+        if self.some and others and self.lowest not in others:
             return f"claims {self.precision}, but no layer with weights runs in {self.lowest}"
         return ""
 
 
-def checked(variant: Variant, ran: Mapping[str, str], onnx: Path) -> Variant:
+def checked(variant: Variant, ran: Mapping[str, str], onnx: Path, *, rough: bool = False) -> Variant:
     """The variant under a precision that says what its layers run in, or with why it is not what it claims.
 
     Args:
         variant: compiled.
         ran: layer -> the precision it runs in, as the runtime's `inspect` tells; TensorRT's may be silent on some layers or all.
         onnx: the model it was made of.
+        rough: whether it is made to rank layers by, one in int8 at a time, and never ships: there may be no integer kernel for that one.
     """
     complete = variant.target in ON_CPU
     if variant.precision == "f32" or not (ran or complete):
         return variant
-    claim, weighted = Claim(variant.precision, variant.kept, complete), with_weights(onnx)
+    claim, weighted = Claim(variant.precision, variant.kept, complete, some=not rough), with_weights(onnx)
     if problem := claim.problem(ran, weighted):
         return replace(variant, why=problem)
     found = claim.in_float(ran, weighted)

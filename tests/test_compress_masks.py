@@ -82,7 +82,10 @@ def test_the_shipped_files_do_what_the_report_says(accepted: Run) -> None:
     assert metrics["per_class"] == {"spot": {"patients": 8, "dice": metrics["overall"]["dice"]}}
     assert report["baseline"]["metrics"]["overall"] == {"dice": pytest.approx(dice(original, true, patients)), "agreement": 1.0}
     assert report["compressed"]["parameters"] < report["baseline"]["parameters"]
-    assert {"f32", "int8"} <= {tried["precision"] for tried in report["precisions_tried"] if tried["verdict"] is not None}
+    judged = {tried["precision"]: tried["layers_in_float"] for tried in report["precisions_tried"] if tried["verdict"] is not None}
+    # Where the runtime has no integer kernel for the transposed convolution, the name and the list say so.
+    assert judged["f32"] == []
+    assert ("int8" in judged and not judged["int8"]) or len(judged["int8+f32"]) > 0
 
 
 def test_the_guard_is_all_of_val_and_calibration_comes_out_of_train(accepted: Run) -> None:

@@ -67,6 +67,13 @@ def test_all_of_it_kept_in_float_is_a_mix_without_int8(variant: Variant) -> None
     assert found.why == ""
 
 
+def test_one_layer_alone_that_has_no_integer_kernel_is_ranked_all_the_same(variant: Variant) -> None:
+    """It is made to rank layers by and never ships; the layer does no harm, and the ranking must not take it for the worst."""
+    alone, ran = replace(variant, precision="int8+f32", kept=("a", "b")), dict.fromkeys(WEIGHTED, "f32")
+    assert checked(alone, ran, Path(), rough=True).why == ""
+    assert "no layer with weights runs in int8" in checked(alone, ran, Path()).why
+
+
 def test_a_runtime_that_is_silent_on_some_layers_is_believed_on_those(variant: Variant) -> None:
     quiet = replace(variant, target="tensorrt")
     assert checked(quiet, {}, Path()) is quiet

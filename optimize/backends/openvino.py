@@ -151,7 +151,8 @@ class _Request:
 def inspect(session: Session) -> dict[str, str]:
     """Layer -> "f32", "bf16", "int8"…, as the CPU plugin executes it; nodes that only move or convert numbers are left out."""
     integer = {"u8": "int8", "i8": "int8"}
-    return {layer: integer.get(node.precision, node.precision) for node in executed(session.handle) for layer in node.layers}
+    nodes = [node for node in executed(session.handle) if not node.rest]
+    return {layer: integer.get(node.precision, node.precision) for node in nodes for layer in node.layers}
 
 
 def time_layers(
@@ -172,7 +173,8 @@ def time_layers(
     for node in executed(compiled):
         if node.node in blocks_us:
             taken_ms = max(min(blocks_us[node.node]), _LEAST_US) / 1e3
-            layers |= dict.fromkeys(node.layers, taken_ms / len(node.layers))
+            for layer in node.layers:
+                layers[layer] = layers.get(layer, 0.0) + taken_ms / len(node.layers)
     return layers
 
 
@@ -262,9 +264,9 @@ def _input_shape(model: Any) -> tuple[int, ...]:
 
 def _save(model: Any, folder: Path, precision: str) -> Artifact:
     folder.mkdir(parents=True, exist_ok=True)
-    _number_made_up_names(model)
     if float_part(precision) == "f32":
         keep_forms(model)
+    _number_made_up_names(model)
     for name, value in options(precision).items():
         model.set_rt_info(value, ["runtime_options", name])
     _openvino().save_model(model, folder / "model.xml", compress_to_fp16=precision == "bf16")

@@ -88,19 +88,23 @@ def _widen_bias(add: Any) -> None:
         return
     if bias.size != bias.shape[-1] or product.get_node().input(1).get_source_output().get_node().get_type_name() != "Constant":
         return
-    name, last = add.get_friendly_name(), _last_activation(add)
     wide = ops.reshape(product, np.array([0] * rank.get_length() + [1], dtype=np.int64), special_zero=True)
     total = ops.add(wide, np.ascontiguousarray(bias.reshape(-1, 1)))
-    wide.set_friendly_name(f"{name}/wide")
-    shape = np.array([0] * rank.get_length(), dtype=np.int64)
-    if last is None:
-        total.set_friendly_name(f"{name}/sum")
-        _put_in_place(add, ops.reshape(total, shape, special_zero=True))
-        return
+    wide.set_friendly_name(f"{add.get_friendly_name()}/wide")
+    last = _last_activation(add) or total
     _put_in_place(add, total)
-    narrow = ops.reshape(last, shape, special_zero=True)
+    if _all_reshape(last):  # which takes the axis away itself; two in a row would become one, without the attribute
+        return
+    narrow = ops.reshape(last, np.array([0] * rank.get_length(), dtype=np.int64), special_zero=True)
     narrow.set_friendly_name(f"{last.get_friendly_name()}/narrow")
     _read_instead(last, narrow)
+
+
+def _all_reshape(node: Any) -> bool:
+    """Whether all that read a node give it another shape, by numbers."""
+    readers = [target.get_node() for target in node.output(0).get_target_inputs()]
+    constant = [reader.get_type_name() == "Reshape" and _constant(reader.input_value(1).get_node()) is not None for reader in readers]
+    return bool(constant) and all(constant)
 
 
 def _last_activation(node: Any) -> Any | None:
@@ -139,7 +143,7 @@ def _pooled(pool: Any) -> Any | None:
     if len(pool.outputs()) != 2 or pool.output(1).get_target_inputs():
         return None
     given = pool.get_attributes()
-    if any(size != 1 for size in given["dilations"]):
+    if any(size != 1 for size in given["dilations"]) or given["rounding_type"] not in ("floor", "ceil"):
         return None
     sizes = [given[name] for name in ("strides", "pads_begin", "pads_end", "kernel")]
     return opset1.max_pool(pool.input_value(0), *sizes, given["rounding_type"], given["auto_pad"])

@@ -118,18 +118,20 @@ class ExecutedNode:
         node: its name in the compiled model.
         layers: the layers that it executes; several where the plugin fused them.
         precision: in the plugin's words: "f32", "bf16", "u8", "i8".
+        rest: whether another node executes what is most of the layer, and this one the rest, such as a sum with a bias that was not fused.
     """
 
     node: str
     layers: tuple[str, ...]
     precision: str
+    rest: bool = False
 
 
 def executed(compiled: Any) -> list[ExecutedNode]:
-    """The nodes of a compiled model that compute; no layer stands at two of them.
+    """The nodes of a compiled model that compute; no layer stands at two of them, but for the rest of one.
 
     What multiplies with weights is called after all layers whose products it executes. Any other node is called after the first layer in it
-    that has no name yet, or else after that layer and its kind: a sum with a bias that was not fused is no layer of its own.
+    that no other is called after; where there is none, it is the rest of the first.
     """
     nodes = []
     for node in compiled.get_runtime_model().get_ordered_ops():
@@ -145,10 +147,15 @@ def executed(compiled: Any) -> list[ExecutedNode]:
             if (information["layerType"] in _PRODUCT_KERNELS) == kernels:
                 layers[name] = _named(parts, information["layerType"], taken)
                 taken.update(layers[name])
-    return [ExecutedNode(name, layers[name], information["runtimePrecision"]) for name, information, _ in nodes]
+    rests = {name: next((part.layer for part in parts if part.layer in taken), "") for name, _, parts in nodes if not layers[name]}
+    return [
+        ExecutedNode(name, layers[name] or (rests[name],), information["runtimePrecision"], rest=not layers[name])
+        for name, information, _ in nodes
+    ]
 
 
 def _named(parts: Sequence[_Part], layer_type: str, taken: Collection[str]) -> tuple[str, ...]:
+    """The layers that a node is called after; none where all of them are taken."""
     products = tuple(dict.fromkeys(part.layer for part in parts if part.is_product and part.layer not in taken))
     others = [part for part in parts if not part.is_product]
     if layer_type in _PRODUCT_KERNELS:
@@ -157,8 +164,8 @@ def _named(parts: Sequence[_Part], layer_type: str, taken: Collection[str]) -> t
         if products or (behind is not None and behind not in taken):
             return products or (str(behind),)
     first = next((part.layer for part in others if not part.derived and part.layer not in taken), None)
-    if first is None and not products:
-        first = _free(next((f"{part.layer}/{part.kind}" if part.kind else part.layer for part in (*others, *parts)), layer_type), taken)
+    if first is None and not products and not any(part.layer in taken for part in parts):
+        first = _free(next((part.layer for part in parts), layer_type), taken)
     # Products in a node of another kind, as where a whole block is one, are layers that are executed nowhere else.
     return (*(() if first is None else (first,)), *products)
 
