@@ -97,7 +97,7 @@ class Common(nn.Module):
         x = torch.max_pool2d(self.act(self.norm(self.a(x))), 2)
         x = torch.relu(self.b(x))
         x = x * torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3))))))[:, :, None, None]
-        return torch.as_tensor(self.head(torch.relu(self.hidden(torch.max_pool2d(x, 2).flatten(1)))))
+        return torch.as_tensor(self.head(torch.relu(self.hidden(torch.tanh(torch.max_pool2d(x, 2).flatten(1))))))
 
 
 @pytest.fixture(scope="module")

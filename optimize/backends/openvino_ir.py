@@ -47,7 +47,9 @@ def keep_forms(model: Any) -> None:
         if new is not None:
             _put_in_place(node, new)
     for node in model.get_ordered_ops():
-        if node.get_type_name() == "Add":
+        if node.get_type_name() in _ACTIVATIONS:
+            _activate_before_reshape(node)
+        elif node.get_type_name() == "Add":
             _widen_bias(node)
     model.validate_nodes_and_infer_types()
 
@@ -98,6 +100,18 @@ def _widen_bias(add: Any) -> None:
     narrow = ops.reshape(last, np.array([0] * rank.get_length(), dtype=np.int64), special_zero=True)
     narrow.set_friendly_name(f"{last.get_friendly_name()}/narrow")
     _read_instead(last, narrow)
+
+
+def _activate_before_reshape(node: Any) -> None:
+    """Move an activation before the reshape that it alone reads, as the plugin would, which loses the attributes of both."""
+    source = node.input_value(0)
+    reshape = source.get_node()
+    if reshape.get_type_name() != "Reshape" or len(source.get_target_inputs()) != 1:
+        return
+    before = reshape.input_value(0)
+    node.input(0).replace_source_output(before)
+    reshape.input(0).replace_source_output(node.output(0))
+    _read_instead(node, reshape)
 
 
 def _all_reshape(node: Any) -> bool:
