@@ -13,6 +13,7 @@ from optimize.candidate import Candidate
 from optimize.checkpoint import Weights, read_checkpoint
 from optimize.errors import InputError
 from optimize.factory import describe, load_factory
+from optimize.input_advice import input_remedy
 
 
 def load_model(
@@ -129,7 +130,7 @@ def _forward(module: nn.Module, shape: tuple[int, ...]) -> object:
             return module(torch.zeros(2, *shape))
     except Exception as problem:
         text = ",".join(map(str, shape))
-        raise InputError(f"`input` (={text}) makes the network fail with {describe(problem)}: check --input and --arch.") from problem
+        raise InputError(f"`input` (={text}) makes the network fail ({describe(problem)}): {input_remedy(module, shape)}.") from problem
 
 
 def _check_forward(module: nn.Module, shape: tuple[int, ...]) -> None:

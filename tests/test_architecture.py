@@ -33,7 +33,10 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     (
         "what the user brings",
         frozenset(
-            {"factory", "checkpoint", "load", "arrays", "masks", "preprocessing", "splits", "tags", "data", "near", "ranges", "health"}
+            {
+                *("factory", "foreign", "checkpoint", "input_advice", "load", "label_advice", "arrays", "masks", "preprocessing"),
+                *("splits", "tags", "data", "near", "ranges", "health"),
+            }
         ),
     ),
     ("what is shipped", frozenset({"artifact", "signature"})),
