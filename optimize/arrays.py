@@ -201,16 +201,17 @@ def checked_labels(arrays: Mapping[str, Array], split: str, num_classes: int | N
     labels = arrays[key]
     cure = remedy_of_kind(labels, "image")
     if labels.dtype.kind not in "iub":
-        raise InputError(f"`{key}` is {labels.dtype}, and labels must be whole numbers from 0: {cure or 'store the number of each class'}.")
+        raise InputError(f"`{key}` is {labels.dtype}: labels must be whole numbers from 0: {cure or 'store the number of each class'}.")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1:
-        raise InputError(f"`{key}` has shape {labels.shape}, and must be (N,) or (N, 1): {cure or 'give one label per image'}.")
+        also = f": {cure}" if cure else ""
+        raise InputError(f"`{key}` has shape {labels.shape}: it must be (N,) or (N, 1), one label per image{also}.")
     same_length(key, labels, split, images)
     top = (num_classes or MAX_CLASSES) - 1
     wrong = np.flatnonzero((labels < 0) | (labels > top))
     if len(wrong):
-        where = f"`{key}`[{wrong[0]}] is {labels[wrong[0]]}, and labels must be 0 to {top}; {len(wrong)} of {len(labels)} are not"
+        where = f"`{key}`[{wrong[0]}] is {labels[wrong[0]]}: labels must be 0 to {top}; {len(wrong)} of {len(labels)} are not"
         raise InputError(f"{where}: {remedy_of_range(labels, top + 1)}.")
     return labels.astype(np.int64)
 
@@ -236,7 +237,7 @@ def checked_masks(arrays: Mapping[str, Array], split: str, num_classes: int, sha
     masks = arrays[key]
     if masks.dtype.kind not in "iub":
         cure = remedy_of_kind(masks, "pixel") or "store the number of each pixel's class"
-        raise InputError(f"`{key}` is {masks.dtype}, and masks must be whole numbers or booleans: {cure}.")
+        raise InputError(f"`{key}` is {masks.dtype}: masks must be whole numbers or booleans: {cure}.")
     if masks.shape[1:] in ((1, *shape), (*shape, 1)):
         masks = masks.reshape(-1, *shape)
     one_each = masks.shape[1:] == (num_classes, *shape)
@@ -266,7 +267,7 @@ def _binary(key: str, masks: Array) -> Array:
 
 def _in_range(key: str, masks: Array, wrong: Array, rule: str, cure: str) -> None:
     item = int(np.argmax(wrong.reshape(len(wrong), -1).any(1)))
-    raise InputError(f"`{key}`[{item}] holds {masks[item][wrong[item]][0]}, and masks must hold {rule}: {cure}.")
+    raise InputError(f"`{key}`[{item}] holds {masks[item][wrong[item]][0]}: masks must hold {rule}: {cure}.")
 
 
 def _times(shape: Sequence[int]) -> str:

@@ -72,6 +72,8 @@ def _foreign_zip(path: Path) -> str | None:
         return "a file of arrays (.npz), not a model: pass it as --data, and name the file of weights first"
     if "config.json" in names and any(name.endswith(".h5") for name in names):
         return f"a Keras model: {_ELSE}"
+    if {name.rpartition("/")[2] for name in names} & {"data.pkl", "archive_format", "serialized_exported_program.json"}:
+        return None
     packed = [name for name in names if name.endswith((".pt", ".pth", ".safetensors"))]
     return f"a zip archive with {packed[0]} in it: unpack it and name that file" if packed else None
 

@@ -130,7 +130,7 @@ def _forward(module: nn.Module, shape: tuple[int, ...]) -> object:
             return module(torch.zeros(2, *shape))
     except Exception as problem:
         text = ",".join(map(str, shape))
-        raise InputError(f"`input` (={text}) makes the network fail ({describe(problem)}): {input_remedy(module, shape)}.") from problem
+        raise InputError(f"`input` (={text}) makes the network fail with {describe(problem)}: {input_remedy(module, shape)}.") from problem
 
 
 def _check_forward(module: nn.Module, shape: tuple[int, ...]) -> None:

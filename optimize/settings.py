@@ -48,8 +48,7 @@ def choice(*names: str) -> Reader:
 
     def read(value: Any, name: str, folder: Path) -> str:
         if value not in names:
-            many = f"one of {', '.join(names)}" if len(names) > 1 else repr(names[0])
-            raise InputError(f"`{name}` (={value!r}) must be {many}{did_you_mean(value, names)}.")
+            raise InputError(f"`{name}` (={value!r}) must be one of {', '.join(names)}{did_you_mean(value, names)}.")
         return str(value)
 
     return read

@@ -54,7 +54,7 @@ def test_a_whole_line_names_array_value_rule_and_remedy() -> None:
     with pytest.raises(InputError) as raised:
         checked_labels(arrays, "test", 3)
     assert str(raised.value) == (
-        "`test_labels`[2] is 3, and labels must be 0 to 2; 1 of 3 are not: "
+        "`test_labels`[2] is 3: labels must be 0 to 2; 1 of 3 are not: "
         "labels run from 1 to 3: subtract 1, so that they are numbered as the network's outputs, from 0."
     )
 
@@ -62,7 +62,7 @@ def test_a_whole_line_names_array_value_rule_and_remedy() -> None:
 @pytest.mark.parametrize(
     ("values", "outputs", "said"),
     [
-        ([0, 2], 1, "holds 2, and masks must hold 0 and 1, or 0 and 255: store masks == 2 instead."),
+        ([0, 2], 1, "holds 2: masks must hold 0 and 1, or 0 and 255: store masks == 2 instead."),
         ([0, 1, 2], 1, "the network gives one mask, and these hold several classes"),
         ([1, 2, 3], 3, "masks run from 1 to 3: subtract 1"),
         ([0, 1, 255], 3, "255 usually marks what is to be ignored, which is not done here: give these pixels a class."),
