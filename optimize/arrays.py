@@ -18,6 +18,9 @@ import numpy.typing as npt
 
 from optimize.errors import InputError
 from optimize.factory import describe, load_factory
+from optimize.factory import parse as parse_factory
+from optimize.foreign import weights_as_data
+from optimize.label_advice import remedy_of_kind, remedy_of_range
 
 Array: TypeAlias = npt.NDArray[Any]
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -51,6 +54,18 @@ def read_arrays(source: str | Path) -> dict[str, Array]:
     return arrays
 
 
+def require_source(source: str | Path) -> None:
+    """See that data can be read from there at all, without reading them.
+
+    Raises:
+        InputError: when an `.npz` is missing, empty or of another kind, or the file of a factory is missing.
+    """
+    if ".py:" in str(source):
+        parse_factory(str(source), "--data")
+    else:
+        _require_npz(Path(source))
+
+
 def _as_array(value: object, key: str, source: str | Path) -> Array:
     try:
         return np.asarray(value)
@@ -58,7 +73,7 @@ def _as_array(value: object, key: str, source: str | Path) -> Array:
         raise InputError(f"`data` (={source}): {key} cannot become an array ({describe(problem)}): return numpy arrays.") from problem
 
 
-def _read_npz(path: Path) -> tuple[dict[str, Array], list[str]]:
+def _require_npz(path: Path) -> None:
     if path.is_dir():
         raise InputError(f"`data` (={path}) is a folder: pass an .npz, or file.py:factory that reads the folder.")
     if not path.is_file():
@@ -67,10 +82,18 @@ def _read_npz(path: Path) -> tuple[dict[str, Array], list[str]]:
         raise InputError(f"`data` (={path}) is empty: copy it again.")
     if path.suffix == ".py":
         raise InputError(f"`data` (={path}) is a Python file: pass file.py:factory, with the name of the function that returns the arrays.")
+    if weights_as_data(path):
+        raise InputError(f"`data` (={path}) is a file of weights: name it first, as the model, and the data behind --data.")
+    if path.suffix == ".npy":
+        raise InputError(f"`data` (={path}) is a single array: put images and labels of all splits into one .npz, as MedMNIST does.")
     with path.open("rb") as file:
         whole = zipfile.is_zipfile(file)
     if not whole:
         raise InputError(f"`data` (={path}) is no .npz, or one cut short: copy it again, or write it with numpy.savez_compressed.")
+
+
+def _read_npz(path: Path) -> tuple[dict[str, Array], list[str]]:
+    _require_npz(path)
     key = ""
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -133,7 +156,37 @@ def _misfit(key: str, shape: tuple[int, ...], input_shape: Sequence[int], pad: i
         fits = len(layout) == len(input_shape) and layout[-1] == input_shape[0] and len(gaps) == 1
         if fits and (gap := gaps.pop()) >= 0 and gap % 2 == 0:
             return f"{problem}: pass --pad {gap // 2}."
-    return f"{problem}: pass --input as the network was trained, or resize the images."
+    return f"{problem}: {_image_remedy(shape, input_shape, pad)}."
+
+
+def _image_remedy(shape: tuple[int, ...], input_shape: Sequence[int], pad: int) -> str:
+    """What to do about images whose channels or sizes are not the network's."""
+    channels, axes = input_shape[0], len(input_shape) - 1
+    if len(shape) == axes:
+        found, spatial = 1, shape
+    elif len(shape) != axes + 1:
+        return f"store each image with {axes} spatial axes, and its channels first or last"
+    elif shape[-1] <= 4 or shape[0] > 4:
+        found, spatial = shape[-1], shape[:-1]
+    else:
+        found, spatial = shape[0], shape[1:]
+    if found != channels:
+        return _channel_remedy(found, channels)
+    wanted = _times([size - 2 * pad for size in input_shape[1:]])
+    return (
+        f"resize the images to {wanted} as for training, or pass --input {channels},{','.join(str(size + 2 * pad) for size in spatial)} "
+        "if the network was trained on that size"
+    )
+
+
+def _channel_remedy(found: int, channels: int) -> str:
+    if found == 1 and channels == 3:
+        return "the images are grayscale and the network reads 3 channels: repeat them, numpy.repeat(images[..., None], 3, axis=-1)"
+    if found == 3 and channels == 1:
+        return "the images have 3 channels and the network reads grayscale: convert them as for training"
+    if found == 4 and channels == 3:
+        return "the images have a fourth channel, probably alpha: leave it out, images[..., :3]"
+    return f"the images have {found} channel{'s' if found > 1 else ''} and the network reads {channels}: store those that it was trained on"
 
 
 def checked_labels(arrays: Mapping[str, Array], split: str, num_classes: int | None) -> Integers:
@@ -146,18 +199,20 @@ def checked_labels(arrays: Mapping[str, Array], split: str, num_classes: int | N
     if key not in arrays:
         raise InputError(f"`data` has `{split}_images` but no array {key!r}: add one whole number per image.")
     labels = arrays[key]
+    cure = remedy_of_kind(labels, "image")
     if labels.dtype.kind not in "iub":
-        raise InputError(f"`{key}` is {labels.dtype}: labels must be whole numbers from 0.")
+        raise InputError(f"`{key}` is {labels.dtype}: labels must be whole numbers from 0: {cure or 'store the number of each class'}.")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1:
-        raise InputError(f"`{key}` has shape {labels.shape}: it must be (N,) or (N, 1), one label per image.")
+        also = f": {cure}" if cure else ""
+        raise InputError(f"`{key}` has shape {labels.shape}: it must be (N,) or (N, 1), one label per image{also}.")
     same_length(key, labels, split, images)
     top = (num_classes or MAX_CLASSES) - 1
     wrong = np.flatnonzero((labels < 0) | (labels > top))
     if len(wrong):
-        where = f"`{key}`[{wrong[0]}] is {labels[wrong[0]]}"
-        raise InputError(f"{where}: labels must be 0 to {top}; {len(wrong)} of {len(labels)} are not: number the network's outputs from 0.")
+        where = f"`{key}`[{wrong[0]}] is {labels[wrong[0]]}: labels must be 0 to {top}; {len(wrong)} of {len(labels)} are not"
+        raise InputError(f"{where}: {remedy_of_range(labels, top + 1)}.")
     return labels.astype(np.int64)
 
 
@@ -181,7 +236,8 @@ def checked_masks(arrays: Mapping[str, Array], split: str, num_classes: int, sha
         raise InputError(f"`data` has `{split}_images` but no array {key!r}: the network gives a mask, so add one mask per image.")
     masks = arrays[key]
     if masks.dtype.kind not in "iub":
-        raise InputError(f"`{key}` is {masks.dtype}: masks must be whole numbers or booleans.")
+        cure = remedy_of_kind(masks, "pixel") or "store the number of each pixel's class"
+        raise InputError(f"`{key}` is {masks.dtype}: masks must be whole numbers or booleans: {cure}.")
     if masks.shape[1:] in ((1, *shape), (*shape, 1)):
         masks = masks.reshape(-1, *shape)
     one_each = masks.shape[1:] == (num_classes, *shape)
@@ -191,21 +247,27 @@ def checked_masks(arrays: Mapping[str, Array], split: str, num_classes: int, sha
     same_length(key, masks, split, images)
     if one_each or num_classes == 1:
         return _binary(key, masks).reshape(-1, num_classes, *shape)
-    _in_range(key, masks, (masks < 0) | (masks >= num_classes), f"0 to {num_classes - 1}, 0 for the background")
+    outside = (masks < 0) | (masks >= num_classes)
+    if outside.any():
+        _in_range(key, masks, outside, f"0 to {num_classes - 1}, 0 for the background", remedy_of_range(masks, num_classes, "masks"))
     return masks.astype(np.uint8 if num_classes <= 256 else np.int64)
 
 
 def _binary(key: str, masks: Array) -> Array:
     """0 and 1, or 0 and 255, as booleans."""
     one = 255 if masks.max() == 255 else 1
-    _in_range(key, masks, (masks != 0) & (masks != one), "0 and 1, or 0 and 255")
+    outside = (masks != 0) & (masks != one)
+    if outside.any():
+        values = np.unique(masks)
+        several = "the network gives one mask, and these hold several classes: check the model, or store what it was trained to find as 1"
+        cure = several if len(values) > 2 else f"store masks == {values[-1]} instead"
+        _in_range(key, masks, outside, "0 and 1, or 0 and 255", cure)
     return masks.astype(bool)
 
 
-def _in_range(key: str, masks: Array, wrong: Array, rule: str) -> None:
-    if wrong.any():
-        item = int(np.argmax(wrong.reshape(len(wrong), -1).any(1)))
-        raise InputError(f"`{key}`[{item}] holds {masks[item][wrong[item]][0]}: masks must hold {rule}.")
+def _in_range(key: str, masks: Array, wrong: Array, rule: str, cure: str) -> None:
+    item = int(np.argmax(wrong.reshape(len(wrong), -1).any(1)))
+    raise InputError(f"`{key}`[{item}] holds {masks[item][wrong[item]][0]}: masks must hold {rule}: {cure}.")
 
 
 def _times(shape: Sequence[int]) -> str:

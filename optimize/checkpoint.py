@@ -24,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from optimize.errors import InputError
 from optimize.factory import describe, user_code
+from optimize.foreign import foreign, model_folder
 
 Weights: TypeAlias = dict[str, torch.Tensor]
 
@@ -97,12 +98,12 @@ def first_bytes(path: Path) -> bytes:
     """The first 64 bytes of a file of weights.
 
     Raises:
-        InputError: when there is no such file, it is empty, or it cannot be opened.
+        InputError: when there is no such file, it is empty, of another kind, or it cannot be opened.
     """
     if not path.exists():
         raise InputError(f"`model` (={path}) does not exist: check the path.")
     if path.is_dir():
-        raise InputError(f"`model` (={path}) is a folder: name the file of weights inside it.")
+        raise InputError(f"`model` (={path}) {model_folder(path)}.")
     try:
         with path.open("rb") as file:
             head = file.read(64)
@@ -110,6 +111,8 @@ def first_bytes(path: Path) -> bytes:
         raise InputError(f"`model` (={path}) cannot be opened ({describe(problem)}): see to its permissions.") from problem
     if not head:
         raise InputError(f"`model` (={path}) is empty: copy it again.")
+    if (kind := foreign(path, head)) is not None:
+        raise InputError(f"`model` (={path}) is {kind}.")
     return head
 
 

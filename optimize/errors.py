@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 
 class OptimizeError(Exception):
@@ -36,4 +37,11 @@ def known(name: str, value: object, choices: Sequence[object]) -> None:
         InputError: when it is none of them.
     """
     if value not in choices:
-        raise InputError(f"`{name}` (={value!r}) is not known: write one of {', '.join(map(repr, choices))}.")
+        raise InputError(f"`{name}` (={value!r}) is not known{did_you_mean(value, choices)}: write one of {', '.join(map(repr, choices))}.")
+
+
+def did_you_mean(value: object, choices: Iterable[object]) -> str:
+    """A question that names the choice most like a wrong value, to be put in the middle of a sentence; empty where none is like it."""
+    by_lower = {str(choice).lower(): str(choice) for choice in choices}
+    near = difflib.get_close_matches(str(value).strip().lower(), list(by_lower), n=1, cutoff=0.5)
+    return f" (did you mean {by_lower[near[0]]!r}?)" if near else ""

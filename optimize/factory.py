@@ -16,7 +16,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 
-from optimize.errors import InputError
+from optimize.errors import InputError, did_you_mean
 
 
 def load_factory(spec: str, argument: str = "--arch") -> Callable[..., object]:
@@ -29,13 +29,14 @@ def load_factory(spec: str, argument: str = "--arch") -> Callable[..., object]:
     Raises:
         InputError: when the spec is malformed, the file is missing or raises, or has no such function; on calling: what the call raised.
     """
-    path, name = _parse(spec, argument)
+    path, name = parse(spec, argument)
     with user_code(path.parent, f"`{argument}` (={spec!r})"):
         module = _execute(path)
     factory = vars(module).get(name)
     if not callable(factory):
         known = ", ".join(sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))) or "none"
-        raise InputError(f"`{argument}` (={spec!r}): {path.name} has no function {name!r}; it has: {known}.")
+        near = did_you_mean(name, known.split(", "))
+        raise InputError(f"`{argument}` (={spec!r}): {path.name} has no function {name!r}{near}; it has: {known}.")
 
     def call(*args: object, **kwargs: object) -> object:
         with user_code(path.parent, f"`{argument}` (={spec!r}): {name}()"):
@@ -75,7 +76,12 @@ def describe(problem: BaseException, folder: Path | None = None) -> str:
     return f"{text} ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else text
 
 
-def _parse(spec: str, argument: str) -> tuple[Path, str]:
+def parse(spec: str, argument: str) -> tuple[Path, str]:
+    """The file and the name in "path/to/file.py:factory".
+
+    Raises:
+        InputError: when it does not read so, or there is no such file.
+    """
     file, _, name = spec.rpartition(":")
     if not file.endswith(".py") or not name.isidentifier():
         raise InputError(f"`{argument}` (={spec!r}) must read 'path/to/file.py:factory'.")

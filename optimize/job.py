@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from optimize import outcome
+from optimize.arrays import require_source
 from optimize.backends import CPU, ON_CPU, Backend, runtimes
 from optimize.candidate import Candidate, Labelled
 from optimize.checkpoint import first_bytes
@@ -146,12 +147,14 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None]) -> Job:
     if recipe.sign_key is not None:
         sign({}, recipe.sign_key)  # for what it refuses
     first_bytes(recipe.model)  # likewise
-    if not recipe.data:
-        raise InputError("`data` is missing: pass --data file.npz, or set [data] path in the optimize.toml beside the model.")
+    if recipe.data:
+        require_source(recipe.data)
     space = Workspace(recipe.out)
     check(space)
     with stage("load the model"):
         original = load_model(**outcome.reload(recipe))
+    if not recipe.data:
+        raise InputError("`data` is missing: pass --data file.npz, or set [data] path in the optimize.toml beside the model.")
     outputs = original.predict(original.example.numpy()).shape
     if not _judgeable(outputs, original.example.ndim):
         raise InputError(

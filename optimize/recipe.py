@@ -6,7 +6,6 @@ written back as `recipe.lock.toml`, which names every setting ("none" where ther
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tomli_w
 
 from optimize import settings as read
-from optimize.errors import InputError
+from optimize.errors import InputError, did_you_mean
 from optimize.guard.limits import CLASS_METRICS, METRICS, MODES, PRESETS, Limits, Relative
 from optimize.measure.isa import LEVELS
 from optimize.outputs import MEANINGS
@@ -143,7 +142,7 @@ _SETTINGS = {
     "model": _Setting("model", "path", read.path),
     "arch": _Setting("model", "arch", read.optional(read.factory_or_path)),
     "arch_args": _Setting("model", "arch_args", read.table),
-    "input_shape": _Setting("model", "input", read.sizes),
+    "input_shape": _Setting("model", "input", read.shape),
     "weights": _Setting("model", "weights", read.optional(read.word)),
     "trust_pickle": _Setting("model", "trust_pickle", read.switch),
     "outputs": _Setting("model", "outputs", read.choice("auto", *MEANINGS)),
@@ -301,8 +300,8 @@ def _home(key: str, names: Mapping[tuple[str, str], str]) -> str | None:
 
 
 def _nearest(word: str, known: Any) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f": did you mean `{near[0]}`?" if near else ""
+    near = did_you_mean(word, known)
+    return f": {near[2:-1]}".replace("'", "`") if near else ""
 
 
 def _flag(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import tomli_w
 
 from optimize.backends.capabilities import ordered
-from optimize.errors import InputError
+from optimize.errors import InputError, did_you_mean
 from optimize.guard.limits import parse_limit, parse_points
 
 Reader: TypeAlias = Callable[[Any, str, Path], object]
@@ -48,7 +48,7 @@ def choice(*names: str) -> Reader:
 
     def read(value: Any, name: str, folder: Path) -> str:
         if value not in names:
-            raise InputError(f"`{name}` (={value!r}) must be one of {', '.join(names)}.")
+            raise InputError(f"`{name}` (={value!r}) must be one of {', '.join(names)}{did_you_mean(value, names)}.")
         return str(value)
 
     return read
@@ -99,6 +99,19 @@ def several(read: Integer) -> Callable[[Any, str, Path], tuple[int, ...]]:
 
 sizes = several(integer(1, 2**24))
 """Channels and spatial sizes."""
+_BETWEEN = re.compile(r"\s*[,;x×*]\s*|\s+", re.IGNORECASE)
+
+
+def shape(value: Any, name: str, folder: Path) -> tuple[int, ...]:
+    """Channels and spatial sizes, as a list or as text: "3,28,28", "3x28x28", "3 28 28", "(3, 28, 28)"."""
+    if not isinstance(value, str):
+        return sizes(value, name, folder)
+    plain = value.strip().strip("()[]").strip()
+    try:
+        return sizes(_BETWEEN.split(plain) if plain else [], name, folder)
+    except InputError:
+        rule = "channels, then spatial sizes, each a whole number from 1, such as 3,32,32"
+        raise InputError(f"`{name}` (={value!r}) must be {rule}.") from None
 
 
 def counts(read: Integer) -> Callable[[Any, str, Path], tuple[int, ...]]:

@@ -36,8 +36,10 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     (
         "what the user brings",
         frozenset(
-            {"factory", "checkpoint", "weights", "ownership", "probe", "load", "arrays", "masks", "preprocessing", "splits", "tags", "data"}
-            | {"scale", "near", "ranges", "health"}
+            {
+                *("factory", "foreign", "checkpoint", "input_advice", "load", "label_advice", "arrays", "masks", "preprocessing"),
+                *("weights", "ownership", "probe", "splits", "tags", "data", "scale", "near", "ranges", "health"),
+            }
         ),
     ),
     ("what is shipped", frozenset({"artifact", "signature"})),

@@ -145,7 +145,7 @@ def test_what_cannot_be_run_takes_one_line(one_runtime: str, tmp_path: Path) -> 
     ("content", "text"),
     [
         (b"", r"is empty: copy it again"),
-        (b"this is no model\n", r"is damaged or no PyTorch file \(.*\): copy it again, or save it anew"),
+        (b"this is no model\n", "is a text file, not a model: this takes PyTorch weights"),
         (bytes(range(256)), r"is damaged or no PyTorch file \(.*\): copy it again, or save it anew"),
     ],
 )

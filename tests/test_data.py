@@ -398,7 +398,7 @@ def test_malformed_arrays_give_one_line(tmp_path: Path, arrays: Arrays, words: s
         ({"classes": ["a", "b", "a"]}, "must be 3 different names"),
         ({"classes": ["a", "", "c"]}, "must be 3 different names"),
         ({"shape": (3, 8, 8)}, "fit the network's input 3,8,8 with pad 0: pass --pad 2"),
-        ({"shape": (3, 9, 9)}, "with pad 0: pass --input"),
+        ({"shape": (3, 9, 9)}, "with pad 0: resize the images to"),
         ({"shape": (3, 4, 4), "pre": Preprocessing(pad=2)}, "with pad 2: pass --pad 0"),
         ({"pre": Preprocessing((0.5, 0.5), (1.0, 1.0))}, r"`mean` \(=0.5,0.5\) has 2 values: the network's input has 3 channels"),
         ({"pre": Preprocessing((123.7,), (58.0,))}, r"`mean` \(=123.7\) is above 1, but uint8 images are divided by 255"),

@@ -151,9 +151,9 @@ def _damaged_safetensors() -> bytes:
     [
         (b"", "is empty"),
         (b"\x00" * 100, "is damaged or no PyTorch file"),
-        (b"hello, this is no model at all", "is damaged or no PyTorch file"),
-        (b"<!DOCTYPE html><html>not found</html>", "is damaged or no PyTorch file"),
-        (b"\x89HDF\r\n\x1a\n" + b"\x00" * 50, "is damaged or no PyTorch file"),
+        (b"hello, this is no model at all", "is a text file, not a model"),
+        (b"<!DOCTYPE html><html>not found</html>", "is a web page, not a model"),
+        (b"\x89HDF\r\n\x1a\n" + b"\x00" * 50, "is an HDF5 file"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer.*git lfs pull"),
         (READABLE["zip"]()[:-200], "is damaged or cut short"),
         (READABLE["legacy"]()[:-200], "is damaged or no PyTorch file"),

@@ -118,7 +118,7 @@ def test_latency_units(tmp_path: Path, text: object, value: float) -> None:
         ("[search]\nlatency_target_ms = '5 minutes'\n", "must be a duration above 0"),
         ("[profile]\nthreads = 0\n", "must be a whole number, at least 1"),
         ("[model]\ninput = [3, 0, 32]\n", "at least 1"),
-        ("[model]\ninput = '3x32x32'\n", "at least 1"),
+        ("[model]\ninput = '3x32xa'\n", "each a whole number from 1"),
         ("[model]\narch = ''\n", "must be text, and not empty"),
         ("[model]\narch_args = 3\n", "must be a table of keyword arguments"),
         ("[data]\nmean = [0.5, 'x']\n", r"\(='x'\) must be a number"),

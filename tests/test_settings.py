@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +79,15 @@ def test_counts_may_be_ranges(given: Any, found: tuple[int, ...]) -> None:
 def test_what_is_no_range(text: str, rule: str) -> None:
     with pytest.raises(InputError, match=f"`--threads` .*{rule}"):
         counts(settings.threads)(text, "--threads", Path())
+
+
+@pytest.mark.parametrize("text", ["3,28,28", "3x28x28", "3 28 28", "3 × 28 × 28", "(3, 28, 28)", "[3,28,28]", "3X28X28", "3*28*28"])
+def test_a_shape_is_read_as_people_write_it(text: str) -> None:
+    assert settings.shape(text, "--input", Path()) == (3, 28, 28)
+    assert settings.shape([3, 28, 28], "input", Path()) == (3, 28, 28)
+
+
+@pytest.mark.parametrize("text", ["a,b,c", "3,0,28", "3,,28", "3x-2x28", "3.5,28,28"])
+def test_what_is_no_shape_is_named_whole(text: str) -> None:
+    with pytest.raises(InputError, match=rf"^`--input` \(='{re.escape(text)}'\) must be channels, then spatial sizes"):
+        settings.shape(text, "--input", Path())

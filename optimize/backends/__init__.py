@@ -20,7 +20,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from optimize.errors import InputError, TargetUnavailable
+from optimize.errors import InputError, TargetUnavailable, did_you_mean
 
 if TYPE_CHECKING:
     from optimize.artifact import Artifact
@@ -31,6 +31,13 @@ TARGETS = ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx")
 CPU = "cpu"
 """As a target: whichever of the runtimes of the CPU is measured to be faster."""
 ON_CPU = ("openvino", "onnxruntime")
+ALSO = {
+    **dict.fromkeys(("ort", "onnx", "onnx-runtime", "onnx_runtime"), "onnxruntime"),
+    **dict.fromkeys(("ov", "intel"), "openvino"),
+    **dict.fromkeys(("trt", "gpu", "cuda", "nvidia"), "tensorrt"),
+    **dict.fromkeys(("rtx", "trt-rtx", "tensorrt_rtx"), "tensorrt-rtx"),
+}
+"""What people call the targets; they are suggested and not taken, so that a recipe has one name for each."""
 
 
 class Backend(Protocol):
@@ -101,7 +108,8 @@ def backend(name: str, compute_capability: Sequence[str] = ()) -> Backend:
         InputError: when there is no such target, it lets one choose no GPU, or it has nothing for one that was chosen.
     """
     if name not in TARGETS:
-        raise InputError(f"`target` (={name!r}) must be one of {', '.join((*TARGETS, CPU))}.")
+        meant = f" (did you mean {also!r}?)" if (also := ALSO.get(name.strip().lower())) else did_you_mean(name, (*TARGETS, CPU))
+        raise InputError(f"`target` (={name!r}) must be one of {', '.join((*TARGETS, CPU))}{meant}.")
     module = importlib.import_module(f"optimize.backends.{name.replace('-', '_')}")
     if not compute_capability:
         return cast(Backend, module)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from optimize.errors import InputError
+from optimize.errors import InputError, did_you_mean
 
 Mode = Literal["statistical", "point"]
 MODES: tuple[Mode, ...] = ("statistical", "point")
@@ -82,8 +82,8 @@ class Limits:
         if not 0.5 < self.confidence < 1:
             raise InputError(f"`confidence` (={self.confidence}) must lie between 0.5 and 1: 0.95 is usual.")
         for name, known in (("verdict", MODES), ("metric", METRICS), ("class_metric", CLASS_METRICS)):
-            if getattr(self, name) not in known:
-                raise InputError(f"`{name}` (={getattr(self, name)!r}) must be one of {', '.join(known)}.")
+            if (value := getattr(self, name)) not in known:
+                raise InputError(f"`{name}` (={value!r}) must be one of {', '.join(known)}{did_you_mean(value, known)}.")
         for name in (*FALLS, *RISES):
             if self.verdict == "statistical" and getattr(self, name) == 0:
                 raise InputError(f"`{name}` (=0) can be shown by no number of cases: allow a little, or ask for --verdict point.")
