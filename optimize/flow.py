@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from optimize.labels import Labels, Ties, across, concatenated, full, moved, thinned
-from optimize.layers import BATCH_NORMS, CHANNELWISE, LINEAR_MAPS, Side, depthwise, groups, peculiarity, recognised, width
+from optimize.layers import CHANNELWISE, LINEAR_MAPS, Side, affine_norm, depthwise, groups, peculiarity, recognised, width
 
 ELEMENTWISE = {"hardswish", "hardswish_", "_prelu_kernel", "log_sigmoid_forward", "rrelu_with_noise", "_to_copy", "detach", "alias"}
 ALONG = {"_softmax", "_log_softmax", "cumsum", "cumprod", "logcumsumexp", "sort"}
@@ -185,9 +185,9 @@ class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """A layer that works channel by channel."""
         if given not in self._labels:
             return
-        if isinstance(layer, BATCH_NORMS):
+        if affine_norm(layer):
             self.sources.setdefault(name, set()).add(self._made.get(given, None))  # type: ignore[no-untyped-call]
-        self._used(given, name if isinstance(layer, BATCH_NORMS) else None)
+        self._used(given, name if affine_norm(layer) else None)
         block = self._block(name, layer, "out")
         self.ties.tie(block[:, None], across(self._labels[given], given.dim(), min(1, given.dim() - 1), len(block)))
         self._labels[output] = self._labels[given]

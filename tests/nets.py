@@ -22,7 +22,7 @@ def ready(module: nn.Module, seed: int = 0) -> nn.Module:
             fan = max(1, parameter[0].numel()) if parameter.dim() > 1 else 4
             parameter.copy_(torch.randn(parameter.shape, generator=draw) * fan**-0.5)
         for layer in module.modules():
-            if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
+            if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm2d)):
                 if layer.affine:
                     layer.weight.copy_(torch.rand(layer.num_features, generator=draw) + 0.5)
                 if layer.running_mean is not None and layer.running_var is not None:
