@@ -289,8 +289,9 @@ class PutAside(nn.Module):
 
 
 @pytest.mark.parametrize("what", ["calls", "outputs"])
-def test_what_a_hook_puts_aside_is_no_constant(what: str) -> None:
-    module = ready(PutAside())
+@pytest.mark.parametrize("hooked", [True, False])
+def test_what_is_put_aside_is_no_constant(what: str, hooked: bool) -> None:
+    module = ready(PutAside() if hooked else Tapped())
     with torch.inference_mode():
         module(batches()[0][:1])  # the very case that a trace is tried on
     replay = Replay(module, batches())
@@ -299,6 +300,28 @@ def test_what_a_hook_puts_aside_is_no_constant(what: str) -> None:
     else:
         replay.check_outputs(module)
     assert_falls_back(module, replay)
+
+
+class Tap(nn.Module):
+    """A layer that puts aside what it is given."""
+
+    def __init__(self, aside: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        self.aside = aside
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.aside["skip"] = x
+        return x
+
+
+class Tapped(PutAside):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first._forward_hooks.clear()
+        self.tap = Tap(self.aside)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.tap(self.first(x))) + self.aside["skip"]
 
 
 class Cell(nn.Module):
