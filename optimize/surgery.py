@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from optimize.channel_groups import ChannelGroup, Index, Slot
-from optimize.closures import copied, reached
+from optimize.closures import copied
 from optimize.layers import BATCH_NORMS, CHANNELWISE, INSTANCE_NORMS, affine_norm, depthwise, groups, peculiarity
 from optimize.layers import width as width
 
@@ -28,8 +28,7 @@ def twin(module: nn.Module, *, share: bool = True, instead: Mapping[nn.Module, n
         share: whether the tensors themselves are the same ones.
         instead: layers -> what stands in their places in the copy, under every name and in every list they are known by.
     """
-    memo: dict[int, Any] = {id(tensor): tensor for _, tensor in reached(module) if isinstance(tensor, torch.Tensor)} if share else {}
-    return copied(module, memo | {id(old): new for old, new in (instead or {}).items()})
+    return copied(module, share=share, instead=instead or {})
 
 
 def keep_channels(module: nn.Module, group: ChannelGroup, keep: Index) -> nn.Module:
