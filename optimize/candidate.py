@@ -45,7 +45,7 @@ class Candidate:
 
     Args:
         module: the network, in eval mode; owned by the candidate and never changed.
-        example: one input, (1, C, *spatial) float32; fixes every shape but the batch.
+        example: one input, (1, C, *spatial) float32, a calibration image or noise and never a constant; fixes every shape but the batch.
         lineage: the steps that led here, oldest first; empty for the original.
         kept: layer -> which of the original's output channels it still makes, in order; a layer not named still makes them all.
         outputs: what the network's outputs mean.

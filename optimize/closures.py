@@ -8,7 +8,7 @@ closes over, so that the copy of a network owns what the network owns.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -17,12 +17,12 @@ import torch
 from torch import nn
 
 _CONTAINERS = (dict, list, tuple, set, frozenset)
-_WHOLE = (str, bytes, int, float, complex, torch.Tensor, torch.dtype, torch.device, type, ModuleType)
-"""What is not looked into."""
+_PLAIN = (str, bytes, int, float, complex, torch.dtype, torch.device, type, ModuleType, type(None))
+"""What leads nowhere and is passed over."""
 
 
 def reached(module: nn.Module) -> Iterator[tuple[str, object]]:
-    """Every object that the network's attributes lead to, once, with the attribute path that leads there; the network itself first."""
+    """Every object that the network's attributes lead to, once, with the path that leads there; plain values are left out."""
     seen: set[int] = set()
     waiting: list[tuple[str, object]] = [("", module)]
     while waiting:
@@ -31,17 +31,22 @@ def reached(module: nn.Module) -> Iterator[tuple[str, object]]:
             continue
         seen.add(id(value))
         yield path, value
-        waiting += reversed([(f"{path}.{name}".lstrip("."), part) for name, part in _parts(value)])
+        start = f"{path}." if path else ""
+        waiting += [(start + name, part) for name, part in reversed(_parts(value)) if not (isinstance(part, _PLAIN) or _bare(part))]
 
 
-def copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+def copied(module: nn.Module, *, share: bool, instead: Mapping[nn.Module, nn.Module]) -> nn.Module:
     """A deep copy of the network, its functions included.
 
     Args:
         module: what to copy.
-        memo: id of an object -> what stands for it in the copy, as `copy.deepcopy` takes it; it is added to.
+        share: whether the tensors themselves are the same ones, whoever holds them.
+        instead: layers -> what stands in their places in the copy, wherever they are known.
     """
-    functions = [value for _, value in reached(module) if isinstance(value, FunctionType) and _holds(value, set())]
+    objects = [value for _, value in reached(module)]
+    memo: dict[int, Any] = {id(value): value for value in objects if isinstance(value, torch.Tensor)} if share else {}
+    memo |= {id(old): new for old, new in instead.items()}
+    functions = [value for value in objects if isinstance(value, FunctionType) and _holds(value, set())]
     fresh = [_empty(function) for function in functions]
     memo.update({id(old): new for old, new in zip(functions, fresh, strict=True)})
     made: nn.Module = copy.deepcopy(module, memo)
@@ -57,7 +62,7 @@ def copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
 
 def _parts(value: object) -> list[tuple[str, object]]:
     """What an object leads to, by name."""
-    if isinstance(value, _WHOLE) or value is None:
+    if isinstance(value, torch.Tensor):
         return []
     if isinstance(value, nn.Module):
         # parameters, buffers and layers under their own names, without the dicts that register them
@@ -77,6 +82,11 @@ def _parts(value: object) -> list[tuple[str, object]]:
     return [(name, part) for name, part in getattr(value, "__dict__", {}).items() if isinstance(name, str)]
 
 
+def _bare(value: object) -> bool:
+    """Whether a container is empty, as most of a module's are."""
+    return isinstance(value, _CONTAINERS) and not value
+
+
 def _closed_over(function: FunctionType) -> list[tuple[str, object]]:
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     found = [(name, cell.cell_contents) for name, cell in cells if _filled(cell)]
@@ -92,7 +102,7 @@ def _holds(function: FunctionType, passed: set[int]) -> bool:
     values = [value for _, value in _closed_over(function)]
     if any(isinstance(value, torch.Tensor | partial | MethodType | dict | list | set) for value in values):
         return True
-    others = [value for value in values if not isinstance(value, _WHOLE) and hasattr(value, "__dict__")]
+    others = [value for value in values if not isinstance(value, _PLAIN) and hasattr(value, "__dict__")]
     return any(not isinstance(value, FunctionType) or _holds(value, passed) for value in others)
 
 

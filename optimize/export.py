@@ -25,6 +25,7 @@ from optimize.backends.weighted import constants, weight_of
 from optimize.errors import InputError, OptimizeError, TargetUnavailable
 from optimize.probe import batch_fault
 from optimize.quiet import quiet
+from optimize.surgery import with_batch_norms
 
 if TYPE_CHECKING:
     from optimize.candidate import Candidate, Floats
@@ -130,7 +131,7 @@ def _trace(candidate: Candidate, path: Path) -> None:
             # torch copies its own tree specification, which calls a function it deprecated.
             warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated", category=FutureWarning)
             torch.onnx.export(
-                candidate.module,
+                with_batch_norms(candidate.module),  # which the exporter folds
                 (example,),
                 path,
                 dynamo=True,

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from optimize.labels import Labels, Ties, across, concatenated, full, moved, thinned
-from optimize.layers import BATCH_NORMS, CHANNELWISE, LINEAR_MAPS, Side, depthwise, groups, peculiarity, recognised, width
+from optimize.layers import CHANNELWISE, LINEAR_MAPS, Side, affine_norm, depthwise, groups, peculiarity, recognised, width
 
 ELEMENTWISE = {"hardswish", "hardswish_", "_prelu_kernel", "log_sigmoid_forward", "rrelu_with_noise", "_to_copy", "detach", "alias"}
 ALONG = {"_softmax", "_log_softmax", "cumsum", "cumprod", "logcumsumexp", "sort"}
@@ -30,6 +30,7 @@ MOVES = {
     *("slice", "select", "split", "split_with_sizes", "unbind", "index", "index_select", "unfold", "flip", "roll"),
     *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle"),
 }
+SLICES = {"slice", "select", "split_with_sizes", "unbind"}
 
 
 class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -38,9 +39,11 @@ class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Args:
         module: the network, in eval mode.
         example: one input, (1, C, *spatial).
+        tied: whether equal parts that are sliced out of one tensor belong together, channel by channel. Those of a `chunk` always do: the
+            channels of each are counted from all.
     """
 
-    def __init__(self, module: nn.Module, example: torch.Tensor) -> None:
+    def __init__(self, module: nn.Module, example: torch.Tensor, *, tied: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.ties = Ties()
         self.blocks: dict[tuple[str, Side], Labels] = {}
@@ -51,6 +54,9 @@ class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """layer -> the norms that read its output as it is; None stands for any other use."""
         self.sources: dict[str, set[str | None]] = {}
         """norm -> the layers whose output it reads as it is; None stands for anything else."""
+        self.sliced: set[int] = set()
+        """Labels of channels that were sliced into equal parts, of which only a trial can tell whether they belong together."""
+        self._tied, self._slices = tied, WeakTensorKeyDictionary()
         self._labels, self._made = WeakTensorKeyDictionary(), WeakTensorKeyDictionary()
         self._running: list[nn.Module] = []
         self._within = 0  # recognised layers: what happens inside them is known
@@ -110,7 +116,12 @@ class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name == "cat":
             return [concatenated(args[0], args[1] if len(args) > 1 else kwargs.get("dim", 0), self._labels.get)]
         if name in MOVES:
-            return [thinned(each) for each in tree_leaves(moved(func, (args, kwargs), self._labels.get))]
+            made = [thinned(each) for each in tree_leaves(moved(func, (args, kwargs), self._labels.get))]
+            if name == "split":
+                self._together(made)
+            elif name in SLICES and len(given) == 1:
+                self._parted(given[0], made)
+            return made
         if len(labels) > 1:
             return None
         (label,) = labels
@@ -123,6 +134,26 @@ class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if torch.Tag.reduction in func.tags or name in ALONG:
             return _reduced(func, args, kwargs, label)
         return None
+
+    def _together(self, parts: Sequence[Labels]) -> None:
+        """Tie parts of one size, channel by channel."""
+        if len({part.shape for part in parts}) == 1:
+            for part in parts[1:]:
+                self.ties.tie(part, parts[0])
+
+    def _parted(self, whole: torch.Tensor, parts: Sequence[Labels]) -> None:
+        """Take note of parts of a tensor, which may come one by one."""
+        if whole not in self._slices:
+            self._slices[whole] = []
+        found = self._slices[whole]
+        found += [part for part in parts if not any(torch.equal(part, other) for other in found)]
+        if len(found) > 1 and len({part.shape for part in found}) == 1:
+            covered = torch.cat([torch.unique(part) for part in found])
+            # each channel in one part: not a window that moves along the picture
+            if len(covered) == len(set(covered.tolist())) and set(covered.tolist()) == set(self._labels[whole].flatten().tolist()):
+                self.sliced |= set(covered.tolist())
+                if self._tied:
+                    self._together(found)
 
     def _taking_part(self, func: Any) -> str:
         layer = self._running[-1]
@@ -154,9 +185,9 @@ class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """A layer that works channel by channel."""
         if given not in self._labels:
             return
-        if isinstance(layer, BATCH_NORMS):
+        if affine_norm(layer):
             self.sources.setdefault(name, set()).add(self._made.get(given, None))  # type: ignore[no-untyped-call]
-        self._used(given, name if isinstance(layer, BATCH_NORMS) else None)
+        self._used(given, name if affine_norm(layer) else None)
         block = self._block(name, layer, "out")
         self.ties.tie(block[:, None], across(self._labels[given], given.dim(), min(1, given.dim() - 1), len(block)))
         self._labels[output] = self._labels[given]

@@ -23,6 +23,7 @@ from optimize.flow import Flow
 from optimize.layers import CHANNELWISE as CHANNELWISE
 from optimize.layers import LINEAR_MAPS as LINEAR_MAPS
 from optimize.layers import Side, peculiarity
+from optimize.surgery import misfit
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +52,16 @@ def trace(candidate: Candidate) -> Graph:
     module = candidate.module
     try:
         flow = Flow(module, candidate.example)
+        if flow.sliced and _cannot_go_alone(flow, candidate):
+            flow = Flow(module, candidate.example, tied=True)
     except Exception as problem:  # the user's forward, run by a foreign interpreter: whatever it raises means "no groups"
         text = " ".join(str(problem).split())[:200]
         return Graph((), (("(network)", f"could not be traced: {type(problem).__name__}: {text}"),), {}, _execution_order(candidate))
+    groups, fixed = _groups(flow, module)
+    return Graph(groups, fixed, _norms(flow, module), flow.order)
+
+
+def _groups(flow: Flow, module: nn.Module) -> tuple[tuple[ChannelGroup, ...], tuple[tuple[str, str], ...]]:
     layers = {name: module.get_submodule(name) for name, _ in flow.blocks}
     groups: list[ChannelGroup] = []
     fixed: list[tuple[str, str]] = []
@@ -64,7 +72,15 @@ def trace(candidate: Candidate) -> Graph:
         elif group.slots[0].side == "out" and isinstance(layers[group.name], LINEAR_MAPS):
             fixed.append((group.name, reason))
     groups.sort(key=lambda group: flow.order[group.name])
-    return Graph(tuple(groups), tuple(dict.fromkeys(fixed)), _norms(flow, module), flow.order)
+    return tuple(groups), tuple(dict.fromkeys(fixed))
+
+
+def _cannot_go_alone(flow: Flow, candidate: Candidate) -> bool:
+    """Whether a group of channels that were sliced into equal parts cannot be cut as it is: its parts may have to be cut alike."""
+    blocks = {place: set(block.tolist()) for place, block in flow.blocks.items()}
+    parted = {place for place, labels in blocks.items() if labels & flow.sliced}
+    groups = [group for group in _groups(flow, candidate.module)[0] if any((slot.module, slot.side) in parted for slot in group.slots)]
+    return any(misfit(candidate.module, group, candidate.example) for group in groups)
 
 
 def _families(flow: Flow, layers: dict[str, nn.Module]) -> Iterator[tuple[tuple[Slot, ...], str | None]]:

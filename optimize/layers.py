@@ -10,7 +10,8 @@ Side: TypeAlias = Literal["out", "in"]
 
 LINEAR_MAPS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-CHANNELWISE = (*BATCH_NORMS, nn.PReLU, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+CHANNELWISE = (*BATCH_NORMS, nn.PReLU, *INSTANCE_NORMS)
 
 
 def width(layer: nn.Module, side: Side) -> int:
@@ -29,6 +30,11 @@ def groups(layer: nn.Module) -> int:
 def depthwise(layer: nn.Module) -> bool:
     """Whether each input channel has outputs of its own (one, or a multiple) and shares none."""
     return groups(layer) > 1 and groups(layer) == width(layer, "in") and (not layer.transposed or width(layer, "out") == groups(layer))
+
+
+def affine_norm(layer: nn.Module) -> bool:
+    """Whether a norm multiplies each channel by a number and adds one: batch norm does, and instance norm with running statistics."""
+    return isinstance(layer, BATCH_NORMS) or (isinstance(layer, INSTANCE_NORMS) and layer.running_mean is not None)
 
 
 def recognised(layer: nn.Module) -> bool:

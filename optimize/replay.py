@@ -44,19 +44,16 @@ class Replay:
         self._known = False  # tried on two cases
 
     def check(self, module: nn.Module, names: Sequence[str]) -> None:
-        """See that the trace calls the named layers as the network does; the trace is given up where it does not.
-
-        One case is tried each time, and another one the first time: what a hook put aside when the network last ran may have become a
-        constant of the trace, and is right for that case only.
-        """
-        for one in self._tried():
-            try:
-                own = calls(module, names, one, _copied) if self._nodes else []
-                alike = bool(self._nodes) and _alike(own, self._run(module, names, 0, self._entry(one), _copied))
-            except Exception:  # sizes of the untouched network may be in the trace: whatever it raises, the network itself decides
-                alike = False
-            if not alike:
-                self._nodes = []
+        """See on one case that the trace calls the named layers as the network does; the trace is given up where it does not."""
+        if not self._known:
+            self.check_outputs(module)
+        one = self._batches[0][:1]
+        try:
+            alike = bool(self._nodes) and _alike(calls(module, names, one, _copied), self._run(module, names, 0, self._entry(one), _copied))
+        except Exception:  # sizes of the untouched network may be written into the trace: whatever it raises, the network itself decides
+            alike = False
+        if not alike:
+            self._nodes = []
 
     def calls(self, module: nn.Module, names: Sequence[str], number: int, read: Read[T], changing: Collection[str]) -> list[tuple[str, T]]:
         """`read(name, input, output)` at every call of the named layers on one batch, in order.
@@ -75,8 +72,12 @@ class Replay:
         return self._run(module, names, start, _cloned(values), read)
 
     def check_outputs(self, module: nn.Module) -> None:
-        """The same for the network's outputs."""
-        for one in self._tried():
+        """The same for the network's outputs.
+
+        The first time on two cases: what a layer or a hook put aside when the network last ran may have become a constant of the trace,
+        which is right for that case only.
+        """
+        for one in (self._batches[0][:1], *(() if self._known else (self._batches[-1][-1:],))):
             try:
                 values = self._entry(one)
                 for place in range(len(self._nodes)):
@@ -87,6 +88,7 @@ class Replay:
                 alike = False
             if not alike:
                 self._nodes = []
+        self._known = True
 
     def outputs(self, module: nn.Module, number: int, changing: Collection[str]) -> torch.Tensor:
         """What the network gives for one batch; arguments as in `calls`."""
@@ -100,11 +102,6 @@ class Replay:
         with torch.inference_mode():
             whole: torch.Tensor = module(self._batches[number].clone())
         return whole
-
-    def _tried(self) -> list[torch.Tensor]:
-        cases = [self._batches[0][:1]] if self._known else [self._batches[0][:1], self._batches[-1][-1:]]
-        self._known = True
-        return cases
 
     def _settled(self, module: nn.Module, number: int, changing: Collection[str]) -> tuple[int, Values]:
         """Run a batch up to the first layer that may still change, and keep what is needed from there on."""

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from optimize.channel_groups import ChannelGroup, Index, Slot
-from optimize.closures import copied, reached
-from optimize.layers import CHANNELWISE, depthwise, groups
+from optimize.closures import copied
+from optimize.layers import BATCH_NORMS, CHANNELWISE, INSTANCE_NORMS, affine_norm, depthwise, groups, peculiarity
 from optimize.layers import width as width
 
 
@@ -28,8 +28,7 @@ def twin(module: nn.Module, *, share: bool = True, instead: Mapping[nn.Module, n
         share: whether the tensors themselves are the same ones.
         instead: layers -> what stands in their places in the copy, under every name and in every list they are known by.
     """
-    memo: dict[int, Any] = {id(tensor): tensor for _, tensor in reached(module) if isinstance(tensor, torch.Tensor)} if share else {}
-    return copied(module, memo | {id(old): new for old, new in (instead or {}).items()})
+    return copied(module, share=share, instead=instead or {})
 
 
 def keep_channels(module: nn.Module, group: ChannelGroup, keep: Index) -> nn.Module:
@@ -91,6 +90,19 @@ def kept_after(kept: Mapping[str, Index], module: nn.Module, group: ChannelGroup
 def replace_module(module: nn.Module, name: str, new: nn.Module) -> nn.Module:
     """A copy of the network with another layer under `name`, and under whatever other names the old one had."""
     return twin(module, instead={module.get_submodule(name): new})
+
+
+def with_batch_norms(module: nn.Module) -> nn.Module:
+    """The network with a batch norm for each instance norm that has running statistics: in eval mode both compute the same."""
+    instead: dict[nn.Module, nn.Module] = {}
+    for layer in module.modules():
+        if isinstance(layer, INSTANCE_NORMS) and affine_norm(layer) and peculiarity(layer) is None:
+            kind = next(batch for instance, batch in zip(INSTANCE_NORMS, BATCH_NORMS, strict=True) if isinstance(layer, instance))
+            norm = kind(layer.num_features, layer.eps, affine=layer.affine).eval()
+            for key, tensor in chain(layer.named_parameters(recurse=False), layer.named_buffers(recurse=False)):
+                assign(norm, key, tensor)
+            instead[layer] = norm
+    return twin(module, instead=instead) if instead else module
 
 
 def with_tensors(module: nn.Module, name: str, **tensors: torch.Tensor) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ def ready(module: nn.Module, seed: int = 0) -> nn.Module:
             fan = max(1, parameter[0].numel()) if parameter.dim() > 1 else 4
             parameter.copy_(torch.randn(parameter.shape, generator=draw) * fan**-0.5)
         for layer in module.modules():
-            if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
+            if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm2d)):
                 if layer.affine:
                     layer.weight.copy_(torch.rand(layer.num_features, generator=draw) + 0.5)
                 if layer.running_mean is not None and layer.running_var is not None:
@@ -279,6 +279,43 @@ class Halves(nn.Module):
         return self.last(left * torch.sigmoid(right))
 
 
+class Pieces(nn.Module):
+    """The block of a YOLO: one layer's channels in two halves, a residual unit on the second, all pieces side by side."""
+
+    def __init__(self, cut: Callable[[torch.Tensor], Sequence[torch.Tensor]]) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 8, 1, bias=False), nn.BatchNorm2d(8)
+        self.one, self.two = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.join, self.last, self.cut = nn.Conv2d(12, 5, 1), nn.Conv2d(5, 4, 3), cut
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        left, right = self.cut(functional.silu(self.norm(self.first(x))))
+        more = right + functional.silu(self.two(functional.silu(self.one(right))))
+        return self.last(functional.silu(self.join(torch.cat([left, right, more], 1))))
+
+
+class Quarters(nn.Module):
+    """Four pieces, each of which goes through a layer of its own on top of the piece before, in another order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.join, self.last = nn.Conv2d(3, 12, 3, padding=1), nn.Conv2d(12, 5, 1), nn.Conv2d(5, 4, 3)
+        self.more = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made, *rest = functional.silu(self.first(x)).chunk(4, 1)
+        pieces = [made]
+        for layer, piece in zip(self.more, rest, strict=True):
+            made = functional.silu(layer(piece + made))
+            pieces.append(made)
+        return self.last(functional.silu(self.join(torch.cat(pieces[::-1], 1))))
+
+
+def half(x: torch.Tensor) -> Sequence[torch.Tensor]:
+    """Two halves by slices."""
+    return x[:, : x.shape[1] // 2], x[:, x.shape[1] // 2 :]
+
+
 class Padded(nn.Module):
     """A shortcut that gains channels by zeros before and after its own (option A of ResNet)."""
 
@@ -315,6 +352,10 @@ INTRICATE: dict[str, Callable[[], nn.Module]] = {
     "transposed, grouped": lambda: upsampling(3, 1, 1, groups=2),
     "pixel shuffle": lambda: nn.Sequential(nn.Conv2d(3, 16, 3), nn.PixelShuffle(2), nn.ReLU(), nn.Conv2d(4, 4, 3)),
     "halves": Halves,
+    "pieces by chunk": lambda: Pieces(lambda x: x.chunk(2, 1)),
+    "pieces by slices": lambda: Pieces(half),
+    "pieces by a view": lambda: Pieces(lambda x: x.view(len(x), 2, -1, *x.shape[2:]).unbind(1)),
+    "four pieces": Quarters,
     "padded shortcut": Padded,
     "group norm": lambda: Between(nn.GroupNorm(2, 8)),
     "layer norm": lambda: Between(nn.LayerNorm([8, 6, 6])),

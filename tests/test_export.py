@@ -240,3 +240,15 @@ def test_random_inputs_are_of_the_examples_kind() -> None:
     for channel in range(3):
         np.testing.assert_array_equal(np.sort(cases[:, channel].reshape(8, -1)), np.tile(np.sort(example[0, channel].flatten()), (8, 1)))
     assert export._cases(candidate(nn.Identity()), None)[1:].std() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_an_instance_norm_with_running_statistics_is_folded(affine: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    norm = nn.InstanceNorm2d(4, affine=affine, track_running_stats=True)
+    nn.init.uniform_(norm.running_mean, -1, 1)  # type: ignore[arg-type]
+    nn.init.uniform_(norm.running_var, 0.5, 2)  # type: ignore[arg-type]
+    start = candidate(nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.ReLU(), nn.Conv2d(4, 2, 1)))
+    assert export_onnx(start, tmp_path / "m.onnx").max_abs_diff < 1e-5
+    assert [node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node] == ["Conv", "Relu", "Conv"]
+    assert isinstance(start.module.get_submodule("1"), nn.InstanceNorm2d)

@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from optimize.candidate import Candidate
 from optimize.graph import Graph, trace, without
-from optimize.surgery import keep_channels
+from optimize.surgery import keep_channels, misfit
 from tests import nets
-from tests.nets import INTRICATE, TOPOLOGIES, candidate, cases
+from tests.nets import INTRICATE, TOPOLOGIES, Pieces, candidate, cases
 
 
 def layout(graph: Graph) -> dict[str, tuple[int, set[tuple[str, str]]]]:
@@ -394,3 +394,41 @@ def test_tracing_changes_nothing(build: Callable[[], nn.Module]) -> None:
     assert start.fingerprint == before
     assert np.array_equal(start.example.numpy(), cases(1, seed=7))
     assert all(layer.inplace for layer in start.module.modules() if isinstance(layer, nn.ReLU))
+
+
+@pytest.mark.parametrize("name", ["pieces by chunk", "pieces by slices", "pieces by a view"])
+def test_halves_of_a_layer_are_cut_alike(name: str) -> None:
+    """Channel i of the first half goes with channel i of the second: where the halves meet is counted from both."""
+    group = trace(candidate(INTRICATE[name]())).groups[0]
+    index = {(slot.module, slot.side): slot.index.tolist() for slot in group.slots}
+    assert index["first", "out"] == [[i, 4 + i] for i in range(4)]
+    assert index["one", "in"] == index["two", "out"] == [[i] for i in range(4)]
+    assert index["join", "in"] == [[i, 4 + i, 8 + i] for i in range(4)]
+
+
+def test_four_pieces_are_cut_alike() -> None:
+    group = trace(candidate(INTRICATE["four pieces"]())).groups[0]
+    index = {(slot.module, slot.side): slot.index.tolist() for slot in group.slots}
+    assert index["first", "out"] == [[i, 3 + i, 6 + i, 9 + i] for i in range(3)]
+
+
+def test_slices_that_can_be_cut_alone_stay_apart() -> None:
+    """Two layers side by side, told apart again by their own widths: each may lose channels of its own."""
+
+    class Apart(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two, self.norm = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1), nn.BatchNorm2d(8)
+            self.left, self.right = nn.Conv2d(4, 3, 1), nn.Conv2d(4, 3, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            both = torch.relu(self.norm(torch.cat([self.one(x), self.two(x)], 1)))
+            return self.left(both[:, : self.one.out_channels]) - self.right(both[:, self.one.out_channels :])
+
+    assert [(group.name, group.size) for group in trace(candidate(Apart())).groups] == [("one", 4), ("two", 4)]
+
+
+def test_halves_of_a_fixed_size_stay_whole() -> None:
+    start = candidate(Pieces(lambda x: x.split((4, 4), 1)))
+    first, *_ = trace(start).groups
+    assert (first.name, "does not run with fewer" in str(misfit(start.module, first, start.example))) == ("first", True)

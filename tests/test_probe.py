@@ -55,6 +55,11 @@ def counting(net: Net, x: torch.Tensor) -> torch.Tensor:
     return x * net.calls  # type: ignore[operator]
 
 
+def stale(net: Net, x: torch.Tensor) -> torch.Tensor:
+    net.aside, before = x, getattr(net, "aside", x)  # type: ignore[assignment]
+    return x + before
+
+
 def put_aside(net: Net) -> None:
     """A hook that knows the network by a weak reference, which a copy cannot turn to itself."""
     owner, net.aside = weakref.ref(net), {}  # type: ignore[assignment]
@@ -84,6 +89,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "noise": (lambda: Net(lambda net, x: x + torch.randn_like(x)), "two calls .* randn_like draws at random in the forward of Net"),
     "another generator": (lambda: Net(lambda net, x: x + random.random()), "two calls .* draws from numpy.random or random"),
     "memory": (lambda: Net(counting), "two calls on the same image differ: it keeps something from one call to the next"),
+    "leftover": (lambda: Net(stale), "two calls on the same image differ: it keeps something from one call to the next"),
     "batch spread": (lambda: Net(lambda net, x: x / x.std()), r"mixes the inputs of a batch .* across it\.$"),
     "batch maximum": (lambda: Net(lambda net, x: x / x.max()), "mixes the inputs of a batch"),
     "batch norm": (lambda: Net(lambda net, x: net.norm(x)), "mixes the inputs of a batch.* layer `norm` normalises by the batch: give it"),

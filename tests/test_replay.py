@@ -273,3 +273,71 @@ def test_a_view_that_is_kept_still_shows_what_it_is_a_view_of() -> None:
     for module in (net, scaled(net, "second")):
         for _ in range(2):
             torch.testing.assert_close(replay.outputs(module, 0, {"second"}), module(batches()[0]))
+
+
+class PutAside(nn.Module):
+    """What a hook on a layer puts aside is added to a later one's output: in a trace it would be the tensor of the last run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.aside: dict[str, torch.Tensor] = {}
+        self.first.register_forward_hook(lambda layer, given, made: self.aside.update(skip=made))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x)) + self.aside["skip"]
+
+
+@pytest.mark.parametrize("what", ["calls", "outputs"])
+@pytest.mark.parametrize("hooked", [True, False])
+def test_what_is_put_aside_is_no_constant(what: str, hooked: bool) -> None:
+    module = ready(PutAside() if hooked else Tapped())
+    with torch.inference_mode():
+        module(batches()[0][:1])  # the very case that a trace is tried on
+    replay = Replay(module, batches())
+    if what == "calls":
+        replay.check(module, ["first", "second"])
+    else:
+        replay.check_outputs(module)
+    assert_falls_back(module, replay)
+
+
+class Tap(nn.Module):
+    """A layer that puts aside what it is given."""
+
+    def __init__(self, aside: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        self.aside = aside
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.aside["skip"] = x
+        return x
+
+
+class Tapped(PutAside):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first._forward_hooks.clear()
+        self.tap = Tap(self.aside)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.tap(self.first(x))) + self.aside["skip"]
+
+
+class Cell(nn.Module):
+    """A unit of two layers that puts its output aside; a trace passes through it."""
+
+    def __init__(self, aside: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        self.one, self.two, self.aside = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), aside
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.aside["skip"] = self.two(self.one(x))
+        return self.aside["skip"]
+
+
+def test_tracing_leaves_nothing_in_the_network() -> None:
+    aside: dict[str, torch.Tensor] = {}
+    module = ready(nn.Sequential(Cell(aside), nn.Conv2d(4, 2, 1)))
+    assert traced(Replay(module, batches()))
+    assert isinstance(aside["skip"], torch.Tensor)
