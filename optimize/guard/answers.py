@@ -14,9 +14,10 @@ from scipy.special import softmax
 from optimize.candidate import Floats
 from optimize.guard.calibration import expected_error
 from optimize.guard.limits import Limits
-from optimize.guard.paired import Booleans, Integers, as_numbers
+from optimize.guard.paired import as_numbers
 from optimize.guard.rail import Rail
 from optimize.guard.roc import mean_area
+from optimize.guard.score_intervals import Booleans, Integers
 
 SUMS = (0.05, 0.5)
 """How far the median row may be from a sum of 1 and still be of shares: more with many classes, each rounded to 8 bits."""
