@@ -27,7 +27,6 @@ from optimize.guard.answers import Answers, answers
 from optimize.guard.dice import Dice
 from optimize.guard.limits import Limits, Relative
 from optimize.guard.rail import Rail
-from optimize.guard.verdict import judge
 from optimize.progress import note, shown, track
 
 Draw: TypeAlias = np.random.Generator
@@ -330,7 +329,7 @@ def study(scenario: Scenario, repeats: int, seed: int) -> dict[str, Any]:
 
 def _rail(scenario: Scenario, draw: Draw, loss: float) -> Rail:
     before, after = scenario.make(draw, loss)
-    return judge(scenario.limits, before, after).rails[scenario.which]  # type: ignore[arg-type]
+    return after.rails(before, scenario.limits)[scenario.which]  # type: ignore[arg-type]
 
 
 def on_record() -> dict[tuple[str, str], dict[str, Any]]:

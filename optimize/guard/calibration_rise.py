@@ -15,7 +15,8 @@ mean over all signs that the artifact's own gaps leave plausible:
 * with these signs its gaps sum to less than with the best ones by no more than `PLAUSIBLE` standard errors of that difference.
 
 The bound of each mean holds a worst case against the model: a case of which it is sure and which it gets wrong
-(`optimize.guard.worst_case`). The lower bound is that of the swapped models by Student's interval. Rows are patients where these are known.
+(`optimize.guard.worst_case`). The lower bound is the better one of that of the swapped models and the difference of the two errors' own
+bounds, both by Student's interval. Rows are patients where these are known.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from optimize.guard.worst_case import mean_high
 METHOD = "paired gaps of calibration over all plausible signs (Gaffke 2005)"
 METHOD_OF_PATIENTS = f"{METHOD}, over patients"
 CROSSINGS = 2
-PLAUSIBLE = 1.25
+PLAUSIBLE = 1.75
 BEYOND_DOUBT = 2.5
 """Standard errors at which a bin keeps its own sign."""
 LOOKED_AT = 4
@@ -68,7 +69,7 @@ def rise_of_error(
     rise, fall = _Signs(sides[1], sides[0]), _Signs(sides[0], sides[1])
     value, middle, spread = new - old, rise.middle, rise.spread
     high = max(rise.bound(place, WORST * together), value)
-    low = min(-fall.bound(place, None), value)
+    low = min(max(-fall.bound(place, None), rise.own_low(place) - fall.own_high(place)), value)
 
     def interval(times: float) -> Interval:
         return middle - (middle - low) / sqrt(times), middle + (high - middle) / sqrt(times)
@@ -128,6 +129,14 @@ class _Signs:
         differences = (self.own - self.other) @ self.plausible[0]
         return float(differences.std(ddof=1) / sqrt(len(differences))) if len(differences) > 1 else 1.0
 
+    def own_low(self, place: float) -> float:
+        """The lower bound of the model's own error, by the likeliest signs."""
+        return float(-_highs(-self.plausible[:1], self.own, place).max())
+
+    def own_high(self, place: float) -> float:
+        """The upper bound of the model's own error."""
+        return float(_highs(self.plausible, self.own, place).max())
+
     def bound(self, place: float, worst: float | None) -> float:
         """The largest upper bound of the difference.
 
@@ -136,15 +145,20 @@ class _Signs:
             worst: of a case that was not seen; None for what was seen alone.
         """
         signs, apart = self.plausible, self.own - self.other
-        units = len(apart)
-        means, centred = signs @ apart.mean(0), apart - apart.mean(0)
-        moments = centred.T @ centred / max(1, units - 1)
-        bounds = means + place * np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", signs, moments, signs), 0.0) / units)
+        units, bounds = len(apart), _highs(signs, apart, place)
         if worst is None:
             return float(bounds.max())
         likeliest = np.argsort(-bounds)[:LOOKED_AT]
         alpha = float(ndtr(-place))
         return max(float(bounds[k]) if units < 2 else mean_high(apart @ signs[k], worst, alpha) for k in likeliest)
+
+
+def _highs(signs: Doubles, gaps: Doubles, place: float) -> Doubles:
+    """Normal upper bounds of the mean of the gaps by each of the signs, (patterns,)."""
+    units, centred = len(gaps), gaps - gaps.mean(0)
+    moments = centred.T @ centred / max(1, units - 1)
+    spread = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", signs, moments, signs), 0.0) / units)
+    return np.asarray(signs @ gaps.mean(0) + place * spread)
 
 
 @lru_cache(maxsize=BINS)

@@ -19,10 +19,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import ceil, floor, sqrt
-from statistics import NormalDist
 
 import numpy as np
-from scipy.special import bdtr, bdtrik, betainc, betaincinv, gammaln, ndtri, xlog1py, xlogy
+from scipy.special import bdtr, bdtrik, betainc, betaincinv, gammaln, ndtr, ndtri, xlog1py, xlogy
 
 from optimize.guard.score_intervals import Booleans, Doubles, Interval, tango_high
 
@@ -34,6 +33,8 @@ PRECISION = 1e-6
 FAR, MARGIN = 5.0, 6.0
 """Results beyond so many standard deviations, and so many cases more, are left out."""
 SWAPS = 6
+MANY = 20_000
+"""Cases beyond which a chance is taken from the normal distribution."""
 STEPS = 30
 
 
@@ -69,7 +70,7 @@ def paired_high(lost: float, gained: float, cases: float, alpha: float) -> float
     """The upper of the `paired` bounds."""
     if cases <= 0 or lost >= cases:
         return 1.0
-    start = tango_high(lost, gained, cases, NormalDist().inv_cdf(1 - alpha))
+    start = tango_high(lost, gained, cases, -float(ndtri(alpha)))
     if start >= 1:
         return 1.0
     region = _Region(start, gained, cases, alpha, whole=all(float(each).is_integer() for each in (lost, gained, cases)))
@@ -86,12 +87,15 @@ def pass_chance(lost: float, gained: float, cases: int, alpha: float, limit: flo
         alpha: chance that the bound misses.
         limit: the largest drop that passes.
     """
+    if cases > MANY:
+        spread = sqrt(max(lost + gained - (lost - gained) ** 2, 1 / cases) / cases)
+        return float(ndtr((limit - lost + gained) / spread + ndtri(alpha)))
     low, high = max(-1.0, limit - 1.0), limit
     for _ in range(STEPS):  # the border of the results that pass, in terms of Tango's bound
         middle = (low + high) / 2
         region = _Region(middle, gained * cases, cases, alpha, whole=True)
         low, high = (middle, high) if region.sizes(limit).max(initial=0.0) <= region.target else (low, middle)
-        if high - low < 0.1 / cases:
+        if high - low < 0.002 / cases:
             break
     return _Region(low, gained * cases, cases, alpha, whole=True).chance(lost, gained)
 
@@ -146,7 +150,7 @@ class _Region:
         low, high = (self.cases * each for each in self.range)
         first, last = max(0, floor(low - FAR * sqrt(low) - MARGIN)), min(floor(self.cases), ceil(high + FAR * sqrt(high) + MARGIN))
         gained = np.arange(first, last + 1, dtype=np.float64)
-        lost = _border(self.edge, gained, self.cases, NormalDist().inv_cdf(1 - self.alpha), whole=self.whole)
+        lost = _border(self.edge, gained, self.cases, -float(ndtri(self.alpha)), whole=self.whole)
         return gained[lost >= 0], lost[lost >= 0]
 
     @cached_property
@@ -165,7 +169,7 @@ class _Region:
 
     def chance(self, lost: float, gained: float) -> float:
         """Chance of the region at these shares of lost and gained cases."""
-        return float(self._chances(np.array([[lost]]), np.array([[gained]]))[0])
+        return min(1.0, float(self._chances(np.array([[lost]]), np.array([[gained]]))[0]))
 
     def _chances(self, lost: Doubles, gained: Doubles) -> Doubles:
         counts, most = self.borders

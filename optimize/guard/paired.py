@@ -51,7 +51,7 @@ MEAN = "interval over patients with a worst case (Student; Hall 1992, Gaffke 200
 CLUSTERED = ", widened for cases of the same patient"
 PRIOR = 0.5
 """Of a patient whose cases all moved together."""
-NO_SKEW, NO_SPREAD = 1e-6, 1e-9
+NO_SKEW, NO_SPREAD, LEAST_ALPHA = 1e-6, 1e-9, 1e-12
 FEWEST_PATIENTS = 5
 """Fewer do not show how much patients differ, and a bound of theirs would be made of nothing."""
 ANYTHING: Interval = (-1.0, 1.0)
@@ -145,12 +145,12 @@ def drop_of_share(
 
     def odds(times: float, limit: float) -> tuple[float, float]:
         _, z = counted(times)
-        each, alpha = max(1, round(cases * times / widening)), float(ndtr(-z))
+        each, alpha = max(1, round(cases * times / widening)), _alpha(z)
         shares = lost / cases, gained / cases
         return pass_chance(*shares, each, alpha, limit), pass_chance(*shares[::-1], each, alpha, -limit)
 
     counts, z = counted(1.0)
-    usual, sure = tango(*counts, z), paired(*counts, float(ndtr(-z)))
+    usual, sure = tango(*counts, z), paired(*counts, _alpha(z))
     bounds = Bounded(value, *sure, cases, "cases", method, odds if cases else None, lost, gained, alone=patients is None, usual=usual)
     if not relative:
         return bounds
@@ -195,13 +195,18 @@ def share_of(hits: Booleans, confidence: float, patients: Integers | None = None
     widening, freedom, method = _clustered(hits.astype(float), patients, SHARE)
 
     def odds(times: float, limit: float) -> tuple[float, float]:
-        each, alpha = max(1, round(cases * times / widening)), float(ndtr(-_place(confidence, times, freedom)))
+        each, alpha = max(1, round(cases * times / widening)), _alpha(_place(confidence, times, freedom))
         return hits_chance(count / cases, each, alpha, limit), hits_chance(1 - count / cases, each, alpha, 1 - limit)
 
     place = _place(confidence, 1.0, freedom)
-    sure = clopper_pearson(count / widening, cases / widening, float(ndtr(-place)))
+    sure = clopper_pearson(count / widening, cases / widening, _alpha(place))
     usual = wilson(count / widening, cases / widening, place)
     return Bounded(count / max(1, cases), *sure, cases, "cases", method, odds if cases else None, usual=usual)
+
+
+def _alpha(place: float) -> float:
+    """Chance beyond a point of the normal distribution; of one or two patients it would be nothing in floats."""
+    return max(float(ndtr(-place)), LEAST_ALPHA)
 
 
 def _place(confidence: float, times: float, freedom: int | None) -> float:

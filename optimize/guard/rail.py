@@ -111,7 +111,7 @@ class Rail:
         if not seen or self.bounded.odds is None:
             return self.bounded.fewest
         while self._deciding(many) < POWER:
-            few, many = many, 1.5 * many
+            few, many = many, 2 * many
             if many * seen > MOST:
                 return None
         while (many - few) * seen > max(0.5, 0.002 * many * seen):
