@@ -7,7 +7,7 @@ import itertools
 import json
 import re
 from dataclasses import replace
-from math import ceil, prod
+from math import ceil, log, prod
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +145,9 @@ def test_five_test_cases_cannot_tell(inconclusive: Run) -> None:
     report = inconclusive.report
     assert (inconclusive.exit_code, report["verdict"], report["artifact"]) == (3, "inconclusive", None)
     assert report["data"]["test"]["cases"] == 5
-    # with none lost the bound is z^2 / (n + z^2), at 95 % confidence
-    assert report["rails"][0]["needed"] == ceil(1.645**2 * (1 - 0.04) / 0.04)
-    assert report["reasons"][0].endswith("5 cases cannot tell, about 65 cases would decide")
+    # with none lost n cases bound the loss by 1 - 0.05^(1 / n); a little of the 5 % is spent on cases that may be gained
+    assert (report["rails"][0]["needed"], report["rails"][0]["power"]) == (ceil(log(0.049) / log(1 - 0.04)), 0.0)
+    assert report["reasons"][0].endswith("5 cases are too few, about 74 cases would decide with a power of 80 %")
     assert not (inconclusive.out / "model").exists()
     assert "the test split is too small to accept anything" in " ".join(inconclusive.stderr.split())
 

@@ -144,6 +144,8 @@ def decides(rail: Rail) -> str:
     if rail["needed"] is None:
         return "no number of cases would, at the rates observed"
     number = f"{wording.count(rail['needed'])} {rail['unit']}"
+    if "power" not in rail:  # a report of an earlier version
+        return f"{number} would decide"
     if rail["power"] is None:  # no number of cases is known to decide, only the fewest that can
         return f"at least {number}"
     return f"{number} would decide with a power of 80 %; these, with {100 * rail['power']:.0f} %"

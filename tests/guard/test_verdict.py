@@ -108,10 +108,13 @@ def test_the_number_that_is_named_decides_four_times_in_five(lost: int, gained: 
     assert rail.outcome == "inconclusive"
     assert rail.needed is not None
     rng = np.random.default_rng(lost)
-    for count, power in ((rail.needed, 0.8), (cases, rail.power)):
+    decides = {}
+    for count in (rail.needed, cases):
         draws = rng.multinomial(count, [lost / cases, gained / cases, right / cases], 150).tolist()
         found = [drop_of_share(*(np.repeat(side, draw) for side in ([True, False, True], [False, True, True])), 0.95) for draw in draws]
-        assert np.mean([each.high <= 0.06 or each.low > 0.06 for each in found]) == pytest.approx(power, abs=0.1)
+        decides[count] = np.mean([each.high <= 0.06 or each.low > 0.06 for each in found])
+    assert decides[cases] == pytest.approx(rail.power, abs=0.1)
+    assert 0.72 < decides[rail.needed] < 0.95  # counts are whole numbers: a case more may decide far more often
     assert rail.doubt.endswith(f"about {rail.needed} cases would decide with a power of 80 %")
 
 
