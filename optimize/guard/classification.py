@@ -157,7 +157,9 @@ class _Comparison:
         if np.isnan(old) or np.isnan(new):
             return Bounded(0.0, *ANYTHING, 0, "cases", BOOTSTRAP, None), 0.0, 0.0
         falls = self._drawn[name].shares_lost(old) if isinstance(limit, Relative) else self._drawn[name].falls()
-        return bounded(falls, old - new, self.limits.confidence, cases, patients), old, new
+        counts = np.bincount(self.before.labels)
+        worst = 1 / (counts[counts > 0].min() * (counts > 0).sum()) if name == "macro_f1" else 1 / cases
+        return bounded(falls, old - new, self.limits.confidence, cases, patients, float(worst)), old, new
 
     def _pair_of_class(self, k: int, metric: str) -> Pair:
         """Precision or F1 of one class, from counts of what became of its cases and of those taken for it."""

@@ -15,6 +15,9 @@ What never happened in the sample never happens in a draw either, and a class of
 So each draw of a class's figure also gets, in both directions, Poisson(1) cases that moved (Laplace's one for what was not seen);
 with patients, so many times their mean number of cases. A figure that too many draws cannot tell, since they lack the class, has the widest
 bounds there are.
+
+The verdict's upper bound is that of the pseudo-values of the jackknife with a worst case (`optimize.guard.worst_case`), where that is
+further out: a case that was not seen and is lost. The search goes by the percentiles.
 """
 
 from __future__ import annotations
@@ -28,14 +31,15 @@ from scipy.special import ndtr, ndtri
 
 from optimize.guard.paired import ANYTHING, Bounded, normal_odds, quantile
 from optimize.guard.score_intervals import Doubles, Integers, Interval
+from optimize.guard.worst_case import mean_high
 
 DRAWS = 2000
 VALUES_AT_ONCE = 2**22
 BLOCKS = 400
 UNSEEN = 1.0
 TIE = 1e-12
-BOOTSTRAP = "paired bootstrap of cases (BCa)"
-BOOTSTRAP_OF_PATIENTS = "paired bootstrap of patients (BCa)"
+BOOTSTRAP = "paired bootstrap of cases (BCa), with a worst case (Gaffke 2005)"
+BOOTSTRAP_OF_PATIENTS = "paired bootstrap of patients (BCa), with a worst case (Gaffke 2005)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +126,7 @@ def bounded(
     confidence: float,
     cases: int,
     patients: Integers | None,
+    worst: float = 0.0,
 ) -> Bounded:
     """The bounds, see above.
 
@@ -131,6 +136,7 @@ def bounded(
         confidence: of either bound.
         cases: how many of them the figure is about.
         patients: of those cases, or None.
+        worst: by how much one case that was not seen may move the figure.
     """
     known = found.drawn[0][~np.isnan(found.drawn[0])]
     units = cases if patients is None else len(np.unique(patients))
@@ -142,12 +148,23 @@ def bounded(
         place = quantile(confidence, units - 1) * (units / (units - 1)) ** 0.5
         low, high = (float(np.quantile(known, _level(known, found.without[0], value, z))) for z in (-place, place))
     low, high = min(low, value), max(high, value)
+    usual = low, high
+    if told:
+        high = min(1.0, max(high, value + _with_worst(found.without[0], worst * cases / units, confidence)))
 
     def interval(times: float) -> Interval:
         return value - (value - low) / times**0.5, value + (high - value) / times**0.5
 
     odds = normal_odds(interval, float(known.std())) if told else None
-    return Bounded(value, low, high, units, unit, method, odds)
+    return Bounded(value, low, high, units, unit, method, odds, usual=usual)
+
+
+def _with_worst(without: Doubles, worst: float, confidence: float) -> float:
+    """How far above the figure the mean of the jackknife's pseudo-values may lie, with one unit more that moves the figure by `worst`."""
+    left = without[~np.isnan(without)]
+    if len(left) < 2:
+        return 0.0
+    return mean_high((len(left) - 1) * (left.mean() - left), len(left) * worst, 1 - confidence)
 
 
 def _level(drawn: Doubles, without: Doubles, value: float, place: float) -> float:
