@@ -7,7 +7,7 @@ import itertools
 import json
 import re
 from dataclasses import replace
-from math import ceil, prod
+from math import ceil, log, prod
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +145,9 @@ def test_five_test_cases_cannot_tell(inconclusive: Run) -> None:
     report = inconclusive.report
     assert (inconclusive.exit_code, report["verdict"], report["artifact"]) == (3, "inconclusive", None)
     assert report["data"]["test"]["cases"] == 5
-    # with none lost the bound is z^2 / (n + z^2); a first look spends 4 % of error
-    assert report["rails"][0]["needed"] == ceil(1.7507**2 * (1 - 0.04) / 0.04)
-    assert report["reasons"][0].endswith("5 cases cannot tell, about 74 cases would decide")
+    # with none lost n cases bound the loss by 1 - 0.04^(1 / n) at a first look; a little of the 4 % is spent on cases that may be gained
+    assert (report["rails"][0]["needed"], report["rails"][0]["power"]) == (ceil(log(0.98 * 0.04) / log(1 - 0.04)), 0.0)
+    assert report["reasons"][0].endswith("5 cases are too few, about 80 cases would decide with a power of 80 %")
     assert not (inconclusive.out / "model").exists()
     assert "the test split is too small to accept anything" in " ".join(inconclusive.stderr.split())
 
@@ -396,7 +396,7 @@ def test_a_test_split_that_is_too_small_ends_the_run_before_the_search(inconclus
     with pytest.raises(Inconclusive) as raised:
         compress(asked)
     text = str(raised.value)
-    assert text.startswith("the test split is too small to accept anything: overall accuracy: 5 cases, about 74 are needed; ")
+    assert text.startswith("the test split is too small to accept anything: overall accuracy: 5 cases, about 80 are needed; ")
     assert "recall of 4 classes (bar, disc, cross, ring): 1 to 2 cases each, about " in text
     assert text.endswith("add test cases, allow larger drops, or search all the same with --force.")
     assert "\n" not in text

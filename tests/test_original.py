@@ -20,7 +20,7 @@ SIGMOID = scans.NET.replace("return self.head(", "return torch.sigmoid(self.head
 
 
 def prepared(model: Path, target: str, **overrides: Any) -> Job:
-    settings = resolve(model, target=target, overrides={"out": model.parent / "out", **overrides})
+    settings = resolve(model, target=target, overrides={"out": model.parent / "out", "force": True, **overrides})
     return prepare(settings, resume=False, overwrite=False)
 
 

@@ -1,11 +1,12 @@
 """How often a verdict passes a model whose true loss is exactly the limit: it must not be more often than one in twenty.
 
-    python -m benchmarks.studies.coverage [--repeats 2000] [--drawn 500] [--dry]
+    python -m benchmarks.studies.coverage [--repeats 1000] [--drawn 300] [--bootstrapped] [--only NAME] [--dry]
 
 Every row makes up two models whose figures in the population differ by exactly the limit, draws a test set for them, and asks the
 guard-rail, many times over. Beside it: how often the limit itself is (wrongly) said to be shown to be exceeded, how often two equally good
 models pass the same rail on as many cases, and what the plain comparison of the measured values lets through. Figures that are
-bootstrapped are repeated less often. About ten minutes on two cores.
+bootstrapped take minutes a row: without `--bootstrapped` their rows are kept as they are on record. Two more tables, which need no or few
+draws, are made by `coverage_sizes.py` and `coverage_power.py`. About eight minutes on two cores.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from optimize.guard.answers import Answers, answers
 from optimize.guard.dice import Dice
 from optimize.guard.limits import Limits, Relative
 from optimize.guard.rail import Rail
-from optimize.guard.verdict import judge
 from optimize.progress import note, shown, track
 
 Draw: TypeAlias = np.random.Generator
@@ -51,6 +51,7 @@ class Scenario:
         make: from a generator and a true loss to answers before and after.
         loss: the true loss at the limit.
         drawn: the bounds are bootstrapped.
+        slow: fewer repeats are enough.
         words: the limit, where it is not of a loss.
     """
 
@@ -61,6 +62,7 @@ class Scenario:
     make: Callable[[Draw, float], Made]
     loss: float
     drawn: bool = False
+    slow: bool = False
     words: str = ""
 
     @property
@@ -119,31 +121,40 @@ def by_class(draw: Draw, loss: float, *, metric: str, cases: int, others: int, r
     return two_classes([before, after], labels)
 
 
-def curve(draw: Draw, loss: float, *, cases: int, area: float) -> tuple[Answers, Answers]:
-    """Two normal scores, correlated by 0.9, whose areas under the curve differ by the loss."""
-    labels = np.repeat([0, 1], cases // 2)
-    shared, own = draw.standard_normal(cases), draw.standard_normal((2, cases))
-    sides = []
-    for noise, value in zip(own, (area, area - loss), strict=True):
-        score = 0.9**0.5 * shared + 0.1**0.5 * noise + labels * norm.ppf(value) * 2**0.5
-        sides.append(1 / (1 + np.exp(-score)))
-    before, after = (answers(np.stack([1 - each, each], axis=1).astype(np.float32), labels, ("a", "b")) for each in sides)
+def curve(draw: Draw, loss: float, *, positives: int, others: int, area: float, few: bool = False) -> tuple[Answers, Answers]:
+    """Normal scores whose area under the curve falls by the loss: every positive a little, or a few to behind all others."""
+    labels = np.repeat([0, 1], [others, positives])
+    shared, own = draw.standard_normal(len(labels)), draw.standard_normal((2, len(labels)))
+    alike, sides = (0.99, []) if few else (0.9, [])
+    for noise, value in zip(own, (area, area if few else area - loss), strict=True):
+        sides.append(alike**0.5 * shared + (1 - alike) ** 0.5 * noise + labels * norm.ppf(value) * 2**0.5)
+    if few:
+        sides[1] = np.where((labels == 1) & (draw.random(len(labels)) < loss / area), -9.0, sides[1])
+    each = [1 / (1 + np.exp(-score)) for score in sides]
+    before, after = (answers(np.stack([1 - share, share], axis=1), labels, ("a", "b")) for share in each)
     return before, after
 
 
-def sureness(draw: Draw, loss: float, *, cases: int, gap: float) -> tuple[Answers, Answers]:
-    """Too sure by `gap` before and by the loss more after, at every confidence: the calibration error is that gap.
+def sureness(
+    draw: Draw, loss: float, *, cases: int, classes: int, gap: float, shape: str = "too sure", alike: float = 0.95
+) -> tuple[Answers, Answers]:
+    """A calibration error of `gap` before and by the loss more after, with shares of the given class spread evenly.
 
-    Nine cases in ten are answered alike.
+    The shape says where it lies: everywhere "too sure" or "too shy", or "crossing": too sure below the middle and too shy above.
     """
-    right_share, labels = draw.uniform(0.6, 0.85, cases), draw.integers(2, size=cases)
-    common, own, alike = draw.random(cases), draw.random((2, cases)), draw.random(cases) < 0.9
+    low, high = 1 / classes + 0.05, 0.95
+    sure, labels = draw.uniform(low, high, cases), draw.integers(classes, size=cases)
+    moved = sure + draw.normal(0, 0.01, cases)
+    moved = np.where(moved > high, 2 * high - moved, np.where(moved < low, 2 * low - moved, moved))  # still spread evenly
+    common, own, same = draw.random(cases), draw.random((2, cases)), draw.random(cases) < alike
     sides = []
-    for alone, more in zip(own, (gap, gap + loss), strict=True):
-        decided = np.where(np.where(alike, common, alone) < right_share, labels, 1 - labels)
-        sure = right_share + more
-        sides.append(np.where(np.eye(2)[decided] > 0, sure[:, None], 1 - sure[:, None]).astype(np.float32))
-    before, after = (answers(each, labels, ("a", "b")) for each in sides)
+    for alone, share, error in zip(own, (sure, moved), (gap, gap + loss), strict=True):
+        wave = {"too sure": 1.0, "too shy": -1.0}.get(shape, np.pi / 2 * np.sin(2 * np.pi * (share - low) / (high - low)))
+        right = np.where(same, common, alone) < share - error * wave
+        decided = np.where(right, labels, (labels + 1) % classes)
+        rest = (1 - share) / (classes - 1)
+        sides.append(rest[:, None] + np.eye(classes)[decided] * (share - rest)[:, None])
+    before, after = (answers(each, labels, tuple("abcdefgh"[:classes])) for each in sides)
     return before, after
 
 
@@ -184,29 +195,44 @@ def scenarios() -> list[Scenario]:
     limits = replace(free, metric="macro_f1", max_drop=0.03)
     loss_of_macro = partial(macro, cases=122, others=800, right=0.93, wrongly=0.01)
     found.append(Scenario("macro F1", "122 of the class, 800 others", limits, 0, loss_of_macro, 0.03, drawn=True))
-    for cases in (100, 600):
-        limits = replace(free, metric="auc", max_drop=0.03)
-        found.append(Scenario("AUC", str(cases), limits, 0, partial(curve, cases=cases, area=0.9), 0.03))
+    for positives, others, area, limit in (
+        *((10, 1000, 0.9, 0.02), (12, 200, 0.9, 0.02), (30, 300, 0.9, 0.02), (30, 300, 0.9, 0.05), (60, 600, 0.9, 0.05)),
+        *((100, 900, 0.95, 0.03), (200, 1000, 0.9, 0.02), (50, 50, 0.9, 0.03), (300, 300, 0.9, 0.03)),
+    ):
+        for few, kind in ((False, "all lose a little"), (True, "few lose all")):
+            make = partial(curve, positives=positives, others=others, area=area, few=few)
+            words = f"{positives} of {positives + others}, {kind}"
+            found.append(Scenario("AUC", words, replace(free, metric="auc", max_drop=limit), 0, make, limit))
     for cases in (20, 122):
         limits = replace(free, max_class_drop=1.0, min_class_f1=0.9)
         make = partial(floor, cases=cases, others=800, reached=0.9, better=0.97)
         found.append(Scenario("F1 to be reached", f"{cases} of the class, 800 others", limits, 3, make, 1.0, words="90 %"))
     limits = replace(free, max_regressed=0.05)
-    found.append(Scenario("share regressed", "600, 3% gained", limits, -1, partial(regressing, cases=600, gained=0.03), 0.05))
+    for cases in (100, 600):
+        make = partial(regressing, cases=cases, gained=0.03)
+        found.append(Scenario("share regressed", f"{cases}, 3% gained", limits, -1, make, 0.05))
     for patients, each in ((40, 6), (100, 6)):
         make = partial(patients_of_class, patients=patients, each=each)
         limits = replace(free, max_class_drop=0.06, class_metric="f1")
         found.append(Scenario("F1, by patient", f"{patients} patients of {each}, 400 others", limits, 1, make, 0.06, drawn=True))
-    for cases in (300, 1500):
-        limits = replace(free, max_ece_rise=0.04)
-        found.append(Scenario("calibration error", str(cases), limits, -1, partial(sureness, cases=cases, gap=0.05), 0.04, drawn=True))
-    for patients, kind in ((12, "normal"), (40, "normal"), (12, "a few lose half"), (40, "a few lose half"), (150, "a few lose half")):
+    limits = replace(free, max_ece_rise=0.02)
+    for cases, classes, gap, shape, alike in (
+        *((150, 2, 0.0, "too sure", 0.95), (300, 2, 0.0, "too sure", 0.95), (600, 4, 0.0, "too sure", 0.95)),
+        *((1000, 4, 0.0, "crossing", 0.95), (2000, 8, 0.0, "too sure", 0.95), (2000, 8, 0.0, "too sure", 0.99)),
+        *((300, 8, 0.0, "too sure", 0.99), (600, 2, 0.05, "too sure", 0.95), (600, 2, 0.04, "too shy", 0.99)),
+        *((2000, 4, 0.04, "too shy", 0.95), (2000, 8, 0.03, "crossing", 0.95), (2000, 8, 0.03, "crossing", 0.99)),
+    ):
+        make = partial(sureness, cases=cases, classes=classes, gap=gap, shape=shape, alike=alike)
+        words = f"{cases} of {classes} classes, {shape}, {gap:.0%} before, {1 - alike:.0%} answered anew"
+        found.append(Scenario("calibration error", words, limits, -1, make, 0.02, slow=True))
+    few = "a few lose half"
+    for patients, kind in (*((each, "normal") for each in (12, 40, 60)), *((each, few) for each in (5, 12, 30, 40, 60, 150))):
         make = partial(masks, patients=patients, kind=kind)
         found.append(Scenario("Dice", f"{patients} patients, {kind}", replace(free, max_drop=0.04), 0, make, 0.04))
     make = partial(masks, patients=40, kind="normal")
     limits = replace(free, max_drop=Relative(0.05))
     found.append(Scenario("Dice, relative limit", "40 patients, normal", limits, 0, make, 0.05 * 0.825))
-    for rare in (6, 12):
+    for rare in (6, 12, 50):
         make = partial(two_kinds, patients=100, rare=rare)
         found.append(Scenario("Dice of two classes", f"100 patients, {rare} with the second", replace(free, max_drop=0.04), 0, make, 0.04))
     return found
@@ -303,14 +329,13 @@ def study(scenario: Scenario, repeats: int, seed: int) -> dict[str, Any]:
 
 def _rail(scenario: Scenario, draw: Draw, loss: float) -> Rail:
     before, after = scenario.make(draw, loss)
-    return judge(scenario.limits, before, after).rails[scenario.which]  # type: ignore[arg-type]
+    return after.rails(before, scenario.limits)[scenario.which]  # type: ignore[arg-type]
 
 
-def renewed(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows on record, of which these take the place of those of the same name."""
-    old = json.loads((RESULTS / "coverage.json").read_text(encoding="utf-8"))["results"]
-    new = {(each["figure"], each["cases"]): each for each in results}
-    return [new.get((each["figure"], each["cases"]), each) for each in old]
+def on_record() -> dict[tuple[str, str], dict[str, Any]]:
+    """The rows of the last run, by figure and cases."""
+    rows = json.loads((RESULTS / "coverage.json").read_text(encoding="utf-8"))["results"]
+    return {(each["figure"], each["cases"]): each for each in rows}
 
 
 def row(result: dict[str, Any]) -> list[str]:
@@ -332,25 +357,26 @@ def row(result: dict[str, Any]) -> list[str]:
 def main() -> None:
     """Run the study and write its results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=2000)
-    parser.add_argument("--drawn", type=int, default=500, help="repeats of figures that are bootstrapped")
+    parser.add_argument("--repeats", type=int, default=1000)
+    parser.add_argument("--drawn", type=int, default=300, help="repeats of figures that take long")
+    parser.add_argument("--bootstrapped", action="store_true", help="figures that are bootstrapped anew, too")
     parser.add_argument("--only", default="", help="figures whose name holds this; the others are kept as they are on record")
     parser.add_argument("--dry", action="store_true", help="print, write nothing")
     arguments = parser.parse_args()
-    results = []
+    results, recorded = [], on_record()
     with shown():
         for number, scenario in enumerate(scenarios()):
-            if arguments.only in scenario.name:
-                results.append(study(scenario, arguments.drawn if scenario.drawn else arguments.repeats, number))
+            if arguments.only in scenario.name and (arguments.bootstrapped or not scenario.drawn):
+                few = scenario.drawn or scenario.slow
+                results.append(study(scenario, arguments.drawn if few else arguments.repeats, number))
                 note(" | ".join(row(results[-1])))
-    if arguments.only and not arguments.dry:
-        results = renewed(results)
+            elif (scenario.name, scenario.cases) in recorded:
+                results.append(recorded[scenario.name, scenario.cases])
     table = [row(each) for each in results]
     above = [each for each in results if each["passes_low"] > ALPHA]
     counts = [each["repeats"] for each in results]
     notes = [
-        f"{max(counts)} simulated test sets for each row, {min(counts)} where the bounds are bootstrapped; "
-        "the interval is Clopper and Pearson’s.",
+        f"{min(counts)} to {max(counts)} simulated test sets for each row; the interval is Clopper and Pearson’s.",
         f"Above 5 % beyond the chance of the simulation: {len(above)} of {len(results)} rows.",
     ]
     if not arguments.dry:

@@ -14,9 +14,10 @@ from scipy.special import softmax
 from optimize.candidate import Floats
 from optimize.guard.calibration import expected_error
 from optimize.guard.limits import Limits
-from optimize.guard.paired import Booleans, Integers, as_numbers
+from optimize.guard.paired import as_numbers
 from optimize.guard.rail import Rail
 from optimize.guard.roc import mean_area
+from optimize.guard.score_intervals import Booleans, Integers
 from optimize.outputs import sum_to_one
 
 

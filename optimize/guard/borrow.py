@@ -20,8 +20,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from optimize.guard.paired import Bounded, quantile, tango
+from optimize.guard.paired import Bounded, quantile
 from optimize.guard.rail import Rail
+from optimize.guard.score_intervals import tango
 
 BORROWED = ", with cases of the others"
 
@@ -42,7 +43,7 @@ def _joined(rail: Rail, rails: Sequence[Rail], confidence: float) -> Rail:
     added = cases / max(1, lost)
     b, c, n = (mine + added * whole / cases for mine, whole in zip(_counts(own), (lost, gained, cases), strict=True))
     low, high = tango(b, c, n, quantile(confidence))
-    joined = replace(own, low=min(own.value, low), high=max(own.value, high), method=own.method + BORROWED, widened=None)
+    joined = replace(own, low=min(own.value, low), high=max(own.value, high), method=own.method + BORROWED, odds=None, usual=None)
     return replace(rail, bounded=joined)
 
 

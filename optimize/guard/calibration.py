@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from optimize.guard.paired import Booleans, Integers
+from optimize.guard.score_intervals import Booleans, Integers
 
 BINS = 15
 USUAL = 0.5

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from optimize.guard.calibration import BINS, bins_of
+from optimize.guard.calibration_rise import rise_of_error
 from optimize.guard.limits import Limits, Relative
-from optimize.guard.paired import ANYTHING, Booleans, Bounded, Doubles, Integers, Interval, drop_of_share, share_of
+from optimize.guard.paired import ANYTHING, Bounded, drop_of_share, share_of
 from optimize.guard.rail import Rail, drop_rail
 from optimize.guard.resample import BOOTSTRAP, Drawn, Pair, Sample, bounded, once, sample
 from optimize.guard.roc import drop_of_area
+from optimize.guard.score_intervals import Booleans, Doubles, Integers
 
 if TYPE_CHECKING:
     from optimize.guard.answers import Answers
@@ -73,8 +74,6 @@ class _Comparison:
                 pairs[f"{limits.class_metric} {k}"] = self._pair_of_class(k, limits.class_metric)
         if limits.metric == "macro_f1":
             pairs["macro_f1"] = self._pair_of_macro_f1()
-        if limits.max_ece_rise is not None:
-            pairs["ece"] = self._pair_of_error()
         return pairs
 
     def _overall(self, limit: float, column: str | None = None, value: str | None = None) -> Rail:
@@ -147,8 +146,8 @@ class _Comparison:
         return drop_rail(self.limits, limit, figure, found, old, new, scope="class", name=name)
 
     def _rise_of_error(self, limit: float) -> Rail:
-        old, new = once(self._pairs["ece"], len(self.before), len(self.before.classes))
-        found = bounded(self._drawn["ece"].rises(), new - old, self.limits.confidence, len(self.before), self.before.patients, biased=True)
+        sides = [(each.shares.max(1).astype(np.float64), each.right) for each in (self.before, self.after)]
+        found, old, new = rise_of_error(sides[0], sides[1], self.limits.confidence, self.before.patients)
         title = "expected calibration error"
         return Rail(title, title, "rise", limit, f"{100 * limit:.6g} pp", old, new, found, self.limits.sure)
 
@@ -158,7 +157,9 @@ class _Comparison:
         if np.isnan(old) or np.isnan(new):
             return Bounded(0.0, *ANYTHING, 0, "cases", BOOTSTRAP, None), 0.0, 0.0
         falls = self._drawn[name].shares_lost(old) if isinstance(limit, Relative) else self._drawn[name].falls()
-        return bounded(falls, old - new, self.limits.confidence, cases, patients), old, new
+        counts = np.bincount(self.before.labels)
+        worst = 1 / (counts[counts > 0].min() * (counts > 0).sum()) if name == "macro_f1" else 1 / cases
+        return bounded(falls, old - new, self.limits.confidence, cases, patients, float(worst)), old, new
 
     def _pair_of_class(self, k: int, metric: str) -> Pair:
         """Precision or F1 of one class, from counts of what became of its cases and of those taken for it."""
@@ -189,19 +190,6 @@ class _Comparison:
 
         return pair
 
-    def _pair_of_error(self) -> Pair:
-        columns = []
-        for answers in (self.before, self.after):
-            confidence = answers.shares.max(1).astype(np.float64)
-            columns.append(np.eye(BINS)[bins_of(confidence)] * (confidence - answers.right)[:, None])
-
-        def pair(drawn: Drawn) -> tuple[Doubles, Doubles]:
-            cases = np.maximum(1, drawn.weights.sum(1))  # a jackknife of one case leaves none
-            gaps = [np.abs(drawn.weights @ each).sum(1) / cases for each in columns]
-            return gaps[0], gaps[1]
-
-        return pair
-
 
 def _overall_alone(limits: Limits) -> Limits:
     """What a subgroup is asked: nothing that would have to be drawn but its overall figure."""
@@ -214,12 +202,17 @@ def _f1_of_overlap(found: Bounded, cases: int) -> Bounded:
     It rises with J, so that bounds of the share are bounds of F1.
     """
 
-    def interval(times: float) -> Interval:
-        low, high = found.widened(times) if found.widened else (found.low, found.high)
-        return 2 * low / (1 + low), 2 * high / (1 + high)
+    def reached(overlap: float) -> float:
+        return 2 * overlap / (1 + overlap)
+
+    def odds(times: float, limit: float) -> tuple[float, float]:
+        assert found.odds is not None
+        return found.odds(times, limit / (2 - limit))
 
     method = f"{found.method}, of the cases that are of the class or taken for it"
-    return Bounded(2 * found.value / (1 + found.value), *interval(1), cases, found.unit, method, interval)
+    usual = None if found.usual is None else (reached(found.usual[0]), reached(found.usual[1]))
+    ends = reached(found.low), reached(found.high)
+    return Bounded(reached(found.value), *ends, cases, found.unit, method, odds if found.odds else None, usual=usual)
 
 
 def _precision(hits: Doubles, wrongly: Doubles) -> Doubles:

@@ -31,9 +31,10 @@ import numpy as np
 from optimize.guard.answers import Answers
 from optimize.guard.dice import Dice, overlap
 from optimize.guard.limits import Limits
-from optimize.guard.paired import FEWEST_PATIENTS, drop_of_share, mean_of, quantile, wilson
+from optimize.guard.paired import FEWEST_PATIENTS, drop_of_share, mean_of, quantile
 from optimize.guard.roc import mean_area
 from optimize.guard.score import Score
+from optimize.guard.score_intervals import wilson
 from optimize.masks import Array, foreground
 
 CONFIDENCE = 0.99
@@ -152,7 +153,7 @@ def _of_masks(dice: Dice, masks: Array) -> NoInformation:
     gains = (_of_patients(dice) - _of_patients(best))[known]
     better = dice.overall > best.overall
     if len(gains) >= FEWEST_PATIENTS:
-        better = better and mean_of(gains, CONFIDENCE).low > 0
+        better = better and mean_of(gains, CONFIDENCE, -1.0).for_search.low > 0
     same = len(dice.masks) > 1 and bool((dice.masks == dice.masks[:1]).all())
     return NoInformation("Dice", dice.overall, best.overall, words, better and not same, same, len(gains), "patients")
 

@@ -1,32 +1,17 @@
 """What paired cases can tell: how far a figure fell between two models that answered the same cases, with a bound on either side.
 
-Every bound is one-sided, with the confidence asked for. The formulas:
+Every bound is one-sided, with the confidence asked for. There are two of each. A verdict asks the one that holds for few cases and for
+losses that few cases have: of shares the exact one (`optimize.guard.exact`), of means the one that has a worst case in it
+(`optimize.guard.worst_case`). The search, whose choice is judged again on other cases, goes by the usual large-sample interval: the score
+intervals of shares (`optimize.guard.score_intervals`), and of a mean over patients Student's.
 
-*Difference of two shares.* Of n cases, b were right and are wrong, c were wrong and are right; the share fell by (b - c) / n. The bounds
-are those of Tango's score interval (Statistics in Medicine 17, 1998): all d with
-
-    |b - c - n d| <= z sqrt(n (2 q + d (1 - d))),      q = (sqrt(B^2 - 8 n C) - B) / 4 n,
-    B = (2 n - b + c) d - b - c,      C = -c d (1 - d)
-
-where q is the likeliest share of c given d. With c = 0 the upper one is Wilson's.
-
-*A single share.* Of n cases h are hits; the bounds are Wilson's (Journal of the American Statistical Association 22, 1927):
-
-    (h + z^2 / 2 -+ z sqrt(h (n - h) / n + z^2 / 4)) / (n + z^2).
-
-*Ratio of two shares.* With a cases right in both, the artifact's share is r times the original's; the bounds are those of the score
-interval of Tang, Tang and Chan (Statistics in Medicine 22, 2003): all r with
-
-    |a + c - r (a + b)| <= z sqrt(n r ((1 - r) m + (1 + r) q)),      q = (sqrt(B^2 - 4 A C) - B) / 2 A,      m = (a + b + c) / n,
-    A = n r (1 + r),      B = a + c - r^2 (a + b + 2 c),      C = -c r (1 - r) m
-
-where q is the likeliest share of c given r.
+*Ratio of two shares.* The score interval of the ratio is widened by as much as the exact bound of the difference is beyond Tango's.
 
 *Cases of the same patient* are no independent cases. The counts are divided by the design effect (Rao and Scott, Biometrics 48, 1992), the
-variance of the difference over patients (Obuchowski, Statistics in Medicine 17, 1998) over that of independent cases, and z becomes the
-point of Student's distribution with one degree of freedom less than there are patients. How alike a patient's cases are shows only where
-cases have moved: half a patient whose cases all moved together is added to both variances, so that with nothing to go by a patient's cases
-count as wholly alike (then the effect is Kish's, 1965: sum n_i^2 / n).
+variance of the difference over patients (Obuchowski, Statistics in Medicine 17, 1998) over that of independent cases, and alpha becomes
+that of a normal distribution at the point of Student's with one degree of freedom less than there are patients. How alike a patient's cases
+are shows only where cases have moved: half a patient whose cases all moved together is added to both variances, so that with nothing to go
+by a patient's cases count as wholly alike (then the effect is Kish's, 1965: sum n_i^2 / n).
 
 *A mean over patients* fell by the mean of their differences x, with Student's interval, mean -+ t s / sqrt(n). Where the differences are
 skewed (a few patients lost much), that of Hall (Journal of the Royal Statistical Society B 54, 1992) takes its place on the side on which
@@ -34,7 +19,8 @@ it is wider: with g the skewness and s the spread of n differences,
 
     mean - s w(+-t / sqrt(n)),      w(y) = 3 / g ((1 + g (y - g / 6 n))^(1/3) - 1).
 
-No interval knows of a loss that no patient in the sample had: of n patients all well, one in n / 3 may still not be (the rule of three).
+Neither knows of a loss that no patient in the sample had: of n patients all well, one in n / 3 may still not be (the rule of three). So the
+verdict's bound holds one more patient against the model, who lost as much as is assumed to be possible.
 
 Whether anything moved at all is asked by McNemar's exact test, the two-sided binomial test of b against c, of independent cases alone.
 """
@@ -42,27 +28,30 @@ Whether anything moved at all is asked by McNemar's exact test, the two-sided bi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from statistics import NormalDist
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr
 
-Booleans: TypeAlias = npt.NDArray[np.bool_]
-Doubles: TypeAlias = npt.NDArray[np.float64]
-Integers: TypeAlias = npt.NDArray[np.int64]
-Interval: TypeAlias = tuple[float, float]
+from optimize.guard.exact import clopper_pearson, hits_chance, paired, pass_chance
+from optimize.guard.score_intervals import Booleans, Doubles, Integers, Interval, tang, tango, wilson
+from optimize.guard.worst_case import mean_high
 
-TANGO = "score interval of a paired difference (Tango 1998)"
-TANG = "score interval of a paired ratio (Tang, Tang and Chan 2003)"
-WILSON = "score interval of a share (Wilson 1927)"
-STUDENT = "interval over patients (Student; Hall 1992 where skewed)"
+Odds: TypeAlias = Callable[[float, float], tuple[float, float]]
+"""From so many times as many cases and a limit to the chance that the upper bound is at most the limit, and that the lower is at least."""
+
+DIFFERENCE = "exact bound of a paired difference (Buehler 1957, Chan and Zhang 1999)"
+RATIO = "score interval of a paired ratio (Tang, Tang and Chan 2003), widened to be exact"
+SHARE = "exact bound of a share (Clopper and Pearson 1934)"
+MEAN = "interval over patients with a worst case (Student; Hall 1992, Gaffke 2005)"
 CLUSTERED = ", widened for cases of the same patient"
 PRIOR = 0.5
 """Of a patient whose cases all moved together."""
-NO_SKEW, NO_SPREAD = 1e-6, 1e-9
+NO_SKEW, NO_SPREAD, LEAST_ALPHA = 1e-6, 1e-9, 1e-12
 FEWEST_PATIENTS = 5
 """Fewer do not show how much patients differ, and a bound of theirs would be made of nothing."""
 ANYTHING: Interval = (-1.0, 1.0)
@@ -79,11 +68,12 @@ class Bounded:
         seen: how many cases or patients it is taken over.
         unit: "cases" or "patients".
         method: where the bounds come from.
-        widened: the bounds if there were so many times as many cases, at the same rates; None where that cannot be said.
+        odds: how likely bounds of more cases are to lie on either side of a limit, at the same rates; None where that cannot be said.
         lost: cases that were right and are wrong; None where it does not apply.
-        gained: cases that were wrong and are right; likewise.
+        gained: cases that were wrong and are right; None where it does not apply.
         fewest: so many cases or patients are needed before there is any bound; None where there is one.
         alone: every case stands for itself, and not for its patient.
+        usual: the large-sample bounds that the search goes by; None where they are the same.
     """
 
     value: float
@@ -92,16 +82,38 @@ class Bounded:
     seen: int
     unit: str
     method: str
-    widened: Callable[[float], Interval] | None
+    odds: Odds | None
     lost: int | None = None
     gained: int | None = None
     fewest: int | None = None
     alone: bool = True
+    usual: Interval | None = None
 
     @property
     def p_value(self) -> float | None:
         """Of McNemar's exact test, two-sided; None where it does not apply, as among cases of the same patient."""
         return mcnemar(self.lost, self.gained) if self.alone and self.lost is not None and self.gained is not None else None
+
+    @property
+    def for_search(self) -> Bounded:
+        """The same with the bounds that the search goes by."""
+        return self if self.usual is None else replace(self, low=self.usual[0], high=self.usual[1])
+
+
+def normal_odds(interval: Callable[[float], Interval], spread: float) -> Odds:
+    """Odds of bounds that move with a figure whose estimate is normal.
+
+    Args:
+        interval: the bounds of so many times as many cases.
+        spread: standard deviation of the estimate, with the cases there are.
+    """
+
+    def odds(times: float, limit: float) -> tuple[float, float]:
+        low, high = interval(times)
+        chance = max(spread, NO_SPREAD) / sqrt(times)
+        return float(ndtr((limit - high) / chance)), float(ndtr((low - limit) / chance))
+
+    return odds
 
 
 def mcnemar(lost: int, gained: int) -> float:
@@ -124,21 +136,51 @@ def drop_of_share(
         relative: bound the ratio of the two shares instead of their difference, and give it as the drop from the original's share.
     """
     lost, gained, cases = int((before & ~after).sum()), int((~before & after).sum()), len(before)
-    widening, freedom, method = _clustered(before.astype(float) - after, patients, TANG if relative else TANGO)
-    both, share = int((before & after).sum()), float(before.mean()) if cases else 0.0
+    widening, freedom, method = _clustered(before.astype(float) - after, patients, RATIO if relative else DIFFERENCE)
+    value = (lost - gained) / max(1, cases)
+
+    def counted(times: float) -> tuple[tuple[float, float, float], float]:
+        scale = times / widening
+        return (lost * scale, gained * scale, cases * scale), _place(confidence, times, freedom)
+
+    def odds(times: float, limit: float) -> tuple[float, float]:
+        _, z = counted(times)
+        each, alpha = max(1, round(cases * times / widening)), _alpha(z)
+        shares = lost / cases, gained / cases
+        return pass_chance(*shares, each, alpha, limit), pass_chance(*shares[::-1], each, alpha, -limit)
+
+    counts, z = counted(1.0)
+    usual, sure = tango(*counts, z), paired(*counts, _alpha(z))
+    bounds = Bounded(value, *sure, cases, "cases", method, odds if cases else None, lost, gained, alone=patients is None, usual=usual)
+    if not relative:
+        return bounds
+    return _relative(bounds, int((before & after).sum()), counted, widening)
+
+
+def _relative(bounds: Bounded, both: int, counted: Callable[[float], tuple[tuple[float, float, float], float]], widening: float) -> Bounded:
+    """The drop bounded as a ratio, from its bounds as a difference and the number of cases that are right in both."""
+    lost, gained, cases = bounds.lost or 0, bounds.gained or 0, bounds.seen
+    if not both + lost:
+        return replace(bounds, low=-1.0, high=1.0, odds=None, usual=None)  # of nothing there is no share
+    share = (both + lost) / cases
 
     def interval(times: float) -> Interval:
-        scale, z = times / widening, quantile(confidence, None if freedom is None else times * (freedom + 1) - 1)
-        if not relative:
-            return tango(lost * scale, gained * scale, cases * scale, z)
-        if not share:
-            return ANYTHING  # of nothing there is no share
-        low, high = tang(both * scale, lost * scale, gained * scale, cases * scale, z)
+        counts, z = counted(times)
+        low, high = tang(both * counts[2] / cases, *counts, z)
         return max(-1.0, share * (1 - high)), share * (1 - low)
 
-    value = (lost - gained) / max(1, cases)
-    widened = None if relative and not share else interval
-    return Bounded(value, *interval(1.0), cases, "cases", method, widened, lost, gained, alone=patients is None)
+    assert bounds.usual is not None
+    more = [max(0.0, wide - narrow) for wide, narrow in zip((bounds.usual[0], bounds.high), (bounds.low, bounds.usual[1]), strict=True)]
+    low, high = interval(1.0)
+    ratio = (both + gained) / (both + lost)
+    spread = sqrt((both * (1 - ratio) ** 2 + lost * ratio**2 + gained) * widening) / cases
+
+    def wider(times: float) -> Interval:
+        low, high = interval(times)
+        return low - more[0] / times, high + more[1] / times
+
+    sure = max(-1.0, low - more[0]), min(share, high + more[1])
+    return replace(bounds, low=sure[0], high=sure[1], odds=normal_odds(wider, spread), usual=(low, high))
 
 
 def share_of(hits: Booleans, confidence: float, patients: Integers | None = None) -> Bounded:
@@ -150,13 +192,26 @@ def share_of(hits: Booleans, confidence: float, patients: Integers | None = None
         patients: number of each case's patient, (n,); None where every case stands for itself.
     """
     cases, count = len(hits), int(hits.sum())
-    widening, freedom, method = _clustered(hits.astype(float), patients, WILSON)
+    widening, freedom, method = _clustered(hits.astype(float), patients, SHARE)
 
-    def interval(times: float) -> Interval:
-        scale = times / widening
-        return wilson(count * scale, cases * scale, quantile(confidence, None if freedom is None else times * (freedom + 1) - 1))
+    def odds(times: float, limit: float) -> tuple[float, float]:
+        each, alpha = max(1, round(cases * times / widening)), _alpha(_place(confidence, times, freedom))
+        return hits_chance(count / cases, each, alpha, limit), hits_chance(1 - count / cases, each, alpha, 1 - limit)
 
-    return Bounded(count / max(1, cases), *interval(1.0), cases, "cases", method, interval)
+    place = _place(confidence, 1.0, freedom)
+    sure = clopper_pearson(count / widening, cases / widening, _alpha(place))
+    usual = wilson(count / widening, cases / widening, place)
+    return Bounded(count / max(1, cases), *sure, cases, "cases", method, odds if cases else None, usual=usual)
+
+
+def _alpha(place: float) -> float:
+    """Chance beyond a point of the normal distribution; of one or two patients it would be nothing in floats."""
+    return max(float(ndtr(-place)), LEAST_ALPHA)
+
+
+def _place(confidence: float, times: float, freedom: int | None) -> float:
+    """The point of the normal distribution, or of Student's with the degrees of freedom of so many times as many patients."""
+    return quantile(confidence, None if freedom is None else times * (freedom + 1) - 1)
 
 
 def _clustered(differences: Doubles, patients: Integers | None, method: str) -> tuple[float, int | None, str]:
@@ -168,13 +223,19 @@ def _clustered(differences: Doubles, patients: Integers | None, method: str) -> 
 
 
 def mean_of(
-    values: Doubles, confidence: float, value: float | None = None, ends: Interval = ANYTHING, freedom: int | None = None
+    values: Doubles,
+    confidence: float,
+    worst: float,
+    value: float | None = None,
+    ends: Interval = ANYTHING,
+    freedom: int | None = None,
 ) -> Bounded:
     """A mean over patients.
 
     Args:
         values: one of each, (n,).
         confidence: of either bound.
+        worst: the value that a patient who was not seen may have; it widens the bound on its side of the figure.
         value: the figure itself where it is not quite the mean of `values`.
         ends: the least and the most that there can be.
         freedom: degrees of freedom of the spread; by default n - 1.
@@ -182,15 +243,40 @@ def mean_of(
     count = len(values)
     middle = (float(values.mean()) if count else 0.0) if value is None else value
     if count < FEWEST_PATIENTS:
-        return Bounded(middle, *ends, count, "patients", STUDENT, None, fewest=FEWEST_PATIENTS)
+        return Bounded(middle, *ends, count, "patients", MEAN, None, fewest=FEWEST_PATIENTS)
     spread = float(values.std(ddof=1))
     skew, free = _skewness(values) if spread > NO_SPREAD else 0.0, count - 1 if freedom is None else freedom
 
-    def interval(times: float) -> Interval:
+    def usual(times: float) -> Interval:
         below, above = reach(quantile(confidence, times * (free + 1) - 1), times * count, skew)
         return max(ends[0], middle - spread * below), min(ends[1], middle + spread * above)
 
-    return Bounded(middle, *interval(1.0), count, "patients", STUDENT, interval)
+    def sure(times: float) -> Interval:
+        return with_worst(usual(times), values - values.mean(), middle, worst, confidence, times, ends)
+
+    odds = normal_odds(sure, spread / sqrt(count))
+    return Bounded(middle, *sure(1.0), count, "patients", MEAN, odds, usual=usual(1.0))
+
+
+def with_worst(
+    usual: Interval, gaps: Doubles, middle: float, worst: float, confidence: float, times: float, ends: Interval = ANYTHING
+) -> Interval:
+    """The bounds of a mean, on one side no nearer than with a worst case in them.
+
+    Args:
+        usual: the bounds by what was seen.
+        gaps: how far each value lies from the mean, (n,).
+        middle: the mean.
+        worst: the value of the worst case; above the mean it widens the upper bound, below it the lower.
+        confidence: of either bound.
+        times: as if there were so many times as many cases.
+        ends: the least and the most that there can be.
+    """
+    sign = 1.0 if worst >= middle else -1.0
+    far = mean_high(sign * gaps, sign * (worst - middle), 1 - confidence, times)
+    if sign > 0:
+        return usual[0], min(ends[1], max(usual[1], middle + far))
+    return max(ends[0], min(usual[0], middle - far)), usual[1]
 
 
 def reach(place: float, count: float, skew: float) -> tuple[float, float]:
@@ -239,71 +325,8 @@ def design_effect(differences: Doubles, clusters: Integers) -> float:
     return max(1.0, clustered / independent)
 
 
-def wilson(hits: float, cases: float, z: float) -> Interval:
-    """Bounds of a share, see above."""
-    if cases <= 0:
-        return 0.0, 1.0
-    middle, spread = hits + z**2 / 2, z * sqrt(max(0.0, hits * (cases - hits) / cases + z**2 / 4))
-    return max(0.0, (middle - spread) / (cases + z**2)), min(1.0, (middle + spread) / (cases + z**2))
 
 
-def tango(lost: float, gained: float, cases: float, z: float) -> Interval:
-    """Bounds of the drop of a share, see above."""
-    return -_tango_high(gained, lost, cases, z), _tango_high(lost, gained, cases, z)
-
-
-def _tango_high(lost: float, gained: float, cases: float, z: float) -> float:
-    if cases <= 0 or lost >= cases:
-        return 1.0
-    from scipy.optimize import brentq
-
-    def beyond(drop: float) -> float:
-        linear = (2 * cases - lost + gained) * drop - lost - gained
-        constant = -gained * drop * (1 - drop)
-        share = (sqrt(max(0.0, linear**2 - 8 * cases * constant)) - linear) / (4 * cases)
-        return lost - gained - cases * drop + z * sqrt(max(0.0, cases * (2 * share + drop * (1 - drop))))
-
-    # At the drop itself the spread may be nothing, and that is no bound.
-    near = min((lost - gained) / cases + 1e-9, 1.0)
-    if beyond(1.0) >= 0:
-        return 1.0
-    return float(brentq(beyond, near, 1.0)) if beyond(near) > 0 else near
-
-
-def tang(both: float, lost: float, gained: float, cases: float, z: float) -> Interval:
-    """Bounds of the ratio of the artifact's share to the original's, see above; (0, infinity) where the original got nothing right."""
-    before, after, any_right = both + lost, both + gained, (both + lost + gained) / max(cases, 1e-300)
-    if before <= 0:
-        return 0.0, float("inf")
-    from scipy.optimize import brentq
-
-    def score(ratio: float) -> Interval:
-        square, linear = cases * ratio * (1 + ratio), after - ratio**2 * (before + 2 * gained)
-        constant = -gained * ratio * (1 - ratio) * any_right
-        share = (sqrt(max(0.0, linear**2 - 4 * square * constant)) - linear) / (2 * square)
-        spread = sqrt(max(0.0, cases * ratio * ((1 - ratio) * any_right + (1 + ratio) * share)))
-        return after - ratio * before, spread
-
-    def above(ratio: float) -> float:
-        distance, spread = score(ratio)
-        return distance + z * spread
-
-    def below(ratio: float) -> float:
-        distance, spread = score(ratio)
-        return distance - z * spread
-
-    middle = after / before
-    far, near = middle * 1e-6, middle * (1 - 1e-9)
-    low = 0.0
-    if middle > 0 and below(far) > 0:
-        low = near if below(near) >= 0 else float(brentq(below, far, near))
-    top = max(2.0, 2 * middle)
-    while above(top) > 0 and top < 1e6:
-        top *= 2
-    near = middle * (1 + 1e-9) + 1e-12
-    if top >= 1e6:
-        return low, float("inf")
-    return low, float(brentq(above, near, top)) if above(near) > 0 else near
 
 
 def as_numbers(ids: npt.NDArray[Any]) -> Integers:

@@ -1,9 +1,10 @@
 """One guard-rail: a figure, its limit, what was measured, and what follows from it.
 
 With statistics a rail is a question of non-inferiority (ICH E9, 1998, section 3.3.2): it *passes* when the bound of the loss stays within
-the limit, *fails* when the loss is shown to exceed it, and is *inconclusive* otherwise, with the number of cases that would decide if the
-rates stay as they are. A model is accepted only when every rail passes (an intersection-union test: Berger, Technometrics 24, 1982), so
-the confidence of the whole is that of each and needs no correction for their number.
+the limit, *fails* when the loss is shown to exceed it, and is *inconclusive* otherwise. It then says how many cases would decide with a
+power of 80 % if the rates stay as they are, and with what power as many cases as there are do. A model is accepted only when every rail
+passes (an intersection-union test: Berger, Technometrics 24, 1982), so the confidence of the whole is that of each and needs no
+correction for their number.
 
 Without, the measured loss is compared with the limit as it is.
 """
@@ -11,6 +12,7 @@ Without, the measured loss is compared with the limit as it is.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 from typing import Any, Literal
 
@@ -24,6 +26,10 @@ TOLERANCE = 1e-9
 """Two drops closer than this are the same number: a drop of exactly the limit passes."""
 MOST = 10_000_000
 """Cases beyond which no number is named."""
+TOO_LITTLE = 0.005
+"""A power below this is none, and the cases are called too few."""
+POWER = 0.8
+"""How likely the number of cases that is named decides."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,24 +102,28 @@ class Rail:
         """How far the bound is from the limit, as a fraction of what the figure measures; negative when the limit is missed."""
         return self.bounded.low - self.limit if self.rule == "floor" else self.limit - self.bounded.high
 
-    @property
+    @cached_property
     def needed(self) -> int | None:
-        """How many cases or patients would decide, at these rates; None where it is decided, or no number would."""
+        """How many cases or patients decide with a power of 80 %, at these rates; None where it is decided, or no number does."""
         if self.outcome != "inconclusive":
             return None
-        if self.bounded.fewest is not None:
+        seen, few, many = self.bounded.seen, 0.0, 1.0
+        if not seen or self.bounded.odds is None:
             return self.bounded.fewest
-        seen, few, many = self.bounded.seen, 1.0, 2.0
-        if not seen or self.bounded.widened is None:
-            return None
-        while not self._decided(many):
+        while self._deciding(many) < POWER:
             few, many = many, 2 * many
             if many * seen > MOST:
                 return None
-        while many - few > 0.5 / seen:
+        while (many - few) * seen > max(0.5, 0.002 * many * seen):
             middle = (few + many) / 2
-            few, many = (few, middle) if self._decided(middle) else (middle, many)
-        return ceil(many * seen - TOLERANCE)
+            few, many = (few, middle) if self._deciding(middle) >= POWER else (middle, many)
+        return max(ceil(many * seen - TOLERANCE), self.bounded.fewest or 0)
+
+    @cached_property
+    def power(self) -> float | None:
+        """How likely as many cases as there are decide, at these rates; None where it is decided, or that cannot be said."""
+        known = self.outcome == "inconclusive" and self.bounded.seen and self.bounded.odds is not None
+        return self._deciding(1.0) if known else None
 
     def __str__(self) -> str:
         return f"{self._said}{self._chance}; {self._limit}"
@@ -124,15 +134,18 @@ class Rail:
         if not self.bounded.seen:
             return f"there is nothing to tell {self.title} by; {self._limit}"
         unit, needed = self.bounded.unit, self.needed
+        few = f"{self._seen} cannot tell"
+        if self.power is not None:
+            few = f"{self._seen} decide with a power of {_percent(self.power)}" if self.power >= TOO_LITTLE else f"{self._seen} are too few"
         if self.bounded.fewest is not None:
             cure = f"at least {needed} {unit} are needed"
-        elif self.bounded.widened is None:
+        elif self.bounded.odds is None:
             cure = "and how many would is not known"
         elif needed is None:
             cure = f"and no number of {unit} would, since it lies at the limit"
         else:
-            cure = f"about {needed} {unit} would decide"
-        return f"{self}; {self._seen} cannot tell, {cure}"
+            cure = f"about {needed} {unit} would decide with a power of {_percent(POWER)}"
+        return f"{self}; {few}, {cure}"
 
     def as_dict(self) -> dict[str, Any]:
         """The form that a report shows."""
@@ -160,6 +173,7 @@ class Rail:
             "p_value": self.bounded.p_value,
             "outcome": self.outcome,
             "needed": self.needed,
+            "power": self.power,
         }
 
     def _inside(self, low: float, high: float) -> bool:
@@ -168,10 +182,10 @@ class Rail:
     def _outside(self, low: float, high: float) -> bool:
         return high < self.limit - TOLERANCE if self.rule == "floor" else low > self.limit + TOLERANCE
 
-    def _decided(self, times: float) -> bool:
-        assert self.bounded.widened is not None
-        low, high = self.bounded.widened(times)
-        return self._inside(low, high) or self._outside(low, high)
+    def _deciding(self, times: float) -> float:
+        """How likely so many times as many cases pass or fail, at these rates."""
+        assert self.bounded.odds is not None
+        return min(1.0, sum(self.bounded.odds(times, self.limit)))
 
     @property
     def _seen(self) -> str:
@@ -203,6 +217,10 @@ class Rail:
     @property
     def _limit(self) -> str:
         return f"the limit is {self.wording}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def resolved(limit: float, before: float) -> float:

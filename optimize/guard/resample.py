@@ -9,13 +9,15 @@ distribution at the bound's level, the percentile is taken at
 
 where u are the differences of the jackknife: the mean of the figures without one block of cases, minus each. Draws from few cases spread
 too little, so the level is that of Student's distribution with n - 1 degrees of freedom, times sqrt(n / (n - 1)) (Hesterberg, The American
-Statistician 69, 2015). A figure that chance alone makes larger, such as a calibration error, is moved back by twice the drawn bias instead
-of z0, which a large bias leaves without a value.
+Statistician 69, 2015).
 
 What never happened in the sample never happens in a draw either, and a class of a dozen cases that were all right would look beyond doubt.
 So each draw of a class's figure also gets, in both directions, Poisson(1) cases that moved (Laplace's one for what was not seen);
 with patients, so many times their mean number of cases. A figure that too many draws cannot tell, since they lack the class, has the widest
 bounds there are.
+
+The verdict's upper bound is that of the pseudo-values of the jackknife with a worst case (`optimize.guard.worst_case`), where that is
+further out: a case that was not seen and is lost. The search goes by the percentiles.
 """
 
 from __future__ import annotations
@@ -27,15 +29,17 @@ from typing import TypeAlias
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from optimize.guard.paired import ANYTHING, Bounded, Doubles, Integers, Interval, quantile
+from optimize.guard.paired import ANYTHING, Bounded, normal_odds, quantile
+from optimize.guard.score_intervals import Doubles, Integers, Interval
+from optimize.guard.worst_case import mean_high
 
 DRAWS = 2000
 VALUES_AT_ONCE = 2**22
 BLOCKS = 400
 UNSEEN = 1.0
 TIE = 1e-12
-BOOTSTRAP = "paired bootstrap of cases (BCa)"
-BOOTSTRAP_OF_PATIENTS = "paired bootstrap of patients (BCa)"
+BOOTSTRAP = "paired bootstrap of cases (BCa), with a worst case (Gaffke 2005)"
+BOOTSTRAP_OF_PATIENTS = "paired bootstrap of patients (BCa), with a worst case (Gaffke 2005)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +75,6 @@ class Sample:
         with np.errstate(divide="ignore", invalid="ignore"):
             each = (before * np.where(old > 0, 1 - new / old, np.nan) for old, new in (self.drawn, self.without))
             return Sample(*(values[None] for values in each))
-
-    def rises(self) -> Sample:
-        """After minus before, (1, …)."""
-        return Sample(-self.falls().drawn, -self.falls().without)
 
 
 def sample(
@@ -126,8 +126,7 @@ def bounded(
     confidence: float,
     cases: int,
     patients: Integers | None,
-    *,
-    biased: bool = False,
+    worst: float = 0.0,
 ) -> Bounded:
     """The bounds, see above.
 
@@ -137,7 +136,7 @@ def bounded(
         confidence: of either bound.
         cases: how many of them the figure is about.
         patients: of those cases, or None.
-        biased: chance alone moves the figure to one side.
+        worst: by how much one case that was not seen may move the figure.
     """
     known = found.drawn[0][~np.isnan(found.drawn[0])]
     units = cases if patients is None else len(np.unique(patients))
@@ -147,20 +146,29 @@ def bounded(
     told = len(known) > confidence * found.drawn.size and units > 1
     if told:
         place = quantile(confidence, units - 1) * (units / (units - 1)) ** 0.5
-        shift = 2 * (float(known.mean()) - value) if biased else 0.0
-        low, high = (float(np.quantile(known, _level(known, found.without[0], value, z, biased=biased))) - shift for z in (-place, place))
+        low, high = (float(np.quantile(known, _level(known, found.without[0], value, z))) for z in (-place, place))
     low, high = min(low, value), max(high, value)
+    usual = low, high
+    if told:
+        high = min(1.0, max(high, value + _with_worst(found.without[0], worst * cases / units, confidence)))
 
-    def widened(times: float) -> Interval:
+    def interval(times: float) -> Interval:
         return value - (value - low) / times**0.5, value + (high - value) / times**0.5
 
-    return Bounded(value, low, high, units, unit, method, widened if told else None)
+    odds = normal_odds(interval, float(known.std())) if told else None
+    return Bounded(value, low, high, units, unit, method, odds, usual=usual)
 
 
-def _level(drawn: Doubles, without: Doubles, value: float, place: float, *, biased: bool) -> float:
+def _with_worst(without: Doubles, worst: float, confidence: float) -> float:
+    """How far above the figure the mean of the jackknife's pseudo-values may lie, with one unit more that moves the figure by `worst`."""
+    left = without[~np.isnan(without)]
+    if len(left) < 2:
+        return 0.0
+    return mean_high((len(left) - 1) * (left.mean() - left), len(left) * worst, 1 - confidence)
+
+
+def _level(drawn: Doubles, without: Doubles, value: float, place: float) -> float:
     """The percentile that stands for this point of the normal distribution."""
-    if biased:
-        return float(ndtr(place))
     # Ties count half: figures of few cases take few values.
     below = float((drawn < value - TIE).mean() + (np.abs(drawn - value) <= TIE).mean() / 2)
     middle = float(ndtri(np.clip(below, 1 / len(drawn), 1 - 1 / len(drawn))))

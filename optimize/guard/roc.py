@@ -8,8 +8,12 @@ difference of areas follows from the differences of placements (DeLong, DeLong a
 
 averaged over the classes before it is squared; for cases of the same patient the e are added up first (Obuchowski, Biometrics 53, 1997),
 Student's distribution takes the place of the normal one, and Hall's interval that of a symmetric one where the e are skewed
-(`optimize.guard.paired`). Where a class was told apart without a mistake before and after, one positive
-case out of place that was not seen is added to the variance: a dozen cases without a mistake are not beyond doubt.
+(`optimize.guard.paired`). Where a class was told apart without a mistake before and after, one positive case out of place that was not seen
+is added to the variance. The search goes by these bounds.
+
+With few positive cases they promise too much: one positive in m / 3 may come to lie behind every other case without any such among m. So
+the verdict's bound of the drop holds one more case of the rarest class against the model, which loses all of its placement
+(`optimize.guard.worst_case`). No number of positives below 3 / limit can pass then, as with a recall.
 """
 
 from __future__ import annotations
@@ -21,10 +25,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from optimize.guard.paired import ANYTHING, NO_SPREAD, Booleans, Bounded, Doubles, Integers, Interval, quantile, reach
+from optimize.guard.paired import ANYTHING, NO_SPREAD, Bounded, normal_odds, quantile, reach, with_worst
+from optimize.guard.score_intervals import Booleans, Doubles, Integers, Interval
 
-DELONG = "variance of areas (DeLong 1988)"
-DELONG_OF_PATIENTS = "variance of areas over patients (Obuchowski 1997)"
+DELONG = "placements with a worst case (DeLong 1988, Gaffke 2005)"
+DELONG_OF_PATIENTS = "placements of patients with a worst case (Obuchowski 1997, Gaffke 2005)"
 
 
 def placements(scores: npt.NDArray[Any], positive: Booleans) -> Doubles:
@@ -82,21 +87,39 @@ def drop_of_area(
         contrast = (1 - share) * (each[0] - areas[0]) - (each[1] - areas[1])
         pulls += contrast / counts / len(told)
         unseen += (areas[0] == areas[1] == 1.0) / (int(positive.sum()) * len(told)) ** 2
-    units = cases
+    units, together = cases, 1.0
     if patients is not None:
         pulls = np.bincount(patients, weights=pulls).astype(np.float64)
-        units = len(pulls)
+        units, sizes = len(pulls), np.bincount(patients)
+        together = float((sizes**2).sum() / sizes.sum())
     value = float(np.mean(old) - np.mean(new))
     spread = sqrt(float((pulls**2).sum()) * units**2 / max(1, units - 1))
     third = float((pulls**3).mean() / (pulls**2).mean() ** 1.5) if spread > NO_SPREAD else 0.0
 
-    def interval(times: float) -> Interval:
+    def usual(times: float) -> Interval:
         place = quantile(confidence, times * units - 1)
         below, above = (hypot(spread * far, place * sqrt(unseen) / times) for far in reach(place, times * units, third))
         return max(-1.0, value - below), min(1.0, value + above)
 
+    worst = value + units * together * _worst(labels, told)
+
+    def sure(times: float) -> Interval:
+        return with_worst(usual(times), units * (pulls - pulls.mean()), value, worst, confidence, times)
+
     method, unit = (DELONG, "cases") if patients is None else (DELONG_OF_PATIENTS, "patients")
-    return Bounded(value, *interval(1.0), units, unit, method, interval), float(np.mean(old)), float(np.mean(new))
+    odds = normal_odds(sure, spread / sqrt(units))
+    found = Bounded(value, *sure(1.0), units, unit, method, odds, usual=usual(1.0))
+    return found, float(np.mean(old)), float(np.mean(new))
+
+
+def _worst(labels: Integers, told: list[int]) -> float:
+    """By how much a single case can make the mean area fall: one of the rarest class that comes to lie behind all others.
+
+    It loses its placement among its own class, and all other classes lose it among the rest.
+    """
+    counts = np.bincount(labels, minlength=max(told) + 1)[told]
+    others = 1 / (len(labels) - counts)
+    return float((1 / counts + others.sum() - others).max() / len(told))
 
 
 def _told(labels: Integers, classes: int) -> list[int]:

@@ -4,9 +4,10 @@
 (`optimize.guard.rail` says what a rail asks).
 
 `admit` is the search's question: is the proposal good enough to go on with? Many proposals are judged on the same cases, and the boldest
-that passes looks better than it is. So a loss must stay within its limit with the chance in it, at a confidence that `level` chooses. Where
-nothing was lost there is nothing to doubt, however few the cases. Where the verdict will compare measured values, a class's chance is
-judged with the other classes' cases in it (`optimize.guard.borrow`).
+that passes looks better than it is. So a loss must stay within its limit with the chance in it, at a confidence that `level` chooses. The
+chance is that of the usual large-sample intervals: what a guard of ten patients cannot exclude is left to the verdict. Where nothing was
+lost there is nothing to doubt, however few the cases. Where the verdict will compare measured values, a class's chance is judged with the
+other classes' cases in it (`optimize.guard.borrow`).
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def admit(limits: Limits, before: Score, after: Score, confidence: float = LIKEL
         after: the proposal's.
         confidence: of the bounds that must lie within the limits.
     """
-    rails = tuple(after.rails(before, replace(limits, confidence=confidence)))
+    sure = tuple(after.rails(before, replace(limits, confidence=confidence)))
+    rails = tuple(replace(rail, bounded=rail.bounded.for_search) for rail in sure)
     if limits.verdict == "point":
         rails = borrowed(rails, confidence)
     reasons = tuple(_refusal(rail) for rail in rails if not (rail.lossless or rail.surely_held))

@@ -143,7 +143,12 @@ def decides(rail: Rail) -> str:
         return ""
     if rail["needed"] is None:
         return "no number of cases would, at the rates observed"
-    return f"{wording.count(rail['needed'])} {rail['unit']} would decide"
+    number = f"{wording.count(rail['needed'])} {rail['unit']}"
+    if "power" not in rail:  # a report of an earlier version
+        return f"{number} would decide"
+    if rail["power"] is None:  # no number of cases is known to decide, only the fewest that can
+        return f"at least {number}"
+    return f"{number} would decide with a power of 80 %; these, with {100 * rail['power']:.0f} %"
 
 
 def bars(found: Sequence[Rail]) -> list[Bar | None]:

@@ -81,6 +81,7 @@ def rail(
         "p_value": None if flips is None else 0.22,
         "outcome": outcome,
         "needed": 431 if outcome == "inconclusive" else None,
+        "power": 0.31 if outcome == "inconclusive" else None,
     }
 
 

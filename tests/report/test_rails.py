@@ -58,8 +58,12 @@ def test_tally(outcomes: str, text: str) -> None:
 
 
 def test_what_would_decide() -> None:
-    unsure = drop(0.05, 0.07, "inconclusive", needed=1431)
-    assert rails.decides(unsure).replace("\u202f", " ") == "1 431 cases would decide"
+    unsure = drop(0.05, 0.07, "inconclusive", needed=1431, power=0.312)
+    said = "1 431 cases would decide with a power of 80 %; these, with 31 %"
+    assert rails.decides(unsure).replace("\u202f", " ") == said
+    assert rails.decides(unsure | {"needed": 5, "power": None}) == "at least 5 cases"
+    earlier = {name: value for name, value in unsure.items() if name != "power"}
+    assert rails.decides(earlier).replace("\u202f", " ") == "1 431 cases would decide"
     assert rails.decides(unsure | {"needed": None}) == "no number of cases would, at the rates observed"
     assert rails.decides(drop(0.05, 0.055)) == ""
 

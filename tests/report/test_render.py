@@ -73,12 +73,12 @@ def test_what_would_decide_stands_beside_what_cannot_be_told() -> None:
     assert [row[4:] for row in tables["t-criteria"][1:]] == [
         ["✓ Pass", ""],
         ["✓ Pass", ""],
-        ["? Cannot tell", "431 cases would decide"],
+        ["? Cannot tell", "431 cases would decide with a power of 80 %; these, with 31 %"],
         ["✓ Pass", ""],
         ["✓ Pass", ""],
     ]
     assert [row[1] for row in tables["t-rails-1"][1:]] == ["100", "200", "12"]
-    assert tables["t-rails-1"][3][-1] == "? Cannot tell431 cases would decide"
+    assert tables["t-rails-1"][3][-1] == "? Cannot tell431 cases would decide with a power of 80 %; these, with 31 %"
 
 
 def test_every_rail_of_a_family_stands_in_its_row_with_its_bounds() -> None:

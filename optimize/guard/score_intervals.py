@@ -1,0 +1,105 @@
+"""Score intervals of shares: quick, and right when cases are many. The search goes by them; a verdict asks `optimize.guard.exact`.
+
+Every bound is one-sided; z is the point of the normal distribution at its confidence. The formulas:
+
+*Difference of two shares.* Of n cases, b were right and are wrong, c were wrong and are right; the share fell by (b - c) / n. The bounds
+are those of Tango's score interval (Statistics in Medicine 17, 1998): all d with
+
+    |b - c - n d| <= z sqrt(n (2 q + d (1 - d))),      q = (sqrt(B^2 - 8 n C) - B) / 4 n,
+    B = (2 n - b + c) d - b - c,      C = -c d (1 - d)
+
+where q is the likeliest share of c given d. With c = 0 the upper one is Wilson's.
+
+*A single share.* Of n cases h are hits; the bounds are Wilson's (Journal of the American Statistical Association 22, 1927):
+
+    (h + z^2 / 2 -+ z sqrt(h (n - h) / n + z^2 / 4)) / (n + z^2).
+
+*Ratio of two shares.* With a cases right in both, the artifact's share is r times the original's; the bounds are those of the score
+interval of Tang, Tang and Chan (Statistics in Medicine 22, 2003): all r with
+
+    |a + c - r (a + b)| <= z sqrt(n r ((1 - r) m + (1 + r) q)),      q = (sqrt(B^2 - 4 A C) - B) / 2 A,      m = (a + b + c) / n,
+    A = n r (1 + r),      B = a + c - r^2 (a + b + 2 c),      C = -c r (1 - r) m
+
+where q is the likeliest share of c given r.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Booleans: TypeAlias = npt.NDArray[np.bool_]
+Doubles: TypeAlias = npt.NDArray[np.float64]
+Integers: TypeAlias = npt.NDArray[np.int64]
+Interval: TypeAlias = tuple[float, float]
+
+
+def wilson(hits: float, cases: float, z: float) -> Interval:
+    """Bounds of a share, see above."""
+    if cases <= 0:
+        return 0.0, 1.0
+    middle, spread = hits + z**2 / 2, z * sqrt(max(0.0, hits * (cases - hits) / cases + z**2 / 4))
+    return max(0.0, (middle - spread) / (cases + z**2)), min(1.0, (middle + spread) / (cases + z**2))
+
+
+def tango(lost: float, gained: float, cases: float, z: float) -> Interval:
+    """Bounds of the drop of a share, see above."""
+    return -tango_high(gained, lost, cases, z), tango_high(lost, gained, cases, z)
+
+
+def tango_high(lost: float, gained: float, cases: float, z: float) -> float:
+    """The upper of these bounds; 1 where nothing is ruled out."""
+    if cases <= 0 or lost >= cases:
+        return 1.0
+    from scipy.optimize import brentq
+
+    def beyond(drop: float) -> float:
+        linear = (2 * cases - lost + gained) * drop - lost - gained
+        constant = -gained * drop * (1 - drop)
+        share = (sqrt(max(0.0, linear**2 - 8 * cases * constant)) - linear) / (4 * cases)
+        return lost - gained - cases * drop + z * sqrt(max(0.0, cases * (2 * share + drop * (1 - drop))))
+
+    # At the drop itself the spread may be nothing, and that is no bound.
+    near = min((lost - gained) / cases + 1e-9, 1.0)
+    if beyond(1.0) >= 0:
+        return 1.0
+    return float(brentq(beyond, near, 1.0)) if beyond(near) > 0 else near
+
+
+def tang(both: float, lost: float, gained: float, cases: float, z: float) -> Interval:
+    """Bounds of the ratio of the artifact's share to the original's, see above; (0, infinity) where the original got nothing right."""
+    before, after, any_right = both + lost, both + gained, (both + lost + gained) / max(cases, 1e-300)
+    if before <= 0:
+        return 0.0, float("inf")
+    from scipy.optimize import brentq
+
+    def score(ratio: float) -> Interval:
+        square, linear = cases * ratio * (1 + ratio), after - ratio**2 * (before + 2 * gained)
+        constant = -gained * ratio * (1 - ratio) * any_right
+        share = (sqrt(max(0.0, linear**2 - 4 * square * constant)) - linear) / (2 * square)
+        spread = sqrt(max(0.0, cases * ratio * ((1 - ratio) * any_right + (1 + ratio) * share)))
+        return after - ratio * before, spread
+
+    def above(ratio: float) -> float:
+        distance, spread = score(ratio)
+        return distance + z * spread
+
+    def below(ratio: float) -> float:
+        distance, spread = score(ratio)
+        return distance - z * spread
+
+    middle = after / before
+    far, near = middle * 1e-6, middle * (1 - 1e-9)
+    low = 0.0
+    if middle > 0 and below(far) > 0:
+        low = near if below(near) >= 0 else float(brentq(below, far, near))
+    top = max(2.0, 2 * middle)
+    while above(top) > 0 and top < 1e6:
+        top *= 2
+    near = middle * (1 + 1e-9) + 1e-12
+    if top >= 1e6:
+        return low, float("inf")
+    return low, float(brentq(above, near, top)) if above(near) > 0 else near
