@@ -83,7 +83,8 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
             note(f"calibration data, {finding.check}: {finding.text}")
     _foretell(recipe, job.data)
     job.space.open(outcome.identity(recipe, job.data), resume=resume)
-    (recipe.out / "recipe.lock.toml").write_text(to_toml(recipe), encoding="utf-8")
+    if job.space.report is None:  # what a finished run's report lists is not written again
+        (recipe.out / "recipe.lock.toml").write_text(to_toml(recipe), encoding="utf-8")
     return job
 
 

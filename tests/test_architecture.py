@@ -26,7 +26,7 @@ OUTSIDE = {"models", "benchmarks", "tests"}
 
 # A module or subpackage may import from its own layer and from those above it in this table, never from one below it.
 LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("what anyone may use", frozenset({"errors", "progress", "quiet", "heap", "installed"})),
+    ("what anyone may use", frozenset({"errors", "progress", "quiet", "heap", "installed", "strict_json"})),
     ("the value that flows", frozenset({"candidate"})),
     ("the network as a graph and as matrices", frozenset({"layers", "labels", "flow", "graph", "surgery", "linear"})),
     ("what a repair solves", frozenset({"replay", "bypass", "telling", "moments", "factor", "dual", "least_squares", "importance"})),
@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
             {"factory", "checkpoint", "load", "arrays", "masks", "preprocessing", "splits", "tags", "data", "near", "ranges", "health"}
         ),
     ),
-    ("what is shipped", frozenset({"artifact", "signature"})),
+    ("what is shipped", frozenset({"artifact", "contents", "signature", "public_key"})),
     ("what changes, exports, runs, measures and judges", frozenset({"steps", "export", "backends", "measure", "guard"})),
     ("what a search writes down", frozenset({"snapshot", "ledger"})),
     ("the settings of a run", frozenset({"settings", "recipe"})),
@@ -45,7 +45,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
         frozenset({"search", "select", "mix", "fastest", "choose", "milder", "profile", "report", "doctor"}),
     ),
     ("what a run leaves behind", frozenset({"workspace", "outcome"})),
-    ("a run's beginning and its end", frozenset({"golden", "job", "conclude", "unverified"})),
+    ("a run's beginning and its end", frozenset({"golden", "job", "conclude", "unverified", "claims", "integrity", "pinned"})),
     ("a run, and models side by side", frozenset({"compress", "verify", "contenders", "side_by_side"})),
     ("a whole example", frozenset({"demo"})),
     ("the command", frozenset({"cli", "__main__"})),

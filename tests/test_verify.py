@@ -25,8 +25,9 @@ from optimize.measure.isa import LEVELS
 from optimize.report.render import render
 from optimize.unverified import _named
 from optimize.verify import verify
-from tests import runs
+from tests import runs, sealed
 from tests.conftest import hurried
+from tests.report.sample import passing
 from tests.runs import Run
 
 TARGET = "onnxruntime"
@@ -115,6 +116,11 @@ def test_an_engine_without_a_gpu_says_which_one_it_is_for(left_open: bool, tmp_p
         monkeypatch.setattr(f"{place}.gpu", lambda: Gpu((), "no GPU found"))
     monkeypatch.setattr("importlib.util.find_spec", lambda _: True)
     made = engine(tmp_path / "unverified" / "tensorrt-rtx" / "f16" if left_open else tmp_path / "model")
+    if left_open:
+        files = [file.as_dict() for file in Artifact.read(made).files]
+        compiled = [{"target": "tensorrt-rtx", "precision": "f16", "why": "", "files": files}]
+        open_still = {"verdict": "inconclusive", "accepted": False, "artifact": None, "precision": None, "compressed": None}
+        sealed.told(tmp_path, passing() | open_still | {"files": [], "unverified": {"parameters": 1, "macs": 1, "compiled": compiled}})
     code, _, told = runs.command("verify", tmp_path)
     assert (code, told) == (
         4,
@@ -215,8 +221,8 @@ def test_an_altered_engine_is_refused(left: Run, tmp_path: Path) -> None:
     file = next((out / "unverified" / TARGET / "f32").glob("*.onnx"))
     file.write_bytes(file.read_bytes() + b"x")
     code, _, told = runs.command("verify", out)
-    assert code == 2
-    assert "was altered after it was sealed" in told
+    assert (code, told.count("\n")) == (2, 1)
+    assert "its file unverified/onnxruntime/f32/model.onnx is not the one that the report lists" in told
     assert (out / "report.json").is_file()
 
 
@@ -233,8 +239,9 @@ def test_a_model_that_answers_as_it_did_is_verified(finished: Path) -> None:
     code, told, _ = runs.command("verify", finished / "model")
     lines = told.splitlines()
     assert (code, lines[0]) == (0, "VERIFIED on this machine")
-    assert lines[2] == "no difference to the machine that verified it"
-    assert lines[3].startswith("self-test: 16 inputs, 0 decisions changed")
+    assert lines[1] == "unsigned: anyone could have changed it"
+    assert lines[3] == "no difference to the machine that verified it"
+    assert lines[4].startswith("self-test: 16 inputs, 0 decisions changed")
 
 
 @pytest.mark.parametrize(
@@ -278,12 +285,14 @@ def test_another_instruction_set_is_named(finished: Path, monkeypatch: pytest.Mo
 
 
 def test_a_model_without_a_self_test_is_judged_by_data_alone(finished: Path, brought: Path, tmp_path: Path) -> None:
-    """As one from before there were any."""
+    """As one from before there were any, whose report lists the model's files alone."""
     out = Path(shutil.copytree(finished, tmp_path / "out"))
     path = out / "model" / "artifact.json"
-    manifest = json.loads(path.read_text())
-    del manifest["golden"], manifest["built"]
+    manifest, report = json.loads(path.read_text()), sealed.read(out)
+    del manifest["golden"], manifest["built"], report["files"]
     path.write_text(json.dumps(manifest))
+    (out / "model" / "golden.npz").unlink()
+    sealed.told(out, report)
     code, told, _ = runs.command("verify", out)
     assert (code, told.splitlines()[0]) == (3, "INCONCLUSIVE on this machine")
     assert told.splitlines()[-1] == "it carries no self-test: without --data nothing is known of its answers on this machine"
@@ -355,7 +364,7 @@ def test_any_altered_precision_ends_it(left: Run, tmp_path: Path) -> None:
     file = next((out / "unverified" / TARGET / "int8").glob("*.onnx"))
     file.write_bytes(file.read_bytes() + b"x")
     code, _, told = runs.command("verify", out)
-    assert (code, told.count("was altered after it was sealed")) == (2, 1)
+    assert (code, told.count("its file unverified/onnxruntime/int8/model.onnx is not the one that the report lists")) == (2, 1)
     assert (out / "report.json").read_bytes() == (left.out / "report.json").read_bytes()
     assert not (out / "report.before.json").exists()
 
@@ -366,6 +375,7 @@ def test_a_run_for_another_level_is_judged_on_this_one(
     out = Path(shutil.copytree(finished, tmp_path / "out"))
     lock = out / "recipe.lock.toml"
     lock.write_text(lock.read_text().replace('isa = "none"', 'isa = "avx2"'))
+    sealed.told(out, sealed.read(out))
     assert 'isa = "avx2"' in lock.read_text()
     monkeypatch.setattr("optimize.job.restrict", lambda *_: pytest.fail("it was kept to another"))
     assert verify(out, data=str(brought.parent / "data.npz")).outcome == "pass"
