@@ -50,7 +50,7 @@ def read_report(folder: Path, found: Contents) -> dict[str, Any]:
         written = as_json(report).encode("utf-8")
     except (ValueError, RecursionError) as problem:
         raise InputError(f"`{path}` is damaged ({' '.join(str(problem).split())[:200]}): {AGAIN}.") from None
-    if not isinstance(report, dict) or report.get("format") != FORMAT or isinstance(report["format"], bool):
+    if not isinstance(report, dict) or report.get("format") != FORMAT or type(report["format"]) is not int:
         said = report.get("format") if isinstance(report, dict) else None
         raise InputError(f"`{path}` is no report of format {FORMAT} (format {ascii(said)[:40]}): verify it with the version that wrote it.")
     if written != content:

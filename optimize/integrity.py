@@ -91,9 +91,9 @@ def examine(folder: Path, key: str | None = None) -> Examined:
     signed, findings = _signature(folder, report, wanted)
     require_shape(folder, report)
     files = listed_files(folder, report)
+    require_agreement(folder, report, files, found)
     require(folder, files, found)
     _require_nothing_else(folder, files, found, complete="files" in report, everywhere=key is not None)
-    require_agreement(folder, report, files, found)
     _require_manifest(folder, report)
     findings += _page(folder, report, found, bool(signed), strict=key is not None)
     if key is None:
