@@ -13,7 +13,7 @@ from optimize.measure.machine import load, machine, versions
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
-DOCUMENTS = ("README.md", "docs/results.md", "docs/guard.md", "docs/precision.md")
+DOCUMENTS = ("README.md", "docs/results.md", "docs/guard.md", "docs/precision.md", "docs/verify.md")
 
 
 def write(

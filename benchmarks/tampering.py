@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -383,8 +384,7 @@ def sabotage(who: Attacker) -> None:
 
     model = who.folder / "model"
     for name in (path.name for path in model.glob("*.bin")):
-        path = who.path(f"model/{name}")
-        path.write_bytes(np.frombuffer(path.read_bytes(), dtype=np.uint8).reshape(-1, 4)[::-1].tobytes())
+        _reverse_ir(model / "model.xml", who.path(f"model/{name}"))
     for name in (path.name for path in model.glob("*.onnx")):
         _reverse(who.path(f"model/{name}"))
     reseal(who.folder)
@@ -408,6 +408,17 @@ def _reverse(path: Path) -> None:
         if values.ndim > 1:
             tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values[::-1]), tensor.name))
     onnx.save(model, path)
+
+
+def _reverse_ir(graph: Path, weights: Path) -> None:
+    """The numbers of every larger constant of an OpenVINO model, back to front; shapes and axes, in i64, stay."""
+    content = bytearray(weights.read_bytes())
+    for data in ElementTree.parse(graph).iter("data"):
+        width = {"f32": 4, "f16": 2, "i8": 1, "u8": 1}.get(data.get("element_type", ""))
+        if width and int(data.get("size", "0")) >= 64:
+            part = slice(int(data.attrib["offset"]), int(data.attrib["offset"]) + int(data.attrib["size"]))
+            content[part] = np.frombuffer(bytes(content[part]), dtype=f"u{width}")[::-1].tobytes()
+    weights.write_bytes(content)
 
 
 def edit_record(who: Attacker) -> None:

@@ -8,6 +8,7 @@ import errno
 import os
 from pathlib import Path
 
+from optimize.contents import plain
 from optimize.errors import InputError
 from optimize.signature import LONGEST, require_cryptography
 
@@ -18,8 +19,7 @@ def public_key(said: str | os.PathLike[str]) -> str:
     """Read a public key.
 
     Args:
-        said: the key's 32 bytes in base64, as a report's signature holds them; or a file of these, or of the key in PEM
-            (SubjectPublicKeyInfo).
+        said: the key in PEM (SubjectPublicKeyInfo), or its 32 bytes in base64 as a report's signature holds them; or a file of either.
 
     Returns:
         The 32 bytes in base64.
@@ -29,12 +29,14 @@ def public_key(said: str | os.PathLike[str]) -> str:
     """
     require_cryptography()
     text = os.fspath(said)
+    if text.lstrip().startswith("-----BEGIN "):
+        return _of_file("-----BEGIN …", text.encode("utf-8", errors="replace"))
     content = _content(text)
     if content is not None:
         return _of_file(text, content)
     if _is_key(text):
         return text
-    raise InputError(f"`--public-key` (={text[:80]}) is neither a file that is there nor a key in base64: {_REMEDY}.")
+    raise InputError(f"`--public-key` (={plain(text[:80])}) is neither a file that is there nor a key in base64: {_REMEDY}.")
 
 
 def _is_key(text: str) -> bool:
@@ -49,7 +51,7 @@ def _is_key(text: str) -> bool:
 def _content(text: str) -> bytes | None:
     """What a file of this name holds; None where there is none."""
     try:
-        if not Path(text).exists():
+        if not text or not Path(text).exists():
             return None
         with Path(text).open("rb") as stream:
             return stream.read(LONGEST)

@@ -25,6 +25,7 @@ from optimize.conclude import _with_weights
 from optimize.errors import InputError, TargetUnavailable
 from optimize.export import export_onnx
 from optimize.guard.limits import Limits
+from optimize.integrity import examine
 from optimize.job import Job, prepare
 from optimize.measure.latency import Latency
 from optimize.milder import SLOWER
@@ -352,6 +353,21 @@ def test_an_accepted_run_is_not_touched_by_a_call_that_is_wrong(accepted: Run, b
         compress(recipe(brought, accepted.out, target, data=tmp_path / "no.npz"), overwrite=True)
     with pytest.raises(InputError, match=r"found another run in .* \(limits changed\)"):
         compress(recipe(brought, accepted.out, target, max_drop="3pp"), resume=True)
+    assert {path: path.read_bytes() for path in accepted.out.rglob("*") if path.is_file()} == before
+
+
+def test_the_report_lists_every_other_file_of_the_run(accepted: Run) -> None:
+    """And nobody who was not given them needs to believe a word: the folder is as its report says."""
+    there = {str(path.relative_to(accepted.out)): path for path in accepted.out.rglob("*") if path.is_file()}
+    expected = {name: ArtifactFile.of(path) for name, path in there.items() if not name.startswith("report.")}
+    assert accepted.report["files"] == [expected[name].as_dict() | {"name": name} for name in sorted(expected)]
+    assert examine(accepted.out).findings == ("unsigned: anyone could have changed it",)
+
+
+def test_resuming_a_finished_run_leaves_what_its_report_lists(accepted: Run, brought: Path) -> None:
+    before = {path: path.read_bytes() for path in accepted.out.rglob("*") if path.is_file()}
+    asked = replace(resolve(recipe_file=accepted.out / "recipe.lock.toml"), threads=2)
+    assert compress(asked, resume=True) == accepted.report
     assert {path: path.read_bytes() for path in accepted.out.rglob("*") if path.is_file()} == before
 
 

@@ -97,8 +97,7 @@ def test_without_a_key_only_what_contradicts_nothing_passes(seed: int, scene: Sc
     kind, touched = tampered(tmp_path / "copy", seed, scene.unsigned, scene.other, scene.attackers)
     try:
         found = verify(tmp_path / "copy")
-    except InputError as problem:
-        assert "\n" not in str(problem)
+    except InputError:
         return
     beside = {path for path in touched if path.split("/")[0] != "model"} - {"report.json"}
     assert "report.json" in touched or (beside and len(found.findings) > 4), kind
