@@ -28,6 +28,8 @@ _SHAPE: Mapping[str, type | tuple[type, ...]] = {
     "seed": int,
     "steps": (list, type(None)),
 }
+_MAY_LACK = ("unverified", "signature")
+"""Parts that the first reports of this format do not have."""
 _HASH = re.compile("[0-9a-f]{64}")
 
 
@@ -65,7 +67,8 @@ def require_shape(folder: Path, report: Mapping[str, Any]) -> None:
         InputError: naming the first part that is not.
     """
     for name, kind in _SHAPE.items():
-        if not isinstance(report.get(name), kind) or (kind is int and isinstance(report[name], bool)):
+        missing = name not in report and name not in _MAY_LACK
+        if missing or not isinstance(report.get(name), kind) or (kind is int and isinstance(report[name], bool)):
             raise _damaged(folder, name)
     for part in report["data"].values():
         if part is not None and not (isinstance(part, dict) and isinstance(part.get("sha256"), str)):
@@ -90,7 +93,7 @@ def listed_files(folder: Path, report: Mapping[str, Any]) -> dict[str, ArtifactF
     """
     model = {} if report["artifact"] is None else _entries(folder, "artifact", report["artifact"].get("files"), f"{MODEL}/")
     left: dict[str, ArtifactFile] = {}
-    if report["unverified"] is not None:
+    if report.get("unverified") is not None:
         compiled = report["unverified"].get("compiled")
         if not isinstance(compiled, list) or not all(isinstance(each, dict) for each in compiled):
             raise _damaged(folder, "unverified")
@@ -144,10 +147,10 @@ def require_agreement(folder: Path, report: Mapping[str, Any], files: Mapping[st
         raise _damaged(folder, "verdict")
     if report["accepted"] is not passed:
         raise InputError(f"`{path}` contradicts itself: verdict {report['verdict']!r}, accepted {report['accepted']}; {AGAIN}.")
-    if passed != (report["artifact"] is not None) or (passed and report["unverified"] is not None):
+    if passed != (report["artifact"] is not None) or (passed and report.get("unverified") is not None):
         raise InputError(f"`{path}` contradicts itself: verdict {report['verdict']!r} beside what it says was handed over; {AGAIN}.")
     there = {path.split("/")[0] for path in (*found.files, *found.folders, *found.strange)}
-    for name, said in ((MODEL, passed), (UNVERIFIED, report["unverified"] is not None)):
+    for name, said in ((MODEL, passed), (UNVERIFIED, report.get("unverified") is not None)):
         if name in there and not said:
             raise InputError(
                 f"`{folder}` holds {name}/, which is not of this run (its verdict is {report['verdict']!r}): remove it, or {AGAIN}."

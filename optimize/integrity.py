@@ -104,7 +104,9 @@ def examine(folder: Path, key: str | None = None) -> Examined:
 def _run_of(folder: Path) -> Path:
     """The run that a `model` folder belongs to; the folder itself where it does not."""
     whole = folder.absolute()
-    return folder.parent if whole.name == MODEL and folder.name == MODEL and os.path.lexists(whole.parent / REPORT) else folder
+    if whole.name != MODEL or not os.path.lexists(whole.parent / REPORT):
+        return folder
+    return folder.parent if folder.name == MODEL else whole.parent
 
 
 def _alone(folder: Path, found: Contents, key: str | None) -> Examined:

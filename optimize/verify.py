@@ -68,7 +68,7 @@ def verify(
     if not folder.exists():
         raise InputError(f"`run` (={folder}) does not exist: check the path.")
     run = examine(folder, public_key)
-    if run.report is not None and run.report["unverified"] is not None:
+    if run.report is not None and run.report.get("unverified") is not None:
         for compiled in sorted((run.folder / UNVERIFIED).glob(f"*/*/{MANIFEST}"))[:1]:
             _require_here(Artifact.read(compiled.parent))
         for line in run.findings:

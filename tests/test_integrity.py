@@ -103,6 +103,20 @@ def test_without_a_key_only_what_contradicts_nothing_passes(seed: int, scene: Sc
     assert "report.json" in touched or (beside and len(found.findings) > 4), kind
 
 
+def test_from_within_the_model_the_run_is_found(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place, named in ((scene.run / "model", "."), (scene.run, "model")):
+        monkeypatch.chdir(place)
+        assert examine(Path(named), str(scene.public)).trusted
+
+
+@pytest.mark.parametrize("part", ["artifact", "steps", "verdict", "data", "precision"])
+def test_a_part_that_is_missing_is_named(part: str, bare: Path) -> None:
+    report = sealed.read(bare)
+    del report[part]
+    (bare / "report.json").write_text(json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    assert f"its part '{part}' is not what a run writes" in refused(bare)
+
+
 def test_unsigned_where_a_key_is_given_is_refused(scene: Scene) -> None:
     assert "report.json` is unsigned, and `--public-key` asks for a signature" in refused(scene.unsigned, scene.public)
 
