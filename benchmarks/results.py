@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 HISTORY = RESULTS / "looks.jsonl"
 """Every look that a study takes at a test split, from 2026-11-30 on; it is part of the repository."""
-DOCUMENTS = ("README.md", "docs/results.md", "docs/guard.md", "docs/precision.md")
+DOCUMENTS = ("README.md", "docs/results.md", "docs/guard.md", "docs/precision.md", "docs/verify.md")
 
 
 def write(

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from optimize import strict_json
 from optimize.errors import InputError
 
 MANIFEST = "artifact.json"
@@ -163,7 +164,7 @@ def _manifest(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"`{path.parent}` is no artifact: it holds no {MANIFEST}; give the folder that optimize wrote.")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = strict_json.parse(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"`{path}` is not valid JSON ({error}): make the artifact again.") from None
     found = manifest.get("format") if isinstance(manifest, dict) else None

@@ -184,6 +184,7 @@ def compress(
 
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
+@click.option("--public-key", metavar="FILE|BASE64", help="The Ed25519 key (PEM or base64) that must have signed the report.")
 @click.option("--model", type=click.Path(path_type=Path), metavar="FILE", help="The original, where it lies elsewhere on this machine.")
 @click.option("--arch", metavar="FILE.py:FACTORY", help="The function that builds its network, likewise.")
 @click.option("--sign-key", metavar="FILE", help="Private Ed25519 key (PEM) that signs the new report.")

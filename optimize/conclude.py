@@ -35,10 +35,9 @@ from optimize.precision_check import listed
 from optimize.profile import ARTIFACT, RUNTIMES, profile
 from optimize.progress import stage
 from optimize.recipe import Recipe
-from optimize.report.render import write
+from optimize.report.render import signed, write
 from optimize.search.goal import Goal
 from optimize.search.score import score_split
-from optimize.signature import sign
 from optimize.usage import usage
 from optimize.workspace import UNVERIFIED
 
@@ -272,13 +271,17 @@ def finish(job: Job, result: Result) -> dict[str, Any]:
     found = [finding.as_dict() for finding in job.health]
     result = replace(result, health=found, standing=job.baseline.as_dict(), notes=notes)
     report = outcome.report(job.recipe, job.original, job.data, result, started=job.started, foreign_load=foreign_load())
-    if job.recipe.sign_key is not None:
-        report["signature"] = sign(report, job.recipe.sign_key)
     if result.flips is not None:
         job.space.put(FILE, to_csv(result.flips))
+    accepted = result.compiled.chosen.artifact if result.compiled is not None and result.verdict else None
+    # Hashed before they are moved: should signing fail, nothing has been handed over.
+    files = job.space.contents(accepted, UNVERIFIED if result.unverified else None)
+    report["files"] = [file.as_dict() for file in files]
+    if job.recipe.sign_key is not None:
+        report = signed(report, job.recipe.sign_key)
     if result.unverified:
         job.space.leave(UNVERIFIED)
-    job.space.deliver(result.compiled.chosen.artifact if result.compiled is not None and result.verdict else None)
+    job.space.deliver(accepted)
     write(report, job.recipe.out)
     job.space.clean()
     return report

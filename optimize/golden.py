@@ -10,10 +10,11 @@ single image would not do: where an image has a large empty border, its phases c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -56,6 +57,7 @@ class Check:
         allowed: the largest that passes.
         changed: decisions that are others, near ties not counted.
         alike: whether this machine computes as the one that verified it.
+        tells: false where all inputs, or all recorded answers, are the same: a broken model may well give them too.
     """
 
     cases: int
@@ -63,6 +65,7 @@ class Check:
     allowed: float
     changed: int
     alike: bool
+    tells: bool = True
 
     def __bool__(self) -> bool:
         return self.difference <= self.allowed and not self.changed
@@ -89,9 +92,14 @@ def make(images: Floats, seed: int) -> Floats:
         (16, C, *spatial), float32; fewer where they would take more than `LARGEST_BYTES`.
     """
     draw = np.random.default_rng(seed)
-    count = int(np.clip(LARGEST_BYTES // (images[0].size * 4), 2, CASES))
+    count = cases(images.shape[1:])
     order = np.resize(draw.permutation(len(images)), (count, min(MIXED, len(images))))
     return np.stack([_scrambled(images[np.sort(chosen)], draw) for chosen in order])
+
+
+def cases(input_shape: tuple[int, ...]) -> int:
+    """How many inputs of shape (C, *spatial) a self-test has: sixteen, or as many as `LARGEST_BYTES` hold, but at least two."""
+    return int(np.clip(LARGEST_BYTES // (math.prod(input_shape) * 4), 2, CASES))
 
 
 def _scrambled(images: Floats, draw: np.random.Generator) -> Floats:
@@ -144,7 +152,8 @@ def check(artifact: Artifact, predict: Callable[[Floats], Floats]) -> Check | No
     same, other = (max(limits) for limits in zip(*(TOLERANCES[part] for part in artifact.precision.split("+")), strict=True))
     allowed = same if alike else other
     changed = _changed(expected, found, allowed * spread, _threshold(artifact))
-    return Check(len(inputs), difference if np.isfinite(difference) else float("inf"), allowed, changed, alike)
+    tells = bool((inputs != inputs[0]).any() and (expected != expected[0]).any())
+    return Check(len(inputs), difference if np.isfinite(difference) else float("inf"), allowed, changed, alike, tells)
 
 
 def differences(artifact: Artifact) -> list[str]:
@@ -175,14 +184,21 @@ def _read(artifact: Artifact) -> tuple[Floats, Floats]:
     path = artifact.folder / artifact.golden.name
     try:
         with np.load(path, allow_pickle=False) as file:
-            inputs, expected = file["inputs"], file["outputs"]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as problem:
+            names, inputs, expected = sorted(file.files), file["inputs"], file["outputs"]
+    except Exception as problem:  # whatever numpy and zipfile raise about a file that comes from outside
         raise InputError(f"`{path}` is no self-test ({' '.join(str(problem).split())[:200]}): make the artifact again.") from None
-    if inputs.shape[1:] != artifact.input_shape or not len(inputs) or len(expected) != len(inputs) or expected.ndim < 2:
-        raise InputError(
-            f"`{path}` is no self-test of this model (inputs {inputs.shape}, outputs {expected.shape}): make the artifact again."
-        )
-    return inputs.astype(np.float32), expected.astype(np.float32)
+    if inputs.shape[1:] != artifact.input_shape or len(expected) != len(inputs) or expected.ndim < 2 or names != ["inputs", "outputs"]:
+        raise _no_self_test(path, f"inputs {inputs.shape}, outputs {expected.shape}")
+    if len(inputs) != (wanted := cases(artifact.input_shape)):
+        raise _no_self_test(path, f"it has {len(inputs)} inputs, and a whole one of such inputs has {wanted}")
+    for name, array in (("inputs", inputs), ("outputs", expected)):
+        if array.dtype != np.float32 or not np.isfinite(array).all():
+            raise _no_self_test(path, f"its {name} are not all finite numbers of 32 bits")
+    return inputs, expected
+
+
+def _no_self_test(path: Path, why: str) -> InputError:
+    return InputError(f"`{path}` is no self-test of this model ({why}): make the artifact again.")
 
 
 def _threshold(artifact: Artifact) -> float:

@@ -124,9 +124,10 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
     able, notes = rehearse(job.original, job.runtimes, job.data.guard.inputs(slice(0, REHEARSED)), recipe.threads)
     job = replace(job, runtimes=able, notes=notes)
     job.space.open(outcome.identity(recipe, job.data), resume=resume)
-    if taken_up and job.space.report is None:
-        _foretell(job)
-    (recipe.out / "recipe.lock.toml").write_text(to_toml(recipe), encoding="utf-8")
+    if job.space.report is None:  # what a finished run's report lists is not written again
+        if taken_up:
+            _foretell(job)
+        (recipe.out / "recipe.lock.toml").write_text(to_toml(recipe), encoding="utf-8")
     return job
 
 

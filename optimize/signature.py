@@ -2,7 +2,12 @@
 
 What is signed is the report without its key "signature", as JSON with sorted keys, no spaces and no escapes, in UTF-8. The block itself:
 
-    {"algorithm": "Ed25519", "public_key": base64 of 32 bytes, "sha256": hex of what is signed, "value": base64 of 64 bytes}
+    {"algorithm": "Ed25519", "public_key": base64 of 32 bytes, "sha256": hex of what is signed, "value": base64 of 64 bytes,
+     "page": {"sha256": hex of report.html, "value": base64 of 64 bytes}}
+
+The page shows the report and its signature, so its own signature cannot be among what is signed first. It is over the line "optimize
+report.html", the report's sha256 and the page's, each followed by a line feed: a page cannot be put beside another report. A block without
+"page" is of an earlier version.
 
 A valid signature says that the holder of this public key signed this report, not who that is: whoever changes a report can sign it anew
 with a key of his own. So compare the public key, or its fingerprint, with the one you were given.
@@ -26,6 +31,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 ALGORITHM = "Ed25519"
+PARTS = ("algorithm", "public_key", "sha256", "value")
+PAGE = "page"
 LONGEST = 2**16
 """Bytes of a key file that are read; a key has some 120."""
 
@@ -61,7 +68,7 @@ def sign(report: Mapping[str, Any], key_file: str | Path) -> dict[str, str]:
     Raises:
         InputError: when the key cannot be used, the report is no JSON, or the package cryptography is not installed.
     """
-    _require_cryptography()
+    require_cryptography()
     key = _private_key(Path(key_file))
     signed = _signed_bytes(report)
     return {
@@ -70,6 +77,32 @@ def sign(report: Mapping[str, Any], key_file: str | Path) -> dict[str, str]:
         "sha256": hashlib.sha256(signed).hexdigest(),
         "value": base64.b64encode(key.sign(signed)).decode(),
     }
+
+
+def sign_page(report: Mapping[str, Any], page: bytes, key_file: str | Path) -> dict[str, str]:
+    """Sign the page of a signed report, with the key that signed the report.
+
+    Args:
+        report: with its "signature".
+        page: bytes of `report.html`.
+        key_file: as for `sign`.
+
+    Returns:
+        The block to be put under "page" in the signature.
+
+    Raises:
+        InputError: as `sign` does.
+    """
+    require_cryptography()
+    digest = hashlib.sha256(page).hexdigest()
+    value = _private_key(Path(key_file)).sign(_page_bytes(report["signature"]["sha256"], digest))
+    return {"sha256": digest, "value": base64.b64encode(value).decode()}
+
+
+def is_page_of(report: Mapping[str, Any], page: bytes) -> bool:
+    """Whether these bytes are the page that was signed with a report; the report must have been found valid by `check`."""
+    block = (report.get("signature") or {}).get(PAGE)
+    return block is not None and bool(block["sha256"] == hashlib.sha256(page).hexdigest())
 
 
 def check(report: Mapping[str, Any]) -> Check:
@@ -81,17 +114,20 @@ def check(report: Mapping[str, Any]) -> Check:
     block = report.get("signature")
     if block is None:
         return Check("unsigned", "The report has no signature.")
-    _require_cryptography()
+    require_cryptography()
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
         if block["algorithm"] != ALGORITHM:
             return Check("altered", f"The signature is of algorithm {block['algorithm']!r}, not {ALGORITHM}.")
+        if unknown := sorted(set(block) - {*PARTS, PAGE}):
+            return Check("altered", f"The signature holds {unknown[0]!r}, which no signature does.")
         public, value = (_decoded(block[name]) for name in ("public_key", "value"))
         key = Ed25519PublicKey.from_public_bytes(public)
         digest = block["sha256"]
-    except (KeyError, TypeError, ValueError):
+        page = None if PAGE not in block else _page_part(block[PAGE])
+    except (AttributeError, KeyError, TypeError, ValueError):
         return Check("altered", "The signature is damaged: it lacks a part, or a part is malformed.")
     try:
         signed = _signed_bytes(report)
@@ -103,6 +139,11 @@ def check(report: Mapping[str, Any]) -> Check:
         key.verify(value, signed)
     except InvalidSignature:
         return Check("altered", "The signature was not made for this report by the key that it names.")
+    try:
+        if page is not None:
+            key.verify(page[1], _page_bytes(digest, page[0]))
+    except InvalidSignature:
+        return Check("altered", "The signature of the page was not made for this report by the key that signed the report.")
     short = fingerprint(block["public_key"])
     return Check("valid", f"The report is the one that the holder of key {short} signed.", short)
 
@@ -126,6 +167,17 @@ def _decoded(text: str) -> bytes:
     if base64.b64encode(raw).decode() != text:
         raise ValueError("base64 with stray bits")
     return raw
+
+
+def _page_part(block: Mapping[str, str]) -> tuple[str, bytes]:
+    """The page's sha256 and its signature; `ValueError` where there is anything else."""
+    if set(block) != {"sha256", "value"} or not block["sha256"].isascii():
+        raise ValueError("no signature of a page")
+    return block["sha256"], _decoded(block["value"])
+
+
+def _page_bytes(report_sha256: str, page_sha256: str) -> bytes:
+    return f"optimize report.html\n{report_sha256}\n{page_sha256}\n".encode()
 
 
 def _signed_bytes(report: Mapping[str, Any]) -> bytes:
@@ -172,7 +224,8 @@ def _private(path: Path) -> bytes:
         raise InputError(f"`--sign-key` (={path}) cannot be read ({reason}): check the path.") from None
 
 
-def _require_cryptography() -> None:
+def require_cryptography() -> None:
+    """Raise `InputError` unless the package cryptography is installed."""
     try:
         import cryptography.exceptions  # noqa: F401
     except ImportError:

@@ -63,10 +63,14 @@ def _named(out: Path) -> str:
     return shlex.quote(str(out.relative_to(here)) if out.is_relative_to(here) else out.name)
 
 
-def candidate(original: Candidate, out: Path) -> Candidate:
-    """The candidate of a run that was left unverified in `out`.
+def candidate(original: Candidate, home: Path) -> Candidate:
+    """The candidate of a run that was left unverified.
+
+    Args:
+        original: of the run.
+        home: its folder `unverified`, or a copy.
 
     Raises:
         InputError: when it is unreadable or was made from another network.
     """
-    return snapshot.restore(original, out / UNVERIFIED / CANDIDATE)
+    return snapshot.restore(original, home / CANDIDATE)

@@ -6,7 +6,6 @@ and one of them on the test split, as `compress` does it. Of a finished one, the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +15,15 @@ from optimize import golden
 from optimize.artifact import MANIFEST, Artifact
 from optimize.backends import backend, require_runnable
 from optimize.backends.engines.binding import device
+from optimize.claims import REPORT
 from optimize.errors import InputError, OptimizeError, TargetUnavailable
+from optimize.integrity import Examined, examine
+from optimize.progress import note
 from optimize.workspace import BEFORE, UNVERIFIED
 
 if TYPE_CHECKING:
     from optimize.guard.rail import Outcome
     from optimize.job import Job
-
-LOCK, REPORT = "recipe.lock.toml", "report.json"
 
 
 @dataclass(frozen=True)
@@ -45,38 +45,49 @@ class Verified:
         return {"outcome": self.outcome, "findings": list(self.findings), "report": None if self.report is None else dict(self.report)}
 
 
-def verify(folder: Path, *, model: Path | None = None, data: str | None = None, **elsewhere: object) -> Verified:
+def verify(
+    folder: Path, *, public_key: str | None = None, model: Path | None = None, data: str | None = None, **elsewhere: object
+) -> Verified:
     """Verify a run or an artifact on this machine.
+
+    Nothing in the folder is opened, loaded or executed before every file was found to be the one that the report lists (`integrity.py`).
 
     Args:
         folder: of a run, or of an artifact.
+        public_key: that must have signed the report: a file in PEM, or base64; None where any or no signature will do.
         model: where the original lies on this machine, if not where the run had it.
         data: where the data lie on this machine, likewise; of a finished run, what its model is judged on again.
         elsewhere: other settings of the run that are not what they were on that machine: `arch`, `sign_key` and `trust_pickle`, by the
             names of `Recipe`; None counts as not said.
 
     Raises:
-        InputError: when the folder holds neither, something in it was altered, or the model or data are not those of the run.
+        InputError: when the folder holds neither, something in it was altered or does not belong there, the key did not sign the report, or
+            the model or data are not those of the run.
         TargetUnavailable: when the target cannot run here.
     """
     if not folder.exists():
         raise InputError(f"`run` (={folder}) does not exist: check the path.")
-    if (folder / UNVERIFIED).is_dir():
-        for compiled in sorted((folder / UNVERIFIED).glob(f"*/*/{MANIFEST}"))[:1]:
+    run = examine(folder, public_key)
+    if run.report is not None and run.report.get("unverified") is not None:
+        for compiled in sorted((run.folder / UNVERIFIED).glob(f"*/*/{MANIFEST}"))[:1]:
             _require_here(Artifact.read(compiled.parent))
-        job, report = _taken_up(folder, model, {**elsewhere, "data": data})
-        return _finished(job, report)
-    home = folder if (folder / MANIFEST).is_file() else folder / "model"
-    if not (home / MANIFEST).is_file():
-        raise InputError(f"`run` (={folder}) holds no compiled model: give the folder of an accepted or an unverified run, or its `model`.")
+        for line in run.findings:
+            note(line)
+        return _finished(run, _taken_up(run, model, {**elsewhere, "data": data}))
+    if run.report is not None and run.report["artifact"] is None:
+        said = f"its verdict is {run.report['verdict']!r}"
+        raise InputError(f"`run` (={folder}) holds no compiled model ({said}): give the folder of an accepted or an unverified run.")
     _of_use({"model": model, **elsewhere}, judged=data is not None)
-    artifact = Artifact.read(home)
+    artifact = Artifact.read(run.model)
     _require_here(artifact)
-    outcome, findings = self_test(artifact)
-    if data is None or outcome == "fail":
-        return Verified(outcome, findings)
-    job, report = _taken_up(folder, model, {**elsewhere, "data": data})
-    return _judged_again(job, artifact, findings, report)
+    outcome, found = self_test(artifact)
+    findings = (*run.findings, *found)
+    if data is not None and outcome != "fail":
+        # No new report is written, so none is signed.
+        job = _taken_up(run, model, {**elsewhere, "data": data, "sign_key": "none"})
+        outcome, findings = _judged_again(job, artifact, findings, run.report)
+    run.require_unchanged()
+    return Verified(outcome, findings)
 
 
 def _of_use(said: Mapping[str, object], *, judged: bool) -> None:
@@ -109,6 +120,8 @@ def self_test(artifact: Artifact) -> tuple[Outcome, tuple[str, ...]]:
         return "fail", (*findings, _unopened(artifact, problem))
     if check is None:
         return "inconclusive", (*findings, "it carries no self-test: without --data nothing is known of its answers on this machine")
+    if check and not check.tells:
+        return "inconclusive", (*findings, f"self-test: {check.line}; but all its inputs or answers are the same, which shows nothing")
     return ("pass" if check else "fail"), (*findings, f"self-test: {check.line}")
 
 
@@ -138,63 +151,80 @@ def _unopened(artifact: Artifact, problem: Exception) -> str:
     ) from problem
 
 
-def _taken_up(folder: Path, model: Path | None, elsewhere: Mapping[str, object]) -> tuple[Job, dict[str, Any]]:
-    """The run's model and data on this machine, which must be the same as they were."""
+def _taken_up(run: Examined, model: Path | None, elsewhere: Mapping[str, object]) -> Job:
+    """The run's model and data on this machine, which must be the same as they were; the report decides what that is."""
     # Late, here and below: a self-test needs neither torch nor what a run is made of.
     from optimize import outcome
     from optimize.job import loaded
+    from optimize.pinned import LOCK, require_data, require_settings
     from optimize.recipe import resolve
 
-    if not (folder / LOCK).is_file() or not (folder / REPORT).is_file():
-        raise InputError(f"`run` (={folder}) lacks its {LOCK} or {REPORT}: give the whole folder of the run.")
-    try:
-        report = dict(json.loads((folder / REPORT).read_text(encoding="utf-8")))
-        said = {"model": report["model"]["sha256"]} | {name: each["sha256"] for name, each in report["data"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as problem:
-        raise InputError(f"`{folder / REPORT}` is damaged ({type(problem).__name__}): copy the folder of the run again.") from problem
+    lock = run.folder / LOCK
+    if run.report is None or not lock.is_file():
+        raise InputError(f"`run` (={run.folder}) lacks its {LOCK} or {REPORT}: give the whole folder of the run.")
+    report = run.report
     # Whatever processor the run was for: what is asked is what this one computes.
-    recipe = resolve(model, overrides={**elsewhere, "out": folder.absolute(), "isa": "none"}, recipe_file=folder / LOCK)
-    job = loaded(recipe, lambda _: _same("model", outcome.sha256(recipe.model), said["model"], "--model"))
-    for name, split in outcome.splits(job.data).items():
-        _same(f"{name} split", split.sha256, said.get(name), "--data")
+    recipe = resolve(model, overrides={**elsewhere, "out": run.folder.absolute(), "isa": "none"}, recipe_file=lock)
+    require_settings(recipe, report, elsewhere)
+    # A folder that came from elsewhere must not use a key of this machine, nor vouch for a pickle, unless its reader says so.
+    if recipe.sign_key is not None and elsewhere.get("sign_key") is None:
+        raise InputError(f"`{LOCK}` names a key to sign with ({recipe.sign_key}): pass it as --sign-key yourself, or --sign-key none.")
+    if recipe.trust_pickle and elsewhere.get("trust_pickle") is None and not run.trusted:
+        raise InputError(f"`{LOCK}` asks to trust a pickle, and no key vouches for it: pass --trust-pickle if you trust its author.")
+    job = loaded(recipe, lambda _: _require_model(outcome.sha256(recipe.model), report["model"]["sha256"]))
+    require_data(job, report, run.folder / "ledger.jsonl")
     require_runnable(job.runtime)
-    return job, report
+    return job
 
 
-def _same(what: str, found: str, said: Any, flag: str) -> None:
+def _require_model(found: str, said: str) -> None:
     if found != said:
-        raise InputError(f"`{flag}`: the {what} is not that of the run (sha256 {found[:12]}…, was {str(said)[:12]}…): name the same file.")
+        raise InputError(f"`--model`: the model is not that of the run (sha256 {found[:12]}…, was {said[:12]}…): name the same file.")
 
 
-def _finished(job: Job, report: dict[str, Any]) -> Verified:
+def _finished(run: Examined, job: Job) -> Verified:
     """The verdict that was left open."""
+    import shutil
+
     from optimize.conclude import conclude
+    from optimize.contents import contents, require
     from optimize.guard.verdict import level
     from optimize.heap import keep_freed
     from optimize.unverified import candidate
 
+    assert run.report is not None
     keep_freed()
-    recipe = job.recipe
-    best = candidate(job.original, recipe.out)
-    before = job.before
-    confidence = level(job.limits, job.data.guard.units, job.data.test.units)
-    job.space.put(BEFORE, (recipe.out / REPORT).read_text(encoding="utf-8"))
+    job.space.clean()  # what an earlier attempt left, or somebody else
+    recipe, report = job.recipe, run.report
+    # A copy: the self-test is written beside the model that is chosen, and an interruption must leave the run as it was.
+    made = job.space.fresh(UNVERIFIED)
+    shutil.copytree(recipe.out / UNVERIFIED, made, dirs_exist_ok=True)
+    prefix = f"{UNVERIFIED}/"
     try:
-        whole = conclude(job, best, report["steps"] or [], before, confidence, report["notes"], made=recipe.out / UNVERIFIED)
+        copied = {path.removeprefix(prefix): file for path, file in run.files.items() if path.startswith(prefix)}
+        require(made, copied, contents(made))
+        best = candidate(job.original, made)
+        before = job.before
+        confidence = level(job.limits, job.data.guard.units, job.data.test.units)
+        job.space.put(BEFORE, (recipe.out / REPORT).read_text(encoding="utf-8"))
+        whole = conclude(job, best, report["steps"] or [], before, confidence, report["notes"], made=made)
     except BaseException:
         job.space.drop(BEFORE)
+        job.space.clean()
         raise
     job.space.drop(UNVERIFIED)
     return Verified(whole["verdict"], tuple(whole["reasons"]), whole)
 
 
-def _judged_again(job: Job, artifact: Artifact, findings: tuple[str, ...], report: Mapping[str, Any]) -> Verified:
+def _judged_again(
+    job: Job, artifact: Artifact, findings: tuple[str, ...], report: Mapping[str, Any] | None
+) -> tuple[Outcome, tuple[str, ...]]:
     """A finished model against the original, on the run's test split, on this machine: not a new look where the record knows it."""
     from optimize.conclude import begun, on_test
     from optimize.guard.verdict import judge
 
-    look, limits = begun(job, artifact).no_laxer_than(report.get("looks")), job.recipe.limits
+    look, limits = begun(job, artifact).no_laxer_than((report or {}).get("looks")), job.recipe.limits
     verdict = look.settled(judge(look.limits(limits), *on_test(job, artifact)))
     job.history.end(look, verdict.outcome)
     repeated = look.sentence(limits)
-    return Verified(verdict.outcome, (*findings, *verdict.reasons, *(() if repeated is None else (repeated,))))
+    return verdict.outcome, (*findings, *verdict.reasons, *(() if repeated is None else (repeated,)))

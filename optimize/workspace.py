@@ -18,12 +18,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from optimize.artifact import MANIFEST, Artifact
+from optimize.artifact import MANIFEST, Artifact, ArtifactFile
+from optimize.contents import contents, listed
 from optimize.errors import InputError
 from optimize.ledger import WORK, Ledger
 from optimize.progress import note
 
 UNVERIFIED, BEFORE, LOOK = "unverified", "report.before.json", "look"
+REPORTS = ("report.json", "report.html")
 OURS = ("ledger.jsonl", "recipe.lock.toml", "report.json", BEFORE, "report.html", "flips.csv", "model", UNVERIFIED, WORK)
 
 
@@ -113,6 +115,20 @@ class Workspace:
         draft = self.out / f".{name}.tmp"
         draft.write_text(text, encoding="utf-8", newline="\n")
         os.replace(draft, self.out / name)
+
+    def contents(self, artifact: Artifact | None, left: str | None) -> list[ArtifactFile]:
+        """Hash every file that the folder will hold beside the report and its page, by its path within the folder.
+
+        Args:
+            artifact: that `deliver` will be given.
+            left: that `leave` will be given; None where it will not be called.
+        """
+        moved = {"model": None if artifact is None else artifact.folder, left: None if left is None else self.scratch / left}
+        found = {name: self.out / name for name in OURS if name not in REPORTS and (self.out / name).is_file()}
+        for name, folder in moved.items():
+            if folder is not None:
+                found |= {f"{name}/{path}": folder / path for path in contents(folder).files}
+        return listed(found)
 
     def deliver(self, artifact: Artifact | None) -> None:
         """Move an accepted artifact to `model/`; with None, see that nothing is there."""

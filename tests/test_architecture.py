@@ -26,7 +26,7 @@ OUTSIDE = {"models", "benchmarks", "tests"}
 
 # A module or subpackage may import from its own layer and from those above it in this table, never from one below it.
 LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("what anyone may use", frozenset({"errors", "offline", "progress", "quiet", "heap", "installed", "outputs"})),
+    ("what anyone may use", frozenset({"errors", "offline", "progress", "quiet", "heap", "installed", "outputs", "strict_json"})),
     ("the value that flows", frozenset({"candidate"})),
     (
         "the network as a graph and as matrices",
@@ -42,7 +42,7 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
             }
         ),
     ),
-    ("what is shipped", frozenset({"artifact", "signature"})),
+    ("what is shipped", frozenset({"artifact", "contents", "signature", "public_key"})),
     ("what changes, exports, runs, measures and judges", frozenset({"steps", "export", "backends", "measure", "guard"})),
     ("what a search writes down", frozenset({"snapshot", "ledger", "record", "history"})),
     ("the settings of a run", frozenset({"settings", "recipe"})),
@@ -53,7 +53,9 @@ LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
     ("what a run leaves behind", frozenset({"workspace", "outcome"})),
     (
         "a run's beginning and its end",
-        frozenset({"golden", "usage", "diagnosis", "original", "rehearsal", "job", "conclude", "unverified"}),
+        frozenset(
+            {"golden", "usage", "diagnosis", "original", "rehearsal", "job", "conclude", "unverified"} | {"claims", "integrity", "pinned"}
+        ),
     ),
     ("a run, and models side by side", frozenset({"compress", "verify", "contenders", "side_by_side"})),
     ("a whole example", frozenset({"demo"})),

@@ -25,6 +25,7 @@ from optimize.conclude import _with_weights
 from optimize.errors import Inconclusive, InputError, TargetUnavailable
 from optimize.export import export_onnx
 from optimize.guard.limits import Limits
+from optimize.integrity import examine
 from optimize.job import Job, prepare
 from optimize.measure.latency import Latency
 from optimize.milder import SLOWER
@@ -403,6 +404,21 @@ def test_a_test_split_that_is_too_small_ends_the_run_before_the_search(inconclus
     assert not (tmp_path / "out").exists()
     code, stdout, _ = runs.command("compress", asked.model, "--target", asked.target, "--out", asked.out, "--json")
     assert (code, json.loads(stdout)) == (3, {"error": text, "exit_code": 3})
+
+
+def test_the_report_lists_every_other_file_of_the_run(accepted: Run) -> None:
+    """And nobody who was not given them needs to believe a word: the folder is as its report says."""
+    there = {str(path.relative_to(accepted.out)): path for path in accepted.out.rglob("*") if path.is_file()}
+    expected = {name: ArtifactFile.of(path) for name, path in there.items() if not name.startswith("report.")}
+    assert accepted.report["files"] == [expected[name].as_dict() | {"name": name} for name in sorted(expected)]
+    assert examine(accepted.out).findings == ("unsigned: anyone could have changed it",)
+
+
+def test_resuming_a_finished_run_leaves_what_its_report_lists(accepted: Run, brought: Path) -> None:
+    before = {path: path.read_bytes() for path in accepted.out.rglob("*") if path.is_file()}
+    asked = replace(resolve(recipe_file=accepted.out / "recipe.lock.toml"), threads=2)
+    assert compress(asked, resume=True) == accepted.report
+    assert {path: path.read_bytes() for path in accepted.out.rglob("*") if path.is_file()} == before
 
 
 def test_left_alone_names_layer_and_reason(job: Job) -> None:

@@ -27,6 +27,7 @@ from optimize.errors import InputError
 from optimize.export import export_onnx
 from optimize.measure import isa
 from optimize.measure.gpu import Gpu
+from optimize.verify import self_test
 from tests.conftest import CPU_TARGETS, require
 
 
@@ -91,6 +92,7 @@ def there(monkeypatch: pytest.MonkeyPatch, level: str | None = "avx512_vnni", ve
     """The machine: a stand-in for the processor and the runtime."""
     monkeypatch.setattr(golden, "running", lambda target: level)
     monkeypatch.setattr(golden, "backend", lambda target: SimpleNamespace(version=lambda: version))
+    monkeypatch.setattr(golden, "CASES", 2)  # as many as LOGITS answers
 
 
 def sealed(folder: Path, outputs: np.ndarray, precision: str = "f32", made_for: str | None = None) -> Artifact:
@@ -206,6 +208,64 @@ def test_other_machines_are_told_by_level_and_version(tmp_path: Path, monkeypatc
     assert golden.differences(engine) == ["verified on A10, here is T4"]
     monkeypatch.setattr(binding, "gpu", lambda: Gpu((), "there is none"))
     assert golden.differences(engine) == ["verified on A10, here is one that cannot be told"]
+
+
+def rewritten(artifact: Artifact, **arrays: np.ndarray) -> Artifact:
+    """The artifact with another self-test, and a manifest that is true of it."""
+    with np.load(artifact.folder / golden.FILE) as file:
+        np.savez(artifact.folder / golden.FILE, **{**dict(file), **arrays})
+    return artifact.verified(golden.FILE, {})
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"inputs": golden.make(images(1, 8, 8), 0)[:1], "outputs": LOGITS[:1].astype("f4")}, "has 1 inputs, and a whole one .* has 2"),
+        ({"outputs": LOGITS}, "its outputs are not all finite numbers of 32 bits"),
+        ({"outputs": np.full((2, 3), np.nan, dtype="f4")}, "its outputs are not all finite"),
+        ({"inputs": np.full((2, 1, 8, 8), np.inf, dtype="f4")}, "its inputs are not all finite"),
+        ({"more": LOGITS}, "is no self-test of this model"),
+        ({"outputs": np.array([[None] * 3] * 2)}, "is no self-test"),
+    ],
+    ids=["one input", "64 bits", "no number", "infinite", "more", "objects"],
+)
+def test_a_self_test_must_be_a_whole_one(change: dict[str, np.ndarray], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there(monkeypatch)
+    artifact = rewritten(sealed(tmp_path / "model", LOGITS), **change)
+    with pytest.raises(InputError, match=told):
+        golden.check(artifact, answering(LOGITS))
+
+
+def test_the_same_question_or_answer_throughout_shows_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there(monkeypatch)
+    assert checked(sealed(tmp_path / "model", LOGITS), LOGITS).tells
+    same = np.repeat(LOGITS[:1], 2, axis=0)
+    artifact = sealed(tmp_path / "same", same)
+    assert (bool(checked(artifact, same)), checked(artifact, same).tells) == (True, False)
+    artifact = rewritten(sealed(tmp_path / "asked", LOGITS), inputs=np.ones((2, 1, 8, 8), dtype="f4"))
+    assert not checked(artifact, LOGITS).tells
+    with monkeypatch.context() as patch:
+        patch.setattr("optimize.verify.backend", lambda _: SimpleNamespace(build=lambda _: Opened(LOGITS)))
+        outcome, findings = self_test(artifact)
+    assert (outcome, findings[-1].endswith("all its inputs or answers are the same, which shows nothing")) == ("inconclusive", True)
+
+
+class Opened:
+    """A session that always answers the same."""
+
+    def __init__(self, outputs: np.ndarray) -> None:
+        self.predict = answering(outputs)
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_how_many_inputs_there_are_follows_from_their_size() -> None:
+    """16 MiB hold 16 inputs of 2^18 numbers of four bytes."""
+    assert [golden.cases(shape) for shape in ((1, 8, 8), (1, 512, 512), (1, 512, 1024), (3, 64, 512, 512))] == [16, 16, 8, 2]
 
 
 def test_what_is_no_self_test_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

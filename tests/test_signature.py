@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimize.errors import InputError
-from optimize.signature import Check, check, fingerprint, sign
+from optimize.signature import Check, check, fingerprint, is_page_of, sign, sign_page
 
 pytest.importorskip("cryptography")
 
@@ -210,3 +210,50 @@ def test_without_the_package_unsigned_is_still_told(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True, env=dict(os.environ))
     line = "signing and checking a signature need the package cryptography: pip install 'optimize[sign]'."
     assert done.stdout.splitlines() == ["unsigned", line, line]
+
+
+def test_the_page_is_signed_with_its_report(key_file: Path, tmp_path: Path) -> None:
+    """Over the three lines that the module names, as `cryptography` verifies them."""
+    signed = _signed(REPORT, key_file)
+    block = signed["signature"] | {"page": sign_page(signed, b"<p>", key_file)}
+    whole = signed | {"signature": block}
+    key = ed25519.Ed25519PublicKey.from_public_bytes(base64.b64decode(block["public_key"]))
+    digest = hashlib.sha256(b"<p>").hexdigest()
+    key.verify(base64.b64decode(block["page"]["value"]), f"optimize report.html\n{block['sha256']}\n{digest}\n".encode())
+    assert check(whole)
+    assert (is_page_of(whole, b"<p>"), is_page_of(whole, b"<p> "), is_page_of(signed, b"<p>"), is_page_of(REPORT, b"<p>")) == (1, 0, 0, 0)
+    other = _signed(REPORT | {"verdict": "fail"}, key_file)
+    others_page = sign_page(other, b"<p>", key_file)
+    strangers_page = sign_page(signed, b"<p>", _key(tmp_path))
+    reason = "The signature of the page was not made for this report by the key that signed the report."
+    for page in (others_page, strangers_page, block["page"] | {"sha256": "0" * 64}):
+        assert check(signed | {"signature": block | {"page": page}}) == Check("altered", reason)
+
+
+@pytest.mark.parametrize(
+    "page", [None, 3, "x", {}, {"sha256": "0"}, {"value": ""}, {"sha256": "\ud800", "value": ""}, {"sha256": 3, "value": ""}]
+)
+def test_a_spoilt_signature_of_a_page_is_altered(key_file: Path, page: Any) -> None:
+    signed = _signed(REPORT, key_file)
+    signed["signature"]["page"] = page
+    assert check(signed) == Check("altered", "The signature is damaged: it lacks a part, or a part is malformed.")
+
+
+def test_nothing_else_may_stand_in_a_signature(key_file: Path) -> None:
+    """It is not among what is signed, so that anyone could write it there."""
+    signed = _signed(REPORT, key_file)
+    assert check(signed | {"signature": signed["signature"] | {"note": "reviewed"}}).reason == (
+        "The signature holds 'note', which no signature does."
+    )
+    page = sign_page(signed, b"", key_file) | {"note": "reviewed"}
+    assert check(signed | {"signature": signed["signature"] | {"page": page}}).state == "altered"
+
+
+def test_no_second_signature_follows_from_one(key_file: Path) -> None:
+    """RFC 8032, 5.1.7: S is below the order of the group; S plus the order would be valid by the equation alone."""
+    signed = _signed(REPORT, key_file)
+    value = base64.b64decode(signed["signature"]["value"])
+    order = 2**252 + 27742317777372353535851937790883648493
+    other = value[:32] + (int.from_bytes(value[32:], "little") + order).to_bytes(32, "little")
+    signed["signature"]["value"] = base64.b64encode(other).decode()
+    assert check(signed).state == "altered"

@@ -25,8 +25,9 @@ from optimize.measure.isa import LEVELS
 from optimize.report.render import render
 from optimize.unverified import _named
 from optimize.verify import verify
-from tests import runs
+from tests import runs, sealed
 from tests.conftest import hurried
+from tests.report.sample import passing
 from tests.runs import Run
 
 TARGET = "onnxruntime"
@@ -115,6 +116,11 @@ def test_an_engine_without_a_gpu_says_which_one_it_is_for(left_open: bool, tmp_p
         monkeypatch.setattr(f"{place}.gpu", lambda: Gpu((), "no GPU found"))
     monkeypatch.setattr("importlib.util.find_spec", lambda _: True)
     made = engine(tmp_path / "unverified" / "tensorrt-rtx" / "f16" if left_open else tmp_path / "model")
+    if left_open:
+        files = [file.as_dict() for file in Artifact.read(made).files]
+        compiled = [{"target": "tensorrt-rtx", "precision": "f16", "why": "", "files": files}]
+        open_still = {"verdict": "inconclusive", "accepted": False, "artifact": None, "precision": None, "compressed": None}
+        sealed.told(tmp_path, passing() | open_still | {"files": [], "unverified": {"parameters": 1, "macs": 1, "compiled": compiled}})
     code, _, told = runs.command("verify", tmp_path)
     assert (code, told) == (
         4,
@@ -215,8 +221,8 @@ def test_an_altered_engine_is_refused(left: Run, tmp_path: Path) -> None:
     file = next((out / "unverified" / TARGET / "f32").glob("*.onnx"))
     file.write_bytes(file.read_bytes() + b"x")
     code, _, told = runs.command("verify", out)
-    assert code == 2
-    assert "was altered after it was sealed" in told
+    assert (code, told.count("\n")) == (2, 1)
+    assert "its file unverified/onnxruntime/f32/model.onnx is not the one that the report lists" in told
     assert (out / "report.json").is_file()
 
 
@@ -233,8 +239,9 @@ def test_a_model_that_answers_as_it_did_is_verified(finished: Path) -> None:
     code, told, _ = runs.command("verify", finished / "model")
     lines = told.splitlines()
     assert (code, lines[0]) == (0, "VERIFIED on this machine")
-    assert lines[2] == "no difference to the machine that verified it"
-    assert lines[3].startswith("self-test: 16 inputs, 0 decisions changed")
+    assert lines[1] == "unsigned: anyone could have changed it"
+    assert lines[3] == "no difference to the machine that verified it"
+    assert lines[4].startswith("self-test: 16 inputs, 0 decisions changed")
 
 
 @pytest.mark.parametrize(
@@ -278,12 +285,14 @@ def test_another_instruction_set_is_named(finished: Path, monkeypatch: pytest.Mo
 
 
 def test_a_model_without_a_self_test_is_judged_by_data_alone(finished: Path, brought: Path, tmp_path: Path) -> None:
-    """As one from before there were any."""
+    """As one from before there were any, whose report lists the model's files alone."""
     out = Path(shutil.copytree(finished, tmp_path / "out"))
     path = out / "model" / "artifact.json"
-    manifest = json.loads(path.read_text())
-    del manifest["golden"], manifest["built"]
+    manifest, report = json.loads(path.read_text()), sealed.read(out)
+    del manifest["golden"], manifest["built"], report["files"]
     path.write_text(json.dumps(manifest))
+    (out / "model" / "golden.npz").unlink()
+    sealed.told(out, report)
     code, told, _ = runs.command("verify", out)
     assert (code, told.splitlines()[0]) == (3, "INCONCLUSIVE on this machine")
     assert told.splitlines()[-1] == "it carries no self-test: without --data nothing is known of its answers on this machine"
@@ -355,7 +364,7 @@ def test_any_altered_precision_ends_it(left: Run, tmp_path: Path) -> None:
     file = next((out / "unverified" / TARGET / "int8").glob("*.onnx"))
     file.write_bytes(file.read_bytes() + b"x")
     code, _, told = runs.command("verify", out)
-    assert (code, told.count("was altered after it was sealed")) == (2, 1)
+    assert (code, told.count("its file unverified/onnxruntime/int8/model.onnx is not the one that the report lists")) == (2, 1)
     assert (out / "report.json").read_bytes() == (left.out / "report.json").read_bytes()
     assert not (out / "report.before.json").exists()
 
@@ -366,6 +375,116 @@ def test_a_run_for_another_level_is_judged_on_this_one(
     out = Path(shutil.copytree(finished, tmp_path / "out"))
     lock = out / "recipe.lock.toml"
     lock.write_text(lock.read_text().replace('isa = "none"', 'isa = "avx2"'))
+    sealed.told(out, sealed.read(out))
     assert 'isa = "avx2"' in lock.read_text()
     monkeypatch.setattr("optimize.job.restrict", lambda *_: pytest.fail("it was kept to another"))
     assert verify(out, data=str(brought.parent / "data.npz")).outcome == "pass"
+
+
+def test_limits_in_the_lock_file_decide_nothing(finished: Path, brought: Path, tmp_path: Path) -> None:
+    """A lock file that allows a loss of everything, beside a report that lists it as it now is: the report's limits are others."""
+    out = Path(shutil.copytree(finished, tmp_path / "out"))
+    lock = out / "recipe.lock.toml"
+    asked = lock.read_text()
+    lock.write_text(asked.replace("max_drop = 0.04", "max_drop = 1.0"))
+    data = brought.parent / "data.npz"
+    code, _, told = runs.command("verify", out, "--data", data)
+    assert (code, "its file recipe.lock.toml is not the one that the report lists" in told) == (2, True)
+    for setting, other, name in (
+        ("max_drop = 0.04", "max_drop = 1.0", "limits.max_drop = 1.0, the report 0.04"),
+        ('verdict = "statistical"', 'verdict = "point"', "limits.verdict = 'point', the report 'statistical'"),
+        ("seed = 0", "seed = 1", "seed = 1, the report 0"),
+        ("net.py:net", "net.py:other", "arch = 'net.py:other', the report 'net.py:net'"),
+        ('target = "onnxruntime"', 'target = "openvino"', "target = 'openvino', the report 'onnxruntime'"),
+        ('"bar",', '"bart",', "classes = ['bart', 'disc', 'cross', 'ring'], the report ['bar', 'disc', 'cross', 'ring']"),
+    ):
+        assert setting in asked
+        lock.write_text(asked.replace(setting, other))
+        sealed.told(out, sealed.read(out))
+        code, _, told = runs.command("verify", out, "--data", data)
+        assert (code, told.count("\n")) == (2, 1)
+        assert f"`recipe.lock.toml` says {name}" in told
+
+
+def named(**columns: np.ndarray) -> dict[str, np.ndarray]:
+    """The run's data with further columns."""
+    return runs.arrays() | columns
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (named(val_patient=np.arange(200), test_patient=np.arange(500, 620)), r"patients of the calibration split are not those"),
+        (
+            named(val_site_group=np.repeat(["a", "b"], 100), test_site_group=np.repeat(["a", "b"], 60)),
+            r"patients, subgroups or names of the calibration split are not those",
+        ),
+        (named(test_id=np.arange(120)), r"patients, subgroups or names of the test split are not those"),
+        ({name: each for name, each in runs.arrays().items() if "train" not in name}, r"there is a train split in the report alone"),
+    ],
+    ids=["patients", "groups", "names", "no train"],
+)
+def test_data_with_other_patients_or_groups_are_not_those_of_the_run(
+    data: dict[str, np.ndarray], told: str, finished: Path, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "data.npz", **data)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=told):
+        verify(finished, data=str(tmp_path / "data.npz"))
+
+
+def test_a_folder_from_elsewhere_uses_no_key_and_trusts_no_pickle_unasked(left: Run, finished: Path, brought: Path, tmp_path: Path) -> None:
+    out = copied(left, tmp_path)
+    lock = out / "recipe.lock.toml"
+    asked = lock.read_text()
+    lock.write_text(asked.replace('sign_key = "none"', 'sign_key = "/home/me/key.pem"'))
+    sealed.told(out, sealed.read(out))
+    code, _, told = runs.command("verify", out)
+    assert (code, "names a key to sign with (/home/me/key.pem): pass it as --sign-key yourself, or --sign-key none" in told) == (2, True)
+    lock.write_text(asked.replace("trust_pickle = false", "trust_pickle = true"))
+    sealed.told(out, sealed.read(out))
+    code, _, told = runs.command("verify", out)
+    assert (code, "asks to trust a pickle, and no key vouches for it: pass --trust-pickle" in told) == (2, True)
+    # Of a finished run no report is written, and none signed: whatever key the lock names is not looked for.
+    done = Path(shutil.copytree(finished, tmp_path / "done"))
+    (done / "recipe.lock.toml").write_text(
+        (done / "recipe.lock.toml").read_text().replace('sign_key = "none"', 'sign_key = "/home/me/key.pem"')
+    )
+    sealed.told(done, sealed.read(done))
+    assert verify(done, data=str(brought.parent / "data.npz")).outcome == "pass"
+
+
+def test_an_open_run_that_was_signed_is_finished_and_signed_again(left: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another key signed, or what anyone altered, is not gone on with; what an interruption left is cleared away."""
+    pytest.importorskip("cryptography")
+    from tests import keys
+
+    (key, public), (_, others) = keys.pair(tmp_path, "own"), keys.pair(tmp_path, "other")
+    out = copied(left, tmp_path)
+    sealed.told(out, sealed.read(out), key)
+    before = (out / "report.json").read_bytes()
+    assert runs.command("verify", out, "--public-key", others)[0] == 2
+    candidate = out / "unverified" / "candidate.safetensors"
+    content = candidate.read_bytes()
+    candidate.write_bytes(content[::-1])
+    monkeypatch.setattr("optimize.job.load_model", lambda **_: pytest.fail("a model was loaded"))
+    code, _, told = runs.command("verify", out, "--public-key", public)
+    assert (code, "its file unverified/candidate.safetensors is not the one" in told) == (2, True)
+    candidate.write_bytes(content)
+    monkeypatch.undo()
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("optimize.conclude.profile", stop)  # after the self-test was written
+        assert runs.command("verify", out, "--public-key", public)[0] == 130
+    assert (out / "report.json").read_bytes() == before
+    assert {path.name for path in out.iterdir()} == {path.name for path in left.out.iterdir()}
+    hurried(monkeypatch, memory=False)
+    assert runs.command("verify", out, "--public-key", public, "--sign-key", key)[0] == 0
+    found = verify(out, public_key=str(public))
+    assert (found.outcome, found.findings[0].endswith("the key that you gave")) == ("pass", True)
+    assert "report.before.json" in {file["name"] for file in sealed.read(out)["files"]}
+    (out / "report.before.json").write_bytes(before + b" ")
+    with pytest.raises(InputError, match=r"its file report\.before\.json"):
+        verify(out, public_key=str(public))

@@ -18,7 +18,7 @@ from optimize.report.page import FOLDER, OUTCOMES, RUNTIMES, as_json, page, writ
 from optimize.report.pareto import frontier
 from optimize.report.terms import terms
 from optimize.report.wording import Report
-from optimize.signature import check
+from optimize.signature import PAGE, check, sign, sign_page
 
 FORMAT = 2
 _MACHINE_FIRST = ("cpu", "gpu", "physical_cores", "logical_cores", "isa", "memory_bytes", "os", "python")
@@ -44,6 +44,16 @@ def write(report: Report, folder: Path) -> None:
         ValueError: when a number is NaN or infinite.
     """
     write_all(folder, {"report.json": as_json(report), "report.html": render(report)})
+
+
+def signed(report: Report, key_file: str | Path) -> dict[str, Any]:
+    """The report with its signature and that of its page.
+
+    Raises:
+        InputError: when the key cannot be used, or the package cryptography is not installed.
+    """
+    whole = {**report, "signature": sign(report, key_file)}
+    return {**whole, "signature": {**whole["signature"], PAGE: sign_page(whole, render(whole).encode(), key_file)}}
 
 
 def headline(report: Report) -> str:
