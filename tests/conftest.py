@@ -168,7 +168,7 @@ def rejected(any_target: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A fifth of the test split is labelled wrong, so that no model reaches the F1 that is asked for."""
     folder = tmp_path_factory.mktemp("rejected")
     model = runs.bring(folder, runs.arrays(wrong_test=0.2))
-    return shortened(model, folder / "out", "--min-class-f1", "0.95", target=any_target)
+    return shortened(model, folder / "out", "--min-class-f1", "0.95", "--force", target=any_target)
 
 
 @pytest.fixture(scope="session")
@@ -185,4 +185,4 @@ def hopeless(any_target: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The original does not hold the limit itself."""
     folder = tmp_path_factory.mktemp("hopeless")
     model = runs.bring(folder, runs.arrays(wrong_val=0.3))
-    return shortened(model, folder / "out", "--min-class-f1", "95%", target=any_target)
+    return shortened(model, folder / "out", "--min-class-f1", "95%", "--force", target=any_target)

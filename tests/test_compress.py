@@ -316,11 +316,12 @@ def test_a_second_opinion_is_asked_of_train_where_there_is_one(job: Job, any_tar
     ("last", "shape"),
     [("nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(2))", r"\(1, 2, 64\)"), ("nn.Sequential(nn.Flatten(), nn.Linear(64, 1))", r"\(1, 1\)")],
 )
-def test_only_classes_and_masks(last: str, shape: str, any_target: str, tmp_path: Path) -> None:
+def test_only_classes_and_masks(last: str, shape: str, any_target: str, brought: Path, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(f"from torch import nn\ndef net(): return {last}\n")
     scope: dict[str, Any] = {"nn": torch.nn}
     torch.save(eval(last, scope).state_dict(), tmp_path / "model.pt")
-    asked = recipe(tmp_path / "model.pt", tmp_path / "out", any_target, arch=f"{tmp_path}/net.py:net", input_shape="1,8,8", data="x.npz")
+    settings = {"arch": f"{tmp_path}/net.py:net", "input_shape": "1,8,8", "data": str(brought.parent / "data.npz")}
+    asked = recipe(tmp_path / "model.pt", tmp_path / "out", any_target, **settings)
     with pytest.raises(InputError, match=rf"gives outputs of shape {shape}: it must give classes, "):
         compress(asked)
 

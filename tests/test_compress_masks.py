@@ -41,7 +41,7 @@ def accepted(any_target: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def rejected(any_target: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The test split's masks are wrong, so that no model reaches the Dice that is asked for."""
-    return made(tmp_path_factory.mktemp("rejected"), any_target, scans.arrays(wrong_test=True), "--min-class-f1", "0.8")
+    return made(tmp_path_factory.mktemp("rejected"), any_target, scans.arrays(wrong_test=True), "--min-class-f1", "0.8", "--force")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def inconclusive(any_target: str, tmp_path_factory: pytest.TempPathFactory) -> R
 @pytest.fixture(scope="module")
 def hopeless(any_target: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The original does not hold the limit itself."""
-    return made(tmp_path_factory.mktemp("hopeless"), any_target, scans.arrays(wrong_val=True), "--min-class-f1", "80%")
+    return made(tmp_path_factory.mktemp("hopeless"), any_target, scans.arrays(wrong_val=True), "--min-class-f1", "80%", "--force")
 
 
 def dice(masks: np.ndarray, true: np.ndarray, patients: np.ndarray) -> float:
@@ -158,7 +158,8 @@ def test_padded_masks_are_compared_without_the_padding(any_target: str, tmp_path
     """Images of 14 pixels, padded to the 16 that the network takes."""
     small = {key: value if key.endswith("_patient") else value[:, 1:-1, 1:-1] for key, value in scans.arrays().items()}
     model = scans.bring(tmp_path, small)
-    job = prepare(resolve(model, target=any_target, overrides={"out": tmp_path / "out", "pad": 1}), resume=False, overwrite=False)
+    asked = resolve(model, target=any_target, overrides={"out": tmp_path / "out", "pad": 1, "force": True})
+    job = prepare(asked, resume=False, overwrite=False)
     assert job.data.guard.inputs().shape == (24, 2, 16, 16)
     assert job.data.guard.labels.shape == (24, 1, 14, 14)
     found = score_split(job.original.predict, job.data.guard, job.data.classes, "")

@@ -127,7 +127,8 @@ def test_no_command_sends_anything_or_writes_elsewhere(tmp_path: Path) -> None:
     trace = traced(tmp_path, "-c", COMMANDS, str(model), str(out))
     assert sockets(trace) == []
     cache = tmp_path / "home" / ".cache" / "optimize"
-    assert outside(trace, tmp_path / "here", (out, tmp_path / "scratch", cache)) == set()
+    record = model.parent / "data.npz.looks.jsonl"  # the one file beside the data, see docs/guard.md
+    assert outside(trace, tmp_path / "here", (out, tmp_path / "scratch", cache, record)) == set()
     assert {out / "profile.json", out / "report.html", out / "model"} <= set(written(trace, tmp_path / "here"))
     assert not list((tmp_path / "scratch").iterdir())
 

@@ -36,6 +36,8 @@ SWAPS = 6
 MANY = 20_000
 """Cases beyond which a chance is taken from the normal distribution."""
 STEPS = 30
+FEW = 30
+"""Cases below which the bound is looked for by halving."""
 
 
 def clopper_pearson(hits: float, cases: float, alpha: float) -> Interval:
@@ -176,11 +178,14 @@ class _Region:
         others = self.cases - counts
         weights = np.exp(self.ways + xlogy(counts, gained) + xlog1py(others, -gained))
         share = np.clip(lost / np.maximum(1 - gained, 1e-300), 0.0, 1.0)
-        return np.asarray((weights * betainc(np.maximum(others - most, 1e-12), most + 1, 1 - share)).sum(1))
+        within = np.where(most >= others, 1.0, betainc(np.maximum(others - most, 1e-12), most + 1, 1 - share))
+        return np.asarray((weights * within).sum(1))
 
     def boundary(self, scale: float) -> float:
         """The drop at which the region is as likely as `target`; `scale` is about its spread."""
         drop = max(self.edge, -1 + 1e-9)
+        if self.cases < FEW:
+            return self._halved(drop)
         sizes = self.sizes(drop)
         for _ in range(SWAPS):
             best = int(sizes.argmax())
@@ -189,6 +194,16 @@ class _Region:
             if sizes.max() <= self.target * (1 + 1e-4):
                 break
         return drop
+
+    def _halved(self, drop: float) -> float:
+        """By halving: of few cases the chance is no line, and secants may end anywhere."""
+        low, high = drop, 1.0
+        if self.sizes(low).max() <= self.target:
+            low, high = -1.0, drop
+        while high - low > PRECISION:
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.sizes(middle).max() > self.target else (low, middle)
+        return high
 
     def _root(self, drop: float, scale: float, picked: slice) -> float:
         """By secants, of what is nearly a line: the point of the normal distribution that the chance is at."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from optimize.guard.exact import clopper_pearson, hits_chance, paired, paired_high, pass_chance
+from optimize.guard.exact import NUISANCE, clopper_pearson, hits_chance, paired, paired_high, pass_chance
 from optimize.guard.score_intervals import tango_high
 
 Z = float(stats.norm.ppf(0.95))
@@ -76,3 +78,15 @@ def test_the_chance_of_a_share_to_pass_is_that_of_the_hits_that_pass(share: floa
     hits = np.arange(cases + 1)
     passes = np.array([clopper_pearson(float(each), cases, 0.05)[1] <= limit for each in hits])
     assert hits_chance(share, cases, 0.05, limit) == pytest.approx(float((stats.binom.pmf(hits, cases, share) * passes).sum()), abs=1e-9)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.05, 0.01, 0.002])
+def test_of_one_case_that_was_gained_the_bound_is_known(alpha: float) -> None:
+    """It is gained with a chance of (1 - d) / 2 at the most, if the true drop is d."""
+    assert paired_high(0.0, 1.0, 1.0, alpha) == pytest.approx(1 - 2 * alpha * (1 - NUISANCE), abs=1e-4)
+
+
+@pytest.mark.parametrize(("lost", "gained", "cases"), [(0, 1, 1), (1, 2, 4), (0, 3, 12), (2, 0, 25), (5, 5, 29), (3, 1, 40), (0, 9, 60)])
+def test_more_confidence_never_gives_a_nearer_bound(lost: int, gained: int, cases: int) -> None:
+    found = [paired_high(float(lost), float(gained), float(cases), alpha) for alpha in (0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.001)]
+    assert all(near <= far + 1e-6 for near, far in pairwise(found))

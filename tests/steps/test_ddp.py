@@ -87,7 +87,7 @@ def test_two_processes_train_what_one_trains(brought: Path, tmp_path: Path) -> N
 def test_the_command_answers_once(any_target: str, tmp_path: Path) -> None:
     """The original does not hold the limit, so the run is over soon; the other process has by then waited for nothing."""
     model, out = runs.bring(tmp_path, runs.arrays(wrong_val=0.3)), tmp_path / "out"
-    flags = ("--target", any_target, "--out", out, "--min-class-f1", "95%", "--retrain")
+    flags = ("--target", any_target, "--out", out, "--min-class-f1", "95%", "--retrain", "--force")
     done = torchrun("-m", "optimize", "compress", model, *flags)
     assert done.returncode == 1
     assert [line.split(":")[0] for line in done.stdout.splitlines() if not line.startswith(" ")][:1] == ["REJECTED"]
