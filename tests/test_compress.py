@@ -32,6 +32,7 @@ from optimize.milder import SLOWER
 from optimize.recipe import Recipe, resolve
 from optimize.search.walk import NOT_SMALLER, WORK
 from tests import runs
+from tests.conftest import hurried
 from tests.runs import Run
 
 
@@ -374,6 +375,7 @@ def test_a_run_that_is_resumed_is_one_look(brought: Path, any_target: str, tmp_p
     def stop(*_: object) -> None:
         raise Stopped
 
+    hurried(monkeypatch, memory=False)
     asked = replace(recipe(brought, tmp_path / "out", any_target), budgets=(1e-30,), energy=1.0)
     with monkeypatch.context() as patch:
         patch.setattr("optimize.conclude.on_test", stop)
