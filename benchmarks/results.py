@@ -19,15 +19,32 @@ DOCUMENTS = ("README.md", "docs/results.md", "docs/guard.md", "docs/precision.md
 
 
 def write(
-    name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], raw: Mapping[str, Any], notes: Sequence[str] = ()
+    name: str,
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    raw: Mapping[str, Any],
+    notes: Sequence[str] = (),
+    recorded: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `results/NAME.json` (everything) and `results/NAME.md` (the table), and renew the documents that quote it."""
-    where = {"machine": machine(), "versions": versions(), "date": datetime.now(UTC).date().isoformat(), "foreign_load_percent": load()}
+    """Write `results/NAME.json` (everything) and `results/NAME.md` (the table), and renew the documents that quote it.
+
+    Args:
+        name: of the two files.
+        title: of the table.
+        columns: its heads.
+        rows: its cells.
+        raw: everything that was measured.
+        notes: lines below the table.
+        recorded: of an earlier measurement that is only told anew, with its machine, versions, date and load.
+    """
+    now = {"machine": machine(), "versions": versions(), "date": datetime.now(UTC).date().isoformat(), "foreign_load_percent": load()}
+    where: dict[str, Any] = now if recorded is None else {key: recorded[key] for key in now}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps({**where, **raw}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     table = [_row(columns), _row(["---"] * len(columns)), *map(_row, rows)]
-    cpu = where["machine"]["cpu"]  # type: ignore[index]
-    cores, torch = where["machine"]["logical_cores"], where["versions"]["torch"]  # type: ignore[index]
+    cpu = where["machine"]["cpu"]
+    cores, torch = where["machine"]["logical_cores"], where["versions"]["torch"]
     busy = f"other processes used {where['foreign_load_percent']:.0f} % of it"
     taken = f"Taken {where['date']} on {cpu}, {cores} cores, torch {torch}; {busy}."
     text = "\n".join([f"**{title}**", "", *table, "", taken, *(f"{line}" for line in notes), ""])
@@ -41,7 +58,7 @@ def looks(reports: Sequence[Mapping[str, Any]]) -> str:
     """How often the studies have looked at a test split, by their own record: part of a sentence."""
     numbers = [str(report["looks"]["number"]) for report in reports if report.get("looks")]
     if not numbers:
-        return "not looked at"
+        return "read once by each artifact (looks were not recorded then)"
     which = f"look{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"
     return f"{which} of the studies at them since 2026-11-30 (earlier ones were not recorded)"
 
