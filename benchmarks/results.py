@@ -58,7 +58,8 @@ def looks(reports: Sequence[Mapping[str, Any]]) -> str:
     """How often the studies have looked at a test split, by their own record: part of a sentence."""
     numbers = [str(report["looks"]["number"]) for report in reports if report.get("looks")]
     if not numbers:
-        return "read once by each artifact (looks were not recorded then)"
+        known = any("looks" in report for report in reports)
+        return "not looked at" if known else "read once by each artifact (looks were not recorded then)"
     which = f"look{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"
     return f"{which} of the studies at them since 2026-11-30 (earlier ones were not recorded)"
 

@@ -30,3 +30,4 @@ def test_the_studies_say_how_often_a_test_split_was_looked_at() -> None:
     assert looks(reports).startswith("looks 3, 4 of the studies at them since ")
     assert looks(reports[:1]).startswith("look 3 of ")
     assert looks(reports[2:]) == "not looked at"
+    assert "not recorded" in looks([{"verdict": "pass"}])
