@@ -104,16 +104,20 @@ def _cases(candidate: Candidate, inputs: Floats | None) -> Floats:
 def _require_free_batch(candidate: Candidate, cases: Floats) -> None:
     """Two inputs together must give what each gives alone, else the model has its batch size written into it."""
     fault = batch_fault(candidate.predict, cases[:2])
-    if fault and fault.startswith("mixes") and (telling := _telling(candidate, cases)).sum() > 1:
+    if fault and fault.startswith("mixes") and (telling := steady_cases(candidate, cases)).sum() > 1:
         fault = batch_fault(candidate.predict, cases[telling][:2])
     if fault:
         raise InputError(f"`model` {fault}.")
 
 
-def _telling(candidate: Candidate, cases: Floats) -> npt.NDArray[np.bool_]:
+def steady_cases(candidate: Candidate, cases: Floats) -> npt.NDArray[np.bool_]:
     """Which cases the network's answer to is the same after a change of the input as small as rounding, (N,).
 
     On the others (a constant image before an instance norm) every runtime gives other numbers, and none of them is right.
+
+    Args:
+        candidate: the model.
+        cases: inputs, (N, C, *spatial).
     """
     noise = np.random.default_rng(0).uniform(-1, 1, cases.shape).astype(np.float32)
     answers = candidate.predict(cases)
@@ -225,7 +229,7 @@ def _compare(candidate: Candidate, path: Path, cases: Floats, opset: int) -> tup
     one, all_of_them = np.abs(single - expected[:1]), np.abs(batch - expected)
     # Written so that a NaN on either side fails.
     limit = TOLERANCE * max(_scale(expected), 1e-6)
-    if not (one.max() <= limit and all_of_them.max() <= limit) and (telling := _telling(candidate, cases)).any():
+    if not (one.max() <= limit and all_of_them.max() <= limit) and (telling := steady_cases(candidate, cases)).any():
         one, all_of_them = one[telling[:1]], all_of_them[telling]
     diff = np.concatenate([one, all_of_them])
     return Parity(float(diff.max()), float(diff.mean()), len(all_of_them), opset), bool(diff.max() <= limit)
