@@ -216,7 +216,7 @@ def test_a_constant_image_before_an_instance_norm_is_not_judged(tmp_path: Path, 
     start = candidate(nn.Sequential(*(layer for block in blocks for layer in block), nn.Conv2d(8, 2, 1)))
     images = np.random.default_rng(0).standard_normal((5, 3, 8, 8)).astype(np.float32)
     images[1], images[3] = 0, 0.3
-    assert export._telling(start, images).tolist() == [True, False, True, False, True]
+    assert export.steady_cases(start, images).tolist() == [True, False, True, False, True]
     predict = Session.predict
 
     def other(wrong: Callable[[np.ndarray], np.ndarray]) -> None:
