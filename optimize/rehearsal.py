@@ -74,6 +74,9 @@ def _obstacle(
     # written so that a NaN on either side fails
     if not apart.max() <= TOLERANCE and (steady := steady_cases(original, inputs)).any():
         apart = apart[steady]
-    if not (difference := float(apart.max())) <= TOLERANCE:
+    difference = float(apart.max())
+    if not np.isfinite(difference):
+        return "its outputs are not all finite where torch's are"
+    if difference > TOLERANCE:
         return f"its outputs differ from torch's by {100 * difference:.2g} % of the largest, more than {100 * TOLERANCE:g} %"
     return None
