@@ -31,13 +31,16 @@ Weights: TypeAlias = dict[str, torch.Tensor]
 _NESTED_UNDER = ("state_dict", "model_state_dict", "model")
 _AVERAGED = re.compile(r"(^|[_.\- ])(ema|swa|avg|averaged?|shadow|polyak|teacher)([_.\- ]|$)")
 _SAVE_INSTEAD = "save model.state_dict() with torch.save and pass --arch file.py:factory"
-# Training scripts keep a numpy score or their arguments beside the weights: plain values that run nothing.
-_SCALAR = np.float64(0).__reduce__()[0]
+# Training scripts keep a numpy score, the state of numpy's generator or their arguments beside the weights: plain values that run nothing.
+_SCALAR, _ARRAY = np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0]
 _HARMLESS: tuple[Any, ...] = (
     (_SCALAR, "numpy.core.multiarray.scalar"),
     (_SCALAR, "numpy._core.multiarray.scalar"),
+    (_ARRAY, "numpy.core.multiarray._reconstruct"),
+    (_ARRAY, "numpy._core.multiarray._reconstruct"),
+    np.ndarray,
     np.dtype,
-    *(type(np.dtype(kind)) for kind in ("float16", "float32", "float64", "int32", "int64", "bool")),
+    *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "bool", "U1", "S1")),
     argparse.Namespace,
 )
 
@@ -144,7 +147,7 @@ def _torch_load(path: Path, trust_pickle: bool, code: Path) -> object:
         with path.open("rb") as file, torch.serialization.safe_globals(list(_HARMLESS)):
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as problem:
-        refused = re.search(r"(?:Unsupported global: GLOBAL|Unsupported class|load of) ([\w.]+)", str(problem))
+        refused = re.search(r"(?:Unsupported global: GLOBAL|Unsupported class|load of|but got <class) '?([\w.]+)", str(problem))
         # Whatever is no refusal of a name is a damaged file, and trusting its author would not mend it.
         if refused is None or not isinstance(problem, pickle.UnpicklingError):
             reason = describe(problem.__cause__ or problem).split(". ")[0]

@@ -15,7 +15,7 @@ import numpy as np
 from optimize.candidate import Candidate, Floats, Predict
 from optimize.data import Split
 from optimize.guard.answers import Answers
-from optimize.guard.no_information import NoInformation
+from optimize.guard.no_information import SKILL, NoInformation
 from optimize.guard.score import Score
 from optimize.measure.macs import macs
 from optimize.outputs import MEANINGS, THRESHOLD
@@ -28,6 +28,8 @@ MAC_BUDGET = 10**11
 """Of one look at them: a heavy network is asked about fewer."""
 MUCH = 0.3
 """Share of the way from the figure to a perfect one that a cause must explain."""
+ABOUT = 0.1
+"""Share of what the best cause explains by which another may explain less."""
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -45,7 +47,10 @@ def causes(original: Candidate, guard: Split, classes: tuple[str, ...], before: 
 
 
 def seen(original: Candidate, guard: Split, classes: tuple[str, ...], before: Score, found: NoInformation) -> tuple[str, ...]:
-    """Causes that were tried and raise the figure by much, the best first, two at most; arguments as for `causes`."""
+    """Causes that were tried and raise the figure by much, the best first, two at most; arguments as for `causes`.
+
+    The second is named only where it explains about as much and is not the first with something added.
+    """
     count = int(np.clip(MAC_BUDGET // max(1, macs(original)), LEAST_CASES, CASES))
     some = guard.take(np.unique(np.linspace(0, len(guard) - 1, min(count, len(guard))).astype(np.int64)))
     tried = _orders(before, "")
@@ -54,9 +59,10 @@ def seen(original: Candidate, guard: Split, classes: tuple[str, ...], before: Sc
         tried += [(score.overall, words), *_orders(score, words)]
     for words, predict, split in _read_otherwise(original, some):
         tried.append((score_split(predict, split, classes, "look for a cause").overall, words))
-    enough = max(found.original + MUCH * (1 - found.original), found.constant)
+    enough = max(found.original + MUCH * (1 - found.original), found.constant + SKILL * (1 - found.constant))
     best = [each for each in sorted(tried, key=lambda each: -each[0]) if each[0] >= enough]
-    return tuple(f"{words} (then {found.figure} is {100 * figure:.1f} %)" for figure, words in best[:2])
+    others = [each for each in best[1:] if each[0] >= best[0][0] - ABOUT * (best[0][0] - found.original) and best[0][1] not in each[1]]
+    return tuple(f"{words} (then {found.figure} is {100 * figure:.1f} %)" for figure, words in (best[:1] + others[:1]))
 
 
 def _untried(found: NoInformation) -> Iterator[str]:
@@ -65,7 +71,7 @@ def _untried(found: NoInformation) -> Iterator[str]:
     yield "--mean, --std or the order of the channels are not those of training"
     if not found.same:
         yield "the weights were never trained, or are not of this network (--arch, arch_args)"
-    yield "the data are of another kind than in training, or the labels are in another order"
+    yield "the data are of another kind than in training, or the labels are in another order or of other images"
 
 
 def _read_otherwise(original: Candidate, split: Split) -> Iterator[tuple[str, Predict, Split]]:

@@ -1,11 +1,20 @@
-"""What to say of an `--input` with which a network fails: what its first convolution reads says most of it."""
+"""What to say of an `--input` with which a network fails: what its first convolution reads says most of it.
+
+Where another number of images runs, the shape is right and the network's forward has a batch size written in. That is tried with tensors
+without numbers, so it costs no arithmetic.
+"""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+
+BATCHES = (1, 4, 8, 10, 12, 16, 20, 24, 32, 48, 50, 64, 96, 100, 128, 200, 256, 512)
+"""Batch sizes that people write into a forward."""
 
 
 def input_remedy(module: nn.Module, shape: Sequence[int]) -> str:
@@ -32,6 +41,31 @@ def input_remedy(module: nn.Module, shape: Sequence[int]) -> str:
     if shape[-1] == channels:
         return f"{reads}, and this looks like channels last: pass --input {_text((channels, *shape[:-1]))}"
     return f"{reads}: pass --input {_text((channels, *shape[1:]))}, or the arch_args that it was trained with"
+
+
+def batch_remedy(module: nn.Module, shape: Sequence[int]) -> str | None:
+    """What to say of a network that fails on two images and runs on another number of them; None where it is none of that kind.
+
+    Args:
+        module: the network.
+        shape: of one input, (C, *spatial).
+    """
+    size = next((size for size in BATCHES if _runs(module, (size, *shape))), None)
+    if size is None:
+        return None
+    images = "one image" if size == 1 else f"{size} images"
+    free = "keep the batch dimension free (x.flatten(1), x.view(x.shape[0], …))"
+    return f"it runs on {images} at once and not on two, so its forward has the batch size written in: {free}"
+
+
+def _runs(module: nn.Module, shape: Sequence[int]) -> bool:
+    """Whether the network gives one output for each of the inputs (N, C, *spatial)."""
+    try:
+        with torch.no_grad():
+            output = copy.deepcopy(module).to("meta")(torch.empty(*shape, device="meta"))
+        return bool(output.dim() > 1 and output.shape[0] == shape[0])
+    except Exception:  # the user's forward: whatever it raises
+        return False
 
 
 def _text(shape: Sequence[int]) -> str:

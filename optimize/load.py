@@ -13,7 +13,7 @@ from optimize.candidate import Candidate
 from optimize.checkpoint import read_checkpoint
 from optimize.errors import InputError
 from optimize.factory import describe, load_factory
-from optimize.input_advice import input_remedy
+from optimize.input_advice import batch_remedy, input_remedy
 from optimize.probe import check, finite_inputs, noise
 from optimize.progress import note
 from optimize.weights import fill
@@ -102,7 +102,7 @@ def _forward(module: nn.Module, inputs: torch.Tensor) -> object:
             return module(inputs.clone())
     except Exception as problem:
         text = ",".join(map(str, inputs.shape[1:]))
-        remedy = input_remedy(module, inputs.shape[1:])
+        remedy = batch_remedy(module, inputs.shape[1:]) or input_remedy(module, inputs.shape[1:])
         raise InputError(f"`input` (={text}) makes the network fail with {describe(problem)}: {remedy}.") from problem
 
 

@@ -18,6 +18,8 @@ from optimize.diagnosis import causes, seen
 from optimize.errors import InputError
 from optimize.guard.no_information import NoInformation, no_information, unexpected
 from optimize.guard.score import Score
+from optimize.guard.score import score as score_of
+from optimize.masks import perfect
 from optimize.outputs import Meaning, meaning
 from optimize.progress import note
 from optimize.recipe import Recipe
@@ -71,9 +73,13 @@ def judged(recipe: Recipe, candidate: Candidate, data: Dataset) -> Original:
     compared = no_information(score, data.guard.labels, recipe.limits)
     notes = [f"the network's outputs are {found}, so a mask is cut at 0.5"] if _cut_elsewhere(found, data.guard) else []
     if not compared:
+        few = _too_few(data, recipe)
+        fault = few or "the original is no better than a constant answer"
+        if few and not recipe.allow_weak_original:
+            raise InputError(f"{few}: {compared}. Add val cases, or pass --allow-weak-original to go on.")
         if not recipe.allow_weak_original:
-            raise InputError(_refusal(f"the original is no better than a constant answer: {compared}", candidate, data, score, compared))
-        notes.append(f"the original is no better than a constant answer ({compared}), which was allowed: limits around it protect nothing")
+            raise InputError(_refusal(f"{fault}: {compared}", candidate, data, score, compared))
+        notes.append(f"{fault} ({compared}), which was allowed: limits around it protect nothing")
     if recipe.expect is not None and unexpected(score, recipe.expect, compared.n):
         said = f"`--expect` (={100 * recipe.expect:.4g} %) is missed by the original: {compared}"
         raise InputError(_refusal(said, candidate, data, score, compared, "expect what it reaches"))
@@ -90,6 +96,18 @@ def _meaning(recipe: Recipe, candidate: Candidate, guard: Split) -> Meaning:
     chosen = np.unique(np.linspace(0, len(guard) - 1, min(LOOKED_AT, len(guard))).astype(np.int64))
     parts: Sequence[Any] = np.array_split(chosen, -(-len(chosen) // guard.at_once))
     return meaning(np.concatenate([candidate.predict(guard.inputs(part)) for part in parts]))
+
+
+def _too_few(data: Dataset, recipe: Recipe) -> str:
+    """That the guard split could not show even a perfect network to be better than a constant answer; empty where it could."""
+    guard = data.guard
+    if guard.task != "classification":
+        return ""
+    answers = [(perfect(guard.labels, len(data.classes)), guard.labels)]
+    best = score_of(guard.task, answers, data.classes, guard.patients, guard.groups)
+    if no_information(best, guard.labels, recipe.limits):
+        return ""
+    return f"the {len(guard)} cases of the guard split are too few to show that any network is better than a constant answer"
 
 
 def _cut_elsewhere(found: Meaning, guard: Split) -> bool:

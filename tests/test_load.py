@@ -102,6 +102,7 @@ READABLE: dict[str, Callable[[], bytes]] = {
     "two prefixes": lambda: _saved({f"_orig_mod.module.{k}": v for k, v in WEIGHTS.items()}),
     "double": lambda: _saved({k: v.double() if v.is_floating_point() else v for k, v in WEIGHTS.items()}),
     "no counter": lambda: _saved({k: v for k, v in WEIGHTS.items() if "num_batches" not in k}),
+    "generators": lambda: _saved({"model": WEIGHTS, "rng": np.random.RandomState(0).get_state(), "classes": np.array(["a", "bc"])}),
     "score and arguments": lambda: _saved({"best": np.float64(0.5), "args": argparse.Namespace(lr=1), "model": WEIGHTS}),
 }
 
@@ -118,6 +119,13 @@ def test_same_outputs_whatever_the_container(folder: Path, kind: str, name: str)
     assert candidate.example.shape == (1, *SHAPE)
     assert candidate.lineage == ()
     assert not any(parameter.requires_grad for parameter in candidate.module.parameters())
+
+
+def test_arrays_of_objects_are_refused(folder: Path) -> None:
+    """Unlike arrays of numbers they can hold anything."""
+    held = _saved({"model": WEIGHTS, "extra": np.array([argparse.ArgumentParser], dtype=object)})
+    with pytest.raises(InputError, match="is a pickle that wants to run "):
+        load_model(_file(folder, held), **_args(folder))  # type: ignore[arg-type]
 
 
 def test_half_precision_becomes_float32(folder: Path) -> None:

@@ -103,3 +103,21 @@ def test_float_images_of_another_scale_are_refused(any_target: str, tmp_path: Pa
     data = {key: value.astype(np.float32) if key.endswith("images") else value for key, value in runs.arrays().items()}
     with pytest.raises(InputError, match="divide the images by 255, or store them as uint8"):
         prepared(runs.bring(tmp_path, data), any_target)
+
+
+def test_one_cause_that_explains_everything_is_named_alone(any_target: str, tmp_path: Path) -> None:
+    """The other order of the labels explains it; that the images may be prepared otherwise as well adds nothing."""
+    data = {key: (value + 1) % 4 if key.endswith("labels") else value for key, value in runs.arrays().items()}
+    with pytest.raises(InputError) as refused:
+        prepared(runs.bring(tmp_path, data), any_target)
+    assert str(refused.value).count("the labels are in another order (") == 1
+
+
+def test_too_few_cases_to_tell_are_no_fault_of_the_network(any_target: str, tmp_path: Path) -> None:
+    """Two cases of each class for the guard: a perfect network could be a lucky one."""
+    chosen = np.concatenate([np.arange(2) + 50 * k for k in range(2)])
+    data = {key: value[chosen] if key.startswith("val") else value for key, value in runs.arrays().items()}
+    model = runs.bring(tmp_path, data)
+    with pytest.raises(InputError, match=r"^the 2 cases of the guard split are too few to show .*: accuracy 100.00 %.*Add val cases"):
+        prepared(model, any_target)
+    assert "too few to show" in prepared(model, any_target, allow_weak_original=True).baseline.notes[0]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -21,8 +21,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from optimize.candidate import Candidate, Reference, Step
 from optimize.errors import InputError
+from optimize.graph import Index
 
 T = TypeVar("T")
+Rebuild: TypeAlias = Callable[[nn.Module, dict[str, torch.Tensor], dict[str, Index]], nn.Module]
 WAIT = timedelta(days=30)
 """How long a process may have nothing to train: a search takes as long as it takes."""
 
@@ -69,12 +71,12 @@ def parallel(module: nn.Module, where: torch.device) -> nn.Module:
 
 
 @contextmanager
-def crew(original: Callable[[], Candidate], rebuild: Callable[[nn.Module, dict[str, torch.Tensor]], nn.Module]) -> Iterator[bool]:
+def crew(original: Callable[[], Candidate], rebuild: Rebuild) -> Iterator[bool]:
     """Join the processes that torchrun started, if it did.
 
     Args:
         original: loads the model; called in the processes that do not lead, when there is something to train.
-        rebuild: from the original's module and a candidate's tensors to the candidate's module.
+        rebuild: from the original's module, a candidate's tensors and its kept channels to the candidate's module.
 
     Yields:
         True in the process that leads, and wherever there is only one; False in the others, once they are no longer needed.
@@ -106,7 +108,9 @@ def together(step: Step, candidate: Candidate, reference: Reference) -> Iterator
         yield
         return
     me.busy = True
-    shared((step, dict(candidate.module.state_dict()), reference.train, reference.seed))
+    # the kept channels tell which layers were taken out; what the outputs mean was found on data that the others did not read
+    made = dict(candidate.module.state_dict()), dict(candidate.kept), candidate.outputs
+    shared((step, *made, reference.train, reference.seed))
     yield
     # not reached after an exception: the others are then somewhere inside, and end when this process does
     me.busy = False
@@ -122,12 +126,12 @@ def _join() -> _Crew:
     return _Crew(dist.get_rank(), dist.get_world_size())
 
 
-def _serve(original: Callable[[], Candidate], rebuild: Callable[[nn.Module, dict[str, torch.Tensor]], nn.Module]) -> None:
+def _serve(original: Callable[[], Candidate], rebuild: Rebuild) -> None:
     known: Candidate | None = None
     while (work := _told()) is not None:
-        step, tensors, train, seed = work
-        known = known or original()
-        candidate = replace(known, module=rebuild(known.module, tensors))
+        step, tensors, kept, outputs, train, seed = work
+        known = replace(known or original(), outputs=outputs)
+        candidate = replace(known, module=rebuild(known.module, tensors, kept), kept=kept)
         step(candidate, Reference(known, known.example.numpy(), seed, train))
 
 

@@ -6,16 +6,18 @@ import os
 import subprocess
 import sys
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from optimize.bypass import NONE, emptied
 from optimize.candidate import Candidate, Reference
 from optimize.errors import InputError
 from optimize.job import labelled
-from optimize.snapshot import restore
+from optimize.snapshot import rebuilt, restore
 from optimize.steps import ddp
 from optimize.steps.finetune import Finetune
 from optimize.steps.prune import Prune
@@ -96,9 +98,38 @@ def test_the_command_answers_once(any_target: str, tmp_path: Path) -> None:
     assert "optimize.errors" not in done.stderr
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """A step that remembers what it is called with."""
+
+    calls: list[Candidate]
+
+    def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
+        self.calls.extend([candidate, reference.original])
+        return candidate
+
+
+def test_the_others_train_what_the_leader_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network with a layer taken out, which its tensors alone do not show, and whose outputs are probabilities."""
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 1), torch.nn.Conv2d(3, 3, 1), torch.nn.Conv2d(3, 2, 1)).eval()
+    original = Candidate(net, torch.rand(1, 1, 4, 4))
+    module = emptied(net, ["1"])
+    shorter = replace(original, module=module, kept={"1": NONE}, outputs="probabilities")
+    step, sent = Recorded([]), [None]
+    monkeypatch.setattr(ddp, "shared", lambda value: sent.insert(0, value) if value is not None else sent.pop(0))
+    token = ddp._crew.set(ddp._Crew(0, 2))
+    with ddp.together(step, shorter, Reference(original, original.example.numpy())):
+        ddp._serve(lambda: original, rebuilt)
+    ddp._crew.reset(token)
+    candidate, known = step.calls
+    np.testing.assert_array_equal(candidate.predict(original.example.numpy()), shorter.predict(original.example.numpy()))
+    assert candidate.kept.keys() == {"1"}
+    assert candidate.outputs == known.outputs == "probabilities"
+
+
 def test_one_process_needs_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with ddp.crew(lambda: pytest.fail("there is nothing to load"), lambda module, _: module) as leads:
+    with ddp.crew(lambda: pytest.fail("there is nothing to load"), lambda module, *_: module) as leads:
         assert (leads, ddp.rank(), ddp.size()) == (True, 0, 1)
         assert ddp.shared("word") == "word"
         net = torch.nn.Linear(2, 2)
@@ -110,7 +141,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("LOCAL_RANK", "2")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(InputError, match=r"`--nproc-per-node` \(=3 or more\) is above the 2 GPU\(s\) here: start one process for each\."):
-        ddp.crew(runs.original, lambda module, _: module).__enter__()
+        ddp.crew(runs.original, lambda module, *_: module).__enter__()
 
 
 def test_a_batch_must_hold_two_items_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
