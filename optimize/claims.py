@@ -77,8 +77,21 @@ def require_shape(folder: Path, report: Mapping[str, Any]) -> None:
         raise _damaged(folder, "model")
     if not all(isinstance(text, str) for name in ("reasons", "classes", "notes") for text in report[name]):
         raise _damaged(folder, "reasons")
+    if not _are_looks(report.get("looks")):
+        raise _damaged(folder, "looks")
     if not all(isinstance(step, dict) for step in report["steps"] or ()):
         raise _damaged(folder, "steps")
+
+
+def _are_looks(found: object) -> bool:
+    """Whether this is what a report says of looks at the test split; an earlier version, or a run without a verdict, says nothing."""
+    if found is None:
+        return True
+    if not isinstance(found, dict):
+        return False
+    number, share = found.get("number"), found.get("share")
+    counted = type(number) is int and number >= 1
+    return counted and isinstance(share, int | float) and not isinstance(share, bool) and 0 <= share <= 1
 
 
 def _damaged(folder: Path, part: str) -> InputError:

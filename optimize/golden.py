@@ -11,6 +11,7 @@ single image would not do: where an image has a large empty border, its phases c
 from __future__ import annotations
 
 import math
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ CASES = 16
 MIXED = 8
 LARGEST_BYTES = 16 << 20
 """Of the inputs: of volumes there are fewer, at least two."""
+HEADER = 1 << 12
+"""Bytes that the header of an array takes at most."""
 ISA, GPU = "isa", "verified_on"
 """Where `Artifact.built` says which level of `measure.isa`, or which GPU, an artifact was verified on."""
 MADE_FOR = "made_for"
@@ -183,6 +186,7 @@ def _read(artifact: Artifact) -> tuple[Floats, Floats]:
     assert artifact.golden is not None
     path = artifact.folder / artifact.golden.name
     try:
+        _require_size(path, artifact.input_shape)
         with np.load(path, allow_pickle=False) as file:
             names, inputs, expected = sorted(file.files), file["inputs"], file["outputs"]
     except Exception as problem:  # whatever numpy and zipfile raise about a file that comes from outside
@@ -195,6 +199,19 @@ def _read(artifact: Artifact) -> tuple[Floats, Floats]:
         if array.dtype != np.float32 or not np.isfinite(array).all():
             raise _no_self_test(path, f"its {name} are not all finite numbers of 32 bits")
     return inputs, expected
+
+
+def _require_size(path: Path, input_shape: tuple[int, ...]) -> None:
+    """See that the arrays are no larger unpacked than the file may be: a few packed bytes can hold gigabytes of zeros.
+
+    Raises:
+        ValueError: when they are, or the inputs are more than those of a self-test.
+    """
+    with zipfile.ZipFile(path) as archive:
+        sizes = {each.filename: each.file_size for each in archive.infolist()}
+    whole, inputs = path.stat().st_size, cases(input_shape) * math.prod(input_shape) * 4
+    if sum(sizes.values()) > whole or sizes.get("inputs.npy", 0) > inputs + HEADER:
+        raise ValueError(f"its arrays take {sum(sizes.values())} bytes, which is more than it may hold")
 
 
 def _no_self_test(path: Path, why: str) -> InputError:

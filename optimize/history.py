@@ -206,6 +206,7 @@ class History:
     def _next(self, split: Split, known: Entries, key: str, fresh: bool) -> Look:
         own, name = _items(split), self.path.name
         sharing = {other for other, items in known.items.items() if np.isin(own, items).any()}
+        sharing.add(split.sha256)  # a look counts even where the line with its images was taken out of the record
         before = [look for look in known.looks.values() if look["split"] in sharing]
         if key in known.looks:
             same = known.looks[key]
@@ -224,7 +225,7 @@ class History:
 
 def _seen(own: Integers, looks: Sequence[Mapping[str, Any]], known: Entries) -> int:
     """How many of these images any of the looks has read."""
-    read = [known.items[split] for split in {look["split"] for look in looks}]
+    read = [known.items.get(split, own) for split in {look["split"] for look in looks}]
     return int(np.isin(own, np.concatenate(read)).sum()) if read else 0
 
 

@@ -14,6 +14,7 @@ the signature.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from optimize.artifact import MANIFEST, Artifact, ArtifactFile
-from optimize.claims import MODEL, PAGE, REPORT, listed_files, read_report, require_agreement, require_shape
+from optimize.claims import LARGEST_REPORT, MODEL, PAGE, REPORT, listed_files, read_report, require_agreement, require_shape
 from optimize.contents import AGAIN, Contents, contents, plain, require
 from optimize.errors import InputError
 from optimize.public_key import public_key
@@ -37,6 +38,7 @@ class Examined:
         folder: of the run; of the artifact, where that is all there is.
         report: None where there is none.
         files: what the report lists, by path within the folder.
+        reports: the report itself and its page, as they were read; empty where there are none.
         findings: in words, a line each: who signed it, and what is not covered.
         signed_by: fingerprint of the key that signed the report; empty where none did.
         trusted: whether that is the key that the user gave.
@@ -45,6 +47,7 @@ class Examined:
     folder: Path
     report: Mapping[str, Any] | None
     files: Mapping[str, ArtifactFile]
+    reports: Mapping[str, ArtifactFile]
     findings: tuple[str, ...]
     signed_by: str = ""
     trusted: bool = False
@@ -55,13 +58,18 @@ class Examined:
         return self.folder if self.report is None else self.folder / MODEL
 
     def require_unchanged(self) -> None:
-        """Compare every file with the report once more: nothing may have been put in its place since.
+        """Compare every file once more with what it was: nothing may have been put in its place, or beside it, since.
 
         Raises:
             InputError: naming the first that was.
         """
-        if self.report is not None:
-            require(self.folder, self.files, contents(self.folder))
+        if self.report is None:
+            return
+        if not self.folder.is_dir():
+            raise InputError(f"`run` (={self.folder}) was removed while it was verified: {AGAIN}.")
+        found = contents(self.folder)
+        require(self.folder, {**self.files, **self.reports}, found)
+        _require_nothing_else(self.folder, self.files, found, complete="files" in self.report, everywhere=self.trusted)
 
 
 def examine(folder: Path, key: str | None = None) -> Examined:
@@ -95,10 +103,19 @@ def examine(folder: Path, key: str | None = None) -> Examined:
     require(folder, files, found)
     _require_nothing_else(folder, files, found, complete="files" in report, everywhere=key is not None)
     _require_manifest(folder, report)
-    findings += _page(folder, report, found, bool(signed), strict=key is not None)
+    page = _content_of_page(folder, found)
+    findings += _page(folder, report, page, found, bool(signed), strict=key is not None)
     if key is None:
         findings += _uncovered(report, files, found)
-    return Examined(folder, report, files, findings, signed.fingerprint, key is not None)
+    return Examined(folder, report, files, _as_read(report, page), findings, signed.fingerprint, key is not None)
+
+
+def _as_read(report: Mapping[str, Any], page: bytes | None) -> dict[str, ArtifactFile]:
+    """The report, which is written as its content is and no other way, and its page, where there is one."""
+    from optimize.report.page import as_json
+
+    read = {REPORT: as_json(report).encode("utf-8"), **({} if page is None else {PAGE: page})}
+    return {name: ArtifactFile(name, hashlib.sha256(content).hexdigest(), len(content)) for name, content in read.items()}
 
 
 def _run_of(folder: Path) -> Path:
@@ -123,7 +140,8 @@ def _alone(folder: Path, found: Contents, key: str | None) -> Examined:
         known |= {file.name: file for file in (*artifact.files, *(() if artifact.golden is None else (artifact.golden,)))}
     if extra := (*found.strange, *found.beside(known)):
         raise InputError(f"`{folder}` holds {_named(extra[0], found)}, which {MANIFEST} does not name: remove it, or copy it again.")
-    return Examined(folder, None, {}, (f"no {REPORT}: only faults of copying can be noticed; give the whole folder of the run for more",))
+    words = f"no {REPORT}: only faults of copying can be noticed; give the whole folder of the run for more"
+    return Examined(folder, None, {}, {}, (words,))
 
 
 def _signature(folder: Path, report: Mapping[str, Any], wanted: str | None) -> tuple[Check, tuple[str, ...]]:
@@ -187,16 +205,27 @@ def _require_manifest(folder: Path, report: Mapping[str, Any]) -> None:
         raise InputError(f"`{path}` names no self-test (golden), which every run writes: {AGAIN}.")
 
 
-def _page(folder: Path, report: Mapping[str, Any], found: Contents, signed: bool, *, strict: bool) -> tuple[str, ...]:
+def _content_of_page(folder: Path, found: Contents) -> bytes | None:
+    """The bytes of report.html; None where it is no file."""
+    path = folder / PAGE
+    if PAGE not in found.files:
+        return None
+    if (size := path.stat().st_size) > LARGEST_REPORT:
+        raise InputError(f"`{path}` is larger than any page ({size} bytes): `optimize report {folder}` writes it anew.")
+    return path.read_bytes()
+
+
+def _page(
+    folder: Path, report: Mapping[str, Any], content: bytes | None, found: Contents, signed: bool, *, strict: bool
+) -> tuple[str, ...]:
     """Whether report.html shows this report: by its signature, else by rendering the report again."""
     from optimize.report.render import render
 
-    if PAGE not in found.files and (strict or PAGE in (*found.strange, *found.folders)):
+    if content is None and (strict or PAGE in (*found.strange, *found.folders)):
         kind = found.strange.get(PAGE) or ("a folder" if PAGE in found.folders else "missing")
         raise InputError(f"`{folder / PAGE}` is {kind}: `optimize report {folder}` writes it anew.")
-    if PAGE not in found.files:
+    if content is None:
         return (f"{PAGE} is missing: `optimize report` writes it anew",)
-    content = (folder / PAGE).read_bytes()
     if signed and is_page_of(report, content):
         return ()
     try:

@@ -20,7 +20,7 @@ from optimize.recipe import Recipe
 if TYPE_CHECKING:
     from optimize.job import Job
 
-LOCK = "recipe.lock.toml"
+LEDGER, LOCK = "ledger.jsonl", "recipe.lock.toml"
 
 
 def require_settings(recipe: Recipe, report: Mapping[str, Any], said: Mapping[str, object]) -> None:
@@ -64,6 +64,24 @@ def _bare(arch: str) -> str:
     return f"{Path(path).name}:{name}"
 
 
+def require_code(recipe: Recipe, ledger: Path) -> None:
+    """See that the file that makes the network is the one that the run had, before anything in it is executed.
+
+    Args:
+        recipe: whose `arch` the lock file names.
+        ledger: of the run, whose first line holds the file's hash; one of an earlier version may hold none.
+
+    Raises:
+        InputError: when the file is another.
+    """
+    said = _began(ledger).get("arch")
+    if recipe.arch is None or not isinstance(said, list) or len(said) != 2:
+        return
+    source = Path(recipe.arch.rpartition(":")[0])
+    if source.is_file() and outcome.sha256(source) != said[1]:
+        raise InputError(f"`{LOCK}` names `{source}`, which is not the file that the run had (its sha256 differs): name one with --arch.")
+
+
 def require_data(job: Job, report: Mapping[str, Any], ledger: Path) -> None:
     """See that the data are those of the run: images, labels, patients, subgroups, names and classes.
 
@@ -98,12 +116,17 @@ def require_data(job: Job, report: Mapping[str, Any], ledger: Path) -> None:
     _require_tags(job, ledger)
 
 
-def _require_tags(job: Job, ledger: Path) -> None:
+def _began(ledger: Path) -> dict[str, Any]:
+    """What the run was, as the first line of its ledger has it; empty where that cannot be told."""
     try:
         with ledger.open(encoding="utf-8") as stream:
-            began = json.loads(stream.readline())["run"]
+            return dict(json.loads(stream.readline())["run"])
     except (OSError, ValueError, KeyError, TypeError):
-        return
+        return {}
+
+
+def _require_tags(job: Job, ledger: Path) -> None:
+    began = _began(ledger)
     for name, now in outcome.identity(job.recipe, job.data).items():
         if name.endswith(" tags") and began.get(name, now) != now:
             raise _other(f"patients, subgroups or names of the {name.removesuffix(' tags')} split are not those of the run")

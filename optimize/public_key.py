@@ -19,7 +19,8 @@ def public_key(said: str | os.PathLike[str]) -> str:
     """Read a public key.
 
     Args:
-        said: the key in PEM (SubjectPublicKeyInfo), or its 32 bytes in base64 as a report's signature holds them; or a file of either.
+        said: the key in PEM (SubjectPublicKeyInfo), or its 32 bytes in base64 as a report's signature holds them; or a file of either,
+            whose name is no key itself.
 
     Returns:
         The 32 bytes in base64.
@@ -31,11 +32,11 @@ def public_key(said: str | os.PathLike[str]) -> str:
     text = os.fspath(said)
     if text.lstrip().startswith("-----BEGIN "):
         return _of_file("-----BEGIN …", text.encode("utf-8", errors="replace"))
+    if _is_key(text):  # first: a file of that name, which came with the run, must not take the key's place
+        return text
     content = _content(text)
     if content is not None:
         return _of_file(text, content)
-    if _is_key(text):
-        return text
     raise InputError(f"`--public-key` (={plain(text[:80])}) is neither a file that is there nor a key in base64: {_REMEDY}.")
 
 

@@ -156,7 +156,7 @@ def _taken_up(run: Examined, model: Path | None, elsewhere: Mapping[str, object]
     # Late, here and below: a self-test needs neither torch nor what a run is made of.
     from optimize import outcome
     from optimize.job import loaded
-    from optimize.pinned import LOCK, require_data, require_settings
+    from optimize.pinned import LEDGER, LOCK, require_code, require_data, require_settings
     from optimize.recipe import resolve
 
     lock = run.folder / LOCK
@@ -171,8 +171,10 @@ def _taken_up(run: Examined, model: Path | None, elsewhere: Mapping[str, object]
         raise InputError(f"`{LOCK}` names a key to sign with ({recipe.sign_key}): pass it as --sign-key yourself, or --sign-key none.")
     if recipe.trust_pickle and elsewhere.get("trust_pickle") is None and not run.trusted:
         raise InputError(f"`{LOCK}` asks to trust a pickle, and no key vouches for it: pass --trust-pickle if you trust its author.")
+    if elsewhere.get("arch") is None:
+        require_code(recipe, run.folder / LEDGER)
     job = loaded(recipe, lambda _: _require_model(outcome.sha256(recipe.model), report["model"]["sha256"]))
-    require_data(job, report, run.folder / "ledger.jsonl")
+    require_data(job, report, run.folder / LEDGER)
     require_runnable(job.runtime)
     return job
 

@@ -281,6 +281,11 @@ def test_what_is_no_self_test_is_refused_in_one_line(tmp_path: Path, monkeypatch
         file.write_bytes(content)
         with pytest.raises(InputError, match="is no self-test"):
             golden.check(artifact, answering(LOGITS))
+    np.savez_compressed(file, inputs=np.zeros((2**14, *artifact.input_shape), np.float32), outputs=LOGITS)
+    with monkeypatch.context() as patch:
+        patch.setattr("numpy.load", lambda *_, **__: pytest.fail("it was unpacked"))
+        with pytest.raises(InputError, match="which is more than it may hold"):
+            golden.check(artifact, answering(LOGITS))
     np.savez(file, inputs=np.array([object()]), outputs=LOGITS)
     with pytest.raises(InputError, match="is no self-test"):
         golden.check(artifact, answering(LOGITS))

@@ -141,6 +141,17 @@ def test_a_damaged_line_is_named_and_never_passed_over(line: str, history: Histo
         history.expected(split(0, 20), fresh=False)
 
 
+def test_a_look_counts_without_the_line_of_its_images(history: History) -> None:
+    look(history, "a")
+    lines = history.path.read_text().splitlines(keepends=True)
+    assert "items" in json.loads(lines[0])
+    history.path.write_text("".join(lines[1:]))
+    found = history.expected(split(0, 20), fresh=False)
+    assert (found.number, found.share, found.seen_before) == (2, pytest.approx(0.1), 20)
+    assert look(history, "b").number == 2
+    assert look(history, "c", on=split(10, 30)).number == 3, "its images stand in the record again"
+
+
 def test_looks_at_the_same_time_have_numbers_of_their_own(history: History) -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda artifact: look(History(history.path), str(artifact)).number, range(8)))

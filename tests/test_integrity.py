@@ -182,6 +182,12 @@ def test_what_lies_beside_it_is_said_without_a_key_and_refused_with_one(copy: Pa
         ({"model": {}}, "its part 'model'"),
         ({"steps": [1]}, "its part 'steps'"),
         ({"notes": [1]}, "its part 'reasons'"),
+        ({"looks": 1}, "its part 'looks'"),
+        ({"looks": {"share": 0.8}}, "its part 'looks'"),
+        ({"looks": {"number": "1", "share": 0.8}}, "its part 'looks'"),
+        ({"looks": {"number": 1, "share": None}}, "its part 'looks'"),
+        ({"looks": {"number": 0, "share": 0.8}}, "its part 'looks'"),
+        ({"looks": {"number": 1, "share": 1.5}}, "its part 'looks'"),
         ({"unverified": {"parameters": 1, "macs": 1, "compiled": []}}, "verdict 'pass' beside what it says was handed over"),
         ({"format": 3}, "is no report of format 2 (format 3)"),
         ({"format": 2.0}, "is no report of format 2 (format 2.0)"),
@@ -310,6 +316,38 @@ def test_a_file_that_is_replaced_meanwhile_is_noticed(copy: Path, scene: Scene, 
     monkeypatch.setattr(module, "self_test", swapped)
     with pytest.raises(InputError, match=r"its file model/model\.onnx is not the one that the report lists"):
         verify(copy, public_key=str(scene.public))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda run, other: (run / "report.json").write_bytes((other / "report.json").read_bytes()), "its file report.json is not the one"),
+        (lambda run, other: (run / "report.html").write_bytes((other / "report.html").read_bytes()), "its file report.html is not the one"),
+        (lambda run, _: (run / "report.html").unlink(), "its file report.html is missing"),
+        (lambda run, _: (run / "model" / "libx.so").touch(), "holds model/libx.so, which the report does not list"),
+        (lambda run, _: (run / "net.py").touch(), "holds net.py, which the report does not list"),
+        (lambda run, _: shutil.rmtree(run), "was removed while it was verified"),
+    ],
+)
+def test_a_report_that_is_replaced_meanwhile_or_a_file_that_is_added_is_noticed(
+    change: Callable[[Path, Path], object], told: str, copy: Path, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from optimize import verify as module
+
+    def changed(_: object) -> tuple[str, tuple[str, ...]]:
+        change(copy, scene.other)
+        return "pass", ()
+
+    monkeypatch.setattr(module, "self_test", changed)
+    with pytest.raises(InputError, match=told):
+        verify(copy, public_key=str(scene.public))
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.json"])
+def test_a_file_of_gigabytes_is_not_read(name: str, copy: Path, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.truncate(copy / name, 2**33)  # takes no room on the disk
+    size = os.path.getsize(copy / name)
+    assert f"({size} bytes)" in refused(copy, scene.public)
 
 
 def test_a_rejected_run_is_whole_and_has_no_model(copy: Path, scene: Scene) -> None:

@@ -38,6 +38,17 @@ def test_a_file_in_pem_and_base64_are_the_same_key(tmp_path: Path) -> None:
     assert public_key(tmp_path / "text") == TEXT
 
 
+def test_a_file_that_is_named_as_a_key_does_not_take_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sends a run may send a file beside it, whose name is the owner's key and whose content is his own."""
+    monkeypatch.chdir(tmp_path)
+    other = bytes(range(32))
+    plain = base64.b64encode(other).decode()
+    assert "/" not in plain
+    keys.public(tmp_path / plain, KEY)
+    assert public_key(plain) == plain
+    assert public_key(f"./{plain}") == TEXT
+
+
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
 def test_the_file_that_openssl_makes_is_read(tmp_path: Path) -> None:
     keys.private(tmp_path / "key.pem", KEY)

@@ -406,6 +406,22 @@ def test_limits_in_the_lock_file_decide_nothing(finished: Path, brought: Path, t
         assert f"`recipe.lock.toml` says {name}" in told
 
 
+def test_code_that_is_not_that_of_the_run_is_not_executed(finished: Path, brought: Path, tmp_path: Path) -> None:
+    """The lock file names a Python file by its path alone; the ledger, which the report lists, has its hash."""
+    out = Path(shutil.copytree(finished, tmp_path / "out"))
+    source = next(brought.parent.glob("*.py"))
+    before = source.read_text()
+    try:
+        source.write_text(f"from pathlib import Path\nPath({str(tmp_path / 'executed')!r}).touch()\n{before}")
+        code, _, told = runs.command("verify", out, "--data", brought.parent / "data.npz")
+        assert (code, told.count("\n")) == (2, 1)
+        assert "which is not the file that the run had" in told
+        assert not (tmp_path / "executed").exists()
+    finally:
+        source.write_text(before)
+    assert runs.command("verify", out, "--data", brought.parent / "data.npz")[0] == 0
+
+
 def named(**columns: np.ndarray) -> dict[str, np.ndarray]:
     """The run's data with further columns."""
     return runs.arrays() | columns
