@@ -185,6 +185,12 @@ def _float_answers(model: Any) -> None:
         model.graph.node.remove(quantize)
         model.graph.node.remove(dequantize)
         layer.output[0] = answer.name
+    # of what nothing reads any more, the runtime warns whoever opens the file
+    read = {name for node in model.graph.node for name in node.input} | {answer.name for answer in model.graph.output}
+    stored = model.graph.initializer
+    for place in reversed(range(len(stored))):
+        if stored[place].name not in read:
+            del stored[place]
 
 
 def build(artifact: Artifact, *, threads: int | None = None) -> Session:

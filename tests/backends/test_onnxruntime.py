@@ -58,6 +58,12 @@ def test_activations_are_uint8(quantized: Path) -> None:
     assert set(zero_points) == {onnx.TensorProto.UINT8}
 
 
+def test_everything_in_the_file_is_read(quantized: Path) -> None:
+    """Of anything else the runtime warns whoever opens the file."""
+    graph = onnx.load(quantized).graph
+    assert {tensor.name for tensor in graph.initializer} <= {name for node in graph.node for name in node.input}
+
+
 def test_transposed_convolution_stays_float(quantized: Path) -> None:
     assert not weights_of(onnx.load(quantized).graph, "ConvTranspose")
 
