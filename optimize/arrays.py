@@ -31,6 +31,16 @@ MAX_CLASSES = 100_000
 _KNOWN = re.compile(rf"({'|'.join(SPLITS)})_(images|labels|masks|patient|(.+_)?group|id|names)|{'|'.join(CLASS_KEYS)}")
 
 
+def spread(count: int, most: int) -> Integers:
+    """At most so many of `count` places, rising, from all over: files are often sorted by class.
+
+    Example:
+        >>> spread(10, 3).tolist()
+        [0, 4, 9]
+    """
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
+
+
 def read_arrays(source: str | Path) -> dict[str, Array]:
     """Read the arrays of a `.npz`, or those a `file.py:factory` returns, that this package knows by name.
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from optimize.arrays import spread
 from optimize.artifact import MANIFEST, Artifact
 from optimize.backends import Backend, int8_name
 from optimize.backends.session import Session
@@ -303,7 +304,7 @@ class _Mixing:
             if (home / MANIFEST).exists() and not rough:
                 artifact = Artifact.read(home)
             else:
-                inputs = calibration[_spread(len(calibration), ROUGH_CASES)] if rough else calibration
+                inputs = calibration[spread(len(calibration), ROUGH_CASES)] if rough else calibration
                 artifact = self._runtime.quantize(self._bench.onnx, home, inputs, keep=names, rest=self._rest, isa=self._bench.isa)
         except Exception as problem:  # a quantizer that fails on one mix costs that mix
             return Variant(precision, failed("made", problem), kept=names, target=self._runtime.NAME)
@@ -312,7 +313,7 @@ class _Mixing:
     @cached_property
     def _watched(self) -> Floats:
         """Inputs of the guard whose answers tell how far a mix moves them."""
-        return self._bench.guard.inputs(_spread(len(self._bench.guard), ROUGH_CASES))
+        return self._bench.guard.inputs(spread(len(self._bench.guard), ROUGH_CASES))
 
     @cached_property
     def _exact(self) -> npt.NDArray[np.float32]:
@@ -328,11 +329,6 @@ class _Mixing:
         told.update(repr(self._bench.limits).encode())
         told.update(b"" if self._bench.witness is None else self._bench.witness.split.sha256.encode())
         return told.hexdigest()
-
-
-def _spread(count: int, most: int) -> npt.NDArray[np.int64]:
-    """At most so many places, from all over: files are often sorted by class."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
 
 def failed(what: str, problem: Exception) -> str:

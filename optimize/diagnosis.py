@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from optimize.arrays import spread
 from optimize.candidate import Candidate, Floats, Predict
 from optimize.data import Split
 from optimize.guard.answers import Answers
@@ -52,7 +53,7 @@ def seen(original: Candidate, guard: Split, classes: tuple[str, ...], before: Sc
     The second is named only where it explains about as much and is not the first with something added.
     """
     count = int(np.clip(MAC_BUDGET // max(1, macs(original)), LEAST_CASES, CASES))
-    some = guard.take(np.unique(np.linspace(0, len(guard) - 1, min(count, len(guard))).astype(np.int64)))
+    some = guard.take(spread(len(guard), count))
     tried = _orders(before, "")
     for words, split in _prepared(some):
         score = score_split(original.predict, split, classes, "look for a cause")
@@ -89,7 +90,7 @@ def _prepared(split: Split) -> Iterator[tuple[str, Split]]:
     """The images prepared in other usual ways, and in words what to do."""
     own, channels = split.preprocessing, split.inputs(slice(0, 1)).shape[1]
     floats = split.images.dtype != np.uint8
-    images = split.images[:CASES].astype(np.float32)
+    images = split.images.astype(np.float32)
     ways = {
         "": ((), (), None),
         "--mean 0.5 --std 0.5": ((0.5,), (0.5,), None),

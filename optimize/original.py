@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from optimize.arrays import spread
 from optimize.candidate import Candidate
 from optimize.data import Dataset, Split
 from optimize.diagnosis import causes, seen
@@ -75,11 +76,12 @@ def judged(recipe: Recipe, candidate: Candidate, data: Dataset) -> Original:
     if not compared:
         few = _too_few(data, recipe)
         fault = few or "the original is no better than a constant answer"
-        if few and not recipe.allow_weak_original:
+        if recipe.allow_weak_original:
+            notes.append(f"{fault} ({compared}), which was allowed: limits around it protect nothing")
+        elif few:
             raise InputError(f"{few}: {compared}. Add val cases, or pass --allow-weak-original to go on.")
-        if not recipe.allow_weak_original:
+        else:
             raise InputError(_refusal(f"{fault}: {compared}", candidate, data, score, compared))
-        notes.append(f"{fault} ({compared}), which was allowed: limits around it protect nothing")
     if recipe.expect is not None and unexpected(score, recipe.expect, compared.n):
         said = f"`--expect` (={100 * recipe.expect:.4g} %) is missed by the original: {compared}"
         raise InputError(_refusal(said, candidate, data, score, compared, "expect what it reaches"))
@@ -93,7 +95,7 @@ def judged(recipe: Recipe, candidate: Candidate, data: Dataset) -> Original:
 def _meaning(recipe: Recipe, candidate: Candidate, guard: Split) -> Meaning:
     if recipe.outputs != "auto":
         return recipe.outputs
-    chosen = np.unique(np.linspace(0, len(guard) - 1, min(LOOKED_AT, len(guard))).astype(np.int64))
+    chosen = spread(len(guard), LOOKED_AT)
     parts: Sequence[Any] = np.array_split(chosen, -(-len(chosen) // guard.at_once))
     return meaning(np.concatenate([candidate.predict(guard.inputs(part)) for part in parts]))
 

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from optimize.arrays import spread
 from optimize.candidate import Candidate, Floats, Predict
 from optimize.errors import InputError
 from optimize.layers import BATCH_NORMS
@@ -130,7 +131,7 @@ def batch_fault(predict: Predict, pair: Floats) -> str | None:
 
 def some(count: int) -> npt.NDArray[np.int64]:
     """Positions of the calibration images to look at, of so many."""
-    return np.linspace(0, count - 1, min(count, LOOKED_AT)).astype(np.int64)
+    return spread(count, LOOKED_AT)
 
 
 def on_images(candidate: Candidate, images: Floats) -> Candidate:

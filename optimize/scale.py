@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from optimize.arrays import Array
+from optimize.arrays import Array, spread
 from optimize.errors import InputError
 from optimize.preprocessing import Preprocessing
 
@@ -63,7 +63,7 @@ def _require_fit(name: str, images: Array, preprocessing: Preprocessing) -> None
 
 
 def _some(images: Array) -> Array:
-    return np.asarray(images[np.unique(np.linspace(0, len(images) - 1, min(CASES, len(images))).astype(np.int64))])
+    return np.asarray(images[spread(len(images), CASES)])
 
 
 def _text(values: Array) -> str:

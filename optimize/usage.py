@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from optimize.arrays import spread
 from optimize.artifact import Artifact
 from optimize.backends import ON_CPU, backend
 from optimize.candidate import Floats
@@ -25,12 +26,7 @@ CASES = 64
 _LAYOUTS = {1: "NCL", 2: "NCHW", 3: "NCDHW"}
 
 
-def usage(
-    artifact: Artifact,
-    predict: Callable[[Floats], Floats],
-    data: Dataset,
-    threads: int | None,
-) -> dict[str, Any]:
+def usage(artifact: Artifact, predict: Callable[[Floats], Floats], data: Dataset, threads: int | None) -> dict[str, Any]:
     """The section of the manifest.
 
     Args:
@@ -40,7 +36,7 @@ def usage(
         threads: that it was measured with; None for the runtime's own choice.
     """
     split = data.calibration
-    inputs = split.inputs(np.unique(np.linspace(0, len(split) - 1, CASES).astype(np.int64)))
+    inputs = split.inputs(spread(len(split), CASES))
     outputs = predict(inputs)
     return {
         "options": _options(artifact),

@@ -35,7 +35,7 @@ from optimize.guard.paired import FEWEST_PATIENTS, drop_of_share, mean_of, quant
 from optimize.guard.roc import mean_area
 from optimize.guard.score import Score
 from optimize.guard.score_intervals import wilson
-from optimize.masks import Array, foreground
+from optimize.masks import Array, foreground, perfect
 
 CONFIDENCE = 0.99
 SKILL, BALANCED_SKILL = 0.05, 0.15
@@ -172,7 +172,7 @@ def _constant_masks(masks: Array, classes: int) -> list[tuple[str, Array]]:
 
 
 def _constant(mask: Array, masks: Array, dice: Dice) -> Dice:
-    said = np.where(mask, np.float32(1), np.float32(-1))[None]
+    said = perfect(mask[None], len(dice.classes))
     return overlap(((said, truth[None]) for truth in _each(masks, len(dice.classes))), dice.classes, dice.patients)
 
 

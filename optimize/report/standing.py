@@ -12,7 +12,7 @@ NAMES = {"accuracy": "accuracy", "dice": "Dice"}
 
 def figure(report: Report) -> str:
     """The original's overall figure in a few words, such as "accuracy 96.20 %"; empty where the report does not know it."""
-    name = "dice" if report.get("task") == "segmentation" else "accuracy"
+    name = _name(report)
     value = find(report, "baseline", "metrics", "overall", name)
     value = find(report, "original", "guard") if value is None else value
     return "" if value is None else f"{NAMES[name]} {_percent(value)}"
@@ -24,7 +24,7 @@ def standing(report: Report) -> str:
 
 
 def _parts(report: Report) -> Iterator[str]:
-    name = "dice" if report.get("task") == "segmentation" else "accuracy"
+    name = _name(report)
     tested, told = find(report, "baseline", "metrics", "overall", name), find(report, "original")
     if tested is None and told is None:
         return
@@ -38,6 +38,11 @@ def _parts(report: Report) -> Iterator[str]:
     yield f"{told['constant_answer']} reaches {_percent(told['constant'])}"
     if not told["better_than_constant"]:
         yield "it is no better than a constant answer, which was allowed, so the limits protect nothing"
+
+
+def _name(report: Report) -> str:
+    """Of the overall figure, as `metrics` has it."""
+    return "dice" if report.get("task") == "segmentation" else "accuracy"
 
 
 def _percent(share: float) -> str:

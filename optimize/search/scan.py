@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from optimize.arrays import spread
 from optimize.bypass import bypassed, without_layers
 from optimize.candidate import Candidate, Reference
 from optimize.data import Split
@@ -137,7 +138,7 @@ class _Harm:
         count = int(np.clip(MAC_BUDGET // (max(1, looks) * max(1, macs(candidate))), LEAST_CASES, MOST_CASES))
         unseen = reference.unseen
         whole = len(guard) if unseen is None else len(unseen)
-        chosen = np.unique(np.linspace(0, whole - 1, min(count, whole)).astype(np.int64))
+        chosen = spread(whole, count)
         parts = np.array_split(chosen, -(-len(chosen) // min(BATCH, guard.at_once)))
         # the guard decides in the end: widths chosen by it would look better there than they are
         batches = [guard.inputs(part) if unseen is None else unseen[part] for part in parts]
