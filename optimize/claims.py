@@ -10,12 +10,12 @@ from typing import Any
 from optimize.artifact import ArtifactFile
 from optimize.contents import AGAIN, Contents, plain
 from optimize.errors import InputError
+from optimize.report.wording import FORMAT
 from optimize.strict_json import parse
 from optimize.workspace import REPORTS, UNVERIFIED
 
 MODEL = "model"
 REPORT, PAGE = REPORTS
-FORMAT = 2
 LARGEST_REPORT = 2**28
 """Bytes of a report that is read; one with hundreds of classes has a few millions."""
 _SHAPE: Mapping[str, type | tuple[type, ...]] = {

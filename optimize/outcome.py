@@ -31,8 +31,7 @@ from optimize.measure.unused import unused_parameters
 from optimize.profile import ARTIFACT, EAGER, RUNTIMES, Profile
 from optimize.recipe import Recipe
 from optimize.report.speed import speed
-
-FORMAT = 2
+from optimize.report.wording import FORMAT
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +176,7 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "versions": versions(),
         "seed": recipe.seed,
         "duration_s": time.time() - started,
-        "model": {"name": recipe.model.name, "sha256": sha256(recipe.model), "arch": None if recipe.arch is None else _bare(recipe.arch)},
+        "model": {"name": recipe.model.name, "sha256": sha256(recipe.model), "arch": None if recipe.arch is None else portable_arch(recipe.arch)},
         "task": data.test.task,
         "classes": list(data.classes),
         "data": {name: _contents(split, data.classes) for name, split in splits(data).items()},
@@ -327,7 +326,7 @@ def load_note(loads: Mapping[str, float]) -> tuple[str, ...]:
     return (f"other processes used {loads[worst]:.0f} % of this machine {when}: its timings are not to be relied on",)
 
 
-def _bare(arch: str) -> str:
+def portable_arch(arch: str) -> str:
     """The factory without the folder it lies in: a report travels, and a path of this machine tells nobody anything."""
     path, _, name = arch.rpartition(":")
     return f"{Path(path).name}:{name}"

@@ -47,7 +47,7 @@ def require_settings(recipe: Recipe, report: Mapping[str, Any], said: Mapping[st
     if recipe.classes:
         _same("classes", list(recipe.classes), report["classes"])
     if said.get("arch") is None:
-        _same("arch", None if recipe.arch is None else _bare(recipe.arch), report["model"].get("arch"))
+        _same("arch", None if recipe.arch is None else outcome.portable_arch(recipe.arch), report["model"].get("arch"))
 
 
 def _same(name: str, found: object, said: object) -> None:
@@ -57,11 +57,6 @@ def _same(name: str, found: object, said: object) -> None:
 
 def _short(value: object) -> str:
     return text if len(text := ascii(value)) <= 80 else f"{text[:80]}…"
-
-
-def _bare(arch: str) -> str:
-    path, _, name = arch.rpartition(":")
-    return f"{Path(path).name}:{name}"
 
 
 def require_code(recipe: Recipe, ledger: Path) -> None:

@@ -10,7 +10,6 @@ What is counted, and what follows from it, is `optimize.history`'s.
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
 import tempfile
@@ -65,9 +64,12 @@ def split_line(sha256: str, items: Integers) -> dict[str, Any]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[IO[bytes]]:
-    """The file, open to append to, while every other process that asks for it waits."""
+    """The file, open to append to, while every other process that asks for it waits; where the system has no such lock, nobody waits."""
     with path.open("ab") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        with suppress(ImportError):  # Windows: two runs at the same moment may then be given the same number
+            import fcntl
+
+            fcntl.flock(stream, fcntl.LOCK_EX)
         yield stream
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -157,6 +158,12 @@ def test_looks_at_the_same_time_have_numbers_of_their_own(history: History) -> N
         found = list(pool.map(lambda artifact: look(History(history.path), str(artifact)).number, range(8)))
     assert sorted(found) == list(range(1, 9))
     assert sum("items" in json.loads(line) for line in history.path.read_text().splitlines()) == 1
+
+
+def test_a_system_without_locks_keeps_a_record_all_the_same(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    look(history, "a")
+    assert look(history, "b").number == 2
 
 
 def test_where_the_record_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,10 +17,9 @@ from optimize.report.limitations import limitations
 from optimize.report.page import FOLDER, OUTCOMES, RUNTIMES, as_json, page, write_all
 from optimize.report.pareto import frontier
 from optimize.report.terms import terms
-from optimize.report.wording import Report
+from optimize.report.wording import FORMAT, Report
 from optimize.signature import PAGE, check, sign, sign_page
 
-FORMAT = 2
 _MACHINE_FIRST = ("cpu", "gpu", "physical_cores", "logical_cores", "isa", "memory_bytes", "os", "python")
 _PARTS = json.loads((FOLDER / "schema.json").read_text(encoding="utf-8"))["required"]
 _LISTS = ("reasons", "notes", "classes", "precisions_tried", "steps", "rails", "health")

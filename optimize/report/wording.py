@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 Report: TypeAlias = Mapping[str, Any]
+FORMAT = 2
+"""Of report.json; its schema is `schema.json`."""
 
 DASH = "–"
 _NARROW = "\u202f"
