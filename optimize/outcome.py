@@ -176,7 +176,7 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "versions": versions(),
         "seed": recipe.seed,
         "duration_s": time.time() - started,
-        "model": {"name": recipe.model.name, "sha256": sha256(recipe.model), "arch": None if recipe.arch is None else portable_arch(recipe.arch)},
+        "model": {"name": recipe.model.name, "sha256": sha256(recipe.model), "arch": recipe.arch and portable_arch(recipe.arch)},
         "task": data.test.task,
         "classes": list(data.classes),
         "data": {name: _contents(split, data.classes) for name, split in splits(data).items()},
