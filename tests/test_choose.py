@@ -335,11 +335,3 @@ def test_layers_that_ran_in_float_unasked_are_named() -> None:
     assert in_float(Variant("f32"), ran) is None
     many = in_float(Variant("int8"), {str(layer): "f32" for layer in range(9)})
     assert many == "9 of 9 layers of the int8 artifact ran in float: 0, 1, 2, 3, 4, 5 and 3 more"
-
-
-@pytest.mark.parametrize(("count", "most"), [(200, 64), (65, 64), (64, 64), (5, 64), (1, 64)])
-def test_rough_cases_come_from_all_over(count: int, most: int) -> None:
-    places = module._spread(count, most)
-    assert len(places) == min(count, most)
-    assert (places[0], places[-1]) == (0, count - 1)
-    assert np.diff(places).max(initial=0) <= count // min(count, most) + 1
