@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from optimize.candidate import Candidate
 from optimize.errors import OptimizeError
-from optimize.surgery import twin
+from optimize.graph.surgery import twin
 
 SIGNALS = ("group norm", "BN scale")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from optimize.guard.paired import drop_of_share
+from optimize.guard.intervals import drop_of_share
 from optimize.guard.rail import Rail
 from optimize.guard.verdict import summary
 

@@ -18,9 +18,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from optimize.contents import contents, listed
 from optimize.report.page import as_json
 from optimize.report.render import render, signed
+from optimize.run.verification.folder_contents import contents, listed
 
 REPORT, PAGE, MANIFEST, LOCK = "report.json", "report.html", "model/artifact.json", "recipe.lock.toml"
 
@@ -379,8 +379,8 @@ def edit_self_test(who: Attacker) -> None:
 
 def sabotage(who: Attacker) -> None:
     """The weights are reversed, the self-test is made anew, and all hashes are recomputed: nothing contradicts anything."""
-    from optimize.artifact import Artifact
     from optimize.backends import backend
+    from optimize.backends.artifact import Artifact
 
     model = who.folder / "model"
     for name in (path.name for path in model.glob("*.bin")):

@@ -10,18 +10,18 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from optimize.outputs import Meaning
-
 Floats: TypeAlias = npt.NDArray[np.float32]
 Predict: TypeAlias = Callable[[Floats], Floats]
 """(N, C, *spatial) float32 -> (N, K) or (N, K, *spatial) float32: what every runtime offers."""
+Meaning: TypeAlias = Literal["logits", "probabilities"]
+"""What a network's outputs are: logits, or probabilities after a softmax or a sigmoid of its own (`data/output_meaning.py`)."""
 
 
 def parameters(module: nn.Module) -> int:

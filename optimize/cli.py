@@ -166,9 +166,9 @@ def compress(
     """
     # Imported inside the block: they take seconds, in which the user may think better of it.
     with _answered(as_json, f"the same command with --resume{' instead of --overwrite' if overwrite else ''} continues this run"):
-        from optimize.compress import compress as run
-        from optimize.compress import crew
-        from optimize.recipe import resolve
+        from optimize.run.compress import compress as run
+        from optimize.run.compress import crew
+        from optimize.run.recipe import resolve
 
         recipe = resolve(model, target=target, overrides=settings, recipe_file=recipe_file)
         with crew(recipe) as leads:
@@ -200,7 +200,7 @@ def verify(run: Path, as_json: bool, **asked: Any) -> None:
     Exit code: 0 it holds, 1 it does not, 2 wrong input, 3 inconclusive, 4 the target cannot run here.
     """
     with _answered(as_json):
-        from optimize.verify import verify as check
+        from optimize.run.verification.verify import verify as check
 
         found = check(run, **asked)
     if as_json:
@@ -236,8 +236,8 @@ def profile(models: tuple[Path, ...], as_json: bool, **asked: Any) -> None:
     The first is what the others are compared with.
     """
     with _answered(as_json):
-        from optimize.measure.lines import lines
-        from optimize.side_by_side import side_by_side
+        from optimize.measure.text_report import lines
+        from optimize.run.profile import side_by_side
 
         result = side_by_side(models, **asked)
     # Unsorted: the first contender stays the first.
@@ -252,7 +252,7 @@ def profile(models: tuple[Path, ...], as_json: bool, **asked: Any) -> None:
 def demo(out: Path) -> None:
     """Train a small net on handwritten digits and compress it for every runtime that runs here."""
     with _answered():
-        from optimize.demo import demo as run
+        from optimize.run.demo import demo as run
 
         results = run(out)
     for folder, report in results.items():
@@ -287,8 +287,8 @@ def doctor(roofline: bool, threads: str | None, as_json: bool) -> None:
     Exit code: 0 when at least one target runs here, else 4.
     """
     with _answered(as_json):
-        from optimize.doctor import doctor as look
-        from optimize.doctor import lines
+        from optimize.run.doctor import doctor as look
+        from optimize.run.doctor import lines
 
         found = look(roofline=roofline, threads=threads)
         click.echo(json.dumps(found.as_dict(), sort_keys=True) if as_json else "\n".join(lines(found)))

@@ -15,7 +15,7 @@ from optimize.backends import backend
 from optimize.errors import TargetUnavailable
 from optimize.measure.memory import Memory
 from optimize.measure.peaks import Peaks
-from optimize.measure.stationary import warm_up
+from optimize.measure.warmup import warm_up
 from tests import runs
 from tests.runs import Run
 
@@ -55,8 +55,8 @@ def _peaks() -> Iterator[None]:
         return Peaks({target: dict.fromkeys(("f32", "bf16", "f16", "int8"), 1e9) for target in targets}, 1e15, threads)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("optimize.measure.reached.peaks", made_up)
-        patch.setattr("optimize.measure.reached.SECONDS", 0.02)
+        patch.setattr("optimize.measure.roofline_report.peaks", made_up)
+        patch.setattr("optimize.measure.roofline_report.SECONDS", 0.02)
         yield
 
 
@@ -124,15 +124,15 @@ def brought(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def hurried(patch: pytest.MonkeyPatch, *, memory: bool = True) -> None:
     """Time as briefly as can be; without `memory`, no process is started to measure it, and no proposal is timed."""
-    patch.setattr("optimize.choose.SECONDS", 0.02)
-    patch.setattr("optimize.profile.SECONDS", 0.02)
+    patch.setattr("optimize.quantization.precision_choice.SECONDS", 0.02)
+    patch.setattr("optimize.run.baselines.SECONDS", 0.02)
     patch.setattr("optimize.search.goal.SECONDS", 0.02)
     for module in ("choose", "profile"):
         patch.setattr(f"optimize.{module}.warm_up", partial(warm_up, window_s=0, window_rounds=1, most_windows=2))
     patch.setattr("optimize.measure.latency._RESAMPLES", 200)
     if not memory:
-        patch.setattr("optimize.compress.FEW", ())
-        patch.setattr("optimize.profile.peak_memory", lambda *_, **__: Memory(2_000, 1_000))
+        patch.setattr("optimize.run.compress.FEW", ())
+        patch.setattr("optimize.run.baselines.peak_memory", lambda *_, **__: Memory(2_000, 1_000))
 
 
 def shortened(model: Path, out: Path, *flags: object, target: str) -> Run:

@@ -16,7 +16,7 @@ from torch import nn
 
 from optimize.candidate import Candidate
 from optimize.cli import main
-from optimize.data import Preprocessing, Split
+from optimize.data.dataset import Preprocessing, Split
 
 CLASSES = ("bar", "disc", "cross", "ring")
 NET = '''from torch import nn

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate
-from optimize.data import Preprocessing, Split
+from optimize.data.dataset import Preprocessing, Split
 from tests import runs
 
 SIDE = 16

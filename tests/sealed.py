@@ -11,9 +11,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.tampering import told_anew
-from optimize import golden
-from optimize.artifact import Artifact
-from optimize.backends import backend
+from optimize.backends import backend, self_test
+from optimize.backends.artifact import Artifact
 from optimize.candidate import Floats
 from optimize.report.page import as_json
 from optimize.report.render import render, signed
@@ -46,9 +45,9 @@ def artifact(folder: Path, seed: int = 0) -> Artifact:
     model(folder / "model.onnx", draw.normal(size=(16, 3)).astype(np.float32))
     runtime = backend("onnxruntime")
     made = Artifact.save(folder, target="onnxruntime", precision="f32", input_shape=SHAPE, runtime=runtime.version(), files=("model.onnx",))
-    inputs = golden.make(draw.normal(size=(8, *SHAPE)).astype(np.float32), seed)
+    inputs = self_test.make(draw.normal(size=(8, *SHAPE)).astype(np.float32), seed)
     with runtime.build(made, threads=1) as session:
-        return golden.seal(made, session.predict, inputs)
+        return self_test.seal(made, session.predict, inputs)
 
 
 def run(folder: Path, key: Path | None = None, *, seed: int = 0, **report: Any) -> Path:

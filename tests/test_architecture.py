@@ -10,6 +10,7 @@ import builtins
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,53 +25,34 @@ HEAVY = (*RUNTIMES, "torch_pruning", "nncf", "scipy", "sklearn", "jinja2", "rich
 BANNED_STEMS = {"utils", "util", "base", "common", "helpers", "helper", "config", "misc"}
 OUTSIDE = {"models", "benchmarks", "tests"}
 
-# A module or subpackage may import from its own layer and from those above it in this table, never from one below it.
-LAYERS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("what anyone may use", frozenset({"errors", "offline", "progress", "quiet", "heap", "installed", "outputs", "strict_json"})),
-    ("the value that flows", frozenset({"candidate"})),
-    (
-        "the network as a graph and as matrices",
-        frozenset({"closures", "layers", "labels", "flow", "channel_groups", "graph", "surgery", "linear"}),
-    ),
-    ("what a repair solves", frozenset({"replay", "bypass", "telling", "moments", "factor", "dual", "least_squares", "importance"})),
-    (
-        "what the user brings",
-        frozenset(
-            {
-                *("factory", "foreign", "checkpoint", "input_advice", "load", "label_advice", "arrays", "masks", "preprocessing"),
-                *("weights", "ownership", "probe", "splits", "tags", "data", "scale", "near", "ranges", "health"),
-            }
-        ),
-    ),
-    ("what is shipped", frozenset({"artifact", "contents", "signature", "public_key"})),
-    ("what changes, exports, runs, measures and judges", frozenset({"steps", "export", "backends", "measure", "guard"})),
-    ("what a search writes down", frozenset({"snapshot", "ledger", "record", "history"})),
-    ("the settings of a run", frozenset({"settings", "recipe"})),
-    (
-        "what a run does, and how a report looks",
-        frozenset({"search", "select", "mix", "precision_check", "fastest", "choose", "milder", "profile", "report", "doctor"}),
-    ),
-    ("what a run leaves behind", frozenset({"workspace", "outcome"})),
-    (
-        "a run's beginning and its end",
-        frozenset(
-            {"golden", "usage", "diagnosis", "original", "rehearsal", "job", "conclude", "unverified"} | {"claims", "integrity", "pinned"}
-        ),
-    ),
-    ("a run, and models side by side", frozenset({"compress", "verify", "contenders", "side_by_side"})),
-    ("a whole example", frozenset({"demo"})),
-    ("the command", frozenset({"cli", "__main__"})),
+# A folder or module may import from rows above its own, never from its own row or below: so there is no circle between two of them either.
+ROWS: tuple[tuple[str, str], ...] = (
+    ("errors files progress", "what anyone may use"),
+    ("candidate", "the value that flows"),
+    ("hardware graph report", "this machine · the network as a graph · one dict as JSON and HTML"),
+    ("loading", "a user's file of weights becomes a candidate"),
+    ("data", "a user's images become four splits"),
+    ("backends", "export, and one module a runtime"),
+    ("guard measure reconstruction training", "judge · time · solve · train"),
+    ("importance", "what a channel is worth"),
+    ("steps", "one transformation a file"),
+    ("search", "which steps"),
+    ("quantization", "which precision"),
+    ("run", "the jobs behind the commands"),
+    ("cli", "the command"),
+    ("__main__", "the command, started as a module"),
 )
-RANK = {unit: rank for rank, (_, units) in enumerate(LAYERS) for unit in units}
+RANK = {unit: rank for rank, (units, _) in enumerate(ROWS) for unit in units.split()}
+MAX_UNITS = 20
 
 # Narrower than the table: these may import nothing of the package but what is named.
 ONLY = {
     "errors": frozenset[str](),
+    "files": frozenset[str](),
     "progress": frozenset[str](),
-    "candidate": frozenset({"errors", "outputs"}),
-    "report": frozenset({"errors", "signature"}),
-    "masks": frozenset({"candidate", "outputs"}),
-    "guard": frozenset({"errors", "candidate", "masks", "outputs"}),
+    "candidate": frozenset({"errors"}),
+    "report": frozenset({"errors", "files"}),
+    "guard": frozenset({"errors", "progress", "candidate", "data"}),
 }
 
 
@@ -97,10 +79,57 @@ def units_imported(source: str) -> set[str]:
 
 
 def upward(unit: str, source: str) -> set[str]:
-    """Units that a source of `unit` imports although its layer may not."""
+    """Units that a source of `unit` imports although its row may not."""
     others = units_imported(source) - {unit}
     allowed = ONLY.get(unit)
-    return {other for other in others if (other not in allowed if allowed is not None else RANK.get(other, -1) > RANK[unit])}
+    return {other for other in others if (other not in allowed if allowed is not None else RANK.get(other, len(ROWS)) >= RANK[unit])}
+
+
+def units_imported_by(unit: str) -> set[str]:
+    """Units that the sources of a unit import, without itself."""
+    return set().union(*(units_imported(code(path)) for path in MODULES if unit_of(path) == unit)) - {unit, "__version__"}
+
+
+def imports() -> dict[str, set[str]]:
+    """Module -> modules of the package that it imports when it is imported, or later."""
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in MODULES}
+    heavy = {module: set(imported(without_types(code(path)))) for module, path in modules.items()}
+    return {module: (found & modules.keys()) - {module} for module, found in heavy.items()}
+
+
+def without_types(source: str) -> str:
+    """A source without what it imports only to check types."""
+    tree = ast.parse(source)
+    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")]
+    return ast.unparse(tree)
+
+
+def circles(graph: dict[str, set[str]]) -> list[str]:
+    """Circles of imports, each as "a -> b -> a"; a package does not count as importing what lies in it."""
+    found: list[str] = []
+    done: set[str] = set()
+
+    def visit(module: str, way: tuple[str, ...]) -> None:
+        if module in way:
+            found.append(" -> ".join((*way[way.index(module) :], module)))
+        elif module not in done:
+            for other in sorted(graph[module]):
+                visit(other, (*way, module))
+            done.add(module)
+
+    for module in sorted(graph):
+        visit(module, ())
+    return found
+
+
+def shape(graph: dict[str, set[str]]) -> tuple[int, int, int]:
+    """Number of units, of levels (a unit stands one above the highest that it imports), and of imports between units."""
+
+    @cache
+    def level(unit: str) -> int:
+        return 1 + max((level(other) for other in graph[unit] if other in graph), default=0)
+
+    return len(graph), max(level(unit) for unit in graph), sum(len(others) for others in graph.values())
 
 
 def error_classes(source: str) -> set[str]:
@@ -144,11 +173,27 @@ def test_the_package_stands_alone(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
-def test_imports_point_down_the_table_never_up(path: Path) -> None:
+def test_imports_point_up_the_table_never_down(path: Path) -> None:
     unit = unit_of(path)
     if unit:
-        assert unit in RANK, f"{name(path)} has no place in LAYERS: give {unit!r} one"
+        assert unit in RANK, f"{name(path)} has no place in ROWS: give {unit!r} one"
         assert upward(unit, code(path)) == set()
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    assert circles(imports()) == []
+
+
+def test_the_house_has_few_rooms() -> None:
+    assert len([unit for unit in RANK if unit != "__main__"]) <= MAX_UNITS
+
+
+def test_the_shape_of_the_house_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    rooms, floors, arrows = shape({unit: units_imported_by(unit) for unit in RANK})
+    with capsys.disabled():
+        print(f"\nimport graph of optimize/: {rooms} modules and folders, {floors} levels, {arrows} imports between them")
+    assert rooms == len(RANK)
+    assert shape({"a": set(), "b": {"a"}, "c": {"a", "b"}}) == (3, 3, 3)
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.name != "errors.py"], ids=name)
@@ -157,26 +202,33 @@ def test_errors_live_in_one_file(path: Path) -> None:
 
 
 def test_the_table_names_each_unit_once() -> None:
-    assert sum(len(units) for _, units in LAYERS) == len(RANK)
+    assert sum(len(units.split()) for units, _ in ROWS) == len(RANK)
     assert set(ONLY) <= set(RANK)
+    assert set(RANK) == {unit_of(path) for path in MODULES} - {""}
 
 
 @pytest.mark.parametrize(
     ("unit", "source", "broken"),
     [
         ("backends", "from optimize.search.walk import Search", {"search"}),
-        ("backends", "def build():\n    import optimize.report.render", {"report"}),
+        ("backends", "def build():\n    import optimize.report.render, optimize.measure.latency", {"measure"}),
         ("graph", "from optimize.steps.prune import Prune", {"steps"}),
+        ("graph", "from optimize.report.page import write", {"report"}),
         ("candidate", "from optimize import graph, errors", {"graph"}),
         ("report", "from optimize.candidate import Candidate", {"candidate"}),
-        ("ledger", "from optimize.search.walk import Trial", {"search"}),
-        ("choose", "from optimize.outcome import Result", {"outcome"}),
-        ("compress", "from optimize.search.walk import Search\nfrom optimize.cli import main", {"cli"}),
-        ("steps", "from optimize.graph import trace\nfrom optimize.steps.repair import Repair", set()),
+        ("steps", "from optimize.unheard_of import x", {"unheard_of"}),
+        ("run", "from optimize.search.walk import Search\nfrom optimize.cli import main", {"cli"}),
+        ("steps", "from optimize.graph.trace import trace\nfrom optimize.steps.repair import Repair", set()),
     ],
 )
 def test_the_import_rule_fires(unit: str, source: str, broken: set[str]) -> None:
     assert upward(unit, source) == broken
+
+
+def test_the_rule_of_circles_fires() -> None:
+    assert without_types("import a\nif TYPE_CHECKING:\n    import b") == "import a"
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == ["a -> b -> c -> a"]
+    assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
 def test_the_error_rule_fires() -> None:

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate
+from tests.graph.test_trace import InPlace
 from tests.nets import candidate, cases, chain
-from tests.test_graph import InPlace
 
 
 def test_predict_is_the_forward_in_batches() -> None:

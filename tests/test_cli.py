@@ -95,7 +95,7 @@ def test_the_exit_code_is_the_verdict_and_stdout_is_the_report(end: str, code: i
 @pytest.mark.parametrize(("made", "code"), [(passing, 0), (failing, 1), (inconclusive, 3)])
 def test_without_json_a_few_lines_are_printed(made: Any, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run itself is a stand-in."""
-    monkeypatch.setattr("optimize.compress.compress", lambda recipe, **_: made())
+    monkeypatch.setattr("optimize.run.compress.compress", lambda recipe, **_: made())
     found, stdout, _ = compress(tmp_path / "model.pt", tmp_path / "out")
     assert found == code
     assert stdout.startswith({0: "ACCEPTED: ", 1: "REJECTED: ", 3: "INCONCLUSIVE: "}[code])
@@ -249,9 +249,9 @@ def test_control_c_says_how_to_go_on(flags: tuple[str, ...], text: str, tmp_path
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("optimize.compress.compress", interrupted)
+    monkeypatch.setattr("optimize.run.compress.compress", interrupted)
     assert compress(tmp_path / "model.pt", tmp_path / "out", *flags) == (130, "", text)
-    monkeypatch.setattr("optimize.demo.demo", interrupted)
+    monkeypatch.setattr("optimize.run.demo.demo", interrupted)
     assert command("demo") == (130, "", "interrupted: run it again.\n")
 
 
@@ -265,7 +265,7 @@ def test_what_the_disk_refuses_is_the_users_to_mend(
     def refused(*_: object, **__: object) -> None:
         raise problem
 
-    monkeypatch.setattr("optimize.compress.compress", refused)
+    monkeypatch.setattr("optimize.run.compress.compress", refused)
     code, stdout, stderr = compress(tmp_path / "model.pt", tmp_path / "out", "--json")
     text = f"`{file}` cannot be read or written ({str(problem.strerror).lower()}): see to its permissions, and to the room on its disk."
     assert (code, json.loads(stdout), stderr) == (2, {"error": text, "exit_code": 2}, f"error: {text}\n")
@@ -274,7 +274,7 @@ def test_what_the_disk_refuses_is_the_users_to_mend(
 @pytest.mark.parametrize("allocate", [lambda: np.empty(1 << 50), lambda: torch.empty(1 << 50)], ids=["NumPy", "torch"])
 def test_too_little_memory_takes_one_line(allocate: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than any machine has: both libraries refuse at once, each in its own way."""
-    monkeypatch.setattr("optimize.compress.compress", lambda *_, **__: allocate())
+    monkeypatch.setattr("optimize.run.compress.compress", lambda *_, **__: allocate())
     code, stdout, stderr = compress(tmp_path / "model.pt", tmp_path / "out", "--json")
     assert (code, json.loads(stdout)["exit_code"], stderr.count("\n")) == (2, 2, 1)
     assert re.match(r"error: there is not enough memory here \(.*allocate .*\): take a smaller --batch, or fewer images\.$", stderr)
@@ -286,7 +286,7 @@ def test_a_mistake_of_ours_shows_where(tmp_path: Path, monkeypatch: pytest.Monke
     def failed(*_: object, **__: object) -> None:
         raise OSError(9, "Bad file descriptor")
 
-    monkeypatch.setattr("optimize.compress.compress", failed)
+    monkeypatch.setattr("optimize.run.compress.compress", failed)
     code, _, stderr = compress(tmp_path / "model.pt", tmp_path / "out")
     assert code == 70
     assert stderr.startswith("Traceback")
@@ -296,10 +296,10 @@ def test_a_mistake_of_ours_shows_where(tmp_path: Path, monkeypatch: pytest.Monke
 def test_control_c_while_torch_is_imported_is_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow:
         def find_spec(self, name: str, *_: object) -> None:
-            if name == "optimize.compress":
+            if name == "optimize.run.compress":
                 raise KeyboardInterrupt
 
-    monkeypatch.delitem(sys.modules, "optimize.compress", raising=False)
+    monkeypatch.delitem(sys.modules, "optimize.run.compress", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Slow(), *sys.meta_path])
     code, _, stderr = compress(tmp_path / "model.pt", tmp_path / "out")
     assert (code, stderr.startswith("interrupted: ")) == (130, True)
@@ -326,6 +326,6 @@ def test_a_reader_that_left_is_no_crash(tmp_path: Path) -> None:
 
 
 def test_output_does_not_depend_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optimize.compress.compress", lambda recipe, **_: passing())
+    monkeypatch.setattr("optimize.run.compress.compress", lambda recipe, **_: passing())
     done = CliRunner().invoke(main, ["compress", str(tmp_path / "model.pt"), "--target", "openvino", "--json"], color=False)
     assert json.loads(done.stdout)["verdict"] == "pass"

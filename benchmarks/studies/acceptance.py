@@ -21,12 +21,12 @@ import numpy as np
 
 from benchmarks.results import write
 from benchmarks.studies.peers.cases import CACHE
-from optimize.compress import compress
-from optimize.demo import prepared
 from optimize.guard.verdict import POWER
-from optimize.profile import RUNTIMES
 from optimize.progress import note, shown
-from optimize.recipe import resolve
+from optimize.run.baselines import RUNTIMES
+from optimize.run.compress import compress
+from optimize.run.demo import prepared
+from optimize.run.recipe import resolve
 
 COLUMNS = ("runtime", "cuts", "pass", "inconclusive", "fail", "parameters off", "accuracy lost on test", "shipped, or would have")
 TITLE = "How often what the search settles on passes the verdict"

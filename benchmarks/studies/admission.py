@@ -3,7 +3,7 @@
     python -m benchmarks.studies.admission [--repeats 4000] [--dry]
 
 Networks are made up by what each class truly loses and gains; a guard split and a test split are drawn for each. Alone, a class's loss is
-bounded by its own cases; together, as the search does it where the verdict compares measured values (`optimize/guard/borrow.py`), by
+bounded by its own cases; together, as the search does it where the verdict compares measured values (`optimize/guard/pooling.py`), by
 everybody's. About three minutes.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from benchmarks.results import write
-from optimize.guard.answers import Answers, answers
+from optimize.guard.classification_score import Answers, answers
 from optimize.guard.limits import Limits
 from optimize.guard.verdict import LIKELY, admit, judge
 from optimize.progress import shown, track

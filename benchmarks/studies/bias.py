@@ -24,14 +24,14 @@ import numpy as np
 from benchmarks.results import ROOT, write
 from benchmarks.studies import bloodcells
 from benchmarks.studies.peers.cases import CACHE, LIMITS, Case, Ground, cifar, opened, unet32
-from optimize.artifact import Artifact
 from optimize.backends import backend, onnxruntime
-from optimize.backends.bias import CASES, correct_biases
-from optimize.backends.engines import symmetric
+from optimize.backends.artifact import Artifact
+from optimize.backends.bias_correction import CASES, correct_biases
+from optimize.backends.export import export_onnx
+from optimize.backends.tensorrt_common import symmetric
 from optimize.candidate import Floats
-from optimize.export import export_onnx
+from optimize.guard.evaluate import score_split
 from optimize.progress import note, shown
-from optimize.search.score import score_split
 
 WEIGHTS = {"8 bits": "avx512_vnni", "7 bits": "avx2"}
 SYMMETRIC = "8 bits, as TensorRT reads it"

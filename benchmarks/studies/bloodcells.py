@@ -28,12 +28,12 @@ from torch import nn
 from benchmarks.denormals import flushed
 from benchmarks.rejudge import rejudged
 from benchmarks.results import HISTORY, RESULTS, ROOT, looks, write
-from optimize.compress import compress
-from optimize.data import Preprocessing, Split, load_data
-from optimize.factory import load_factory
+from optimize.data.dataset import Preprocessing, Split, load_data
+from optimize.loading.factory import load_factory
 from optimize.progress import note, shown, track
-from optimize.recipe import resolve
 from optimize.report.speed import UNRELIABLE, doubts
+from optimize.run.compress import compress
+from optimize.run.recipe import resolve
 
 ARCH = f"{ROOT / 'models' / 'vgg.py'}:vgg16_compact"
 MEAN, STD, PAD = (0.79616, 0.65997, 0.69649), (0.22092, 0.25112, 0.09444), 2

@@ -26,14 +26,14 @@ from benchmarks.denormals import flushed
 from benchmarks.results import ROOT, write
 from benchmarks.studies import bloodcells, unet
 from optimize.candidate import Candidate, Reference
-from optimize.data import Dataset, Preprocessing, load_data
-from optimize.heap import keep_freed
-from optimize.load import load_model
-from optimize.measure.macs import macs
+from optimize.data.dataset import Dataset, Preprocessing, load_data
+from optimize.graph.macs import macs
+from optimize.graph.surgery import twin
+from optimize.guard.evaluate import score_split
+from optimize.hardware.malloc import keep_freed
+from optimize.loading.load import load_model
 from optimize.progress import note, shown, track
-from optimize.search.score import score_split
 from optimize.steps.prune import Prune
-from optimize.surgery import twin
 
 BATCH, PEAK = 16, 2e-3
 COLUMNS = (

@@ -26,8 +26,8 @@ from torch import nn
 from benchmarks.results import RESULTS, write
 from optimize.candidate import Candidate, Reference
 from optimize.importance.output_error import eliminate
-from optimize.least_squares import Problem
 from optimize.progress import note, shown
+from optimize.reconstruction.ridge import Problem
 from optimize.steps.prune import Prune
 
 DEPTHS, WIDTHS = (4, 8, 16, 32), (32, 64, 128, 256, 512)

@@ -23,10 +23,10 @@ from scipy.optimize import brentq
 from scipy.stats import binomtest, norm
 
 from benchmarks.results import RESULTS, write
-from optimize.guard.answers import Answers, answers
-from optimize.guard.dice import Dice
+from optimize.guard.classification_score import Answers, answers
 from optimize.guard.limits import Limits, Relative
 from optimize.guard.rail import Rail
+from optimize.guard.segmentation_score import Dice
 from optimize.progress import note, shown, track
 
 Draw: TypeAlias = np.random.Generator

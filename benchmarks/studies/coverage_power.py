@@ -17,10 +17,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from benchmarks.results import write
-from optimize.guard.dice import UNSEEN_LOSS
+from optimize.guard.intervals import Bounded, drop_of_share, mean_of, share_of
 from optimize.guard.limits import Limits
-from optimize.guard.paired import Bounded, drop_of_share, mean_of, share_of
 from optimize.guard.rail import Rail, drop_rail
+from optimize.guard.segmentation_score import UNSEEN_LOSS
 from optimize.progress import shown, track
 
 Draw: TypeAlias = np.random.Generator

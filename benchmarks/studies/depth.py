@@ -4,8 +4,8 @@
 
 Layers are taken out one more at a time, the least harmful first, as the search's own scan measures it, here on the guard's images. Either
 the layer and its norm become identities and nothing else happens, which needs a layer that makes as many channels as it reads, or the
-readers are refitted to the original by least squares (`optimize/bypass.py`). No other channel goes; the test split is read at every row.
-Half-width VGG16 on blood cells; five minutes on two cores.
+readers are refitted to the original by least squares (`optimize/graph/bypass.py`). No other channel goes; the test split is read at every
+row. Half-width VGG16 on blood cells; five minutes on two cores.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ import numpy as np
 
 from benchmarks.results import ROOT, write
 from benchmarks.studies.control import Case, cells, few
-from optimize.bypass import emptied, makers
 from optimize.candidate import Candidate, Reference
 from optimize.errors import InputError
-from optimize.graph import trace
-from optimize.measure.macs import macs
+from optimize.graph.bypass import emptied, makers
+from optimize.graph.macs import macs
+from optimize.graph.trace import trace
+from optimize.guard.evaluate import score_split
 from optimize.progress import note, shown
 from optimize.search.scan import scan
-from optimize.search.score import score_split
-from optimize.steps.narrow import Narrow
+from optimize.steps.prune_to_widths import Narrow
 
 COLUMNS = ("layers out", "the last one", "MACs off", "test: original", "readers refitted", "deleted")
 TITLE = "Whole layers taken out of VGG16-BN (half width, 13 convolutions) on blood cells, no training"

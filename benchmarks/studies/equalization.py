@@ -25,8 +25,8 @@ from benchmarks.results import write
 from benchmarks.studies.bias import grounds, told
 from benchmarks.studies.peers.cases import Ground
 from optimize.backends import backend
+from optimize.backends.export import export_onnx
 from optimize.candidate import Candidate, Floats, Reference
-from optimize.export import export_onnx
 from optimize.progress import note, shown
 from optimize.steps.prune import Prune
 

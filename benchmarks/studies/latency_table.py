@@ -22,8 +22,8 @@ import torch
 from benchmarks.results import write
 from models.vgg import vgg16_compact
 from optimize.backends import Backend, backend
+from optimize.backends.export import export_onnx
 from optimize.candidate import Candidate
-from optimize.export import export_onnx
 from optimize.measure.latency import Latency, interleave
 from optimize.measure.layers import LayerShape, layer_shapes
 from optimize.measure.table import LatencyTable

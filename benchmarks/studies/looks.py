@@ -24,7 +24,7 @@ import numpy as np
 from scipy.stats import norm
 
 from benchmarks.results import write
-from optimize.guard.paired import drop_of_share
+from optimize.guard.intervals import drop_of_share
 from optimize.guard.spending import spent_by
 from optimize.progress import shown, track
 

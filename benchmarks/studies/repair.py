@@ -24,13 +24,14 @@ import torch
 from benchmarks.results import ROOT, write
 from benchmarks.studies.bloodcells import ARCH, INPUT, MEAN, PAD, STD
 from optimize.candidate import Candidate, Floats, Reference
-from optimize.data import Dataset, Preprocessing, load_data
-from optimize.graph import trace
-from optimize.guard.answers import Answers, answers
-from optimize.heap import keep_freed
-from optimize.load import load_model
+from optimize.data.dataset import Dataset, Preprocessing, load_data
+from optimize.graph.trace import trace
+from optimize.guard.classification_score import Answers, answers
+from optimize.hardware.malloc import keep_freed
+from optimize.loading.load import load_model
 from optimize.progress import note, shown
-from optimize.steps.crossover import (
+from optimize.steps.merge import Merge
+from optimize.steps.merging.crossover import (
     PUBLISHED_BATCH,
     PUBLISHED_BATCHES,
     families,
@@ -41,10 +42,9 @@ from optimize.steps.crossover import (
     wanted,
     whole_maps,
 )
-from optimize.steps.folding import Maker
-from optimize.steps.merge import Merge
-from optimize.steps.pairing import Survey, survey
-from optimize.steps.recalibrate import Recalibrate
+from optimize.steps.merging.folding import Maker
+from optimize.steps.merging.pairing import Survey, survey
+from optimize.steps.recalibrate_batchnorm import Recalibrate
 from optimize.steps.repair import RIDGE
 
 SHARES = (0.5, 0.75, 0.875, 0.625, 0.25)

@@ -27,16 +27,16 @@ import torch
 from benchmarks.group_pruner import group_pruned
 from benchmarks.results import ROOT, write
 from optimize.candidate import Candidate, Labelled, Reference
-from optimize.data import Preprocessing, Split
-from optimize.heap import keep_freed
-from optimize.load import load_model
-from optimize.measure.macs import macs
+from optimize.data.dataset import Preprocessing, Split
+from optimize.graph.macs import macs
+from optimize.hardware.malloc import keep_freed
+from optimize.loading.load import load_model
 from optimize.progress import note, shown
 from optimize.search.prices import Pricing, knapsack
 from optimize.search.scan import scan
 from optimize.steps.finetune import Finetune
-from optimize.steps.narrow import Narrow
 from optimize.steps.prune import Prune
+from optimize.steps.prune_to_widths import Narrow
 
 ARCH = f"{ROOT / 'models' / 'resnet_cifar.py'}:resnet20"
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -2,8 +2,8 @@
 
     python -m benchmarks.studies.second_opinion [--nets cells unet] [--shared DIR]
 
-The search asks images of train for a second opinion (`optimize/search/witness.py`), though the original may know them by heart. Here both
-networks are pruned mildly to boldly and repaired without training, and every one of them is scored on the guard, on a second opinion's
+The search asks images of train for a second opinion (`optimize/search/train_check.py`), though the original may know them by heart. Here
+both networks are pruned mildly to boldly and repaired without training, and every one of them is scored on the guard, on a second opinion's
 images of train, and on the test split, which is taken for the truth. How far the first two are from it is the answer; of a large guard,
 also how far two hundred of its images are, drawn a hundred times. Among the images of train are those that the repair was fitted on: what
 it loses on these is put beside what it loses on images that were drawn alike and left out of the fit. Eight minutes on two cores.
@@ -23,14 +23,14 @@ import numpy as np
 from benchmarks.results import ROOT, write
 from benchmarks.studies.control import Case, brains, cells, few
 from optimize.candidate import Candidate, Floats, Reference
-from optimize.data import Split
-from optimize.guard.answers import Answers
+from optimize.data.calibration_sampling import unlabelled
+from optimize.data.dataset import Split
+from optimize.guard.classification_score import Answers
+from optimize.guard.evaluate import score_split
 from optimize.guard.limits import Limits
-from optimize.heap import keep_freed
+from optimize.hardware.malloc import keep_freed
 from optimize.progress import note, shown
-from optimize.search.score import score_split
-from optimize.search.witness import Witness
-from optimize.select import unlabelled
+from optimize.search.train_check import Witness
 from optimize.steps.prune import Prune
 
 NETS = {"cells": cells, "unet": brains}

@@ -22,14 +22,14 @@ from typing import Any
 from benchmarks.results import write
 from benchmarks.studies.peers.cases import CACHE
 from benchmarks.tampering import KINDS, tampered
-from optimize.compress import compress
-from optimize.demo import prepared
 from optimize.errors import OptimizeError
 from optimize.progress import note, shown, track
-from optimize.recipe import resolve
 from optimize.report import charts
 from optimize.report.render import write as write_report
-from optimize.verify import verify
+from optimize.run.compress import compress
+from optimize.run.demo import prepared
+from optimize.run.recipe import resolve
+from optimize.run.verification.verify import verify
 
 TARGETS = ("onnxruntime", "openvino")
 COLUMNS = ("what was done", "times", "signed, with --public-key", "signed, without it", "unsigned")

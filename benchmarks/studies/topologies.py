@@ -29,13 +29,13 @@ from benchmarks.denormals import flushed
 from benchmarks.results import ROOT, write
 from benchmarks.studies.bloodcells import INPUT, MEAN, PAD, STD
 from optimize.candidate import Candidate, Floats, Reference
-from optimize.data import Preprocessing, load_data
-from optimize.factory import load_factory
-from optimize.heap import keep_freed
-from optimize.measure.macs import macs
+from optimize.data.dataset import Preprocessing, load_data
+from optimize.graph.macs import macs
+from optimize.hardware.malloc import keep_freed
+from optimize.loading.factory import load_factory
 from optimize.progress import note, shown, track
 from optimize.steps.merge import Merge
-from optimize.steps.pairing import Choice, survey
+from optimize.steps.merging.pairing import Choice, survey
 from optimize.steps.repair import RIDGE
 
 SHARES = (0.125, 0.25, 0.5, 0.75)

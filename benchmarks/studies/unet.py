@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.results import HISTORY, ROOT, looks, write
-from optimize.compress import compress
 from optimize.progress import note, shown
-from optimize.recipe import resolve
 from optimize.report.speed import UNRELIABLE, doubts
+from optimize.run.compress import compress
+from optimize.run.recipe import resolve
 
 SHARED = ROOT.parent / "shared" / "data"
 ARCH = f"{ROOT / 'models' / 'unet.py'}:unet"

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from optimize.errors import InputError, TargetUnavailable, did_you_mean
 
 if TYPE_CHECKING:
-    from optimize.artifact import Artifact
+    from optimize.backends.artifact import Artifact
     from optimize.backends.session import Session
     from optimize.candidate import Floats
 

@@ -2,7 +2,7 @@
 
 int8 is U8S8: activations uint8 with a free zero point, weights int8 with one scale for each output channel. With int8 activations and
 zero point 0 after a ReLU the runtime silently keeps the convolution in float; and S8S8 kernels are slower on x86. Where 8-bit products
-overflow 16 bits, weights keep to 7 bits. Biases are corrected for what rounding shifts (`bias.py`).
+overflow 16 bits, weights keep to 7 bits. Biases are corrected for what rounding shifts (`backends/bias_correction.py`).
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optimize.artifact import Artifact
 from optimize.backends import int8_name, require_precision
-from optimize.backends.bias import correct_biases
+from optimize.backends.artifact import Artifact
+from optimize.backends.bias_correction import correct_biases
 from optimize.backends.float_layers import hold_in_float
 from optimize.backends.onnxruntime_layers import MOVERS, GraphNode, executed, plain_name, renamed
-from optimize.backends.session import Session, require_inputs, require_own
+from optimize.backends.quiet import quiet
+from optimize.backends.session import Session, gc_paused, require_inputs, require_own
 from optimize.errors import InputError, TargetUnavailable
-from optimize.measure.isa import saturates
-from optimize.measure.latency import no_collection
-from optimize.quiet import quiet
+from optimize.hardware.cpu_level import saturates
 
 if TYPE_CHECKING:
     from optimize.candidate import Floats
@@ -245,7 +244,7 @@ def time_layers(
 
 def _profiled(artifact: Artifact, inputs: Floats, threads: int | None, seconds: float, min_rounds: int) -> list[tuple[str, str, float]]:
     """Kind, name and microseconds of every node, in the order they ran."""
-    with tempfile.TemporaryDirectory() as scratch, no_collection():
+    with tempfile.TemporaryDirectory() as scratch, gc_paused():
         session = _open(artifact, threads, profile=Path(scratch) / "profile")
         feed = {session.get_inputs()[0].name: np.ascontiguousarray(inputs, dtype=np.float32)}
         rounds, end = 0, time.perf_counter() + seconds

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from optimize.backends.weighted import WEIGHTED, constants, weight_of
+from optimize.backends.weighted_nodes import WEIGHTED, constants, weight_of
 
 MOVERS = {"QuantizeLinear", "DequantizeLinear", "Cast", "Transpose", "Reshape", "Flatten", "Shape", "ReorderInput", "ReorderOutput"}
 """Kinds of nodes of the optimized graph that move or convert numbers instead of computing them."""

@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from optimize.artifact import Artifact
 from optimize.backends import float_part, int8_name, require_precision
+from optimize.backends.artifact import Artifact
 from optimize.backends.openvino_ir import hold_precision, keep_forms
 from optimize.backends.openvino_layers import MADE_UP, executed, name_operations, operations_of
-from optimize.backends.session import Session, require_inputs, require_own
+from optimize.backends.quiet import quiet
+from optimize.backends.session import Session, gc_paused, require_inputs, require_own
 from optimize.errors import InputError, TargetUnavailable
-from optimize.measure.isa import running, saturates
-from optimize.measure.latency import no_collection
-from optimize.quiet import quiet
+from optimize.hardware.cpu_level import running, saturates
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -181,7 +180,7 @@ def time_layers(
 def _block_means_us(request: Any, inputs: Floats, seconds: float, min_rounds: int) -> dict[str, list[float]]:
     """Node -> mean microseconds of a run, in each block but the first."""
     ends, totals_us = [0], []
-    with no_collection():
+    with gc_paused():
         stop = time.perf_counter() + seconds
         while len(ends) < 3 or ends[-1] < min_rounds or time.perf_counter() < stop:
             more = max(ends[-1], _WARMUP)

@@ -17,7 +17,7 @@ from itertools import count
 from typing import Any
 from urllib.parse import quote, unquote
 
-from optimize.backends.weighted import constants, weight_of
+from optimize.backends.weighted_nodes import constants, weight_of
 
 _PRODUCTS = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul"}
 """Kinds of operations that multiply with weights, in a model."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from optimize.backends.engines import Engines, Flavour
+from optimize.backends.tensorrt_common import Engines, Flavour
 
 NAME = "tensorrt"
 

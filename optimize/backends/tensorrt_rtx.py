@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from optimize.backends.capabilities import ordered
-from optimize.backends.engines import Engines, Flavour
+from optimize.backends.tensorrt_common import Engines, Flavour
+from optimize.hardware.compute_capability import ordered
 
 NAME = "tensorrt-rtx"
 

@@ -1,8 +1,8 @@
 """How far the calibration error rose between two models that answered the same cases, with bounds that hold for well calibrated originals.
 
 The error E is the sum over the bins of |g_k|, where g_k is the mean over all cases of (share of the given class - right) in bin k
-(`optimize.guard.calibration`). Measured on a sample it is too large, and more so the better calibrated the model is: the measured rise is
-too small when the original is the better one. But for the true signs s of the artifact's g,
+(`optimize.guard.confidence_calibration`). Measured on a sample it is too large, and more so the better calibrated the model is: the
+measured rise is too small when the original is the better one. But for the true signs s of the artifact's g,
 
     E after - E before <= sum s_k (g_k after - g_k before),
 
@@ -29,8 +29,8 @@ from math import sqrt
 import numpy as np
 from scipy.special import ndtr
 
-from optimize.guard.calibration import BINS, bins_of
-from optimize.guard.paired import ANYTHING, NO_SPREAD, Bounded, normal_odds, quantile
+from optimize.guard.confidence_calibration import BINS, bins_of
+from optimize.guard.intervals import ANYTHING, NO_SPREAD, Bounded, normal_odds, quantile
 from optimize.guard.score_intervals import Booleans, Doubles, Integers, Interval
 from optimize.guard.worst_case import mean_high
 

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import torch
 from scipy.special import log_softmax
 
-from optimize.candidate import Floats
-from optimize.outputs import Meaning, logits
+from optimize.candidate import Floats, Meaning
+from optimize.data.output_meaning import logits
 
 
 def log_shares(outputs: Floats, meaning: Meaning = "logits") -> npt.NDArray[np.float32]:

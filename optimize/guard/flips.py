@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from optimize.guard.answers import Answers
-from optimize.guard.dice import Dice
-from optimize.guard.paired import mcnemar
+from optimize.guard.classification_score import Answers
+from optimize.guard.intervals import mcnemar
 from optimize.guard.score import Score
+from optimize.guard.segmentation_score import Dice
 
 FILE = "flips.csv"
 LISTED = 200

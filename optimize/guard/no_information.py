@@ -5,7 +5,7 @@ search the original must beat the best constant answer on the guard split, beyon
 
 *Classes.* The best constant answer is the most frequent class; its accuracy is the *no-information rate*. The original passes when
 
-- its accuracy is higher by more than chance (the paired bound of `paired.py`) and by `SKILL` of what is left above the rate, or
+- its accuracy is higher by more than chance (the paired bound of `guard/intervals.py`) and by `SKILL` of what is left above the rate, or
 - its mean recall is higher than 1 / K by `BALANCED_SKILL` of what is left, by more than chance. A constant answer has recall 1 for one of
   K classes and 0 for the others, whatever their shares. The variance is that of a stratified mean, sum r (1 - r) / n / K^2, or
 - where it is used by rank (the metric is AUC, or an operating point is given), the area under the curve of a class is above `LEAST_AREA`
@@ -28,14 +28,14 @@ from typing import Any
 
 import numpy as np
 
-from optimize.guard.answers import Answers
-from optimize.guard.dice import Dice, overlap
+from optimize.data.masks import Array, foreground, perfect
+from optimize.guard.classification_score import Answers
+from optimize.guard.intervals import FEWEST_PATIENTS, drop_of_share, mean_of, quantile
 from optimize.guard.limits import Limits
-from optimize.guard.paired import FEWEST_PATIENTS, drop_of_share, mean_of, quantile
 from optimize.guard.roc import mean_area
 from optimize.guard.score import Score
 from optimize.guard.score_intervals import wilson
-from optimize.masks import Array, foreground, perfect
+from optimize.guard.segmentation_score import Dice, overlap
 
 CONFIDENCE = 0.99
 SKILL, BALANCED_SKILL = 0.05, 0.15
@@ -96,7 +96,7 @@ def no_information(score: Score, labels: Array, limits: Limits) -> NoInformation
 
     Args:
         score: of the original on the guard split.
-        labels: of that split: classes (N,), or masks in either form of `optimize.masks`.
+        labels: of that split: classes (N,), or masks in either form of `optimize.data.masks`.
         limits: the guard-rails; they say whether the network is used by rank.
     """
     if isinstance(score, Dice):

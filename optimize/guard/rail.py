@@ -16,8 +16,8 @@ from functools import cached_property
 from math import ceil
 from typing import Any, Literal
 
+from optimize.guard.intervals import Bounded
 from optimize.guard.limits import Limits, Relative, points, stated
-from optimize.guard.paired import Bounded
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 Rule = Literal["drop", "rise", "floor", "ceiling"]

@@ -8,8 +8,8 @@ difference of areas follows from the differences of placements (DeLong, DeLong a
 
 averaged over the classes before it is squared; for cases of the same patient the e are added up first (Obuchowski, Biometrics 53, 1997),
 Student's distribution takes the place of the normal one, and Hall's interval that of a symmetric one where the e are skewed
-(`optimize.guard.paired`). Where a class was told apart without a mistake before and after, one positive case out of place that was not seen
-is added to the variance. The search goes by these bounds.
+(`optimize.guard.intervals`). Where a class was told apart without a mistake before and after, one positive case out of place that was not
+seen is added to the variance. The search goes by these bounds.
 
 With few positive cases they promise too much: one positive in m / 3 may come to lie behind every other case without any such among m. So
 the verdict's bound of the drop holds one more case of the rarest class against the model, which loses all of its placement
@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from optimize.guard.paired import ANYTHING, NO_SPREAD, Bounded, normal_odds, quantile, reach, with_worst
+from optimize.guard.intervals import ANYTHING, NO_SPREAD, Bounded, normal_odds, quantile, reach, with_worst
 from optimize.guard.score_intervals import Booleans, Doubles, Integers, Interval
 
 DELONG = "placements with a worst case (DeLong 1988, Gaffke 2005)"

@@ -11,13 +11,12 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from optimize.candidate import Floats
-from optimize.guard.answers import answers as answers_of
-from optimize.guard.dice import overlap
+from optimize.candidate import Floats, Meaning
+from optimize.data.masks import Array
+from optimize.guard.classification_score import answers as answers_of
 from optimize.guard.limits import Limits
 from optimize.guard.rail import Rail
-from optimize.masks import Array
-from optimize.outputs import Meaning
+from optimize.guard.segmentation_score import overlap
 
 
 class Score(Protocol):
@@ -54,7 +53,7 @@ def score(
 
     Args:
         task: "classification" or "segmentation".
-        answers: batches of outputs, (n, K) or (n, K, *spatial), each with what is true: classes (n,), or masks as in `optimize.masks`.
+        answers: batches of outputs, (n, K) or (n, K, *spatial), each with what is true: classes (n,), or masks as in `optimize.data.masks`.
         classes: their names.
         patients: id per item over all batches, (N,).
         groups: column -> subgroup of each item, (N,).

@@ -7,7 +7,7 @@
 that passes looks better than it is. So a loss must stay within its limit with the chance in it, at a confidence that `level` chooses. The
 chance is that of the usual large-sample intervals: what a guard of ten patients cannot exclude is left to the verdict. Where nothing was
 lost there is nothing to doubt, however few the cases. Where the verdict will compare measured values, a class's chance is judged with the
-other classes' cases in it (`optimize.guard.borrow`).
+other classes' cases in it (`optimize.guard.pooling`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from math import sqrt
 from statistics import NormalDist
 
-from optimize.guard.borrow import borrowed
 from optimize.guard.limits import Limits, points
+from optimize.guard.pooling import borrowed
 from optimize.guard.rail import Outcome, Rail
 from optimize.guard.score import Score
 

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Floats, Reference
-from optimize.graph import ChannelGroup, Slot
-from optimize.moments import BATCH
-from optimize.replay import calls
+from optimize.graph.replay import calls
+from optimize.graph.trace import ChannelGroup, Slot
+from optimize.reconstruction.moments import BATCH
 
 T = TypeVar("T")
 MOST_PIXELS = 4096

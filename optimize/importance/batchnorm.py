@@ -14,7 +14,7 @@ import numpy as np
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph import ChannelGroup, Slot
+from optimize.graph.trace import ChannelGroup, Slot
 from optimize.importance.signal import Scores
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

@@ -24,9 +24,9 @@ import numpy.typing as npt
 from torch import nn
 
 from optimize.candidate import Candidate, Floats, Reference
-from optimize.graph import ChannelGroup, Index
+from optimize.graph.surgery import unread
+from optimize.graph.trace import ChannelGroup, Index
 from optimize.progress import track
-from optimize.surgery import unread
 
 
 @dataclass(frozen=True)

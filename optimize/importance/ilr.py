@@ -24,11 +24,11 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph import LINEAR_MAPS, ChannelGroup
+from optimize.graph.trace import LINEAR_MAPS, ChannelGroup
 from optimize.importance.activations import drawn, over_activations, thinned
 from optimize.importance.batchnorm import BatchNormScale
 from optimize.importance.signal import Scores
-from optimize.moments import BATCH
+from optimize.reconstruction.moments import BATCH
 
 RMS, GAMMA, FROBENIUS, HEAD = 0.6, 0.4, 0.2, 0.3
 

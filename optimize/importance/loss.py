@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import torch
 from torch.nn import functional
 
-from optimize.candidate import Reference
-from optimize.outputs import Meaning, logits
+from optimize.candidate import Meaning, Reference
+from optimize.data.output_meaning import logits
 
 BATCH = 32
 """A backward pass holds every activation, where streaming forward holds a layer's: a quarter of what `moments.py` takes at once."""

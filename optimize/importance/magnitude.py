@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph import LINEAR_MAPS, ChannelGroup, Slot
+from optimize.graph.layer_types import groups
+from optimize.graph.trace import LINEAR_MAPS, ChannelGroup, Slot
 from optimize.importance.signal import Scores
-from optimize.layers import groups
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Output error: what losing a channel costs after the best linear repair of every layer that reads it.
 
-Every layer that reads the channel is a ridge regression (`optimize/least_squares.py`) with matrix A and solution W. Forcing the rows S of W
-to zero, all others free to adapt, raises its minimum by exactly
+Every layer that reads the channel is a ridge regression (`optimize/reconstruction/ridge.py`) with matrix A and solution W. Forcing the rows
+S of W to zero, all others free to adapt, raises its minimum by exactly
 
     cost(S) = tr( W_S' [(A^-1)_SS]^-1 W_S )
 
@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from optimize.dual import RowState
-from optimize.graph import Index
-from optimize.least_squares import Problem, cholesky
+from optimize.graph.trace import Index
+from optimize.reconstruction.dual_ridge import RowState
+from optimize.reconstruction.ridge import Problem, cholesky
 
 CHUNKS = 32
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph import ChannelGroup
+from optimize.graph.trace import ChannelGroup
 
 Scores: TypeAlias = npt.NDArray[np.float64]
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph import ChannelGroup
+from optimize.graph.trace import ChannelGroup
 from optimize.importance.activations import over_activations, thinned
 from optimize.importance.signal import Scores
 

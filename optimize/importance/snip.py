@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph import ChannelGroup
+from optimize.graph.trace import ChannelGroup
 from optimize.importance.loss import batches, total_loss
 from optimize.importance.magnitude import filters, makers
 from optimize.importance.signal import Scores

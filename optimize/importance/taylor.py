@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph import ChannelGroup, Slot
+from optimize.graph.trace import ChannelGroup, Slot
 from optimize.importance.loss import batches, total_loss
 from optimize.importance.signal import Scores
 

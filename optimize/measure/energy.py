@@ -21,8 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from optimize.measure.machine import virtual
-from optimize.measure.nvml import devices, opened
+from optimize.hardware.machine import virtual
+from optimize.hardware.nvml import devices, opened
 
 POWERCAP = Path("/sys/class/powercap")
 TURNS = 3

@@ -9,14 +9,13 @@ are drawn with replacement, so that what a round shares (a foreign process, a cl
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from optimize.backends.session import gc_paused
 from optimize.errors import InputError
 
 _RESAMPLES = 2000
@@ -107,7 +106,7 @@ def interleave(
     if min_rounds < 1:
         raise InputError(f"`min_rounds` (={min_rounds}) must be at least 1.")
     samples: dict[str, list[float]] = {name: [] for name in contenders}
-    with no_collection():
+    with gc_paused():
         for _ in range(warmup):
             for call in contenders.values():
                 call()
@@ -141,17 +140,3 @@ def ratio(slow: Latency, fast: Latency, *, seed: int = 0) -> Ratio:
     medians = np.array([np.median(pair[:, rng.integers(slow.n, size=slow.n)], axis=1) for _ in range(_RESAMPLES)])
     low, high = np.percentile(medians[:, 0] / medians[:, 1], [2.5, 97.5])
     return Ratio(slow.p50 / fast.p50, float(low), float(high))
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """A garbage collection inside a timed call would be charged to whoever is running; inside another such block this one does nothing."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optimize.artifact import Artifact
 from optimize.backends import backend
+from optimize.backends.artifact import Artifact
 from optimize.errors import OptimizeError
-from optimize.factory import describe
-from optimize.measure.nvml import device_bytes
+from optimize.hardware.nvml import device_bytes
+from optimize.loading.factory import describe
 
 if TYPE_CHECKING:
     from optimize.backends.session import Session
@@ -57,7 +57,7 @@ def peak_memory(
     """Measure in a fresh process.
 
     Args:
-        model: an artifact; or, for a torch original, the arguments of `optimize.load.load_model` by name, `path` among them.
+        model: an artifact; or, for a torch original, the arguments of `optimize.loading.load.load_model` by name, `path` among them.
         batch: inputs in the one batch that is predicted.
         threads: as in `build`; each has buffers of its own.
         limit_bytes: address space that the process may use (RLIMIT_AS, which Linux enforces); None for no limit.
@@ -125,7 +125,7 @@ def importer(request: Mapping[str, Any]) -> Callable[[], Session]:
     """Import the runtime of a request; the function that then opens its model."""
     if "torch" in request:
         from optimize.backends.torch import build
-        from optimize.load import load_model
+        from optimize.loading.load import load_model
 
         # JSON knows no tuples.
         arguments: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in request["torch"].items()}

@@ -1,8 +1,8 @@
 """The machine's roofs: how many MACs per second each runtime reaches in each precision, and how many bytes per second memory moves.
 
 A target's peak is the best of two large convolutions and a large linear layer, timed by the runtime's own profiler as in
-`measure/cells.py`; a layer counts only where the compiled graph runs it in the precision in question. torch multiplies square matrices.
-Everything takes turns, several rounds over, and the best counts: a disturbance can only make a rate smaller.
+`measure/layer_benchmark.py`; a layer counts only where the compiled graph runs it in the precision in question. torch multiplies square
+matrices. Everything takes turns, several rounds over, and the best counts: a disturbance can only make a rate smaller.
 
     rate       = MACs / seconds                one MAC is two floating-point operations
     bandwidth  = 2 * bytes copied / seconds    each byte is read and written; what a write fetches first is not counted, as in STREAM's copy
@@ -28,14 +28,14 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from optimize.artifact import Artifact
 from optimize.backends import Backend, backend
+from optimize.backends.artifact import Artifact
 from optimize.errors import InputError, OptimizeError
-from optimize.measure.cells import cell_model, cell_ms
-from optimize.measure.isa import running
+from optimize.files import cache_folder
+from optimize.hardware.cpu_level import running
+from optimize.hardware.machine import BUSY_PERCENT, instruction_sets, load, machine, versions
+from optimize.measure.layer_benchmark import cell_model, cell_ms
 from optimize.measure.layers import LayerShape
-from optimize.measure.machine import BUSY_PERCENT, instruction_sets, load, machine, versions
-from optimize.measure.table import cache_folder
 from optimize.progress import note, stage, track
 
 FORMAT = 1
@@ -122,7 +122,7 @@ def peaks(
     """
     made_for = _fingerprint(targets, threads)
     digest = hashlib.sha256(json.dumps(made_for, sort_keys=True).encode()).hexdigest()
-    path = path or cache_folder().parent / "peaks" / f"{digest[:12]}.json"
+    path = path or cache_folder("peaks") / f"{digest[:12]}.json"
     kept = _read(path, made_for)
     if kept is not None:
         return kept

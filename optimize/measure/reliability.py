@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from optimize.hardware.machine import BUSY_PERCENT
 from optimize.measure.latency import Latency
-from optimize.measure.machine import BUSY_PERCENT
-from optimize.measure.stationary import block_variation
+from optimize.measure.warmup import block_variation
 
 MOST_BLOCK_VARIATION = 0.025
 

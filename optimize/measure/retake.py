@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from optimize.measure.machine import BUSY_PERCENT, load
+from optimize.hardware.machine import BUSY_PERCENT, load
 from optimize.progress import note
 
 T = TypeVar("T")

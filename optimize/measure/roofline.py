@@ -30,8 +30,8 @@ import torch
 
 from optimize.candidate import Candidate
 from optimize.errors import InputError, known
+from optimize.graph.macs import macs
 from optimize.measure.layers import LayerShape, layer_shapes
-from optimize.measure.macs import macs
 from optimize.measure.peaks import Peaks
 
 WIDTH_BYTES = {"f32": 4, "bf16": 2, "f16": 2, "int8": 1}

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimize.backends import require_precision
+from optimize.backends.session import gc_paused
 from optimize.errors import InputError
-from optimize.measure.cells import portions, time_cells
-from optimize.measure.isa import running
-from optimize.measure.latency import no_collection
+from optimize.files import cache_folder
+from optimize.hardware.cpu_level import running
+from optimize.hardware.machine import BUSY_PERCENT, load, machine, watch
+from optimize.measure.layer_benchmark import portions, time_cells
 from optimize.measure.layers import LayerShape
-from optimize.measure.machine import BUSY_PERCENT, load, machine, watch
 from optimize.progress import note, track
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ Timer = Callable[[Sequence[LayerShape]], Mapping[LayerShape, float]]
 
 FORMAT = 2
 METHOD = 1
-"""Of `measure/cells.py` and the backends' `time_layers`: raised when they would give other figures."""
+"""Of `measure/layer_benchmark.py` and the backends' `time_layers`: raised when they would give other figures."""
 
 TRIES = 2
 _TELLING = ("cpu", "physical_cores", "logical_cores", "isa", "os")
@@ -72,7 +73,7 @@ class LatencyTable:
         if batch < 1:
             raise InputError(f"`batch` (={batch}) must be at least 1.")
         self.fingerprint = _fingerprint(runtime, precision, threads, batch)
-        self.path = path or cache_folder() / _file_name(self.fingerprint)
+        self.path = path or cache_folder("latency") / _file_name(self.fingerprint)
         self._batch = batch
         self._timer = timer or partial(time_cells, runtime, precision=precision, threads=threads, batch=batch)
         self._cells, self._doubtful = dict[str, float](), set[str]()
@@ -93,7 +94,7 @@ class LatencyTable:
         self._take_in()
         missing = [shape for line, shape in wanted.items() if line not in self._cells]
         # Once for all: a collection before every portion would take longer than its timing.
-        with no_collection():
+        with gc_paused():
             for portion in track(list(portions(missing, self._batch)), "timing layers"):
                 taken, quiet = self._timed(portion)
                 self._cells |= taken
@@ -150,12 +151,6 @@ class LatencyTable:
         except OSError as problem:
             # The figures are good without the file; only the next run has to time them again.
             note(f"The latency table is not kept: {problem}.")
-
-
-def cache_folder() -> Path:
-    """Where tables are kept: `optimize/latency` under XDG_CACHE_HOME, or under ~/.cache where that is not set."""
-    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (named if named.is_absolute() else Path.home() / ".cache") / "optimize" / "latency"
 
 
 def _fingerprint(runtime: Backend, precision: str, threads: int | None, batch: int) -> dict[str, Any]:

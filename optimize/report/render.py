@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from optimize.errors import InputError
-from optimize.report import answers, charts, control, drawn, looks, rails, rows, speed, standing, wording
+from optimize.report import answers, change_control, charts, drawn, looks, rails, rows, speed, standing, wording
 from optimize.report.limitations import limitations
 from optimize.report.page import FOLDER, OUTCOMES, RUNTIMES, as_json, page, write_all
 from optimize.report.pareto import frontier
+from optimize.report.signature import PAGE, check, sign, sign_page
 from optimize.report.terms import terms
 from optimize.report.wording import FORMAT, Report
-from optimize.signature import PAGE, check, sign, sign_page
 
 _MACHINE_FIRST = ("cpu", "gpu", "physical_cores", "logical_cores", "isa", "memory_bytes", "os", "python")
 _PARTS = json.loads((FOLDER / "schema.json").read_text(encoding="utf-8"))["required"]
@@ -101,10 +101,10 @@ def _words(report: Report) -> Mapping[str, Any]:
         "use_of_test": looks.use_of_test(report),
         "machine": _machine(report["machine"] or {}),
         "limitations": limitations(report, runtime),
-        "intended": control.intended(report, runtime),
-        "fixed": control.fixed(report),
-        "evidence": list(control.evidence(report)) if report["compressed"] else [],
-        "fingerprint": control.fingerprint(signature["public_key"]) if signature else None,
+        "intended": change_control.intended(report, runtime),
+        "fixed": change_control.fixed(report),
+        "evidence": list(change_control.evidence(report)) if report["compressed"] else [],
+        "fingerprint": change_control.fingerprint(signature["public_key"]) if signature else None,
         "kinds": answers.KINDS,
     }
 

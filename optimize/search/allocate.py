@@ -29,8 +29,8 @@ from optimize.search.scan import BOLD, LEVELS, scan
 from optimize.search.walk import Trial, Walk
 from optimize.steps.chain import Chain
 from optimize.steps.finetune import Finetune
-from optimize.steps.narrow import Narrow
 from optimize.steps.prune import Prune
+from optimize.steps.prune_to_widths import Narrow
 
 MILD = 0.0005
 LEAST_MILD = 0.00005

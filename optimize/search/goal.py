@@ -10,12 +10,12 @@ from functools import cache, partial
 from pathlib import Path
 
 from optimize.backends import Backend
+from optimize.backends.export import export_onnx
 from optimize.candidate import Candidate, Floats
-from optimize.export import export_onnx
+from optimize.hardware.machine import BUSY_PERCENT, watch
 from optimize.measure.latency import interleave
-from optimize.measure.machine import BUSY_PERCENT, watch
 from optimize.measure.retake import await_quiet
-from optimize.measure.stationary import warm_up
+from optimize.measure.warmup import warm_up
 from optimize.progress import note, stage
 
 SECONDS = 0.5

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from optimize.graph import ChannelGroup, Graph
+from optimize.graph.trace import ChannelGroup, Graph
 from optimize.search.scan import Curve
 
 Price = Callable[[int, int], float]

@@ -13,11 +13,11 @@ from functools import cache
 from typing import TypeAlias
 
 from optimize.candidate import Candidate
-from optimize.graph import trace
+from optimize.graph.trace import trace
+from optimize.measure.kernel_blocks import Step, kernel_steps, step_of
 from optimize.measure.layers import LayerShape, layer_shapes
-from optimize.measure.steps import Step, kernel_steps, step_of
-from optimize.measure.surface import Grid, Surface, surfaces
 from optimize.measure.table import LatencyTable
+from optimize.measure.width_latency import Grid, Surface, surfaces
 from optimize.search.knapsack import Item, Knapsack, sides
 from optimize.search.scan import SUITED, Curve
 

@@ -21,19 +21,19 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from optimize.arrays import spread
-from optimize.bypass import bypassed, without_layers
 from optimize.candidate import Candidate, Reference
-from optimize.data import Split
-from optimize.graph import ChannelGroup, trace
+from optimize.data.arrays import spread
+from optimize.data.dataset import Split
+from optimize.graph.bypass import bypassed, without_layers
+from optimize.graph.macs import macs
+from optimize.graph.replay import Replay
+from optimize.graph.trace import ChannelGroup, trace
 from optimize.guard.divergence import divergence, log_shares
 from optimize.importance.output_error import Elimination, eliminate
-from optimize.least_squares import Problem, pose
-from optimize.linear import LinearMap, unknowns
-from optimize.measure.macs import macs
-from optimize.moments import BATCH, Targets
 from optimize.progress import track
-from optimize.replay import Replay
+from optimize.reconstruction.layer_matrix import LinearMap, unknowns
+from optimize.reconstruction.moments import BATCH, Targets
+from optimize.reconstruction.ridge import Problem, pose
 from optimize.steps.prune import readers, recut, refusal, touched
 from optimize.steps.repair import RIDGE, ROWS, refitted, repairable
 

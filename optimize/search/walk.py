@@ -17,17 +17,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from optimize import snapshot
 from optimize.candidate import Candidate, Reference, Step
-from optimize.data import Split
+from optimize.data.dataset import Split
+from optimize.graph.macs import macs
+from optimize.guard.evaluate import score_split
 from optimize.guard.limits import Limits
 from optimize.guard.score import Score
 from optimize.guard.verdict import LIKELY, Verdict, admit, worst_class
-from optimize.ledger import WORK, Ledger
-from optimize.measure.macs import macs
 from optimize.progress import gathered, note
-from optimize.search.score import score_split
-from optimize.search.witness import Witness
+from optimize.search import snapshot
+from optimize.search.ledger import WORK, Ledger
+from optimize.search.train_check import Witness
 
 REMEMBERED = 3
 """Candidates before the best."""

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Reference, parameters
-from optimize.graph import trace
-from optimize.least_squares import cholesky
-from optimize.moments import WIDEST, Targets
+from optimize.graph.surgery import replace_module
+from optimize.graph.trace import trace
 from optimize.progress import track
-from optimize.surgery import replace_module
+from optimize.reconstruction.moments import WIDEST, Targets
+from optimize.reconstruction.ridge import cholesky
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,13 @@ from torch import nn
 
 from optimize.candidate import Candidate, Labelled, Reference
 from optimize.errors import InputError
+from optimize.graph.surgery import twin
 from optimize.progress import note, track
-from optimize.steps import ddp
-from optimize.steps.batches import Batch, epoch_batches, hold_out, plain
-from optimize.steps.device import PRECISIONS, Precision, autocast, device, laid_out, reproducible
-from optimize.steps.distill import objective
-from optimize.steps.optimizer import CLIP, OPTIMIZERS, optimizer, rate, trainable
-from optimize.surgery import twin
+from optimize.training import ddp
+from optimize.training.batches import Batch, epoch_batches, hold_out, plain
+from optimize.training.device import PRECISIONS, Precision, autocast, device, laid_out, reproducible
+from optimize.training.distillation import objective
+from optimize.training.optimizer import CLIP, OPTIMIZERS, optimizer, rate, trainable
 
 WRITTEN = {"over", "best", "held", "weights", "optimizer"}
 """Of a training that is to go on; what another version wrote is not read."""
@@ -56,7 +56,7 @@ class Finetune:
         weight_decay: of weights; norms and biases have none.
         batch: items in each update, over all processes; None for 64, or fewer where an epoch would have less than 48 updates, 8 at least:
             forty epochs of a hundred images in batches of 64 are no training.
-        temperature: of the distillation, see `distill.py`.
+        temperature: of the distillation, see `training/distillation.py`.
         distillation: its share of the loss; the rest is for the labels.
         patience: epochs in a row that are no better than an earlier one, after which training ends; None for a quarter of all, 3 at least:
             while the learning rate is high the held-out loss goes up and down.

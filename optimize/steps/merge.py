@@ -1,6 +1,7 @@
 """Take a given share of every group's channels out, with a chosen operator: the same channels for all, so that only the operator differs.
 
-The operators stand in `operators.py`. None of the published forms refits the readers; `repair="least squares"` does, after any operator.
+The operators stand in `steps/merging/operators.py`. None of the published forms refits the readers; `repair="least squares"` does, after
+any operator.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ import numpy as np
 
 from optimize.candidate import Candidate, Reference
 from optimize.errors import InputError, known
-from optimize.graph import trace, without
-from optimize.moments import Targets
+from optimize.graph.surgery import keep_channels, kept_after
+from optimize.graph.trace import trace, without
 from optimize.progress import track
-from optimize.steps.crossover import Target
-from optimize.steps.operators import Operator, StandIn
-from optimize.steps.pairing import Choice, Survey, survey
-from optimize.steps.recalibrate import Recalibrate
+from optimize.reconstruction.moments import Targets
+from optimize.steps.merging.crossover import Target
+from optimize.steps.merging.operators import Operator, StandIn
+from optimize.steps.merging.pairing import Choice, Survey, survey
+from optimize.steps.recalibrate_batchnorm import Recalibrate
 from optimize.steps.repair import RIDGE, ROWS, Repair, passed, refitted, repairable
-from optimize.surgery import keep_channels, kept_after
 
 Mending: TypeAlias = Literal["none", "batchnorm", "least squares"]
 

@@ -16,15 +16,15 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Floats, Reference, Step
-from optimize.graph import ChannelGroup, Graph, Index, trace, without
+from optimize.graph.surgery import keep_channels, misfit, outputs_left
+from optimize.graph.trace import ChannelGroup, Graph, Index, trace, without
 from optimize.importance.output_error import Elimination, eliminate
-from optimize.least_squares import Problem, pose, refit
-from optimize.linear import LinearMap, columns
-from optimize.moments import Targets
 from optimize.progress import find, track
-from optimize.steps.recalibrate import Recalibrate
+from optimize.reconstruction.layer_matrix import LinearMap, columns
+from optimize.reconstruction.moments import Targets
+from optimize.reconstruction.ridge import Problem, pose, refit
+from optimize.steps.recalibrate_batchnorm import Recalibrate
 from optimize.steps.repair import RIDGE, ROWS, Repair, passed, refitted, repairable, standing_in
-from optimize.surgery import keep_channels, misfit, outputs_left
 
 Reader: TypeAlias = tuple[Problem, torch.Tensor]
 

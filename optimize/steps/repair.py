@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph import ChannelGroup, Graph, Index, trace
-from optimize.layers import BATCH_NORMS, depthwise, peculiarity
-from optimize.least_squares import pose, refit
-from optimize.linear import refusal
-from optimize.moments import Targets
+from optimize.graph.layer_types import BATCH_NORMS, depthwise, peculiarity
+from optimize.graph.trace import ChannelGroup, Graph, Index, trace
 from optimize.progress import track
+from optimize.reconstruction.layer_matrix import refusal
+from optimize.reconstruction.moments import Targets
+from optimize.reconstruction.ridge import pose, refit
 
 ROWS = 20_000
 RIDGE = 1e-4

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from optimize.backends.export import export_onnx
 from optimize.candidate import Candidate, Floats
-from optimize.export import export_onnx
 
 
 class Tiny(nn.Module):

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optimize.artifact import Artifact, ArtifactFile
 from optimize.backends import ON_CPU, TARGETS, Backend, backend, require_runnable
+from optimize.backends.artifact import Artifact, ArtifactFile
 from optimize.candidate import Candidate, Floats
 from optimize.errors import InputError, OptimizeError, TargetUnavailable
 

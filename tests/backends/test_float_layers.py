@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from optimize.backends import onnxruntime as target
+from optimize.backends.export import export_onnx
 from optimize.backends.float_layers import hold_in_float
 from optimize.candidate import Candidate, Floats
-from optimize.export import export_onnx
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

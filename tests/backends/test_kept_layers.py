@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from optimize.backends import ON_CPU, Backend, backend
-from optimize.backends.weighted import with_weights
+from optimize.backends.export import export_onnx
+from optimize.backends.weighted_nodes import with_weights
 from optimize.candidate import Candidate, Floats
 from optimize.errors import InputError, TargetUnavailable
-from optimize.export import export_onnx
 
 onnx = pytest.importorskip("onnx")
 

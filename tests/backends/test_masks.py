@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from optimize.backends import TARGETS, backend, require_runnable
+from optimize.backends.export import export_onnx
 from optimize.candidate import Candidate
 from optimize.errors import TargetUnavailable
-from optimize.export import export_onnx
-from optimize.factory import load_factory
+from optimize.loading.factory import load_factory
 from tests.nets import cases, ready
 
 ROOT = Path(__file__).parents[2]

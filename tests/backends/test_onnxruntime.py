@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from optimize.artifact import Artifact
 from optimize.backends import backend
 from optimize.backends import onnxruntime as target
+from optimize.backends.artifact import Artifact
+from optimize.backends.export import export_onnx
 from optimize.candidate import Candidate, Floats
-from optimize.choose import Variant
-from optimize.conclude import in_float
 from optimize.errors import TargetUnavailable
-from optimize.export import export_onnx
+from optimize.quantization.precision_choice import Variant
+from optimize.run.finish import in_float
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -71,7 +71,7 @@ def test_transposed_convolution_stays_float(quantized: Path) -> None:
 def test_without_vnni_weights_keep_to_seven_bits(onnx_file: Path, inputs: Floats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     extremes = {}
     for isa in (("avx2",), ("avx2", "avx512_vnni")):
-        monkeypatch.setattr("optimize.measure.machine.instruction_sets", lambda isa=isa: isa)
+        monkeypatch.setattr("optimize.hardware.machine.instruction_sets", lambda isa=isa: isa)
         graph = onnx.load(target.quantize(onnx_file, tmp_path / isa[-1], inputs).main).graph
         extremes[isa[-1]] = max(int(np.abs(weight.astype(int)).max()) for weight, _ in weights_of(graph, "Conv"))
     assert extremes == {"avx2": 64, "avx512_vnni": 127}

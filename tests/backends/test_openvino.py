@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from optimize.artifact import Artifact
 from optimize.backends import backend
 from optimize.backends import openvino as target
+from optimize.backends.artifact import Artifact
+from optimize.backends.export import export_onnx
 from optimize.candidate import Candidate, Floats
 from optimize.errors import TargetUnavailable
-from optimize.export import export_onnx
 
 # Not importorskip: imported in any other way than through the backend, OpenVINO reports itself.
 try:

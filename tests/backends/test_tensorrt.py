@@ -19,16 +19,16 @@ import pytest
 import torch
 from onnx import load
 
-from optimize.artifact import Artifact
 from optimize.backends import backend
-from optimize.backends import engines as module
-from optimize.backends.engines import ENGINE, ONNX, TIMINGS, Engines
-from optimize.backends.engines.compiler import Engine
-from optimize.backends.engines.runner import Runner
+from optimize.backends import tensorrt_common as module
+from optimize.backends.artifact import Artifact
 from optimize.backends.tensorrt import ENGINES
+from optimize.backends.tensorrt_common import ENGINE, ONNX, TIMINGS, Engines
+from optimize.backends.tensorrt_common.compiler import Engine
+from optimize.backends.tensorrt_common.runner import Runner
 from optimize.candidate import Floats
 from optimize.errors import InputError, OptimizeError, TargetUnavailable
-from optimize.measure.gpu import Gpu
+from optimize.hardware.gpu import Gpu
 from tests.backends.test_tensorrt_typed import run
 
 ADA = {"name": "NVIDIA RTX 4090", "driver": "580.65", "memory_mib": 24564, "compute_capability": "8.9"}
@@ -37,7 +37,7 @@ NOWHERE = "no NVIDIA GPU or driver found"
 
 def seen(monkeypatch: pytest.MonkeyPatch, *devices: dict[str, Any], cuda: bool = True) -> None:
     """A machine with these GPUs; torch sees the first of them."""
-    for place in ("optimize.backends.engines", "optimize.backends.engines.binding"):
+    for place in ("optimize.backends.tensorrt_common", "optimize.backends.tensorrt_common.binding"):
         monkeypatch.setattr(f"{place}.gpu", lambda: Gpu(devices, "" if devices else NOWHERE))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(devices) and cuda)
     first = devices[0] if devices else ADA
@@ -193,7 +193,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIn:
     stream = SimpleNamespace(cuda_stream=7, synchronize=lambda: made.calls.append("synchronize"))
     monkeypatch.setattr(torch.cuda, "Stream", lambda: stream)
     monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
-    monkeypatch.setattr("optimize.backends.engines.runner.Runner", partial(Runner, device="cpu"))
+    monkeypatch.setattr("optimize.backends.tensorrt_common.runner.Runner", partial(Runner, device="cpu"))
     monkeypatch.setitem(sys.modules, "tensorrt_stand_in", made.module())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from optimize.backends.engines import binding, timings
-from optimize.backends.engines.binding import Device, built_on, device, mismatches
-from optimize.backends.engines.layers import EngineLayer, layers
-from optimize.measure.gpu import Gpu
+from optimize.backends.tensorrt_common import binding, timings
+from optimize.backends.tensorrt_common.binding import Device, built_on, device, mismatches
+from optimize.backends.tensorrt_common.layers import EngineLayer, layers
+from optimize.hardware.gpu import Gpu
 
 ADA = Device("NVIDIA RTX 4090", "8.9", "580.65.06")
 BUILT = {"flavour": "tensorrt-rtx", "version": "1.7", "compute_capabilities": "8.6, 8.9", "driver": "none", "gpu": "none"}

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, load, numpy_helper
 
-from optimize.backends.engines.symmetric import quantize
-from optimize.backends.engines.typed import cast
+from optimize.backends.tensorrt_common.symmetric import quantize
+from optimize.backends.tensorrt_common.typed import cast
 from optimize.candidate import Floats
 from optimize.errors import InputError
 from tests.backends.test_tensorrt_typed import run

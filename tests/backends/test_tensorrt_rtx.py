@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, load, numpy_helper
 
-from optimize.artifact import Artifact
 from optimize.backends import backend, require_runnable
-from optimize.backends.engines import ENGINE, ONNX, Engines, compiler
-from optimize.backends.engines.compiler import compile_engine
-from optimize.backends.engines.runner import Runner
-from optimize.backends.engines.typed import cast
+from optimize.backends.artifact import Artifact
+from optimize.backends.tensorrt_common import ENGINE, ONNX, Engines, compiler
+from optimize.backends.tensorrt_common.compiler import compile_engine
+from optimize.backends.tensorrt_common.runner import Runner
+from optimize.backends.tensorrt_common.typed import cast
 from optimize.backends.tensorrt_rtx import ENGINES, for_capabilities
 from optimize.candidate import Floats
 from optimize.errors import InputError, OptimizeError, TargetUnavailable
-from optimize.measure.gpu import Gpu, gpu
+from optimize.hardware.gpu import Gpu, gpu
 from tests.backends.test_tensorrt_typed import run
 from tests.conftest import require
 
@@ -38,7 +38,7 @@ def trt() -> Any:
 
 @pytest.fixture(autouse=True)
 def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    for place in ("optimize.backends.engines", "optimize.backends.engines.binding"):
+    for place in ("optimize.backends.tensorrt_common", "optimize.backends.tensorrt_common.binding"):
         monkeypatch.setattr(f"{place}.gpu", lambda: Gpu((), NOWHERE))
 
 
@@ -87,11 +87,11 @@ def test_by_default_all_usual_gpus_in_one_engine(trt: Any, onnx_file: Path, tmp_
 
 def test_by_default_only_what_the_model_compiles_for(trt: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """7.5 has no f32 matrix product."""
-    monkeypatch.setattr("optimize.backends.engines.DEFAULT", ("7.5", "8.6", "8.9"))
+    monkeypatch.setattr("optimize.backends.tensorrt_common.DEFAULT", ("7.5", "8.6", "8.9"))
     (tmp_path / "m.onnx").write_bytes(linear().SerializeToString())
     made = ENGINES.convert(tmp_path / "m.onnx", tmp_path / "a", "f32")
     assert made.built["compute_capabilities"] == "8.6, 8.9"
-    monkeypatch.setattr("optimize.backends.engines.DEFAULT", ("7.5",))
+    monkeypatch.setattr("optimize.backends.tensorrt_common.DEFAULT", ("7.5",))
     with pytest.raises(InputError, match=r"cannot be compiled by TensorRT for RTX for compute capability 7\.5 \("):
         ENGINES.convert(tmp_path / "m.onnx", tmp_path / "a", "f32")
 

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, checker, helper, load, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from optimize.backends.engines.typed import HALVES, cast
+from optimize.backends.tensorrt_common.typed import HALVES, cast
 from optimize.candidate import Floats
 from optimize.errors import InputError
 

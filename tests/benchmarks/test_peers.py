@@ -21,14 +21,14 @@ from benchmarks.studies.peers.record import FILE, Record, identity, made, once
 from benchmarks.studies.peers.roof import work
 from benchmarks.studies.peers.table import COLUMNS, GOAL_COLUMNS, goals, median_interval, notes, row, rows, shares
 from optimize.backends import backend
+from optimize.backends.export import export_onnx
 from optimize.candidate import Candidate
-from optimize.data import Dataset, Preprocessing, Split
+from optimize.data.dataset import Dataset, Preprocessing, Split
 from optimize.errors import OptimizeError
-from optimize.export import export_onnx
-from optimize.guard.answers import Answers
+from optimize.graph.macs import macs
+from optimize.guard.classification_score import Answers
 from optimize.guard.limits import Limits
 from optimize.measure.latency import Latency
-from optimize.measure.macs import macs
 from optimize.steps.finetune import Finetune
 from tests.search.nets import untrained
 

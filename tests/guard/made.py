@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from optimize.guard.answers import Answers, answers
+from optimize.guard.classification_score import Answers, answers
 
 CELLS = ("basophil", "eosinophil", "erythroblast", "immature granulocyte", "lymphocyte", "monocyte", "neutrophil", "platelet")
 # Published for eight kinds of blood cell: the original, and the same network cut by stochastic gates.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from optimize.guard.calibration import expected_error
 from optimize.guard.calibration_rise import rise_of_error
+from optimize.guard.confidence_calibration import expected_error
 
 Side = tuple[np.ndarray, np.ndarray]
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from optimize.guard.answers import answers
-from optimize.guard.dice import overlap
+from optimize.data.masks import perfect
+from optimize.guard.classification_score import answers
 from optimize.guard.flips import LISTED, flips, summary, to_csv, unevenness
-from optimize.guard.paired import mcnemar
-from optimize.masks import perfect
+from optimize.guard.intervals import mcnemar
+from optimize.guard.segmentation_score import overlap
 from tests.guard.made import moved
 
 LABELS = np.array([0, 0, 1, 1, 2])

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from optimize.guard.answers import answers
-from optimize.guard.dice import overlap
+from optimize.guard.classification_score import answers
 from optimize.guard.limits import Limits
 from optimize.guard.no_information import NoInformation, no_information, unexpected
+from optimize.guard.segmentation_score import overlap
 
 POINT = Limits()
 

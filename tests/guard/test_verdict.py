@@ -10,9 +10,9 @@ import pytest
 from scipy import stats
 
 from optimize.errors import InputError
-from optimize.guard.answers import answers
+from optimize.guard.classification_score import answers
+from optimize.guard.intervals import drop_of_share
 from optimize.guard.limits import PRESETS, Limits, Relative, parse_points
-from optimize.guard.paired import drop_of_share
 from optimize.guard.verdict import LIKELY, admit, judge, level, worst_class
 from tests.guard.made import GATED, ORIGINAL, moved, said, table, two
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from optimize.guard.dice import Dice, overlap
+from optimize.data.masks import perfect
 from optimize.guard.limits import Limits, Relative
 from optimize.guard.score import score
+from optimize.guard.segmentation_score import Dice, overlap
 from optimize.guard.verdict import admit, judge, worst_class
-from optimize.masks import perfect
 
 CLASSES = ("core", "rim")
 

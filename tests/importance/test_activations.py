@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph import Slot, trace
+from optimize.graph.trace import Slot, trace
 from optimize.importance.activations import drawn, maps, over_activations, thinned
 from tests.nets import Concat, Residual, Reused, cases, chain_bn, ready
 

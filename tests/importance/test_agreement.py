@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph import ChannelGroup, trace
+from optimize.graph.trace import ChannelGroup, trace
 from optimize.importance.batchnorm import BatchNormScale
 from optimize.importance.ilr import InsideLayerRanking
 from optimize.importance.magnitude import Magnitude
@@ -20,9 +20,9 @@ from optimize.importance.signal import Signal
 from optimize.importance.similarity import Redundancy
 from optimize.importance.snip import Snip
 from optimize.importance.taylor import Taylor
-from optimize.least_squares import pose
-from optimize.linear import columns
-from optimize.moments import Targets
+from optimize.reconstruction.layer_matrix import columns
+from optimize.reconstruction.moments import Targets
+from optimize.reconstruction.ridge import pose
 from tests.nets import INTRICATE, TOPOLOGIES, candidate, cases, chain, ready, reference
 
 MEASURES: tuple[Literal["cosine", "pearson", "iou"], ...] = ("cosine", "pearson", "iou")

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from optimize.graph import trace
+from optimize.graph.trace import trace
 from optimize.importance.batchnorm import BatchNormScale
 from tests.nets import Concat, Residual, candidate, chain_bn, reference
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph import trace
+from optimize.graph.trace import trace
 from optimize.importance.correction import (
     Paired,
     benefits,

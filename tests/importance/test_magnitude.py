@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from optimize.graph import ChannelGroup, trace
+from optimize.graph.trace import ChannelGroup, trace
 from optimize.importance.magnitude import Magnitude
 from tests.nets import Residual, Transposed, candidate, chain, depthwise, reference
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimize.importance.output_error import eliminate
-from optimize.least_squares import Problem
+from optimize.reconstruction.ridge import Problem
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]

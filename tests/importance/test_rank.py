@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph import trace
+from optimize.graph.trace import trace
 from optimize.importance.activations import drawn
 from optimize.importance.rank import Rank, effective_ranks, matrices, numerical_ranks
 from tests.nets import candidate, cases, chain_bn, ready

@@ -13,7 +13,7 @@ from scipy.spatial.distance import cdist
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph import trace
+from optimize.graph.trace import trace
 from optimize.importance.similarity import Redundancy, cosine, iou, pearson, unlike
 from tests.nets import Residual, cases, chain, ready
 

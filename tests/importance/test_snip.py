@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph import trace
+from optimize.graph.trace import trace
 from optimize.importance.snip import Snip
 from tests.nets import Residual, cases, chain, ready
 

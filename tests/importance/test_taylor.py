@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph import ChannelGroup, trace
+from optimize.graph.trace import ChannelGroup, trace
 from optimize.importance.taylor import Taylor
 from tests.nets import TOPOLOGIES, Residual, cases, chain, chain_bn, ready
 

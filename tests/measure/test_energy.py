@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from optimize.measure import energy, nvml
+from optimize.hardware import nvml
+from optimize.measure import energy
 from optimize.measure.energy import Meters, measure, meters
 
 RANGE = 262_143_328_850

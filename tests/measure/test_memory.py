@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from optimize.artifact import Artifact
 from optimize.backends import backend
+from optimize.backends.artifact import Artifact
+from optimize.backends.export import export_onnx
 from optimize.candidate import Candidate
 from optimize.errors import OptimizeError, TargetUnavailable
-from optimize.export import export_onnx
 from optimize.measure.memory import answering, last_words, peak_memory
 
 MIB = 2**20

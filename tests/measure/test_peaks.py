@@ -96,7 +96,7 @@ def test_other_circumstances_are_measured_anew(change: str, path: Path, monkeypa
 
 
 def test_a_level_that_openvino_is_kept_to_has_peaks_of_its_own(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optimize.measure.machine.instruction_sets", lambda: ("avx2", "avx512f", "avx512_vnni"))
+    monkeypatch.setattr("optimize.hardware.machine.instruction_sets", lambda: ("avx2", "avx512f", "avx512_vnni"))
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     measure = Measure()
     for target in ("openvino", "onnxruntime"):

@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from models.raagr2 import raagr2
 from optimize.candidate import Candidate
 from optimize.errors import InputError
-from optimize.measure.macs import macs
+from optimize.graph.macs import macs
 from optimize.measure.peaks import Peaks
 from optimize.measure.roofline import LayerRoof, Roofline, roofline, width_bytes
 

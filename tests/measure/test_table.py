@@ -10,9 +10,10 @@ import pytest
 
 from optimize.backends import backend
 from optimize.errors import InputError, TargetUnavailable
+from optimize.files import cache_folder
 from optimize.measure import table as module
 from optimize.measure.layers import LayerShape
-from optimize.measure.table import LatencyTable, cache_folder
+from optimize.measure.table import LatencyTable
 from optimize.progress import shown
 
 RUNTIME: Any = SimpleNamespace(NAME="fake", preflight=lambda: None, precisions=lambda: ("f32", "bf16"), version=lambda: "1.2")
@@ -79,7 +80,7 @@ def test_iterators_are_taken_too(path: Path) -> None:
 
 
 def test_portions_are_kept_as_they_come(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optimize.measure.cells._MOST_CELLS", 1)
+    monkeypatch.setattr("optimize.measure.layer_benchmark._MOST_CELLS", 1)
     timer = Timer()
 
     def breaks_off(shapes: Sequence[LayerShape]) -> Mapping[LayerShape, float]:
@@ -236,7 +237,7 @@ def test_without_a_cache_folder_it_is_the_one_at_home(value: str | None, monkeyp
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     if value is not None:
         monkeypatch.setenv("XDG_CACHE_HOME", value)
-    assert cache_folder() == Path("/home/someone/.cache/optimize/latency")
+    assert cache_folder("latency") == Path("/home/someone/.cache/optimize/latency")
 
 
 @pytest.mark.parametrize(
@@ -257,8 +258,8 @@ def test_a_target_that_cannot_run_is_refused_before_any_work() -> None:
 
 
 def test_a_real_runtime_fills_it(any_target: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optimize.measure.cells.SECONDS", 0)
-    monkeypatch.setattr("optimize.measure.cells.SECONDS_PER_CELL", 0)
+    monkeypatch.setattr("optimize.measure.layer_benchmark.SECONDS", 0)
+    monkeypatch.setattr("optimize.measure.layer_benchmark.SECONDS_PER_CELL", 0)
     table = LatencyTable(backend(any_target), threads=1, path=path)
     shapes = [conv(4, 4), conv(8, 8), LayerShape("linear", 16, 4)]
     table.fill(shapes)

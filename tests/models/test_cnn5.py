@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from optimize.factory import load_factory
+from optimize.loading.factory import load_factory
 from tests.models.conftest import ROOT
 
 make = load_factory(f"{ROOT}/models/cnn5.py:cnn5")

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate
-from optimize.factory import load_factory
-from optimize.graph import trace
-from optimize.measure.macs import macs
+from optimize.graph.macs import macs
+from optimize.graph.trace import trace
+from optimize.loading.factory import load_factory
 from tests.models.conftest import ROOT
 
 make = load_factory(f"{ROOT}/models/mobilenet.py:mobilenet")

@@ -8,9 +8,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from optimize.candidate import Candidate
-from optimize.factory import load_factory
-from optimize.graph import trace
-from optimize.surgery import misfit
+from optimize.graph.surgery import misfit
+from optimize.graph.trace import trace
+from optimize.loading.factory import load_factory
 from tests.models.conftest import ROOT
 
 FILE = f"{ROOT}/models/raagr2.py"

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from optimize.factory import load_factory
-from optimize.load import load_model
+from optimize.loading.factory import load_factory
+from optimize.loading.load import load_model
 from tests.models.conftest import ROOT
 
 FILE = f"{ROOT}/models/resnet_cifar.py"

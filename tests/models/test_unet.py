@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate
-from optimize.data import Preprocessing, load_data
-from optimize.factory import load_factory
-from optimize.load import load_model
-from optimize.measure.macs import macs
-from optimize.search.score import score_split
+from optimize.data.dataset import Preprocessing, load_data
+from optimize.graph.macs import macs
+from optimize.guard.evaluate import score_split
+from optimize.loading.factory import load_factory
+from optimize.loading.load import load_model
 from tests.models.conftest import ROOT
 
 FILE = f"{ROOT}/models/unet.py"

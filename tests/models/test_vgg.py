@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from optimize.data import Preprocessing, load_data
-from optimize.factory import load_factory
-from optimize.load import load_model
+from optimize.data.dataset import Preprocessing, load_data
+from optimize.loading.factory import load_factory
+from optimize.loading.load import load_model
 from tests.models.conftest import ROOT
 
 FILE = f"{ROOT}/models/vgg.py"

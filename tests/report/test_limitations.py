@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from optimize.report.control import evidence, fingerprint, fixed, intended
+from optimize.report.change_control import evidence, fingerprint, fixed, intended
 from optimize.report.limitations import limitations
 from optimize.report.rails import Rail
 from tests.report.sample import LIMITS, ended_early, failing, inconclusive, masks, passing, point

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from optimize.errors import InputError
 from optimize.report.render import read, render, rerender, write
-from optimize.signature import sign
+from optimize.report.signature import sign
 from tests.report.read import Page
 from tests.report.sample import AFTER, BEFORE, CLASSES, RUNS, ended_early, failing, inconclusive, masks, passing, point
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from optimize.report.change_control import evidence
 from optimize.report.compare import comparison, row
-from optimize.report.control import evidence
 from optimize.report.render import headline, render
 from optimize.report.speed import doubts, qualifier, smaller, speed
 from optimize.report.summary import summary

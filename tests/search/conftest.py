@@ -6,8 +6,8 @@ import pytest
 
 from optimize.candidate import Candidate, Reference
 from optimize.guard.limits import Limits
-from optimize.ledger import Ledger
 from optimize.search.budgets import Budgets
+from optimize.search.ledger import Ledger
 from optimize.search.walk import Search
 from tests import runs
 from tests.search.trials import RUINOUS

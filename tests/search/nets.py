@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate
-from optimize.factory import load_factory
+from optimize.loading.factory import load_factory
 from tests.models.conftest import ROOT
 from tests.nets import candidate
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from optimize.guard.answers import Answers
+from optimize.guard.classification_score import Answers
 from tests.guard.made import table
 
 CASES = 100_000

@@ -20,8 +20,8 @@ from optimize.search.scan import Curve
 from optimize.search.walk import Search, Walk
 from optimize.steps.chain import Chain
 from optimize.steps.finetune import Finetune
-from optimize.steps.narrow import Narrow
 from optimize.steps.prune import Prune
+from optimize.steps.prune_to_widths import Narrow
 from tests import nets
 from tests.search.trials import settings, written
 

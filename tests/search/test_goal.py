@@ -9,13 +9,13 @@ import pytest
 
 from optimize.backends import backend
 from optimize.candidate import Candidate
-from optimize.compress import compress
 from optimize.errors import InputError
 from optimize.measure.latency import Latency
-from optimize.recipe import resolve
+from optimize.run.compress import compress
+from optimize.run.parsing import times
+from optimize.run.recipe import resolve
 from optimize.search import goal as module
 from optimize.search.goal import Goal, clock, goal, latency_ms
-from optimize.settings import times
 from tests import nets, runs
 from tests.conftest import shortened
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimize.graph import trace
+from optimize.graph.trace import trace
 from optimize.search.knapsack import Item, Knapsack, sides
 from optimize.search.scan import Curve
 from tests import nets

@@ -12,7 +12,7 @@ import pytest
 from torch import nn
 
 from optimize.candidate import Candidate
-from optimize.graph import trace
+from optimize.graph.trace import trace
 from optimize.measure.layers import LayerShape
 from optimize.measure.table import LatencyTable
 from optimize.search.knapsack import Knapsack

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
-from optimize.data import Split
-from optimize.graph import trace
+from optimize.data.dataset import Split
+from optimize.data.preprocessing import Preprocessing
+from optimize.graph.surgery import twin
+from optimize.graph.trace import trace
 from optimize.guard.divergence import divergence, log_shares
-from optimize.preprocessing import Preprocessing
 from optimize.search.scan import Curve, scan
-from optimize.steps.narrow import Narrow
 from optimize.steps.prune import Prune
-from optimize.surgery import twin
+from optimize.steps.prune_to_widths import Narrow
 from tests import nets, runs
 from tests.nets import candidate, cases, reference
 

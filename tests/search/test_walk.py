@@ -13,8 +13,8 @@ from optimize.search.budgets import Budgets
 from optimize.search.walk import NOT_SMALLER, WORK, Reading, Search, Trial, Walk
 from optimize.steps.chain import Chain
 from optimize.steps.finetune import Finetune
-from optimize.steps.narrow import Narrow
 from optimize.steps.prune import Prune
+from optimize.steps.prune_to_widths import Narrow
 from tests import runs
 from tests.search.trials import RUINOUS, resumed, settings, timeless, written
 

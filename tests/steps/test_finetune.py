@@ -17,9 +17,9 @@ from torch import nn
 
 from optimize.candidate import Candidate, Floats, Labelled, Reference
 from optimize.errors import InputError
-from optimize.steps.batches import hold_out
+from optimize.graph.surgery import twin
 from optimize.steps.finetune import Finetune
-from optimize.surgery import twin
+from optimize.training.batches import hold_out
 from tests import nets
 from tests.nets import candidate, cases
 

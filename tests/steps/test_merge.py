@@ -15,15 +15,15 @@ from torch import nn
 
 from optimize.candidate import Candidate, Reference
 from optimize.errors import InputError
-from optimize.graph import trace
+from optimize.graph.surgery import with_tensors
+from optimize.graph.trace import trace
 from optimize.steps.merge import Mending, Merge
-from optimize.steps.operators import Operator
-from optimize.steps.pairing import Survey, survey
-from optimize.steps.recalibrate import Recalibrate
-from optimize.surgery import with_tensors
+from optimize.steps.merging.operators import Operator
+from optimize.steps.merging.pairing import Survey, survey
+from optimize.steps.recalibrate_batchnorm import Recalibrate
 from tests import nets
+from tests.graph.test_surgery import MISFITS
 from tests.nets import TOPOLOGIES, candidate, cases, reference
-from tests.test_surgery import MISFITS
 
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
 LOSSY = ("drop", "average", "crossover-sgd")

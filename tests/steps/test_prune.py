@@ -11,15 +11,15 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Step
-from optimize.graph import trace
+from optimize.graph.surgery import replace_module, with_tensors
+from optimize.graph.trace import trace
 from optimize.progress import gathered
 from optimize.steps.prune import Prune, refusal
 from optimize.steps.repair import Repair, repairable
-from optimize.surgery import replace_module, with_tensors
 from tests import nets
+from tests.graph.test_surgery import MISFITS
+from tests.graph.test_trace import Attention, SomeUnused, Untraceable
 from tests.nets import TOPOLOGIES, candidate, cases, ready, reference
-from tests.test_graph import Attention, SomeUnused, Untraceable
-from tests.test_surgery import MISFITS
 
 EVERY = 10**6
 

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph import trace
+from optimize.graph.surgery import twin, with_tensors
+from optimize.graph.trace import trace
 from optimize.steps.merge import Merge
 from optimize.steps.repair import Repair, repairable
-from optimize.surgery import twin, with_tensors
 from tests import nets
+from tests.graph.test_trace import Attention, SomeUnused, Untraceable
 from tests.nets import TOPOLOGIES, candidate, cases, reference
-from tests.test_graph import Attention, SomeUnused, Untraceable
 
 Array = npt.NDArray[np.float64]
 EXACT = Repair(rows=10**6, ridge=1e-9)

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph import ChannelGroup, trace
+from optimize.graph.surgery import keep_channels, twin, with_tensors
+from optimize.graph.trace import ChannelGroup, trace
 from optimize.steps.merge import Merge
 from optimize.steps.prune import Prune
 from optimize.steps.repair import Repair
-from optimize.surgery import keep_channels, twin, with_tensors
 from tests.nets import INTRICATE, candidate, cases, ready, reference
 
 Array = npt.NDArray[np.float64]

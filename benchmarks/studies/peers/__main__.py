@@ -34,7 +34,7 @@ from benchmarks.studies.peers.contenders import tasks
 from benchmarks.studies.peers.contest import contest, keep, latencies, without_broken
 from benchmarks.studies.peers.record import KINDS, Record, made, put, reason
 from optimize.errors import OptimizeError
-from optimize.heap import keep_freed
+from optimize.hardware.malloc import keep_freed
 from optimize.progress import note, shown
 
 SECONDS = 15.0

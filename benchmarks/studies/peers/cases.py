@@ -22,17 +22,17 @@ from torch import nn
 from benchmarks.results import ROOT
 from benchmarks.studies import bloodcells, resnet20, unet
 from benchmarks.studies.peers.record import identity
-from optimize import outcome
 from optimize.candidate import Candidate, Floats, Labelled, Reference
-from optimize.data import Dataset, Preprocessing, Split, load_data
+from optimize.data.dataset import Dataset, Preprocessing, Split, load_data
 from optimize.errors import OptimizeError
-from optimize.factory import load_factory
+from optimize.guard.evaluate import score_split
 from optimize.guard.limits import Limits
 from optimize.guard.score import Score
-from optimize.load import load_model
+from optimize.loading.factory import load_factory
+from optimize.loading.load import load_model
 from optimize.progress import note, track
-from optimize.recipe import Recipe, resolve
-from optimize.search.score import score_split
+from optimize.run import report_data
+from optimize.run.recipe import Recipe, resolve
 
 CACHE = ROOT / ".cache" / "peers"
 LIMITS = {"max_drop": "2pp", "max_class_drop": "6pp", "verdict": "point"}
@@ -142,7 +142,7 @@ class Ground:
 def opened(case: Case) -> Ground:
     """Load the network and the data, and score the original."""
     recipe = case.recipe("onnxruntime", CACHE)
-    original = load_model(**outcome.reload(recipe))
+    original = load_model(**report_data.reload(recipe))
     outputs = original.predict(original.example.numpy()).shape
     data = load_data(
         recipe.data,

@@ -18,17 +18,17 @@ from benchmarks.results import HISTORY
 from benchmarks.studies.peers import eager
 from benchmarks.studies.peers.cases import Ground
 from benchmarks.studies.peers.record import Record, once, reason
-from optimize.artifact import Artifact
 from optimize.backends import CPU, backend
+from optimize.backends.artifact import Artifact
+from optimize.backends.export import export_onnx
 from optimize.candidate import Candidate, Predict
-from optimize.compress import compress
 from optimize.errors import InputError
-from optimize.export import export_onnx
+from optimize.graph.macs import macs
+from optimize.guard.evaluate import score_split
 from optimize.guard.verdict import judge, worst_class
-from optimize.measure.macs import macs
-from optimize.profile import RUNTIMES
 from optimize.progress import note
-from optimize.search.score import score_split
+from optimize.run.baselines import RUNTIMES
+from optimize.run.compress import compress
 from optimize.steps.finetune import Finetune
 
 TARGETS = ("openvino", "onnxruntime")

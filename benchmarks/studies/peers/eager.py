@@ -11,8 +11,8 @@ from optimize.backends import torch as plain
 from optimize.backends.session import Session
 from optimize.candidate import Candidate, Floats
 from optimize.errors import OptimizeError
-from optimize.measure.machine import instruction_sets
-from optimize.surgery import twin
+from optimize.graph.surgery import twin
+from optimize.hardware.machine import instruction_sets
 
 EAGER, COMPILED = "torch", "torch.compile"
 BATCH = 8

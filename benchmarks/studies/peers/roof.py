@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any
 
-from optimize.artifact import Artifact
 from optimize.backends import backend, float_part
+from optimize.backends.artifact import Artifact
 from optimize.measure.peaks import Peaks
 from optimize.measure.roofline import WIDTH_BYTES, LayerRoof, Roofline
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.studies.peers.record import Record
+from optimize.hardware.machine import BUSY_PERCENT
 from optimize.measure.latency import Latency, Ratio, ratio
-from optimize.measure.machine import BUSY_PERCENT
 from optimize.measure.quantiles import upper_rank
-from optimize.profile import RUNTIMES
+from optimize.run.baselines import RUNTIMES
 
 Times = Mapping[int, Mapping[str, Latency]]
 

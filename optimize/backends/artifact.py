@@ -1,0 +1,204 @@
+"""The compiled model on disk: one folder that can be copied anywhere, and a manifest that notices when it was altered.
+
+The folder holds the files of the target's runtime and `artifact.json`, format 1:
+
+    {"format": 1, "target": …, "precision": …, "input_shape": [C, *spatial], "runtime": …, "files": [{"name", "sha256", "bytes"}, …],
+     "built": {…}, "golden": {"name", "sha256", "bytes"}, "use": {…}}
+
+The first file is the one the runtime opens. The golden file is the self-test (`backends/self_test.py`): inputs, and what the model made of
+them where it was verified. "use" is for whoever runs the model without this package (`run/usage.py`, docs/artifact.md). A manifest without
+the last three is of an earlier version or of a model that was never verified; it is read all the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from optimize.errors import InputError
+from optimize.report import strict_json
+
+MANIFEST = "artifact.json"
+FORMAT = 1
+PRECISIONS = ("f32", "f16", "bf16", "int8")
+MIXED = tuple(f"int8+{rest}" for rest in PRECISIONS if rest != "int8")
+"""What an artifact whose layers are not all in int8 calls its precision."""
+
+
+@dataclass(frozen=True)
+class ArtifactFile:
+    """One file of an artifact: its name inside the folder, the hash of its bytes, how many there are."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+
+    @classmethod
+    def of(cls, path: Path) -> ArtifactFile:
+        """Hash the file at `path`."""
+        with path.open("rb") as stream:
+            return cls(path.name, hashlib.file_digest(stream, "sha256").hexdigest(), path.stat().st_size)
+
+    def as_dict(self) -> dict[str, object]:
+        """The form that the manifest and the report use."""
+        return {"name": self.name, "sha256": self.sha256, "bytes": self.size_bytes}
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A compiled model, sealed.
+
+    Args:
+        folder: holds every file and the manifest, and nothing outside it is needed.
+        target: the backend that wrote it and can build it: "openvino", "onnxruntime".
+        precision: of its arithmetic, one of `PRECISIONS` or `MIXED`.
+        input_shape: (C, *spatial), without the batch, which is free.
+        runtime: version of the runtime that wrote it.
+        files: the main file first; the manifest is not among them.
+        built: what it is bound to, such as the instruction set it was verified on or the compute capabilities of an engine.
+        golden: the file of its self-test; None where there is none.
+        use: what one needs to run it without this package; empty where it was never verified.
+    """
+
+    folder: Path
+    target: str
+    precision: str
+    input_shape: tuple[int, ...]
+    runtime: str
+    files: tuple[ArtifactFile, ...]
+    built: Mapping[str, str] = field(default_factory=dict)
+    golden: ArtifactFile | None = None
+    use: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def main(self) -> Path:
+        """The file that the runtime opens."""
+        return self.folder / self.files[0].name
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all model files together; the manifest and the self-test are not counted."""
+        return sum(file.size_bytes for file in self.files)
+
+    @property
+    def sha256(self) -> str:
+        """One hash for the whole model: SHA-256 over the lines `<sha256>  <name>` of its files."""
+        return hashlib.sha256("".join(f"{file.sha256}  {file.name}\n" for file in self.files).encode()).hexdigest()
+
+    @classmethod
+    def save(
+        cls,
+        folder: Path,
+        *,
+        target: str,
+        precision: str,
+        input_shape: Sequence[int],
+        runtime: str,
+        files: Sequence[str],
+        built: Mapping[str, str] | None = None,
+    ) -> Artifact:
+        """Hash `files` (names in `folder`, the main one first), write the manifest beside them and return the artifact."""
+        hashed = tuple(ArtifactFile.of(folder / name) for name in files)
+        artifact = cls(folder, target, precision, tuple(input_shape), runtime, hashed, dict(built or {}))
+        artifact._write()
+        return artifact
+
+    def verified(self, golden: str, built: Mapping[str, str]) -> Artifact:
+        """The artifact with its self-test, a file in its folder, and what it was verified on; the manifest is written again."""
+        artifact = replace(self, golden=ArtifactFile.of(self.folder / golden), built={**self.built, **built})
+        artifact._write()
+        return artifact
+
+    def described(self, use: Mapping[str, Any]) -> Artifact:
+        """The artifact with what one needs to run it; the manifest is written again."""
+        artifact = replace(self, use=dict(use))
+        artifact._write()
+        return artifact
+
+    def of_precision(self, precision: str) -> Artifact:
+        """The artifact under the name of what its layers were seen to run in; the manifest is written again."""
+        artifact = replace(self, precision=precision)
+        artifact._write()
+        return artifact
+
+    def _write(self) -> None:
+        manifest = {
+            "format": FORMAT,
+            "target": self.target,
+            "precision": self.precision,
+            "input_shape": list(self.input_shape),
+            "runtime": self.runtime,
+            "files": [file.as_dict() for file in self.files],
+            "built": dict(self.built),
+            **({} if self.golden is None else {"golden": self.golden.as_dict()}),
+            **({"use": dict(self.use)} if self.use else {}),
+        }
+        draft = self.folder / f".{MANIFEST}.tmp"
+        draft.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        os.replace(draft, self.folder / MANIFEST)
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Artifact:
+        """Open the artifact in `folder` and check every file against its hash.
+
+        Raises:
+            InputError: when the manifest is missing or unreadable, or a file is missing or is not the one that was sealed.
+        """
+        folder = Path(folder)
+        artifact = _parse(folder, _manifest(folder / MANIFEST))
+        for file in artifact.files if artifact.golden is None else (*artifact.files, artifact.golden):
+            path = folder / file.name
+            if not path.is_file():
+                raise InputError(f"artifact `{folder}` lacks its file {file.name!r}: copy the whole folder.")
+            if ArtifactFile.of(path) != file:
+                raise InputError(f"artifact file `{path}` was altered after it was sealed (its sha256 differs): make the artifact again.")
+        return artifact
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"`{path.parent}` is no artifact: it holds no {MANIFEST}; give the folder that optimize wrote.")
+    try:
+        manifest = strict_json.parse(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"`{path}` is not valid JSON ({error}): make the artifact again.") from None
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != FORMAT:
+        raise InputError(f"`{path}` has format {found!r}; this version reads format {FORMAT}: read it with the version that wrote it.")
+    return dict(manifest)
+
+
+def _texts(found: dict[str, Any]) -> dict[str, str]:
+    return {str(name): str(value) for name, value in found.items()}
+
+
+def _file(entry: Mapping[str, Any]) -> ArtifactFile:
+    return ArtifactFile(str(entry["name"]), str(entry["sha256"]), int(entry["bytes"]))
+
+
+def _parse(folder: Path, manifest: dict[str, Any]) -> Artifact:
+    try:
+        files = tuple(map(_file, manifest["files"]))
+        golden = None if manifest.get("golden") is None else _file(manifest["golden"])
+        shape = tuple(manifest["input_shape"])
+        target, precision, runtime = (str(manifest[name]) for name in ("target", "precision", "runtime"))
+        built, use = _texts(manifest.get("built", {})), dict(manifest.get("use", {}).items())
+        artifact = Artifact(folder, target, precision, shape, runtime, files, built, golden, use)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"`{folder / MANIFEST}` is damaged ({type(error).__name__}: {error}): make the artifact again.") from None
+    if precision not in (*PRECISIONS, *MIXED):
+        allowed = ", ".join((*PRECISIONS, *MIXED))
+        raise InputError(f"`{folder / MANIFEST}` has precision {precision!r}, which is none of {allowed}: make the artifact again.")
+    if not shape or any(type(size) is not int or size < 1 for size in shape):
+        said = manifest["input_shape"]
+        raise InputError(f"`{folder / MANIFEST}` has input_shape {said!r}, which must list whole sizes from 1: make the artifact again.")
+    # A manifest is input from outside: a name such as "../x" must not reach out of the folder.
+    named = [file.name for file in (*files, *([] if golden is None else [golden]))]
+    if not files or any(Path(name).name != name or "\\" in name for name in named):
+        raise InputError(f"`{folder / MANIFEST}` must name at least one file, by plain names inside its folder: make the artifact again.")
+    return artifact

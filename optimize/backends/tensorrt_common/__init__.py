@@ -1,0 +1,274 @@
+"""What both flavours of TensorRT do: full TensorRT for the GPU of this machine, TensorRT for RTX also for GPUs that are elsewhere.
+
+An artifact holds the engine, the ONNX file it was compiled from, and, of full TensorRT, the timings of kernels. Precision is in the ONNX
+file, since both compile it strongly typed: half precision is cast (`typed.py`), int8 is a Q/DQ graph (`symmetric.py`). An engine is bound
+to a version, to GPUs and to a driver (`binding.py`): where one does not fit, the engine is compiled again from the ONNX file beside it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from optimize.backends import int8_name, require_precision
+from optimize.backends.artifact import Artifact
+from optimize.backends.session import Session, require_inputs
+from optimize.backends.tensorrt_common import binding, timings
+from optimize.backends.tensorrt_common.compiler import Engine, compile_engine
+from optimize.errors import InputError, OptimizeError, TargetUnavailable
+from optimize.hardware.compute_capability import CURRENT, DEFAULT, SUPPORTED, has_bf16
+from optimize.hardware.gpu import gpu
+from optimize.progress import note
+
+if TYPE_CHECKING:
+    from optimize.backends.tensorrt_common.runner import Runner
+    from optimize.candidate import Floats
+
+ENGINE, ONNX, TIMINGS = "model.engine", "model.onnx", "timings.cache"
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """One of the two.
+
+    Args:
+        name: of the target.
+        package: Python module to import.
+        title: as its maker calls it.
+        elsewhere: whether it compiles for named GPUs, without having one.
+        instead: what to say to who cannot compile with it here.
+    """
+
+    name: str
+    package: str
+    title: str
+    elsewhere: bool
+    instead: str
+
+
+@dataclass(frozen=True)
+class Engines:
+    """The verbs of a backend.
+
+    Args:
+        flavour: full TensorRT, or TensorRT for RTX.
+        capabilities: compute capabilities to compile for, as `capabilities.ordered` gives them. Empty: this machine's GPU; without one,
+            those of `capabilities.DEFAULT` that the model compiles for.
+    """
+
+    flavour: Flavour
+    capabilities: tuple[str, ...] = ()
+
+    @property
+    def NAME(self) -> str:
+        """Of the target."""
+        return self.flavour.name
+
+    def preflight(self) -> None:
+        """Check that the package is installed and, unless it compiles for GPUs elsewhere, that there is a GPU.
+
+        Raises:
+            TargetUnavailable: naming what is missing and what to use instead.
+        """
+        reasons = []
+        if not self.flavour.elsewhere and not gpu().devices:
+            reasons.append(gpu().note)
+        if not self._installed():
+            reasons.append(f"the package {self.flavour.package} is not installed")
+        if reasons:
+            raise TargetUnavailable(f"target {self.NAME!r} cannot run here: {' and '.join(reasons)}; {self.flavour.instead}.")
+
+    def obstacle(self) -> str | None:
+        """Why an artifact of this target cannot run on this machine; None where it can."""
+        if not self._installed():
+            return f"the package {self.flavour.package} is not installed"
+        here = binding.device()
+        if here is None:
+            return gpu().note
+        if self.flavour.elsewhere and here.capability not in SUPPORTED:
+            return f"{self.flavour.title} has no kernels for compute capability {here.capability} ({here.name})"
+        import torch
+
+        return None if torch.cuda.is_available() else "the installed torch has no CUDA, and the engine's memory is torch's"
+
+    def version(self) -> str:
+        """Import TensorRT and return its version."""
+        return str(self._trt().__version__)
+
+    def precisions(self) -> tuple[str, ...]:
+        """("f32", "f16", "bf16"), without the last where one of the GPUs compiled for does not have it."""
+        here = binding.device()
+        asked = [each for each in self.capabilities if each != CURRENT]
+        capabilities = asked or ([] if here is None else [here.capability])
+        return ("f32", "f16", "bf16") if all(map(has_bf16, capabilities)) else ("f32", "f16")
+
+    def convert(self, onnx: Path, folder: Path, precision: str) -> Artifact:
+        """Compile an ONNX file whose layers run in `precision`; its inputs and outputs stay float.
+
+        Raises:
+            InputError: when the GPUs compiled for do not have `precision`, or the model does not compile.
+        """
+        require_precision(precision, self.precisions(), self.NAME)
+        import onnx as onnx_format
+
+        from optimize.backends.tensorrt_common.typed import cast
+
+        model = onnx_format.load(onnx)
+        return self._save(model if precision == "f32" else cast(model, precision), folder, precision)
+
+    def quantize(
+        self, onnx: Path, folder: Path, calibration: Floats, *, keep: Collection[str] = (), rest: str = "f32", isa: str | None = None
+    ) -> Artifact:
+        """Compile the int8 form of an ONNX file; `isa`, a processor's, is of no concern here.
+
+        Args:
+            onnx: the float model.
+            folder: is made.
+            calibration: (N, C, *spatial), all of it gives the ranges of activations.
+            keep: layers, by the names of the ONNX file's nodes, that stay in float.
+            rest: precision of what is not quantized.
+            isa: not looked at.
+
+        Raises:
+            InputError: when `calibration` does not have the model's input shape, `keep` names a layer that is not there, or the model
+                does not compile.
+            TargetUnavailable: when ONNX Runtime, which collects the ranges, is not installed.
+        """
+        require_precision(rest, self.precisions(), self.NAME)
+        if importlib.util.find_spec("onnxruntime") is None:
+            missing = f"int8 for target {self.NAME!r} cannot be made here: onnxruntime, which collects its ranges, is not installed"
+            raise TargetUnavailable(f"{missing}; pip install 'optimize[{self.NAME}]'.")
+        from optimize.backends.tensorrt_common.symmetric import quantize
+        from optimize.backends.tensorrt_common.typed import cast
+
+        model = quantize(onnx, calibration, keep)
+        return self._save(model if rest == "f32" else cast(model, rest), folder, int8_name(keep, rest))
+
+    def build(self, artifact: Artifact, *, threads: int | None = None) -> Session:
+        """Open the engine on this machine's GPU; one that does not fit it is compiled again first. `threads` is of no concern here.
+
+        Raises:
+            TargetUnavailable: when it can neither be opened nor compiled again, naming what it was built for and what is here.
+        """
+        runner = self._open(artifact)
+        return Session(artifact.input_shape, runner.run, runner, runner.close)
+
+    def inspect(self, session: Session) -> dict[str, str]:
+        """Layer -> "f32", "f16", "bf16" or "int8", as the engine's inspector tells; what only moves or converts numbers is left out."""
+        found: dict[str, str] = {}
+        for layer in session.handle.layers().values():
+            found.setdefault(layer.name, layer.precision)
+        return found
+
+    def time_layers(
+        self, artifact: Artifact, inputs: Floats, *, threads: int | None = None, seconds: float = 1.0, min_rounds: int = 16
+    ) -> dict[str, float]:
+        """Layer -> milliseconds inside one run, by TensorRT's own profiler: the mean of the faster half of the runs.
+
+        Raises:
+            InputError: when `inputs` does not have the model's input shape.
+            TargetUnavailable: as `build`.
+        """
+        require_inputs(inputs, artifact.input_shape)
+        with self.build(artifact, threads=threads) as session:
+            found: dict[str, float] = session.handle.time_layers(inputs, seconds, min_rounds)
+            return found
+
+    def _installed(self) -> bool:
+        return importlib.util.find_spec(self.flavour.package) is not None
+
+    def _trt(self) -> ModuleType:
+        return importlib.import_module(self.flavour.package)
+
+    def _save(self, model: Any, folder: Path, precision: str) -> Artifact:
+        here = binding.device()
+        written = model.SerializeToString(deterministic=True)
+        engine, capabilities = self._compile(written, here)
+        folder.mkdir(parents=True, exist_ok=True)
+        contents = {ENGINE: engine.plan, ONNX: written, TIMINGS: engine.timings}
+        files = [name for name, content in contents.items() if content]
+        for name in files:
+            (folder / name).write_bytes(contents[name])
+        if CURRENT in capabilities and here is not None:
+            capabilities = (here.capability,)
+        return Artifact.save(
+            folder,
+            target=self.NAME,
+            precision=precision,
+            input_shape=tuple(size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim[1:]),
+            runtime=self.version(),
+            files=files,
+            built=binding.built_on(self.NAME, self.version(), capabilities, here),
+        )
+
+    def _compile(self, model: bytes, here: binding.Device | None) -> tuple[Engine, tuple[str, ...]]:
+        """The engine, and what it was compiled for."""
+        if not self.flavour.elsewhere:
+            return self._timed(model, here, b""), (CURRENT,)
+        if self.capabilities:
+            return compile_engine(self._trt(), self.flavour.title, model, self.capabilities), self.capabilities
+        if here is not None and here.capability in SUPPORTED:
+            return compile_engine(self._trt(), self.flavour.title, model, (CURRENT,)), (CURRENT,)
+        try:
+            return compile_engine(self._trt(), self.flavour.title, model, DEFAULT), DEFAULT
+        except InputError:
+            accepted = tuple(each for each in DEFAULT if self._compiles(model, each))
+            if not accepted:
+                raise
+        note(f"{self.flavour.title} compiles the model for compute capability {', '.join(accepted)} only")
+        return compile_engine(self._trt(), self.flavour.title, model, accepted), accepted
+
+    def _compiles(self, model: bytes, capability: str) -> bool:
+        try:
+            compile_engine(self._trt(), self.flavour.title, model, (capability,))
+        except InputError:
+            return False
+        return True
+
+    def _timed(self, model: bytes, here: binding.Device | None, known: bytes) -> Engine:
+        """Compile for this GPU with what is known about its kernels, from the user's cache or else `known`, and keep what is found out."""
+        name = f"{self.NAME}-{self.version()}-{binding.NONE if here is None else here.name}"
+        engine = compile_engine(self._trt(), self.flavour.title, model, timings=timings.recall(name) or known)
+        timings.keep(name, engine.timings)
+        return engine
+
+    def _open(self, artifact: Artifact) -> Runner:
+        from optimize.backends.tensorrt_common.runner import Runner
+
+        here, problem = binding.device(), self.obstacle()
+        if problem is not None or here is None:
+            raise TargetUnavailable(f"{_origin(artifact)} cannot run here: {problem}.")
+        trt = self._trt()
+        reasons = binding.mismatches(artifact.built, self.version(), here)
+        if not reasons:
+            try:
+                return Runner(trt, artifact.main.read_bytes())
+            except OptimizeError as refusal:
+                reasons = (str(refusal).rstrip("."),)
+        note(f"the engine in {artifact.folder} does not fit this machine and is compiled again: {'; '.join(reasons)}.")
+        try:
+            return Runner(trt, self._again(artifact, here).plan)
+        except (OptimizeError, OSError) as refusal:
+            said = f"{'; '.join(reasons)}; compiling it again for {here.name} ({here.capability}) fails: {refusal}"
+            raise TargetUnavailable(f"{_origin(artifact)} cannot run here: {said}") from None
+
+    def _again(self, artifact: Artifact, here: binding.Device) -> Engine:
+        """Compile the artifact's ONNX file for the GPU of this machine; only sealed files are read."""
+        sealed = {file.name for file in artifact.files}
+        if ONNX not in sealed:
+            raise OptimizeError(f"the artifact holds no {ONNX}.")
+        model = (artifact.folder / ONNX).read_bytes()
+        if self.flavour.elsewhere:
+            return compile_engine(self._trt(), self.flavour.title, model, (CURRENT,))
+        return self._timed(model, here, (artifact.folder / TIMINGS).read_bytes() if TIMINGS in sealed else b"")
+
+
+def _origin(artifact: Artifact) -> str:
+    built = artifact.built
+    for_what = f"compute capability {built.get('compute_capabilities', binding.NONE)}"
+    return f"target {artifact.target!r}: the engine in {artifact.folder}, version {built.get('version', binding.NONE)} for {for_what},"

@@ -1,0 +1,73 @@
+"""What an engine is bound to: the version of TensorRT, the compute capabilities, the driver. A mismatch is found before it is opened."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from optimize.hardware.gpu import gpu
+
+NONE = "none"
+
+
+@dataclass(frozen=True)
+class Device:
+    """The GPU that engines are compiled for and run on.
+
+    Args:
+        name: as its maker calls it.
+        capability: such as "8.6".
+        driver: its version.
+    """
+
+    name: str
+    capability: str
+    driver: str
+
+
+def device() -> Device | None:
+    """The first GPU that this process sees; None where there is none."""
+    found = gpu().devices
+    if not found:
+        return None
+    first = Device(*(str(found[0][key]) for key in ("name", "compute_capability", "driver")))
+    import torch  # late: only where there is a GPU
+
+    if not torch.cuda.is_available():
+        return first
+    # nvidia-smi lists every GPU of the machine, also those that CUDA_VISIBLE_DEVICES hides.
+    seen = torch.cuda.get_device_properties(0)
+    return Device(str(seen.name), f"{seen.major}.{seen.minor}", first.driver)
+
+
+def built_on(flavour: str, version: str, capabilities: Sequence[str], here: Device | None) -> dict[str, str]:
+    """What an artifact's manifest says about the machine that compiled it."""
+    return {
+        "flavour": flavour,
+        "version": version,
+        "compute_capabilities": ", ".join(capabilities),
+        "driver": NONE if here is None else here.driver,
+        "gpu": NONE if here is None else here.name,
+    }
+
+
+def mismatches(built: Mapping[str, str], version: str, here: Device) -> tuple[str, ...]:
+    """Why an engine does not fit this machine, one line for each reason; none when it fits.
+
+    A driver older than the one it was built under does not fit. One built without a GPU knows of no driver, and fits them all.
+    """
+    found = []
+    if built.get("version") != version:
+        found.append(f"the engine was built by version {built.get('version', NONE)}, here is {version}")
+    capabilities = [each.strip() for each in built.get("compute_capabilities", "").split(",")]
+    if here.capability not in capabilities:
+        found.append(f"the engine is for compute capability {', '.join(capabilities) or NONE}, here is {here.capability} ({here.name})")
+    driver = built.get("driver", NONE)
+    if driver != NONE and _numbers(driver) > _numbers(here.driver):
+        found.append(f"the engine was built under driver {driver}, here is the older {here.driver}")
+    return tuple(found)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)))

@@ -1,0 +1,1 @@
+"""What users bring: images, labels and masks as four splits that share nothing, checked before any work."""

@@ -1,0 +1,153 @@
+"""Is calibration fit for its use? What int8 ranges, repair and the widths of layers are taken from should look like what is judged.
+
+Nothing here stops a run: a warning says what it found and what would mend it. Of the test split only classes, subgroups and likeness to
+other splits are looked at, never its values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from optimize.data.channel_ranges import APART, SHARE, Extremes
+from optimize.data.dataset import ENOUGH, Dataset
+from optimize.data.near_duplicates import SMALLEST, Looks, near
+from optimize.data.splits import identify
+
+FEW = 5
+"""Calibration items of a class below which it is called rare."""
+NAMED = 3
+"""Items, or pairs of items, that a finding names."""
+CLIPPED, SLACK = 0.01, 0.05
+"""The share of guard images that may reach beyond calibration's range by more than this share of its width."""
+Found: TypeAlias = Iterator[tuple[bool, str]]
+"""What one check found: whether all is well, and the text."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Args:
+        check: its name: "classes", "groups", "size", "outliers", "clipping", "overlap" or "near duplicates".
+        level: "warning" where something is to be mended, or could not be seen.
+        text: one sentence, with numbers; of a warning also the remedy.
+    """
+
+    check: str
+    level: Literal["ok", "warning"]
+    text: str
+
+    def as_dict(self) -> dict[str, str]:
+        """The form that the report uses: check, level, text."""
+        return asdict(self)
+
+
+def health(data: Dataset) -> tuple[Finding, ...]:
+    """Look at calibration beside guard and test; each check gives one finding or more."""
+    reach = Extremes.of(data.calibration)
+    return tuple(
+        Finding(check, "ok" if fine else "warning", text)
+        for check, found in (
+            ("classes", _classes(data)),
+            ("groups", _groups(data)),
+            ("size", _size(data)),
+            ("outliers", _outliers(data, reach)),
+            ("clipping", _clipping(data, reach)),
+            ("overlap", _overlap(data)),
+            ("near duplicates", _near(data)),
+        )
+        for fine, text in found
+    )
+
+
+def _classes(data: Dataset) -> Found:
+    counts, *judged = [split.totals(len(data.classes)) for split in (data.calibration, data.guard, data.test)]
+    needed = np.sum(judged, axis=0) > 0
+    rare = [f"{name} {count}" for name, count, need in zip(data.classes, counts, needed, strict=True) if need and count < FEW]
+    items = "items" if data.calibration.task == "classification" else "images that show it"
+    if rare:
+        text = f"{len(rare)} of {needed.sum()} classes of guard and test have fewer than {FEW} calibration {items} ({_some(rare)})"
+        yield False, f"{text}: what only they show may be clipped or pruned; add some."
+    else:
+        yield True, f"Every class of guard and test ({needed.sum()}) has at least {FEW} calibration {items}."
+
+
+def _groups(data: Dataset) -> Found:
+    columns = sorted({*data.guard.groups, *data.test.groups})
+    if not columns:
+        yield True, "No subgroups are given."
+    for column in columns:
+        judged = {tag for split in (data.guard, data.test) if column in split.groups for tag in split.groups[column].tolist()}
+        if column not in data.calibration.groups:
+            field = "group" if column == "group" else f"{column}_group"
+            yield False, f"Subgroups {column!r}: not known for calibration; add `calibration_{field}`, or `train_{field}` where it is lent."
+        elif absent := sorted(judged - set(data.calibration.groups[column].tolist())):
+            text = f"{len(absent)} of {len(judged)} of guard and test have no calibration image ({_some(map(repr, absent))}); add some."
+            yield False, f"Subgroups {column!r}: {text}"
+        else:
+            yield True, f"Subgroups {column!r}: calibration holds all {len(judged)} of guard and test."
+
+
+def _size(data: Dataset) -> Found:
+    count = len(data.calibration)
+    if count < ENOUGH:
+        yield False, f"Calibration has {count} images: ranges for int8 are taken badly from fewer than {ENOUGH}; add some."
+    else:
+        yield True, f"Calibration has {count} images, {ENOUGH} are enough."
+
+
+def _outliers(data: Dataset, reach: Extremes) -> Found:
+    far = reach.outliers()
+    rest = f"all but the {SHARE:.0%} that reach lowest and highest"
+    rule = f"beyond the range of the rest ({rest}) by more than {APART:.0%} of it, in any channel"
+    if len(far):
+        text = f"{len(far)} of {len(data.calibration)} calibration images ({_some(data.calibration.names[far])}) reach {rule}"
+        yield False, f"{text}: they coarsen the int8 steps of all others; look at them, and leave them out if they are faulty."
+    else:
+        yield True, f"No calibration image reaches {rule}."
+
+
+def _clipping(data: Dataset, reach: Extremes) -> Found:
+    guard = Extremes.of(data.guard)
+    beyond, far = (int(reach.clips(guard, slack).sum()) for slack in (0.0, SLACK))
+    text = f"{beyond} of {len(data.guard)} guard images reach beyond calibration's range, {far} of them by more than {SLACK:.0%} of it"
+    if far > CLIPPED * len(data.guard):
+        yield False, f"{text}: int8 clips them; add calibration images like them."
+    else:
+        yield True, f"{text}."
+
+
+def _overlap(data: Dataset) -> Found:
+    """By the hash of the content; the loader leaves none, but a `Dataset` may be made by hand."""
+    judged = np.concatenate([identify(split.name, split.images).content for split in (data.guard, data.test)])
+    for split in filter(None, (data.calibration, data.train)):
+        shared = int(np.isin(identify(split.name, split.images).content, judged).sum())
+        text = f"{shared} of {len(split)} {split.name} images also stand in guard or test"
+        yield not shared, f"{text}: take them out of {split.name}." if shared else f"{text}."
+    called = {split.name: set(split.called.tolist()) for split in (data.calibration, data.guard, data.test) if split.called is not None}
+    for one, other in combinations(called, 2):
+        if both := sorted(called[one] & called[other]):
+            yield False, f"{len(both)} ids stand in {one} and in {other}, such as {both[0]!r}: see that they are not of the same item."
+
+
+def _near(data: Dataset) -> Found:
+    judged = [(split, Looks.of(split.images)) for split in (data.guard, data.test)]
+    for split in filter(None, (data.calibration, data.train)):
+        own = Looks.of(split.images)
+        if own.size < SMALLEST:
+            yield True, f"Not looked for in {split.name}: images of fewer than {SMALLEST} pixels a side say too little."
+            continue
+        pairs = [(row, other, like) for other, looks in judged for row, like in near(own, looks).tolist()]
+        text = f"{len({row for row, *_ in pairs})} of {len(split)} {split.name} images are nearly the same picture as one of guard or test"
+        named = _some(f"{split.names[row]} = {other.name} {other.names[like]}" for row, other, like in pairs)
+        yield not pairs, f"{text} ({named}): the verdict flatters; take them out of {split.name}." if pairs else f"{text}."
+
+
+def _some(texts: Iterable[object]) -> str:
+    every = [str(text) for text in texts]
+    return ", ".join(every[:NAMED]) + (", …" if len(every) > NAMED else "")

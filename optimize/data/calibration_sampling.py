@@ -1,0 +1,113 @@
+"""Which unlabelled inputs a repair is fitted on, and which it never sees: those of rare classes and those the original is unsure of first.
+
+Drawn at random, most inputs belong to the common classes and are easy; a repair fitted on them keeps what they need and lets the rest go.
+So each input's chance is inverse to how often the original predicts its class, and falls with its lead over the runner-up:
+
+    chance  ~  sum over positions of  1 / (count of the predicted class) / (1 + largest logit - second largest)
+
+A classifier has one position per input; a segmentation net has one per pixel, so that every class, the background too, has the same say,
+and an input is drawn more often the more of a rare class is in it.
+
+No label is looked at. Drawing without replacement uses the exponential race of Efraimidis and Spirakis (2006).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from optimize.candidate import Candidate, Floats
+from optimize.data.dataset import Split
+from optimize.data.output_meaning import logits
+from optimize.graph.macs import macs
+from optimize.progress import track
+
+MOST, LEAST = 2048, 256
+MAC_BUDGET = 7 * 10**11
+"""Of one pass over the chosen inputs: a heavy network is repaired on fewer."""
+POOL = 4
+"""Inputs looked at for each one that is chosen."""
+LEAST_UNSEEN, SHARE_UNSEEN = 32, 4
+"""At least so many, or none; at most one for every four that are fitted."""
+UNSEEN_BYTES = 1 << 28
+
+
+class Unlabelled(NamedTuple):
+    """Inputs without labels, ready for the network.
+
+    Attributes:
+        fitted: (N, C, *spatial), to fit repairs on.
+        unseen: (M, C, *spatial), drawn alike from what is left, of other patients where these are known; None where too little is left.
+    """
+
+    fitted: Floats
+    unseen: Floats | None
+
+
+def unlabelled(original: Candidate, splits: Sequence[Split], seed: int) -> Unlabelled:
+    """Choose inputs from splits that neither decide nor test anything."""
+    count = int(np.clip(MAC_BUDGET // max(1, macs(original)), LEAST, MOST))
+    rng = np.random.default_rng(seed)
+    owners = np.repeat(np.arange(len(splits)), [len(split) for split in splits])
+    places = np.concatenate([np.arange(len(split)) for split in splits])
+    pool = np.sort(rng.permutation(len(owners))[: POOL * count])
+    owners, places = owners[pool], places[pool]
+    order = np.argsort(rng.exponential(size=len(pool)) / _chances(original, splits, owners, places))
+
+    def inputs(rows: np.ndarray) -> Floats:
+        rows = np.sort(rows)
+        return np.concatenate([split.inputs(places[rows[owners[rows] == k]]) for k, split in enumerate(splits)])
+
+    spare = max(0, min(count // SHARE_UNSEEN, len(pool) - count, UNSEEN_BYTES // (4 * original.example.numel())))
+    people = _people(splits, owners, places)
+    if people is None:
+        first = order[: count + spare]
+        held = rng.permutation(len(first)) < spare
+        fitted, unseen = first[~held], first[held]
+    else:
+        held = _held(people, spare, rng)[order]
+        fitted, unseen = order[~held][:count], order[held]
+    return Unlabelled(inputs(fitted), inputs(unseen) if len(unseen) >= LEAST_UNSEEN else None)
+
+
+def _people(splits: Sequence[Split], owners: np.ndarray, places: np.ndarray) -> np.ndarray | None:
+    """A number for each item's patient; None where a split does not know them."""
+    if any(split.patients is None for split in splits):
+        return None
+    names = [str(np.asarray(splits[k].patients)[place]) for k, place in zip(owners, places, strict=True)]
+    return np.asarray(np.unique(names, return_inverse=True)[1])
+
+
+def _held(people: np.ndarray, spare: int, rng: np.random.Generator) -> np.ndarray:
+    """Which items belong to patients drawn at random, as many as have no more than `spare` items together."""
+    drawn = rng.permutation(people.max() + 1)
+    together = np.cumsum(np.bincount(people)[drawn])
+    return np.isin(people, drawn[: np.searchsorted(together, spare, side="right")])
+
+
+def _chances(original: Candidate, splits: Sequence[Split], owners: np.ndarray, places: np.ndarray) -> np.ndarray:
+    tallies = []
+    for k, split in enumerate(splits):
+        mine = places[owners == k]
+        for start in track(range(0, len(mine), split.at_once), "choose inputs for repair"):
+            outputs = original.predict(split.inputs(mine[start : start + split.at_once]))
+            masks = split.labels.dtype == bool
+            tallies.append(_tally(logits(torch.from_numpy(outputs), original.outputs, exclusive=not masks).numpy(), masks=masks))
+    counts, weights = (np.concatenate(parts) for parts in zip(*tallies, strict=True))
+    return np.asarray((weights / np.maximum(counts.sum(0), 1)).sum(1))
+
+
+def _tally(outputs: Floats, *, masks: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Of each case and predicted class, (n, K): how many positions there are, and the sum of 1 / (1 + lead) over them."""
+    logits = np.nan_to_num(outputs).reshape(*outputs.shape[:2], -1)
+    if masks:  # what is above 0 is foreground: the background's logit is 0
+        logits = np.concatenate([np.zeros_like(logits[:, :1]), logits], axis=1)
+    cases, classes, _ = logits.shape
+    two = np.partition(logits, -2, axis=1)[:, -2:].astype(np.float64)
+    bins = (np.arange(cases)[:, None] * classes + logits.argmax(1)).reshape(-1)
+    doubts = 1 / (1 + (two[:, 1] - two[:, 0])).reshape(-1)
+    counts, weights = (np.bincount(bins, each, cases * classes).reshape(cases, classes) for each in (None, doubts))
+    return counts, weights

@@ -1,0 +1,63 @@
+"""Files as this package writes and names them: whole or not at all, and recognised by their hash."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, 64 hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, content: bytes | str | Callable[[Path], object]) -> None:
+    """Write a file that other processes see whole or not at all; its folder must exist.
+
+    Args:
+        path: of the file; one that is there already is replaced, and stays as it is when writing fails.
+        content: bytes; or text, to be written as UTF-8 with the line ends it has; or a function that writes to the path it is given.
+
+    Raises:
+        OSError: when the folder or the disk does not take the file.
+    """
+    write_all_atomically({path: content})
+
+
+def write_all_atomically(contents: Mapping[Path, bytes | str | Callable[[Path], object]]) -> None:
+    """The same for several files: none is replaced before all are written.
+
+    Args:
+        contents: path -> content, as for `write_atomically`.
+
+    Raises:
+        OSError: when a folder or the disk does not take a file.
+    """
+    # A draft beside its target is on the same file system, so the replacement is one atomic rename.
+    drafts = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in contents}
+    try:
+        for path, draft in drafts.items():
+            _write(draft, contents[path])
+        for path, draft in drafts.items():
+            os.replace(draft, path)
+    finally:
+        for draft in drafts.values():
+            draft.unlink(missing_ok=True)
+
+
+def cache_folder(kind: str) -> Path:
+    """Folder for figures of this machine that runs share: `optimize/KIND` under XDG_CACHE_HOME, or under ~/.cache without that."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (named if named.is_absolute() else Path.home() / ".cache") / "optimize" / kind
+
+
+def _write(path: Path, content: bytes | str | Callable[[Path], object]) -> None:
+    if isinstance(content, str):
+        path.write_text(content, encoding="utf-8", newline="\n")
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        content(path)

@@ -1,0 +1,141 @@
+"""Which channels must be cut together: dependency groups as plain data.
+
+`graph/channel_flow.py` follows the channels through the network; here they become frozen values that name modules, not hold them, so a plan
+survives copying the network and can be tested without tensors. What cannot be cut is listed with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from optimize.candidate import Candidate
+from optimize.graph.channel_flow import Flow
+from optimize.graph.channel_groups import ChannelGroup as ChannelGroup
+from optimize.graph.channel_groups import Index as Index
+from optimize.graph.channel_groups import Slot as Slot
+from optimize.graph.channel_groups import without as without
+from optimize.graph.layer_types import CHANNELWISE as CHANNELWISE
+from optimize.graph.layer_types import LINEAR_MAPS as LINEAR_MAPS
+from optimize.graph.layer_types import Side, peculiarity
+from optimize.graph.surgery import misfit
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """The groups of a network in the order it computes them.
+
+    Args:
+        groups: what can be cut, in execution order.
+        fixed: (layer, reason) of what cannot.
+        norms: layer -> the batch norm that alone reads its output, and reads nothing else.
+        order: layer -> position of its first call.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    fixed: tuple[tuple[str, str], ...]
+    norms: dict[str, str]
+    order: dict[str, int]
+
+
+def trace(candidate: Candidate) -> Graph:
+    """Find the channel groups of a network by following its channels through one forward pass.
+
+    Channels that have to go together are one unit: each of a grouped convolution's groups loses the channel at the same place, so that all
+    stay equally wide. Units that look the same to every layer form a group. A network that cannot be followed has no groups, and says why.
+    """
+    module = candidate.module
+    try:
+        flow = Flow(module, candidate.example)
+        if flow.sliced and _cannot_go_alone(flow, candidate):
+            flow = Flow(module, candidate.example, tied=True)
+    except Exception as problem:  # the user's forward, run by a foreign interpreter: whatever it raises means "no groups"
+        text = " ".join(str(problem).split())[:200]
+        return Graph((), (("(network)", f"could not be traced: {type(problem).__name__}: {text}"),), {}, _execution_order(candidate))
+    groups, fixed = _groups(flow, module)
+    return Graph(groups, fixed, _norms(flow, module), flow.order)
+
+
+def _groups(flow: Flow, module: nn.Module) -> tuple[tuple[ChannelGroup, ...], tuple[tuple[str, str], ...]]:
+    layers = {name: module.get_submodule(name) for name, _ in flow.blocks}
+    groups: list[ChannelGroup] = []
+    fixed: list[tuple[str, str]] = []
+    for slots, reason in _families(flow, layers):
+        group = _in_order(ChannelGroup(len(slots[0].index), slots), flow.order)
+        if reason is None:
+            groups.append(group)
+        elif group.slots[0].side == "out" and isinstance(layers[group.name], LINEAR_MAPS):
+            fixed.append((group.name, reason))
+    groups.sort(key=lambda group: flow.order[group.name])
+    return tuple(groups), tuple(dict.fromkeys(fixed))
+
+
+def _cannot_go_alone(flow: Flow, candidate: Candidate) -> bool:
+    """Whether a group of channels that were sliced into equal parts cannot be cut as it is: its parts may have to be cut alike."""
+    blocks = {place: set(block.tolist()) for place, block in flow.blocks.items()}
+    parted = {place for place, labels in blocks.items() if labels & flow.sliced}
+    groups = [group for group in _groups(flow, candidate.module)[0] if any((slot.module, slot.side) in parted for slot in group.slots)]
+    return any(misfit(candidate.module, group, candidate.example) for group in groups)
+
+
+def _families(flow: Flow, layers: dict[str, nn.Module]) -> Iterator[tuple[tuple[Slot, ...], str | None]]:
+    """Units that look the same to every layer, as slots, and the reason why they cannot be cut, if any."""
+    units = flow.ties.units()
+    reasons = {int(units[label]): reason for label, reason in reversed(flow.ties.reasons.items())}
+    members: dict[int, dict[tuple[str, Side], list[int]]] = {}
+    for place, block in flow.blocks.items():
+        for position, unit in enumerate(units[block.numpy()].tolist()):
+            members.setdefault(unit, {}).setdefault(place, []).append(position)
+    families: dict[tuple[Any, ...], list[dict[tuple[str, Side], list[int]]]] = {}
+    for unit, places in members.items():
+        alike = tuple((place, len(positions)) for place, positions in places.items())
+        families.setdefault((alike, reasons.get(unit)), []).append(places)
+    for (alike, reason), family in families.items():
+        slots = tuple(Slot(name, side, np.array([each[name, side] for each in family])) for (name, side), _ in alike)
+        yield slots, reason or _unfit(slots, layers)
+
+
+def _unfit(slots: Sequence[Slot], layers: dict[str, nn.Module]) -> str | None:
+    """Why units that nothing forbids to cut are no group all the same."""
+    if not any(slot.side == "out" and isinstance(layers[slot.module], LINEAR_MAPS) for slot in slots):
+        return "no layer makes the channels"
+    if not any(slot.side == "in" for slot in slots):
+        return "nothing reads the channels"
+    if slots[0].index.shape[0] == 1 < max(slot.index.shape[1] for slot in slots if slot.side == "out"):
+        return "its channels can only go together"
+    return None
+
+
+def _in_order(group: ChannelGroup, order: dict[str, int]) -> ChannelGroup:
+    """Makers first, as the network runs them."""
+    return replace(group, slots=tuple(sorted(group.slots, key=lambda slot: (slot.side == "in", order[slot.module]))))
+
+
+def _norms(flow: Flow, module: nn.Module) -> dict[str, str]:
+    found = {}
+    for layer, (norm, *others) in ((layer, tuple(by)) for layer, by in flow.followers.items()):
+        if not others and norm is not None and flow.sources[norm] == {layer} and peculiarity(module.get_submodule(norm)) is None:
+            found[layer] = norm
+    return found
+
+
+def _execution_order(candidate: Candidate) -> dict[str, int]:
+    order: dict[str, int] = {}
+
+    def seen(name: str) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            order.setdefault(name, len(order))
+
+        return hook
+
+    handles = [layer.register_forward_hook(seen(name)) for name, layer in candidate.module.named_modules() if not list(layer.children())]
+    with torch.inference_mode():
+        candidate.module(candidate.example.clone())
+    for handle in handles:
+        handle.remove()
+    return order

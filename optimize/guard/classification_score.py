@@ -1,0 +1,155 @@
+"""How well a model classifies: what it answered to every case of one split, and the figures that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import softmax
+
+from optimize.candidate import Floats
+from optimize.data.output_meaning import sum_to_one
+from optimize.guard.confidence_calibration import expected_error
+from optimize.guard.intervals import as_numbers
+from optimize.guard.limits import Limits
+from optimize.guard.rail import Rail
+from optimize.guard.roc import mean_area
+from optimize.guard.score_intervals import Booleans, Integers
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class: how many cases it has, and its recall, precision and F1 as fractions; 0 where there is nothing to divide by."""
+
+    cases: int
+    recall: float
+    precision: float
+    f1: float
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a classifier answered on one split, of N cases and K classes.
+
+    Args:
+        labels: true classes, (N,).
+        decided: predicted ones, (N,).
+        shares: of each answer, (N, K), each row summing to 1.
+        classes: names of the classes.
+        patients: number of each case's patient, (N,), or None.
+        groups: column -> subgroup of each case, (N,).
+    """
+
+    labels: Integers
+    decided: Integers
+    shares: Floats
+    classes: tuple[str, ...]
+    patients: Integers | None = None
+    groups: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def confusion(self) -> Integers:
+        """Counts, (K, K); row: true class, column: predicted class."""
+        count = len(self.classes)
+        return np.bincount(self.labels * count + self.decided, minlength=count * count).reshape(count, count).astype(np.int64)
+
+    @property
+    def right(self) -> Booleans:
+        """Which cases were got right, (N,)."""
+        return np.asarray(self.labels == self.decided)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of cases got right."""
+        return float(self.right.mean()) if len(self) else 0.0
+
+    @property
+    def overall(self) -> float:
+        """The accuracy."""
+        return self.accuracy
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Recall of each class that has cases."""
+        return {name: each.recall for name, each in self.per_class.items() if each.cases}
+
+    @cached_property
+    def per_class(self) -> dict[str, ClassScore]:
+        """Score of each class by its name."""
+        hits, cases, said = np.diag(self.confusion), self.confusion.sum(1), self.confusion.sum(0)
+        recall, precision = hits / np.maximum(cases, 1), hits / np.maximum(said, 1)
+        f1 = 2 * hits / np.maximum(cases + said, 1)
+        return {name: ClassScore(int(cases[k]), float(recall[k]), float(precision[k]), float(f1[k])) for k, name in enumerate(self.classes)}
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean of the classes' F1; a class without a case takes no part."""
+        return float(np.mean([each.f1 for each in self.per_class.values() if each.cases] or [0.0]))
+
+    @cached_property
+    def auc(self) -> float | None:
+        """Mean over the classes of the area under the curve of each against the rest; None where no class can be told from the rest."""
+        return mean_area(self.shares, self.labels)
+
+    def take(self, rows: npt.NDArray[Any]) -> Answers:
+        """The answers to some of the cases."""
+        each = {name: getattr(self, name)[rows] for name in ("labels", "decided", "shares")}
+        patients = None if self.patients is None else as_numbers(self.patients[rows])
+        return replace(self, **each, patients=patients, groups={column: values[rows] for column, values in self.groups.items()})
+
+    def rails(self, before: Self, limits: Limits) -> list[Rail]:
+        """Every guard-rail that was asked for, against the original's answers to the same cases."""
+        from optimize.guard.classification_rails import rails
+
+        return rails(limits, before, self)
+
+    def as_dict(self, original: Self | None = None) -> dict[str, Any]:
+        """The form that a report shows."""
+        return {
+            "overall": {
+                "accuracy": self.accuracy,
+                "macro_f1": self.macro_f1,
+                "auc": self.auc,
+                "ece": expected_error(self.shares.max(1), self.right) if len(self) else None,
+            },
+            "per_class": {name: asdict(each) for name, each in self.per_class.items()},
+            "per_group": {
+                column: {value: {"cases": len(part), "accuracy": part.accuracy} for value, part in self.parts(column)}
+                for column in self.groups
+            },
+            "confusion": self.confusion.tolist(),
+        }
+
+    def parts(self, column: str) -> list[tuple[str, Answers]]:
+        """The subgroups of one column, in the order of their names."""
+        values = self.groups[column]
+        return [(str(value), self.take(values == value)) for value in sorted(set(values.tolist()))]
+
+
+def answers(
+    outputs: npt.NDArray[np.floating[Any]],
+    labels: Integers,
+    classes: Sequence[str],
+    patients: npt.NDArray[Any] | None = None,
+    groups: Mapping[str, npt.NDArray[Any]] | None = None,
+) -> Answers:
+    """Score class outputs (N, K) against labels (N,).
+
+    The shares are the outputs where rows already sum to 1, else their softmax. A case whose outputs are not all finite counts as
+    wrong: the class after the true one has all of its answer.
+    """
+    count, finite = len(classes), np.isfinite(outputs).all(1)
+    following = (labels + 1) % count
+    decided = np.where(finite, outputs.argmax(1), following)
+    whole = np.nan_to_num(outputs[finite].astype(np.float64))
+    shares = np.eye(count, dtype=np.float32)[following]
+    shares[finite] = whole / np.maximum(whole.sum(1, keepdims=True), 1e-12) if sum_to_one(whole) else softmax(whole, axis=1)
+    numbers = None if patients is None else as_numbers(patients)
+    return Answers(labels, decided.astype(np.int64), shares, tuple(classes), numbers, dict(groups or {}))

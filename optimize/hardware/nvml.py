@@ -1,0 +1,70 @@
+"""The NVIDIA Management Library: what the driver itself counts, energy of a GPU and the memory a process holds on it.
+
+It is asked through the package nvidia-ml-py (its module is `pynvml`), where that is installed; nothing here needs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from optimize.hardware.gpu import present
+
+PACKAGE = "nvidia-ml-py"
+ON_PROCESSOR = ("openvino", "onnxruntime", "torch")
+"""Runtimes whose models run on the processor here; they hold no memory of a GPU."""
+
+
+def opened() -> tuple[Any, str]:
+    """The library, ready to be asked; or None and the reason."""
+    if not present():
+        return None, "no NVIDIA GPU or driver found"
+    try:
+        # By name: whoever checks the types of this project need not have it.
+        library = importlib.import_module("pynvml")
+    except ImportError:
+        return None, f"{PACKAGE} is not installed, which asks the driver of the GPU; pip install 'optimize[gpu]'"
+    try:
+        library.nvmlInit()
+    except library.NVMLError as problem:
+        return None, f"NVML cannot be used: {problem}"
+    return library, ""
+
+
+def devices(library: Any) -> Iterator[tuple[str, Any]]:
+    """Name and handle of every GPU, the name with its number where there are several."""
+    count = library.nvmlDeviceGetCount()
+    for index in range(count):
+        handle = library.nvmlDeviceGetHandleByIndex(index)
+        name = library.nvmlDeviceGetName(handle)
+        yield (name if count == 1 else f"{name} #{index}"), handle
+
+
+def device_bytes(runtime: str, process: int | None = None) -> tuple[int | None, str]:
+    """Memory that a process holds now on all GPUs together, in bytes; or None and the reason.
+
+    It holds what its CUDA context takes, hundreds of MiB, as well as weights and buffers.
+
+    Args:
+        runtime: that the process runs a model in; of one on the processor nothing is asked.
+        process: its id; this process when None.
+    """
+    if runtime in ON_PROCESSOR:
+        return None, f"{runtime} runs on the processor"
+    library, reason = opened()
+    if library is None:
+        return None, reason
+    wanted = os.getpid() if process is None else process
+    try:
+        running = [each for _, handle in devices(library) for each in library.nvmlDeviceGetComputeRunningProcesses(handle)]
+    except library.NVMLError as problem:
+        return None, f"NVML does not tell the memory of processes: {problem}"
+    # Where the driver keeps the amount to itself, as under Windows, there is None.
+    held = [each.usedGpuMemory for each in running if each.pid == wanted]
+    if not held:
+        return None, "NVML names no process of this id: it counts by the ids of the host, which in a container are others"
+    if None in held:
+        return None, "NVML names this process without its memory, as it does where the system manages that of the GPU"
+    return sum(held), ""

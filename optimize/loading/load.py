@@ -1,0 +1,118 @@
+"""A file of weights and the code of its network become a Candidate that is known to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from optimize.candidate import Candidate
+from optimize.errors import InputError
+from optimize.loading.checkpoint import read_checkpoint
+from optimize.loading.factory import describe, load_factory
+from optimize.loading.input_advice import batch_remedy, input_remedy
+from optimize.loading.probe import check, finite_inputs, noise
+from optimize.loading.weights import fill
+from optimize.progress import note
+
+
+def load_model(
+    path: str | Path,
+    *,
+    arch: str | None = None,
+    arch_args: Mapping[str, object] | None = None,
+    input_shape: Sequence[int] = (),
+    trust_pickle: bool = False,
+    weights: str | None = None,
+    probe: bool = True,
+) -> Candidate:
+    """Load a trained network, ready to be judged: in eval mode, float32, on the CPU, all weights finite, tried on two random inputs.
+
+    Args:
+        path: weights in `.pt .pth .th .bin .safetensors`; the content decides, not the suffix.
+        arch: "file.py:factory", a function that returns the network as an `nn.Module`.
+        arch_args: its keyword arguments.
+        input_shape: of one input, (C, *spatial).
+        trust_pickle: also load a file that runs code on loading; a whole pickled network then needs no `arch`.
+        weights: which of several sets of weights in the file to take, by name; None for the one that is no average of others.
+        probe: also see whether it repeats itself, keeps inputs apart and can be copied (`probe.py`); False where that was seen before.
+
+    Raises:
+        InputError: when anything about the file, the architecture or their fit is wrong.
+    """
+    path = Path(path)
+    factory = None if arch is None else load_factory(arch)
+    code = None if arch is None else Path(arch.rpartition(":")[0]).absolute().parent
+    # Before the shape, which is not what is missing where the file is no model.
+    checkpoint = read_checkpoint(path, trust_pickle=trust_pickle, code=code, weights=weights)
+    loaded, notes = checkpoint.content, checkpoint.notes
+    shape = _shape(input_shape)
+    if factory is not None:
+        module = factory(**(arch_args or {}))
+        if not isinstance(module, nn.Module):
+            raise InputError(f"`--arch` (={arch!r}) returned a {type(module).__name__}: it must return a torch.nn.Module.")
+        module = _plain(module, shape)
+        notes += fill(module, loaded.state_dict() if isinstance(loaded, nn.Module) else loaded, path, str(arch))
+    elif isinstance(loaded, nn.Module):
+        module = _plain(loaded, shape)
+    else:
+        raise InputError(f"`model` (={path}) holds weights alone: pass --arch file.py:factory, the function that builds their network.")
+    _check_finite(module, path)
+    inputs = finite_inputs(module, shape, lambda inputs: _output(module, inputs))
+    candidate = Candidate(module, inputs[:1].clone(), notes=notes)
+    if probe:
+        check(candidate, inputs.numpy())
+        for text in notes:
+            note(text)
+    return candidate
+
+
+def _shape(input_shape: Sequence[int]) -> tuple[int, ...]:
+    shape = tuple(input_shape)
+    if not shape:
+        raise InputError("`input` is missing: pass --input 3,32,32 (channels, then spatial size) or set [model] input in optimize.toml.")
+    if len(shape) < 2 or any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in shape):
+        raise InputError(f"`input` (={','.join(map(str, shape))}) must be channels and spatial sizes, each at least 1, such as 3,32,32.")
+    return shape
+
+
+def _plain(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+    if any(tensor.is_meta for tensor in module.parameters() if not is_lazy(tensor)):
+        raise InputError("`--arch` returned parameters on the meta device, which hold no numbers: build the network on the CPU.")
+    module = module.cpu().float().eval()
+    if any(is_lazy(parameter) for parameter in module.parameters()):
+        # A lazy layer has no weights, nor shapes to compare, before it has seen an input.
+        _forward(module, noise(shape))
+    return module.requires_grad_(False)
+
+
+def _check_finite(module: nn.Module, path: Path) -> None:
+    for name, tensor in module.state_dict().items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            count = int((~tensor.isfinite()).sum())
+            raise InputError(f"`model` (={path}): {name} has {count} values that are not finite: pass a checkpoint that did not diverge.")
+
+
+def _forward(module: nn.Module, inputs: torch.Tensor) -> object:
+    try:
+        with torch.no_grad():
+            return module(inputs.clone())
+    except Exception as problem:
+        text = ",".join(map(str, inputs.shape[1:]))
+        remedy = batch_remedy(module, inputs.shape[1:]) or input_remedy(module, inputs.shape[1:])
+        raise InputError(f"`input` (={text}) makes the network fail with {describe(problem)}: {remedy}.") from problem
+
+
+def _output(module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    output, text = _forward(module, inputs), ",".join(map(str, inputs.shape[1:]))
+    if not isinstance(output, torch.Tensor):
+        raise InputError(f"the network returns a {type(output).__name__}, not one tensor of logits: wrap it in the --arch file.")
+    if not output.is_floating_point() or output.dim() < 2 or output.shape[0] != 2:
+        raise InputError(
+            f"the network turns two inputs of {text} into {tuple(output.shape)} {output.dtype}, not floats (N, classes, ...): "
+            "wrap it in the --arch file"
+        )
+    return output

@@ -1,0 +1,247 @@
+"""What a network shows of itself on a few inputs, before any work: whether it can be judged, cut and exported at all.
+
+Constant images are no good for that: norms amplify their rounding, networks that standardize their input divide by zero, and what draws at
+random multiplies zeros. So the inputs are seeded noise until there are data, and calibration images from then on.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from optimize.candidate import Candidate, Floats, Predict
+from optimize.errors import InputError
+from optimize.graph.layer_types import BATCH_NORMS
+from optimize.loading.ownership import SAME_RUN, alike, copy_fault, hidden_weights
+
+TOLERANCE = 1e-3
+"""Largest difference between outputs that should be the same, as a share of the largest output."""
+CALLS = 8
+"""Further calls of a network that draws numbers without any effect so far."""
+LOOKED_AT = 32
+"""Calibration images, from all over, of which the two that vary most are taken: many a slice of a scan is blank."""
+
+
+def noise(shape: Sequence[int], *, positive: bool = False) -> torch.Tensor:
+    """Two seeded random inputs, (2, *shape) float32, that differ in mean and spread.
+
+    Args:
+        shape: of one input, (C, *spatial).
+        positive: uniform in 0..1 instead of normal, for networks that take a logarithm or a root.
+    """
+    rng = np.random.default_rng(0)
+    pair = rng.random((2, *shape), np.float32) if positive else rng.standard_normal((2, *shape), np.float32)
+    pair[1] = pair[1] ** 2 if positive else 0.5 + 2 * pair[1]
+    return torch.from_numpy(pair)
+
+
+def finite_inputs(module: nn.Module, shape: Sequence[int], run: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """Two random inputs on which the network's output is finite, (2, *shape).
+
+    Args:
+        module: the network.
+        shape: of one input, (C, *spatial).
+        run: gives the network's output, and raises what is to be said where it has none.
+
+    Raises:
+        InputError: when the output is finite on neither kind of noise.
+    """
+    for positive in (False, True):
+        inputs = noise(shape, positive=positive)
+        if bool(run(inputs).isfinite().all()):
+            return inputs
+    text = f"on noise of `input` (={','.join(map(str, shape))}), neither standard normal nor uniform in 0..1"
+    raise InputError(
+        f"the network's output is not finite {text}{_first_not_finite(module, inputs)}: check the weights, or what its forward divides by."
+    )
+
+
+def check(candidate: Candidate, pair: Floats) -> None:
+    """See whether the network gives the same answer again, to each input for itself, and whether a copy of it does.
+
+    Args:
+        candidate: the network.
+        pair: two different inputs, (2, C, *spatial).
+
+    Raises:
+        InputError: when it does not, with what is likely to blame.
+    """
+        # first: a layer that is not registered is not in eval mode either
+    if fault := hidden_weights(candidate, pair[:1]):
+        raise InputError(f"`model` {fault}.")
+    check_repeats(candidate, pair)
+    if mixed := batch_fault(candidate.predict, pair):
+        raise InputError(f"`model` {mixed}{_by_batch(candidate, pair) if mixed.startswith('mixes') else ''}.")
+    if fault := copy_fault(candidate, pair):
+        raise InputError(f"`model` {fault}.")
+
+
+def check_repeats(candidate: Candidate, pair: Floats) -> None:
+    """See whether two calls on the same inputs give the same.
+
+    Raises:
+        InputError: when they do not, with where something is drawn at random, if it is.
+    """
+    before = _generators()
+    first = candidate.predict(pair)
+    candidate.predict(pair[::-1])  # so that what is left over from the last call is another's
+    second = candidate.predict(pair)
+    drawn = before != _generators()
+    if drawn and alike(first, second, 0):
+        # dropout of one value in a thousand may not show at once
+        many = np.concatenate([pair] * 4)
+        first = candidate.predict(many)
+        second = next((again for again in (candidate.predict(many) for _ in range(CALLS)) if not alike(first, again, 0)), first)
+    if not alike(first, second, 0 if drawn else SAME_RUN):
+        raise InputError(f"`model`: two calls on the same image differ: {_cause(candidate.module, pair, drawn)}.")
+
+
+def batch_fault(predict: Predict, pair: Floats) -> str | None:
+    """Why two inputs together do not get what each gets alone; None where they do."""
+    remedy = "its forward must keep the batch dimension free (x.flatten(1), x.view(x.shape[0], …) instead of x.view(1, …) or x.squeeze())"
+    try:
+        one, other = predict(pair[:1]), predict(pair[1:])
+    except Exception as error:  # the user's forward: whatever it raises
+        return f"runs on two inputs but not on one ({_words(error)}): {remedy}"
+    try:
+        together = predict(pair)
+    except Exception as error:  # likewise
+        return f"runs on one input but not on two ({_words(error)}): {remedy}"
+    wanted = (2, *one.shape[1:])
+    if together.shape != wanted:
+        return f"gives shape {together.shape} for two inputs, not {wanted}: {remedy}"
+    if one.shape[:1] != (1,) or one.shape != other.shape:
+        return f"gives shape {one.shape} for one input: {remedy}"
+    if not alike(together, np.concatenate([one, other]), TOLERANCE):
+        return (
+            "mixes the inputs of a batch (two inputs together give other outputs than one by one): "
+            "its forward must keep the batch dimension free, and take no mean, spread or maximum across it"
+        )
+    return None
+
+
+def some(count: int) -> npt.NDArray[np.int64]:
+    """Positions of the calibration images to look at, of so many."""
+    return np.unique(np.linspace(0, count - 1, min(count, LOOKED_AT)).astype(np.int64))
+
+
+def on_images(candidate: Candidate, images: Floats) -> Candidate:
+    """The candidate with a real image as its example, once more checked on two of them.
+
+    Args:
+        candidate: as loaded.
+        images: some calibration images, (N, C, *spatial), as `some` chooses them.
+
+    Raises:
+        InputError: when the output on them is not finite, differs from call to call, or depends on the rest of the batch.
+    """
+    order = np.argsort(-images.reshape(len(images), -1).std(1), kind="stable")
+    pair = np.ascontiguousarray(images[order[[0, min(1, len(order) - 1)]]])
+    real = replace(candidate, example=torch.from_numpy(pair[:1].copy()))
+    if not np.isfinite(real.predict(pair)).all():
+        where = _first_not_finite(real.module, torch.from_numpy(pair))
+        raise InputError(
+            f"the network's output on calibration images is not finite{where}: "
+            "check that mean, std and standardize are those of its training."
+        )
+    check_repeats(real, pair)
+    if mixed := batch_fault(real.predict, pair):
+        raise InputError(f"`model` {mixed}.")
+    return real
+
+
+def _words(error: Exception) -> str:
+    return " ".join((str(error).strip().splitlines() or [type(error).__name__])[0].split())[:200]
+
+
+def _generators() -> tuple[bytes, str, object]:
+    return torch.get_rng_state().numpy().tobytes(), repr(np.random.get_state()), random.getstate()
+
+
+class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Which operations draw at random, and in which layer."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: list[tuple[str, str]] = []
+        self.running = [""]
+
+    def enter(self, name: str) -> Callable[..., None]:
+        return lambda *_: self.running.append(name)
+
+    def leave(self, *_: object) -> None:
+        self.running.pop()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            self.found.append((func.overloadpacket.__name__, self.running[-1]))
+        return func(*args, **(kwargs or {}))
+
+
+def _cause(module: nn.Module, pair: Floats, drawn: bool) -> str:
+    if not drawn:
+        return "it keeps something from one call to the next: its forward must not change attributes or buffers that it reads later"
+    draws, handles = _Draws(), []
+    for name, layer in module.named_modules():
+        handles += [layer.register_forward_pre_hook(draws.enter(name)), layer.register_forward_hook(draws.leave)]
+    try:
+        with torch.no_grad(), draws:
+            module(torch.from_numpy(pair.copy()))
+    finally:
+        for handle in handles:
+            handle.remove()
+    remedy = "nothing may be drawn at random in eval mode"
+    if not draws.found:
+        return f"its forward draws from numpy.random or random: {remedy}"
+    operation, name = draws.found[0]
+    layer = dict(module.named_modules())[name]
+    where = f"`{name}` ({type(layer).__name__})" if name else f"the forward of {type(layer).__name__}"
+    if operation.startswith(("bernoulli", "native_dropout")):
+        return f"dropout is at work in {where} in eval mode: F.dropout needs training=self.training, and nn.Dropout must stay in eval mode"
+    return f"{operation} draws at random in {where}: {remedy}"
+
+
+def _first_not_finite(module: nn.Module, inputs: torch.Tensor) -> str:
+    """The first layer whose output is not finite although its inputs are, in words; empty where it is none of them."""
+    found: list[str] = []
+
+    def look(name: str) -> Callable[..., None]:
+        def hook(layer: nn.Module, given: tuple[Any, ...], output: Any) -> None:
+            tensors = [each for each in given if isinstance(each, torch.Tensor)]
+            if isinstance(output, torch.Tensor) and not output.isfinite().all() and all(bool(each.isfinite().all()) for each in tensors):
+                found.append(f" (first in `{name}`, {type(layer).__name__})")
+
+        return hook
+
+    layers = [(name, layer) for name, layer in module.named_modules() if not list(layer.children())]
+    handles = [layer.register_forward_hook(look(name)) for name, layer in layers]
+    try:
+        with torch.inference_mode():
+            module(inputs.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else ""
+
+
+def _by_batch(candidate: Candidate, pair: Floats) -> str:
+    """Which batch norm that runs goes by the batch, in words; empty where it is none of them."""
+    found: list[str] = []
+
+    def look(name: str) -> Callable[..., None]:
+        return lambda layer, *_: found.append(name) if layer.training or layer.running_mean is None else None
+
+    norms = [(name, layer) for name, layer in candidate.module.named_modules() if isinstance(layer, BATCH_NORMS)]
+    handles = [layer.register_forward_pre_hook(look(name)) for name, layer in norms]
+    candidate.predict(pair)
+    for handle in handles:
+        handle.remove()
+    return f"; layer `{found[0]}` normalises by the batch: give it running statistics" if found else ""

@@ -1,0 +1,162 @@
+"""Weights are laid into the network they belong to, under whatever prefix they were saved; what does not fit is named, with its remedy."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from optimize.errors import InputError
+from optimize.loading.checkpoint import Weights, averaged
+
+ALMOST = 0.9
+"""Share of the best fit from which another prefix holds a set of weights of the same network."""
+_COUNTER = "num_batches_tracked"
+"""Files older than batch norm's step counter do not have it, and inference never reads it."""
+_OF_TRAINING = re.compile(r"(criterion|loss\w*|\w*_loss|metrics?|\w*_metrics?|optimizer|scheduler|n_averaged)(\.|$)")
+_KINDS = (
+    (("weight_orig", "weight_mask"), "call torch.nn.utils.prune.remove before saving"),
+    (("weight_g", "weight_v", "original0", "original1", "original"), "remove weight norm before saving, or apply it in the factory too"),
+    (("_packed_params", "zero_point"), "pass the weights from before quantization"),
+    (("lora_A", "lora_B"), "merge the adapters into the weights before saving"),
+)
+"""Last or middle parts of names that say what was done to the weights, and what to do about it."""
+
+
+def fill(module: nn.Module, weights: Weights, path: Path, arch: str) -> tuple[str, ...]:
+    """Give the network its weights.
+
+    Args:
+        module: the network; it is changed.
+        weights: by the names of the file.
+        path: of the file.
+        arch: what built the network.
+
+    Returns:
+        what was decided: which part of the file was taken, and what of it was left out.
+
+    Raises:
+        InputError: when they are those of another network, or not floats.
+    """
+    expected = module.state_dict()
+    weights, notes = _named_as(weights, expected, path)
+    same = _tied(expected)
+    missing = [name for name in expected if not name.endswith(_COUNTER) and not same[name] & weights.keys()]
+    foreign = [name for name in weights if name not in expected and _of_training(name, weights[name])]
+    unexpected = [name for name in weights if name not in expected and name not in foreign]
+    both = [name for name in expected if name in weights]
+    reshaped = [name for name in both if weights[name].shape != expected[name].shape]
+    texts = [f"{name} {_text(weights[name].shape)} for {_text(expected[name].shape)}" for name in reshaped]
+    faults = [_some(missing, "missing"), _some(unexpected, "unexpected"), _some(texts, "of another shape")]
+    if any(faults):
+        raise InputError(
+            f"`model` (={path}) does not fit `--arch` (={arch!r}): {'; '.join(filter(None, faults))}: "
+            f"{_remedy(missing, unexpected, reshaped, list(expected))}."
+        )
+    for name in both:
+        if expected[name].is_floating_point() and not weights[name].is_floating_point():
+            raise InputError(f"`model` (={path}): {name} is {weights[name].dtype}, not floats: pass the weights from before quantization.")
+        for other in (same[name] & weights.keys()) - {name}:
+            if not torch.equal(weights[name], weights[other]):
+                raise InputError(
+                    f"`model` (={path}): {name} and {other} are one tensor in `--arch` (={arch!r}) and two in the file: "
+                    "pass the factory it was trained with."
+                )
+    module.load_state_dict({name: weights[name] for name in both}, strict=False)
+    return (*notes, *([f"left out of the weights, as no part of the network: {_few(foreign)}"] if foreign else ()))
+
+
+def _named_as(weights: Weights, expected: Collection[str], path: Path) -> tuple[Weights, tuple[str, ...]]:
+    """The weights under the network's names: without the prefix (such as `module.` or `model.`) under which most of them fit."""
+    fits = Counter(
+        name[:start] for name in weights if not name.endswith(_COUNTER) for start in _starts(name) if name[start:] in expected
+    )
+    if not fits:
+        return _wrapped(weights, expected), ()
+    full = [prefix for prefix, count in fits.items() if count >= ALMOST * max(fits.values())]
+    plain = [prefix for prefix in full if not averaged(prefix)] or full
+    best = [prefix for prefix in plain if fits[prefix] == max(fits[each] for each in plain)]
+    chosen = "" if "" in best else best[0]
+    if len(best) > 1 and chosen:
+        names = [prefix.rstrip(".") for prefix in best]
+        raise InputError(
+            f"`model` (={path}) holds several parts that fit the network ({', '.join(names[:4])}): "
+            f"choose one, such as --weights {names[0]}."
+        )
+    inside = {name.removeprefix(chosen): tensor for name, tensor in weights.items() if name.startswith(chosen)}
+    outside = [name for name in weights if not name.startswith(chosen)]
+    others = [prefix for prefix in full if prefix != chosen and averaged(prefix)]
+    notes = []
+    if others:
+        name = others[0].rstrip(".")
+        what = f"those under `{chosen.rstrip('.')}`" if chosen else "those without a prefix"
+        notes.append(f"the weights are {what}; the file also holds `{name}`: take them with --weights {name}")
+        beside = tuple(others)
+        outside = [name for name in outside if not name.startswith(beside)]
+        inside = {name: tensor for name, tensor in inside.items() if chosen or not name.startswith(beside)}
+    if outside:
+        notes.append(f"the weights are those under `{chosen.rstrip('.')}`; left out: {_few(outside)}")
+    return inside, tuple(notes)
+
+
+def _wrapped(weights: Weights, expected: Collection[str]) -> Weights:
+    """Weights of a network that the factory wraps: under the prefix that its names have in front of theirs, if it is the same for all."""
+    first = next(iter(weights), "")
+    for name in expected:
+        prefix = name.removesuffix(first)
+        if first and name.endswith(f".{first}") and all(prefix + each in expected for each in weights):
+            return {prefix + each: tensor for each, tensor in weights.items()}
+    return weights
+
+
+def _starts(name: str) -> Iterable[int]:
+    """Where a dotted name, or the rest of one, begins."""
+    return (0, *(place + 1 for place, letter in enumerate(name) if letter == "."))
+
+
+def _tied(expected: Weights) -> dict[str, set[str]]:
+    """For each name all names of the same tensor, itself among them."""
+    places: dict[tuple[object, ...], set[str]] = {}
+    keys = {}
+    for name, tensor in expected.items():
+        # an empty tensor lies nowhere
+        keys[name] = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype) if tensor.numel() else (name,)
+        places.setdefault(keys[name], set()).add(name)
+    return {name: places[key] for name, key in keys.items()}
+
+
+def _of_training(name: str, tensor: torch.Tensor) -> bool:
+    """Whether an entry is one of a training script (a counter, a loss's weights), not of a network."""
+    return _OF_TRAINING.match(name) is not None or (tensor.dim() == 0 and "." not in name)
+
+
+def _remedy(missing: Sequence[str], unexpected: Sequence[str], reshaped: Sequence[str], expected: Sequence[str]) -> str:
+    for words, text in _KINDS:
+        if any(part in words for name in unexpected for part in name.split(".")):
+            return text
+    if reshaped and not missing and not unexpected:
+        last = expected[-1].rpartition(".")[0]
+        if all(name.rpartition(".")[0] == last for name in reshaped):
+            return "pass arch_args with as many outputs (classes) as it was trained with"
+        return "pass the arch_args (widths, classes, input channels) it was trained with"
+    if unexpected and not missing and not reshaped:
+        return "the file holds more layers than the network: pass the factory that has them, or save the weights without them"
+    if missing and not unexpected and not reshaped:
+        return "the network has more layers than the file: pass the factory without them, or a file that holds them"
+    return "pass the factory and arch_args it was trained with"
+
+
+def _text(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f", and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _some(names: Sequence[str], kind: str) -> str:
+    return f"{len(names)} {kind} ({_few(names)})" if names else ""

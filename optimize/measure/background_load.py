@@ -1,0 +1,123 @@
+"""Background processes that run a model in a loop while another is measured: latency as it is where the machine is shared.
+
+`python -m optimize.measure.background_load` is such a process: it reads a request as one line of JSON, opens the model, says "ready" once
+it has predicted, and goes on predicting until it is ended, or its standard input ends. That happens when whoever started it dies in any
+way, so none is ever left behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from typing import IO, Any
+
+from optimize.backends.artifact import Artifact
+from optimize.errors import OptimizeError
+from optimize.measure.memory import answering, called, importer, last_words, source
+
+READY = "ready"
+
+
+@contextmanager
+def contending(
+    model: Artifact | Mapping[str, object], count: int, *, batch: int, threads: int | None, gpu_limit_bytes: int | None = None
+) -> Iterator[list[int]]:
+    """Let `count` fresh processes run the model while the block runs; yields their process ids once all are at work.
+
+    Args:
+        model: as in `peak_memory`.
+        count: number of processes.
+        batch: inputs in one call of theirs.
+        threads: of each, as in `build`.
+        gpu_limit_bytes: ceiling of the GPU memory that torch hands out in each, an engine's buffers among it; None for none.
+
+    Raises:
+        OptimizeError: when one fails, before the block or in it: what was measured then was not under load.
+    """
+    request = json.dumps({**source(model), "batch": batch, "threads": threads, "gpu_limit_bytes": gpu_limit_bytes}, default=str)
+    with ExitStack() as started:
+        children = [started.enter_context(_child(request)) for _ in range(count)]
+        for child, errors in children:
+            if not any(line.strip() == READY for line in child.stdout or ()):
+                raise _failed(model, child, errors)
+        yield [child.pid for child, _ in children]
+        for child, errors in children:
+            if child.poll() is not None:
+                raise _failed(model, child, errors)
+
+
+@contextmanager
+def _child(request: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
+        # In a session of its own, so that Ctrl-C meets only the one who measures, who then ends it.
+        child = subprocess.Popen(
+            [sys.executable, "-m", "optimize.measure.background_load"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            with suppress(BrokenPipeError):  # it died at once; its last words say why
+                print(request, file=child.stdin, flush=True)
+            yield child, errors
+        finally:
+            # Not asked but ended: it has nothing to lose, and its current call may take long.
+            child.kill()
+            child.wait()
+            for stream in (child.stdin, child.stdout):
+                if stream is not None:
+                    with suppress(BrokenPipeError):
+                        stream.close()
+
+
+def _failed(model: Artifact | Mapping[str, object], child: subprocess.Popen[str], errors: IO[str]) -> OptimizeError:
+    code = child.wait()
+    errors.seek(0)
+    return OptimizeError(f"latency under load of {called(model)} could not be measured: {last_words(errors.read(), code)}.")
+
+
+def serve(lines: IO[str], answers: IO[str]) -> None:
+    """Answer the request in `lines`, and predict until they end."""
+    import numpy as np
+
+    request: dict[str, Any] = json.loads(lines.readline())
+    ended = threading.Event()
+
+    def watch() -> None:
+        lines.read()
+        ended.set()
+
+    opener = importer(request)
+    if request.get("gpu_limit_bytes") is not None:
+        _limit_gpu(request["gpu_limit_bytes"])
+    with opener() as session:
+        inputs = np.zeros((request["batch"], *session.input_shape), dtype=np.float32)
+        session.predict(inputs)
+        print(READY, file=answers, flush=True)
+        # Not before: an error above would have to wait for the thread, which waits for the one who reads the error.
+        threading.Thread(target=watch, daemon=True).start()
+        while not ended.is_set():
+            session.predict(inputs)
+
+
+def _limit_gpu(limit_bytes: int) -> None:
+    """Let torch hand out no more than this of the first GPU, which makes an allocation fail and never slows one down."""
+    import torch
+
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(limit_bytes / total, 1.0), 0)
+
+
+if __name__ == "__main__":
+    with answering():
+        serve(sys.stdin, sys.stdout)
+    # No destructors: a runtime that takes its time to shut down has nothing left to lose.
+    os._exit(0)

@@ -1,0 +1,92 @@
+"""How much of this machine's roofline a compiled artifact reaches, as a report has it; what the figures mean is said in `roofline.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from optimize.backends import Backend
+from optimize.backends.artifact import Artifact
+from optimize.candidate import Candidate, Floats
+from optimize.measure.peaks import Peaks, peaks
+from optimize.measure.roofline import LayerRoof, Roofline, roofline
+from optimize.progress import stage
+
+SLOWEST = 5
+SECONDS = 1.0
+
+
+def reached(
+    candidate: Candidate,
+    runtime: Backend,
+    artifact: Artifact,
+    precisions: Mapping[str, str],
+    inputs: Floats,
+    *,
+    p50_ms: float,
+    threads: int | None,
+) -> tuple[dict[str, Any] | None, str]:
+    """The artifact under the roofs; or None and why not: a run is not lost for want of it.
+
+    A machine whose peaks are not known yet is measured first, which takes seconds.
+
+    Args:
+        candidate: the network that was compiled.
+        runtime: of the artifact.
+        artifact: what ships.
+        precisions: layer -> the precision that it really runs in.
+        inputs: of one call, (N, C, *spatial).
+        p50_ms: measured median of that call, milliseconds.
+        threads: of the runtime, as the median was taken.
+    """
+    try:
+        with stage("roofline"):
+            here = peaks([runtime.NAME], threads)
+            layer_ms = runtime.time_layers(artifact, inputs, threads=threads, seconds=SECONDS)
+            found = roofline(
+                candidate,
+                here,
+                runtime.NAME,
+                artifact.precision.partition("+")[0],
+                precisions=precisions,
+                batch=len(inputs),
+                p50_ms=p50_ms,
+                layer_ms=layer_ms,
+            )
+            return _as_dict(found, here, len(inputs)), ""
+    except Exception as problem:  # also whatever a runtime's profiler raises
+        words = " ".join(str(problem).split())[:200] or type(problem).__name__
+        return None, f"the roofline was not taken: {words.rstrip('.')}"
+
+
+def _as_dict(found: Roofline, here: Peaks, batch: int) -> dict[str, Any]:
+    timed = [layer for layer in found.layers if layer.ms is not None]
+    return {
+        "batch": batch,
+        "p50_ms": found.p50_ms,
+        "roof_ms": found.roof_ms,
+        "share": found.share,
+        "limit": found.limit,
+        "compute_ms": found.compute_ms,
+        "memory_ms": found.memory_ms,
+        "overhead_ms": found.overhead_ms,
+        "sentence": found.in_words(),
+        "peak_macs_per_s": {layer.precision: layer.peak for layer in found.layers},
+        "bandwidth_bytes_per_s": here.bandwidth,
+        "load_percent": here.load_percent,
+        "slowest": [_layer(layer, found.p50_ms) for layer in sorted(timed, key=lambda layer: -(layer.ms or 0.0))[:SLOWEST]],
+        "layers": [{**_layer(layer, found.p50_ms), "calls": layer.calls, "macs": layer.macs} for layer in found.layers],
+        "untimed": len(found.layers) - len(timed),
+    }
+
+
+def _layer(layer: LayerRoof, p50_ms: float | None) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "precision": layer.precision,
+        "ms": layer.ms,
+        "of_median": layer.ms / p50_ms if layer.ms is not None and p50_ms else None,
+        "roof_ms": layer.roof_ms,
+        "share": layer.share,
+        "bound": layer.bound,
+    }

@@ -1,0 +1,1 @@
+"""Which precision ships, and which layers of an int8 model stay in float."""

@@ -1,0 +1,208 @@
+"""One layer's repair as a ridge regression: what it reads now against what the original's layer gave.
+
+With rows x, the original's outputs y (both centred) and the present weights V,
+
+    W = argmin  ||y - x W||^2 + lambda ||W - V||^2  =  A^-1 (cross + lambda V),      A = gram + lambda I
+
+The pull towards V makes the repair of an untouched network the identity. Means are matched by the intercept b = mean_y - mean_x W, which
+goes into the layer's bias, or, where the layer has none and a batch norm follows, into that norm's running mean.
+
+Where outputs do not read every column (grouped, depthwise and overlapping transposed convolutions), those that read the same ones are a
+regression of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from optimize.graph.surgery import with_tensors
+from optimize.graph.trace import Graph, Index
+from optimize.progress import find
+from optimize.reconstruction import dual_ridge
+from optimize.reconstruction.cholesky import Deficit, lifted_cholesky
+from optimize.reconstruction.cholesky import cholesky as cholesky
+from optimize.reconstruction.layer_matrix import LinearMap, matrix, outputs_per_channel, reads, weight_from
+from optimize.reconstruction.moments import Moments
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """The normal equations of one layer.
+
+    Args:
+        name: the layer.
+        gram: (p, p) second moment of what it reads, centred; of a grouped layer see `Moments`.
+        target: (p, m) cross moment with the original's outputs, centred.
+        old: (p, m) its present weights.
+        weight: (m,) what a squared error in each output counts: the square of the slope of the batch norm behind it.
+        energy: weighted variance of the original's outputs; the unit of a removal's cost.
+        ridge: lambda.
+        mean_in: (p,) mean of what it reads.
+        mean_out: (m,) mean of the original's outputs.
+        norm: name of the batch norm that alone reads these outputs, where there is one.
+        norm_mean: (K,) running mean of the original's batch norm on these outputs, where one follows.
+        reads: (p, m) which outputs read which columns; None where all read all.
+        rows: how many the moments come from.
+        given: (n, p) the rows themselves, where there are too many columns for a gram matrix; gram and target are empty then.
+        wanted: (n, m) the original's outputs on them.
+    """
+
+    name: str
+    gram: torch.Tensor
+    target: torch.Tensor
+    old: torch.Tensor
+    weight: torch.Tensor
+    energy: float
+    ridge: float
+    mean_in: torch.Tensor
+    mean_out: torch.Tensor
+    norm: str | None
+    norm_mean: torch.Tensor | None
+    reads: torch.Tensor | None = None
+    rows: int = 0
+    given: torch.Tensor | None = None
+    wanted: torch.Tensor | None = None
+
+    def making(self, channels: Index, count: int) -> Problem:
+        """The same problem for a layer that makes only these of its present output channels, `count` columns each."""
+        outputs = torch.from_numpy((channels[:, None] * count + np.arange(count)).ravel())
+        return replace(
+            self,
+            target=self.target[:, outputs] if self.wanted is None else self.target,
+            wanted=None if self.wanted is None else self.wanted[:, outputs],
+            old=self.old[:, outputs],
+            weight=self.weight[outputs],
+            mean_out=self.mean_out[outputs],
+            norm_mean=None if self.norm_mean is None else self.norm_mean[channels],
+            reads=None if self.reads is None else self.reads[:, outputs],
+        )
+
+    def solve(self, columns: torch.Tensor) -> torch.Tensor:
+        """Weights on the columns that stay, (len(columns), m), all others being gone; a `Deficit` is reported."""
+        solved = torch.zeros(len(columns), self.old.shape[1], dtype=torch.float64)
+        most, lift = 0, 0.0
+        for places, outputs in self._parts(columns):
+            if len(places):  # a phase of a transposed convolution may have no tap at all
+                solved[places[:, None], outputs], lifted = self._solve(columns[places], outputs)
+                most, lift = max(most, len(places)), max(lift, lifted)
+        deficit = Deficit(self.name, most, self.rows, lift)
+        if (self.rows and deficit.missing) or lift:
+            find(deficit)
+        return solved
+
+    def readers(self, owned: torch.Tensor) -> list[tuple[Problem, torch.Tensor]]:
+        """The problem as independent ones in which every output reads every column, with the columns of each channel in them.
+
+        Args:
+            owned: (channels, b) columns of each channel.
+        """
+        if self.reads is None:
+            return [(self, owned)]
+        found = []
+        for places, outputs in self._parts(torch.arange(len(self.old))):
+            renumbered = torch.full((len(self.old),), -1)
+            renumbered[places] = torch.arange(len(places))
+            mine = renumbered[owned]
+            if (mine >= 0).any():
+                found.append((self._part(places, outputs), mine[mine >= 0].view(len(owned), -1)))
+        return found
+
+    def _solve(self, columns: torch.Tensor, outputs: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """Weights of outputs that all read all of the columns, and what their gram matrix had to be lifted by."""
+        if self.given is not None and self.wanted is not None:
+            return dual_ridge.solve(self.given[:, columns], self.wanted[:, outputs], self.old[columns][:, outputs], self.ridge)
+        part = self._part(columns, outputs)
+        kept = part.gram.clone()
+        kept.diagonal().add_(part.ridge)
+        factor, lift = lifted_cholesky(kept)
+        return torch.cholesky_solve(part.target + part.ridge * part.old, factor), lift
+
+    def _parts(self, columns: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """(places in `columns`, outputs) of the independent regressions."""
+        if self.reads is None:
+            return [(torch.arange(len(columns)), torch.arange(self.old.shape[1]))]
+        patterns, home = torch.unique(self.reads[columns], dim=1, return_inverse=True)
+        return [(patterns[:, k].nonzero().flatten(), (home == k).nonzero().flatten()) for k in range(patterns.shape[1])]
+
+    def _part(self, columns: torch.Tensor, outputs: torch.Tensor) -> Problem:
+        """The regression of these outputs, all of which read all of these columns and no others."""
+        return replace(
+            self,
+            gram=self.gram[columns][:, columns % self.gram.shape[1]],
+            target=self.target[columns][:, outputs],
+            old=self.old[columns][:, outputs],
+            weight=self.weight[outputs],
+            mean_in=self.mean_in[columns],
+            mean_out=self.mean_out[outputs],
+            norm=None,
+            norm_mean=None,
+            reads=None,
+        )
+
+
+def pose(
+    module: nn.Module, original: nn.Module, graph: Graph, name: str, moments: Moments, kept: Mapping[str, Index], ridge: float
+) -> Problem:
+    """Set up the repair of the layer `name`; `ridge` is a share of the gram matrix's mean diagonal."""
+    layer: LinearMap = module.get_submodule(name)  # type: ignore[assignment]
+    count = outputs_per_channel(layer)
+    old = matrix(layer)
+    width = old.shape[1] // count
+    outputs = np.arange(width) if name not in kept else kept[name]
+    spread = torch.from_numpy((outputs[:, None] * count + np.arange(count)).ravel())
+    norm: Any = original.get_submodule(graph.norms[name]) if name in graph.norms else None
+    weight = torch.ones(len(spread), dtype=torch.float64) if norm is None else _slope(norm)[outputs].square().repeat_interleave(count)
+    return Problem(
+        name=name,
+        gram=moments.gram,
+        target=moments.cross[:, spread] if moments.wanted is None else moments.cross,
+        old=old,
+        weight=weight,
+        energy=max(float((moments.energy[spread] * weight).sum()), 1e-300),
+        # the absolute term keeps a layer whose inputs are all constant solvable
+        ridge=ridge * float(moments.variance.mean()) + 1e-12,
+        mean_in=moments.mean_in,
+        mean_out=moments.mean_out[spread],
+        norm=graph.norms.get(name),
+        norm_mean=None if norm is None else norm.running_mean.double()[outputs],
+        reads=reads(layer),
+        rows=moments.rows,
+        given=moments.given,
+        wanted=None if moments.wanted is None else moments.wanted[:, spread],
+    )
+
+
+def refit(module: nn.Module, problem: Problem, columns: torch.Tensor, channels: Index | None = None) -> nn.Module:
+    """A copy of the network whose layer has the repaired weights and intercept.
+
+    Args:
+        module: the network, with what was removed already cut out of it.
+        problem: stated before the cut.
+        columns: positions, in the problem, of the columns that stayed.
+        channels: of its outputs that stayed, where the layer makes what it reads; None for all.
+    """
+    layer: LinearMap = module.get_submodule(problem.name)  # type: ignore[assignment]
+    if channels is not None:
+        problem = problem.making(channels, outputs_per_channel(layer))
+    solved = problem.solve(columns)
+    intercept = problem.mean_out - problem.mean_in[columns] @ solved
+    # every output of a transposed convolution's block shares one bias
+    intercept = intercept.reshape(-1, outputs_per_channel(layer)).mean(1)
+    weight = weight_from(layer, solved)
+    if layer.bias is None and problem.norm is not None and problem.norm_mean is not None:
+        module = with_tensors(module, problem.norm, running_mean=(problem.norm_mean - intercept).to(weight.dtype))
+        return with_tensors(module, problem.name, weight=weight)
+    return with_tensors(module, problem.name, weight=weight, bias=intercept.to(weight.dtype))
+
+
+def _slope(norm: Any) -> torch.Tensor:
+    """What a batch norm multiplies each channel by."""
+    scale = norm.weight.detach().double() if norm.affine else torch.ones(norm.num_features, dtype=torch.float64)
+    slope: torch.Tensor = scale / (norm.running_var.double() + norm.eps).sqrt()
+    return slope

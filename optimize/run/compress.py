@@ -1,0 +1,107 @@
+"""The main job: a trained model and its data become a verified artifact with a report, or an honest rejection.
+
+Preflight, load, check (`run/prepare.py`); search in torch on the guard split; export, compile and choose the precision in the target's
+runtime, on the guard split; profile beside the baselines; the verdict in the target's runtime on the test split, which is read once; then
+the report, and `model/` only when the verdict is "pass" (`run/finish.py`).
+
+Some targets compile on machines that they do not run on. Then nothing is timed, the test split is not read, and the verdict is
+"inconclusive" until `optimize verify` has been called on a machine that runs them (`run/verification/verify.py`).
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any
+
+from optimize.backends import Backend
+from optimize.candidate import Candidate, Floats, Reference
+from optimize.data.calibration_sampling import unlabelled
+from optimize.graph.trace import trace
+from optimize.guard.verdict import Verdict, judge, level
+from optimize.hardware.malloc import keep_freed
+from optimize.loading.load import load_model
+from optimize.progress import note
+from optimize.run import report_data
+from optimize.run.cross_compiled import unverified
+from optimize.run.finish import conclude, finish
+from optimize.run.prepare import Job, labelled, prepare
+from optimize.run.recipe import Recipe
+from optimize.run.report_data import Result
+from optimize.run.strategies import strategy
+from optimize.search.goal import clock, goal, latency_ms
+from optimize.search.snapshot import rebuilt
+from optimize.search.walk import Search
+from optimize.steps.prune import refusal
+from optimize.steps.repair import repairable
+from optimize.training import ddp
+
+FEW = ("allocate", "budget")
+"""Strategies that make so few proposals that each can be timed on the target."""
+
+
+def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
+    """Run the whole job and return its report, which is also written to `recipe.out`.
+
+    From here on the process keeps the memory it frees (`hardware/malloc.py`).
+
+    Args:
+        recipe: the resolved settings.
+        resume: continue the interrupted run in `recipe.out`.
+        overwrite: replace the run in `recipe.out`.
+
+    Raises:
+        TargetUnavailable: when the target cannot run here; nothing was done.
+        InputError: when the model, the data or a setting is wrong; nothing was written over.
+    """
+    keep_freed()
+    job = prepare(recipe, resume=resume, overwrite=overwrite)
+    if job.space.report is not None:
+        return job.space.report
+    before = job.before
+    own = judge(recipe.limits, before, before)
+    if own.outcome == "fail":
+        reasons = tuple(f"the original itself does not hold a limit: {reason}" for reason in own.reasons)
+        return finish(job, Result(Verdict("fail", reasons), job.original, [], before))
+    sources = [split for split in (job.data.calibration, job.data.train) if split is not None]
+    train = None if job.data.recovery is None or not recipe.retrain else labelled(job.data.recovery)
+    inputs = unlabelled(job.original, sources, recipe.seed)
+    reference = Reference(job.original, inputs.fitted, recipe.seed, train, job.space.scratch, inputs.unseen)
+    obstacle = job.runtime.obstacle()
+    one = job.data.guard.inputs(slice(0, 1))
+    job = replace(job, runtimes=_fastest_first(job, one))
+    timed = None if obstacle else clock(job.runtime, recipe.threads, one)
+    aim = None if timed is None else goal(timed, job.original, recipe.latency_target_ms, recipe.speedup)
+    plan = strategy(recipe, None if obstacle else job.runtime, aim)
+    confidence = level(job.limits, job.data.guard.units, job.data.test.units)
+    watch = timed if recipe.strategy in FEW else None
+    search = Search(reference, job.data.guard, job.data.classes, recipe.limits, job.space.ledger, plan, confidence, watch, job.witness)
+    walk = search.walk(job.space.trials)
+    best, trials = walk.best, [trial.as_dict() for trial in walk.trials]
+    notes = (*left_alone(best, reference), *(() if job.witness is None else (job.witness.told,)))
+    if obstacle:
+        return unverified(job, best, trials, before, notes, obstacle)
+    earlier = () if aim else tuple(walk.earlier)  # on the way to a latency the mildest is asked for, and what came before it is not milder
+    return conclude(job, best, trials, before, confidence, notes, aim, earlier=earlier)
+
+
+def _fastest_first(job: Job, one: Floats) -> tuple[Backend, ...]:
+    """The target's runtimes by their time for the original, when there is a choice."""
+    if len(job.runtimes) == 1:
+        return job.runtimes
+    taken = {runtime.NAME: latency_ms(runtime, job.recipe.threads, one, job.original) for runtime in job.runtimes}
+    note("the original: " + ", ".join(f"{name} {milliseconds:.3f} ms" for name, milliseconds in taken.items()))
+    return tuple(sorted(job.runtimes, key=lambda runtime: taken[runtime.NAME]))
+
+
+def crew(recipe: Recipe) -> AbstractContextManager[bool]:
+    """Join the processes that torchrun started, if it did: true in the one that is to run the job, false in those that only train."""
+    return ddp.crew(lambda: load_model(**report_data.reload(recipe)), rebuilt)
+
+
+def left_alone(best: Candidate, reference: Reference) -> tuple[str, ...]:
+    """Which channels were not for cutting, and why."""
+    graph = trace(best)
+    layers = repairable(best.module, reference.original.module, graph)
+    refused = [(group.name, refusal(group, best.module, layers, reference.calibration)) for group in graph.groups]
+    return tuple(f"channels of {name} were left alone: {reason}" for name, reason in (*graph.fixed, *refused) if reason is not None)

@@ -1,0 +1,131 @@
+"""Why an original does badly on its own data: likely causes, those that were tried and seen to help first.
+
+The most frequent cause is an input that is prepared in another way than in training. So the original is asked again on some guard images
+that are prepared in other usual ways, and its classes are compared with the labels in every order. What raises its figure by much is named
+with the flag that sets it. What cannot be tried is named behind: weights that were never trained, data of another kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from optimize.candidate import Candidate, Floats, Predict
+from optimize.data.arrays import spread
+from optimize.data.dataset import Split
+from optimize.data.output_meaning import MEANINGS, THRESHOLD
+from optimize.data.preprocessing import Preprocessing
+from optimize.graph.macs import macs
+from optimize.guard.classification_score import Answers
+from optimize.guard.evaluate import score_split
+from optimize.guard.no_information import SKILL, NoInformation
+from optimize.guard.score import Score
+
+CASES, LEAST_CASES = 256, 16
+"""Guard images that are enough to see a cause by."""
+MAC_BUDGET = 10**11
+"""Of one look at them: a heavy network is asked about fewer."""
+MUCH = 0.3
+"""Share of the way from the figure to a perfect one that a cause must explain."""
+ABOUT = 0.1
+"""Share of what the best cause explains by which another may explain less."""
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def causes(original: Candidate, guard: Split, classes: tuple[str, ...], before: Score, found: NoInformation) -> tuple[str, ...]:
+    """Causes in the order of their likelihood, each a clause.
+
+    Args:
+        original: the network.
+        guard: the split on which it does badly.
+        classes: names of the labels.
+        before: its score there.
+        found: beside the best constant answer.
+    """
+    return (*seen(original, guard, classes, before, found), *_untried(found))
+
+
+def seen(original: Candidate, guard: Split, classes: tuple[str, ...], before: Score, found: NoInformation) -> tuple[str, ...]:
+    """Causes that were tried and raise the figure by much, the best first, two at most; arguments as for `causes`.
+
+    The second is named only where it explains about as much and is not the first with something added.
+    """
+    count = int(np.clip(MAC_BUDGET // max(1, macs(original)), LEAST_CASES, CASES))
+    some = guard.take(spread(len(guard), count))
+    tried = _orders(before, "")
+    for words, split in _prepared(some):
+        score = score_split(original.predict, split, classes, "look for a cause")
+        tried += [(score.overall, words), *_orders(score, words)]
+    for words, predict, split in _read_otherwise(original, some):
+        tried.append((score_split(predict, split, classes, "look for a cause").overall, words))
+    enough = max(found.original + MUCH * (1 - found.original), found.constant + SKILL * (1 - found.constant))
+    best = [each for each in sorted(tried, key=lambda each: -each[0]) if each[0] >= enough]
+    others = [each for each in best[1:] if each[0] >= best[0][0] - ABOUT * (best[0][0] - found.original) and best[0][1] not in each[1]]
+    return tuple(f"{words} (then {found.figure} is {100 * figure:.1f} %)" for figure, words in (best[:1] + others[:1]))
+
+
+def _untried(found: NoInformation) -> Iterator[str]:
+    if found.same:
+        yield "the weights were never trained, or the network does not look at its input"
+    yield "--mean, --std or the order of the channels are not those of training"
+    if not found.same:
+        yield "the weights were never trained, or are not of this network (--arch, arch_args)"
+    yield "the data are of another kind than in training, or the labels are in another order or of other images"
+
+
+def _read_otherwise(original: Candidate, split: Split) -> Iterator[tuple[str, Predict, Split]]:
+    """Other ways to read the outputs as masks, in words what to do."""
+    if split.labels.dtype != bool:
+        return
+    middle = THRESHOLD[original.outputs]
+    yield "the masks mark the background: invert them", lambda inputs: 2 * middle - original.predict(inputs), split
+    for other in MEANINGS:
+        if other != original.outputs:
+            yield f"--outputs {other}", original.predict, replace(split, outputs=other)
+
+
+def _prepared(split: Split) -> Iterator[tuple[str, Split]]:
+    """The images prepared in other usual ways, and in words what to do."""
+    own, channels = split.preprocessing, split.inputs(slice(0, 1)).shape[1]
+    floats = split.images.dtype != np.uint8
+    images = split.images.astype(np.float32)
+    ways = {
+        "": ((), (), None),
+        "--mean 0.5 --std 0.5": ((0.5,), (0.5,), None),
+        "--standardize image": ((), (), "image"),
+    }
+    if channels == 3:
+        ways["--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"] = (*IMAGENET, None)
+    for words, (mean, std, standardize) in ways.items():
+        way = Preprocessing(mean, std, own.pad, standardize)
+        if way != own:
+            yield f"images are prepared by {words or 'no mean and std'}", replace(split, preprocessing=way)
+    high = float(images.max(initial=0.0))
+    if floats and high > 2:
+        yield "the float images hold 0 to 255: divide them by 255", replace(split, images=split.images / split.images.dtype.type(255))
+    elif floats:
+        yield "the float images hold 0 to 1: multiply them by 255", replace(split, images=split.images * split.images.dtype.type(255))
+    else:
+        whole: Floats = np.moveaxis(images[..., None] if images.ndim == 3 else images, -1, 1)
+        yield "the network takes 0 to 255: store float images", replace(split, images=whole)
+    if channels == 3:
+        axis = 1 if floats else -1
+        yield "the channels are in the order blue, green, red: reverse them", replace(split, images=np.flip(split.images, axis))
+
+
+def _orders(score: Score, words: str) -> list[tuple[float, str]]:
+    """Accuracy with the classes in the order that fits best."""
+    if not isinstance(score, Answers) or len(score.classes) < 3:
+        return []
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(-score.confusion)
+    if (rows == columns).all():
+        return []
+    also = f"{words}, and " if words else ""
+    names = score.classes
+    pairs = ", ".join(f"{names[k]} -> {names[row]}" for row, k in zip(rows, columns, strict=True) if row != k)
+    shown = pairs if len(pairs) < 80 else f"{pairs[:77]}…"
+    return [(float(score.confusion[rows, columns].sum() / len(score)), f"{also}the labels are in another order ({shown})")]

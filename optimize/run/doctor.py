@@ -1,0 +1,237 @@
+"""What this machine can run, and why not: the targets, the processor, the GPU, the packages, and what would mend what is missing.
+
+Nothing is sent, and nothing is measured unless it is asked for. Versions come from the packages' metadata. Runtimes that are installed are
+loaded, since one that is there may still not work. The only program that is run is `nvidia-smi`, where there is one, with fixed queries.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from optimize.backends import backend
+from optimize.errors import InputError, TargetUnavailable
+from optimize.hardware.cpu_level import LEVELS, level
+from optimize.hardware.gpu import Gpu, gpu
+from optimize.hardware.installed_packages import ONLY_WITH_GPU, RUNTIMES, Package, installed, packages, remedy, torch_build
+from optimize.hardware.machine import machine
+from optimize.hardware.offline import REPORTING
+from optimize.measure.energy import Meters, meters
+from optimize.run import parsing as read
+
+if TYPE_CHECKING:
+    from optimize.measure.peaks import Peaks
+
+FORMAT = 1
+UNAVAILABLE = TargetUnavailable.exit_code
+
+_ON_CPU = {"openvino", "onnxruntime"}
+_GIB = 1 << 30
+_NEEDS_GPU = "it needs an NVIDIA GPU"
+_NO_METERS = Meters((), ())
+
+
+@dataclass(frozen=True)
+class Target:
+    """One runtime.
+
+    Args:
+        name: as `--target` takes it.
+        version: installed; None where it is not.
+        compiles: whether `optimize compress` can compile for it here.
+        runs: whether what was compiled also runs here.
+        reason: why not; empty where it runs.
+        precisions: that it offers here, the exact one first.
+        int8_on: the instructions that int8 runs on; None where it does not run, or they are not known.
+        remedy: what to type to mend it; None where nothing is missing, or no package would help.
+    """
+
+    name: str
+    version: str | None
+    compiles: bool
+    runs: bool
+    reason: str
+    precisions: tuple[str, ...]
+    int8_on: str | None
+    remedy: str | None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `optimize doctor` found; `peaks` only where they were asked for. `energy` says which counters of it can be read.
+
+    `reporting` names the libraries whose telemetry is on, since this program imported them before `optimize` (`hardware/offline.py`).
+    """
+
+    targets: tuple[Target, ...]
+    machine: Mapping[str, object]
+    gpu: Gpu
+    torch: Mapping[str, str | None]
+    packages: tuple[Package, ...]
+    peaks: Peaks | None = None
+    energy: Meters = _NO_METERS
+    reporting: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 when at least one target runs here, else 4."""
+        return 0 if any(target.runs for target in self.targets) else UNAVAILABLE
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        found: dict[str, Any] = {
+            "format": FORMAT,
+            "exit_code": self.exit_code,
+            "targets": [asdict(target) for target in self.targets],
+            "machine": dict(self.machine),
+            "gpu": {"devices": [dict(device) for device in self.gpu.devices], "note": self.gpu.note, "mig": list(self.gpu.mig)},
+            "energy": self.energy.as_dict(),
+            "telemetry_on": list(self.reporting),
+            "torch": dict(self.torch),
+            "packages": [asdict(package) for package in self.packages],
+            "peaks": None if self.peaks is None else self.peaks.as_dict(),
+        }
+        as_read: dict[str, Any] = json.loads(json.dumps(found))
+        return as_read
+
+
+def doctor(*, roofline: bool = False, threads: int | str | None = None) -> Diagnosis:
+    """Look at this machine.
+
+    Args:
+        roofline: also measure the machine's peaks, or read those that were kept.
+        threads: of the runtimes whose peaks are measured; all cores when None.
+
+    Raises:
+        InputError: when `threads` is no such number, or of nothing that is measured.
+    """
+    if threads is not None and not roofline:
+        raise InputError(f"`--threads` (={threads}) is of --roofline: add that, or leave it out.")
+    count = None if threads is None else read.threads(threads, "--threads", Path())
+    here = machine() | {"memory_available_bytes": psutil.virtual_memory().available}
+    cards = gpu()
+    targets = tuple(target(name, no_gpu=cards.absent) for name in RUNTIMES)
+    peaks = None
+    if roofline:
+        # Loads torch, which takes longer than everything else here.
+        from optimize.measure.peaks import peaks as of_machine
+
+        peaks = of_machine([each.name for each in targets if each.runs], count)
+    return Diagnosis(targets, here, cards, torch_build(), packages(), peaks, meters(), REPORTING)
+
+
+def target(name: str, *, no_gpu: bool = False) -> Target:
+    """Try one target: its packages, its backend's own check, and whether the runtime can be loaded; `no_gpu`: there is none here."""
+    version = next(filter(None, map(installed, RUNTIMES[name])), None)
+    precisions: tuple[str, ...] = ()
+    try:
+        runtime = backend(name)
+        runtime.preflight()
+        runtime.version()
+        precisions = (*runtime.precisions(), "int8")
+        reason = runtime.obstacle() or ""
+    except TargetUnavailable as refusal:
+        reason = _reason(str(refusal))
+    except Exception as problem:
+        # Whatever a broken installation raises (a missing library, another numpy) is what the user came to find out.
+        first = (str(problem).strip().splitlines() or [""])[0]
+        reason = f"it is installed, but cannot be loaded: {type(problem).__name__}: {first}"
+    int8_on = int8_instructions() if precisions and name in _ON_CPU else None
+    helps = reason and not (no_gpu and name in ONLY_WITH_GPU)
+    return Target(name, version, bool(precisions), not reason, reason, precisions, int8_on, remedy(name) if helps else None)
+
+
+def int8_instructions(isa: Iterable[str] | None = None) -> str | None:
+    """What 8-bit products run on, of the given instruction sets or of this machine's; None where nothing is known."""
+    found = level(isa)
+    return None if found is None else LEVELS[found][0]
+
+
+def lines(found: Diagnosis) -> list[str]:
+    """The diagnosis as text: the targets, the machine, and what is missing."""
+    rows = [("target", "installed", "runs here", "precisions", "int8 on"), *map(_row, found.targets)]
+    text = [*_aligned(rows), ""]
+    useless = ONLY_WITH_GPU if found.gpu.absent else ()
+    text += [_why(each, _NEEDS_GPU if each.name in useless else each.remedy) for each in found.targets if each.reason]
+    text += ["", *_aligned(_facts(found))]
+    absent = [each for each in found.packages if each.version is None]
+    missing = [(each.name, each.purpose, _NEEDS_GPU if each.name in useless else each.remedy or "") for each in absent]
+    if missing:
+        text += ["", *_aligned([("missing", "for", "remedy"), *missing])]
+    if found.peaks is not None:
+        text += ["", *_peak_lines(found.peaks)]
+    return text
+
+
+def _why(each: Target, remedy: str | None) -> str:
+    compiles = "it compiles here, but does not run: " if each.compiles else ""
+    return f"{each.name}: {compiles}{each.reason}{f'; {remedy}' if remedy else ''}."
+
+
+def _row(each: Target) -> tuple[str, ...]:
+    runs = "yes" if each.runs else "compiles only" if each.compiles else "no"
+    return each.name, each.version or "no", runs, ", ".join(each.precisions) or "-", each.int8_on or "-"
+
+
+def _facts(found: Diagnosis) -> list[tuple[str, ...]]:
+    here, build = found.machine, found.torch
+    sets: Sequence[str] = here["isa"]  # type: ignore[assignment]
+    built = f", built for {build['build']}" if build["build"] else ""
+    return [
+        ("processor", str(here["cpu"])),
+        ("instruction sets", " ".join(sets) or "not known"),
+        ("cores usable", f"{here['logical_cores']} ({here['physical_cores'] or 'unknown'} physical)"),
+        ("memory", f"{_gib(here['memory_bytes'])}, {_gib(here['memory_available_bytes'])} available"),
+        ("GPU", "; ".join([*map(_device, found.gpu.devices), *(f"MIG {each}" for each in found.gpu.mig)]) or found.gpu.note),
+        ("energy", "; ".join([*(each.name for each in found.energy.meters), *found.energy.notes])),
+        ("telemetry", _telemetry(found.reporting)),
+        ("system", str(here["os"])),
+        ("Python", str(here["python"])),
+        ("torch", f"{build['version'] or 'not installed'}{built}"),
+    ]
+
+
+def _telemetry(reporting: Sequence[str]) -> str:
+    """Whether libraries report to their makers from this process."""
+    if not reporting:
+        return "off, also that of onnxruntime, openvino and nncf"
+    return f"on for {', '.join(reporting)}, imported before optimize: import optimize first"
+
+
+def _device(each: Mapping[str, str | int]) -> str:
+    """A GPU; its compute capability, as `--compute-capability` takes it, where the driver tells it."""
+    capability = str(each["compute_capability"])
+    known = f", compute capability {capability}" if re.fullmatch(r"\d+\.\d+", capability) else ""
+    return f"{each['name']}, {each['memory_mib']} MiB, driver {each['driver']}{known}"
+
+
+def _peak_lines(peaks: Peaks) -> list[str]:
+    busy = f", with other processes using {peaks.load_percent:g} % of it" if peaks.load_percent else ""
+    threads = "all cores" if peaks.threads is None else f"{peaks.threads} threads"
+    rates = [(name, precision, rate) for name, each in peaks.rates.items() for precision, rate in each.items()]
+    rows = [(name, precision, f"{rate / 1e9:.1f}", f"{rate / peaks.bandwidth:.1f}") for name, precision, rate in rates]
+    return [
+        f"Peaks of this machine, {threads}{busy}; copy bandwidth {peaks.bandwidth / 1e9:.1f} GB/s",
+        *_aligned([("runtime", "precision", "GMAC/s", "memory limits below, MAC/byte"), *rows]),
+    ]
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _reason(refusal: str) -> str:
+    """A backend's refusal without the words around it, which the table says already."""
+    plain = refusal.partition("cannot run here: ")[2] or refusal
+    return re.split(r"; (?:pip install|use target) ", plain)[0].rstrip(".")
+
+
+def _gib(amount: object) -> str:
+    return f"{float(str(amount)) / _GIB:.1f} GiB"

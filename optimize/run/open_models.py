@@ -1,0 +1,229 @@
+"""What the user names on the command line becomes contenders: a compiled artifact, an ONNX file in every CPU runtime, a torch model."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from optimize.backends import backend, require_runnable
+from optimize.backends.artifact import MANIFEST, Artifact
+from optimize.data.arrays import checked_images, read_arrays
+from optimize.errors import InputError, OptimizeError, TargetUnavailable
+from optimize.measure.benchmark import Contender
+
+if TYPE_CHECKING:
+    from optimize.candidate import Floats
+
+CPU_RUNTIMES = ("onnxruntime", "openvino")
+_FLOAT = 1  # TensorProto.FLOAT
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How models are opened.
+
+    Args:
+        scratch: folder for what an ONNX file is converted to; it must outlive the measurement.
+        batches: batch sizes that will be asked for.
+        input_shape: (C, *spatial), where a model leaves it open; or empty.
+        data: as `compress` takes it; its test images are the inputs, uint8 over 255. Empty for random ones.
+        seed: of random inputs.
+        settings: further settings of torch models, by the names of `Recipe`; None counts as not said.
+    """
+
+    scratch: Path
+    batches: tuple[int, ...] = (1,)
+    input_shape: tuple[int, ...] = ()
+    data: str = ""
+    seed: int = 0
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+    def all(self, paths: Sequence[str | Path]) -> list[Contender]:
+        """Contenders of all paths, in order, each with a name of its own.
+
+        Raises:
+            InputError: when a path is no model, or a model cannot be run as asked.
+            TargetUnavailable: when the runtime of an artifact is not installed, or none is for an ONNX file.
+        """
+        found = [contender for position, path in enumerate(paths) for contender in self._of(Path(path), self.scratch / str(position))]
+        uses: Counter[str] = Counter()
+        for position, each in enumerate(found):
+            uses[each.name] += 1
+            if uses[each.name] > 1:
+                found[position] = replace(each, name=f"{each.name} #{uses[each.name]}")
+        return found
+
+    def _of(self, path: Path, scratch: Path) -> Iterator[Contender]:
+        if not path.exists():
+            raise InputError(f"`model` (={path}) does not exist: check the path.")
+        if path.is_dir():
+            yield self._compiled(path)
+        elif path.suffix.lower() == ".onnx":
+            yield from self._onnx(path, scratch)
+        else:
+            yield self._torch(path)
+
+    def _compiled(self, path: Path) -> Contender:
+        folder = path if (path / MANIFEST).is_file() else path / "model"
+        if not (folder / MANIFEST).is_file():
+            raise InputError(
+                f"`model` (={path}) holds no compiled model: give the `model` folder of an accepted run, an .onnx or a torch file."
+            )
+        artifact = Artifact.read(folder)
+        require_runnable(backend(artifact.target))
+        return replace(self._contender(str(path), artifact), **_reported(artifact))
+
+    def _onnx(self, path: Path, scratch: Path) -> Iterator[Contender]:
+        missing = []
+        scratch.mkdir(parents=True)
+        whole = fixed(path, scratch / "model.onnx", self.input_shape, self.batches)
+        for name in CPU_RUNTIMES:
+            runtime = backend(name)
+            try:
+                runtime.preflight()
+            except TargetUnavailable as reason:
+                missing.append(str(reason))
+                continue
+            try:
+                artifact = runtime.convert(whole, scratch / name, "f32")
+            except OptimizeError:
+                raise
+            except Exception as problem:  # whatever a runtime raises about a file it cannot read
+                words = " ".join(str(problem).split())[:200]
+                raise InputError(f"`model` (={path}) cannot be opened by {name} ({words}): export it again.") from problem
+            yield replace(self._contender(str(path), artifact), parameters=_weights(whole))
+        if len(missing) == len(CPU_RUNTIMES):
+            raise TargetUnavailable(" ".join(missing))
+
+    def _contender(self, path: str, artifact: Artifact) -> Contender:
+        runtime = backend(artifact.target)
+        return Contender(
+            name=f"{path} ({artifact.target} {artifact.precision})",
+            runtime=artifact.target,
+            precision=artifact.precision,
+            model=artifact,
+            size_bytes=artifact.size_bytes,
+            input_shape=artifact.input_shape,
+            open=lambda threads: runtime.build(artifact, threads=threads),
+            inputs=self._inputs(artifact.input_shape),
+        )
+
+    def _torch(self, path: Path) -> Contender:
+        # Late: a profile of compiled models alone needs no torch.
+        from optimize.backends import torch as eager
+        from optimize.graph.macs import macs
+        from optimize.loading.load import load_model
+        from optimize.run.recipe import resolve
+        from optimize.run.report_data import reload
+
+        shape = {"input_shape": self.input_shape} if self.input_shape else {}
+        arguments = reload(resolve(path, target=eager.NAME, overrides={**self.settings, **shape}))
+        candidate = load_model(**arguments)
+        return Contender(
+            name=f"{path} (torch f32)",
+            runtime=eager.NAME,
+            precision="f32",
+            model=arguments,
+            size_bytes=path.stat().st_size,
+            input_shape=tuple(candidate.example.shape[1:]),
+            open=lambda threads: eager.build(candidate, threads=threads),
+            inputs=self._inputs(tuple(candidate.example.shape[1:])),
+            parameters=candidate.parameters,
+            macs=macs(candidate),
+        )
+
+    @cached_property
+    def _arrays(self) -> Mapping[str, Any]:
+        return read_arrays(self.data)
+
+    def _inputs(self, shape: tuple[int, ...]) -> Callable[[int], Floats]:
+        if not self.data:
+            return partial(_random, shape, self.seed)
+        from optimize.data.preprocessing import Preprocessing  # late, as above: it imports torch
+
+        images = Preprocessing()(checked_images(self._arrays, "test", shape, None)[: max(self.batches)])
+        return lambda count: np.resize(images, (count, *shape))
+
+
+def _reported(artifact: Artifact) -> dict[str, Any]:
+    """`parameters` and `macs` by the report of the run that an artifact still lies in; nothing where there is none, or it is of another."""
+    try:
+        report = json.loads((artifact.folder.parent / "report.json").read_text(encoding="utf-8"))
+        files = {each["name"]: each["sha256"] for each in report["artifact"]["files"]}
+        same = all(files.get(file.name) == file.sha256 for file in artifact.files)
+        return {name: int(report["compressed"][name]) for name in ("parameters", "macs")} if same else {}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def _weights(path: Path) -> int:
+    """Numbers in the weights of an ONNX file; what it holds as int64 are shapes and axes."""
+    import onnx
+
+    graph: Any = onnx.load(path, load_external_data=False).graph
+    return sum(math.prod(each.dims) for each in graph.initializer if each.data_type != onnx.TensorProto.INT64)
+
+
+def _random(shape: tuple[int, ...], seed: int, count: int) -> Floats:
+    return np.random.default_rng(seed).standard_normal((count, *shape), dtype=np.float32)
+
+
+def fixed(path: Path, to: Path, input_shape: Sequence[int], batches: Sequence[int]) -> Path:
+    """Write the ONNX file again as one file whose input has every size but the batch fixed.
+
+    Args:
+        path: as the user has it, perhaps with its weights beside it.
+        to: file to write.
+        input_shape: (C, *spatial) for sizes that the file leaves open; empty where it leaves none.
+        batches: batch sizes that it must take.
+
+    Raises:
+        InputError: when it cannot be read, has another number of inputs than one, or does not take floats of these sizes.
+    """
+    import onnx
+
+    try:
+        model: Any = onnx.load(path)
+    except Exception as problem:  # protobuf has errors of its own, and external weights may be missing
+        words = " ".join(str(problem).split())[:200]
+        raise InputError(f"`model` (={path}) cannot be read as ONNX ({words}): export it again.") from problem
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [each for each in model.graph.input if each.name not in weights]
+    tensors = [each.type.tensor_type for each in inputs]
+    if len(tensors) != 1 or tensors[0].elem_type != _FLOAT or not tensors[0].shape.dim:
+        names = ", ".join(each.name for each in inputs) or "none"
+        raise InputError(f"`model` (={path}) must have one input, a batch of float32 (it has: {names}): export it so.")
+    batch, *sizes = tensors[0].shape.dim
+    given = _sizes(path, [size.dim_value for size in sizes], input_shape)
+    if batch.dim_value and any(count != batch.dim_value for count in batches):
+        one = batch.dim_value
+        raise InputError(f"`--batches` (={_text(batches)}) must be {one}, which `model` (={path}) was exported for: pass --batches {one}.")
+    for size, value in zip(sizes, given, strict=True):
+        size.dim_value = value
+    # Old files list their weights as inputs too, and what reads the shape looks at the first.
+    model.graph.input.sort(key=lambda each: each.name in weights)
+    onnx.save(model, to)
+    return to
+
+
+def _sizes(path: Path, known: Sequence[int], input_shape: Sequence[int]) -> tuple[int, ...]:
+    """The sizes of one input: those of the file, 0 where it leaves them open, and those that were given, which must agree."""
+    said = ",".join(str(size or "?") for size in known)
+    if not input_shape and not all(known):
+        raise InputError(f"`--input` is missing: `model` (={path}) takes inputs of {said}; pass --input C,H,W.")
+    given = tuple(input_shape or known)
+    if len(given) != len(known) or any(size not in (0, asked) for size, asked in zip(known, given, strict=True)):
+        raise InputError(f"`--input` (={_text(given)}) must fit `model` (={path}), whose input is {said}: pass those sizes.")
+    return given
+
+
+def _text(sizes: Sequence[int]) -> str:
+    return ",".join(map(str, sizes))

@@ -1,0 +1,277 @@
+"""Everything a run needs, checked before any work is done, the cheapest first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from optimize.backends import CPU, ON_CPU, Backend, runtimes
+from optimize.candidate import Candidate, Labelled
+from optimize.data.arrays import require_source
+from optimize.data.calibration_checks import Finding, health
+from optimize.data.dataset import Dataset, Preprocessing, Split, load_data
+from optimize.data.masks import perfect
+from optimize.errors import Inconclusive, InputError
+from optimize.guard.limits import Limits
+from optimize.guard.rail import Rail
+from optimize.guard.score import Score, score
+from optimize.guard.verdict import judge
+from optimize.hardware.cpu_level import in_words, level, restrict
+from optimize.loading.checkpoint import first_bytes
+from optimize.loading.load import load_model
+from optimize.loading.probe import on_images, some
+from optimize.progress import note, stage
+from optimize.report.signature import sign
+from optimize.run import report_data
+from optimize.run.history import History, Look
+from optimize.run.original import Original, judged
+from optimize.run.recipe import Recipe, to_toml
+from optimize.run.rehearsal import rehearse
+from optimize.run.workspace import Workspace
+from optimize.search.train_check import Witness
+from optimize.training.batches import hold_out
+
+REHEARSED = 16
+"""Guard images on which the runtimes must agree with torch before the search."""
+NAMED = 4
+"""Classes or subgroups that a line names before it only counts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """Everything a run needs, checked."""
+
+    recipe: Recipe
+    runtimes: tuple[Backend, ...]
+    baseline: Original
+    space: Workspace
+    started: float
+    history: History
+    look: Look
+    health: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def original(self) -> Candidate:
+        """The network as it was loaded."""
+        return self.baseline.candidate
+
+    @property
+    def data(self) -> Dataset:
+        """The four splits."""
+        return self.baseline.data
+
+    @property
+    def before(self) -> Score:
+        """The original's score on the guard split."""
+        return self.baseline.score
+
+    @property
+    def runtime(self) -> Backend:
+        """The one on which the search times its proposals."""
+        return self.runtimes[0]
+
+    @property
+    def limits(self) -> Limits:
+        """The recipe's limits at the confidence of the look that the test split will be given."""
+        return self.look.limits(self.recipe.limits)
+
+    @cached_property
+    def witness(self) -> Witness | None:
+        """A second opinion by the labels of train, where there is one."""
+        data, recipe = self.data, self.recipe
+        if data.recovery is None:
+            return None
+        cases = data.guard.units, data.test.units
+        return Witness.called(self.original, data.recovery, *cases, data.classes, recipe.limits, recipe.seed)
+
+
+def labelled(split: Split) -> Labelled:
+    """What recovery training learns from."""
+    return Labelled(split.inputs, split.labels, split.patients)
+
+
+def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
+    """Check everything that can be wrong, and start the run in its folder or take it up.
+
+    Args:
+        recipe: the resolved settings.
+        resume: continue the interrupted run in `recipe.out`.
+        overwrite: replace the run in `recipe.out`.
+
+    Raises:
+        TargetUnavailable: when nothing can be compiled for the target here.
+        InputError: when the model, the data or a setting is wrong; nothing was written over.
+    """
+    _check_strategy(recipe)
+    _check_isa(recipe)
+    obstacle = runtimes(recipe.target, recipe.compute_capability)[0].obstacle()
+    if obstacle and (recipe.latency_target_ms or recipe.speedup):
+        raise InputError(f"a latency can be asked for only where it is measured ({obstacle}): leave out --latency-target or --speedup.")
+    job = loaded(recipe, lambda space: space.check(resume=resume, overwrite=overwrite))
+    for finding in job.health:
+        if finding.level == "warning":
+            note(f"calibration data, {finding.check}: {finding.text}")
+    if resume and job.space.look is not None:
+        job = replace(job, look=job.history.expected(job.data.test, fresh=recipe.fresh_test, again=job.space.look))
+    elif recipe.fresh_test:
+        job.history.require_fresh(job.data.test)
+    taken_up = resume and job.space.ledger.begun
+    if not taken_up:
+        _foretell(job)
+    able, notes = rehearse(job.original, job.runtimes, job.data.guard.inputs(slice(0, REHEARSED)), recipe.threads)
+    job = replace(job, runtimes=able, notes=notes)
+    job.space.open(report_data.identity(recipe, job.data), resume=resume)
+    if job.space.report is None:  # what a finished run's report lists is not written again
+        if taken_up:
+            _foretell(job)
+        (recipe.out / "recipe.lock.toml").write_text(to_toml(recipe), encoding="utf-8")
+    return job
+
+
+def loaded(recipe: Recipe, check: Callable[[Workspace], None]) -> Job:
+    """The model and the data, checked; nothing is written.
+
+    Args:
+        recipe: the resolved settings.
+        check: sees whether the run's folder is as it should be, before anything large is read.
+
+    Raises:
+        TargetUnavailable: when nothing can be compiled for the target here.
+        InputError: when the model, the data or a setting is wrong.
+    """
+    started = time.time()
+    _check_isa(recipe)
+    candidates = runtimes(recipe.target, recipe.compute_capability)
+    if recipe.sign_key is not None:
+        sign({}, recipe.sign_key)  # for what it refuses
+    first_bytes(recipe.model)  # likewise
+    if recipe.data:
+        require_source(recipe.data)
+    space = Workspace(recipe.out)
+    check(space)
+    with stage("load the model"):
+        original = load_model(**report_data.reload(recipe))
+    if not recipe.data:
+        raise InputError("`data` is missing: pass --data file.npz, or set [data] path in the optimize.toml beside the model.")
+    outputs = original.predict(original.example.numpy()).shape
+    if not _judgeable(outputs, original.example.ndim):
+        raise InputError(
+            f"`model` gives outputs of shape {outputs}: it must give classes, (N, K) with K of 2 or more, or masks, (N, K, *spatial)."
+        )
+    _check_limits(recipe.limits, masks=len(outputs) > 2)
+    with stage("load the data"):
+        data = load_data(
+            recipe.data,
+            preprocessing=Preprocessing(recipe.mean, recipe.std, recipe.pad, recipe.standardize),
+            input_shape=tuple(original.example.shape[1:]),
+            num_classes=outputs[1],
+            mask_shape=outputs[2:],
+            classes=recipe.classes,
+            seed=recipe.seed,
+            drop_overlap=recipe.drop_overlap,
+        )
+    original = on_images(original, data.calibration.inputs(some(len(data.calibration))))
+    if recipe.retrain:
+        if data.recovery is None:
+            raise InputError("`--retrain` needs a train split: add train_images and train_labels to the data, or run without it.")
+        hold_out(labelled(data.recovery), recipe.seed)  # for what it refuses
+    if unknown := [name for name in recipe.limits.positive if name not in data.classes]:
+        raise InputError(f"`positive` (={unknown[0]}) is no class of the data: name some of {', '.join(data.classes[:12])}.")
+    with stage("look at the calibration data"):
+        found = health(data)
+    history = History.of(recipe.data, recipe.history)
+    expected = history.expected(data.test, fresh=recipe.fresh_test)
+    return Job(recipe, candidates, judged(recipe, original, data), space, started, history, expected, found)
+
+
+def _check_strategy(recipe: Recipe) -> None:
+    asked = {"--latency-target": recipe.latency_target_ms, "--speedup": recipe.speedup}
+    given = [name for name, value in asked.items() if value is not None]
+    if len(given) > 1:
+        raise InputError("`--latency-target` and `--speedup` exclude each other: give one of them.")
+    given += ["--retrain"] if recipe.retrain else []
+    given += ["--prefer"] if recipe.prefer != "balanced" else []
+    if given and recipe.strategy != "allocate":
+        raise InputError(f"`{given[0]}` needs the strategy 'allocate', not {recipe.strategy!r}: leave --strategy out.")
+
+
+def _foretell(job: Job) -> None:
+    """Say before the work, not after it, when nothing but "inconclusive" can come of the test split.
+
+    Raises:
+        Inconclusive: when it is so and the recipe does not insist.
+    """
+    test, classes = job.data.test, job.data.classes
+    answers = ((perfect(test.labels[batch], len(classes)), test.labels[batch]) for batch in test.batches)
+    best = score(test.task, answers, classes, test.patients, test.groups)
+    unsure = [rail for rail in judge(job.limits, best, best).rails if rail.outcome == "inconclusive"]
+    if not unsure and not job.look.spent:
+        if sentence := job.look.sentence(job.recipe.limits):
+            note(sentence)
+        return
+    again = f" at look {job.look.number}, at {100 * job.limits.confidence:.6g} % confidence" if job.look.number > 1 else ""
+    said = f"the test split is too small to accept anything{again}: {too_few(unsure)}" if unsure else job.look.why_spent
+    if not job.recipe.force:
+        raise Inconclusive(f"{said}: add test cases{', allow larger drops' if unsure else ''}, or search all the same with --force.")
+    note(said)
+
+
+def too_few(rails: Sequence[Rail]) -> str:
+    """Which rails a split is too small for, those of a kind together, and what they need."""
+    kinds: dict[tuple[str, str | None, str], list[Rail]] = {}
+    for rail in rails:
+        kinds.setdefault((rail.scope, rail.column, rail.figure), []).append(rail)
+    return "; ".join(_kind_too_few(scope, column, found) for (scope, column, _), found in kinds.items())
+
+
+def _kind_too_few(scope: str, column: str | None, rails: Sequence[Rail]) -> str:
+    """The same of one kind of rails."""
+    first = rails[0]
+    if len(rails) == 1:
+        name, each = first.title, ""
+    else:
+        where = f"subgroups by {column}" if scope == "group" else "classes"
+        named = ", ".join(str(rail.name) for rail in rails[:NAMED]) + (", …" if len(rails) > NAMED else "")
+        name, each = f"{first.figure} of {len(rails)} {where} ({named})", " each"
+    seen, needed = sorted({rail.bounded.seen for rail in rails}), [rail.needed for rail in rails]
+    has = f"{seen[0]} to {seen[-1]}" if len(seen) > 1 else str(seen[0])
+    most = max((number for number in needed if number is not None), default=None)
+    cure = "how many would do is not known" if most is None else f"about {most} are needed"
+    return f"{name}: {has} {first.bounded.unit}{each}, {cure}"
+
+
+def _check_limits(limits: Limits, *, masks: bool) -> None:
+    """Refuse what the task has no figure for."""
+    usual = Limits()
+    strange = (
+        ("metric", "class_metric", "min_class_recall", "threshold", "max_ece_rise", "max_regressed", "positive")
+        if masks
+        else ("min_agreement",)
+    )
+    for name in strange:
+        if (value := getattr(limits, name)) != getattr(usual, name):
+            kinds = ("classes", "masks") if masks else ("masks", "classes")
+            raise InputError(f"`{name}` (={value}) is for {kinds[0]}, and this model gives {kinds[1]}: leave it out.")
+
+
+def _judgeable(outputs: tuple[int, ...], axes: int) -> bool:
+    """Classes (N, K), or a mask with as many axes as the image."""
+    return outputs[1] >= 2 if len(outputs) == 2 else len(outputs) == axes
+
+
+def _check_isa(recipe: Recipe) -> None:
+    """Let the runtime compute as the machine that was named, where it can."""
+    isa = recipe.isa
+    if isa is None:
+        return
+    if recipe.target not in (CPU, *ON_CPU):
+        raise InputError(f"`--isa` (={isa!r}) is for targets that run on a processor, not for {recipe.target}: leave it out.")
+    if recipe.target == CPU and isa != level():
+        here = in_words(level())
+        raise InputError(
+            f"`--isa` (={isa!r}) is not this machine's ({here}), and only OpenVINO can be kept to it: name one runtime as --target."
+        )
+    restrict(recipe.target, isa)

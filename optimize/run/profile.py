@@ -1,0 +1,143 @@
+"""`optimize profile`: models that are there already, measured side by side on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from optimize.backends import self_test
+from optimize.backends.artifact import Artifact
+from optimize.errors import InputError
+from optimize.hardware.machine import machine
+from optimize.hardware.nvml import ON_PROCESSOR
+from optimize.measure.benchmark import Contender, Plan, contest
+from optimize.run import parsing as read
+from optimize.run.open_models import Opening
+
+FEW_CORES = 8
+
+
+def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None, **asked: object) -> dict[str, Any]:
+    """Measure models; the others are compared with the first.
+
+    Args:
+        models: each a folder with a compiled model, a run's folder, an `.onnx` file, or a torch model as `compress` takes it.
+        out: file for the result as JSON; None for none.
+        asked: what the flags say, as text or as values; None counts as not said. `batches`, `threads`, `seconds`, `seed`, `contend`,
+            `memory_limit` and `gpu_memory_limit` are those of `Plan`; `contend_with` is a model for the background processes;
+            `input_shape` and `data` are those of `Opening`; `arch`, `arch_args` and `trust_pickle` are those of `Recipe`, for torch models.
+
+    Returns:
+        The result, format 1.
+
+    Raises:
+        InputError: when a model, a value or the call is wrong.
+        TargetUnavailable: when a runtime that is needed is not installed.
+    """
+    said = {name: value for name, value in asked.items() if value is not None}
+    file = None if out is None else _writable(Path(out))
+    plan = _plan(said)
+    rivals = [Path(str(said["contend_with"]))] if "contend_with" in said else []
+    if rivals and not plan.contend:
+        raise InputError(f"`--contend-with` (={rivals[0]}) needs the number of background processes: pass --contend N, or leave it out.")
+    ceiling = said.get("gpu_memory_limit")
+    if ceiling is not None and not plan.contend:
+        raise InputError(f"`--gpu-memory-limit` (={ceiling}) is of background processes: pass --contend N, or leave it out.")
+    if not models:
+        raise InputError("`model` is missing: name at least one.")
+    shape, folder = said.get("input_shape", ()), Path.cwd()
+    with tempfile.TemporaryDirectory() as scratch:
+        opening = Opening(
+            scratch=Path(scratch) / "contenders",
+            batches=plan.batches,
+            input_shape=read.sizes(shape, "--input", folder) if shape else (),
+            data=read.source(said.get("data", ""), "--data", folder),
+            seed=plan.seed,
+            settings={name: said[name] for name in ("arch", "arch_args", "trust_pickle") if name in said},
+        )
+        contenders = opening.all(models)
+        # Of an ONNX file, the first runtime.
+        rival = next(iter(replace(opening, scratch=Path(scratch) / "rivals").all(rivals)), None)
+        wrong = [each.name for each in ([rival] if rival else contenders) if each.runtime in ON_PROCESSOR]
+        if ceiling is not None and wrong:
+            raise InputError(f"`--gpu-memory-limit` (={ceiling}) is for models on a GPU, which {wrong[0]} is not: leave it out.")
+        space, there = said.get("memory_limit"), [each.name for each in contenders if each.runtime not in ON_PROCESSOR]
+        if space is not None and there:
+            never = f"of which CUDA reserves far more than it uses, so that {there[0]} never runs within it"
+            raise InputError(f"`--memory-limit` (={space}) is of address space, {never}: leave it out.")
+        _used(opening, [*contenders, *([rival] if rival else [])])
+        result = contest(contenders, plan, rival=rival)
+        result["notes"] = [*result.get("notes", ()), *(note for contender in contenders for note in _elsewhere(contender))]
+    if file is not None:
+        _write(file, result)
+    return result
+
+
+def _used(opening: Opening, opened: Sequence[Contender]) -> None:
+    """Refuse what none of the models took: whoever said it would believe that it was heard."""
+    shape = opening.input_shape
+    if shape and all(each.input_shape != shape for each in opened):
+        takes = ", ".join(f"{each.name} takes {','.join(map(str, each.input_shape))}" for each in opened)
+        raise InputError(f"`--input` (={','.join(map(str, shape))}) is no model's ({takes}): leave it out.")
+    if opening.settings and all(isinstance(each.model, Artifact) for each in opened):
+        name, value = next(iter(opening.settings.items()))
+        raise InputError(f"`--{name.replace('_', '-')}` (={value}) is for torch models, and none is named: leave it out.")
+
+
+def _elsewhere(contender: Contender) -> list[str]:
+    """How this machine differs from the one that an artifact was verified on, as far as the artifact says."""
+    if not isinstance(contender.model, Artifact) or self_test.ISA not in contender.model.built:
+        return []
+    return [f"{contender.name}: {difference}" for difference in self_test.differences(contender.model)]
+
+
+def _plan(said: Mapping[str, Any]) -> Plan:
+    folder = Path.cwd()
+    readers: dict[str, read.Reader] = {
+        "batches": read.counts(read.batch),
+        "threads": _threads,
+        "seconds": read.positive,
+        "seed": read.seed,
+        "contend": read.processes,
+        "memory_limit": read.size_bytes,
+        "gpu_memory_limit": read.size_bytes,
+    }
+    found: dict[str, Any] = {
+        name: reader(said[name], f"--{name.replace('_', '-')}", folder) for name, reader in readers.items() if name in said
+    }
+    return Plan(**{f"{name}_bytes" if name.endswith("memory_limit") else name: value for name, value in found.items()})
+
+
+def _threads(value: Any, name: str, folder: Path) -> tuple[int, ...]:
+    """Numbers of threads; "all" is every one that this machine has cores for."""
+    return every_count(int(str(machine()["logical_cores"]))) if value == "all" else read.counts(read.threads)(value, name, folder)
+
+
+def every_count(cores: int) -> tuple[int, ...]:
+    """From 1 to so many; of more than eight only the powers of two, and the last."""
+    if cores <= FEW_CORES:
+        return tuple(range(1, cores + 1))
+    return tuple(sorted({*(2**power for power in range(cores.bit_length())), cores}))
+
+
+def _writable(file: Path) -> Path:
+    """Found out before minutes are spent on what could not be kept."""
+    if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
+        raise InputError(f"`--out` (={file}) cannot be written: name a file in a folder that is there.")
+    return file
+
+
+def _write(file: Path, result: Mapping[str, Any]) -> None:
+    draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        draft.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(draft, file)
+    except OSError as problem:
+        raise InputError(f"`--out` (={file}) cannot be written ({problem.strerror}): name another file.") from problem
+    finally:
+        draft.unlink(missing_ok=True)

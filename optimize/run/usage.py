@@ -1,0 +1,102 @@
+"""What one needs to use an artifact without this package: how its input is made, what its output means, which options it is run with.
+
+It is written into `artifact.json` under "use" when the artifact is sealed, and described in `docs/artifact.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from optimize.backends import ON_CPU, backend
+from optimize.backends.artifact import Artifact
+from optimize.backends.self_test import TOLERANCES
+from optimize.candidate import Floats
+from optimize.data.arrays import spread
+from optimize.data.dataset import Dataset, Split
+from optimize.data.output_meaning import THRESHOLD
+from optimize.data.preprocessing import FLOAT_EPSILON, WHOLE_EPSILON, Preprocessing
+
+INPUT, OUTPUT = "input", "output"
+"""What `backends/export.py` calls a model's ends."""
+CASES = 64
+"""Calibration images that tell the range of the input, and what the outputs are."""
+_LAYOUTS = {1: "NCL", 2: "NCHW", 3: "NCDHW"}
+
+
+def usage(artifact: Artifact, predict: Callable[[Floats], Floats], data: Dataset, threads: int | None) -> dict[str, Any]:
+    """The section of the manifest.
+
+    Args:
+        artifact: what ships.
+        predict: of its session.
+        data: of the run.
+        threads: that it was measured with; None for the runtime's own choice.
+    """
+    split = data.calibration
+    inputs = split.inputs(spread(len(split), CASES))
+    outputs = predict(inputs)
+    return {
+        "options": _options(artifact),
+        "defaults_suffice": _defaults_suffice(artifact, inputs, outputs),
+        "threads": threads,
+        "input": {
+            "name": INPUT,
+            "shape": ["N", *artifact.input_shape],
+            "dtype": "float32",
+            "layout": _LAYOUTS.get(len(artifact.input_shape) - 1, "NC…"),
+            "range": [float(inputs.min()), float(inputs.max())],
+            "preprocessing": _steps(split),
+        },
+        "output": {
+            "name": OUTPUT,
+            "shape": ["N", *outputs.shape[1:]],
+            "dtype": "float32",
+            **_decision(split, list(data.classes)),
+        },
+    }
+
+
+def _options(artifact: Artifact) -> dict[str, str]:
+    """The options that decide the numbers, in the runtime's words; none where the defaults give them."""
+    known = getattr(backend(artifact.target), "options", None) if artifact.target in ON_CPU else None
+    return dict(known(artifact.precision)) if known is not None else {}
+
+
+def _defaults_suffice(artifact: Artifact, inputs: Floats, outputs: Floats) -> bool | None:
+    """Whether the runtime's default options give the same outputs; None where this machine cannot tell."""
+    plainly = getattr(backend(artifact.target), "predict_plainly", None) if artifact.target in ON_CPU else None
+    found = None if plainly is None else plainly(artifact, inputs)
+    if found is None:
+        return None
+    allowed = max(TOLERANCES[part][0] for part in artifact.precision.split("+"))
+    return bool(np.abs(found - outputs).max() <= allowed * (float(np.ptp(outputs)) or 1.0))
+
+
+def _steps(split: Split) -> dict[str, Any]:
+    """From a stored image to the network's input, in this order."""
+    made: Preprocessing = split.preprocessing
+    whole = split.images.dtype == np.uint8
+    spread = WHOLE_EPSILON if whole else FLOAT_EPSILON
+    return {
+        "stored": "uint8, channels last, 0 to 255" if whole else "float, channels first",
+        "scale": 1 / 255 if whole and made.standardize is None else 1.0,
+        "standardize": None if made.standardize is None else {"of": made.standardize, "added_to_std": spread},
+        "mean": list(made.mean),
+        "std": list(made.std),
+        "pad": made.pad,
+    }
+
+
+def _decision(split: Split, classes: list[str]) -> dict[str, Any]:
+    """What the outputs are, and how a decision follows from them."""
+    threshold = None
+    if split.task == "classification":
+        decision = "argmax of axis 1"
+    elif split.labels.dtype == np.bool_:
+        decision, threshold = "output above threshold: one mask per output", THRESHOLD[split.outputs]
+    else:
+        decision = "argmax of axis 1; 0 is the background, then the classes"
+    return {"task": split.task, "meaning": split.outputs, "decision": decision, "classes": classes, "threshold": threshold}

@@ -1,0 +1,172 @@
+"""What a report claims of the folder it lies in: read as strictly as it was written, in shape, and in agreement with itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from optimize.backends.artifact import ArtifactFile
+from optimize.errors import InputError
+from optimize.report.strict_json import parse
+from optimize.report.wording import FORMAT
+from optimize.run.verification.folder_contents import AGAIN, Contents, plain
+from optimize.run.workspace import REPORTS, UNVERIFIED
+
+MODEL = "model"
+REPORT, PAGE = REPORTS
+LARGEST_REPORT = 2**28
+"""Bytes of a report that is read; one with hundreds of classes has a few millions."""
+_SHAPE: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("verdict", "target"), str),
+    **dict.fromkeys(("model", "data", "limits", "versions"), dict),
+    **dict.fromkeys(("reasons", "classes", "notes"), list),
+    **dict.fromkeys(("artifact", "unverified", "signature"), (dict, type(None))),
+    "accepted": bool,
+    "precision": (str, type(None)),
+    "seed": int,
+    "steps": (list, type(None)),
+}
+_MAY_LACK = ("unverified", "signature")
+"""Parts that the first reports of this format do not have."""
+_HASH = re.compile("[0-9a-f]{64}")
+
+
+def read_report(folder: Path, found: Contents) -> dict[str, Any]:
+    """The report in a folder, when it is byte for byte what its content is written as.
+
+    Raises:
+        InputError: when it is not, is no report of this format, or is no regular file.
+    """
+    from optimize.report.page import as_json
+
+    path = folder / REPORT
+    if REPORT not in found.files:
+        raise InputError(f"`{path}` is {found.strange.get(REPORT, 'a folder')}, not the file of the run: {AGAIN}.")
+    if path.stat().st_size > LARGEST_REPORT:
+        raise InputError(f"`{path}` is larger than any report ({path.stat().st_size} bytes): {AGAIN}.")
+    content = path.read_bytes()
+    try:
+        report = parse(content.decode("utf-8"))
+        written = as_json(report).encode("utf-8")
+    except (ValueError, RecursionError) as problem:
+        raise InputError(f"`{path}` is damaged ({' '.join(str(problem).split())[:200]}): {AGAIN}.") from None
+    if not isinstance(report, dict) or report.get("format") != FORMAT or type(report["format"]) is not int:
+        said = report.get("format") if isinstance(report, dict) else None
+        raise InputError(f"`{path}` is no report of format {FORMAT} (format {ascii(said)[:40]}): verify it with the version that wrote it.")
+    if written != content:
+        raise InputError(f"`{path}` was altered: it is not written as a run writes it; {AGAIN}.")
+    return report
+
+
+def require_shape(folder: Path, report: Mapping[str, Any]) -> None:
+    """See that the parts that anything here or in `verify` looks at are what they should be.
+
+    Raises:
+        InputError: naming the first part that is not.
+    """
+    for name, kind in _SHAPE.items():
+        missing = name not in report and name not in _MAY_LACK
+        if missing or not isinstance(report.get(name), kind) or (kind is int and isinstance(report[name], bool)):
+            raise _damaged(folder, name)
+    for part in report["data"].values():
+        if part is not None and not (isinstance(part, dict) and isinstance(part.get("sha256"), str)):
+            raise _damaged(folder, "data")
+    if not isinstance(report["model"].get("sha256"), str):
+        raise _damaged(folder, "model")
+    if not all(isinstance(text, str) for name in ("reasons", "classes", "notes") for text in report[name]):
+        raise _damaged(folder, "reasons")
+    if not _are_looks(report.get("looks")):
+        raise _damaged(folder, "looks")
+    if not all(isinstance(step, dict) for step in report["steps"] or ()):
+        raise _damaged(folder, "steps")
+
+
+def _are_looks(found: object) -> bool:
+    """Whether this is what a report says of looks at the test split; an earlier version, or a run without a verdict, says nothing."""
+    if found is None:
+        return True
+    if not isinstance(found, dict):
+        return False
+    number, share = found.get("number"), found.get("share")
+    counted = type(number) is int and number >= 1
+    return counted and isinstance(share, int | float) and not isinstance(share, bool) and 0 <= share <= 1
+
+
+def _damaged(folder: Path, part: str) -> InputError:
+    return InputError(f"`{folder / REPORT}` is damaged: its part {part!r} is not what a run writes; {AGAIN}.")
+
+
+def listed_files(folder: Path, report: Mapping[str, Any]) -> dict[str, ArtifactFile]:
+    """Every file that a report lists, by its path within the folder.
+
+    Raises:
+        InputError: when an entry is damaged or reaches out of the folder, or its lists contradict each other.
+    """
+    model = {} if report["artifact"] is None else _entries(folder, "artifact", report["artifact"].get("files"), f"{MODEL}/")
+    left: dict[str, ArtifactFile] = {}
+    if report.get("unverified") is not None:
+        compiled = report["unverified"].get("compiled")
+        if not isinstance(compiled, list) or not all(isinstance(each, dict) for each in compiled):
+            raise _damaged(folder, "unverified")
+        for each in compiled:
+            left |= _entries(folder, "unverified", each.get("files"), f"{UNVERIFIED}/{each.get('target')}/{each.get('precision')}/")
+    if "files" not in report:
+        return {**model, **left}
+    whole = _entries(folder, "files", report["files"], "")
+    for part, some in (("artifact", model), ("unverified", left)):
+        if wrong := [path for path, file in some.items() if whole.get(path) != file]:
+            raise InputError(f"`{folder / REPORT}` contradicts itself: `files` and {part!r} differ on {plain(wrong[0])}; {AGAIN}.")
+    if extra := [path for path in whole if path.startswith(f"{MODEL}/") and path not in model]:
+        raise InputError(f"`{folder / REPORT}` contradicts itself: 'artifact' lacks {plain(extra[0])}, which `files` lists; {AGAIN}.")
+    return whole
+
+
+def _entries(folder: Path, part: str, entries: object, prefix: str) -> dict[str, ArtifactFile]:
+    found: dict[str, ArtifactFile] = {}
+    for entry in entries if isinstance(entries, list) else [None]:
+        if not isinstance(entry, dict) or set(entry) != {"name", "sha256", "bytes"}:
+            raise _damaged(folder, part)
+        name, sha256, size = entry["name"], entry["sha256"], entry["bytes"]
+        if not isinstance(sha256, str) or not _HASH.fullmatch(sha256) or type(size) is not int or size < 0:
+            raise _damaged(folder, part)
+        if not isinstance(name, str) or not _inside(name) or (prefix and "/" in name) or prefix + name in found or name in REPORTS:
+            raise InputError(f"`{folder / REPORT}` is damaged: {part!r} lists {ascii(name)[:80]}, which names no file of the run; {AGAIN}.")
+        found[prefix + name] = ArtifactFile(prefix + name, sha256, size)
+    return found
+
+
+def _inside(name: str) -> bool:
+    """Whether a path names a file within the folder, in the one way in which it is written."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and str(path) == name and not path.is_absolute() and ".." not in path.parts and not {"\\", "\0"} & set(name)
+
+
+def require_agreement(folder: Path, report: Mapping[str, Any], files: Mapping[str, ArtifactFile], found: Contents) -> None:
+    """See that the verdict, what was handed over, and what is there are one story.
+
+    Args:
+        folder: of the run.
+        report: in shape.
+        files: that it lists.
+        found: what the folder holds.
+
+    Raises:
+        InputError: naming what contradicts what.
+    """
+    path, passed = folder / REPORT, report["verdict"] == "pass"
+    if report["verdict"] not in ("pass", "fail", "inconclusive"):
+        raise _damaged(folder, "verdict")
+    if report["accepted"] is not passed:
+        raise InputError(f"`{path}` contradicts itself: verdict {report['verdict']!r}, accepted {report['accepted']}; {AGAIN}.")
+    if passed != (report["artifact"] is not None) or (passed and report.get("unverified") is not None):
+        raise InputError(f"`{path}` contradicts itself: verdict {report['verdict']!r} beside what it says was handed over; {AGAIN}.")
+    there = {path.split("/")[0] for path in (*found.files, *found.folders, *found.strange)}
+    for name, said in ((MODEL, passed), (UNVERIFIED, report.get("unverified") is not None)):
+        if name in there and not said:
+            raise InputError(
+                f"`{folder}` holds {name}/, which is not of this run (its verdict is {report['verdict']!r}): remove it, or {AGAIN}."
+            )
+        if said and not any(file.startswith(f"{name}/") for file in files):
+            raise InputError(f"`{path}` contradicts itself: it lists no file in {name}/; {AGAIN}.")

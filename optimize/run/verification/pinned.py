@@ -1,0 +1,131 @@
+"""What a report fixes of a run that is judged again or finished: its limits, its settings, its model and its data.
+
+The settings are read from `recipe.lock.toml`, which anyone can edit; what decides is the report, which can be signed. So whatever the
+report says too must be the same in both, and a run is never judged by limits that its report does not show.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optimize.backends import CPU
+from optimize.errors import InputError
+from optimize.guard.limits import Limits
+from optimize.run import report_data
+from optimize.run.recipe import Recipe
+
+if TYPE_CHECKING:
+    from optimize.run.prepare import Job
+
+LEDGER, LOCK = "ledger.jsonl", "recipe.lock.toml"
+
+
+def require_settings(recipe: Recipe, report: Mapping[str, Any], said: Mapping[str, object]) -> None:
+    """See that the lock file asks for what the report says.
+
+    Args:
+        recipe: read from the lock file.
+        report: of the run.
+        said: what the caller said himself, by the names of `Recipe`, which need not be what the run had.
+
+    Raises:
+        InputError: naming the first setting that differs.
+    """
+    masks = report.get("task") == "segmentation"
+    usual, found = Limits().as_dict(), recipe.limits.as_dict()
+    for name in sorted({*found, *report["limits"]}):
+        if masks and name in ("metric", "class_metric"):  # the report says Dice of masks, whatever was asked for
+            continue
+        # A limit that the report does not know is of a later version than it is.
+        _same(f"limits.{name}", found.get(name), report["limits"].get(name, usual.get(name)))
+    _same("seed", recipe.seed, report["seed"])
+    if recipe.target != CPU:
+        _same("target", recipe.target, report["target"])
+    if recipe.classes:
+        _same("classes", list(recipe.classes), report["classes"])
+    if said.get("arch") is None:
+        _same("arch", None if recipe.arch is None else report_data.portable_arch(recipe.arch), report["model"].get("arch"))
+
+
+def _same(name: str, found: object, said: object) -> None:
+    if found != said or isinstance(found, bool) != isinstance(said, bool):
+        raise InputError(f"`{LOCK}` says {name} = {_short(found)}, the report {_short(said)}: copy the folder of the run again.")
+
+
+def _short(value: object) -> str:
+    return text if len(text := ascii(value)) <= 80 else f"{text[:80]}…"
+
+
+def require_code(recipe: Recipe, ledger: Path) -> None:
+    """See that the file that makes the network is the one that the run had, before anything in it is executed.
+
+    Args:
+        recipe: whose `arch` the lock file names.
+        ledger: of the run, whose first line holds the file's hash; one of an earlier version may hold none.
+
+    Raises:
+        InputError: when the file is another.
+    """
+    said = _began(ledger).get("arch")
+    if recipe.arch is None or not isinstance(said, list) or len(said) != 2:
+        return
+    source = Path(recipe.arch.rpartition(":")[0])
+    if source.is_file() and report_data.sha256(source) != said[1]:
+        raise InputError(f"`{LOCK}` names `{source}`, which is not the file that the run had (its sha256 differs): name one with --arch.")
+
+
+def require_data(job: Job, report: Mapping[str, Any], ledger: Path) -> None:
+    """See that the data are those of the run: images, labels, patients, subgroups, names and classes.
+
+    Args:
+        job: with the data as they were found.
+        report: of the run.
+        ledger: of the run, whose first line holds hashes of what the report has no place for.
+
+    Raises:
+        InputError: naming the first split that differs.
+    """
+    found = report_data.splits(job.data)
+    listed = {name: said for name, said in report["data"].items() if said is not None}
+    for name in sorted({*found, *listed}):
+        if name not in found or name not in listed:
+            where = "the data" if name in found else "the report"
+            raise _other(f"there is a {name} split in {where} alone")
+        split, said = found[name], listed[name]
+        if split.sha256 != said["sha256"]:
+            raise _other(f"the {name} split is not that of the run (sha256 {split.sha256[:12]}…, was {said['sha256'][:12]}…)")
+        patients = None if split.patients is None else len(set(split.patients.tolist()))
+        own = {"cases": len(split), "patients": patients, "per_class": split.class_counts(job.data.classes)}
+        if differ := [key for key, value in own.items() if said.get(key) != value]:
+            raise _other(f"{differ[0]} of the {name} split are not those of the run")
+    if list(job.data.classes) != report["classes"]:
+        raise _other(f"its classes are {_short(list(job.data.classes))}, those of the run {_short(report['classes'])}")
+    task = report.get("task", "classification")
+    if job.data.test.task != task:
+        raise _other(f"it is for {job.data.test.task}, the run was for {_short(task)}")
+    if (original := report.get("original")) is not None:  # a report of an earlier version has none
+        _same("model.outputs", job.original.outputs, original["outputs"])
+    _require_tags(job, ledger)
+
+
+def _began(ledger: Path) -> dict[str, Any]:
+    """What the run was, as the first line of its ledger has it; empty where that cannot be told."""
+    try:
+        with ledger.open(encoding="utf-8") as stream:
+            return dict(json.loads(stream.readline())["run"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _require_tags(job: Job, ledger: Path) -> None:
+    began = _began(ledger)
+    for name, now in report_data.identity(job.recipe, job.data).items():
+        if name.endswith(" tags") and began.get(name, now) != now:
+            raise _other(f"patients, subgroups or names of the {name.removesuffix(' tags')} split are not those of the run")
+
+
+def _other(what: str) -> InputError:
+    return InputError(f"`--data`: {what}: name the same file.")

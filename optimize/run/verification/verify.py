@@ -1,0 +1,232 @@
+"""A compiled model on the machine that it is to run on: is it whole, does it compute what it did where it was verified, and is it good?
+
+Of a run that could not be judged where it was compiled, this is the second half: the precisions are judged and timed on the guard split,
+and one of them on the test split, as `compress` does it. Of a finished one, the model is checked, and with data judged again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optimize.backends import backend, require_runnable, self_test
+from optimize.backends.artifact import MANIFEST, Artifact
+from optimize.backends.tensorrt_common.binding import device
+from optimize.errors import InputError, OptimizeError, TargetUnavailable
+from optimize.progress import note
+from optimize.run.verification.claims import REPORT
+from optimize.run.verification.integrity import Examined, examine
+from optimize.run.workspace import BEFORE, UNVERIFIED
+
+if TYPE_CHECKING:
+    from optimize.guard.rail import Outcome
+    from optimize.run.prepare import Job
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found.
+
+    Args:
+        outcome: "pass", "fail" or "inconclusive".
+        findings: in words, a line each.
+        report: of the run, where its verdict was finished here.
+    """
+
+    outcome: Outcome
+    findings: tuple[str, ...]
+    report: Mapping[str, Any] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {"outcome": self.outcome, "findings": list(self.findings), "report": None if self.report is None else dict(self.report)}
+
+
+def verify(
+    folder: Path, *, public_key: str | None = None, model: Path | None = None, data: str | None = None, **elsewhere: object
+) -> Verified:
+    """Verify a run or an artifact on this machine.
+
+    Nothing in the folder is opened, loaded or executed before every file was found to be the one that the report lists
+    (`run/verification/integrity.py`).
+
+    Args:
+        folder: of a run, or of an artifact.
+        public_key: that must have signed the report: a file in PEM, or base64; None where any or no signature will do.
+        model: where the original lies on this machine, if not where the run had it.
+        data: where the data lie on this machine, likewise; of a finished run, what its model is judged on again.
+        elsewhere: other settings of the run that are not what they were on that machine: `arch`, `sign_key` and `trust_pickle`, by the
+            names of `Recipe`; None counts as not said.
+
+    Raises:
+        InputError: when the folder holds neither, something in it was altered or does not belong there, the key did not sign the report, or
+            the model or data are not those of the run.
+        TargetUnavailable: when the target cannot run here.
+    """
+    if not folder.exists():
+        raise InputError(f"`run` (={folder}) does not exist: check the path.")
+    run = examine(folder, public_key)
+    if run.report is not None and run.report.get("unverified") is not None:
+        for compiled in sorted((run.folder / UNVERIFIED).glob(f"*/*/{MANIFEST}"))[:1]:
+            _require_here(Artifact.read(compiled.parent))
+        for line in run.findings:
+            note(line)
+        return _finished(run, _taken_up(run, model, {**elsewhere, "data": data}))
+    if run.report is not None and run.report["artifact"] is None:
+        said = f"its verdict is {run.report['verdict']!r}"
+        raise InputError(f"`run` (={folder}) holds no compiled model ({said}): give the folder of an accepted or an unverified run.")
+    _of_use({"model": model, **elsewhere}, judged=data is not None)
+    artifact = Artifact.read(run.model)
+    _require_here(artifact)
+    outcome, found = run_self_test(artifact)
+    findings = (*run.findings, *found)
+    if data is not None and outcome != "fail":
+        # No new report is written, so none is signed.
+        job = _taken_up(run, model, {**elsewhere, "data": data, "sign_key": "none"})
+        outcome, findings = _judged_again(job, artifact, findings, run.report)
+    run.require_unchanged()
+    return Verified(outcome, findings)
+
+
+def _of_use(said: Mapping[str, object], *, judged: bool) -> None:
+    """Refuse what a finished model's check does not look at."""
+    for name, value in said.items():
+        if value is not None and not (judged and name != "sign_key"):
+            remedy = "leave it out" if name == "sign_key" else "add --data to judge the model again, or leave it out"
+            raise InputError(f"`--{name.replace('_', '-')}` (={value}) is not used to check a finished model: {remedy}.")
+
+
+def run_self_test(artifact: Artifact) -> tuple[Outcome, tuple[str, ...]]:
+    """How this machine differs from the one that verified the artifact, and whether it gives the recorded answers here.
+
+    Without recorded answers that is inconclusive.
+
+    Args:
+        artifact: as read, so that its files are those that were sealed.
+
+    Raises:
+        TargetUnavailable: when it was made with another version of the runtime than this machine's, which cannot open it.
+    """
+    findings = [f"whole: every file is as it was sealed, sha256 {artifact.sha256}"]
+    findings += self_test.differences(artifact) or ["no difference to the machine that verified it"]
+    try:
+        with backend(artifact.target).build(artifact) as session:
+            check = self_test.check(artifact, session.predict)
+    except OptimizeError:
+        raise
+    except Exception as problem:  # whatever a runtime raises about a model that it cannot open or run
+        return "fail", (*findings, _unopened(artifact, problem))
+    if check is None:
+        return "inconclusive", (*findings, "it carries no self-test: without --data nothing is known of its answers on this machine")
+    if check and not check.tells:
+        return "inconclusive", (*findings, f"self-test: {check.line}; but all its inputs or answers are the same, which shows nothing")
+    return ("pass" if check else "fail"), (*findings, f"self-test: {check.line}")
+
+
+def _require_here(artifact: Artifact) -> None:
+    """Raise `TargetUnavailable` unless this machine runs the target; of an engine without a GPU it says which one is needed."""
+    runtime, needed = backend(artifact.target), artifact.built.get("compute_capabilities")
+    try:
+        require_runnable(runtime)
+    except TargetUnavailable:
+        if not needed or device() is not None:
+            raise
+        raise TargetUnavailable(
+            f"target {artifact.target!r} cannot run here: {runtime.obstacle()}; the engine in `{artifact.folder}` is for "
+            f"compute capability {needed}: call optimize verify on a machine with a GPU of such a capability."
+        ) from None
+
+
+def _unopened(artifact: Artifact, problem: Exception) -> str:
+    """What to say of a model that the runtime here cannot open, where the version is not to blame."""
+    name, made, here = artifact.target, artifact.runtime, backend(artifact.target).version()
+    words = f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
+    if here == made:
+        return f"{name} {here} made it and cannot open it here ({words}): make the artifact again on this machine"
+    raise TargetUnavailable(
+        f"`{artifact.folder}` was made with {name} {made}, here is {here}, which cannot open it ({words}): "
+        f"install {name} {made}, or make the artifact again with {here}."
+    ) from problem
+
+
+def _taken_up(run: Examined, model: Path | None, elsewhere: Mapping[str, object]) -> Job:
+    """The run's model and data on this machine, which must be the same as they were; the report decides what that is."""
+    # Late, here and below: a self-test needs neither torch nor what a run is made of.
+    from optimize.run import report_data
+    from optimize.run.prepare import loaded
+    from optimize.run.recipe import resolve
+    from optimize.run.verification.pinned import LEDGER, LOCK, require_code, require_data, require_settings
+
+    lock = run.folder / LOCK
+    if run.report is None or not lock.is_file():
+        raise InputError(f"`run` (={run.folder}) lacks its {LOCK} or {REPORT}: give the whole folder of the run.")
+    report = run.report
+    # Whatever processor the run was for: what is asked is what this one computes.
+    recipe = resolve(model, overrides={**elsewhere, "out": run.folder.absolute(), "isa": "none"}, recipe_file=lock)
+    require_settings(recipe, report, elsewhere)
+    # A folder that came from elsewhere must not use a key of this machine, nor vouch for a pickle, unless its reader says so.
+    if recipe.sign_key is not None and elsewhere.get("sign_key") is None:
+        raise InputError(f"`{LOCK}` names a key to sign with ({recipe.sign_key}): pass it as --sign-key yourself, or --sign-key none.")
+    if recipe.trust_pickle and elsewhere.get("trust_pickle") is None and not run.trusted:
+        raise InputError(f"`{LOCK}` asks to trust a pickle, and no key vouches for it: pass --trust-pickle if you trust its author.")
+    if elsewhere.get("arch") is None:
+        require_code(recipe, run.folder / LEDGER)
+    job = loaded(recipe, lambda _: _require_model(report_data.sha256(recipe.model), report["model"]["sha256"]))
+    require_data(job, report, run.folder / LEDGER)
+    require_runnable(job.runtime)
+    return job
+
+
+def _require_model(found: str, said: str) -> None:
+    if found != said:
+        raise InputError(f"`--model`: the model is not that of the run (sha256 {found[:12]}…, was {said[:12]}…): name the same file.")
+
+
+def _finished(run: Examined, job: Job) -> Verified:
+    """The verdict that was left open."""
+    import shutil
+
+    from optimize.guard.verdict import level
+    from optimize.hardware.malloc import keep_freed
+    from optimize.run.cross_compiled import candidate
+    from optimize.run.finish import conclude
+    from optimize.run.verification.folder_contents import contents, require
+
+    assert run.report is not None
+    keep_freed()
+    job.space.clean()  # what an earlier attempt left, or somebody else
+    recipe, report = job.recipe, run.report
+    # A copy: the self-test is written beside the model that is chosen, and an interruption must leave the run as it was.
+    made = job.space.fresh(UNVERIFIED)
+    shutil.copytree(recipe.out / UNVERIFIED, made, dirs_exist_ok=True)
+    prefix = f"{UNVERIFIED}/"
+    try:
+        copied = {path.removeprefix(prefix): file for path, file in run.files.items() if path.startswith(prefix)}
+        require(made, copied, contents(made))
+        best = candidate(job.original, made)
+        before = job.before
+        confidence = level(job.limits, job.data.guard.units, job.data.test.units)
+        job.space.put(BEFORE, (recipe.out / REPORT).read_text(encoding="utf-8"))
+        whole = conclude(job, best, report["steps"] or [], before, confidence, report["notes"], made=made)
+    except BaseException:
+        job.space.drop(BEFORE)
+        job.space.clean()
+        raise
+    job.space.drop(UNVERIFIED)
+    return Verified(whole["verdict"], tuple(whole["reasons"]), whole)
+
+
+def _judged_again(
+    job: Job, artifact: Artifact, findings: tuple[str, ...], report: Mapping[str, Any] | None
+) -> tuple[Outcome, tuple[str, ...]]:
+    """A finished model against the original, on the run's test split, on this machine: not a new look where the record knows it."""
+    from optimize.guard.verdict import judge
+    from optimize.run.finish import begun, on_test
+
+    look, limits = begun(job, artifact).no_laxer_than((report or {}).get("looks")), job.recipe.limits
+    verdict = look.settled(judge(look.limits(limits), *on_test(job, artifact)))
+    job.history.end(look, verdict.outcome)
+    repeated = look.sentence(limits)
+    return verdict.outcome, (*findings, *verdict.reasons, *(() if repeated is None else (repeated,)))

@@ -1,0 +1,157 @@
+"""The folder of a run: what may be written where, and when.
+
+    out/ledger.jsonl  recipe.lock.toml  .work/      while the run goes on
+    out/model/  report.json  report.html            at its end; `model/` only when it was accepted
+    out/unverified/                                 instead of it, where the target compiles but does not run
+
+An earlier run in the folder is touched only when the caller asked for that and the new run's input has been found good.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from optimize.backends.artifact import MANIFEST, Artifact, ArtifactFile
+from optimize.errors import InputError
+from optimize.progress import note
+from optimize.run.verification.folder_contents import contents, listed
+from optimize.search.ledger import WORK, Ledger
+
+UNVERIFIED, BEFORE, LOOK = "unverified", "report.before.json", "look"
+REPORTS = ("report.json", "report.html")
+OURS = ("ledger.jsonl", "recipe.lock.toml", "report.json", BEFORE, "report.html", "flips.csv", "model", UNVERIFIED, WORK)
+
+
+class Workspace:
+    """One run's folder.
+
+    Args:
+        out: the folder; made, when it is missing, once the run's input has been found good.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.ledger = Ledger(out / "ledger.jsonl", {})
+        self.trials: list[dict[str, Any]] = []
+        self.report: dict[str, Any] | None = None
+
+    def check(self, *, resume: bool, overwrite: bool) -> None:
+        """See that the folder can be written, and that nothing in it would be lost unasked.
+
+        Raises:
+            InputError: when it cannot be written, holds a run and neither `resume` nor `overwrite` is set, one that cannot be resumed, or a
+                `model` that is not ours.
+        """
+        if resume and overwrite:
+            raise InputError("`--resume` and `--overwrite` exclude each other: the one continues a run, the other replaces it.")
+        try:
+            with tempfile.TemporaryFile(dir=next(folder for folder in (self.out, *self.out.parents) if folder.exists())):
+                pass
+        except OSError as problem:
+            raise InputError(f"`--out` (={self.out}) cannot be written ({problem.strerror}): name another folder.") from problem
+        model = self.out / "model"
+        if model.exists() and not (model / MANIFEST).is_file():
+            raise InputError(f"`--out` (={self.out}) holds a `model` that is no artifact of a run, and would lose it: name another folder.")
+        found = [name for name in OURS if (self.out / name).exists()]
+        if found and not (resume or overwrite):
+            raise InputError(f"`--out` (={self.out}) already holds a run ({found[0]}): add --resume, --overwrite, or name another folder.")
+        left = [name for name in found if name != self.ledger.path.name]
+        if resume and left and not self.ledger.begun:
+            lost = f"holds no {self.ledger.path.name} to go on from, but a {left[0]}, which a new run would replace"
+            raise InputError(f"`--resume`: `--out` (={self.out}) {lost}: add --overwrite instead, or name another folder.")
+
+    def open(self, identity: Mapping[str, Any], *, resume: bool) -> None:
+        """Start the run, or take up the one in the folder; where there is none to take up, nothing that lies there is removed.
+
+        Raises:
+            InputError: when the run to be resumed had other inputs or settings.
+        """
+        self.ledger = Ledger(self.ledger.path, identity)
+        if resume and self.ledger.begun:
+            self.trials = self.ledger.resume()
+            with suppress(OSError, ValueError):
+                self.report = json.loads((self.out / "report.json").read_text(encoding="utf-8"))
+            return
+        if resume:
+            note(f"there is no run to resume in {self.out}: a new one starts")
+        for name in () if resume else OURS:
+            _remove(self.out / name)
+        self.ledger.begin()
+
+    @property
+    def look(self) -> str | None:
+        """Key of the look at the test split during which this run was interrupted; None where it was not."""
+        try:
+            return (self.scratch / LOOK).read_text(encoding="utf-8").strip() or None
+        except OSError:
+            return None
+
+    def remember(self, look: str) -> None:
+        """Keep the key of a look at the test split, until the run has ended."""
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        (self.scratch / LOOK).write_text(look, encoding="utf-8")
+
+    @property
+    def scratch(self) -> Path:
+        """A working folder that outlives an interruption; made by whoever writes into it."""
+        return self.out / WORK
+
+    def fresh(self, name: str) -> Path:
+        """An empty working folder."""
+        folder = self.out / WORK / name
+        _remove(folder)
+        folder.mkdir(parents=True)
+        return folder
+
+    def put(self, name: str, text: str) -> None:
+        """Write a file beside the report, in one move."""
+        draft = self.out / f".{name}.tmp"
+        draft.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(draft, self.out / name)
+
+    def contents(self, artifact: Artifact | None, left: str | None) -> list[ArtifactFile]:
+        """Hash every file that the folder will hold beside the report and its page, by its path within the folder.
+
+        Args:
+            artifact: that `deliver` will be given.
+            left: that `leave` will be given; None where it will not be called.
+        """
+        moved = {"model": None if artifact is None else artifact.folder, left: None if left is None else self.scratch / left}
+        found = {name: self.out / name for name in OURS if name not in REPORTS and (self.out / name).is_file()}
+        for name, folder in moved.items():
+            if folder is not None:
+                found |= {f"{name}/{path}": folder / path for path in contents(folder).files}
+        return listed(found)
+
+    def deliver(self, artifact: Artifact | None) -> None:
+        """Move an accepted artifact to `model/`; with None, see that nothing is there."""
+        _remove(self.out / "model")
+        if artifact is not None:
+            os.replace(artifact.folder, self.out / "model")
+
+    def leave(self, name: str) -> None:
+        """Move a working folder beside the report, in place of what is there."""
+        _remove(self.out / name)
+        os.replace(self.scratch / name, self.out / name)
+
+    def drop(self, name: str) -> None:
+        """Remove what lies beside the report under this name."""
+        _remove(self.out / name)
+
+    def clean(self) -> None:
+        """Remove the working files of a finished run."""
+        _remove(self.out / WORK)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

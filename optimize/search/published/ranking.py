@@ -1,0 +1,81 @@
+"""Which channels a round of the stepwise loop takes: the least important over all layers, and of these the most beneficial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+
+from optimize.candidate import Candidate, Reference
+from optimize.graph.trace import ChannelGroup, trace
+from optimize.importance.output_error import eliminate
+from optimize.importance.signal import Scores
+from optimize.reconstruction.layer_matrix import columns
+from optimize.reconstruction.moments import Targets
+from optimize.reconstruction.ridge import pose
+from optimize.steps.repair import RIDGE, ROWS, repairable
+
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class OutputError:
+    """The signal that compares across layers: the total cost at which greedy elimination removes a channel, after the best repair.
+
+    Args:
+        rows: sampled positions of each reader.
+        ridge: see `Repair`.
+    """
+
+    rows: int = ROWS
+    ridge: float = RIDGE
+
+    def __call__(self, candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
+        """(size,) per group, a share of the energy of the readers' original outputs; infinite for the channel that stays to the end."""
+        graph, module, original = trace(candidate), candidate.module, reference.original.module
+        layers = repairable(module, original, graph)
+        targets = Targets(original, reference.calibration, layers, rows=self.rows, seed=reference.seed, memory=reference.memory)
+        scores = []
+        for group in groups:
+            moments = targets.moments(module, [slot.module for slot in group.consumers])
+            problems = [pose(module, original, graph, name, moments[name], candidate.kept, self.ridge) for name in moments]
+            blocks = {slot.module: columns(module.get_submodule(slot.module), slot.index) for slot in group.consumers}  # type: ignore[arg-type]
+            found = eliminate([(problem, blocks[problem.name]) for problem in problems])
+            score = np.full(group.size, np.inf)
+            score[found.order] = found.cost
+            scores.append(score)
+        return scores
+
+
+def budget(headroom: int, portion: float, most: int) -> int:
+    """How many channels a round may take: a portion of the headroom, at least 1, at most `most`."""
+    return min(max(1, ceil(portion * headroom - ROUNDING)), most)
+
+
+def lowest(scores: Mapping[str, Scores], share: float) -> list[tuple[str, int]]:
+    """The share of all channels, of whatever group, that scores lowest: (group, channel), ascending; NaN scores highest."""
+    channels = [(name, channel) for name, score in scores.items() for channel in range(len(score))]
+    values = np.nan_to_num(np.concatenate([*scores.values()]), nan=np.inf, posinf=np.inf)
+    return [channels[place] for place in np.argsort(values, kind="stable")[: ceil(share * len(channels) - ROUNDING)]]
+
+
+def chosen(
+    ranked: Sequence[tuple[str, int]], benefits: Mapping[str, float], headroom: Mapping[str, int], count: int
+) -> dict[str, list[int]]:
+    """Of these channels, the `count` most beneficial whose groups have room: group -> channels, lowest score first.
+
+    Args:
+        ranked: (group, channel), lowest score first.
+        benefits: of one channel of each group.
+        headroom: how many channels each group is above its floor.
+        count: how many to take.
+    """
+    taken: dict[str, list[int]] = {}
+    left = count
+    for name, channel in sorted(ranked, key=lambda entry: -benefits[entry[0]]):
+        if left and len(taken.get(name, ())) < headroom[name]:
+            taken.setdefault(name, []).append(channel)
+            left -= 1
+    return taken

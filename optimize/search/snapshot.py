@@ -1,0 +1,148 @@
+"""A candidate on disk, without pickle: its tensors, which channels it kept, and the steps that made it.
+
+Tensors that are those of the candidate it was made from can be left out: a step that changes two layers of a large network then costs
+the disk two layers.
+
+The structure is not stored. Steps only narrow layers, split a linear layer in two, give one a bias or take one out, and all of that shows
+in the shapes of the tensors and in the channels that were kept, so the original network and the file are enough to build the candidate.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from optimize.candidate import Candidate, Step
+from optimize.errors import InputError
+from optimize.graph.bypass import emptied, gone
+from optimize.graph.surgery import assign, renumber, twin
+from optimize.graph.trace import CHANNELWISE, LINEAR_MAPS, Index
+from optimize.steps.chain import Chain
+from optimize.steps.factorize import Factorize
+from optimize.steps.finetune import Finetune
+from optimize.steps.fit_output import Answer
+from optimize.steps.prune import Prune
+from optimize.steps.prune_to_widths import Narrow
+from optimize.steps.remove_channels import Remove
+from optimize.steps.repair import Repair
+
+STEPS: dict[str, type] = {step.__name__: step for step in (Prune, Narrow, Remove, Repair, Answer, Factorize, Finetune, Chain)}
+_KEPT = "kept channels of "
+
+
+def save(candidate: Candidate, path: Path, since: Candidate | None = None) -> None:
+    """Write the candidate as safetensors, atomically; without the tensors that are equal in `since`, which `restore` must then be given."""
+    from safetensors.torch import save_file
+
+    before = {} if since is None else since.module.state_dict()
+    state = candidate.module.state_dict()
+    same = [name for name, tensor in state.items() if name in before and torch.equal(before[name], tensor)]
+    tensors = {name: tensor.detach().contiguous().clone() for name, tensor in state.items() if name not in same}
+    tensors |= {_KEPT + name: torch.from_numpy(np.array(index)) for name, index in candidate.kept.items()}
+    # one entry: the order of several in the file is not ours to say
+    made = json.dumps({"lineage": [describe(step) for step in candidate.lineage], "same": same})
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    save_file(tensors, draft, metadata={"made": made})
+    os.replace(draft, path)
+
+
+def restore(original: Candidate, path: Path, since: Candidate | None = None) -> Candidate:
+    """Build the candidate again.
+
+    Args:
+        original: whose structure it has.
+        path: of the file.
+        since: the candidate that `save` was given.
+
+    Raises:
+        InputError: when the file is unreadable or was made from another network.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            made = json.loads(file.metadata()["made"])
+        lineage = tuple(_step(entry) for entry in made["lineage"])
+        before = {} if since is None else since.module.state_dict()
+        tensors |= {name: before[name] for name in made["same"]}
+        kept = {name.removeprefix(_KEPT): tensor.numpy() for name, tensor in tensors.items() if name.startswith(_KEPT)}
+        module = rebuilt(original.module, {name: tensor for name, tensor in tensors.items() if not name.startswith(_KEPT)}, kept)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as problem:
+        text = " ".join(str(problem).split())[:200]
+        raise InputError(f"`{path}` is no snapshot of this model ({text}): delete the folder it is in and start again.") from problem
+    return replace(original, module=module, lineage=lineage, kept=kept)
+
+
+def describe(step: Step) -> dict[str, object]:
+    """A step as plain data: its name and its settings; steps among the settings likewise."""
+    return {"step": type(step).__name__, "settings": {each.name: _plain(getattr(step, each.name)) for each in fields(step)}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_plain(part) for part in value)
+    return describe(value) if type(value).__name__ in STEPS else value
+
+
+def _step(entry: Mapping[str, Any]) -> Step:
+    step: Step = STEPS[entry["step"]](**{name: _setting(value) for name, value in entry["settings"].items()})
+    return step
+
+
+def _setting(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_setting(part) for part in value)
+    return _step(value) if isinstance(value, dict) else value
+
+
+def rebuilt(module: nn.Module, tensors: dict[str, torch.Tensor], kept: Mapping[str, Index] | None = None) -> nn.Module:
+    """The network that steps made of the original's `module`, from the tensors in its state dict.
+
+    Raises:
+        KeyError: when they are those of another network, as may be AttributeError, RuntimeError or ValueError.
+    """
+    tied = _tied(module)
+    module = emptied(module, gone(kept or {}))
+    pairs: dict[nn.Module, nn.Module] = {}
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Linear) and f"{name}.0.weight" in tensors:
+            pairs[layer] = nn.Sequential(*(nn.Linear(1, 1, bias=f"{name}.{place}.bias" in tensors) for place in (0, 1))).eval()
+    module = twin(module, instead=pairs) if pairs else module
+    for name, tensor in tensors.items():
+        owner, _, key = name.rpartition(".")
+        assign(module.get_submodule(owner), key, tensor)
+    _tie(module, tied)
+    for name, layer in module.named_modules():
+        if isinstance(layer, LINEAR_MAPS + CHANNELWISE):
+            renumber(layer, (kept or {}).get(name))
+    if missing := module.state_dict().keys() ^ tensors.keys():
+        raise KeyError(f"{len(missing)} tensors are missing or unknown, {min(missing)} among them")
+    return module
+
+
+def _tied(module: nn.Module) -> list[list[str]]:
+    """Names that are one parameter."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return [several for several in names.values() if len(several) > 1]
+
+
+def _tie(module: nn.Module, tied: list[list[str]]) -> None:
+    """Let names be one parameter again where no step gave them values of their own."""
+    there = dict(module.named_parameters(remove_duplicate=False))
+    for names in tied:
+        present = [name for name in names if name in there]
+        for name in present[1:]:
+            owner, _, key = name.rpartition(".")
+            if torch.equal(there[name], there[present[0]]):
+                setattr(module.get_submodule(owner), key, there[present[0]])

@@ -1,0 +1,1 @@
+"""Merge operators: what is left in the place of channels that go."""

@@ -1,0 +1,188 @@
+"""What is left in the place of channels that go.
+
+An operator is two answers: what each kept channel computes from now on, and how much of it the readers take on behalf of the channels that
+go, as a matrix R (kept channel m, any channel n), so that a reader's columns become  U'_m = sum_n R_mn U_n.
+
+    operator          the kept channel computes                               R
+    drop              what it did                                             the identity
+    average           the mean of its family's filters, biases and norms      the identity, as published: the others' columns are lost
+    average-add       the same                                                members of the family 1
+    medoid            what the family's most central channel did              members of the family 1
+    crossover-sgd     a filter trained to the family's maximum, as published  the identity, as published
+    crossover         the filter nearest to a target of the family            the scale that fits each member best, reader by reader
+    fold              a centroid of k-means, norm folded in, its variance     members of its cluster 1
+    neuron-merging    what it did                                             scale of each removed filter against its nearest kept one
+
+A family is a kept channel and the removed ones most like it (`steps/merging/pairing.py`); fold and neuron-merging pair by filters instead,
+as their authors do, among the same kept channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from optimize.candidate import Reference
+from optimize.graph.layer_types import groups
+from optimize.graph.surgery import with_tensors
+from optimize.graph.trace import ChannelGroup, Index, Slot
+from optimize.progress import note
+from optimize.reconstruction.layer_matrix import LinearMap, columns, matrix, weight_from
+from optimize.reconstruction.layer_matrix import refusal as no_closed_form
+from optimize.reconstruction.moments import WIDEST
+from optimize.steps.merging.crossover import Target, by_gradient, closed_form, read, sample, scales
+from optimize.steps.merging.folding import Maker, compensate, fold
+from optimize.steps.repair import RIDGE, ROWS
+
+Operator: TypeAlias = Literal["drop", "average", "average-add", "medoid", "crossover-sgd", "crossover", "fold", "neuron-merging"]
+Likeness: TypeAlias = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """Let kept channels stand for others; nothing is cut yet.
+
+    A group whose channels several layers make or scale, or whose maker is no plain convolution or linear layer, is dropped from whatever
+    the operator (`fallback` says why).
+
+    Args:
+        operator: see the table above.
+        target: what "crossover" aims at.
+        rows: sampled positions for each fit.
+        ridge: see `Repair`.
+    """
+
+    operator: Operator
+    target: Target = "max"
+    rows: int = ROWS
+    ridge: float = RIDGE
+
+    def __call__(
+        self,
+        module: nn.Module,
+        group: ChannelGroup,
+        norms: Mapping[str, str],
+        heirs: Index,
+        reference: Reference,
+        likeness: Likeness | None = None,
+    ) -> nn.Module:
+        """The network in which the readers of every channel are served by its heir.
+
+        Args:
+            module: the network.
+            group: the channels.
+            norms: `Graph.norms`.
+            heirs: (size,) the kept channel that stands for each: itself for those kept.
+            reference: the inputs a fit looks at.
+            likeness: (size, size), from which "medoid" finds a family's most central channel; None: the heir is.
+        """
+        if self.operator == "drop":
+            return module
+        maker = _maker(group, module, norms, self.operator, self.target)
+        if isinstance(maker, str):
+            note(f"{group.name}: dropped, not merged: {maker}")
+            return module
+        if self.operator == "average":
+            return maker.mixed(_mean(_members(heirs)))
+        if self.operator == "crossover-sgd":
+            return by_gradient(maker, heirs, reference.calibration)
+        if self.operator == "neuron-merging":
+            return _read_for_all(module, group, compensate(maker, np.unique(heirs)))
+        if self.operator == "average-add":
+            return _read_for_all(maker.mixed(_mean(_members(heirs))), group, _members(heirs))
+        if self.operator == "medoid":
+            return _read_for_all(maker.mixed(_medoids(_members(heirs), likeness)), group, _members(heirs))
+        reading = read(module, maker.name, reference.calibration, rows=self.rows, seed=reference.seed)
+        if self.operator == "fold":
+            module, heirs = fold(maker, np.unique(heirs), reading.mean, reading.gram)
+            return _read_for_all(module, group, _members(heirs))
+        crossed = closed_form(maker, heirs, reading, target=self.target, ridge=self.ridge)
+        return self._scaled(module, crossed, group, heirs, reference)
+
+    def _scaled(self, before: nn.Module, after: nn.Module, group: ChannelGroup, heirs: Index, reference: Reference) -> nn.Module:
+        """The merged network whose readers take each heir times the scale that gives best what they read before."""
+        made = after
+        for slot in group.consumers:
+            old, new = (sample(each, slot.module, reference.calibration, rows=self.rows, seed=reference.seed) for each in (before, after))
+            scale = scales(old, new, columns(_layer(after, slot.module), slot.index), heirs)
+            made = _read_for_others(made, slot, _members(heirs) * scale)
+        return made
+
+
+def fallback(group: ChannelGroup, module: nn.Module, norms: Mapping[str, str], operator: Operator, target: Target = "max") -> str | None:
+    """Why the operator cannot merge these channels and they are dropped; None where it can, and for "drop".
+
+    Args:
+        group: the channels.
+        module: the network.
+        norms: `Graph.norms`.
+        operator: of a `StandIn`.
+        target: of a `StandIn`.
+    """
+    maker = _maker(group, module, norms, operator, target)
+    return maker if isinstance(maker, str) and operator != "drop" else None
+
+
+def _maker(group: ChannelGroup, module: nn.Module, norms: Mapping[str, str], operator: Operator, target: Target) -> Maker | str:
+    """The layer that makes the channels, or why the operator cannot work on it."""
+    first, *others = [slot for slot in group.slots if slot.side == "out"]
+    layer, norm = module.get_submodule(first.module), norms.get(first.module)
+    why = no_closed_form(layer)
+    if why is not None or getattr(layer, "transposed", False) or groups(layer) > 1:
+        return f"{first.module}, which makes them, is not a plain convolution or linear layer"
+    if [slot.module for slot in others] != ([] if norm is None else [norm]) or any(slot.index.shape[1] != 1 for slot in (first, *others)):
+        return f"other layers make or scale them too: {', '.join(slot.module for slot in others)}"
+    if operator in ("crossover", "fold") and len(matrix(layer)) > WIDEST:  # type: ignore[arg-type]
+        return f"{first.module}, which makes them, has more than the {WIDEST} columns that a gram matrix may have"
+    folds = operator == "fold" or (operator == "crossover" and target == "post-activation")
+    if folds and norm is not None and not getattr(module.get_submodule(norm), "affine", True):
+        return f"{norm} has no slope and shift of its own to set"
+    return Maker(module, first.module, norm, first.index[:, 0])
+
+
+def _members(heirs: Index) -> torch.Tensor:
+    """(size, size): 1 where channel m, the row, stands for channel n."""
+    return torch.from_numpy((heirs == np.arange(len(heirs))[:, None]).astype(np.float64))
+
+
+def _mean(reads: torch.Tensor) -> torch.Tensor:
+    """(size, size): each kept channel the mean of its family; rows of removed ones stay, and are cut."""
+    members = reads.sum(1, keepdim=True)
+    return torch.where(members > 0, reads / members.clamp_min(1), torch.eye(len(reads), dtype=reads.dtype))
+
+
+def _medoids(reads: torch.Tensor, likeness: Likeness | None) -> torch.Tensor:
+    """(size, size): each kept channel the member of its family that is most like the rest of it; itself when in doubt."""
+    mixture = torch.eye(len(reads), dtype=reads.dtype)
+    if likeness is None:
+        return mixture
+    for k in torch.nonzero(reads.sum(1) > 1).flatten().tolist():
+        family = np.concatenate([[k], np.setdiff1d(np.flatnonzero(reads[k].numpy()), [k])])
+        central = np.round(likeness[np.ix_(family, family)].mean(1), 9).argmax()
+        mixture[k] = torch.nn.functional.one_hot(torch.tensor(family[central]), len(reads))
+    return mixture
+
+
+def _read_for_all(module: nn.Module, group: ChannelGroup, reads: torch.Tensor) -> nn.Module:
+    """The network whose readers take each kept channel on behalf of others too."""
+    for slot in group.consumers:
+        module = _read_for_others(module, slot, reads)
+    return module
+
+
+def _read_for_others(module: nn.Module, slot: Slot, reads: torch.Tensor) -> nn.Module:
+    """U' = R U over the channels of one reader."""
+    layer = _layer(module, slot.module)
+    whole, owned = matrix(layer).clone(), columns(layer, slot.index)  # (p, m), (size, b)
+    whole[owned] = torch.tensordot(reads, whole[owned], 1)
+    return with_tensors(module, slot.module, weight=weight_from(layer, whole))
+
+
+def _layer(module: nn.Module, name: str) -> LinearMap:
+    return module.get_submodule(name)  # type: ignore[return-value]

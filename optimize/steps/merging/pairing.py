@@ -1,0 +1,100 @@
+"""Which channels go, and which kept channel stands for each of them: settled once, before any operator changes anything.
+
+A controlled comparison of operators needs the same channels removed by all of them. So removal order and likeness are read off the
+network as it was given. Two channels are as alike as the cosine between what their readers read of them (after norm, activation, pooling):
+with the readers' uncentred second moments M and columns b of each channel,
+
+    likeness(i, j) = sum_b M[i_b, j_b] / sqrt(sum_b M[i_b, i_b] * sum_b M[j_b, j_b])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from optimize.candidate import Candidate, Reference
+from optimize.graph.trace import ChannelGroup, Index, trace
+from optimize.importance.magnitude import filters, makers, weight_of
+from optimize.importance.output_error import eliminate
+from optimize.progress import track
+from optimize.reconstruction.layer_matrix import columns
+from optimize.reconstruction.moments import Moments, Targets
+from optimize.reconstruction.ridge import pose
+from optimize.steps.prune import refusal
+from optimize.steps.repair import repairable
+
+Choice: TypeAlias = Literal["norm", "output error"]
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """One group of channels before anything is removed.
+
+    Args:
+        order: channels in the order they are removed, the first first; at least one is never removed.
+        likeness: (size, size) cosine similarity of activations, symmetric.
+    """
+
+    order: Index
+    likeness: npt.NDArray[np.float64]
+
+    def heirs(self, share: float) -> Index:
+        """(size,) the kept channel that stands for each channel when this share is removed: itself for those kept."""
+        heirs = np.arange(len(self.likeness))
+        count = min(len(heirs) - 1, int(share * len(heirs) + 0.5))
+        gone = self.order[:count]
+        keep = np.setdiff1d(heirs, gone)
+        heirs[gone] = keep[self.likeness[np.ix_(gone, keep)].argmax(1)]
+        return heirs
+
+
+def survey(candidate: Candidate, reference: Reference, *, choose: Choice, rows: int, ridge: float) -> tuple[Survey | None, ...]:
+    """Survey every group of `trace(candidate)`, in its order; None for a group that cannot be pruned.
+
+    Args:
+        candidate: the network.
+        reference: the original and the calibration inputs.
+        choose: "norm" removes the channels with the smallest L2 norm first, "output error" the cheapest after the best linear repair.
+        rows: sampled positions per reader.
+        ridge: see `Repair`; used by "output error".
+    """
+    graph, module, original = trace(candidate), candidate.module, reference.original.module
+    layers = repairable(module, original, graph)
+    targets = Targets(original, reference.calibration, layers, rows=rows, seed=reference.seed)
+    surveys: list[Survey | None] = []
+    for group in track(graph.groups, f"survey, by {choose}"):
+        if refusal(group, module, layers, reference.calibration):
+            surveys.append(None)
+            continue
+        moments = targets.moments(module, [slot.module for slot in group.consumers])
+        blocks = {slot.module: columns(module.get_submodule(slot.module), slot.index) for slot in group.consumers}  # type: ignore[arg-type]
+        if choose == "norm":
+            order = np.argsort(_norms(module, group), kind="stable")[:-1]
+        else:
+            problems = [pose(module, original, graph, name, moments[name], candidate.kept, ridge) for name in blocks]
+            order = eliminate([reader for problem in problems for reader in problem.readers(blocks[problem.name])]).order
+        surveys.append(Survey(order, _likeness([(moments[name], block) for name, block in blocks.items()])))
+    return tuple(surveys)
+
+
+def _norms(module: nn.Module, group: ChannelGroup) -> npt.NDArray[np.float64]:
+    """L2 norm of everything that makes each channel, over all the layers that make it: (size,)."""
+    found = [filters(module.get_submodule(slot.module), slot, weight_of(module, slot)).double() for slot in makers(module, group)]
+    return np.asarray(torch.cat(found, 1).square().sum(1).sqrt().numpy())
+
+
+def _likeness(readers: Sequence[tuple[Moments, torch.Tensor]]) -> npt.NDArray[np.float64]:
+    together = np.zeros((len(readers[0][1]),) * 2)
+    for moments, blocks in readers:
+        for positions in blocks.T:
+            part = moments.between(positions).addr(moments.mean_in[positions], moments.mean_in[positions])
+            together += part.numpy()
+    length = np.sqrt(np.maximum(together.diagonal(), 1e-300))
+    cosine = together / np.outer(length, length)
+    return np.asarray((cosine + cosine.T) / 2)

@@ -1,0 +1,70 @@
+"""Structured pruning to given widths: which channels stay, and how their readers go on, is found as in `Prune`.
+
+A layer whose channels are to have the width 0 is taken out altogether where the network runs without it (`graph/bypass.py`); that comes
+first, and its readers are refitted to what they read then. In the end the layer that answers is fitted to the original's answers
+(`steps/fit_output.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from optimize.candidate import Candidate, Reference
+from optimize.graph.bypass import bypassed, without_layers
+from optimize.graph.trace import ChannelGroup, Index, trace
+from optimize.importance.output_error import eliminate
+from optimize.steps.fit_output import PULL, Answer
+from optimize.steps.prune import Reader, cut
+from optimize.steps.repair import RIDGE, ROWS, Repair
+
+
+@dataclass(frozen=True)
+class Narrow:
+    """Give groups of channels the widths that were chosen for them, and repair what reads them.
+
+    Args:
+        widths: (group, channels to keep) by the group's name, the first layer that makes its channels; a group that is not named, or is
+            no wider than asked, keeps all it has. 0 takes the layer out; where the network does not run without it, one channel stays.
+        rows: sampled positions each layer is fitted on.
+        ridge: see `Repair`.
+        pull: see `Answer`.
+    """
+
+    widths: tuple[tuple[str, int], ...]
+    rows: int = ROWS
+    ridge: float = RIDGE
+    pull: float = PULL
+
+    def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
+        """Return the narrowed and repaired candidate."""
+        wanted = dict(self.widths)
+        shorter = self._shortened(candidate, reference, [name for name, width in self.widths if not width])
+
+        def choose(group: ChannelGroup, readers: Sequence[Reader]) -> Index:
+            width = wanted.get(group.name, group.size)
+            if width >= group.size:
+                return np.array([], dtype=np.int64)
+            return eliminate(readers, least=max(1, width)).order
+
+        made = cut(self, shorter, reference, choose, "narrow")
+        return candidate.after(self, Answer(self.rows, self.pull)(made, reference).module, made.kept)
+
+    def _shortened(self, candidate: Candidate, reference: Reference, groups: Sequence[str]) -> Candidate:
+        """The candidate without the layers that make these groups, and with their readers refitted, first to last."""
+        module, kept, readers = candidate.module, dict(candidate.kept), list[str]()
+        inputs = torch.from_numpy(reference.calibration[:2].copy())
+        for name in groups:
+            # the readers of one may be the next: every cut is found in the network as it is by then
+            group = next((each for each in trace(Candidate(module, candidate.example)).groups if each.name == name), None)
+            shorter = None if group is None else bypassed(module, group, inputs)
+            if group is not None and shorter is not None:
+                module, kept = shorter, without_layers(kept, group)
+                readers += [slot.module for slot in group.consumers]
+        if not readers:
+            return candidate
+        left = replace(candidate, module=module, kept=kept)
+        return replace(left, module=Repair(self.rows, self.ridge, tuple(readers))(left, reference).module)

@@ -1,0 +1,67 @@
+"""Batch-norm statistics measured anew: what a norm was told about its inputs is wrong once the layers before it have changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from optimize.candidate import Candidate, Reference
+from optimize.graph.layer_types import BATCH_NORMS
+from optimize.graph.replay import calls
+from optimize.graph.surgery import with_tensors
+from optimize.progress import track
+from optimize.reconstruction.moments import BATCH
+
+
+@dataclass(frozen=True)
+class Recalibrate:
+    """Give every batch norm the mean and the variance of what it reads; weights do not change.
+
+    Norms are taken in execution order, each measured behind those already renewed, over all cases at once: the result does not depend on
+    any batch size, and equals what the finished network feeds its norms. A momentum would average over networks that no longer exist.
+
+    Args:
+        cases: calibration inputs looked at, from the first.
+        layers: only these norms; empty for all.
+    """
+
+    cases: int = 1024
+    layers: tuple[str, ...] = ()
+
+    def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
+        """Return the candidate with new running means and variances (unbiased, as torch estimates them)."""
+        module = candidate.module
+        inputs = torch.from_numpy(reference.calibration[: self.cases])
+        chosen = [name for name in _norms(candidate) if not self.layers or name in self.layers]
+        for name in track(chosen, "recalibrate"):
+            mean, variance = _statistics(module, name, inputs)
+            old = module.get_submodule(name).get_buffer("running_mean")
+            module = with_tensors(module, name, running_mean=mean.to(old.dtype), running_var=variance.to(old.dtype))
+        return candidate.after(self, module)
+
+
+def _norms(candidate: Candidate) -> list[str]:
+    """Batch norms with statistics of their own, in the order of their first call; those never called are left out."""
+    names = [name for name, layer in candidate.module.named_modules() if isinstance(layer, BATCH_NORMS) and layer.running_mean is not None]
+    return list(dict.fromkeys(name for name, _ in calls(candidate.module, names, candidate.example, lambda *_: None)))
+
+
+def _statistics(module: nn.Module, name: str, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and unbiased variance of each channel that the norm reads, float64 (C,)."""
+    count, mean, squares = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    for chunk in torch.split(inputs, BATCH):
+        for _, (number, centre, spread) in calls(module, [name], chunk, _summary):
+            # Chan, Golub & LeVeque's update: sums of squares about each part's own mean lose no digits
+            total, step = count + number, centre - mean
+            squares = squares + spread + step.square() * (count * number / total)
+            mean, count = mean + step * (number / total), total
+    return mean, squares / max(1, count - 1)
+
+
+def _summary(_: str, given: torch.Tensor, __: torch.Tensor) -> tuple[int, torch.Tensor, torch.Tensor]:
+    """Values per channel, their mean and their squares about it; given (N, C, *spatial)."""
+    values = given.double().transpose(0, 1).flatten(1)  # (C, N * places)
+    mean = values.mean(1)
+    return values.shape[1], mean, (values - mean[:, None]).square().sum(1)

@@ -1,0 +1,140 @@
+"""Recovery training in several processes at once, by torch's own DistributedDataParallel; torchrun starts them.
+
+Process 0 runs the whole job. The others wait until it trains something, build that network from its tensors and the original, train in
+lockstep on their share of every batch, and wait again until they are told to go. What travels are settings, tensors and arrays; never code.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, TypeAlias, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from optimize.candidate import Candidate, Reference, Step
+from optimize.errors import InputError
+from optimize.graph.trace import Index
+
+T = TypeVar("T")
+Rebuild: TypeAlias = Callable[[nn.Module, dict[str, torch.Tensor], dict[str, Index]], nn.Module]
+WAIT = timedelta(days=30)
+"""How long a process may have nothing to train: a search takes as long as it takes."""
+
+
+@dataclass(eq=False)
+class _Crew:
+    """This process among the others; `busy` while the others are in step with it and listen to nothing else."""
+
+    rank: int
+    size: int
+    busy: bool = False
+
+
+_crew: ContextVar[_Crew | None] = ContextVar("crew", default=None)
+
+
+def rank() -> int:
+    """Number of this process; 0 leads."""
+    me = _crew.get()
+    return 0 if me is None else me.rank
+
+
+def size() -> int:
+    """Number of processes that train together."""
+    me = _crew.get()
+    return 1 if me is None else me.size
+
+
+def shared(value: T) -> T:
+    """The leader's value, in every process."""
+    if size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+    return box[0]
+
+
+def parallel(module: nn.Module, where: torch.device) -> nn.Module:
+    """The network as it is called in training: gradients are averaged over the processes. Batch norms see their own process's share."""
+    if size() == 1:
+        return module
+    # a network may hold weights that its forward does not use
+    return DistributedDataParallel(module, device_ids=[where] if where.type == "cuda" else None, find_unused_parameters=True)
+
+
+@contextmanager
+def crew(original: Callable[[], Candidate], rebuild: Rebuild) -> Iterator[bool]:
+    """Join the processes that torchrun started, if it did.
+
+    Args:
+        original: loads the model; called in the processes that do not lead, when there is something to train.
+        rebuild: from the original's module, a candidate's tensors and its kept channels to the candidate's module.
+
+    Yields:
+        True in the process that leads, and wherever there is only one; False in the others, once they are no longer needed.
+
+    Raises:
+        InputError: when there are more processes than GPUs.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield True
+        return
+    me = _join()
+    token = _crew.set(me)
+    try:
+        if me.rank:
+            _serve(original, rebuild)
+        yield me.rank == 0
+    finally:
+        if me.rank == 0 and not me.busy:
+            shared(None)
+        _crew.reset(token)
+        dist.destroy_process_group()
+
+
+@contextmanager
+def together(step: Step, candidate: Candidate, reference: Reference) -> Iterator[None]:
+    """Have every other process call `step` on the same candidate while the block runs; does nothing where there is none."""
+    me = _crew.get()
+    if me is None or me.rank:
+        yield
+        return
+    me.busy = True
+    # the kept channels tell which layers were taken out; what the outputs mean was found on data that the others did not read
+    made = dict(candidate.module.state_dict()), dict(candidate.kept), candidate.outputs
+    shared((step, *made, reference.train, reference.seed))
+    yield
+    # not reached after an exception: the others are then somewhere inside, and end when this process does
+    me.busy = False
+
+
+def _join() -> _Crew:
+    gpus, local = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", "0"))
+    if gpus and local >= gpus:
+        raise InputError(f"`--nproc-per-node` (={local + 1} or more) is above the {gpus} GPU(s) here: start one process for each.")
+    if gpus:
+        torch.cuda.set_device(local)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=WAIT)
+    return _Crew(dist.get_rank(), dist.get_world_size())
+
+
+def _serve(original: Callable[[], Candidate], rebuild: Rebuild) -> None:
+    known: Candidate | None = None
+    while (work := _told()) is not None:
+        step, tensors, kept, outputs, train, seed = work
+        known = replace(known or original(), outputs=outputs)
+        candidate = replace(known, module=rebuild(known.module, tensors, kept), kept=kept)
+        step(candidate, Reference(known, known.example.numpy(), seed, train))
+
+
+def _told() -> Any:
+    """What the leader says next: something to train, or None, which ends it."""
+    return shared(None)

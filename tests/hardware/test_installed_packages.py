@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import tomllib
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from optimize.backends import TARGETS
+from optimize.hardware import installed_packages as module
+from optimize.hardware.installed_packages import EXTRAS, REQUIRED, RUNTIMES, packages, remedy, torch_build
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+FOR_DEVELOPERS = {"studies", "dev"}
+
+
+def names(requirements: list[str]) -> list[str]:
+    return [re.split(r"[<>=!~;\[ ]", each)[0] for each in requirements]
+
+
+def has(monkeypatch: pytest.MonkeyPatch, versions: dict[str, str]) -> None:
+    """Only these packages are installed."""
+
+    def version(name: str) -> str:
+        if name not in versions:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+
+
+def test_the_lists_are_the_projects_own() -> None:
+    extras = {name: names(each) for name, each in PROJECT["optional-dependencies"].items() if name not in FOR_DEVELOPERS}
+    assert {extra: [package for package, _ in each] for extra, each in EXTRAS.items()} == extras
+    assert sorted(REQUIRED) == sorted(names(PROJECT["dependencies"]))
+    assert set(TARGETS) == set(RUNTIMES)
+
+
+def test_every_missing_package_has_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    has(monkeypatch, {"torch": "2.13.0", "openvino": "2026.4"})
+    found = {each.name: (each.version, each.remedy) for each in packages()}
+    assert found["torch"] == ("2.13.0", None)
+    assert found["scipy"] == (None, "pip install 'optimize'")
+    assert found["openvino"] == ("2026.4", None)
+    assert found["nncf"] == (None, "pip install 'optimize[openvino]'")
+    assert found["cryptography"] == (None, "pip install 'optimize[sign]'")
+    assert all(each.purpose for each in packages())
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("openvino", "pip install 'optimize[openvino]'"),
+        ("onnxruntime", None),
+        ("tensorrt", "pip install 'optimize[tensorrt]'"),
+        ("tensorrt-rtx", None),
+        ("unheard of", None),
+    ],
+)
+def test_remedy_of_a_target(target: str, expected: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    has(monkeypatch, {"openvino": "1", "onnxruntime": "1", "tensorrt-rtx": "1"})
+    assert remedy(target) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "build"),
+    [
+        ("cuda: Optional[str] = None\nhip: Optional[str] = None\n", "CPU"),
+        ("cuda: Optional[str] = '13.0'\nhip: Optional[str] = None\n", "CUDA 13.0"),
+        ('cuda = "12.6"\n', "CUDA 12.6"),
+        ("cuda: Optional[str] = None\nhip: Optional[str] = '7.0.5'\n", "ROCm 7.0.5"),
+        (None, None),
+    ],
+)
+def test_torch_is_read_not_loaded(source: str | None, build: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    has(monkeypatch, {"torch": "9.9"})
+    if source is not None:
+        (tmp_path / "version.py").write_text(source)
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda _: SimpleNamespace(origin=str(tmp_path / "__init__.py")))
+    assert torch_build() == {"version": "9.9", "build": build}
+
+
+def test_torch_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    has(monkeypatch, {})
+    assert torch_build() == {"version": None, "build": None}
+
+
+def test_torch_of_this_machine() -> None:
+    built = "CPU" if torch.version.cuda is None and torch.version.hip is None else None
+    found = torch_build()
+    assert found["version"] == torch.__version__
+    assert built is None or found["build"] == built

@@ -1,0 +1,73 @@
+"""The names a recipe knows are the strategies, floors and rules there are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from optimize.run import recipe as names
+from optimize.run.recipe import Recipe
+from optimize.run.strategies import WEIGHTS, strategy
+from optimize.search.allocate import Allocate
+from optimize.search.budgets import BUDGETS, Budgets
+from optimize.search.goal import Goal
+from optimize.search.prices import Pricing
+from optimize.search.published.floors import NAMES
+from optimize.search.published.local import Local
+from optimize.search.published.stepwise import Stepwise
+from optimize.search.published.stopping import STOPPING, McNemar
+from optimize.steps.finetune import Finetune
+
+RUNTIME: Any = SimpleNamespace(NAME="fake", preflight=lambda: None, precisions=lambda: ("f32",), version=lambda: "1")
+
+
+def recipe(**settings: object) -> Recipe:
+    return Recipe(Path("m.pt"), "openvino", Path("out"), **settings)  # type: ignore[arg-type]
+
+
+def test_the_names() -> None:
+    assert names.FLOORS == NAMES
+    assert tuple(STOPPING) == names.STOPPING
+    kinds = [type(strategy(recipe(strategy=name), RUNTIME)) for name in names.STRATEGIES]
+    assert kinds == [Allocate, Budgets, Stepwise, Local]
+
+
+def test_the_default_chooses_widths_jointly_on_the_target() -> None:
+    found = strategy(recipe(threads=3), RUNTIME)
+    assert found == Allocate(Pricing())
+    assert isinstance(found, Allocate)
+    assert found.pricing.table is not None
+    made_for = found.pricing.table.fingerprint
+    assert (made_for["runtime"], made_for["threads"]) == ("fake", 3)
+    aim = Goal(1.0, lambda _: 2.0)
+    assert strategy(recipe(energy=0.99, retrain=True), RUNTIME, aim) == Allocate(
+        Pricing(), energies=(0.999, 0.995, 0.99), finetune=Finetune(), goal=aim
+    )
+
+
+def test_what_is_preferred_weighs_most() -> None:
+    assert tuple(WEIGHTS) == names.PREFERENCES
+    found = {name: strategy(recipe(prefer=name), RUNTIME) for name in names.PREFERENCES}
+    latency, size = found["latency"], found["size"]
+    assert found["balanced"] == Allocate(Pricing())
+    assert isinstance(latency, Allocate)
+    assert isinstance(size, Allocate)
+    assert latency.pricing.latency > 5 * max(latency.pricing.macs, latency.pricing.parameters)
+    assert size.pricing.parameters > 5 * max(size.pricing.macs, size.pricing.latency)
+    assert min(latency.pricing.macs, latency.pricing.parameters, size.pricing.macs, size.pricing.latency) > 0
+
+
+def test_the_walk_of_budgets() -> None:
+    assert strategy(recipe(strategy="budget"), RUNTIME) == Budgets()
+    found = strategy(recipe(strategy="budget", budgets=(0.1,), energy=0.97), RUNTIME)
+    assert found == Budgets((0.1,), (0.999, 0.995, 0.99, 0.97))
+    assert strategy(recipe(strategy="budget", energy=1.0), RUNTIME) == Budgets(BUDGETS, ())
+
+
+@pytest.mark.parametrize(("name", "kind"), [("stepwise", Stepwise), ("local", Local)])
+def test_floors_and_rules_are_passed_on(name: str, kind: type) -> None:
+    assert strategy(recipe(strategy=name), RUNTIME) == kind()
+    assert strategy(recipe(strategy=name, floors="S4", stopping="mcnemar"), RUNTIME) == kind(floors="S4", stopping=McNemar())
