@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from optimize.candidate import Candidate
 from optimize.errors import OptimizeError
-from optimize.graph.surgery import twin
+from optimize.graph.surgery import copy_module
 
 SIGNALS = ("group norm", "BN scale")
 
@@ -35,7 +35,7 @@ def group_pruned(
     """
     import torch_pruning as tp
 
-    module = twin(original.module, share=False).requires_grad_(True)
+    module = copy_module(original.module, share=False).requires_grad_(True)
     ranked = tp.importance.BNScaleImportance() if signal == "BN scale" else tp.importance.GroupMagnitudeImportance(p=2)
     pruner = tp.pruner.MetaPruner(
         module,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from optimize.hardware.machine import load, machine, versions
+from optimize.hardware.machine import foreign_load, machine, versions
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -38,7 +38,8 @@ def write(
         notes: lines below the table.
         recorded: of an earlier measurement that is only told anew, with its machine, versions, date and load.
     """
-    now = {"machine": machine(), "versions": versions(), "date": datetime.now(UTC).date().isoformat(), "foreign_load_percent": load()}
+    today = datetime.now(UTC).date().isoformat()
+    now = {"machine": machine(), "versions": versions(), "date": today, "foreign_load_percent": foreign_load()}
     where: dict[str, Any] = now if recorded is None else {key: recorded[key] for key in now}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps({**where, **raw}, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -141,7 +141,7 @@ def main() -> None:
 @click.option("--speedup", metavar="4x", help="The same, as a multiple of the original's speed in the target's runtime.")
 @click.option("--retrain/--no-retrain", default=None, help="Train briefly after repair; needs a train split with labels.")
 @click.option("--seed", metavar="N", help="Of everything drawn at random.")
-@click.option("--isa", metavar="LEVEL", help="Processor that it is made for, such as avx2; by default this machine's.")
+@click.option("--cpu-level", "--isa", "cpu_level", metavar="LEVEL", help="Processor it is made for, such as avx2; by default this one.")
 @click.option("--threads", metavar="N", help="Of the runtimes; by default their own choice.")
 @click.option("--batch", metavar="N", help="The batch size timed beside 1.")
 @click.option("--trust-pickle", is_flag=True, default=None, help="Load a model file that runs code; only if you trust its author.")
@@ -167,11 +167,11 @@ def compress(
     # Imported inside the block: they take seconds, in which the user may think better of it.
     with _answered(as_json, f"the same command with --resume{' instead of --overwrite' if overwrite else ''} continues this run"):
         from optimize.run.compress import compress as run
-        from optimize.run.compress import crew
+        from optimize.run.compress import process_group
         from optimize.run.recipe import resolve
 
         recipe = resolve(model, target=target, overrides=settings, recipe_file=recipe_file)
-        with crew(recipe) as leads:
+        with process_group(recipe) as leads:
             report = run(recipe, resume=resume, overwrite=overwrite) if leads else None
     if report is None:
         return

@@ -30,7 +30,7 @@ class Inconclusive(OptimizeError):
     exit_code = 3
 
 
-def known(name: str, value: object, choices: Sequence[object]) -> None:
+def require_choice(name: str, value: object, choices: Sequence[object]) -> None:
     """See that a setting is one of its choices.
 
     Raises:

@@ -86,7 +86,7 @@ def note(text: str) -> None:
 
 
 @contextmanager
-def gathered() -> Iterator[list[object]]:
+def collect_findings() -> Iterator[list[object]]:
     """Collect what is found while the block runs."""
     found: list[object] = []
     token = _findings.set(found)
@@ -96,7 +96,7 @@ def gathered() -> Iterator[list[object]]:
         _findings.reset(token)
 
 
-def find(what: object) -> None:
+def record_finding(what: object) -> None:
     """Report something that a caller may want to know of a result besides the result itself; `str(what)` is one line."""
     found = _findings.get()
     if found is not None:

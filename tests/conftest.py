@@ -34,7 +34,7 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     """Whatever else this machine is doing, latency tables are not timed twice: the tests that ask for a busy one make it up."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("optimize.measure.table.watch", lambda: lambda: 0.0)
+        patch.setattr("optimize.measure.table.watch_foreign_load", lambda: lambda: 0.0)
         yield
 
 
@@ -127,7 +127,7 @@ def hurried(patch: pytest.MonkeyPatch, *, memory: bool = True) -> None:
     patch.setattr("optimize.quantization.precision_choice.SECONDS", 0.02)
     patch.setattr("optimize.run.baselines.SECONDS", 0.02)
     patch.setattr("optimize.search.goal.SECONDS", 0.02)
-    for module in ("choose", "profile"):
+    for module in ("quantization.precision_choice", "run.baselines"):
         patch.setattr(f"optimize.{module}.warm_up", partial(warm_up, window_s=0, window_rounds=1, most_windows=2))
     patch.setattr("optimize.measure.latency._RESAMPLES", 200)
     if not memory:

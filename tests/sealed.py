@@ -47,7 +47,7 @@ def artifact(folder: Path, seed: int = 0) -> Artifact:
     made = Artifact.save(folder, target="onnxruntime", precision="f32", input_shape=SHAPE, runtime=runtime.version(), files=("model.onnx",))
     inputs = self_test.make(draw.normal(size=(8, *SHAPE)).astype(np.float32), seed)
     with runtime.build(made, threads=1) as session:
-        return self_test.seal(made, session.predict, inputs)
+        return self_test.attach(made, session.predict, inputs)
 
 
 def run(folder: Path, key: Path | None = None, *, seed: int = 0, **report: Any) -> Path:

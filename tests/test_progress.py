@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from optimize.progress import find, gathered, note, shown, stage, track
+from optimize.progress import collect_findings, note, record_finding, shown, stage, track
 
 LONG = "inconclusive [limits] pip install 'optimize[openvino]' " + "word " * 40 + "end"
 
@@ -40,10 +40,10 @@ def test_it_ends_with_the_block(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_is_found_goes_to_who_asked_and_is_said_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
     with shown():
-        with gathered() as outer:
-            find(1)
-            with gathered() as inner:
-                find(2)
-        find("three")
+        with collect_findings() as outer:
+            record_finding(1)
+            with collect_findings() as inner:
+                record_finding(2)
+        record_finding("three")
     assert (outer, inner) == ([1], [2])
     assert capsys.readouterr() == ("", "three\n")

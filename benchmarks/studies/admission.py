@@ -19,9 +19,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from benchmarks.results import write
-from optimize.guard.classification_score import Answers, answers
+from optimize.guard.classification_score import ClassificationScore, answers
 from optimize.guard.limits import Limits
-from optimize.guard.verdict import LIKELY, admit, judge
+from optimize.guard.verdict import LIKELY, accept_proposal, judge
 from optimize.progress import shown, track
 
 Draw: TypeAlias = np.random.Generator
@@ -70,7 +70,7 @@ def kinds() -> list[Kind]:
     return found + [Kind(f"{rate:.1%} in one class, 0.5 % in the others", 0.005, partial(alone, rate=rate)) for rate in (0.15, 0.08, 0.04)]
 
 
-def drawn(draw: Draw, kind: Kind, lost: Rates, cases: int) -> tuple[Answers, Answers]:
+def drawn(draw: Draw, kind: Kind, lost: Rates, cases: int) -> tuple[ClassificationScore, ClassificationScore]:
     """A split of so many cases a class, before and after."""
     labels = np.repeat(np.arange(CLASSES), cases)
     place = draw.random(len(labels))
@@ -92,7 +92,7 @@ def asked(kind: Kind, repeats: int, seed: int) -> dict[str, Any]:
         guard, test = drawn(draw, kind, lost, GUARD), drawn(draw, kind, lost, TEST)
         holds = bool(judge(LIMITS, *test))
         for way, limits in ways.items():
-            if admit(limits, *guard, confidence=LIKELY):
+            if accept_proposal(limits, *guard, confidence=LIKELY):
                 admitted[way] += 1
                 passed[way] += holds
     return {

@@ -65,7 +65,7 @@ def study(ground: Ground, work: Path) -> list[dict[str, Any]]:
     rows = []
     for name in (*WEIGHTS, SYMMETRIC):
         with patch.object(onnxruntime, "correct_biases", lambda *_: None):
-            before = runtime.quantize(work / "model.onnx", work / name, ground.calibration, isa=WEIGHTS.get(name))
+            before = runtime.quantize(work / "model.onnx", work / name, ground.calibration, cpu_level=WEIGHTS.get(name))
             if name == SYMMETRIC:  # in the same folder, in place of ONNX Runtime's own
                 onnx.save(symmetric.quantize(work / "model.onnx", ground.calibration), before.main)
         quantized, begun = onnx.load(before.main), time.perf_counter()

@@ -44,7 +44,7 @@ COLUMNS = (
 )
 LIMITS = {"max_drop": "1pp", "max_class_drop": "4pp", "verdict": "point"}
 STATISTICAL = {"max_drop": "2pp", "max_class_drop": "6pp", "verdict": "statistical"}
-RECOVERY = {**LIMITS, "retrain": True, "epochs": 5, "flips": True}
+RECOVERY = {**LIMITS, "retrain": True, "epochs": 5, "horizontal_flip": True}
 TARGETS, RECOVERED = ("openvino", "onnxruntime"), "onnxruntime"
 SHARED = ROOT.parent / "shared" / "data"
 REFERENCE = SHARED / "models" / "vgg16_half_blood28.safetensors"

@@ -28,9 +28,9 @@ from benchmarks.studies import bloodcells, unet
 from optimize.candidate import Candidate, Reference
 from optimize.data.dataset import Dataset, Preprocessing, load_data
 from optimize.graph.macs import macs
-from optimize.graph.surgery import twin
+from optimize.graph.surgery import copy_module
 from optimize.guard.evaluate import score_split
-from optimize.hardware.malloc import keep_freed
+from optimize.hardware.malloc import retain_freed_memory
 from optimize.loading.load import load_model
 from optimize.progress import note, shown, track
 from optimize.steps.prune import Prune
@@ -127,7 +127,7 @@ def few(data: Dataset) -> Dataset:
 def renewed(module: nn.Module, seed: int = 0) -> nn.Module:
     """A copy of a network with weights and statistics as if it had just been built."""
     torch.manual_seed(seed)
-    fresh = twin(module, share=False).requires_grad_(True)
+    fresh = copy_module(module, share=False).requires_grad_(True)
     for part in fresh.modules():
         reset = getattr(part, "reset_parameters", None)
         if callable(reset):
@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--unet-epochs", type=int, default=25)
     parser.add_argument("--quick", action="store_true", help="one epoch, few inputs, 32 guard cases; print, write nothing")
     arguments = parser.parse_args()
-    keep_freed()
+    retain_freed_memory()
     makers = {"cells": (cells, arguments.epochs), "unet": (brains, arguments.unet_epochs)}
     results = []
     with shown():

@@ -23,14 +23,15 @@ from scipy.optimize import brentq
 from scipy.stats import binomtest, norm
 
 from benchmarks.results import RESULTS, write
-from optimize.guard.classification_score import Answers, answers
+from optimize.guard.classification_score import ClassificationScore, answers
 from optimize.guard.limits import Limits, Relative
 from optimize.guard.rail import Rail
-from optimize.guard.segmentation_score import Dice
+from optimize.guard.segmentation_score import SegmentationScore
 from optimize.progress import note, shown, track
 
 Draw: TypeAlias = np.random.Generator
-Made: TypeAlias = tuple[Answers, Answers] | tuple[Dice, Dice]
+Scores: TypeAlias = tuple[ClassificationScore, ClassificationScore]
+Made: TypeAlias = Scores | tuple[SegmentationScore, SegmentationScore]
 ALPHA = 0.05
 COLUMNS = (
     *("figure", "cases", "limit", "bounds", "passes at the limit", "95 % interval", "fails at the limit"),
@@ -71,13 +72,13 @@ class Scenario:
         return self.words or f"{100 * self.loss:.2g} pp"
 
 
-def two_classes(decided: Sequence[np.ndarray], labels: np.ndarray, patients: np.ndarray | None = None) -> tuple[Answers, Answers]:
+def two_classes(decided: Sequence[np.ndarray], labels: np.ndarray, patients: np.ndarray | None = None) -> Scores:
     """Answers of two models, by what they decided."""
     before, after = (answers(np.eye(2, dtype=np.float32)[each.astype(int)], labels, ("a", "b"), patients) for each in decided)
     return before, after
 
 
-def shares(draw: Draw, loss: float, *, cases: int, right: float, gained: float, others: int = 0) -> tuple[Answers, Answers]:
+def shares(draw: Draw, loss: float, *, cases: int, right: float, gained: float, others: int = 0) -> Scores:
     """Class a, of which the original gets `right`; `gained` of all its cases turn right, and so many more turn wrong."""
     lost = loss + gained
     kind = draw.choice(4, cases, p=[lost, gained, right - lost, 1 - right - gained])
@@ -86,7 +87,7 @@ def shares(draw: Draw, loss: float, *, cases: int, right: float, gained: float, 
     return two_classes([np.concatenate([np.isin(kind, wrong).astype(int), rest]) for wrong in ([1, 3], [0, 3])], labels)
 
 
-def clustered(draw: Draw, loss: float, *, patients: int, each: int, alike: float, gained: float) -> tuple[Answers, Answers]:
+def clustered(draw: Draw, loss: float, *, patients: int, each: int, alike: float, gained: float) -> Scores:
     """The same with several cases of each patient: with chance `alike` a case moves as its patient does."""
     whose = np.repeat(np.arange(patients), each)
     common, own = draw.random(patients)[whose], draw.random(len(whose))
@@ -103,7 +104,7 @@ def of_class(metric: str, lost: float, *, cases: int, others: int, right: float,
     return hits / said if metric == "precision" else 2 * hits / (cases + said)
 
 
-def by_class(draw: Draw, loss: float, *, metric: str, cases: int, others: int, right: float, wrongly: float) -> tuple[Answers, Answers]:
+def by_class(draw: Draw, loss: float, *, metric: str, cases: int, others: int, right: float, wrongly: float) -> Scores:
     """F1 falls by losing cases of the class, precision by taking others for it."""
     figure = partial(of_class, metric, cases=cases, others=others, right=right)
     lost, more, whole = 0.0, 0.0, figure(0.0, wrongly=wrongly)
@@ -121,7 +122,7 @@ def by_class(draw: Draw, loss: float, *, metric: str, cases: int, others: int, r
     return two_classes([before, after], labels)
 
 
-def curve(draw: Draw, loss: float, *, positives: int, others: int, area: float, few: bool = False) -> tuple[Answers, Answers]:
+def curve(draw: Draw, loss: float, *, positives: int, others: int, area: float, few: bool = False) -> Scores:
     """Normal scores whose area under the curve falls by the loss: every positive a little, or a few to behind all others."""
     labels = np.repeat([0, 1], [others, positives])
     shared, own = draw.standard_normal(len(labels)), draw.standard_normal((2, len(labels)))
@@ -137,7 +138,7 @@ def curve(draw: Draw, loss: float, *, positives: int, others: int, area: float, 
 
 def sureness(
     draw: Draw, loss: float, *, cases: int, classes: int, gap: float, shape: str = "too sure", alike: float = 0.95
-) -> tuple[Answers, Answers]:
+) -> Scores:
     """A calibration error of `gap` before and by the loss more after, with shares of the given class spread evenly.
 
     The shape says where it lies: everywhere "too sure" or "too shy", or "crossing": too sure below the middle and too shy above.
@@ -158,7 +159,7 @@ def sureness(
     return before, after
 
 
-def masks(draw: Draw, loss: float, *, patients: int, kind: str) -> tuple[Dice, Dice]:
+def masks(draw: Draw, loss: float, *, patients: int, kind: str) -> tuple[SegmentationScore, SegmentationScore]:
     """Dice of each patient; differences are normal, or a few patients lose half of theirs."""
     old = draw.uniform(0.7, 0.95, patients)
     fall = draw.normal(loss, 0.04, patients)
@@ -169,7 +170,7 @@ def masks(draw: Draw, loss: float, *, patients: int, kind: str) -> tuple[Dice, D
     for each in (old, old - fall):
         both = np.round(np.clip(each, 0, 1) * size).astype(np.int64)[:, None]
         whole = np.full((patients, 1), size)
-        sides.append(Dice(both, whole, whole, none, np.ones(patients, dtype=bool), np.arange(patients), ("a",)))
+        sides.append(SegmentationScore(both, whole, whole, none, np.ones(patients, dtype=bool), np.arange(patients), ("a",)))
     return sides[0], sides[1]
 
 
@@ -238,12 +239,12 @@ def scenarios() -> list[Scenario]:
     return found
 
 
-def regressing(draw: Draw, loss: float, *, cases: int, gained: float) -> tuple[Answers, Answers]:
+def regressing(draw: Draw, loss: float, *, cases: int, gained: float) -> Scores:
     """A share of all cases that turns wrong, `loss` or a fifth of it, while others turn right."""
     return shares(draw, (loss or 0.01) - gained, cases=cases, right=0.9, gained=gained)
 
 
-def floor(draw: Draw, loss: float, *, cases: int, others: int, reached: float, better: float) -> tuple[Answers, Answers]:
+def floor(draw: Draw, loss: float, *, cases: int, others: int, reached: float, better: float) -> Scores:
     """An artifact whose F1 in the population is `reached` where it loses, else `better`; half of its errors are of either kind."""
     figure = reached if loss else better
     # F1 = 2 h / (2 h + e) with e errors, half of which are missed: h = cases - e / 2.
@@ -255,7 +256,7 @@ def floor(draw: Draw, loss: float, *, cases: int, others: int, reached: float, b
     return two_classes([labels, decided], labels)
 
 
-def patients_of_class(draw: Draw, loss: float, *, patients: int, each: int, others: int = 400) -> tuple[Answers, Answers]:
+def patients_of_class(draw: Draw, loss: float, *, patients: int, each: int, others: int = 400) -> Scores:
     """Recall of a class falls patient by patient, so that its F1 falls by the loss; every other case is right."""
     right = 0.95
 
@@ -272,7 +273,7 @@ def patients_of_class(draw: Draw, loss: float, *, patients: int, each: int, othe
     return two_classes([np.concatenate([~each_, rest]) for each_ in (before, after)], labels, ids)
 
 
-def two_kinds(draw: Draw, loss: float, *, patients: int, rare: int) -> tuple[Dice, Dice]:
+def two_kinds(draw: Draw, loss: float, *, patients: int, rare: int) -> tuple[SegmentationScore, SegmentationScore]:
     """Two classes, of which the second is shown by few patients, and loses twice the loss there."""
     size, none = 100_000, np.zeros((patients, 2, 0), dtype=np.uint8)
     old = draw.uniform(0.7, 0.9, (patients, 2))
@@ -282,11 +283,11 @@ def two_kinds(draw: Draw, loss: float, *, patients: int, rare: int) -> tuple[Dic
     for each in (old, old - fall):
         both = np.round(np.clip(each, 0, 1) * size).astype(np.int64) * has
         whole = has * size
-        sides.append(Dice(both, whole, whole, none, np.ones(patients, dtype=bool), np.arange(patients), ("a", "b")))
+        sides.append(SegmentationScore(both, whole, whole, none, np.ones(patients, dtype=bool), np.arange(patients), ("a", "b")))
     return sides[0], sides[1]
 
 
-def macro(draw: Draw, loss: float, *, cases: int, others: int, right: float, wrongly: float) -> tuple[Answers, Answers]:
+def macro(draw: Draw, loss: float, *, cases: int, others: int, right: float, wrongly: float) -> Scores:
     """Macro F1 of two classes falls by losing cases of the first, which are then taken for the second."""
 
     def both(lost: float) -> float:

@@ -17,29 +17,29 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from benchmarks.results import write
-from optimize.guard.intervals import Bounded, drop_of_share, mean_of, share_of
+from optimize.guard.intervals import Estimate, drop_of_share, mean_of, share_of
 from optimize.guard.limits import Limits
 from optimize.guard.rail import Rail, drop_rail
 from optimize.guard.segmentation_score import UNSEEN_LOSS
 from optimize.progress import shown, track
 
 Draw: TypeAlias = np.random.Generator
-Take: TypeAlias = Callable[[np.ndarray], Bounded]
+Take: TypeAlias = Callable[[np.ndarray], Estimate]
 COLUMNS = ("figure", "test set", "limit", "power of as many", "so many did", "named", "power asked for", "so many did ")
 TITLE = "How often the number of cases that an inconclusive rail names decides"
 
 
-def of_share(kinds: np.ndarray) -> Bounded:
+def of_share(kinds: np.ndarray) -> Estimate:
     """Drop of a share, from the kind of each case: 0 lost, 1 gained, else neither."""
     return drop_of_share(kinds != 1, kinds != 0, 0.95)
 
 
-def of_hits(kinds: np.ndarray) -> Bounded:
+def of_hits(kinds: np.ndarray) -> Estimate:
     """The share of cases of kind 0."""
     return share_of(kinds == 0, 0.95)
 
 
-def of_patients(falls: np.ndarray) -> Bounded:
+def of_patients(falls: np.ndarray) -> Estimate:
     """Mean fall of Dice."""
     return mean_of(falls, 0.95, UNSEEN_LOSS)
 
@@ -60,7 +60,7 @@ def problems() -> list[tuple[str, str, float, Take, np.ndarray]]:
     return found
 
 
-def rail_of(bounded: Bounded, limit: float) -> Rail:
+def rail_of(bounded: Estimate, limit: float) -> Rail:
     """The rail of a drop."""
     return drop_rail(Limits(), limit, "figure", bounded, 0.0, 0.0)
 
@@ -75,7 +75,7 @@ def study(repeats: int) -> list[dict[str, Any]]:
     results, draw = [], np.random.default_rng(1)
     for figure, words, limit, take, values in track(problems(), "inconclusive rails"):
         rail, ask = rail_of(take(values), limit), partial(decided, draw, take, values, limit=limit, repeats=repeats)
-        assert rail.needed is not None
+        assert rail.required_n is not None
         results.append(
             {
                 "figure": figure,
@@ -83,8 +83,8 @@ def study(repeats: int) -> list[dict[str, Any]]:
                 "limit": limit,
                 "power": rail.power,
                 "decided": ask(count=len(values)),
-                "needed": rail.needed,
-                "needed_decided": ask(count=rail.needed),
+                "needed": rail.required_n,
+                "needed_decided": ask(count=rail.required_n),
                 "repeats": repeats,
             }
         )

@@ -30,7 +30,7 @@ from optimize.graph.trace import trace
 from optimize.guard.evaluate import score_split
 from optimize.progress import note, shown
 from optimize.search.scan import scan
-from optimize.steps.prune_to_widths import Narrow
+from optimize.steps.prune_to_widths import PruneToWidths
 
 COLUMNS = ("layers out", "the last one", "MACs off", "test: original", "readers refitted", "deleted")
 TITLE = "Whole layers taken out of VGG16-BN (half width, 13 convolutions) on blood cells, no training"
@@ -54,7 +54,7 @@ def measured(case: Case, most: int) -> list[dict[str, Any]]:
     for count in range(1, len(order) + 1):
         begun = time.perf_counter()
         gone = order[:count]
-        repaired = Narrow(tuple((name, 0) for name in gone))(original, reference)
+        repaired = PruneToWidths(tuple((name, 0) for name in gone))(original, reference)
         deleted = Candidate(emptied(original.module, [layer for name in gone for layer in makers(groups[name])]), original.example)
         found.append(
             {

@@ -26,8 +26,8 @@ from benchmarks.studies.bloodcells import ARCH, INPUT, MEAN, PAD, STD
 from optimize.candidate import Candidate, Floats, Reference
 from optimize.data.dataset import Dataset, Preprocessing, load_data
 from optimize.graph.trace import trace
-from optimize.guard.classification_score import Answers, answers
-from optimize.hardware.malloc import keep_freed
+from optimize.guard.classification_score import ClassificationScore, answers
+from optimize.hardware.malloc import retain_freed_memory
 from optimize.loading.load import load_model
 from optimize.progress import note, shown
 from optimize.steps.merge import Merge
@@ -42,9 +42,9 @@ from optimize.steps.merging.crossover import (
     wanted,
     whole_maps,
 )
-from optimize.steps.merging.folding import Maker
-from optimize.steps.merging.pairing import Survey, survey
-from optimize.steps.recalibrate_batchnorm import Recalibrate
+from optimize.steps.merging.folding import ProducerLayer
+from optimize.steps.merging.pairing import RemovalPlan, survey
+from optimize.steps.recalibrate_batchnorm import RecalibrateBatchNorm
 from optimize.steps.repair import RIDGE
 
 SHARES = (0.5, 0.75, 0.875, 0.625, 0.25)
@@ -83,7 +83,7 @@ class Bench:
         self.before = self._score(self.start)
         self._wanted = self.start.predict(self.unseen)
 
-    def survey(self, choose: Any) -> tuple[Survey | None, ...]:
+    def survey(self, choose: Any) -> tuple[RemovalPlan | None, ...]:
         """Which channels go, for every share."""
         return survey(self.start, self.reference, choose=choose, rows=self.rows, ridge=RIDGE)
 
@@ -98,17 +98,17 @@ class Bench:
             "output_error": float(np.square(off).sum() / np.square(self._wanted - self._wanted.mean(0)).sum()),
         }
 
-    def _score(self, candidate: Candidate) -> Answers:
+    def _score(self, candidate: Candidate) -> ClassificationScore:
         return answers(candidate.predict(self._cases), self.splits.guard.labels, self.splits.classes)
 
 
-def variants(bench: Bench, share: float, name: str, surveys: Sequence[Survey | None]) -> list[dict[str, Any]]:
+def variants(bench: Bench, share: float, name: str, surveys: Sequence[RemovalPlan | None]) -> list[dict[str, Any]]:
     """One operator at one share, followed by each repair."""
     settings = {"share": share, "rows": bench.rows, **OPERATORS.get(name, {})}
     start = time.perf_counter()
     plain = Merge(**settings).given(bench.start, bench.reference, surveys)
     merging = time.perf_counter() - start
-    renewed = Recalibrate(NORM_CASES)(plain, bench.reference)  # what repair="batchnorm" does, without merging once more
+    renewed = RecalibrateBatchNorm(NORM_CASES)(plain, bench.reference)  # what repair="batchnorm" does, without merging once more
     renewing = time.perf_counter() - start
     start = time.perf_counter()
     refitted = Merge(**settings, repair="least squares").given(bench.start, bench.reference, surveys)
@@ -121,14 +121,14 @@ def variants(bench: Bench, share: float, name: str, surveys: Sequence[Survey | N
     return results
 
 
-def race(bench: Bench, layer: str, found: Survey, inputs: Floats) -> dict[str, Any]:
+def race(bench: Bench, layer: str, found: RemovalPlan, inputs: Floats) -> dict[str, Any]:
     """Half of one layer's channels merged towards the maximum: trained one family after another, all at once, and in closed form.
 
     All three start from the same images, and catching what the layer reads is part of each time. Only the layer's first families take
     part: more of them lengthen the training and leave the closed form's Gram matrix as it is.
     """
-    maker = Maker(bench.start.module, layer, None, np.arange(len(found.likeness)))
-    members = families(found.heirs(0.5))[:RACED_FAMILIES]
+    maker = ProducerLayer(bench.start.module, layer, None, np.arange(len(found.likeness)))
+    members = families(found.merge_into(0.5))[:RACED_FAMILIES]
     heads = np.array([family[0] for family in members])
     weight, bias = maker.plain()
     clock = [time.perf_counter()]
@@ -217,7 +217,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--dry", action="store_true", help="print, write nothing")
     arguments = parser.parse_args()
-    keep_freed()
+    retain_freed_memory()
     start = time.perf_counter()
     splits = load_data(arguments.data, preprocessing=Preprocessing(MEAN, STD, PAD), input_shape=INPUT, num_classes=8, drop_overlap=True)
     with shown():

@@ -29,14 +29,14 @@ from benchmarks.results import ROOT, write
 from optimize.candidate import Candidate, Labelled, Reference
 from optimize.data.dataset import Preprocessing, Split
 from optimize.graph.macs import macs
-from optimize.hardware.malloc import keep_freed
+from optimize.hardware.malloc import retain_freed_memory
 from optimize.loading.load import load_model
 from optimize.progress import note, shown
 from optimize.search.prices import Pricing, knapsack
 from optimize.search.scan import scan
 from optimize.steps.finetune import Finetune
 from optimize.steps.prune import Prune
-from optimize.steps.prune_to_widths import Narrow
+from optimize.steps.prune_to_widths import PruneToWidths
 
 ARCH = f"{ROOT / 'models' / 'resnet_cifar.py'}:resnet20"
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -95,7 +95,7 @@ def ours(original: Candidate, reference: Reference, guard: Split, harms: Sequenc
     note(f"scan: {before:.0f} s")
     for harm in harms:
         begun = time.perf_counter()
-        narrow = Narrow(tuple(sorted(items.within(harm).items())))
+        narrow = PruneToWidths(tuple(sorted(items.within(harm).items())))
         made = narrow(start, reference)
         yield Point(OURS, f"{harm:g} nats", made, before + time.perf_counter() - begun)
 
@@ -146,7 +146,7 @@ def study(shared: Path, epochs: int, deadline: float, quick: bool) -> dict[str, 
     drawn = train.inputs(np.sort(rng.permutation(len(train))[: 128 if quick else CASES]))
     lesson = train.take(np.sort(rng.permutation(len(train))[:RECOVERY_CASES]))
     reference = Reference(original, drawn, train=Labelled(lesson.inputs, lesson.labels))
-    recovery = Finetune(epochs=epochs, learning_rate=3e-4, flips=True)
+    recovery = Finetune(epochs=epochs, learning_rate=3e-4, horizontal_flip=True)
     whole, before = macs(original), accuracy(original, test)
     note(f"original: {before:.2%} of {len(test)} images")
     results: dict[str, Any] = {"original": before, "test_cases": len(test), "macs": whole, "points": []}
@@ -212,7 +212,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=7.5)
     parser.add_argument("--quick", action="store_true", help="few images, two points each; print, write nothing")
     arguments = parser.parse_args()
-    keep_freed()
+    retain_freed_memory()
     if importlib.util.find_spec("PIL") is None:
         raise SystemExit("skipped: Pillow is not installed, and the images are JPEG files: pip install pillow")
     torch.manual_seed(0)

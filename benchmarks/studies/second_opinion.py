@@ -25,12 +25,12 @@ from benchmarks.studies.control import Case, brains, cells, few
 from optimize.candidate import Candidate, Floats, Reference
 from optimize.data.calibration_sampling import unlabelled
 from optimize.data.dataset import Split
-from optimize.guard.classification_score import Answers
+from optimize.guard.classification_score import ClassificationScore
 from optimize.guard.evaluate import score_split
 from optimize.guard.limits import Limits
-from optimize.hardware.malloc import keep_freed
+from optimize.hardware.malloc import retain_freed_memory
 from optimize.progress import note, shown
-from optimize.search.train_check import Witness
+from optimize.search.train_check import TrainCheck
 from optimize.steps.prune import Prune
 
 NETS = {"cells": cells, "unet": brains}
@@ -43,21 +43,21 @@ TITLE = "What a repair without training loses: on images of train, on the guard 
 def study(case: Case, budgets: Sequence[float]) -> list[dict[str, Any]]:
     """A result for each budget."""
     data, original = case.data, case.original
-    assert data.recovery is not None
+    assert data.training_split is not None
     assert data.train is not None
-    witness = Witness.called(original, data.recovery, 0, data.test.units, data.classes, Limits(), 0)
+    witness = TrainCheck.from_train(original, data.training_split, 0, data.test.n_independent, data.classes, Limits(), 0)
     assert witness is not None
     parts = _drawn(data.guard) if len(data.guard) > FEW else []
     inputs = unlabelled(original, [data.calibration, data.train], 0)
     assert inputs.unseen is not None
     reference = Reference(original, inputs.fitted, unseen=inputs.unseen)
     splits = {"train": witness.split, "guard": data.guard, "test": data.test}
-    splits |= {"fitted": _of(data.recovery, inputs.fitted), "unseen": _of(data.recovery, inputs.unseen)}
+    splits |= {"fitted": _of(data.training_split, inputs.fitted), "unseen": _of(data.training_split, inputs.unseen)}
 
     def scores(each: Candidate) -> tuple[dict[str, float], list[float]]:
         whole = {name: score_split(each.predict, split, data.classes, name) for name, split in splits.items()}
         guard = whole["guard"]
-        drawn = [guard.take(rows).overall for rows in parts] if isinstance(guard, Answers) else []
+        drawn = [guard.take(rows).overall for rows in parts] if isinstance(guard, ClassificationScore) else []
         return {name: score.overall for name, score in whole.items()}, drawn
 
     (before, parts_before), found = scores(original), list[dict[str, Any]]()
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared" / "data", help="data and weights")
     parser.add_argument("--quick", action="store_true", help="few images, one budget; print, write nothing")
     asked = parser.parse_args(arguments)
-    keep_freed()
+    retain_freed_memory()
     results = []
     with shown():
         for name in asked.nets:

@@ -31,7 +31,7 @@ from benchmarks.studies.bloodcells import INPUT, MEAN, PAD, STD
 from optimize.candidate import Candidate, Floats, Reference
 from optimize.data.dataset import Preprocessing, load_data
 from optimize.graph.macs import macs
-from optimize.hardware.malloc import keep_freed
+from optimize.hardware.malloc import retain_freed_memory
 from optimize.loading.factory import load_factory
 from optimize.progress import note, shown, track
 from optimize.steps.merge import Merge
@@ -220,7 +220,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=4096)
     parser.add_argument("--dry", action="store_true", help="print, write nothing")
     arguments = parser.parse_args()
-    keep_freed()
+    retain_freed_memory()
     arguments.work.mkdir(parents=True, exist_ok=True)
     table: list[list[str]] = []
     results: list[dict[str, Any]] = []

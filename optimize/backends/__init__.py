@@ -48,7 +48,7 @@ class Backend(Protocol):
     def preflight(self) -> None:
         """Raise `TargetUnavailable` when the target cannot run here."""
 
-    def obstacle(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Why what is compiled for the target cannot run on this machine; None where it can."""
         ...
 
@@ -65,7 +65,14 @@ class Backend(Protocol):
         ...
 
     def quantize(
-        self, onnx: Path, folder: Path, calibration: Floats, *, keep: Collection[str] = (), rest: str = "f32", isa: str | None = None
+        self,
+        onnx: Path,
+        folder: Path,
+        calibration: Floats,
+        *,
+        ignored_layers: Collection[str] = (),
+        float_precision: str = "f32",
+        cpu_level: str | None = None,
     ) -> Artifact:
         """Write the int8 artifact of an ONNX file into `folder`.
 
@@ -73,9 +80,9 @@ class Backend(Protocol):
             onnx: the float model.
             folder: is made.
             calibration: (N, C, *spatial), all of it gives the ranges of activations.
-            keep: layers, by the names of the ONNX file's nodes, that stay in float.
-            rest: precision of what is not quantized.
-            isa: instruction set of the machine that will run it, of `measure.isa.LEVELS`; this machine's when None.
+            ignored_layers: layers, by the names of the ONNX file's nodes, that stay in float.
+            float_precision: precision of what is not quantized.
+            cpu_level: instruction set of the machine that will run it, of `hardware.cpu_level.LEVELS`; this machine's when None.
         """
         ...
 
@@ -122,7 +129,7 @@ def backend(name: str, compute_capability: Sequence[str] = ()) -> Backend:
 def require_runnable(runtime: Backend) -> None:
     """Raise `TargetUnavailable` unless what is compiled for the target also runs on this machine."""
     runtime.preflight()
-    obstacle = runtime.obstacle()
+    obstacle = runtime.unavailable_reason()
     if obstacle is not None:
         raise TargetUnavailable(f"target {runtime.NAME!r} compiles here, but does not run: {obstacle}.")
 
@@ -161,9 +168,9 @@ def require_precision(precision: str, allowed: tuple[str, ...], target: str) -> 
         raise InputError(f"`precision` (={precision!r}) must be one that {target} runs natively on this machine: {', '.join(allowed)}.")
 
 
-def int8_name(keep: Collection[str], rest: str) -> str:
+def int8_name(ignored_layers: Collection[str], float_precision: str) -> str:
     """How an artifact names its precision: "int8", or "int8+bf16" where layers were kept in float on purpose."""
-    return f"int8+{rest}" if keep or rest != "f32" else "int8"
+    return f"int8+{float_precision}" if ignored_layers or float_precision != "f32" else "int8"
 
 
 def float_part(precision: str) -> str:

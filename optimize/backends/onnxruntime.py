@@ -51,7 +51,7 @@ def preflight() -> None:
         raise TargetUnavailable("target 'onnxruntime' cannot run here: onnxruntime not installed; pip install 'optimize[onnxruntime]'.")
 
 
-def obstacle() -> str | None:
+def unavailable_reason() -> str | None:
     """None: what is compiled here runs here."""
     return None
 
@@ -81,7 +81,13 @@ def convert(onnx: Path, folder: Path, precision: str) -> Artifact:
 
 
 def quantize(
-    onnx: Path, folder: Path, calibration: Floats, *, keep: Collection[str] = (), rest: str = "f32", isa: str | None = None
+    onnx: Path,
+    folder: Path,
+    calibration: Floats,
+    *,
+    ignored_layers: Collection[str] = (),
+    float_precision: str = "f32",
+    cpu_level: str | None = None,
 ) -> Artifact:
     """Write a QDQ graph; the ranges of activations are the extremes over `calibration`, (N, C, *spatial), all of it.
 
@@ -89,21 +95,21 @@ def quantize(
         onnx: the float model.
         folder: is made.
         calibration: (N, C, *spatial).
-        keep: layers that stay in float, by their names in the ONNX file.
-        rest: "f32".
-        isa: of the machine that will run it, of `measure.isa.LEVELS`; this machine's when None.
+        ignored_layers: layers that stay in float, by their names in the ONNX file.
+        float_precision: "f32".
+        cpu_level: of the machine that will run it, of `hardware.cpu_level.LEVELS`; this machine's when None.
 
     Raises:
-        InputError: when `calibration` does not have the model's input shape, or `keep` names a layer that is not there.
+        InputError: when `calibration` does not have the model's input shape, or `ignored_layers` names a layer that is not there.
     """
-    require_precision(rest, precisions(), NAME)
+    require_precision(float_precision, precisions(), NAME)
     import onnx as onnx_format
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     model = onnx_format.load(onnx)
     require_inputs(calibration, _input_shape(model))
-    if unknown := set(keep) - {node.name for node in model.graph.node}:
+    if unknown := set(ignored_layers) - {node.name for node in model.graph.node}:
         raise InputError(f"`keep` (={min(unknown)!r}) is no layer of the model: name nodes of the ONNX file.")
     batches = _batches(model.graph.input[0].name, calibration)
     # Made here because its base class is known only once the runtime is imported.
@@ -114,7 +120,7 @@ def quantize(
     with tempfile.TemporaryDirectory() as scratch, quiet(""):
         prepared = Path(scratch) / "prepared.onnx"
         quant_pre_process(onnx, prepared, skip_symbolic_shape=True)
-        floats = _renamed(model.graph, prepared, {*keep, *transposed})
+        floats = _renamed(model.graph, prepared, {*ignored_layers, *transposed})
         quantize_static(
             prepared,
             Path(scratch) / "quantized.onnx",
@@ -123,7 +129,7 @@ def quantize(
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
-            reduce_range=saturates(isa),
+            reduce_range=saturates(cpu_level),
             nodes_to_exclude=sorted(floats),
         )
         quantized = onnx_format.load(Path(scratch) / "quantized.onnx")
@@ -131,7 +137,7 @@ def quantize(
     correct_biases(model, quantized, calibration)
     _float_answers(quantized)
     onnx_format.save(quantized, folder / "model.onnx")
-    return _seal(folder, int8_name(keep, rest))
+    return _seal(folder, int8_name(ignored_layers, float_precision))
 
 
 def _renamed(graph: Any, prepared: Path, layers: Collection[str]) -> set[str]:

@@ -49,7 +49,7 @@ def preflight() -> None:
         raise TargetUnavailable(f"target 'openvino' cannot run here: {names} not installed; pip install 'optimize[openvino]'.")
 
 
-def obstacle() -> str | None:
+def unavailable_reason() -> str | None:
     """None: what is compiled here runs here."""
     return None
 
@@ -76,7 +76,13 @@ def convert(onnx: Path, folder: Path, precision: str) -> Artifact:
 
 
 def quantize(
-    onnx: Path, folder: Path, calibration: Floats, *, keep: Collection[str] = (), rest: str = "f32", isa: str | None = None
+    onnx: Path,
+    folder: Path,
+    calibration: Floats,
+    *,
+    ignored_layers: Collection[str] = (),
+    float_precision: str = "f32",
+    cpu_level: str | None = None,
 ) -> Artifact:
     """Write an int8 IR; the ranges of activations come from `calibration`, (N, C, *spatial), all of it.
 
@@ -84,17 +90,17 @@ def quantize(
         onnx: the float model.
         folder: is made.
         calibration: (N, C, *spatial).
-        keep: layers that stay in float, by their names in the ONNX file.
-        rest: "f32" or "bf16", of what is not quantized.
-        isa: of the machine that will run it, of `measure.isa.LEVELS`; this machine's when None.
+        ignored_layers: layers that stay in float, by their names in the ONNX file.
+        float_precision: "f32" or "bf16", of what is not quantized.
+        cpu_level: of the machine that will run it, of `hardware.cpu_level.LEVELS`; this machine's when None.
 
     Raises:
-        InputError: when `calibration` does not have the model's input shape, or `keep` names a layer that is not there.
+        InputError: when `calibration` does not have the model's input shape, or `ignored_layers` names a layer that is not there.
     """
-    require_precision(rest, precisions(), NAME)
+    require_precision(float_precision, precisions(), NAME)
     model = _read(onnx)
     require_inputs(calibration, _input_shape(model))
-    kept = _operations(model, keep)
+    kept = _operations(model, ignored_layers)
     _own_weights(model, kept)
     import nncf
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
@@ -103,7 +109,7 @@ def quantize(
     # range and are clipped: of eight kinds of blood cells, two lost 3 and 6 points of recall, and none with the plain extremes.
     parameters = nncf.AdvancedQuantizationParameters(
         activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
-        overflow_fix=nncf.OverflowFix.ENABLE if saturates(isa or running(NAME)) else nncf.OverflowFix.DISABLE,
+        overflow_fix=nncf.OverflowFix.ENABLE if saturates(cpu_level or running(NAME)) else nncf.OverflowFix.DISABLE,
     )
     items = [np.ascontiguousarray(item[None], dtype=np.float32) for item in calibration]
     with quiet("nncf"):
@@ -116,7 +122,7 @@ def quantize(
             # Not validated: what only works on shapes is no part of NNCF's graph.
             ignored_scope=nncf.IgnoredScope(names=kept, validate=False),
         )
-    return _save(quantized, folder, int8_name(keep, rest))
+    return _save(quantized, folder, int8_name(ignored_layers, float_precision))
 
 
 def build(artifact: Artifact, *, threads: int | None = None) -> Session:

@@ -36,7 +36,7 @@ LARGEST_BYTES = 16 << 20
 HEADER = 1 << 12
 """Bytes that the header of an array takes at most."""
 ISA, GPU = "isa", "verified_on"
-"""Where `Artifact.built` says which level of `measure.isa`, or which GPU, an artifact was verified on."""
+"""Where `Artifact.built` says which level of `hardware.cpu_level`, or which GPU, an artifact was verified on."""
 MADE_FOR = "made_for"
 """And where, which level it was made for, when that was asked for."""
 
@@ -115,7 +115,7 @@ def _scrambled(images: Floats, draw: np.random.Generator) -> Floats:
     return np.ascontiguousarray(np.fft.ifftn(made, axes=axes).real, dtype=np.float32)
 
 
-def seal(artifact: Artifact, predict: Callable[[Floats], Floats], inputs: Floats, made_for: str | None = None) -> Artifact:
+def attach(artifact: Artifact, predict: Callable[[Floats], Floats], inputs: Floats, made_for: str | None = None) -> Artifact:
     """Write the self-test into the artifact's folder, and seal it with the machine's level in the manifest.
 
     Args:

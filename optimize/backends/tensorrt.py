@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from optimize.backends.tensorrt_common import Engines, Flavour
+from optimize.backends.tensorrt_common import Engines, TensorRTVariant
 
 NAME = "tensorrt"
 
 ENGINES = Engines(
-    Flavour(
+    TensorRTVariant(
         NAME,
         package="tensorrt",
         title="TensorRT",
@@ -16,6 +16,6 @@ ENGINES = Engines(
     )
 )
 
-preflight, obstacle, version, precisions = ENGINES.preflight, ENGINES.obstacle, ENGINES.version, ENGINES.precisions
+preflight, unavailable_reason, version, precisions = ENGINES.preflight, ENGINES.unavailable_reason, ENGINES.version, ENGINES.precisions
 convert, quantize = ENGINES.convert, ENGINES.quantize
 build, inspect, time_layers = ENGINES.build, ENGINES.inspect, ENGINES.time_layers

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from optimize.backends.tensorrt_common import Engines, Flavour
+from optimize.backends.tensorrt_common import Engines, TensorRTVariant
 from optimize.hardware.compute_capability import ordered
 
 NAME = "tensorrt-rtx"
 
 ENGINES = Engines(
-    Flavour(
+    TensorRTVariant(
         NAME,
         package="tensorrt_rtx",
         title="TensorRT for RTX",
@@ -20,7 +20,7 @@ ENGINES = Engines(
     )
 )
 
-preflight, obstacle, version, precisions = ENGINES.preflight, ENGINES.obstacle, ENGINES.version, ENGINES.precisions
+preflight, unavailable_reason, version, precisions = ENGINES.preflight, ENGINES.unavailable_reason, ENGINES.version, ENGINES.precisions
 convert, quantize = ENGINES.convert, ENGINES.quantize
 build, inspect, time_layers = ENGINES.build, ENGINES.inspect, ENGINES.time_layers
 

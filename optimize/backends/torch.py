@@ -22,7 +22,7 @@ def preflight() -> None:
     """PyTorch is always there."""
 
 
-def obstacle() -> str | None:
+def unavailable_reason() -> str | None:
     """None: what is compiled here runs here."""
     return None
 

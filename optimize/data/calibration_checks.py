@@ -13,9 +13,9 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from optimize.data.channel_ranges import APART, SHARE, Extremes
+from optimize.data.channel_ranges import APART, SHARE, ChannelRanges
 from optimize.data.dataset import ENOUGH, Dataset
-from optimize.data.near_duplicates import SMALLEST, Looks, near
+from optimize.data.near_duplicates import SMALLEST, ImageHashes, near
 from optimize.data.splits import identify
 
 FEW = 5
@@ -49,7 +49,7 @@ class Finding:
 
 def health(data: Dataset) -> tuple[Finding, ...]:
     """Look at calibration beside guard and test; each check gives one finding or more."""
-    reach = Extremes.of(data.calibration)
+    reach = ChannelRanges.of(data.calibration)
     return tuple(
         Finding(check, "ok" if fine else "warning", text)
         for check, found in (
@@ -101,7 +101,7 @@ def _size(data: Dataset) -> Found:
         yield True, f"Calibration has {count} images, {ENOUGH} are enough."
 
 
-def _outliers(data: Dataset, reach: Extremes) -> Found:
+def _outliers(data: Dataset, reach: ChannelRanges) -> Found:
     far = reach.outliers()
     rest = f"all but the {SHARE:.0%} that reach lowest and highest"
     rule = f"beyond the range of the rest ({rest}) by more than {APART:.0%} of it, in any channel"
@@ -112,8 +112,8 @@ def _outliers(data: Dataset, reach: Extremes) -> Found:
         yield True, f"No calibration image reaches {rule}."
 
 
-def _clipping(data: Dataset, reach: Extremes) -> Found:
-    guard = Extremes.of(data.guard)
+def _clipping(data: Dataset, reach: ChannelRanges) -> Found:
+    guard = ChannelRanges.of(data.guard)
     beyond, far = (int(reach.clips(guard, slack).sum()) for slack in (0.0, SLACK))
     text = f"{beyond} of {len(data.guard)} guard images reach beyond calibration's range, {far} of them by more than {SLACK:.0%} of it"
     if far > CLIPPED * len(data.guard):
@@ -129,16 +129,17 @@ def _overlap(data: Dataset) -> Found:
         shared = int(np.isin(identify(split.name, split.images).content, judged).sum())
         text = f"{shared} of {len(split)} {split.name} images also stand in guard or test"
         yield not shared, f"{text}: take them out of {split.name}." if shared else f"{text}."
-    called = {split.name: set(split.called.tolist()) for split in (data.calibration, data.guard, data.test) if split.called is not None}
+    splits = (data.calibration, data.guard, data.test)
+    called = {split.name: set(split.item_names.tolist()) for split in splits if split.item_names is not None}
     for one, other in combinations(called, 2):
         if both := sorted(called[one] & called[other]):
             yield False, f"{len(both)} ids stand in {one} and in {other}, such as {both[0]!r}: see that they are not of the same item."
 
 
 def _near(data: Dataset) -> Found:
-    judged = [(split, Looks.of(split.images)) for split in (data.guard, data.test)]
+    judged = [(split, ImageHashes.of(split.images)) for split in (data.guard, data.test)]
     for split in filter(None, (data.calibration, data.train)):
-        own = Looks.of(split.images)
+        own = ImageHashes.of(split.images)
         if own.size < SMALLEST:
             yield True, f"Not looked for in {split.name}: images of fewer than {SMALLEST} pixels a side say too little."
             continue

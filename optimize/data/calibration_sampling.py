@@ -92,8 +92,8 @@ def _chances(original: Candidate, splits: Sequence[Split], owners: np.ndarray, p
     tallies = []
     for k, split in enumerate(splits):
         mine = places[owners == k]
-        for start in track(range(0, len(mine), split.at_once), "choose inputs for repair"):
-            outputs = original.predict(split.inputs(mine[start : start + split.at_once]))
+        for start in track(range(0, len(mine), split.batch_size), "choose inputs for repair"):
+            outputs = original.predict(split.inputs(mine[start : start + split.batch_size]))
             masks = split.labels.dtype == bool
             tallies.append(_tally(logits(torch.from_numpy(outputs), original.outputs, exclusive=not masks).numpy(), masks=masks))
     counts, weights = (np.concatenate(parts) for parts in zip(*tallies, strict=True))

@@ -23,7 +23,7 @@ APART, SHARE = 0.5, 0.02
 
 
 @dataclass(frozen=True, eq=False)
-class Extremes:
+class ChannelRanges:
     """Smallest and largest value of each channel of each image.
 
     Args:
@@ -35,7 +35,7 @@ class Extremes:
     highest: Floats
 
     @classmethod
-    def of(cls, split: Split) -> Extremes:
+    def of(cls, split: Split) -> ChannelRanges:
         """Of all images of a split; a batch at a time."""
         found = []
         for batch in split.batches:
@@ -60,7 +60,7 @@ class Extremes:
         order = np.argsort(-beyond, kind="stable").astype(np.int64)
         return np.asarray(order[beyond[order] > APART])
 
-    def clips(self, others: Extremes, slack: float = 0.0) -> Booleans:
+    def clips(self, others: ChannelRanges, slack: float = 0.0) -> Booleans:
         """Which of the other images reach beyond the range of these, by more than `slack` of its width, in any channel, (M,)."""
         low, high = self.lowest.min(0), self.highest.max(0)
         room = slack * (high - low)

@@ -52,7 +52,7 @@ class Split:
         patients: id per item, (N,), or None.
         groups: subgroup columns by name, each text (N,); empty where there is none.
         numbers: position of each item in the user's file, (N,); by default 0, 1, 2, …
-        called: what the user calls each item, text (N,), or None.
+        item_names: what the user calls each item, text (N,), or None.
         outputs: what the outputs mean that are compared with the labels.
     """
 
@@ -63,7 +63,7 @@ class Split:
     patients: Array | None = None
     groups: Mapping[str, Array] = field(default_factory=dict)
     numbers: Integers | None = None
-    called: Array | None = None
+    item_names: Array | None = None
     outputs: Meaning = "logits"
 
     def __len__(self) -> int:
@@ -75,14 +75,14 @@ class Split:
         return "classification" if self.labels.ndim == 1 else "segmentation"
 
     @property
-    def at_once(self) -> int:
+    def batch_size(self) -> int:
         """How many items to work on at a time, so that memory is bounded: fewer where they are large."""
         return max(1, min(CASES_AT_ONCE, PIXELS_AT_ONCE // prod(self.inputs(slice(0, 1)).shape[2:])))
 
     @property
     def batches(self) -> list[slice]:
         """All items, `at_once` at a time."""
-        size = self.at_once
+        size = self.batch_size
         return [slice(start, start + size) for start in range(0, len(self), size)]
 
     def inputs(self, index: Any = slice(None)) -> Floats:
@@ -91,7 +91,7 @@ class Split:
 
     def take(self, index: Any, name: str | None = None) -> Split:
         """The same split with only some of its items."""
-        patients, called = (None if tags is None else tags[index] for tags in (self.patients, self.called))
+        patients, called = (None if tags is None else tags[index] for tags in (self.patients, self.item_names))
         groups = {column: tags[index] for column, tags in self.groups.items()}
         kept = self.images[index], self.labels[index], self.preprocessing
         return Split(name or self.name, *kept, patients, groups, self.ids[index], called, self.outputs)
@@ -105,7 +105,7 @@ class Split:
 
         images, labels = np.concatenate([self.images, other.images])[order], np.concatenate([self.labels, other.labels])[order]
         groups = {column: np.concatenate([tags, other.groups[column]])[order] for column, tags in self.groups.items()}
-        tags = both(self.patients, other.patients), groups, both(self.ids, other.ids), both(self.called, other.called)
+        tags = both(self.patients, other.patients), groups, both(self.ids, other.ids), both(self.item_names, other.item_names)
         return Split(self.name, images, labels, self.preprocessing, *tags, self.outputs)
 
     @property
@@ -114,14 +114,14 @@ class Split:
         return np.arange(len(self), dtype=np.int64) if self.numbers is None else self.numbers
 
     @property
-    def units(self) -> int:
+    def n_independent(self) -> int:
         """How many stand for themselves: the patients of masks, where they are known, else the items."""
         return len(self) if self.task == "classification" or self.patients is None else len(set(self.patients.tolist()))
 
     @property
     def names(self) -> Array:
         """What to call each item before the user, text (N,): as the user's file does, else by its position there."""
-        return self.ids.astype(str) if self.called is None else self.called
+        return self.ids.astype(str) if self.item_names is None else self.item_names
 
     @cached_property
     def sha256(self) -> str:
@@ -141,7 +141,7 @@ class Split:
         """`totals` by name, in the classes' order."""
         return {name: int(count) for name, count in zip(classes, self.totals(len(classes)), strict=True)}
 
-    def kinds(self, classes: int) -> Integers:
+    def strata(self, classes: int) -> Integers:
         """One class per item, (N,): its label; with masks, the rarest that it shows, counted from 1, or 0 for none."""
         if self.labels.ndim == 1:
             return self.labels
@@ -161,7 +161,7 @@ class Dataset:
         test: for the verdict, read once.
         classes: name of each label.
         notes: what was done to the data, for the report.
-        lent: whether calibration was taken out of train.
+        from_train: whether calibration was taken out of train.
     """
 
     train: Split | None
@@ -170,7 +170,7 @@ class Dataset:
     test: Split
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    lent: bool = False
+    from_train: bool = False
 
     def read_as(self, outputs: Meaning) -> Dataset:
         """The same data for a network whose outputs mean this."""
@@ -179,9 +179,9 @@ class Dataset:
         return replace(self, train=train, **rest)
 
     @cached_property
-    def recovery(self) -> Split | None:
+    def training_split(self) -> Split | None:
         """What recovery training learns from: train with what it lent, since the network was trained on both."""
-        return self.train.joined(self.calibration) if self.train is not None and self.lent else self.train
+        return self.train.joined(self.calibration) if self.train is not None and self.from_train else self.train
 
 
 def load_data(
@@ -266,7 +266,7 @@ def _split(
     else:
         labels = checked_labels(arrays, name, num_classes)
     patients, groups = checked_tags(arrays, name, "patient"), checked_groups(arrays, name)
-    return Split(name, images, labels, preprocessing, patients, groups, called=checked_names(arrays, name))
+    return Split(name, images, labels, preprocessing, patients, groups, item_names=checked_names(arrays, name))
 
 
 def _require_alike(source: str | Path, what: str, kinds: Mapping[str, str], one: str) -> None:
@@ -285,7 +285,7 @@ def _with_calibration(kept: Mapping[str, Split], classes: int, seed: int) -> dic
     if train is not None and (val.task == "segmentation" or len(train) >= LENDS):
         taken, left = fifth(identify("train", train.images, train.patients), ENOUGH, seed)
         return {"calibration": train.take(taken, "calibration"), "train": train.take(left)}
-    first, second = halves(identify("val", val.images, val.patients), val.kinds(classes), seed)
+    first, second = halves(identify("val", val.images, val.patients), val.strata(classes), seed)
     return {"calibration": val.take(first, "calibration"), "val": val.take(second)}
 
 

@@ -26,7 +26,7 @@ def foreground(masks: Array, classes: int) -> Booleans:
     return np.asarray(masks if masks.dtype == bool else masks[:, None] == _numbers(masks, classes))
 
 
-def decided(outputs: Floats, masks: Array, meaning: Meaning = "logits") -> Booleans:
+def predicted(outputs: Floats, masks: Array, meaning: Meaning = "logits") -> Booleans:
     """Where outputs (N, K, *spatial) see each class, (N, F, *spatial); `masks` only says which form is meant."""
     if masks.dtype == bool:
         return np.asarray(outputs > THRESHOLD[meaning])

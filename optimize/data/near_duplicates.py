@@ -38,7 +38,7 @@ a near duplicate may be missed for it."""
 
 
 @dataclass(frozen=True, eq=False)
-class Looks:
+class ImageHashes:
     """What images are compared by; N of them.
 
     Args:
@@ -54,7 +54,7 @@ class Looks:
     size: int
 
     @classmethod
-    def of(cls, images: Array) -> Looks:
+    def of(cls, images: Array) -> ImageHashes:
         """Look at uint8 images (N, *spatial, C) or (N, H, W), or floats (N, C, *spatial)."""
         # A few at a time: their float copies are all that is added to memory beside the thumbnails.
         size = max(1, VALUES_AT_ONCE // prod(images.shape[1:]))
@@ -67,7 +67,7 @@ class Looks:
         return cls(signs.reshape(len(signs), -1), unit, np.concatenate([each for _, each, _ in small]), small[0][2])
 
 
-def near(some: Looks, others: Looks) -> Integers:
+def near(some: ImageHashes, others: ImageHashes) -> Integers:
     """Pairs of images that are one and the same picture: (P, 2), row of `some` and row of `others`, the most alike pair first."""
     if min(some.size, others.size) < SMALLEST:
         return np.zeros((0, 2), np.int64)
@@ -95,7 +95,7 @@ def correlation(some: Floats, others: Floats) -> Floats:
     return best
 
 
-def _candidates(some: Looks, others: Looks, rows: slice, columns: slice) -> Integers:
+def _candidates(some: ImageHashes, others: ImageHashes, rows: slice, columns: slice) -> Integers:
     """Pairs of one block that hash and coarse correlation let through, (P, 2)."""
     coarse = some.coarse[rows] @ others.coarse[columns].T
     # Of 64 signs, 64 - 2 d is the sum of products where d differ.

@@ -23,7 +23,7 @@ PROTECTED = ("test", "val", "calibration", "train")
 
 
 @dataclass(frozen=True, eq=False)
-class Identity:
+class SplitHashes:
     """Who is in a split.
 
     Args:
@@ -37,13 +37,13 @@ class Identity:
     patients: Array | None = None
 
 
-def identify(name: str, images: Array, patients: Array | None = None) -> Identity:
+def identify(name: str, images: Array, patients: Array | None = None) -> SplitHashes:
     """Hash every image of a split."""
     digests = b"".join(hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in images)
-    return Identity(name, np.frombuffer(digests, dtype=np.int64), patients)
+    return SplitHashes(name, np.frombuffer(digests, dtype=np.int64), patients)
 
 
-def disjoint(identities: Sequence[Identity], *, drop: bool) -> tuple[list[Integers], tuple[str, ...]]:
+def disjoint(identities: Sequence[SplitHashes], *, drop: bool) -> tuple[list[Integers], tuple[str, ...]]:
     """Which items of each split may stay, and a note on each split that lost some.
 
     Args:
@@ -53,7 +53,7 @@ def disjoint(identities: Sequence[Identity], *, drop: bool) -> tuple[list[Intege
     Raises:
         InputError: when two splits overlap and `drop` is false, or when nothing is left of a split.
     """
-    kept: list[Identity] = []
+    kept: list[SplitHashes] = []
     rows: list[Integers] = []
     clashes: list[str] = []
     notes: list[str] = []
@@ -79,7 +79,7 @@ def disjoint(identities: Sequence[Identity], *, drop: bool) -> tuple[list[Intege
     return rows, tuple(notes)
 
 
-def halves(identity: Identity, labels: Integers, seed: int) -> tuple[Integers, Integers]:
+def halves(identity: SplitHashes, labels: Integers, seed: int) -> tuple[Integers, Integers]:
     """Cut a split in two: sorted rows of the calibration half and of the guard half.
 
     Items are dealt unit by unit, the largest first, each to the half that holds less of the unit's classes so far.
@@ -114,7 +114,7 @@ def halves(identity: Identity, labels: Integers, seed: int) -> tuple[Integers, I
     return np.flatnonzero(first), np.flatnonzero(~first)
 
 
-def fifth(identity: Identity, least: int, seed: int) -> tuple[Integers, Integers]:
+def fifth(identity: SplitHashes, least: int, seed: int) -> tuple[Integers, Integers]:
     """Take about a fifth out of a split: sorted rows of what is taken, and of what is left.
 
     Items that belong together (one image, or one patient) are taken together, in an order drawn at random: a fifth of such units, but no
@@ -130,7 +130,7 @@ def fifth(identity: Identity, least: int, seed: int) -> tuple[Integers, Integers
     return np.flatnonzero(taken), np.flatnonzero(~taken)
 
 
-def _units(identity: Identity) -> Integers:
+def _units(identity: SplitHashes) -> Integers:
     """Number each item's unit from 0: items linked by patient or by content, directly or through others, share one."""
     content = np.unique(identity.content, return_inverse=True)[1].reshape(-1)
     unit = content.astype(np.int64)
@@ -147,14 +147,14 @@ def _units(identity: Identity) -> Integers:
     return np.unique(unit, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
-def _shared(one: Identity, other: Identity) -> npt.NDArray[np.bool_]:
+def _shared(one: SplitHashes, other: SplitHashes) -> npt.NDArray[np.bool_]:
     shared = np.isin(one.content, other.content)
     if one.patients is not None and other.patients is not None:
         shared |= np.isin(one.patients, other.patients)
     return shared
 
 
-def _clash(one: Identity, item: int, other: Identity) -> str:
+def _clash(one: SplitHashes, item: int, other: SplitHashes) -> str:
     same = np.flatnonzero(other.content == one.content[item])
     if len(same):
         return f"{one.name}[{item}] = {other.name}[{same[0]}]"
@@ -163,5 +163,5 @@ def _clash(one: Identity, item: int, other: Identity) -> str:
     return f"{one.name}[{item}] and {other.name}[{same[0]}] are both of patient {str(patients[item])!r}"
 
 
-def _take(identity: Identity, rows: Integers) -> Identity:
-    return Identity(identity.name, identity.content[rows], None if identity.patients is None else identity.patients[rows])
+def _take(identity: SplitHashes, rows: Integers) -> SplitHashes:
+    return SplitHashes(identity.name, identity.content[rows], None if identity.patients is None else identity.patients[rows])

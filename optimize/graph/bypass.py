@@ -16,7 +16,7 @@ from torch import nn
 
 from optimize.graph.layer_types import BATCH_NORMS, groups, width
 from optimize.graph.replay import calls
-from optimize.graph.surgery import assign, renumber, twin
+from optimize.graph.surgery import assign, copy_module, renumber
 from optimize.graph.trace import LINEAR_MAPS, ChannelGroup, Index, Slot
 
 NONE: Index = np.empty(0, dtype=np.int64)
@@ -65,7 +65,7 @@ def emptied(module: nn.Module, names: Collection[str]) -> nn.Module:
     for name, layer in zip(names, layers, strict=True):
         if not isinstance(layer, (*LINEAR_MAPS, *BATCH_NORMS)):
             raise KeyError(f"{name} is no layer that can be taken out")
-    return twin(module, instead={layer: nn.Identity().eval() for layer in layers})
+    return copy_module(module, instead={layer: nn.Identity().eval() for layer in layers})
 
 
 def _passes(module: nn.Module, group: ChannelGroup, inputs: torch.Tensor) -> int | None:

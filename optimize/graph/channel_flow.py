@@ -18,8 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from optimize.graph.channel_labels import Labels, Ties, across, concatenated, full, moved, thinned
-from optimize.graph.layer_types import CHANNELWISE, LINEAR_MAPS, Side, affine_norm, depthwise, groups, peculiarity, recognised, width
+from optimize.graph.channel_labels import Labels, LabelUnion, across, concatenated, full, moved, thinned
+from optimize.graph.layer_types import CHANNELWISE, LINEAR_MAPS, Side, affine_norm, depthwise, groups, recognised, unsupported_reason, width
 
 ELEMENTWISE = {"hardswish", "hardswish_", "_prelu_kernel", "log_sigmoid_forward", "rrelu_with_noise", "_to_copy", "detach", "alias"}
 ALONG = {"_softmax", "_log_softmax", "cumsum", "cumprod", "logcumsumexp", "sort"}
@@ -45,7 +45,7 @@ class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, module: nn.Module, example: torch.Tensor, *, tied: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.ties = Ties()
+        self.ties = LabelUnion()
         self.blocks: dict[tuple[str, Side], Labels] = {}
         """(layer, side) -> labels of its channels."""
         self.order: dict[str, int] = {}
@@ -191,7 +191,7 @@ class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         block = self._block(name, layer, "out")
         self.ties.tie(block[:, None], across(self._labels[given], given.dim(), min(1, given.dim() - 1), len(block)))
         self._labels[output] = self._labels[given]
-        if reason := peculiarity(layer):
+        if reason := unsupported_reason(layer):
             self.ties.fix(block, f"{name} {reason}")
 
     def _mapped(self, name: str, layer: Any, given: torch.Tensor, output: torch.Tensor) -> None:
@@ -208,7 +208,7 @@ class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.ties.tie(taken[:, None], torch.tensor([[-1]]) if read is None else read)
             for each in (taken, made):
                 self.ties.tie(each.view(groups(layer), -1), each.view(groups(layer), -1)[:1])
-        if reason := peculiarity(layer):
+        if reason := unsupported_reason(layer):
             for each in (made, *(() if read is None else (read,))):
                 self.ties.fix(each, f"{name} {reason}")
         self._labels[output] = made.view([-1 if place == axis % output.dim() else 1 for place in range(output.dim())])

@@ -20,7 +20,7 @@ SPAN = 1 << 31
 """More than there will ever be labels: a pair of them is one number."""
 
 
-class Ties:
+class LabelUnion:
     """Labels given out so far, pairs that belong together, and labels that cannot be cut."""
 
     def __init__(self) -> None:

@@ -42,7 +42,7 @@ def recognised(layer: nn.Module) -> bool:
     return isinstance(layer, LINEAR_MAPS + CHANNELWISE) and not (isinstance(layer, nn.PReLU) and layer.num_parameters == 1)
 
 
-def peculiarity(layer: Any) -> str | None:
+def unsupported_reason(layer: Any) -> str | None:
     """Why a layer of a known class does not compute what its class does, from tensors of its own; None where it does."""
     if "weight" not in layer._parameters or (isinstance(layer, BATCH_NORMS) and not layer.track_running_stats):
         return "computes its weights or statistics as it runs"

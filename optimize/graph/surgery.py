@@ -15,12 +15,12 @@ import torch
 from torch import nn
 
 from optimize.graph.channel_groups import ChannelGroup, Index, Slot
-from optimize.graph.layer_types import BATCH_NORMS, CHANNELWISE, INSTANCE_NORMS, affine_norm, depthwise, groups, peculiarity
+from optimize.graph.layer_types import BATCH_NORMS, CHANNELWISE, INSTANCE_NORMS, affine_norm, depthwise, groups, unsupported_reason
 from optimize.graph.layer_types import width as width
 from optimize.graph.module_copy import copied
 
 
-def twin(module: nn.Module, *, share: bool = True, instead: Mapping[nn.Module, nn.Module] | None = None) -> nn.Module:
+def copy_module(module: nn.Module, *, share: bool = True, instead: Mapping[nn.Module, nn.Module] | None = None) -> nn.Module:
     """A copy of the network and of all that its hooks and closures hold.
 
     Args:
@@ -33,13 +33,13 @@ def twin(module: nn.Module, *, share: bool = True, instead: Mapping[nn.Module, n
 
 def keep_channels(module: nn.Module, group: ChannelGroup, keep: Index) -> nn.Module:
     """A copy of the network in which `group` holds only the channels `keep` (in that order)."""
-    pruned = twin(module)
+    pruned = copy_module(module)
     for slot in group.slots:
         _cut(pruned.get_submodule(slot.module), slot, keep)
     return pruned
 
 
-def misfit(module: nn.Module, group: ChannelGroup, inputs: torch.Tensor) -> str | None:
+def check_cut(module: nn.Module, group: ChannelGroup, inputs: torch.Tensor) -> str | None:
     """Why cutting the group's channels is not the same as nobody reading them; None where it is.
 
     Whatever the trace may have misjudged, here the network itself is asked, with half of the channels gone, on some inputs,
@@ -50,7 +50,7 @@ def misfit(module: nn.Module, group: ChannelGroup, inputs: torch.Tensor) -> str 
     for keep in (np.arange(0, group.size, 2), np.sort(np.random.default_rng(0).permutation(group.size)[: group.size // 2 + 1])):
         try:
             with torch.inference_mode():
-                want = unread(module, group, np.setdiff1d(np.arange(group.size), keep))(inputs.clone())
+                want = mask_channels(module, group, np.setdiff1d(np.arange(group.size), keep))(inputs.clone())
                 got = keep_channels(module, group, keep)(inputs.clone())
         except Exception as problem:  # the user's forward, on shapes it may not expect: whatever it raises means "cannot be cut"
             return f"the network does not run with fewer channels ({type(problem).__name__})"
@@ -61,7 +61,7 @@ def misfit(module: nn.Module, group: ChannelGroup, inputs: torch.Tensor) -> str 
     return None
 
 
-def unread(module: nn.Module, group: ChannelGroup, channels: Index) -> nn.Module:
+def mask_channels(module: nn.Module, group: ChannelGroup, channels: Index) -> nn.Module:
     """A copy of the network in which nobody reads these channels of the group."""
     for slot in group.consumers:
         layer = module.get_submodule(slot.module)
@@ -89,25 +89,25 @@ def kept_after(kept: Mapping[str, Index], module: nn.Module, group: ChannelGroup
 
 def replace_module(module: nn.Module, name: str, new: nn.Module) -> nn.Module:
     """A copy of the network with another layer under `name`, and under whatever other names the old one had."""
-    return twin(module, instead={module.get_submodule(name): new})
+    return copy_module(module, instead={module.get_submodule(name): new})
 
 
 def with_batch_norms(module: nn.Module) -> nn.Module:
     """The network with a batch norm for each instance norm that has running statistics: in eval mode both compute the same."""
     instead: dict[nn.Module, nn.Module] = {}
     for layer in module.modules():
-        if isinstance(layer, INSTANCE_NORMS) and affine_norm(layer) and peculiarity(layer) is None:
+        if isinstance(layer, INSTANCE_NORMS) and affine_norm(layer) and unsupported_reason(layer) is None:
             kind = next(batch for instance, batch in zip(INSTANCE_NORMS, BATCH_NORMS, strict=True) if isinstance(layer, instance))
             norm = kind(layer.num_features, layer.eps, affine=layer.affine).eval()
             for key, tensor in chain(layer.named_parameters(recurse=False), layer.named_buffers(recurse=False)):
                 assign(norm, key, tensor)
             instead[layer] = norm
-    return twin(module, instead=instead) if instead else module
+    return copy_module(module, instead=instead) if instead else module
 
 
 def with_tensors(module: nn.Module, name: str, **tensors: torch.Tensor) -> nn.Module:
     """A copy of the network in which the layer `name` has these parameters or buffers."""
-    changed = twin(module)
+    changed = copy_module(module)
     layer = changed.get_submodule(name)
     for key, value in tensors.items():
         assign(layer, key, value)

@@ -22,8 +22,8 @@ from optimize.graph.channel_groups import Slot as Slot
 from optimize.graph.channel_groups import without as without
 from optimize.graph.layer_types import CHANNELWISE as CHANNELWISE
 from optimize.graph.layer_types import LINEAR_MAPS as LINEAR_MAPS
-from optimize.graph.layer_types import Side, peculiarity
-from optimize.graph.surgery import misfit
+from optimize.graph.layer_types import Side, unsupported_reason
+from optimize.graph.surgery import check_cut
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ def _cannot_go_alone(flow: Flow, candidate: Candidate) -> bool:
     blocks = {place: set(block.tolist()) for place, block in flow.blocks.items()}
     parted = {place for place, labels in blocks.items() if labels & flow.sliced}
     groups = [group for group in _groups(flow, candidate.module)[0] if any((slot.module, slot.side) in parted for slot in group.slots)]
-    return any(misfit(candidate.module, group, candidate.example) for group in groups)
+    return any(check_cut(candidate.module, group, candidate.example) for group in groups)
 
 
 def _families(flow: Flow, layers: dict[str, nn.Module]) -> Iterator[tuple[tuple[Slot, ...], str | None]]:
@@ -119,7 +119,7 @@ def _in_order(group: ChannelGroup, order: dict[str, int]) -> ChannelGroup:
 def _norms(flow: Flow, module: nn.Module) -> dict[str, str]:
     found = {}
     for layer, (norm, *others) in ((layer, tuple(by)) for layer, by in flow.followers.items()):
-        if not others and norm is not None and flow.sources[norm] == {layer} and peculiarity(module.get_submodule(norm)) is None:
+        if not others and norm is not None and flow.sources[norm] == {layer} and unsupported_reason(module.get_submodule(norm)) is None:
             found[layer] = norm
     return found
 

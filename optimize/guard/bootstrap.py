@@ -29,7 +29,7 @@ from typing import TypeAlias
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from optimize.guard.intervals import ANYTHING, Bounded, normal_odds, quantile
+from optimize.guard.intervals import ANYTHING, Estimate, normal_odds, quantile
 from optimize.guard.score_intervals import Doubles, Integers, Interval
 from optimize.guard.worst_case import mean_high
 
@@ -66,7 +66,7 @@ class Sample:
     drawn: Doubles
     without: Doubles
 
-    def falls(self) -> Sample:
+    def drops(self) -> Sample:
         """Before minus after, (1, …)."""
         return Sample(*(each[:1] - each[1:] for each in (self.drawn, self.without)))
 
@@ -127,7 +127,7 @@ def bounded(
     cases: int,
     patients: Integers | None,
     worst: float = 0.0,
-) -> Bounded:
+) -> Estimate:
     """The bounds, see above.
 
     Args:
@@ -156,7 +156,7 @@ def bounded(
         return value - (value - low) / times**0.5, value + (high - value) / times**0.5
 
     odds = normal_odds(interval, float(known.std())) if told else None
-    return Bounded(value, low, high, units, unit, method, odds, usual=usual)
+    return Estimate(value, low, high, units, unit, method, odds, usual=usual)
 
 
 def _with_worst(without: Doubles, worst: float, confidence: float) -> float:

@@ -30,7 +30,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from optimize.guard.confidence_calibration import BINS, bins_of
-from optimize.guard.intervals import ANYTHING, NO_SPREAD, Bounded, normal_odds, quantile
+from optimize.guard.intervals import ANYTHING, NO_SPREAD, Estimate, normal_odds, quantile
 from optimize.guard.score_intervals import Booleans, Doubles, Integers, Interval
 from optimize.guard.worst_case import mean_high
 
@@ -47,7 +47,7 @@ WORST = 1.0
 
 def rise_of_error(
     before: tuple[Doubles, Booleans], after: tuple[Doubles, Booleans], confidence: float, patients: Integers | None = None
-) -> tuple[Bounded, float, float]:
+) -> tuple[Estimate, float, float]:
     """The rise of the calibration error, and the error before and after.
 
     Args:
@@ -58,7 +58,7 @@ def rise_of_error(
     """
     cases = len(before[0])
     if not cases:
-        return Bounded(0.0, *ANYTHING, 0, "cases", METHOD, None), 0.0, 0.0
+        return Estimate(0.0, *ANYTHING, 0, "cases", METHOD, None), 0.0, 0.0
     sides = [_gaps(*side, patients) for side in (before, after)]
     old, new = (float(np.abs(side.mean(0)).sum()) for side in sides)
     units, together = cases, 1.0
@@ -76,7 +76,7 @@ def rise_of_error(
 
     usual = min(value, middle - place * spread), max(value, middle + place * spread)
     method, unit = (METHOD, "cases") if patients is None else (METHOD_OF_PATIENTS, "patients")
-    return Bounded(value, low, high, units, unit, method, normal_odds(interval, spread), usual=usual), old, new
+    return Estimate(value, low, high, units, unit, method, normal_odds(interval, spread), usual=usual), old, new
 
 
 def _gaps(shares: Doubles, right: Booleans, patients: Integers | None) -> Doubles:

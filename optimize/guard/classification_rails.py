@@ -11,19 +11,19 @@ import numpy as np
 
 from optimize.guard.bootstrap import BOOTSTRAP, Drawn, Pair, Sample, bounded, once, sample
 from optimize.guard.calibration_rise import rise_of_error
-from optimize.guard.intervals import ANYTHING, Bounded, drop_of_share, share_of
+from optimize.guard.intervals import ANYTHING, Estimate, drop_of_share, share_of
 from optimize.guard.limits import Limits, Relative
 from optimize.guard.rail import Rail, drop_rail
-from optimize.guard.roc import drop_of_area
+from optimize.guard.roc import auc_drop
 from optimize.guard.score_intervals import Booleans, Doubles, Integers
 
 if TYPE_CHECKING:
-    from optimize.guard.classification_score import Answers
+    from optimize.guard.classification_score import ClassificationScore
 
 FIGURES = {"accuracy": "accuracy", "macro_f1": "macro F1", "auc": "AUC", "recall": "recall", "precision": "precision", "f1": "F1"}
 
 
-def rails(limits: Limits, before: Answers, after: Answers) -> list[Rail]:
+def rails(limits: Limits, before: ClassificationScore, after: ClassificationScore) -> list[Rail]:
     """Every rail that was asked for.
 
     Args:
@@ -37,8 +37,8 @@ def rails(limits: Limits, before: Answers, after: Answers) -> list[Rail]:
 @dataclass(frozen=True, eq=False)
 class _Comparison:
     limits: Limits
-    before: Answers
-    after: Answers
+    before: ClassificationScore
+    after: ClassificationScore
 
     def rails(self) -> Iterator[Rail]:
         limits, classes = self.limits, self.before.classes
@@ -56,7 +56,7 @@ class _Comparison:
         if limits.max_ece_rise is not None:
             yield self._rise_of_error(limits.max_ece_rise)
         if limits.max_regressed is not None:
-            found = share_of(self.before.right & ~self.after.right, limits.confidence, self.before.patients)
+            found = share_of(self.before.correct & ~self.after.correct, limits.confidence, self.before.patients)
             title, wording = "share of cases that were right and are wrong", f"{100 * limits.max_regressed:.6g} %"
             yield Rail(title, title, "ceiling", limits.max_regressed, wording, None, found.value, found, self.limits.sure)
 
@@ -81,12 +81,12 @@ class _Comparison:
         metric, limits = self.limits.metric, self.limits
         if metric == "accuracy":
             relative, patients = isinstance(limit, Relative), self.before.patients
-            found = drop_of_share(self.before.right, self.after.right, limits.confidence, patients, relative=relative)
+            found = drop_of_share(self.before.correct, self.after.correct, limits.confidence, patients, relative=relative)
             old, new = self.before.accuracy, self.after.accuracy
         elif metric == "auc":
-            sides, patients = (self.before.shares, self.after.shares), self.before.patients
+            sides, patients = (self.before.probabilities, self.after.probabilities), self.before.patients
             share = float(limit) if isinstance(limit, Relative) else 0.0
-            found, old, new = drop_of_area(*sides, self.before.labels, limits.confidence, patients, share)
+            found, old, new = auc_drop(*sides, self.before.labels, limits.confidence, patients, share)
         else:
             found, old, new = self._drop_of_drawn(metric, limit, len(self.before), self.before.patients)
         if column is None:
@@ -94,13 +94,13 @@ class _Comparison:
             return drop_rail(limits, limit, figure, found, old, new)
         return drop_rail(limits, limit, FIGURES[metric], found, old, new, scope="group", name=value, column=column)
 
-    def _class(self, k: int, metric: str, limit: float) -> tuple[Bounded, float, float]:
+    def _class(self, k: int, metric: str, limit: float) -> tuple[Estimate, float, float]:
         """Drop of a class's figure, and the figure before and after."""
         rows = self.before.labels == k
         patients = self._patients(rows)
         if metric != "recall":
             return self._drop_of_drawn(f"{metric} {k}", limit, int(rows.sum()), patients)
-        hits = self.before.right[rows], self.after.right[rows]
+        hits = self.before.correct[rows], self.after.correct[rows]
         found = drop_of_share(*hits, self.limits.confidence, patients, relative=isinstance(limit, Relative))
         name = self.before.classes[k]
         return found, self.before.per_class[name].recall, self.after.per_class[name].recall
@@ -111,17 +111,17 @@ class _Comparison:
             return  # a class without a case has been told of by its drop
         old, new = self.before.per_class[name], self.after.per_class[name]
         if limits.min_class_f1:
-            said = self.after.decided == k
+            said = self.after.predicted == k
             found = share_of((rows & said)[rows | said], limits.confidence, self._patients(rows | said))
             yield self._floor("F1", name, limits.min_class_f1, old.f1, new.f1, _f1_of_overlap(found, int(rows.sum())))
         if limits.min_class_recall:
-            found = share_of(self.after.right[rows], limits.confidence, self._patients(rows))
+            found = share_of(self.after.correct[rows], limits.confidence, self._patients(rows))
             yield self._floor("recall", name, limits.min_class_recall, old.recall, new.recall, found)
 
     def _patients(self, rows: Booleans) -> Integers | None:
         return None if self.before.patients is None else self.before.patients[rows]
 
-    def _floor(self, figure: str, name: str, limit: float, old: float, new: float, found: Bounded) -> Rail:
+    def _floor(self, figure: str, name: str, limit: float, old: float, new: float, found: Estimate) -> Rail:
         title, wording = f"{figure} of {name}", f"{100 * limit:.2f} %"
         return Rail(figure, title, "floor", limit, wording, old, new, found, self.limits.sure, "class", name)
 
@@ -132,7 +132,7 @@ class _Comparison:
         for name in limits.positive or classes:
             k = classes.index(name)
             positive = self.before.labels == k
-            found = [each.shares[:, k] >= limits.threshold for each in (self.before, self.after)]
+            found = [each.probabilities[:, k] >= limits.threshold for each in (self.before, self.after)]
             for figure, limit, rows, flip in (
                 ("sensitivity", limits.max_sensitivity_drop, positive, False),
                 ("specificity", limits.max_specificity_drop, ~positive, True),
@@ -146,24 +146,24 @@ class _Comparison:
         return drop_rail(self.limits, limit, figure, found, old, new, scope="class", name=name)
 
     def _rise_of_error(self, limit: float) -> Rail:
-        sides = [(each.shares.max(1).astype(np.float64), each.right) for each in (self.before, self.after)]
+        sides = [(each.probabilities.max(1).astype(np.float64), each.correct) for each in (self.before, self.after)]
         found, old, new = rise_of_error(sides[0], sides[1], self.limits.confidence, self.before.patients)
         title = "expected calibration error"
         return Rail(title, title, "rise", limit, f"{100 * limit:.6g} pp", old, new, found, self.limits.sure)
 
-    def _drop_of_drawn(self, name: str, limit: float, cases: int, patients: Integers | None) -> tuple[Bounded, float, float]:
+    def _drop_of_drawn(self, name: str, limit: float, cases: int, patients: Integers | None) -> tuple[Estimate, float, float]:
         """Drop of a figure that is drawn, bounded as a difference or as a ratio; and the figure before and after."""
         old, new = once(self._pairs[name], len(self.before), len(self.before.classes))
         if np.isnan(old) or np.isnan(new):
-            return Bounded(0.0, *ANYTHING, 0, "cases", BOOTSTRAP, None), 0.0, 0.0
-        falls = self._drawn[name].shares_lost(old) if isinstance(limit, Relative) else self._drawn[name].falls()
+            return Estimate(0.0, *ANYTHING, 0, "cases", BOOTSTRAP, None), 0.0, 0.0
+        falls = self._drawn[name].shares_lost(old) if isinstance(limit, Relative) else self._drawn[name].drops()
         counts = np.bincount(self.before.labels)
         worst = 1 / (counts[counts > 0].min() * (counts > 0).sum()) if name == "macro_f1" else 1 / cases
         return bounded(falls, old - new, self.limits.confidence, cases, patients, float(worst)), old, new
 
     def _pair_of_class(self, k: int, metric: str) -> Pair:
         """Precision or F1 of one class, from counts of what became of its cases and of those taken for it."""
-        true, old, new = (each == k for each in (self.before.labels, self.before.decided, self.after.decided))
+        true, old, new = (each == k for each in (self.before.labels, self.before.predicted, self.after.predicted))
         own = (true & old & new, true & old & ~new, true & ~old & new, true & ~old & ~new)
         others = (~true & old & new, ~true & old & ~new, ~true & ~old & new)
         stacked = np.stack([*own, *others], axis=1).astype(np.float64)
@@ -196,7 +196,7 @@ def _overall_alone(limits: Limits) -> Limits:
     return replace(limits, class_metric="recall", min_class_f1=0.0, max_ece_rise=None)
 
 
-def _f1_of_overlap(found: Bounded, cases: int) -> Bounded:
+def _f1_of_overlap(found: Estimate, cases: int) -> Estimate:
     """F1 from the overlap J, the share of the cases that are of the class or taken for it which are both: F1 = 2 J / (1 + J).
 
     It rises with J, so that bounds of the share are bounds of F1.
@@ -212,7 +212,7 @@ def _f1_of_overlap(found: Bounded, cases: int) -> Bounded:
     method = f"{found.method}, of the cases that are of the class or taken for it"
     usual = None if found.usual is None else (reached(found.usual[0]), reached(found.usual[1]))
     ends = reached(found.low), reached(found.high)
-    return Bounded(reached(found.value), *ends, cases, found.unit, method, odds if found.odds else None, usual=usual)
+    return Estimate(reached(found.value), *ends, cases, found.unit, method, odds if found.odds else None, usual=usual)
 
 
 def _precision(hits: Doubles, wrongly: Doubles) -> Doubles:

@@ -13,11 +13,11 @@ from scipy.special import softmax
 
 from optimize.candidate import Floats
 from optimize.data.output_meaning import sum_to_one
-from optimize.guard.confidence_calibration import expected_error
+from optimize.guard.confidence_calibration import expected_calibration_error
 from optimize.guard.intervals import as_numbers
 from optimize.guard.limits import Limits
 from optimize.guard.rail import Rail
-from optimize.guard.roc import mean_area
+from optimize.guard.roc import macro_auc
 from optimize.guard.score_intervals import Booleans, Integers
 
 
@@ -32,21 +32,21 @@ class ClassScore:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class ClassificationScore:
     """What a classifier answered on one split, of N cases and K classes.
 
     Args:
         labels: true classes, (N,).
-        decided: predicted ones, (N,).
-        shares: of each answer, (N, K), each row summing to 1.
+        predicted: predicted ones, (N,).
+        probabilities: of each answer, (N, K), each row summing to 1.
         classes: names of the classes.
         patients: number of each case's patient, (N,), or None.
         groups: column -> subgroup of each case, (N,).
     """
 
     labels: Integers
-    decided: Integers
-    shares: Floats
+    predicted: Integers
+    probabilities: Floats
     classes: tuple[str, ...]
     patients: Integers | None = None
     groups: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
@@ -58,17 +58,17 @@ class Answers:
     def confusion(self) -> Integers:
         """Counts, (K, K); row: true class, column: predicted class."""
         count = len(self.classes)
-        return np.bincount(self.labels * count + self.decided, minlength=count * count).reshape(count, count).astype(np.int64)
+        return np.bincount(self.labels * count + self.predicted, minlength=count * count).reshape(count, count).astype(np.int64)
 
     @property
-    def right(self) -> Booleans:
+    def correct(self) -> Booleans:
         """Which cases were got right, (N,)."""
-        return np.asarray(self.labels == self.decided)
+        return np.asarray(self.labels == self.predicted)
 
     @property
     def accuracy(self) -> float:
         """Share of cases got right."""
-        return float(self.right.mean()) if len(self) else 0.0
+        return float(self.correct.mean()) if len(self) else 0.0
 
     @property
     def overall(self) -> float:
@@ -96,9 +96,9 @@ class Answers:
     @cached_property
     def auc(self) -> float | None:
         """Mean over the classes of the area under the curve of each against the rest; None where no class can be told from the rest."""
-        return mean_area(self.shares, self.labels)
+        return macro_auc(self.probabilities, self.labels)
 
-    def take(self, rows: npt.NDArray[Any]) -> Answers:
+    def take(self, rows: npt.NDArray[Any]) -> ClassificationScore:
         """The answers to some of the cases."""
         each = {name: getattr(self, name)[rows] for name in ("labels", "decided", "shares")}
         patients = None if self.patients is None else as_numbers(self.patients[rows])
@@ -117,7 +117,7 @@ class Answers:
                 "accuracy": self.accuracy,
                 "macro_f1": self.macro_f1,
                 "auc": self.auc,
-                "ece": expected_error(self.shares.max(1), self.right) if len(self) else None,
+                "ece": expected_calibration_error(self.probabilities.max(1), self.correct) if len(self) else None,
             },
             "per_class": {name: asdict(each) for name, each in self.per_class.items()},
             "per_group": {
@@ -127,7 +127,7 @@ class Answers:
             "confusion": self.confusion.tolist(),
         }
 
-    def parts(self, column: str) -> list[tuple[str, Answers]]:
+    def parts(self, column: str) -> list[tuple[str, ClassificationScore]]:
         """The subgroups of one column, in the order of their names."""
         values = self.groups[column]
         return [(str(value), self.take(values == value)) for value in sorted(set(values.tolist()))]
@@ -139,7 +139,7 @@ def answers(
     classes: Sequence[str],
     patients: npt.NDArray[Any] | None = None,
     groups: Mapping[str, npt.NDArray[Any]] | None = None,
-) -> Answers:
+) -> ClassificationScore:
     """Score class outputs (N, K) against labels (N,).
 
     The shares are the outputs where rows already sum to 1, else their softmax. A case whose outputs are not all finite counts as
@@ -152,4 +152,4 @@ def answers(
     shares = np.eye(count, dtype=np.float32)[following]
     shares[finite] = whole / np.maximum(whole.sum(1, keepdims=True), 1e-12) if sum_to_one(whole) else softmax(whole, axis=1)
     numbers = None if patients is None else as_numbers(patients)
-    return Answers(labels, decided.astype(np.int64), shares, tuple(classes), numbers, dict(groups or {}))
+    return ClassificationScore(labels, decided.astype(np.int64), shares, tuple(classes), numbers, dict(groups or {}))

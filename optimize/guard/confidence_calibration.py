@@ -24,7 +24,7 @@ def bins_of(confidence: npt.NDArray[Any]) -> Integers:
     return np.clip(np.ceil(confidence.astype(np.float64) * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 
-def expected_error(confidence: npt.NDArray[Any], right: Booleans) -> float:
+def expected_calibration_error(confidence: npt.NDArray[Any], right: Booleans) -> float:
     """The expected calibration error, see above.
 
     Args:
@@ -44,7 +44,7 @@ def reliability(confidence: npt.NDArray[Any], right: Booleans) -> dict[str, Any]
         edges: dict[str, Any] = {"low": number / BINS, "high": (number + 1) / BINS, "cases": int(inside.sum())}
         means = {"confidence": _share(confidence[inside]), "accuracy": _share(right[inside])}
         bins.append(edges | means)
-    return {"ece": expected_error(confidence, right), "bins": bins}
+    return {"ece": expected_calibration_error(confidence, right), "bins": bins}
 
 
 @dataclass(frozen=True)

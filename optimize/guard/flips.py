@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from optimize.guard.classification_score import Answers
+from optimize.guard.classification_score import ClassificationScore
 from optimize.guard.intervals import mcnemar
 from optimize.guard.score import Score
-from optimize.guard.segmentation_score import Dice
+from optimize.guard.segmentation_score import SegmentationScore
 
 FILE = "flips.csv"
 LISTED = 200
@@ -74,9 +74,9 @@ def flips(
         names: what the user calls each case, (N,).
         patients: id of each case's patient, (N,), or None.
     """
-    if isinstance(before, Answers) and isinstance(after, Answers):
+    if isinstance(before, ClassificationScore) and isinstance(after, ClassificationScore):
         found = _of_answers(before, after, names, patients)
-    elif isinstance(before, Dice) and isinstance(after, Dice):
+    elif isinstance(before, SegmentationScore) and isinstance(after, SegmentationScore):
         found = _of_masks(before, after, names, patients)
     else:
         raise TypeError(f"`before` and `after` ({type(before).__name__}, {type(after).__name__}) must be scores of one task.")
@@ -109,12 +109,12 @@ def to_csv(found: Sequence[Flip]) -> str:
     return text.getvalue()
 
 
-def unevenness(before: Answers, after: Answers, seed: int = 0) -> dict[str, Any]:
+def unevenness(before: ClassificationScore, after: ClassificationScore, seed: int = 0) -> dict[str, Any]:
     """Whether regressions fall on some classes more than on others, in the form that a report shows; see above."""
-    regressed, fixed = before.right & ~after.right, ~before.right & after.right
+    regressed, fixed = before.correct & ~after.correct, ~before.correct & after.correct
     count = len(before.classes)
     cases, right, lost, gained = (
-        np.bincount(before.labels[rows], minlength=count) for rows in (slice(None), before.right, regressed, fixed)
+        np.bincount(before.labels[rows], minlength=count) for rows in (slice(None), before.correct, regressed, fixed)
     )
     rows = [
         {"class": name, "cases": int(cases[k]), "regressed": int(lost[k]), "fixed": int(gained[k])} for k, name in enumerate(before.classes)
@@ -135,18 +135,20 @@ def _uneven(cases: npt.NDArray[np.int64], lost: npt.NDArray[np.int64], seed: int
     return float((1 + (statistics >= observed - 1e-9).sum()) / (1 + DEALT))
 
 
-def _of_answers(before: Answers, after: Answers, names: Sequence[str], patients: npt.NDArray[Any] | None) -> list[Flip]:
+def _of_answers(
+    before: ClassificationScore, after: ClassificationScore, names: Sequence[str], patients: npt.NDArray[Any] | None
+) -> list[Flip]:
     classes, found = before.classes, []
-    for case in np.flatnonzero(before.decided != after.decided).tolist():
-        truth, old, new = int(before.labels[case]), int(before.decided[case]), int(after.decided[case])
+    for case in np.flatnonzero(before.predicted != after.predicted).tolist():
+        truth, old, new = int(before.labels[case]), int(before.predicted[case]), int(after.predicted[case])
         kind = "regressed" if old == truth else "fixed" if new == truth else "changed"
-        confidence = float(before.shares[case, old]), float(after.shares[case, new])
+        confidence = float(before.probabilities[case, old]), float(after.probabilities[case, new])
         whose, groups = _whose(case, patients, before.groups)
         found.append(Flip(str(names[case]), whose, groups, kind, classes[truth], classes[old], classes[new], *confidence))
     return found
 
 
-def _of_masks(before: Dice, after: Dice, names: Sequence[str], patients: npt.NDArray[Any] | None) -> list[Flip]:
+def _of_masks(before: SegmentationScore, after: SegmentationScore, names: Sequence[str], patients: npt.NDArray[Any] | None) -> list[Flip]:
     words, found = ("not shown", "shown"), []
     for case, k in np.argwhere((before.predicted > 0) != (after.predicted > 0)).tolist():
         truth, old, new = (int(each[case, k] > 0) for each in (before.true, before.predicted, after.predicted))

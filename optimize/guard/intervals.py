@@ -58,44 +58,44 @@ ANYTHING: Interval = (-1.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Bounded:
+class Estimate:
     """A figure with what chance may have done to it.
 
     Args:
         value: the figure.
         low: its lower bound.
         high: its upper bound.
-        seen: how many cases or patients it is taken over.
+        n: how many cases or patients it is taken over.
         unit: "cases" or "patients".
         method: where the bounds come from.
         odds: how likely bounds of more cases are to lie on either side of a limit, at the same rates; None where that cannot be said.
         lost: cases that were right and are wrong; None where it does not apply.
         gained: cases that were wrong and are right; None where it does not apply.
-        fewest: so many cases or patients are needed before there is any bound; None where there is one.
-        alone: every case stands for itself, and not for its patient.
+        min_n: so many cases or patients are needed before there is any bound; None where there is one.
+        independent: every case stands for itself, and not for its patient.
         usual: the large-sample bounds that the search goes by; None where they are the same.
     """
 
     value: float
     low: float
     high: float
-    seen: int
+    n: int
     unit: str
     method: str
     odds: Odds | None
     lost: int | None = None
     gained: int | None = None
-    fewest: int | None = None
-    alone: bool = True
+    min_n: int | None = None
+    independent: bool = True
     usual: Interval | None = None
 
     @property
     def p_value(self) -> float | None:
         """Of McNemar's exact test, two-sided; None where it does not apply, as among cases of the same patient."""
-        return mcnemar(self.lost, self.gained) if self.alone and self.lost is not None and self.gained is not None else None
+        return mcnemar(self.lost, self.gained) if self.independent and self.lost is not None and self.gained is not None else None
 
     @property
-    def for_search(self) -> Bounded:
+    def for_search(self) -> Estimate:
         """The same with the bounds that the search goes by."""
         return self if self.usual is None else replace(self, low=self.usual[0], high=self.usual[1])
 
@@ -125,7 +125,7 @@ def mcnemar(lost: int, gained: int) -> float:
 
 def drop_of_share(
     before: Booleans, after: Booleans, confidence: float, patients: Integers | None = None, *, relative: bool = False
-) -> Bounded:
+) -> Estimate:
     """How far the share of right cases fell.
 
     Args:
@@ -151,15 +151,18 @@ def drop_of_share(
 
     counts, z = counted(1.0)
     usual, sure = tango(*counts, z), paired(*counts, _alpha(z))
-    bounds = Bounded(value, *sure, cases, "cases", method, odds if cases else None, lost, gained, alone=patients is None, usual=usual)
+    alone = patients is None
+    bounds = Estimate(value, *sure, cases, "cases", method, odds if cases else None, lost, gained, independent=alone, usual=usual)
     if not relative:
         return bounds
     return _relative(bounds, int((before & after).sum()), counted, widening)
 
 
-def _relative(bounds: Bounded, both: int, counted: Callable[[float], tuple[tuple[float, float, float], float]], widening: float) -> Bounded:
+def _relative(
+    bounds: Estimate, both: int, counted: Callable[[float], tuple[tuple[float, float, float], float]], widening: float
+) -> Estimate:
     """The drop bounded as a ratio, from its bounds as a difference and the number of cases that are right in both."""
-    lost, gained, cases = bounds.lost or 0, bounds.gained or 0, bounds.seen
+    lost, gained, cases = bounds.lost or 0, bounds.gained or 0, bounds.n
     if not both + lost:
         return replace(bounds, low=-1.0, high=1.0, odds=None, usual=None)  # of nothing there is no share
     share = (both + lost) / cases
@@ -183,7 +186,7 @@ def _relative(bounds: Bounded, both: int, counted: Callable[[float], tuple[tuple
     return replace(bounds, low=sure[0], high=sure[1], odds=normal_odds(wider, spread), usual=(low, high))
 
 
-def share_of(hits: Booleans, confidence: float, patients: Integers | None = None) -> Bounded:
+def share_of(hits: Booleans, confidence: float, patients: Integers | None = None) -> Estimate:
     """A share of cases.
 
     Args:
@@ -201,7 +204,7 @@ def share_of(hits: Booleans, confidence: float, patients: Integers | None = None
     place = _place(confidence, 1.0, freedom)
     sure = clopper_pearson(count / widening, cases / widening, _alpha(place))
     usual = wilson(count / widening, cases / widening, place)
-    return Bounded(count / max(1, cases), *sure, cases, "cases", method, odds if cases else None, usual=usual)
+    return Estimate(count / max(1, cases), *sure, cases, "cases", method, odds if cases else None, usual=usual)
 
 
 def _alpha(place: float) -> float:
@@ -229,7 +232,7 @@ def mean_of(
     value: float | None = None,
     ends: Interval = ANYTHING,
     freedom: int | None = None,
-) -> Bounded:
+) -> Estimate:
     """A mean over patients.
 
     Args:
@@ -243,7 +246,7 @@ def mean_of(
     count = len(values)
     middle = (float(values.mean()) if count else 0.0) if value is None else value
     if count < FEWEST_PATIENTS:
-        return Bounded(middle, *ends, count, "patients", MEAN, None, fewest=FEWEST_PATIENTS)
+        return Estimate(middle, *ends, count, "patients", MEAN, None, min_n=FEWEST_PATIENTS)
     spread = float(values.std(ddof=1))
     skew, free = _skewness(values) if spread > NO_SPREAD else 0.0, count - 1 if freedom is None else freedom
 
@@ -255,7 +258,7 @@ def mean_of(
         return with_worst(usual(times), values - values.mean(), middle, worst, confidence, times, ends)
 
     odds = normal_odds(sure, spread / sqrt(count))
-    return Bounded(middle, *sure(1.0), count, "patients", MEAN, odds, usual=usual(1.0))
+    return Estimate(middle, *sure(1.0), count, "patients", MEAN, odds, usual=usual(1.0))
 
 
 def with_worst(

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import ttest_ind_from_stats
 
-from optimize.guard.classification_score import Answers
+from optimize.guard.classification_score import ClassificationScore
 from optimize.guard.score import Score
-from optimize.guard.segmentation_score import Dice
+from optimize.guard.segmentation_score import SegmentationScore
 
 SURE = 1e-3
 """Splits differ for other reasons too, hospitals for one: only what is far beyond chance is worth a word."""
@@ -44,12 +44,12 @@ def known_by_heart(guard: Score, test: Score) -> str | None:
 
 def _units(score: Score) -> npt.NDArray[np.float64]:
     """The figure of each case, or of each patient."""
-    if isinstance(score, Dice):
+    if isinstance(score, SegmentationScore):
         told = score.per_patient
         some = ~np.isnan(told).all(1)
         return np.asarray(np.nanmean(told[some], axis=1))
-    assert isinstance(score, Answers)
-    right = score.right.astype(np.float64)
+    assert isinstance(score, ClassificationScore)
+    right = score.correct.astype(np.float64)
     if score.patients is None:
         return right
     _, owners = np.unique(score.patients, return_inverse=True)

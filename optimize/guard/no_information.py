@@ -29,13 +29,13 @@ from typing import Any
 import numpy as np
 
 from optimize.data.masks import Array, foreground, perfect
-from optimize.guard.classification_score import Answers
+from optimize.guard.classification_score import ClassificationScore
 from optimize.guard.intervals import FEWEST_PATIENTS, drop_of_share, mean_of, quantile
 from optimize.guard.limits import Limits
-from optimize.guard.roc import mean_area
+from optimize.guard.roc import macro_auc
 from optimize.guard.score import Score
 from optimize.guard.score_intervals import wilson
-from optimize.guard.segmentation_score import Dice, overlap
+from optimize.guard.segmentation_score import SegmentationScore, score_masks
 
 CONFIDENCE = 0.99
 SKILL, BALANCED_SKILL = 0.05, 0.15
@@ -99,54 +99,54 @@ def no_information(score: Score, labels: Array, limits: Limits) -> NoInformation
         labels: of that split: classes (N,), or masks in either form of `optimize.data.masks`.
         limits: the guard-rails; they say whether the network is used by rank.
     """
-    if isinstance(score, Dice):
+    if isinstance(score, SegmentationScore):
         return _of_masks(score, labels)
-    assert isinstance(score, Answers)
+    assert isinstance(score, ClassificationScore)
     return _of_classes(score, limits)
 
 
-def _of_classes(answers: Answers, limits: Limits) -> NoInformation:
+def _of_classes(answers: ClassificationScore, limits: Limits) -> NoInformation:
     counts = np.bincount(answers.labels, minlength=len(answers.classes))
     usual = int(counts.argmax())
     constant = answers.labels == usual
     rate, accuracy = float(constant.mean()), answers.accuracy
     # from the original to the constant answer the share falls by more than chance
-    gain = drop_of_share(answers.right, constant, CONFIDENCE, answers.patients)
+    gain = drop_of_share(answers.correct, constant, CONFIDENCE, answers.patients)
     better = gain.low > 0 and accuracy - rate >= SKILL * (1 - rate)
     by_rank = limits.metric == "auc" or limits.threshold is not None
     better = better or _balanced(answers, counts) or (by_rank and _ranks(answers))
-    same = bool((answers.decided == answers.decided[0]).all()) and float(np.ptp(answers.shares, axis=0).max()) < 1e-4
+    same = bool((answers.predicted == answers.predicted[0]).all()) and float(np.ptp(answers.probabilities, axis=0).max()) < 1e-4
     answer = f"answering {answers.classes[usual]!r} every time"
     return NoInformation("accuracy", accuracy, rate, answer, better and not same, same, len(answers), "cases")
 
 
-def _balanced(answers: Answers, counts: Array) -> bool:
+def _balanced(answers: ClassificationScore, counts: Array) -> bool:
     """Whether the mean recall is above 1 / K by more than chance and by the share that is asked for."""
     seen = np.flatnonzero(counts)
     if len(seen) < 2:
         return False
-    hits = np.array([answers.right[answers.labels == k].sum() for k in seen])
+    hits = np.array([answers.correct[answers.labels == k].sum() for k in seen])
     recalls = (hits + 1) / (counts[seen] + 2)  # a class of few cases that were all right is not beyond doubt
     spread = sqrt(float((recalls * (1 - recalls) / counts[seen]).sum())) / len(seen)
     low = float((hits / counts[seen]).mean()) - quantile(CONFIDENCE) * spread
     return low > 1 / len(seen) + BALANCED_SKILL * (1 - 1 / len(seen))
 
 
-def _ranks(answers: Answers) -> bool:
+def _ranks(answers: ClassificationScore) -> bool:
     """Whether the answers rank the cases of a class above the others, beyond chance."""
     from scipy.stats import mannwhitneyu
 
     told = [k for k, cases in enumerate(np.bincount(answers.labels, minlength=len(answers.classes))) if 0 < cases < len(answers)]
     for k in told:
         own = answers.labels == k
-        area = mean_area(np.stack([1 - answers.shares[:, k], answers.shares[:, k]], axis=1), own.astype(np.int64))
-        chance = mannwhitneyu(answers.shares[own, k], answers.shares[~own, k], alternative="greater").pvalue
+        area = macro_auc(np.stack([1 - answers.probabilities[:, k], answers.probabilities[:, k]], axis=1), own.astype(np.int64))
+        chance = mannwhitneyu(answers.probabilities[own, k], answers.probabilities[~own, k], alternative="greater").pvalue
         if area is not None and area > LEAST_AREA and chance < (1 - CONFIDENCE) / len(told):
             return True
     return False
 
 
-def _of_masks(dice: Dice, masks: Array) -> NoInformation:
+def _of_masks(dice: SegmentationScore, masks: Array) -> NoInformation:
     answers = {words: _constant(mask, masks, dice) for words, mask in _constant_masks(masks, len(dice.classes))}
     words, best = max(answers.items(), key=lambda each: each[1].overall)
     known = ~(np.isnan(dice.per_patient).all(1) | np.isnan(best.per_patient).all(1))
@@ -158,7 +158,7 @@ def _of_masks(dice: Dice, masks: Array) -> NoInformation:
     return NoInformation("Dice", dice.overall, best.overall, words, better and not same, same, len(gains), "patients")
 
 
-def _of_patients(dice: Dice) -> Array:
+def _of_patients(dice: SegmentationScore) -> Array:
     """Mean over the classes of each patient's Dice, (patients,); what says nothing counts as nothing."""
     return np.asarray(np.nan_to_num(dice.per_patient).mean(1))
 
@@ -171,9 +171,9 @@ def _constant_masks(masks: Array, classes: int) -> list[tuple[str, Array]]:
     return [("marking nothing", np.zeros_like(counts, bool)), ("marking everything", np.ones_like(counts, bool)), *some]
 
 
-def _constant(mask: Array, masks: Array, dice: Dice) -> Dice:
+def _constant(mask: Array, masks: Array, dice: SegmentationScore) -> SegmentationScore:
     said = perfect(mask[None], len(dice.classes))
-    return overlap(((said, truth[None]) for truth in _each(masks, len(dice.classes))), dice.classes, dice.patients)
+    return score_masks(((said, truth[None]) for truth in _each(masks, len(dice.classes))), dice.classes, dice.patients)
 
 
 def _each(masks: Array, classes: int) -> Iterator[Array]:

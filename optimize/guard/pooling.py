@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from optimize.guard.intervals import Bounded, quantile
+from optimize.guard.intervals import Estimate, quantile
 from optimize.guard.rail import Rail
 from optimize.guard.score_intervals import tango
 
@@ -47,13 +47,13 @@ def _joined(rail: Rail, rails: Sequence[Rail], confidence: float) -> Rail:
     return replace(rail, bounded=joined)
 
 
-def _counts(bounded: Bounded) -> tuple[int, int, int]:
-    return bounded.lost or 0, bounded.gained or 0, bounded.seen
+def _counts(bounded: Estimate) -> tuple[int, int, int]:
+    return bounded.lost or 0, bounded.gained or 0, bounded.n
 
 
 def _lends(rail: Rail) -> bool:
     """Whether the rail is one of several about shares of independent cases."""
-    shares = rail.bounded.lost is not None and rail.bounded.alone and rail.bounded.seen > 0
+    shares = rail.bounded.lost is not None and rail.bounded.independent and rail.bounded.n > 0
     return shares and rail.rule == "drop" and rail.scope != "overall"
 
 

@@ -16,7 +16,7 @@ from functools import cached_property
 from math import ceil
 from typing import Any, Literal
 
-from optimize.guard.intervals import Bounded
+from optimize.guard.intervals import Estimate
 from optimize.guard.limits import Limits, Relative, points, stated
 
 Outcome = Literal["pass", "fail", "inconclusive"]
@@ -58,7 +58,7 @@ class Rail:
     wording: str
     before: float | None
     after: float
-    bounded: Bounded
+    bounded: Estimate
     confidence: float | None = None
     scope: Scope = "overall"
     name: str | None = None
@@ -72,7 +72,7 @@ class Rail:
     @property
     def outcome(self) -> Outcome:
         """Whether the limit is held."""
-        if not self.bounded.seen:
+        if not self.bounded.n:
             return "inconclusive"
         if self.confidence is None:
             return "pass" if self.held_by_value else "fail"
@@ -98,18 +98,18 @@ class Rail:
         return self._inside(self.bounded.low, self.bounded.high)
 
     @property
-    def slack(self) -> float:
+    def margin(self) -> float:
         """How far the bound is from the limit, as a fraction of what the figure measures; negative when the limit is missed."""
         return self.bounded.low - self.limit if self.rule == "floor" else self.limit - self.bounded.high
 
     @cached_property
-    def needed(self) -> int | None:
+    def required_n(self) -> int | None:
         """How many cases or patients decide with a power of 80 %, at these rates; None where it is decided, or no number does."""
         if self.outcome != "inconclusive":
             return None
-        seen, few, many = self.bounded.seen, 0.0, 1.0
+        seen, few, many = self.bounded.n, 0.0, 1.0
         if not seen or self.bounded.odds is None:
-            return self.bounded.fewest
+            return self.bounded.min_n
         while self._deciding(many) < POWER:
             few, many = many, 2 * many
             if many * seen > MOST:
@@ -117,12 +117,12 @@ class Rail:
         while (many - few) * seen > max(0.5, 0.002 * many * seen):
             middle = (few + many) / 2
             few, many = (few, middle) if self._deciding(middle) >= POWER else (middle, many)
-        return max(ceil(many * seen - TOLERANCE), self.bounded.fewest or 0)
+        return max(ceil(many * seen - TOLERANCE), self.bounded.min_n or 0)
 
     @cached_property
     def power(self) -> float | None:
         """How likely as many cases as there are decide, at these rates; None where it is decided, or that cannot be said."""
-        known = self.outcome == "inconclusive" and self.bounded.seen and self.bounded.odds is not None
+        known = self.outcome == "inconclusive" and self.bounded.n and self.bounded.odds is not None
         return self._deciding(1.0) if known else None
 
     def __str__(self) -> str:
@@ -131,13 +131,13 @@ class Rail:
     @property
     def doubt(self) -> str:
         """Why nothing can be told, and what would."""
-        if not self.bounded.seen:
+        if not self.bounded.n:
             return f"there is nothing to tell {self.title} by; {self._limit}"
-        unit, needed = self.bounded.unit, self.needed
+        unit, needed = self.bounded.unit, self.required_n
         few = f"{self._seen} cannot tell"
         if self.power is not None:
             few = f"{self._seen} decide with a power of {_percent(self.power)}" if self.power >= TOO_LITTLE else f"{self._seen} are too few"
-        if self.bounded.fewest is not None:
+        if self.bounded.min_n is not None:
             cure = f"at least {needed} {unit} are needed"
         elif self.bounded.odds is None:
             cure = "and how many would is not known"
@@ -149,7 +149,7 @@ class Rail:
 
     def as_dict(self) -> dict[str, Any]:
         """The form that a report shows."""
-        known = self.bounded.seen > 0
+        known = self.bounded.n > 0
         statistical = self.confidence is not None and known
         return {
             "scope": self.scope,
@@ -165,14 +165,14 @@ class Rail:
             "value": self.value if known else None,
             "low": self.bounded.low if statistical else None,
             "high": self.bounded.high if statistical else None,
-            "seen": self.bounded.seen,
+            "seen": self.bounded.n,
             "unit": self.bounded.unit,
             "method": self.bounded.method if statistical else None,
             "lost": self.bounded.lost,
             "gained": self.bounded.gained,
             "p_value": self.bounded.p_value,
             "outcome": self.outcome,
-            "needed": self.needed,
+            "needed": self.required_n,
             "power": self.power,
         }
 
@@ -189,7 +189,7 @@ class Rail:
 
     @property
     def _seen(self) -> str:
-        count, unit = self.bounded.seen, self.bounded.unit
+        count, unit = self.bounded.n, self.bounded.unit
         return f"{count} {unit.removesuffix('s') if count == 1 else unit}"
 
     @property
@@ -204,7 +204,7 @@ class Rail:
     @property
     def _chance(self) -> str:
         """What else the figure may be."""
-        if self.confidence is None or self.bounded.fewest is not None:
+        if self.confidence is None or self.bounded.min_n is not None:
             return ""
         shown, sure = self.outcome == "fail", f"at {100 * self.confidence:.4g} % confidence"
         if self.rule in ("floor", "ceiling"):
@@ -232,7 +232,7 @@ def drop_rail(
     limits: Limits,
     limit: float,
     figure: str,
-    bounded: Bounded,
+    bounded: Estimate,
     before: float,
     after: float,
     *,

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from optimize.guard.intervals import ANYTHING, NO_SPREAD, Bounded, normal_odds, quantile, reach, with_worst
+from optimize.guard.intervals import ANYTHING, NO_SPREAD, Estimate, normal_odds, quantile, reach, with_worst
 from optimize.guard.score_intervals import Booleans, Doubles, Integers, Interval
 
 DELONG = "placements with a worst case (DeLong 1988, Gaffke 2005)"
@@ -43,7 +43,7 @@ def placements(scores: npt.NDArray[Any], positive: Booleans) -> Doubles:
     return placed
 
 
-def mean_area(shares: npt.NDArray[Any], labels: Integers) -> float | None:
+def macro_auc(shares: npt.NDArray[Any], labels: Integers) -> float | None:
     """Mean over the classes that can be told from the rest; None where none can.
 
     Args:
@@ -54,14 +54,14 @@ def mean_area(shares: npt.NDArray[Any], labels: Integers) -> float | None:
     return float(np.mean([placements(shares[:, k], labels == k)[labels == k].mean() for k in told])) if len(told) else None
 
 
-def drop_of_area(
+def auc_drop(
     before: npt.NDArray[Any],
     after: npt.NDArray[Any],
     labels: Integers,
     confidence: float,
     patients: Integers | None = None,
     share: float = 0.0,
-) -> tuple[Bounded, float, float]:
+) -> tuple[Estimate, float, float]:
     """The drop of `mean_area`, and the figure before and after.
 
     Args:
@@ -74,7 +74,7 @@ def drop_of_area(
     """
     cases, told = len(labels), _told(labels, before.shape[1])
     if not len(told):
-        return Bounded(0.0, *ANYTHING, 0, "cases", DELONG, None), 0.0, 0.0
+        return Estimate(0.0, *ANYTHING, 0, "cases", DELONG, None), 0.0, 0.0
     old, new, unseen = [], [], 0.0
     pulls: Doubles = np.zeros(cases)
     for k in told:
@@ -108,7 +108,7 @@ def drop_of_area(
 
     method, unit = (DELONG, "cases") if patients is None else (DELONG_OF_PATIENTS, "patients")
     odds = normal_odds(sure, spread / sqrt(units))
-    found = Bounded(value, *sure(1.0), units, unit, method, odds, usual=usual(1.0))
+    found = Estimate(value, *sure(1.0), units, unit, method, odds, usual=usual(1.0))
     return found, float(np.mean(old)), float(np.mean(new))
 
 

@@ -16,7 +16,7 @@ from optimize.data.masks import Array
 from optimize.guard.classification_score import answers as answers_of
 from optimize.guard.limits import Limits
 from optimize.guard.rail import Rail
-from optimize.guard.segmentation_score import overlap
+from optimize.guard.segmentation_score import score_masks
 
 
 class Score(Protocol):
@@ -60,6 +60,6 @@ def score(
         meaning: of outputs that are masks; classes are recognised by their values.
     """
     if task == "segmentation":
-        return overlap(answers, classes, patients, groups, meaning)
+        return score_masks(answers, classes, patients, groups, meaning)
     outputs, labels = (np.concatenate(parts) for parts in zip(*answers, strict=True))
     return answers_of(outputs, labels, classes, patients, groups)

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from optimize.candidate import Floats, Meaning
-from optimize.data.masks import Array, Booleans, decided, foreground
+from optimize.data.masks import Array, Booleans, foreground, predicted
 from optimize.guard.intervals import as_numbers, mean_of
 from optimize.guard.limits import Limits, Relative
 from optimize.guard.rail import Rail, drop_rail
@@ -45,7 +45,7 @@ class ClassDice:
 
 
 @dataclass(frozen=True, eq=False)
-class Dice:
+class SegmentationScore:
     """How a model's masks lie on the true ones on one split. N images, F classes.
 
     Args:
@@ -93,13 +93,13 @@ class Dice:
         """Overall Dice with the original's masks in place of the true ones; 1 where neither marks anything."""
         return _agreed(self._agreements(original))
 
-    def take(self, rows: Array) -> Dice:
+    def take(self, rows: Array) -> SegmentationScore:
         """The score of some of the images."""
         images = {name: getattr(self, name)[rows] for name in ("both", "predicted", "true", "masks", "finite")}
         groups = {column: values[rows] for column, values in self.groups.items()}
         return replace(self, **images, patients=as_numbers(self.patients[rows]), groups=groups)
 
-    def parts(self, column: str) -> list[tuple[str, Dice]]:
+    def parts(self, column: str) -> list[tuple[str, SegmentationScore]]:
         """The subgroups of one column, in the order of their names."""
         values = self.groups[column]
         return [(str(value), self.take(values == value)) for value in sorted(set(values.tolist()))]
@@ -117,7 +117,9 @@ class Dice:
             *self._floors(before, limits),
         ]
 
-    def _overall(self, before: Dice, limits: Limits, limit: float, column: str | None = None, value: str | None = None) -> Rail:
+    def _overall(
+        self, before: SegmentationScore, limits: Limits, limit: float, column: str | None = None, value: str | None = None
+    ) -> Rail:
         """Of the overall Dice."""
         known, falls = self._falls(before, limit)
         fall = before.overall - self.overall
@@ -174,7 +176,7 @@ class Dice:
     def _per_class(self) -> Doubles:
         return _means(self.per_patient)
 
-    def _falls(self, before: Dice, limit: float) -> tuple[Booleans, Doubles]:
+    def _falls(self, before: SegmentationScore, limit: float) -> tuple[Booleans, Doubles]:
         """Whom to compare, and how far each fell, both (patients, F); a mask that is rightly empty is worth 1.
 
         Against a relative limit r the fall of (1 - r) before is looked at, and r of the figure added again: linear in every patient, so
@@ -194,13 +196,13 @@ class Dice:
         return _ratio(2 * sums[0], sums[1])
 
 
-def overlap(
+def score_masks(
     answers: Iterable[tuple[Floats, Array]],
     classes: Sequence[str],
     patients: Array | None = None,
     groups: Mapping[str, Array] | None = None,
     meaning: Meaning = "logits",
-) -> Dice:
+) -> SegmentationScore:
     """Score batches of outputs, (n, K, *spatial), each with its true masks in either form of `optimize.data.masks`.
 
     Args:
@@ -213,7 +215,7 @@ def overlap(
     parts = [_compared(outputs, masks, len(classes), meaning) for outputs, masks in answers]
     both, predicted, true, bits, finite = (np.concatenate(each) for each in zip(*parts, strict=True))
     numbers = np.arange(len(both)) if patients is None else as_numbers(patients)
-    return Dice(both, predicted, true, bits, finite, numbers, tuple(classes), dict(groups or {}))
+    return SegmentationScore(both, predicted, true, bits, finite, numbers, tuple(classes), dict(groups or {}))
 
 
 def _compared(
@@ -221,7 +223,7 @@ def _compared(
 ) -> tuple[Counts, Counts, Counts, npt.NDArray[np.uint8], Booleans]:
     truth = foreground(masks, classes).reshape(len(outputs), classes, -1)
     finite = np.asarray(np.isfinite(outputs).reshape(len(outputs), -1).all(1))
-    said = np.where(finite[:, None, None], decided(outputs, masks, meaning).reshape(truth.shape), ~truth)
+    said = np.where(finite[:, None, None], predicted(outputs, masks, meaning).reshape(truth.shape), ~truth)
     counts = [pixels.sum(-1, dtype=np.int64) for pixels in (said & truth, said, truth)]
     return counts[0], counts[1], counts[2], np.packbits(said, axis=-1), finite
 

@@ -43,9 +43,9 @@ class Verdict:
         return self.outcome == "pass"
 
 
-def judge(limits: Limits, before: Score, after: Score) -> Verdict:
-    """The final verdict on `after`, measured on the same cases as the original's `before`."""
-    rails = tuple(after.rails(before, limits))
+def judge(limits: Limits, baseline: Score, candidate: Score) -> Verdict:
+    """The final verdict on `candidate`, measured on the same cases as the original's `baseline`."""
+    rails = tuple(candidate.rails(baseline, limits))
     failed = [str(rail) for rail in rails if rail.outcome == "fail"]
     unsure = [rail.doubt for rail in rails if rail.outcome == "inconclusive"]
     if failed or unsure:
@@ -53,16 +53,16 @@ def judge(limits: Limits, before: Score, after: Score) -> Verdict:
     return Verdict("pass", (summary(rails),), rails)
 
 
-def admit(limits: Limits, before: Score, after: Score, confidence: float = LIKELY) -> Verdict:
-    """Whether the search may go on with `after`, measured on the same cases as `before`.
+def accept_proposal(limits: Limits, baseline: Score, candidate: Score, confidence: float = LIKELY) -> Verdict:
+    """Whether the search may go on with `candidate`, measured on the same cases as `baseline`.
 
     Args:
         limits: the guard-rails.
-        before: the original's score.
-        after: the proposal's.
+        baseline: the original's score.
+        candidate: the proposal's.
         confidence: of the bounds that must lie within the limits.
     """
-    sure = tuple(after.rails(before, replace(limits, confidence=confidence)))
+    sure = tuple(candidate.rails(baseline, replace(limits, confidence=confidence)))
     rails = tuple(replace(rail, bounded=rail.bounded.for_search) for rail in sure)
     if limits.verdict == "point":
         rails = borrowed(rails, confidence)
@@ -73,7 +73,7 @@ def admit(limits: Limits, before: Score, after: Score, confidence: float = LIKEL
     return Verdict("pass", (summary(rails) + unsure,), rails)
 
 
-def level(limits: Limits, guard: int, test: int) -> float:
+def search_confidence(limits: Limits, guard: int, test: int) -> float:
     """The confidence that the search asks for.
 
     What passes on the guard must pass anew on other cases, so the guard's bound holds the chance of both, with power 80 %:
@@ -111,7 +111,7 @@ def _refusal(rail: Rail) -> str:
 def summary(rails: tuple[Rail, ...]) -> str:
     """What was measured, in a line."""
     first = rails[0]
-    worst = max((rail for rail in rails if rail.scope == "class" and rail.rule == "drop" and rail.bounded.seen), key=_value, default=None)
+    worst = max((rail for rail in rails if rail.scope == "class" and rail.rule == "drop" and rail.bounded.n), key=_value, default=None)
     most, sure = points(max(0.0, first.bounded.high)), first.confidence
     bound = "" if sure is None else f" (a drop of {most} at most, at {100 * sure:.4g} % confidence)"
     overall = f"{first.title} {100 * first.after:.2f} % against {100 * (first.before or 0.0):.2f} %{bound}, limit {first.wording}"

@@ -63,14 +63,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def load(seconds: float = 0.3) -> float:
+def foreign_load(seconds: float = 0.3) -> float:
     """Percent of the machine's CPU time that other processes use, looked at for `seconds`."""
-    taken = watch()
+    taken = watch_foreign_load()
     time.sleep(seconds)
     return taken()
 
 
-def watch() -> Callable[[], float]:
+def watch_foreign_load() -> Callable[[], float]:
     """Watch from now on; what is returned says, when called, the percent that others than this process and its children took."""
     busy, own, start = _busy(), _own(), time.perf_counter()
 

@@ -14,7 +14,7 @@ NEVER = -1
 AHEAD_BYTES = 64 << 20
 
 
-def keep_freed() -> bool:
+def retain_freed_memory() -> bool:
     """Have malloc keep what is freed, in this process, from now on; whether it could be told so: another C library than glibc cannot."""
     if not sys.platform.startswith("linux"):
         return False

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from torch import nn
 
 from optimize.candidate import Candidate, Floats, Reference
-from optimize.graph.surgery import unread
+from optimize.graph.surgery import mask_channels
 from optimize.graph.trace import ChannelGroup, Index
 from optimize.progress import track
 
@@ -111,7 +111,7 @@ def flips(
 
 def masked_channel(module: nn.Module, group: ChannelGroup, channel: int) -> nn.Module:
     """A copy of the network in which nobody reads the channel."""
-    return unread(module, group, np.array([channel]))
+    return mask_channels(module, group, np.array([channel]))
 
 
 def doubtful(outputs: Floats, each: int = 512) -> Index:

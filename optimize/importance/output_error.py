@@ -69,10 +69,10 @@ def eliminate(readers: Sequence[tuple[Problem, torch.Tensor]], *, budget: float 
 
 
 def _state(problem: Problem, blocks: torch.Tensor) -> _State | RowState:
-    if problem.given is None or problem.wanted is None:
+    if problem.inputs is None or problem.targets is None:
         return _State(problem, blocks)
     scale = problem.weight.sqrt()
-    return RowState(problem.given, problem.wanted * scale, problem.old * scale, problem.ridge, problem.energy, blocks)
+    return RowState(problem.inputs, problem.targets * scale, problem.old * scale, problem.ridge, problem.energy, blocks)
 
 
 class _State:

@@ -15,7 +15,7 @@ from torch import nn
 
 from optimize.candidate import Candidate, Floats
 from optimize.graph.module_copy import reached
-from optimize.graph.surgery import twin
+from optimize.graph.surgery import copy_module
 from optimize.loading.factory import describe
 
 SAME_RUN = 1e-5
@@ -65,7 +65,7 @@ def copy_fault(candidate: Candidate, pair: Floats) -> str | None:
     module = candidate.module
     remedy = "what its forward needs must be passed as arguments or kept in attributes of the module"
     try:
-        copied, changed = twin(module), twin(module, share=False)
+        copied, changed = copy_module(module), copy_module(module, share=False)
     except Exception as problem:  # what cannot be copied raises whatever it likes
         if "graph leaves" in str(problem):
             return "cannot be copied: an attribute holds a tensor that was computed from weights: compute it in forward, or detach it"

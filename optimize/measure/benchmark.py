@@ -20,7 +20,7 @@ from optimize.backends.artifact import Artifact
 from optimize.backends.session import CHUNK
 from optimize.errors import InputError, OptimizeError
 from optimize.hardware.gpu import gpu
-from optimize.hardware.machine import load, machine, versions, watch
+from optimize.hardware.machine import foreign_load, machine, versions, watch_foreign_load
 from optimize.hardware.nvml import ON_PROCESSOR
 from optimize.measure import energy
 from optimize.measure.background_load import contending
@@ -99,13 +99,13 @@ class Plan:
                 raise InputError(f"`--{name}` (={','.join(map(str, values))}) must hold at least one number, and none twice.")
 
 
-def contest(contenders: Sequence[Contender], plan: Plan, *, rival: Contender | None = None) -> dict[str, Any]:
+def benchmark(contenders: Sequence[Contender], plan: Plan, *, background_model: Contender | None = None) -> dict[str, Any]:
     """Measure the contenders.
 
     Args:
         contenders: at least one; the others are compared with the first.
         plan: what to measure.
-        rival: what the background processes run; None for the model that is being measured.
+        background_model: what the background processes run; None for the model that is being measured.
 
     Raises:
         OptimizeError: when a fresh process or a background process fails.
@@ -120,7 +120,7 @@ def contest(contenders: Sequence[Contender], plan: Plan, *, rival: Contender | N
             for each in contenders:
                 session = opened.enter_context(each.open(threads))
                 calls[each.name] = partial(session.predict, each.inputs(batch))
-            measured = _measured(contenders, calls, plan, batch, threads, rival)
+            measured = _measured(contenders, calls, plan, batch, threads, background_model)
             measurements.append({"batch": batch, "threads": threads, **measured, **_energy(calls, counters, plan, batch, threads)})
     return {
         "format": FORMAT,
@@ -128,11 +128,11 @@ def contest(contenders: Sequence[Contender], plan: Plan, *, rival: Contender | N
         "created": created,
         "machine": machine(),
         "versions": versions(),
-        "settings": _settings(plan, rival),
+        "settings": _settings(plan, background_model),
         "contenders": found,
         "energy": counters.as_dict(),
         "measurements": measurements,
-        "notes": list(_notes(plan, measurements, [rival] if rival else contenders)),
+        "notes": list(_notes(plan, measurements, [background_model] if background_model else contenders)),
     }
 
 
@@ -247,12 +247,12 @@ class _Rounds(NamedTuple):
 def _rounds(calls: Mapping[str, Callable[[], object]], plan: Plan, what: str) -> _Rounds:
     with stage(f"warm-up, {what}"):
         warm = warm_up(calls)
-    busy = {"before": load()}
+    busy = {"before": foreign_load()}
     with stage(f"latency, {what}"):
-        taken = watch()
+        taken = watch_foreign_load()
         quiet = interleave(calls, seconds=plan.seconds, min_rounds=MIN_ROUNDS, warmup=1)
         busy["during"] = taken()
-    busy["after"] = load()
+    busy["after"] = foreign_load()
     return _Rounds(warm, busy, quiet, reliability(quiet, load_percent=busy, unsettled=warm.unsettled))
 
 
@@ -278,7 +278,7 @@ def _under_load(
     for group in [contenders] if rival else [[each] for each in contenders]:
         limit_bytes = plan.gpu_memory_limit_bytes
         with contending((rival or group[0]).model, plan.contend, batch=batch, threads=threads, gpu_limit_bytes=limit_bytes):
-            taken = watch()
+            taken = watch_foreign_load()
             run = interleave({each.name: calls[each.name] for each in group}, seconds=plan.seconds, min_rounds=MIN_ROUNDS, warmup=2)
             busy = {"during": taken()}
         reliable = reliability(run, load_percent=busy)

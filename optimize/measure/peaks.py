@@ -33,7 +33,7 @@ from optimize.backends.artifact import Artifact
 from optimize.errors import InputError, OptimizeError
 from optimize.files import cache_folder
 from optimize.hardware.cpu_level import running
-from optimize.hardware.machine import BUSY_PERCENT, instruction_sets, load, machine, versions
+from optimize.hardware.machine import BUSY_PERCENT, foreign_load, instruction_sets, machine, versions
 from optimize.measure.layer_benchmark import cell_model, cell_ms
 from optimize.measure.layers import LayerShape
 from optimize.progress import note, stage, track
@@ -136,7 +136,7 @@ def peaks(
 
 def measure_peaks(targets: Sequence[str], threads: int | None) -> Peaks:
     """Measure now; takes seconds, most of them for making int8 models."""
-    busy = load()
+    busy = foreign_load()
     with ExitStack() as held:
         held.enter_context(_torch_threads(threads))
         scratch = Path(held.enter_context(tempfile.TemporaryDirectory()))

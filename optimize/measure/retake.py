@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from optimize.hardware.machine import BUSY_PERCENT, load
+from optimize.hardware.machine import BUSY_PERCENT, foreign_load
 from optimize.progress import note
 
 T = TypeVar("T")
@@ -76,7 +76,7 @@ def steadiest(
     return Taken(best, times, fewest)
 
 
-def await_quiet(look: Callable[[], float] = load, clock: Callable[[], float] = time.perf_counter) -> None:
+def await_quiet(look: Callable[[], float] = foreign_load, clock: Callable[[], float] = time.perf_counter) -> None:
     """Return as soon as other processes use little of this machine, or after `QUIET_S`.
 
     Args:

@@ -29,7 +29,7 @@ from typing import Literal
 import torch
 
 from optimize.candidate import Candidate
-from optimize.errors import InputError, known
+from optimize.errors import InputError, require_choice
 from optimize.graph.macs import macs
 from optimize.measure.layers import LayerShape, layer_shapes
 from optimize.measure.peaks import Peaks
@@ -237,7 +237,7 @@ def width_bytes(precision: str) -> int:
     Raises:
         InputError: when the precision is not known.
     """
-    known("precision", precision, tuple(WIDTH_BYTES))
+    require_choice("precision", precision, tuple(WIDTH_BYTES))
     return WIDTH_BYTES[precision]
 
 

@@ -24,7 +24,7 @@ from optimize.backends.session import gc_paused
 from optimize.errors import InputError
 from optimize.files import cache_folder
 from optimize.hardware.cpu_level import running
-from optimize.hardware.machine import BUSY_PERCENT, load, machine, watch
+from optimize.hardware.machine import BUSY_PERCENT, foreign_load, machine, watch_foreign_load
 from optimize.measure.layer_benchmark import portions, time_cells
 from optimize.measure.layers import LayerShape
 from optimize.progress import note, track
@@ -77,7 +77,7 @@ class LatencyTable:
         self._batch = batch
         self._timer = timer or partial(time_cells, runtime, precision=precision, threads=threads, batch=batch)
         self._cells, self._doubtful = dict[str, float](), set[str]()
-        self._lenient = bool(self._read()[1]) and load() > BUSY_PERCENT  # looking at the machine takes time
+        self._lenient = bool(self._read()[1]) and foreign_load() > BUSY_PERCENT  # looking at the machine takes time
         self._take_in()
 
     def ms(self, shape: LayerShape) -> float:
@@ -107,7 +107,7 @@ class LatencyTable:
     def _timed(self, portion: Sequence[LayerShape]) -> tuple[dict[str, float], bool]:
         """What the layers take, and whether the machine was quiet meanwhile; where it was not, they are timed once more."""
         for _ in range(TRIES):
-            busy = watch()
+            busy = watch_foreign_load()
             taken = {str(shape): float(ms) for shape, ms in self._timer(portion).items()}
             if busy() <= BUSY_PERCENT:
                 return taken, True

@@ -13,7 +13,7 @@ from optimize.measure.latency import Latency, ratio
 
 
 @dataclass(frozen=True)
-class Entrant:
+class TimedVariant:
     """One variant that ran.
 
     Args:
@@ -29,7 +29,7 @@ class Entrant:
     latency: Latency
 
 
-def fastest(entrants: Sequence[Entrant | None]) -> tuple[int, dict[int, str]]:
+def fastest(entrants: Sequence[TimedVariant | None]) -> tuple[int, dict[int, str]]:
     """The place of the one that ships, and why each that holds does or does not.
 
     Args:

@@ -17,7 +17,7 @@ from optimize.candidate import Candidate
 from optimize.measure.latency import interleave, ratio
 from optimize.measure.warmup import BRIEF_S, warm_up
 from optimize.progress import note, stage
-from optimize.quantization.precision_choice import SECONDS, Bench, Variant, failed
+from optimize.quantization.precision_choice import SECONDS, PrecisionContext, Variant, failed
 from optimize.search.walk import REMEMBERED
 
 MOST = REMEMBERED
@@ -36,7 +36,11 @@ def wanting(runtimes: Sequence[Backend], chosen: Variant, measured: Iterable[Var
 
 
 def milder(
-    runtimes: Sequence[Backend], chosen: Variant, shipping: Session, candidates: Sequence[Candidate], bench: Callable[[Candidate], Bench]
+    runtimes: Sequence[Backend],
+    chosen: Variant,
+    shipping: Session,
+    candidates: Sequence[Candidate],
+    bench: Callable[[Candidate], PrecisionContext],
 ) -> tuple[Candidate | None, list[Variant]]:
     """Ask milder candidates for int8.
 
@@ -63,12 +67,12 @@ def milder(
     return None, tried
 
 
-def _asked(runtime: Backend, bench: Bench, shipping: Session, precision: str) -> tuple[Variant, bool | None]:
+def _asked(runtime: Backend, bench: PrecisionContext, shipping: Session, precision: str) -> tuple[Variant, bool | None]:
     """Int8 of one candidate, and whether it is measurably faster than what would ship; None where it holds no guard-rails."""
     variant = Variant("int8", target=runtime.NAME)
     try:
         with stage("compile int8 of a milder candidate"):
-            artifact = runtime.quantize(bench.onnx, bench.folder / runtime.NAME / "int8", bench.calibration, isa=bench.isa)
+            artifact = runtime.quantize(bench.onnx, bench.folder / runtime.NAME / "int8", bench.calibration, cpu_level=bench.cpu_level)
         with runtime.build(artifact, threads=bench.threads) as session:
             variant = bench.judged(replace(variant, artifact=artifact), session, runtime)
             if not variant.verdict:

@@ -33,15 +33,15 @@ from optimize.guard.divergence import divergence, log_shares
 from optimize.guard.evaluate import score_split
 from optimize.guard.limits import Limits
 from optimize.guard.score import Score
-from optimize.guard.verdict import LIKELY, Verdict, admit
-from optimize.hardware.machine import watch
+from optimize.guard.verdict import LIKELY, Verdict, accept_proposal
+from optimize.hardware.machine import watch_foreign_load
 from optimize.measure.latency import Latency, interleave, ratio
 from optimize.measure.warmup import BRIEF_S, warm_up
 from optimize.progress import note, stage
-from optimize.quantization.fastest import Entrant, fastest
+from optimize.quantization.fastest import TimedVariant, fastest
 from optimize.quantization.mixed_precision import Kept, Tried, groups, mixes
 from optimize.quantization.precision_check import checked
-from optimize.search.train_check import Witness
+from optimize.search.train_check import TrainCheck
 
 SECONDS = 2.0
 EXACT = "f32"
@@ -97,7 +97,7 @@ class Variant:
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
+class PrecisionContext:
     """Where variants are made, judged and timed.
 
     Args:
@@ -109,7 +109,7 @@ class Bench:
         limits: the guard-rails.
         threads: of the runtimes.
         confidence: of the bounds that must lie within the limits.
-        isa: instruction set that int8 is made for; this machine's when None.
+        cpu_level: instruction set that int8 is made for; this machine's when None.
         kept: folder for what an interrupted search of a mix had found.
         witness: whom else to ask about what the guard lets pass; None where there is nobody.
     """
@@ -122,9 +122,9 @@ class Bench:
     limits: Limits
     threads: int | None = None
     confidence: float = LIKELY
-    isa: str | None = None
+    cpu_level: str | None = None
     kept: Path | None = None
-    witness: Witness | None = None
+    witness: TrainCheck | None = None
 
     def judged(self, variant: Variant, session: Session, runtime: Backend, *, rough: bool = False) -> Variant:
         """The variant with its score on the guard split, and what follows from it; without one where it is not the precision it claims."""
@@ -132,13 +132,13 @@ class Bench:
         if variant.why:
             return variant
         after = score_split(session.predict, self.guard, self.before.classes, f"judge {variant.precision}")
-        verdict = admit(self.limits, self.before, after, self.confidence)
+        verdict = accept_proposal(self.limits, self.before, after, self.confidence)
         if self.witness is not None:
-            verdict = self.witness.heard(verdict, session.predict)
+            verdict = self.witness.review(verdict, session.predict)
         return replace(variant, score=after, verdict=verdict, why="" if verdict else "; ".join(verdict.reasons))
 
 
-def compile_all(runtime: Backend, onnx: Path, folder: Path, calibration: Floats, isa: str | None = None) -> list[Variant]:
+def compile_all(runtime: Backend, onnx: Path, folder: Path, calibration: Floats, cpu_level: str | None = None) -> list[Variant]:
     """Make the artifact of every precision the target has here; one that cannot be made says why and is left behind.
 
     What lies in `folder` from an earlier compilation is taken as it is.
@@ -155,7 +155,7 @@ def compile_all(runtime: Backend, onnx: Path, folder: Path, calibration: Floats,
         with stage(f"compile {precision}"):
             try:
                 if precision == "int8":
-                    artifact = runtime.quantize(onnx, home, calibration, isa=isa)
+                    artifact = runtime.quantize(onnx, home, calibration, cpu_level=cpu_level)
                 else:
                     artifact = runtime.convert(onnx, home, precision)
             except Exception as problem:  # a quantizer that fails on this graph must not cost the user the float artifact
@@ -167,7 +167,7 @@ def compile_all(runtime: Backend, onnx: Path, folder: Path, calibration: Floats,
     return made
 
 
-def choose(runtimes: Sequence[Backend], bench: Bench) -> tuple[Variant, list[Variant]]:
+def choose(runtimes: Sequence[Backend], bench: PrecisionContext) -> tuple[Variant, list[Variant]]:
     """Compile, judge and time every precision of every runtime.
 
     Args:
@@ -180,7 +180,7 @@ def choose(runtimes: Sequence[Backend], bench: Bench) -> tuple[Variant, list[Var
     with ExitStack() as opened:
         contest = _Contest(bench, opened)
         for runtime in runtimes:
-            contest.enter(runtime, compile_all(runtime, bench.onnx, bench.folder / runtime.NAME, bench.calibration, bench.isa))
+            contest.enter(runtime, compile_all(runtime, bench.onnx, bench.folder / runtime.NAME, bench.calibration, bench.cpu_level))
         contest.time()
         for runtime in runtimes:
             contest.mix(runtime)
@@ -190,7 +190,7 @@ def choose(runtimes: Sequence[Backend], bench: Bench) -> tuple[Variant, list[Var
 class _Contest:
     """All variants, those that could be opened with their sessions."""
 
-    def __init__(self, bench: Bench, opened: ExitStack) -> None:
+    def __init__(self, bench: PrecisionContext, opened: ExitStack) -> None:
         self._bench, self._opened = bench, opened
         self._variants: list[Variant] = []
         self._sessions: dict[int, Session] = {}
@@ -220,7 +220,7 @@ class _Contest:
         calls = {str(place): partial(self._sessions[place].predict, one) for place in running}
         with stage("time the precisions"):
             warm_up(calls, most_s=BRIEF_S)
-            taken = watch()
+            taken = watch_foreign_load()
             latencies = interleave(calls, seconds=SECONDS)
             busy = taken()
         for place in running:
@@ -251,11 +251,11 @@ class _Contest:
         note(f"{self._name(best)} ships: {final[best].why}")
         return final[best], final
 
-    def _entrant(self, place: int) -> Entrant | None:
+    def _entrant(self, place: int) -> TimedVariant | None:
         variant = self._variants[place]
         if variant.latency is None:
             return None
-        return Entrant(self._name(place), bool(variant.verdict), variant.precision.startswith("int8"), variant.latency)
+        return TimedVariant(self._name(place), bool(variant.verdict), variant.precision.startswith("int8"), variant.latency)
 
     def _holds(self, place: int) -> bool:
         return place == 0 or bool(self._variants[place].verdict)
@@ -271,7 +271,7 @@ class _Contest:
 class _Mixing:
     """The search of one runtime's mix."""
 
-    def __init__(self, bench: Bench, runtime: Backend, rest: str) -> None:
+    def __init__(self, bench: PrecisionContext, runtime: Backend, rest: str) -> None:
         self._bench, self._runtime, self._rest = bench, runtime, rest
         self._folder = bench.folder / f"{runtime.NAME} mixes"
 
@@ -294,7 +294,7 @@ class _Mixing:
         if variant.verdict is None:
             note(f"{variant.precision} with {', '.join(variant.kept)} in float {variant.why}")
             return Tried(False, float("-inf"), moved)
-        return Tried(bool(variant.verdict), min(rail.slack for rail in variant.verdict.rails), moved)
+        return Tried(bool(variant.verdict), min(rail.margin for rail in variant.verdict.rails), moved)
 
     def _variant(self, keep: Collection[str], *, rough: bool = False) -> Variant:
         """The mix, compiled; one that was made before with all of calibration is taken as it is."""
@@ -305,7 +305,9 @@ class _Mixing:
                 artifact = Artifact.read(home)
             else:
                 inputs = calibration[spread(len(calibration), ROUGH_CASES)] if rough else calibration
-                artifact = self._runtime.quantize(self._bench.onnx, home, inputs, keep=names, rest=self._rest, isa=self._bench.isa)
+                artifact = self._runtime.quantize(
+                    self._bench.onnx, home, inputs, ignored_layers=names, float_precision=self._rest, cpu_level=self._bench.cpu_level
+                )
         except Exception as problem:  # a quantizer that fails on one mix costs that mix
             return Variant(precision, failed("made", problem), kept=names, target=self._runtime.NAME)
         return Variant(precision, artifact=artifact, kept=names, target=self._runtime.NAME)
@@ -325,7 +327,7 @@ class _Mixing:
     def _made_for(self) -> str:
         told = hashlib.sha256(self._bench.onnx.read_bytes())
         told.update(np.ascontiguousarray(self._bench.calibration).data)
-        told.update(repr((self._runtime.NAME, self._runtime.version(), self._rest, self._bench.isa, self._bench.confidence)).encode())
+        told.update(repr((self._runtime.NAME, self._runtime.version(), self._rest, self._bench.cpu_level, self._bench.confidence)).encode())
         told.update(repr(self._bench.limits).encode())
         told.update(b"" if self._bench.witness is None else self._bench.witness.split.sha256.encode())
         return told.hexdigest()

@@ -8,7 +8,7 @@ import torch
 
 
 @dataclass(frozen=True)
-class Deficit:
+class RankDeficiency:
     """A repair that the rows alone do not determine.
 
     Args:

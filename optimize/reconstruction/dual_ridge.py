@@ -17,12 +17,12 @@ from optimize.graph.trace import Index
 from optimize.reconstruction.cholesky import cholesky, lifted_cholesky
 
 
-def solve(given: torch.Tensor, wanted: torch.Tensor, old: torch.Tensor, ridge: float) -> tuple[torch.Tensor, float]:
+def solve(inputs: torch.Tensor, targets: torch.Tensor, old: torch.Tensor, ridge: float) -> tuple[torch.Tensor, float]:
     """Weights (p, m) from rows (n, p) and outputs (n, m), and what was added to K's diagonal besides the ridge."""
-    kernel = given @ given.T
+    kernel = inputs @ inputs.T
     kernel.diagonal().add_(ridge)
     factor, lift = lifted_cholesky(kernel)
-    return old + given.T @ torch.cholesky_solve(wanted - given @ old, factor), lift
+    return old + inputs.T @ torch.cholesky_solve(targets - inputs @ old, factor), lift
 
 
 class RowState:
@@ -38,10 +38,10 @@ class RowState:
     """
 
     def __init__(
-        self, given: torch.Tensor, wanted: torch.Tensor, old: torch.Tensor, ridge: float, energy: float, blocks: torch.Tensor
+        self, inputs: torch.Tensor, targets: torch.Tensor, old: torch.Tensor, ridge: float, energy: float, blocks: torch.Tensor
     ) -> None:
-        self.given, self.wanted, self.old, self.ridge, self.energy, self.blocks = given, wanted, old, ridge, energy, blocks
-        self.kernel = given @ given.T
+        self.given, self.wanted, self.old, self.ridge, self.energy, self.blocks = inputs, targets, old, ridge, energy, blocks
+        self.kernel = inputs @ inputs.T
         self.kernel.diagonal().add_(ridge)
         self._solve()
 

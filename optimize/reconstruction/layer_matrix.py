@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from optimize.graph.layer_types import groups, peculiarity, width
+from optimize.graph.layer_types import groups, unsupported_reason, width
 from optimize.graph.trace import LINEAR_MAPS, Index
 
 Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -33,15 +33,15 @@ WIDEST = 12_288
 """Columns up to which a gram matrix is built where the memory allows: 1.2 GB in float64, and an elimination takes minutes."""
 
 
-def refusal(layer: nn.Module) -> str | None:
+def unrepairable_reason(layer: nn.Module) -> str | None:
     """Why this layer has no closed-form repair; None where it has one."""
     if not isinstance(layer, LINEAR_MAPS):
         return f"{type(layer).__name__} is not a linear map"
-    reason = peculiarity(layer)
+    reason = unsupported_reason(layer)
     return None if reason is None else f"it {reason}"
 
 
-def taps(layer: LinearMap) -> int:
+def columns_per_channel(layer: LinearMap) -> int:
     """Columns that one input channel owns."""
     if isinstance(layer, nn.Linear):
         return 1
@@ -50,14 +50,14 @@ def taps(layer: LinearMap) -> int:
 
 def columns(layer: LinearMap, channels: Index) -> torch.Tensor:
     """Columns of the given input channels: (..., k) -> (..., k * taps)."""
-    count = taps(layer)
+    count = columns_per_channel(layer)
     spread = channels[..., None] * count + np.arange(count)
     return torch.from_numpy(spread.reshape(*channels.shape[:-1], channels.shape[-1] * count))
 
 
 def unknowns(layer: LinearMap) -> int:
     """Columns that are solved for together: all, or those of one group."""
-    return width(layer, "in") // groups(layer) * taps(layer)
+    return width(layer, "in") // groups(layer) * columns_per_channel(layer)
 
 
 def wide(layer: nn.Module) -> bool:
@@ -103,7 +103,7 @@ def outputs_per_channel(layer: LinearMap) -> int:
     return prod(layer.stride) if not isinstance(layer, nn.Linear) and layer.transposed else 1
 
 
-def places(layer: LinearMap, inputs: torch.Tensor, outputs: torch.Tensor) -> int:
+def positions_per_sample(layer: LinearMap, inputs: torch.Tensor, outputs: torch.Tensor) -> int:
     """How many rows one case offers."""
     if isinstance(layer, nn.Linear):
         return prod(inputs.shape[1:-1])

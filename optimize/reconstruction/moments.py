@@ -22,7 +22,7 @@ from torch import nn
 from optimize.candidate import Floats
 from optimize.graph.layer_types import groups
 from optimize.graph.replay import Replay, calls
-from optimize.reconstruction.layer_matrix import LinearMap, input_rows, matrix, output_rows, places, wide
+from optimize.reconstruction.layer_matrix import LinearMap, input_rows, matrix, output_rows, positions_per_sample, wide
 from optimize.reconstruction.position_sampling import drawn, unusual
 
 T = TypeVar("T")
@@ -50,8 +50,8 @@ class Moments:
         mean_in: (p,).
         mean_out: (m,) of the original's outputs.
         rows: how many rows were seen.
-        given: of a wide layer, whose gram and cross are left empty, the rows themselves, (n, p), centred and divided by sqrt(n).
-        wanted: (n, m) the original's outputs on them, likewise.
+        inputs: of a wide layer, whose gram and cross are left empty, the rows themselves, (n, p), centred and divided by sqrt(n).
+        targets: (n, m) the original's outputs on them, likewise.
     """
 
     gram: torch.Tensor
@@ -60,24 +60,24 @@ class Moments:
     mean_in: torch.Tensor
     mean_out: torch.Tensor
     rows: int
-    given: torch.Tensor | None = None
-    wanted: torch.Tensor | None = None
+    inputs: torch.Tensor | None = None
+    targets: torch.Tensor | None = None
 
     def between(self, columns: torch.Tensor) -> torch.Tensor:
         """Second moments of some columns (of one group, where the layer is grouped), centred."""
-        if self.given is not None:
-            return self.given[:, columns].T @ self.given[:, columns]
+        if self.inputs is not None:
+            return self.inputs[:, columns].T @ self.inputs[:, columns]
         return self.gram[columns][:, columns % self.gram.shape[1]]
 
     @property
     def variance(self) -> torch.Tensor:
         """(p,) of each column."""
-        if self.given is not None:
-            return self.given.square().sum(0)
+        if self.inputs is not None:
+            return self.inputs.square().sum(0)
         return self.gram.reshape(-1, self.gram.shape[1], self.gram.shape[1]).diagonal(dim1=1, dim2=2).flatten()
 
 
-class Targets:
+class OriginalOutputs:
     """What the original's layers give, at sampled positions of the sampled inputs; kept within a memory limit.
 
     Args:
@@ -175,7 +175,7 @@ class Targets:
 
             def at(name: str, given: torch.Tensor, output: torch.Tensor, cases: int = len(batch), start: int = start) -> torch.Tensor:
                 layer = _layer(self._original, name)
-                count = places(layer, given, output)
+                count = positions_per_sample(layer, given, output)
                 each = _positions_per_case(count, ceil(self._rows / len(self._inputs)))
                 need[name] = ceil(self._rows / each)
                 sizes = () if isinstance(layer, nn.Linear) else (given if layer.transposed else output).shape[2:]

@@ -23,9 +23,9 @@ from torch import nn
 
 from optimize.graph.surgery import with_tensors
 from optimize.graph.trace import Graph, Index
-from optimize.progress import find
+from optimize.progress import record_finding
 from optimize.reconstruction import dual_ridge
-from optimize.reconstruction.cholesky import Deficit, lifted_cholesky
+from optimize.reconstruction.cholesky import RankDeficiency, lifted_cholesky
 from optimize.reconstruction.cholesky import cholesky as cholesky
 from optimize.reconstruction.layer_matrix import LinearMap, matrix, outputs_per_channel, reads, weight_from
 from optimize.reconstruction.moments import Moments
@@ -49,8 +49,8 @@ class Problem:
         norm_mean: (K,) running mean of the original's batch norm on these outputs, where one follows.
         reads: (p, m) which outputs read which columns; None where all read all.
         rows: how many the moments come from.
-        given: (n, p) the rows themselves, where there are too many columns for a gram matrix; gram and target are empty then.
-        wanted: (n, m) the original's outputs on them.
+        inputs: (n, p) the rows themselves, where there are too many columns for a gram matrix; gram and target are empty then.
+        targets: (n, m) the original's outputs on them.
     """
 
     name: str
@@ -66,16 +66,16 @@ class Problem:
     norm_mean: torch.Tensor | None
     reads: torch.Tensor | None = None
     rows: int = 0
-    given: torch.Tensor | None = None
-    wanted: torch.Tensor | None = None
+    inputs: torch.Tensor | None = None
+    targets: torch.Tensor | None = None
 
     def making(self, channels: Index, count: int) -> Problem:
         """The same problem for a layer that makes only these of its present output channels, `count` columns each."""
         outputs = torch.from_numpy((channels[:, None] * count + np.arange(count)).ravel())
         return replace(
             self,
-            target=self.target[:, outputs] if self.wanted is None else self.target,
-            wanted=None if self.wanted is None else self.wanted[:, outputs],
+            target=self.target[:, outputs] if self.targets is None else self.target,
+            targets=None if self.targets is None else self.targets[:, outputs],
             old=self.old[:, outputs],
             weight=self.weight[outputs],
             mean_out=self.mean_out[outputs],
@@ -91,9 +91,9 @@ class Problem:
             if len(places):  # a phase of a transposed convolution may have no tap at all
                 solved[places[:, None], outputs], lifted = self._solve(columns[places], outputs)
                 most, lift = max(most, len(places)), max(lift, lifted)
-        deficit = Deficit(self.name, most, self.rows, lift)
+        deficit = RankDeficiency(self.name, most, self.rows, lift)
         if (self.rows and deficit.missing) or lift:
-            find(deficit)
+            record_finding(deficit)
         return solved
 
     def readers(self, owned: torch.Tensor) -> list[tuple[Problem, torch.Tensor]]:
@@ -115,8 +115,8 @@ class Problem:
 
     def _solve(self, columns: torch.Tensor, outputs: torch.Tensor) -> tuple[torch.Tensor, float]:
         """Weights of outputs that all read all of the columns, and what their gram matrix had to be lifted by."""
-        if self.given is not None and self.wanted is not None:
-            return dual_ridge.solve(self.given[:, columns], self.wanted[:, outputs], self.old[columns][:, outputs], self.ridge)
+        if self.inputs is not None and self.targets is not None:
+            return dual_ridge.solve(self.inputs[:, columns], self.targets[:, outputs], self.old[columns][:, outputs], self.ridge)
         part = self._part(columns, outputs)
         kept = part.gram.clone()
         kept.diagonal().add_(part.ridge)
@@ -146,7 +146,7 @@ class Problem:
         )
 
 
-def pose(
+def build_problem(
     module: nn.Module, original: nn.Module, graph: Graph, name: str, moments: Moments, kept: Mapping[str, Index], ridge: float
 ) -> Problem:
     """Set up the repair of the layer `name`; `ridge` is a share of the gram matrix's mean diagonal."""
@@ -161,7 +161,7 @@ def pose(
     return Problem(
         name=name,
         gram=moments.gram,
-        target=moments.cross[:, spread] if moments.wanted is None else moments.cross,
+        target=moments.cross[:, spread] if moments.targets is None else moments.cross,
         old=old,
         weight=weight,
         energy=max(float((moments.energy[spread] * weight).sum()), 1e-300),
@@ -173,8 +173,8 @@ def pose(
         norm_mean=None if norm is None else norm.running_mean.double()[outputs],
         reads=reads(layer),
         rows=moments.rows,
-        given=moments.given,
-        wanted=None if moments.wanted is None else moments.wanted[:, spread],
+        inputs=moments.inputs,
+        targets=None if moments.targets is None else moments.targets[:, spread],
     )
 
 

@@ -20,7 +20,7 @@ from optimize.backends.error_reasons import runtime_reason
 from optimize.backends.session import Session
 from optimize.candidate import Candidate, Floats
 from optimize.errors import TargetUnavailable
-from optimize.hardware.machine import watch
+from optimize.hardware.machine import watch_foreign_load
 from optimize.measure.latency import Latency, interleave, ratio
 from optimize.measure.memory import peak_memory
 from optimize.measure.reliability import Reliability, doubtful, reliability
@@ -176,7 +176,7 @@ def _time(sessions: Mapping[str, Session], batch: Floats) -> _Timed:
     calls = {name: partial(each.predict, batch) for name, each in sessions.items()}
     with stage(f"latency at batch {len(batch)}"):
         warm = warm_up(calls, most_s=BRIEF_S)
-        taken = watch()
+        taken = watch_foreign_load()
         latency = interleave(calls, seconds=SECONDS, min_rounds=MIN_ROUNDS)
         busy = taken()
     return _Timed(latency, reliability(latency, load_percent={"during": busy}, unsettled=warm.unsettled), busy)

@@ -18,21 +18,21 @@ from optimize.backends import Backend
 from optimize.candidate import Candidate, Floats, Reference
 from optimize.data.calibration_sampling import unlabelled
 from optimize.graph.trace import trace
-from optimize.guard.verdict import Verdict, judge, level
-from optimize.hardware.malloc import keep_freed
+from optimize.guard.verdict import Verdict, judge, search_confidence
+from optimize.hardware.malloc import retain_freed_memory
 from optimize.loading.load import load_model
 from optimize.progress import note
 from optimize.run import report_data
 from optimize.run.cross_compiled import unverified
-from optimize.run.finish import conclude, finish
+from optimize.run.finish import finish, finish_run
 from optimize.run.prepare import Job, labelled, prepare
 from optimize.run.recipe import Recipe
 from optimize.run.report_data import Result
 from optimize.run.strategies import strategy
-from optimize.search.goal import clock, goal, latency_ms
+from optimize.search.goal import goal, latency_ms, latency_timer
 from optimize.search.snapshot import rebuilt
 from optimize.search.walk import Search
-from optimize.steps.prune import refusal
+from optimize.steps.prune import unprunable_reason
 from optimize.steps.repair import repairable
 from optimize.training import ddp
 
@@ -54,35 +54,35 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
         TargetUnavailable: when the target cannot run here; nothing was done.
         InputError: when the model, the data or a setting is wrong; nothing was written over.
     """
-    keep_freed()
+    retain_freed_memory()
     job = prepare(recipe, resume=resume, overwrite=overwrite)
     if job.space.report is not None:
         return job.space.report
-    before = job.before
+    before = job.baseline_score
     own = judge(recipe.limits, before, before)
     if own.outcome == "fail":
         reasons = tuple(f"the original itself does not hold a limit: {reason}" for reason in own.reasons)
         return finish(job, Result(Verdict("fail", reasons), job.original, [], before))
     sources = [split for split in (job.data.calibration, job.data.train) if split is not None]
-    train = None if job.data.recovery is None or not recipe.retrain else labelled(job.data.recovery)
+    train = None if job.data.training_split is None or not recipe.retrain else labelled(job.data.training_split)
     inputs = unlabelled(job.original, sources, recipe.seed)
     reference = Reference(job.original, inputs.fitted, recipe.seed, train, job.space.scratch, inputs.unseen)
-    obstacle = job.runtime.obstacle()
+    obstacle = job.runtime.unavailable_reason()
     one = job.data.guard.inputs(slice(0, 1))
     job = replace(job, runtimes=_fastest_first(job, one))
-    timed = None if obstacle else clock(job.runtime, recipe.threads, one)
+    timed = None if obstacle else latency_timer(job.runtime, recipe.threads, one)
     aim = None if timed is None else goal(timed, job.original, recipe.latency_target_ms, recipe.speedup)
     plan = strategy(recipe, None if obstacle else job.runtime, aim)
-    confidence = level(job.limits, job.data.guard.units, job.data.test.units)
+    confidence = search_confidence(job.limits, job.data.guard.n_independent, job.data.test.n_independent)
     watch = timed if recipe.strategy in FEW else None
-    search = Search(reference, job.data.guard, job.data.classes, recipe.limits, job.space.ledger, plan, confidence, watch, job.witness)
+    search = Search(reference, job.data.guard, job.data.classes, recipe.limits, job.space.ledger, plan, confidence, watch, job.train_check)
     walk = search.walk(job.space.trials)
     best, trials = walk.best, [trial.as_dict() for trial in walk.trials]
-    notes = (*left_alone(best, reference), *(() if job.witness is None else (job.witness.told,)))
+    notes = (*left_alone(best, reference), *(() if job.train_check is None else (job.train_check.note,)))
     if obstacle:
         return unverified(job, best, trials, before, notes, obstacle)
     earlier = () if aim else tuple(walk.earlier)  # on the way to a latency the mildest is asked for, and what came before it is not milder
-    return conclude(job, best, trials, before, confidence, notes, aim, earlier=earlier)
+    return finish_run(job, best, trials, before, confidence, notes, aim, earlier=earlier)
 
 
 def _fastest_first(job: Job, one: Floats) -> tuple[Backend, ...]:
@@ -94,14 +94,14 @@ def _fastest_first(job: Job, one: Floats) -> tuple[Backend, ...]:
     return tuple(sorted(job.runtimes, key=lambda runtime: taken[runtime.NAME]))
 
 
-def crew(recipe: Recipe) -> AbstractContextManager[bool]:
+def process_group(recipe: Recipe) -> AbstractContextManager[bool]:
     """Join the processes that torchrun started, if it did: true in the one that is to run the job, false in those that only train."""
-    return ddp.crew(lambda: load_model(**report_data.reload(recipe)), rebuilt)
+    return ddp.process_group(lambda: load_model(**report_data.reload(recipe)), rebuilt)
 
 
 def left_alone(best: Candidate, reference: Reference) -> tuple[str, ...]:
     """Which channels were not for cutting, and why."""
     graph = trace(best)
     layers = repairable(best.module, reference.original.module, graph)
-    refused = [(group.name, refusal(group, best.module, layers, reference.calibration)) for group in graph.groups]
+    refused = [(group.name, unprunable_reason(group, best.module, layers, reference.calibration)) for group in graph.groups]
     return tuple(f"channels of {name} were left alone: {reason}" for name, reason in (*graph.fixed, *refused) if reason is not None)

@@ -18,7 +18,7 @@ from optimize.data.dataset import Split
 from optimize.data.output_meaning import MEANINGS, THRESHOLD
 from optimize.data.preprocessing import Preprocessing
 from optimize.graph.macs import macs
-from optimize.guard.classification_score import Answers
+from optimize.guard.classification_score import ClassificationScore
 from optimize.guard.evaluate import score_split
 from optimize.guard.no_information import SKILL, NoInformation
 from optimize.guard.score import Score
@@ -117,7 +117,7 @@ def _prepared(split: Split) -> Iterator[tuple[str, Split]]:
 
 def _orders(score: Score, words: str) -> list[tuple[float, str]]:
     """Accuracy with the classes in the order that fits best."""
-    if not isinstance(score, Answers) or len(score.classes) < 3:
+    if not isinstance(score, ClassificationScore) or len(score.classes) < 3:
         return []
     from scipy.optimize import linear_sum_assignment
 

@@ -135,7 +135,7 @@ def target(name: str, *, no_gpu: bool = False) -> Target:
         runtime.preflight()
         runtime.version()
         precisions = (*runtime.precisions(), "int8")
-        reason = runtime.obstacle() or ""
+        reason = runtime.unavailable_reason() or ""
     except TargetUnavailable as refusal:
         reason = _reason(str(refusal))
     except Exception as problem:

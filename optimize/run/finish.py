@@ -23,13 +23,13 @@ from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict, judge
 from optimize.hardware.cpu_level import in_words, running
 from optimize.hardware.cpu_level import level as machine_level
-from optimize.hardware.machine import load as foreign_load
+from optimize.hardware.machine import foreign_load as foreign_load
 from optimize.measure.roofline_report import reached
 from optimize.measure.warmup import block_medians
 from optimize.progress import stage
 from optimize.quantization.int8_retry import SLOWER, milder, wanting
 from optimize.quantization.precision_check import listed
-from optimize.quantization.precision_choice import Bench, Variant, choose
+from optimize.quantization.precision_choice import PrecisionContext, Variant, choose
 from optimize.report.render import signed, write
 from optimize.run import report_data
 from optimize.run.baselines import ARTIFACT, RUNTIMES, profile
@@ -44,14 +44,14 @@ from optimize.search.goal import Goal
 INT8_CASES = 512
 
 
-def conclude(
+def finish_run(
     job: Job,
     best: Candidate,
     trials: Sequence[Mapping[str, Any]],
     before: Score,
     confidence: float,
     notes: Sequence[str],
-    aim: Goal | None = None,
+    goal: Goal | None = None,
     made: Path | None = None,
     earlier: Sequence[Candidate] = (),
 ) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def conclude(
         before: the original's score on the guard split.
         confidence: of the bounds that must lie within the limits on the guard split.
         notes: what a reader should know.
-        aim: a latency that was asked for.
+        goal: a latency that was asked for.
         made: folder of artifacts that were compiled before.
         earlier: candidates that the search kept before the last, for int8 (`quantization/int8_retry.py`).
     """
@@ -73,7 +73,7 @@ def conclude(
     look = begun(job, compiled.chosen.artifact, again=job.space.look)
     job.space.remember(look.key)
     original, artifact = on_test(job, compiled.chosen.artifact)
-    verdict = in_time(look.settled(judge(look.limits(job.recipe.limits), original, artifact)), aim, compiled)
+    verdict = in_time(look.settled(judge(look.limits(job.recipe.limits), original, artifact)), goal, compiled)
     changed = flips(original, artifact, job.data.test.names.tolist(), job.data.test.patients)
     heart = known_by_heart(before, original)
     repeated = look.sentence(job.recipe.limits)
@@ -92,7 +92,7 @@ def compile_and_profile(
     with stage("export to ONNX"):
         parity = export_onnx(best, work / "model.onnx", guard.inputs(slice(0, 16)))
         export_onnx(job.original, work / "original.onnx")
-    bench = Bench(
+    bench = PrecisionContext(
         onnx=work / "model.onnx",
         folder=made or work,
         calibration=drawn(job.data.calibration, INT8_CASES, recipe.seed),
@@ -101,9 +101,9 @@ def compile_and_profile(
         limits=recipe.limits,
         threads=recipe.threads,
         confidence=confidence,
-        isa=recipe.isa,
+        cpu_level=recipe.cpu_level,
         kept=job.space.scratch / "mixes",
-        witness=job.witness and job.witness.about(best),
+        witness=job.train_check and job.train_check.about(best),
     )
     chosen, measured = choose(job.runtimes, bench)
     instead, more = _milder(job, bench, chosen, measured, earlier)
@@ -118,7 +118,7 @@ def compile_and_profile(
         layer_precisions = backend(chosen.target).inspect(session)
         inputs = self_test.make(bench.calibration, recipe.seed)
         described = chosen.artifact.described(usage(chosen.artifact, session.predict, job.data, recipe.threads))
-        proven = replace(chosen, artifact=self_test.seal(described, session.predict, inputs, recipe.isa))
+        proven = replace(chosen, artifact=self_test.attach(described, session.predict, inputs, recipe.cpu_level))
     measured, chosen = [proven if each is chosen else each for each in measured], proven
     assert chosen.artifact is not None
     figures = profile(
@@ -145,23 +145,23 @@ def compile_and_profile(
 
 
 def _milder(
-    job: Job, bench: Bench, chosen: Variant, measured: Sequence[Variant], earlier: Sequence[Candidate]
+    job: Job, bench: PrecisionContext, chosen: Variant, measured: Sequence[Variant], earlier: Sequence[Candidate]
 ) -> tuple[Candidate | None, list[Variant]]:
     """Int8 of the candidates before the last, where only the last one's fails."""
     runtimes = wanting(job.runtimes, chosen, measured) if earlier else []
     if not runtimes:
         return None, []
 
-    def own(candidate: Candidate) -> Bench:
+    def own(candidate: Candidate) -> PrecisionContext:
         onnx, _ = _exported(bench, candidate)
-        return replace(bench, onnx=onnx, folder=onnx.parent, witness=job.witness and job.witness.about(candidate))
+        return replace(bench, onnx=onnx, folder=onnx.parent, witness=job.train_check and job.train_check.about(candidate))
 
     assert chosen.artifact is not None
     with backend(chosen.target).build(chosen.artifact, threads=bench.threads) as session:
         return milder(runtimes, chosen, session, earlier, own)
 
 
-def _exported(bench: Bench, candidate: Candidate) -> tuple[Path, Parity]:
+def _exported(bench: PrecisionContext, candidate: Candidate) -> tuple[Path, Parity]:
     """The ONNX file of a milder candidate, and its parity with torch."""
     home = bench.folder / f"milder-{candidate.fingerprint[:16]}"
     home.mkdir(parents=True, exist_ok=True)
@@ -249,7 +249,7 @@ def _about(compiled: Compiled, recipe: Recipe) -> tuple[str, ...]:
     if recipe.target == CPU:
         name = f"{RUNTIMES[compiled.chosen.target]} {compiled.chosen.precision}"
         told.append(f"target cpu was asked for: {name} was measured to be the fastest that holds the guard-rails")
-    told.append(_about_isa(compiled.chosen.target, recipe.isa))
+    told.append(_about_isa(compiled.chosen.target, recipe.cpu_level))
     return tuple(each for each in told if each)
 
 

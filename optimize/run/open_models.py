@@ -27,7 +27,7 @@ _FLOAT = 1  # TensorProto.FLOAT
 
 
 @dataclass(frozen=True)
-class Opening:
+class ModelOpener:
     """How models are opened.
 
     Args:

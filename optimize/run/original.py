@@ -96,7 +96,7 @@ def _meaning(recipe: Recipe, candidate: Candidate, guard: Split) -> Meaning:
     if recipe.outputs != "auto":
         return recipe.outputs
     chosen = spread(len(guard), LOOKED_AT)
-    parts: Sequence[Any] = np.array_split(chosen, -(-len(chosen) // guard.at_once))
+    parts: Sequence[Any] = np.array_split(chosen, -(-len(chosen) // guard.batch_size))
     return meaning(np.concatenate([candidate.predict(guard.inputs(part)) for part in parts]))
 
 

@@ -30,7 +30,7 @@ from optimize.run.original import Original, judged
 from optimize.run.recipe import Recipe, to_toml
 from optimize.run.rehearsal import rehearse
 from optimize.run.workspace import Workspace
-from optimize.search.train_check import Witness
+from optimize.search.train_check import TrainCheck
 from optimize.training.batches import hold_out
 
 REHEARSED = 16
@@ -64,7 +64,7 @@ class Job:
         return self.baseline.data
 
     @property
-    def before(self) -> Score:
+    def baseline_score(self) -> Score:
         """The original's score on the guard split."""
         return self.baseline.score
 
@@ -79,13 +79,13 @@ class Job:
         return self.look.limits(self.recipe.limits)
 
     @cached_property
-    def witness(self) -> Witness | None:
+    def train_check(self) -> TrainCheck | None:
         """A second opinion by the labels of train, where there is one."""
         data, recipe = self.data, self.recipe
-        if data.recovery is None:
+        if data.training_split is None:
             return None
-        cases = data.guard.units, data.test.units
-        return Witness.called(self.original, data.recovery, *cases, data.classes, recipe.limits, recipe.seed)
+        cases = data.guard.n_independent, data.test.n_independent
+        return TrainCheck.from_train(self.original, data.training_split, *cases, data.classes, recipe.limits, recipe.seed)
 
 
 def labelled(split: Split) -> Labelled:
@@ -107,7 +107,7 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
     """
     _check_strategy(recipe)
     _check_isa(recipe)
-    obstacle = runtimes(recipe.target, recipe.compute_capability)[0].obstacle()
+    obstacle = runtimes(recipe.target, recipe.compute_capability)[0].unavailable_reason()
     if obstacle and (recipe.latency_target_ms or recipe.speedup):
         raise InputError(f"a latency can be asked for only where it is measured ({obstacle}): leave out --latency-target or --speedup.")
     job = loaded(recipe, lambda space: space.check(resume=resume, overwrite=overwrite))
@@ -175,9 +175,9 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None]) -> Job:
         )
     original = on_images(original, data.calibration.inputs(some(len(data.calibration))))
     if recipe.retrain:
-        if data.recovery is None:
+        if data.training_split is None:
             raise InputError("`--retrain` needs a train split: add train_images and train_labels to the data, or run without it.")
-        hold_out(labelled(data.recovery), recipe.seed)  # for what it refuses
+        hold_out(labelled(data.training_split), recipe.seed)  # for what it refuses
     if unknown := [name for name in recipe.limits.positive if name not in data.classes]:
         raise InputError(f"`positive` (={unknown[0]}) is no class of the data: name some of {', '.join(data.classes[:12])}.")
     with stage("look at the calibration data"):
@@ -236,7 +236,7 @@ def _kind_too_few(scope: str, column: str | None, rails: Sequence[Rail]) -> str:
         where = f"subgroups by {column}" if scope == "group" else "classes"
         named = ", ".join(str(rail.name) for rail in rails[:NAMED]) + (", …" if len(rails) > NAMED else "")
         name, each = f"{first.figure} of {len(rails)} {where} ({named})", " each"
-    seen, needed = sorted({rail.bounded.seen for rail in rails}), [rail.needed for rail in rails]
+    seen, needed = sorted({rail.bounded.n for rail in rails}), [rail.required_n for rail in rails]
     has = f"{seen[0]} to {seen[-1]}" if len(seen) > 1 else str(seen[0])
     most = max((number for number in needed if number is not None), default=None)
     cure = "how many would do is not known" if most is None else f"about {most} are needed"
@@ -264,14 +264,14 @@ def _judgeable(outputs: tuple[int, ...], axes: int) -> bool:
 
 def _check_isa(recipe: Recipe) -> None:
     """Let the runtime compute as the machine that was named, where it can."""
-    isa = recipe.isa
+    isa = recipe.cpu_level
     if isa is None:
         return
     if recipe.target not in (CPU, *ON_CPU):
-        raise InputError(f"`--isa` (={isa!r}) is for targets that run on a processor, not for {recipe.target}: leave it out.")
+        raise InputError(f"`--cpu-level` (={isa!r}) is for targets that run on a processor, not for {recipe.target}: leave it out.")
     if recipe.target == CPU and isa != level():
         here = in_words(level())
         raise InputError(
-            f"`--isa` (={isa!r}) is not this machine's ({here}), and only OpenVINO can be kept to it: name one runtime as --target."
+            f"`--cpu-level` (={isa!r}) is not this machine's ({here}), and only OpenVINO can be kept to it: name one runtime as --target."
         )
     restrict(recipe.target, isa)

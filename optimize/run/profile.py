@@ -15,9 +15,9 @@ from optimize.backends.artifact import Artifact
 from optimize.errors import InputError
 from optimize.hardware.machine import machine
 from optimize.hardware.nvml import ON_PROCESSOR
-from optimize.measure.benchmark import Contender, Plan, contest
+from optimize.measure.benchmark import Contender, Plan, benchmark
 from optimize.run import parsing as read
-from optimize.run.open_models import Opening
+from optimize.run.open_models import ModelOpener
 
 FEW_CORES = 8
 
@@ -52,7 +52,7 @@ def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None,
         raise InputError("`model` is missing: name at least one.")
     shape, folder = said.get("input_shape", ()), Path.cwd()
     with tempfile.TemporaryDirectory() as scratch:
-        opening = Opening(
+        opening = ModelOpener(
             scratch=Path(scratch) / "contenders",
             batches=plan.batches,
             input_shape=read.sizes(shape, "--input", folder) if shape else (),
@@ -71,14 +71,14 @@ def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None,
             never = f"of which CUDA reserves far more than it uses, so that {there[0]} never runs within it"
             raise InputError(f"`--memory-limit` (={space}) is of address space, {never}: leave it out.")
         _used(opening, [*contenders, *([rival] if rival else [])])
-        result = contest(contenders, plan, rival=rival)
+        result = benchmark(contenders, plan, background_model=rival)
         result["notes"] = [*result.get("notes", ()), *(note for contender in contenders for note in _elsewhere(contender))]
     if file is not None:
         _write(file, result)
     return result
 
 
-def _used(opening: Opening, opened: Sequence[Contender]) -> None:
+def _used(opening: ModelOpener, opened: Sequence[Contender]) -> None:
     """Refuse what none of the models took: whoever said it would believe that it was heard."""
     shape = opening.input_shape
     if shape and all(each.input_shape != shape for each in opened):

@@ -17,6 +17,7 @@ import tomli_w
 from optimize.errors import InputError, did_you_mean
 from optimize.guard.limits import CLASS_METRICS, METRICS, MODES, PRESETS, Limits, Relative
 from optimize.hardware.cpu_level import LEVELS
+from optimize.progress import note
 from optimize.run import parsing as read
 
 if TYPE_CHECKING:
@@ -67,11 +68,11 @@ class Recipe:
         epochs: of a recovery training, see `Finetune`; so are the following three.
         learning_rate: its peak, or None for one that fits the optimizer.
         optimizer: "adamw" or "sgd".
-        flips: train on mirrored inputs too.
+        horizontal_flip: train on mirrored inputs too.
         latency_target_ms: median latency that the artifact must reach at batch 1, with as little loss as can be; or None.
         speedup: the same, as so many times the original's speed in the same runtime; or None.
         seed: of everything drawn at random.
-        isa: level of the processor that the artifact is made for, one of `measure.isa.LEVELS`; None for this machine's.
+        cpu_level: level of the processor that the artifact is made for, one of `hardware.cpu_level.LEVELS`; None for this machine's.
         threads: of the runtime, or None for its own choice.
         batch: the larger batch size that is timed beside 1.
         compute_capability: of the GPUs to compile for, where the target lets one choose; empty leaves it to the target.
@@ -111,11 +112,11 @@ class Recipe:
     epochs: int = 5
     learning_rate: float | None = None
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    flips: bool = False
+    horizontal_flip: bool = False
     latency_target_ms: float | None = None
     speedup: float | None = None
     seed: int = 0
-    isa: str | None = None
+    cpu_level: str | None = None
     threads: int | None = None
     batch: int = 8
     compute_capability: tuple[str, ...] = ()
@@ -126,7 +127,7 @@ class Recipe:
         """The recovery training that this run may use; None for none."""
         from optimize.steps.finetune import Finetune  # late: reading a recipe needs no torch
 
-        return Finetune(self.epochs, self.learning_rate, self.optimizer, flips=self.flips) if self.retrain else None
+        return Finetune(self.epochs, self.learning_rate, self.optimizer, horizontal_flip=self.horizontal_flip) if self.retrain else None
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ _SETTINGS = {
     "epochs": _Setting("retrain", "epochs", read.integer(1)),
     "learning_rate": _Setting("retrain", "learning_rate", read.optional(read.positive)),
     "optimizer": _Setting("retrain", "optimizer", read.choice("adamw", "sgd")),
-    "flips": _Setting("retrain", "flips", read.switch),
+    "horizontal_flip": _Setting("retrain", "horizontal_flip", read.switch),
     "latency_target_ms": _Setting("search", "latency_target_ms", read.optional(read.milliseconds)),
     "speedup": _Setting("search", "speedup", read.optional(read.times)),
     "seed": _Setting("search", "seed", read.seed),
@@ -194,11 +195,13 @@ _SETTINGS = {
     "batch": _Setting("profile", "batch", read.batch),
     "target": _Setting("run", "target", read.word),
     "compute_capability": _Setting("run", "compute_capability", read.capabilities),
-    "isa": _Setting("run", "isa", read.optional(read.choice(*LEVELS))),
+    "cpu_level": _Setting("run", "cpu_level", read.optional(read.choice(*LEVELS))),
     "force": _Setting("run", "force", read.switch),
     "out": _Setting("run", "out", read.path),
 }
 _LIMITS = tuple(limit.name for limit in fields(Limits))
+RENAMED = {("run", "isa"): "cpu_level", ("retrain", "flips"): "horizontal_flip"}
+"""(section, key) as version 0.1 had it -> the setting's name now. It is still read, with a notice."""
 
 
 def resolve(
@@ -278,6 +281,11 @@ def _read_toml(file: Path) -> dict[str, object]:
         if not isinstance(table, dict):
             raise InputError(f"{file}: {section} (={table!r}) must be a section: write [{section}].")
         for key, value in table.items():
+            if (section, key) in RENAMED:
+                name = RENAMED[section, key]
+                note(f"{file}: `{key}` of [{section}] is now called `{_SETTINGS[name].key}`: rename it there.")
+                said[name] = _SETTINGS[name].read(value, f"[{section}] {key} in {file}", file.absolute().parent)
+                continue
             if (section, key) not in names:
                 home = _home(key, names)
                 hint = f": it belongs in [{home}]." if home else _nearest(key, [known for _, known in names]) or ": leave it out."

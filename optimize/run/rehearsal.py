@@ -60,7 +60,7 @@ def _obstacle(
     """Why a runtime does not do what torch does; None where it does, as far as this machine can tell."""
     try:
         artifact = runtime.convert(onnx, folder, runtime.precisions()[0])
-        if runtime.obstacle() is not None:
+        if runtime.unavailable_reason() is not None:
             return None
         with runtime.build(artifact, threads=threads) as session:
             found = session.predict(inputs)

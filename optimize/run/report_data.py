@@ -20,7 +20,7 @@ from optimize.data.dataset import Dataset, Split
 from optimize.graph.macs import macs
 from optimize.graph.trace import LINEAR_MAPS
 from optimize.graph.unused_parameters import unused_parameters
-from optimize.guard.classification_score import Answers
+from optimize.guard.classification_score import ClassificationScore
 from optimize.guard.confidence_calibration import USUAL, operating_point, reliability
 from optimize.guard.flips import Flip, summary, unevenness
 from optimize.guard.limits import Limits
@@ -129,7 +129,7 @@ def identity(recipe: Recipe, data: Dataset) -> dict[str, Any]:
         "energy": recipe.energy,
         "retrain": None if recipe.finetune is None else asdict(recipe.finetune),
         "seed": recipe.seed,
-        "isa": recipe.isa,
+        "isa": recipe.cpu_level,
         "outputs": recipe.outputs,
         "target": recipe.target,
         "compute_capability": recipe.compute_capability,
@@ -148,7 +148,7 @@ def splits(data: Dataset) -> dict[str, Split]:
 
 def _tags(split: Split) -> str:
     """Hash of what else the data say of each item."""
-    each = {**split.groups, "patient": split.patients, "name": split.called}
+    each = {**split.groups, "patient": split.patients, "name": split.item_names}
     plain = {name: None if values is None else values.tolist() for name, values in each.items()}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
@@ -250,12 +250,12 @@ def _answers(limits: Limits, result: Result, cases: int, *, alone: bool) -> dict
     whole: dict[str, Any] = dict.fromkeys(("flips", "calibration", "operating_points", "unevenness"))
     if result.flips is not None:
         whole["flips"] = summary(result.flips, cases, alone=alone)
-    if isinstance(before, Answers) and isinstance(after, Answers):
+    if isinstance(before, ClassificationScore) and isinstance(after, ClassificationScore):
         sides = {"before": before, "after": after}
-        whole["calibration"] = {name: reliability(each.shares.max(1), each.right) for name, each in sides.items()}
+        whole["calibration"] = {name: reliability(each.probabilities.max(1), each.correct) for name, each in sides.items()}
         threshold = USUAL if limits.threshold is None else limits.threshold
         points = {
-            name: operating_point(before.shares[:, k], after.shares[:, k], before.labels == k, threshold)
+            name: operating_point(before.probabilities[:, k], after.probabilities[:, k], before.labels == k, threshold)
             for k, name in enumerate(before.classes)
             if name in limits.positive or not limits.positive
         }

@@ -30,7 +30,7 @@ from optimize.search.walk import Trial, Walk
 from optimize.steps.chain import Chain
 from optimize.steps.finetune import Finetune
 from optimize.steps.prune import Prune
-from optimize.steps.prune_to_widths import Narrow
+from optimize.steps.prune_to_widths import PruneToWidths
 
 MILD = 0.0005
 LEAST_MILD = 0.00005
@@ -91,7 +91,7 @@ class Allocate:
     def _begin(self, walk: Walk) -> None:
         budget = self.mild
         while budget >= LEAST_MILD:
-            trial = walk.offer(Prune(budget), walk.original)
+            trial = walk.propose(Prune(budget), walk.original)
             if trial or trial.idle:
                 return
             budget /= 4
@@ -203,7 +203,7 @@ class _Ladder:
     def _offer_trained(self, widths: dict[str, int], finetune: Finetune) -> Trial:
         """Trained once; the weights at the end of it, or where the guard refuses those, weights on the way."""
         for way in WAYS:
-            trial = self._offer(widths, replace(finetune, way=way))
+            trial = self._offer(widths, replace(finetune, interpolation=way))
             if trial:
                 break
         return trial
@@ -214,9 +214,9 @@ class _Ladder:
         # few widths are best at any trade-off: different sums of harm may lead to the same; with a goal it matters what was kept last
         if known is not None and (not known or self._strategy.goal is None):
             return known
-        narrow = Narrow(named)
+        narrow = PruneToWidths(named)
         step: Step = narrow if finetune is None else Chain((narrow, finetune))
-        trial = self._walk.offer(step, self._start)
+        trial = self._walk.propose(step, self._start)
         if finetune is None:
             self._seen[named] = trial
         if self._fast(trial):

@@ -41,14 +41,14 @@ class Budgets:
     def _prune(self, walk: Walk) -> None:
         held, refused = 0.0, 0.0
         for budget in self.levels:
-            trial = walk.offer(Prune(budget), walk.best)
+            trial = walk.propose(Prune(budget), walk.best)
             if not trial and not trial.idle:
                 refused = budget
                 break
             held = budget
         for _ in range(self.halvings if refused else 0):
             middle = sqrt(held * refused) if held else refused / 4
-            if walk.offer(Prune(middle), walk.best):
+            if walk.propose(Prune(middle), walk.best):
                 held = middle
             else:
                 refused = middle
@@ -58,6 +58,6 @@ def factorize(walk: Walk, energies: Sequence[float]) -> None:
     """Offer low-rank linear layers under ever lower energies, each starting from the best so far, until one is refused."""
     start = walk.best
     for energy in energies:
-        trial = walk.offer(Factorize(energy), start)
+        trial = walk.propose(Factorize(energy), start)
         if not trial and not trial.idle:
             return

@@ -12,7 +12,7 @@ from pathlib import Path
 from optimize.backends import Backend
 from optimize.backends.export import export_onnx
 from optimize.candidate import Candidate, Floats
-from optimize.hardware.machine import BUSY_PERCENT, watch
+from optimize.hardware.machine import BUSY_PERCENT, watch_foreign_load
 from optimize.measure.latency import interleave
 from optimize.measure.retake import await_quiet
 from optimize.measure.warmup import warm_up
@@ -62,7 +62,7 @@ def latency_ms(runtime: Backend, threads: int | None, one: Floats, candidate: Ca
         return min(each.p50 for each in interleave(calls, seconds=SECONDS).values())
 
 
-def clock(runtime: Backend, threads: int | None, one: Floats) -> Callable[[Candidate], float]:
+def latency_timer(runtime: Backend, threads: int | None, one: Floats) -> Callable[[Candidate], float]:
     """`latency_ms` on one runtime; no candidate is timed twice."""
     return cache(partial(latency_ms, runtime, threads, one))  # by identity: a candidate is never changed
 
@@ -81,7 +81,7 @@ def goal(measure: Callable[[Candidate], float], original: Candidate, target_ms: 
     if speedup is None:
         return None if target_ms is None else Goal(target_ms, measure)
     await_quiet()
-    busy = watch()
+    busy = watch_foreign_load()
     original_ms, percent = measure(original), busy()
     doubt = "" if percent <= BUSY_PERCENT else f"other processes used {percent:.0f} % of this machine while the original was timed"
     return Goal(original_ms / speedup, measure, doubt)

@@ -32,9 +32,9 @@ from optimize.guard.divergence import divergence, log_shares
 from optimize.importance.output_error import Elimination, eliminate
 from optimize.progress import track
 from optimize.reconstruction.layer_matrix import LinearMap, unknowns
-from optimize.reconstruction.moments import BATCH, Targets
-from optimize.reconstruction.ridge import Problem, pose
-from optimize.steps.prune import readers, recut, refusal, touched
+from optimize.reconstruction.moments import BATCH, OriginalOutputs
+from optimize.reconstruction.ridge import Problem, build_problem
+from optimize.steps.prune import affected_layers, cut_and_refit, readers, unprunable_reason
 from optimize.steps.repair import RIDGE, ROWS, refitted, repairable
 
 LEVELS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
@@ -79,9 +79,9 @@ def scan(
     """
     graph, original = trace(candidate), reference.original.module
     layers = repairable(candidate.module, original, graph)
-    groups = [group for group in graph.groups if refusal(group, candidate.module, layers, reference.calibration) is None]
+    groups = [group for group in graph.groups if unprunable_reason(group, candidate.module, layers, reference.calibration) is None]
     names = list(dict.fromkeys(slot.module for group in groups for slot in group.consumers))
-    targets = Targets(original, reference.calibration, layers, rows=ROWS, seed=reference.seed, memory=reference.memory)
+    targets = OriginalOutputs(original, reference.calibration, layers, rows=ROWS, seed=reference.seed, memory=reference.memory)
     harm = _Harm(candidate, reference, guard, len(groups) * (len(levels) + 1))
     one = torch.from_numpy(reference.calibration[:1].copy())
     room = sum(unknowns(_layer(candidate, name)) ** 2 * 8 for name in names) <= MEMORY_BYTES
@@ -90,8 +90,8 @@ def scan(
     for turn, group in enumerate(track(groups, "scan widths")):
         asked = [slot.module for slot in group.consumers]
         moments = together or targets.moments(candidate.module, asked)
-        problems = [pose(candidate.module, original, graph, name, moments[name], candidate.kept, RIDGE) for name in asked]
-        changing = touched(groups[turn:])
+        problems = [build_problem(candidate.module, original, graph, name, moments[name], candidate.kept, RIDGE) for name in asked]
+        changing = affected_layers(groups[turn:])
         curve = _curve(candidate, group, problems, partial(harm, changing=changing), multiple, levels)
         shorter = bypassed(candidate.module, group, one)
         if shorter is not None:
@@ -114,7 +114,7 @@ def _curve(
     widths, worst = [group.size], [0.0]
     for width in _stations(found, group.size, multiple, levels):
         keep = np.setdiff1d(np.arange(group.size), found.order[: group.size - width])
-        module, _ = recut(candidate.module, group, keep, problems, candidate.kept)
+        module, _ = cut_and_refit(candidate.module, group, keep, problems, candidate.kept)
         widths.append(width)
         worst.append(max(worst[-1], harm(module)))
     return Curve(group.name, tuple(widths), tuple(worst))
@@ -139,7 +139,7 @@ class _Harm:
         unseen = reference.unseen
         whole = len(guard) if unseen is None else len(unseen)
         chosen = spread(whole, count)
-        parts = np.array_split(chosen, -(-len(chosen) // min(BATCH, guard.at_once)))
+        parts = np.array_split(chosen, -(-len(chosen) // min(BATCH, guard.batch_size)))
         # the guard decides in the end: widths chosen by it would look better there than they are
         batches = [guard.inputs(part) if unseen is None else unseen[part] for part in parts]
         self._meaning = candidate.outputs

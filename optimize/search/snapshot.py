@@ -23,18 +23,19 @@ from torch import nn
 from optimize.candidate import Candidate, Step
 from optimize.errors import InputError
 from optimize.graph.bypass import emptied, gone
-from optimize.graph.surgery import assign, renumber, twin
+from optimize.graph.surgery import assign, copy_module, renumber
 from optimize.graph.trace import CHANNELWISE, LINEAR_MAPS, Index
 from optimize.steps.chain import Chain
 from optimize.steps.factorize import Factorize
 from optimize.steps.finetune import Finetune
-from optimize.steps.fit_output import Answer
+from optimize.steps.fit_output import FitOutput
 from optimize.steps.prune import Prune
-from optimize.steps.prune_to_widths import Narrow
-from optimize.steps.remove_channels import Remove
+from optimize.steps.prune_to_widths import PruneToWidths
+from optimize.steps.remove_channels import RemoveChannels
 from optimize.steps.repair import Repair
 
-STEPS: dict[str, type] = {step.__name__: step for step in (Prune, Narrow, Remove, Repair, Answer, Factorize, Finetune, Chain)}
+_KNOWN = (Prune, PruneToWidths, RemoveChannels, Repair, FitOutput, Factorize, Finetune, Chain)
+STEPS: dict[str, type] = {step.__name__: step for step in _KNOWN}
 _KEPT = "kept channels of "
 
 
@@ -116,7 +117,7 @@ def rebuilt(module: nn.Module, tensors: dict[str, torch.Tensor], kept: Mapping[s
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Linear) and f"{name}.0.weight" in tensors:
             pairs[layer] = nn.Sequential(*(nn.Linear(1, 1, bias=f"{name}.{place}.bias" in tensors) for place in (0, 1))).eval()
-    module = twin(module, instead=pairs) if pairs else module
+    module = copy_module(module, instead=pairs) if pairs else module
     for name, tensor in tensors.items():
         owner, _, key = name.rpartition(".")
         assign(module.get_submodule(owner), key, tensor)

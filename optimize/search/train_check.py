@@ -21,7 +21,7 @@ from optimize.graph.macs import macs
 from optimize.guard.evaluate import score_split
 from optimize.guard.limits import Limits
 from optimize.guard.score import Score
-from optimize.guard.verdict import Verdict, admit, level, summary
+from optimize.guard.verdict import Verdict, accept_proposal, search_confidence, summary
 from optimize.steps.finetune import Finetune
 
 MOST, LEAST = 2048, 256
@@ -32,7 +32,7 @@ LEFT_OUT: dict[str, Any] = {"min_class_f1": 0.0, "min_class_recall": 0.0, "max_e
 
 
 @dataclass(frozen=True, eq=False)
-class Witness:
+class TrainCheck:
     """What the original makes of some of train.
 
     Args:
@@ -52,7 +52,7 @@ class Witness:
     trained: bool = False
 
     @classmethod
-    def called(
+    def from_train(
         cls, original: Candidate, train: Split, guard: int, test: int, classes: tuple[str, ...], limits: Limits, seed: int
     ) -> Self | None:
         """Ask the original about images drawn from train; None where these are no more than the guard has.
@@ -68,28 +68,28 @@ class Witness:
         """
         count = int(np.clip(MAC_BUDGET // max(1, macs(original)), LEAST, MOST))
         split = train.take(np.sort(np.random.default_rng(seed).permutation(len(train))[:count]))
-        if split.units <= guard:
+        if split.n_independent <= guard:
             return None
         before = score_split(original.predict, split, classes, "the original on train")
-        return cls(split, classes, replace(limits, **LEFT_OUT), level(limits, split.units, test), before)
+        return cls(split, classes, replace(limits, **LEFT_OUT), search_confidence(limits, split.n_independent, test), before)
 
     def about(self, candidate: Candidate) -> Self:
         """The same on this candidate."""
         return replace(self, trained=any(isinstance(step, Finetune) for step in candidate.lineage))
 
     @property
-    def told(self) -> str:
+    def note(self) -> str:
         """For the report: who was asked."""
         asked = f"a second opinion was asked of {len(self.split)} images of train, which the original may know by heart"
         return f"{asked}: what the guard let pass had to hold its limits on them too, at {100 * self.confidence:.3g} % confidence"
 
-    def heard(self, verdict: Verdict, predict: Predict) -> Verdict:
+    def review(self, verdict: Verdict, predict: Predict) -> Verdict:
         """What becomes of the guard's verdict on a proposal."""
         if not verdict and not self._open(verdict):
             return verdict
         after = score_split(predict, self.split, self.classes, "a second opinion")
         # classes lend one another their cases here: this asks whether to go on, and no verdict depends on it
-        own = admit(replace(self.limits, verdict="point"), self.before, after, self.confidence)
+        own = accept_proposal(replace(self.limits, verdict="point"), self.before, after, self.confidence)
         objections = tuple(f"on images of train, {reason}" for reason in own.reasons)
         if verdict:
             return verdict if own else Verdict("fail", objections, own.rails)

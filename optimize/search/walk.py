@@ -23,11 +23,11 @@ from optimize.graph.macs import macs
 from optimize.guard.evaluate import score_split
 from optimize.guard.limits import Limits
 from optimize.guard.score import Score
-from optimize.guard.verdict import LIKELY, Verdict, admit, worst_class
-from optimize.progress import gathered, note
+from optimize.guard.verdict import LIKELY, Verdict, accept_proposal, worst_class
+from optimize.progress import collect_findings, note
 from optimize.search import snapshot
 from optimize.search.ledger import WORK, Ledger
-from optimize.search.train_check import Witness
+from optimize.search.train_check import TrainCheck
 
 REMEMBERED = 3
 """Candidates before the best."""
@@ -136,7 +136,7 @@ class Search:
         ledger: where every trial is written.
         strategy: what to try, in which order.
         confidence: of the bounds that must lie within the limits, see `optimize.guard.verdict.level`.
-        clock: milliseconds of a candidate on the target, for the record; None where there would be too many to time.
+        latency_timer: milliseconds of a candidate on the target, for the record; None where there would be too many to time.
         witness: whom else to ask about what the guard lets pass; None where there is nobody.
     """
 
@@ -147,8 +147,8 @@ class Search:
     ledger: Ledger
     strategy: Strategy
     confidence: float = LIKELY
-    clock: Callable[[Candidate], float] | None = None
-    witness: Witness | None = None
+    latency_timer: Callable[[Candidate], float] | None = None
+    witness: TrainCheck | None = None
 
     def run(self, done: Sequence[Mapping[str, Any]] = ()) -> tuple[Candidate, list[dict[str, Any]]]:
         """Walk to the end: the last candidate that was kept (the original when none was) and all trials as plain data.
@@ -168,15 +168,15 @@ class Search:
     def attempt(self, step: Step, start: Candidate, before: Score, judge: Judge) -> tuple[Trial, Candidate]:
         """Make and judge one proposal."""
         clock = time.perf_counter()
-        with gathered() as found:
+        with collect_findings() as found:
             proposed = step(start, self.reference)
         latency_ms = None
         if proposed.parameters < start.parameters:
-            latency_ms = None if self.clock is None else self.clock(proposed)
+            latency_ms = None if self.latency_timer is None else self.latency_timer(proposed)
             after = score_split(proposed.predict, self.guard, self.classes, "judge")
             verdict = judge(before, after)
             if self.witness is not None:
-                verdict = self.witness.about(proposed).heard(verdict, proposed.predict)
+                verdict = self.witness.about(proposed).review(verdict, proposed.predict)
         else:
             after, verdict = before, Verdict("fail", (NOT_SMALLER,))
         trial = Trial(
@@ -201,7 +201,7 @@ class Walk:
         original: the candidate it started from.
         best: the last candidate that was kept.
         before: the original's score on the guard split.
-        standing: what the best reads there.
+        best_score: what the best reads there.
         trials: every proposal so far.
         earlier: candidates that were kept before the best, the last few, in the order kept.
     """
@@ -212,7 +212,7 @@ class Walk:
         self.trials: list[Trial] = []
         self.earlier: deque[Candidate] = deque(maxlen=REMEMBERED)
         self.before = score_split(self.best.predict, search.guard, search.classes, "judge the original")
-        self.standing = Reading.of(self.before)
+        self.best_score = Reading.of(self.before)
         self._done = list(done)
 
     @property
@@ -225,7 +225,7 @@ class Walk:
         """The guard-rails of the run."""
         return self.search.limits
 
-    def offer(self, step: Step, start: Candidate, judge: Judge | None = None) -> Trial:
+    def propose(self, step: Step, start: Candidate, judge: Judge | None = None) -> Trial:
         """Try a step on `start`, or read in the ledger what became of it; when it was kept, it is the best from now on.
 
         Args:
@@ -239,7 +239,7 @@ class Walk:
             trial, proposed = known
         else:
             self._forget()
-            usual = partial(admit, self.limits, confidence=self.search.confidence)
+            usual = partial(accept_proposal, self.limits, confidence=self.search.confidence)
             trial, proposed = self.search.attempt(step, start, self.before, judge or usual)
             if trial:
                 file.parent.mkdir(exist_ok=True)
@@ -250,7 +250,7 @@ class Walk:
         if trial:
             if self.best is not self.original:
                 self.earlier.append(self.best)
-            self.best, self.standing = proposed, trial.reading
+            self.best, self.best_score = proposed, trial.reading
         return trial
 
     def _forget(self) -> None:

@@ -16,7 +16,7 @@ from optimize.candidate import Candidate, Reference, parameters
 from optimize.graph.surgery import replace_module
 from optimize.graph.trace import trace
 from optimize.progress import track
-from optimize.reconstruction.moments import WIDEST, Targets
+from optimize.reconstruction.moments import WIDEST, OriginalOutputs
 from optimize.reconstruction.ridge import cholesky
 
 
@@ -62,7 +62,7 @@ class Factorize:
         layer = candidate.module.get_submodule(name)
         if not self.whiten or not isinstance(layer, nn.Linear) or layer.in_features > WIDEST:
             return None
-        own = Targets(candidate.module, reference.calibration, [name], rows=self.rows, seed=reference.seed)
+        own = OriginalOutputs(candidate.module, reference.calibration, [name], rows=self.rows, seed=reference.seed)
         moments = own.moments(candidate.module, [name])[name]
         return moments.gram.addr(moments.mean_in, moments.mean_in)
 

@@ -3,7 +3,7 @@
 A copy of the candidate is trained on nine tenths of the train split and judged after every epoch on the last tenth. What is returned is
 the best of its epochs. Whether that is better than the candidate as it came is for the guard to say: the held-out items cannot, since a
 repair was fitted to the original's answers to them too, which the original may know by heart. Weights between the candidate's and the
-trained ones, which `way` asks for, may hold what neither does.
+trained ones, which `interpolation` asks for, may hold what neither does.
 
 All that an epoch draws at random depends on the seed and the epoch's number alone, so an interrupted training goes on from what was
 written after the last whole epoch, and ends with the same bytes.
@@ -26,7 +26,7 @@ from torch import nn
 
 from optimize.candidate import Candidate, Labelled, Reference
 from optimize.errors import InputError
-from optimize.graph.surgery import twin
+from optimize.graph.surgery import copy_module
 from optimize.progress import note, track
 from optimize.training import ddp
 from optimize.training.batches import Batch, epoch_batches, hold_out, plain
@@ -60,10 +60,10 @@ class Finetune:
         distillation: its share of the loss; the rest is for the labels.
         patience: epochs in a row that are no better than an earlier one, after which training ends; None for a quarter of all, 3 at least:
             while the learning rate is high the held-out loss goes up and down.
-        flips: mirror every second input along its last axis; only where left and right mean the same.
+        horizontal_flip: mirror every second input along its last axis; only where left and right mean the same.
         precision: "float32", "bfloat16", or "auto": bfloat16 where the machine has instructions for it.
-        way: how far to go from the weights as they came to the trained ones, a share (Wortsman et al., "Robust fine-tuning of zero-shot
-            models", CVPR 2022). The training itself is the same, and not done again for another share of it.
+        interpolation: how far to go from the weights as they came to the trained ones, a share (Wortsman et al., "Robust fine-tuning of
+            zero-shot models", CVPR 2022). The training itself is the same, and not done again for another share of it.
 
     Raises:
         InputError: when a setting is out of range.
@@ -77,9 +77,9 @@ class Finetune:
     temperature: float = 2.0
     distillation: float = 0.9
     patience: int | None = None
-    flips: bool = False
+    horizontal_flip: bool = False
     precision: Precision = "auto"
-    way: float = 1.0
+    interpolation: float = 1.0
 
     def __post_init__(self) -> None:
         for name, holds, rule in (
@@ -92,7 +92,7 @@ class Finetune:
             ("distillation", 0 <= self.distillation <= 1, "between 0 and 1"),
             ("patience", self.patience is None or self.patience >= 1, "1 or more, or None"),
             ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
-            ("way", 0 < self.way <= 1, "above 0, and 1 at most"),
+            ("way", 0 < self.interpolation <= 1, "above 0, and 1 at most"),
         ):
             if not holds:
                 raise InputError(f"`{name}` (={getattr(self, name)!r}) must be {rule}.")
@@ -107,18 +107,18 @@ class Finetune:
             raise InputError("`train` is missing: recovery training needs labelled items to train on: add a train split.")
         if not self.epochs:
             return candidate.after(self, candidate.module)
-        whole = replace(self, way=1.0)
+        whole = replace(self, interpolation=1.0)
         key, known = _key(whole, candidate, reference, reference.train), reference.memory.get(_TRAINED)
         if known is None or known[0] != key:
             training = _Training(whole, candidate, reference, reference.train, key)
-            with ddp.together(whole, candidate, reference), reproducible(training.device):
+            with ddp.mirrored_step(whole, candidate, reference), reproducible(training.device):
                 known = reference.memory[_TRAINED] = key, training.run()
-        module = twin(candidate.module, share=False)
-        module.load_state_dict(_between(module.state_dict(), known[1], self.way))
+        module = copy_module(candidate.module, share=False)
+        module.load_state_dict(_between(module.state_dict(), known[1], self.interpolation))
         return candidate.after(self, module.requires_grad_(False))
 
     @property
-    def endured(self) -> int:
+    def effective_patience(self) -> int:
         """Epochs no better than an earlier one, after which training ends."""
         return max(3, self.epochs // 4) if self.patience is None else self.patience
 
@@ -149,12 +149,12 @@ class _Training:
         if self.batch < 2 * ddp.size():
             raise InputError(f"`batch` (={self.batch}) must hold two items for each of the {ddp.size()} processes: start fewer of them.")
         example = candidate.example.to(self.device)
-        self.original = laid_out(twin(reference.original.module, share=False).to(self.device), example)
+        self.original = laid_out(copy_module(reference.original.module, share=False).to(self.device), example)
         self.network = self.called = laid_out(trainable(candidate.module).to(self.device), example)
         self.peak = step.peak(self.batch)
         self.optimizer = optimizer(step.optimizer, self.network, self.peak, step.weight_decay)
         # One pass over the inputs, and one in the mirror, instead of one in each epoch.
-        self.sides = (False, True) if step.flips else (False,)
+        self.sides = (False, True) if step.horizontal_flip else (False,)
         self.remembers = 4 * len(self.sides) * len(train) * int(np.prod(outputs[1:])) <= ANSWERS_BYTES
         self.answers: torch.Tensor | None = None
         self.file = None if reference.scratch is None else reference.scratch / f"finetune-{key}.pt"
@@ -182,7 +182,7 @@ class _Training:
 
     def _begin(self) -> None:
         """Go on from what was written, or from the candidate as it came."""
-        found = ddp.shared(_read(self.file))
+        found = ddp.broadcast(_read(self.file))
         if found is None:
             self.state = {"over": False, "best": _tensors(self.network), "held": []}
             return
@@ -202,7 +202,7 @@ class _Training:
             self.network.train()
         # for dropout, which must differ between the processes
         torch.manual_seed(int(np.random.default_rng((self.seed, number, ddp.rank())).integers(2**62)))
-        return epoch_batches(self.fit, self.batch, flips=self.step.flips, seed=(self.seed, number))
+        return epoch_batches(self.fit, self.batch, horizontal_flip=self.step.horizontal_flip, seed=(self.seed, number))
 
     def _update(self, batch: Batch, learning_rate: float) -> float:
         """One step of the optimizer; the loss of this process's part of the batch."""
@@ -224,7 +224,7 @@ class _Training:
         epochs.append(held)
         if better:
             state["best"] = _tensors(self.network)
-        state["over"] = not isfinite(held) or len(epochs) - 1 - epochs.index(min(epochs)) >= self.step.endured
+        state["over"] = not isfinite(held) or len(epochs) - 1 - epochs.index(min(epochs)) >= self.step.effective_patience
         if self.file is not None:
             _write(self.file, {**state, "weights": self.network.state_dict(), "optimizer": self.optimizer.state_dict()})
         best = ", the best so far" if better else ""
@@ -234,7 +234,7 @@ class _Training:
     def _judge(self) -> float:
         """The leader's loss on the held-out items, infinite where it is not a number."""
         if ddp.rank():
-            return ddp.shared(inf)
+            return ddp.broadcast(inf)
         self.network.eval()
         total = 0.0
         with torch.no_grad():
@@ -242,7 +242,7 @@ class _Training:
                 part = plain(self.held[start : start + self.batch])
                 # Not in the training's precision: what it rounds off is more than an epoch of a small network gains.
                 total += len(part.rows) * self._loss(self.network, part, "float32").item()
-        return ddp.shared(total / len(self.held) if isfinite(total) else inf)
+        return ddp.broadcast(total / len(self.held) if isfinite(total) else inf)
 
     def _loss(self, network: nn.Module, batch: Batch, precision: Precision) -> torch.Tensor:
         inputs = batch.inputs(self.train).to(self.device)

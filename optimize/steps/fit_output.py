@@ -23,8 +23,8 @@ from optimize.candidate import Candidate, Reference
 from optimize.graph.layer_types import groups
 from optimize.graph.replay import calls
 from optimize.graph.surgery import with_tensors
-from optimize.reconstruction.layer_matrix import LinearMap, matrix, refusal, weight_from
-from optimize.reconstruction.moments import Targets
+from optimize.reconstruction.layer_matrix import LinearMap, matrix, unrepairable_reason, weight_from
+from optimize.reconstruction.moments import OriginalOutputs
 from optimize.steps.repair import ROWS
 
 Array = npt.NDArray[np.float64]
@@ -35,16 +35,16 @@ STILL = 1e-7
 
 
 @dataclass(frozen=True)
-class Answer:
+class FitOutput:
     """Refit the last layer by cross entropy with the original's answers; a network without such a layer stays as it is.
 
     Args:
         rows: sampled positions it is fitted on.
-        pull: strength of the pull to the present weights.
+        l2: strength of the pull to the present weights.
     """
 
     rows: int = ROWS
-    pull: float = PULL
+    l2: float = PULL
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the candidate with the refitted layer."""
@@ -52,11 +52,11 @@ class Answer:
         name = answering(candidate)
         if name is None or answering(reference.original) != name:
             return candidate.after(self, module)
-        targets = Targets(original, reference.calibration, [name], rows=self.rows, seed=reference.seed, memory=reference.memory)
+        targets = OriginalOutputs(original, reference.calibration, [name], rows=self.rows, seed=reference.seed, memory=reference.memory)
         given, wanted = (rows.double().numpy() for rows in targets.rows(module, name))
         layer: LinearMap = module.get_submodule(name)  # type: ignore[assignment]
         bias = np.zeros(wanted.shape[1]) if layer.bias is None else layer.bias.detach().double().numpy()
-        weight, bias = fitted(given, wanted, matrix(layer).numpy(), bias, self.pull)
+        weight, bias = fitted(given, wanted, matrix(layer).numpy(), bias, self.l2)
         tensors = {"weight": weight_from(layer, torch.from_numpy(weight))}
         if layer.bias is not None:
             tensors["bias"] = torch.from_numpy(bias).to(layer.bias.dtype)
@@ -68,7 +68,7 @@ def answering(candidate: Candidate) -> str | None:
     layers = {
         name: layer
         for name, layer in candidate.module.named_modules()
-        if refusal(layer) is None and groups(layer) == 1 and not getattr(layer, "transposed", False)
+        if unrepairable_reason(layer) is None and groups(layer) == 1 and not getattr(layer, "transposed", False)
     }
     called = calls(candidate.module, list(layers), candidate.example, lambda _, __, output: output.clone())
     if not called or [name for name, _ in called].count(called[-1][0]) > 1:
@@ -79,7 +79,7 @@ def answering(candidate: Candidate) -> str | None:
     return name if isinstance(outputs, torch.Tensor) and made.shape == outputs.shape and torch.equal(made, outputs) else None
 
 
-def fitted(given: Array, wanted: Array, weight: Array, bias: Array, pull: float) -> tuple[Array, Array]:
+def fitted(given: Array, wanted: Array, weight: Array, bias: Array, l2: float) -> tuple[Array, Array]:
     """Weights (p, K) and bias (K,) whose answers to the rows are nearest to those wanted.
 
     Args:
@@ -87,7 +87,7 @@ def fitted(given: Array, wanted: Array, weight: Array, bias: Array, pull: float)
         wanted: (n, K) outputs of the original; with K = 1 the logits of a sigmoid.
         weight: (p, K) at the start, and what is pulled towards.
         bias: (K,) likewise, but not pulled.
-        pull: per unit of a standardized weight.
+        l2: per unit of a standardized weight.
     """
     mean = given.mean(0)
     centred = given - mean
@@ -102,8 +102,8 @@ def fitted(given: Array, wanted: Array, weight: Array, bias: Array, pull: float)
         step = flat.reshape(rows.shape[1] + 1, classes)
         logs = _log_shares(before + rows @ step[1:] + step[0])
         apart = (np.exp(logs) - shares)[:, -classes:] / len(rows)  # with one output the first column is the background's
-        slope = np.vstack([apart.sum(0), rows.T @ apart + 2 * pull * step[1:]])
-        return float(-(shares * logs).sum(1).mean() + pull * np.square(step[1:]).sum()), slope.ravel()
+        slope = np.vstack([apart.sum(0), rows.T @ apart + 2 * l2 * step[1:]])
+        return float(-(shares * logs).sum(1).mean() + l2 * np.square(step[1:]).sum()), slope.ravel()
 
     start = np.zeros((rows.shape[1] + 1) * classes)
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxfun": EVALUATIONS, "gtol": STILL, "ftol": 1e-12})

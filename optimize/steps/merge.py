@@ -13,18 +13,18 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from optimize.candidate import Candidate, Reference
-from optimize.errors import InputError, known
+from optimize.errors import InputError, require_choice
 from optimize.graph.surgery import keep_channels, kept_after
 from optimize.graph.trace import trace, without
 from optimize.progress import track
-from optimize.reconstruction.moments import Targets
+from optimize.reconstruction.moments import OriginalOutputs
 from optimize.steps.merging.crossover import Target
-from optimize.steps.merging.operators import Operator, StandIn
-from optimize.steps.merging.pairing import Choice, Survey, survey
-from optimize.steps.recalibrate_batchnorm import Recalibrate
+from optimize.steps.merging.operators import MergeOperator, Operator
+from optimize.steps.merging.pairing import Choice, RemovalPlan, survey
+from optimize.steps.recalibrate_batchnorm import RecalibrateBatchNorm
 from optimize.steps.repair import RIDGE, ROWS, Repair, passed, refitted, repairable
 
-Mending: TypeAlias = Literal["none", "batchnorm", "least squares"]
+RepairMode: TypeAlias = Literal["none", "batchnorm", "least squares"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Merge:
 
     share: float
     operator: Operator = "drop"
-    repair: Mending = "none"
+    repair: RepairMode = "none"
     choose: Choice = "norm"
     target: Target = "max"
     rows: int = ROWS
@@ -56,26 +56,26 @@ class Merge:
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1:
             raise InputError(f"`share` (={self.share}) must lie in [0, 1): write 0.5 to remove half of each group's channels.")
-        for name, kind in (("operator", Operator), ("repair", Mending), ("choose", Choice), ("target", Target)):
-            known(name, getattr(self, name), get_args(kind))
+        for name, kind in (("operator", Operator), ("repair", RepairMode), ("choose", Choice), ("target", Target)):
+            require_choice(name, getattr(self, name), get_args(kind))
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the narrower candidate."""
         surveys = survey(candidate, reference, choose=self.choose, rows=self.rows, ridge=self.ridge)
         return self.given(candidate, reference, surveys)
 
-    def given(self, candidate: Candidate, reference: Reference, surveys: Iterable[Survey | None]) -> Candidate:
+    def given(self, candidate: Candidate, reference: Reference, surveys: Iterable[RemovalPlan | None]) -> Candidate:
         """The same from a survey made before: it does not depend on share, operator or repair, so one serves a whole comparison."""
         graph, original = trace(candidate), reference.original.module
         layers = repairable(candidate.module, original, graph)
-        targets = Targets(original, reference.calibration, layers, rows=self.rows, seed=reference.seed, memory=reference.memory)
+        targets = OriginalOutputs(original, reference.calibration, layers, rows=self.rows, seed=reference.seed, memory=reference.memory)
         module, kept, groups = candidate.module, dict(candidate.kept), graph.groups
-        stand_in = StandIn(self.operator, self.target, self.rows, self.ridge)
+        stand_in = MergeOperator(self.operator, self.target, self.rows, self.ridge)
         cut: list[int] = []
         fitted: dict[str, int] = {}
         for turn, found in enumerate(track(list(surveys), f"merge by {self.operator}, share {self.share:g}")):
             group = groups[turn]
-            heirs = np.arange(group.size) if found is None else found.heirs(self.share)
+            heirs = np.arange(group.size) if found is None else found.merge_into(self.share)
             keep = np.unique(heirs)
             if found is None or len(keep) == group.size:
                 continue
@@ -90,7 +90,7 @@ class Merge:
                 fitted |= dict.fromkeys(readers, turn)
         merged = candidate.after(self, module, kept)
         if self.repair == "batchnorm" and cut:
-            module = Recalibrate(self.cases)(merged, reference).module
+            module = RecalibrateBatchNorm(self.cases)(merged, reference).module
         # a reader refitted before everything in front of it was cut reads something else by now
         early = {name: [at for at in cut if at > turn] for name, turn in fitted.items()}
         stale = tuple(name for name, later in early.items() if any(graph.order[groups[at].name] < graph.order[name] for at in later))

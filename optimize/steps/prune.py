@@ -16,15 +16,15 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Floats, Reference, Step
-from optimize.graph.surgery import keep_channels, misfit, outputs_left
+from optimize.graph.surgery import check_cut, keep_channels, outputs_left
 from optimize.graph.trace import ChannelGroup, Graph, Index, trace, without
 from optimize.importance.output_error import Elimination, eliminate
-from optimize.progress import find, track
+from optimize.progress import record_finding, track
 from optimize.reconstruction.layer_matrix import LinearMap, columns
-from optimize.reconstruction.moments import Targets
-from optimize.reconstruction.ridge import Problem, pose, refit
-from optimize.steps.recalibrate_batchnorm import Recalibrate
-from optimize.steps.repair import RIDGE, ROWS, Repair, passed, refitted, repairable, standing_in
+from optimize.reconstruction.moments import OriginalOutputs
+from optimize.reconstruction.ridge import Problem, build_problem, refit
+from optimize.steps.recalibrate_batchnorm import RecalibrateBatchNorm
+from optimize.steps.repair import RIDGE, ROWS, Repair, compensating_norms, passed, refitted, repairable
 
 Reader: TypeAlias = tuple[Problem, torch.Tensor]
 
@@ -94,26 +94,26 @@ def cut(
     graph = trace(candidate)
     original = reference.original.module
     layers = repairable(candidate.module, original, graph)
-    targets = Targets(original, reference.calibration, layers, rows=step.rows, seed=reference.seed, memory=reference.memory)
+    targets = OriginalOutputs(original, reference.calibration, layers, rows=step.rows, seed=reference.seed, memory=reference.memory)
     module, kept, groups = candidate.module, dict(candidate.kept), graph.groups
     fitted: dict[str, int] = {}
     renew: set[str] = set()
     for turn in track(range(len(groups)), what):
         group = groups[turn]
-        norms = standing_in(group, graph, module, layers) if renorm else []
-        if refusal(group, module, [*layers, *(slot.module for slot in group.consumers if norms)], reference.calibration):
+        norms = compensating_norms(group, graph, module, layers) if renorm else []
+        if unprunable_reason(group, module, [*layers, *(slot.module for slot in group.consumers if norms)], reference.calibration):
             continue
         if norms:
-            find(f"{group.name} is read by a layer without a closed form: repaired by batch-norm re-estimation there")
+            record_finding(f"{group.name} is read by a layer without a closed form: repaired by batch-norm re-estimation there")
             renew.update(norms)
         for name in passed(group, module, layers):
-            module = refitted(module, original, graph, [name], targets, kept, step.ridge, touched(groups[turn:]))
+            module = refitted(module, original, graph, [name], targets, kept, step.ridge, affected_layers(groups[turn:]))
             fitted[name] = turn
         names = [slot.module for slot in group.consumers if slot.module in layers]
-        moments = targets.moments(module, names, touched(groups[turn:]))
-        problems = [pose(module, original, graph, name, moments[name], kept, step.ridge) for name in names]
+        moments = targets.moments(module, names, affected_layers(groups[turn:]))
+        problems = [build_problem(module, original, graph, name, moments[name], kept, step.ridge) for name in names]
         keep = np.setdiff1d(np.arange(group.size), choose(group, readers(module, group, problems)))
-        module, kept = recut(module, group, keep, problems, kept)
+        module, kept = cut_and_refit(module, group, keep, problems, kept)
         groups = without(groups, group, keep)
         fitted |= dict.fromkeys(names, turn)
     cut_out = candidate.after(step, module, kept)
@@ -121,7 +121,7 @@ def cut(
     if stale:
         module = Repair(step.rows, step.ridge, stale)(cut_out, reference).module
     if renew:
-        module = Recalibrate(layers=tuple(sorted(renew)))(candidate.after(step, module, kept), reference).module
+        module = RecalibrateBatchNorm(layers=tuple(sorted(renew)))(candidate.after(step, module, kept), reference).module
     return candidate.after(step, module, kept)
 
 
@@ -131,7 +131,7 @@ def readers(module: nn.Module, group: ChannelGroup, problems: Sequence[Problem])
     return [reader for problem in problems for reader in problem.readers(owned[problem.name])]
 
 
-def recut(
+def cut_and_refit(
     module: nn.Module, group: ChannelGroup, keep: Index, problems: Sequence[Problem], kept: Mapping[str, Index]
 ) -> tuple[nn.Module, dict[str, Index]]:
     """The network in which the group holds only the channels `keep` and its readers are refitted, and what each layer still makes."""
@@ -146,7 +146,7 @@ def recut(
     return module, left
 
 
-def refusal(group: ChannelGroup, module: nn.Module, layers: Sequence[str], inputs: Floats) -> str | None:
+def unprunable_reason(group: ChannelGroup, module: nn.Module, layers: Sequence[str], inputs: Floats) -> str | None:
     """Why a group is left alone; None where it can be pruned.
 
     Args:
@@ -158,7 +158,7 @@ def refusal(group: ChannelGroup, module: nn.Module, layers: Sequence[str], input
     for slot in group.consumers:
         if slot.module not in layers:
             return f"{slot.module}, which reads it, has no closed-form repair"
-    return misfit(module, group, torch.from_numpy(inputs[:2].copy()))
+    return check_cut(module, group, torch.from_numpy(inputs[:2].copy()))
 
 
 def _rounded(found: Elimination, size: int, multiple: int) -> Index:
@@ -176,7 +176,7 @@ def _columns_left(module: nn.Module, group: ChannelGroup, problem: Problem, keep
     return left.nonzero().flatten()
 
 
-def touched(groups: Sequence[ChannelGroup]) -> set[str]:
+def affected_layers(groups: Sequence[ChannelGroup]) -> set[str]:
     """The layers that cutting these groups may change."""
     return {slot.module for group in groups for slot in group.slots}
 

@@ -17,13 +17,13 @@ from optimize.candidate import Candidate, Reference
 from optimize.graph.bypass import bypassed, without_layers
 from optimize.graph.trace import ChannelGroup, Index, trace
 from optimize.importance.output_error import eliminate
-from optimize.steps.fit_output import PULL, Answer
+from optimize.steps.fit_output import PULL, FitOutput
 from optimize.steps.prune import Reader, cut
 from optimize.steps.repair import RIDGE, ROWS, Repair
 
 
 @dataclass(frozen=True)
-class Narrow:
+class PruneToWidths:
     """Give groups of channels the widths that were chosen for them, and repair what reads them.
 
     Args:
@@ -31,13 +31,13 @@ class Narrow:
             no wider than asked, keeps all it has. 0 takes the layer out; where the network does not run without it, one channel stays.
         rows: sampled positions each layer is fitted on.
         ridge: see `Repair`.
-        pull: see `Answer`.
+        l2: see `Answer`.
     """
 
     widths: tuple[tuple[str, int], ...]
     rows: int = ROWS
     ridge: float = RIDGE
-    pull: float = PULL
+    l2: float = PULL
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the narrowed and repaired candidate."""
@@ -51,7 +51,7 @@ class Narrow:
             return eliminate(readers, least=max(1, width)).order
 
         made = cut(self, shorter, reference, choose, "narrow")
-        return candidate.after(self, Answer(self.rows, self.pull)(made, reference).module, made.kept)
+        return candidate.after(self, FitOutput(self.rows, self.l2)(made, reference).module, made.kept)
 
     def _shortened(self, candidate: Candidate, reference: Reference, groups: Sequence[str]) -> Candidate:
         """The candidate without the layers that make these groups, and with their readers refitted, first to last."""

@@ -16,7 +16,7 @@ from optimize.reconstruction.moments import BATCH
 
 
 @dataclass(frozen=True)
-class Recalibrate:
+class RecalibrateBatchNorm:
     """Give every batch norm the mean and the variance of what it reads; weights do not change.
 
     Norms are taken in execution order, each measured behind those already renewed, over all cases at once: the result does not depend on

@@ -11,20 +11,20 @@ from typing import get_args
 import numpy as np
 
 from optimize.candidate import Candidate, Reference
-from optimize.errors import InputError, known
+from optimize.errors import InputError, require_choice
 from optimize.graph.surgery import keep_channels, kept_after
 from optimize.graph.trace import ChannelGroup, Graph, Index, trace
 from optimize.reconstruction.layer_matrix import matrix
-from optimize.reconstruction.moments import WIDEST, Targets
-from optimize.steps.merge import Mending
+from optimize.reconstruction.moments import WIDEST, OriginalOutputs
+from optimize.steps.merge import RepairMode
 from optimize.steps.merging.crossover import Target
-from optimize.steps.merging.operators import Operator, StandIn
-from optimize.steps.recalibrate_batchnorm import Recalibrate
+from optimize.steps.merging.operators import MergeOperator, Operator
+from optimize.steps.recalibrate_batchnorm import RecalibrateBatchNorm
 from optimize.steps.repair import RIDGE, ROWS, refitted, repairable
 
 
 @dataclass(frozen=True)
-class Remove:
+class RemoveChannels:
     """Remove channels from one group.
 
     Args:
@@ -32,7 +32,7 @@ class Remove:
         channels: which of them go, as the candidate numbers them; none changes nothing, and at least one must stay.
         repair: see `Merge`; "least squares" leaves a reader as it is that has no closed form or too many columns for one.
         operator: see `StandIn`.
-        heirs: for every operator but "drop", the channel that stays and stands for each of `channels`.
+        merge_into: for every operator but "drop", the channel that stays and stands for each of `channels`.
         target: what "crossover" aims at.
         rows: sampled positions for each fit.
         ridge: see `Repair`.
@@ -41,22 +41,22 @@ class Remove:
 
     group: str
     channels: tuple[int, ...]
-    repair: Mending = "least squares"
+    repair: RepairMode = "least squares"
     operator: Operator = "drop"
-    heirs: tuple[int, ...] = ()
+    merge_into: tuple[int, ...] = ()
     target: Target = "max"
     rows: int = ROWS
     ridge: float = RIDGE
     cases: int = 1024
 
     def __post_init__(self) -> None:
-        for name, kind in (("repair", Mending), ("operator", Operator), ("target", Target)):
-            known(name, getattr(self, name), get_args(kind))
+        for name, kind in (("repair", RepairMode), ("operator", Operator), ("target", Target)):
+            require_choice(name, getattr(self, name), get_args(kind))
         if len(set(self.channels)) < len(self.channels):
             raise InputError(f"`channels` (={self.channels}) must name each channel once.")
-        if len(self.heirs) != (0 if self.operator == "drop" else len(self.channels)):
+        if len(self.merge_into) != (0 if self.operator == "drop" else len(self.channels)):
             needs = "no heirs" if self.operator == "drop" else "one heir for each of its channels"
-            raise InputError(f"`heirs` (={self.heirs}) does not fit `channels` (={self.channels}): {self.operator!r} takes {needs}.")
+            raise InputError(f"`heirs` (={self.merge_into}) does not fit `channels` (={self.channels}): {self.operator!r} takes {needs}.")
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the narrower candidate.
@@ -70,12 +70,12 @@ class Remove:
         group = self._group(graph)
         heirs = self._all_heirs(group)
         keep = np.setdiff1d(np.arange(group.size), self.channels)
-        stand_in = StandIn(self.operator, self.target, self.rows, self.ridge)
+        stand_in = MergeOperator(self.operator, self.target, self.rows, self.ridge)
         module = stand_in(candidate.module, group, graph.norms, heirs, reference)
         kept = kept_after(candidate.kept, module, group, keep)
         narrow = candidate.after(self, keep_channels(module, group, keep), kept)
         if self.repair == "batchnorm":
-            return candidate.after(self, Recalibrate(self.cases)(narrow, reference).module, kept)
+            return candidate.after(self, RecalibrateBatchNorm(self.cases)(narrow, reference).module, kept)
         return self._refitted(narrow, reference, graph, group) if self.repair == "least squares" else narrow
 
     def _refitted(self, narrow: Candidate, reference: Reference, graph: Graph, group: ChannelGroup) -> Candidate:
@@ -83,7 +83,7 @@ class Remove:
         closed = repairable(module, original, graph)
         readers = [slot.module for slot in group.consumers if slot.module in closed]
         readers = [name for name in readers if len(matrix(module.get_submodule(name))) <= WIDEST]  # type: ignore[arg-type]
-        targets = Targets(original, reference.calibration, readers, rows=self.rows, seed=reference.seed, memory=reference.memory)
+        targets = OriginalOutputs(original, reference.calibration, readers, rows=self.rows, seed=reference.seed, memory=reference.memory)
         fitted = refitted(module, original, graph, readers, targets, narrow.kept, self.ridge)
         return replace(narrow, module=fitted)
 
@@ -92,7 +92,7 @@ class Remove:
         if group is None:
             names = ", ".join(group.name for group in graph.groups)
             raise InputError(f"`group` (={self.group!r}) is none of this network's: write one of {names}.")
-        if not {*self.channels, *self.heirs} <= set(range(group.size)):
+        if not {*self.channels, *self.merge_into} <= set(range(group.size)):
             raise InputError(f"`channels` (={self.channels}) of {self.group} must be numbers below {group.size}, its width.")
         if len(self.channels) == group.size:
             raise InputError(f"`channels` (={self.channels}) are all that {self.group} has: leave at least one.")
@@ -100,8 +100,8 @@ class Remove:
 
     def _all_heirs(self, group: ChannelGroup) -> Index:
         heirs = np.arange(group.size)
-        if self.heirs:
-            heirs[list(self.channels)] = self.heirs
-            if lost := sorted({*self.heirs} & {*self.channels}):
-                raise InputError(f"`heirs` (={self.heirs}) must stay, but {lost[0]} is one of `channels` (={self.channels}).")
+        if self.merge_into:
+            heirs[list(self.channels)] = self.merge_into
+            if lost := sorted({*self.merge_into} & {*self.channels}):
+                raise InputError(f"`heirs` (={self.merge_into}) must stay, but {lost[0]} is one of `channels` (={self.channels}).")
         return heirs

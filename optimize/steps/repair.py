@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph.layer_types import BATCH_NORMS, depthwise, peculiarity
+from optimize.graph.layer_types import BATCH_NORMS, depthwise, unsupported_reason
 from optimize.graph.trace import ChannelGroup, Graph, Index, trace
 from optimize.progress import track
-from optimize.reconstruction.layer_matrix import refusal
-from optimize.reconstruction.moments import Targets
-from optimize.reconstruction.ridge import pose, refit
+from optimize.reconstruction.layer_matrix import unrepairable_reason
+from optimize.reconstruction.moments import OriginalOutputs
+from optimize.reconstruction.ridge import build_problem, refit
 
 ROWS = 20_000
 RIDGE = 1e-4
@@ -41,7 +41,7 @@ class Repair:
         graph = trace(candidate)
         original = reference.original.module
         chosen = [name for name in repairable(candidate.module, original, graph) if not self.layers or name in self.layers]
-        targets = Targets(original, reference.calibration, chosen, rows=self.rows, seed=reference.seed, memory=reference.memory)
+        targets = OriginalOutputs(original, reference.calibration, chosen, rows=self.rows, seed=reference.seed, memory=reference.memory)
         module = candidate.module
         for turn, name in enumerate(track(chosen, "repair")):
             module = refitted(module, original, graph, [name], targets, candidate.kept, self.ridge, chosen[turn:])
@@ -53,7 +53,7 @@ def refitted(
     original: nn.Module,
     graph: Graph,
     names: Sequence[str],
-    targets: Targets,
+    targets: OriginalOutputs,
     kept: Mapping[str, Index],
     ridge: float,
     changing: Collection[str] = (),
@@ -64,7 +64,7 @@ def refitted(
     """
     for name in names:
         moments = targets.moments(module, [name], changing)[name]
-        problem = pose(module, original, graph, name, moments, kept, ridge)
+        problem = build_problem(module, original, graph, name, moments, kept, ridge)
         module = refit(module, problem, torch.arange(len(problem.old)))
     return module
 
@@ -81,7 +81,7 @@ def passed(group: ChannelGroup, module: nn.Module, layers: Sequence[str]) -> lis
     return [name for name in makers if depthwise(module.get_submodule(name))]
 
 
-def standing_in(group: ChannelGroup, graph: Graph, module: nn.Module, layers: Sequence[str]) -> list[str]:
+def compensating_norms(group: ChannelGroup, graph: Graph, module: nn.Module, layers: Sequence[str]) -> list[str]:
     """Batch norms that can make up for the readers of a group that have no closed form: all that run behind them.
 
     None where every reader has a closed form, and none where no reader has: nothing would tell then what a channel is worth.
@@ -96,12 +96,12 @@ def standing_in(group: ChannelGroup, graph: Graph, module: nn.Module, layers: Se
     if not lacking or len(lacking) == len(group.consumers):
         return []
     first = min(graph.order[name] for name in lacking)
-    norms = [name for name, layer in module.named_modules() if isinstance(layer, BATCH_NORMS) and peculiarity(layer) is None]
+    norms = [name for name, layer in module.named_modules() if isinstance(layer, BATCH_NORMS) and unsupported_reason(layer) is None]
     return [name for name in norms if graph.order.get(name, -1) > first]
 
 
 def repairable(module: nn.Module, original: nn.Module, graph: Graph) -> list[str]:
     """The layers that have a closed form and a counterpart in the original, in execution order."""
     theirs = dict(original.named_modules())
-    names = [name for name, layer in module.named_modules() if refusal(layer) is None and type(theirs.get(name)) is type(layer)]
+    names = [name for name, layer in module.named_modules() if unrepairable_reason(layer) is None and type(theirs.get(name)) is type(layer)]
     return sorted((name for name in names if name in graph.order), key=lambda name: graph.order[name])

@@ -57,18 +57,18 @@ def plain(rows: Index) -> Batch:
     return Batch(rows, np.zeros(len(rows), dtype=bool))
 
 
-def epoch_batches(rows: Index, batch: int, *, flips: bool, seed: tuple[int, int]) -> list[Batch]:
+def epoch_batches(rows: Index, batch: int, *, horizontal_flip: bool, seed: tuple[int, int]) -> list[Batch]:
     """All whole batches of an epoch; the items left over, another few each time, would make a small and noisy one.
 
     Args:
         rows: of the items to train on.
         batch: items in each.
-        flips: mirror every second item or so.
+        horizontal_flip: mirror every second item or so.
         seed: of the run, and number of the epoch.
     """
     draw = np.random.default_rng(seed)
     order = draw.permutation(rows)
-    mirrored = (draw.random(len(rows)) < 0.5) & flips
+    mirrored = (draw.random(len(rows)) < 0.5) & horizontal_flip
     starts = range(0, len(rows) - batch + 1, batch)
     return [Batch(order[start : start + batch], mirrored[start : start + batch]) for start in starts]
 

@@ -53,7 +53,7 @@ def size() -> int:
     return 1 if me is None else me.size
 
 
-def shared(value: T) -> T:
+def broadcast(value: T) -> T:
     """The leader's value, in every process."""
     if size() == 1:
         return value
@@ -71,7 +71,7 @@ def parallel(module: nn.Module, where: torch.device) -> nn.Module:
 
 
 @contextmanager
-def crew(original: Callable[[], Candidate], rebuild: Rebuild) -> Iterator[bool]:
+def process_group(original: Callable[[], Candidate], rebuild: Rebuild) -> Iterator[bool]:
     """Join the processes that torchrun started, if it did.
 
     Args:
@@ -95,13 +95,13 @@ def crew(original: Callable[[], Candidate], rebuild: Rebuild) -> Iterator[bool]:
         yield me.rank == 0
     finally:
         if me.rank == 0 and not me.busy:
-            shared(None)
+            broadcast(None)
         _crew.reset(token)
         dist.destroy_process_group()
 
 
 @contextmanager
-def together(step: Step, candidate: Candidate, reference: Reference) -> Iterator[None]:
+def mirrored_step(step: Step, candidate: Candidate, reference: Reference) -> Iterator[None]:
     """Have every other process call `step` on the same candidate while the block runs; does nothing where there is none."""
     me = _crew.get()
     if me is None or me.rank:
@@ -110,7 +110,7 @@ def together(step: Step, candidate: Candidate, reference: Reference) -> Iterator
     me.busy = True
     # the kept channels tell which layers were taken out; what the outputs mean was found on data that the others did not read
     made = dict(candidate.module.state_dict()), dict(candidate.kept), candidate.outputs
-    shared((step, *made, reference.train, reference.seed))
+    broadcast((step, *made, reference.train, reference.seed))
     yield
     # not reached after an exception: the others are then somewhere inside, and end when this process does
     me.busy = False
@@ -137,4 +137,4 @@ def _serve(original: Callable[[], Candidate], rebuild: Rebuild) -> None:
 
 def _told() -> Any:
     """What the leader says next: something to train, or None, which ends it."""
-    return shared(None)
+    return broadcast(None)

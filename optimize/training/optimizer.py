@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from optimize.graph.layer_types import BATCH_NORMS
-from optimize.graph.surgery import twin
+from optimize.graph.surgery import copy_module
 
 OPTIMIZERS: dict[str, tuple[float, Callable[..., torch.optim.Optimizer]]] = {
     "adamw": (1e-3, torch.optim.AdamW),
@@ -26,7 +26,7 @@ WARM_UP = 20
 
 def trainable(module: nn.Module) -> nn.Module:
     """A copy of which everything is trained, with the momentum of its batch norms bounded."""
-    copied = twin(module, share=False)
+    copied = copy_module(module, share=False)
     for parameter in copied.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     for layer in copied.modules():

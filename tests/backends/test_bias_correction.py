@@ -23,7 +23,7 @@ def quantized(onnx_file: Path, inputs: Floats, tmp_path_factory: pytest.TempPath
     """Of three convolutions with a sum around one, a transposed one that stays in float, and a linear layer; no bias is corrected."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(target, "correct_biases", lambda *_: None)
-        return target.quantize(onnx_file, tmp_path_factory.mktemp("int8"), inputs, isa="avx512_vnni").main
+        return target.quantize(onnx_file, tmp_path_factory.mktemp("int8"), inputs, cpu_level="avx512_vnni").main
 
 
 def means(model: Any, inputs: Floats) -> dict[str, np.ndarray]:
@@ -76,9 +76,9 @@ def test_int8_is_corrected_whatever_its_bits(
 ) -> None:
     """On inputs from all over: of 160, every third."""
     many = np.concatenate([inputs] * 4)
-    made = onnx.load(target.quantize(onnx_file, tmp_path / "made", many, isa=isa).main)
+    made = onnx.load(target.quantize(onnx_file, tmp_path / "made", many, cpu_level=isa).main)
     monkeypatch.setattr(target, "correct_biases", lambda *_: None)
-    by_hand = onnx.load(target.quantize(onnx_file, tmp_path / "by hand", many, isa=isa).main)
+    by_hand = onnx.load(target.quantize(onnx_file, tmp_path / "by hand", many, cpu_level=isa).main)
     correct_biases(onnx.load(onnx_file), by_hand, many[::3])
     assert made.SerializeToString(deterministic=True) == by_hand.SerializeToString(deterministic=True)
 

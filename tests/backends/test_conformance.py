@@ -64,7 +64,7 @@ def test_layers_run_in_the_precision_that_was_asked_for(runtime: Backend, artifa
 
 def test_kept_layers_run_in_float_and_no_others(runtime: Backend, onnx_file: Path, inputs: Floats, tmp_path: Path) -> None:
     for rest in runtime.precisions():
-        artifact = runtime.quantize(onnx_file, tmp_path / rest, inputs, keep=["body"], rest=rest)
+        artifact = runtime.quantize(onnx_file, tmp_path / rest, inputs, ignored_layers=["body"], float_precision=rest)
         with runtime.build(artifact) as session:
             layers = runtime.inspect(session)
         assert artifact.precision == f"int8+{rest}"

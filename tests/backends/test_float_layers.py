@@ -101,7 +101,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Floats]:
 @pytest.mark.parametrize("keep", [("2",), ("5",), ("8",), ("11",), ("2", "5"), ("0", "11")])
 def test_kept_layers_of_a_network_stay_in_float(keep: tuple[str, ...], chain: tuple[Path, Floats], tmp_path: Path) -> None:
     path, inputs = chain
-    artifact = target.quantize(path, tmp_path, inputs, keep=keep)
+    artifact = target.quantize(path, tmp_path, inputs, ignored_layers=keep)
     kinds = {"0": "Conv", "2": "Conv", "5": "Conv", "8": "Conv", "11": "Gemm", "13": "Gemm"}
     made = opened(artifact.main)[1]
     floats = Counter(kinds[name] for name in keep)

@@ -142,7 +142,7 @@ def test_what_is_kept_runs_in_float_and_nothing_else(
     keep = choose(layers)
     # ONNX Runtime has no integer kernel for a transposed convolution.
     floats = {*keep, *(("t1", "t2") if net == "Decoder" and runtime.NAME == "onnxruntime" else ())}
-    artifact = runtime.quantize(exported[net], tmp_path / "int8", calibration, keep=keep)
+    artifact = runtime.quantize(exported[net], tmp_path / "int8", calibration, ignored_layers=keep)
     with runtime.build(artifact, threads=1) as session:
         ran = runtime.inspect(session)
         assert products_in_float(runtime, session, tmp_path) == len(floats)
@@ -179,7 +179,7 @@ def test_an_activation_without_a_kernel_stays_in_float_as_a_whole(exported: dict
 
 def test_a_layer_that_is_not_there_is_named(runtime: Backend, exported: dict[str, Path], calibration: Floats, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"`keep` \(='t3'\) is no layer of the model: name nodes of the ONNX file"):
-        runtime.quantize(exported["Decoder"], tmp_path, calibration, keep=["t3"])
+        runtime.quantize(exported["Decoder"], tmp_path, calibration, ignored_layers=["t3"])
 
 
 def test_exported_nodes_have_names_of_their_own(exported: dict[str, Path]) -> None:
@@ -199,7 +199,7 @@ def test_a_kept_use_of_shared_weights_is_not_rounded(
     runtime: Backend, exported: dict[str, Path], calibration: Floats, tmp_path: Path
 ) -> None:
     """Of a layer used twice one use stays in float: somewhere in the file the weights still stand bit by bit."""
-    artifact = runtime.quantize(exported["Tokens"], tmp_path, calibration, keep=["twice#2"])
+    artifact = runtime.quantize(exported["Tokens"], tmp_path, calibration, ignored_layers=["twice#2"])
     torch.manual_seed(0)
     weights = Tokens().twice.weight.detach().numpy()
     stored = b"".join((artifact.folder / file.name).read_bytes() for file in artifact.files)
@@ -215,6 +215,6 @@ def test_any_name_of_a_layer_comes_back(
         if node.name == "t1":
             node.name = name
     onnx.save(model, tmp_path / "named.onnx")
-    artifact = runtime.quantize(tmp_path / "named.onnx", tmp_path / "int8", calibration, keep=[name])
+    artifact = runtime.quantize(tmp_path / "named.onnx", tmp_path / "int8", calibration, ignored_layers=[name])
     with runtime.build(artifact, threads=1) as session:
         assert runtime.inspect(session)[name] == "f32"

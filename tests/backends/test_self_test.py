@@ -98,7 +98,7 @@ def sealed(folder: Path, outputs: np.ndarray, precision: str = "f32", made_for: 
     folder.mkdir(exist_ok=True)
     (folder / "model.onnx").write_bytes(b"weights")
     artifact = Artifact.save(folder, target="onnxruntime", precision=precision, input_shape=(1, 8, 8), runtime="1", files=("model.onnx",))
-    return self_test.seal(artifact, answering(outputs), self_test.make(images(1, 8, 8), 0)[: len(outputs)], made_for)
+    return self_test.attach(artifact, answering(outputs), self_test.make(images(1, 8, 8), 0)[: len(outputs)], made_for)
 
 
 def answering(outputs: np.ndarray) -> Callable[[Floats], Floats]:
@@ -123,7 +123,7 @@ def test_the_seal_is_in_the_manifest_and_not_in_the_model(tmp_path: Path, monkey
     assert artifact.golden == ArtifactFile.of(artifact.folder / "golden.npz")
     assert (artifact.size_bytes, [file.name for file in artifact.files]) == (7, ["model.onnx"])
     before = artifact.sha256
-    assert self_test.seal(artifact, answering(LOGITS + 1), self_test.make(images(1, 8, 8), 0)[:2]).sha256 == before
+    assert self_test.attach(artifact, answering(LOGITS + 1), self_test.make(images(1, 8, 8), 0)[:2]).sha256 == before
     with np.load(artifact.folder / "golden.npz") as file:
         assert set(file.files) == {"inputs", "outputs"}
     altered = bytearray((artifact.folder / "golden.npz").read_bytes())
@@ -314,7 +314,7 @@ def test_threads_and_batches_do_not_matter_on_one_machine(target: str, exported:
     made = [runtime.convert(onnx, tmp_path / precision, precision) for precision in runtime.precisions()]
     for artifact in (*made, runtime.quantize(onnx, tmp_path / "int8", inputs[:4])):
         with runtime.build(artifact, threads=1) as session:
-            whole = self_test.seal(artifact, session.predict, self_test.make(inputs, 0))
+            whole = self_test.attach(artifact, session.predict, self_test.make(inputs, 0))
         for threads, batch in ((1, 16), (2, 16), (2, 1)):
             with runtime.build(whole, threads=threads) as session:
                 found = self_test.check(whole, in_batches(session.predict, batch))
@@ -335,9 +335,9 @@ def test_weights_that_overflow_elsewhere_are_refused_there(exported: tuple[Path,
         pytest.skip("this machine cannot compute as a lesser one")
     runtime, (onnx, inputs) = backend(require("openvino")), exported
     for name, made_for in (("here", None), ("there", "avx2")):
-        artifact = runtime.quantize(onnx, tmp_path / name, inputs[:4], isa=made_for)
+        artifact = runtime.quantize(onnx, tmp_path / name, inputs[:4], cpu_level=made_for)
         with runtime.build(artifact, threads=1) as session:
-            self_test.seal(artifact, session.predict, self_test.make(inputs, 0), made_for)
+            self_test.attach(artifact, session.predict, self_test.make(inputs, 0), made_for)
     kept = {**os.environ, **dict.fromkeys(cpu_level.VARIABLES, "AVX2")}
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "here"), str(tmp_path / "there")]
     done = subprocess.run(command, env=kept, capture_output=True, text=True, check=True)

@@ -87,7 +87,7 @@ def test_obstacle(target: str, devices: tuple[Any, ...], cuda: bool, obstacle: s
     seen(monkeypatch, *devices, cuda=cuda)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
     engines: Engines = vars(sys.modules[backend(target).__name__])["ENGINES"]  # type: ignore[attr-defined]
-    assert engines.obstacle() == obstacle
+    assert engines.unavailable_reason() == obstacle
 
 
 def test_precisions_are_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,11 +81,11 @@ def test_the_rest_may_be_half(quantized: Any, inputs: Floats) -> None:
 
 
 def test_layers_that_are_kept_stay_float(onnx_file: Path, inputs: Floats) -> None:
-    model = quantize(onnx_file, inputs, keep=["body"])
+    model = quantize(onnx_file, inputs, ignored_layers=["body"])
     body = next(node for node in model.graph.node if node.name == "body")
     assert next(tensor for tensor in model.graph.initializer if tensor.name == body.input[1]).data_type == TensorProto.FLOAT
     with pytest.raises(InputError, match=r"`keep` \(='bodi'\) is no layer of the model"):
-        quantize(onnx_file, inputs, keep=["bodi"])
+        quantize(onnx_file, inputs, ignored_layers=["bodi"])
 
 
 def test_the_same_calibration_gives_the_same_bytes(quantized: Any, onnx_file: Path, inputs: Floats) -> None:

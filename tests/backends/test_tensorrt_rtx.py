@@ -53,7 +53,7 @@ def linear(name: str = "y", weight: tuple[int, int] = (5, 3)) -> Any:
 def test_it_compiles_where_nothing_can_run(trt: Any) -> None:
     runtime = backend("tensorrt-rtx")
     runtime.preflight()
-    assert ENGINES.obstacle() == NOWHERE
+    assert ENGINES.unavailable_reason() == NOWHERE
     assert (runtime.version(), runtime.precisions()) == (trt.__version__, ("f32", "f16", "bf16"))
 
 
@@ -62,7 +62,7 @@ def test_an_artifact_of_each_precision(precision: str, trt: Any, onnx_file: Path
     """Residual sum, transposed convolution, linear layer; the engine's bytes are TensorRT's, the ONNX beside it is ours."""
     runtime = backend("tensorrt-rtx", ("8.9",))
     if precision.startswith("int8"):
-        made = runtime.quantize(onnx_file, tmp_path / "a", inputs[:8], rest=precision.partition("+")[2] or "f32")
+        made = runtime.quantize(onnx_file, tmp_path / "a", inputs[:8], float_precision=precision.partition("+")[2] or "f32")
     else:
         made = runtime.convert(onnx_file, tmp_path / "a", precision)
     assert (made.target, made.precision, made.runtime, made.input_shape) == ("tensorrt-rtx", precision, trt.__version__, (3, 8, 8))
@@ -208,7 +208,7 @@ def test_preflight_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(TargetUnavailable, match=r"tensorrt_rtx is not installed; pip install 'optimize\[tensorrt-rtx\]'"):
         backend("tensorrt-rtx").preflight()
-    assert ENGINES.obstacle() == "the package tensorrt_rtx is not installed"
+    assert ENGINES.unavailable_reason() == "the package tensorrt_rtx is not installed"
 
 
 def test_timings_are_handed_to_the_compiler_and_back(trt: Any) -> None:

@@ -26,7 +26,7 @@ from optimize.candidate import Candidate
 from optimize.data.dataset import Dataset, Preprocessing, Split
 from optimize.errors import OptimizeError
 from optimize.graph.macs import macs
-from optimize.guard.classification_score import Answers
+from optimize.guard.classification_score import ClassificationScore
 from optimize.guard.limits import Limits
 from optimize.measure.latency import Latency
 from optimize.steps.finetune import Finetune
@@ -189,7 +189,7 @@ def _ground(folder: Path) -> cases.Ground:
     """A case of which only settings and ids are asked."""
     ratios: dict[str, Any] = {"ratios": (0.8, 0.5, 0.2), "pruners": (("group norm", True),)}
     case = cases.Case("case", "title", "", (3, 8, 8), folder, folder, {}, {}, (), **ratios)
-    score = Answers(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), np.ones((1, 1), dtype=np.float32), ("a",))
+    score = ClassificationScore(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), np.ones((1, 1), dtype=np.float32), ("a",))
     split = Split("any", np.zeros((2, 8, 8, 3), np.uint8), np.zeros(2, np.int64), Preprocessing())
     return cases.Ground(case, _net(), Dataset(None, split, split, split, ("a",)), Limits(), score, score)
 

@@ -1,4 +1,4 @@
-"""Places from all over; what is read from files is tested with the data that it becomes, in `test_data.py`."""
+"""Places from all over; what is read from files is tested with the data that it becomes, in `test_dataset.py`."""
 
 from __future__ import annotations
 

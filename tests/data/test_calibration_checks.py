@@ -22,7 +22,7 @@ def _split(name: str, seed: int, count: int = 60, groups: Mapping[str, Array] | 
     """Noise, so that no two images resemble each other."""
     images = np.random.default_rng(seed).integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
     called = np.array([f"{name[0]}{item}" for item in range(count)])
-    return Split(name, images, np.arange(count) % 3, Preprocessing(), groups=groups or {}, called=called)
+    return Split(name, images, np.arange(count) % 3, Preprocessing(), groups=groups or {}, item_names=called)
 
 
 def _data(**splits: Split) -> Dataset:
@@ -173,6 +173,6 @@ def test_images_too_small_to_compare_say_so() -> None:
 def test_the_same_id_in_two_splits_is_warned_of() -> None:
     splits = {name: _split(name, seed, 40) for seed, name in enumerate(("calibration", "guard", "test"))}
     called = np.array([f"a{k}" for k in range(40)])
-    splits |= {name: replace(splits[name], called=called) for name in ("guard", "test")}
+    splits |= {name: replace(splits[name], item_names=called) for name in ("guard", "test")}
     found = _of(_data(**splits), "overlap")
     assert found[-1] == ("warning", "40 ids stand in guard and in test, such as 'a0': see that they are not of the same item.")

@@ -7,19 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimize.data.channel_ranges import APART, SHARE, Extremes
+from optimize.data.channel_ranges import APART, SHARE, ChannelRanges
 from optimize.data.dataset import Preprocessing, Split
 
 
-def _extremes(lowest: Any, highest: Any) -> Extremes:
+def _extremes(lowest: Any, highest: Any) -> ChannelRanges:
     """Of one channel."""
-    return Extremes(*(np.asarray(each, dtype=np.float32).reshape(len(each), -1) for each in (lowest, highest)))
+    return ChannelRanges(*(np.asarray(each, dtype=np.float32).reshape(len(each), -1) for each in (lowest, highest)))
 
 
 def test_extremes_are_of_what_the_network_reads_without_the_padding() -> None:
     images = np.array([[[[0, 51], [255, 102]]], [[[51, 204], [102, 153]]]], dtype=np.uint8)  # (2, 1, 2, 2)
     split = Split("calibration", images, np.zeros(2, np.int64), Preprocessing((0.2, 0.4), (0.5, 0.2), pad=3))
-    found = Extremes.of(split)
+    found = ChannelRanges.of(split)
     np.testing.assert_allclose(found.lowest, [[-0.4, -1.0], [0.0, 1.0]], atol=1e-6)
     np.testing.assert_allclose(found.highest, [[1.6, 0.0], [0.4, 2.0]], atol=1e-6)
 
@@ -27,7 +27,7 @@ def test_extremes_are_of_what_the_network_reads_without_the_padding() -> None:
 def test_batches_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.random.default_rng(0).normal(size=(20, 2, 5, 4)).astype(np.float32)
     monkeypatch.setattr("optimize.data.dataset.CASES_AT_ONCE", 3)
-    found = Extremes.of(Split("guard", images, np.zeros(20, np.int64), Preprocessing()))
+    found = ChannelRanges.of(Split("guard", images, np.zeros(20, np.int64), Preprocessing()))
     np.testing.assert_array_equal(found.highest, images.max((2, 3)))
     np.testing.assert_array_equal(found.lowest, images.min((2, 3)))
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimize.data.dataset import Dataset, Preprocessing, Split, load_data
-from optimize.data.splits import Identity, disjoint, halves, identify
+from optimize.data.splits import SplitHashes, disjoint, halves, identify
 from optimize.errors import InputError
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -98,16 +98,16 @@ def test_split_takes_counts_and_hashes() -> None:
 
 
 @st.composite
-def _items(draw: st.DrawFn) -> tuple[Identity, npt.NDArray[np.int64]]:
+def _items(draw: st.DrawFn) -> tuple[SplitHashes, npt.NDArray[np.int64]]:
     count = draw(st.integers(2, 40))
     content = draw(st.lists(st.integers(0, 60), min_size=count, max_size=count))
     patients = draw(st.none() | st.lists(st.integers(0, 12), min_size=count, max_size=count))
     labels = draw(st.lists(st.integers(0, 3), min_size=count, max_size=count))
     tags = None if patients is None else np.array(patients).astype(str)
-    return Identity("val", np.array(content, dtype=np.int64), tags), np.array(labels)
+    return SplitHashes("val", np.array(content, dtype=np.int64), tags), np.array(labels)
 
 
-def _linked(identity: Identity) -> list[set[int]]:
+def _linked(identity: SplitHashes) -> list[set[int]]:
     """Units by hand: merge any two items that share a hash or a patient until nothing changes."""
     units = [{item} for item in range(len(identity.content))]
     for keys in (identity.content, identity.patients):
@@ -121,7 +121,7 @@ def _linked(identity: Identity) -> list[set[int]]:
 @settings(max_examples=150, deadline=None)
 @given(_items(), st.integers(0, 5))
 def test_halves_are_disjoint_complete_deterministic_and_keep_units_together(
-    items: tuple[Identity, npt.NDArray[np.int64]], seed: int
+    items: tuple[SplitHashes, npt.NDArray[np.int64]], seed: int
 ) -> None:
     identity, labels = items
     units = _linked(identity)
@@ -144,7 +144,7 @@ def test_halves_are_disjoint_complete_deterministic_and_keep_units_together(
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=120), st.integers(0, 3))
 def test_unlinked_items_are_stratified_to_within_one(labels: list[int], seed: int) -> None:
-    rows = halves(Identity("val", np.arange(len(labels))), np.array(labels), seed)
+    rows = halves(SplitHashes("val", np.arange(len(labels))), np.array(labels), seed)
     counts = [np.bincount(np.array(labels)[half], minlength=5) for half in rows]
     assert np.abs(counts[0] - counts[1]).max() <= 1
     assert abs(len(rows[0]) - len(rows[1])) <= 1
@@ -166,14 +166,14 @@ def test_a_large_train_split_lends_calibration_and_val_stays_whole(tmp_path: Pat
 
 
 def test_the_seed_matters() -> None:
-    identity, labels = Identity("val", np.arange(40)), np.zeros(40, dtype=np.int64)
+    identity, labels = SplitHashes("val", np.arange(40)), np.zeros(40, dtype=np.int64)
     assert len({tuple(halves(identity, labels, seed)[0]) for seed in range(4)}) == 4
 
 
 def test_patients_are_balanced_as_far_as_they_allow() -> None:
     patients = np.repeat([f"p{n}" for n in range(20)], 6)
     labels = np.repeat(np.arange(20) % 2, 6)
-    first, _ = halves(Identity("val", np.arange(120), patients), labels, 0)
+    first, _ = halves(SplitHashes("val", np.arange(120), patients), labels, 0)
     assert np.bincount(labels[first]).tolist() == [30, 30]
 
 
@@ -183,7 +183,7 @@ def test_patients_are_balanced_as_far_as_they_allow() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=12), min_size=2, max_size=4))
 def test_dropping_leaves_splits_disjoint_and_the_first_untouched(contents: list[list[int]]) -> None:
-    identities = [Identity(f"s{n}", np.array(content)) for n, content in enumerate(contents)]
+    identities = [SplitHashes(f"s{n}", np.array(content)) for n, content in enumerate(contents)]
     if any(set(content) <= set().union(*contents[:n]) for n, content in enumerate(contents)):
         with pytest.raises(InputError, match="also stands in a more protected split"):
             disjoint(identities, drop=True)
@@ -327,7 +327,7 @@ def test_factory_gives_the_same_data(tmp_path: Path) -> None:
         "def load():\n    print('reading')\n    return {**np.load(Path(__file__).parent / 'd.npz'), 'other': object()}\n"
         "def number(): return 3\ndef ragged(): return {'val_images': [[1], [2, 3]], 'test_images': 0}\n"
     )
-    data = load_data(f"{tmp_path}/my data/dataset.py:load", preprocessing=Preprocessing(), input_shape=(3, 4, 4))
+    data = load_data(f"{tmp_path}/my data.py:load", preprocessing=Preprocessing(), input_shape=(3, 4, 4))
     assert data.guard.sha256 == expected.guard.sha256
     with pytest.raises(InputError, match="returned a int: it must return a mapping"):
         load_data(f"{tmp_path}/my data/dataset.py:number", preprocessing=Preprocessing(), input_shape=(3, 4, 4))

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from optimize.data.dataset import ENOUGH, Dataset, Preprocessing, load_data
 from optimize.data.masks import foreground
-from optimize.data.splits import Identity, fifth
+from optimize.data.splits import SplitHashes, fifth
 from optimize.errors import InputError
-from optimize.guard.segmentation_score import overlap
+from optimize.guard.segmentation_score import score_masks
 
 Arrays = dict[str, npt.NDArray[Any]]
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -112,7 +112,7 @@ def test_val_stays_whole_and_calibration_leaves_train_by_patients(tmp_path: Path
     assert sorted([*data.train.ids, *data.calibration.ids]) == list(range(40))
     patients = [set(split.patients) for split in (data.train, data.calibration) if split.patients is not None]
     assert not patients[0] & patients[1]
-    assert data.lent
+    assert data.from_train
     # there are not ENOUGH images in all of it: half of the patients, and no more
     assert [len(each) for each in patients] == [10, 10]
     assert np.array_equal(_load(tmp_path, _arrays(train=40, val=8, test=6)).calibration.ids, data.calibration.ids)
@@ -122,7 +122,7 @@ def test_val_stays_whole_and_calibration_leaves_train_by_patients(tmp_path: Path
 def test_recovery_training_learns_from_what_train_lent_too_in_the_order_of_the_file(tmp_path: Path) -> None:
     arrays = _arrays(train=40, val=8, test=6)
     arrays |= {"train_site_group": np.arange(40) % 3, "train_id": np.arange(100, 140)}
-    whole = _load(tmp_path, arrays).recovery
+    whole = _load(tmp_path, arrays).training_split
     assert whole is not None
     assert (whole.name, whole.ids.tolist()) == ("train", list(range(40)))
     assert np.array_equal(whole.images, arrays["train_images"])
@@ -137,8 +137,8 @@ def test_calibration_that_is_given_leaves_train_whole(tmp_path: Path) -> None:
     data = _load(tmp_path, _arrays(train=12, calibration=4, val=8, test=6))
     assert data.train is not None
     assert [len(split) for split in (data.train, data.calibration, data.guard)] == [12, 4, 8]
-    assert not data.lent
-    assert data.recovery is data.train
+    assert not data.from_train
+    assert data.training_split is data.train
 
 
 def test_a_train_split_of_one_patient_is_all_calibration(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_labels_are_cut_as_before(tmp_path: Path) -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, 15), min_size=1, max_size=60), st.integers(0, 40), st.integers(0, 3))
 def test_a_fifth_keeps_patients_together(patients: list[int], least: int, seed: int) -> None:
-    identity = Identity("train", np.arange(len(patients)), np.array(patients).astype(str))
+    identity = SplitHashes("train", np.arange(len(patients)), np.array(patients).astype(str))
     taken, left = fifth(identity, least, seed)
     assert sorted([*taken, *left]) == list(range(len(patients)))
     mine, others = {patients[row] for row in taken}, {patients[row] for row in left}
@@ -189,7 +189,7 @@ def test_a_fifth_keeps_patients_together(patients: list[int], least: int, seed: 
 
 def test_a_large_train_split_gives_a_fifth() -> None:
     patients = np.repeat(np.arange(200), 10).astype(str)
-    taken, left = fifth(Identity("train", np.arange(2000), patients), ENOUGH, 0)
+    taken, left = fifth(SplitHashes("train", np.arange(2000), patients), ENOUGH, 0)
     assert (len(taken), len(left)) == (400, 1600)
 
 
@@ -212,7 +212,7 @@ def test_padding_is_on_the_inputs_and_not_on_the_masks(tmp_path: Path) -> None:
     padded[:, :, 3:-3, 3:-3][data.test.labels] = 1.0
     padded[:, :, :3] = 9.0  # what is said of the border does not matter
     inner = data.test.preprocessing.inner(padded)
-    assert overlap([(inner, data.test.labels)], data.classes, data.test.patients).overall == 1.0
+    assert score_masks([(inner, data.test.labels)], data.classes, data.test.patients).overall == 1.0
 
 
 def test_a_hash_is_of_images_and_masks(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from optimize.data.masks import decided, foreground, perfect, shown
+from optimize.data.masks import foreground, perfect, predicted, shown
 
 INDICES = np.array([[[0, 1, 2]], [[0, 0, 2]]], dtype=np.uint8)  # (2, 1, 3)
 OVERLAPPING = np.array([[[True, True, False]], [[False, True, False]]])[:, None].repeat(2, 1)  # (2, 2, 1, 3)
@@ -20,15 +20,15 @@ def test_the_background_is_no_class() -> None:
 
 def test_indices_take_the_largest_logit_and_masks_those_above_0() -> None:
     outputs = np.array([[[[0.1, -1.0, -3.0]], [[0.2, -2.0, 5.0]], [[-1.0, -0.5, 4.0]]]], dtype=np.float32)  # (1, 3, 1, 3)
-    assert decided(outputs, INDICES).astype(int).tolist() == [[[[1, 0, 1]], [[0, 1, 0]]]]
-    assert decided(outputs[:, :2], OVERLAPPING).astype(int).tolist() == [[[[1, 0, 0]], [[1, 0, 1]]]]
-    assert not decided(np.zeros((1, 1, 2)), OVERLAPPING).any()
+    assert predicted(outputs, INDICES).astype(int).tolist() == [[[[1, 0, 1]], [[0, 1, 0]]]]
+    assert predicted(outputs[:, :2], OVERLAPPING).astype(int).tolist() == [[[[1, 0, 0]], [[1, 0, 1]]]]
+    assert not predicted(np.zeros((1, 1, 2)), OVERLAPPING).any()
 
 
 def test_perfect_outputs_decide_as_the_labels_say() -> None:
     for masks in (INDICES, OVERLAPPING):
         outputs = perfect(masks, 2)
-        assert np.array_equal(decided(outputs, masks), foreground(masks, 2))
+        assert np.array_equal(predicted(outputs, masks), foreground(masks, 2))
         assert outputs.dtype == np.float32
     assert perfect(INDICES, 2).shape == (2, 3, 1, 3)
     labels = np.array([2, 0, 1])

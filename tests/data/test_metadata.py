@@ -61,7 +61,7 @@ def test_taking_items_takes_all_that_is_known_of_them(columns: dict[str, list[st
     assert {name: tags.tolist() for name, tags in groups.items()} == columns
     assert checked_groups(arrays, "val") == {}
     called = np.array([*"vwxyz"])
-    split = Split("test", arrays["test_images"], np.zeros(5, np.int64), Preprocessing(), groups=groups, called=called)
+    split = Split("test", arrays["test_images"], np.zeros(5, np.int64), Preprocessing(), groups=groups, item_names=called)
     part = split.take(np.array(rows, dtype=int))
     assert part.names.tolist() == ["vwxyz"[row] for row in rows]
     assert {name: tags.tolist() for name, tags in part.groups.items()} == {name: [tags[r] for r in rows] for name, tags in columns.items()}

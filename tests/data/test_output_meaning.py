@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import expit, softmax
 
-from optimize.data.masks import decided
+from optimize.data.masks import predicted
 from optimize.data.output_meaning import logits, meaning
 from optimize.guard.divergence import log_shares
 
@@ -49,8 +49,8 @@ def test_certain_probabilities_stay_finite() -> None:
 
 def test_a_mask_is_cut_where_its_logit_would_be() -> None:
     form = np.zeros((4, 2, 6, 6), dtype=bool)
-    assert np.array_equal(decided(expit(MASKS), form, "probabilities"), decided(MASKS, form))
-    assert decided(expit(MASKS), form).all(), "cut at 0, everything would be foreground"
+    assert np.array_equal(predicted(expit(MASKS), form, "probabilities"), predicted(MASKS, form))
+    assert predicted(expit(MASKS), form).all(), "cut at 0, everything would be foreground"
 
 
 def test_the_divergence_is_of_the_answers_whatever_form_they_have() -> None:

@@ -1,4 +1,4 @@
-"""Each image by its own mean and std, against numpy; the rest of `Preprocessing` is in `test_data.py`."""
+"""Each image by its own mean and std, against numpy; the rest of `Preprocessing` is in `test_dataset.py`."""
 
 from __future__ import annotations
 

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimize.graph.channel_labels import Ties, across, concatenated, full, moved, thinned
+from optimize.graph.channel_labels import LabelUnion, across, concatenated, full, moved, thinned
 
 
-def together(ties: Ties) -> list[set[int]]:
+def together(ties: LabelUnion) -> list[set[int]]:
     """The units of two labels and more."""
     units = ties.units().tolist()
     return sorted((found for each in set(units) if len(found := {place for place, unit in enumerate(units) if unit == each}) > 1), key=min)
@@ -21,7 +21,7 @@ def together(ties: Ties) -> list[set[int]]:
 @given(st.integers(1, 12), st.lists(st.tuples(st.integers(-1, 11), st.integers(-1, 11)), max_size=12))
 def test_units_are_what_a_walk_over_all_pairs_reaches(count: int, pairs: list[tuple[int, int]]) -> None:
     pairs = [(a, b) for a, b in pairs if a < count and b < count]
-    ties = Ties()
+    ties = LabelUnion()
     ties.new(count)
     for a, b in pairs:
         ties.tie(torch.tensor([a]), torch.tensor([b]))
@@ -35,14 +35,14 @@ def test_units_are_what_a_walk_over_all_pairs_reaches(count: int, pairs: list[tu
 
 
 def test_what_meets_element_by_element_belongs_together() -> None:
-    ties = Ties()
+    ties = LabelUnion()
     left, right = ties.new(4).view(1, 4, 1, 1), ties.new(4).view(1, 4, 1, 1)
     assert torch.equal(ties.met([left, right]), left)
     assert together(ties) == [{0, 4}, {1, 5}, {2, 6}, {3, 7}]
 
 
 def test_constants_meet_nothing_and_leave_the_others_label() -> None:
-    ties = Ties()
+    ties = LabelUnion()
     padded = torch.cat([torch.tensor([-1, -1]), ties.new(3), torch.tensor([-1])]).view(1, 6, 1, 1)
     whole = ties.new(6).view(1, 6, 1, 1)
     assert ties.met([padded, whole]).flatten().tolist() == [3, 4, 0, 1, 2, 8]
@@ -51,7 +51,7 @@ def test_constants_meet_nothing_and_leave_the_others_label() -> None:
 
 @pytest.mark.parametrize("first", [True, False])
 def test_one_map_for_many_channels_is_tied_to_none(first: bool) -> None:
-    ties = Ties()
+    ties = LabelUnion()
     many, one = ties.new(3).view(1, 3, 1, 1), ties.new(1).view(1, 1, 1, 1)
     assert torch.equal(ties.met([many, one] if first else [one, many]), many)
     assert together(ties) == [{3, 4}]
@@ -60,14 +60,14 @@ def test_one_map_for_many_channels_is_tied_to_none(first: bool) -> None:
 
 def test_a_weight_for_each_channel_is_tied_across_positions() -> None:
     """Squeeze and excitation: (N, C, 1, 1) meets (N, C, H, W), whose labels were written out."""
-    ties = Ties()
+    ties = LabelUnion()
     maps, weights = ties.new(3).view(1, 3, 1, 1).expand(1, 3, 2, 2), ties.new(3).view(1, 3, 1, 1)
     ties.met([maps, weights])
     assert together(ties) == [{0, 3}, {1, 4}, {2, 5}]
 
 
 def test_fixing_gives_the_reason_to_all() -> None:
-    ties = Ties()
+    ties = LabelUnion()
     ties.fix(ties.new(3)[:2], "why")
     assert ties.reasons == {3: "why"}
     assert together(ties) == [{0, 1, 3}]

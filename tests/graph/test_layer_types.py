@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from optimize.graph.layer_types import depthwise, groups, peculiarity, recognised, width
+from optimize.graph.layer_types import depthwise, groups, recognised, unsupported_reason, width
 from tests.graph.test_trace import Convolving
 
 
@@ -76,4 +76,4 @@ class Inner(nn.Conv2d):
     ids=str,
 )
 def test_a_layer_that_does_something_else_is_told(layer: nn.Module, reason: str | None) -> None:
-    assert peculiarity(layer) == reason
+    assert unsupported_reason(layer) == reason

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from optimize.graph.module_copy import reached
-from optimize.graph.surgery import replace_module, twin
+from optimize.graph.surgery import copy_module, replace_module
 
 
 class ByHook(nn.Module):
@@ -102,9 +102,9 @@ def test_a_copy_runs_on_its_own(net: Callable[[], nn.Module], share: bool) -> No
     module = net().eval().requires_grad_(False)
     one, other = torch.randn(2, 2, 3, 6, 6)
     want, _ = module(one).clone(), module(other)
-    copied = twin(module, share=share)
+    copied = copy_module(module, share=share)
     assert torch.equal(copied(one), want)
-    changed = twin(module, share=False)
+    changed = copy_module(module, share=False)
     for parameter in changed.parameters():
         parameter.mul_(torch.linspace(-1, 2, parameter.numel()).view(parameter.shape))
     made = changed(one)
@@ -143,6 +143,6 @@ def test_what_is_reached_has_a_path() -> None:
 def test_tensors_put_aside_are_not_copied() -> None:
     module = ByHook().eval().requires_grad_(False)
     module(torch.randn(1, 3, 6, 6))
-    copied = twin(module)
+    copied = copy_module(module)
     assert copied.aside is not module.aside  # type: ignore[union-attr]
     assert copied.aside["skip"] is module.aside["skip"]  # type: ignore[index]

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from optimize.candidate import Candidate
-from optimize.graph.surgery import keep_channels, misfit, replace_module, twin, unread, width, with_tensors
+from optimize.graph.surgery import check_cut, copy_module, keep_channels, mask_channels, replace_module, width, with_tensors
 from optimize.graph.trace import ChannelGroup, Slot, trace
 from optimize.reconstruction.layer_matrix import columns, matrix, weight_from
 from tests import nets
@@ -20,7 +20,7 @@ from tests.nets import INTRICATE, TOPOLOGIES, candidate, cases
 
 def silenced(module: nn.Module, group: ChannelGroup, gone: np.ndarray) -> nn.Module:
     """A copy whose readers have zero weights on the channels `gone`, column by column."""
-    copied = twin(module, share=False)
+    copied = copy_module(module, share=False)
     with torch.no_grad():
         for slot in group.consumers:
             layer = copied.get_submodule(slot.module)
@@ -43,18 +43,18 @@ def test_cutting_is_not_reading(name: str) -> None:
         with torch.inference_mode():
             want = silenced(start.module, group, gone)(inputs)
             torch.testing.assert_close(pruned(inputs), want, rtol=1e-4, atol=1e-5)
-            torch.testing.assert_close(unread(start.module, group, gone)(inputs), want, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(mask_channels(start.module, group, gone)(inputs), want, rtol=1e-4, atol=1e-5)
             assert not torch.allclose(want, start.module(inputs), rtol=1e-3)
         assert sum(p.numel() for p in pruned.parameters()) < start.parameters
-        assert misfit(start.module, group, inputs) is None
+        assert check_cut(start.module, group, inputs) is None
     assert start.fingerprint == before
 
 
 def test_zeros_beside_a_shortcut_are_counted_and_found_by_running_it() -> None:
     start = candidate(nets.Padded())
     tied, free = trace(start).groups
-    assert misfit(start.module, tied, torch.from_numpy(cases(3))) is None
-    assert "does not run with fewer channels" in str(misfit(start.module, free, torch.from_numpy(cases(3))))
+    assert check_cut(start.module, tied, torch.from_numpy(cases(3))) is None
+    assert "does not run with fewer channels" in str(check_cut(start.module, free, torch.from_numpy(cases(3))))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_layers_say_their_new_widths() -> None:
 def test_a_twin_shares_its_tensors_unless_told_otherwise() -> None:
     module = nets.ready(nets.chain_bn())
     for share in (True, False):
-        copied = twin(module, share=share)
+        copied = copy_module(module, share=share)
         assert copied is not module
         others = copied.state_dict(keep_vars=True)
         for name, tensor in module.state_dict(keep_vars=True).items():
@@ -111,7 +111,7 @@ def test_one_layer_under_two_names_stays_one_layer() -> None:
     group = trace(start).groups[0]
     pruned = keep_channels(start.module, group, np.arange(0, 8, 2))
     assert pruned.first is pruned.second
-    assert misfit(start.module, group, torch.from_numpy(cases(2))) is None
+    assert check_cut(start.module, group, torch.from_numpy(cases(2))) is None
 
 
 def test_with_tensors_and_replace_module_leave_the_original() -> None:
@@ -204,13 +204,13 @@ def test_what_may_not_be_cut_is_known_or_found_by_running_it(name: str) -> None:
     index = np.arange(8)[:, None]
     flat = np.arange(288).reshape(8, 36) if isinstance(second, nn.Linear) else index
     naive = ChannelGroup(8, (Slot("first", "out", index), Slot("second", "in", flat)))
-    assert found in str(misfit(start.module, naive, torch.from_numpy(cases(2))))
+    assert found in str(check_cut(start.module, naive, torch.from_numpy(cases(2))))
     if known:
         assert ("first", known) in graph.fixed
         assert "first" not in {group.name for group in graph.groups}
     else:
         group = next(group for group in graph.groups if group.name == "first")
-        assert misfit(start.module, group, torch.from_numpy(cases(2))) is not None
+        assert check_cut(start.module, group, torch.from_numpy(cases(2))) is not None
 
 
 PASSES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -247,14 +247,14 @@ def test_what_passes_channels_on_is_seen_through(name: str) -> None:
     start = candidate(Around(PASSES[name]))
     group = next(group for group in trace(start).groups if group.name == "first")
     assert group.size == (4 if name == "taken apart and joined" else 8)  # in halves, which are cut alike
-    assert misfit(start.module, group, torch.from_numpy(cases(2))) is None
+    assert check_cut(start.module, group, torch.from_numpy(cases(2))) is None
 
 
 def test_pixels_folded_into_channels_go_with_their_channel() -> None:
     start = candidate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.PixelUnshuffle(2), nn.Conv2d(32, 4, 1)))
     (group,) = trace(start).groups
     assert group.consumers[0].index.tolist() == np.arange(32).reshape(8, 4).tolist()
-    assert misfit(start.module, group, torch.from_numpy(cases(2))) is None
+    assert check_cut(start.module, group, torch.from_numpy(cases(2))) is None
 
 
 def test_misfit_sees_a_wrong_plan() -> None:
@@ -262,11 +262,11 @@ def test_misfit_sees_a_wrong_plan() -> None:
     start = candidate(nets.chain())
     index = np.arange(8)[:, None]
     wrong = ChannelGroup(8, (Slot("0", "out", index), Slot("2", "in", np.roll(index, 1, axis=0))))
-    assert misfit(start.module, wrong, torch.from_numpy(cases(2))) == "something mixes the channels"
+    assert check_cut(start.module, wrong, torch.from_numpy(cases(2))) == "something mixes the channels"
 
 
 def test_cut_networks_can_be_cut_again() -> None:
     start = candidate(nets.Transposed())
     once = Candidate(keep_channels(start.module, trace(start).groups[0], np.array([0, 2, 5])), start.example)
     for group in trace(once).groups:
-        assert misfit(once.module, group, once.example) is None
+        assert check_cut(once.module, group, once.example) is None

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from optimize.candidate import Candidate
-from optimize.graph.surgery import keep_channels, misfit
+from optimize.graph.surgery import check_cut, keep_channels
 from optimize.graph.trace import Graph, trace, without
 from tests import nets
 from tests.nets import INTRICATE, TOPOLOGIES, Pieces, candidate, cases
@@ -431,4 +431,4 @@ def test_slices_that_can_be_cut_alone_stay_apart() -> None:
 def test_halves_of_a_fixed_size_stay_whole() -> None:
     start = candidate(Pieces(lambda x: x.split((4, 4), 1)))
     first, *_ = trace(start).groups
-    assert (first.name, "does not run with fewer" in str(misfit(start.module, first, start.example))) == ("first", True)
+    assert (first.name, "does not run with fewer" in str(check_cut(start.module, first, start.example))) == ("first", True)

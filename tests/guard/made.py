@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from optimize.guard.classification_score import Answers, answers
+from optimize.guard.classification_score import ClassificationScore, answers
 
 CELLS = ("basophil", "eosinophil", "erythroblast", "immature granulocyte", "lymphocyte", "monocyte", "neutrophil", "platelet")
 # Published for eight kinds of blood cell: the original, and the same network cut by stochastic gates.
@@ -37,7 +37,7 @@ def said(decided: np.ndarray, count: int) -> np.ndarray:
     return np.asarray(np.eye(count, dtype=np.float32)[decided])
 
 
-def table(rows: Sequence[Sequence[int]], classes: Sequence[str] = CELLS) -> Answers:
+def table(rows: Sequence[Sequence[int]], classes: Sequence[str] = CELLS) -> ClassificationScore:
     """Answers with this confusion matrix; a class's right ones come first, so that two tables differ in as few cases as can be."""
     labels = np.repeat(np.arange(len(rows)), np.sum(rows, axis=1))
     others = [[k, *(j for j in range(len(rows)) if j != k)] for k in range(len(rows))]
@@ -45,7 +45,7 @@ def table(rows: Sequence[Sequence[int]], classes: Sequence[str] = CELLS) -> Answ
     return answers(said(decided.astype(int), len(rows)), labels, classes)
 
 
-def two(right: tuple[int, int], of: tuple[int, int] = (100, 100)) -> Answers:
+def two(right: tuple[int, int], of: tuple[int, int] = (100, 100)) -> ClassificationScore:
     """Two classes by how many cases of each are right."""
     return table([[right[0], of[0] - right[0]], [of[1] - right[1], right[1]]], "ab")
 
@@ -58,7 +58,7 @@ def moved(
     *,
     patients: Sequence[object] | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
-) -> tuple[Answers, Answers]:
+) -> tuple[ClassificationScore, ClassificationScore]:
     """Class "a" before and after: so many cases lost, gained, right in both, wrong in both, in this order; and 1,000 of "b", all right."""
     old = np.repeat([0, 1, 0, 1], [lost, gained, right, wrong])
     new = np.repeat([1, 0, 0, 1], [lost, gained, right, wrong])

@@ -10,14 +10,14 @@ from sklearn.metrics import f1_score, precision_score, roc_auc_score
 from optimize.guard import bootstrap
 from optimize.guard.bootstrap import BOOTSTRAP_OF_PATIENTS, Sample, bounded, once, sample
 from optimize.guard.classification_rails import rails
-from optimize.guard.classification_score import Answers, answers
-from optimize.guard.confidence_calibration import expected_error
+from optimize.guard.classification_score import ClassificationScore, answers
+from optimize.guard.confidence_calibration import expected_calibration_error
 from optimize.guard.limits import Limits, Relative
 from optimize.guard.rail import Rail
 from tests.guard.made import moved
 
 
-def pair_of(cases: int, seed: int, classes: int = 3) -> tuple[Answers, Answers]:
+def pair_of(cases: int, seed: int, classes: int = 3) -> tuple[ClassificationScore, ClassificationScore]:
     """Two models of middling quality that mostly agree."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(classes, size=cases)
@@ -67,14 +67,16 @@ def test_drawn_figures_are_those_of_the_drawn_cases(seed: int) -> None:
     found = rails(limits, before, after)
     for k, name in enumerate("abc"):
         rail, floor = find(found, f"precision of {name}"), find(found, f"F1 of {name}")
-        assert rail.before == pytest.approx(precision_score(before.labels == k, before.decided == k))
-        assert rail.after == pytest.approx(precision_score(after.labels == k, after.decided == k))
-        assert floor.after == pytest.approx(f1_score(after.labels == k, after.decided == k))
-    assert found[0].before == pytest.approx(np.mean([roc_auc_score(before.labels == k, before.shares[:, k]) for k in range(3)]))
+        assert rail.before == pytest.approx(precision_score(before.labels == k, before.predicted == k))
+        assert rail.after == pytest.approx(precision_score(after.labels == k, after.predicted == k))
+        assert floor.after == pytest.approx(f1_score(after.labels == k, after.predicted == k))
+    assert found[0].before == pytest.approx(np.mean([roc_auc_score(before.labels == k, before.probabilities[:, k]) for k in range(3)]))
     assert found[0].before == pytest.approx(before.auc)
     error = find(found, "expected calibration error")
     assert error.value == pytest.approx(
-        expected_error(after.shares.max(1), after.right) - expected_error(before.shares.max(1), before.right), abs=1e-9
+        expected_calibration_error(after.probabilities.max(1), after.correct)
+        - expected_calibration_error(before.probabilities.max(1), before.correct),
+        abs=1e-9,
     )
 
 
@@ -104,7 +106,7 @@ def test_a_floor_of_f1_is_bounded_like_the_share_it_comes_from(cases: int) -> No
     floor = find(rails(Limits(min_class_f1=0.9), *moved(0, 0, cases)), "F1 of a")
     share = stats.binomtest(cases, cases).proportion_ci(0.9, method="exact").low
     assert (floor.value, floor.bounded.low) == (1.0, pytest.approx(2 * share / (1 + share)))
-    assert (floor.rule, floor.bounded.seen) == ("floor", cases)
+    assert (floor.rule, floor.bounded.n) == ("floor", cases)
 
 
 @pytest.mark.parametrize("cases", [12, 40])
@@ -120,7 +122,7 @@ def test_a_figure_that_draws_cannot_tell_has_the_widest_bounds() -> None:
     assert (found.low, found.high) == (-1.0, 1.0)
     even = Sample(np.linspace(0, 1, 2001)[None], np.zeros((1, 9)))
     known = bounded(even, 0.5, 0.95, 9, np.array([0, 0, 1]))
-    assert (known.seen, known.unit, known.method) == (2, "patients", BOOTSTRAP_OF_PATIENTS)
+    assert (known.n, known.unit, known.method) == (2, "patients", BOOTSTRAP_OF_PATIENTS)
     spread, ends = stats.uniform.std() / 3, (0.5 - (0.5 - known.low) / 3, 0.5 + (known.high - 0.5) / 3)
     expected = stats.norm.cdf((0.6 - ends[1]) / spread), stats.norm.cdf((ends[0] - 0.6) / spread)
     assert known.odds(9.0, 0.6) == (pytest.approx(expected[0], rel=0.02), pytest.approx(expected[1], rel=0.02))
@@ -136,7 +138,7 @@ def test_the_bounds_are_like_scipys_bca() -> None:
         figure = (block.weights @ values) / block.weights.sum(1)
         return figure, np.zeros_like(figure)
 
-    found = bounded(sample({"x": mean}, 300)["x"].falls(), float(values.mean()), 0.95, 300, None)
+    found = bounded(sample({"x": mean}, 300)["x"].drops(), float(values.mean()), 0.95, 300, None)
     expected = stats.bootstrap((values,), np.mean, confidence_level=0.9, method="BCa", n_resamples=9999, rng=0).confidence_interval
     assert found.high >= found.usual[1]
     assert found.usual == (pytest.approx(expected.low, abs=1e-3), pytest.approx(expected.high, abs=1e-3))

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from optimize.guard.calibration_rise import rise_of_error
-from optimize.guard.confidence_calibration import expected_error
+from optimize.guard.confidence_calibration import expected_calibration_error
 
 Side = tuple[np.ndarray, np.ndarray]
 
@@ -23,7 +23,7 @@ def drawn(rng: np.random.Generator, cases: int, gaps: tuple[float, float], alike
 def test_the_figures_are_those_of_the_plain_error() -> None:
     before, after = drawn(np.random.default_rng(0), 500, (0.02, 0.05), 0.9)
     found, old, new = rise_of_error(before, after, 0.95)
-    assert (old, new) == (pytest.approx(expected_error(*before)), pytest.approx(expected_error(*after)))
+    assert (old, new) == (pytest.approx(expected_calibration_error(*before)), pytest.approx(expected_calibration_error(*after)))
     assert found.low <= found.value <= found.high
     assert found.value == pytest.approx(new - old)
     assert found.usual[0] <= found.value <= found.usual[1]
@@ -70,10 +70,10 @@ def test_the_cases_of_a_patient_are_added_up() -> None:
     once, thrice = rise_of_error(before, after, 0.95)[0], rise_of_error(*tripled, 0.95, rows)[0]
     assert (thrice.low, thrice.high) == (pytest.approx(once.low), pytest.approx(once.high))
     assert rise_of_error(*tripled, 0.95)[0].high < once.high
-    assert (thrice.seen, thrice.unit) == (200, "patients")
+    assert (thrice.n, thrice.unit) == (200, "patients")
 
 
 def test_without_cases_there_is_no_error() -> None:
     empty = np.zeros(0), np.zeros(0, dtype=bool)
     found, _, _ = rise_of_error(empty, empty, 0.95)
-    assert (found.seen, found.low, found.high) == (0, -1.0, 1.0)
+    assert (found.n, found.low, found.high) == (0, -1.0, 1.0)

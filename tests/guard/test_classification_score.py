@@ -32,15 +32,15 @@ def test_like_sklearn(count: int, cases: int, seed: int) -> None:
     np.testing.assert_allclose([one.f1 for one in each], f1)
     assert [one.cases for one in each] == support.tolist()
     assert found.as_dict()["overall"]["macro_f1"] == pytest.approx(np.mean(f1[support > 0]))
-    known = [roc_auc_score(labels == k, found.shares[:, k]) for k in order if 0 < support[k] < cases]
+    known = [roc_auc_score(labels == k, found.probabilities[:, k]) for k in order if 0 < support[k] < cases]
     assert found.auc == (pytest.approx(np.mean(known)) if known else None)
-    np.testing.assert_allclose(found.shares, torch.softmax(torch.from_numpy(outputs), 1).numpy(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.probabilities, torch.softmax(torch.from_numpy(outputs), 1).numpy(), rtol=1e-4, atol=1e-6)
 
 
 def test_by_hand() -> None:
     found = answers(said(np.array([0, 0, 1, 1, 1]), 3), np.array([0, 0, 0, 1, 1]), ("a", "b", "c"))
     assert found.confusion.tolist() == [[2, 1, 0], [0, 2, 0], [0, 0, 0]]
-    assert (len(found), found.right.sum(), found.accuracy) == (5, 4, 0.8)
+    assert (len(found), found.correct.sum(), found.accuracy) == (5, 4, 0.8)
     assert found.per_class["a"] == ClassScore(cases=3, recall=2 / 3, precision=1.0, f1=0.8)
     assert found.per_class["b"] == ClassScore(cases=2, recall=1.0, precision=2 / 3, f1=0.8)
     assert found.per_class["c"] == ClassScore(cases=0, recall=0.0, precision=0.0, f1=0.0)
@@ -66,10 +66,10 @@ def test_the_dict_is_plain_data() -> None:
 def test_outputs_that_are_shares_are_taken_as_they_are() -> None:
     shares = np.array([[0.7, 0.3], [0.01, 0.99], [1.0, 0.0]], dtype=np.float32)
     labels = np.array([0, 1, 0])
-    np.testing.assert_allclose(answers(shares, labels, "ab").shares, shares, atol=1e-6)
-    np.testing.assert_allclose(answers(shares * 1.02, labels, "ab").shares, shares, atol=1e-6)  # rounding by int8
+    np.testing.assert_allclose(answers(shares, labels, "ab").probabilities, shares, atol=1e-6)
+    np.testing.assert_allclose(answers(shares * 1.02, labels, "ab").probabilities, shares, atol=1e-6)  # rounding by int8
     logits = np.log(np.maximum(shares, 1e-9)) + 3
-    np.testing.assert_allclose(answers(logits, labels, "ab").shares, shares, atol=1e-6)
+    np.testing.assert_allclose(answers(logits, labels, "ab").probabilities, shares, atol=1e-6)
 
 
 def test_subgroups_are_taken_apart() -> None:

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimize.guard.confidence_calibration import BINS, expected_error, operating_point, reliability
+from optimize.guard.confidence_calibration import BINS, expected_calibration_error, operating_point, reliability
 
 
 def test_by_hand() -> None:
     """Two bins: 0.9 with three of four right, 0.55 with one of two."""
     confidence = np.array([0.9, 0.9, 0.9, 0.9, 0.55, 0.55])
     right = np.array([1, 1, 1, 0, 1, 0], dtype=bool)
-    assert expected_error(confidence, right) == pytest.approx(4 / 6 * 0.15 + 2 / 6 * 0.05)
+    assert expected_calibration_error(confidence, right) == pytest.approx(4 / 6 * 0.15 + 2 / 6 * 0.05)
     whole = reliability(confidence, right)
     filled = [each for each in whole["bins"] if each["cases"]]
     assert len(whole["bins"]) == BINS
@@ -32,7 +32,7 @@ def test_like_a_loop_over_the_bins(cases: int, seed: int) -> None:
         inside = (confidence > low / BINS) & (confidence <= (low + 1) / BINS)
         if inside.any():
             total += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
-    assert expected_error(confidence, right) == pytest.approx(total, abs=1e-9)
+    assert expected_calibration_error(confidence, right) == pytest.approx(total, abs=1e-9)
 
 
 @settings(deadline=None, max_examples=60)

@@ -13,7 +13,7 @@ from optimize.data.masks import perfect
 from optimize.guard.classification_score import answers
 from optimize.guard.flips import LISTED, flips, summary, to_csv, unevenness
 from optimize.guard.intervals import mcnemar
-from optimize.guard.segmentation_score import overlap
+from optimize.guard.segmentation_score import score_masks
 from tests.guard.made import moved
 
 LABELS = np.array([0, 0, 1, 1, 2])
@@ -71,7 +71,7 @@ def test_of_masks_what_flips_is_whether_a_class_is_shown() -> None:
     masks[0, 0, :3] = masks[1, 0, :2] = True
     new = masks.copy()
     new[0, 0], new[2, 1, 0] = False, True
-    before, after = (overlap([(perfect(each, 2), masks)], ("core", "rim")) for each in (masks, new))
+    before, after = (score_masks([(perfect(each, 2), masks)], ("core", "rim")) for each in (masks, new))
     found = flips(before, after, ["s0", "s1", "s2"])
     assert [(flip.case, flip.about, flip.kind, flip.truth, flip.after) for flip in found] == [
         ("s0", "core", "regressed", "shown", "not shown"),
@@ -84,7 +84,7 @@ def test_scores_of_two_tasks_are_not_compared() -> None:
     masks = np.zeros((5, 1, 6), dtype=bool)
     before, _ = sides()
     with pytest.raises(TypeError, match="one task"):
-        flips(before, overlap([(perfect(masks, 1), masks)], ("core",)), list("vwxyz"))
+        flips(before, score_masks([(perfect(masks, 1), masks)], ("core",)), list("vwxyz"))
 
 
 def pair_of(lost: list[int], cases: list[int]):

@@ -96,7 +96,7 @@ def test_what_never_happened_leaves_a_doubt_that_shrinks_with_the_cases() -> Non
 def test_no_case_at_all_says_nothing() -> None:
     empty = np.zeros(0, dtype=bool)
     found = drop_of_share(empty, empty, 0.95)
-    assert (found.low, found.high, found.seen) == (-1.0, 1.0, 0)
+    assert (found.low, found.high, found.n) == (-1.0, 1.0, 0)
     assert drop_of_share(empty, empty, 0.95, np.zeros(0, dtype=np.int64)).high == 1.0
 
 
@@ -170,7 +170,7 @@ def test_patients_who_all_lost_the_same_leave_a_doubt_about_those_who_were_not_s
 @pytest.mark.parametrize("count", range(5))
 def test_fewer_than_five_patients_tell_nothing(count: int) -> None:
     found = mean_of(np.full(count, 0.01), 0.95, 0.5)
-    assert (found.low, found.high, found.seen, found.fewest, found.odds) == (-1.0, 1.0, count, 5, None)
+    assert (found.low, found.high, found.n, found.min_n, found.odds) == (-1.0, 1.0, count, 5, None)
     assert mean_of(np.full(count, 0.9), 0.95, 0.4, ends=(0.0, 1.0)).low == 0.0
 
 

@@ -6,25 +6,25 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from optimize.guard.classification_score import Answers, answers
+from optimize.guard.classification_score import ClassificationScore, answers
 from optimize.guard.memorization import SURE, known_by_heart
-from optimize.guard.segmentation_score import Dice
+from optimize.guard.segmentation_score import SegmentationScore
 from tests.guard.made import said, two
 
 
-def of(right: int, cases: int, patients: int | None = None) -> Answers:
+def of(right: int, cases: int, patients: int | None = None) -> ClassificationScore:
     labels = np.arange(cases) % 2
     decided = np.where(np.arange(cases) < right, labels, 1 - labels)
     return answers(said(decided, 2), labels, "ab", None if patients is None else np.arange(cases) * patients // cases)
 
 
-def dice(shares: np.ndarray) -> Dice:
+def dice(shares: np.ndarray) -> SegmentationScore:
     """Patients with a hundred true pixels each, of which a share is found."""
     both = np.round(100 * shares)[:, None].astype(np.int64)
     count = len(shares)
     whole = np.full((count, 1), 100)
     masks = np.zeros((count, 1, 25), dtype=np.uint8)
-    return Dice(both, whole, whole, masks, np.ones(count, dtype=bool), np.arange(count), ("tumour",))
+    return SegmentationScore(both, whole, whole, masks, np.ones(count, dtype=bool), np.arange(count), ("tumour",))
 
 
 def test_it_speaks_where_two_shares_differ_by_more_than_chance() -> None:

@@ -8,7 +8,7 @@ import pytest
 from optimize.guard.classification_score import answers
 from optimize.guard.limits import Limits
 from optimize.guard.no_information import NoInformation, no_information, unexpected
-from optimize.guard.segmentation_score import overlap
+from optimize.guard.segmentation_score import score_masks
 
 POINT = Limits()
 
@@ -89,7 +89,7 @@ def scans(n: int = 24) -> tuple[np.ndarray, np.ndarray]:
 
 
 def segmented(said: np.ndarray, masks: np.ndarray, patients: np.ndarray) -> NoInformation:
-    score = overlap([(np.where(said, 1.0, -1.0).astype(np.float32), masks)], ["spot"], patients)
+    score = score_masks([(np.where(said, 1.0, -1.0).astype(np.float32), masks)], ["spot"], patients)
     return no_information(score, masks, POINT)
 
 

@@ -10,12 +10,12 @@ import pytest
 from scipy import stats
 
 from benchmarks.studies.admission import Kind, asked, kinds
-from optimize.guard.classification_score import Answers, answers
+from optimize.guard.classification_score import ClassificationScore, answers
 from optimize.guard.intervals import drop_of_share
 from optimize.guard.limits import Limits
 from optimize.guard.pooling import BORROWED, borrowed
 from optimize.guard.rail import Rail
-from optimize.guard.verdict import admit, judge
+from optimize.guard.verdict import accept_proposal, judge
 from tests.guard.made import said
 
 Z = float(stats.norm.ppf(0.9))
@@ -24,7 +24,7 @@ POINT = Limits(1.0, 1.0, verdict="point", confidence=0.9)
 
 def lost_of(
     lost: tuple[int, ...], gained: tuple[int, ...], cases: int = 25, column: list[str] | None = None, patients: np.ndarray | None = None
-) -> tuple[Answers, Answers]:
+) -> tuple[ClassificationScore, ClassificationScore]:
     """As many classes of so many cases each, with what each lost and gained."""
     count = len(lost)
     labels = np.repeat(np.arange(count), cases)
@@ -52,7 +52,7 @@ def wilson(lost: float, cases: float) -> float:
 def test_without_gains_it_is_wilsons_bound_of_one_loss_more(lost: tuple[int, ...], worst: int) -> None:
     """Of all 100 cases `sum(lost)` were lost: one of them comes with 100 / sum(lost) cases."""
     before, after = lost_of(lost, (0, 0, 0, 0))
-    rail = of_class(admit(POINT, before, after).rails, "a")
+    rail = of_class(accept_proposal(POINT, before, after).rails, "a")
     assert rail.bounded.high == pytest.approx(max(worst / 25, wilson(worst + 1, 25 + 100 / sum(lost))))
     assert rail.bounded.method.endswith(BORROWED)
     assert rail.value == worst / 25
@@ -61,7 +61,7 @@ def test_without_gains_it_is_wilsons_bound_of_one_loss_more(lost: tuple[int, ...
 def test_with_gains_the_bound_solves_the_score_equation() -> None:
     """3 of 100 lost and 6 gained: class a's 1 and 0 of 25 become 2 and 2 of 58 1/3, and the bound is a root of Tango's equation."""
     before, after = lost_of((1, 1, 1, 0), (0, 2, 2, 2))
-    high = of_class(admit(POINT, before, after).rails, "a").bounded.high
+    high = of_class(accept_proposal(POINT, before, after).rails, "a").bounded.high
     b, c, n = 2.0, 2.0, 25 + 100 / 3
     linear = (2 * n - b + c) * high - b - c
     likeliest = (math.sqrt(linear**2 + 8 * n * c * high * (1 - high)) - linear) / (4 * n)
@@ -72,25 +72,25 @@ def test_what_was_measured_is_never_talked_down() -> None:
     """Two of 25 lost in one class and none elsewhere: with what it borrows 5 % at most, measured 8 %."""
     before, after = lost_of((2, 0, 0, 0, 0, 0, 0, 0), (0,) * 8)
     assert wilson(3, 25 + 100) < 0.06 < 0.08
-    refused = admit(replace(POINT, max_class_drop=0.06), before, after)
+    refused = accept_proposal(replace(POINT, max_class_drop=0.06), before, after)
     assert refused.reasons == ("recall of a fell by 8 pp on 25 cases; the limit is 6 pp",)
-    assert admit(replace(POINT, max_class_drop=0.08), before, after)
+    assert accept_proposal(replace(POINT, max_class_drop=0.08), before, after)
 
 
 def test_one_lost_case_of_a_small_class_is_no_refusal_where_the_others_lost_nothing() -> None:
     before, after = lost_of((1, 0, 0, 0, 0, 0, 0, 0), (0,) * 8)
     limits = replace(POINT, max_class_drop=0.06)
-    assert drop_of_share(before.right[:25], after.right[:25], 0.9).high > 0.06, "by itself it is one"
-    assert admit(limits, before, after)
-    assert not admit(limits, *lost_of((1,) * 8, (0,) * 8)), "and where all lost as much it is one"
+    assert drop_of_share(before.correct[:25], after.correct[:25], 0.9).high > 0.06, "by itself it is one"
+    assert accept_proposal(limits, before, after)
+    assert not accept_proposal(limits, *lost_of((1,) * 8, (0,) * 8)), "and where all lost as much it is one"
 
 
 def test_a_verdict_with_statistics_asks_each_class_by_itself() -> None:
     before, after = lost_of((1, 0, 0, 0), (0,) * 4)
     statistical = replace(POINT, verdict="statistical")
-    own = drop_of_share(before.right[:25], after.right[:25], 0.9)
+    own = drop_of_share(before.correct[:25], after.correct[:25], 0.9)
     assert own.usual is not None
-    assert of_class(admit(statistical, before, after).rails, "a").bounded.high == pytest.approx(own.usual[1])
+    assert of_class(accept_proposal(statistical, before, after).rails, "a").bounded.high == pytest.approx(own.usual[1])
     assert of_class(judge(replace(POINT, confidence=0.9), before, after).rails, "a").bounded.high == pytest.approx(own.high)
 
 
@@ -108,7 +108,7 @@ def test_subgroups_borrow_within_their_column() -> None:
     """Of 50 cases two were lost: one with 25, so device x's one of 20 is two of 45."""
     column = ["x"] * 10 + ["y"] * 15 + ["x"] * 10 + ["y"] * 15
     before, after = lost_of((1, 0), (0, 0), column=column)
-    rails = {rail.name: rail for rail in admit(POINT, before, after).rails if rail.scope == "group"}
+    rails = {rail.name: rail for rail in accept_proposal(POINT, before, after).rails if rail.scope == "group"}
     assert rails["x"].bounded.high == pytest.approx(wilson(2, 20 + 50))
     assert rails["y"].bounded.high == pytest.approx(wilson(1, 30 + 50))
 

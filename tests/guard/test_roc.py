@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from optimize.guard.roc import drop_of_area, mean_area, placements
+from optimize.guard.roc import auc_drop, macro_auc, placements
 
 
 @settings(deadline=None, max_examples=60)
@@ -39,13 +39,13 @@ def sides(cases: int, seed: int, gap: float = 1.5) -> tuple[np.ndarray, np.ndarr
 
 def test_the_bound_is_that_of_a_jackknife() -> None:
     before, after, labels = sides(240, 0)
-    found, old, new = drop_of_area(before, after, labels, 0.95)
+    found, old, new = auc_drop(before, after, labels, 0.95)
     area = [np.mean([roc_auc_score(labels == k, each[:, k]) for k in range(3)]) for each in (before, after)]
     assert (old, new, found.value) == pytest.approx((area[0], area[1], area[0] - area[1]))
     without = []
     for case in range(240):
         left = np.arange(240) != case
-        without.append(mean_area(before[left], labels[left]) - mean_area(after[left], labels[left]))
+        without.append(macro_auc(before[left], labels[left]) - macro_auc(after[left], labels[left]))
     error = np.sqrt(239 / 240 * ((np.array(without) - np.mean(without)) ** 2).sum())
     usual = found.for_search
     narrower, wider = sorted((usual.high - found.value, found.value - usual.low))  # skewed: one side is wider
@@ -58,22 +58,22 @@ def test_the_cases_of_a_patient_are_added_up() -> None:
     """Every case three times, under one patient: nothing more is known than from each once."""
     before, after, labels = sides(90, 1)
     rows = np.repeat(np.arange(90), 3)
-    once, _, _ = drop_of_area(before, after, labels, 0.95)
-    thrice, _, _ = drop_of_area(before[rows], after[rows], labels[rows], 0.95, rows)
-    alone, _, _ = drop_of_area(before[rows], after[rows], labels[rows], 0.95)
+    once, _, _ = auc_drop(before, after, labels, 0.95)
+    thrice, _, _ = auc_drop(before[rows], after[rows], labels[rows], 0.95, rows)
+    alone, _, _ = auc_drop(before[rows], after[rows], labels[rows], 0.95)
     assert (thrice.high, thrice.usual) == (pytest.approx(once.high, abs=1e-6), pytest.approx(once.usual, abs=1e-6))
     assert alone.usual[1] < once.usual[1]
     assert alone.high < once.high
-    assert (thrice.seen, thrice.unit) == (90, "patients")
+    assert (thrice.n, thrice.unit) == (90, "patients")
 
 
 def test_a_share_of_the_originals_area() -> None:
     before, after, labels = sides(240, 2)
-    found, old, new = drop_of_area(before, after, labels, 0.95, share=0.1)
+    found, old, new = auc_drop(before, after, labels, 0.95, share=0.1)
     without = []
     for case in range(240):
         left = np.arange(240) != case
-        without.append(0.9 * mean_area(before[left], labels[left]) - mean_area(after[left], labels[left]))
+        without.append(0.9 * macro_auc(before[left], labels[left]) - macro_auc(after[left], labels[left]))
     error = np.sqrt(239 / 240 * ((np.array(without) - np.mean(without)) ** 2).sum())
     assert found.value == pytest.approx(old - new)
     found = found.for_search
@@ -84,7 +84,7 @@ def test_a_share_of_the_originals_area() -> None:
 def test_a_dozen_told_apart_without_a_mistake_are_not_beyond_doubt(cases: int, decided: bool) -> None:
     labels = np.repeat([0, 1], [cases, 500])
     shares = np.eye(2)[labels]
-    found, old, new = drop_of_area(shares, shares, labels, 0.95)
+    found, old, new = auc_drop(shares, shares, labels, 0.95)
     assert old == new == 1.0
     hidden = stats.binomtest(0, cases).proportion_ci(0.9, method="exact").high
     assert found.high == pytest.approx(hidden, rel=0.2)  # one of them may lie behind all others
@@ -94,6 +94,6 @@ def test_a_dozen_told_apart_without_a_mistake_are_not_beyond_doubt(cases: int, d
 
 def test_without_two_kinds_of_cases_there_is_no_area() -> None:
     shares, labels = np.eye(2)[[0, 0, 0]], np.zeros(3, dtype=np.int64)
-    assert mean_area(shares, labels) is None
-    found, _, _ = drop_of_area(shares, shares, labels, 0.95)
-    assert (found.seen, found.odds) == (0, None)
+    assert macro_auc(shares, labels) is None
+    found, _, _ = auc_drop(shares, shares, labels, 0.95)
+    assert (found.n, found.odds) == (0, None)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import f1_score
 
-from optimize.data.masks import decided, perfect
+from optimize.data.masks import perfect, predicted
 from optimize.guard.limits import Limits
-from optimize.guard.segmentation_score import ClassDice, Dice, overlap
-from optimize.guard.verdict import admit, judge
+from optimize.guard.segmentation_score import ClassDice, SegmentationScore, score_masks
+from optimize.guard.verdict import accept_proposal, judge
 
 A, B = ("a",), ("a", "b")
 
@@ -33,8 +33,8 @@ def said(masks: np.ndarray) -> np.ndarray:
     return np.where(masks, 3.0, -2.0).astype(np.float32)
 
 
-def of_rows(predicted: tuple[str, ...], true: tuple[str, ...], patients: list[str] | None = None) -> Dice:
-    return overlap([(said(rows(*predicted)), rows(*true))], A, None if patients is None else np.array(patients))
+def of_rows(predicted: tuple[str, ...], true: tuple[str, ...], patients: list[str] | None = None) -> SegmentationScore:
+    return score_masks([(said(rows(*predicted)), rows(*true))], A, None if patients is None else np.array(patients))
 
 
 @settings(deadline=None, max_examples=40)
@@ -44,7 +44,7 @@ def test_like_sklearn_on_the_pixels_of_each_patient(classes: int, images: int, i
     names, patients = "abcd"[:classes], draw.integers(3, size=images)
     outputs = draw.standard_normal((images, classes + indices, 3, 5)).astype(np.float32)
     masks = draw.integers(classes + 1, size=(images, 3, 5)) if indices else draw.random((images, classes, 3, 5)) < 0.4
-    found = overlap(batches(outputs, masks, size), names, patients)
+    found = score_masks(batches(outputs, masks, size), names, patients)
     expected = np.full((len(np.unique(patients)), classes), np.nan)
     for row, patient in enumerate(np.unique(patients)):
         mine = patients == patient
@@ -94,7 +94,7 @@ def test_an_image_that_is_not_finite_counts_as_if_every_pixel_were_wrong(broken:
     masks = draw.integers(3, size=(4, 6, 6)) if indices else draw.random((4, 2, 6, 6)) < 0.3
     outputs = perfect(masks, 2)
     outputs[1, 0, 2, 2] = broken
-    found = overlap(batches(outputs, masks, 3), B, np.array([0, 0, 1, 1]))
+    found = score_masks(batches(outputs, masks, 3), B, np.array([0, 0, 1, 1]))
     for k in range(2):
         truth = masks == k + 1 if indices else masks[:, k]
         right, wrong = truth[0].sum(), 36 - truth[1].sum()
@@ -109,11 +109,11 @@ def test_agreement_is_dice_with_the_originals_masks_for_true_ones() -> None:
         (draw.integers(3, size=(7, 5, 5)), draw.standard_normal((2, 7, 3, 5, 5)).astype(np.float32)),
     ):
         patients = np.array([0, 0, 1, 1, 1, 2, 2])
-        before, after = (overlap(batches(each, masks, 2), B, patients) for each in outputs)
-        expected = overlap([(outputs[1], decided(outputs[0], masks))], B, patients) if masks.dtype == bool else None
+        before, after = (score_masks(batches(each, masks, 2), B, patients) for each in outputs)
+        expected = score_masks([(outputs[1], predicted(outputs[0], masks))], B, patients) if masks.dtype == bool else None
         if expected is None:
-            marked = decided(outputs[0], masks)
-            expected = overlap([(outputs[1], marked[:, 0] + 2 * marked[:, 1])], B, patients)
+            marked = predicted(outputs[0], masks)
+            expected = score_masks([(outputs[1], marked[:, 0] + 2 * marked[:, 1])], B, patients)
         assert after.agreement(before) == pytest.approx(expected.overall)
         assert before.agreement(before) == 1.0
         assert after.as_dict(before)["overall"]["agreement"] == after.agreement(before)
@@ -122,14 +122,14 @@ def test_agreement_is_dice_with_the_originals_masks_for_true_ones() -> None:
 
 def test_what_is_not_finite_agrees_with_nothing() -> None:
     broken = np.full((2, 1, 4), np.nan, dtype=np.float32)
-    before, after = of_rows(("xx..", "...."), ("..xx", "....")), overlap([(broken, rows("..xx", "...."))], A)
+    before, after = of_rows(("xx..", "...."), ("..xx", "....")), score_masks([(broken, rows("..xx", "...."))], A)
     assert after.agreement(before) == 0.0
     assert after.overall == 0.0
 
 
 def test_nothing_of_the_outputs_is_kept_but_a_bit_for_each_pixel() -> None:
     masks = np.random.default_rng(0).random((3, 2, 8, 8)) < 0.5
-    found = overlap(batches(said(masks), masks, 2), B)
+    found = score_masks(batches(said(masks), masks, 2), B)
     assert found.masks.nbytes == masks.size // 8
     assert np.array_equal(np.unpackbits(found.masks, axis=-1).reshape(masks.shape), masks)
 
@@ -140,11 +140,11 @@ def test_the_search_asks_for_an_agreement_that_chance_does_not_explain() -> None
     before, after = of_rows(true, true, patients), of_rows(("xx......", "xxxxx..x", "x.......") * 2, true, patients)
     each = [1.0, 5 / 6, 2 / 3] * 2
     low = stats.t.interval(0.8, 5, np.mean(each), stats.sem(each))[0]
-    assert admit(Limits(1.0, 1.0, min_agreement=low - 1e-6), before, after)
+    assert accept_proposal(Limits(1.0, 1.0, min_agreement=low - 1e-6), before, after)
     stricter = Limits(1.0, 1.0, min_agreement=low + 1e-6, verdict="point")
-    refused = admit(stricter, before, after)
+    refused = accept_proposal(stricter, before, after)
     assert refused.outcome == "fail"
     assert refused.reasons[0].endswith(f"and chance alone may take {100 * (np.mean(each) - low):.4g} pp")
     assert judge(stricter, before, after)
-    assert not admit(Limits(1.0, 1.0, min_agreement=0.9), before, after)
-    assert "chance" not in admit(Limits(1.0, 1.0, min_agreement=0.9), before, after).reasons[0]
+    assert not accept_proposal(Limits(1.0, 1.0, min_agreement=0.9), before, after)
+    assert "chance" not in accept_proposal(Limits(1.0, 1.0, min_agreement=0.9), before, after).reasons[0]

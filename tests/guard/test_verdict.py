@@ -13,7 +13,7 @@ from optimize.errors import InputError
 from optimize.guard.classification_score import answers
 from optimize.guard.intervals import drop_of_share
 from optimize.guard.limits import PRESETS, Limits, Relative, parse_points
-from optimize.guard.verdict import LIKELY, admit, judge, level, worst_class
+from optimize.guard.verdict import LIKELY, accept_proposal, judge, search_confidence, worst_class
 from tests.guard.made import GATED, ORIGINAL, moved, said, table, two
 
 Z = float(stats.norm.ppf(0.95))
@@ -68,7 +68,7 @@ def test_small_drops_do_not_add_up_unseen() -> None:
     assert judge(limits, original, once)
     assert judge(limits, once, twice)
     assert not judge(limits, original, twice)
-    assert not admit(limits, original, twice)
+    assert not accept_proposal(limits, original, twice)
 
 
 @pytest.mark.parametrize("verdict", ["statistical", "point"])
@@ -76,7 +76,7 @@ def test_a_class_that_is_lost_fails_although_the_whole_got_better(verdict: Any) 
     before, after = two((95, 60), (100, 900)), two((75, 900), (100, 900))
     assert after.accuracy > before.accuracy
     limits = Limits(verdict=verdict)
-    for found in (judge(limits, before, after), admit(limits, before, after)):
+    for found in (judge(limits, before, after), accept_proposal(limits, before, after)):
         assert found.outcome == "fail"
         assert found.reasons[0].startswith("recall of a fell by 20 pp on 100 cases")
         assert "the limit is 6 pp" in found.reasons[0]
@@ -91,7 +91,7 @@ def test_twelve_cases_of_a_rare_class_are_inconclusive_with_the_number_that_woul
     assert not verdict
     rare = verdict.rails[3]
     # with none lost, n cases bound the loss by 1 - 0.05^(1 / n); a little of the 5 % is spent on cases that may be gained
-    assert rare.needed == math.ceil(math.log(0.049) / math.log(1 - 0.06)) == 49
+    assert rare.required_n == math.ceil(math.log(0.049) / math.log(1 - 0.06)) == 49
     (reason,) = verdict.reasons
     assert reason.startswith("recall of c did not change on 12 cases (a drop of 22.22 pp cannot be ruled out, at 95 % confidence)")
     assert reason.endswith("12 cases are too few, about 49 cases would decide with a power of 80 %")
@@ -106,21 +106,21 @@ def test_the_number_that_is_named_decides_four_times_in_five(lost: int, gained: 
     sides = moved(lost, gained, right)
     rail, cases = judge(Limits(1.0, 0.06), *sides).rails[1], lost + gained + right
     assert rail.outcome == "inconclusive"
-    assert rail.needed is not None
+    assert rail.required_n is not None
     rng = np.random.default_rng(lost)
     decides = {}
-    for count in (rail.needed, cases):
+    for count in (rail.required_n, cases):
         draws = rng.multinomial(count, [lost / cases, gained / cases, right / cases], 150).tolist()
         found = [drop_of_share(*(np.repeat(side, draw) for side in ([True, False, True], [False, True, True])), 0.95) for draw in draws]
         decides[count] = np.mean([each.high <= 0.06 or each.low > 0.06 for each in found])
     assert decides[cases] == pytest.approx(rail.power, abs=0.1)
-    assert 0.72 < decides[rail.needed] < 0.95  # counts are whole numbers: a case more may decide far more often
-    assert rail.doubt.endswith(f"about {rail.needed} cases would decide with a power of 80 %")
+    assert 0.72 < decides[rail.required_n] < 0.95  # counts are whole numbers: a case more may decide far more often
+    assert rail.doubt.endswith(f"about {rail.required_n} cases would decide with a power of 80 %")
 
 
 def test_a_drop_at_the_limit_is_decided_by_no_number() -> None:
     rail = judge(Limits(1.0, 0.06), *moved(6, 0, 94)).rails[1]
-    assert (rail.outcome, rail.needed) == ("inconclusive", None)
+    assert (rail.outcome, rail.required_n) == ("inconclusive", None)
     assert "no number of cases would" in rail.doubt
 
 
@@ -152,7 +152,7 @@ def test_no_case_at_all_is_inconclusive_either_way() -> None:
         verdict = judge(limits, before, before)
         assert verdict.outcome == "inconclusive"
         assert verdict.reasons == ("there is nothing to tell recall of a by; the limit is 6 pp",)
-        assert admit(limits, before, before)
+        assert accept_proposal(limits, before, before)
 
 
 def test_a_failure_outweighs_a_doubt_and_both_are_told() -> None:
@@ -168,7 +168,7 @@ def test_outputs_that_are_not_numbers_fail() -> None:
     right = said(labels, 2)
     before, after = answers(right, labels, "ab"), answers(np.full_like(right, np.nan), labels, "ab")
     assert judge(Limits(), before, after).outcome == "fail"
-    assert admit(Limits(), before, after).outcome == "fail"
+    assert accept_proposal(Limits(), before, after).outcome == "fail"
 
 
 @pytest.mark.parametrize("mode", ["statistical", "point"])
@@ -195,7 +195,7 @@ def test_the_published_network_of_gates_does_not_hold_its_own_guard_rail(mode: A
 def test_a_subgroup_that_is_lost_fails_although_the_whole_and_every_class_hold() -> None:
     sites = ["north"] * 900 + ["south"] * 100
     before, after = moved(0, 0, 1000, groups={"site": sites})
-    decided = after.decided.copy()
+    decided = after.predicted.copy()
     decided[900:920] = 1  # one in five of the south
     fallen = answers(said(decided, 2), after.labels, "ab", groups=dict(after.groups))
     verdict = judge(Limits(), before, fallen)
@@ -275,24 +275,24 @@ def test_the_search_allows_for_chance(lost: int, cases: int) -> None:
     """Its threshold lies between two limits a hair above and below the bound."""
     bound = wilson(lost, cases)
     before, after = two((cases, cases), (cases, cases)), two((cases - lost, cases), (cases, cases))
-    assert admit(Limits(1.0, bound + 1e-6), before, after)
-    refused = admit(Limits(1.0, bound - 1e-6), before, after)
+    assert accept_proposal(Limits(1.0, bound + 1e-6), before, after)
+    refused = accept_proposal(Limits(1.0, bound - 1e-6), before, after)
     assert refused.outcome == "fail"
     assert f"chance alone may add {100 * (bound - lost / cases):.4g} pp" in refused.reasons[0]
 
 
 def test_where_nothing_was_lost_the_search_goes_on_however_few_the_cases() -> None:
-    assert admit(Limits(), two((3, 3), (3, 3)), two((3, 3), (3, 3)))
-    assert admit(point(0.0, 0.0), two((2, 3), (3, 3)), two((3, 3), (3, 3)))
-    assert admit(Limits(1.0, 1.0, 0.9), two((3, 3), (3, 3)), two((3, 3), (3, 3)))
-    assert not admit(Limits(1.0, 1.0, 0.9), two((3, 3), (3, 3)), two((2, 3), (3, 3)))
+    assert accept_proposal(Limits(), two((3, 3), (3, 3)), two((3, 3), (3, 3)))
+    assert accept_proposal(point(0.0, 0.0), two((2, 3), (3, 3)), two((3, 3), (3, 3)))
+    assert accept_proposal(Limits(1.0, 1.0, 0.9), two((3, 3), (3, 3)), two((3, 3), (3, 3)))
+    assert not accept_proposal(Limits(1.0, 1.0, 0.9), two((3, 3), (3, 3)), two((2, 3), (3, 3)))
 
 
 def test_what_the_search_lets_pass_mostly_passes_again() -> None:
     """A true drop such that the guard's bound lies just within the limit: on fresh cases four in five pass the verdict."""
     limits, cases = Limits(0.05, 1.0), 1000
-    assert level(point(), cases, cases) == LIKELY
-    confidence = level(limits, cases, cases)
+    assert search_confidence(point(), cases, cases) == LIKELY
+    confidence = search_confidence(limits, cases, cases)
     assert confidence == pytest.approx(stats.norm.cdf(Z + stats.norm.ppf(0.8) * math.sqrt(2)))
     lost = max(k for k in range(60) if drop_of_share(np.ones(cases, bool), np.arange(cases) >= k, confidence).high <= 0.05)
     # that many on the guard: what it truly loses is spread around it as the guard's cases are
@@ -306,7 +306,7 @@ def test_what_the_search_lets_pass_mostly_passes_again() -> None:
 def test_what_the_search_lets_pass_mostly_passes_again_as_measured() -> None:
     """The same where measured values are compared: many cases on the guard, few on the test split."""
     cases, test = 8000, 2000
-    confidence = level(point(), cases, test)
+    confidence = search_confidence(point(), cases, test)
     assert confidence == pytest.approx(stats.norm.cdf(stats.norm.ppf(0.8) * math.sqrt(1 + cases / test)))
     lost = max(k for k in range(480) if drop_of_share(np.ones(cases, bool), np.arange(cases) >= k, confidence).high <= 0.05)
     rng = np.random.default_rng(0)
@@ -316,7 +316,7 @@ def test_what_the_search_lets_pass_mostly_passes_again_as_measured() -> None:
 
 def test_a_larger_test_split_asks_less_of_the_guard() -> None:
     limits = Limits()
-    assert level(limits, 500, 4000) < level(limits, 500, 500) < level(limits, 500, 100) < 1
+    assert search_confidence(limits, 500, 4000) < search_confidence(limits, 500, 500) < search_confidence(limits, 500, 100) < 1
 
 
 def test_the_worst_class_may_have_risen_and_is_never_an_empty_one() -> None:
@@ -358,7 +358,7 @@ def test_a_figure_that_cannot_be_taken_is_never_held() -> None:
     for mode in ("statistical", "point"):
         found = judge(Limits(metric="auc", verdict=mode), before, after)
         rail = next(rail for rail in found.rails if rail.name == "x")
-        assert (rail.outcome, rail.needed) == ("inconclusive", None)
+        assert (rail.outcome, rail.required_n) == ("inconclusive", None)
         assert rail.doubt.startswith("there is nothing to tell AUC where site is x by")
         assert rail.as_dict()["after"] is None
 

@@ -12,13 +12,13 @@ from scipy import stats
 from optimize.data.masks import perfect
 from optimize.guard.limits import Limits, Relative
 from optimize.guard.score import score
-from optimize.guard.segmentation_score import Dice, overlap
-from optimize.guard.verdict import admit, judge, worst_class
+from optimize.guard.segmentation_score import SegmentationScore, score_masks
+from optimize.guard.verdict import accept_proposal, judge, worst_class
 
 CLASSES = ("core", "rim")
 
 
-def of(*dice: Sequence[float], classes: tuple[str, ...] = CLASSES) -> Dice:
+def of(*dice: Sequence[float], classes: tuple[str, ...] = CLASSES) -> SegmentationScore:
     """Per patient the Dice of each class, reached by moving a true mask of 100 pixels; None: neither true nor predicted."""
     masks, outputs = (np.zeros((len(dice), len(classes), 200), dtype=bool) for _ in range(2))
     for patient, row in enumerate(dice):
@@ -26,10 +26,10 @@ def of(*dice: Sequence[float], classes: tuple[str, ...] = CLASSES) -> Dice:
             if value is not None:
                 masks[patient, k, :100] = True
                 outputs[patient, k, round(100 * (1 - value)) :][:100] = True
-    return overlap([(perfect(outputs, len(classes)), masks)], classes)
+    return score_masks([(perfect(outputs, len(classes)), masks)], classes)
 
 
-def one(*dice: float) -> Dice:
+def one(*dice: float) -> SegmentationScore:
     return of(*([each] for each in dice), classes=("core",))
 
 
@@ -111,7 +111,7 @@ def test_a_class_of_one_patient_is_inconclusive() -> None:
     assert verdict.outcome == "inconclusive"
     (reason,) = verdict.reasons[-1:]
     assert reason == "Dice of rim did not change on 1 patient; the limit is 6 pp; 1 patient cannot tell, at least 5 patients are needed"
-    assert admit(Limits(), before, before)
+    assert accept_proposal(Limits(), before, before)
 
 
 def test_a_subgroup_of_patients_is_judged_by_itself() -> None:
@@ -133,7 +133,7 @@ def test_a_mask_given_to_a_healthy_patient_is_a_loss() -> None:
     masks[:2, 0, :5] = True
     before, wrong = masks.copy(), masks.copy()
     wrong[2, 0, 0] = True
-    scores = [overlap([(perfect(said, 1), masks)], ("core",)) for said in (before, wrong)]
+    scores = [score_masks([(perfect(said, 1), masks)], ("core",)) for said in (before, wrong)]
     verdict = judge(Limits(0.3, 0.3, verdict="point"), scores[0], scores[1])
     assert verdict.reasons[0] == "overall Dice fell by 33.33 pp on 3 patients; the limit is 30 pp"
     assert judge(Limits(0.34, 0.34, verdict="point"), scores[0], scores[1])
@@ -148,20 +148,20 @@ def test_the_search_allows_for_chance(seed: int) -> None:
     new = old - even(draw.integers(0, 20, 5), around=20)
     bound = stats.t.interval(0.8, 9, loc=(old - new).mean(), scale=stats.sem(old - new))[1]
     before, after = one(*old), one(*new)
-    assert admit(Limits(bound + 1e-6, 1.0), before, after)
-    refused = admit(Limits(bound - 1e-6, 1.0), before, after)
+    assert accept_proposal(Limits(bound + 1e-6, 1.0), before, after)
+    refused = accept_proposal(Limits(bound - 1e-6, 1.0), before, after)
     assert refused.outcome == "fail"
     assert f"chance alone may add {100 * (bound - (old - new).mean()):.4g} pp" in refused.reasons[0]
     assert judge(Limits(bound - 1e-6, 1.0, verdict="point"), before, after)
 
 
 def test_where_nothing_was_lost_the_search_goes_on_however_few_the_patients() -> None:
-    assert admit(Limits(0.0, 0.0, verdict="point"), one(0.8), one(0.8))
-    assert admit(Limits(0.0, 0.0, verdict="point"), one(0.8, 0.5), one(0.5, 0.9))
-    assert not admit(Limits(0.5, 0.5), one(0.8), one(0.79))
+    assert accept_proposal(Limits(0.0, 0.0, verdict="point"), one(0.8), one(0.8))
+    assert accept_proposal(Limits(0.0, 0.0, verdict="point"), one(0.8, 0.5), one(0.5, 0.9))
+    assert not accept_proposal(Limits(0.5, 0.5), one(0.8), one(0.79))
 
 
-@pytest.mark.parametrize("decide", [judge, admit])
+@pytest.mark.parametrize("decide", [judge, accept_proposal])
 def test_every_class_must_reach_its_dice(decide) -> None:
     before, after = of(*[[0.9, 0.8]] * 80), of(*[[0.9, 0.79]] * 80)
     assert decide(Limits(0.03, 0.06, 0.77), before, after)
@@ -171,11 +171,11 @@ def test_every_class_must_reach_its_dice(decide) -> None:
     assert verdict.reasons[0].startswith("Dice of rim is 79.00 % on 6 patients")
 
 
-@pytest.mark.parametrize("decide", [judge, admit])
+@pytest.mark.parametrize("decide", [judge, accept_proposal])
 def test_masks_must_agree_with_the_originals_where_that_is_asked(decide) -> None:
     masks, left, right = np.zeros((3, 6, 1, 20), dtype=bool)
     masks[..., 5:15], left[..., 0:10], right[..., 10:20] = True, True, True
-    before, after = (overlap([(perfect(said, 1), masks)], ("core",)) for said in (left, right))
+    before, after = (score_masks([(perfect(said, 1), masks)], ("core",)) for said in (left, right))
     assert before.overall == after.overall == 0.5
     assert decide(Limits(0.3, 0.3), before, after)
     verdict = decide(Limits(min_agreement=0.9), before, after)
@@ -188,7 +188,7 @@ def test_outputs_that_are_not_numbers_fail() -> None:
     masks = np.random.default_rng(0).integers(3, size=(6, 8, 8))
     before, after = (score("segmentation", [(outputs, masks)], CLASSES) for outputs in (perfect(masks, 2), np.full((6, 3, 8, 8), np.nan)))
     assert judge(Limits(), before, after).outcome == "fail"
-    assert admit(Limits(), before, after).outcome == "fail"
+    assert accept_proposal(Limits(), before, after).outcome == "fail"
 
 
 def test_a_class_that_few_patients_have_weighs_more_in_the_overall_figure() -> None:

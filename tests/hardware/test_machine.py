@@ -65,11 +65,11 @@ def test_load_is_what_others_use(busy: float, own: float, percent: float, monkey
     monkeypatch.setattr(psutil, "Process", lambda: process)
     monkeypatch.setattr(psutil, "cpu_count", lambda: 4)
     monkeypatch.setattr(fingerprint, "time", SimpleNamespace(sleep=lambda _: None, perf_counter=lambda: next(now)))
-    assert fingerprint.load() == percent
+    assert fingerprint.foreign_load() == percent
 
 
 def test_load_of_this_machine_is_a_share() -> None:
-    assert 0 <= fingerprint.load(0.05) <= 100
+    assert 0 <= fingerprint.foreign_load(0.05) <= 100
 
 
 def test_a_disturbance_that_ends_before_the_watch_does_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,4 +92,4 @@ def test_a_disturbance_that_ends_before_the_watch_does_counts(monkeypatch: pytes
     monkeypatch.setattr(psutil, "Process", lambda: own)
     monkeypatch.setattr(psutil, "cpu_count", lambda: 4)
     monkeypatch.setattr(fingerprint, "time", SimpleNamespace(perf_counter=lambda: next(now)))
-    assert fingerprint.watch()() == 25
+    assert fingerprint.watch_foreign_load()() == 25

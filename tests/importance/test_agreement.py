@@ -21,8 +21,8 @@ from optimize.importance.similarity import Redundancy
 from optimize.importance.snip import Snip
 from optimize.importance.taylor import Taylor
 from optimize.reconstruction.layer_matrix import columns
-from optimize.reconstruction.moments import Targets
-from optimize.reconstruction.ridge import pose
+from optimize.reconstruction.moments import OriginalOutputs
+from optimize.reconstruction.ridge import build_problem
 from tests.nets import INTRICATE, TOPOLOGIES, candidate, cases, chain, ready, reference
 
 MEASURES: tuple[Literal["cosine", "pearson", "iou"], ...] = ("cosine", "pearson", "iou")
@@ -35,8 +35,8 @@ SIGNALS: tuple[Signal, ...] = (
 def eliminated(of: Candidate, inputs: np.ndarray, group: ChannelGroup) -> Elimination:
     """The order in which output error removes a group's channels."""
     graph, (slot,) = trace(of), group.consumers
-    moments = Targets(of.module, inputs, [slot.module], rows=2000, seed=0).moments(of.module, [slot.module])[slot.module]
-    problem = pose(of.module, of.module, graph, slot.module, moments, {}, ridge=1e-4)
+    moments = OriginalOutputs(of.module, inputs, [slot.module], rows=2000, seed=0).moments(of.module, [slot.module])[slot.module]
+    problem = build_problem(of.module, of.module, graph, slot.module, moments, {}, ridge=1e-4)
     return eliminate([(problem, columns(of.module.get_submodule(slot.module), slot.index))])  # type: ignore[arg-type]
 
 

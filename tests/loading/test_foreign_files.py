@@ -90,7 +90,7 @@ def test_the_model_is_spoken_of_before_the_data_that_are_missing(tmp_path: Path)
         (("--target", "ORT"), "onnxruntime"),
         (("--target", "onnxruntime", "--preset", "clincal"), "clinical"),
         (("--target", "onnxruntime", "--strategy", "alocate"), "allocate"),
-        (("--target", "onnxruntime", "--isa", "avx3"), "avx2"),
+        (("--target", "onnxruntime", "--cpu-level", "avx3"), "avx2"),
         (("--target", "onnxruntime", "--metric", "acuracy"), "accuracy"),
         (("--target", "onnxruntime", "--standardize", "Image"), "image"),
     ],

@@ -17,7 +17,7 @@ from optimize.candidate import Floats
 from optimize.errors import InputError, OptimizeError
 from optimize.hardware.gpu import Gpu
 from optimize.measure import benchmark as module
-from optimize.measure.benchmark import Contender, Plan, contest
+from optimize.measure.benchmark import Contender, Plan, benchmark
 from optimize.measure.energy import Meter, Meters
 from optimize.measure.latency import Latency
 from optimize.measure.memory import Memory
@@ -79,15 +79,15 @@ def acted(monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr(module, "contending", made.contending)
     monkeypatch.setattr(module.energy, "meters", lambda: Meters((), ("no RAPL counter",)))
     monkeypatch.setattr(module, "gpu", lambda: Gpu((), "", ("3g.20gb, device 0 of GPU 1",)))
-    monkeypatch.setattr(module, "load", lambda: next(made.loads))
+    monkeypatch.setattr(module, "foreign_load", lambda: next(made.loads))
     monkeypatch.setattr(module, "warm_up", lambda calls: Warmup(dict.fromkeys(calls, (4.0, 4.0 if made.settles else 5.0))))
-    monkeypatch.setattr(module, "watch", lambda: lambda: next(made.disturbances))
+    monkeypatch.setattr(module, "watch_foreign_load", lambda: lambda: next(made.disturbances))
     return made
 
 
 def test_every_combination_is_measured_by_itself(acted: Stage) -> None:
     a, b = acted.contender("a"), acted.contender("b", 2)
-    found = contest([a, b], Plan(batches=(1, 8), threads=(1, 2), seconds=3))
+    found = benchmark([a, b], Plan(batches=(1, 8), threads=(1, 2), seconds=3))
     assert [(each["threads"], each["batch"]) for each in found["measurements"]] == [(1, 1), (1, 8), (2, 1), (2, 8)]
     assert [event[2] for event in acted.events if event[:2] == ("open", "a")] == [1, 1, 2, 2]
     assert [event for event in acted.events if event[0] == "time"] == [("time", "a", "b", 3)] * 4
@@ -95,7 +95,7 @@ def test_every_combination_is_measured_by_itself(acted: Stage) -> None:
 
 
 def test_figures_by_hand(acted: Stage) -> None:
-    found = contest([acted.contender("a"), acted.contender("b", 2)], Plan(batches=(8,)))["measurements"][0]
+    found = benchmark([acted.contender("a"), acted.contender("b", 2)], Plan(batches=(8,)))["measurements"][0]
     assert found["load_percent"] == {"before": 1, "during": 3, "after": 2}
     assert found["reliability"] == {name: {"answer": "steady", "reasons": []} for name in "ab"}
     fast = found["latency_ms"]["b"]
@@ -111,7 +111,7 @@ def test_figures_by_hand(acted: Stage) -> None:
 
 def test_a_busy_machine_leaves_it_open(acted: Stage) -> None:
     acted.loads = iter([0.0, 55.0])
-    found = contest([acted.contender("a"), acted.contender("b", 2)], Plan())["measurements"][0]["comparison"]["b"]
+    found = benchmark([acted.contender("a"), acted.contender("b", 2)], Plan())["measurements"][0]["comparison"]["b"]
     assert found["answer"] == "inconclusive"
     assert found["reasons"] == ["other processes used 55 % of the CPU after the measurement, more than 20 %"]
 
@@ -125,7 +125,7 @@ def test_a_busy_machine_leaves_it_open(acted: Stage) -> None:
 )
 def test_one_alone_is_said_not_to_be_relied_on(acted: Stage, disturbance: float, settles: bool, reason: str) -> None:
     acted.disturbances, acted.settles = iter([disturbance]), settles
-    result = contest([acted.contender("a")], Plan())
+    result = benchmark([acted.contender("a")], Plan())
     found = result["measurements"][0]
     assert found["reliability"]["a"] == {"answer": "not to be relied on", "reasons": [reason]}
     assert found["comparison"] == {}
@@ -135,14 +135,14 @@ def test_one_alone_is_said_not_to_be_relied_on(acted: Stage, disturbance: float,
 
 
 def test_what_is_the_pairs_own_reason_stands_under_it(acted: Stage) -> None:
-    text = list(lines(contest([acted.contender("a"), acted.contender("b")], Plan())))
+    text = list(lines(benchmark([acted.contender("a"), acted.contender("b")], Plan())))
     assert text[-1] == "  the interval of the ratio, 1.000 to 1.000, contains 1"
     assert not any("not to be relied on" in line for line in text)
 
 
 def test_one_that_had_not_settled_leaves_it_open(acted: Stage) -> None:
     acted.settles = False
-    result = contest([acted.contender("a"), acted.contender("b", 2)], Plan())
+    result = benchmark([acted.contender("a"), acted.contender("b", 2)], Plan())
     found = result["measurements"][0]["comparison"]["b"]
     assert list(lines(result))[-1] == "batch 1: the medians had not settled when warm-up was given up."
     assert found["answer"] == "inconclusive"
@@ -153,7 +153,7 @@ def test_a_contender_that_drifts_leaves_it_open(acted: Stage, monkeypatch: pytes
     """From 10 to 11 ms in 60 steps: ten block medians that vary by 2.9 %."""
     ramp = {"a": Latency(tuple(np.linspace(10, 11, 60))), "b": Latency((2.0,) * 60)}
     monkeypatch.setattr(module, "interleave", lambda *_, **__: ramp)
-    found = contest([acted.contender("a"), acted.contender("b")], Plan())["measurements"][0]["comparison"]["b"]
+    found = benchmark([acted.contender("a"), acted.contender("b")], Plan())["measurements"][0]["comparison"]["b"]
     assert (found["answer"], found["reasons"]) == ("inconclusive", ["the block medians of a vary by 2.9 %, more than 2.5 %"])
 
 
@@ -170,7 +170,7 @@ def test_energy_stands_beside_the_latency_where_a_counter_can_be_read(acted: Sta
         return Session((1,), lambda inputs: (acted.events.append(("call", next(calls))), inputs)[1], None, lambda: None)
 
     a = replace(acted.contender("a"), open=opened)
-    result = contest([a], Plan(batches=(4,), seconds=6))
+    result = benchmark([a], Plan(batches=(4,), seconds=6))
     assert result["energy"] == {"meters": ["package-0", "package-1"], "notes": []}
     found = result["measurements"][0]["energy"]
     assert found["idle_w"] == {"package-0": 0, "package-1": 0}
@@ -183,17 +183,17 @@ def test_energy_stands_beside_the_latency_where_a_counter_can_be_read(acted: Sta
 
 def test_what_is_on_a_gpu_is_told_of_as_such(acted: Stage) -> None:
     there = replace(acted.contender("on gpu"), runtime="tensorrt")
-    result = contest([acted.contender("a"), there], Plan(contend=1, gpu_memory_limit_bytes=5 * MIB))
+    result = benchmark([acted.contender("a"), there], Plan(contend=1, gpu_memory_limit_bytes=5 * MIB))
     assert ("start", "on gpu", 1, 1, None, 5 * MIB) in acted.events
     assert result["contenders"]["on gpu"]["memory"]["device_bytes"] == 300 * MIB
     told = ["on gpu holds 300 MiB of GPU memory after its first batch", "no GPU memory: torch runs on the processor"]
     assert [line for line in lines(result) if "GPU memory" in line] == told
     assert result["notes"][-1].endswith("there are: 3g.20gb, device 0 of GPU 1.")
-    assert contest([acted.contender("a")], Plan(contend=1))["notes"] == contest([there], Plan())["notes"] == []
+    assert benchmark([acted.contender("a")], Plan(contend=1))["notes"] == benchmark([there], Plan())["notes"] == []
 
 
 def test_cold_starts_are_fresh_processes_and_their_middle_counts(acted: Stage) -> None:
-    found = contest([acted.contender("a")], Plan(batches=(2, 8, 4), threads=(3, 1)))["contenders"]["a"]
+    found = benchmark([acted.contender("a")], Plan(batches=(2, 8, 4), threads=(3, 1)))["contenders"]["a"]
     assert acted.events[:4] == [("process", "a", 2, 3, None)] * 3 + [("process", "a", 8, 3, None)]
     assert [each["open_s"] for each in found["cold_start"]["samples"]] == [1, 2, 3]
     assert (found["cold_start"]["open_s"], found["cold_start"]["first_s"], found["cold_start"]["batch"]) == (2, 0.25, 2)
@@ -206,7 +206,7 @@ def test_cold_starts_are_fresh_processes_and_their_middle_counts(acted: Stage) -
 
 def test_a_memory_limit_is_kept_or_not(acted: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     def limit(size_bytes: int) -> Any:
-        return contest([acted.contender("a")], Plan(batches=(1, 4), memory_limit_bytes=size_bytes))["contenders"]["a"]["memory"]["limit"]
+        return benchmark([acted.contender("a")], Plan(batches=(1, 4), memory_limit_bytes=size_bytes))["contenders"]["a"]["memory"]["limit"]
 
     # Batches of one take 20 MiB.
     too_much = {"peak_bytes": 80 * MIB, "resident_fits": False}
@@ -228,7 +228,7 @@ def test_a_limit_of_address_space_says_whether_resident_memory_would_fit(acted: 
         return acted.memory(model, **asked)
 
     monkeypatch.setattr(module, "peak_memory", memory)
-    result = contest([acted.contender("a")], Plan(memory_limit_bytes=25 * MIB))
+    result = benchmark([acted.contender("a")], Plan(memory_limit_bytes=25 * MIB))
     found = result["contenders"]["a"]["memory"]["limit"]
     assert found == {"bytes": 25 * MIB, "fits": False, "reason": "bad alloc.", "peak_bytes": 20 * MIB, "resident_fits": True}
     line = next(line for line in lines(result) if "does not run" in line)
@@ -236,7 +236,7 @@ def test_a_limit_of_address_space_says_whether_resident_memory_would_fit(acted: 
 
 
 def test_under_load_each_meets_copies_of_itself(acted: Stage) -> None:
-    found = contest([acted.contender("a"), acted.contender("b", 2)], Plan(batches=(4,), threads=(1,), contend=3, seconds=1))
+    found = benchmark([acted.contender("a"), acted.contender("b", 2)], Plan(batches=(4,), threads=(1,), contend=3, seconds=1))
     after = acted.events[acted.events.index(("time", "a", "b", 1)) + 1 :]
     ours = [("start", "a", 3, 4, 1), ("time", "a", 1), ("stop", "a"), ("start", "b", 3, 4, 1), ("time", "b", 1), ("stop", "b")]
     assert after[:6] == ours
@@ -258,7 +258,7 @@ def test_a_ratio_of_a_percentile_takes_samples_enough_on_both_sides() -> None:
 def test_under_load_too_others_may_disturb(acted: Stage) -> None:
     """The background processes are children of this one, and not among the others."""
     acted.disturbances = iter([3.0, 60.0, 3.0])
-    result = contest([acted.contender("a"), acted.contender("b")], Plan(contend=1))
+    result = benchmark([acted.contender("a"), acted.contender("b")], Plan(contend=1))
     found = result["measurements"][0]["under_load"]
     reason = "other processes used 60 % of the CPU during the measurement, more than 20 %"
     assert found["a"]["reliability"] == {"answer": "not to be relied on", "reasons": [reason]}
@@ -268,14 +268,14 @@ def test_under_load_too_others_may_disturb(acted: Stage) -> None:
 
 def test_under_a_rival_all_take_turns(acted: Stage) -> None:
     plan = Plan(contend=1, seconds=1)
-    found = contest([acted.contender("a"), acted.contender("b", 2)], plan, rival=acted.contender("c"))
+    found = benchmark([acted.contender("a"), acted.contender("b", 2)], plan, background_model=acted.contender("c"))
     after = acted.events[acted.events.index(("time", "a", "b", 1)) + 1 :]
     assert after[:3] == [("start", "c", 1, 1, None), ("time", "a", "b", 1), ("stop", "c")]
     assert found["settings"]["contend_with"] == "c"
 
 
 def test_the_result_is_json_and_says_where_it_was_taken(acted: Stage) -> None:
-    found = contest([acted.contender("a")], Plan(contend=1))
+    found = benchmark([acted.contender("a")], Plan(contend=1))
     assert json.loads(json.dumps(found, allow_nan=False))["format"] == 1
     assert {"created", "machine", "versions", "settings"} <= set(found)
     assert found["machine"]["cpu"]
@@ -284,7 +284,7 @@ def test_the_result_is_json_and_says_where_it_was_taken(acted: Stage) -> None:
 
 def test_notes_say_what_a_reader_would_not_guess(acted: Stage) -> None:
     acted.settles = False
-    found = contest([acted.contender("a")], Plan(batches=(64,), threads=(2,)))
+    found = benchmark([acted.contender("a")], Plan(batches=(64,), threads=(2,)))
     assert found["notes"] == [
         "A batch of more than 32 runs as several of at most 32.",
         "batch 64, threads 2: the medians had not settled when warm-up was given up.",
@@ -300,7 +300,7 @@ def test_a_plan_names_each_number_once(name: str, values: tuple[int, ...]) -> No
 def test_the_lines_hold_every_answer(acted: Stage) -> None:
     acted.loads = iter([1.0, 2.0, 30.0, 2.0])
     plan = Plan(batches=(1, 4), contend=2, memory_limit_bytes=9 * MIB)
-    text = list(lines(contest([acted.contender("a"), replace(acted.contender("long name", 2), parameters=1234)], plan)))
+    text = list(lines(benchmark([acted.contender("a"), replace(acted.contender("long name", 2), parameters=1234)], plan)))
     rows = [line for line in text if line.startswith("long name  ")]
     assert " ".join(rows[0].split()) == "long name 1,234 - 3.00 1.000 7.000 0.250 9 20 80"
     bounds = "2.000 [<= 2.000] 2.000 [<= 2.000] 2.000 [<= 2.000] 2.000 [needs 299]"

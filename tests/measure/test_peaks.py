@@ -42,7 +42,7 @@ def path(tmp_path: Path) -> Path:
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"_SHAPES": SHAPES, "_SIDES": (4, 8), "_COPY_BYTES": 64, "_SECONDS": 0.0, "_ROUNDS": 1, "REPEATS": 2}.items():
         monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(module, "load", lambda: 12.5)
+    monkeypatch.setattr(module, "foreign_load", lambda: 12.5)
 
 
 def ticks(*seconds: float) -> Callable[[], float]:

@@ -45,8 +45,8 @@ def path(tmp_path: Path) -> Path:
 def busy(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Percent that others use of the machine: the last of the list, while something is timed and at any other moment."""
     percent = [0.0]
-    monkeypatch.setattr(module, "watch", lambda: lambda: percent[-1])
-    monkeypatch.setattr(module, "load", lambda: percent[-1])
+    monkeypatch.setattr(module, "watch_foreign_load", lambda: lambda: percent[-1])
+    monkeypatch.setattr(module, "foreign_load", lambda: percent[-1])
     return percent
 
 
@@ -183,7 +183,7 @@ def test_what_was_timed_on_a_busy_machine_serves_until_it_is_quiet(path: Path, b
 
 def test_a_short_disturbance_costs_a_second_timing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     percent, timer = iter([60.0, 3.0]), Timer()
-    monkeypatch.setattr(module, "watch", lambda: lambda: next(percent))
+    monkeypatch.setattr(module, "watch_foreign_load", lambda: lambda: next(percent))
     LatencyTable(RUNTIME, path=path, timer=timer).fill([conv(8, 8)])
     assert (timer.calls, json.loads(path.read_text(encoding="utf-8"))["doubtful"]) == (2, [])
 

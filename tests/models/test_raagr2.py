@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from optimize.candidate import Candidate
-from optimize.graph.surgery import misfit
+from optimize.graph.surgery import check_cut
 from optimize.graph.trace import trace
 from optimize.loading.factory import load_factory
 from tests.models.conftest import ROOT
@@ -97,7 +97,7 @@ def test_everything_but_the_head_can_be_cut_at_any_width(variant: str) -> None:
     slots = {(slot.module, slot.side) for slot in skip.slots}
     assert {("gate.2.weigh.0", "out"), ("gate.2.of_skip.0", "in"), ("encoder.2.fuse.0", "in")} <= slots
     for group in (skip, *graph.groups[:2]):
-        assert misfit(module, group, start.example) is None
+        assert check_cut(module, group, start.example) is None
 
 
 def test_widths_have_to_be_multiples_for_the_base_only() -> None:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from optimize.measure.latency import Latency, ratio
-from optimize.quantization.fastest import Entrant, fastest
+from optimize.quantization.fastest import TimedVariant, fastest
 
 
-def entrant(name: str, milliseconds: float, *, spread: float = 0.0, seed: int = 0, holds: bool = True) -> Entrant:
+def entrant(name: str, milliseconds: float, *, spread: float = 0.0, seed: int = 0, holds: bool = True) -> TimedVariant:
     noise = np.random.default_rng(seed).normal(0, spread, 40) if spread else np.zeros(40)
-    return Entrant(name, holds, name.startswith("int8"), Latency(tuple(milliseconds * np.exp(noise))))
+    return TimedVariant(name, holds, name.startswith("int8"), Latency(tuple(milliseconds * np.exp(noise))))
 
 
 def test_int8_must_beat_a_float_that_only_looks_faster_than_the_exact() -> None:
@@ -24,7 +24,7 @@ def test_int8_must_beat_a_float_that_only_looks_faster_than_the_exact() -> None:
     assert whys[2].startswith("not measurably faster: ")
     assert "the speed of bf16" in whys[2]
     assert fastest([steady, None, int8])[0] == 2, "nothing is in its way where there is no bf16"
-    refused = Entrant("bf16", False, False, bf16.latency)
+    refused = TimedVariant("bf16", False, False, bf16.latency)
     assert fastest([steady, refused, int8])[0] == 2, "nor where bf16 loses too much"
 
 

@@ -18,7 +18,7 @@ from optimize.guard.verdict import Verdict
 from optimize.measure.latency import Latency
 from optimize.quantization import int8_retry as module
 from optimize.quantization.int8_retry import MOST, milder, wanting
-from optimize.quantization.precision_choice import Bench, Variant
+from optimize.quantization.precision_choice import PrecisionContext, Variant
 from tests import nets
 from tests.quantization.test_precision_choice import StandIn, answers, bench
 
@@ -61,7 +61,7 @@ def asked(
         assert all(call().shape == (1, 4) for call in calls.values())
         return {"ships": Latency((2.0,) * 30), "int8": Latency((ms,) * 30)}
 
-    def own(candidate: Candidate) -> Bench:
+    def own(candidate: Candidate) -> PrecisionContext:
         home = folder / str(CANDIDATES.index(candidate))
         return bench(home)
 

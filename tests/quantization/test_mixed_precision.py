@@ -26,7 +26,7 @@ from optimize.guard.limits import Limits
 from optimize.measure.latency import Latency
 from optimize.quantization import precision_choice as module
 from optimize.quantization.mixed_precision import Kept, Tried, groups, mixes
-from optimize.quantization.precision_choice import Bench, choose
+from optimize.quantization.precision_choice import PrecisionContext, choose
 from optimize.run.finish import in_float
 from tests import runs
 
@@ -182,7 +182,7 @@ def test_the_ruinous_layer_is_found_and_runs_in_float(runtime: Any, tmp_path: Pa
     before = score_split(net.predict, split, runs.CLASSES, "")
     export_onnx(net, tmp_path / "model.onnx")
     calibration, kept_in = split.inputs(slice(0, 64)), tmp_path / "kept"
-    bench = Bench(tmp_path / "model.onnx", tmp_path / "work", calibration, split, before, Limits(), 1, kept=kept_in)
+    bench = PrecisionContext(tmp_path / "model.onnx", tmp_path / "work", calibration, split, before, Limits(), 1, kept=kept_in)
     best, tried = choose([runtime], bench)
     whole = tried[1]
     assert (whole.precision, bool(whole.verdict)) == ("int8", False)
@@ -241,7 +241,7 @@ def test_a_ruinous_sum_goes_back_to_float_too(runtime: Any, tmp_path: Path, monk
     assert before.overall == 1
     export_onnx(net, tmp_path / "model.onnx")
     (total,) = next(group for group in groups(tmp_path / "model.onnx") if group[0].startswith("node_add"))
-    bench = Bench(tmp_path / "model.onnx", tmp_path / "work", split.inputs(slice(0, 64)), split, before, Limits(), 1)
+    bench = PrecisionContext(tmp_path / "model.onnx", tmp_path / "work", split.inputs(slice(0, 64)), split, before, Limits(), 1)
     best, tried = choose([runtime], bench)
     assert (tried[1].precision, bool(tried[1].verdict)) == ("int8", False)
     assert (best.precision, bool(best.verdict)) == ("int8+f32", True)

@@ -21,9 +21,9 @@ from optimize.guard.limits import Limits
 from optimize.measure.latency import Latency
 from optimize.progress import shown
 from optimize.quantization import precision_choice as module
-from optimize.quantization.precision_choice import Bench, Variant, choose
+from optimize.quantization.precision_choice import PrecisionContext, Variant, choose
 from optimize.run.finish import in_float
-from optimize.search.train_check import Witness
+from optimize.search.train_check import TrainCheck
 from tests import runs
 
 GUARD = runs.split()
@@ -33,7 +33,7 @@ GUARD = runs.split()
 def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is nothing to warm up, and nobody disturbs."""
     monkeypatch.setattr(module, "warm_up", lambda calls, **_: None)
-    monkeypatch.setattr(module, "watch", lambda: lambda: 0.0)
+    monkeypatch.setattr(module, "watch_foreign_load", lambda: lambda: 0.0)
 
 
 def answers(inputs: Floats, wrong: int) -> Floats:
@@ -97,8 +97,8 @@ class StandIn:
         self.open -= 1
 
 
-def bench(folder: Path, **more: Any) -> Bench:
-    return Bench(folder / "model.onnx", folder, GUARD.inputs(slice(0, 8)), GUARD, BEFORE, Limits(), **more)
+def bench(folder: Path, **more: Any) -> PrecisionContext:
+    return PrecisionContext(folder / "model.onnx", folder, GUARD.inputs(slice(0, 8)), GUARD, BEFORE, Limits(), **more)
 
 
 def chosen(runtime: StandIn, folder: Path, patch: pytest.MonkeyPatch, **milliseconds: float) -> tuple[Variant, dict[str, Variant]]:
@@ -150,7 +150,7 @@ def test_stand_in_int8_that_a_second_opinion_objects_to_does_not_hold(tmp_path: 
     for rows in (slice(0, None), slice(100, None), slice(0, 100)):
         part = GUARD.take(rows)
         before = score_split(lambda inputs: answers(inputs, 0), part, runs.CLASSES, "")
-        witness = Witness(part, runs.CLASSES, limits, 0.9, before)
+        witness = TrainCheck(part, runs.CLASSES, limits, 0.9, before)
         asked = replace(bench(tmp_path, witness=witness), limits=replace(limits, max_drop=0.1))
         runtime = StandIn({"int8": 4})
         with runtime.build(artifact) as session:
@@ -263,7 +263,7 @@ def test_stand_in_is_warmed_up_and_what_disturbed_its_timing_is_kept(tmp_path: P
         events.append("time")
         return {place: Latency((2.0,) * 30) for place in calls}
 
-    monkeypatch.setattr(module, "watch", watch)
+    monkeypatch.setattr(module, "watch_foreign_load", watch)
     monkeypatch.setattr(module, "interleave", timed)
     _, measured = choose([StandIn({"f32": 0, "bf16": 50, "int8": 0})], bench(tmp_path))
     assert events == ["warm up 0,2 for 3 s", "watch", "time", "end"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from optimize.reconstruction.cholesky import Deficit, cholesky, lifted_cholesky
+from optimize.reconstruction.cholesky import RankDeficiency, cholesky, lifted_cholesky
 
 
 def test_a_sound_matrix_is_not_lifted() -> None:
@@ -31,19 +31,23 @@ def test_what_rounding_left_indefinite_is_mended_by_the_least_that_does(short: f
     ("deficit", "missing", "text"),
     [
         (
-            Deficit("fc", 100, 40, 0.0),
+            RankDeficiency("fc", 100, 40, 0.0),
             61,
             "fc was refitted with 100 unknowns from 40 rows, 61 independent ones too few: the ridge decides between equals",
         ),
-        (Deficit("fc", 30, 40, 1e-10), 0, "fc was refitted with 30 unknowns; 1e-10 of the largest variance had to be added to solve it"),
-        (Deficit("fc", 39, 40, 0.0), 0, "fc was refitted with 39 unknowns"),
         (
-            Deficit("fc", 40, 40, 0.0),
+            RankDeficiency("fc", 30, 40, 1e-10),
+            0,
+            "fc was refitted with 30 unknowns; 1e-10 of the largest variance had to be added to solve it",
+        ),
+        (RankDeficiency("fc", 39, 40, 0.0), 0, "fc was refitted with 39 unknowns"),
+        (
+            RankDeficiency("fc", 40, 40, 0.0),
             1,
             "fc was refitted with 40 unknowns from 40 rows, 1 independent ones too few: the ridge decides between equals",
         ),
     ],
     ids=lambda value: "",
 )
-def test_a_deficit_says_what_was_missing(deficit: Deficit, missing: int, text: str) -> None:
+def test_a_deficit_says_what_was_missing(deficit: RankDeficiency, missing: int, text: str) -> None:
     assert (deficit.missing, str(deficit)) == (missing, text)

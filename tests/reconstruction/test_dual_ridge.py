@@ -12,8 +12,8 @@ from optimize.importance.output_error import eliminate
 from optimize.reconstruction import layer_matrix, moments
 from optimize.reconstruction.dual_ridge import RowState, solve
 from optimize.reconstruction.layer_matrix import columns, wide
-from optimize.reconstruction.moments import Moments, Targets
-from optimize.reconstruction.ridge import Problem, pose
+from optimize.reconstruction.moments import Moments, OriginalOutputs
+from optimize.reconstruction.ridge import Problem, build_problem
 from optimize.steps.merge import Merge
 from optimize.steps.prune import Prune
 from optimize.steps.repair import Repair
@@ -45,7 +45,7 @@ def problems(n: int, channels: int, block: int) -> tuple[Problem, Problem, torch
     blocks = torch.from_numpy(np.random.default_rng(1).permutation(channels * block).reshape(channels, block))
     empty = torch.zeros(0, 0, dtype=torch.float64)
     rest = (old, weight, float((weight * y.square().sum(0)).sum()), RIDGE, torch.zeros(channels * block), torch.zeros(3), None, None)
-    return Problem("layer", x.T @ x, x.T @ y, *rest), Problem("layer", empty, empty, *rest, given=x, wanted=y), blocks
+    return Problem("layer", x.T @ x, x.T @ y, *rest), Problem("layer", empty, empty, *rest, inputs=x, targets=y), blocks
 
 
 @pytest.mark.parametrize(("n", "channels", "block"), [(20, 8, 6), (60, 5, 3), (25, 70, 1)])
@@ -65,13 +65,13 @@ def test_both_kinds_of_reader_share_a_channel() -> None:
 
 def test_a_state_of_rows_keeps_its_place_after_a_removal() -> None:
     _, dual, blocks = problems(20, 6, 2)
-    assert dual.given is not None
-    assert dual.wanted is not None
-    state = RowState(dual.given, dual.wanted, dual.old, RIDGE, 1.0, blocks)
+    assert dual.inputs is not None
+    assert dual.targets is not None
+    state = RowState(dual.inputs, dual.targets, dual.old, RIDGE, 1.0, blocks)
     state.remove(np.array([1, 4]))
     rest = np.array([0, 2, 3, 5])
     stay = torch.sort(blocks[rest].flatten())[0]
-    fresh = RowState(dual.given[:, stay], dual.wanted, dual.old[stay], RIDGE, 1.0, torch.searchsorted(stay, blocks[rest]))
+    fresh = RowState(dual.inputs[:, stay], dual.targets, dual.old[stay], RIDGE, 1.0, torch.searchsorted(stay, blocks[rest]))
     np.testing.assert_allclose(state.costs(), fresh.costs(), rtol=1e-9)
 
 
@@ -82,8 +82,8 @@ def net() -> nn.Module:
 def posed() -> tuple[Moments, Problem]:
     start = candidate(net())
     aim = reference(start, 80)
-    found = Targets(start.module, aim.calibration, ["0", "3", "5"], rows=10**6, seed=0).moments(start.module, ["3"])["3"]
-    return found, pose(start.module, start.module, trace(start), "3", found, {}, 1e-4)
+    found = OriginalOutputs(start.module, aim.calibration, ["0", "3", "5"], rows=10**6, seed=0).moments(start.module, ["3"])["3"]
+    return found, build_problem(start.module, start.module, trace(start), "3", found, {}, 1e-4)
 
 
 def test_a_wide_layer_is_posed_by_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,8 +92,8 @@ def test_a_wide_layer_is_posed_by_its_rows(monkeypatch: pytest.MonkeyPatch) -> N
     rows_, wide_ = posed()
     assert wide(net()[3])  # type: ignore[index]
     assert rows_.gram.numel() == 0
-    assert rows_.given is not None
-    assert rows_.given.shape == (80, 384)
+    assert rows_.inputs is not None
+    assert rows_.inputs.shape == (80, 384)
     some = torch.arange(0, 384, 7)
     torch.testing.assert_close(rows_.between(some), moments_.between(some), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(rows_.variance, moments_.variance, rtol=1e-4, atol=1e-6)
@@ -122,8 +122,8 @@ def test_only_so_many_rows_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moments, "MOST_WIDE_ROWS", 50)
     found, _ = posed()
     assert found.rows == 50
-    assert found.given is not None
-    assert found.given.shape == (50, 384)
+    assert found.inputs is not None
+    assert found.inputs.shape == (50, 384)
 
 
 def test_little_memory_lowers_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,15 +13,15 @@ from torch import nn
 
 from optimize.reconstruction.layer_matrix import (
     columns,
+    columns_per_channel,
     input_rows,
     matrix,
     output_rows,
     outputs_per_channel,
-    places,
+    positions_per_sample,
     reads,
-    refusal,
-    taps,
     unknowns,
+    unrepairable_reason,
     weight_from,
 )
 from tests.graph.test_trace import Convolving
@@ -34,7 +34,7 @@ def check(layer: Any, inputs: torch.Tensor, seed: int) -> None:
     """Every position in a random order, then fewer of them."""
     with torch.inference_mode():
         outputs = layer(inputs)
-    count = places(layer, inputs, outputs)
+    count = positions_per_sample(layer, inputs, outputs)
     draw = np.random.default_rng(seed)
     bias = layer.bias.detach().double().repeat_interleave(outputs_per_channel(layer)) if layer.bias is not None else 0.0
     for each in {count, max(1, count // 2)}:
@@ -80,7 +80,7 @@ def test_transposed_convolution_whose_blocks_tile(dims: int, data: st.DataObject
     size = data.draw(st.tuples(*[st.integers(1, 4)] * dims))
     channels, makes = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
     layer = TRANSPOSED[dims](channels, makes, kernel, kernel, bias=data.draw(st.booleans()))
-    assert refusal(layer) is None
+    assert unrepairable_reason(layer) is None
     check(layer, torch.randn(2, channels, *size), seed=0)
 
 
@@ -121,7 +121,7 @@ def test_an_output_size_that_was_asked_for_moves_no_row(kernel: int, padding: in
     with torch.inference_mode():
         outputs = layer(inputs, output_size=[size, size])
     at = torch.zeros(1, 1, dtype=torch.int64)  # the first block: with an output smaller than usual, the last ones are not whole
-    assert places(layer, inputs, outputs) in (4, 9)
+    assert positions_per_sample(layer, inputs, outputs) in (4, 9)
     given = input_rows(layer, inputs, at).double() @ matrix(layer) + layer.bias.detach().double().repeat_interleave(4)
     torch.testing.assert_close(given, output_rows(layer, outputs, at).double(), rtol=1e-4, atol=1e-5)
 
@@ -169,7 +169,7 @@ def test_columns_of_a_channel_are_those_that_read_it(layer: Any) -> None:
     disturbed = inputs.clone()
     disturbed[:, [1, 3]] = 100.0
     gone = columns(layer, np.array([[1], [3]]))
-    assert gone.shape == (2, taps(layer))
+    assert gone.shape == (2, columns_per_channel(layer))
     weights = matrix(layer)
     weights[gone.flatten()] = 0
     with torch.inference_mode():
@@ -189,9 +189,9 @@ def test_columns_of_a_channel_are_those_that_read_it(layer: Any) -> None:
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_refusal_names_the_reason(layer: nn.Module, reason: str) -> None:
-    assert reason in str(refusal(layer))
+    assert reason in str(unrepairable_reason(layer))
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
 def test_what_is_linear_is_not_refused(layer: nn.Module) -> None:
-    assert refusal(layer) is None
+    assert unrepairable_reason(layer) is None

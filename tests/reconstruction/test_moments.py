@@ -14,7 +14,7 @@ from torch.nn import functional
 from optimize.graph.replay import calls
 from optimize.graph.surgery import with_tensors
 from optimize.reconstruction import moments
-from optimize.reconstruction.moments import Moments, Targets
+from optimize.reconstruction.moments import Moments, OriginalOutputs
 from tests.nets import Reused, cases, chain, chain_inplace, ready
 
 EVERY = 10**6
@@ -59,7 +59,7 @@ def test_convolution_between_two_networks(batch: int, monkeypatch: pytest.Monkey
     monkeypatch.setattr(moments, "BATCH", batch)
     original = ready(chain())
     now, inputs = disturbed(original, "0"), cases(20)
-    found = Targets(original, inputs, ["0", "2", "6"], rows=EVERY, seed=0).moments(now, ["2"])["2"]
+    found = OriginalOutputs(original, inputs, ["0", "2", "6"], rows=EVERY, seed=0).moments(now, ["2"])["2"]
     x = unfolded(original[2], through([now[0], now[1]], inputs))  # type: ignore[index,arg-type]
     agree(found, x, flat(through([original[0], original[1], original[2]], inputs)))  # type: ignore[index]
 
@@ -67,7 +67,7 @@ def test_convolution_between_two_networks(batch: int, monkeypatch: pytest.Monkey
 def test_linear_between_two_networks() -> None:
     original = ready(chain())
     now, inputs = disturbed(original, "0"), cases(50)
-    found = Targets(original, inputs, ["0", "2", "6"], rows=EVERY, seed=0).moments(now, ["6"])["6"]
+    found = OriginalOutputs(original, inputs, ["0", "2", "6"], rows=EVERY, seed=0).moments(now, ["6"])["6"]
     y = through(list(original), inputs).double().numpy()  # type: ignore[call-overload]
     agree(found, through(list(now)[:-1], inputs).double().numpy(), y)  # type: ignore[call-overload]
 
@@ -75,7 +75,7 @@ def test_linear_between_two_networks() -> None:
 def test_operations_in_place_do_not_reach_what_was_read() -> None:
     """A ReLU in place overwrites the very tensor that the convolution before it returned."""
     original, inputs = ready(chain_inplace()), cases(20)
-    found = Targets(original, inputs, ["0", "2", "4"], rows=EVERY, seed=0).moments(original, ["2"])["2"]
+    found = OriginalOutputs(original, inputs, ["0", "2", "4"], rows=EVERY, seed=0).moments(original, ["2"])["2"]
     first = torch.relu(original[0](torch.from_numpy(inputs))).detach()  # type: ignore[index]
     second = original[2](first).detach()  # type: ignore[index]
     assert float(second.min()) < 0
@@ -90,7 +90,7 @@ class Doubling(nn.Module):
 def test_a_network_that_works_in_place_on_its_input_sees_it_fresh_each_time() -> None:
     original, inputs = ready(nn.Sequential(Doubling(), nn.Conv2d(3, 4, 3))), cases(20)
     before = inputs.copy()
-    targets = Targets(original, inputs, ["1"], rows=EVERY, seed=0)
+    targets = OriginalOutputs(original, inputs, ["1"], rows=EVERY, seed=0)
     twice = [targets.moments(original, ["1"])["1"] for _ in range(2)]
     assert np.array_equal(inputs, before)
     assert torch.equal(twice[0].gram, twice[1].gram)
@@ -100,7 +100,7 @@ def test_a_network_that_works_in_place_on_its_input_sees_it_fresh_each_time() ->
 
 def test_a_layer_called_three_times_gives_the_rows_of_all_calls() -> None:
     original, inputs = ready(Reused()), cases(10)
-    found = Targets(original, inputs, ["enter", "again", "head"], rows=EVERY, seed=0).moments(original, ["again"])["again"]
+    found = OriginalOutputs(original, inputs, ["enter", "again", "head"], rows=EVERY, seed=0).moments(original, ["again"])["again"]
     x: list[npt.NDArray[np.float64]] = []
     y: list[npt.NDArray[np.float64]] = []
     with torch.inference_mode():
@@ -126,7 +126,7 @@ class Named(nn.Module):
 
 def test_keyword_arguments_are_read_too() -> None:
     original, inputs = ready(Named()), cases(10)
-    found = Targets(original, inputs, ["first", "second"], rows=EVERY, seed=0).moments(original, ["first"])["first"]
+    found = OriginalOutputs(original, inputs, ["first", "second"], rows=EVERY, seed=0).moments(original, ["first"])["first"]
     x = torch.from_numpy(inputs)
     agree(found, unfolded(original.first, x), flat(original.first(x).detach()))  # type: ignore[arg-type,operator]
 
@@ -135,7 +135,7 @@ def test_keyword_arguments_are_read_too() -> None:
 def test_sampled_rows_are_read_at_the_same_places_in_both_networks(rows: int) -> None:
     """For an unchanged layer y = x W + b row by row, so cross = gram W whatever was sampled; at other places it would not be."""
     original, inputs = ready(chain()), cases(200)
-    found = Targets(original, inputs, ["0", "2", "6"], rows=rows, seed=3).moments(original, ["0", "2"])
+    found = OriginalOutputs(original, inputs, ["0", "2", "6"], rows=rows, seed=3).moments(original, ["0", "2"])
     for name in ("0", "2"):
         weight = original.get_submodule(name).get_parameter("weight").detach().double().flatten(1).T
         torch.testing.assert_close(found[name].cross, found[name].gram @ weight, rtol=1e-4, atol=1e-5)
@@ -144,9 +144,9 @@ def test_sampled_rows_are_read_at_the_same_places_in_both_networks(rows: int) ->
 
 def test_nothing_depends_on_how_much_memory_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     original, inputs, layers = ready(chain()), cases(40), ["0", "2", "6"]
-    roomy = Targets(original, inputs, layers, rows=500, seed=0).moments(original, ["0", "6"])
+    roomy = OriginalOutputs(original, inputs, layers, rows=500, seed=0).moments(original, ["0", "6"])
     monkeypatch.setattr(moments, "MEMORY_BYTES", 0)
-    tight = Targets(original, inputs, layers, rows=500, seed=0)
+    tight = OriginalOutputs(original, inputs, layers, rows=500, seed=0)
     for names in (["0", "6"], ["6", "0"], ["2"], ["0", "6"]):
         found = tight.moments(original, names)
         for name in set(names) & set(roomy):
@@ -165,7 +165,7 @@ def test_other_float_types(dtype: torch.dtype) -> None:
             return self.layer(x.to(dtype)).float()
 
     original, inputs = ready(Cast()).to(dtype), cases(400, (6,))
-    found = Targets(original, inputs, ["layer"], rows=EVERY, seed=0).moments(original, ["layer"])["layer"]
+    found = OriginalOutputs(original, inputs, ["layer"], rows=EVERY, seed=0).moments(original, ["layer"])["layer"]
     assert found.gram.dtype == torch.float64
     given = torch.from_numpy(inputs).to(dtype).double().numpy()
     np.testing.assert_allclose(found.gram.numpy(), np.cov(given, rowvar=False, bias=True), rtol=1e-5, atol=1e-5)
@@ -174,7 +174,7 @@ def test_other_float_types(dtype: torch.dtype) -> None:
 def test_a_constant_output_has_no_energy() -> None:
     module = ready(nn.Sequential(nn.Linear(3, 2)))
     module = with_tensors(module, "0", weight=torch.zeros(2, 3), bias=torch.tensor([5.0, -1.0]))
-    found = Targets(module, cases(30, (3,)), ["0"], rows=EVERY, seed=0).moments(module, ["0"])["0"]
+    found = OriginalOutputs(module, cases(30, (3,)), ["0"], rows=EVERY, seed=0).moments(module, ["0"])["0"]
     assert found.energy.tolist() == [0, 0]
     assert found.mean_out.tolist() == [5, -1]
 

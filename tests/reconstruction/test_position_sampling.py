@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from optimize.reconstruction.moments import Targets
+from optimize.reconstruction.moments import OriginalOutputs
 from optimize.reconstruction.position_sampling import drawn, unusual
 from tests.nets import cases
 
@@ -66,9 +66,9 @@ def test_all_places_are_all_places_in_order() -> None:
 def test_what_is_remembered_changes_no_result() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 1)).eval()
     inputs, memory = cases(20), dict[object, object]()
-    fresh = Targets(net, inputs, ["0", "2"], rows=100, seed=0).moments(net, ["2"])["2"]
+    fresh = OriginalOutputs(net, inputs, ["0", "2"], rows=100, seed=0).moments(net, ["2"])["2"]
     for _ in range(2):
-        found = Targets(net, inputs, ["0", "2"], rows=100, seed=0, memory=memory).moments(net, ["2"])["2"]
+        found = OriginalOutputs(net, inputs, ["0", "2"], rows=100, seed=0, memory=memory).moments(net, ["2"])["2"]
         torch.testing.assert_close(found.gram, fresh.gram, rtol=0, atol=0)
         torch.testing.assert_close(found.cross, fresh.cross, rtol=0, atol=0)
     assert len(memory) == 2

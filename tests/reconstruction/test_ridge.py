@@ -10,10 +10,10 @@ from torch import nn
 
 from optimize.graph.surgery import with_tensors
 from optimize.graph.trace import Graph, trace
-from optimize.progress import gathered
-from optimize.reconstruction.cholesky import Deficit
-from optimize.reconstruction.moments import Targets
-from optimize.reconstruction.ridge import Problem, pose, refit
+from optimize.progress import collect_findings
+from optimize.reconstruction.cholesky import RankDeficiency
+from optimize.reconstruction.moments import OriginalOutputs
+from optimize.reconstruction.ridge import Problem, build_problem, refit
 from tests.nets import candidate, cases, ready
 
 Array = npt.NDArray[np.float64]
@@ -40,8 +40,8 @@ def rows(module: nn.Module, inputs: npt.NDArray[np.float32], upto: int) -> Array
 
 
 def problem_of(now: nn.Module, original: nn.Module, inputs: npt.NDArray[np.float32], graph: Graph = EMPTY, ridge: float = TINY) -> Problem:
-    moments = Targets(original, inputs, ["2"], rows=EVERY, seed=0).moments(now, ["2"])["2"]
-    return pose(now, original, graph, "2", moments, {}, ridge)
+    moments = OriginalOutputs(original, inputs, ["2"], rows=EVERY, seed=0).moments(now, ["2"])["2"]
+    return build_problem(now, original, graph, "2", moments, {}, ridge)
 
 
 def fit(x: Array, y: Array) -> Array:
@@ -78,12 +78,12 @@ def test_without_a_bias_the_intercept_goes_into_the_norm() -> None:
 def test_a_layer_that_lost_outputs_is_fitted_to_those_it_kept() -> None:
     original, inputs = two_linear(), cases(300, (6,))
     now, kept = disturbed(original), np.array([1, 3])
-    moments = Targets(original, inputs, ["2"], rows=EVERY, seed=0).moments(now, ["2"])["2"]
-    whole = pose(now, original, EMPTY, "2", moments, {}, TINY)
+    moments = OriginalOutputs(original, inputs, ["2"], rows=EVERY, seed=0).moments(now, ["2"])["2"]
+    whole = build_problem(now, original, EMPTY, "2", moments, {}, TINY)
     layer = now.get_submodule("2")
     narrow = with_tensors(now, "2", weight=layer.get_parameter("weight")[kept], bias=layer.get_parameter("bias")[kept])
     narrow.get_submodule("2").out_features = 2  # type: ignore[assignment]
-    posed = pose(narrow, original, EMPTY, "2", moments, {"2": kept}, TINY)
+    posed = build_problem(narrow, original, EMPTY, "2", moments, {"2": kept}, TINY)
     assert torch.equal(posed.target, whole.target[:, kept])
     assert torch.equal(posed.mean_out, whole.mean_out[kept])
     every = torch.arange(9)
@@ -149,9 +149,9 @@ def test_what_the_rows_do_not_determine_is_reported() -> None:
     original = two_linear()
     for count, missing in ((300, None), (6, 4)):
         inputs = cases(count, (6,))
-        with gathered() as found:
+        with collect_findings() as found:
             refit(original, problem_of(original, original, inputs), torch.arange(9))
-        assert found == ([] if missing is None else [Deficit("2", 9, 6, found[0].lift)])  # type: ignore[attr-defined]
+        assert found == ([] if missing is None else [RankDeficiency("2", 9, 6, found[0].lift)])  # type: ignore[attr-defined]
         assert missing is None or found[0].missing == missing  # type: ignore[attr-defined]
 
 
@@ -160,7 +160,7 @@ def test_a_lift_is_reported() -> None:
     singular[0, 0] -= 1e-9
     one = torch.ones(2, 1, dtype=torch.float64)
     problem = Problem("layer", singular, one, one, torch.ones(1), 1.0, 0.0, one[:, 0], torch.ones(1), None, None)
-    with gathered() as found:
+    with collect_findings() as found:
         problem.solve(torch.arange(2))
     assert len(found) == 1
     assert "had to be added to solve it" in str(found[0])

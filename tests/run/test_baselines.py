@@ -47,7 +47,7 @@ def test_what_a_busy_machine_timed_is_timed_again(
     monkeypatch.setattr(module, "peak_memory", lambda *_, **__: Memory(1000, 0))
     monkeypatch.setattr(module, "interleave", lambda calls, **_: {name: Latency((2.0,) * 20) for name in calls})
     monkeypatch.setattr(module, "warm_up", lambda calls, most_s: Warmup({name: (1.0, 1.0) for name in calls}))
-    monkeypatch.setattr(module, "watch", lambda: lambda: left.pop(0))
+    monkeypatch.setattr(module, "watch_foreign_load", lambda: lambda: left.pop(0))
     settings: dict[str, Any] = {"scratch": tmp_path, "batches": (1,), "threads": 1}
     inputs = runs.split("test").inputs
     found = profile(runs.original(), {"path": str(brought)}, *exported, lambda count: inputs(slice(0, count)), **settings)
@@ -71,7 +71,7 @@ def measured(exported: tuple[Path, Artifact], brought: Path, scratch: Path, patc
     # Nothing stands still for the artifact, and others take a tenth of the machine, then half.
     patch.setattr(module, "warm_up", lambda calls, most_s: Warmup({name: (1.0, 1.0 + (name == ARTIFACT)) for name in calls}))
     loads = iter([10.0, 50.0])
-    patch.setattr(module, "watch", lambda: lambda: next(loads))
+    patch.setattr(module, "watch_foreign_load", lambda: lambda: next(loads))
     test = runs.split("test")
     settings: dict[str, Any] = {"scratch": scratch, "batches": (1, 3), "threads": 1}
     return profile(runs.original(), {"path": str(brought)}, *exported, lambda count: test.inputs(slice(0, count)), **settings), asked

@@ -123,8 +123,8 @@ def test_what_stands_in_the_folder(accepted: Run) -> None:
 
 
 def test_the_report_says_who_gave_a_second_opinion(accepted: Run, job: Job) -> None:
-    assert job.data.recovery is not None
-    asked = f"a second opinion was asked of {len(job.data.recovery)} images of train"
+    assert job.data.training_split is not None
+    asked = f"a second opinion was asked of {len(job.data.training_split)} images of train"
     assert any(note.startswith(asked) for note in accepted.report["notes"])
 
 
@@ -259,8 +259,8 @@ def test_what_is_wrong_is_said_before_anything_is_written(brought: Path, any_tar
     out = tmp_path / "out"
     assert "`data` is missing: pass --data" in refused(brought, out, any_target, data="")
     assert "nope.pt) does not exist: check the path." in refused(brought.parent / "nope.pt", out, any_target, data="")
-    isa = "`--isa` (='avx2') is for targets that run on a processor, not for tensorrt-rtx: leave it out."
-    assert refused(brought, out, "tensorrt-rtx", isa="avx2") == isa
+    isa = "`--cpu-level` (='avx2') is for targets that run on a processor, not for tensorrt-rtx: leave it out."
+    assert refused(brought, out, "tensorrt-rtx", cpu_level="avx2") == isa
     assert "must be one of openvino, onnxruntime, tensorrt" in refused(brought, out, "tpu")
     assert "does not exist" in refused(brought, out, any_target, data=tmp_path / "no.npz")
     assert "`classes` (=a,b) must be 4 different names" in refused(brought, out, any_target, classes="a,b")
@@ -297,20 +297,20 @@ def test_of_the_steps_recovery_training_alone_sees_labels(
     train = given[0].train
     assert (train is not None) is retrain
     assert given[0].scratch == tmp_path / "out" / WORK
-    if train is not None and job.data.recovery is not None:
+    if train is not None and job.data.training_split is not None:
         rows = np.array([5, 2])
-        assert np.array_equal(train.inputs(rows), job.data.recovery.inputs(rows))
-        assert train.labels.tolist() == job.data.recovery.labels.tolist()
+        assert np.array_equal(train.inputs(rows), job.data.training_split.inputs(rows))
+        assert train.labels.tolist() == job.data.training_split.labels.tolist()
 
 
 def test_a_second_opinion_is_asked_of_train_where_there_is_one(job: Job, any_target: str, tmp_path: Path) -> None:
-    assert job.witness is not None
-    assert job.data.recovery is not None
-    assert job.witness is job.witness
-    assert job.witness.split.ids.tolist() == job.data.recovery.ids.tolist()
-    assert job.witness.limits.max_drop == job.recipe.limits.max_drop
+    assert job.train_check is not None
+    assert job.data.training_split is not None
+    assert job.train_check is job.train_check
+    assert job.train_check.split.ids.tolist() == job.data.training_split.ids.tolist()
+    assert job.train_check.limits.max_drop == job.recipe.limits.max_drop
     alone = runs.bring(tmp_path / "brought", {name: array for name, array in runs.arrays().items() if not name.startswith("train")})
-    assert prepare(recipe(alone, tmp_path / "out", any_target), resume=False, overwrite=False).witness is None
+    assert prepare(recipe(alone, tmp_path / "out", any_target), resume=False, overwrite=False).train_check is None
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,13 @@ from torch import nn
 from optimize import backends
 from optimize.errors import InputError, TargetUnavailable
 from optimize.run import open_models as module
-from optimize.run.open_models import CPU_RUNTIMES, Opening
+from optimize.run.open_models import CPU_RUNTIMES, ModelOpener
 from tests import runs
 from tests.measure import small
 
 
-def opening(scratch: Path, **more: Any) -> Opening:
-    return Opening(scratch / "scratch", **more)
+def opening(scratch: Path, **more: Any) -> ModelOpener:
+    return ModelOpener(scratch / "scratch", **more)
 
 
 def refuses(path: Path, text: str, scratch: Path, **more: Any) -> None:

@@ -33,7 +33,7 @@ def random(model: Path) -> Path:
 def test_the_original_is_judged_and_told(any_target: str, tmp_path: Path) -> None:
     job = prepared(runs.bring(tmp_path), any_target)
     told = job.baseline.as_dict()
-    assert told["guard"] == job.before.overall > 0.9
+    assert told["guard"] == job.baseline_score.overall > 0.9
     assert (told["constant"], told["better_than_constant"], told["outputs"], told["expected"]) == (0.25, True, "logits", None)
 
 
@@ -62,11 +62,11 @@ def test_masks_that_know_nothing_are_refused(any_target: str, tmp_path: Path) ->
 
 def test_a_network_that_ends_in_a_sigmoid_is_judged_at_a_half(any_target: str, tmp_path: Path) -> None:
     model = scans.bring(tmp_path)
-    plain = prepared(model, any_target).before.overall
+    plain = prepared(model, any_target).baseline_score.overall
     (tmp_path / "net.py").write_text(SIGMOID)
     job = prepared(model, any_target, out=tmp_path / "sigmoid")
     assert job.original.outputs == "probabilities"
-    assert job.before.overall == pytest.approx(plain, abs=1e-6)
+    assert job.baseline_score.overall == pytest.approx(plain, abs=1e-6)
     assert job.data.test.outputs == "probabilities"
     assert "cut at 0.5" in job.baseline.notes[0]
     with pytest.raises(InputError, match=r"no better than a constant answer.* 1. --outputs probabilities \(then Dice is"):

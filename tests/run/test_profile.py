@@ -37,7 +37,7 @@ def asked(any_target: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[C
         seen.append((found, plan, rival))
         return {"format": 1}
 
-    monkeypatch.setattr(profile, "contest", stand_in)
+    monkeypatch.setattr(profile, "benchmark", stand_in)
     monkeypatch.setattr(open_models, "CPU_RUNTIMES", (any_target,))
     return seen
 

@@ -74,7 +74,7 @@ def test_flags_may_be_text(tmp_path: Path) -> None:
 
 def test_recovery_training_is_a_step_with_the_settings_given(tmp_path: Path) -> None:
     given = "[search]\nretrain = true\n[retrain]\nepochs = 7\nlearning_rate = 1e-3\noptimizer = 'sgd'\nflips = true\n"
-    assert _resolve(tmp_path, given).finetune == Finetune(7, 1e-3, "sgd", flips=True)
+    assert _resolve(tmp_path, given).finetune == Finetune(7, 1e-3, "sgd", horizontal_flip=True)
     assert _resolve(tmp_path, "[search]\nretrain = true\n").finetune == Finetune()
     assert _resolve(tmp_path, given, retrain=False).finetune is None
 
@@ -226,7 +226,7 @@ _overrides = st.fixed_dictionaries(
         "epochs": st.integers(1, 99),
         "learning_rate": st.floats(1e-9, 1) | st.just("none"),
         "optimizer": st.sampled_from(["adamw", "sgd"]),
-        "flips": st.booleans(),
+        "horizontal_flip": st.booleans(),
         "latency_target_ms": st.floats(1e-9, 1e9) | st.just("none"),
         "speedup": st.floats(1, 1e9, exclude_min=True) | st.just("none"),
         "seed": st.integers(0, 2**32 - 1),

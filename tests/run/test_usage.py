@@ -18,7 +18,7 @@ from torch import nn
 from optimize.backends import backend
 from optimize.backends.artifact import Artifact
 from optimize.backends.export import export_onnx
-from optimize.backends.self_test import TOLERANCES, make, seal
+from optimize.backends.self_test import TOLERANCES, attach, make
 from optimize.candidate import Candidate, Floats
 from optimize.data.dataset import Dataset, Preprocessing, Split
 from optimize.data.preprocessing import WHOLE_EPSILON
@@ -117,9 +117,9 @@ def test_an_openvino_model_opened_with_three_lines_is_the_one_that_was_verified(
     onnx, inputs = net
     keep = ["b", "hidden"]
     home = tmp_path / "model"
-    artifact = runtime.convert(onnx, home, precision) if precision == "f32" else runtime.quantize(onnx, home, inputs, keep=keep)
+    artifact = runtime.convert(onnx, home, precision) if precision == "f32" else runtime.quantize(onnx, home, inputs, ignored_layers=keep)
     with runtime.build(artifact, threads=1) as session:
-        seal(artifact, session.predict, make(inputs, 0))
+        attach(artifact, session.predict, make(inputs, 0))
     limit = allowed(tmp_path)
     assert difference(PLAINLY, tmp_path) <= limit
     assert '<INFERENCE_PRECISION_HINT value="f32"' in artifact.main.read_text(encoding="utf-8")
@@ -140,7 +140,7 @@ def test_the_example_for_openvino_gives_what_was_verified_of_any_net(tmp_path: P
     labels = np.zeros((32, 1, 16, 16), dtype=bool)
     with runtime.build(artifact, threads=1) as session:
         use = usage(artifact, session.predict, dataset(Split("calibration", inputs, labels, Preprocessing())), None)
-        seal(artifact.described(use), session.predict, make(inputs, 0))
+        attach(artifact.described(use), session.predict, make(inputs, 0))
     assert use["options"] == {"INFERENCE_PRECISION_HINT": "f32"}
     assert use["defaults_suffice"] is (False if "bf16" in runtime.precisions() else None)
     (script,) = [example for example in EXAMPLES if "openvino" in example]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from optimize.guard.classification_score import Answers
+from optimize.guard.classification_score import ClassificationScore
 from tests.guard.made import table
 
 CASES = 100_000
 """Of each class; so many that chance adds next to nothing."""
 
 
-def scored(*wrong: float, cases: int = CASES) -> Answers:
+def scored(*wrong: float, cases: int = CASES) -> ClassificationScore:
     """A score that gets these shares of each class wrong."""
     lost = np.round(np.array(wrong) * cases).astype(np.int64)
     confusion = np.diag(cases - lost) + np.roll(np.diag(lost), 1, axis=1)

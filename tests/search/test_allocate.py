@@ -21,7 +21,7 @@ from optimize.search.walk import Search, Walk
 from optimize.steps.chain import Chain
 from optimize.steps.finetune import Finetune
 from optimize.steps.prune import Prune
-from optimize.steps.prune_to_widths import Narrow
+from optimize.steps.prune_to_widths import PruneToWidths
 from tests import nets
 from tests.search.trials import settings, written
 
@@ -135,7 +135,7 @@ def test_what_made_nothing_smaller_is_no_refusal() -> None:
 
 def fast_from(least: float) -> Goal:
     """The bolder the faster: met by what was cut for this sum of harms or more."""
-    return Goal(1.0, lambda best: 0.5 if isinstance(best, Narrow | Chain) and harm(best) >= least else 2.0)
+    return Goal(1.0, lambda best: 0.5 if isinstance(best, PruneToWidths | Chain) and harm(best) >= least else 2.0)
 
 
 def test_a_goal_that_is_met_stops_the_doubling_and_goes_back_towards_mild() -> None:
@@ -183,7 +183,7 @@ def test_training_is_offered_in_strides_until_one_is_kept_and_one_refused(most: 
     asked = [(each, way) for each in tried for way in (WAYS if each >= most else WAYS[:1])]
     assert [harm(step) for step, _ in script.offered] == pytest.approx([each * unit for each, _ in asked], rel=1e-5)
     assert [step for step, _ in script.offered] == [
-        Chain((Narrow((("a", round(harm(step) * 1e6)),)), replace(finetune, way=way)))
+        Chain((PruneToWidths((("a", round(harm(step) * 1e6)),)), replace(finetune, interpolation=way)))
         for (step, _), (_, way) in zip(script.offered, asked, strict=True)
     ]
     bold = max((each for each in tried if each < most), default=None)
@@ -271,7 +271,7 @@ def test_a_whole_run(search: Search, original: Candidate) -> None:
     inputs, labels = search.guard.inputs(), search.guard.labels
     before, after = ((each.predict(inputs).argmax(1) == labels).mean() for each in (original, best))
     assert before - after <= 0.02
-    assert any(isinstance(step, Narrow) for step in best.lineage)
+    assert any(isinstance(step, PruneToWidths) for step in best.lineage)
 
 
 def test_a_goal_that_the_original_meets_is_offered_nothing(search: Search, original: Candidate) -> None:

@@ -15,7 +15,7 @@ from optimize.run.compress import compress
 from optimize.run.parsing import times
 from optimize.run.recipe import resolve
 from optimize.search import goal as module
-from optimize.search.goal import Goal, clock, goal, latency_ms
+from optimize.search.goal import Goal, goal, latency_ms, latency_timer
 from tests import nets, runs
 from tests.conftest import shortened
 
@@ -37,17 +37,17 @@ def test_a_speedup_is_of_the_originals_own_latency(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "latency_ms", fake)
     original, other = nets.candidate(nets.chain()), nets.candidate(nets.chain_bn())
     runtime: Any = None
-    found = goal(clock(runtime, 1, nets.cases(1)), original, None, 4.0)
+    found = goal(latency_timer(runtime, 1, nets.cases(1)), original, None, 4.0)
     assert found is not None
     assert found.latency_ms == original.parameters / 400
     assert not found.met(original)
     assert found.measure(other) == other.parameters / 100
     found.met(other)
     assert asked == [original, other]  # each is compiled once
-    given = goal(clock(runtime, 1, nets.cases(1)), original, 7.5, None)
+    given = goal(latency_timer(runtime, 1, nets.cases(1)), original, 7.5, None)
     assert given is not None
     assert given.latency_ms == 7.5
-    assert goal(clock(runtime, 1, nets.cases(1)), original, None, None) is None
+    assert goal(latency_timer(runtime, 1, nets.cases(1)), original, None, None) is None
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_speedup_is_of_the_originals_own_latency(monkeypatch: pytest.MonkeyPat
 def test_a_speedup_over_an_original_on_a_busy_machine_is_in_doubt(percent: float, doubt: str, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[bool] = []
     monkeypatch.setattr(module, "await_quiet", lambda: waited.append(True))
-    monkeypatch.setattr(module, "watch", lambda: lambda: percent)
+    monkeypatch.setattr(module, "watch_foreign_load", lambda: lambda: percent)
     original = nets.candidate(nets.chain())
     found = goal(lambda _: 8.0, original, None, 4.0)
     assert found is not None

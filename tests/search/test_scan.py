@@ -12,12 +12,12 @@ from torch import nn
 from optimize.candidate import Candidate, Reference
 from optimize.data.dataset import Split
 from optimize.data.preprocessing import Preprocessing
-from optimize.graph.surgery import twin
+from optimize.graph.surgery import copy_module
 from optimize.graph.trace import trace
 from optimize.guard.divergence import divergence, log_shares
 from optimize.search.scan import Curve, scan
 from optimize.steps.prune import Prune
-from optimize.steps.prune_to_widths import Narrow
+from optimize.steps.prune_to_widths import PruneToWidths
 from tests import nets, runs
 from tests.nets import candidate, cases, reference
 
@@ -51,7 +51,7 @@ def test_widths_fall_and_harm_rises_from_nothing(name: str) -> None:
 
 def doubled() -> Candidate:
     """In the first group channel 1 makes what channel 0 makes."""
-    module = twin(candidate(nets.chain()).module, share=False)
+    module = copy_module(candidate(nets.chain()).module, share=False)
     with torch.no_grad():
         for key in ("weight", "bias"):
             tensor = module.get_submodule("0").get_parameter(key)
@@ -74,7 +74,7 @@ def test_harm_is_what_the_narrowed_network_does() -> None:
     inputs = guard().inputs()
     assert len(curve.widths) > 1
     for width, harm in zip(curve.widths[1:], curve.harm[1:], strict=True):
-        made = Narrow((("0", width),))(start, reference(start))
+        made = PruneToWidths((("0", width),))(start, reference(start))
         measured = divergence([(log_shares(start.predict(inputs)), log_shares(made.predict(inputs)))])
         assert harm >= measured - 1e-5  # it never falls
         assert harm == pytest.approx(measured, rel=0.02, abs=1e-4) or harm in curve.harm[: curve.widths.index(width)]
@@ -83,7 +83,7 @@ def test_harm_is_what_the_narrowed_network_does() -> None:
 def test_a_move_towards_the_original_is_no_gift() -> None:
     """The reader was badly damaged: whatever narrows the group mends it, and still the harm is how far the answers move."""
     original = candidate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 6), nn.Flatten()))
-    module = twin(original.module, share=False)
+    module = copy_module(original.module, share=False)
     with torch.no_grad():
         weight = module.get_submodule("2").get_parameter("weight")
         weight += 3 * weight.std() * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
@@ -91,7 +91,7 @@ def test_a_move_towards_the_original_is_no_gift() -> None:
     curves, done = scanned(start, original)
     [curve], inputs = curves.values(), guard().inputs()
     width, harm = curve.widths[1], curve.harm[1]
-    made = Narrow((("0", width),))(start, reference(original))
+    made = PruneToWidths((("0", width),))(start, reference(original))
     now, then, aim = (log_shares(each.predict(inputs)) for each in (start, made, original))
     assert divergence([(aim, then)]) < done / 2
     assert harm == pytest.approx(divergence([(now, then)]), rel=0.02)
@@ -161,7 +161,7 @@ def test_the_last_width_is_the_network_without_the_layer() -> None:
     start = candidate(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 8), nn.Flatten()))
     [curve] = scanned(start)[0].values()
     assert curve.widths[-1] == 0
-    made = Narrow((("0", 0),))(start, reference(start))
+    made = PruneToWidths((("0", 0),))(start, reference(start))
     assert trace(made).groups == ()
     inputs = guard().inputs()
     measured = divergence([(log_shares(start.predict(inputs)), log_shares(made.predict(inputs)))])
@@ -173,7 +173,7 @@ def test_the_last_width_is_the_network_without_the_layer() -> None:
 def test_a_layer_that_only_copies_is_not_missed() -> None:
     """Removing what it copies would be dear, removing the layer costs nothing: not even as much as one of its channels."""
     start = candidate(nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 1), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten()))
-    module = twin(start.module, share=False)
+    module = copy_module(start.module, share=False)
     module.get_submodule("2").weight.data, module.get_submodule("2").bias.data = torch.eye(6)[:, :, None, None], torch.zeros(6)
     curve = scanned(Candidate(module, start.example))[0]["2"]
     assert curve.widths[-1] == 0

@@ -18,8 +18,8 @@ from optimize.steps.chain import Chain
 from optimize.steps.factorize import Factorize
 from optimize.steps.finetune import Finetune
 from optimize.steps.prune import Prune
-from optimize.steps.prune_to_widths import Narrow
-from optimize.steps.remove_channels import Remove
+from optimize.steps.prune_to_widths import PruneToWidths
+from optimize.steps.remove_channels import RemoveChannels
 from optimize.steps.repair import Repair
 from tests.nets import INTRICATE, TOPOLOGIES, candidate, cases, reference
 from tests.steps.test_factorize import Twice
@@ -79,19 +79,19 @@ def test_layers_that_were_split_come_back(tmp_path: Path) -> None:
 
 def test_layers_that_were_taken_out_stay_out(tmp_path: Path) -> None:
     start = candidate(TOPOLOGIES["chain with batch norm"]())
-    made = Narrow((("0", 0), ("3", 4)))(start, reference(start))
+    made = PruneToWidths((("0", 0), ("3", 4)))(start, reference(start))
     save(made, tmp_path / "a")
     back = restore(start, tmp_path / "a")
     assert isinstance(back.module.get_submodule("1"), nn.Identity)
     assert back.fingerprint == made.fingerprint
     assert np.array_equal(back.predict(cases(8)), made.predict(cases(8)))
-    made = Narrow((("3", 2),))(back, reference(start))
+    made = PruneToWidths((("3", 2),))(back, reference(start))
     assert made.module.get_submodule("3").out_channels == 2
 
 
 def test_what_did_not_change_is_left_out(tmp_path: Path) -> None:
     start = candidate(TOPOLOGIES["chain with batch norm"]())
-    made = Remove("3", (1,), "none")(start, reference(start))
+    made = RemoveChannels("3", (1,), "none")(start, reference(start))
     save(made, tmp_path / "a", start)
     assert set(load_file(tmp_path / "a")) == {
         *("3.weight", "4.weight", "4.bias", "4.running_mean", "4.running_var", "8.weight"),
@@ -121,14 +121,14 @@ def test_what_comes_back_can_be_worked_on(tmp_path: Path) -> None:
     "step",
     [
         Prune(0.1, multiple=8),
-        Remove("a", (1, 2), operator="medoid", heirs=(0, 3)),
+        RemoveChannels("a", (1, 2), operator="medoid", merge_into=(0, 3)),
         Repair(layers=("a", "b")),
         Factorize(0.9, whiten=False),
         Finetune(3, optimizer="sgd"),
-        Narrow((("a", 3), ("b", 8)), rows=100),
-        Narrow(()),
-        Chain((Narrow((("a", 3),)), Finetune(2))),
-        Chain((Chain((Repair(layers=("a",)),)), Remove("a", (1,)))),
+        PruneToWidths((("a", 3), ("b", 8)), rows=100),
+        PruneToWidths(()),
+        Chain((PruneToWidths((("a", 3),)), Finetune(2))),
+        Chain((Chain((Repair(layers=("a",)),)), RemoveChannels("a", (1,)))),
     ],
     ids=str,
 )
@@ -141,7 +141,7 @@ def test_steps_come_back_equal(step: Step, tmp_path: Path) -> None:
 
 def test_a_chain_leaves_its_steps_in_the_lineage(tmp_path: Path) -> None:
     start = candidate(TOPOLOGIES["chain"]())
-    steps = (Narrow((("0", 5), ("2", 3))), Repair(rows=500))
+    steps = (PruneToWidths((("0", 5), ("2", 3))), Repair(rows=500))
     made = Chain(steps)(start, reference(start))
     save(made, tmp_path / "a")
     back = restore(start, tmp_path / "a")

@@ -14,7 +14,7 @@ from optimize.search.walk import NOT_SMALLER, WORK, Reading, Search, Trial, Walk
 from optimize.steps.chain import Chain
 from optimize.steps.finetune import Finetune
 from optimize.steps.prune import Prune
-from optimize.steps.prune_to_widths import Narrow
+from optimize.steps.prune_to_widths import PruneToWidths
 from tests import runs
 from tests.search.trials import RUINOUS, resumed, settings, timeless, written
 
@@ -37,9 +37,9 @@ def test_a_trial_says_what_was_measured(search: Search, original: Candidate) -> 
     ("step", "words"),
     [
         (Prune(0.001), "Prune 0.001"),
-        (Narrow((("a", 4), ("b", 0))), "Narrow 2 groups"),
-        (Chain((Narrow((("a", 4),)), Finetune(3))), "Chain Narrow and Finetune"),
-        (Chain((Narrow((("a", 4),)), Finetune(3, way=0.25))), "Chain Narrow and 0.25 of Finetune"),
+        (PruneToWidths((("a", 4), ("b", 0))), "Narrow 2 groups"),
+        (Chain((PruneToWidths((("a", 4),)), Finetune(3))), "Chain Narrow and Finetune"),
+        (Chain((PruneToWidths((("a", 4),)), Finetune(3, interpolation=0.25))), "Chain Narrow and 0.25 of Finetune"),
     ],
 )
 def test_a_trial_in_one_line(step: Step, words: str) -> None:
@@ -56,13 +56,13 @@ def test_a_strategy_reads_what_became_of_a_step_and_may_judge_it_itself(search: 
         return Verdict("fail", ("never",))
 
     def strategy(walk: Walk) -> None:
-        seen.append(walk.offer(Prune(0.001), walk.best, never))
+        seen.append(walk.propose(Prune(0.001), walk.best, never))
         assert walk.best is walk.original is original
-        assert walk.standing == Reading.of(walk.before)
-        seen.append(walk.offer(Prune(RUINOUS), walk.best, lambda before, after: Verdict("pass", ("always",))))
+        assert walk.best_score == Reading.of(walk.before)
+        seen.append(walk.propose(Prune(RUINOUS), walk.best, lambda before, after: Verdict("pass", ("always",))))
         assert walk.best.lineage == (Prune(RUINOUS),)
-        assert walk.standing == seen[1].reading
-        seen.append(walk.offer(Prune(1e-30), walk.original))
+        assert walk.best_score == seen[1].reading
+        seen.append(walk.propose(Prune(1e-30), walk.original))
         assert (walk.limits, walk.reference, walk.trials) == (search.limits, search.reference, seen)
 
     scripted = replace(search, strategy=strategy)

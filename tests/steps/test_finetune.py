@@ -17,7 +17,7 @@ from torch import nn
 
 from optimize.candidate import Candidate, Floats, Labelled, Reference
 from optimize.errors import InputError
-from optimize.graph.surgery import twin
+from optimize.graph.surgery import copy_module
 from optimize.steps.finetune import Finetune
 from optimize.training.batches import hold_out
 from tests import nets
@@ -28,7 +28,7 @@ BRISK = Finetune(epochs=4, learning_rate=5e-3, batch=16, patience=4)
 
 def damaged(original: Candidate, strength: float = 0.5) -> Candidate:
     """Every weight moved at random."""
-    module, draw = twin(original.module, share=False), torch.Generator().manual_seed(3)
+    module, draw = copy_module(original.module, share=False), torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.dim() > 1:
@@ -73,7 +73,7 @@ def epochs_noted(notes: list[str]) -> list[float]:
 
 
 @pytest.mark.parametrize("build", [nets.chain, nets.chain_bn, nets.Residual, nets.Reused], ids=lambda build: build.__name__)
-@pytest.mark.parametrize("step", [BRISK, replace(BRISK, optimizer="sgd", learning_rate=0.02, flips=True)], ids=["adamw", "sgd and flips"])
+@pytest.mark.parametrize("step", [BRISK, replace(BRISK, optimizer="sgd", learning_rate=0.02, horizontal_flip=True)], ids=["adamw", "sgd and mirrored"])
 def test_a_damaged_network_recovers_and_the_input_stays(build: Callable[[], nn.Module], step: Finetune) -> None:
     start, aim = task(build, 320)
     before = start.fingerprint, aim.original.fingerprint
@@ -93,9 +93,9 @@ def test_weights_on_the_way_lie_between_and_are_not_trained_for(way: float, note
     start, aim = task()
     end = BRISK(start, aim)
     trained = len(epochs_noted(notes))
-    middle = replace(BRISK, way=way)(start, aim)
+    middle = replace(BRISK, interpolation=way)(start, aim)
     assert trained == len(epochs_noted(notes)) > 0
-    assert middle.lineage == (replace(BRISK, way=way),)
+    assert middle.lineage == (replace(BRISK, interpolation=way),)
     first, last = start.module.state_dict(), end.module.state_dict()
     for name, found in middle.module.state_dict().items():
         wanted = (1 - way) * first[name] + way * last[name] if found.is_floating_point() else last[name]
@@ -108,9 +108,9 @@ def test_the_way_of_another_training_is_not_taken(notes: list[str]) -> None:
     start, aim = task()
     BRISK(start, aim)
     trained = len(epochs_noted(notes))
-    found = replace(BRISK, way=0.5)(damaged(start, 0.1), aim)
+    found = replace(BRISK, interpolation=0.5)(damaged(start, 0.1), aim)
     assert len(epochs_noted(notes)) > trained
-    assert found.fingerprint == replace(BRISK, way=0.5)(damaged(start, 0.1), task()[1]).fingerprint
+    assert found.fingerprint == replace(BRISK, interpolation=0.5)(damaged(start, 0.1), task()[1]).fingerprint
 
 
 def test_nothing_of_the_copy_is_shared_with_the_input() -> None:
@@ -152,7 +152,7 @@ class Dropped(nn.Module):
 
 def test_the_same_seed_gives_the_same_bytes_and_another_gives_others() -> None:
     start, aim = task(Dropped)
-    step = replace(BRISK, flips=True)
+    step = replace(BRISK, horizontal_flip=True)
     torch.manual_seed(1)
     made = step(start, aim)
     torch.manual_seed(2)
@@ -181,7 +181,7 @@ def interrupted(step: Finetune, start: Candidate, aim: Reference, epoch: int) ->
 @pytest.mark.parametrize("epoch", [1, 3, 4])
 def test_an_interrupted_training_ends_with_the_same_bytes(optimizer: Any, epoch: int, tmp_path: Path, notes: list[str]) -> None:
     start, aim = task(Dropped, scratch=tmp_path / "scratch")
-    step = replace(BRISK, flips=True, optimizer=optimizer)
+    step = replace(BRISK, horizontal_flip=True, optimizer=optimizer)
     expected = step(start, replace(aim, scratch=None)).fingerprint
     assert not (tmp_path / "scratch").exists()
     interrupted(step, start, aim, epoch)
@@ -279,7 +279,7 @@ def test_a_network_that_is_hard_to_beat_is_trained_all_the_same(notes: list[str]
     made = step(original, aim)
     found = epochs_noted(notes)
     assert len(found) == 8
-    assert int(np.argmin(found)) >= step.endured
+    assert int(np.argmin(found)) >= step.effective_patience
     assert held_out_loss(step, made, aim) == pytest.approx(min(found), abs=6e-5)
     assert min(found) > held_out_loss(step, original, aim)
 
@@ -366,7 +366,7 @@ def test_patients_of_the_held_out_part_are_not_trained_on(monkeypatch: pytest.Mo
         return inputs[rows]
 
     train = Labelled(looked_at, aim.train.labels, patients)
-    Finetune(epochs=2, batch=8, flips=True)(start, replace(aim, train=train))
+    Finetune(epochs=2, batch=8, horizontal_flip=True)(start, replace(aim, train=train))
     assert len({patients[row] for row in evaluates}) == 2
     assert not {patients[row] for row in updates} & {patients[row] for row in evaluates}
     assert len({patients[row] for row in updates}) == 18
@@ -376,7 +376,7 @@ def test_what_the_original_says_is_asked_for_once_where_memory_allows(monkeypatc
     start, aim = task(nets.chain)
     counts = []
     answers_bytes = 160 * 4 * candidate(nets.chain()).predict(cases(1)).shape[1]
-    for step, room in ((BRISK, answers_bytes), (replace(BRISK, flips=True), 2 * answers_bytes), (BRISK, answers_bytes - 1)):
+    for step, room in ((BRISK, answers_bytes), (replace(BRISK, horizontal_flip=True), 2 * answers_bytes), (BRISK, answers_bytes - 1)):
         seen = 0
 
         class Counting(nn.Module):
@@ -390,7 +390,7 @@ def test_what_the_original_says_is_asked_for_once_where_memory_allows(monkeypatc
                 return self.inner(x)
 
         original = Candidate(Counting(aim.original.module).eval(), aim.original.example)
-        monkeypatch.setattr("optimize.steps.finetune.twin", lambda module, share: module)
+        monkeypatch.setattr("optimize.steps.finetune.copy_module", lambda module, share: module)
         monkeypatch.setattr("optimize.steps.finetune.ANSWERS_BYTES", room)
         step(start, replace(aim, original=original))
         monkeypatch.undo()
@@ -405,7 +405,7 @@ def test_remembered_answers_teach_what_those_asked_anew_teach(masks: bool, monke
     """In the mirror too: an answer for the wrong side would pull elsewhere."""
     original, inputs = candidate(nets.Transposed() if masks else nets.chain()), cases(96)
     start, train = damaged(original), taught(inputs, original.predict(inputs).argmax(1))
-    step = replace(BRISK, flips=True, distillation=1.0, precision="float32")
+    step = replace(BRISK, horizontal_flip=True, distillation=1.0, precision="float32")
     made = []
     for room in (1 << 30, 0):
         monkeypatch.setattr("optimize.steps.finetune.ANSWERS_BYTES", room)
@@ -416,7 +416,7 @@ def test_remembered_answers_teach_what_those_asked_anew_teach(masks: bool, monke
 
 @pytest.mark.parametrize(("epochs", "patience", "endured"), [(5, None, 3), (40, None, 10), (40, 2, 2)])
 def test_patience_grows_with_the_epochs(epochs: int, patience: int | None, endured: int) -> None:
-    assert Finetune(epochs=epochs, patience=patience).endured == endured
+    assert Finetune(epochs=epochs, patience=patience).effective_patience == endured
 
 
 def test_bfloat16_trains_too() -> None:
@@ -439,8 +439,8 @@ def test_bfloat16_trains_too() -> None:
         ({"temperature": 0.0}, "`temperature`"),
         ({"distillation": 1.5}, r"`distillation` \(=1.5\) must be between 0 and 1\."),
         ({"patience": 0}, "`patience`"),
-        ({"way": 0.0}, r"`way` \(=0.0\) must be above 0, and 1 at most\."),
-        ({"way": 1.5}, r"`way` \(=1.5\) must be above 0, and 1 at most\."),
+        ({"interpolation": 0.0}, r"`interpolation` \(=0.0\) must be above 0, and 1 at most\."),
+        ({"interpolation": 1.5}, r"`interpolation` \(=1.5\) must be above 0, and 1 at most\."),
         ({"precision": "int8"}, r"`precision` \(='int8'\) must be one of auto, float32, bfloat16\."),
     ],
 )

@@ -12,8 +12,8 @@ from torch import nn
 from optimize.candidate import Candidate
 from optimize.graph.surgery import with_tensors
 from optimize.guard.divergence import divergence, log_shares
-from optimize.steps.fit_output import Answer, answering, fitted
-from optimize.steps.prune_to_widths import Narrow
+from optimize.steps.fit_output import FitOutput, answering, fitted
+from optimize.steps.prune_to_widths import PruneToWidths
 from tests import nets
 from tests.nets import candidate, cases, reference
 
@@ -61,7 +61,7 @@ def test_columns_that_say_nothing_do_no_harm() -> None:
 
 def test_the_original_is_its_own_best_answer() -> None:
     start = candidate(nets.chain())
-    made = Answer()(start, reference(start))
+    made = FitOutput()(start, reference(start))
     np.testing.assert_allclose(made.predict(cases(8)), start.predict(cases(8)), atol=1e-4)
 
 
@@ -73,14 +73,14 @@ def test_answers_come_nearer_than_least_squares_brings_them(net: type[nn.Module]
     # decided answers: where logits are small, both losses are the same
     start = candidate_like(drawn, last, 8.0)
     aim = reference(start, 400)
-    squares = Narrow((("0", 4), ("2", 3)), pull=1e6)(start, aim)
+    squares = PruneToWidths((("0", 4), ("2", 3)), l2=1e6)(start, aim)
     before = squares.fingerprint
-    made = Answer(pull=0.0)(squares, aim)
+    made = FitOutput(l2=0.0)(squares, aim)
     wanted = log_shares(start.predict(aim.calibration))
     far, near = (divergence([(wanted, log_shares(each.predict(aim.calibration)))]) for each in (squares, made))
     assert near < 0.95 * far
     assert squares.fingerprint == before
-    assert made.lineage == (*squares.lineage, Answer(pull=0.0))
+    assert made.lineage == (*squares.lineage, FitOutput(l2=0.0))
     same = [key for key, tensor in squares.module.state_dict().items() if torch.equal(tensor, made.module.state_dict()[key])]
     assert set(squares.module.state_dict()) - set(same) == {f"{last}.weight", f"{last}.bias"}
 
@@ -108,11 +108,11 @@ class Twice(nn.Module):
 def test_without_an_answering_layer_nothing_changes(net: nn.Module) -> None:
     start = candidate(net)
     assert answering(start) is None
-    assert Answer()(start, reference(start)).fingerprint == start.fingerprint
+    assert FitOutput()(start, reference(start)).fingerprint == start.fingerprint
 
 
 def test_a_layer_without_a_bias_gets_none() -> None:
     start = candidate(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1, bias=False)))
-    made = Narrow((("0", 2),))(start, reference(start))
+    made = PruneToWidths((("0", 2),))(start, reference(start))
     np.testing.assert_equal(np.isfinite(made.predict(cases(2))), True)
-    assert Answer()(start, reference(start)).module.get_submodule("2").bias is None
+    assert FitOutput()(start, reference(start)).module.get_submodule("2").bias is None

@@ -17,10 +17,10 @@ from optimize.candidate import Candidate, Reference
 from optimize.errors import InputError
 from optimize.graph.surgery import with_tensors
 from optimize.graph.trace import trace
-from optimize.steps.merge import Mending, Merge
+from optimize.steps.merge import Merge, RepairMode
 from optimize.steps.merging.operators import Operator
-from optimize.steps.merging.pairing import Survey, survey
-from optimize.steps.recalibrate_batchnorm import Recalibrate
+from optimize.steps.merging.pairing import RemovalPlan, survey
+from optimize.steps.recalibrate_batchnorm import RecalibrateBatchNorm
 from tests import nets
 from tests.graph.test_surgery import MISFITS
 from tests.nets import TOPOLOGIES, candidate, cases, reference
@@ -79,10 +79,10 @@ def planted(build: Callable[[], nn.Module], scale: float = 1.0) -> Candidate:
     return Candidate(module, start.example)
 
 
-@pytest.mark.parametrize("repair", get_args(Mending))
+@pytest.mark.parametrize("repair", get_args(RepairMode))
 @pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize("name", ["chain with batch norm", "residual"])
-def test_no_share_is_the_identity(name: str, operator: Operator, repair: Mending) -> None:
+def test_no_share_is_the_identity(name: str, operator: Operator, repair: RepairMode) -> None:
     start = candidate(TOPOLOGIES[name]())
     same = Merge(0.0, operator, repair, rows=200)(start, reference(start, 16))
     assert same.fingerprint == start.fingerprint
@@ -96,7 +96,7 @@ class Halved:
 
     start: Candidate
     aim: Reference
-    surveys: tuple[Survey | None, ...]
+    surveys: tuple[RemovalPlan | None, ...]
     widths: dict[str, int]
     kept: dict[str, list[int]]
 
@@ -114,10 +114,10 @@ def halved(name: str) -> Halved:
     return Halved(start, aim, surveys, cut, {layer: kept.tolist() for layer, kept in plain.kept.items()})
 
 
-@pytest.mark.parametrize("repair", get_args(Mending))
+@pytest.mark.parametrize("repair", get_args(RepairMode))
 @pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize("name", TOPOLOGIES)
-def test_all_remove_the_same_channels_purely_and_repeatably(name: str, operator: Operator, repair: Mending) -> None:
+def test_all_remove_the_same_channels_purely_and_repeatably(name: str, operator: Operator, repair: RepairMode) -> None:
     found = halved(name)
     start, aim, before, step = found.start, found.aim, found.start.fingerprint, Merge(0.5, operator, repair, rows=200)
     made = step.given(start, aim, found.surveys)
@@ -178,7 +178,7 @@ def test_averages_by_hand(operator: Operator) -> None:
     start = candidate(with_norm_and_bias())
     aim = reference(start)
     (found,) = (each for each in survey(start, aim, choose="norm", rows=500, ridge=1e-4) if each is not None)
-    heirs = found.heirs(0.5)
+    heirs = found.merge_into(0.5)
     made = Merge(0.5, operator, rows=500)(start, aim)
     for layer, keys in (("0", ("weight", "bias")), ("1", ("weight", "bias", "running_mean", "running_var"))):
         for key in keys:
@@ -195,7 +195,7 @@ def test_readers_take_a_crossover_times_the_scale_that_fits_each_member(build: C
     start = candidate(build())
     aim, last = reference(start), str(len(list(start.module.children())) - 1)
     (found,) = (each for each in survey(start, aim, choose="norm", rows=500, ridge=1e-4) if each is not None)
-    heirs = found.heirs(0.5)
+    heirs = found.merge_into(0.5)
     made = Merge(0.5, "crossover", rows=EVERY)(start, aim)
     upto = 3 if last == "3" else 4
     with torch.inference_mode():  # before the reader: (N, C, H, W)
@@ -215,7 +215,7 @@ def test_a_medoid_is_the_member_most_like_the_rest() -> None:
     start = candidate(without_norm())
     aim = reference(start)
     (found,) = (each for each in survey(start, aim, choose="norm", rows=500, ridge=1e-4) if each is not None)
-    heirs = found.heirs(0.75)
+    heirs = found.merge_into(0.75)
     made = Merge(0.75, "medoid", rows=500)(start, aim)
     old, new = (each.module.get_parameter("0.weight").detach().numpy() for each in (start, made))
     moved = 0
@@ -241,7 +241,7 @@ def test_recalibration_follows_in_the_end() -> None:
     start = candidate(nets.chain_bn())
     aim = reference(start)
     both = Merge(0.5, "average", "batchnorm", rows=500)(start, aim)
-    assert both.fingerprint == Recalibrate()(Merge(0.5, "average", rows=500)(start, aim), aim).fingerprint
+    assert both.fingerprint == RecalibrateBatchNorm()(Merge(0.5, "average", rows=500)(start, aim), aim).fingerprint
     assert both.lineage == (Merge(0.5, "average", "batchnorm", rows=500),)
 
 

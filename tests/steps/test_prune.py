@@ -13,8 +13,8 @@ from torch import nn
 from optimize.candidate import Candidate, Step
 from optimize.graph.surgery import replace_module, with_tensors
 from optimize.graph.trace import trace
-from optimize.progress import gathered
-from optimize.steps.prune import Prune, refusal
+from optimize.progress import collect_findings
+from optimize.steps.prune import Prune, unprunable_reason
 from optimize.steps.repair import Repair, repairable
 from tests import nets
 from tests.graph.test_surgery import MISFITS
@@ -247,7 +247,7 @@ def test_a_reader_without_a_counterpart_in_the_original_keeps_its_channels() -> 
     split = candidate(nn.Sequential(ends[0], nn.ReLU(), pair, nn.ReLU(), ends[1]))
     graph = trace(split)
     layers = repairable(split.module, original.module, graph)
-    assert [refusal(group, split.module, layers, cases(4)) for group in graph.groups] == [
+    assert [unprunable_reason(group, split.module, layers, cases(4)) for group in graph.groups] == [
         "2.0, which reads it, has no closed-form repair",
         "2.1, which reads it, has no closed-form repair",
         None,
@@ -274,11 +274,11 @@ def test_a_reader_without_a_closed_form_keeps_its_channels_unless_norms_may_stan
     other = replace_module(original.module, "right", nn.Sequential(original.module.right))  # type: ignore[arg-type]
     start, aim = Candidate(other, original.example), reference(original, 200)
     layers = repairable(other, original.module, trace(start))
-    assert refusal(trace(start).groups[0], other, layers, cases(4)) == "right.0, which reads it, has no closed-form repair"
-    with gathered() as found:
+    assert unprunable_reason(trace(start).groups[0], other, layers, cases(4)) == "right.0, which reads it, has no closed-form repair"
+    with collect_findings() as found:
         assert widths(Prune(0.2)(start, aim))["first"] == 8
     assert not any("batch-norm" in str(each) for each in found)
-    with gathered() as found:
+    with collect_findings() as found:
         pruned = Prune(0.2, renorm=True)(start, aim)
     assert widths(pruned)["first"] < 8
     assert "first is read by a layer without a closed form: repaired by batch-norm re-estimation there" in found

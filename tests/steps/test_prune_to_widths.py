@@ -11,9 +11,9 @@ from optimize.candidate import Candidate
 from optimize.graph.trace import trace
 from optimize.steps.chain import Chain
 from optimize.steps.factorize import Factorize
-from optimize.steps.fit_output import Answer
+from optimize.steps.fit_output import FitOutput
 from optimize.steps.prune import Prune
-from optimize.steps.prune_to_widths import Narrow
+from optimize.steps.prune_to_widths import PruneToWidths
 from optimize.steps.repair import Repair
 from tests import nets
 from tests.nets import TOPOLOGIES, candidate, cases, reference
@@ -30,7 +30,7 @@ def test_widths_are_reached_exactly(name: str) -> None:
     start = candidate(TOPOLOGIES[name]())
     before, aim = start.fingerprint, reference(start, 48)
     wanted = {group: 1 + (size - 1) // (2 + turn) for turn, (group, size) in enumerate(widths(start).items())}
-    step = Narrow(tuple(wanted.items()), rows=ROWS)
+    step = PruneToWidths(tuple(wanted.items()), rows=ROWS)
     made = step(start, aim)
     assert widths(made) == wanted
     assert (made.lineage, start.lineage) == ((step,), ())
@@ -43,7 +43,7 @@ def test_widths_are_reached_exactly(name: str) -> None:
 
 def test_a_group_that_is_not_named_stays() -> None:
     start = candidate(nets.Concat())
-    made = Narrow((("right", 2),), rows=ROWS)(start, reference(start))
+    made = PruneToWidths((("right", 2),), rows=ROWS)(start, reference(start))
     assert widths(made) == {"left": 6, "right": 2, "join": 7}
     for key in ("left.weight", "left.bias"):
         assert torch.equal(made.module.get_parameter(key), start.module.get_parameter(key))
@@ -52,7 +52,7 @@ def test_a_group_that_is_not_named_stays() -> None:
 @pytest.mark.parametrize("asked", [(), (("0", 8), ("2", 6)), (("0", 9), ("2", 10**6)), (("nowhere", 1),)], ids=str)
 def test_what_is_no_narrower_changes_nothing_but_roundings(asked: tuple[tuple[str, int], ...]) -> None:
     start = candidate(nets.chain())
-    made, inputs = Narrow(asked)(start, reference(start)), cases(8, seed=5)
+    made, inputs = PruneToWidths(asked)(start, reference(start)), cases(8, seed=5)
     assert widths(made) == widths(start)
     assert made.parameters == start.parameters
     np.testing.assert_allclose(made.predict(inputs), start.predict(inputs), rtol=1e-3, atol=1e-4)
@@ -62,14 +62,14 @@ def test_what_is_no_narrower_changes_nothing_but_roundings(asked: tuple[tuple[st
 def test_one_channel_is_left_of_a_layer_that_stays(group: str, width: int) -> None:
     """The second layer has a stride: the network does not run without it."""
     start = candidate(nets.chain())
-    assert widths(Narrow(((group, width),), rows=ROWS)(start, reference(start))) == {"0": 8, "2": 6} | {group: 1}
+    assert widths(PruneToWidths(((group, width),), rows=ROWS)(start, reference(start))) == {"0": 8, "2": 6} | {group: 1}
 
 
 def test_a_width_of_nothing_takes_the_layer_out_and_fits_its_reader_to_what_the_layer_read() -> None:
     """The reader's weights, found by least squares over the patches of the network's input."""
     start = candidate(nets.chain())
     before, aim = start.fingerprint, reference(start, 48)
-    made = Narrow((("0", 0),), ridge=0.0, pull=1e6)(start, aim)
+    made = PruneToWidths((("0", 0),), ridge=0.0, l2=1e6)(start, aim)
     assert (widths(made), start.fingerprint) == ({"2": 6}, before)
     assert made.kept["0"].tolist() == []
     inputs = torch.from_numpy(aim.calibration)
@@ -84,7 +84,7 @@ def test_a_width_of_nothing_takes_the_layer_out_and_fits_its_reader_to_what_the_
 def test_layers_in_a_row_go_together_and_others_are_narrowed_as_well() -> None:
     layers = [part for ends in ((3, 8), (8, 7), (7, 6), (6, 5)) for part in (nn.Conv2d(*ends, 3, padding=1), nn.ReLU())]
     start = candidate(nn.Sequential(*layers, nn.Flatten(), nn.Linear(320, 4)))
-    made = Narrow((("0", 0), ("2", 0), ("4", 3)), rows=ROWS)(start, reference(start))
+    made = PruneToWidths((("0", 0), ("2", 0), ("4", 3)), rows=ROWS)(start, reference(start))
     assert widths(made) == {"4": 3, "6": 5}
     assert made.module.get_submodule("4").in_channels == 3
     assert np.isfinite(made.predict(cases(2))).all()
@@ -97,15 +97,15 @@ def test_it_is_what_prune_makes_of_the_same_widths(name: str) -> None:
     aim = reference(start, 48)
     pruned = Prune(0.2, rows=ROWS)(start, aim)
     assert widths(pruned) != widths(start)
-    made = Narrow(tuple(widths(pruned).items()), rows=ROWS)(start, aim)
+    made = PruneToWidths(tuple(widths(pruned).items()), rows=ROWS)(start, aim)
     assert {layer: index.tolist() for layer, index in made.kept.items()} == {layer: index.tolist() for layer, index in pruned.kept.items()}
-    assert made.fingerprint == Answer(rows=ROWS)(pruned, aim).fingerprint
+    assert made.fingerprint == FitOutput(rows=ROWS)(pruned, aim).fingerprint
 
 
 def test_a_chain_is_its_steps_by_hand() -> None:
     start = candidate(nets.chain_bn())
     before, aim = start.fingerprint, reference(start)
-    steps = (Narrow((("0", 5),), rows=ROWS), Repair(rows=ROWS), Factorize(0.5))
+    steps = (PruneToWidths((("0", 5),), rows=ROWS), Repair(rows=ROWS), Factorize(0.5))
     made, by_hand = Chain(steps)(start, aim), start
     for step in steps:
         by_hand = step(by_hand, aim)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from optimize.candidate import Reference
-from optimize.steps.recalibrate_batchnorm import Recalibrate
+from optimize.steps.recalibrate_batchnorm import RecalibrateBatchNorm
 from tests import nets
 from tests.nets import candidate, cases, reference
 
@@ -48,7 +48,7 @@ def read_by_norms(module: nn.Module, inputs: npt.NDArray[np.float32]) -> dict[st
 def test_statistics_are_those_of_what_the_finished_network_reads(build: Callable[[], nn.Module]) -> None:
     start = candidate(build())
     aim = reference(start, 300)  # more than one batch, and no multiple of it
-    made = Recalibrate()(start, aim)
+    made = RecalibrateBatchNorm()(start, aim)
     read = read_by_norms(made.module, aim.calibration)
     assert read
     for name, values in read.items():
@@ -61,7 +61,7 @@ def test_a_norm_called_twice_gets_the_statistics_of_both_calls() -> None:
     """They come from the network as it stood: what the second call reads depends on the statistics themselves."""
     start = candidate(Twice())
     aim = reference(start, 40)
-    made = Recalibrate()(start, aim)
+    made = RecalibrateBatchNorm()(start, aim)
     values = read_by_norms(start.module, aim.calibration)["norm"]
     np.testing.assert_allclose(made.module.get_buffer("norm.running_mean").numpy(), values.mean(1), atol=1e-5)
     np.testing.assert_allclose(made.module.get_buffer("norm.running_var").numpy(), values.var(1, ddof=1), rtol=1e-4)
@@ -71,10 +71,10 @@ def test_a_norm_called_twice_gets_the_statistics_of_both_calls() -> None:
 def test_nothing_but_statistics_changes_and_the_input_stays() -> None:
     start = candidate(nets.Residual())
     aim, before = reference(start), start.fingerprint
-    made = Recalibrate()(start, aim)
+    made = RecalibrateBatchNorm()(start, aim)
     assert start.fingerprint == before
-    assert made.fingerprint == Recalibrate()(start, aim).fingerprint != before
-    assert made.lineage == (Recalibrate(),)
+    assert made.fingerprint == RecalibrateBatchNorm()(start, aim).fingerprint != before
+    assert made.lineage == (RecalibrateBatchNorm(),)
     assert not made.module.training
     theirs = start.module.state_dict()
     changed = {name for name, tensor in made.module.state_dict().items() if not torch.equal(tensor, theirs[name])}
@@ -83,19 +83,19 @@ def test_nothing_but_statistics_changes_and_the_input_stays() -> None:
 
 def test_only_the_first_cases_are_looked_at() -> None:
     start = candidate(nets.chain_bn())
-    few = Recalibrate(cases=10)(start, reference(start))
-    assert few.fingerprint == Recalibrate()(start, Reference(start, cases()[:10])).fingerprint
-    assert few.fingerprint != Recalibrate(cases=11)(start, reference(start)).fingerprint
+    few = RecalibrateBatchNorm(cases=10)(start, reference(start))
+    assert few.fingerprint == RecalibrateBatchNorm()(start, Reference(start, cases()[:10])).fingerprint
+    assert few.fingerprint != RecalibrateBatchNorm(cases=11)(start, reference(start)).fingerprint
 
 
 def test_done_twice_is_done_once() -> None:
     start = candidate(nets.Concat())
     aim = reference(start)
-    once = Recalibrate()(start, aim)
+    once = RecalibrateBatchNorm()(start, aim)
     inputs = cases(8, seed=5)
-    np.testing.assert_allclose(Recalibrate()(once, aim).predict(inputs), once.predict(inputs), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(RecalibrateBatchNorm()(once, aim).predict(inputs), once.predict(inputs), rtol=1e-4, atol=1e-5)
 
 
 def test_without_norms_the_network_stays() -> None:
     start = candidate(nets.chain())
-    assert Recalibrate()(start, reference(start)).module is start.module
+    assert RecalibrateBatchNorm()(start, reference(start)).module is start.module

@@ -13,11 +13,11 @@ from torch import nn
 from optimize.errors import InputError
 from optimize.graph.trace import trace
 from optimize.reconstruction.moments import WIDEST
-from optimize.steps.merge import Mending, Merge
+from optimize.steps.merge import Merge, RepairMode
 from optimize.steps.merging.operators import Operator
 from optimize.steps.merging.pairing import survey
-from optimize.steps.recalibrate_batchnorm import Recalibrate
-from optimize.steps.remove_channels import Remove
+from optimize.steps.recalibrate_batchnorm import RecalibrateBatchNorm
+from optimize.steps.remove_channels import RemoveChannels
 from tests import nets
 from tests.nets import TOPOLOGIES, candidate, cases, reference
 
@@ -36,7 +36,7 @@ def outputs_at(module: nn.Module, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 def test_dropping_is_reading_zeros() -> None:
     start = candidate(nets.chain_bn())
-    made = Remove("0", (1, 5), "none")(start, reference(start))
+    made = RemoveChannels("0", (1, 5), "none")(start, reference(start))
     silent = candidate(nets.chain_bn())
     with torch.no_grad():
         silent.module.get_parameter("3.weight")[:, [1, 5]] = 0
@@ -46,12 +46,12 @@ def test_dropping_is_reading_zeros() -> None:
 
 
 @pytest.mark.parametrize("name", TOPOLOGIES)
-@pytest.mark.parametrize("repair", get_args(Mending))
-def test_one_group_alone_becomes_narrower_purely_and_repeatably(name: str, repair: Mending) -> None:
+@pytest.mark.parametrize("repair", get_args(RepairMode))
+def test_one_group_alone_becomes_narrower_purely_and_repeatably(name: str, repair: RepairMode) -> None:
     start = candidate(TOPOLOGIES[name]())
     aim, before = reference(start, 24), start.fingerprint
     for group in trace(start).groups:
-        step = Remove(group.name, (0, 2), repair, rows=200)
+        step = RemoveChannels(group.name, (0, 2), repair, rows=200)
         made = step(start, aim)
         assert start.fingerprint == before
         assert made.fingerprint == step(start, aim).fingerprint != before
@@ -62,12 +62,12 @@ def test_one_group_alone_becomes_narrower_purely_and_repeatably(name: str, repai
     assert np.array_equal(aim.calibration, cases(24))
 
 
-@pytest.mark.parametrize("repair", get_args(Mending))
-def test_no_channels_change_nothing(repair: Mending) -> None:
+@pytest.mark.parametrize("repair", get_args(RepairMode))
+def test_no_channels_change_nothing(repair: RepairMode) -> None:
     start = candidate(nets.chain_bn())
-    made = Remove("0", (), repair)(start, reference(start))
+    made = RemoveChannels("0", (), repair)(start, reference(start))
     assert (made.fingerprint, made.kept) == (start.fingerprint, start.kept)
-    assert made.lineage == (Remove("0", (), repair),)
+    assert made.lineage == (RemoveChannels("0", (), repair),)
 
 
 @pytest.mark.parametrize("operator", get_args(Operator))
@@ -76,13 +76,13 @@ def test_the_same_channels_and_heirs_give_what_a_merge_gives(operator: Operator)
     aim = reference(start)
     found = survey(start, aim, choose="norm", rows=500, ridge=1e-4)[0]
     assert found is not None
-    heirs = found.heirs(0.25)
+    heirs = found.merge_into(0.25)
     gone = tuple(int(channel) for channel in np.flatnonzero(heirs != np.arange(8)))
     assert len(gone) == 2
     # the chosen medoid is the merge's own business: with pairs alone it is the heir, which the removal keeps in any case
     merged = Merge(0.25, operator, "least squares", rows=500).given(start, aim, [found, None])
     named = () if operator == "drop" else tuple(int(heirs[channel]) for channel in gone)
-    made = Remove("0", gone, "least squares", operator, named, rows=500)(start, aim)
+    made = RemoveChannels("0", gone, "least squares", operator, named, rows=500)(start, aim)
     assert made.fingerprint == merged.fingerprint
     assert {name: left.tolist() for name, left in made.kept.items()} == {name: left.tolist() for name, left in merged.kept.items()}
 
@@ -90,7 +90,7 @@ def test_the_same_channels_and_heirs_give_what_a_merge_gives(operator: Operator)
 def test_a_medoid_is_the_heir_it_is_told() -> None:
     """The heir computes what it did; its reader takes it for both."""
     start = candidate(nets.chain_bn())
-    made = Remove("0", (6,), "none", "medoid", (2,))(start, reference(start))
+    made = RemoveChannels("0", (6,), "none", "medoid", (2,))(start, reference(start))
     want = start.module.get_parameter("3.weight").detach().clone()
     want[:, 2] += want[:, 6]
     torch.testing.assert_close(made.module.get_parameter("3.weight"), want[:, [0, 1, 2, 3, 4, 5, 7]])
@@ -102,26 +102,26 @@ def test_a_medoid_is_the_heir_it_is_told() -> None:
 )
 def test_the_reader_becomes_the_best_map_of_what_is_left(build: Callable[[], nn.Module], group: str, last: str) -> None:
     start = candidate(build())
-    made = Remove(group, (0, 3), rows=EVERY, ridge=1e-9)(start, reference(start, 200))
+    made = RemoveChannels(group, (0, 3), rows=EVERY, ridge=1e-9)(start, reference(start, 200))
     x, got = outputs_at(made.module, last)
     _, want = outputs_at(start.module, last)
     ones = np.column_stack([x, np.ones(len(x))])
     np.testing.assert_allclose(got, ones @ np.linalg.lstsq(ones, want, rcond=None)[0], atol=2e-3)
-    plain = Remove(group, (0, 3), "none")(start, reference(start))
+    plain = RemoveChannels(group, (0, 3), "none")(start, reference(start))
     assert np.square(got - want).mean() < 0.9 * np.square(outputs_at(plain.module, last)[1] - want).mean()
 
 
 def test_batch_norm_alone_is_recalibrated_after_the_cut() -> None:
     start = candidate(nets.chain_bn())
     aim = reference(start)
-    plain = Remove("0", (1, 2), "none")(start, aim)
-    assert Remove("0", (1, 2), "batchnorm", cases=50)(start, aim).fingerprint == Recalibrate(50)(plain, aim).fingerprint
+    plain = RemoveChannels("0", (1, 2), "none")(start, aim)
+    assert RemoveChannels("0", (1, 2), "batchnorm", cases=50)(start, aim).fingerprint == RecalibrateBatchNorm(50)(plain, aim).fingerprint
 
 
 def test_a_second_removal_numbers_what_is_there_and_remembers_what_was() -> None:
     start = candidate(nets.chain_bn())
     aim = reference(start)
-    twice = Remove("0", (0, 1), "none")(Remove("0", (0, 4), "none")(start, aim), aim)
+    twice = RemoveChannels("0", (0, 1), "none")(RemoveChannels("0", (0, 4), "none")(start, aim), aim)
     assert twice.kept["0"].tolist() == [3, 5, 6, 7]
     assert torch.equal(twice.module.get_parameter("0.weight"), start.module.get_parameter("0.weight")[[3, 5, 6, 7]])
 
@@ -131,8 +131,8 @@ def test_a_reader_that_cannot_be_solved_is_only_narrowed(monkeypatch: pytest.Mon
     aim = reference(start)
     monkeypatch.setattr("optimize.steps.remove_channels.WIDEST", 6 * 9 - 1)
     assert WIDEST > 6 * 9
-    assert Remove("0", (1, 5))(start, aim).fingerprint == Remove("0", (1, 5), "none")(start, aim).fingerprint
-    wide, narrow = Remove("0", (1, 2, 5))(start, aim), Remove("0", (1, 2, 5), "none")(start, aim)
+    assert RemoveChannels("0", (1, 5))(start, aim).fingerprint == RemoveChannels("0", (1, 5), "none")(start, aim).fingerprint
+    wide, narrow = RemoveChannels("0", (1, 2, 5))(start, aim), RemoveChannels("0", (1, 2, 5), "none")(start, aim)
     assert wide.fingerprint != narrow.fingerprint
 
 
@@ -156,4 +156,4 @@ def test_a_reader_that_cannot_be_solved_is_only_narrowed(monkeypatch: pytest.Mon
 def test_what_is_wrong_is_named(wrong: dict[str, Any], text: str) -> None:
     start = candidate(nets.chain_bn())
     with pytest.raises(InputError, match=text):
-        Remove(**{"group": "0", "channels": (1,), **wrong})(start, reference(start, 4))
+        RemoveChannels(**{"group": "0", "channels": (1,), **wrong})(start, reference(start, 4))

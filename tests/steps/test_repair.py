@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph.surgery import twin, with_tensors
+from optimize.graph.surgery import copy_module, with_tensors
 from optimize.graph.trace import trace
 from optimize.steps.merge import Merge
 from optimize.steps.repair import Repair, repairable
@@ -106,7 +106,7 @@ def test_no_labels_and_no_shapes() -> None:
 def test_an_instance_norm_with_running_statistics_takes_the_intercept_as_a_batch_norm_does() -> None:
     norms = [nn.InstanceNorm2d(6, affine=True, track_running_stats=True), nn.BatchNorm2d(6), nn.InstanceNorm2d(6, affine=True)]
     front = (nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 6, 3, bias=False))
-    starts = [candidate(twin(nn.Sequential(*front, norm, nn.Conv2d(6, 4, 1)), share=False)) for norm in norms]
+    starts = [candidate(copy_module(nn.Sequential(*front, norm, nn.Conv2d(6, 4, 1)), share=False)) for norm in norms]
     made = [Merge(0.5, repair="least squares", rows=2000)(start, reference(start)) for start in starts]
     np.testing.assert_allclose(made[0].predict(cases(9)), made[1].predict(cases(9)), rtol=1e-4, atol=1e-5)
     # its mean and spread being taken from each image, a plain one has none to give: the layer gets a bias

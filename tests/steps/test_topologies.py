@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph.surgery import keep_channels, twin, with_tensors
+from optimize.graph.surgery import copy_module, keep_channels, with_tensors
 from optimize.graph.trace import ChannelGroup, trace
 from optimize.steps.merge import Merge
 from optimize.steps.prune import Prune
@@ -58,7 +58,7 @@ def test_an_exact_double_goes_at_no_error(name: str) -> None:
     """Whatever makes channel 1 of a group makes channel 0 as well: one of the two is free, wherever it is read."""
     start = candidate(INTRICATE[name]())
     group = next(group for group in trace(start).groups if group.size > 2)
-    module = twin(start.module, share=False)
+    module = copy_module(start.module, share=False)
     with torch.no_grad():
         for slot in group.slots:
             layer = module.get_submodule(slot.module)

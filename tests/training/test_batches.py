@@ -59,19 +59,19 @@ def test_too_few_are_refused(items: int, patients: np.ndarray | None, words: str
 
 def test_an_epoch_has_whole_batches_of_different_items() -> None:
     rows = np.arange(100, 150)
-    batches = epoch_batches(rows, 8, flips=False, seed=(0, 0))
+    batches = epoch_batches(rows, 8, horizontal_flip=False, seed=(0, 0))
     seen = np.concatenate([batch.rows for batch in batches])
     assert [len(batch.rows) for batch in batches] == [8] * 6
     assert len(set(seen.tolist())) == 48
     assert set(seen.tolist()) <= set(rows.tolist())
     assert not any(batch.mirrored.any() for batch in batches)
-    again, next_epoch = (epoch_batches(rows, 8, flips=False, seed=(0, epoch)) for epoch in (0, 1))
+    again, next_epoch = (epoch_batches(rows, 8, horizontal_flip=False, seed=(0, epoch)) for epoch in (0, 1))
     assert seen.tolist() == np.concatenate([batch.rows for batch in again]).tolist()
     assert seen.tolist() != np.concatenate([batch.rows for batch in next_epoch]).tolist()
 
 
 def test_half_of_the_items_are_mirrored() -> None:
-    batches = epoch_batches(np.arange(4000), 40, flips=True, seed=(0, 0))
+    batches = epoch_batches(np.arange(4000), 40, horizontal_flip=True, seed=(0, 0))
     share = np.concatenate([batch.mirrored for batch in batches]).mean()
     assert share == pytest.approx(0.5, abs=4 * 0.5 / 4000**0.5)
 

@@ -116,9 +116,9 @@ def test_the_others_train_what_the_leader_trains(monkeypatch: pytest.MonkeyPatch
     module = emptied(net, ["1"])
     shorter = replace(original, module=module, kept={"1": NONE}, outputs="probabilities")
     step, sent = Recorded([]), [None]
-    monkeypatch.setattr(ddp, "shared", lambda value: sent.insert(0, value) if value is not None else sent.pop(0))
+    monkeypatch.setattr(ddp, "broadcast", lambda value: sent.insert(0, value) if value is not None else sent.pop(0))
     token = ddp._crew.set(ddp._Crew(0, 2))
-    with ddp.together(step, shorter, Reference(original, original.example.numpy())):
+    with ddp.mirrored_step(step, shorter, Reference(original, original.example.numpy())):
         ddp._serve(lambda: original, rebuilt)
     ddp._crew.reset(token)
     candidate, known = step.calls
@@ -129,9 +129,9 @@ def test_the_others_train_what_the_leader_trains(monkeypatch: pytest.MonkeyPatch
 
 def test_one_process_needs_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with ddp.crew(lambda: pytest.fail("there is nothing to load"), lambda module, *_: module) as leads:
+    with ddp.process_group(lambda: pytest.fail("there is nothing to load"), lambda module, *_: module) as leads:
         assert (leads, ddp.rank(), ddp.size()) == (True, 0, 1)
-        assert ddp.shared("word") == "word"
+        assert ddp.broadcast("word") == "word"
         net = torch.nn.Linear(2, 2)
         assert ddp.parallel(net, torch.device("cpu")) is net
 
@@ -141,14 +141,14 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("LOCAL_RANK", "2")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(InputError, match=r"`--nproc-per-node` \(=3 or more\) is above the 2 GPU\(s\) here: start one process for each\."):
-        ddp.crew(runs.original, lambda module, *_: module).__enter__()
+        ddp.process_group(runs.original, lambda module, *_: module).__enter__()
 
 
 def test_a_batch_must_hold_two_items_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Said before the others are told anything."""
     split = runs.split("train")
     monkeypatch.setattr(ddp, "size", lambda: 4)
-    monkeypatch.setattr(ddp, "together", lambda *_: nullcontext(pytest.fail("the others were told")))
+    monkeypatch.setattr(ddp, "mirrored_step", lambda *_: nullcontext(pytest.fail("the others were told")))
     aim = Reference(runs.original(), np.zeros((1, 1, 8, 8), np.float32), 0, labelled(split))
     with pytest.raises(InputError, match=r"`batch` \(=7\) must hold two items for each of the 4 processes: start fewer of them\."):
         Finetune(batch=7)(aim.original, aim)

@@ -34,7 +34,7 @@ from benchmarks.studies.peers.contenders import tasks
 from benchmarks.studies.peers.contest import contest, keep, latencies, without_broken
 from benchmarks.studies.peers.record import KINDS, Record, made, put, reason
 from optimize.errors import OptimizeError
-from optimize.hardware.malloc import keep_freed
+from optimize.hardware.malloc import retain_freed_memory
 from optimize.progress import note, shown
 
 SECONDS = 15.0
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     work = asked.work or (Path(tempfile.mkdtemp()) if asked.quick else CACHE)
     work = work.absolute()
-    keep_freed()
+    retain_freed_memory()
     label = f"_{asked.label}" if asked.label else ""
     left_out = []
     with shown():
@@ -129,7 +129,8 @@ def _about(ground: Ground) -> str:
     data, case = ground.data, ground.case
     ratios = ", ".join(f"{each:g}" for each in case.ratios)
     return (
-        f"{len(data.recovery or ())} images to recover on, {len(data.guard)} to decide on, {len(data.test)} for the verdict: too few for a "
+        f"{len(data.training_split or ())} images to recover on, {len(data.guard)} to decide on, {len(data.test)} for the verdict: "
+        "too few for a "
         f"statistical one, so losses are compared as measured. The original in torch: {100 * ground.on_test.overall:.2f} %. Assembled: "
         f"torch-pruning at ratios of {ratios}, {case.epochs} epochs of recovery at most, with the original's answers and the labels."
     )

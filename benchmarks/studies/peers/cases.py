@@ -133,7 +133,7 @@ class Ground:
     @property
     def reference(self) -> Reference:
         """What recovery training learns from: the train split, with what it lent for calibration, and the original's answers."""
-        train = self.data.recovery
+        train = self.data.training_split
         if train is None:
             raise OptimizeError(f"`data` (={self.case.data}) has no train split: recovery training needs one.")
         return Reference(self.original, self.calibration, train=Labelled(train.inputs, train.labels, train.patients))

@@ -115,7 +115,7 @@ def _original(ground: Ground, target: str, precision: str, folder: Path) -> list
 
 
 def _ours(ground: Ground, trained: bool, target: str, folder: Path) -> list[Record]:
-    more: dict[str, Any] = {"retrain": True, "epochs": ground.case.epochs, "flips": ground.case.flips} if trained else {}
+    more: dict[str, Any] = {"retrain": True, "epochs": ground.case.epochs, "horizontal_flip": ground.case.flips} if trained else {}
     if trained and ground.case.search:
         more["strategy"], more["budgets"] = "allocate", ()
     recipe = ground.case.recipe(target, folder / "run", history=HISTORY, **more)
@@ -147,7 +147,7 @@ def _assembled(ground: Ground, signal: str, everywhere: bool, name: str, folder:
     def holding(ratio: float, left: set[str]) -> dict[str, Record]:
         nonlocal spent
         held = dict[str, Record]()
-        for batch in dict.fromkeys((BATCH, Finetune().items(len(ground.data.recovery or ())))):
+        for batch in dict.fromkeys((BATCH, Finetune().items(len(ground.data.training_split or ())))):
             if left <= held.keys():
                 break
             make = partial(_at_ratio, ground, signal, everywhere, f"{name} {ratio:g}", ratio, batch)
@@ -174,7 +174,7 @@ def _at_ratio(ground: Ground, signal: str, everywhere: bool, name: str, ratio: f
         pruned = group_pruned(
             ground.original, ratio, ground.case.keeps, signal=signal, everywhere=everywhere, multiple=ground.case.multiple
         )
-        recovery = Finetune(epochs=ground.case.epochs, flips=ground.case.flips, batch=batch)
+        recovery = Finetune(epochs=ground.case.epochs, horizontal_flip=ground.case.flips, batch=batch)
         network = recovery(pruned, replace(ground.reference, scratch=folder / "scratch"))
         onnx = _exported(network, folder)
     except Exception as problem:  # whatever the pruner makes of a network at one ratio is a finding
@@ -255,7 +255,7 @@ def _compiled(ground: Ground, target: str, precision: str, onnx: Path, folder: P
     shutil.rmtree(folder, ignore_errors=True)
     runtime = backend(target)
     if precision == "int8":
-        return runtime.quantize(onnx, folder, ground.calibration, rest=runtime.precisions()[-1])
+        return runtime.quantize(onnx, folder, ground.calibration, float_precision=runtime.precisions()[-1])
     return runtime.convert(onnx, folder, precision)
 
 

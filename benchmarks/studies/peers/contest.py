@@ -21,7 +21,7 @@ from benchmarks.studies.peers.roof import roof_ms
 from optimize.backends import backend
 from optimize.backends.artifact import Artifact
 from optimize.backends.session import Session
-from optimize.hardware.machine import load, machine, versions
+from optimize.hardware.machine import foreign_load, machine, versions
 from optimize.measure.latency import Latency, interleave
 from optimize.measure.peaks import Peaks, peaks
 from optimize.progress import note, stage
@@ -57,10 +57,10 @@ def contest(ground: Ground, records: Sequence[Record], seconds: float) -> dict[s
                     note(f"{record.name}: {found['broken'][record.name]}")
         for batch in BATCHES:
             calls = {name: partial(session.predict, _inputs(ground, batch)) for name, session in sessions.items()}
-            before = load()
+            before = foreign_load()
             with stage(f"{ground.case.name}: {len(calls)} contenders at batch {batch}"):
                 timed = interleave(calls, seconds=seconds, min_rounds=MIN_ROUNDS, warmup=WARMUP)
-            found["load_percent"][str(batch)] = {"before": before, "after": load()}
+            found["load_percent"][str(batch)] = {"before": before, "after": foreign_load()}
             found["samples_ms"][str(batch)] = {name: list(each.samples_ms) for name, each in timed.items()}
     found["roof_ms"] = _roofs(records, peaks(TARGETS))
     return found

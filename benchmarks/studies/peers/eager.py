@@ -11,7 +11,7 @@ from optimize.backends import torch as plain
 from optimize.backends.session import Session
 from optimize.candidate import Candidate, Floats
 from optimize.errors import OptimizeError
-from optimize.graph.surgery import twin
+from optimize.graph.surgery import copy_module
 from optimize.hardware.machine import instruction_sets
 
 EAGER, COMPILED = "torch", "torch.compile"
@@ -41,7 +41,7 @@ def _compiled(candidate: Candidate) -> Session:
         cpp_builder.get_cpp_compiler()
     except Exception as problem:
         raise OptimizeError("inductor finds no C++ compiler: install g++.") from problem
-    module, bf16 = twin(candidate.module, share=False).eval(), precision(COMPILED) == "bf16"
+    module, bf16 = copy_module(candidate.module, share=False).eval(), precision(COMPILED) == "bf16"
     call = torch.compile(module, dynamic=False)
     held = ExitStack()
     held.callback(torch._dynamo.reset)

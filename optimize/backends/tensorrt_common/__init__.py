@@ -33,7 +33,7 @@ ENGINE, ONNX, TIMINGS = "model.engine", "model.onnx", "timings.cache"
 
 
 @dataclass(frozen=True)
-class Flavour:
+class TensorRTVariant:
     """One of the two.
 
     Args:
@@ -61,7 +61,7 @@ class Engines:
             those of `capabilities.DEFAULT` that the model compiles for.
     """
 
-    flavour: Flavour
+    flavour: TensorRTVariant
     capabilities: tuple[str, ...] = ()
 
     @property
@@ -83,7 +83,7 @@ class Engines:
         if reasons:
             raise TargetUnavailable(f"target {self.NAME!r} cannot run here: {' and '.join(reasons)}; {self.flavour.instead}.")
 
-    def obstacle(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Why an artifact of this target cannot run on this machine; None where it can."""
         if not self._installed():
             return f"the package {self.flavour.package} is not installed"
@@ -122,32 +122,40 @@ class Engines:
         return self._save(model if precision == "f32" else cast(model, precision), folder, precision)
 
     def quantize(
-        self, onnx: Path, folder: Path, calibration: Floats, *, keep: Collection[str] = (), rest: str = "f32", isa: str | None = None
+        self,
+        onnx: Path,
+        folder: Path,
+        calibration: Floats,
+        *,
+        ignored_layers: Collection[str] = (),
+        float_precision: str = "f32",
+        cpu_level: str | None = None,
     ) -> Artifact:
-        """Compile the int8 form of an ONNX file; `isa`, a processor's, is of no concern here.
+        """Compile the int8 form of an ONNX file; `cpu_level`, a processor's, is of no concern here.
 
         Args:
             onnx: the float model.
             folder: is made.
             calibration: (N, C, *spatial), all of it gives the ranges of activations.
-            keep: layers, by the names of the ONNX file's nodes, that stay in float.
-            rest: precision of what is not quantized.
-            isa: not looked at.
+            ignored_layers: layers, by the names of the ONNX file's nodes, that stay in float.
+            float_precision: precision of what is not quantized.
+            cpu_level: not looked at.
 
         Raises:
-            InputError: when `calibration` does not have the model's input shape, `keep` names a layer that is not there, or the model
-                does not compile.
+            InputError: when `calibration` does not have the model's input shape, `ignored_layers` names a layer that is not there, or the
+                model does not compile.
             TargetUnavailable: when ONNX Runtime, which collects the ranges, is not installed.
         """
-        require_precision(rest, self.precisions(), self.NAME)
+        require_precision(float_precision, self.precisions(), self.NAME)
         if importlib.util.find_spec("onnxruntime") is None:
             missing = f"int8 for target {self.NAME!r} cannot be made here: onnxruntime, which collects its ranges, is not installed"
             raise TargetUnavailable(f"{missing}; pip install 'optimize[{self.NAME}]'.")
         from optimize.backends.tensorrt_common.symmetric import quantize
         from optimize.backends.tensorrt_common.typed import cast
 
-        model = quantize(onnx, calibration, keep)
-        return self._save(model if rest == "f32" else cast(model, rest), folder, int8_name(keep, rest))
+        model = quantize(onnx, calibration, ignored_layers)
+        name = int8_name(ignored_layers, float_precision)
+        return self._save(model if float_precision == "f32" else cast(model, float_precision), folder, name)
 
     def build(self, artifact: Artifact, *, threads: int | None = None) -> Session:
         """Open the engine on this machine's GPU; one that does not fit it is compiled again first. `threads` is of no concern here.
@@ -240,7 +248,7 @@ class Engines:
     def _open(self, artifact: Artifact) -> Runner:
         from optimize.backends.tensorrt_common.runner import Runner
 
-        here, problem = binding.device(), self.obstacle()
+        here, problem = binding.device(), self.unavailable_reason()
         if problem is not None or here is None:
             raise TargetUnavailable(f"{_origin(artifact)} cannot run here: {problem}.")
         trt = self._trt()

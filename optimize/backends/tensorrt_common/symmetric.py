@@ -27,16 +27,16 @@ _QUANTIZED = ["Conv", "Gemm", "MatMul"]
 _BATCH = 8
 
 
-def quantize(onnx: Path, calibration: Floats, keep: Collection[str] = ()) -> Any:
+def quantize(onnx: Path, calibration: Floats, ignored_layers: Collection[str] = ()) -> Any:
     """The Q/DQ form of a float ONNX file.
 
     Args:
         onnx: the float model.
         calibration: (N, C, *spatial), all of it gives the ranges of activations.
-        keep: layers that stay in float, by their names in the ONNX file.
+        ignored_layers: layers that stay in float, by their names in the ONNX file.
 
     Raises:
-        InputError: when `calibration` does not have the model's input shape, or `keep` names a layer that is not there.
+        InputError: when `calibration` does not have the model's input shape, or `ignored_layers` names a layer that is not there.
     """
     import onnx as onnx_format
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -45,7 +45,7 @@ def quantize(onnx: Path, calibration: Floats, keep: Collection[str] = ()) -> Any
     model = onnx_format.load(onnx)
     first = model.graph.input[0]
     require_inputs(calibration, tuple(size.dim_value for size in first.type.tensor_type.shape.dim[1:]))
-    if unknown := set(keep) - {node.name for node in model.graph.node}:
+    if unknown := set(ignored_layers) - {node.name for node in model.graph.node}:
         raise InputError(f"`keep` (={min(unknown)!r}) is no layer of the model: name nodes of the ONNX file.")
     batches = _batches(first.name, calibration)
     # Made here because its base class is known only once the runtime is imported.
@@ -62,7 +62,7 @@ def quantize(onnx: Path, calibration: Floats, keep: Collection[str] = ()) -> Any
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
-            nodes_to_exclude=sorted(keep),
+            nodes_to_exclude=sorted(ignored_layers),
             extra_options={"ActivationSymmetric": True, "QuantizeBias": False, "OpTypesToExcludeOutputQuantization": _QUANTIZED},
         )
         return onnx_format.load(quantized)

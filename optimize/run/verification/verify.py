@@ -134,7 +134,7 @@ def _require_here(artifact: Artifact) -> None:
         if not needed or device() is not None:
             raise
         raise TargetUnavailable(
-            f"target {artifact.target!r} cannot run here: {runtime.obstacle()}; the engine in `{artifact.folder}` is for "
+            f"target {artifact.target!r} cannot run here: {runtime.unavailable_reason()}; the engine in `{artifact.folder}` is for "
             f"compute capability {needed}: call optimize verify on a machine with a GPU of such a capability."
         ) from None
 
@@ -188,14 +188,14 @@ def _finished(run: Examined, job: Job) -> Verified:
     """The verdict that was left open."""
     import shutil
 
-    from optimize.guard.verdict import level
-    from optimize.hardware.malloc import keep_freed
+    from optimize.guard.verdict import search_confidence
+    from optimize.hardware.malloc import retain_freed_memory
     from optimize.run.cross_compiled import candidate
-    from optimize.run.finish import conclude
+    from optimize.run.finish import finish_run
     from optimize.run.verification.folder_contents import contents, require
 
     assert run.report is not None
-    keep_freed()
+    retain_freed_memory()
     job.space.clean()  # what an earlier attempt left, or somebody else
     recipe, report = job.recipe, run.report
     # A copy: the self-test is written beside the model that is chosen, and an interruption must leave the run as it was.
@@ -206,10 +206,10 @@ def _finished(run: Examined, job: Job) -> Verified:
         copied = {path.removeprefix(prefix): file for path, file in run.files.items() if path.startswith(prefix)}
         require(made, copied, contents(made))
         best = candidate(job.original, made)
-        before = job.before
-        confidence = level(job.limits, job.data.guard.units, job.data.test.units)
+        before = job.baseline_score
+        confidence = search_confidence(job.limits, job.data.guard.n_independent, job.data.test.n_independent)
         job.space.put(BEFORE, (recipe.out / REPORT).read_text(encoding="utf-8"))
-        whole = conclude(job, best, report["steps"] or [], before, confidence, report["notes"], made=made)
+        whole = finish_run(job, best, report["steps"] or [], before, confidence, report["notes"], made=made)
     except BaseException:
         job.space.drop(BEFORE)
         job.space.clean()

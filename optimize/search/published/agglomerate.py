@@ -20,7 +20,7 @@ from optimize.importance.signal import Scores
 
 
 @dataclass(frozen=True)
-class Union:
+class ClusterMerge:
     """One merge of two clusters: the channel that goes, the one that stays for both, and how alike the clusters were."""
 
     gone: int
@@ -28,7 +28,7 @@ class Union:
     likeness: float
 
 
-def agglomerate(cosine: Scores, least: float) -> list[Union]:
+def agglomerate(cosine: Scores, least: float) -> list[ClusterMerge]:
     """Merge the two most alike clusters until none are as alike as `least`.
 
     Args:
@@ -39,7 +39,7 @@ def agglomerate(cosine: Scores, least: float) -> list[Union]:
     sums = np.nan_to_num(cosine)[alive][:, alive]  # of the cosines between the members of two clusters
     members: list[Index] = [np.array([channel]) for channel in alive]
     heads: list[int] = alive.tolist()
-    unions: list[Union] = []
+    unions: list[ClusterMerge] = []
     while len(members) > 1:
         length = np.sqrt(np.maximum(sums.diagonal(), 1e-300))
         likeness = sums / np.outer(length, length)
@@ -49,7 +49,7 @@ def agglomerate(cosine: Scores, least: float) -> list[Union]:
             break
         together = np.concatenate([members[first], members[second]])
         heir, gone = _by_centrality(cosine, together, heads[first], heads[second])
-        unions.append(Union(gone, heir, float(likeness[first, second])))
+        unions.append(ClusterMerge(gone, heir, float(likeness[first, second])))
         sums[first] += sums[second]
         sums[:, first] += sums[:, second]
         sums = np.delete(np.delete(sums, second, 0), second, 1)

@@ -21,7 +21,7 @@ PAIRS, PERCENTILE = 64, 60
 MOST_CASES = 3000
 
 
-class Gatherer:
+class EvidenceCollector:
     """Gathers as much evidence as a rule needs.
 
     Args:

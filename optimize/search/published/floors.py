@@ -12,7 +12,7 @@ from math import ceil
 
 import numpy as np
 
-from optimize.errors import known
+from optimize.errors import require_choice
 from optimize.graph.trace import ChannelGroup
 
 WIDTHS = (64, 128, 256, 512, 512)
@@ -43,7 +43,7 @@ def least_widths(floors: str, groups: Sequence[ChannelGroup], blocks: Mapping[st
     Raises:
         InputError: when there are no such floors.
     """
-    known("floors", floors, NAMES)
+    require_choice("floors", floors, NAMES)
     if floors == "none":
         return {group.name: 1 for group in groups}
     count = 1 + max(blocks.values(), default=0)

@@ -15,19 +15,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import get_args
 
-from optimize.errors import known
+from optimize.errors import require_choice
 from optimize.graph.trace import ChannelGroup
 from optimize.importance.similarity import cosine
-from optimize.search.published.agglomerate import Union, agglomerate
-from optimize.search.published.evidence import Gatherer
+from optimize.search.published.agglomerate import ClusterMerge, agglomerate
+from optimize.search.published.evidence import EvidenceCollector
 from optimize.search.published.floors import NAMES
 from optimize.search.published.rails import Rails
 from optimize.search.published.scope import Scope
 from optimize.search.published.stopping import Evidence, Floor, Stopping
 from optimize.search.walk import Reading, Walk
-from optimize.steps.merge import Mending
+from optimize.steps.merge import RepairMode
 from optimize.steps.merging.operators import Operator
-from optimize.steps.remove_channels import Remove
+from optimize.steps.remove_channels import RemoveChannels
 
 
 @dataclass(frozen=True)
@@ -50,21 +50,21 @@ class Local:
     floors: str = "S2"
     stopping: Stopping = field(default_factory=Floor)
     operator: Operator = "medoid"
-    repair: Mending = "least squares"
+    repair: RepairMode = "least squares"
     rails: Rails | None = None
     brake: int = 20
     retries: int = 3
     undone: float = 0.2
 
     def __post_init__(self) -> None:
-        for name, kinds in (("floors", NAMES), ("operator", get_args(Operator)), ("repair", get_args(Mending))):
-            known(name, getattr(self, name), kinds)
+        for name, kinds in (("floors", NAMES), ("operator", get_args(Operator)), ("repair", get_args(RepairMode))):
+            require_choice(name, getattr(self, name), kinds)
 
     def __call__(self, walk: Walk) -> None:
         """Walk to the end."""
         scope = Scope.of(walk.reference, self.floors, self.repair)
         groups = [group for group in scope.groups if scope.room(group)]
-        gather = Gatherer(self.stopping.needs, walk.reference, groups) if groups else None
+        gather = EvidenceCollector(self.stopping.needs, walk.reference, groups) if groups else None
         for group in reversed(groups):
             assert gather is not None
             _Layer(self, walk, scope, gather, scope.now(walk.best)[group.name]).merge()
@@ -73,9 +73,9 @@ class Local:
 class _Layer:
     """One layer on its way; channels are called what they were at its beginning."""
 
-    def __init__(self, strategy: Local, walk: Walk, scope: Scope, gather: Gatherer, group: ChannelGroup) -> None:
+    def __init__(self, strategy: Local, walk: Walk, scope: Scope, gather: EvidenceCollector, group: ChannelGroup) -> None:
         self._strategy, self._walk, self._gather, self._group = strategy, walk, gather, group
-        self._beginning: Reading = walk.standing
+        self._beginning: Reading = walk.best_score
         self._rails = strategy.rails or Rails.within(walk.limits)
         self._room = scope.room(group)
         self._alive = list(range(group.size))
@@ -90,9 +90,9 @@ class _Layer:
             if not self._held(chunk):
                 return
 
-    def _allowed(self, unions: Sequence[Union]) -> list[Union]:
+    def _allowed(self, unions: Sequence[ClusterMerge]) -> list[ClusterMerge]:
         """Those that the stopping rule lets through, as many as there is room for."""
-        allowed: list[Union] = []
+        allowed: list[ClusterMerge] = []
         for union in unions:
             if len(allowed) == self._room:
                 break
@@ -107,7 +107,7 @@ class _Layer:
                 self._seen.append(replace(evidence, kept=True))
         return allowed
 
-    def _held(self, chunk: Sequence[Union]) -> bool:
+    def _held(self, chunk: Sequence[ClusterMerge]) -> bool:
         """Whether the whole chunk was kept; when not, as much of it as a few retries find."""
         count = len(chunk)
         for _ in range(1 + self._strategy.retries):
@@ -118,21 +118,22 @@ class _Layer:
                 break
         return False
 
-    def _offer(self, unions: Sequence[Union]) -> bool:
+    def _offer(self, unions: Sequence[ClusterMerge]) -> bool:
         heirs: dict[int, int] = {}
         for union in unions:
             # whoever was left to the one that goes now is left to its heir
             heirs = {gone: union.heir if heir == union.gone else heir for gone, heir in heirs.items()} | {union.gone: union.heir}
         places = {channel: place for place, channel in enumerate(self._alive)}
         pairs = sorted((places[gone], places[heir]) for gone, heir in heirs.items())
-        step = Remove(
+        step = RemoveChannels(
             self._group.name,
             tuple(gone for gone, _ in pairs),
             self._strategy.repair,
             self._strategy.operator,
             () if self._strategy.operator == "drop" else tuple(heir for _, heir in pairs),
         )
-        kept = self._walk.offer(step, self._walk.best, self._rails.judge(self._beginning, self._walk.limits, self._walk.search.confidence))
+        judge = self._rails.judge(self._beginning, self._walk.limits, self._walk.search.confidence)
+        kept = self._walk.propose(step, self._walk.best, judge)
         if kept:
             self._alive = [channel for channel in self._alive if channel not in heirs]
         return bool(kept)

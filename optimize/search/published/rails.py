@@ -13,7 +13,7 @@ from functools import partial
 from optimize.guard.limits import Limits, points
 from optimize.guard.rail import TOLERANCE
 from optimize.guard.score import Score
-from optimize.guard.verdict import LIKELY, Verdict, admit
+from optimize.guard.verdict import LIKELY, Verdict, accept_proposal
 from optimize.search.walk import Judge, Reading
 
 WARN = 0.85
@@ -56,7 +56,7 @@ class Rails:
 
     def _verdict(self, standing: Reading, cumulative: Limits, confidence: float, before: Score, after: Score) -> Verdict:
         reasons = self.bold(standing, Reading.of(after))
-        return Verdict("fail", reasons) if reasons else admit(cumulative, before, after, confidence)
+        return Verdict("fail", reasons) if reasons else accept_proposal(cumulative, before, after, confidence)
 
 
 CELEBA = Rails(0.01, 0.03, 0.02, 0.06)

@@ -13,8 +13,8 @@ from optimize.graph.trace import ChannelGroup, trace
 from optimize.importance.output_error import eliminate
 from optimize.importance.signal import Scores
 from optimize.reconstruction.layer_matrix import columns
-from optimize.reconstruction.moments import Targets
-from optimize.reconstruction.ridge import pose
+from optimize.reconstruction.moments import OriginalOutputs
+from optimize.reconstruction.ridge import build_problem
 from optimize.steps.repair import RIDGE, ROWS, repairable
 
 ROUNDING = 1e-9
@@ -36,11 +36,11 @@ class OutputError:
         """(size,) per group, a share of the energy of the readers' original outputs; infinite for the channel that stays to the end."""
         graph, module, original = trace(candidate), candidate.module, reference.original.module
         layers = repairable(module, original, graph)
-        targets = Targets(original, reference.calibration, layers, rows=self.rows, seed=reference.seed, memory=reference.memory)
+        targets = OriginalOutputs(original, reference.calibration, layers, rows=self.rows, seed=reference.seed, memory=reference.memory)
         scores = []
         for group in groups:
             moments = targets.moments(module, [slot.module for slot in group.consumers])
-            problems = [pose(module, original, graph, name, moments[name], candidate.kept, self.ridge) for name in moments]
+            problems = [build_problem(module, original, graph, name, moments[name], candidate.kept, self.ridge) for name in moments]
             blocks = {slot.module: columns(module.get_submodule(slot.module), slot.index) for slot in group.consumers}  # type: ignore[arg-type]
             found = eliminate([(problem, blocks[problem.name]) for problem in problems])
             score = np.full(group.size, np.inf)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph.surgery import misfit
+from optimize.graph.surgery import check_cut
 from optimize.graph.trace import ChannelGroup, trace
 from optimize.search.published.floors import least_widths
 from optimize.search.published.layout import blocks
-from optimize.steps.merge import Mending
-from optimize.steps.prune import refusal
+from optimize.steps.merge import RepairMode
+from optimize.steps.prune import unprunable_reason
 from optimize.steps.repair import repairable
 
 SPARED = (3, 5)
@@ -35,7 +35,7 @@ class Scope:
     blocks: Mapping[str, int]
 
     @classmethod
-    def of(cls, reference: Reference, floors: str, repair: Mending) -> Scope:
+    def of(cls, reference: Reference, floors: str, repair: RepairMode) -> Scope:
         """The scope over a network.
 
         Args:
@@ -47,10 +47,10 @@ class Scope:
         layers = repairable(original.module, original.module, graph)
         inputs = reference.calibration
         if repair == "least squares":
-            groups = [group for group in graph.groups if refusal(group, original.module, layers, inputs) is None]
+            groups = [group for group in graph.groups if unprunable_reason(group, original.module, layers, inputs) is None]
         else:
             few = torch.from_numpy(inputs[:2].copy())
-            groups = [group for group in graph.groups if misfit(original.module, group, few) is None]
+            groups = [group for group in graph.groups if check_cut(original.module, group, few) is None]
         placed = blocks(original, groups)
         return cls(tuple(groups), least_widths(floors, groups, placed), placed)
 

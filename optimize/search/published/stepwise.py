@@ -23,14 +23,14 @@ from math import inf
 from typing import Literal, TypeAlias, get_args
 
 from optimize.candidate import Candidate
-from optimize.errors import known
+from optimize.errors import require_choice
 from optimize.graph.trace import ChannelGroup
 from optimize.importance.ilr import InsideLayerRanking
 from optimize.importance.signal import Scores, Signal
 from optimize.progress import note
 from optimize.search.published.benefit import benefit, priors
 from optimize.search.published.dispersion import LEAST, Health
-from optimize.search.published.evidence import Gatherer
+from optimize.search.published.evidence import EvidenceCollector
 from optimize.search.published.floors import NAMES
 from optimize.search.published.layout import layout
 from optimize.search.published.rails import Rails
@@ -38,8 +38,8 @@ from optimize.search.published.ranking import budget, chosen, lowest
 from optimize.search.published.scope import Scope
 from optimize.search.published.stopping import Evidence, Floor, Stopping
 from optimize.search.walk import Reading, Walk
-from optimize.steps.merge import Mending
-from optimize.steps.remove_channels import Remove
+from optimize.steps.merge import RepairMode
+from optimize.steps.remove_channels import RemoveChannels
 
 Outcome: TypeAlias = Literal["kept", "skipped", "bold", "over"]
 
@@ -67,7 +67,7 @@ class Stepwise:
     signal: Signal = field(default_factory=InsideLayerRanking)
     floors: str = "S2"
     stopping: Stopping = field(default_factory=Floor)
-    repair: Mending = "least squares"
+    repair: RepairMode = "least squares"
     rails: Rails | None = None
     rounds: int = 75
     share: float = 0.25
@@ -79,8 +79,8 @@ class Stepwise:
     aligned: int = 8
 
     def __post_init__(self) -> None:
-        known("floors", self.floors, NAMES)
-        known("repair", self.repair, get_args(Mending))
+        require_choice("floors", self.floors, NAMES)
+        require_choice("repair", self.repair, get_args(RepairMode))
 
     def __call__(self, walk: Walk) -> None:
         """Walk to the end."""
@@ -102,7 +102,7 @@ class _Loop:
         self.turn, self.over = 0, False
         self._rails = strategy.rails or Rails.within(walk.limits)
         self._health = Health.of(walk.reference, scope.groups, strategy.health)
-        self._gather = Gatherer(strategy.stopping.needs, walk.reference, scope.groups)
+        self._gather = EvidenceCollector(strategy.stopping.needs, walk.reference, scope.groups)
         self._priors = priors(scope.groups, scope.blocks)
         self._room = sum(map(scope.room, scope.groups))
         self._seen: list[Evidence] = []
@@ -194,15 +194,15 @@ class _Loop:
         return holds
 
     def _offer(self, name: str, chunk: Sequence[int], evidence: Evidence) -> Outcome:
-        walk, before = self.walk, self.walk.standing
-        step = Remove(name, tuple(sorted(chunk)), self.strategy.repair)
-        trial = walk.offer(step, walk.best, self._rails.judge(before, walk.limits, walk.search.confidence))
+        walk, before = self.walk, self.walk.best_score
+        step = RemoveChannels(name, tuple(sorted(chunk)), self.strategy.repair)
+        trial = walk.propose(step, walk.best, self._rails.judge(before, walk.limits, walk.search.confidence))
         self._seen.append(replace(evidence, kept=bool(trial)))
         if not trial:
             return "bold" if self._rails.bold(before, trial.reading) else "over"
         self._gained = True
         self._skipped.clear()
-        if self._rails.warns(Reading.of(walk.before), walk.standing):
+        if self._rails.warns(Reading.of(walk.before), walk.best_score):
             self._close(self._scope.shallow, self.turn + 1)
         return "kept"
 

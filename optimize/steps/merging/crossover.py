@@ -33,10 +33,10 @@ from torch.func import functional_call
 from optimize.candidate import Floats
 from optimize.graph.replay import calls
 from optimize.graph.trace import Index
-from optimize.reconstruction.layer_matrix import LinearMap, input_rows, places
+from optimize.reconstruction.layer_matrix import LinearMap, input_rows, positions_per_sample
 from optimize.reconstruction.moments import BATCH
 from optimize.reconstruction.ridge import cholesky
-from optimize.steps.merging.folding import Maker
+from optimize.steps.merging.folding import ProducerLayer
 
 Target: TypeAlias = Literal["max", "mean", "importance", "post-activation"]
 
@@ -88,7 +88,7 @@ def sample(module: nn.Module, name: str, inputs: Floats, *, rows: int, seed: int
     draw, each = np.random.default_rng(seed), ceil(rows / len(inputs))
 
     def sampled(_: str, given: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-        order = draw.random((len(given), places(layer, given, output))).argsort(1)
+        order = draw.random((len(given), positions_per_sample(layer, given, output))).argsort(1)
         return input_rows(layer, given, torch.from_numpy(order[:, :each].copy()))
 
     return torch.cat([part for chunk in torch.split(torch.from_numpy(inputs), BATCH) for _, part in calls(module, [name], chunk, sampled)])
@@ -135,7 +135,7 @@ def _target(outputs: torch.Tensor, target: Target) -> torch.Tensor:
     return outputs.amax(1)
 
 
-def closed_form(maker: Maker, heirs: Index, reading: Reading, *, target: Target, ridge: float) -> nn.Module:
+def closed_form(maker: ProducerLayer, heirs: Index, reading: Reading, *, target: Target, ridge: float) -> nn.Module:
     """The network in which each kept channel with a family has the filter nearest to the family's target.
 
     Args:
@@ -165,7 +165,7 @@ def solve(reading: Reading, aim: torch.Tensor, start: torch.Tensor, ridge: float
     return solved, aim.mean(0, dtype=torch.float64) - reading.mean @ solved
 
 
-def by_gradient(maker: Maker, heirs: Index, inputs: Floats) -> nn.Module:
+def by_gradient(maker: ProducerLayer, heirs: Index, inputs: Floats) -> nn.Module:
     """The published operator: the kept filter trained towards the maximum of its family's outputs; its norm and bias stay as they are."""
     members = families(heirs)
     maps = whole_maps(maker, inputs)
@@ -174,13 +174,13 @@ def by_gradient(maker: Maker, heirs: Index, inputs: Floats) -> nn.Module:
     return maker.only(np.array([family[0] for family in members])).with_plain(columns)
 
 
-def whole_maps(maker: Maker, inputs: Floats) -> torch.Tensor:
+def whole_maps(maker: ProducerLayer, inputs: Floats) -> torch.Tensor:
     """All that the layer reads on the first batches, (N, C_in, *spatial)."""
     parts = torch.split(torch.from_numpy(inputs[: PUBLISHED_BATCHES * PUBLISHED_BATCH]), PUBLISHED_BATCH)
     return torch.cat([given for part in parts for _, given in calls(maker.module, [maker.name], part, lambda _, given, __: given.clone())])
 
 
-def train(maker: Maker, members: Sequence[Index], maps: torch.Tensor) -> torch.Tensor:
+def train(maker: ProducerLayer, members: Sequence[Index], maps: torch.Tensor) -> torch.Tensor:
     """Filters (K, C_in, *kernel) after Adam, one for each family."""
     layer = maker.layer
     bias = {} if layer.bias is None else {"bias": torch.zeros(len(members), dtype=layer.weight.dtype)}

@@ -32,7 +32,7 @@ LEAST_COSINE = 0.45
 
 
 @dataclass(frozen=True, eq=False)
-class Maker:
+class ProducerLayer:
     """The one layer that makes a group's channels.
 
     Args:
@@ -112,12 +112,12 @@ class Maker:
     def _placed(self, old: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         return old.detach().index_copy(0, torch.from_numpy(self.rows), values.to(old.dtype))
 
-    def only(self, channels: Index) -> Maker:
+    def only(self, channels: Index) -> ProducerLayer:
         """The same layer, with only these of the group's channels in view."""
         return replace(self, rows=self.rows[channels])
 
 
-def fold(maker: Maker, keep: Index, mean_in: torch.Tensor, gram: torch.Tensor) -> tuple[nn.Module, Index]:
+def fold(maker: ProducerLayer, keep: Index, mean_in: torch.Tensor, gram: torch.Tensor) -> tuple[nn.Module, Index]:
     """Replace the filters by the centroids of k-means, started from the kept ones, each varying as its members did.
 
     Args:
@@ -158,7 +158,7 @@ def clusters(points: torch.Tensor, keep: Index) -> Index:
     return np.asarray(keep[home])
 
 
-def compensate(maker: Maker, keep: Index) -> torch.Tensor:
+def compensate(maker: ProducerLayer, keep: Index) -> torch.Tensor:
     """How much of each kept channel its readers must read on behalf of each other channel: (size, size), row m, column n.
 
     m is the kept filter with the largest cosine to n, less the share of what the shifts disagree by; below a least cosine n has no heir.

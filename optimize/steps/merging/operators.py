@@ -34,10 +34,10 @@ from optimize.graph.surgery import with_tensors
 from optimize.graph.trace import ChannelGroup, Index, Slot
 from optimize.progress import note
 from optimize.reconstruction.layer_matrix import LinearMap, columns, matrix, weight_from
-from optimize.reconstruction.layer_matrix import refusal as no_closed_form
+from optimize.reconstruction.layer_matrix import unrepairable_reason as no_closed_form
 from optimize.reconstruction.moments import WIDEST
 from optimize.steps.merging.crossover import Target, by_gradient, closed_form, read, sample, scales
-from optimize.steps.merging.folding import Maker, compensate, fold
+from optimize.steps.merging.folding import ProducerLayer, compensate, fold
 from optimize.steps.repair import RIDGE, ROWS
 
 Operator: TypeAlias = Literal["drop", "average", "average-add", "medoid", "crossover-sgd", "crossover", "fold", "neuron-merging"]
@@ -45,7 +45,7 @@ Likeness: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class StandIn:
+class MergeOperator:
     """Let kept channels stand for others; nothing is cut yet.
 
     A group whose channels several layers make or scale, or whose maker is no plain convolution or linear layer, is dropped from whatever
@@ -129,7 +129,7 @@ def fallback(group: ChannelGroup, module: nn.Module, norms: Mapping[str, str], o
     return maker if isinstance(maker, str) and operator != "drop" else None
 
 
-def _maker(group: ChannelGroup, module: nn.Module, norms: Mapping[str, str], operator: Operator, target: Target) -> Maker | str:
+def _maker(group: ChannelGroup, module: nn.Module, norms: Mapping[str, str], operator: Operator, target: Target) -> ProducerLayer | str:
     """The layer that makes the channels, or why the operator cannot work on it."""
     first, *others = [slot for slot in group.slots if slot.side == "out"]
     layer, norm = module.get_submodule(first.module), norms.get(first.module)
@@ -143,7 +143,7 @@ def _maker(group: ChannelGroup, module: nn.Module, norms: Mapping[str, str], ope
     folds = operator == "fold" or (operator == "crossover" and target == "post-activation")
     if folds and norm is not None and not getattr(module.get_submodule(norm), "affine", True):
         return f"{norm} has no slope and shift of its own to set"
-    return Maker(module, first.module, norm, first.index[:, 0])
+    return ProducerLayer(module, first.module, norm, first.index[:, 0])
 
 
 def _members(heirs: Index) -> torch.Tensor:

@@ -24,16 +24,16 @@ from optimize.importance.magnitude import filters, makers, weight_of
 from optimize.importance.output_error import eliminate
 from optimize.progress import track
 from optimize.reconstruction.layer_matrix import columns
-from optimize.reconstruction.moments import Moments, Targets
-from optimize.reconstruction.ridge import pose
-from optimize.steps.prune import refusal
+from optimize.reconstruction.moments import Moments, OriginalOutputs
+from optimize.reconstruction.ridge import build_problem
+from optimize.steps.prune import unprunable_reason
 from optimize.steps.repair import repairable
 
 Choice: TypeAlias = Literal["norm", "output error"]
 
 
 @dataclass(frozen=True, eq=False)
-class Survey:
+class RemovalPlan:
     """One group of channels before anything is removed.
 
     Args:
@@ -44,7 +44,7 @@ class Survey:
     order: Index
     likeness: npt.NDArray[np.float64]
 
-    def heirs(self, share: float) -> Index:
+    def merge_into(self, share: float) -> Index:
         """(size,) the kept channel that stands for each channel when this share is removed: itself for those kept."""
         heirs = np.arange(len(self.likeness))
         count = min(len(heirs) - 1, int(share * len(heirs) + 0.5))
@@ -54,7 +54,7 @@ class Survey:
         return heirs
 
 
-def survey(candidate: Candidate, reference: Reference, *, choose: Choice, rows: int, ridge: float) -> tuple[Survey | None, ...]:
+def survey(candidate: Candidate, reference: Reference, *, choose: Choice, rows: int, ridge: float) -> tuple[RemovalPlan | None, ...]:
     """Survey every group of `trace(candidate)`, in its order; None for a group that cannot be pruned.
 
     Args:
@@ -66,10 +66,10 @@ def survey(candidate: Candidate, reference: Reference, *, choose: Choice, rows: 
     """
     graph, module, original = trace(candidate), candidate.module, reference.original.module
     layers = repairable(module, original, graph)
-    targets = Targets(original, reference.calibration, layers, rows=rows, seed=reference.seed)
-    surveys: list[Survey | None] = []
+    targets = OriginalOutputs(original, reference.calibration, layers, rows=rows, seed=reference.seed)
+    surveys: list[RemovalPlan | None] = []
     for group in track(graph.groups, f"survey, by {choose}"):
-        if refusal(group, module, layers, reference.calibration):
+        if unprunable_reason(group, module, layers, reference.calibration):
             surveys.append(None)
             continue
         moments = targets.moments(module, [slot.module for slot in group.consumers])
@@ -77,9 +77,9 @@ def survey(candidate: Candidate, reference: Reference, *, choose: Choice, rows: 
         if choose == "norm":
             order = np.argsort(_norms(module, group), kind="stable")[:-1]
         else:
-            problems = [pose(module, original, graph, name, moments[name], candidate.kept, ridge) for name in blocks]
+            problems = [build_problem(module, original, graph, name, moments[name], candidate.kept, ridge) for name in blocks]
             order = eliminate([reader for problem in problems for reader in problem.readers(blocks[problem.name])]).order
-        surveys.append(Survey(order, _likeness([(moments[name], block) for name, block in blocks.items()])))
+        surveys.append(RemovalPlan(order, _likeness([(moments[name], block) for name, block in blocks.items()])))
     return tuple(surveys)
 
 

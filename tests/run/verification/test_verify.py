@@ -44,8 +44,8 @@ except TargetUnavailable as reason:
 def left(brought: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run whose artifacts could not be run; it must not touch the test split nor time anything."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backend(TARGET), "obstacle", lambda: WHY)
-        for module in ("choose", "profile", "search.goal"):
+        patch.setattr(backend(TARGET), "unavailable_reason", lambda: WHY)
+        for module in ("quantization.precision_choice", "run.baselines", "search.goal"):
             patch.setattr(f"optimize.{module}.interleave", lambda *_, **__: pytest.fail("it was timed"))
         patch.setattr("optimize.run.finish.on_test", lambda *_: pytest.fail("the test split was read"))
         hurried(patch, memory=False)
@@ -92,7 +92,7 @@ def test_the_folder_is_named_as_a_shell_takes_it(out: str, named: str, tmp_path:
 
 
 def test_a_latency_cannot_be_asked_for_where_none_is_measured(brought: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend(TARGET), "obstacle", lambda: WHY)
+    monkeypatch.setattr(backend(TARGET), "unavailable_reason", lambda: WHY)
     run = runs.compressed(brought, tmp_path / "out", "--speedup", "2x", target=TARGET)
     assert run.exit_code == 2
     assert WHY in run.stderr
@@ -141,7 +141,7 @@ def test_an_engine_that_lacks_more_than_a_gpu_says_that(tmp_path: Path, monkeypa
 
 def test_where_it_still_cannot_run_nothing_is_changed(left: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = copied(left, tmp_path)
-    monkeypatch.setattr(backend(TARGET), "obstacle", lambda: WHY)
+    monkeypatch.setattr(backend(TARGET), "unavailable_reason", lambda: WHY)
     code, _, told = runs.command("verify", out)
     assert (code, told.count("\n")) == (4, 1)
     assert WHY in told
@@ -201,7 +201,7 @@ def test_an_interruption_leaves_the_run_as_it_was(left: Run, tmp_path: Path, mon
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("optimize.run.finish.conclude", stop)
+    monkeypatch.setattr("optimize.run.finish.finish_run", stop)
     assert runs.command("verify", out)[0] == 130
     assert (out / "report.json").read_bytes() == (left.out / "report.json").read_bytes()
     assert (out / "unverified").is_dir()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimize.search.published.agglomerate import Union, agglomerate
+from optimize.search.published.agglomerate import ClusterMerge, agglomerate
 
 
 def cosines(features: np.ndarray) -> np.ndarray:
@@ -52,9 +52,9 @@ def test_the_more_central_representative_stays() -> None:
     # 0 and 1 meet first, where neither is more central; 2 is nearer to 1 than to 0, but 1 has gone by then
     cosine = np.array([[1.0, 0.95, 0.7], [0.95, 1.0, 0.9], [0.7, 0.9, 1.0]])
     first, second = agglomerate(cosine, 0.75)
-    assert first == Union(gone=1, heir=0, likeness=pytest.approx(0.95))
+    assert first == ClusterMerge(gone=1, heir=0, likeness=pytest.approx(0.95))
     # (.7 + .9) / sqrt(2 + 2 * .95); of the two that are left 0 lies nearer to the other two on average: .825 against .8
-    assert second == Union(gone=2, heir=0, likeness=pytest.approx(1.6 / np.sqrt(3.9)))
+    assert second == ClusterMerge(gone=2, heir=0, likeness=pytest.approx(1.6 / np.sqrt(3.9)))
     later = agglomerate(np.array([[1.0, 0.95, 0.7], [0.95, 1.0, 0.99], [0.7, 0.99, 1.0]]), 0.75)
     assert [(union.gone, union.heir) for union in later] == [(2, 1), (0, 1)]
 

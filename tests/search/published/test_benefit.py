@@ -10,7 +10,7 @@ from optimize.graph.macs import macs
 from optimize.graph.trace import trace
 from optimize.search.published.benefit import benefit, nearness, priors
 from optimize.search.published.layout import blocks, layout
-from optimize.steps.remove_channels import Remove
+from optimize.steps.remove_channels import RemoveChannels
 from tests import nets
 from tests.nets import TOPOLOGIES
 from tests.search.nets import built, five, untrained
@@ -46,7 +46,7 @@ def test_own_and_next_are_what_a_removal_saves(name: str) -> None:
     maps = layout(of)
     for group in trace(of).groups:
         both = benefit(of.module, group, maps) + 0.75 * _read(of, group.name)
-        made = Remove(group.name, (1,), "none")(of, Reference(of, nets.cases(4)))
+        made = RemoveChannels(group.name, (1,), "none")(of, Reference(of, nets.cases(4)))
         linear = sum(layer.in_features * layer.out_features for layer in of.module.modules() if isinstance(layer, nn.Linear))
         left = sum(layer.in_features * layer.out_features for layer in made.module.modules() if isinstance(layer, nn.Linear))
         saved = macs(of) - macs(made) - (linear - left)

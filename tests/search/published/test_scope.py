@@ -8,7 +8,7 @@ from torch import nn
 from optimize.candidate import Reference
 from optimize.graph.trace import trace
 from optimize.search.published.scope import Scope
-from optimize.steps.remove_channels import Remove
+from optimize.steps.remove_channels import RemoveChannels
 from tests.graph.test_surgery import MISFITS
 from tests.nets import candidate, cases, chain_bn, reference
 from tests.search.nets import five
@@ -35,7 +35,7 @@ def test_room_is_what_lies_above_the_floor_as_things_stand() -> None:
     aim = Reference(of, cases(8, (3, 32, 32)))
     scope = Scope.of(aim, "S2", "none")
     assert [scope.room(group) for group in scope.groups] == [1, 1, 2, 6, 11]
-    narrower = Remove("16", tuple(range(9)), "none")(of, aim)
+    narrower = RemoveChannels("16", tuple(range(9)), "none")(of, aim)
     assert scope.room(scope.now(narrower)["16"]) == 2
     assert scope.now(narrower).keys() == scope.now(of).keys() == {group.name for group in trace(of).groups}
 

@@ -23,7 +23,7 @@ from optimize.steps.merging.crossover import (
     train,
     whole_maps,
 )
-from optimize.steps.merging.folding import Maker
+from optimize.steps.merging.folding import ProducerLayer
 from tests.nets import candidate, cases, reference
 
 HEIRS = np.array([0, 0, 2, 3, 2, 2])
@@ -38,8 +38,8 @@ def normed(bias: bool = False) -> Candidate:
     return candidate(nn.Sequential(nn.Conv2d(3, 6, 3, padding=1, bias=bias), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3)))
 
 
-def maker(start: Candidate) -> Maker:
-    return Maker(start.module, "0", "1" if isinstance(start.module[1], nn.BatchNorm2d) else None, np.arange(6))  # type: ignore[index]
+def maker(start: Candidate) -> ProducerLayer:
+    return ProducerLayer(start.module, "0", "1" if isinstance(start.module[1], nn.BatchNorm2d) else None, np.arange(6))  # type: ignore[index]
 
 
 def reading(start: Candidate, rows: int = EVERY) -> Reading:
@@ -156,7 +156,7 @@ def test_only_the_first_eight_batches_of_64_are_trained_on() -> None:
 
 def test_a_linear_layer_is_trained_like_a_convolution() -> None:
     start = candidate(nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2)), (5,))
-    one = Maker(start.module, "0", None, np.arange(6))
+    one = ProducerLayer(start.module, "0", None, np.arange(6))
     inputs = cases(96, (5,))
     got = train(one, families(HEIRS), whole_maps(one, inputs))
     weight, bias = (start.module.get_parameter(f"0.{key}").detach() for key in ("weight", "bias"))

@@ -12,7 +12,7 @@ from torch import nn
 
 from optimize.candidate import Candidate
 from optimize.steps.merging.crossover import read
-from optimize.steps.merging.folding import Maker, clusters, compensate, fold
+from optimize.steps.merging.folding import ProducerLayer, clusters, compensate, fold
 from tests.nets import candidate, cases
 
 
@@ -20,8 +20,8 @@ def normed(bias: bool, affine: bool = True) -> Candidate:
     return candidate(nn.Sequential(nn.Conv2d(3, 6, 3, bias=bias), nn.BatchNorm2d(6, affine=affine), nn.ReLU(), nn.Conv2d(6, 4, 1)))
 
 
-def maker(start: Candidate) -> Maker:
-    return Maker(start.module, "0", "1", np.arange(6))
+def maker(start: Candidate) -> ProducerLayer:
+    return ProducerLayer(start.module, "0", "1", np.arange(6))
 
 
 def normalised(module: nn.Module) -> npt.NDArray[np.float64]:
@@ -56,7 +56,7 @@ def test_a_map_written_back_is_seen_by_the_activation_and_by_the_norm(bias: bool
 @pytest.mark.parametrize("norm", [True, False])
 def test_a_centroid_has_the_mean_and_the_average_deviation_of_its_members(norm: bool) -> None:
     start = normed(True)
-    one = maker(start) if norm else Maker(start.module, "0", None, np.arange(6))
+    one = maker(start) if norm else ProducerLayer(start.module, "0", None, np.arange(6))
     upto = 2 if norm else 1
     with torch.inference_mode():
         before = start.module[:upto](torch.from_numpy(cases())).double().transpose(0, 1).flatten(1)  # type: ignore[index]
@@ -87,12 +87,12 @@ def test_clusters_by_hand() -> None:
     assert clusters(points, np.array([3])).tolist() == [3, 3, 3, 3]
 
 
-def linear(rows: list[list[float]], bias: list[float]) -> Maker:
+def linear(rows: list[list[float]], bias: list[float]) -> ProducerLayer:
     layer = nn.Linear(2, len(rows))
     with torch.no_grad():
         layer.weight.copy_(torch.tensor(rows))
         layer.bias.copy_(torch.tensor(bias))
-    return Maker(nn.Sequential(layer), "0", None, np.arange(len(rows)))
+    return ProducerLayer(nn.Sequential(layer), "0", None, np.arange(len(rows)))
 
 
 def test_scales_by_hand() -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from optimize.candidate import Candidate
 from optimize.graph.surgery import with_tensors
 from optimize.graph.trace import trace
-from optimize.steps.merging.pairing import Choice, Survey, survey
+from optimize.steps.merging.pairing import Choice, RemovalPlan, survey
 from tests import nets
 from tests.nets import TOPOLOGIES, candidate, reference
 
@@ -37,10 +37,10 @@ LIKENESS = np.array(
     ],
 )
 def test_heirs_by_hand(share: float, heirs: list[int]) -> None:
-    assert Survey(np.array([1, 2, 0]), LIKENESS).heirs(share).tolist() == heirs
+    assert RemovalPlan(np.array([1, 2, 0]), LIKENESS).merge_into(share).tolist() == heirs
 
 
-def found(start: Candidate, choose: Choice = "norm") -> Survey:
+def found(start: Candidate, choose: Choice = "norm") -> RemovalPlan:
     first = survey(start, reference(start), choose=choose, rows=10**6, ridge=1e-6)[0]
     assert first is not None
     return first
