@@ -110,7 +110,7 @@ def quantize(
     model = onnx_format.load(onnx)
     require_inputs(calibration, _input_shape(model))
     if unknown := set(ignored_layers) - {node.name for node in model.graph.node}:
-        raise InputError(f"`keep` (={min(unknown)!r}) is no layer of the model: name nodes of the ONNX file.")
+        raise InputError(f"`ignored_layers` (={min(unknown)!r}) is no layer of the model: name nodes of the ONNX file.")
     batches = _batches(model.graph.input[0].name, calibration)
     # Made here because its base class is known only once the runtime is imported.
     reader = type("Reader", (CalibrationDataReader,), {"get_next": lambda _: next(batches, None)})()

@@ -245,7 +245,7 @@ def _operations(model: Any, layers: Collection[str]) -> list[str]:
     """Names of the operations that OpenVINO made of these layers of the ONNX file: a convolution and the sum with its bias."""
     found = operations_of(model, layers)
     if unknown := [layer for layer, operations in found.items() if not operations]:
-        raise InputError(f"`keep` (={unknown[0]!r}) is no layer of the model: name nodes of the ONNX file.")
+        raise InputError(f"`ignored_layers` (={unknown[0]!r}) is no layer of the model: name nodes of the ONNX file.")
     return [name for operations in found.values() for name in operations]
 
 

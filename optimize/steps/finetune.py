@@ -92,7 +92,7 @@ class Finetune:
             ("distillation", 0 <= self.distillation <= 1, "between 0 and 1"),
             ("patience", self.patience is None or self.patience >= 1, "1 or more, or None"),
             ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
-            ("way", 0 < self.interpolation <= 1, "above 0, and 1 at most"),
+            ("interpolation", 0 < self.interpolation <= 1, "above 0, and 1 at most"),
         ):
             if not holds:
                 raise InputError(f"`{name}` (={getattr(self, name)!r}) must be {rule}.")

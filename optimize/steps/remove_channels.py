@@ -55,8 +55,9 @@ class RemoveChannels:
         if len(set(self.channels)) < len(self.channels):
             raise InputError(f"`channels` (={self.channels}) must name each channel once.")
         if len(self.merge_into) != (0 if self.operator == "drop" else len(self.channels)):
-            needs = "no heirs" if self.operator == "drop" else "one heir for each of its channels"
-            raise InputError(f"`heirs` (={self.merge_into}) does not fit `channels` (={self.channels}): {self.operator!r} takes {needs}.")
+            needs = "none" if self.operator == "drop" else "one channel for each that goes"
+            problem = f"`merge_into` (={self.merge_into}) does not fit `channels` (={self.channels})"
+            raise InputError(f"{problem}: {self.operator!r} takes {needs}.")
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the narrower candidate.
@@ -103,5 +104,5 @@ class RemoveChannels:
         if self.merge_into:
             heirs[list(self.channels)] = self.merge_into
             if lost := sorted({*self.merge_into} & {*self.channels}):
-                raise InputError(f"`heirs` (={self.merge_into}) must stay, but {lost[0]} is one of `channels` (={self.channels}).")
+                raise InputError(f"`merge_into` (={self.merge_into}) must stay, but {lost[0]} is one of `channels` (={self.channels}).")
         return heirs

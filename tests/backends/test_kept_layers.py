@@ -171,14 +171,14 @@ def test_an_activation_without_a_kernel_stays_in_float_as_a_whole(exported: dict
     runtime = pytest.importorskip("optimize.backends.onnxruntime")
     pytest.importorskip("onnxruntime")
     (hardswish,) = [node.name for node in onnx.load(exported["Gates"]).graph.node if node.op_type == "HardSwish"]
-    artifact = runtime.quantize(exported["Gates"], tmp_path, calibration, keep=[hardswish])
+    artifact = runtime.quantize(exported["Gates"], tmp_path, calibration, ignored_layers=[hardswish])
     with runtime.build(artifact, threads=1) as session:
         ran = runtime.inspect(session)
     assert {precision for layer, precision in ran.items() if layer.startswith(hardswish)} == {"f32"}
 
 
 def test_a_layer_that_is_not_there_is_named(runtime: Backend, exported: dict[str, Path], calibration: Floats, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"`keep` \(='t3'\) is no layer of the model: name nodes of the ONNX file"):
+    with pytest.raises(InputError, match=r"`ignored_layers` \(='t3'\) is no layer of the model: name nodes of the ONNX file"):
         runtime.quantize(exported["Decoder"], tmp_path, calibration, ignored_layers=["t3"])
 
 

@@ -95,7 +95,7 @@ class Fake:
     def __init__(self, layers: dict[str, float]) -> None:
         self.layers, self.asked = layers, dict[str, Any]()
 
-    def obstacle(self) -> None: ...
+    def unavailable_reason(self) -> None: ...
 
     def version(self) -> str:
         return "1.2"

@@ -173,7 +173,7 @@ class Runtime:
     def __init__(self, taken: Sequence[dict[str, float]], ran: dict[str, str]) -> None:
         self.taken, self.ran, self.batches = iter(taken), ran, list[int]()
 
-    def obstacle(self) -> None: ...
+    def unavailable_reason(self) -> None: ...
 
     def version(self) -> str:
         return "1.2"

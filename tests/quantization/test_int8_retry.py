@@ -34,7 +34,14 @@ class Scripted(StandIn):
         self.script, self.asked = wrong, list[str]()
 
     def quantize(
-        self, onnx: Path, folder: Path, calibration: Floats, *, keep: Collection[str] = (), rest: str = "f32", isa: str | None = None
+        self,
+        onnx: Path,
+        folder: Path,
+        calibration: Floats,
+        *,
+        ignored_layers: Collection[str] = (),
+        float_precision: str = "f32",
+        cpu_level: str | None = None,
     ) -> Artifact:
         name = onnx.parent.name
         self.asked.append(name)

@@ -56,7 +56,7 @@ class StandIn:
 
     def preflight(self) -> None: ...
 
-    def obstacle(self) -> None: ...
+    def unavailable_reason(self) -> None: ...
 
     def version(self) -> str:
         return "1"
@@ -72,9 +72,16 @@ class StandIn:
         return Artifact.save(folder, target=self.NAME, precision=precision, input_shape=(1, 8, 8), runtime="1", files=("model",))
 
     def quantize(
-        self, onnx: Path, folder: Path, calibration: Floats, *, keep: Collection[str] = (), rest: str = "f32", isa: str | None = None
+        self,
+        onnx: Path,
+        folder: Path,
+        calibration: Floats,
+        *,
+        ignored_layers: Collection[str] = (),
+        float_precision: str = "f32",
+        cpu_level: str | None = None,
     ) -> Artifact:
-        return self.convert(onnx, folder, int8_name(keep, rest))
+        return self.convert(onnx, folder, int8_name(ignored_layers, float_precision))
 
     def build(self, artifact: Artifact, *, threads: int | None = None) -> Session:
         if self.raising.get(artifact.precision) == "build":
@@ -294,10 +301,12 @@ class Mixed(StandIn):
         super().__init__({"f32": 0, "int8": 10, "int8+f32": 0})
         self.failing, self.where, self.kept = failing, where, dict[Path, str]()
 
-    def quantize(self, onnx: Path, folder: Path, calibration: Floats, *, keep: Collection[str] = (), **more: Any) -> Artifact:  # type: ignore[override]
-        self.kept[folder] = "".join(keep)
+    def quantize(  # type: ignore[override]
+        self, onnx: Path, folder: Path, calibration: Floats, *, ignored_layers: Collection[str] = (), **more: Any
+    ) -> Artifact:
+        self.kept[folder] = "".join(ignored_layers)
         self._raise_for(folder)
-        return super().quantize(onnx, folder, calibration, keep=keep, **more)
+        return super().quantize(onnx, folder, calibration, ignored_layers=ignored_layers, **more)
 
     def build(self, artifact: Artifact, *, threads: int | None = None) -> Session:
         self._raise_for(artifact.folder)

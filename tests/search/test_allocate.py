@@ -56,7 +56,7 @@ class Script:
     search: Any = field(default_factory=lambda: SimpleNamespace(guard=None))
     offered: list[tuple[Any, bool]] = field(default_factory=list)
 
-    def offer(self, step: Step, start: Candidate) -> Verdict:
+    def propose(self, step: Step, start: Candidate) -> Verdict:
         assert start is START  # everything is cut out of the same start
         verdict = Verdict(not self.idle(step) and self.keeps(step), self.idle(step))
         self.offered.append((step, bool(verdict)))
@@ -209,17 +209,17 @@ def test_nothing_is_trained_twice() -> None:
 
     script = Script(lambda _: False)
     ladder(script, items=Two()).train(Finetune(1))
-    assert [(step.steps[0].widths, step.steps[1].way) for step, _ in script.offered] == [
+    assert [(step.steps[0].widths, step.steps[1].interpolation) for step, _ in script.offered] == [
         ((("a", width),), way) for width in (2, 1) for way in WAYS
     ]
 
 
 def test_weights_on_the_way_to_the_trained_ones_are_offered_until_some_are_kept() -> None:
-    script = Script(lambda step: harm(step) < 5 and step.steps[1].way <= 0.5)
+    script = Script(lambda step: harm(step) < 5 and step.steps[1].interpolation <= 0.5)
     up = ladder(script)
     up.held = 1.0
     up.train(Finetune(1))
-    found = [(round(harm(step), 3), step.steps[1].way, kept) for step, kept in script.offered]
+    found = [(round(harm(step), 3), step.steps[1].interpolation, kept) for step, kept in script.offered]
     assert found == [
         (4, 1.0, False),
         (4, 0.5, True),
@@ -265,7 +265,7 @@ def test_a_whole_run(search: Search, original: Candidate) -> None:
     best, trials = walking.run()
     assert written(walking) == trials
     assert settings(trials)[0][0] == "Prune"
-    kept = [trial for trial in plain("Narrow", trials) if trial["kept"]]
+    kept = [trial for trial in plain("PruneToWidths", trials) if trial["kept"]]
     assert kept
     assert best.parameters < trials[0]["parameters"] < original.parameters
     inputs, labels = search.guard.inputs(), search.guard.labels

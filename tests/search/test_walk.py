@@ -37,9 +37,9 @@ def test_a_trial_says_what_was_measured(search: Search, original: Candidate) -> 
     ("step", "words"),
     [
         (Prune(0.001), "Prune 0.001"),
-        (PruneToWidths((("a", 4), ("b", 0))), "Narrow 2 groups"),
-        (Chain((PruneToWidths((("a", 4),)), Finetune(3))), "Chain Narrow and Finetune"),
-        (Chain((PruneToWidths((("a", 4),)), Finetune(3, interpolation=0.25))), "Chain Narrow and 0.25 of Finetune"),
+        (PruneToWidths((("a", 4), ("b", 0))), "PruneToWidths 2 groups"),
+        (Chain((PruneToWidths((("a", 4),)), Finetune(3))), "Chain PruneToWidths and Finetune"),
+        (Chain((PruneToWidths((("a", 4),)), Finetune(3, interpolation=0.25))), "Chain PruneToWidths and 0.25 of Finetune"),
     ],
 )
 def test_a_trial_in_one_line(step: Step, words: str) -> None:

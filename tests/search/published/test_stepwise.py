@@ -340,7 +340,7 @@ def test_a_whole_run(small: Search, repair: Any) -> None:
         drop = standing - each["overall"]
         assert not each["kept"] or drop <= 0.02 + 1e-9
         standing = each["overall"] if each["kept"] else standing
-    assert {each["step"] for each in trials} == {"Remove"}
+    assert {each["step"] for each in trials} == {"RemoveChannels"}
 
 
 @pytest.mark.parametrize(("rule", "outcomes"), [("floor", {True, False}), ("mcnemar", {True})])
