@@ -330,9 +330,9 @@ def test_factory_gives_the_same_data(tmp_path: Path) -> None:
     data = load_data(f"{tmp_path}/my data.py:load", preprocessing=Preprocessing(), input_shape=(3, 4, 4))
     assert data.guard.sha256 == expected.guard.sha256
     with pytest.raises(InputError, match="returned a int: it must return a mapping"):
-        load_data(f"{tmp_path}/my data/dataset.py:number", preprocessing=Preprocessing(), input_shape=(3, 4, 4))
+        load_data(f"{tmp_path}/my data.py:number", preprocessing=Preprocessing(), input_shape=(3, 4, 4))
     with pytest.raises(InputError, match="val_images cannot become an array"):
-        load_data(f"{tmp_path}/my data/dataset.py:ragged", preprocessing=Preprocessing(), input_shape=(3, 4, 4))
+        load_data(f"{tmp_path}/my data.py:ragged", preprocessing=Preprocessing(), input_shape=(3, 4, 4))
 
 
 def _with(key: str, value: Any) -> Arrays:
