@@ -9,10 +9,10 @@ from functools import cached_property
 
 from optimize.backends import CPU, ON_CPU, Backend, runtimes
 from optimize.candidate import Candidate, Labelled
-from optimize.data.arrays import require_source
 from optimize.data.calibration_checks import Finding, health
 from optimize.data.dataset import Dataset, Preprocessing, Split, load_data
 from optimize.data.masks import perfect
+from optimize.data.sources import format_of
 from optimize.errors import Inconclusive, InputError
 from optimize.guard.limits import Limits
 from optimize.guard.rail import Rail
@@ -149,7 +149,7 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None]) -> Job:
         sign({}, recipe.sign_key)  # for what it refuses
     first_bytes(recipe.model)  # likewise
     if recipe.data:
-        require_source(recipe.data)
+        format_of(recipe.data)
     space = Workspace(recipe.out)
     check(space)
     with stage("load the model"):

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from optimize.data.arrays import require_source
+from optimize.data.sources import format_of
 from optimize.errors import InputError
 from optimize.loading.checkpoint import first_bytes
 from tests.runs import command
@@ -72,7 +72,7 @@ def test_what_may_be_pytorch_is_let_through_and_is_no_data(legacy: bool, tmp_pat
     for name in ("a.pt", "b.safetensors"):
         assert first_bytes(tmp_path / name)
         with pytest.raises(InputError, match="is a file of weights: name it first, as the model, and the data behind --data"):
-            require_source(tmp_path / name)
+            format_of(tmp_path / name)
 
 
 def test_the_model_is_spoken_of_before_the_data_that_are_missing(tmp_path: Path) -> None:
