@@ -6,11 +6,7 @@ numbers (uint8) with channels last, (N, *spatial, C), and floats with channels f
 
 from __future__ import annotations
 
-import re
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,17 +14,11 @@ import numpy.typing as npt
 
 from optimize.data.label_advice import remedy_of_kind, remedy_of_range
 from optimize.errors import InputError
-from optimize.loading.factory import describe, load_factory
-from optimize.loading.factory import parse as parse_factory
-from optimize.loading.foreign_files import weights_as_data
 
 Array: TypeAlias = npt.NDArray[Any]
 Integers: TypeAlias = npt.NDArray[np.int64]
 
-SPLITS = ("train", "calibration", "val", "test")
-CLASS_KEYS = ("classes", "class_names", "label_names", "names")
 MAX_CLASSES = 100_000
-_KNOWN = re.compile(rf"({'|'.join(SPLITS)})_(images|labels|masks|patient|(.+_)?group|id|names)|{'|'.join(CLASS_KEYS)}")
 
 
 def spread(count: int, most: int) -> Integers:
@@ -39,83 +29,6 @@ def spread(count: int, most: int) -> Integers:
         [0, 4, 9]
     """
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
-
-
-def read_arrays(source: str | Path) -> dict[str, Array]:
-    """Read the arrays of a `.npz`, or those a `file.py:factory` returns, that this package knows by name.
-
-    Raises:
-        InputError: when the source is missing, empty, damaged, of another kind, or holds Python objects.
-    """
-    if not str(source):
-        raise InputError("`data` is missing: pass --data file.npz or --data file.py:factory, or set [data] path in optimize.toml.")
-    if ".py:" in str(source):
-        found = load_factory(str(source), "--data")()
-        if not isinstance(found, Mapping):
-            raise InputError(f"`data` (={source}) returned a {type(found).__name__}: it must return a mapping of names to arrays.")
-        arrays = {str(key): _as_array(value, str(key), source) for key, value in found.items() if _KNOWN.fullmatch(str(key))}
-        names = [str(key) for key in found]
-    else:
-        arrays, names = _read_npz(Path(source))
-    for key in ("val_images", "test_images"):
-        if key not in arrays:
-            has = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
-            raise InputError(f"`data` (={source}) has no array {key!r}; it has {has or 'none'}: name them as MedMNIST does.")
-    return arrays
-
-
-def require_source(source: str | Path) -> None:
-    """See that data can be read from there at all, without reading them.
-
-    Raises:
-        InputError: when an `.npz` is missing, empty or of another kind, or the file of a factory is missing.
-    """
-    if ".py:" in str(source):
-        parse_factory(str(source), "--data")
-    else:
-        _require_npz(Path(source))
-
-
-def _as_array(value: object, key: str, source: str | Path) -> Array:
-    try:
-        return np.asarray(value)
-    except Exception as problem:
-        raise InputError(f"`data` (={source}): {key} cannot become an array ({describe(problem)}): return numpy arrays.") from problem
-
-
-def _require_npz(path: Path) -> None:
-    if path.is_dir():
-        raise InputError(f"`data` (={path}) is a folder: pass an .npz, or file.py:factory that reads the folder.")
-    if not path.is_file():
-        raise InputError(f"`data` (={path}) does not exist: check the path.")
-    if not path.stat().st_size:
-        raise InputError(f"`data` (={path}) is empty: copy it again.")
-    if path.suffix == ".py":
-        raise InputError(f"`data` (={path}) is a Python file: pass file.py:factory, with the name of the function that returns the arrays.")
-    if weights_as_data(path):
-        raise InputError(f"`data` (={path}) is a file of weights: name it first, as the model, and the data behind --data.")
-    if path.suffix == ".npy":
-        raise InputError(f"`data` (={path}) is a single array: put images and labels of all splits into one .npz, as MedMNIST does.")
-    with path.open("rb") as file:
-        whole = zipfile.is_zipfile(file)
-    if not whole:
-        raise InputError(f"`data` (={path}) is no .npz, or one cut short: copy it again, or write it with numpy.savez_compressed.")
-
-
-def _read_npz(path: Path) -> tuple[dict[str, Array], list[str]]:
-    _require_npz(path)
-    key = ""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            names = [name for name in archive.files if isinstance(name, str)]
-            arrays = {}
-            for key in filter(_KNOWN.fullmatch, names):
-                arrays[key] = np.asarray(archive[key])
-            return arrays, names
-    except (OSError, EOFError, ValueError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error, SyntaxError) as problem:
-        if "Object arrays" in str(problem):
-            raise InputError(f"`data` (={path}): {key} holds Python objects: save plain numbers or text.") from problem
-        raise InputError(f"`data` (={path}): {key or 'it'} cannot be read ({describe(problem)}): copy or save it again.") from problem
 
 
 def checked_images(arrays: Mapping[str, Array], split: str, input_shape: Sequence[int], pad: int | None) -> Array:

@@ -13,21 +13,13 @@ from typing import Any
 import numpy as np
 
 from optimize.candidate import Floats, Meaning
-from optimize.data.arrays import (
-    CLASS_KEYS,
-    MAX_CLASSES,
-    SPLITS,
-    Array,
-    Integers,
-    checked_images,
-    checked_labels,
-    checked_masks,
-    read_arrays,
-)
+from optimize.data.arrays import MAX_CLASSES, Array, Integers, checked_images, checked_labels, checked_masks
 from optimize.data.input_scale import require_scale
+from optimize.data.layout import CLASS_KEYS, SPLITS
 from optimize.data.masks import shown
 from optimize.data.metadata import checked_groups, checked_names, checked_tags, require_columns, require_patients
 from optimize.data.preprocessing import Preprocessing as Preprocessing
+from optimize.data.sources import read_arrays
 from optimize.data.splits import PROTECTED, disjoint, fifth, halves, identify
 from optimize.errors import InputError
 from optimize.progress import note

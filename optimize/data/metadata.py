@@ -23,7 +23,7 @@ def checked_tags(arrays: Mapping[str, Array], split: str, field: str) -> Array |
 
     Args:
         arrays: as read.
-        split: one of `optimize.data.arrays.SPLITS`.
+        split: one of `optimize.data.layout.SPLITS`.
         field: what follows the split's name, such as "patient".
 
     Raises:

@@ -7,11 +7,30 @@ from typing import Any, Literal, TypeAlias
 from torch import nn
 
 Side: TypeAlias = Literal["out", "in"]
+Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Transposed: TypeAlias = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+LinearMap: TypeAlias = nn.Linear | Convolution | Transposed
 
 LINEAR_MAPS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 CHANNELWISE = (*BATCH_NORMS, nn.PReLU, *INSTANCE_NORMS)
+
+
+def linear_submodule(module: nn.Module, name: str) -> LinearMap:
+    """The linear layer or convolution of this name.
+
+    Raises:
+        TypeError: when the layer is of another kind, which no caller may ask for: layers are chosen from the traced graph.
+
+    Example:
+        >>> linear_submodule(nn.Sequential(nn.ReLU(), nn.Linear(2, 3)), "1")
+        Linear(in_features=2, out_features=3, bias=True)
+    """
+    layer = module.get_submodule(name)
+    if not isinstance(layer, LINEAR_MAPS):
+        raise TypeError(f"{name!r} is a {type(layer).__name__}: expected a linear layer or a convolution.")
+    return layer
 
 
 def width(layer: nn.Module, side: Side) -> int:

@@ -1,48 +1,30 @@
-"""What is inside a file of weights: recognised by its content, never by its name, and read without running anything in it.
+"""What is inside a file of weights: the one set of named tensors that is the network's, or the whole network.
 
-A pickle is a program. `torch.load(weights_only=True)` runs none of it and refuses whatever is not plain tensors and containers; only the
-user's own word (`trust_pickle`) lifts that, and only for a file that was refused.
+How the file is read is up to its format (`optimize.loading.model_formats`). What it holds may be nested: training scripts save weights
+beside an epoch, an optimizer's state and a running average of the weights.
 """
 
 from __future__ import annotations
 
-import argparse
-import pickle
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from optimize.errors import InputError
-from optimize.loading.factory import describe, user_code
-from optimize.loading.foreign_files import foreign, model_folder
+from optimize.loading.factory import describe
+from optimize.loading.foreign_files import SAVE_INSTEAD
+from optimize.loading.model_formats import format_of
 
 Weights: TypeAlias = dict[str, torch.Tensor]
 
 _NESTED_UNDER = ("state_dict", "model_state_dict", "model")
 _AVERAGED = re.compile(r"(^|[_.\- ])(ema|swa|avg|averaged?|shadow|polyak|teacher)([_.\- ]|$)")
-_SAVE_INSTEAD = "save model.state_dict() with torch.save and pass --arch file.py:factory"
-# Training scripts keep a numpy score, the state of numpy's generator or their arguments beside the weights: plain values that run nothing.
-_SCALAR, _ARRAY = np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0]
-_HARMLESS: tuple[Any, ...] = (
-    (_SCALAR, "numpy.core.multiarray.scalar"),
-    (_SCALAR, "numpy._core.multiarray.scalar"),
-    (_ARRAY, "numpy.core.multiarray._reconstruct"),
-    (_ARRAY, "numpy._core.multiarray._reconstruct"),
-    np.ndarray,
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "bool", "U1", "S1")),
-    argparse.Namespace,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,91 +56,19 @@ def read_checkpoint(path: Path, *, trust_pickle: bool = False, code: Path | None
         InputError: when there is no such file, when it is damaged, of another kind, or a pickle that was not trusted; when there are no
             such weights in it, or several and none was chosen.
     """
-    head = first_bytes(path)
-    if head[8:9] == b"{" and head[9:10] in b'"} \n':
-        try:
-            return _unwrap(_safetensors(path), path, weights)
-        except (SafetensorError, OSError) as problem:
-            raise InputError(f"`model` (={path}) is damaged safetensors ({describe(problem)}): copy it again.") from problem
-    _refuse_foreign(path, head)
-    return _unwrap(_torch_load(path, trust_pickle, (code or path.absolute().parent)), path, weights)
+    format = format_of(path)
+    try:
+        content = format.read(path, trust_pickle=trust_pickle, code=code or path.absolute().parent)
+    except InputError:
+        raise
+    except Exception as problem:  # whatever the library that reads a format raises on a damaged file
+        raise InputError(f"`model` (={path}) is damaged {format.NAMED} ({describe(problem)}): copy it again.") from problem
+    return _unwrap(content, path, weights)
 
 
 def averaged(name: str) -> bool:
     """Whether weights under this name, such as `ema`, `state_dict_ema`, `swa_model` or `netEMA`, are a running average of others."""
     return _AVERAGED.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()) is not None
-
-
-def _safetensors(path: Path) -> Weights:
-    """The tensors, tied ones under each of their names: of several `save_model` writes one, and the others into the metadata."""
-    found: Weights = load_file(path)
-    with safe_open(path, framework="pt") as file:
-        tied = dict(file.metadata() or {})
-    return found | {name: found[kept] for name, kept in tied.items() if kept in found and name not in found}
-
-
-def first_bytes(path: Path) -> bytes:
-    """The first 64 bytes of a file of weights.
-
-    Raises:
-        InputError: when there is no such file, it is empty, of another kind, or it cannot be opened.
-    """
-    if not path.exists():
-        raise InputError(f"`model` (={path}) does not exist: check the path.")
-    if path.is_dir():
-        raise InputError(f"`model` (={path}) {model_folder(path)}.")
-    try:
-        with path.open("rb") as file:
-            head = file.read(64)
-    except OSError as problem:
-        raise InputError(f"`model` (={path}) cannot be opened ({describe(problem)}): see to its permissions.") from problem
-    if not head:
-        raise InputError(f"`model` (={path}) is empty: copy it again.")
-    if (kind := foreign(path, head)) is not None:
-        raise InputError(f"`model` (={path}) is {kind}.")
-    return head
-
-
-def _refuse_foreign(path: Path, head: bytes) -> None:
-    if head.startswith(b"version https://git-lfs"):
-        raise InputError(f"`model` (={path}) is a Git LFS pointer, not the weights: run `git lfs pull`.")
-    kind = _zip_kind(path) if head.startswith(b"PK") else "ONNX" if head[:1] == b"\x08" or path.suffix == ".onnx" else None
-    if kind is not None:
-        raise InputError(f"`model` (={path}) is {kind}, which is not readable yet: {_SAVE_INSTEAD}.")
-
-
-def _zip_kind(path: Path) -> str | None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError) as problem:
-        raise InputError(f"`model` (={path}) is damaged or cut short ({describe(problem)}): copy it again.") from problem
-    leaves = {name.rpartition("/")[2] for name in names}
-    if leaves & {"archive_format", "serialized_exported_program.json"}:
-        return "an exported program (.pt2)"
-    if "constants.pkl" in leaves and any("/code/" in name for name in names):
-        return "TorchScript"
-    return None if "data.pkl" in leaves else "a zip file without PyTorch weights"
-
-
-def _torch_load(path: Path, trust_pickle: bool, code: Path) -> object:
-    try:
-        # An open file, not its path: torch.load would go by the suffix again.
-        with path.open("rb") as file, torch.serialization.safe_globals(list(_HARMLESS)):
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as problem:
-        refused = re.search(r"(?:Unsupported global: GLOBAL|Unsupported class|load of|but got <class) '?([\w.]+)", str(problem))
-        # Whatever is no refusal of a name is a damaged file, and trusting its author would not mend it.
-        if refused is None or not isinstance(problem, pickle.UnpicklingError):
-            reason = describe(problem.__cause__ or problem).split(". ")[0]
-            raise InputError(f"`model` (={path}) is damaged or no PyTorch file ({reason}): copy it again, or save it anew.") from problem
-        if not trust_pickle:
-            raise InputError(
-                f"`model` (={path}) is a pickle that wants to run {refused[1]}, and a pickle can run anything: {_SAVE_INSTEAD}, "
-                "or pass --trust-pickle if you trust its author."
-            ) from problem
-    with path.open("rb") as file, user_code(code, f"`model` (={path}), loaded as a trusted pickle,"):
-        return torch.load(file, map_location="cpu", weights_only=False)
 
 
 def _unwrap(loaded: object, path: Path, wanted: str | None) -> Checkpoint:
@@ -179,11 +89,11 @@ def _unwrap(loaded: object, path: Path, wanted: str | None) -> Checkpoint:
     if isinstance(loaded, nn.Module):
         return Checkpoint(loaded.module if isinstance(loaded, nn.DataParallel | AveragedModel) else loaded, notes)
     if not isinstance(loaded, Mapping):
-        raise InputError(f"`model` (={path}) holds a {type(loaded).__name__}, not named weights: {_SAVE_INSTEAD}.")
+        raise InputError(f"`model` (={path}) holds a {type(loaded).__name__}, not named weights: {SAVE_INSTEAD}.")
     other = [str(key) for key, value in loaded.items() if not (isinstance(key, str) and isinstance(value, torch.Tensor))]
     if other or not loaded:
         found = f"entries that are no tensors ({', '.join(other[:3])})" if other else "no weights"
-        raise InputError(f"`model` (={path}) holds {found}: {_SAVE_INSTEAD}.")
+        raise InputError(f"`model` (={path}) holds {found}: {SAVE_INSTEAD}.")
     return Checkpoint(dict(loaded), notes)
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import isqrt, prod
-from typing import TypeAlias
 
 import numpy as np
 import psutil
@@ -22,12 +21,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from optimize.graph.layer_types import groups, unsupported_reason, width
+from optimize.graph.layer_types import Convolution, LinearMap, Transposed, groups, unsupported_reason, width
 from optimize.graph.trace import LINEAR_MAPS, Index
-
-Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
-Transposed: TypeAlias = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
-LinearMap: TypeAlias = nn.Linear | Convolution | Transposed
 
 WIDEST = 12_288
 """Columns up to which a gram matrix is built where the memory allows: 1.2 GB in float64, and an elimination takes minutes."""

@@ -20,9 +20,9 @@ import torch
 from torch import nn
 
 from optimize.candidate import Floats
-from optimize.graph.layer_types import groups
+from optimize.graph.layer_types import groups, linear_submodule
 from optimize.graph.replay import Replay, calls
-from optimize.reconstruction.layer_matrix import LinearMap, input_rows, matrix, output_rows, positions_per_sample, wide
+from optimize.reconstruction.layer_matrix import input_rows, matrix, output_rows, positions_per_sample, wide
 from optimize.reconstruction.position_sampling import drawn, unusual
 
 T = TypeVar("T")
@@ -135,7 +135,7 @@ class OriginalOutputs:
 
         def read(number: int, wanted: Sequence[str], at: _At) -> list[tuple[str, torch.Tensor]]:
             def rows(name: str, given: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-                return input_rows(_layer(module, name), given, at(name, given, output))
+                return input_rows(linear_submodule(module, name), given, at(name, given, output))
 
             return self._replay.calls(module, wanted, number, rows, changing)
 
@@ -150,7 +150,7 @@ class OriginalOutputs:
             return
         self._kept.clear()
         ahead = self._layers[min(self._layers.index(name) for name in names) :]
-        widths = [matrix(_layer(self._original, layer)).shape[1] for layer in ahead]
+        widths = [matrix(linear_submodule(self._original, layer)).shape[1] for layer in ahead]
         room = np.cumsum(widths) * self._rows * 4 <= MEMORY_BYTES
         wanted = [layer for layer, fits in zip(ahead, room, strict=True) if fits or layer in names]
         parts: dict[str, list[torch.Tensor]] = {layer: [] for layer in wanted}
@@ -160,7 +160,7 @@ class OriginalOutputs:
 
     def _outputs(self, number: int, names: Sequence[str], at: _At) -> list[tuple[str, torch.Tensor]]:
         def rows(name: str, given: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-            return output_rows(_layer(self._original, name), output, at(name, given, output))
+            return output_rows(linear_submodule(self._original, name), output, at(name, given, output))
 
         return calls(self._original, names, self._batches[number], rows)
 
@@ -174,7 +174,7 @@ class OriginalOutputs:
                 return
 
             def at(name: str, given: torch.Tensor, output: torch.Tensor, cases: int = len(batch), start: int = start) -> torch.Tensor:
-                layer = _layer(self._original, name)
+                layer = linear_submodule(self._original, name)
                 count = positions_per_sample(layer, given, output)
                 each = _positions_per_case(count, ceil(self._rows / len(self._inputs)))
                 need[name] = ceil(self._rows / each)
@@ -189,10 +189,6 @@ class OriginalOutputs:
 def _positions_per_case(places: int, least: int) -> int:
     """Large maps give more positions each, since their neighbours tell little new, and so need fewer forward passes."""
     return min(places, max(least, LEAST_POSITIONS, min(MOST_POSITIONS, places // SPACING)))
-
-
-def _layer(module: nn.Module, name: str) -> LinearMap:
-    return module.get_submodule(name)  # type: ignore[return-value]
 
 
 def _sums(layer: nn.Module) -> _Sums | _Rows:

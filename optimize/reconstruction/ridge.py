@@ -21,13 +21,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from optimize.graph.layer_types import linear_submodule
 from optimize.graph.surgery import with_tensors
 from optimize.graph.trace import Graph, Index
 from optimize.progress import record_finding
 from optimize.reconstruction import dual_ridge
 from optimize.reconstruction.cholesky import RankDeficiency, lifted_cholesky
 from optimize.reconstruction.cholesky import cholesky as cholesky
-from optimize.reconstruction.layer_matrix import LinearMap, matrix, outputs_per_channel, reads, weight_from
+from optimize.reconstruction.layer_matrix import matrix, outputs_per_channel, reads, weight_from
 from optimize.reconstruction.moments import Moments
 
 
@@ -150,7 +151,7 @@ def build_problem(
     module: nn.Module, original: nn.Module, graph: Graph, name: str, moments: Moments, kept: Mapping[str, Index], ridge: float
 ) -> Problem:
     """Set up the repair of the layer `name`; `ridge` is a share of the gram matrix's mean diagonal."""
-    layer: LinearMap = module.get_submodule(name)  # type: ignore[assignment]
+    layer = linear_submodule(module, name)
     count = outputs_per_channel(layer)
     old = matrix(layer)
     width = old.shape[1] // count
@@ -187,7 +188,7 @@ def refit(module: nn.Module, problem: Problem, columns: torch.Tensor, channels: 
         columns: positions, in the problem, of the columns that stayed.
         channels: of its outputs that stayed, where the layer makes what it reads; None for all.
     """
-    layer: LinearMap = module.get_submodule(problem.name)  # type: ignore[assignment]
+    layer = linear_submodule(module, problem.name)
     if channels is not None:
         problem = problem.making(channels, outputs_per_channel(layer))
     solved = problem.solve(columns)

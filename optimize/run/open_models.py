@@ -15,7 +15,8 @@ import numpy as np
 
 from optimize.backends import backend, require_runnable
 from optimize.backends.artifact import MANIFEST, Artifact
-from optimize.data.arrays import checked_images, read_arrays
+from optimize.data.arrays import checked_images
+from optimize.data.sources import read_arrays
 from optimize.errors import InputError, OptimizeError, TargetUnavailable
 from optimize.measure.benchmark import Contender
 

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from optimize.backends import CPU, ON_CPU, Backend, runtimes
 from optimize.candidate import Candidate, Labelled
-from optimize.data.arrays import require_source
+from optimize.data import sources
 from optimize.data.calibration_checks import Finding, health
 from optimize.data.dataset import Dataset, Preprocessing, Split, load_data
 from optimize.data.masks import perfect
@@ -19,7 +19,7 @@ from optimize.guard.rail import Rail
 from optimize.guard.score import Score, score
 from optimize.guard.verdict import judge
 from optimize.hardware.cpu_level import in_words, level, restrict
-from optimize.loading.checkpoint import first_bytes
+from optimize.loading import model_formats
 from optimize.loading.load import load_model
 from optimize.loading.probe import on_images, some
 from optimize.progress import note, stage
@@ -147,9 +147,9 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None]) -> Job:
     candidates = runtimes(recipe.target, recipe.compute_capability)
     if recipe.sign_key is not None:
         sign({}, recipe.sign_key)  # for what it refuses
-    first_bytes(recipe.model)  # likewise
+    model_formats.format_of(recipe.model)  # for what it refuses
     if recipe.data:
-        require_source(recipe.data)
+        sources.format_of(recipe.data)
     space = Workspace(recipe.out)
     check(space)
     with stage("load the model"):

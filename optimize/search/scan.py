@@ -25,13 +25,14 @@ from optimize.candidate import Candidate, Reference
 from optimize.data.arrays import spread
 from optimize.data.dataset import Split
 from optimize.graph.bypass import bypassed, without_layers
+from optimize.graph.layer_types import linear_submodule
 from optimize.graph.macs import macs
 from optimize.graph.replay import Replay
 from optimize.graph.trace import ChannelGroup, trace
 from optimize.guard.divergence import divergence, log_shares
 from optimize.importance.output_error import Elimination, eliminate
 from optimize.progress import track
-from optimize.reconstruction.layer_matrix import LinearMap, unknowns
+from optimize.reconstruction.layer_matrix import unknowns
 from optimize.reconstruction.moments import BATCH, OriginalOutputs
 from optimize.reconstruction.ridge import Problem, build_problem
 from optimize.steps.prune import affected_layers, cut_and_refit, readers, unprunable_reason
@@ -84,7 +85,7 @@ def scan(
     targets = OriginalOutputs(original, reference.calibration, layers, rows=ROWS, seed=reference.seed, memory=reference.memory)
     harm = _Harm(candidate, reference, guard, len(groups) * (len(levels) + 1))
     one = torch.from_numpy(reference.calibration[:1].copy())
-    room = sum(unknowns(_layer(candidate, name)) ** 2 * 8 for name in names) <= MEMORY_BYTES
+    room = sum(unknowns(linear_submodule(candidate.module, name)) ** 2 * 8 for name in names) <= MEMORY_BYTES
     together = targets.moments(candidate.module, names) if room and names else {}
     curves = []
     for turn, group in enumerate(track(groups, "scan widths")):
@@ -155,8 +156,4 @@ class _Harm:
 
     def _answers(self, module: nn.Module, number: int, changing: Collection[str]) -> npt.NDArray[np.float32]:
         return log_shares(self._replay.outputs(module, number, changing).numpy(), self._meaning)
-
-
-def _layer(candidate: Candidate, name: str) -> LinearMap:
-    return candidate.module.get_submodule(name)  # type: ignore[return-value]
 

@@ -20,10 +20,10 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph.layer_types import groups
+from optimize.graph.layer_types import groups, linear_submodule
 from optimize.graph.replay import calls
 from optimize.graph.surgery import with_tensors
-from optimize.reconstruction.layer_matrix import LinearMap, matrix, unrepairable_reason, weight_from
+from optimize.reconstruction.layer_matrix import matrix, unrepairable_reason, weight_from
 from optimize.reconstruction.moments import OriginalOutputs
 from optimize.steps.repair import ROWS
 
@@ -54,7 +54,7 @@ class FitOutput:
             return candidate.after(self, module)
         targets = OriginalOutputs(original, reference.calibration, [name], rows=self.rows, seed=reference.seed, memory=reference.memory)
         given, wanted = (rows.double().numpy() for rows in targets.rows(module, name))
-        layer: LinearMap = module.get_submodule(name)  # type: ignore[assignment]
+        layer = linear_submodule(module, name)
         bias = np.zeros(wanted.shape[1]) if layer.bias is None else layer.bias.detach().double().numpy()
         weight, bias = fitted(given, wanted, matrix(layer).numpy(), bias, self.l2)
         tensors = {"weight": weight_from(layer, torch.from_numpy(weight))}

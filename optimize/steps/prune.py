@@ -16,11 +16,12 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Floats, Reference, Step
+from optimize.graph.layer_types import linear_submodule
 from optimize.graph.surgery import check_cut, keep_channels, outputs_left
 from optimize.graph.trace import ChannelGroup, Graph, Index, trace, without
 from optimize.importance.output_error import Elimination, eliminate
 from optimize.progress import record_finding, track
-from optimize.reconstruction.layer_matrix import LinearMap, columns
+from optimize.reconstruction.layer_matrix import columns
 from optimize.reconstruction.moments import OriginalOutputs
 from optimize.reconstruction.ridge import Problem, build_problem, refit
 from optimize.steps.recalibrate_batchnorm import RecalibrateBatchNorm
@@ -127,7 +128,7 @@ def cut(
 
 def readers(module: nn.Module, group: ChannelGroup, problems: Sequence[Problem]) -> list[Reader]:
     """The problems of a group's readers, each with the columns that a channel has in it, (channels, b)."""
-    owned = {slot.module: columns(_layer(module, slot.module), slot.index) for slot in group.consumers}
+    owned = {slot.module: columns(linear_submodule(module, slot.module), slot.index) for slot in group.consumers}
     return [reader for problem in problems for reader in problem.readers(owned[problem.name])]
 
 
@@ -172,7 +173,7 @@ def _columns_left(module: nn.Module, group: ChannelGroup, problem: Problem, keep
     index = next(slot.index for slot in group.consumers if slot.module == problem.name)
     gone = np.setdiff1d(np.arange(group.size), keep)
     left = torch.ones(len(problem.old), dtype=torch.bool)
-    left[columns(_layer(module, problem.name), index[gone]).flatten()] = False
+    left[columns(linear_submodule(module, problem.name), index[gone]).flatten()] = False
     return left.nonzero().flatten()
 
 
@@ -185,7 +186,3 @@ def _stale(fitted: dict[str, int], groups: tuple[ChannelGroup, ...], graph: Grap
     """Layers refitted before everything in front of them was cut: their inputs have changed since."""
     first = [graph.order[group.name] for group in groups]
     return tuple(name for name, turn in fitted.items() if any(place < graph.order[name] for place in first[turn + 1 :]))
-
-
-def _layer(module: nn.Module, name: str) -> LinearMap:
-    return module.get_submodule(name)  # type: ignore[return-value]

@@ -12,6 +12,7 @@ import numpy as np
 
 from optimize.candidate import Candidate, Reference
 from optimize.errors import InputError, require_choice
+from optimize.graph.layer_types import linear_submodule
 from optimize.graph.surgery import keep_channels, kept_after
 from optimize.graph.trace import ChannelGroup, Graph, Index, trace
 from optimize.reconstruction.layer_matrix import matrix
@@ -83,7 +84,7 @@ class RemoveChannels:
         original, module = reference.original.module, narrow.module
         closed = repairable(module, original, graph)
         readers = [slot.module for slot in group.consumers if slot.module in closed]
-        readers = [name for name in readers if len(matrix(module.get_submodule(name))) <= WIDEST]  # type: ignore[arg-type]
+        readers = [name for name in readers if len(matrix(linear_submodule(module, name))) <= WIDEST]
         targets = OriginalOutputs(original, reference.calibration, readers, rows=self.rows, seed=reference.seed, memory=reference.memory)
         fitted = refitted(module, original, graph, readers, targets, narrow.kept, self.ridge)
         return replace(narrow, module=fitted)

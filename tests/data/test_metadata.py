@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimize.data.arrays import read_arrays
 from optimize.data.dataset import Dataset, Preprocessing, Split, load_data
 from optimize.data.metadata import EMPTY, checked_groups
+from optimize.data.sources import read_arrays
 from optimize.errors import InputError
 
 Arrays = dict[str, npt.NDArray[Any]]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from optimize.graph.layer_types import depthwise, groups, recognised, unsupported_reason, width
+from optimize.graph.layer_types import depthwise, groups, linear_submodule, recognised, unsupported_reason, width
 from tests.graph.test_trace import Convolving
 
 
@@ -77,3 +77,11 @@ class Inner(nn.Conv2d):
 )
 def test_a_layer_that_does_something_else_is_told(layer: nn.Module, reason: str | None) -> None:
     assert unsupported_reason(layer) == reason
+
+
+def test_a_linear_submodule_is_the_layer_itself_and_nothing_else() -> None:
+    net = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()), nn.Flatten(), nn.Linear(4, 2))
+    assert linear_submodule(net, "0.0") is net[0][0]  # type: ignore[index]
+    assert linear_submodule(net, "2") is net[2]
+    with pytest.raises(TypeError, match=r"'0\.1' is a ReLU: expected a linear layer or a convolution"):
+        linear_submodule(net, "0.1")

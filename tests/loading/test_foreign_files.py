@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from optimize.data.arrays import require_source
+from optimize.data import sources
 from optimize.errors import InputError
-from optimize.loading.checkpoint import first_bytes
+from optimize.loading.model_formats import format_of
 from tests.runs import command
 
 
 def line(path: Path) -> str:
     with pytest.raises(InputError) as raised:
-        first_bytes(path)
+        format_of(path)
     assert "\n" not in str(raised.value)
     return str(raised.value)
 
@@ -38,7 +38,7 @@ def line(path: Path) -> str:
         ("a.pt.gz", b"\x1f\x8b\x08", "is compressed with gzip: unpack it first"),
     ],
 )
-def test_by_their_first_bytes(name: str, content: bytes, said: str, tmp_path: Path) -> None:
+def test_by_their_format_of(name: str, content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     assert said in line(tmp_path / name)
 
@@ -70,9 +70,9 @@ def test_what_may_be_pytorch_is_let_through_and_is_no_data(legacy: bool, tmp_pat
     torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "a.pt", _use_new_zipfile_serialization=not legacy)
     save_file(nn.Linear(2, 2).state_dict(), tmp_path / "b.safetensors")
     for name in ("a.pt", "b.safetensors"):
-        assert first_bytes(tmp_path / name)
+        assert format_of(tmp_path / name)
         with pytest.raises(InputError, match="is a file of weights: name it first, as the model, and the data behind --data"):
-            require_source(tmp_path / name)
+            sources.format_of(tmp_path / name)
 
 
 def test_the_model_is_spoken_of_before_the_data_that_are_missing(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from math import ceil
 import numpy as np
 
 from optimize.candidate import Candidate, Reference
+from optimize.graph.layer_types import linear_submodule
 from optimize.graph.trace import ChannelGroup, trace
 from optimize.importance.output_error import eliminate
 from optimize.importance.signal import Scores
@@ -41,7 +42,7 @@ class OutputError:
         for group in groups:
             moments = targets.moments(module, [slot.module for slot in group.consumers])
             problems = [build_problem(module, original, graph, name, moments[name], candidate.kept, self.ridge) for name in moments]
-            blocks = {slot.module: columns(module.get_submodule(slot.module), slot.index) for slot in group.consumers}  # type: ignore[arg-type]
+            blocks = {slot.module: columns(linear_submodule(module, slot.module), slot.index) for slot in group.consumers}
             found = eliminate([(problem, blocks[problem.name]) for problem in problems])
             score = np.full(group.size, np.inf)
             score[found.order] = found.cost

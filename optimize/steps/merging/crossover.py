@@ -31,9 +31,10 @@ from torch import nn
 from torch.func import functional_call
 
 from optimize.candidate import Floats
+from optimize.graph.layer_types import linear_submodule
 from optimize.graph.replay import calls
 from optimize.graph.trace import Index
-from optimize.reconstruction.layer_matrix import LinearMap, input_rows, positions_per_sample
+from optimize.reconstruction.layer_matrix import input_rows, positions_per_sample
 from optimize.reconstruction.moments import BATCH
 from optimize.reconstruction.ridge import cholesky
 from optimize.steps.merging.folding import ProducerLayer
@@ -84,7 +85,7 @@ def read(module: nn.Module, name: str, inputs: Floats, *, rows: int, seed: int) 
 
 def sample(module: nn.Module, name: str, inputs: Floats, *, rows: int, seed: int) -> torch.Tensor:
     """The rows themselves, (n, p); the same places of the same inputs for every network in which the layer's maps are as large."""
-    layer: LinearMap = module.get_submodule(name)  # type: ignore[assignment]
+    layer = linear_submodule(module, name)
     draw, each = np.random.default_rng(seed), ceil(rows / len(inputs))
 
     def sampled(_: str, given: torch.Tensor, output: torch.Tensor) -> torch.Tensor:

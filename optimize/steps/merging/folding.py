@@ -22,9 +22,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from optimize.graph.layer_types import LinearMap, linear_submodule
 from optimize.graph.surgery import with_tensors
 from optimize.graph.trace import Index
-from optimize.reconstruction.layer_matrix import LinearMap, matrix, weight_from
+from optimize.reconstruction.layer_matrix import matrix, weight_from
 
 ROUNDS = 100
 COSINE_WEIGHT = 0.85
@@ -50,7 +51,7 @@ class ProducerLayer:
     @property
     def layer(self) -> LinearMap:
         """The layer itself."""
-        return self.module.get_submodule(self.name)  # type: ignore[return-value]
+        return linear_submodule(self.module, self.name)
 
     def plain(self) -> tuple[torch.Tensor, torch.Tensor]:
         """W (p, size) and b (size,), float64."""

@@ -29,11 +29,11 @@ import torch
 from torch import nn
 
 from optimize.candidate import Reference
-from optimize.graph.layer_types import groups
+from optimize.graph.layer_types import groups, linear_submodule
 from optimize.graph.surgery import with_tensors
 from optimize.graph.trace import ChannelGroup, Index, Slot
 from optimize.progress import note
-from optimize.reconstruction.layer_matrix import LinearMap, columns, matrix, weight_from
+from optimize.reconstruction.layer_matrix import columns, matrix, weight_from
 from optimize.reconstruction.layer_matrix import unrepairable_reason as no_closed_form
 from optimize.reconstruction.moments import WIDEST
 from optimize.steps.merging.crossover import Target, by_gradient, closed_form, read, sample, scales
@@ -110,7 +110,7 @@ class MergeOperator:
         made = after
         for slot in group.consumers:
             old, new = (sample(each, slot.module, reference.calibration, rows=self.rows, seed=reference.seed) for each in (before, after))
-            scale = scales(old, new, columns(_layer(after, slot.module), slot.index), heirs)
+            scale = scales(old, new, columns(linear_submodule(after, slot.module), slot.index), heirs)
             made = _read_for_others(made, slot, _members(heirs) * scale)
         return made
 
@@ -138,7 +138,7 @@ def _maker(group: ChannelGroup, module: nn.Module, norms: Mapping[str, str], ope
         return f"{first.module}, which makes them, is not a plain convolution or linear layer"
     if [slot.module for slot in others] != ([] if norm is None else [norm]) or any(slot.index.shape[1] != 1 for slot in (first, *others)):
         return f"other layers make or scale them too: {', '.join(slot.module for slot in others)}"
-    if operator in ("crossover", "fold") and len(matrix(layer)) > WIDEST:  # type: ignore[arg-type]
+    if operator in ("crossover", "fold") and len(matrix(linear_submodule(module, first.module))) > WIDEST:
         return f"{first.module}, which makes them, has more than the {WIDEST} columns that a gram matrix may have"
     folds = operator == "fold" or (operator == "crossover" and target == "post-activation")
     if folds and norm is not None and not getattr(module.get_submodule(norm), "affine", True):
@@ -178,11 +178,7 @@ def _read_for_all(module: nn.Module, group: ChannelGroup, reads: torch.Tensor) -
 
 def _read_for_others(module: nn.Module, slot: Slot, reads: torch.Tensor) -> nn.Module:
     """U' = R U over the channels of one reader."""
-    layer = _layer(module, slot.module)
+    layer = linear_submodule(module, slot.module)
     whole, owned = matrix(layer).clone(), columns(layer, slot.index)  # (p, m), (size, b)
     whole[owned] = torch.tensordot(reads, whole[owned], 1)
     return with_tensors(module, slot.module, weight=weight_from(layer, whole))
-
-
-def _layer(module: nn.Module, name: str) -> LinearMap:
-    return module.get_submodule(name)  # type: ignore[return-value]

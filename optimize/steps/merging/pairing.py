@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
+from optimize.graph.layer_types import linear_submodule
 from optimize.graph.trace import ChannelGroup, Index, trace
 from optimize.importance.magnitude import filters, makers, weight_of
 from optimize.importance.output_error import eliminate
@@ -73,7 +74,7 @@ def survey(candidate: Candidate, reference: Reference, *, choose: Choice, rows: 
             surveys.append(None)
             continue
         moments = targets.moments(module, [slot.module for slot in group.consumers])
-        blocks = {slot.module: columns(module.get_submodule(slot.module), slot.index) for slot in group.consumers}  # type: ignore[arg-type]
+        blocks = {slot.module: columns(linear_submodule(module, slot.module), slot.index) for slot in group.consumers}
         if choose == "norm":
             order = np.argsort(_norms(module, group), kind="stable")[:-1]
         else:

@@ -1,0 +1,60 @@
+"""A NumPy archive (`.npz`): the format of MedMNIST, and the usual one."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from optimize.data.arrays import Array
+from optimize.errors import InputError
+from optimize.loading.foreign_files import weights_as_data
+
+NAMED = "an .npz"
+
+
+def recognises(source: str) -> bool:
+    """Whether the source is a zip archive that holds no weights of PyTorch.
+
+    Raises:
+        InputError: when the name ends in `.npz` and the content is no whole archive.
+    """
+    path = Path(source)
+    if not path.is_file() or not path.stat().st_size or weights_as_data(path):
+        return False
+    with path.open("rb") as file:
+        whole = zipfile.is_zipfile(file)
+    if path.suffix == ".npz" and not whole:
+        raise InputError(f"`data` (={path}) is no .npz, or one cut short: copy it again, or write it with numpy.savez_compressed.")
+    return whole
+
+
+def read(source: str) -> Mapping[str, Array]:
+    """Return the arrays of the archive by name; each is decompressed when it is asked for."""
+    return _Archive(Path(source))
+
+
+class _Archive(Mapping[str, Array]):
+    """An archive that is opened for each array, so that no file stays open and no array is read that nobody asks for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with np.load(path, allow_pickle=False) as archive:
+            self._names = [name for name in archive.files if isinstance(name, str)]
+
+    def __getitem__(self, name: str) -> Array:
+        try:
+            with np.load(self._path, allow_pickle=False) as archive:
+                return np.asarray(archive[name])
+        except ValueError as problem:
+            if "Object arrays" not in str(problem):
+                raise
+            raise InputError(f"`data` (={self._path}): {name} holds Python objects: save plain numbers or text.") from problem
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
