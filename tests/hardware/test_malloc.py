@@ -14,7 +14,7 @@ import pytest
 SCRIPT = """
 import resource
 import torch
-from optimize.hardware.malloc import keep_freed
+from optimize.hardware.malloc import retain_freed_memory
 
 ROUNDS = 24
 
@@ -25,7 +25,7 @@ def faults():
 
 pages = (48 << 20) // resource.getpagesize()
 assert min(faults() for _ in range(4)) > pages / 2, "the premise: every block is paged in anew"
-if not keep_freed():
+if not retain_freed_memory():
     raise SystemExit(7)
 found = [faults() for _ in range(ROUNDS)]
 assert sorted(found)[ROUNDS // 2] < pages / 10, found
