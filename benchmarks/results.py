@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from optimize.hardware.machine import foreign_load, machine, versions
+from optimize.backends import versions
+from optimize.hardware.machine import foreign_load, machine
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"

@@ -21,9 +21,9 @@ import numpy as np
 
 from benchmarks.results import write
 from benchmarks.studies.peers.cases import CACHE
+from optimize.backends import title
 from optimize.guard.verdict import POWER
 from optimize.progress import note, shown
-from optimize.run.baselines import RUNTIMES
 from optimize.run.compress import compress
 from optimize.run.demo import prepared
 from optimize.run.recipe import resolve
@@ -59,7 +59,7 @@ def row(target: str, found: Sequence[dict[str, Any]]) -> list[str]:
     verdicts, precisions = Counter(each["verdict"] for each in found), Counter(each["precision"] for each in found)
     off, lost = np.array([each["off"] for each in found]), np.array([each["lost"] for each in found])
     return [
-        RUNTIMES[target],
+        title(target),
         str(len(found)),
         *(str(verdicts[each]) for each in ("pass", "inconclusive", "fail")),
         f"{100 * off.min():.1f} % to {100 * off.max():.1f} %, median {100 * np.median(off):.1f} %",

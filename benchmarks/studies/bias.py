@@ -24,10 +24,11 @@ import numpy as np
 from benchmarks.results import ROOT, write
 from benchmarks.studies import bloodcells
 from benchmarks.studies.peers.cases import CACHE, LIMITS, Case, Ground, cifar, opened, unet32
-from optimize.backends import backend, onnxruntime
+from optimize.backends import backend
 from optimize.backends.artifact import Artifact
 from optimize.backends.bias_correction import CASES, correct_biases
 from optimize.backends.export import export_onnx
+from optimize.backends.targets import onnxruntime
 from optimize.backends.tensorrt_common import symmetric
 from optimize.candidate import Floats
 from optimize.guard.evaluate import score_split

@@ -1,9 +1,10 @@
-"""One module for each runtime, with the same verbs in each, imported only when asked for.
+"""One module for each target in `backends/targets/`, with the same verbs in each; a runtime is imported only when it is used.
 
 | verb | what it does |
 |---|---|
+| `DESCRIPTION` | what is known without the runtime: its name for people, where it runs, the packages it needs |
 | `preflight()` | raise `TargetUnavailable` when the target cannot run here, before any work |
-| `obstacle()` | why what is compiled for it cannot run here, or None: some targets compile on machines that they do not run on |
+| `unavailable_reason()` | why what is compiled for it cannot run here, or None: some targets compile on machines that they do not run on |
 | `version()` | version of the runtime; imports it |
 | `precisions()` | float precisions that this machine runs natively, the exact one first |
 | `convert(onnx, folder, precision)` | ONNX -> Artifact, float |
@@ -16,34 +17,36 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from optimize.backends import targets
 from optimize.errors import InputError, TargetUnavailable, did_you_mean
+from optimize.hardware.installed_packages import DECIDING, installed
 
 if TYPE_CHECKING:
     from optimize.backends.artifact import Artifact
     from optimize.backends.session import Session
+    from optimize.backends.target_description import Description
     from optimize.candidate import Floats
 
-TARGETS = ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx")
 CPU = "cpu"
-"""As a target: whichever of the runtimes of the CPU is measured to be faster."""
-ON_CPU = ("openvino", "onnxruntime")
-ALSO = {
-    **dict.fromkeys(("ort", "onnx", "onnx-runtime", "onnx_runtime"), "onnxruntime"),
-    **dict.fromkeys(("ov", "intel"), "openvino"),
-    **dict.fromkeys(("trt", "gpu", "cuda", "nvidia"), "tensorrt"),
-    **dict.fromkeys(("rtx", "trt-rtx", "tensorrt_rtx"), "tensorrt-rtx"),
-}
-"""What people call the targets; they are suggested and not taken, so that a recipe has one name for each."""
+"""As a target: the one that is measured to be the fastest among those that run on the processor."""
+EAGER = "torch"
+"""Name of what runs the original, uncompiled, on the processor; it is no target (`backends/torch.py`)."""
 
 
 class Backend(Protocol):
     """What each module of this package offers; a type to check against, not to inherit from."""
 
     NAME: str
+
+    @property
+    def DESCRIPTION(self) -> Description:
+        """What is known about the target without its runtime."""
+        ...
 
     def preflight(self) -> None:
         """Raise `TargetUnavailable` when the target cannot run here."""
@@ -77,12 +80,13 @@ class Backend(Protocol):
         """Write the int8 artifact of an ONNX file into `folder`.
 
         Args:
-            onnx: the float model.
-            folder: is made.
-            calibration: (N, C, *spatial), all of it gives the ranges of activations.
-            ignored_layers: layers, by the names of the ONNX file's nodes, that stay in float.
+            onnx: file of the float model.
+            folder: folder to write into; it is made where it is missing.
+            calibration: inputs, (N, C, *spatial); all of them give the ranges of activations.
+            ignored_layers: layers that stay in float, by the names of their nodes in the ONNX file.
             float_precision: precision of what is not quantized.
-            cpu_level: instruction set of the machine that will run it, of `hardware.cpu_level.LEVELS`; this machine's when None.
+            cpu_level: instruction set of the machine that will run the artifact, one of `hardware.cpu_level.LEVELS`; that of this
+                machine when None.
         """
         ...
 
@@ -104,42 +108,119 @@ class Backend(Protocol):
         ...
 
 
+def target_names() -> tuple[str, ...]:
+    """Names of all targets, found by the files in `optimize/backends/targets/`; no runtime and no torch is imported.
+
+    Examples:
+        >>> target_names()
+        ('openvino', 'onnxruntime', 'tensorrt', 'tensorrt-rtx')
+    """
+    return tuple(sorted(_files(), key=lambda name: (_module(name).DESCRIPTION.position, name)))
+
+
+def cpu_target_names() -> tuple[str, ...]:
+    """Names of the targets that run on the processor."""
+    return tuple(name for name in target_names() if description(name).on_cpu)
+
+
+def onnx_target_names() -> tuple[str, ...]:
+    """Names of the targets that run on the processor, those first whose runtime opens an ONNX file as it is.
+
+    An ONNX file, the original's or one that a user names, is opened by these: a conversion may already change what it computes.
+    """
+    return tuple(sorted(cpu_target_names(), key=lambda name: description(name).file_ending != ".onnx"))
+
+
+def description(name: str) -> Description:
+    """What is known about a target without its runtime.
+
+    Args:
+        name: name of a target. Of one that this version does not have, as an artifact from elsewhere may name, nothing is promised.
+    """
+    if name in _files():
+        return _module(name).DESCRIPTION
+    from optimize.backends.target_description import Description
+
+    return Description(name, on_cpu=False, packages=())
+
+
+def title(name: str) -> str:
+    """Name of a target's runtime as its maker writes it; the target's own name where this version does not have it.
+
+    Examples:
+        >>> title("onnxruntime")
+        'ONNX Runtime'
+    """
+    return description(name).title
+
+
+def runs_on_cpu(runtime: str) -> bool:
+    """Whether models of a target, or of "torch", run on the processor here; they then hold no memory of a GPU."""
+    return runtime == EAGER or description(runtime).on_cpu
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that decide what a run gives, from their metadata: none is imported."""
+    names = (*DECIDING, *(package.name for name in target_names() for package in description(name).packages))
+    return {name: version for name in names if (version := installed(name)) is not None}
+
+
 def backend(name: str, compute_capability: Sequence[str] = ()) -> Backend:
     """The backend of a target, imported now.
 
     Args:
-        name: of the target.
-        compute_capability: of the GPUs to compile for, where the target lets one choose; empty leaves it to the backend.
+        name: name of the target, one of `target_names()`.
+        compute_capability: compute capabilities of the GPUs to compile for, where the target lets one choose; empty leaves the choice
+            to the backend.
 
     Raises:
         InputError: when there is no such target, it lets one choose no GPU, or it has nothing for one that was chosen.
     """
-    if name not in TARGETS:
-        meant = f" (did you mean {also!r}?)" if (also := ALSO.get(name.strip().lower())) else did_you_mean(name, (*TARGETS, CPU))
-        raise InputError(f"`target` (={name!r}) must be one of {', '.join((*TARGETS, CPU))}{meant}.")
-    module = importlib.import_module(f"optimize.backends.{name.replace('-', '_')}")
+    if name not in _files():
+        choices = (*target_names(), CPU)
+        raise InputError(f"`target` (={name!r}) must be one of {', '.join(choices)}{_suggestion(name, choices)}.")
+    module = _module(name)
     if not compute_capability:
-        return cast(Backend, module)
+        return module
     if not hasattr(module, "for_capabilities"):
-        given = ",".join(compute_capability)
-        raise InputError(f"`--compute-capability` (={given!r}) is for target tensorrt-rtx: leave it out with target {name}.")
+        asked, able = ",".join(compute_capability), [each for each in target_names() if hasattr(_module(each), "for_capabilities")]
+        raise InputError(f"`--compute-capability` (={asked!r}) is for target {' or '.join(able)}: leave it out with target {name}.")
     return cast(Backend, module.for_capabilities(compute_capability))
+
+
+def _files() -> set[str]:
+    """Names of all targets, in no order; nothing is imported."""
+    return {module.name.replace("_", "-") for module in pkgutil.iter_modules(targets.__path__)}
+
+
+def _module(name: str) -> Backend:
+    return cast(Backend, importlib.import_module(f"{targets.__name__}.{name.replace('-', '_')}"))
+
+
+def _suggestion(name: str, choices: Sequence[str]) -> str:
+    """The target that somebody meant by another name for it, such as "ort"; empty where nothing is close.
+
+    Other names are suggested and not taken, so that a recipe has one name for each target.
+    """
+    said = name.strip().lower()
+    meant = next((target for target in target_names() if said in description(target).aliases), None)
+    return did_you_mean(name, choices) if meant is None else f" (did you mean {meant!r}?)"
 
 
 def require_runnable(runtime: Backend) -> None:
     """Raise `TargetUnavailable` unless what is compiled for the target also runs on this machine."""
     runtime.preflight()
-    obstacle = runtime.unavailable_reason()
-    if obstacle is not None:
-        raise TargetUnavailable(f"target {runtime.NAME!r} compiles here, but does not run: {obstacle}.")
+    reason = runtime.unavailable_reason()
+    if reason is not None:
+        raise TargetUnavailable(f"target {runtime.NAME!r} compiles here, but does not run: {reason}.")
 
 
 def runtimes(target: str, compute_capability: Sequence[str] = ()) -> tuple[Backend, ...]:
     """The backends among which a target leaves the choice: its own, or for "cpu" those of the CPU that are installed.
 
     Args:
-        target: its name, or "cpu".
-        compute_capability: as for `backend`.
+        target: name of a target, or "cpu".
+        compute_capability: compute capabilities of the GPUs to compile for, as for `backend`.
 
     Raises:
         InputError: as `backend` does.
@@ -149,17 +230,17 @@ def runtimes(target: str, compute_capability: Sequence[str] = ()) -> tuple[Backe
         only = backend(target, compute_capability)
         only.preflight()
         return (only,)
-    found, missing = [], []
-    for name in ON_CPU:
+    available, missing = [], []
+    for name in cpu_target_names():
         try:
             backend(name).preflight()
         except TargetUnavailable as reason:
             missing.append(str(reason))
         else:
-            found.append(backend(name, compute_capability))
-    if not found:
+            available.append(backend(name, compute_capability))
+    if not available:
         raise TargetUnavailable(" ".join(missing))
-    return tuple(found)
+    return tuple(available)
 
 
 def require_precision(precision: str, allowed: tuple[str, ...], target: str) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from optimize.backends import backend
+from optimize.backends import backend, description, onnx_target_names
 from optimize.backends.error_reasons import exporter_reason, runtime_reason
 from optimize.backends.quiet import quiet
 from optimize.backends.weighted_nodes import constants, weight_of
@@ -236,13 +236,15 @@ def _compare(candidate: Candidate, path: Path, cases: Floats, opset: int) -> tup
 
 
 def _runtime() -> Any:
-    for name in ("onnxruntime", "openvino"):
+    names = onnx_target_names()
+    for name in names:
         try:
             backend(name).preflight()
         except TargetUnavailable:
             continue
         return backend(name)
-    raise TargetUnavailable("no runtime to check the exported file with: pip install 'optimize[onnxruntime]' or 'optimize[openvino]'.")
+    ways = " or ".join(description(name).install_command for name in names)
+    raise TargetUnavailable(f"no runtime to check the exported file with: {ways}.")
 
 
 def _scale(values: Floats) -> float:

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from optimize.backends import ON_CPU, backend
+from optimize.backends import backend, runs_on_cpu
 from optimize.backends.artifact import Artifact
+from optimize.backends.cpu_limit import effective_level
 from optimize.backends.tensorrt_common.binding import device
 from optimize.errors import InputError
-from optimize.hardware.cpu_level import in_words, running
+from optimize.hardware.cpu_level import in_words
 
 if TYPE_CHECKING:
     from optimize.candidate import Floats
@@ -175,10 +176,10 @@ def differences(artifact: Artifact) -> list[str]:
 
 def _here(target: str) -> dict[str, str]:
     """What decides the numbers on this machine, by its name in `Artifact.built`."""
-    if target not in ON_CPU:
+    if not runs_on_cpu(target):
         here = device()
         return {} if here is None else {GPU: here.name}
-    level = running(target)
+    level = effective_level(target)
     return {} if level is None else {ISA: level}
 
 

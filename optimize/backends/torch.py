@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from optimize.backends import EAGER
 from optimize.backends.session import Session
 
 if TYPE_CHECKING:
     from optimize.candidate import Candidate, Floats
 
-NAME = "torch"
+NAME = EAGER
 
 
 def preflight() -> None:

@@ -5,33 +5,49 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-RUNTIMES = {
-    "openvino": ("openvino",),
-    "onnxruntime": ("onnxruntime",),
-    "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
-    "tensorrt-rtx": ("tensorrt-rtx", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12"),
-}
-"""Target -> the packages that bring its runtime; the first one found counts."""
+
+@dataclass(frozen=True)
+class Requirement:
+    """A package that a part of this program needs.
+
+    Args:
+        name: in the package registry.
+        purpose: what the package is for.
+        module: name to import it by; the package's name with underscores when empty.
+        alternatives: other packages that bring the same module, such as a build for another version of CUDA.
+        only_with_gpu: whether the package is of no use on a machine without an NVIDIA GPU.
+    """
+
+    name: str
+    purpose: str
+    module: str = ""
+    alternatives: tuple[str, ...] = ()
+    only_with_gpu: bool = False
+
+    @property
+    def import_name(self) -> str:
+        """Name of the Python module that the package brings."""
+        return self.module or self.name.replace("-", "_")
+
 
 EXTRAS = {
-    "openvino": (("openvino", "runtime of target openvino"), ("nncf", "int8 for target openvino")),
-    "onnxruntime": (("onnxruntime", "runtime of target onnxruntime"),),
-    "tensorrt": (("tensorrt", "runtime of target tensorrt"), ("onnxruntime", "int8 for target tensorrt")),
-    "tensorrt-rtx": (("tensorrt-rtx-cu13", "runtime of target tensorrt-rtx"), ("onnxruntime", "int8 for target tensorrt-rtx")),
-    "gpu": (("nvidia-ml-py", "energy and memory of an NVIDIA GPU"),),
-    "report": (("vl-convert-python", "charts in report.html"),),
-    "sign": (("cryptography", "signatures"),),
-    "demo": (("scikit-learn", "the data of optimize demo"),),
+    "gpu": (Requirement("nvidia-ml-py", "energy and memory of an NVIDIA GPU", module="pynvml", only_with_gpu=True),),
+    "report": (Requirement("vl-convert-python", "charts in report.html", module="vl_convert"),),
+    "sign": (Requirement("cryptography", "signatures"),),
+    "demo": (Requirement("scikit-learn", "the data of optimize demo", module="sklearn"),),
 }
-"""pip extra -> the packages it brings, and what each is for."""
+"""pip extra -> the packages it installs, but for the extras of targets, which the targets describe themselves.
 
-ONLY_WITH_GPU = ("tensorrt", "nvidia-ml-py")
-"""Packages that are of no use without an NVIDIA GPU; the first is also the target that cannot compile without one."""
+pyproject.toml lists the same packages once more: an installer reads it without running code. A test compares the two.
+"""
 
 REQUIRED = (*("torch", "numpy", "scipy", "safetensors", "psutil", "click", "rich", "tomli-w"), *("onnx", "onnxscript", "onnxsim", "jinja2"))
+DECIDING = ("optimize", "torch", "torch-pruning", "numpy", "scipy", "onnx", "onnxscript", "onnxsim")
+"""Packages whose versions decide what a run gives, besides the packages of the targets."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +84,40 @@ def torch_build() -> dict[str, str | None]:
     return {"version": version, "build": "CPU"}
 
 
-def packages() -> tuple[Package, ...]:
-    """Every package that `optimize` can use, those it cannot do without first."""
-    required = [_package(name, "required", "optimize") for name in REQUIRED]
-    return (*required, *(_package(name, purpose, f"optimize[{extra}]") for extra, each in EXTRAS.items() for name, purpose in each))
+def packages(optional: Iterable[tuple[str, Requirement]]) -> tuple[Package, ...]:
+    """Every package that `optimize` can use, those it cannot do without first.
+
+    Args:
+        optional: what to type to install a package, and the package.
+    """
+    required = [_package(Requirement(name, "required"), "pip install 'optimize'") for name in REQUIRED]
+    return (*required, *(_package(requirement, command) for command, requirement in optional))
+
+
+def install_command(extra: str, requirements: Iterable[Requirement] = ()) -> str:
+    """What to type to install packages.
+
+    Args:
+        extra: pip extra that brings them; empty where none does.
+        requirements: the packages, named where there is no extra.
+
+    Examples:
+        >>> install_command("sign")
+        "pip install 'optimize[sign]'"
+    """
+    if extra:
+        return f"pip install 'optimize[{extra}]'"
+    return " ".join(["pip install", *(f"'{requirement.name}'" for requirement in requirements)])
+
+
+def is_installed(requirement: Requirement) -> bool:
+    """Whether the package, or another one that brings the same module, is installed; nothing is imported."""
+    return installed_version(requirement) is not None
+
+
+def installed_version(requirement: Requirement) -> str | None:
+    """Version of the package, or of the first of its alternatives that is installed; None where none is."""
+    return next(filter(None, map(installed, (requirement.name, *requirement.alternatives))), None)
 
 
 def installed(package: str) -> str | None:
@@ -82,18 +128,6 @@ def installed(package: str) -> str | None:
         return None
 
 
-def remedy(target: str) -> str | None:
-    """What to type to install what a target lacks; None where it lacks no package, or no extra brings it."""
-    absent = any(_any_of_its_kind(package) is None for package, _ in EXTRAS.get(target, ()))
-    return f"pip install 'optimize[{target}]'" if absent else None
-
-
-def _any_of_its_kind(package: str) -> str | None:
-    """Version of the package, or of another one that brings the same runtime."""
-    alternatives = next((each for each in RUNTIMES.values() if package in each), (package,))
-    return next(filter(None, map(installed, alternatives)), None)
-
-
-def _package(name: str, purpose: str, source: str) -> Package:
-    version = _any_of_its_kind(name)
-    return Package(name, version, purpose, None if version else f"pip install '{source}'")
+def _package(requirement: Requirement, command: str) -> Package:
+    version = installed_version(requirement)
+    return Package(requirement.name, version, requirement.purpose, None if version else command)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import time
@@ -16,10 +15,6 @@ import psutil
 _TELLING = (
     *("avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"),
     *("asimd", "asimdhp", "asimddp", "sve", "sve2", "i8mm", "bf16"),
-)
-_PACKAGES = (
-    *("optimize", "torch", "torch-pruning", "numpy", "scipy", "onnx", "onnxscript", "onnxsim", "onnxruntime", "openvino", "nncf"),
-    *("tensorrt", "tensorrt-rtx-cu13"),
 )
 BUSY_PERCENT = 20.0
 """Of the machine: where other processes used more, a timing is not to be relied on."""
@@ -50,17 +45,6 @@ def instruction_sets() -> tuple[str, ...]:
 def virtual() -> bool:
     """Whether this is a virtual machine, as far as /proc/cpuinfo says: x86 has a flag for it."""
     return "hypervisor" in _cpu_field("flags").split()
-
-
-def versions() -> dict[str, str]:
-    """Installed versions of the packages that take part, from their metadata: none is imported."""
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def foreign_load(seconds: float = 0.3) -> float:

@@ -13,8 +13,6 @@ from typing import Any
 from optimize.hardware.gpu import present
 
 PACKAGE = "nvidia-ml-py"
-ON_PROCESSOR = ("openvino", "onnxruntime", "torch")
-"""Runtimes whose models run on the processor here; they hold no memory of a GPU."""
 
 
 def opened() -> tuple[Any, str]:
@@ -42,27 +40,24 @@ def devices(library: Any) -> Iterator[tuple[str, Any]]:
         yield (name if count == 1 else f"{name} #{index}"), handle
 
 
-def device_bytes(runtime: str, process: int | None = None) -> tuple[int | None, str]:
+def device_bytes(process_id: int | None = None) -> tuple[int | None, str]:
     """Memory that a process holds now on all GPUs together, in bytes; or None and the reason.
 
     It holds what its CUDA context takes, hundreds of MiB, as well as weights and buffers.
 
     Args:
-        runtime: that the process runs a model in; of one on the processor nothing is asked.
-        process: its id; this process when None.
+        process_id: process whose memory is asked for; this process when None.
     """
-    if runtime in ON_PROCESSOR:
-        return None, f"{runtime} runs on the processor"
     library, reason = opened()
     if library is None:
         return None, reason
-    wanted = os.getpid() if process is None else process
+    process_id = os.getpid() if process_id is None else process_id
     try:
-        running = [each for _, handle in devices(library) for each in library.nvmlDeviceGetComputeRunningProcesses(handle)]
+        processes = [process for _, handle in devices(library) for process in library.nvmlDeviceGetComputeRunningProcesses(handle)]
     except library.NVMLError as problem:
         return None, f"NVML does not tell the memory of processes: {problem}"
     # Where the driver keeps the amount to itself, as under Windows, there is None.
-    held = [each.usedGpuMemory for each in running if each.pid == wanted]
+    held = [process.usedGpuMemory for process in processes if process.pid == process_id]
     if not held:
         return None, "NVML names no process of this id: it counts by the ids of the host, which in a container are others"
     if None in held:

@@ -25,7 +25,7 @@ SWITCHES = {"ORT_DISABLE_TELEMETRY": "1", "NNCF_CI": "1"}
 """Environment variable -> the value that keeps its library quiet."""
 BLOCKED = "openvino_telemetry"
 """A package that only reports; every library that uses it does without where it is missing."""
-_SENDERS = {"onnxruntime": "ORT_DISABLE_TELEMETRY", "openvino": None, "nncf": "NNCF_CI"}
+SENDERS = {"onnxruntime": "ORT_DISABLE_TELEMETRY", "openvino": None, "nncf": "NNCF_CI"}
 """Library -> the variable that its telemetry obeys; None where there is none."""
 
 
@@ -35,7 +35,7 @@ def go_offline() -> tuple[str, ...]:
     Returns:
         Names of the libraries that were imported before, with their telemetry on: nothing can be done about those any more.
     """
-    late = tuple(name for name, switch in _SENDERS.items() if name in sys.modules and not _was_quiet(switch))
+    late = tuple(name for name, switch in SENDERS.items() if name in sys.modules and not _was_quiet(switch))
     os.environ.update(SWITCHES)
     sys.modules.setdefault(BLOCKED, cast("ModuleType", None))
     return late

@@ -16,12 +16,12 @@ from itertools import product
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from optimize.backends import runs_on_cpu, versions
 from optimize.backends.artifact import Artifact
 from optimize.backends.session import CHUNK
 from optimize.errors import InputError, OptimizeError
 from optimize.hardware.gpu import gpu
-from optimize.hardware.machine import foreign_load, machine, versions, watch_foreign_load
-from optimize.hardware.nvml import ON_PROCESSOR
+from optimize.hardware.machine import foreign_load, machine, watch_foreign_load
 from optimize.measure import energy
 from optimize.measure.background_load import contending
 from optimize.measure.comparison import compared
@@ -145,7 +145,7 @@ def _notes(plan: Plan, measurements: Sequence[Mapping[str, Any]], background: Se
             yield f"{what}: timed {each['times_taken']} times, since the machine was busy or had not settled; the steadiest stands here."
         if not each["warm_up"]["settled"]:
             yield f"{what}: the medians had not settled when warm-up was given up."
-    if plan.contend and any(each.runtime not in ON_PROCESSOR for each in background) and (found := gpu().mig):
+    if plan.contend and any(not runs_on_cpu(each.runtime) for each in background) and (found := gpu().mig):
         yield f"A process sees one MIG slice, the first unless CUDA_VISIBLE_DEVICES names another; there are: {'; '.join(found)}."
 
 

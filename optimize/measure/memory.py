@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optimize.backends import backend
+from optimize.backends import EAGER, backend, runs_on_cpu
 from optimize.backends.artifact import Artifact
 from optimize.errors import OptimizeError
 from optimize.hardware.nvml import device_bytes
@@ -116,9 +116,8 @@ def measure(request: Mapping[str, Any]) -> Memory:
         session.predict(inputs)
         first_s = time.perf_counter() - first
         peak_bytes = _peak_bytes()
-        return Memory(
-            peak_bytes, imports_bytes, opened_bytes, imported - started, opened - imported, first_s, *device_bytes(runtime_name(request))
-        )
+        seconds = imported - started, opened - imported, first_s
+        return Memory(peak_bytes, imports_bytes, opened_bytes, *seconds, *_device_bytes(runtime_name(request)))
 
 
 def importer(request: Mapping[str, Any]) -> Callable[[], Session]:
@@ -137,7 +136,12 @@ def importer(request: Mapping[str, Any]) -> Callable[[], Session]:
 
 def runtime_name(request: Mapping[str, Any]) -> str:
     """What runs the model of a request: "torch", or a target."""
-    return "torch" if "torch" in request else request.get("target") or Artifact.read(request["artifact"]).target
+    return EAGER if "torch" in request else request.get("target") or Artifact.read(request["artifact"]).target
+
+
+def _device_bytes(runtime: str) -> tuple[int | None, str]:
+    """Memory of GPUs that this process holds, in bytes; or None and why it is not known."""
+    return (None, f"{runtime} runs on the processor") if runs_on_cpu(runtime) else device_bytes()
 
 
 def _peak_bytes() -> int:

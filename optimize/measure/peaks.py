@@ -28,12 +28,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from optimize.backends import Backend, backend
+from optimize.backends import Backend, backend, versions
 from optimize.backends.artifact import Artifact
+from optimize.backends.cpu_limit import effective_level
 from optimize.errors import InputError, OptimizeError
 from optimize.files import cache_folder
-from optimize.hardware.cpu_level import running
-from optimize.hardware.machine import BUSY_PERCENT, foreign_load, instruction_sets, machine, versions
+from optimize.hardware.machine import BUSY_PERCENT, foreign_load, instruction_sets, machine
 from optimize.measure.layer_benchmark import cell_model, cell_ms
 from optimize.measure.layers import LayerShape
 from optimize.progress import note, stage, track
@@ -245,7 +245,7 @@ def _torch_threads(threads: int | None) -> Iterator[None]:
 def _fingerprint(targets: Sequence[str], threads: int | None) -> dict[str, Any]:
     """All that the figures depend on, as JSON gives it back."""
     here = {name: value for name, value in machine().items() if name not in _INDIFFERENT}
-    levels = {target: running(target) for target in sorted(targets)}
+    levels = {target: effective_level(target) for target in sorted(targets)}
     what = {"machine": here, "versions": versions(), "levels": levels, "threads": threads, "method": METHOD}
     found: dict[str, Any] = json.loads(json.dumps(what))
     return found

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimize.backends import require_precision
+from optimize.backends.cpu_limit import effective_level
 from optimize.backends.session import gc_paused
 from optimize.errors import InputError
 from optimize.files import cache_folder
-from optimize.hardware.cpu_level import running
 from optimize.hardware.machine import BUSY_PERCENT, foreign_load, machine, watch_foreign_load
 from optimize.measure.layer_benchmark import portions, time_cells
 from optimize.measure.layers import LayerShape
@@ -157,7 +157,7 @@ def _fingerprint(runtime: Backend, precision: str, threads: int | None, batch: i
     """All that a figure depends on besides the layer, as JSON gives it back."""
     here = machine()
     asked = {"precision": precision, "threads": threads, "batch": batch}
-    what = {"runtime": runtime.NAME, "version": runtime.version(), "level": running(runtime.NAME), **asked}
+    what = {"runtime": runtime.NAME, "version": runtime.version(), "level": effective_level(runtime.NAME), **asked}
     found: dict[str, Any] = json.loads(json.dumps({**{name: here[name] for name in _TELLING}, **what, "method": METHOD}))
     return found
 

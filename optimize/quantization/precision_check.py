@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optimize.backends import ON_CPU, float_part, int8_name
+from optimize.backends import description, float_part, int8_name
 from optimize.backends.weighted_nodes import with_weights
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def checked(variant: Variant, ran: Mapping[str, str], onnx: Path, *, rough: bool
         onnx: the model it was made of.
         rough: whether it is made to rank layers by, one in int8 at a time, and never ships: there may be no integer kernel for that one.
     """
-    complete = variant.target in ON_CPU
+    complete = description(variant.target).names_every_layer
     if variant.precision == "f32" or not (ran or complete):
         return variant
     claim, weighted = Claim(variant.precision, variant.kept, complete, some=not rough), with_weights(onnx)

@@ -1,4 +1,4 @@
-"""The artifact beside every fair baseline: the original in torch eager, ONNX Runtime FP32 and OpenVINO FP32, in the same rounds.
+"""The artifact beside every fair baseline, in the same rounds: the original in torch eager, and in FP32 in every runtime of the CPU.
 
 Torch eager alone would flatter: a runtime without any compression is often twice as fast. A baseline whose runtime is not installed is left
 out, and said to be.
@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from optimize.backends import backend
+from optimize.backends import backend, onnx_target_names, title
 from optimize.backends import torch as eager
 from optimize.backends.artifact import Artifact
 from optimize.backends.error_reasons import runtime_reason
@@ -30,7 +30,6 @@ from optimize.progress import stage
 
 SECONDS = 4.0
 MIN_ROUNDS = 20
-RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 EAGER = "torch eager"
 ARTIFACT = "artifact"
 
@@ -112,7 +111,8 @@ def profile(
     """
     models: dict[str, Artifact | Mapping[str, object]] = {EAGER: reload}
     notes = []
-    for target, name in RUNTIMES.items():
+    for target in onnx_target_names():
+        name = title(target)
         try:
             backend(target).preflight()
         except TargetUnavailable as missing:

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from optimize.backends import TARGETS, backend, require_runnable
+from optimize.backends import backend, cpu_target_names, description, require_runnable, target_names
 from optimize.errors import InputError, TargetUnavailable
+from optimize.hardware.installed_packages import install_command
 from optimize.progress import note, track
 from optimize.run.compress import compress
 from optimize.run.history import SUFFIX
@@ -71,9 +72,10 @@ def demo(folder: Path) -> dict[Path, dict[str, Any]]:
         InputError: when scikit-learn is not installed, or `folder` cannot be written or holds other files of the names used here.
         TargetUnavailable: when no runtime is installed.
     """
-    targets = [name for name in TARGETS if _runs(name)]
+    targets = [name for name in target_names() if _runs(name)]
     if not targets:
-        raise TargetUnavailable("no runtime is installed: pip install 'optimize[openvino,onnxruntime]'.")
+        extras = ",".join(description(name).extra for name in cpu_target_names() if description(name).extra)
+        raise TargetUnavailable(f"no runtime is installed: {install_command(extras)}.")
     _require_free(folder)
     model = prepared(folder)
     # All is made anew, and with it the record of looks: the demo shows a first run, however often it is called.

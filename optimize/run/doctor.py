@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from optimize.backends import backend
+from optimize.backends import backend, description, target_names
 from optimize.errors import InputError, TargetUnavailable
 from optimize.hardware.cpu_level import LEVELS, level
 from optimize.hardware.gpu import Gpu, gpu
-from optimize.hardware.installed_packages import ONLY_WITH_GPU, RUNTIMES, Package, installed, packages, remedy, torch_build
+from optimize.hardware.installed_packages import EXTRAS, Package, Requirement, install_command, installed_version, packages, torch_build
 from optimize.hardware.machine import machine
-from optimize.hardware.offline import REPORTING
+from optimize.hardware.offline import REPORTING, SENDERS
 from optimize.measure.energy import Meters, meters
 from optimize.run import parsing as read
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 UNAVAILABLE = TargetUnavailable.exit_code
 
-_ON_CPU = {"openvino", "onnxruntime"}
 _GIB = 1 << 30
 _NEEDS_GPU = "it needs an NVIDIA GPU"
 _NO_METERS = Meters((), ())
@@ -116,19 +115,20 @@ def doctor(*, roofline: bool = False, threads: int | str | None = None) -> Diagn
     count = None if threads is None else read.threads(threads, "--threads", Path())
     here = machine() | {"memory_available_bytes": psutil.virtual_memory().available}
     cards = gpu()
-    targets = tuple(target(name, no_gpu=cards.absent) for name in RUNTIMES)
+    targets = tuple(target(name, no_gpu=cards.absent) for name in target_names())
     peaks = None
     if roofline:
         # Loads torch, which takes longer than everything else here.
         from optimize.measure.peaks import peaks as of_machine
 
         peaks = of_machine([each.name for each in targets if each.runs], count)
-    return Diagnosis(targets, here, cards, torch_build(), packages(), peaks, meters(), REPORTING)
+    return Diagnosis(targets, here, cards, torch_build(), packages(_optional()), peaks, meters(), REPORTING)
 
 
 def target(name: str, *, no_gpu: bool = False) -> Target:
     """Try one target: its packages, its backend's own check, and whether the runtime can be loaded; `no_gpu`: there is none here."""
-    version = next(filter(None, map(installed, RUNTIMES[name])), None)
+    about = description(name)
+    version = installed_version(about.packages[0])
     precisions: tuple[str, ...] = ()
     try:
         runtime = backend(name)
@@ -142,9 +142,9 @@ def target(name: str, *, no_gpu: bool = False) -> Target:
         # Whatever a broken installation raises (a missing library, another numpy) is what the user came to find out.
         first = (str(problem).strip().splitlines() or [""])[0]
         reason = f"it is installed, but cannot be loaded: {type(problem).__name__}: {first}"
-    int8_on = int8_instructions() if precisions and name in _ON_CPU else None
-    helps = reason and not (no_gpu and name in ONLY_WITH_GPU)
-    return Target(name, version, bool(precisions), not reason, reason, precisions, int8_on, remedy(name) if helps else None)
+    int8_on = int8_instructions() if precisions and about.on_cpu else None
+    helps = reason and not (no_gpu and about.packages[0].only_with_gpu)
+    return Target(name, version, bool(precisions), not reason, reason, precisions, int8_on, about.remedy if helps else None)
 
 
 def int8_instructions(isa: Iterable[str] | None = None) -> str | None:
@@ -153,11 +153,23 @@ def int8_instructions(isa: Iterable[str] | None = None) -> str | None:
     return None if found is None else LEVELS[found][0]
 
 
+def _optional() -> list[tuple[str, Requirement]]:
+    """What to type to install a package, and the package, for every package that some target or some part needs."""
+    of_targets = [(about.install_command, package) for about in map(description, target_names()) for package in about.packages]
+    return [*of_targets, *((install_command(extra), package) for extra, required in EXTRAS.items() for package in required)]
+
+
+def _only_with_gpu() -> set[str]:
+    """Names of the packages, and of the targets whose runtime they bring, that are of no use without an NVIDIA GPU."""
+    packages_of_gpus = {package.name for _, package in _optional() if package.only_with_gpu}
+    return packages_of_gpus | {name for name in target_names() if description(name).packages[0].only_with_gpu}
+
+
 def lines(found: Diagnosis) -> list[str]:
     """The diagnosis as text: the targets, the machine, and what is missing."""
     rows = [("target", "installed", "runs here", "precisions", "int8 on"), *map(_row, found.targets)]
     text = [*_aligned(rows), ""]
-    useless = ONLY_WITH_GPU if found.gpu.absent else ()
+    useless = _only_with_gpu() if found.gpu.absent else set()
     text += [_why(each, _NEEDS_GPU if each.name in useless else each.remedy) for each in found.targets if each.reason]
     text += ["", *_aligned(_facts(found))]
     absent = [each for each in found.packages if each.version is None]
@@ -200,7 +212,8 @@ def _facts(found: Diagnosis) -> list[tuple[str, ...]]:
 def _telemetry(reporting: Sequence[str]) -> str:
     """Whether libraries report to their makers from this process."""
     if not reporting:
-        return "off, also that of onnxruntime, openvino and nncf"
+        *others, last = SENDERS
+        return f"off, also that of {', '.join(others)} and {last}"
     return f"on for {', '.join(reporting)}, imported before optimize: import optimize first"
 
 

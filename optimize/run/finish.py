@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from optimize.backends import CPU, ON_CPU, backend, self_test
+from optimize.backends import CPU, backend, runs_on_cpu, self_test, title
 from optimize.backends.artifact import Artifact
+from optimize.backends.cpu_limit import effective_level
 from optimize.backends.export import Parity, export_onnx
 from optimize.backends.weighted_nodes import with_weights
 from optimize.candidate import Candidate, Floats
@@ -21,7 +22,7 @@ from optimize.guard.memorization import known_by_heart
 from optimize.guard.rail import Outcome
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict, judge
-from optimize.hardware.cpu_level import in_words, running
+from optimize.hardware.cpu_level import in_words
 from optimize.hardware.cpu_level import level as machine_level
 from optimize.hardware.machine import foreign_load as foreign_load
 from optimize.measure.roofline_report import reached
@@ -32,7 +33,7 @@ from optimize.quantization.precision_check import listed
 from optimize.quantization.precision_choice import PrecisionContext, Variant, choose
 from optimize.report.render import signed, write
 from optimize.run import report_data
-from optimize.run.baselines import ARTIFACT, RUNTIMES, profile
+from optimize.run.baselines import ARTIFACT, profile
 from optimize.run.history import Look
 from optimize.run.prepare import Job
 from optimize.run.recipe import Recipe
@@ -247,7 +248,7 @@ def _about(compiled: Compiled, recipe: Recipe) -> tuple[str, ...]:
     """What a reader should know of the artifact's runtime and precision."""
     told: list[str | None] = []
     if recipe.target == CPU:
-        name = f"{RUNTIMES[compiled.chosen.target]} {compiled.chosen.precision}"
+        name = f"{title(compiled.chosen.target)} {compiled.chosen.precision}"
         told.append(f"target cpu was asked for: {name} was measured to be the fastest that holds the guard-rails")
     told.append(_about_isa(compiled.chosen.target, recipe.cpu_level))
     return tuple(each for each in told if each)
@@ -255,12 +256,12 @@ def _about(compiled: Compiled, recipe: Recipe) -> tuple[str, ...]:
 
 def _about_isa(target: str, isa: str | None) -> str | None:
     """What a verdict on this machine says of the instruction set that was asked for."""
-    here = running(target)
-    if isa is None or target not in ON_CPU or isa == here == machine_level():
+    here = effective_level(target)
+    if isa is None or not runs_on_cpu(target) or isa == here == machine_level():
         return None
     if isa == here:
         whose = "other runtimes' are this machine's own"
-        return f"{RUNTIMES[target]} computed as with {in_words(isa)}: the verdict and its timings are for that; {whose}"
+        return f"{title(target)} computed as with {in_words(isa)}: the verdict and its timings are for that; {whose}"
     decides = f"optimize verify, on a machine with {in_words(isa)}, decides there"
     return f"the artifact was made for {in_words(isa)} and verified on this machine, with {in_words(here)}: {decides}"
 

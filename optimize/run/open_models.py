@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optimize.backends import backend, require_runnable
+from optimize.backends import backend, onnx_target_names, require_runnable
 from optimize.backends.artifact import MANIFEST, Artifact
 from optimize.data.arrays import checked_images
 from optimize.data.sources import read_arrays
@@ -23,7 +23,6 @@ from optimize.measure.benchmark import Contender
 if TYPE_CHECKING:
     from optimize.candidate import Floats
 
-CPU_RUNTIMES = ("onnxruntime", "openvino")
 _FLOAT = 1  # TensorProto.FLOAT
 
 
@@ -83,10 +82,10 @@ class ModelOpener:
         return replace(self._contender(str(path), artifact), **_reported(artifact))
 
     def _onnx(self, path: Path, scratch: Path) -> Iterator[Contender]:
-        missing = []
+        missing, names = [], onnx_target_names()
         scratch.mkdir(parents=True)
         whole = fixed(path, scratch / "model.onnx", self.input_shape, self.batches)
-        for name in CPU_RUNTIMES:
+        for name in names:
             runtime = backend(name)
             try:
                 runtime.preflight()
@@ -101,7 +100,7 @@ class ModelOpener:
                 words = " ".join(str(problem).split())[:200]
                 raise InputError(f"`model` (={path}) cannot be opened by {name} ({words}): export it again.") from problem
             yield replace(self._contender(str(path), artifact), parameters=_weights(whole))
-        if len(missing) == len(CPU_RUNTIMES):
+        if len(missing) == len(names):
             raise TargetUnavailable(" ".join(missing))
 
     def _contender(self, path: str, artifact: Artifact) -> Contender:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from optimize.backends import CPU, ON_CPU, Backend, runtimes
+from optimize.backends import CPU, Backend, runs_on_cpu, runtimes, title
+from optimize.backends.cpu_limit import limitable, restrict_level
 from optimize.candidate import Candidate, Labelled
 from optimize.data import sources
 from optimize.data.calibration_checks import Finding, health
@@ -18,7 +19,7 @@ from optimize.guard.limits import Limits
 from optimize.guard.rail import Rail
 from optimize.guard.score import Score, score
 from optimize.guard.verdict import judge
-from optimize.hardware.cpu_level import in_words, level, restrict
+from optimize.hardware.cpu_level import in_words, level
 from optimize.loading import model_formats
 from optimize.loading.load import load_model
 from optimize.loading.probe import on_images, some
@@ -267,11 +268,11 @@ def _check_isa(recipe: Recipe) -> None:
     isa = recipe.cpu_level
     if isa is None:
         return
-    if recipe.target not in (CPU, *ON_CPU):
+    if recipe.target != CPU and not runs_on_cpu(recipe.target):
         raise InputError(f"`--cpu-level` (={isa!r}) is for targets that run on a processor, not for {recipe.target}: leave it out.")
     if recipe.target == CPU and isa != level():
-        here = in_words(level())
+        here, able = in_words(level()), " or ".join(map(title, limitable()))
         raise InputError(
-            f"`--cpu-level` (={isa!r}) is not this machine's ({here}), and only OpenVINO can be kept to it: name one runtime as --target."
+            f"`--cpu-level` (={isa!r}) is not this machine's ({here}), and only {able} can be kept to it: name one runtime as --target."
         )
-    restrict(recipe.target, isa)
+    restrict_level(recipe.target, isa)

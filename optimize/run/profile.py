@@ -10,11 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optimize.backends import self_test
+from optimize.backends import runs_on_cpu, self_test
 from optimize.backends.artifact import Artifact
 from optimize.errors import InputError
 from optimize.hardware.machine import machine
-from optimize.hardware.nvml import ON_PROCESSOR
 from optimize.measure.benchmark import Contender, Plan, benchmark
 from optimize.run import parsing as read
 from optimize.run.open_models import ModelOpener
@@ -63,10 +62,10 @@ def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None,
         contenders = opening.all(models)
         # Of an ONNX file, the first runtime.
         rival = next(iter(replace(opening, scratch=Path(scratch) / "rivals").all(rivals)), None)
-        wrong = [each.name for each in ([rival] if rival else contenders) if each.runtime in ON_PROCESSOR]
+        wrong = [each.name for each in ([rival] if rival else contenders) if runs_on_cpu(each.runtime)]
         if ceiling is not None and wrong:
             raise InputError(f"`--gpu-memory-limit` (={ceiling}) is for models on a GPU, which {wrong[0]} is not: leave it out.")
-        space, there = said.get("memory_limit"), [each.name for each in contenders if each.runtime not in ON_PROCESSOR]
+        space, there = said.get("memory_limit"), [each.name for each in contenders if not runs_on_cpu(each.runtime)]
         if space is not None and there:
             never = f"of which CUDA reserves far more than it uses, so that {there[0]} never runs within it"
             raise InputError(f"`--memory-limit` (={space}) is of address space, {never}: leave it out.")

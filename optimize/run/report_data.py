@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from optimize.backends import title, versions
 from optimize.backends.artifact import MANIFEST, ArtifactFile
 from optimize.backends.export import Parity
 from optimize.candidate import Candidate
@@ -26,11 +27,11 @@ from optimize.guard.flips import Flip, summary, unevenness
 from optimize.guard.limits import Limits
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict, worst_class
-from optimize.hardware.machine import BUSY_PERCENT, machine, versions
+from optimize.hardware.machine import BUSY_PERCENT, machine
 from optimize.quantization.precision_choice import Variant
 from optimize.report.speed import speed
 from optimize.report.wording import FORMAT
-from optimize.run.baselines import ARTIFACT, EAGER, RUNTIMES, Profile
+from optimize.run.baselines import ARTIFACT, EAGER, Profile
 from optimize.run.recipe import Recipe
 
 
@@ -280,7 +281,7 @@ def _baseline(recipe: Recipe, original: Candidate, result: Result) -> dict[str, 
 def _compressed(recipe: Recipe, result: Result) -> dict[str, Any] | None:
     if result.compiled is None or result.artifact is None:
         return None
-    runtime = f"{RUNTIMES.get(result.compiled.chosen.target, result.compiled.chosen.target)} {result.compiled.chosen.precision}"
+    runtime = f"{title(result.compiled.chosen.target)} {result.compiled.chosen.precision}"
     sizes = {"parameters": result.best.parameters, "macs": macs(result.best)}
     return {**result.compiled.profile.of(ARTIFACT), **sizes, "metrics": result.artifact.as_dict(result.original), "runtime": runtime}
 

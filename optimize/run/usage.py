@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from optimize.backends import ON_CPU, backend
+from optimize.backends import backend
 from optimize.backends.artifact import Artifact
 from optimize.backends.self_test import TOLERANCES
 from optimize.candidate import Floats
@@ -61,13 +61,13 @@ def usage(artifact: Artifact, predict: Callable[[Floats], Floats], data: Dataset
 
 def _options(artifact: Artifact) -> dict[str, str]:
     """The options that decide the numbers, in the runtime's words; none where the defaults give them."""
-    known = getattr(backend(artifact.target), "options", None) if artifact.target in ON_CPU else None
+    known = getattr(backend(artifact.target), "options", None)
     return dict(known(artifact.precision)) if known is not None else {}
 
 
 def _defaults_suffice(artifact: Artifact, inputs: Floats, outputs: Floats) -> bool | None:
     """Whether the runtime's default options give the same outputs; None where this machine cannot tell."""
-    plainly = getattr(backend(artifact.target), "predict_plainly", None) if artifact.target in ON_CPU else None
+    plainly = getattr(backend(artifact.target), "predict_plainly", None)
     found = None if plainly is None else plainly(artifact, inputs)
     if found is None:
         return None

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optimize.backends import onnxruntime as target
 from optimize.backends.bias_correction import correct_biases
+from optimize.backends.targets import onnxruntime as target
 from optimize.backends.tensorrt_common import symmetric
 from optimize.candidate import Floats
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optimize.backends import ON_CPU, TARGETS, Backend, backend, require_runnable
+from optimize.backends import Backend, backend, require_runnable, runs_on_cpu, target_names
 from optimize.backends.artifact import Artifact, ArtifactFile
 from optimize.candidate import Candidate, Floats
 from optimize.errors import InputError, OptimizeError, TargetUnavailable
@@ -23,7 +23,7 @@ TOLERANCE = {"f32": 1e-5, "f16": 2e-3, "bf16": 2e-2, "int8": 8e-2}
 COMPILED = {"model.engine", "timings.cache"}
 
 
-@pytest.fixture(scope="module", params=TARGETS)
+@pytest.fixture(scope="module", params=target_names())
 def runtime(request: pytest.FixtureRequest) -> Backend:
     chosen = backend(request.param)
     try:
@@ -97,7 +97,7 @@ def test_wrong_shape_names_both_shapes(runtime: Backend, artifacts: dict[str, Ar
 def test_a_manifest_of_another_model_names_both_shapes(runtime: Backend, artifacts: dict[str, Artifact]) -> None:
     for shape in ((3, 9, 8), (3, 8)):
         wrong = replace(artifacts["f32"], input_shape=shape)
-        if runtime.NAME in ON_CPU:
+        if runs_on_cpu(runtime.NAME):
             told = re.escape(f"says that inputs are ({', '.join(map(str, shape))}), its model takes (3, 8, 8): make it again.")
             with pytest.raises(InputError, match=told):
                 runtime.build(wrong)

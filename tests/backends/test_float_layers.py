@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from optimize.backends import onnxruntime as target
 from optimize.backends.export import export_onnx
 from optimize.backends.float_layers import hold_in_float
+from optimize.backends.targets import onnxruntime as target
 from optimize.candidate import Candidate, Floats
 
 onnx = pytest.importorskip("onnx")

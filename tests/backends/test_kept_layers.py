@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from optimize.backends import ON_CPU, Backend, backend
+from optimize.backends import Backend, backend, cpu_target_names
 from optimize.backends.export import export_onnx
 from optimize.backends.weighted_nodes import with_weights
 from optimize.candidate import Candidate, Floats
@@ -88,7 +88,7 @@ NETS = (Decoder, Gates, Tokens, Computed)
 INTEGER_KINDS = ("QLinear", "QGemm", "MatMulInteger")
 
 
-@pytest.fixture(scope="module", params=ON_CPU)
+@pytest.fixture(scope="module", params=cpu_target_names())
 def runtime(request: pytest.FixtureRequest) -> Backend:
     try:
         backend(request.param).preflight()
@@ -155,7 +155,7 @@ def test_every_layer_has_a_name_of_its_own_and_a_float_one_hides_behind_none(
     exported: dict[str, Path], calibration: Floats, tmp_path: Path
 ) -> None:
     """Hardswish becomes a HardSigmoid in float and an integer product, neither of which the runtime gives a name."""
-    runtime = pytest.importorskip("optimize.backends.onnxruntime")
+    runtime = pytest.importorskip("optimize.backends.targets.onnxruntime")
     pytest.importorskip("onnxruntime")
     artifact = runtime.quantize(exported["Gates"], tmp_path, calibration)
     (hardswish,) = [node.name for node in onnx.load(exported["Gates"]).graph.node if node.op_type == "HardSwish"]
@@ -168,7 +168,7 @@ def test_every_layer_has_a_name_of_its_own_and_a_float_one_hides_behind_none(
 
 
 def test_an_activation_without_a_kernel_stays_in_float_as_a_whole(exported: dict[str, Path], calibration: Floats, tmp_path: Path) -> None:
-    runtime = pytest.importorskip("optimize.backends.onnxruntime")
+    runtime = pytest.importorskip("optimize.backends.targets.onnxruntime")
     pytest.importorskip("onnxruntime")
     (hardswish,) = [node.name for node in onnx.load(exported["Gates"]).graph.node if node.op_type == "HardSwish"]
     artifact = runtime.quantize(exported["Gates"], tmp_path, calibration, ignored_layers=[hardswish])

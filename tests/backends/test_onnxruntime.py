@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from optimize.backends import backend
-from optimize.backends import onnxruntime as target
 from optimize.backends.artifact import Artifact
 from optimize.backends.export import export_onnx
+from optimize.backends.targets import onnxruntime as target
 from optimize.candidate import Candidate, Floats
 from optimize.errors import TargetUnavailable
 from optimize.quantization.precision_choice import Variant

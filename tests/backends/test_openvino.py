@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from optimize.backends import backend
-from optimize.backends import openvino as target
 from optimize.backends.artifact import Artifact
 from optimize.backends.export import export_onnx
+from optimize.backends.targets import openvino as target
 from optimize.candidate import Candidate, Floats
 from optimize.errors import TargetUnavailable
 
@@ -75,7 +75,7 @@ import numpy as np
 calls = []
 socket.getaddrinfo = lambda *arguments, **_: calls.append(arguments) or []
 socket.socket.connect = lambda *arguments: calls.append(arguments)
-from optimize.backends import openvino
+from optimize.backends.targets import openvino
 assert "torch" not in sys.modules
 onnx, folder = map(Path, sys.argv[1:])
 artifact = openvino.quantize(onnx, folder, np.zeros((4, 3, 8, 8), np.float32))

@@ -22,7 +22,7 @@ from onnx import load
 from optimize.backends import backend
 from optimize.backends import tensorrt_common as module
 from optimize.backends.artifact import Artifact
-from optimize.backends.tensorrt import ENGINES
+from optimize.backends.targets.tensorrt import ENGINES
 from optimize.backends.tensorrt_common import ENGINE, ONNX, TIMINGS, Engines
 from optimize.backends.tensorrt_common.compiler import Engine
 from optimize.backends.tensorrt_common.runner import Runner

@@ -15,11 +15,11 @@ from onnx import TensorProto, helper, load, numpy_helper
 
 from optimize.backends import backend, require_runnable
 from optimize.backends.artifact import Artifact
+from optimize.backends.targets.tensorrt_rtx import ENGINES, for_capabilities
 from optimize.backends.tensorrt_common import ENGINE, ONNX, Engines, compiler
 from optimize.backends.tensorrt_common.compiler import compile_engine
 from optimize.backends.tensorrt_common.runner import Runner
 from optimize.backends.tensorrt_common.typed import cast
-from optimize.backends.tensorrt_rtx import ENGINES, for_capabilities
 from optimize.candidate import Floats
 from optimize.errors import InputError, OptimizeError, TargetUnavailable
 from optimize.hardware.gpu import Gpu, gpu

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from optimize.backends import TARGETS
+from optimize.backends import description, target_names
 from optimize.hardware import installed_packages as module
-from optimize.hardware.installed_packages import EXTRAS, REQUIRED, RUNTIMES, packages, remedy, torch_build
+from optimize.hardware.installed_packages import EXTRAS, REQUIRED, Requirement, install_command, installed_version, packages, torch_build
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -34,36 +34,35 @@ def has(monkeypatch: pytest.MonkeyPatch, versions: dict[str, str]) -> None:
 
 
 def test_the_lists_are_the_projects_own() -> None:
+    """An installer reads pyproject.toml without running code, so the packages of the extras stand there a second time."""
     extras = {name: names(each) for name, each in PROJECT["optional-dependencies"].items() if name not in FOR_DEVELOPERS}
-    assert {extra: [package for package, _ in each] for extra, each in EXTRAS.items()} == extras
+    of_targets = {description(name).extra: description(name).packages for name in target_names()}
+    assert {extra: [package.name for package in required] for extra, required in (of_targets | EXTRAS).items()} == extras
     assert sorted(REQUIRED) == sorted(names(PROJECT["dependencies"]))
-    assert set(TARGETS) == set(RUNTIMES)
 
 
 def test_every_missing_package_has_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     has(monkeypatch, {"torch": "2.13.0", "openvino": "2026.4"})
-    found = {each.name: (each.version, each.remedy) for each in packages()}
+    optional = [("pip install a", package) for package in description("openvino").packages]
+    optional += [(install_command("sign"), package) for package in EXTRAS["sign"]]
+    found = {each.name: (each.version, each.remedy) for each in packages(optional)}
     assert found["torch"] == ("2.13.0", None)
     assert found["scipy"] == (None, "pip install 'optimize'")
     assert found["openvino"] == ("2026.4", None)
-    assert found["nncf"] == (None, "pip install 'optimize[openvino]'")
+    assert found["nncf"] == (None, "pip install a")
     assert found["cryptography"] == (None, "pip install 'optimize[sign]'")
-    assert all(each.purpose for each in packages())
+    assert all(each.purpose for each in packages(optional))
 
 
-@pytest.mark.parametrize(
-    ("target", "expected"),
-    [
-        ("openvino", "pip install 'optimize[openvino]'"),
-        ("onnxruntime", None),
-        ("tensorrt", "pip install 'optimize[tensorrt]'"),
-        ("tensorrt-rtx", None),
-        ("unheard of", None),
-    ],
-)
-def test_remedy_of_a_target(target: str, expected: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    has(monkeypatch, {"openvino": "1", "onnxruntime": "1", "tensorrt-rtx": "1"})
-    assert remedy(target) == expected
+def test_an_alternative_package_brings_the_same_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    has(monkeypatch, {"fast-cu12": "1.2"})
+    assert installed_version(Requirement("fast-cu13", "x", alternatives=("fast", "fast-cu12"))) == "1.2"
+    assert installed_version(Requirement("fast-cu13", "x")) is None
+
+
+def test_without_an_extra_the_packages_are_named() -> None:
+    assert install_command("", [Requirement("a", "x"), Requirement("b-c", "x")]) == "pip install 'a' 'b-c'"
+    assert (Requirement("b-c", "x").import_name, Requirement("b-c", "x", module="d").import_name) == ("b_c", "d")
 
 
 @pytest.mark.parametrize(

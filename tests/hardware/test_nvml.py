@@ -63,9 +63,9 @@ def install(library: object, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("driver")
 def test_memory_of_a_process_on_made_up_gpus_is_summed_over_them(monkeypatch: pytest.MonkeyPatch) -> None:
     install(MadeUp((((7, 100), (8, 1)), ((7, 20),))), monkeypatch)
-    assert device_bytes("tensorrt", 7) == (120, "")
+    assert device_bytes(7) == (120, "")
     install(MadeUp((((os.getpid(), 30),),)), monkeypatch)
-    assert device_bytes("tensorrt") == (30, "")
+    assert device_bytes() == (30, "")
 
 
 @pytest.mark.usefixtures("driver")
@@ -81,15 +81,14 @@ def test_memory_of_a_process_on_made_up_gpus_is_summed_over_them(monkeypatch: py
 )
 def test_memory_that_a_made_up_library_does_not_tell_has_a_reason(library: object, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     install(library, monkeypatch)
-    assert device_bytes("tensorrt", 7) == (None, reason)
+    assert device_bytes(7) == (None, reason)
 
 
-def test_nothing_is_asked_about_a_processor_or_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_asked_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     install(None, monkeypatch)
-    assert device_bytes("openvino") == (None, "openvino runs on the processor")
     monkeypatch.setattr(nvml, "present", lambda: False)
     assert opened() == (None, "no NVIDIA GPU or driver found")
-    assert device_bytes("tensorrt") == (None, "no NVIDIA GPU or driver found")
+    assert device_bytes() == (None, "no NVIDIA GPU or driver found")
 
 
 @pytest.mark.usefixtures("driver")

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from optimize import backends
-from optimize.backends import Backend
+from optimize.backends import Backend, onnx_target_names, title
 from optimize.backends.artifact import Artifact
 from optimize.backends.export import export_onnx
 from optimize.errors import TargetUnavailable
@@ -86,7 +86,7 @@ def one(exported: tuple[Path, Artifact], brought: Path, tmp_path_factory: pytest
 def installed() -> list[str]:
     """Runtimes that can be baselines here."""
     names = []
-    for target, name in module.RUNTIMES.items():
+    for target, name in ((target, title(target)) for target in onnx_target_names()):
         try:
             backends.backend(target).preflight()
         except TargetUnavailable:
@@ -139,7 +139,7 @@ def test_sizes_are_those_of_the_files(one: tuple[Profile, list[Asked]], exported
 def test_a_missing_baseline_is_left_out_and_said_to_be(
     exported: tuple[Path, Artifact], brought: Path, any_target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = next(target for target in module.RUNTIMES if target != any_target)
+    other = next(target for target in onnx_target_names() if target != any_target)
 
     def absent(name: str) -> Backend:
         found = backends.backend(name)
@@ -150,8 +150,8 @@ def test_a_missing_baseline_is_left_out_and_said_to_be(
 
     monkeypatch.setattr(module, "backend", absent)
     found, _ = measured(exported, brought, tmp_path / "scratch", monkeypatch)
-    assert list(found.baselines) == [EAGER, f"{module.RUNTIMES[any_target]} f32"]
-    assert found.notes == (f"{module.RUNTIMES[other]} is not among the baselines: it is not installed",)
+    assert list(found.baselines) == [EAGER, f"{title(any_target)} f32"]
+    assert found.notes == (f"{title(other)} is not among the baselines: it is not installed",)
 
 
 def test_figures_by_hand() -> None:

@@ -25,7 +25,7 @@ def made(any_target: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     folder = tmp_path_factory.mktemp("demo") / "new"
     with pytest.MonkeyPatch.context() as patch:
         conftest.hurried(patch, memory=False)
-        patch.setattr(module, "TARGETS", (any_target,))
+        patch.setattr(module, "target_names", lambda: (any_target,))
         patch.setattr("optimize.run.strategies.ENERGIES", (0.99,))
         return folder, demo(folder)
 
@@ -55,7 +55,7 @@ def test_its_files_are_what_a_user_would_bring(made: tuple[Path, dict[Path, dict
 
 
 def test_without_a_runtime_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TARGETS", ("tensorrt",))
+    monkeypatch.setattr(module, "target_names", lambda: ("tensorrt",))
     with pytest.raises(TargetUnavailable, match=r"no runtime is installed: pip install 'optimize\[openvino,onnxruntime\]'"):
         demo(tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -65,7 +65,7 @@ def test_a_target_that_only_compiles_is_left_out(tmp_path: Path, monkeypatch: py
     runtime = SimpleNamespace(NAME="tensorrt-rtx", preflight=lambda: None, unavailable_reason=lambda: "no GPU")
     said: list[str] = []
     monkeypatch.setattr(module, "backend", lambda _: runtime)
-    monkeypatch.setattr(module, "TARGETS", ("tensorrt-rtx",))
+    monkeypatch.setattr(module, "target_names", lambda: ("tensorrt-rtx",))
     monkeypatch.setattr(module, "note", said.append)
     with pytest.raises(TargetUnavailable, match="no runtime is installed"):
         demo(tmp_path / "out")

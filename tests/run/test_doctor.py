@@ -39,8 +39,9 @@ def breaks(problem: Exception) -> Any:
     return SimpleNamespace(preflight=lambda: None, version=version)
 
 
-def works(*precisions: str, obstacle: str | None = None) -> Any:
-    return SimpleNamespace(preflight=lambda: None, version=lambda: "1", precisions=lambda: precisions, unavailable_reason=lambda: obstacle)
+def works(*precisions: str, reason: str | None = None) -> Any:
+    checks = {"preflight": lambda: None, "unavailable_reason": lambda: reason}
+    return SimpleNamespace(**checks, version=lambda: "1", precisions=lambda: precisions)
 
 
 def made_up(monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], **backends: Any) -> None:
@@ -97,7 +98,7 @@ def test_a_target_that_does_not(name: str, runtime: Any, reason: str, remedy: st
 
 def test_a_target_that_only_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
     installed = {"tensorrt-rtx-cu13": "1.7", "onnxruntime": "1"}
-    made_up(monkeypatch, installed, **{"tensorrt-rtx": works("f32", "f16", obstacle="no GPU")})
+    made_up(monkeypatch, installed, **{"tensorrt-rtx": works("f32", "f16", reason="no GPU")})
     found = target("tensorrt-rtx")
     assert (found.compiles, found.runs, found.reason, found.precisions) == (True, False, "no GPU", ("f32", "f16", "int8"))
     text = lines(doctor())
@@ -190,7 +191,7 @@ def test_every_fact_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "gpu", lambda: Gpu((H100, H100 | {"compute_capability": "[N/A]"}), "", ("3g.20gb, device 0 of GPU 1",)))
     monkeypatch.setattr(module, "torch_build", lambda: {"version": "2.13.0", "build": "CUDA 13.0"})
     some = Package("nncf", None, "int8", "pip install it"), Package("scipy", "1", "required", None)
-    monkeypatch.setattr(module, "packages", lambda: some)
+    monkeypatch.setattr(module, "packages", lambda _: some)
     text = lines(doctor())
     facts = dict(line.split("  ", 1) for line in text if "  " in line)
     assert {name: said.strip() for name, said in facts.items() if name not in ("target", "missing")} == {

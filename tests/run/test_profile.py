@@ -38,7 +38,7 @@ def asked(any_target: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[C
         return {"format": 1}
 
     monkeypatch.setattr(profile, "benchmark", stand_in)
-    monkeypatch.setattr(open_models, "CPU_RUNTIMES", (any_target,))
+    monkeypatch.setattr(open_models, "onnx_target_names", lambda: (any_target,))
     return seen
 
 
@@ -116,7 +116,7 @@ def test_what_one_model_takes_is_not_refused(asked: list[Any], compiled: Path, b
 
 
 def test_a_limit_of_address_space_is_refused_for_a_gpu(asked: list[Any], compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profile, "ON_PROCESSOR", ())
+    monkeypatch.setattr(profile, "runs_on_cpu", lambda _: False)
     with pytest.raises(InputError, match=r"`--memory-limit` \(=2GB\) is of address space, of which CUDA .* leave it out") as no:
         profiled([compiled], memory_limit="2GB")
     assert "\n" not in str(no.value)

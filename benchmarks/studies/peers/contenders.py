@@ -18,7 +18,7 @@ from benchmarks.results import HISTORY
 from benchmarks.studies.peers import eager
 from benchmarks.studies.peers.cases import Ground
 from benchmarks.studies.peers.record import Record, once, reason
-from optimize.backends import CPU, backend
+from optimize.backends import CPU, backend, title
 from optimize.backends.artifact import Artifact
 from optimize.backends.export import export_onnx
 from optimize.candidate import Candidate, Predict
@@ -27,7 +27,6 @@ from optimize.graph.macs import macs
 from optimize.guard.evaluate import score_split
 from optimize.guard.verdict import judge, worst_class
 from optimize.progress import note
-from optimize.run.baselines import RUNTIMES
 from optimize.run.compress import compress
 from optimize.steps.finetune import Finetune
 
@@ -123,7 +122,7 @@ def _ours(ground: Ground, trained: bool, target: str, folder: Path) -> list[Reco
         report = compress(recipe, resume=recipe.out.exists())
     except InputError:  # what lies there was begun with other settings
         report = compress(recipe, overwrite=True)
-    asked = "optimize" if target == CPU else f"optimize for {RUNTIMES[target]}"
+    asked = "optimize" if target == CPU else f"optimize for {title(target)}"
     name = f"{asked}{', retrained' if trained else ''}"
     if not report["accepted"]:
         after = report["compressed"] or {}
@@ -199,7 +198,7 @@ def _refusals(ratio: str, tried: Sequence[Record]) -> Iterator[str]:
     """What was said against the forms at one ratio, each reason once."""
     whys = dict.fromkeys(each.failed for each in tried if each.failed)
     for why in whys:
-        named = [f"{RUNTIMES[each.target]} {each.precision}" for each in tried if each.failed == why]
+        named = [f"{title(each.target)} {each.precision}" for each in tried if each.failed == why]
         yield f"ratio {ratio}, {'all' if len(named) == len(tried) else ', '.join(named)}: {why}"
 
 
@@ -311,4 +310,4 @@ def _scored(ground: Ground, record: Record, predict: Predict) -> Record:
 
 
 def _named(target: str, precision: str) -> str:
-    return f"{RUNTIMES[target]} {precision}"
+    return f"{title(target)} {precision}"

@@ -18,10 +18,10 @@ from benchmarks.studies.peers.cases import Ground
 from benchmarks.studies.peers.contenders import TARGETS
 from benchmarks.studies.peers.record import Record, put, reason
 from benchmarks.studies.peers.roof import roof_ms
-from optimize.backends import backend
+from optimize.backends import backend, versions
 from optimize.backends.artifact import Artifact
 from optimize.backends.session import Session
-from optimize.hardware.machine import foreign_load, machine, versions
+from optimize.hardware.machine import foreign_load, machine
 from optimize.measure.latency import Latency, interleave
 from optimize.measure.peaks import Peaks, peaks
 from optimize.progress import note, stage

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from optimize.hardware.machine import versions
+from optimize.backends import versions
 from optimize.progress import note
 
 FILE = "records.json"

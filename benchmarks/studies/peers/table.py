@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.studies.peers.record import Record
+from optimize.backends import onnx_target_names, title
 from optimize.hardware.machine import BUSY_PERCENT
 from optimize.measure.latency import Latency, Ratio, ratio
 from optimize.measure.quantiles import upper_rank
-from optimize.run.baselines import RUNTIMES
 
 Times = Mapping[int, Mapping[str, Latency]]
 
@@ -72,7 +72,7 @@ def goals(records: Sequence[Record], times: Times) -> list[Goal]:
         baseline = next((each for each in records if each.name == BASELINE and each.name in taken), None)
         found.append(_goal("against the best that was put together", ASSEMBLED, batch, ours, rival, taken))
         found.append(_goal("against the original in ONNX Runtime f32", EXACT, batch, ours, baseline, taken))
-        for target in RUNTIMES:
+        for target in onnx_target_names():
             mine = fastest([each for each in held if each.kind == "ours" and each.target == target], taken)
             same = [
                 each
@@ -80,9 +80,9 @@ def goals(records: Sequence[Record], times: Times) -> list[Goal]:
                 if mine is not None and each.kind == "original" and (each.target, each.base) == (target, mine.base) and each.name in taken
             ]
             alike = fastest(same, taken)
-            goal = _goal(f"against the original in {RUNTIMES[target]} at the same precision", ALIKE, batch, mine, alike, taken)
+            goal = _goal(f"against the original in {title(target)} at the same precision", ALIKE, batch, mine, alike, taken)
             if ours is not None and not any(each.kind == "ours" and each.target == target for each in records):
-                goal = replace(goal, why=f"ours was made for {RUNTIMES[ours.target]} alone", made=False)
+                goal = replace(goal, why=f"ours was made for {title(ours.target)} alone", made=False)
             found.append(goal)
     return found
 

@@ -6,7 +6,6 @@ file of an f32 artifact says it too, for whoever else opens it (`openvino_ir.py`
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -16,12 +15,15 @@ import numpy as np
 
 from optimize.backends import float_part, int8_name, require_precision
 from optimize.backends.artifact import Artifact
+from optimize.backends.cpu_limit import effective_level
 from optimize.backends.openvino_ir import hold_precision, keep_forms
 from optimize.backends.openvino_layers import MADE_UP, executed, name_operations, operations_of
 from optimize.backends.quiet import quiet
 from optimize.backends.session import Session, gc_paused, require_inputs, require_own
-from optimize.errors import InputError, TargetUnavailable
-from optimize.hardware.cpu_level import running, saturates
+from optimize.backends.target_description import Description
+from optimize.errors import InputError
+from optimize.hardware.cpu_level import saturates
+from optimize.hardware.installed_packages import Requirement
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -29,6 +31,17 @@ if TYPE_CHECKING:
     from optimize.candidate import Floats
 
 NAME = "openvino"
+DESCRIPTION = Description(
+    "OpenVINO",
+    on_cpu=True,
+    packages=(Requirement("openvino", "runtime of target openvino"), Requirement("nncf", "int8 for target openvino")),
+    extra="openvino",
+    file_ending=".xml",
+    aliases=("ov", "intel"),
+    position=1,
+    names_every_layer=True,
+    obeys_cpu_level=True,
+)
 
 # Activations whose results lie mostly above zero, and a little below.
 _DIPPING = {"PRelu", "Elu", "Selu", "Swish", "Gelu", "HSwish", "Mish"}
@@ -43,10 +56,7 @@ def preflight() -> None:
     Raises:
         TargetUnavailable: naming what is missing and how to get it.
     """
-    missing = [name for name in ("openvino", "nncf") if importlib.util.find_spec(name) is None]
-    if missing:
-        names = " and ".join(missing)
-        raise TargetUnavailable(f"target 'openvino' cannot run here: {names} not installed; pip install 'optimize[openvino]'.")
+    DESCRIPTION.require_packages(NAME)
 
 
 def unavailable_reason() -> str | None:
@@ -109,7 +119,7 @@ def quantize(
     # range and are clipped: of eight kinds of blood cells, two lost 3 and 6 points of recall, and none with the plain extremes.
     parameters = nncf.AdvancedQuantizationParameters(
         activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
-        overflow_fix=nncf.OverflowFix.ENABLE if saturates(cpu_level or running(NAME)) else nncf.OverflowFix.DISABLE,
+        overflow_fix=nncf.OverflowFix.ENABLE if saturates(cpu_level or effective_level(NAME)) else nncf.OverflowFix.DISABLE,
     )
     items = [np.ascontiguousarray(item[None], dtype=np.float32) for item in calibration]
     with quiet("nncf"):

@@ -5,18 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from optimize.backends.target_description import Description
 from optimize.backends.tensorrt_common import Engines, TensorRTVariant
 from optimize.hardware.compute_capability import ordered
+from optimize.hardware.installed_packages import Requirement
 
 NAME = "tensorrt-rtx"
+DESCRIPTION = Description(
+    "TensorRT for RTX",
+    on_cpu=False,
+    packages=(
+        Requirement(
+            "tensorrt-rtx-cu13",
+            "runtime of target tensorrt-rtx",
+            module="tensorrt_rtx",
+            alternatives=("tensorrt-rtx", "tensorrt-rtx-cu12"),
+        ),
+        Requirement("onnxruntime", "int8 for target tensorrt-rtx"),
+    ),
+    extra="tensorrt-rtx",
+    file_ending=".engine",
+    aliases=("rtx", "trt-rtx", "tensorrt_rtx"),
+    position=4,
+)
 
 ENGINES = Engines(
     TensorRTVariant(
         NAME,
-        package="tensorrt_rtx",
-        title="TensorRT for RTX",
+        package=DESCRIPTION.packages[0].import_name,
+        title=DESCRIPTION.title,
         elsewhere=True,
-        instead="pip install 'optimize[tensorrt-rtx]'",
+        instead=DESCRIPTION.install_command,
     )
 )
 

@@ -7,7 +7,6 @@ overflow 16 bits, weights keep to 7 bits. Biases are corrected for what rounding
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import tempfile
@@ -25,13 +24,25 @@ from optimize.backends.float_layers import hold_in_float
 from optimize.backends.onnxruntime_layers import MOVERS, GraphNode, executed, plain_name, renamed
 from optimize.backends.quiet import quiet
 from optimize.backends.session import Session, gc_paused, require_inputs, require_own
-from optimize.errors import InputError, TargetUnavailable
+from optimize.backends.target_description import Description
+from optimize.errors import InputError
 from optimize.hardware.cpu_level import saturates
+from optimize.hardware.installed_packages import Requirement
 
 if TYPE_CHECKING:
     from optimize.candidate import Floats
 
 NAME = "onnxruntime"
+DESCRIPTION = Description(
+    "ONNX Runtime",
+    on_cpu=True,
+    packages=(Requirement("onnxruntime", "runtime of target onnxruntime"),),
+    extra="onnxruntime",
+    file_ending=".onnx",
+    aliases=("ort", "onnx", "onnx-runtime", "onnx_runtime"),
+    position=2,
+    names_every_layer=True,
+)
 
 # Of the nodes that move numbers, those that leave every number where it is.
 _VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
@@ -47,8 +58,7 @@ def preflight() -> None:
     Raises:
         TargetUnavailable: naming what is missing and how to get it.
     """
-    if importlib.util.find_spec("onnxruntime") is None:
-        raise TargetUnavailable("target 'onnxruntime' cannot run here: onnxruntime not installed; pip install 'optimize[onnxruntime]'.")
+    DESCRIPTION.require_packages(NAME)
 
 
 def unavailable_reason() -> str | None:
