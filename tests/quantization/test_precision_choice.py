@@ -72,9 +72,16 @@ class StandIn:
         return Artifact.save(folder, target=self.NAME, precision=precision, input_shape=(1, 8, 8), runtime="1", files=("model",))
 
     def quantize(
-        self, onnx: Path, folder: Path, calibration: Floats, *, keep: Collection[str] = (), rest: str = "f32", isa: str | None = None
+        self,
+        onnx: Path,
+        folder: Path,
+        calibration: Floats,
+        *,
+        ignored_layers: Collection[str] = (),
+        float_precision: str = "f32",
+        cpu_level: str | None = None,
     ) -> Artifact:
-        return self.convert(onnx, folder, int8_name(keep, rest))
+        return self.convert(onnx, folder, int8_name(ignored_layers, float_precision))
 
     def build(self, artifact: Artifact, *, threads: int | None = None) -> Session:
         if self.raising.get(artifact.precision) == "build":
@@ -150,8 +157,8 @@ def test_stand_in_int8_that_a_second_opinion_objects_to_does_not_hold(tmp_path: 
     for rows in (slice(0, None), slice(100, None), slice(0, 100)):
         part = GUARD.take(rows)
         before = score_split(lambda inputs: answers(inputs, 0), part, runs.CLASSES, "")
-        witness = TrainCheck(part, runs.CLASSES, limits, 0.9, before)
-        asked = replace(bench(tmp_path, witness=witness), limits=replace(limits, max_drop=0.1))
+        check = TrainCheck(part, runs.CLASSES, limits, 0.9, before)
+        asked = replace(bench(tmp_path, train_check=check), limits=replace(limits, max_drop=0.1))
         runtime = StandIn({"int8": 4})
         with runtime.build(artifact) as session:
             verdicts.append(asked.judged(Variant("int8", artifact=artifact), session, runtime))
@@ -294,10 +301,12 @@ class Mixed(StandIn):
         super().__init__({"f32": 0, "int8": 10, "int8+f32": 0})
         self.failing, self.where, self.kept = failing, where, dict[Path, str]()
 
-    def quantize(self, onnx: Path, folder: Path, calibration: Floats, *, keep: Collection[str] = (), **more: Any) -> Artifact:  # type: ignore[override]
-        self.kept[folder] = "".join(keep)
+    def quantize(  # type: ignore[override]
+        self, onnx: Path, folder: Path, calibration: Floats, *, ignored_layers: Collection[str] = (), **more: Any
+    ) -> Artifact:
+        self.kept[folder] = "".join(ignored_layers)
         self._raise_for(folder)
-        return super().quantize(onnx, folder, calibration, keep=keep, **more)
+        return super().quantize(onnx, folder, calibration, ignored_layers=ignored_layers, **more)
 
     def build(self, artifact: Artifact, *, threads: int | None = None) -> Session:
         self._raise_for(artifact.folder)

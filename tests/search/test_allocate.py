@@ -23,7 +23,7 @@ from optimize.steps.finetune import Finetune
 from optimize.steps.prune import Prune
 from optimize.steps.prune_to_widths import PruneToWidths
 from tests import nets
-from tests.search.trials import settings, written
+from tests.search.trials import ran, settings, written
 
 START = nets.candidate(nets.chain())
 
@@ -31,7 +31,7 @@ START = nets.candidate(nets.chain())
 @dataclass
 class Verdict:
     kept: bool
-    idle: bool = False
+    changed_nothing: bool = False
 
     def __bool__(self) -> bool:
         return self.kept
@@ -56,7 +56,7 @@ class Script:
     search: Any = field(default_factory=lambda: SimpleNamespace(guard=None))
     offered: list[tuple[Any, bool]] = field(default_factory=list)
 
-    def offer(self, step: Step, start: Candidate) -> Verdict:
+    def propose(self, step: Step, start: Candidate) -> Verdict:
         assert start is START  # everything is cut out of the same start
         verdict = Verdict(not self.idle(step) and self.keeps(step), self.idle(step))
         self.offered.append((step, bool(verdict)))
@@ -209,17 +209,17 @@ def test_nothing_is_trained_twice() -> None:
 
     script = Script(lambda _: False)
     ladder(script, items=Two()).train(Finetune(1))
-    assert [(step.steps[0].widths, step.steps[1].way) for step, _ in script.offered] == [
+    assert [(step.steps[0].widths, step.steps[1].interpolation) for step, _ in script.offered] == [
         ((("a", width),), way) for width in (2, 1) for way in WAYS
     ]
 
 
 def test_weights_on_the_way_to_the_trained_ones_are_offered_until_some_are_kept() -> None:
-    script = Script(lambda step: harm(step) < 5 and step.steps[1].way <= 0.5)
+    script = Script(lambda step: harm(step) < 5 and step.steps[1].interpolation <= 0.5)
     up = ladder(script)
     up.held = 1.0
     up.train(Finetune(1))
-    found = [(round(harm(step), 3), step.steps[1].way, kept) for step, kept in script.offered]
+    found = [(round(harm(step), 3), step.steps[1].interpolation, kept) for step, kept in script.offered]
     assert found == [
         (4, 1.0, False),
         (4, 0.5, True),
@@ -262,10 +262,10 @@ def plain(step: str, trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def test_a_whole_run(search: Search, original: Candidate) -> None:
     walking = replace(search, strategy=Allocate(Pricing(), energies=(0.99,)))
-    best, trials = walking.run()
+    best, trials = ran(walking)
     assert written(walking) == trials
     assert settings(trials)[0][0] == "Prune"
-    kept = [trial for trial in plain("Narrow", trials) if trial["kept"]]
+    kept = [trial for trial in plain("PruneToWidths", trials) if trial["kept"]]
     assert kept
     assert best.parameters < trials[0]["parameters"] < original.parameters
     inputs, labels = search.guard.inputs(), search.guard.labels
@@ -275,7 +275,7 @@ def test_a_whole_run(search: Search, original: Candidate) -> None:
 
 
 def test_a_goal_that_the_original_meets_is_offered_nothing(search: Search, original: Candidate) -> None:
-    best, trials = replace(search, strategy=Allocate(Pricing(), goal=Goal(1.0, lambda _: 0.5))).run()
+    best, trials = ran(replace(search, strategy=Allocate(Pricing(), goal=Goal(1.0, lambda _: 0.5))))
     assert (best, trials) == (original, [])
 
 

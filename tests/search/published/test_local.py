@@ -24,7 +24,7 @@ from optimize.search.walk import Search
 from tests import runs
 from tests.nets import candidate, cases
 from tests.search.scores import scored
-from tests.search.trials import resumed, timeless, written
+from tests.search.trials import ran, resumed, timeless, written
 
 PLAIN = Local(floors="none", operator="drop", repair="none")
 Run = Callable[..., tuple[Candidate, list[dict[str, Any]]]]
@@ -40,7 +40,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         ledger = Ledger(tmp_path / "ledger.jsonl", {})
         ledger.begin()
         aim = Reference(start, cases(200, tuple(start.example.shape[1:])))
-        return Search(aim, runs.split(), runs.CLASSES, Limits(), ledger, strategy).run()
+        return ran(Search(aim, runs.split(), runs.CLASSES, Limits(), ledger, strategy))
 
     return scripted
 
@@ -67,7 +67,7 @@ def test_copies_merge_into_one_and_nothing_is_lost(run: Run) -> None:
     assert trace(best).groups[0].size == 3
     # every heir is of its channel's own family
     step = trials[0]["settings"]
-    assert [gone % 3 for gone in step["channels"]] == [heir % 3 for heir in step["heirs"]]
+    assert [gone % 3 for gone in step["channels"]] == [heir % 3 for heir in step["merge_into"]]
     # the medoid's readers take it for all: equal but for the copies' falling sizes, of .985 on average
     want, got = start.predict(cases(8)), best.predict(cases(8))
     assert np.abs(got - want).max() < 0.05 * np.abs(want).max()
@@ -189,7 +189,7 @@ def test_unknown_names_are_refused(wrong: dict[str, Any], text: str) -> None:
 def test_a_whole_run_cut_at_any_line_ends_the_same(search: Search) -> None:
     strategy = Local(likeness=0.5, floors="none", brake=8, operator="average", stopping=STOPPING["mcnemar"])
     search = replace(search, limits=Limits(0.04, 0.12), strategy=strategy)
-    best, trials = search.run()
+    best, trials = ran(search)
     assert best.parameters < search.reference.original.parameters
     right = best.predict(search.guard.inputs()).argmax(1) == search.guard.labels
     assert right.mean() == [each["overall"] for each in trials if each["kept"]][-1]
