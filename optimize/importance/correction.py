@@ -1,14 +1,14 @@
-"""Correction probability: which of two channels can go, judged by the cases that only one of the two maskings gets right.
+"""Correction probability: which of two channels the network needs more, by the cases that only one of the maskings gets right.
 
 Mask channel i and see which cases are still right, A_i; mask j, A_j. Of N cases
 
-    n10 = #(A_i and not A_j)      n01 = #(not A_i and A_j)      b_i = n10 / N      b_j = n01 / N
-    r = min(b_i, b_j) / max(b_i, b_j), 1 where both are 0       m = (n10 + n01) / N
+    n10 = #(A_i and not A_j)      n01 = #(not A_i and A_j)      r = min(n10, n01) / max(n10, n01), 1 where both are 0
 
-As published, a pair merges when r >= .8 and the channel with the larger b is kept (a tie: the larger L2 norm). But a large b_i means that
-cases are right *without* i and wrong without j: it is j that the network needs, so that rule keeps the wrong one. And a ratio of two small
-counts says little: 1 to 2 has r = .5. The sound form of both: the discordant cases are coin tosses if the channels are equally needed,
-so an exact McNemar test tells when they are not, and then the channel kept is the one whose masking loses more.
+As published, a pair may merge when r >= .8. A ratio of two small counts says little: counts of 1 and 2 have r = .5. The sound form: if both
+channels are needed equally, each discordant case is a fair coin toss, so an exact McNemar test tells when they are not.
+
+Example: of 100 cases, 6 are right only with i masked and 8 only with j masked. Then r = 6 / 8 = .75, which the published rule refuses, but
+McNemar's p = .79 shows no difference at all.
 
 "Right" means: the class the original predicts. No label is looked at.
 """
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -44,25 +43,10 @@ class Paired:
     cases: int
 
 
-def benefits(paired: Paired) -> tuple[float, float]:
-    """(b_i, b_j): the share of cases that only masking this channel gets right."""
-    return paired.n10 / paired.cases, paired.n01 / paired.cases
-
-
 def ratio(paired: Paired) -> float:
     """The published r, in [0, 1]: 1 where the two maskings correct equally many cases, none included."""
     low, high = sorted((paired.n10, paired.n01))
     return low / high if high else 1.0
-
-
-def flip_rate(paired: Paired) -> float:
-    """The published m: the share of cases on which the two maskings differ."""
-    return (paired.n10 + paired.n01) / paired.cases
-
-
-def published_keep(paired: Paired) -> Literal["i", "j"] | None:
-    """Which channel the published rule keeps: the one with the larger b. None: a tie, which the larger L2 norm decides."""
-    return None if paired.n10 == paired.n01 else "i" if paired.n10 > paired.n01 else "j"
 
 
 def mcnemar(paired: Paired) -> float:
@@ -73,22 +57,7 @@ def mcnemar(paired: Paired) -> float:
     return float(binomtest(paired.n10, discordant).pvalue) if discordant else 1.0
 
 
-def sound_keep(paired: Paired, level: float = 0.05) -> Literal["i", "j"] | None:
-    """Which channel to keep: the one whose masking loses more cases. None: McNemar cannot tell them apart at this level."""
-    if mcnemar(paired) > level:
-        return None
-    return "j" if paired.n10 > paired.n01 else "i"
-
-
-def paired_counts(
-    candidate: Candidate, reference: Reference, group: ChannelGroup, pairs: Sequence[tuple[int, int]], inputs: Floats | None = None
-) -> list[Paired]:
-    """Count for each pair (i, j) of the group's channels; arguments as for `flips`."""
-    found = flips(candidate, reference, group, pairs, inputs)
-    return [Paired(int((each > 0).sum()), int((each < 0).sum()), each.size) for each in found]
-
-
-def flips(
+def discordant_cases(
     candidate: Candidate, reference: Reference, group: ChannelGroup, pairs: Sequence[tuple[int, int]], inputs: Floats | None = None
 ) -> list[npt.NDArray[np.int8]]:
     """Of each pair (i, j) the cases, +1 right with i alone masked, -1 right with j alone masked, else 0; one pass per channel that occurs.

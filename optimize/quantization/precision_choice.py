@@ -111,7 +111,7 @@ class PrecisionContext:
         confidence: of the bounds that must lie within the limits.
         cpu_level: instruction set that int8 is made for; this machine's when None.
         kept: folder for what an interrupted search of a mix had found.
-        witness: whom else to ask about what the guard lets pass; None where there is nobody.
+        train_check: second check of variants that pass the guard split, on training images; None where there are too few.
     """
 
     onnx: Path
@@ -124,7 +124,7 @@ class PrecisionContext:
     confidence: float = LIKELY
     cpu_level: str | None = None
     kept: Path | None = None
-    witness: TrainCheck | None = None
+    train_check: TrainCheck | None = None
 
     def judged(self, variant: Variant, session: Session, runtime: Backend, *, rough: bool = False) -> Variant:
         """The variant with its score on the guard split, and what follows from it; without one where it is not the precision it claims."""
@@ -133,8 +133,8 @@ class PrecisionContext:
             return variant
         after = score_split(session.predict, self.guard, self.before.classes, f"judge {variant.precision}")
         verdict = accept_proposal(self.limits, self.before, after, self.confidence)
-        if self.witness is not None:
-            verdict = self.witness.review(verdict, session.predict)
+        if self.train_check is not None:
+            verdict = self.train_check.review(verdict, session.predict)
         return replace(variant, score=after, verdict=verdict, why="" if verdict else "; ".join(verdict.reasons))
 
 
@@ -329,7 +329,7 @@ class _Mixing:
         told.update(np.ascontiguousarray(self._bench.calibration).data)
         told.update(repr((self._runtime.NAME, self._runtime.version(), self._rest, self._bench.cpu_level, self._bench.confidence)).encode())
         told.update(repr(self._bench.limits).encode())
-        told.update(b"" if self._bench.witness is None else self._bench.witness.split.sha256.encode())
+        told.update(b"" if self._bench.train_check is None else self._bench.train_check.split.sha256.encode())
         return told.hexdigest()
 
 

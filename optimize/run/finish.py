@@ -104,7 +104,7 @@ def compile_and_profile(
         confidence=confidence,
         cpu_level=recipe.cpu_level,
         kept=job.space.scratch / "mixes",
-        witness=job.train_check and job.train_check.about(best),
+        train_check=job.train_check and job.train_check.about(best),
     )
     chosen, measured = choose(job.runtimes, bench)
     instead, more = _milder(job, bench, chosen, measured, earlier)
@@ -155,7 +155,7 @@ def _milder(
 
     def own(candidate: Candidate) -> PrecisionContext:
         onnx, _ = _exported(bench, candidate)
-        return replace(bench, onnx=onnx, folder=onnx.parent, witness=job.train_check and job.train_check.about(candidate))
+        return replace(bench, onnx=onnx, folder=onnx.parent, train_check=job.train_check and job.train_check.about(candidate))
 
     assert chosen.artifact is not None
     with backend(chosen.target).build(chosen.artifact, threads=bench.threads) as session:

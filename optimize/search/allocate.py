@@ -92,7 +92,7 @@ class Allocate:
         budget = self.mild
         while budget >= LEAST_MILD:
             trial = walk.propose(Prune(budget), walk.original)
-            if trial or trial.idle:
+            if trial or trial.changed_nothing:
                 return
             budget /= 4
 
@@ -140,7 +140,7 @@ class _Ladder:
                 if not self._strategy.goal_met(self._walk):
                     self._offer(self._quick)
                 return
-            if not trial and not trial.idle:
+            if not trial and not trial.changed_nothing:
                 self._approach(harm)
                 return
             if trial:

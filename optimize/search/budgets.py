@@ -42,7 +42,7 @@ class Budgets:
         held, refused = 0.0, 0.0
         for budget in self.levels:
             trial = walk.propose(Prune(budget), walk.best)
-            if not trial and not trial.idle:
+            if not trial and not trial.changed_nothing:
                 refused = budget
                 break
             held = budget
@@ -59,5 +59,5 @@ def factorize(walk: Walk, energies: Sequence[float]) -> None:
     start = walk.best
     for energy in energies:
         trial = walk.propose(Factorize(energy), start)
-        if not trial and not trial.idle:
+        if not trial and not trial.changed_nothing:
             return

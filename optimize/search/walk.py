@@ -26,10 +26,11 @@ from optimize.guard.score import Score
 from optimize.guard.verdict import LIKELY, Verdict, accept_proposal, worst_class
 from optimize.progress import collect_findings, note
 from optimize.search import snapshot
+from optimize.search.goal import Goal
 from optimize.search.ledger import WORK, Ledger
 from optimize.search.train_check import TrainCheck
 
-REMEMBERED = 3
+MAX_EARLIER = 3
 """Candidates before the best."""
 NOT_SMALLER = "nothing became smaller"
 
@@ -38,14 +39,14 @@ Judge: TypeAlias = Callable[[Score, Score], Verdict]
 
 
 @dataclass(frozen=True)
-class Reading:
+class ScoreSummary:
     """What a strategy may read of a score on the guard split: the overall figure, and that of each class that was seen."""
 
     overall: float
     per_class: Mapping[str, float]
 
     @classmethod
-    def of(cls, score: Score) -> Reading:
+    def of(cls, score: Score) -> ScoreSummary:
         """The reading of a score."""
         return cls(score.overall, dict(score.figures))
 
@@ -70,7 +71,7 @@ class Trial:
     verdict: Verdict
     parameters: int
     macs: int
-    reading: Reading
+    score: ScoreSummary
     worst: tuple[str, float]
     seconds: float
     findings: tuple[str, ...] = ()
@@ -80,7 +81,7 @@ class Trial:
         return bool(self.verdict)
 
     @property
-    def idle(self) -> bool:
+    def changed_nothing(self) -> bool:
         """Whether the step made nothing smaller, so that there was nothing to judge."""
         return self.verdict.reasons == (NOT_SMALLER,)
 
@@ -93,8 +94,8 @@ class Trial:
             "reasons": list(self.verdict.reasons),
             "parameters": self.parameters,
             "macs": self.macs,
-            "overall": self.reading.overall,
-            "per_class": dict(self.reading.per_class),
+            "overall": self.score.overall,
+            "per_class": dict(self.score.per_class),
             "worst_class": {"name": name, "drop": drop},
             "seconds": round(self.seconds, 3),
             "latency_ms": self.latency_ms,
@@ -105,7 +106,7 @@ class Trial:
     def read(cls, step: Step, entry: Mapping[str, Any]) -> Trial:
         """The trial of a step from what `as_dict` gave."""
         verdict = Verdict("pass" if entry["kept"] else "fail", tuple(entry["reasons"]))
-        reading, worst = Reading(entry["overall"], entry["per_class"]), (entry["worst_class"]["name"], entry["worst_class"]["drop"])
+        reading, worst = ScoreSummary(entry["overall"], entry["per_class"]), (entry["worst_class"]["name"], entry["worst_class"]["drop"])
         seconds, findings, latency_ms = entry["seconds"], tuple(entry.get("findings", ())), entry.get("latency_ms")
         return cls(step, verdict, entry["parameters"], entry["macs"], reading, worst, seconds, findings, latency_ms)
 
@@ -125,6 +126,30 @@ class Strategy(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class SearchResult:
+    """What a search found, as the rest of a run uses it.
+
+    Args:
+        best: the last candidate that was kept; the original where none was.
+        trials: every proposal in the order it was made, as plain data (`Trial.as_dict`).
+        earlier: candidates that were kept before the best, oldest first, at most `MAX_EARLIER`. They lost less than the best, so they may
+            still hold the limits in int8 where the best does not.
+        baseline_score: the original's score on the guard split.
+        confidence: confidence of the bounds that had to lie within the limits.
+        notes: sentences for the report.
+        goal: the latency that was asked for, or None.
+    """
+
+    best: Candidate
+    trials: tuple[dict[str, Any], ...]
+    earlier: tuple[Candidate, ...]
+    baseline_score: Score
+    confidence: float
+    notes: tuple[str, ...] = ()
+    goal: Goal | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Search:
     """A strategy with everything it works on.
 
@@ -137,7 +162,7 @@ class Search:
         strategy: what to try, in which order.
         confidence: of the bounds that must lie within the limits, see `optimize.guard.verdict.level`.
         latency_timer: milliseconds of a candidate on the target, for the record; None where there would be too many to time.
-        witness: whom else to ask about what the guard lets pass; None where there is nobody.
+        train_check: second check of proposals that pass the guard split, on training images; None where there are too few.
     """
 
     reference: Reference
@@ -148,19 +173,20 @@ class Search:
     strategy: Strategy
     confidence: float = LIKELY
     latency_timer: Callable[[Candidate], float] | None = None
-    witness: TrainCheck | None = None
+    train_check: TrainCheck | None = None
 
-    def run(self, done: Sequence[Mapping[str, Any]] = ()) -> tuple[Candidate, list[dict[str, Any]]]:
-        """Walk to the end: the last candidate that was kept (the original when none was) and all trials as plain data.
+    def run(self, done: Sequence[Mapping[str, Any]] = ()) -> SearchResult:
+        """Let the strategy make its proposals, and return what it found.
 
         Args:
-            done: trials of an interrupted run, in order; they are believed, not repeated.
+            done: trials of an interrupted run, in order. Their outcome is taken from here instead of being measured again.
         """
         walk = self.walk(done)
-        return walk.best, [trial.as_dict() for trial in walk.trials]
+        trials = tuple(trial.as_dict() for trial in walk.trials)
+        return SearchResult(walk.best, trials, tuple(walk.earlier), walk.baseline_score, self.confidence)
 
     def walk(self, done: Sequence[Mapping[str, Any]] = ()) -> Walk:
-        """The same: the walk itself, at its end."""
+        """Let the strategy make its proposals, and return the walk at its end; `run` gives the same as one frozen value."""
         walk = Walk(self, done)
         self.strategy(walk)
         return walk
@@ -175,8 +201,8 @@ class Search:
             latency_ms = None if self.latency_timer is None else self.latency_timer(proposed)
             after = score_split(proposed.predict, self.guard, self.classes, "judge")
             verdict = judge(before, after)
-            if self.witness is not None:
-                verdict = self.witness.about(proposed).review(verdict, proposed.predict)
+            if self.train_check is not None:
+                verdict = self.train_check.about(proposed).review(verdict, proposed.predict)
         else:
             after, verdict = before, Verdict("fail", (NOT_SMALLER,))
         trial = Trial(
@@ -184,7 +210,7 @@ class Search:
             verdict,
             proposed.parameters,
             macs(proposed),
-            Reading.of(after),
+            ScoreSummary.of(after),
             worst_class(before, after),
             time.perf_counter() - clock,
             tuple(dict.fromkeys(map(str, found))),
@@ -210,9 +236,9 @@ class Walk:
         self.search = search
         self.original = self.best = search.reference.original
         self.trials: list[Trial] = []
-        self.earlier: deque[Candidate] = deque(maxlen=REMEMBERED)
-        self.before = score_split(self.best.predict, search.guard, search.classes, "judge the original")
-        self.best_score = Reading.of(self.before)
+        self.earlier: deque[Candidate] = deque(maxlen=MAX_EARLIER)
+        self.baseline_score = score_split(self.best.predict, search.guard, search.classes, "judge the original")
+        self.best_score = ScoreSummary.of(self.baseline_score)
         self._done = list(done)
 
     @property
@@ -240,7 +266,7 @@ class Walk:
         else:
             self._forget()
             usual = partial(accept_proposal, self.limits, confidence=self.search.confidence)
-            trial, proposed = self.search.attempt(step, start, self.before, judge or usual)
+            trial, proposed = self.search.attempt(step, start, self.baseline_score, judge or usual)
             if trial:
                 file.parent.mkdir(exist_ok=True)
                 snapshot.save(proposed, file, start)
@@ -250,7 +276,7 @@ class Walk:
         if trial:
             if self.best is not self.original:
                 self.earlier.append(self.best)
-            self.best, self.best_score = proposed, trial.reading
+            self.best, self.best_score = proposed, trial.score
         return trial
 
     def _forget(self) -> None:
@@ -289,5 +315,5 @@ def _brief(setting: Any) -> str:
 
 def _part(step: Mapping[str, Any]) -> str:
     """A step of a chain, and how much of it where it went only part of the way."""
-    way = step["settings"].get("interpolation", 1.0)
-    return str(step["step"]) if way == 1 else f"{way:g} of {step['step']}"
+    interpolation = step["settings"].get("interpolation", 1.0)
+    return str(step["step"]) if interpolation == 1 else f"{interpolation:g} of {step['step']}"

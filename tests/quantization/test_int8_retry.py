@@ -17,7 +17,7 @@ from optimize.candidate import Candidate, Floats
 from optimize.guard.verdict import Verdict
 from optimize.measure.latency import Latency
 from optimize.quantization import int8_retry as module
-from optimize.quantization.int8_retry import MOST, milder, wanting
+from optimize.quantization.int8_retry import MAX_CANDIDATES, milder, wanting
 from optimize.quantization.precision_choice import PrecisionContext, Variant
 from tests import nets
 from tests.quantization.test_precision_choice import StandIn, answers, bench
@@ -104,7 +104,7 @@ def test_stand_in_no_more_than_a_few_are_asked(tmp_path: Path, monkeypatch: pyte
     instead, tried, names = asked({"4": None, "3": 99, "2": None, "1": 0}, 1.0, tmp_path, monkeypatch)
     assert instead is None
     assert names == ["4", "3", "2"]
-    assert len(tried) == MOST == 3
+    assert len(tried) == MAX_CANDIDATES == 3
     assert "could not be made: RuntimeError: no scale for this" in tried[0].why
     assert asked({}, 1.0, tmp_path, monkeypatch, [])[1:] == ([], [])
 

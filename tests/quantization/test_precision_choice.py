@@ -157,8 +157,8 @@ def test_stand_in_int8_that_a_second_opinion_objects_to_does_not_hold(tmp_path: 
     for rows in (slice(0, None), slice(100, None), slice(0, 100)):
         part = GUARD.take(rows)
         before = score_split(lambda inputs: answers(inputs, 0), part, runs.CLASSES, "")
-        witness = TrainCheck(part, runs.CLASSES, limits, 0.9, before)
-        asked = replace(bench(tmp_path, witness=witness), limits=replace(limits, max_drop=0.1))
+        check = TrainCheck(part, runs.CLASSES, limits, 0.9, before)
+        asked = replace(bench(tmp_path, train_check=check), limits=replace(limits, max_drop=0.1))
         runtime = StandIn({"int8": 4})
         with runtime.build(artifact) as session:
             verdicts.append(asked.judged(Variant("int8", artifact=artifact), session, runtime))

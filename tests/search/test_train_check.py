@@ -152,8 +152,8 @@ def test_where_train_is_no_larger_than_the_guard_nobody_is_asked(original: Candi
 def test_a_walk_goes_back_where_it_objects(search: Search, original: Candidate) -> None:
     loose = replace(search, limits=Limits(0.1, 0.5, verdict="point"), strategy=lambda walk: None)
     lossy = Prune(0.3)  # two of 160 on train, and not many more on the guard
-    for witness, kept in ((None, True), (called(original), True), (called(original, Limits(0.005, 0.5, verdict="point")), False)):
-        walk = replace(loose, witness=witness).walk()
+    for check, kept in ((None, True), (called(original), True), (called(original, Limits(0.005, 0.5, verdict="point")), False)):
+        walk = replace(loose, train_check=check).walk()
         trial = walk.propose(lossy, walk.original)
         assert bool(trial) == (walk.best is not walk.original) == kept
         assert trial.verdict.reasons[0].startswith("on images of train") != kept

@@ -12,7 +12,7 @@ import numpy as np
 
 from optimize.candidate import Candidate, Floats, Reference
 from optimize.graph.trace import ChannelGroup
-from optimize.importance.correction import doubtful, flips
+from optimize.importance.correction import discordant_cases, doubtful
 from optimize.importance.signal import Scores
 from optimize.importance.similarity import cosine
 from optimize.search.published.stopping import Evidence, Needs
@@ -33,9 +33,9 @@ class EvidenceCollector:
     def __init__(self, needs: Needs, reference: Reference, groups: Sequence[ChannelGroup]) -> None:
         self._needs = needs
         self._reference = reference
-        if needs == "flips":
+        if needs == "discordance":
             self._cases = active(reference)
-            self._usual = usual_flips(reference, groups, self._cases)
+            self._usual = usual_discordance(reference, groups, self._cases)
 
     def __call__(self, candidate: Candidate, group: ChannelGroup, gone: Sequence[int], progress: float) -> Evidence:
         """The evidence for removing the channels `gone` of the group from the candidate."""
@@ -52,9 +52,9 @@ class EvidenceCollector:
     def _of(
         self, candidate: Candidate, group: ChannelGroup, pairs: Sequence[tuple[int, int]], distances: tuple[float, ...], progress: float
     ) -> Evidence:
-        if self._needs != "flips":
+        if self._needs != "discordance":
             return Evidence(distances, progress=progress)
-        found = np.concatenate(flips(candidate, self._reference, group, pairs, self._cases))
+        found = np.concatenate(discordant_cases(candidate, self._reference, group, pairs, self._cases))
         return Evidence(distances, found, self._usual, progress)
 
 
@@ -75,7 +75,7 @@ def active(reference: Reference) -> Floats:
     return reference.calibration[np.sort(chosen[order[:MOST_CASES]])]
 
 
-def usual_flips(reference: Reference, groups: Sequence[ChannelGroup], cases: Floats) -> float:
+def usual_discordance(reference: Reference, groups: Sequence[ChannelGroup], cases: Floats) -> float:
     """The 60th percentile of the flip rate over 64 pairs of the original's channels, drawn by the reference's seed."""
     draw = np.random.default_rng(reference.seed)
     wide = [group for group in groups if group.size > 1]
@@ -83,5 +83,5 @@ def usual_flips(reference: Reference, groups: Sequence[ChannelGroup], cases: Flo
     rates: list[float] = []
     for owner in np.unique(owners):
         pairs = [tuple(draw.choice(wide[owner].size, 2, replace=False).tolist()) for _ in range((owners == owner).sum())]
-        rates += [float((each != 0).mean()) for each in flips(reference.original, reference, wide[owner], pairs, cases)]
+        rates += [float((each != 0).mean()) for each in discordant_cases(reference.original, reference, wide[owner], pairs, cases)]
     return float(np.percentile(rates, PERCENTILE))

@@ -24,7 +24,7 @@ from optimize.search.published.floors import NAMES
 from optimize.search.published.rails import Rails
 from optimize.search.published.scope import Scope
 from optimize.search.published.stopping import Evidence, Floor, Stopping
-from optimize.search.walk import Reading, Walk
+from optimize.search.walk import ScoreSummary, Walk
 from optimize.steps.merge import RepairMode
 from optimize.steps.merging.operators import Operator
 from optimize.steps.remove_channels import RemoveChannels
@@ -75,7 +75,7 @@ class _Layer:
 
     def __init__(self, strategy: Local, walk: Walk, scope: Scope, gather: EvidenceCollector, group: ChannelGroup) -> None:
         self._strategy, self._walk, self._gather, self._group = strategy, walk, gather, group
-        self._beginning: Reading = walk.best_score
+        self._beginning: ScoreSummary = walk.best_score
         self._rails = strategy.rails or Rails.within(walk.limits)
         self._room = scope.room(group)
         self._alive = list(range(group.size))

@@ -14,7 +14,7 @@ from optimize.guard.limits import Limits, points
 from optimize.guard.rail import TOLERANCE
 from optimize.guard.score import Score
 from optimize.guard.verdict import LIKELY, Verdict, accept_proposal
-from optimize.search.walk import Judge, Reading
+from optimize.search.walk import Judge, ScoreSummary
 
 WARN = 0.85
 
@@ -42,20 +42,20 @@ class Rails:
         """A run's limits as the cumulative rails, and half of them for a step."""
         return cls(limits.max_drop / 2, limits.max_class_drop / 2, limits.max_drop, limits.max_class_drop)
 
-    def bold(self, before: Reading, after: Reading) -> tuple[str, ...]:
+    def bold(self, before: ScoreSummary, after: ScoreSummary) -> tuple[str, ...]:
         """Why a step from one reading to the other loses too much at once; empty when it does not."""
         return _over(before, after, self.step_overall, self.step_class, "one step may lose")
 
-    def warns(self, original: Reading, now: Reading) -> bool:
+    def warns(self, original: ScoreSummary, now: ScoreSummary) -> bool:
         """Whether little is left of the cumulative rails."""
         return bool(_over(original, now, self.warn * self.overall - 2 * TOLERANCE, self.warn * self.per_class - 2 * TOLERANCE, ""))
 
-    def judge(self, standing: Reading, limits: Limits, confidence: float = LIKELY) -> Judge:
+    def judge(self, standing: ScoreSummary, limits: Limits, confidence: float = LIKELY) -> Judge:
         """The verdict on a step from where the walk stands; the cumulative rails take the place of the drops that `limits` allows."""
         return partial(self._verdict, standing, replace(limits, max_drop=self.overall, max_class_drop=self.per_class), confidence)
 
-    def _verdict(self, standing: Reading, cumulative: Limits, confidence: float, before: Score, after: Score) -> Verdict:
-        reasons = self.bold(standing, Reading.of(after))
+    def _verdict(self, standing: ScoreSummary, cumulative: Limits, confidence: float, before: Score, after: Score) -> Verdict:
+        reasons = self.bold(standing, ScoreSummary.of(after))
         return Verdict("fail", reasons) if reasons else accept_proposal(cumulative, before, after, confidence)
 
 
@@ -64,7 +64,7 @@ CIFAR = Rails(0.015, 0.045, 0.03, 0.09)
 """The published ones."""
 
 
-def _over(before: Reading, after: Reading, overall: float, per_class: float, rule: str) -> tuple[str, ...]:
+def _over(before: ScoreSummary, after: ScoreSummary, overall: float, per_class: float, rule: str) -> tuple[str, ...]:
     drops = [("overall accuracy", before.overall - after.overall, overall)]
     # in the order of what was just measured: a reading from the ledger has its classes in another
     drops += [(f"recall of {name}", before.per_class[name] - recall, per_class) for name, recall in after.per_class.items()]

@@ -37,7 +37,7 @@ from optimize.search.published.rails import Rails
 from optimize.search.published.ranking import budget, chosen, lowest
 from optimize.search.published.scope import Scope
 from optimize.search.published.stopping import Evidence, Floor, Stopping
-from optimize.search.walk import Reading, Walk
+from optimize.search.walk import ScoreSummary, Walk
 from optimize.steps.merge import RepairMode
 from optimize.steps.remove_channels import RemoveChannels
 
@@ -199,10 +199,10 @@ class _Loop:
         trial = walk.propose(step, walk.best, self._rails.judge(before, walk.limits, walk.search.confidence))
         self._seen.append(replace(evidence, kept=bool(trial)))
         if not trial:
-            return "bold" if self._rails.bold(before, trial.reading) else "over"
+            return "bold" if self._rails.bold(before, trial.score) else "over"
         self._gained = True
         self._skipped.clear()
-        if self._rails.warns(Reading.of(walk.before), walk.best_score):
+        if self._rails.warns(ScoreSummary.of(walk.baseline_score), walk.best_score):
             self._close(self._scope.shallow, self.turn + 1)
         return "kept"
 

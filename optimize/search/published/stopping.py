@@ -32,7 +32,7 @@ import numpy.typing as npt
 from optimize.importance.correction import Paired, mcnemar, ratio
 
 Decision: TypeAlias = Literal["go on", "pass over", "stop"]
-Needs: TypeAlias = Literal["nothing", "distances", "flips"]
+Needs: TypeAlias = Literal["nothing", "distances", "discordance"]
 
 ROUNDING = 1e-9
 """A deviation below this is none."""
@@ -51,14 +51,14 @@ class Evidence:
     """
 
     distances: tuple[float, ...] = ()
-    flips: npt.NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, dtype=np.int8))
-    usual: float = 0.0
+    discordant: npt.NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, dtype=np.int8))
+    usual_rate: float = 0.0
     progress: float = 0.0
     kept: bool = False
 
     def paired(self, cases: int | None = None) -> Paired:
         """The counts over the first `cases`; None for all."""
-        seen = self.flips[:cases]
+        seen = self.discordant[:cases]
         return Paired(int((seen > 0).sum()), int((seen < 0).sum()), len(seen))
 
 
@@ -82,7 +82,7 @@ class Threshold:
         late: share of the removals that counts as the end.
     """
 
-    needs: ClassVar[Needs] = "flips"
+    needs: ClassVar[Needs] = "discordance"
     least: float = 0.80
     least_late: float = 0.85
     late: float = 0.15
@@ -106,24 +106,24 @@ class Wilson:
         batch: cases between two looks.
     """
 
-    needs: ClassVar[Needs] = "flips"
+    needs: ClassVar[Needs] = "discordance"
     least: float = 0.80
     z: float = 2.0
-    accept: int = 512
-    reject: int = 1024
-    flips: int = 2
-    batch: int = 64
+    min_cases_accept: int = 512
+    min_cases_reject: int = 1024
+    min_discordant: int = 2
+    batch_size: int = 64
 
     def __call__(self, seen: Sequence[Evidence]) -> Decision:
         """The first batch that decides; where none does, the ratio over all cases."""
         last = seen[-1]
-        for cases in range(self.batch, len(last.flips) + 1, self.batch):
+        for cases in range(self.batch_size, len(last.discordant) + 1, self.batch_size):
             paired = last.paired(cases)
             low, high = wilson(ratio(paired), cases, self.z)
             flips = paired.n10 + paired.n01
-            if low >= self.least and cases >= self.accept and flips >= max(self.flips, last.usual * cases):
+            if low >= self.least and cases >= self.min_cases_accept and flips >= max(self.min_discordant, last.usual_rate * cases):
                 return "go on"
-            if high < self.least and cases >= self.reject:
+            if high < self.least and cases >= self.min_cases_reject:
                 return "pass over"
         return "go on" if ratio(last.paired()) >= self.least else "pass over"
 
@@ -136,7 +136,7 @@ class McNemar:
         level: of the exact two-sided test.
     """
 
-    needs: ClassVar[Needs] = "flips"
+    needs: ClassVar[Needs] = "discordance"
     level: float = 0.05
 
     def __call__(self, seen: Sequence[Evidence]) -> Decision:

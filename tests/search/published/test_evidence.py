@@ -11,7 +11,7 @@ import torch
 from optimize.candidate import Candidate, Reference
 from optimize.graph.trace import trace
 from optimize.importance.correction import doubtful
-from optimize.search.published.evidence import EvidenceCollector, active, doubles, usual_flips
+from optimize.search.published.evidence import EvidenceCollector, active, doubles, usual_discordance
 from tests.nets import Residual, cases, chain_bn, ready
 
 
@@ -36,7 +36,7 @@ def test_flips_of_a_chunk_by_hand() -> None:
     of = Candidate(ready(net), torch.from_numpy(inputs[:1]))
     group = trace(of).groups[1]  # conv1 -> norm1 -> relu -> conv2
     aim = Reference(of, inputs)
-    found = EvidenceCollector("flips", aim, trace(of).groups)(of, group, [0, 3], 0.25)
+    found = EvidenceCollector("discordance", aim, trace(of).groups)(of, group, [0, 3], 0.25)
     assert found.progress == 0.25
     x = torch.from_numpy(inputs)
 
@@ -57,16 +57,16 @@ def test_flips_of_a_chunk_by_hand() -> None:
         near = max((1, 2, 4, 5), key=lambda other, channel=channel: cosine[channel, other])
         assert found.distances[place] == pytest.approx(1 - cosine[channel, near], abs=1e-6)
         expected += [(hidden(channel)[1] == truth).astype(int) - (hidden(near)[1] == truth).astype(int)]
-    assert found.flips.tolist() == np.concatenate(expected).tolist()
-    assert set(found.flips.tolist()) == {-1, 0, 1}
+    assert found.discordant.tolist() == np.concatenate(expected).tolist()
+    assert set(found.discordant.tolist()) == {-1, 0, 1}
 
 
 def test_no_more_is_gathered_than_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     of = Candidate(ready(chain_bn()), torch.from_numpy(cases(1)))
     aim, groups = Reference(of, cases(64)), trace(of).groups
-    monkeypatch.setattr("optimize.search.published.evidence.flips", None)
+    monkeypatch.setattr("optimize.search.published.evidence.discordant_cases", None)
     distances = EvidenceCollector("distances", aim, groups)(of, groups[0], [1], 0.0)
-    assert (len(distances.distances), len(distances.flips)) == (1, 0)
+    assert (len(distances.distances), len(distances.discordant)) == (1, 0)
     monkeypatch.setattr("optimize.search.published.evidence.cosine", None)
     assert EvidenceCollector("nothing", aim, groups)(of, groups[0], [1], 0.5).distances == ()
 
@@ -100,8 +100,8 @@ def test_usual_flips_are_a_percentile_over_random_pairs(monkeypatch: pytest.Monk
             asked.append((group, pair))
         return found
 
-    monkeypatch.setattr("optimize.search.published.evidence.flips", counted)
-    assert usual_flips(aim, trace(of).groups, cases(10)) == pytest.approx(np.percentile([k % 10 / 10 for k in range(64)], 60))
+    monkeypatch.setattr("optimize.search.published.evidence.discordant_cases", counted)
+    assert usual_discordance(aim, trace(of).groups, cases(10)) == pytest.approx(np.percentile([k % 10 / 10 for k in range(64)], 60))
     assert len(asked) == 64
     assert all(i != j for _, (i, j) in asked)
     assert {max(pair) < group.size for group, pair in asked} == {True}

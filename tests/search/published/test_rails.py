@@ -6,14 +6,14 @@ import pytest
 
 from optimize.guard.limits import Limits
 from optimize.search.published.rails import CELEBA, CIFAR, Rails
-from optimize.search.walk import Reading
+from optimize.search.walk import ScoreSummary
 from tests.search.scores import scored
 
 WHOLE = scored(0, 0, 0, 0)
 
 
-def reading(*wrong: float) -> Reading:
-    return Reading.of(scored(*wrong))
+def reading(*wrong: float) -> ScoreSummary:
+    return ScoreSummary.of(scored(*wrong))
 
 
 def test_the_published_numbers() -> None:
