@@ -36,7 +36,7 @@ _MODEL = cloup.option_group(
     cloup.option("--expect", metavar="0.96", help="Overall accuracy, or Dice, that the original must reach."),
     cloup.option("--allow-weak-original", is_flag=True, default=None, help="Accept an original that is no better than a constant answer."),
     trust_pickle_option(),
-    cloup.option("--cpu-level", "--isa", "cpu_level", metavar="LEVEL", help="Processor to compile for, such as avx2; by default this one."),
+    cloup.option("--cpu-level", metavar="LEVEL", help="Processor to compile for, such as avx2; by default this one."),
     cloup.option("--compute-capability", metavar="8.6,…", help="For tensorrt-rtx: GPUs to compile for; by default this one, or the usual."),
     cloup.option("--threads", metavar="N", help="Number of threads of the runtime; by default its own choice."),
     cloup.option("--batch", metavar="N", help="The batch size that is timed beside 1."),

@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 import click
 
 from optimize.errors import InputError, OptimizeError
+from optimize.progress import shown
+from optimize.run.renamed import current_flags, notice
 
 EXIT = {"pass": 0, "fail": 1, "inconclusive": 3}
 """Verdict -> exit code."""
@@ -35,8 +37,6 @@ def one_line_errors(as_json: bool = False, again: str = "run it again") -> Itera
         as_json: whether the line is also printed as JSON on standard output.
         again: what to do after an interruption.
     """
-    from optimize.progress import shown
-
     try:
         with shown():
             yield
@@ -98,3 +98,12 @@ class OneLineErrors(click.Group):
         except click.Abort:
             click.echo("interrupted: run it again.", err=True)
             sys.exit(INTERRUPTED)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the call, after old flags have been replaced by the ones they are called now, each with a notice."""
+        current, replaced = current_flags(args)
+        if replaced:
+            with shown():
+                for old, new in replaced:
+                    notice(old, new, "this call")
+        return super().parse_args(ctx, current)

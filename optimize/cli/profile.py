@@ -20,10 +20,10 @@ from optimize.cli.options import FILE, arch_option, data_option, input_option, j
     cloup.option("--batches", metavar="N,…", help="Batch sizes such as 1,8 or 1-4, each measured by itself; by default 1."),
     cloup.option("--threads", metavar="N,…", help="Numbers of threads such as 1,4 or 1-4, or all; by default each runtime's own choice."),
     cloup.option("--seconds", metavar="S", help="Shortest time of the rounds of each measurement; by default 5."),
-    cloup.option("--contend", metavar="N", help="Measure once more while N background processes run the same model."),
-    cloup.option("--contend-with", metavar="MODEL", help="What the background processes run instead."),
+    cloup.option("--background-load", "contend", metavar="N", help="Measure once more while N background processes run the same model."),
+    cloup.option("--background-model", "contend_with", metavar="MODEL", help="Another model for the background processes to run."),
     cloup.option("--memory-limit", metavar="2GB", help="Also see whether a fresh process manages with this much address space."),
-    cloup.option("--gpu-memory-limit", metavar="2GB", help="Ceiling of each background process on a GPU; see --contend."),
+    cloup.option("--gpu-memory-limit", metavar="2GB", help="Ceiling of each background process on a GPU; see --background-load."),
 )
 @cloup.option_group(
     "Models and inputs",

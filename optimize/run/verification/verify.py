@@ -164,7 +164,7 @@ def _taken_up(run: Examined, model: Path | None, elsewhere: Mapping[str, object]
         raise InputError(f"`run` (={run.folder}) lacks its {LOCK} or {REPORT}: give the whole folder of the run.")
     report = run.report
     # Whatever processor the run was for: what is asked is what this one computes.
-    recipe = resolve(model, overrides={**elsewhere, "out": run.folder.absolute(), "isa": "none"}, recipe_file=lock)
+    recipe = resolve(model, overrides={**elsewhere, "out": run.folder.absolute(), "cpu_level": "none"}, recipe_file=lock)
     require_settings(recipe, report, elsewhere)
     # A folder that came from elsewhere must not use a key of this machine, nor vouch for a pickle, unless its reader says so.
     if recipe.sign_key is not None and elsewhere.get("sign_key") is None:
