@@ -22,7 +22,6 @@ from optimize.guard.verdict import Verdict, judge, search_confidence
 from optimize.hardware.malloc import retain_freed_memory
 from optimize.loading.load import load_model
 from optimize.progress import note
-from optimize.run import report_data
 from optimize.run.cross_compiled import unverified
 from optimize.run.finish import finish, finish_run
 from optimize.run.prepare import Job, labelled, prepare
@@ -96,7 +95,7 @@ def _fastest_first(job: Job, one: Floats) -> tuple[Backend, ...]:
 
 def process_group(recipe: Recipe) -> AbstractContextManager[bool]:
     """Join the processes that torchrun started, if it did: true in the one that is to run the job, false in those that only train."""
-    return ddp.process_group(lambda: load_model(**report_data.reload(recipe)), rebuilt)
+    return ddp.process_group(lambda: load_model(**recipe.loader_arguments), rebuilt)
 
 
 def left_alone(best: Candidate, reference: Reference) -> tuple[str, ...]:

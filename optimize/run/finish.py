@@ -124,7 +124,7 @@ def compile_and_profile(
     assert chosen.artifact is not None
     figures = profile(
         job.original,
-        report_data.reload(recipe),
+        recipe.loader_arguments,
         work / "original.onnx",
         chosen.artifact,
         lambda count: guard.inputs(np.arange(count) % len(guard)),

@@ -122,10 +122,9 @@ class ModelOpener:
         from optimize.graph.macs import macs
         from optimize.loading.load import load_model
         from optimize.run.recipe import resolve
-        from optimize.run.report_data import reload
 
         shape = {"input_shape": self.input_shape} if self.input_shape else {}
-        arguments = reload(resolve(path, target=eager.NAME, overrides={**self.settings, **shape}))
+        arguments = resolve(path, target=eager.NAME, overrides={**self.settings, **shape}).loader_arguments
         candidate = load_model(**arguments)
         return Contender(
             name=f"{path} (torch f32)",

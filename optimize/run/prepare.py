@@ -25,8 +25,8 @@ from optimize.loading.load import load_model
 from optimize.loading.probe import on_images, some
 from optimize.progress import note, stage
 from optimize.report.signature import sign
-from optimize.run import report_data
 from optimize.run.history import History, Look
+from optimize.run.identity import identity
 from optimize.run.original import Original, judged
 from optimize.run.recipe import Recipe, to_toml
 from optimize.run.rehearsal import rehearse
@@ -124,7 +124,7 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
         _foretell(job)
     able, notes = rehearse(job.original, job.runtimes, job.data.guard.inputs(slice(0, REHEARSED)), recipe.threads)
     job = replace(job, runtimes=able, notes=notes)
-    job.space.open(report_data.identity(recipe, job.data), resume=resume)
+    job.space.open(identity(recipe, job.data), resume=resume)
     if job.space.report is None:  # what a finished run's report lists is not written again
         if taken_up:
             _foretell(job)
@@ -154,7 +154,7 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None]) -> Job:
     space = Workspace(recipe.out)
     check(space)
     with stage("load the model"):
-        original = load_model(**report_data.reload(recipe))
+        original = load_model(**recipe.loader_arguments)
     if not recipe.data:
         raise InputError("`data` is missing: pass --data file.npz, or set [data] path in the optimize.toml beside the model.")
     outputs = original.predict(original.example.numpy()).shape

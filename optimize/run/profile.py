@@ -19,6 +19,8 @@ from optimize.run import parsing as read
 from optimize.run.open_models import ModelOpener
 
 FEW_CORES = 8
+_FLAGS = {"contend": "--background-load"}
+"""Settings whose flag has another name."""
 
 
 def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None, **asked: object) -> dict[str, Any]:
@@ -43,10 +45,12 @@ def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None,
     plan = _plan(said)
     rivals = [Path(str(said["contend_with"]))] if "contend_with" in said else []
     if rivals and not plan.contend:
-        raise InputError(f"`--contend-with` (={rivals[0]}) needs the number of background processes: pass --contend N, or leave it out.")
+        raise InputError(
+            f"`--background-model` (={rivals[0]}) needs the number of background processes: pass --background-load N, or leave it out."
+        )
     ceiling = said.get("gpu_memory_limit")
     if ceiling is not None and not plan.contend:
-        raise InputError(f"`--gpu-memory-limit` (={ceiling}) is of background processes: pass --contend N, or leave it out.")
+        raise InputError(f"`--gpu-memory-limit` (={ceiling}) is of background processes: pass --background-load N, or leave it out.")
     if not models:
         raise InputError("`model` is missing: name at least one.")
     shape, folder = said.get("input_shape", ()), Path.cwd()
@@ -107,7 +111,9 @@ def _plan(said: Mapping[str, Any]) -> Plan:
         "gpu_memory_limit": read.size_bytes,
     }
     found: dict[str, Any] = {
-        name: reader(said[name], f"--{name.replace('_', '-')}", folder) for name, reader in readers.items() if name in said
+        name: reader(said[name], _FLAGS.get(name, f"--{name.replace('_', '-')}"), folder)
+        for name, reader in readers.items()
+        if name in said
     }
     return Plan(**{f"{name}_bytes" if name.endswith("memory_limit") else name: value for name, value in found.items()})
 

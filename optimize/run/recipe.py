@@ -1,24 +1,27 @@
-"""The settings of a run, resolved once: flag, then `--recipe` file, then `optimize.toml` beside the model, then the default.
+"""The settings of a run, resolved once.
 
-One table says of every setting where it lives in a toml, how it is read and what it is when nobody says anything. The resolved recipe is
-written back as `recipe.lock.toml`, which names every setting ("none" where there is none), so that reading it back needs nothing else.
+Command-line flags override `--recipe FILE`, which overrides the `optimize.toml` beside the model, which overrides the defaults.
+
+One table says of every setting where it stands in a toml file and how its value is read. The resolved recipe is written back as
+`recipe.lock.toml`, which names every setting ("none" where there is none), so that reading it back needs nothing else.
 """
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import tomli_w
 
-from optimize.errors import InputError, did_you_mean
+from optimize.errors import InputError
 from optimize.guard.limits import CLASS_METRICS, METRICS, MODES, PRESETS, Limits, Relative
 from optimize.hardware.cpu_level import LEVELS
-from optimize.progress import note
 from optimize.run import parsing as read
+from optimize.run.recipe_file import Setting as _Setting
+from optimize.run.recipe_file import nearest, read_settings
+from optimize.run.renamed import RENAMED as RENAMED
 
 if TYPE_CHECKING:
     from optimize.steps.finetune import Finetune
@@ -39,44 +42,44 @@ class Recipe:
         target: runtime to compile for.
         out: folder for the results.
         arch: "file.py:factory" that builds the network, or None.
-        arch_args: its keyword arguments.
-        input_shape: of one input, (C, *spatial); empty when not given.
+        arch_args: keyword arguments of that factory.
+        input_shape: shape of one input, (C, *spatial); empty when not given.
         weights: name of the set of weights to take, where the file holds several; None for the choice of `loading/checkpoint.py`.
         data: `.npz` or "file.py:factory"; empty when not given.
-        mean: per channel, see `Preprocessing`.
-        std: per channel, see `Preprocessing`.
+        mean: mean of each channel, see `Preprocessing`.
+        std: standard deviation of each channel, see `Preprocessing`.
         pad: zeros around each image, see `Preprocessing`.
         standardize: "image" or None, see `Preprocessing`.
-        classes: names of the labels; empty: those in the data.
-        drop_overlap: drop items that stand in two splits.
+        classes: names of the labels; empty for those in the data.
+        drop_overlap: whether items that stand in two splits are dropped.
         history: file that records looks at the test split, or None for the one beside the data (`run/history.py`).
-        fresh_test: nobody has looked at the test split: its first look may spend the whole permitted error.
-        trust_pickle: load a model file that runs code.
+        fresh_test: whether nobody has looked at the test split, so that its first look may spend the whole permitted error.
+        trust_pickle: whether a model file that runs code is loaded.
         outputs: what the network's outputs mean, "logits" or "probabilities"; "auto" for what their values show.
         expect: overall figure that the original is known to reach, in 0..1; None where it is not known.
-        allow_weak_original: go on with an original that is no better than a constant answer.
+        allow_weak_original: whether an original that is no better than a constant answer is accepted.
         limits: the guard-rails.
         reason: why the change is made, for the report.
         sign_key: file of the private key that signs the report, or None.
-        strategy: how the search goes about it, one of `STRATEGIES`.
-        prefer: what "allocate" gives its room for, one of `PREFERENCES`.
-        floors: widths that "stepwise" and "local" never go below, one of `FLOORS`.
-        stopping: rule by which they leave proposals out or stop, one of `STOPPING`.
-        budgets: error budgets of the pruning walk, mild to bold, each in 0..1; empty: the search's own.
-        energy: least share of a layer's output energy that a factorization may keep; 1 for no factorization, None for the search's own.
-        retrain: allow recovery training.
-        epochs: of a recovery training, see `Finetune`; so are the following three.
-        learning_rate: its peak, or None for one that fits the optimizer.
-        optimizer: "adamw" or "sgd".
-        horizontal_flip: train on mirrored inputs too.
-        latency_target_ms: median latency that the artifact must reach at batch 1, with as little loss as can be; or None.
-        speedup: the same, as so many times the original's speed in the same runtime; or None.
-        seed: of everything drawn at random.
+        strategy: how the search proceeds, one of `STRATEGIES`.
+        prefer: what the strategy "allocate" spends the allowed loss on, one of `PREFERENCES`.
+        floors: smallest widths for the strategies "stepwise" and "local", one of `FLOORS`.
+        stopping: rule by which "stepwise" and "local" leave out proposals or stop, one of `STOPPING`.
+        budgets: error budgets of the strategy "budget", from mild to bold, each in 0..1; empty for the search's own.
+        energy: smallest share of a layer's output energy that a factorization may keep; 1 for no factorization, None for the search's own.
+        retrain: whether recovery training is allowed.
+        epochs: number of epochs of a recovery training, see `Finetune`.
+        learning_rate: peak learning rate of a recovery training, or None for one that fits the optimizer.
+        optimizer: optimizer of a recovery training, "adamw" or "sgd".
+        horizontal_flip: whether a recovery training also sees mirrored inputs.
+        latency_target_ms: median latency in milliseconds that the artifact must reach at batch 1; None where none is asked for.
+        speedup: speed that the artifact must reach, as a multiple of the original's in the same runtime; None where none is asked for.
+        seed: seed of everything that is sampled at random.
         cpu_level: level of the processor that the artifact is made for, one of `hardware.cpu_level.LEVELS`; None for this machine's.
-        threads: of the runtime, or None for its own choice.
-        batch: the larger batch size that is timed beside 1.
-        compute_capability: of the GPUs to compile for, where the target lets one choose; empty leaves it to the target.
-        force: run also where it is known before that the verdict will be "inconclusive".
+        threads: number of threads of the runtime, or None for its own choice.
+        batch: larger batch size that is timed beside 1.
+        compute_capability: GPUs to compile for, where the target lets one choose; empty leaves it to the target.
+        force: whether the run starts although its verdict can only be "inconclusive".
     """
 
     model: Path
@@ -123,20 +126,23 @@ class Recipe:
     force: bool = False
 
     @property
+    def loader_arguments(self) -> dict[str, Any]:
+        """The arguments with which `load_model` loads this recipe's model."""
+        return {
+            "path": str(self.model),
+            "arch": self.arch,
+            "arch_args": dict(self.arch_args),
+            "input_shape": self.input_shape,
+            "trust_pickle": self.trust_pickle,
+            "weights": self.weights,
+        }
+
+    @property
     def finetune(self) -> Finetune | None:
         """The recovery training that this run may use; None for none."""
         from optimize.steps.finetune import Finetune  # late: reading a recipe needs no torch
 
         return Finetune(self.epochs, self.learning_rate, self.optimizer, horizontal_flip=self.horizontal_flip) if self.retrain else None
-
-
-@dataclass(frozen=True)
-class _Setting:
-    """Where a setting lives in a toml, and how its value is read: (value, its name for errors, folder relative paths start at)."""
-
-    section: str
-    key: str
-    read: Callable[[Any, str, Path], object]
 
 
 _SETTINGS = {
@@ -200,8 +206,6 @@ _SETTINGS = {
     "out": _Setting("run", "out", read.path),
 }
 _LIMITS = tuple(limit.name for limit in fields(Limits))
-RENAMED = {("run", "isa"): "cpu_level", ("retrain", "flips"): "horizontal_flip"}
-"""(section, key) as version 0.1 had it -> the setting's name now. It is still read, with a notice."""
 
 
 def resolve(
@@ -214,39 +218,39 @@ def resolve(
     """Resolve every setting of a run.
 
     Args:
-        model: file of weights; when None, the recipe file must name it.
-        target: runtime to compile for; likewise.
-        overrides: what the flags say, by the names of `Recipe` and `Limits`, as text or as values; None counts as not said.
-        recipe_file: a toml that overrules the `optimize.toml` beside the model.
+        model: file of weights; None where the recipe file names it.
+        target: runtime to compile for; None where the recipe file names it.
+        overrides: values of flags, by the field names of `Recipe` and `Limits`, as text or as values; None counts as not given.
+        recipe_file: toml file whose settings override the `optimize.toml` beside the model.
 
     Raises:
         InputError: when a file cannot be read, a key is unknown, or a value is of the wrong kind.
     """
     flags = {name: value for name, value in {**(overrides or {}), "model": model, "target": target}.items() if value is not None}
     if unknown := sorted(flags.keys() - _SETTINGS.keys()):
-        raise InputError(f"`{unknown[0]}` is no setting{_nearest(unknown[0], _SETTINGS) or '.'}")
-    said = {name: _SETTINGS[name].read(value, f"--{_flag(name)}", Path.cwd()) for name, value in flags.items()}
+        raise InputError(f"`{unknown[0]}` is no setting{nearest(unknown[0], _SETTINGS) or '.'}")
+    settings = {name: _SETTINGS[name].read(value, f"--{_flag(name)}", Path.cwd()) for name, value in flags.items()}
     if recipe_file is not None:
         if not Path(recipe_file).exists():
             raise InputError(f"`--recipe` (={recipe_file}) does not exist: check the path.")
-        said = {**_read_toml(Path(recipe_file)), **said}
-    if "model" in said and "target" in said:
-        said.setdefault("out", Path.cwd() / f"{Path(str(said['model'])).stem}-{said['target']}")
+        settings = {**read_settings(Path(recipe_file), _SETTINGS), **settings}
+    if "model" in settings and "target" in settings:
+        settings.setdefault("out", Path.cwd() / f"{Path(str(settings['model'])).stem}-{settings['target']}")
     for name in ("model", "target"):
-        if name not in said:
+        if name not in settings:
             raise InputError(f"`{name}` is missing: pass it, or a --recipe that names it.")
-    beside = Path(str(said["model"])).parent / "optimize.toml"
+    beside = Path(str(settings["model"])).parent / "optimize.toml"
     if beside.is_file():
-        said = {**_trusted(_read_toml(beside), beside, said), **said}
-    limits = {name: said.pop(name) for name in _LIMITS if name in said}
+        settings = {**_trusted(read_settings(beside, _SETTINGS), beside, settings), **settings}
+    limits = {name: settings.pop(name) for name in _LIMITS if name in settings}
     if limits.get("preset") == "none":
         del limits["preset"]
     limits = {**PRESETS.get(str(limits.get("preset")), {}), **limits}
-    return Recipe(**said, limits=Limits(**limits))  # type: ignore[arg-type]
+    return Recipe(**settings, limits=Limits(**limits))  # type: ignore[arg-type]
 
 
 def to_toml(recipe: Recipe) -> str:
-    """The recipe as toml text; `resolve(recipe_file=...)` of it gives an equal recipe."""
+    """The recipe as toml text, from which `resolve(recipe_file=...)` makes an equal recipe."""
     tables: dict[str, dict[str, object]] = {}
     for name, setting in _SETTINGS.items():
         value = getattr(recipe.limits if name in _LIMITS else recipe, name)
@@ -255,7 +259,7 @@ def to_toml(recipe: Recipe) -> str:
 
 
 def _plain(name: str, value: object) -> object:
-    """A value as toml writes it, so that its reader gives it back."""
+    """The form of a value in toml, from which the setting's reader makes an equal value."""
     if value is None or (name == "preset" and not value):
         return "none"
     if isinstance(value, Path | Relative):
@@ -263,54 +267,13 @@ def _plain(name: str, value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _read_toml(file: Path) -> dict[str, object]:
-    try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as problem:
-        raise InputError(f"{file} is no valid toml: {str(problem)[:200]}: mend it there.") from problem
-    except (OSError, UnicodeDecodeError) as problem:
-        raise InputError(f"{file} cannot be read as UTF-8 text: {' '.join(str(problem).split())[:200]}: name a toml file.") from problem
-    names = {(setting.section, setting.key): name for name, setting in _SETTINGS.items()}
-    sections = {setting.section for setting in _SETTINGS.values()}
-    said: dict[str, object] = {}
-    for section, table in document.items():
-        if section not in sections:
-            home = _home(section, names)
-            hint = f": as a setting it belongs in [{home}]" if home else _nearest(section, sections)
-            raise InputError(f"{file}: [{section}] is no section{hint}; sections: {', '.join(sorted(sections))}.")
-        if not isinstance(table, dict):
-            raise InputError(f"{file}: {section} (={table!r}) must be a section: write [{section}].")
-        for key, value in table.items():
-            if (section, key) in RENAMED:
-                name = RENAMED[section, key]
-                note(f"{file}: `{key}` of [{section}] is now called `{_SETTINGS[name].key}`: rename it there.")
-                said[name] = _SETTINGS[name].read(value, f"[{section}] {key} in {file}", file.absolute().parent)
-                continue
-            if (section, key) not in names:
-                home = _home(key, names)
-                hint = f": it belongs in [{home}]." if home else _nearest(key, [known for _, known in names]) or ": leave it out."
-                raise InputError(f"{file}: `{key}` is no setting of [{section}]{hint}")
-            name = names[section, key]
-            said[name] = _SETTINGS[name].read(value, f"[{section}] {key} in {file}", file.absolute().parent)
-    return said
-
-
-def _trusted(found: dict[str, object], file: Path, said: Mapping[str, object]) -> dict[str, object]:
-    """A file that came with a model must not vouch for that model, nor point elsewhere."""
-    if found.get("trust_pickle") and "trust_pickle" not in said:
+def _trusted(settings: dict[str, object], file: Path, overrides: Mapping[str, object]) -> dict[str, object]:
+    """The settings of the file that came with a model, which must not vouch for that model nor point to another one."""
+    if settings.get("trust_pickle") and "trust_pickle" not in overrides:
         raise InputError(f"{file} asks to trust the pickle it lies beside: pass --trust-pickle yourself if you trust the model's author.")
-    return {name: value for name, value in found.items() if name != "model"}
-
-
-def _home(key: str, names: Mapping[tuple[str, str], str]) -> str | None:
-    """The section that a setting belongs in."""
-    return next((section for section, known in names if known == key), None)
-
-
-def _nearest(word: str, known: Any) -> str:
-    near = did_you_mean(word, known)
-    return f": {near[2:-1]}".replace("'", "`") if near else ""
+    return {name: value for name, value in settings.items() if name != "model"}
 
 
 def _flag(name: str) -> str:
+    """The name of a setting's flag, without its dashes."""
     return {"input_shape": "input", "latency_target_ms": "latency-target"}.get(name, name.replace("_", "-"))

@@ -104,54 +104,10 @@ class Result:
     looks: Mapping[str, Any] | None = None
 
 
-def reload(recipe: Recipe) -> dict[str, Any]:
-    """The arguments of `load_model` for a recipe."""
-    return {
-        "path": str(recipe.model),
-        "arch": recipe.arch,
-        "arch_args": dict(recipe.arch_args),
-        "input_shape": recipe.input_shape,
-        "trust_pickle": recipe.trust_pickle,
-        "weights": recipe.weights,
-    }
-
-
-def identity(recipe: Recipe, data: Dataset) -> dict[str, Any]:
-    """What makes two runs the same run: what goes in, what is asked of it, and what computes it."""
-    asked = {
-        "arch": recipe.arch and [recipe.arch, sha256(Path(recipe.arch.rpartition(":")[0]))],
-        "arch_args": dict(recipe.arch_args),
-        "input": list(recipe.input_shape),
-        "weights": recipe.weights,
-        "preprocessing": [recipe.mean, recipe.std, recipe.pad, recipe.standardize],
-        "limits": recipe.limits.as_dict(),
-        "strategy": [recipe.strategy, recipe.floors, recipe.stopping, recipe.latency_target_ms, recipe.speedup, recipe.prefer],
-        "budgets": recipe.budgets,
-        "energy": recipe.energy,
-        "retrain": None if recipe.finetune is None else asdict(recipe.finetune),
-        "seed": recipe.seed,
-        "isa": recipe.cpu_level,
-        "outputs": recipe.outputs,
-        "target": recipe.target,
-        "compute_capability": recipe.compute_capability,
-    }
-    hashes = {f"{name} data": split.sha256 for name, split in splits(data).items()}
-    hashes |= {f"{name} tags": _tags(split) for name, split in splits(data).items()}
-    whole = {**asked, **hashes, "model": sha256(recipe.model), "versions": versions()}
-    return dict(json.loads(json.dumps(whole)))
-
-
 def splits(data: Dataset) -> dict[str, Split]:
     """The splits there are, by name."""
     found = {"train": data.train, "calibration": data.calibration, "guard": data.guard, "test": data.test}
     return {name: split for name, split in found.items() if split is not None}
-
-
-def _tags(split: Split) -> str:
-    """Hash of what else the data say of each item."""
-    each = {**split.groups, "patient": split.patients, "name": split.item_names}
-    plain = {name: None if values is None else values.tolist() for name, values in each.items()}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:

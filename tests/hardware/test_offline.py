@@ -53,7 +53,7 @@ model, out = sys.argv[1:]
 for command in (
     ["compress", model, "--target", "cpu", "--out", out, "--strategy", "budget"],
     ["verify", out],
-    ["profile", out, "--seconds", "0.01", "--contend", "1", "--out", f"{out}/profile.json"],
+    ["profile", out, "--seconds", "0.01", "--background-load", "1", "--out", f"{out}/profile.json"],
     ["doctor"],
     ["report", out],
 ):

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from optimize.errors import InputError
 from optimize.guard.limits import Limits, Relative
+from optimize.loading.load import load_model
 from optimize.run.recipe import Recipe, resolve, to_toml
 from optimize.steps.finetune import Finetune
+from tests import runs
 
 
 def _resolve(folder: Path, text: str | None = None, recipe: str | None = None, **overrides: Any) -> Recipe:
@@ -73,7 +75,7 @@ def test_flags_may_be_text(tmp_path: Path) -> None:
 
 
 def test_recovery_training_is_a_step_with_the_settings_given(tmp_path: Path) -> None:
-    given = "[search]\nretrain = true\n[retrain]\nepochs = 7\nlearning_rate = 1e-3\noptimizer = 'sgd'\nflips = true\n"
+    given = "[search]\nretrain = true\n[retrain]\nepochs = 7\nlearning_rate = 1e-3\noptimizer = 'sgd'\nhorizontal_flip = true\n"
     assert _resolve(tmp_path, given).finetune == Finetune(7, 1e-3, "sgd", horizontal_flip=True)
     assert _resolve(tmp_path, "[search]\nretrain = true\n").finetune == Finetune()
     assert _resolve(tmp_path, given, retrain=False).finetune is None
@@ -263,3 +265,8 @@ def test_a_limit_in_percent_is_a_share_of_the_originals_figure(tmp_path: Path) -
     assert (limits.max_drop, isinstance(limits.max_drop, Relative)) == (0.01, True)
     assert (limits.max_class_drop, isinstance(limits.max_class_drop, Relative)) == (0.05, False)
     assert (limits.min_class_f1, isinstance(limits.min_class_f1, Relative)) == (0.85, False)
+
+
+def test_a_recipe_says_how_to_load_the_model_again(brought: Path) -> None:
+    recipe = resolve(brought, target="onnxruntime")
+    assert load_model(**recipe.loader_arguments).fingerprint == runs.original().fingerprint

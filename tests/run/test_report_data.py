@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jsonschema
-import numpy as np
 import pytest
 from torch import nn
 
 import optimize.report
-from optimize.data.dataset import Dataset, Preprocessing, load_data
-from optimize.guard.limits import Limits
 from optimize.report.render import headline
 from optimize.report.speed import qualifier, speed
 from optimize.report.summary import summary
-from optimize.run.recipe import Recipe, resolve
-from optimize.run.report_data import identity, layers, load_note, reload
+from optimize.run.report_data import layers, load_note
 from tests import runs
 from tests.runs import Run
 
@@ -105,81 +99,6 @@ def test_a_load_that_ended_before_the_report_is_told_of(loads: dict[str, float],
     assert load_note(loads) == tuple(f"{each}: its timings are not to be relied on" for each in note)
 
 
-@pytest.fixture(scope="module")
-def dataset(brought: Path) -> Dataset:
-    return load_data(brought.parent / "data.npz", preprocessing=Preprocessing((0.5,), (0.25,)), input_shape=(1, 8, 8), classes=runs.CLASSES)
-
-
-@pytest.fixture
-def recipe(brought: Path, tmp_path: Path) -> Recipe:
-    return resolve(brought, target="onnxruntime", overrides={"out": tmp_path})
-
-
-def changed(before: dict[str, Any], now: dict[str, Any]) -> set[str]:
-    return {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
-
-
-@pytest.mark.parametrize(
-    ("change", "what"),
-    [
-        ({"arch": "other.py:net"}, "arch"),
-        ({"arch_args": {"width": 9}}, "arch_args"),
-        ({"input_shape": (1, 9, 9)}, "input"),
-        ({"mean": (0.4,)}, "preprocessing"),
-        ({"pad": 1}, "preprocessing"),
-        ({"mean": (), "std": (), "standardize": "image"}, "preprocessing"),
-        ({"limits": Limits(0.03)}, "limits"),
-        ({"limits": Limits(min_agreement=0.9)}, "limits"),
-        ({"budgets": (0.5,)}, "budgets"),
-        ({"energy": 0.5}, "energy"),
-        ({"retrain": True}, "retrain"),
-        ({"seed": 1}, "seed"),
-        ({"target": "openvino"}, "target"),
-    ],
-)
-def test_another_setting_is_another_run(
-    recipe: Recipe, dataset: Dataset, change: dict[str, Any], what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "other.py").write_text("", encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    assert changed(identity(recipe, dataset), identity(replace(recipe, **change), dataset)) == {what}
-
-
-def test_other_weights_or_data_are_another_run(recipe: Recipe, dataset: Dataset, tmp_path: Path) -> None:
-    whole = identity(recipe, dataset)
-    other = tmp_path / "model.pt"
-    other.write_bytes(recipe.model.read_bytes() + b"\0")
-    assert changed(whole, identity(replace(recipe, model=other), dataset)) == {"model"}
-    for name in ("train", "calibration", "guard", "test"):
-        split = getattr(dataset, name)
-        relabelled = replace(split, labels=np.roll(split.labels, 1))
-        assert changed(whole, identity(recipe, replace(dataset, **{name: relabelled}))) == {f"{name} data"}
-    assert changed(whole, identity(recipe, replace(dataset, train=None))) == {"train data", "train tags"}
-    grouped = replace(dataset.test, groups={"site": np.array(["x"] * len(dataset.test))})
-    assert changed(whole, identity(recipe, replace(dataset, test=grouped))) == {"test tags"}
-
-
-def test_other_settings_of_recovery_training_are_another_run(recipe: Recipe, dataset: Dataset) -> None:
-    trained = replace(recipe, retrain=True)
-    assert changed(identity(trained, dataset), identity(replace(trained, epochs=9), dataset)) == {"retrain"}
-
-
-@pytest.mark.parametrize("change", [{"out": Path("/elsewhere")}, {"threads": 7}, {"batch": 3}, {"epochs": 9}, {"trust_pickle": True}])
-def test_what_changes_no_trial_is_the_same_run(recipe: Recipe, dataset: Dataset, change: dict[str, Any]) -> None:
-    assert identity(replace(recipe, **change), dataset) == identity(recipe, dataset)
-
-
-def test_the_identity_is_plain_json(recipe: Recipe, dataset: Dataset) -> None:
-    whole = identity(recipe, dataset)
-    assert json.loads(json.dumps(whole)) == whole
-
-
-def test_a_recipe_says_how_to_load_the_model_again(recipe: Recipe) -> None:
-    from optimize.loading.load import load_model
-
-    assert load_model(**reload(recipe)).fingerprint == runs.original().fingerprint
-
-
 def test_a_layer_that_was_split_has_two_rows() -> None:
     linear = partial(nn.Linear, bias=False)
     before = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), linear(10, 8), nn.Sequential(linear(8, 3)))
@@ -209,11 +128,3 @@ def test_a_layer_that_was_taken_out_is_told_as_gone() -> None:
         {"name": "0", "kind": "Conv2d", "before": [4, 1, 3, 3], "after": None},
         {"name": "3", "kind": "Conv2d", "before": [2, 4, 3, 3], "after": [2, 1, 3, 3]},
     ]
-
-
-def test_an_edited_network_is_another_run(recipe: Recipe, dataset: Dataset, tmp_path: Path) -> None:
-    net = tmp_path / "net.py"
-    net.write_text("width = 4\n", encoding="utf-8")
-    before = identity(replace(recipe, arch=f"{net}:make"), dataset)
-    net.write_text("width = 8\n", encoding="utf-8")
-    assert changed(before, identity(replace(recipe, arch=f"{net}:make"), dataset)) == {"arch"}

@@ -32,7 +32,6 @@ from pathlib import Path
 import torch
 from optimize.run.compress import process_group
 from optimize.loading.load import load_model
-from optimize.run.report_data import reload
 from optimize.progress import shown
 from optimize.run.recipe import resolve
 from optimize.search.snapshot import save
@@ -45,7 +44,7 @@ recipe = resolve(model, target="onnxruntime", overrides={"out": out})
 with shown(), process_group(recipe) as leads:
     print(f"process {rank()} of {size()} leads: {leads}")
     if leads:
-        start, aim = pruned(load_model(**reload(recipe)), out)
+        start, aim = pruned(load_model(**recipe.loader_arguments), out)
         once = STEP(start, aim)
         save(STEP(once, aim), out / "made.safetensors")
 """

@@ -31,7 +31,6 @@ from optimize.guard.score import Score
 from optimize.loading.factory import load_factory
 from optimize.loading.load import load_model
 from optimize.progress import note, track
-from optimize.run import report_data
 from optimize.run.recipe import Recipe, resolve
 
 CACHE = ROOT / ".cache" / "peers"
@@ -142,7 +141,7 @@ class Ground:
 def opened(case: Case) -> Ground:
     """Load the network and the data, and score the original."""
     recipe = case.recipe("onnxruntime", CACHE)
-    original = load_model(**report_data.reload(recipe))
+    original = load_model(**recipe.loader_arguments)
     outputs = original.predict(original.example.numpy()).shape
     data = load_data(
         recipe.data,

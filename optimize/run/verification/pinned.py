@@ -15,6 +15,7 @@ from optimize.backends import CPU
 from optimize.errors import InputError
 from optimize.guard.limits import Limits
 from optimize.run import report_data
+from optimize.run.identity import identity
 from optimize.run.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _began(ledger: Path) -> dict[str, Any]:
 
 def _require_tags(job: Job, ledger: Path) -> None:
     began = _began(ledger)
-    for name, now in report_data.identity(job.recipe, job.data).items():
+    for name, now in identity(job.recipe, job.data).items():
         if name.endswith(" tags") and began.get(name, now) != now:
             raise _other(f"patients, subgroups or names of the {name.removesuffix(' tags')} split are not those of the run")
 

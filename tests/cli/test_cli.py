@@ -20,12 +20,14 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from optimize.cli import COMMANDS, main
+from optimize import cli
+from optimize.cli import main
+from optimize.cli.compress import MOST_USED
 from tests import conftest, runs
 from tests.report.sample import failing, inconclusive, passing
 from tests.runs import Run, command
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 
 def compress(model: Path, out: Path, *flags: object, target: str = "onnxruntime") -> tuple[int, str, str]:
@@ -71,7 +73,41 @@ def test_help_and_version_of_the_whole() -> None:
         assert code == 0
         assert all(name in text for name in main.commands)
     assert command("--version")[1].startswith("optimize, version ")
-    assert {each.name for each in COMMANDS} == set(main.commands)  # type: ignore[attr-defined]
+    assert set(main.commands) == {"compress", "demo", "doctor", "profile", "report", "verify"}
+
+
+def test_a_command_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module without a command of its own name adds none, whatever else is in it."""
+    (tmp_path / "weigh_up.py").write_text("import click\n@click.command()\ndef weigh_up():\n    'Weigh a model.'\n    print('heavy')\n")
+    (tmp_path / "scales.py").write_text("from optimize.cli.weigh_up import weigh_up\nscales = 3\n")
+    for name in ("weigh_up", "scales"):
+        monkeypatch.delitem(sys.modules, f"optimize.cli.{name}", raising=False)
+    monkeypatch.setattr(cli, "__path__", [*cli.__path__, str(tmp_path)])
+    found = {command.name: command for command in cli._commands()}
+    assert set(found) == {*main.commands, "weigh-up"}
+    assert CliRunner().invoke(found["weigh-up"]).stdout == "heavy\n"
+    for name in ("weigh_up", "scales"):
+        monkeypatch.delitem(sys.modules, f"optimize.cli.{name}")
+
+
+def test_the_help_groups_the_options_with_the_ten_that_matter_first() -> None:
+    text = command("compress", "--help")[1]
+    headings = re.findall(r"^(\S.*):$", text, re.MULTILINE)
+    assert [heading.partition(":")[0] for heading in headings] == [
+        *("Most used", "What to compress, and for what", "Data", "Limits", "Search", "Run and output", "Other options")
+    ]
+    first = text.partition("Most used:")[2].partition("\n\n")[0]
+    flags = re.findall(r"^  (--[a-z-]+)", first, re.MULTILINE)
+    assert flags[:4] == ["--target", "--data", "--arch", "--out"]
+    assert len(flags) == len(MOST_USED) == 10
+    assert all(text.count(f"\n  {flag} ") == 1 for flag in flags)
+
+
+@pytest.mark.parametrize("name", main.commands)
+def test_the_help_is_plain_text_of_80_columns(name: str) -> None:
+    text = command(name, "--help")[1]
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\x1b" not in text
 
 
 def test_help_needs_no_torch() -> None:
@@ -259,9 +295,7 @@ def test_control_c_says_how_to_go_on(flags: tuple[str, ...], text: str, tmp_path
     ("problem", "file"),
     [(PermissionError(13, "Permission denied", "net.onnx"), "net.onnx"), (OSError(28, "No space left on device"), "a file of this run")],
 )
-def test_what_the_disk_refuses_is_the_users_to_mend(
-    problem: OSError, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_disk_refuses_is_the_users_to_mend(problem: OSError, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object, **__: object) -> None:
         raise problem
 

@@ -1,0 +1,117 @@
+"""`optimize compress`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import cloup
+
+from optimize.cli.limit_options import limit_options
+from optimize.cli.one_line_errors import EXIT, one_line_errors
+from optimize.cli.options import (
+    FILE,
+    arch_option,
+    data_option,
+    history_option,
+    input_option,
+    json_option,
+    most_used,
+    seed_option,
+    sign_key_option,
+    trust_pickle_option,
+)
+from optimize.cli.printing import print_summary
+
+_MODEL = cloup.option_group(
+    "What to compress, and for what",
+    cloup.option("--target", metavar="NAME", help="openvino, onnxruntime, cpu for the faster of the two, tensorrt or tensorrt-rtx."),
+    arch_option(),
+    input_option(),
+    cloup.option("--weights", metavar="NAME", help="Set of weights in the file, such as state_dict_ema; by default not an averaged one."),
+    cloup.option("--outputs", metavar="MEANING", help="What the network gives: logits or probabilities; by default its values show it."),
+    cloup.option("--expect", metavar="0.96", help="Overall accuracy, or Dice, that the original must reach."),
+    cloup.option("--allow-weak-original", is_flag=True, default=None, help="Accept an original that is no better than a constant answer."),
+    trust_pickle_option(),
+    cloup.option("--cpu-level", metavar="LEVEL", help="Processor to compile for, such as avx2; by default this one."),
+    cloup.option("--compute-capability", metavar="8.6,…", help="For tensorrt-rtx: GPUs to compile for; by default this one, or the usual."),
+    cloup.option("--threads", metavar="N", help="Number of threads of the runtime; by default its own choice."),
+    cloup.option("--batch", metavar="N", help="The batch size that is timed beside 1."),
+)
+_DATA = cloup.option_group(
+    "Data",
+    data_option("An .npz in the MedMNIST layout, or file.py:factory."),
+    cloup.option("--mean", metavar="M,…", help="Mean of each channel, of pixels in 0..1."),
+    cloup.option("--std", metavar="S,…", help="Standard deviation of each channel, of pixels in 0..1."),
+    cloup.option("--pad", metavar="N", help="Zeros around each image, after normalising."),
+    cloup.option("--standardize", metavar="image", help="Use each image's own mean and std per channel, of pixels as stored."),
+    cloup.option("--classes", metavar="NAME,…", help="Names of the labels; with masks, of the foreground classes."),
+    cloup.option("--drop-overlap", is_flag=True, default=None, help="Drop items that stand in two splits instead of refusing the data."),
+    history_option("Record of looks at the test split; by default DATA.looks.jsonl, beside the data."),
+    cloup.option("--fresh-test", is_flag=True, default=None, help="Nobody has looked at the test split: refuse it if the record knows it."),
+)
+_SEARCH = cloup.option_group(
+    "Search",
+    cloup.option("--speedup", metavar="4x", help="Speed that must be reached, as a multiple of the original's in the target's runtime."),
+    cloup.option("--latency-target", "latency_target_ms", metavar="5ms", help="Median latency at batch 1 that must be reached."),
+    cloup.option("--retrain/--no-retrain", default=None, help="Train briefly after repair; needs a train split with labels."),
+    cloup.option("--strategy", metavar="NAME", help="How the search proceeds: allocate, budget, stepwise or local."),
+    cloup.option("--prefer", metavar="WHAT", help="What the allowed loss is spent on: balanced, latency or size."),
+    seed_option(),
+    cloup.option("--force", is_flag=True, default=None, help="Run also where the test split is known to be too small for a verdict."),
+)
+_OUTPUT = cloup.option_group(
+    "Run and output",
+    cloup.option("--recipe", "recipe_file", type=FILE, help="A toml file of settings; it overrides the optimize.toml beside the model."),
+    cloup.option("--out", metavar="DIR", help="Folder for the results; by default MODEL-TARGET in the current folder."),
+    cloup.option("--resume", is_flag=True, help="Continue the interrupted run in --out."),
+    cloup.option("--overwrite", is_flag=True, help="Replace the run in --out."),
+    cloup.option("--reason", metavar="TEXT", help="Why this change is made, for the report's change control."),
+    sign_key_option(),
+    json_option("the report"),
+)
+MOST_USED = ("target", "data", "arch", "out", "recipe_file", "max_drop", "max_class_drop", "speedup", "retrain", "resume")
+
+
+@cloup.command()
+@click.argument("model", required=False, type=FILE)
+@most_used(*MOST_USED)
+@_MODEL
+@_DATA
+@limit_options
+@_SEARCH
+@_OUTPUT
+def compress(
+    model: Path | None,
+    target: str | None,
+    recipe_file: Path | None,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Prune, repair, quantize, compile and verify MODEL for --target.
+
+    Command-line flags override --recipe FILE, which overrides the optimize.toml beside the model, which overrides the defaults.
+
+    Exit code: 0 accepted, 1 rejected, 2 wrong input, 3 inconclusive, 4 the target cannot run here.
+    """
+    # Imported inside the block: they take seconds, in which the user may stop the command.
+    with one_line_errors(as_json, f"the same command with --resume{' instead of --overwrite' if overwrite else ''} continues this run"):
+        from optimize.run.compress import compress as run
+        from optimize.run.compress import process_group
+        from optimize.run.recipe import resolve
+
+        recipe = resolve(model, target=target, overrides=settings, recipe_file=recipe_file)
+        with process_group(recipe) as leads:
+            report = run(recipe, resume=resume, overwrite=overwrite) if leads else None
+    if report is None:
+        return
+    if as_json:
+        click.echo(json.dumps(report, sort_keys=True))
+    else:
+        print_summary(report, recipe.out)
+    sys.exit(EXIT[report["verdict"]])

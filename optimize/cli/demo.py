@@ -1,0 +1,25 @@
+"""`optimize demo`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import cloup
+
+from optimize.cli.one_line_errors import EXIT, one_line_errors
+from optimize.cli.options import FILE
+from optimize.cli.printing import print_summary
+
+
+@cloup.command()
+@cloup.option("--out", type=FILE, default=Path("demo"), show_default=True, help="Folder for all it makes.")
+def demo(out: Path) -> None:
+    """Train a small net on handwritten digits and compress it for every runtime that runs here."""
+    with one_line_errors():
+        from optimize.run.demo import demo as run
+
+        results = run(out)
+    for folder, report in results.items():
+        print_summary(report, folder)
+    sys.exit(max(EXIT[report["verdict"]] for report in results.values()))

@@ -1,0 +1,109 @@
+"""Exit codes, and one line for whatever the user can mend, on standard error and with `--json` also on standard output."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import click
+
+from optimize.errors import InputError, OptimizeError
+from optimize.progress import shown
+from optimize.run.renamed import current_flags, notice
+
+EXIT = {"pass": 0, "fail": 1, "inconclusive": 3}
+"""Verdict -> exit code."""
+INTERRUPTED = 130
+"""Exit code when the user stopped the command."""
+OUR_MISTAKE = 70
+"""Exit code of a mistake of this program. It must not read as "rejected" to a script that looks at the code alone."""
+_ERRORS_OF_FILES = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+"""Errors of files that the user can mend, wherever they come up."""
+_TORCH_ALLOCATOR = "DefaultCPUAllocator: "
+"""Part of the RuntimeError that torch raises where others raise a MemoryError."""
+
+
+@contextmanager
+def one_line_errors(as_json: bool = False, again: str = "run it again") -> Iterator[None]:
+    """Show progress while the block runs; end the process with one line and an exit code for whatever the user can mend.
+
+    Args:
+        as_json: whether the line is also printed as JSON on standard output.
+        again: what to do after an interruption.
+    """
+    try:
+        with shown():
+            yield
+    except OptimizeError as problem:
+        refuse(str(problem), problem.exit_code, as_json)
+    except KeyboardInterrupt:
+        click.echo(f"interrupted: {again}.", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read standard output left. Python would complain when it closes the pipe at exit, so output goes nowhere from here on.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as problem:
+        if text := _mendable(problem):
+            refuse(text, InputError.exit_code, as_json)
+        traceback.print_exc()
+        click.echo("error: this is a mistake in optimize, not in your input; the lines above say where.", err=True)
+        sys.exit(OUR_MISTAKE)
+
+
+def _mendable(problem: Exception) -> str:
+    """What the user can do about an error of the disk or the memory; empty for every other error."""
+    if isinstance(problem, OSError) and problem.errno in _ERRORS_OF_FILES:
+        file, reason = problem.filename or "a file of this run", str(problem.strerror).lower()
+        return f"`{file}` cannot be read or written ({reason}): see to its permissions, and to the room on its disk."
+    if isinstance(problem, MemoryError) or _TORCH_ALLOCATOR in str(problem):
+        reason = " ".join(str(problem).rpartition(_TORCH_ALLOCATOR)[2].split()).rstrip(".") or "an allocation failed"
+        return f"there is not enough memory here ({reason[:200]}): take a smaller --batch, or fewer images."
+    return ""
+
+
+def refuse(text: str, exit_code: int, as_json: bool) -> NoReturn:
+    """Print one line and end the process with this exit code."""
+    if as_json:
+        click.echo(json.dumps({"error": text, "exit_code": exit_code}))
+    click.echo(f"error: {text}", err=True)
+    sys.exit(exit_code)
+
+
+class OneLineErrors(click.Group):
+    """Prints a wrong call as every other mistake, in one line and as JSON. Click alone prints four lines and knows no JSON."""
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run the command, as `click.Group.main` does, and end the process."""
+        run: Callable[..., Any] = super().main
+        if not standalone_mode:
+            return run(args, *more, standalone_mode=False, **extra)
+        try:
+            sys.exit(run(args, *more, standalone_mode=False, **extra))
+        except click.exceptions.NoArgsIsHelpError as no_command:
+            no_command.show()
+            sys.exit(no_command.exit_code)
+        except click.UsageError as problem:
+            words = sys.argv[1:] if args is None else args
+            text = " ".join(problem.format_message().split()).removesuffix(".")
+            manual = " ".join(["optimize", *[word for word in words if word in self.commands][:1], "--help"])
+            text = f"{text[:1].lower()}{text[1:]}{' See' if text.endswith('?') else ': see'} `{manual}`."
+            refuse(text, problem.exit_code, "--json" in words)
+        except click.Abort:
+            click.echo("interrupted: run it again.", err=True)
+            sys.exit(INTERRUPTED)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the call, after old flags have been replaced by the ones they are called now, each with a notice."""
+        current, replaced = current_flags(args)
+        if replaced:
+            with shown():
+                for old, new in replaced:
+                    notice(old, new, "this call")
+        return super().parse_args(ctx, current)

@@ -1,0 +1,81 @@
+"""What makes two runs the same run, so that `--resume` never continues a run with other inputs or settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from optimize.backends import versions
+from optimize.data.dataset import Dataset, Split
+from optimize.files import sha256
+from optimize.run.recipe import Recipe
+from optimize.run.report_data import splits
+
+EXCLUDED: Mapping[str, str] = {
+    "model": "the hash of the file counts, not its place",
+    "data": "the hashes of the splits count, not their place",
+    "drop_overlap": "the hashes of the splits show what it dropped",
+    "out": "a folder of results may be moved",
+    "history": "the record of looks is read again by each call",
+    "fresh_test": "the look at the test split is that of the call that ends the run",
+    "trust_pickle": "the hash of the file counts, not how it was opened",
+    "expect": "it only refuses an original, before any proposal",
+    "allow_weak_original": "it only accepts an original, before any proposal",
+    "force": "it only starts the run where no verdict can come of it",
+    "reason": "it only stands in the report",
+    "sign_key": "it only signs the report",
+    "threads": "a strategy that proposes other steps with it is judged anew from there",
+    "batch": "it is timed only at the end",
+}
+"""Fields of `Recipe` that may differ between a run and its continuation, and why. Every other field is part of the identity."""
+
+_UNDER: Mapping[str, str] = {
+    "input_shape": "input",
+    "cpu_level": "isa",
+    **dict.fromkeys(("mean", "std", "pad", "standardize"), "preprocessing"),
+    **dict.fromkeys(("strategy", "floors", "stopping", "latency_target_ms", "speedup", "prefer"), "strategy"),
+    **dict.fromkeys(("retrain", "epochs", "learning_rate", "optimizer", "horizontal_flip"), "retrain"),
+}
+"""Field of `Recipe` -> the word under which the ledger keeps it and an error names it, where that is not the field's name."""
+
+
+def identity(recipe: Recipe, data: Dataset) -> dict[str, Any]:
+    """What goes into a run, what is asked of it and what computes it, as plain JSON.
+
+    A field that is added to `Recipe` is part of it without further ado; only those in `EXCLUDED` are not.
+    """
+    hashes = {f"{name} data": split.sha256 for name, split in splits(data).items()}
+    hashes |= {f"{name} tags": _metadata_hash(split) for name, split in splits(data).items()}
+    whole = {**_settings(recipe), **hashes, "model": sha256(recipe.model), "versions": versions()}
+    return dict(json.loads(json.dumps(whole, default=str)))
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """The settings that count, by the words of the ledger."""
+    settings: dict[str, Any] = {}
+    for name in (field.name for field in fields(recipe) if field.name not in EXCLUDED):
+        settings.setdefault(_UNDER.get(name, name), {})[name] = _value(recipe, name)
+    if not recipe.retrain:
+        settings["retrain"] = None  # the settings of a training that does not take place make no other run
+    return {word: next(iter(values.values())) if values and len(values) == 1 else values for word, values in settings.items()}
+
+
+def _value(recipe: Recipe, name: str) -> Any:
+    """A field as JSON holds it. Of the network's factory, which is code, the content counts too."""
+    value = getattr(recipe, name)
+    if name == "arch":
+        return value and [value, sha256(Path(value.rpartition(":")[0]))]
+    if name == "limits":
+        return value.as_dict()
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _metadata_hash(split: Split) -> str:
+    """Hash of what the data say of each item beside its image and label."""
+    columns = {**split.groups, "patient": split.patients, "name": split.item_names}
+    plain = {name: None if values is None else values.tolist() for name, values in columns.items()}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
