@@ -100,7 +100,7 @@ class ClassificationScore:
 
     def take(self, rows: npt.NDArray[Any]) -> ClassificationScore:
         """The answers to some of the cases."""
-        each = {name: getattr(self, name)[rows] for name in ("labels", "decided", "shares")}
+        each = {name: getattr(self, name)[rows] for name in ("labels", "predicted", "probabilities")}
         patients = None if self.patients is None else as_numbers(self.patients[rows])
         return replace(self, **each, patients=patients, groups={column: values[rows] for column, values in self.groups.items()})
 
