@@ -30,6 +30,7 @@ from optimize.guard.classification_score import ClassificationScore, answers
 from optimize.hardware.malloc import retain_freed_memory
 from optimize.loading.load import load_model
 from optimize.progress import note, shown
+from optimize.reconstruction.layer_repair import RIDGE
 from optimize.steps.merge import Merge
 from optimize.steps.merging.crossover import (
     PUBLISHED_BATCH,
@@ -45,7 +46,6 @@ from optimize.steps.merging.crossover import (
 from optimize.steps.merging.folding import ProducerLayer
 from optimize.steps.merging.pairing import RemovalPlan, survey
 from optimize.steps.recalibrate_batchnorm import RecalibrateBatchNorm
-from optimize.steps.repair import RIDGE
 
 SHARES = (0.5, 0.75, 0.875, 0.625, 0.25)
 OPERATORS: dict[str, dict[str, Any]] = {

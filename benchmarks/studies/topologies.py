@@ -34,9 +34,9 @@ from optimize.graph.macs import macs
 from optimize.hardware.malloc import retain_freed_memory
 from optimize.loading.factory import load_factory
 from optimize.progress import note, shown, track
+from optimize.reconstruction.layer_repair import RIDGE
 from optimize.steps.merge import Merge
 from optimize.steps.merging.pairing import Choice, survey
-from optimize.steps.repair import RIDGE
 
 SHARES = (0.125, 0.25, 0.5, 0.75)
 WAYS: dict[str, tuple[Choice, dict[str, Any]]] = {

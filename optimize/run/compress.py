@@ -22,6 +22,8 @@ from optimize.guard.verdict import Verdict, judge, search_confidence
 from optimize.hardware.malloc import retain_freed_memory
 from optimize.loading.load import load_model
 from optimize.progress import note
+from optimize.reconstruction.channel_removal import unprunable_reason
+from optimize.reconstruction.layer_repair import repairable
 from optimize.run.cross_compiled import unverified
 from optimize.run.finish import finish, finish_run
 from optimize.run.prepare import Job, labelled, prepare
@@ -31,8 +33,6 @@ from optimize.run.strategies import strategy
 from optimize.search.goal import goal, latency_ms, latency_timer
 from optimize.search.snapshot import rebuilt
 from optimize.search.walk import Search
-from optimize.steps.prune import unprunable_reason
-from optimize.steps.repair import repairable
 from optimize.training import ddp
 
 FEW = ("allocate", "budget")

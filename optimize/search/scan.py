@@ -32,11 +32,11 @@ from optimize.graph.trace import ChannelGroup, trace
 from optimize.guard.divergence import divergence, log_shares
 from optimize.importance.output_error import Elimination, eliminate
 from optimize.progress import track
+from optimize.reconstruction.channel_removal import affected_layers, cut_and_refit, readers, unprunable_reason
 from optimize.reconstruction.layer_matrix import unknowns
+from optimize.reconstruction.layer_repair import RIDGE, ROWS, refitted, repairable
 from optimize.reconstruction.moments import BATCH, OriginalOutputs
 from optimize.reconstruction.ridge import Problem, build_problem
-from optimize.steps.prune import affected_layers, cut_and_refit, readers, unprunable_reason
-from optimize.steps.repair import RIDGE, ROWS, refitted, repairable
 
 LEVELS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
 """Costs of removal at which a group is looked at, as shares of its readers' output energy."""

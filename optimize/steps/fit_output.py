@@ -24,8 +24,8 @@ from optimize.graph.layer_types import groups, linear_submodule
 from optimize.graph.replay import calls
 from optimize.graph.surgery import with_tensors
 from optimize.reconstruction.layer_matrix import matrix, unrepairable_reason, weight_from
+from optimize.reconstruction.layer_repair import ROWS
 from optimize.reconstruction.moments import OriginalOutputs
-from optimize.steps.repair import ROWS
 
 Array = npt.NDArray[np.float64]
 PULL = 1e-3

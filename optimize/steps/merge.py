@@ -17,12 +17,13 @@ from optimize.errors import InputError, require_choice
 from optimize.graph.surgery import keep_channels, kept_after
 from optimize.graph.trace import trace, without
 from optimize.progress import track
+from optimize.reconstruction.layer_repair import RIDGE, ROWS, passed, refitted, repairable
 from optimize.reconstruction.moments import OriginalOutputs
 from optimize.steps.merging.crossover import Target
 from optimize.steps.merging.operators import MergeOperator, Operator
 from optimize.steps.merging.pairing import Choice, RemovalPlan, survey
 from optimize.steps.recalibrate_batchnorm import RecalibrateBatchNorm
-from optimize.steps.repair import RIDGE, ROWS, Repair, passed, refitted, repairable
+from optimize.steps.repair import Repair
 
 RepairMode: TypeAlias = Literal["none", "batchnorm", "least squares"]
 

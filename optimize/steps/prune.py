@@ -7,27 +7,22 @@ every width: there are no ratios, and a layer that has nothing to spare keeps ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
-import torch
-from torch import nn
 
-from optimize.candidate import Candidate, Floats, Reference, Step
-from optimize.graph.layer_types import linear_submodule
-from optimize.graph.surgery import check_cut, keep_channels, outputs_left
+from optimize.candidate import Candidate, Reference, Step
 from optimize.graph.trace import ChannelGroup, Graph, Index, trace, without
 from optimize.importance.output_error import Elimination, eliminate
 from optimize.progress import record_finding, track
-from optimize.reconstruction.layer_matrix import columns
+from optimize.reconstruction.channel_removal import Reader, affected_layers, cut_and_refit, readers, unprunable_reason
+from optimize.reconstruction.layer_repair import RIDGE, ROWS, compensating_norms, passed, refitted, repairable
 from optimize.reconstruction.moments import OriginalOutputs
-from optimize.reconstruction.ridge import Problem, build_problem, refit
+from optimize.reconstruction.ridge import build_problem
 from optimize.steps.recalibrate_batchnorm import RecalibrateBatchNorm
-from optimize.steps.repair import RIDGE, ROWS, Repair, compensating_norms, passed, refitted, repairable
-
-Reader: TypeAlias = tuple[Problem, torch.Tensor]
+from optimize.steps.repair import Repair
 
 
 @dataclass(frozen=True)
@@ -126,60 +121,11 @@ def cut(
     return candidate.after(step, module, kept)
 
 
-def readers(module: nn.Module, group: ChannelGroup, problems: Sequence[Problem]) -> list[Reader]:
-    """The problems of a group's readers, each with the columns that a channel has in it, (channels, b)."""
-    owned = {slot.module: columns(linear_submodule(module, slot.module), slot.index) for slot in group.consumers}
-    return [reader for problem in problems for reader in problem.readers(owned[problem.name])]
-
-
-def cut_and_refit(
-    module: nn.Module, group: ChannelGroup, keep: Index, problems: Sequence[Problem], kept: Mapping[str, Index]
-) -> tuple[nn.Module, dict[str, Index]]:
-    """The network in which the group holds only the channels `keep` and its readers are refitted, and what each layer still makes."""
-    stay = {problem.name: _columns_left(module, group, problem, keep) for problem in problems}
-    made = outputs_left(module, group, keep)
-    left = dict(kept)
-    if len(keep) < group.size:
-        module = keep_channels(module, group, keep)
-        left |= {name: left[name][stays] if name in left else stays for name, stays in made.items()}
-    for problem in problems:
-        module = refit(module, problem, stay[problem.name], made.get(problem.name))
-    return module, left
-
-
-def unprunable_reason(group: ChannelGroup, module: nn.Module, layers: Sequence[str], inputs: Floats) -> str | None:
-    """Why a group is left alone; None where it can be pruned.
-
-    Args:
-        group: the channels.
-        module: the network.
-        layers: those that can be repaired.
-        inputs: some real ones, to try a cut on.
-    """
-    for slot in group.consumers:
-        if slot.module not in layers:
-            return f"{slot.module}, which reads it, has no closed-form repair"
-    return check_cut(module, group, torch.from_numpy(inputs[:2].copy()))
-
-
 def _rounded(found: Elimination, size: int, multiple: int) -> Index:
     """The removals that leave a multiple; the last, dearest ones are taken back."""
     left = size - len(found.order)
     width = min(size, -(-left // multiple) * multiple)
     return found.order[: size - width]
-
-
-def _columns_left(module: nn.Module, group: ChannelGroup, problem: Problem, keep: Index) -> torch.Tensor:
-    index = next(slot.index for slot in group.consumers if slot.module == problem.name)
-    gone = np.setdiff1d(np.arange(group.size), keep)
-    left = torch.ones(len(problem.old), dtype=torch.bool)
-    left[columns(linear_submodule(module, problem.name), index[gone]).flatten()] = False
-    return left.nonzero().flatten()
-
-
-def affected_layers(groups: Sequence[ChannelGroup]) -> set[str]:
-    """The layers that cutting these groups may change."""
-    return {slot.module for group in groups for slot in group.slots}
 
 
 def _stale(fitted: dict[str, int], groups: tuple[ChannelGroup, ...], graph: Graph) -> tuple[str, ...]:

@@ -17,9 +17,11 @@ from optimize.candidate import Candidate, Reference
 from optimize.graph.bypass import bypassed, without_layers
 from optimize.graph.trace import ChannelGroup, Index, trace
 from optimize.importance.output_error import eliminate
+from optimize.reconstruction.channel_removal import Reader
+from optimize.reconstruction.layer_repair import RIDGE, ROWS
 from optimize.steps.fit_output import PULL, FitOutput
-from optimize.steps.prune import Reader, cut
-from optimize.steps.repair import RIDGE, ROWS, Repair
+from optimize.steps.prune import cut
+from optimize.steps.repair import Repair
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from optimize.graph.layer_types import linear_submodule
 from optimize.graph.surgery import keep_channels, kept_after
 from optimize.graph.trace import ChannelGroup, Graph, Index, trace
 from optimize.reconstruction.layer_matrix import matrix
+from optimize.reconstruction.layer_repair import RIDGE, ROWS, refitted, repairable
 from optimize.reconstruction.moments import WIDEST, OriginalOutputs
 from optimize.steps.merge import RepairMode
 from optimize.steps.merging.crossover import Target
 from optimize.steps.merging.operators import MergeOperator, Operator
 from optimize.steps.recalibrate_batchnorm import RecalibrateBatchNorm
-from optimize.steps.repair import RIDGE, ROWS, refitted, repairable
 
 
 @dataclass(frozen=True)

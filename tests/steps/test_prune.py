@@ -14,8 +14,10 @@ from optimize.candidate import Candidate, Step
 from optimize.graph.surgery import replace_module, with_tensors
 from optimize.graph.trace import trace
 from optimize.progress import collect_findings
-from optimize.steps.prune import Prune, unprunable_reason
-from optimize.steps.repair import Repair, repairable
+from optimize.reconstruction.channel_removal import unprunable_reason
+from optimize.reconstruction.layer_repair import repairable
+from optimize.steps.prune import Prune
+from optimize.steps.repair import Repair
 from tests import nets
 from tests.graph.test_surgery import MISFITS
 from tests.graph.test_trace import Attention, SomeUnused, Untraceable

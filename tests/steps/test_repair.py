@@ -11,8 +11,9 @@ from torch import nn
 from optimize.candidate import Candidate, Reference
 from optimize.graph.surgery import copy_module, with_tensors
 from optimize.graph.trace import trace
+from optimize.reconstruction.layer_repair import repairable
 from optimize.steps.merge import Merge
-from optimize.steps.repair import Repair, repairable
+from optimize.steps.repair import Repair
 from tests import nets
 from tests.graph.test_trace import Attention, SomeUnused, Untraceable
 from tests.nets import TOPOLOGIES, candidate, cases, reference

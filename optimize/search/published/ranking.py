@@ -14,9 +14,9 @@ from optimize.graph.trace import ChannelGroup, trace
 from optimize.importance.output_error import eliminate
 from optimize.importance.signal import Scores
 from optimize.reconstruction.layer_matrix import columns
+from optimize.reconstruction.layer_repair import RIDGE, ROWS, repairable
 from optimize.reconstruction.moments import OriginalOutputs
 from optimize.reconstruction.ridge import build_problem
-from optimize.steps.repair import RIDGE, ROWS, repairable
 
 ROUNDING = 1e-9
 

@@ -10,11 +10,11 @@ import torch
 from optimize.candidate import Candidate, Reference
 from optimize.graph.surgery import check_cut
 from optimize.graph.trace import ChannelGroup, trace
+from optimize.reconstruction.channel_removal import unprunable_reason
+from optimize.reconstruction.layer_repair import repairable
 from optimize.search.published.floors import least_widths
 from optimize.search.published.layout import blocks
 from optimize.steps.merge import RepairMode
-from optimize.steps.prune import unprunable_reason
-from optimize.steps.repair import repairable
 
 SPARED = (3, 5)
 """Three of five blocks are shallow: they are spared when little may still be lost, and aligned in the end."""

@@ -35,10 +35,10 @@ from optimize.graph.trace import ChannelGroup, Index, Slot
 from optimize.progress import note
 from optimize.reconstruction.layer_matrix import columns, matrix, weight_from
 from optimize.reconstruction.layer_matrix import unrepairable_reason as no_closed_form
+from optimize.reconstruction.layer_repair import RIDGE, ROWS
 from optimize.reconstruction.moments import WIDEST
 from optimize.steps.merging.crossover import Target, by_gradient, closed_form, read, sample, scales
 from optimize.steps.merging.folding import ProducerLayer, compensate, fold
-from optimize.steps.repair import RIDGE, ROWS
 
 Operator: TypeAlias = Literal["drop", "average", "average-add", "medoid", "crossover-sgd", "crossover", "fold", "neuron-merging"]
 Likeness: TypeAlias = npt.NDArray[np.float64]

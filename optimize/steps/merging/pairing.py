@@ -24,11 +24,11 @@ from optimize.graph.trace import ChannelGroup, Index, trace
 from optimize.importance.magnitude import filters, makers, weight_of
 from optimize.importance.output_error import eliminate
 from optimize.progress import track
+from optimize.reconstruction.channel_removal import unprunable_reason
 from optimize.reconstruction.layer_matrix import columns
+from optimize.reconstruction.layer_repair import repairable
 from optimize.reconstruction.moments import Moments, OriginalOutputs
 from optimize.reconstruction.ridge import build_problem
-from optimize.steps.prune import unprunable_reason
-from optimize.steps.repair import repairable
 
 Choice: TypeAlias = Literal["norm", "output error"]
 

@@ -1,0 +1,78 @@
+"""Which layers can be refitted, and fitting them one after the other to what the original's gave."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
+from torch import nn
+
+from optimize.graph.layer_types import BATCH_NORMS, depthwise, unsupported_reason
+from optimize.graph.trace import ChannelGroup, Graph, Index
+from optimize.reconstruction.layer_matrix import unrepairable_reason
+from optimize.reconstruction.moments import OriginalOutputs
+from optimize.reconstruction.ridge import build_problem, refit
+
+ROWS = 20_000
+"""Sampled positions that a layer is fitted on, where nothing else is asked for."""
+RIDGE = 1e-4
+"""Strength of the pull to the present weights, as a share of the mean diagonal of the gram matrix."""
+
+
+def refitted(
+    module: nn.Module,
+    original: nn.Module,
+    graph: Graph,
+    names: Sequence[str],
+    targets: OriginalOutputs,
+    kept: Mapping[str, Index],
+    ridge: float,
+    changing: Collection[str] = (),
+) -> nn.Module:
+    """The network in which the layers `names`, one after the other, are fitted to what the original's gave.
+
+    `changing` says which layers may still change, see `Targets.moments`.
+    """
+    for name in names:
+        moments = targets.moments(module, [name], changing)[name]
+        problem = build_problem(module, original, graph, name, moments, kept, ridge)
+        module = refit(module, problem, torch.arange(len(problem.old)))
+    return module
+
+
+def passed(group: ChannelGroup, module: nn.Module, layers: Sequence[str]) -> list[str]:
+    """The depthwise convolutions that a group's channels pass on their way to its readers: what they read changes as the readers' does.
+
+    Args:
+        group: the channels.
+        module: the network.
+        layers: those that can be repaired.
+    """
+    makers = [slot.module for slot in group.slots if slot.side == "out" and slot.module in layers]
+    return [name for name in makers if depthwise(module.get_submodule(name))]
+
+
+def compensating_norms(group: ChannelGroup, graph: Graph, module: nn.Module, layers: Sequence[str]) -> list[str]:
+    """Batch norms that can make up for the readers of a group that have no closed form: all that run behind them.
+
+    None where every reader has a closed form, and none where no reader has: nothing would tell then what a channel is worth.
+
+    Args:
+        group: the channels.
+        graph: of the network.
+        module: the network.
+        layers: those that can be repaired.
+    """
+    lacking = [slot.module for slot in group.consumers if slot.module not in layers]
+    if not lacking or len(lacking) == len(group.consumers):
+        return []
+    first = min(graph.order[name] for name in lacking)
+    norms = [name for name, layer in module.named_modules() if isinstance(layer, BATCH_NORMS) and unsupported_reason(layer) is None]
+    return [name for name in norms if graph.order.get(name, -1) > first]
+
+
+def repairable(module: nn.Module, original: nn.Module, graph: Graph) -> list[str]:
+    """The layers that have a closed form and a counterpart in the original, in execution order."""
+    theirs = dict(original.named_modules())
+    names = [name for name, layer in module.named_modules() if unrepairable_reason(layer) is None and type(theirs.get(name)) is type(layer)]
+    return sorted((name for name in names if name in graph.order), key=lambda name: graph.order[name])
