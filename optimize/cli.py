@@ -237,9 +237,9 @@ def profile(models: tuple[Path, ...], as_json: bool, **asked: Any) -> None:
     """
     with _answered(as_json):
         from optimize.measure.text_report import lines
-        from optimize.run.profile import side_by_side
+        from optimize.run.profile import profile
 
-        result = side_by_side(models, **asked)
+        result = profile(models, **asked)
     # Unsorted: the first contender stays the first.
     for line in [json.dumps(result)] if as_json else lines(result):
         click.echo(line)

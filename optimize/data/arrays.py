@@ -31,6 +31,11 @@ MAX_CLASSES = 100_000
 _KNOWN = re.compile(rf"({'|'.join(SPLITS)})_(images|labels|masks|patient|(.+_)?group|id|names)|{'|'.join(CLASS_KEYS)}")
 
 
+def is_known(name: str) -> bool:
+    """Whether an array of this name is read; others are passed over."""
+    return _KNOWN.fullmatch(name) is not None
+
+
 def spread(count: int, most: int) -> Integers:
     """At most so many of `count` places, rising, from all over: files are often sorted by class.
 

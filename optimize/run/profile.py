@@ -22,7 +22,7 @@ from optimize.run.open_models import ModelOpener
 FEW_CORES = 8
 
 
-def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None, **asked: object) -> dict[str, Any]:
+def profile(models: Sequence[str | Path], *, out: str | Path | None = None, **asked: object) -> dict[str, Any]:
     """Measure models; the others are compared with the first.
 
     Args:

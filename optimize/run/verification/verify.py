@@ -190,9 +190,12 @@ def _finished(run: Examined, job: Job) -> Verified:
 
     from optimize.guard.verdict import search_confidence
     from optimize.hardware.malloc import retain_freed_memory
+    from optimize.run.compile_artifact import compile_artifact
     from optimize.run.cross_compiled import candidate
-    from optimize.run.finish import finish_run
+    from optimize.run.final_verdict import final_verdict
+    from optimize.run.finish import finish
     from optimize.run.verification.folder_contents import contents, require
+    from optimize.search.search import SearchResult
 
     assert run.report is not None
     retain_freed_memory()
@@ -209,7 +212,8 @@ def _finished(run: Examined, job: Job) -> Verified:
         before = job.baseline_score
         confidence = search_confidence(job.limits, job.data.guard.n_independent, job.data.test.n_independent)
         job.space.put(BEFORE, (recipe.out / REPORT).read_text(encoding="utf-8"))
-        whole = finish_run(job, best, report["steps"] or [], before, confidence, report["notes"], made=made)
+        found = SearchResult(best, report["steps"] or [], before, confidence, notes=report["notes"])
+        whole = finish(job, final_verdict(job, found, compile_artifact(job, found, made)))
     except BaseException:
         job.space.drop(BEFORE)
         job.space.clean()
@@ -223,7 +227,7 @@ def _judged_again(
 ) -> tuple[Outcome, tuple[str, ...]]:
     """A finished model against the original, on the run's test split, on this machine: not a new look where the record knows it."""
     from optimize.guard.verdict import judge
-    from optimize.run.finish import begun, on_test
+    from optimize.run.final_verdict import begun, on_test
 
     look, limits = begun(job, artifact).no_laxer_than((report or {}).get("looks")), job.recipe.limits
     verdict = look.settled(judge(look.limits(limits), *on_test(job, artifact)))

@@ -12,8 +12,8 @@ from optimize.guard.verdict import Verdict
 from optimize.measure.latency import Latency
 from optimize.measure.reliability import Reliability
 from optimize.run.baselines import ARTIFACT, Profile
-from optimize.run.finish import in_time
-from optimize.run.report_data import Compiled
+from optimize.run.final_verdict import in_time
+from optimize.run.result import Compiled
 from optimize.search.goal import Goal
 
 BUSY = "other processes used 64 % of the CPU during the measurement, more than 20 %"
