@@ -61,8 +61,8 @@ if TYPE_CHECKING:
     from optimize.search.published.local import Local as Local
     from optimize.search.published.ranking import OutputError as OutputError
     from optimize.search.published.stepwise import Stepwise as Stepwise
-    from optimize.search.search import SearchResult as SearchResult
     from optimize.search.search import search as search
+    from optimize.search.walk import SearchResult as SearchResult
     from optimize.steps.chain import Chain as Chain
     from optimize.steps.factorize import Factorize as Factorize
     from optimize.steps.finetune import Finetune as Finetune
@@ -95,7 +95,8 @@ _NAMES = {
     "run.profile": ("profile",),
     "run.report": ("Report",),
     "run.verification.verify": ("verify",),
-    "search.search": ("SearchResult", "search"),
+    "search.search": ("search",),
+    "search.walk": ("SearchResult",),
 }
 """Module -> the public names in it."""
 _FOLDERS = ("steps", "importance", "search")

@@ -18,10 +18,9 @@ from optimize.measure.latency import interleave, ratio
 from optimize.measure.warmup import BRIEF_S, warm_up
 from optimize.progress import note, stage
 from optimize.quantization.precision_choice import SECONDS, PrecisionContext, Variant, failed
-from optimize.search.walk import REMEMBERED
 
-MOST = REMEMBERED
-"""Candidates to ask."""
+MAX_CANDIDATES = 3
+"""How many milder candidates are quantized: each costs a compilation and a pass over the guard split."""
 SLOWER = "int8 of a milder candidate is faster and holds the guard-rails"
 
 
@@ -55,7 +54,7 @@ def milder(
         The candidate that ships instead, None where none does, and all variants that were tried, its own the last.
     """
     tried: list[Variant] = []
-    for candidate in candidates[: -MOST - 1 : -1]:
+    for candidate in candidates[: -MAX_CANDIDATES - 1 : -1]:
         own = bench(candidate)
         for runtime in runtimes:
             variant, faster = _asked(runtime, own, shipping, chosen.precision)

@@ -26,7 +26,7 @@ from optimize.run.baselines import ARTIFACT, Profile, profile
 from optimize.run.prepare import Job
 from optimize.run.result import Compiled
 from optimize.run.usage import usage
-from optimize.search.search import SearchResult
+from optimize.search.walk import SearchResult
 
 PARITY_CASES = 16
 """Guard images on which an exported file must compute what torch computes."""
@@ -105,7 +105,7 @@ def _selected(job: Job, found: SearchResult, work: Path, compiled_before: Path |
         folder=compiled_before or work,
         calibration=job.int8_inputs,
         guard=guard,
-        before=found.baseline,
+        before=found.baseline_score,
         limits=recipe.limits,
         threads=recipe.threads,
         confidence=found.confidence,

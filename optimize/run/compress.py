@@ -36,9 +36,9 @@ from optimize.run.recipe import Recipe
 from optimize.run.result import Result
 from optimize.run.strategies import strategy
 from optimize.search.goal import goal, latency_ms, latency_timer
-from optimize.search.search import SearchResult, labelled
+from optimize.search.search import labelled
 from optimize.search.snapshot import rebuilt
-from optimize.search.walk import Search
+from optimize.search.walk import Search, SearchResult
 from optimize.steps.prune import unprunable_reason
 from optimize.steps.repair import repairable
 from optimize.training import ddp
@@ -109,7 +109,7 @@ def rejected_original(job: Job) -> Result | None:
     if verdict.outcome != "fail":
         return None
     reasons = tuple(f"the original itself does not hold a limit: {reason}" for reason in verdict.reasons)
-    return Result(Verdict("fail", reasons), SearchResult(job.original, (), score, job.recipe.limits.confidence))
+    return Result(Verdict("fail", reasons), SearchResult(job.original, (), (), score, job.recipe.limits.confidence))
 
 
 def fastest_first(job: Job, one: Floats) -> tuple[Backend, ...]:
@@ -137,8 +137,8 @@ def searched(job: Job) -> SearchResult:
     # the mildest that is fast enough, so those before it are no help.
     earlier = () if asked else tuple(walk.earlier)
     notes = (*left_alone(walk.best, reference), *(() if job.train_check is None else (job.train_check.note,)))
-    trials = [trial.as_dict() for trial in walk.trials]
-    return SearchResult(walk.best, trials, job.baseline_score, confidence, asked, earlier, notes)
+    trials = tuple(trial.as_dict() for trial in walk.trials)
+    return SearchResult(walk.best, trials, earlier, job.baseline_score, confidence, notes, asked)
 
 
 def _reference(job: Job) -> Reference:

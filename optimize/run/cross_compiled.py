@@ -23,7 +23,7 @@ from optimize.run.prepare import Job
 from optimize.run.result import Result
 from optimize.run.workspace import UNVERIFIED
 from optimize.search import snapshot
-from optimize.search.search import SearchResult
+from optimize.search.walk import SearchResult
 
 CANDIDATE = "candidate.safetensors"
 

@@ -20,7 +20,7 @@ from optimize.run.prepare import Job
 from optimize.run.recipe import Recipe
 from optimize.run.result import Compiled, Result
 from optimize.search.goal import Goal
-from optimize.search.search import SearchResult
+from optimize.search.walk import SearchResult
 
 
 def final_verdict(job: Job, found: SearchResult, compiled: Compiled) -> Result:
@@ -37,7 +37,7 @@ def final_verdict(job: Job, found: SearchResult, compiled: Compiled) -> Result:
     original, artifact = on_test(job, compiled.chosen.artifact)
     verdict = in_time(look.settled(judge(look.limits(job.recipe.limits), original, artifact)), found.goal, compiled)
     changed = flips(original, artifact, job.data.test.names.tolist(), job.data.test.patients)
-    told = (known_by_heart(found.baseline, original), look.sentence(job.recipe.limits))
+    told = (known_by_heart(found.baseline_score, original), look.sentence(job.recipe.limits))
     notes = (*found.notes, *_about(compiled, job.recipe), *(text for text in told if text is not None))
     job.history.end(look, verdict.outcome)
     return Result(verdict, found, compiled, original, artifact, notes, changed, looks=look.as_dict(job.recipe.limits))

@@ -233,7 +233,7 @@ def _unverified(result: Result) -> dict[str, Any] | None:
 def _guard(result: Result) -> dict[str, Any] | None:
     if result.compiled is None or result.compiled.chosen.score is None:
         return None
-    name, drop = worst_class(result.search.baseline, result.compiled.chosen.score)
+    name, drop = worst_class(result.search.baseline_score, result.compiled.chosen.score)
     return {"overall": result.compiled.chosen.score.overall, "worst_class": {"name": name, "drop": drop}}
 
 

@@ -1,49 +1,22 @@
-"""One search from the original to the best candidate, and what it leaves for the rest of a run."""
+"""A search as one call, from an original and its data to the best candidate."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from optimize.candidate import Candidate, Labelled, Reference
 from optimize.data.calibration_sampling import unlabelled
 from optimize.data.dataset import Dataset, Split
 from optimize.errors import InputError
 from optimize.guard.limits import Limits
-from optimize.guard.score import Score
 from optimize.guard.verdict import search_confidence
 from optimize.search.allocate import Allocate
-from optimize.search.goal import Goal
 from optimize.search.ledger import Ledger
 from optimize.search.prices import Pricing
 from optimize.search.train_check import TrainCheck
-from optimize.search.walk import Search, Strategy
-
-
-@dataclass(frozen=True, eq=False)
-class SearchResult:
-    """Where a search ended.
-
-    Args:
-        best: the last candidate that was kept; the original where none was.
-        trials: every proposal, oldest first, as the ledger has it: `step`, `settings`, `kept`, `reasons`, `parameters`, `macs`, …
-        baseline: the original's score on the guard split.
-        confidence: of the bounds that must lie within the limits on the guard split.
-        goal: the latency that was asked for; None where none was.
-        earlier: candidates that were kept before the best, the last few, oldest first.
-        notes: what a reader of the report should know.
-    """
-
-    best: Candidate
-    trials: Sequence[Mapping[str, Any]]
-    baseline: Score
-    confidence: float
-    goal: Goal | None = None
-    earlier: Sequence[Candidate] = ()
-    notes: Sequence[str] = ()
+from optimize.search.walk import Search, SearchResult, Strategy
 
 
 def labelled(split: Split) -> Labelled:
@@ -102,8 +75,5 @@ def search(
         reference = Reference(candidate, inputs.fitted, seed, train, Path(folder), inputs.unseen)
         ledger = Ledger(Path(folder) / "ledger.jsonl", {})
         ledger.begin()
-        walk = Search(reference, data.guard, data.classes, limits, ledger, strategy, confidence, None, check).walk()
-        notes = () if check is None else (check.note,)
-        return SearchResult(
-            walk.best, [trial.as_dict() for trial in walk.trials], walk.before, confidence, None, tuple(walk.earlier), notes
-        )
+        found = Search(reference, data.guard, data.classes, limits, ledger, strategy, confidence, None, check).run()
+    return found if check is None else replace(found, notes=(check.note,))

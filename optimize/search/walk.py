@@ -26,10 +26,11 @@ from optimize.guard.score import Score
 from optimize.guard.verdict import LIKELY, Verdict, accept_proposal, worst_class
 from optimize.progress import collect_findings, note
 from optimize.search import snapshot
+from optimize.search.goal import Goal
 from optimize.search.ledger import WORK, Ledger
 from optimize.search.train_check import TrainCheck
 
-REMEMBERED = 3
+MAX_EARLIER = 3
 """Candidates before the best."""
 NOT_SMALLER = "nothing became smaller"
 
@@ -125,6 +126,30 @@ class Strategy(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class SearchResult:
+    """What a search found, as the rest of a run uses it.
+
+    Args:
+        best: the last candidate that was kept; the original where none was.
+        trials: every proposal in the order it was made, as plain data (`Trial.as_dict`).
+        earlier: candidates that were kept before the best, oldest first, at most `MAX_EARLIER`. They lost less than the best, so they may
+            still hold the limits in int8 where the best does not.
+        baseline_score: the original's score on the guard split.
+        confidence: confidence of the bounds that had to lie within the limits.
+        notes: sentences for the report.
+        goal: the latency that was asked for, or None.
+    """
+
+    best: Candidate
+    trials: tuple[dict[str, Any], ...]
+    earlier: tuple[Candidate, ...]
+    baseline_score: Score
+    confidence: float
+    notes: tuple[str, ...] = ()
+    goal: Goal | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Search:
     """A strategy with everything it works on.
 
@@ -150,17 +175,18 @@ class Search:
     latency_timer: Callable[[Candidate], float] | None = None
     witness: TrainCheck | None = None
 
-    def run(self, done: Sequence[Mapping[str, Any]] = ()) -> tuple[Candidate, list[dict[str, Any]]]:
-        """Walk to the end: the last candidate that was kept (the original when none was) and all trials as plain data.
+    def run(self, done: Sequence[Mapping[str, Any]] = ()) -> SearchResult:
+        """Let the strategy make its proposals, and return what it found.
 
         Args:
-            done: trials of an interrupted run, in order; they are believed, not repeated.
+            done: trials of an interrupted run, in order. Their outcome is taken from here instead of being measured again.
         """
         walk = self.walk(done)
-        return walk.best, [trial.as_dict() for trial in walk.trials]
+        trials = tuple(trial.as_dict() for trial in walk.trials)
+        return SearchResult(walk.best, trials, tuple(walk.earlier), walk.baseline_score, self.confidence)
 
     def walk(self, done: Sequence[Mapping[str, Any]] = ()) -> Walk:
-        """The same: the walk itself, at its end."""
+        """Let the strategy make its proposals, and return the walk at its end; `run` gives the same as one frozen value."""
         walk = Walk(self, done)
         self.strategy(walk)
         return walk
@@ -210,9 +236,9 @@ class Walk:
         self.search = search
         self.original = self.best = search.reference.original
         self.trials: list[Trial] = []
-        self.earlier: deque[Candidate] = deque(maxlen=REMEMBERED)
-        self.before = score_split(self.best.predict, search.guard, search.classes, "judge the original")
-        self.best_score = Reading.of(self.before)
+        self.earlier: deque[Candidate] = deque(maxlen=MAX_EARLIER)
+        self.baseline_score = score_split(self.best.predict, search.guard, search.classes, "judge the original")
+        self.best_score = Reading.of(self.baseline_score)
         self._done = list(done)
 
     @property
@@ -240,7 +266,7 @@ class Walk:
         else:
             self._forget()
             usual = partial(accept_proposal, self.limits, confidence=self.search.confidence)
-            trial, proposed = self.search.attempt(step, start, self.before, judge or usual)
+            trial, proposed = self.search.attempt(step, start, self.baseline_score, judge or usual)
             if trial:
                 file.parent.mkdir(exist_ok=True)
                 snapshot.save(proposed, file, start)

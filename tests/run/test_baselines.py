@@ -74,7 +74,8 @@ def measured(exported: tuple[Path, Artifact], brought: Path, scratch: Path, patc
     patch.setattr(module, "watch_foreign_load", lambda: lambda: next(loads))
     test = runs.split("test")
     settings: dict[str, Any] = {"scratch": scratch, "batches": (1, 3), "threads": 1}
-    return profile(runs.original(), brought, {"path": str(brought)}, *exported, lambda count: test.inputs(slice(0, count)), **settings), asked
+    found = profile(runs.original(), brought, {"path": str(brought)}, *exported, lambda count: test.inputs(slice(0, count)), **settings)
+    return found, asked
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from optimize.steps.finetune import Finetune
 from optimize.steps.prune import Prune
 from optimize.steps.prune_to_widths import PruneToWidths
 from tests import nets
-from tests.search.trials import settings, written
+from tests.search.trials import ran, settings, written
 
 START = nets.candidate(nets.chain())
 
@@ -262,7 +262,7 @@ def plain(step: str, trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def test_a_whole_run(search: Search, original: Candidate) -> None:
     walking = replace(search, strategy=Allocate(Pricing(), energies=(0.99,)))
-    best, trials = walking.run()
+    best, trials = ran(walking)
     assert written(walking) == trials
     assert settings(trials)[0][0] == "Prune"
     kept = [trial for trial in plain("Narrow", trials) if trial["kept"]]
@@ -275,7 +275,7 @@ def test_a_whole_run(search: Search, original: Candidate) -> None:
 
 
 def test_a_goal_that_the_original_meets_is_offered_nothing(search: Search, original: Candidate) -> None:
-    best, trials = replace(search, strategy=Allocate(Pricing(), goal=Goal(1.0, lambda _: 0.5))).run()
+    best, trials = ran(replace(search, strategy=Allocate(Pricing(), goal=Goal(1.0, lambda _: 0.5))))
     assert (best, trials) == (original, [])
 
 

@@ -10,7 +10,7 @@ from optimize.search.budgets import HALVINGS, Budgets
 from optimize.search.walk import NOT_SMALLER, WORK, Search
 from optimize.steps.factorize import Factorize
 from optimize.steps.prune import Prune
-from tests.search.trials import RUINOUS, settings, written
+from tests.search.trials import RUINOUS, ran, settings, written
 
 
 def walking(search: Search, levels: tuple[float, ...] = (), energies: tuple[float, ...] = (), halvings: int = HALVINGS) -> Search:
@@ -18,7 +18,7 @@ def walking(search: Search, levels: tuple[float, ...] = (), energies: tuple[floa
 
 
 def test_the_walk_keeps_what_holds_and_rolls_back_what_does_not(search: Search, original: Candidate) -> None:
-    best, trials = walking(search, (0.001, RUINOUS), (0.99, 0.9, 0.01), 1).run()
+    best, trials = ran(walking(search, (0.001, RUINOUS), (0.99, 0.9, 0.01), 1))
     assert settings(trials) == [
         ("Prune", 0.001, True),
         ("Prune", RUINOUS, False),
@@ -36,7 +36,7 @@ def test_the_walk_keeps_what_holds_and_rolls_back_what_does_not(search: Search, 
 
 
 def test_the_original_is_what_is_left_when_nothing_holds(search: Search, original: Candidate) -> None:
-    best, trials = walking(search, (RUINOUS,), (0.01,)).run()
+    best, trials = ran(walking(search, (RUINOUS,), (0.01,)))
     prunes = [("Prune", RUINOUS / scale, False) for scale in (1, 4, 16)]
     assert settings(trials) == [*prunes, ("Factorize", 0.01, False)]
     assert best is original
@@ -45,7 +45,7 @@ def test_the_original_is_what_is_left_when_nothing_holds(search: Search, origina
 
 
 def test_half_way_may_hold(search: Search) -> None:
-    best, trials = walking(search, (0.0005, 4.0, 5.0)).run()
+    best, trials = ran(walking(search, (0.0005, 4.0, 5.0)))
     half = sqrt(0.0005 * 4.0)
     tried = [("Prune", 0.0005, True), ("Prune", 4.0, False), ("Prune", half, True), ("Prune", sqrt(half * 4.0), False)]
     assert settings(trials) == tried
@@ -53,13 +53,13 @@ def test_half_way_may_hold(search: Search) -> None:
 
 
 def test_a_budget_too_small_for_any_channel_does_not_end_the_walk(search: Search) -> None:
-    best, trials = walking(search, (1e-30, 1e-29, 0.001)).run()
+    best, trials = ran(walking(search, (1e-30, 1e-29, 0.001)))
     assert settings(trials) == [("Prune", 1e-30, False), ("Prune", 1e-29, False), ("Prune", 0.001, True)]
     assert [entry["reasons"] for entry in trials[:2]] == [[NOT_SMALLER]] * 2
     assert best.parameters < search.reference.original.parameters
 
 
 def test_an_energy_that_saves_nothing_does_not_end_the_walk(search: Search) -> None:
-    _, trials = walking(search, (), (1.0, 0.99)).run()
+    _, trials = ran(walking(search, (), (1.0, 0.99)))
     assert settings(trials) == [("Factorize", 1.0, False), ("Factorize", 0.99, True)]
     assert trials[0]["reasons"] == [NOT_SMALLER]

@@ -16,11 +16,11 @@ from optimize.steps.finetune import Finetune
 from optimize.steps.prune import Prune
 from optimize.steps.prune_to_widths import PruneToWidths
 from tests import runs
-from tests.search.trials import RUINOUS, resumed, settings, timeless, written
+from tests.search.trials import RUINOUS, ran, resumed, settings, timeless, written
 
 
 def test_a_trial_says_what_was_measured(search: Search, original: Candidate) -> None:
-    entry = replace(search, strategy=Budgets((0.001,), ())).run()[1][0]
+    entry = ran(replace(search, strategy=Budgets((0.001,), ())))[1][0]
     made = Prune(0.001)(original, search.reference)
     right = made.predict(search.guard.inputs()).argmax(1) == search.guard.labels
     assert entry["overall"] == right.mean()
@@ -58,7 +58,7 @@ def test_a_strategy_reads_what_became_of_a_step_and_may_judge_it_itself(search: 
     def strategy(walk: Walk) -> None:
         seen.append(walk.propose(Prune(0.001), walk.best, never))
         assert walk.best is walk.original is original
-        assert walk.best_score == Reading.of(walk.before)
+        assert walk.best_score == Reading.of(walk.baseline_score)
         seen.append(walk.propose(Prune(RUINOUS), walk.best, lambda before, after: Verdict("pass", ("always",))))
         assert walk.best.lineage == (Prune(RUINOUS),)
         assert walk.best_score == seen[1].reading
@@ -66,7 +66,7 @@ def test_a_strategy_reads_what_became_of_a_step_and_may_judge_it_itself(search: 
         assert (walk.limits, walk.reference, walk.trials) == (search.limits, search.reference, seen)
 
     scripted = replace(search, strategy=strategy)
-    _, trials = scripted.run()
+    _, trials = ran(scripted)
     assert [(bool(trial), trial.idle, trial.verdict.reasons[0]) for trial in seen] == [
         (False, False, "never"),
         (True, False, "always"),
@@ -81,7 +81,7 @@ def test_a_strategy_reads_what_became_of_a_step_and_may_judge_it_itself(search: 
 
 
 def test_a_walk_cut_at_any_line_or_inside_it_ends_the_same(search: Search) -> None:
-    best, trials = search.run()
+    best, trials = ran(search)
     lines = search.ledger.path.read_text().splitlines(keepends=True)
     for whole in range(len(lines) + 1):
         for torn in ("", *({lines[whole][: len(lines[whole]) // 2]} if whole < len(lines) else ())):
@@ -98,7 +98,7 @@ def test_a_walk_cut_at_any_line_or_inside_it_ends_the_same(search: Search) -> No
 
 
 def test_a_trial_whose_network_is_gone_is_made_again_with_all_that_follow(search: Search) -> None:
-    best, trials = search.run()
+    best, trials = ran(search)
     (search.ledger.path.parent / WORK / "trial-003.safetensors").unlink()
     again, retried, made = resumed(search)
     assert made == len(trials) - 3 > 0
@@ -108,7 +108,7 @@ def test_a_trial_whose_network_is_gone_is_made_again_with_all_that_follow(search
 
 
 def test_a_ledger_of_other_steps_is_not_believed(search: Search) -> None:
-    best, _ = search.run()
+    best, _ = ran(search)
     other = replace(search, strategy=Budgets((0.002, RUINOUS)))
     again, retried, made = resumed(other)
     assert made == len(retried)
@@ -120,7 +120,7 @@ def test_a_ledger_of_other_steps_is_not_believed(search: Search) -> None:
 def test_what_the_rows_do_not_determine_stands_in_the_ledger(search: Search, original: Candidate) -> None:
     few = Reference(original, search.reference.calibration[:4])
     told = replace(search, reference=few, strategy=Budgets((0.001,), ()))
-    _, trials = told.run()
+    _, trials = ran(told)
     layer = next(line for line in trials[0]["findings"] if "unknowns" in line)
     assert "independent ones too few: the ridge decides between equals" in layer
     assert written(told)[0]["findings"] == trials[0]["findings"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optimize.candidate import Candidate, Step
@@ -26,6 +27,12 @@ def written(search: Search) -> list[dict[str, Any]]:
     return [json.loads(line) for line in search.ledger.path.read_text().splitlines()][1:]
 
 
+def ran(search: Search, done: Sequence[Mapping[str, Any]] = ()) -> tuple[Candidate, list[dict[str, Any]]]:
+    """The best candidate and all trials of a search."""
+    result = search.run(done)
+    return result.best, list(result.trials)
+
+
 class Counted(Search):
     """Counts what is really tried."""
 
@@ -40,5 +47,5 @@ def resumed(search: Search) -> tuple[Candidate, list[dict[str, Any]], int]:
     """Go on from the ledger; also how many proposals were made again."""
     counted = Counted(**{name: getattr(search, name) for name in search.__dataclass_fields__})
     object.__setattr__(counted, "tried", [])
-    best, trials = counted.run(search.ledger.resume())
+    best, trials = ran(counted, search.ledger.resume())
     return best, trials, len(counted.tried)

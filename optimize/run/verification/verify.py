@@ -164,7 +164,7 @@ def _taken_up(run: Examined, model: Path | None, elsewhere: Mapping[str, object]
         raise InputError(f"`run` (={run.folder}) lacks its {LOCK} or {REPORT}: give the whole folder of the run.")
     report = run.report
     # Whatever processor the run was for: what is asked is what this one computes.
-    recipe = resolve(model, overrides={**elsewhere, "out": run.folder.absolute(), "isa": "none"}, recipe_file=lock)
+    recipe = resolve(model, overrides={**elsewhere, "out": run.folder.absolute(), "cpu_level": "none"}, recipe_file=lock)
     require_settings(recipe, report, elsewhere)
     # A folder that came from elsewhere must not use a key of this machine, nor vouch for a pickle, unless its reader says so.
     if recipe.sign_key is not None and elsewhere.get("sign_key") is None:
@@ -195,7 +195,7 @@ def _finished(run: Examined, job: Job) -> Verified:
     from optimize.run.final_verdict import final_verdict
     from optimize.run.finish import finish
     from optimize.run.verification.folder_contents import contents, require
-    from optimize.search.search import SearchResult
+    from optimize.search.walk import SearchResult
 
     assert run.report is not None
     retain_freed_memory()
@@ -212,7 +212,7 @@ def _finished(run: Examined, job: Job) -> Verified:
         before = job.baseline_score
         confidence = search_confidence(job.limits, job.data.guard.n_independent, job.data.test.n_independent)
         job.space.put(BEFORE, (recipe.out / REPORT).read_text(encoding="utf-8"))
-        found = SearchResult(best, report["steps"] or [], before, confidence, notes=report["notes"])
+        found = SearchResult(best, tuple(report["steps"] or ()), (), before, confidence, tuple(report["notes"]))
         whole = finish(job, final_verdict(job, found, compile_artifact(job, found, made)))
     except BaseException:
         job.space.drop(BEFORE)

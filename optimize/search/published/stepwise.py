@@ -202,7 +202,7 @@ class _Loop:
             return "bold" if self._rails.bold(before, trial.reading) else "over"
         self._gained = True
         self._skipped.clear()
-        if self._rails.warns(Reading.of(walk.before), walk.best_score):
+        if self._rails.warns(Reading.of(walk.baseline_score), walk.best_score):
             self._close(self._scope.shallow, self.turn + 1)
         return "kept"
 

@@ -24,7 +24,7 @@ from optimize.search.walk import Search
 from tests import runs
 from tests.nets import candidate, cases
 from tests.search.scores import scored
-from tests.search.trials import resumed, timeless, written
+from tests.search.trials import ran, resumed, timeless, written
 
 PLAIN = Local(floors="none", operator="drop", repair="none")
 Run = Callable[..., tuple[Candidate, list[dict[str, Any]]]]
@@ -189,7 +189,7 @@ def test_unknown_names_are_refused(wrong: dict[str, Any], text: str) -> None:
 def test_a_whole_run_cut_at_any_line_ends_the_same(search: Search) -> None:
     strategy = Local(likeness=0.5, floors="none", brake=8, operator="average", stopping=STOPPING["mcnemar"])
     search = replace(search, limits=Limits(0.04, 0.12), strategy=strategy)
-    best, trials = search.run()
+    best, trials = ran(search)
     assert best.parameters < search.reference.original.parameters
     right = best.predict(search.guard.inputs()).argmax(1) == search.guard.labels
     assert right.mean() == [each["overall"] for each in trials if each["kept"]][-1]

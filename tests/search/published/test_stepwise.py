@@ -27,7 +27,7 @@ from tests import runs
 from tests.nets import candidate, cases
 from tests.search.nets import five
 from tests.search.scores import scored
-from tests.search.trials import resumed, timeless, written
+from tests.search.trials import ran, resumed, timeless, written
 
 B1, B2, B3, B4, B5 = "0", "4", "8", "12", "16"
 WHOLE = scored(0, 0, 0, 0)
@@ -68,7 +68,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         ledger = Ledger(tmp_path / "ledger.jsonl", {})
         ledger.begin()
         aim = Reference(original, cases(8, tuple(original.example.shape[1:])))
-        best, trials = Search(aim, runs.split(), runs.CLASSES, Limits(), ledger, strategy).run()
+        best, trials = ran(Search(aim, runs.split(), runs.CLASSES, Limits(), ledger, strategy))
         return best, [(each["settings"]["group"], tuple(each["settings"]["channels"]), each["kept"]) for each in trials]
 
     return scripted
@@ -327,7 +327,7 @@ def small(search: Search) -> Search:
 @pytest.mark.parametrize("repair", ["least squares", "batchnorm", "none"])
 def test_a_whole_run(small: Search, repair: Any) -> None:
     search = replace(small, strategy=Stepwise(floors="none", repair=repair))
-    best, trials = search.run()
+    best, trials = ran(search)
     assert written(search) == trials
     assert [step.group for step in best.lineage] == [each["settings"]["group"] for each in trials if each["kept"]]  # type: ignore[attr-defined]
     inputs, labels = search.guard.inputs(), search.guard.labels
@@ -346,7 +346,7 @@ def test_a_whole_run(small: Search, repair: Any) -> None:
 @pytest.mark.parametrize(("rule", "outcomes"), [("floor", {True, False}), ("mcnemar", {True})])
 def test_a_run_cut_at_any_line_ends_the_same(rule: str, outcomes: set[bool], small: Search) -> None:
     search = replace(small, strategy=Stepwise(floors="none", portion=0.5, chunks=(2, 8), stopping=STOPPING[rule]))
-    best, trials = search.run()
+    best, trials = ran(search)
     assert {each["kept"] for each in trials} == outcomes
     lines = search.ledger.path.read_text().splitlines(keepends=True)
     for whole in range(2, len(lines) + 1, len(lines) // 3):
