@@ -49,13 +49,13 @@ if TYPE_CHECKING:
     from optimize.importance.snip import Snip as Snip
     from optimize.importance.taylor import Taylor as Taylor
     from optimize.loading.load import load_model as load_model
-    from optimize.report.compare import compare as compare
-    from optimize.run.demo import demo as demo
     from optimize.run.doctor import doctor as doctor
+    from optimize.run.from_python import compare as compare
     from optimize.run.from_python import compress as compress
+    from optimize.run.from_python import demo as demo
+    from optimize.run.from_python import verify as verify
     from optimize.run.profile import profile as profile
     from optimize.run.report import Report as Report
-    from optimize.run.verification.verify import verify as verify
     from optimize.search.allocate import Allocate as Allocate
     from optimize.search.budgets import Budgets as Budgets
     from optimize.search.published.local import Local as Local
@@ -88,13 +88,10 @@ _NAMES = {
     "guard.limits": ("Limits",),
     "guard.verdict": ("Verdict", "judge"),
     "loading.load": ("load_model",),
-    "report.compare": ("compare",),
-    "run.demo": ("demo",),
     "run.doctor": ("doctor",),
-    "run.from_python": ("compress",),
+    "run.from_python": ("compare", "compress", "demo", "verify"),
     "run.profile": ("profile",),
     "run.report": ("Report",),
-    "run.verification.verify": ("verify",),
     "search.search": ("search",),
     "search.walk": ("SearchResult",),
 }
@@ -108,17 +105,16 @@ _CALLABLE = re.compile(
 """A class, by its own text, that is called with (candidate, reference, …) or with a walk."""
 
 
-def _module_of() -> dict[str, str]:
+def _module_of(home: Path) -> dict[str, str]:
     """Public name -> the module that defines it; steps, signals and strategies as their folders have them, found without importing them."""
     found = {name: f"optimize.{module}" for module, names in _NAMES.items() for name in names}
-    home = Path(__file__).parent
     for file in sorted(path for folder in _FOLDERS for path in (home / folder).rglob("*.py")):
         module = ".".join(("optimize", *file.relative_to(home).with_suffix("").parts))
         found |= dict.fromkeys(_CALLABLE.findall(file.read_text(encoding="utf-8")), module)
     return found
 
 
-_MODULE_OF = _module_of()
+_MODULE_OF = _module_of(Path(__file__).parent)
 __all__ = ("REPORTING", *sorted(_MODULE_OF))
 
 

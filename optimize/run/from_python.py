@@ -5,7 +5,7 @@ Nothing is printed. With `progress`, the lines and bars of the command are shown
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +16,14 @@ from optimize.data.dataset import Dataset
 from optimize.errors import InputError
 from optimize.guard.limits import Limits
 from optimize.progress import shown
+from optimize.report.compare import compare as compare_runs
+from optimize.run import demo as digits
 from optimize.run.compress import run
 from optimize.run.in_memory import InMemory, data_in_memory, preprocessing_settings, weights_file
 from optimize.run.recipe import Recipe, resolve
 from optimize.run.report import Report
+from optimize.run.verification.verify import Verified
+from optimize.run.verification.verify import verify as verify_folder
 
 _PREPARATION = ("mean", "std", "pad", "standardize")
 
@@ -72,6 +76,82 @@ def compress(
         return Report(finished.report, resolved.out, finished.candidate)
 
 
+def verify(
+    folder: str | Path,
+    *,
+    public_key: str | Path | None = None,
+    model: str | Path | nn.Module | None = None,
+    data: object = None,
+    progress: bool = False,
+    **settings: object,
+) -> Verified:
+    """Check a compiled model on this machine, or finish the verdict of a run that could not be judged where it was compiled.
+
+    Args:
+        folder: of a run, or the `model` in it.
+        public_key: the Ed25519 key that must have signed the report, as a file in PEM or as base64; None where any or none will do.
+        model: the original, where it lies elsewhere on this machine, or as the network itself.
+        data: the data of the run, in any form that `compress` takes; the model of a finished run is judged on its test split again.
+        progress: show progress on standard error.
+        settings: other settings that are not what they were on that machine: `arch`, `history`, `sign_key`, `trust_pickle`.
+
+    Returns:
+        The outcome, "pass", "fail" or "inconclusive", and what was found, a line each.
+
+    Raises:
+        InputError: when the folder holds no run and no model, something in it was altered, or the model or the data are not the run's.
+        TargetUnavailable: when the target cannot run here.
+
+    Example:
+        >>> verify("nowhere")
+        Traceback (most recent call last):
+        optimize.errors.InputError: `run` (=nowhere) does not exist: check the path.
+    """
+    given = None if data is None or isinstance(data, str | Path) else data_in_memory(data)
+    objects = InMemory(model if isinstance(model, nn.Module) else None, given)
+    with shown() if progress else nullcontext(), ExitStack() as opened:
+        if isinstance(model, nn.Module):
+            file: Path | None = opened.enter_context(weights_file(model))
+        else:
+            file = None if model is None else Path(model)
+        key, source = (None if value is None else str(value) for value in (public_key, data if given is None else None))
+        return verify_folder(Path(folder), public_key=key, model=file, data=source, objects=objects, **settings)
+
+
+def compare(folders: Sequence[str | Path], out: str | Path) -> Path:
+    """Write comparison.html, comparison.json and comparison.csv, one row for each run, and render the pages of the runs again.
+
+    Args:
+        folders: of the runs.
+        out: folder to write into; made where it is missing.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: when a folder holds no readable report, or `out` cannot be written.
+    """
+    return compare_runs([Path(folder) for folder in folders], Path(out))
+
+
+def demo(out: str | Path = "demo", *, progress: bool = False) -> dict[Path, Report]:
+    """Train a small net on handwritten digits and compress it for every runtime that runs here; takes minutes.
+
+    Args:
+        out: folder for all it makes.
+        progress: show progress on standard error.
+
+    Returns:
+        The reports by the folders they are in.
+
+    Raises:
+        InputError: when scikit-learn is not installed, or `out` cannot be written or holds other files.
+        TargetUnavailable: when no runtime is installed.
+    """
+    with shown() if progress else nullcontext():
+        return {folder: Report(report, folder) for folder, report in digits.demo(Path(out)).items()}
+
+
 @contextmanager
 def _resolved(
     model: str | Path | nn.Module,
@@ -97,9 +177,7 @@ def _resolved(
         found = resolve(file, target=target, overrides=overrides, recipe_file=recipe)
         if isinstance(limits, Limits):
             found = replace(found, limits=_only(limits, settings))
-        if not found.input_shape and given is not None:
-            found = replace(found, input_shape=objects.input_shape(found.pad))
-        yield found, objects
+        yield objects.shaped(found), objects
 
 
 def _preparation(data: Dataset, settings: Mapping[str, object]) -> dict[str, object]:

@@ -41,11 +41,13 @@ class InMemory:
     module: nn.Module | None = None
     data: Dataset | Mapping[str, Array] | None = None
 
-    def input_shape(self, pad: int) -> tuple[int, ...]:
-        """The shape of one input, (C, *spatial), that the data show; empty where they are in a file."""
+    def shaped(self, recipe: Recipe) -> Recipe:
+        """The recipe with the shape of one input, (C, *spatial), that the data show, where it says none."""
+        if recipe.input_shape or self.data is None:
+            return recipe
         if isinstance(self.data, Dataset):
-            return tuple(self.data.test.inputs(slice(0, 1)).shape[1:])
-        return () if self.data is None else input_shape_of(self.data, pad)
+            return replace(recipe, input_shape=tuple(self.data.test.inputs(slice(0, 1)).shape[1:]))
+        return replace(recipe, input_shape=input_shape_of(self.data, recipe.pad))
 
     def lasting(self, recipe: Recipe) -> Recipe:
         """The recipe as the lock file has it: without the path of a file that is gone when the run has ended."""
