@@ -8,8 +8,8 @@
         outputs = report.predict(images)   # the compiled model, in its runtime
 
 Every public name is imported when it is first used, so `import optimize` loads neither torch nor a runtime. Besides the names listed here
-there are all steps (`optimize/steps/`), signals (`optimize/importance/`) and strategies (`optimize/search/`) by their classes: a new file
-in one of these folders needs no entry.
+there are all steps (`optimize/steps/`), signals (`optimize/importance/`) and strategies (`optimize/searching/`) by their classes: a new
+file in one of these folders needs no entry.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ if TYPE_CHECKING:
     from optimize.run.from_python import verify as verify
     from optimize.run.profile import profile as profile
     from optimize.run.report import Report as Report
-    from optimize.search.allocate import Allocate as Allocate
-    from optimize.search.budgets import Budgets as Budgets
-    from optimize.search.published.local import Local as Local
-    from optimize.search.published.ranking import OutputError as OutputError
-    from optimize.search.published.stepwise import Stepwise as Stepwise
-    from optimize.search.search import search as search
-    from optimize.search.walk import SearchResult as SearchResult
+    from optimize.searching.allocate import Allocate as Allocate
+    from optimize.searching.budgets import Budgets as Budgets
+    from optimize.searching.published.local import Local as Local
+    from optimize.searching.published.ranking import OutputError as OutputError
+    from optimize.searching.published.stepwise import Stepwise as Stepwise
+    from optimize.searching.search import search as search
+    from optimize.searching.walk import SearchResult as SearchResult
     from optimize.steps.chain import Chain as Chain
     from optimize.steps.factorize import Factorize as Factorize
     from optimize.steps.finetune import Finetune as Finetune
@@ -92,11 +92,11 @@ _NAMES = {
     "run.from_python": ("compare", "compress", "demo", "verify"),
     "run.profile": ("profile",),
     "run.report": ("Report",),
-    "search.search": ("search",),
-    "search.walk": ("SearchResult",),
+    "searching.search": ("search",),
+    "searching.walk": ("SearchResult",),
 }
 """Module -> the public names in it."""
-_FOLDERS = ("steps", "importance", "search")
+_FOLDERS = ("steps", "importance", "searching")
 """Where each public class that is called as a step, a signal or a strategy is a public name."""
 _CALLABLE = re.compile(
     r"^class ([A-Z]\w*):\n(?:(?!class |def |@).*\n)*?    def __call__\(self, (?:candidate: Candidate, reference: Reference\b|walk: Walk\b)",

@@ -80,10 +80,9 @@ def test_what_is_found_in_the_folders_is_public(tmp_path: Path) -> None:
     for folder in opt._FOLDERS:
         (tmp_path / folder / "deeper").mkdir(parents=True)
     text = 'class {}:\n    """Documented."""\n\n    size: int = 1\n\n    def __call__(self, {}) -> None: ...\n'
-    (tmp_path / "steps" / "mine.py").write_text(
-        text.format("Mine", "candidate: Candidate, reference: Reference") + text.format("_Private", "candidate: Candidate, reference: Reference")
-    )
-    (tmp_path / "importance" / "mine.py").write_text(text.format("Worth", "candidate: Candidate, reference: Reference, groups: list[Group]"))
+    step = "candidate: Candidate, reference: Reference"
+    (tmp_path / "steps" / "mine.py").write_text(text.format("Mine", step) + text.format("_Private", step))
+    (tmp_path / "importance" / "mine.py").write_text(text.format("Worth", f"{step}, groups: list[Group]"))
     (tmp_path / opt._FOLDERS[2] / "deeper" / "mine.py").write_text(
         text.format("Plan", "walk: Walk") + text.format("Other", "number: int") + text.format("Kind(Protocol)", "walk: Walk")
     )

@@ -26,7 +26,7 @@ from optimize.run.baselines import ARTIFACT, Profile, profile
 from optimize.run.prepare import Job
 from optimize.run.result import Compiled
 from optimize.run.usage import usage
-from optimize.search.walk import SearchResult
+from optimize.searching.walk import SearchResult
 
 PARITY_CASES = 16
 """Guard images on which an exported file must compute what torch computes."""

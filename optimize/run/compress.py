@@ -35,10 +35,10 @@ from optimize.run.prepare import Job, prepare
 from optimize.run.recipe import Recipe
 from optimize.run.result import Result
 from optimize.run.strategies import strategy
-from optimize.search.goal import goal, latency_ms, latency_timer
-from optimize.search.search import labelled
-from optimize.search.snapshot import rebuilt
-from optimize.search.walk import Search, SearchResult
+from optimize.searching.goal import goal, latency_ms, latency_timer
+from optimize.searching.search import labelled
+from optimize.searching.snapshot import rebuilt
+from optimize.searching.walk import Search, SearchResult
 from optimize.steps.prune import unprunable_reason
 from optimize.steps.repair import repairable
 from optimize.training import ddp

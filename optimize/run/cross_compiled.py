@@ -22,8 +22,8 @@ from optimize.run.compile_artifact import PARITY_CASES
 from optimize.run.prepare import Job
 from optimize.run.result import Result
 from optimize.run.workspace import UNVERIFIED
-from optimize.search import snapshot
-from optimize.search.walk import SearchResult
+from optimize.searching import snapshot
+from optimize.searching.walk import SearchResult
 
 CANDIDATE = "candidate.safetensors"
 

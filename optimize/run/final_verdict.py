@@ -19,8 +19,8 @@ from optimize.run.history import Look
 from optimize.run.prepare import Job
 from optimize.run.recipe import Recipe
 from optimize.run.result import Compiled, Result
-from optimize.search.goal import Goal
-from optimize.search.walk import SearchResult
+from optimize.searching.goal import Goal
+from optimize.searching.walk import SearchResult
 
 
 def final_verdict(job: Job, found: SearchResult, compiled: Compiled) -> Result:

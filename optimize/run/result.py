@@ -13,7 +13,7 @@ from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict
 from optimize.quantization.precision_choice import Variant
 from optimize.run.baselines import Profile
-from optimize.search.walk import SearchResult
+from optimize.searching.walk import SearchResult
 
 
 @dataclass(frozen=True, eq=False)

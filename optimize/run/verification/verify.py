@@ -206,7 +206,7 @@ def _finished(run: Examined, job: Job) -> Verified:
     from optimize.run.final_verdict import final_verdict
     from optimize.run.finish import finish
     from optimize.run.verification.folder_contents import contents, require
-    from optimize.search.walk import SearchResult
+    from optimize.searching.walk import SearchResult
 
     assert run.report is not None
     retain_freed_memory()
