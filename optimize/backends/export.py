@@ -57,7 +57,7 @@ class Parity:
     opset: int
 
 
-def export_onnx(candidate: Candidate, path: Path, inputs: Floats | None = None) -> Parity:
+def export_onnx(candidate: Candidate, path: str | Path, inputs: Floats | None = None) -> Parity:
     """Write `candidate` as ONNX to `path` and compare the file with torch, one by one and as a batch.
 
     Args:
@@ -73,6 +73,7 @@ def export_onnx(candidate: Candidate, path: Path, inputs: Floats | None = None) 
     """
     import onnx
 
+    path = Path(path)
     cases = _cases(candidate, inputs)
     _require_free_batch(candidate, cases)
     _trace(candidate, path)

@@ -46,9 +46,9 @@ def profile(models: tuple[Path, ...], as_json: bool, **settings: Any) -> None:
     """
     with one_line_errors(as_json):
         from optimize.measure.text_report import lines
-        from optimize.run.profile import side_by_side
+        from optimize.run.profile import profile as measure
 
-        result = side_by_side(models, **settings)
+        result = measure(models, **settings)
     # Unsorted: the first model stays the first.
     for line in [json.dumps(result)] if as_json else lines(result):
         click.echo(line)

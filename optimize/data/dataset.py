@@ -14,6 +14,7 @@ import numpy as np
 
 from optimize.candidate import Floats, Meaning
 from optimize.data.arrays import MAX_CLASSES, Array, Integers, checked_images, checked_labels, checked_masks
+from optimize.data.in_memory import arrays_of, input_shape_of
 from optimize.data.input_scale import require_scale
 from optimize.data.layout import CLASS_KEYS, SPLITS
 from optimize.data.masks import shown
@@ -30,6 +31,8 @@ LENDS = 5 * ENOUGH
 """Images from which train lends some of itself for calibration."""
 CASES_AT_ONCE, PIXELS_AT_ONCE = 256, 2**20
 """A batch holds no more than either, so that memory is bounded."""
+AS_STORED = Preprocessing()
+"""Images as they are stored, uint8 over 255."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,10 +180,10 @@ class Dataset:
 
 
 def load_data(
-    source: str | Path,
+    source: object,
     *,
-    preprocessing: Preprocessing,
-    input_shape: Sequence[int],
+    preprocessing: Preprocessing = AS_STORED,
+    input_shape: Sequence[int] = (),
     num_classes: int | None = None,
     mask_shape: Sequence[int] = (),
     classes: Sequence[str] = (),
@@ -196,19 +199,33 @@ def load_data(
     and guard.
 
     Args:
-        source: an `.npz`, or `file.py:factory` that returns a mapping of such arrays.
+        source: an `.npz`, or `file.py:factory` that returns a mapping of such arrays; or data in memory, see `optimize.data.in_memory`:
+            such a mapping itself, or (images, labels), a torch Dataset or a DataLoader by name of split. A `Dataset` is returned as it is.
         preprocessing: how images become the network's input.
-        input_shape: of the network, (C, *spatial).
+        input_shape: of the network, (C, *spatial); by default what the images show.
         num_classes: outputs of the network, K; by default what the labels or `classes` say, and 1 with masks.
-        mask_shape: *spatial of the network's outputs (N, K, *spatial); empty where it gives classes (N, K).
+        mask_shape: *spatial of the network's outputs (N, K, *spatial); empty where it gives classes (N, K). Where `input_shape` is left
+            out too, masks are taken to be as large as the input.
         classes: their names; by default those in the source, else 0, 1, 2, … With masks, of the foreground alone.
         seed: of the cut through `val`, or through `train`.
         drop_overlap: drop items that stand in two splits from the less protected one, instead of refusing the data.
 
     Raises:
         InputError: when the data is malformed, does not fit the network, or its splits overlap.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> splits = {name: (rng.integers(0, 256, (40, 8, 8), np.uint8), np.arange(40) % 2) for name in ("train", "val", "test")}
+        >>> data = load_data(splits, preprocessing=Preprocessing(mean=(0.5,), std=(0.25,)))
+        >>> len(data.calibration), len(data.guard), len(data.test), data.test.inputs().shape
+        (20, 20, 40, (40, 1, 8, 8))
     """
-    arrays = read_arrays(source)
+    if isinstance(source, Dataset):
+        return source
+    arrays = read_arrays(source) if isinstance(source, str | Path) else arrays_of(source)
+    if not input_shape:
+        input_shape = input_shape_of(arrays, preprocessing.pad)
+        mask_shape = mask_shape or (input_shape[1:] if "test_masks" in arrays else ())
     if num_classes is None and classes and not mask_shape:
         num_classes = len(classes)
     present = [name for name in SPLITS if f"{name}_images" in arrays]
@@ -261,10 +278,11 @@ def _split(
     return Split(name, images, labels, preprocessing, patients, groups, item_names=checked_names(arrays, name))
 
 
-def _require_alike(source: str | Path, what: str, kinds: Mapping[str, str], one: str) -> None:
+def _require_alike(source: object, what: str, kinds: Mapping[str, str], one: str) -> None:
     if len({kind == one for kind in kinds.values()}) > 1:
         listed = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
-        raise InputError(f"`data` (={source}) mixes {what} ({listed}): store all splits alike.")
+        named = f" (={source})" if isinstance(source, str | Path) else ""
+        raise InputError(f"`data`{named} mixes {what} ({listed}): store all splits alike.")
 
 
 def _form(split: Split) -> str:

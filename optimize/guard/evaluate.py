@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from optimize.candidate import Predict
 from optimize.data.dataset import Split
 from optimize.guard.score import Score, score
@@ -13,3 +17,28 @@ def score_split(predict: Predict, split: Split, classes: tuple[str, ...], descri
     inner = split.preprocessing.inner
     answers = ((inner(predict(split.inputs(batch))), split.labels[batch]) for batch in track(split.batches, description))
     return score(split.task, answers, classes, split.patients, split.groups, split.outputs)
+
+
+def evaluate(predict: Predict, split: Split, classes: Sequence[str] = ()) -> Score:
+    """Score a network, or a compiled model, on a split.
+
+    Args:
+        predict: (N, C, *spatial) float32 -> (N, K) or (N, K, *spatial): of a `Candidate`, a `Session` or a `Report`.
+        split: labelled images, such as `data.test` of a `Dataset`.
+        classes: names of the labels, `data.classes`; by default 0, 1, 2, … as many as `predict` gives outputs.
+
+    Returns:
+        What `judge` compares; `overall` is accuracy, or Dice with masks, in 0..1, and `figures` that of every class.
+
+    Example:
+        >>> from optimize.data.preprocessing import Preprocessing
+        >>> split = Split("test", np.zeros((4, 1, 2, 2), np.float32), np.array([0, 0, 0, 1]), Preprocessing())
+        >>> always_first = lambda inputs: np.tile(np.float32([1, 0]), (len(inputs), 1))
+        >>> evaluate(always_first, split).overall
+        0.75
+    """
+    if not classes:
+        outputs = predict(split.inputs(slice(0, 1))).shape[1]
+        foreground = split.task == "segmentation" and split.labels.dtype != np.bool_
+        classes = tuple(str(number) for number in range(int(foreground), outputs))
+    return score_split(predict, split, tuple(classes), "evaluate")

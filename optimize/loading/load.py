@@ -14,13 +14,14 @@ from optimize.errors import InputError
 from optimize.loading.checkpoint import read_checkpoint
 from optimize.loading.factory import describe, load_factory
 from optimize.loading.input_advice import batch_remedy, input_remedy
+from optimize.loading.live_module import own_copy, require_no_file_settings
 from optimize.loading.probe import check, finite_inputs, noise
 from optimize.loading.weights import fill
 from optimize.progress import note
 
 
 def load_model(
-    path: str | Path,
+    path: str | Path | nn.Module,
     *,
     arch: str | None = None,
     arch_args: Mapping[str, object] | None = None,
@@ -32,7 +33,8 @@ def load_model(
     """Load a trained network, ready to be judged: in eval mode, float32, on the CPU, all weights finite, tried on two random inputs.
 
     Args:
-        path: weights in `.pt .pth .th .bin .safetensors`; the content decides, not the suffix.
+        path: weights in `.pt .pth .th .bin .safetensors`; the content decides, not the suffix. Or the network itself, on the CPU: it is
+            copied, and neither changed nor kept.
         arch: "file.py:factory", a function that returns the network as an `nn.Module`.
         arch_args: its keyword arguments.
         input_shape: of one input, (C, *spatial).
@@ -42,7 +44,18 @@ def load_model(
 
     Raises:
         InputError: when anything about the file, the architecture or their fit is wrong.
+
+    Example:
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        >>> candidate = load_model(net, input_shape=(1, 8, 8))
+        >>> candidate.parameters, candidate.module is net, candidate.module.training
+        (650, False, False)
     """
+    if isinstance(path, nn.Module):
+        require_no_file_settings(arch=arch, arch_args=arch_args, trust_pickle=trust_pickle, weights=weights)
+        shape = _shape(input_shape)
+        own, notes = own_copy(path)
+        return _tried(_plain(own, shape), shape, type(path).__name__, notes, probe)
     path = Path(path)
     factory = None if arch is None else load_factory(arch)
     code = None if arch is None else Path(arch.rpartition(":")[0]).absolute().parent
@@ -60,7 +73,12 @@ def load_model(
         module = _plain(loaded, shape)
     else:
         raise InputError(f"`model` (={path}) holds weights alone: pass --arch file.py:factory, the function that builds their network.")
-    _check_finite(module, path)
+    return _tried(module, shape, path, notes, probe)
+
+
+def _tried(module: nn.Module, shape: tuple[int, ...], name: object, notes: tuple[str, ...], probe: bool) -> Candidate:
+    """The candidate of a network that was put in eval mode, tried on two random inputs."""
+    _check_finite(module, name)
     inputs = finite_inputs(module, shape, lambda inputs: _output(module, inputs))
     candidate = Candidate(module, inputs[:1].clone(), notes=notes)
     if probe:
@@ -89,7 +107,7 @@ def _plain(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     return module.requires_grad_(False)
 
 
-def _check_finite(module: nn.Module, path: Path) -> None:
+def _check_finite(module: nn.Module, path: object) -> None:
     for name, tensor in module.state_dict().items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             count = int((~tensor.isfinite()).sum())

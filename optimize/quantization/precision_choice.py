@@ -41,7 +41,7 @@ from optimize.progress import note, stage
 from optimize.quantization.fastest import TimedVariant, fastest
 from optimize.quantization.mixed_precision import Kept, Tried, groups, mixes
 from optimize.quantization.precision_check import checked
-from optimize.search.train_check import TrainCheck
+from optimize.searching.train_check import TrainCheck
 
 SECONDS = 2.0
 EXACT = "f32"

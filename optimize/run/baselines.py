@@ -27,6 +27,7 @@ from optimize.measure.reliability import Reliability, doubtful, reliability
 from optimize.measure.retake import steadiest
 from optimize.measure.warmup import BRIEF_S, warm_up
 from optimize.progress import stage
+from optimize.run.in_memory import NOT_RELOADED
 
 SECONDS = 4.0
 MIN_ROUNDS = 20
@@ -40,7 +41,7 @@ class Profile:
 
     Args:
         latency: batch size -> contender -> samples.
-        peak_memory_bytes: contender -> peak of a fresh process.
+        peak_memory_bytes: contender -> peak of a fresh process; None where it could not be measured.
         size_bytes: contender -> bytes on disk.
         notes: which baselines are missing, and why; what was timed several times.
         reliable: batch size -> contender -> whether its latency is to be relied on.
@@ -48,7 +49,7 @@ class Profile:
     """
 
     latency: Mapping[int, Mapping[str, Latency]]
-    peak_memory_bytes: Mapping[str, int]
+    peak_memory_bytes: Mapping[str, int | None]
     size_bytes: Mapping[str, int]
     notes: tuple[str, ...]
     reliable: Mapping[int, Mapping[str, Reliability]] = field(default_factory=dict)
@@ -88,7 +89,8 @@ class Profile:
 
 def profile(
     original: Candidate,
-    reload: Mapping[str, object],
+    file: Path,
+    reload: Mapping[str, object] | None,
     onnx: Path,
     artifact: Artifact,
     inputs: Callable[[int], Floats],
@@ -101,7 +103,8 @@ def profile(
 
     Args:
         original: the model as loaded.
-        reload: arguments of `load_model` that load it again, for a fresh process.
+        file: its weights.
+        reload: arguments of `load_model` that load it again, for a fresh process; None where none can: its memory is not measured then.
         onnx: the original, exported.
         artifact: what would ship.
         inputs: gives a batch of n real inputs, (n, C, *spatial).
@@ -109,7 +112,7 @@ def profile(
         batches: batch sizes to time.
         threads: of every runtime alike; None leaves each its own choice.
     """
-    models: dict[str, Artifact | Mapping[str, object]] = {EAGER: reload}
+    models: dict[str, Artifact | None] = {EAGER: None}
     notes = []
     for target in onnx_target_names():
         name = title(target)
@@ -132,28 +135,28 @@ def profile(
         taken = {batch: steadiest(partial(_time, sessions, inputs(batch)), _doubts) for batch in batches}
     timed = {batch: each.value for batch, each in taken.items()}
     notes += [said for batch, each in taken.items() if (said := each.note(f"batch {batch}"))]
-    memory = {}
+    memory: dict[str, int | None] = {}
     for name, model in models.items():
+        opened_by = reload if model is None else model
+        if opened_by is None:
+            memory[name] = None
+            notes.append(NOT_RELOADED)
+            continue
         with stage(f"memory of {name}"):
-            memory[name] = peak_memory(model, batch=max(batches), threads=threads).peak_bytes
+            memory[name] = peak_memory(opened_by, batch=max(batches), threads=threads).peak_bytes
     return Profile(
         {batch: each.latency for batch, each in timed.items()},
         memory,
-        {name: _size_bytes(model) for name, model in models.items()},
+        {name: file.stat().st_size if model is None else model.size_bytes for name, model in models.items()},
         tuple(notes),
         {batch: each.reliable for batch, each in timed.items()},
         {batch: each.load_percent for batch, each in timed.items()},
     )
 
 
-def _open(model: Artifact | Mapping[str, object], original: Candidate, threads: int | None) -> Session:
-    if isinstance(model, Artifact):
-        return backend(model.target).build(model, threads=threads)
-    return eager.build(original, threads=threads)
-
-
-def _size_bytes(model: Artifact | Mapping[str, object]) -> int:
-    return model.size_bytes if isinstance(model, Artifact) else Path(str(model["path"])).stat().st_size
+def _open(model: Artifact | None, original: Candidate, threads: int | None) -> Session:
+    """A session of an artifact; of the original in torch where it is None."""
+    return eager.build(original, threads=threads) if model is None else backend(model.target).build(model, threads=threads)
 
 
 class _Timed(NamedTuple):

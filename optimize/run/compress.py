@@ -1,18 +1,21 @@
 """The main job: a trained model and its data become a verified artifact with a report, or an honest rejection.
 
-Preflight, load, check (`run/prepare.py`); search in torch on the guard split; export, compile and choose the precision in the target's
-runtime, on the guard split; profile beside the baselines; the verdict in the target's runtime on the test split, which is read once; then
-the report, and `model/` only when the verdict is "pass" (`run/finish.py`).
+    prepare     load and check everything, before any work           run/prepare.py
+    search      in torch, decided on the guard split                 this file, search/
+    compile     export, choose the precision, time the baselines     run/compile_artifact.py
+    judge       in the target's runtime, on the test split           run/final_verdict.py
+    finish      the report; `model/` only where the verdict is pass  run/finish.py
 
 Some targets compile on machines that they do not run on. Then nothing is timed, the test split is not read, and the verdict is
-"inconclusive" until `optimize verify` has been called on a machine that runs them (`run/verification/verify.py`).
+"inconclusive" (`run/cross_compiled.py`) until `optimize verify` has been called on a machine that runs them
+(`run/verification/verify.py`).
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from optimize.backends import Backend
 from optimize.candidate import Candidate, Floats, Reference
@@ -24,19 +27,35 @@ from optimize.loading.load import load_model
 from optimize.progress import note
 from optimize.reconstruction.channel_removal import unprunable_reason
 from optimize.reconstruction.layer_repair import repairable
-from optimize.run.cross_compiled import unverified
-from optimize.run.finish import finish, finish_run
-from optimize.run.prepare import Job, labelled, prepare
+from optimize.run.compile_artifact import compile_artifact
+from optimize.run.cross_compiled import compile_only
+from optimize.run.final_verdict import final_verdict
+from optimize.run.finish import finish
+from optimize.run.in_memory import FILES_ONLY, InMemory
+from optimize.run.prepare import Job, prepare
 from optimize.run.recipe import Recipe
-from optimize.run.report_data import Result
+from optimize.run.result import Result
 from optimize.run.strategies import strategy
-from optimize.search.goal import goal, latency_ms, latency_timer
-from optimize.search.snapshot import rebuilt
-from optimize.search.walk import Search
+from optimize.searching.goal import goal, latency_ms, latency_timer
+from optimize.searching.search import labelled
+from optimize.searching.snapshot import rebuilt
+from optimize.searching.walk import Search, SearchResult
 from optimize.training import ddp
 
-FEW = ("allocate", "budget")
+TIMED_STRATEGIES = ("allocate", "budget")
 """Strategies that make so few proposals that each can be timed on the target."""
+
+
+class Finished(NamedTuple):
+    """A run that has ended.
+
+    Attributes:
+        report: as report.json has it.
+        candidate: the network that was compiled, or the last that was kept; None where an ended run was resumed, which did no work.
+    """
+
+    report: dict[str, Any]
+    candidate: Candidate | None
 
 
 def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
@@ -53,44 +72,80 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
         TargetUnavailable: when the target cannot run here; nothing was done.
         InputError: when the model, the data or a setting is wrong; nothing was written over.
     """
+    return run(recipe, resume=resume, overwrite=overwrite).report
+
+
+def run(recipe: Recipe, objects: InMemory = FILES_ONLY, *, resume: bool = False, overwrite: bool = False) -> Finished:
+    """Run the whole job; like `compress`, also on a network or data of this process.
+
+    Args:
+        recipe: the resolved settings.
+        objects: what was given instead of the recipe's files.
+        resume: continue the interrupted run in `recipe.out`.
+        overwrite: replace the run in `recipe.out`.
+
+    Raises:
+        TargetUnavailable: when the target cannot run here; nothing was done.
+        InputError: when the model, the data or a setting is wrong; nothing was written over.
+    """
     retain_freed_memory()
-    job = prepare(recipe, resume=resume, overwrite=overwrite)
-    if job.space.report is not None:
-        return job.space.report
-    before = job.baseline_score
-    own = judge(recipe.limits, before, before)
-    if own.outcome == "fail":
-        reasons = tuple(f"the original itself does not hold a limit: {reason}" for reason in own.reasons)
-        return finish(job, Result(Verdict("fail", reasons), job.original, [], before))
-    sources = [split for split in (job.data.calibration, job.data.train) if split is not None]
-    train = None if job.data.training_split is None or not recipe.retrain else labelled(job.data.training_split)
-    inputs = unlabelled(job.original, sources, recipe.seed)
-    reference = Reference(job.original, inputs.fitted, recipe.seed, train, job.space.scratch, inputs.unseen)
-    obstacle = job.runtime.unavailable_reason()
-    one = job.data.guard.inputs(slice(0, 1))
-    job = replace(job, runtimes=_fastest_first(job, one))
-    timed = None if obstacle else latency_timer(job.runtime, recipe.threads, one)
-    aim = None if timed is None else goal(timed, job.original, recipe.latency_target_ms, recipe.speedup)
-    plan = strategy(recipe, None if obstacle else job.runtime, aim)
-    confidence = search_confidence(job.limits, job.data.guard.n_independent, job.data.test.n_independent)
-    watch = timed if recipe.strategy in FEW else None
-    search = Search(reference, job.data.guard, job.data.classes, recipe.limits, job.space.ledger, plan, confidence, watch, job.train_check)
-    walk = search.walk(job.space.trials)
-    best, trials = walk.best, [trial.as_dict() for trial in walk.trials]
-    notes = (*left_alone(best, reference), *(() if job.train_check is None else (job.train_check.note,)))
-    if obstacle:
-        return unverified(job, best, trials, before, notes, obstacle)
-    earlier = () if aim else tuple(walk.earlier)  # on the way to a latency the mildest is asked for, and what came before it is not milder
-    return finish_run(job, best, trials, before, confidence, notes, aim, earlier=earlier)
+    job = prepare(recipe, resume=resume, overwrite=overwrite, objects=objects)
+    if job.space.report is not None:  # the run that is resumed had ended
+        return Finished(job.space.report, None)
+    result = rejected_original(job)
+    if result is None:
+        job = replace(job, runtimes=fastest_first(job, job.data.guard.inputs(slice(0, 1))))
+        found = searched(job)
+        reason = job.runtime.unavailable_reason()
+        result = compile_only(job, found, reason) if reason else final_verdict(job, found, compile_artifact(job, found))
+    return Finished(finish(job, result), result.best)
 
 
-def _fastest_first(job: Job, one: Floats) -> tuple[Backend, ...]:
-    """The target's runtimes by their time for the original, when there is a choice."""
+def rejected_original(job: Job) -> Result | None:
+    """The end of a run whose original does not hold a limit itself; None where it holds them all."""
+    score = job.baseline_score
+    verdict = judge(job.recipe.limits, score, score)
+    if verdict.outcome != "fail":
+        return None
+    reasons = tuple(f"the original itself does not hold a limit: {reason}" for reason in verdict.reasons)
+    return Result(Verdict("fail", reasons), SearchResult(job.original, (), (), score, job.recipe.limits.confidence))
+
+
+def fastest_first(job: Job, one: Floats) -> tuple[Backend, ...]:
+    """The target's runtimes by their time for one input of the original, where there is a choice."""
     if len(job.runtimes) == 1:
         return job.runtimes
     taken = {runtime.NAME: latency_ms(runtime, job.recipe.threads, one, job.original) for runtime in job.runtimes}
     note("the original: " + ", ".join(f"{name} {milliseconds:.3f} ms" for name, milliseconds in taken.items()))
     return tuple(sorted(job.runtimes, key=lambda runtime: taken[runtime.NAME]))
+
+
+def searched(job: Job) -> SearchResult:
+    """The search of a run: by its strategy, timed on the target where that runs here, taken up where it was interrupted."""
+    recipe, data = job.recipe, job.data
+    reference = _reference(job)
+    runs_here = job.runtime.unavailable_reason() is None
+    timer = latency_timer(job.runtime, recipe.threads, data.guard.inputs(slice(0, 1))) if runs_here else None
+    asked = None if timer is None else goal(timer, job.original, recipe.latency_target_ms, recipe.speedup)
+    plan = strategy(recipe, job.runtime if runs_here else None, asked)
+    confidence = search_confidence(job.limits, data.guard.n_independent, data.test.n_independent)
+    each = timer if recipe.strategy in TIMED_STRATEGIES else None
+    search = Search(reference, data.guard, data.classes, recipe.limits, job.space.ledger, plan, confidence, each, job.train_check)
+    walk = search.walk(job.space.trials)
+    # Candidates before the best are asked for int8 where that of the best fails, since they are milder. On the way to a latency the best is
+    # the mildest that is fast enough, so those before it are no help.
+    earlier = () if asked else tuple(walk.earlier)
+    notes = (*left_alone(walk.best, reference), *(() if job.train_check is None else (job.train_check.note,)))
+    trials = tuple(trial.as_dict() for trial in walk.trials)
+    return SearchResult(walk.best, trials, earlier, job.baseline_score, confidence, notes, asked)
+
+
+def _reference(job: Job) -> Reference:
+    """What the steps of a run may look at."""
+    data, seed = job.data, job.recipe.seed
+    train = labelled(data.training_split) if job.recipe.retrain and data.training_split is not None else None
+    inputs = unlabelled(job.original, [split for split in (data.calibration, data.train) if split is not None], seed)
+    return Reference(job.original, inputs.fitted, seed, train, job.space.scratch, inputs.unseen)
 
 
 def process_group(recipe: Recipe) -> AbstractContextManager[bool]:

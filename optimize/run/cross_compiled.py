@@ -11,51 +11,42 @@ from here.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from optimize.backends.export import export_onnx
 from optimize.candidate import Candidate
-from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict
 from optimize.progress import stage
 from optimize.quantization.precision_choice import compile_all
-from optimize.run.finish import INT8_CASES, drawn, finish
+from optimize.run.compile_artifact import PARITY_CASES
 from optimize.run.prepare import Job
-from optimize.run.report_data import Result
+from optimize.run.result import Result
 from optimize.run.workspace import UNVERIFIED
-from optimize.search import snapshot
+from optimize.searching import snapshot
+from optimize.searching.walk import SearchResult
 
 CANDIDATE = "candidate.safetensors"
 
 
-def unverified(
-    job: Job, best: Candidate, trials: Sequence[Mapping[str, Any]], before: Score, notes: Sequence[str], obstacle: str
-) -> dict[str, Any]:
-    """Compile every precision ahead of time and report that nothing could be judged.
+def compile_only(job: Job, found: SearchResult, reason: str) -> Result:
+    """Compile every precision ahead of time; nothing can be judged.
 
     Args:
         job: of the run.
-        best: the candidate that the search kept.
-        trials: every proposal.
-        before: the original's score on the guard split.
-        notes: what a reader should know.
-        obstacle: why the target cannot run here.
+        found: by the search.
+        reason: why the target cannot run here.
     """
     home = job.space.fresh(UNVERIFIED)
     with stage("export to ONNX"):
-        parity = export_onnx(best, home / "model.onnx", job.data.guard.inputs(slice(0, 16)))
-    calibration = drawn(job.data.calibration, INT8_CASES, job.recipe.seed)
-    made = compile_all(job.runtime, home / "model.onnx", home / job.runtime.NAME, calibration)
-    snapshot.save(best, home / CANDIDATE)
-    reason = (
-        f"the {job.runtime.NAME} artifact was compiled, but could not be run here ({obstacle}): "
+        parity = export_onnx(found.best, home / "model.onnx", job.data.guard.inputs(slice(0, PARITY_CASES)))
+    compiled = compile_all(job.runtime, home / "model.onnx", home / job.runtime.NAME, job.int8_inputs)
+    snapshot.save(found.best, home / CANDIDATE)
+    text = (
+        f"the {job.runtime.NAME} artifact was compiled, but could not be run here ({reason}): "
         f"finish the verdict on a machine that can, with: optimize verify {_named(job.recipe.out)} "
         "(where the model, its network or the data lie elsewhere there, --model, --arch and --data say so)"
     )
-    result = Result(Verdict("inconclusive", (reason,)), best, trials, before, notes=notes, unverified=made, parity=parity)
-    return finish(job, result)
+    return Result(Verdict("inconclusive", (text,)), found, notes=found.notes, unverified=compiled, parity=parity)
 
 
 def _named(out: Path) -> str:

@@ -82,6 +82,9 @@ class Diagnosis:
         """0 when at least one target runs here, else 4."""
         return 0 if any(target.runs for target in self.targets) else UNAVAILABLE
 
+    def __str__(self) -> str:
+        return "\n".join(lines(self))
+
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         found: dict[str, Any] = {

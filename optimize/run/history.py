@@ -135,13 +135,16 @@ class History:
             if not writable(named):
                 raise InputError(f"`--history` (={named}) cannot be written: name a file in a folder that is there and yours to write.")
             return cls(named)
+        if not data:
+            own = _of_user()
+            note(f"looks at the test split are recorded in {own}, as the data lie in no file: --history names another file")
+            return cls(own)
         source = Path(data.rpartition(":")[0] if ".py:" in data else data)
         beside = source.with_name(source.name + SUFFIX)
         if writable(beside):
             return cls(beside)
-        own = _state_folder() / f"looks{SUFFIX.removeprefix('.looks')}"
+        own = _of_user()
         note(f"looks at the test split are recorded in {own}, as {beside.parent} cannot be written: --history names another file")
-        own.parent.mkdir(parents=True, exist_ok=True)
         return cls(own, (beside,) if beside.is_file() else ())
 
     def expected(self, split: Split, *, fresh: bool, again: str | None = None) -> Look:
@@ -237,6 +240,13 @@ def _gave_back(look: Mapping[str, Any]) -> bool:
 def _items(split: Split) -> Integers:
     """64 bits of the hash of each image, sorted, each once."""
     return np.unique(identify("test", split.images).content)
+
+
+def _of_user() -> Path:
+    """The record of this user, in a folder that is there."""
+    own = _state_folder() / f"looks{SUFFIX.removeprefix('.looks')}"
+    own.parent.mkdir(parents=True, exist_ok=True)
+    return own
 
 
 def _state_folder() -> Path:

@@ -6,13 +6,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
+
+import numpy as np
 
 from optimize.backends import CPU, Backend, runs_on_cpu, runtimes, title
 from optimize.backends.cpu_limit import limitable, restrict_level
-from optimize.candidate import Candidate, Labelled
+from optimize.candidate import Candidate, Floats
 from optimize.data import sources
 from optimize.data.calibration_checks import Finding, health
-from optimize.data.dataset import Dataset, Preprocessing, Split, load_data
+from optimize.data.dataset import Dataset, Preprocessing, load_data
 from optimize.data.masks import perfect
 from optimize.errors import Inconclusive, InputError
 from optimize.guard.limits import Limits
@@ -21,21 +24,26 @@ from optimize.guard.score import Score, score
 from optimize.guard.verdict import judge
 from optimize.hardware.cpu_level import in_words, level
 from optimize.loading import model_formats
+from optimize.loading.live_module import require_no_file_settings
 from optimize.loading.load import load_model
 from optimize.loading.probe import on_images, some
 from optimize.progress import note, stage
 from optimize.report.signature import sign
 from optimize.run.history import History, Look
 from optimize.run.identity import identity
+from optimize.run.in_memory import FILES_ONLY, InMemory, require_fit
 from optimize.run.original import Original, judged
 from optimize.run.recipe import Recipe, to_toml
 from optimize.run.rehearsal import rehearse
 from optimize.run.workspace import Workspace
-from optimize.search.train_check import TrainCheck
+from optimize.searching.search import labelled as labelled
+from optimize.searching.train_check import TrainCheck
 from optimize.training.batches import hold_out
 
 REHEARSED = 16
 """Guard images on which the runtimes must agree with torch before the search."""
+INT8_CASES = 512
+"""Calibration images from which ranges of int8 are taken, at most."""
 NAMED = 4
 """Classes or subgroups that a line names before it only counts."""
 
@@ -53,6 +61,21 @@ class Job:
     look: Look
     health: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    objects: InMemory = FILES_ONLY
+
+    @property
+    def reload(self) -> dict[str, Any] | None:
+        """The arguments of `load_model` with which a fresh process loads the original; None where it was given as an object."""
+        return self.recipe.loader_arguments if self.objects.module is None else None
+
+    @cached_property
+    def int8_inputs(self) -> Floats:
+        """What gives the activations of int8 their ranges, (N, C, *spatial).
+
+        They are taken at random from the whole calibration split: files are often sorted by class.
+        """
+        split = self.data.calibration
+        return split.inputs(np.sort(np.random.default_rng(self.recipe.seed).permutation(len(split))[:INT8_CASES]))
 
     @property
     def original(self) -> Candidate:
@@ -89,18 +112,14 @@ class Job:
         return TrainCheck.from_train(self.original, data.training_split, *cases, data.classes, recipe.limits, recipe.seed)
 
 
-def labelled(split: Split) -> Labelled:
-    """What recovery training learns from."""
-    return Labelled(split.inputs, split.labels, split.patients)
-
-
-def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
+def prepare(recipe: Recipe, *, resume: bool, overwrite: bool, objects: InMemory = FILES_ONLY) -> Job:
     """Check everything that can be wrong, and start the run in its folder or take it up.
 
     Args:
         recipe: the resolved settings.
         resume: continue the interrupted run in `recipe.out`.
         overwrite: replace the run in `recipe.out`.
+        objects: what was given instead of the recipe's files.
 
     Raises:
         TargetUnavailable: when nothing can be compiled for the target here.
@@ -111,7 +130,7 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
     obstacle = runtimes(recipe.target, recipe.compute_capability)[0].unavailable_reason()
     if obstacle and (recipe.latency_target_ms or recipe.speedup):
         raise InputError(f"a latency can be asked for only where it is measured ({obstacle}): leave out --latency-target or --speedup.")
-    job = loaded(recipe, lambda space: space.check(resume=resume, overwrite=overwrite))
+    job = loaded(recipe, lambda space: space.check(resume=resume, overwrite=overwrite), objects)
     for finding in job.health:
         if finding.level == "warning":
             note(f"calibration data, {finding.check}: {finding.text}")
@@ -128,16 +147,17 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
     if job.space.report is None:  # what a finished run's report lists is not written again
         if taken_up:
             _foretell(job)
-        (recipe.out / "recipe.lock.toml").write_text(to_toml(recipe), encoding="utf-8")
+        (recipe.out / "recipe.lock.toml").write_text(to_toml(objects.lasting(recipe)), encoding="utf-8")
     return job
 
 
-def loaded(recipe: Recipe, check: Callable[[Workspace], None]) -> Job:
+def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory = FILES_ONLY) -> Job:
     """The model and the data, checked; nothing is written.
 
     Args:
         recipe: the resolved settings.
         check: sees whether the run's folder is as it should be, before anything large is read.
+        objects: what was given instead of the recipe's files.
 
     Raises:
         TargetUnavailable: when nothing can be compiled for the target here.
@@ -154,8 +174,8 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None]) -> Job:
     space = Workspace(recipe.out)
     check(space)
     with stage("load the model"):
-        original = load_model(**recipe.loader_arguments)
-    if not recipe.data:
+        original = _original(recipe, objects)
+    if not recipe.data and objects.data is None:
         raise InputError("`data` is missing: pass --data file.npz, or set [data] path in the optimize.toml beside the model.")
     outputs = original.predict(original.example.numpy()).shape
     if not _judgeable(outputs, original.example.ndim):
@@ -165,7 +185,7 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None]) -> Job:
     _check_limits(recipe.limits, masks=len(outputs) > 2)
     with stage("load the data"):
         data = load_data(
-            recipe.data,
+            recipe.data if objects.data is None else objects.data,
             preprocessing=Preprocessing(recipe.mean, recipe.std, recipe.pad, recipe.standardize),
             input_shape=tuple(original.example.shape[1:]),
             num_classes=outputs[1],
@@ -174,6 +194,8 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None]) -> Job:
             seed=recipe.seed,
             drop_overlap=recipe.drop_overlap,
         )
+    if objects.data is data:
+        require_fit(data, original, outputs)
     original = on_images(original, data.calibration.inputs(some(len(data.calibration))))
     if recipe.retrain:
         if data.training_split is None:
@@ -185,7 +207,16 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None]) -> Job:
         found = health(data)
     history = History.of(recipe.data, recipe.history)
     expected = history.expected(data.test, fresh=recipe.fresh_test)
-    return Job(recipe, candidates, judged(recipe, original, data), space, started, history, expected, found)
+    return Job(recipe, candidates, judged(recipe, original, data), space, started, history, expected, found, objects=objects)
+
+
+def _original(recipe: Recipe, objects: InMemory) -> Candidate:
+    """The original as it was loaded, from the recipe's file or from the network in memory."""
+    if objects.module is None:
+        return load_model(**recipe.loader_arguments)
+    settings = {"arch": recipe.arch, "arch_args": recipe.arch_args, "weights": recipe.weights, "trust_pickle": recipe.trust_pickle}
+    require_no_file_settings(**settings)
+    return load_model(objects.module, input_shape=recipe.input_shape)
 
 
 def _check_strategy(recipe: Recipe) -> None:

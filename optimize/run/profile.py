@@ -23,11 +23,12 @@ _FLAGS = {"contend": "--background-load"}
 """Settings whose flag has another name."""
 
 
-def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None, **asked: object) -> dict[str, Any]:
+def profile(models: str | Path | Sequence[str | Path], *, out: str | Path | None = None, **asked: object) -> dict[str, Any]:
     """Measure models; the others are compared with the first.
 
     Args:
-        models: each a folder with a compiled model, a run's folder, an `.onnx` file, or a torch model as `compress` takes it.
+        models: one or several: each a folder with a compiled model, a run's folder, an `.onnx` file, or a file of weights as `compress`
+            takes it.
         out: file for the result as JSON; None for none.
         asked: what the flags say, as text or as values; None counts as not said. `batches`, `threads`, `seconds`, `seed`, `contend`,
             `memory_limit` and `gpu_memory_limit` are those of `Plan`; `contend_with` is a model for the background processes;
@@ -40,6 +41,7 @@ def side_by_side(models: Sequence[str | Path], *, out: str | Path | None = None,
         InputError: when a model, a value or the call is wrong.
         TargetUnavailable: when a runtime that is needed is not installed.
     """
+    models = [models] if isinstance(models, str | Path) else models
     said = {name: value for name, value in asked.items() if value is not None}
     file = None if out is None else _writable(Path(out))
     plan = _plan(said)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from torch import nn
 
 from optimize.backends import title, versions
 from optimize.backends.artifact import MANIFEST, ArtifactFile
-from optimize.backends.export import Parity
 from optimize.candidate import Candidate
 from optimize.data.dataset import Dataset, Split
 from optimize.graph.macs import macs
@@ -23,85 +22,15 @@ from optimize.graph.trace import LINEAR_MAPS
 from optimize.graph.unused_parameters import unused_parameters
 from optimize.guard.classification_score import ClassificationScore
 from optimize.guard.confidence_calibration import USUAL, operating_point, reliability
-from optimize.guard.flips import Flip, summary, unevenness
+from optimize.guard.flips import summary, unevenness
 from optimize.guard.limits import Limits
-from optimize.guard.score import Score
-from optimize.guard.verdict import Verdict, worst_class
+from optimize.guard.verdict import worst_class
 from optimize.hardware.machine import BUSY_PERCENT, machine
-from optimize.quantization.precision_choice import Variant
 from optimize.report.speed import speed
 from optimize.report.wording import FORMAT
-from optimize.run.baselines import ARTIFACT, EAGER, Profile
+from optimize.run.baselines import ARTIFACT, EAGER
 from optimize.run.recipe import Recipe
-
-
-@dataclass(frozen=True, eq=False)
-class Compiled:
-    """What came out of the target's compiler.
-
-    Args:
-        candidate: the network that ships.
-        chosen: the precision that ships.
-        variants: every precision that was tried.
-        parity: of the ONNX file with torch.
-        layer_precisions: layer -> precision it really ran in.
-        profile: the artifact and its baselines, measured.
-        roofline: the artifact under this machine's roofs, of `measure.reached`; None where that was not taken.
-        notes: why not, and what a reader should know of the layers.
-    """
-
-    candidate: Candidate
-    chosen: Variant
-    variants: Sequence[Variant]
-    parity: Parity
-    layer_precisions: Mapping[str, str]
-    profile: Profile
-    roofline: Mapping[str, Any] | None = None
-    notes: Sequence[str] = ()
-
-    @property
-    def load_percent(self) -> dict[str, float]:
-        """What was timed -> percent of the machine that other processes used meanwhile."""
-        variants = [each.load_percent for each in self.variants if each.load_percent is not None]
-        batches = {f"batch {batch}": percent for batch, percent in self.profile.load_percent.items()}
-        return ({"every precision": max(variants)} if variants else {}) | batches
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """Where a run ended.
-
-    Args:
-        verdict: the answer.
-        best: the candidate that the search kept.
-        trials: every proposal.
-        before: the original's score on the guard split.
-        compiled: None when the run ended before there was an artifact.
-        original: score of the original on the test split.
-        artifact: score of the artifact on the test split.
-        notes: what a reader should know.
-        flips: cases of the test split whose decision changed; None where there is no artifact.
-        health: what was found about the calibration split.
-        unverified: what was compiled and could not be run.
-        parity: of the ONNX file with torch, where nothing was run.
-        standing: the original beside a constant answer, see `optimize.run.original`.
-        looks: at the test split, as `history.Look` says it; None where it was not read.
-    """
-
-    verdict: Verdict
-    best: Candidate
-    trials: Sequence[Mapping[str, Any]]
-    before: Score
-    compiled: Compiled | None = None
-    original: Score | None = None
-    artifact: Score | None = None
-    notes: Sequence[str] = field(default_factory=tuple)
-    flips: Sequence[Flip] | None = None
-    health: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
-    unverified: Sequence[Variant] = ()
-    parity: Parity | None = None
-    standing: Mapping[str, Any] | None = None
-    looks: Mapping[str, Any] | None = None
+from optimize.run.result import Compiled, Result
 
 
 def splits(data: Dataset) -> dict[str, Split]:
@@ -151,7 +80,7 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "speedup": None if compiled is None else compiled.profile.speedup,
         "latency_reliability": None if compiled is None else compiled.profile.reliability,
         "precisions_tried": None if compiled is None else [each.as_dict(compiled.chosen) for each in compiled.variants],
-        "steps": [dict(trial) for trial in result.trials],
+        "steps": [dict(trial) for trial in result.search.trials],
         "layers": layers(original.module, result.best.module),
         "layer_precisions": None if compiled is None else dict(compiled.layer_precisions),
         "parity": None if (parity := result.parity if compiled is None else compiled.parity) is None else asdict(parity),
@@ -261,7 +190,7 @@ def _unverified(result: Result) -> dict[str, Any] | None:
 def _guard(result: Result) -> dict[str, Any] | None:
     if result.compiled is None or result.compiled.chosen.score is None:
         return None
-    name, drop = worst_class(result.before, result.compiled.chosen.score)
+    name, drop = worst_class(result.search.baseline_score, result.compiled.chosen.score)
     return {"overall": result.compiled.chosen.score.overall, "worst_class": {"name": name, "drop": drop}}
 
 

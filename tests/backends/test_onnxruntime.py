@@ -14,7 +14,7 @@ from optimize.backends.targets import onnxruntime as target
 from optimize.candidate import Candidate, Floats
 from optimize.errors import TargetUnavailable
 from optimize.quantization.precision_choice import Variant
-from optimize.run.finish import in_float
+from optimize.run.compile_artifact import in_float
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -27,7 +27,7 @@ from optimize.measure.latency import Latency
 from optimize.quantization import precision_choice as module
 from optimize.quantization.mixed_precision import Kept, Tried, groups, mixes
 from optimize.quantization.precision_choice import PrecisionContext, choose
-from optimize.run.finish import in_float
+from optimize.run.compile_artifact import in_float
 from tests import runs
 
 

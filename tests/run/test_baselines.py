@@ -50,7 +50,7 @@ def test_what_a_busy_machine_timed_is_timed_again(
     monkeypatch.setattr(module, "watch_foreign_load", lambda: lambda: left.pop(0))
     settings: dict[str, Any] = {"scratch": tmp_path, "batches": (1,), "threads": 1}
     inputs = runs.split("test").inputs
-    found = profile(runs.original(), {"path": str(brought)}, *exported, lambda count: inputs(slice(0, count)), **settings)
+    found = profile(runs.original(), brought, {"path": str(brought)}, *exported, lambda count: inputs(slice(0, count)), **settings)
     assert (found.load_percent, left) == ({1: kept}, [])
     assert bool(found.doubts(1)) == (kept > 20)
     said = [note for note in found.notes if note.startswith(f"batch 1 was timed {times} times")]
@@ -74,7 +74,8 @@ def measured(exported: tuple[Path, Artifact], brought: Path, scratch: Path, patc
     patch.setattr(module, "watch_foreign_load", lambda: lambda: next(loads))
     test = runs.split("test")
     settings: dict[str, Any] = {"scratch": scratch, "batches": (1, 3), "threads": 1}
-    return profile(runs.original(), {"path": str(brought)}, *exported, lambda count: test.inputs(slice(0, count)), **settings), asked
+    found = profile(runs.original(), brought, {"path": str(brought)}, *exported, lambda count: test.inputs(slice(0, count)), **settings)
+    return found, asked
 
 
 @pytest.fixture(scope="module")

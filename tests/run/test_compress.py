@@ -24,13 +24,13 @@ from optimize.errors import Inconclusive, InputError, TargetUnavailable
 from optimize.guard.limits import Limits
 from optimize.measure.latency import Latency
 from optimize.quantization.int8_retry import SLOWER
-from optimize.run import finish as module
+from optimize.run import final_verdict as module
+from optimize.run.compile_artifact import _with_weights
 from optimize.run.compress import compress, left_alone
-from optimize.run.finish import _with_weights
 from optimize.run.prepare import Job, prepare
 from optimize.run.recipe import Recipe, resolve
 from optimize.run.verification.integrity import examine
-from optimize.search.walk import NOT_SMALLER, WORK
+from optimize.searching.walk import NOT_SMALLER, WORK
 from tests import runs
 from tests.conftest import hurried
 from tests.runs import Run
@@ -214,7 +214,7 @@ def test_the_strategy_is_the_recipes_and_a_run_of_another_cannot_be_resumed(
     def stop(*_: object) -> None:
         raise Stopped
 
-    monkeypatch.setattr("optimize.run.finish.compile_and_profile", stop)
+    monkeypatch.setattr("optimize.run.compress.compile_artifact", stop)
     asked = recipe(brought, tmp_path / "out", any_target, strategy="stepwise", floors="none", stopping="z-score")
     with pytest.raises(Stopped):
         compress(asked)
@@ -236,8 +236,8 @@ def test_int8_ranges_come_from_every_class_of_a_sorted_file(
         given.append(bench.calibration)
         raise Stopped
 
-    monkeypatch.setattr("optimize.run.finish.choose", stop)
-    monkeypatch.setattr("optimize.run.finish.INT8_CASES", 20)
+    monkeypatch.setattr("optimize.run.compile_artifact.choose", stop)
+    monkeypatch.setattr("optimize.run.prepare.INT8_CASES", 20)
     with pytest.raises(Stopped):
         compress(replace(recipe(brought, tmp_path / "out", any_target), budgets=(1e-30,), energy=1.0))
     val = runs.split("val")
@@ -378,7 +378,7 @@ def test_a_run_that_is_resumed_is_one_look(brought: Path, any_target: str, tmp_p
     hurried(monkeypatch, memory=False)
     asked = replace(recipe(brought, tmp_path / "out", any_target), budgets=(1e-30,), energy=1.0)
     with monkeypatch.context() as patch:
-        patch.setattr("optimize.run.finish.on_test", stop)
+        patch.setattr("optimize.run.final_verdict.on_test", stop)
         with pytest.raises(Stopped):
             compress(asked)
     looks = compress(asked, resume=True)["looks"]
@@ -456,7 +456,7 @@ def test_int8_of_a_milder_candidate_ships_with_its_own_figures(
     brought: Path, any_target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which int8 is wanted and how long it takes is scripted; everything is really compiled, run and judged."""
-    monkeypatch.setattr("optimize.run.finish.wanting", lambda runtimes, *_: list(runtimes))
+    monkeypatch.setattr("optimize.run.compile_artifact.wanting", lambda runtimes, *_: list(runtimes))
     slow, fast = Latency((2.0,) * 30), Latency((1.0,) * 30)
     monkeypatch.setattr("optimize.quantization.int8_retry.interleave", lambda calls, **_: {"ships": slow, "int8": fast})
     report = compress(recipe(brought, tmp_path / "out", any_target))

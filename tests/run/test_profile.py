@@ -17,7 +17,7 @@ from optimize.measure import benchmark
 from optimize.measure.benchmark import Contender, Plan
 from optimize.measure.warmup import warm_up
 from optimize.run import open_models, profile
-from optimize.run.profile import side_by_side as profiled
+from optimize.run.profile import profile as profiled
 from tests.measure import small
 from tests.runs import command
 
@@ -168,20 +168,20 @@ def test_the_command_measures_and_writes(compiled: Path, tmp_path: Path, monkeyp
 
 
 def test_the_command_prints_lines(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optimize.run.profile.side_by_side", lambda models, **_: {"models": len(models)})
+    monkeypatch.setattr("optimize.run.profile.profile", lambda models, **_: {"models": len(models)})
     monkeypatch.setattr("optimize.measure.text_report.lines", lambda result: [f"{result['models']} models", "so"])
     assert command("profile", compiled, compiled) == (0, "2 models\nso\n", "")
 
 
 def test_the_command_says_what_it_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optimize.run.profile.side_by_side", lambda *_, **__: {})
+    monkeypatch.setattr("optimize.run.profile.profile", lambda *_, **__: {})
     monkeypatch.setattr("optimize.measure.text_report.lines", lambda _: ["so"])
     assert command("profile", "a", "--out", "r.json") == (0, "so\nwritten: r.json, with every sample\n", "")
     assert command("profile", "a", "--out", "r.json", "--json") == (0, "{}\n", "")
 
 
 def test_the_first_contender_stays_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optimize.run.profile.side_by_side", lambda *_, **__: {"contenders": {"z": 1, "a": 2}})
+    monkeypatch.setattr("optimize.run.profile.profile", lambda *_, **__: {"contenders": {"z": 1, "a": 2}})
     assert command("profile", "z", "a", "--json")[1] == '{"contenders": {"z": 1, "a": 2}}\n'
 
 
@@ -190,7 +190,7 @@ def test_compiled_models_need_no_torch(compiled: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from optimize.run import profile; from optimize.measure import text_report;"
         "profile.contest = lambda found, *_, **__: {'open': found[0].open(1)};"
-        f"profile.side_by_side([{str(compiled)!r}]); print('torch' in sys.modules)"
+        f"profile.profile([{str(compiled)!r}]); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -22,6 +22,7 @@ from optimize.run.workspace import BEFORE, UNVERIFIED
 
 if TYPE_CHECKING:
     from optimize.guard.rail import Outcome
+    from optimize.run.in_memory import InMemory
     from optimize.run.prepare import Job
 
 
@@ -45,7 +46,13 @@ class Verified:
 
 
 def verify(
-    folder: Path, *, public_key: str | None = None, model: Path | None = None, data: str | None = None, **elsewhere: object
+    folder: Path,
+    *,
+    public_key: str | None = None,
+    model: Path | None = None,
+    data: str | None = None,
+    objects: InMemory | None = None,
+    **elsewhere: object,
 ) -> Verified:
     """Verify a run or an artifact on this machine.
 
@@ -56,7 +63,8 @@ def verify(
         folder: of a run, or of an artifact.
         public_key: that must have signed the report: a file in PEM, or base64; None where any or no signature will do.
         model: where the original lies on this machine, if not where the run had it.
-        data: where the data lie on this machine, likewise; of a finished run, what its model is judged on again.
+        data: where the data lie on this machine, if not where the run had them; of a finished run, what its model is judged on again.
+        objects: the original or the data, where they are objects of this process.
         elsewhere: other settings of the run that are not what they were on that machine: `arch`, `sign_key` and `trust_pickle`, by the
             names of `Recipe`; None counts as not said.
 
@@ -73,18 +81,19 @@ def verify(
             _require_here(Artifact.read(compiled.parent))
         for line in run.findings:
             note(line)
-        return _finished(run, _taken_up(run, model, {**elsewhere, "data": data}))
+        return _finished(run, _taken_up(run, model, {**elsewhere, "data": data}, objects))
     if run.report is not None and run.report["artifact"] is None:
         said = f"its verdict is {run.report['verdict']!r}"
         raise InputError(f"`run` (={folder}) holds no compiled model ({said}): give the folder of an accepted or an unverified run.")
-    _of_use({"model": model, **elsewhere}, judged=data is not None)
+    judged = data is not None or (objects is not None and objects.data is not None)
+    _of_use({"model": model, **elsewhere}, judged=judged)
     artifact = Artifact.read(run.model)
     _require_here(artifact)
     outcome, found = run_self_test(artifact)
     findings = (*run.findings, *found)
-    if data is not None and outcome != "fail":
+    if judged and outcome != "fail":
         # No new report is written, so none is signed.
-        job = _taken_up(run, model, {**elsewhere, "data": data, "sign_key": "none"})
+        job = _taken_up(run, model, {**elsewhere, "data": data, "sign_key": "none"}, objects)
         outcome, findings = _judged_again(job, artifact, findings, run.report)
     run.require_unchanged()
     return Verified(outcome, findings)
@@ -151,10 +160,11 @@ def _unopened(artifact: Artifact, problem: Exception) -> str:
     ) from problem
 
 
-def _taken_up(run: Examined, model: Path | None, elsewhere: Mapping[str, object]) -> Job:
+def _taken_up(run: Examined, model: Path | None, elsewhere: Mapping[str, object], objects: InMemory | None) -> Job:
     """The run's model and data on this machine, which must be the same as they were; the report decides what that is."""
     # Late, here and below: a self-test needs neither torch nor what a run is made of.
     from optimize.run import report_data
+    from optimize.run.in_memory import FILES_ONLY
     from optimize.run.prepare import loaded
     from optimize.run.recipe import resolve
     from optimize.run.verification.pinned import LEDGER, LOCK, require_code, require_data, require_settings
@@ -173,7 +183,8 @@ def _taken_up(run: Examined, model: Path | None, elsewhere: Mapping[str, object]
         raise InputError(f"`{LOCK}` asks to trust a pickle, and no key vouches for it: pass --trust-pickle if you trust its author.")
     if elsewhere.get("arch") is None:
         require_code(recipe, run.folder / LEDGER)
-    job = loaded(recipe, lambda _: _require_model(report_data.sha256(recipe.model), report["model"]["sha256"]))
+    recipe, objects = (recipe, FILES_ONLY) if objects is None else (objects.shaped(recipe), objects)
+    job = loaded(recipe, lambda _: _require_model(report_data.sha256(recipe.model), report["model"]["sha256"]), objects)
     require_data(job, report, run.folder / LEDGER)
     require_runnable(job.runtime)
     return job
@@ -190,9 +201,12 @@ def _finished(run: Examined, job: Job) -> Verified:
 
     from optimize.guard.verdict import search_confidence
     from optimize.hardware.malloc import retain_freed_memory
+    from optimize.run.compile_artifact import compile_artifact
     from optimize.run.cross_compiled import candidate
-    from optimize.run.finish import finish_run
+    from optimize.run.final_verdict import final_verdict
+    from optimize.run.finish import finish
     from optimize.run.verification.folder_contents import contents, require
+    from optimize.searching.walk import SearchResult
 
     assert run.report is not None
     retain_freed_memory()
@@ -209,7 +223,8 @@ def _finished(run: Examined, job: Job) -> Verified:
         before = job.baseline_score
         confidence = search_confidence(job.limits, job.data.guard.n_independent, job.data.test.n_independent)
         job.space.put(BEFORE, (recipe.out / REPORT).read_text(encoding="utf-8"))
-        whole = finish_run(job, best, report["steps"] or [], before, confidence, report["notes"], made=made)
+        found = SearchResult(best, tuple(report["steps"] or ()), (), before, confidence, tuple(report["notes"]))
+        whole = finish(job, final_verdict(job, found, compile_artifact(job, found, made)))
     except BaseException:
         job.space.drop(BEFORE)
         job.space.clean()
@@ -223,7 +238,7 @@ def _judged_again(
 ) -> tuple[Outcome, tuple[str, ...]]:
     """A finished model against the original, on the run's test split, on this machine: not a new look where the record knows it."""
     from optimize.guard.verdict import judge
-    from optimize.run.finish import begun, on_test
+    from optimize.run.final_verdict import begun, on_test
 
     look, limits = begun(job, artifact).no_laxer_than((report or {}).get("looks")), job.recipe.limits
     verdict = look.settled(judge(look.limits(limits), *on_test(job, artifact)))

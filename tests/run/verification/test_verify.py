@@ -47,7 +47,7 @@ def left(brought: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
         patch.setattr(backend(TARGET), "unavailable_reason", lambda: WHY)
         for module in ("quantization.precision_choice", "run.baselines", "search.goal"):
             patch.setattr(f"optimize.{module}.interleave", lambda *_, **__: pytest.fail("it was timed"))
-        patch.setattr("optimize.run.finish.on_test", lambda *_: pytest.fail("the test split was read"))
+        patch.setattr("optimize.run.final_verdict.on_test", lambda *_: pytest.fail("the test split was read"))
         hurried(patch, memory=False)
         return runs.compressed(brought, tmp_path_factory.mktemp("left") / "out", target=TARGET)
 
@@ -201,7 +201,7 @@ def test_an_interruption_leaves_the_run_as_it_was(left: Run, tmp_path: Path, mon
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("optimize.run.finish.finish_run", stop)
+    monkeypatch.setattr("optimize.run.final_verdict.final_verdict", stop)
     assert runs.command("verify", out)[0] == 130
     assert (out / "report.json").read_bytes() == (left.out / "report.json").read_bytes()
     assert (out / "unverified").is_dir()
@@ -492,7 +492,7 @@ def test_an_open_run_that_was_signed_is_finished_and_signed_again(left: Run, tmp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("optimize.run.finish.profile", stop)  # after the self-test was written
+        patch.setattr("optimize.run.compile_artifact.profile", stop)  # after the self-test was written
         assert runs.command("verify", out, "--public-key", public)[0] == 130
     assert (out / "report.json").read_bytes() == before
     assert {path.name for path in out.iterdir()} == {path.name for path in left.out.iterdir()}

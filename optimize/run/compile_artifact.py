@@ -1,0 +1,199 @@
+"""From the candidate that the search kept to the compiled artifact, measured beside its baselines.
+
+Everything here is decided on the guard split: which precision ships, whether int8 of an earlier candidate ships instead. The test split is
+not read (`run/final_verdict.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from optimize.backends import backend, self_test
+from optimize.backends.artifact import Artifact
+from optimize.backends.export import Parity, export_onnx
+from optimize.backends.weighted_nodes import with_weights
+from optimize.candidate import Candidate
+from optimize.measure.roofline_report import reached
+from optimize.progress import stage
+from optimize.quantization.int8_retry import SLOWER, milder, wanting
+from optimize.quantization.precision_check import listed
+from optimize.quantization.precision_choice import PrecisionContext, Variant, choose
+from optimize.run.baselines import ARTIFACT, Profile, profile
+from optimize.run.prepare import Job
+from optimize.run.result import Compiled
+from optimize.run.usage import usage
+from optimize.searching.walk import SearchResult
+
+PARITY_CASES = 16
+"""Guard images on which an exported file must compute what torch computes."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Selection:
+    """What ships, among everything that was tried.
+
+    Args:
+        candidate: the network that ships.
+        context: where it was exported, compiled and judged.
+        parity: of its ONNX file with torch.
+        variants: every precision that was tried.
+        position: of the one that ships, in `variants`.
+    """
+
+    candidate: Candidate
+    context: PrecisionContext
+    parity: Parity
+    variants: tuple[Variant, ...]
+    position: int
+
+    @property
+    def chosen(self) -> Variant:
+        """The precision that ships."""
+        return self.variants[self.position]
+
+    @property
+    def artifact(self) -> Artifact:
+        """The compiled model that ships."""
+        assert self.chosen.artifact is not None
+        return self.chosen.artifact
+
+    def changed(self, chosen: Variant) -> _Selection:
+        """The selection with `chosen` in the place of what ships."""
+        variants = (*self.variants[: self.position], chosen, *self.variants[self.position + 1 :])
+        return replace(self, variants=variants)
+
+
+def compile_artifact(job: Job, found: SearchResult, compiled_before: Path | None = None) -> Compiled:
+    """Export, compile every precision, choose one by the guard split, and measure it beside the baselines.
+
+    Args:
+        job: of the run.
+        found: by the search.
+        compiled_before: folder of artifacts that were compiled before; None to compile them now.
+    """
+    recipe, work = job.recipe, job.space.fresh("compile")
+    selection = retried_int8(job, found, _selected(job, found, work, compiled_before))
+    selection, layer_precisions = _with_self_test(job, selection)
+    figures = _measured(job, selection.artifact, work)
+    roofline, no_roofline = reached(
+        selection.candidate,
+        backend(selection.chosen.target),
+        selection.artifact,
+        layer_precisions,
+        job.data.guard.inputs(slice(0, 1)),
+        p50_ms=figures.latency[1][ARTIFACT].p50,
+        threads=recipe.threads,
+    )
+    floats = in_float(selection.chosen, _with_weights(layer_precisions, selection.context.onnx))
+    notes = tuple(text for text in (floats, no_roofline) if text)
+    variants, parity = selection.variants, selection.parity
+    return Compiled(selection.candidate, selection.chosen, variants, parity, layer_precisions, figures, roofline, notes)
+
+
+def _selected(job: Job, found: SearchResult, work: Path, compiled_before: Path | None) -> _Selection:
+    """The best candidate in the precision that the guard split and the measured latency choose."""
+    recipe, guard = job.recipe, job.data.guard
+    with stage("export to ONNX"):
+        parity = export_onnx(found.best, work / "model.onnx", guard.inputs(slice(0, PARITY_CASES)))
+        export_onnx(job.original, work / "original.onnx")
+    context = PrecisionContext(
+        onnx=work / "model.onnx",
+        folder=compiled_before or work,
+        calibration=job.int8_inputs,
+        guard=guard,
+        before=found.baseline_score,
+        limits=recipe.limits,
+        threads=recipe.threads,
+        confidence=found.confidence,
+        cpu_level=recipe.cpu_level,
+        kept=job.space.scratch / "mixes",
+        train_check=job.train_check and job.train_check.about(found.best),
+    )
+    chosen, variants = choose(job.runtimes, context)
+    position = next(position for position, variant in enumerate(variants) if variant is chosen)
+    return _Selection(found.best, context, parity, tuple(variants), position)
+
+
+def retried_int8(job: Job, found: SearchResult, selection: _Selection) -> _Selection:
+    """The selection after int8 of earlier candidates was tried, where int8 of the best is faster but fails.
+
+    An earlier candidate was narrowed less, so int8 may cost it less accuracy. Where its int8 holds the guard-rails and is measurably
+    faster than what would ship, it ships instead.
+    """
+    runtimes = wanting(job.runtimes, selection.chosen, selection.variants) if found.earlier else []
+    if not runtimes:
+        return selection
+    context = selection.context
+
+    def own(candidate: Candidate) -> PrecisionContext:
+        onnx, _ = _exported(context, candidate)
+        return replace(context, onnx=onnx, folder=onnx.parent, train_check=job.train_check and job.train_check.about(candidate))
+
+    with backend(selection.chosen.target).build(selection.artifact, threads=context.threads) as session:
+        instead, tried = milder(runtimes, selection.chosen, session, found.earlier, own)
+    if instead is None:
+        return replace(selection, variants=(*selection.variants, *tried))
+    # The candidate that ships instead is the last that was tried.
+    slower = selection.changed(replace(selection.chosen, why=f"{selection.chosen.why}; {SLOWER}"))
+    variants = (*slower.variants, *tried)
+    onnx, parity = _exported(context, instead)
+    return _Selection(instead, replace(context, onnx=onnx), parity, variants, len(variants) - 1)
+
+
+def _exported(context: PrecisionContext, candidate: Candidate) -> tuple[Path, Parity]:
+    """The ONNX file of an earlier candidate, and its parity with torch."""
+    home = context.folder / f"milder-{candidate.fingerprint[:16]}"
+    home.mkdir(parents=True, exist_ok=True)
+    return home / "model.onnx", export_onnx(candidate, home / "model.onnx", context.guard.inputs(slice(0, PARITY_CASES)))
+
+
+def _with_self_test(job: Job, selection: _Selection) -> tuple[_Selection, dict[str, str]]:
+    """The selection whose artifact carries its self-test and says how it is used, and layer -> precision that it really runs in."""
+    recipe, artifact, runtime = job.recipe, selection.artifact, backend(selection.chosen.target)
+    with runtime.build(artifact, threads=recipe.threads) as session:
+        layer_precisions = runtime.inspect(session)
+        inputs = self_test.make(selection.context.calibration, recipe.seed)
+        described = artifact.described(usage(artifact, session.predict, job.data, recipe.threads))
+        tested = self_test.attach(described, session.predict, inputs, recipe.cpu_level)
+    return selection.changed(replace(selection.chosen, artifact=tested)), layer_precisions
+
+
+def _measured(job: Job, artifact: Artifact, work: Path) -> Profile:
+    """The artifact beside its baselines, on images of the guard split."""
+    recipe, guard = job.recipe, job.data.guard
+    return profile(
+        job.original,
+        recipe.model,
+        job.reload,
+        work / "original.onnx",
+        artifact,
+        lambda count: guard.inputs(np.arange(count) % len(guard)),
+        scratch=work / "baselines",
+        batches=(1, recipe.batch) if recipe.batch > 1 else (1,),
+        threads=recipe.threads,
+    )
+
+
+def in_float(chosen: Variant, ran: Mapping[str, str]) -> str | None:
+    """What to say when layers of an int8 artifact ran in float though nobody asked for it; None when none did.
+
+    Args:
+        chosen: what ships.
+        ran: layer -> precision it really ran in.
+    """
+    if not chosen.precision.startswith("int8"):
+        return None
+    astray = [layer for layer, precision in ran.items() if precision != "int8" and layer not in chosen.kept]
+    if not astray:
+        return None
+    return f"{len(astray)} of {len(ran)} layers of the {chosen.precision} artifact ran in float: {listed(astray)}"
+
+
+def _with_weights(ran: Mapping[str, str], onnx: Path) -> Mapping[str, str]:
+    """Those of the layers that have weights: what lies between layers kept in float runs in float with them. All where no name is known."""
+    weighted = with_weights(onnx)
+    return {layer: precision for layer, precision in ran.items() if layer in weighted} or ran

@@ -1,0 +1,194 @@
+"""The commands as functions: what they take as paths they also take as objects of this process.
+
+Nothing is printed. With `progress`, the lines and bars of the command are shown on standard error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from optimize.data.dataset import Dataset
+from optimize.errors import InputError
+from optimize.guard.limits import Limits
+from optimize.progress import shown
+from optimize.report.compare import compare as compare_runs
+from optimize.run import demo as digits
+from optimize.run.compress import run
+from optimize.run.in_memory import InMemory, data_in_memory, preprocessing_settings, weights_file
+from optimize.run.recipe import Recipe, resolve
+from optimize.run.report import Report
+from optimize.run.verification.verify import Verified
+from optimize.run.verification.verify import verify as verify_folder
+
+_PREPARATION = ("mean", "std", "pad", "standardize")
+
+
+def compress(
+    model: str | Path | nn.Module,
+    data: object = None,
+    *,
+    target: str | None = None,
+    limits: Limits | Mapping[str, object] | None = None,
+    out: str | Path | None = None,
+    recipe: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+    **settings: object,
+) -> Report:
+    """Prune, repair, quantize, compile and verify a trained network; the command `optimize compress` as a function.
+
+    Args:
+        model: file of weights, beside which an `optimize.toml` may say the rest; or the network itself, on the CPU. It is copied and
+            never changed, and judged in eval mode.
+        data: an `.npz` or "file.py:factory"; or arrays by the names of MedMNIST, or (images, labels), a torch Dataset or a DataLoader by
+            name of split ("train", "val", "test", …), see `load_data`; or a prepared `Dataset`. None for the source that the recipe names.
+        target: runtime to compile for: "onnxruntime", "openvino", "cpu" for the faster of the two, "tensorrt" or "tensorrt-rtx".
+        limits: the guard-rails, as `Limits` or by name; single ones can also be given as settings.
+        out: folder for the results; by default the model's name and the target, in the working directory.
+        recipe: a toml with settings.
+        resume: continue the interrupted run in `out`.
+        overwrite: replace the run in `out`.
+        progress: show progress on standard error.
+        settings: every other setting of the recipe, by its name there, as a value or as the text that the flag takes: `mean`, `std`, `pad`,
+            `input_shape` (C, *spatial), `arch`, `strategy`, `retrain`, `speedup`, `seed`, `threads`, `max_drop="2pp"`, …
+
+    Returns:
+        The report, true when the artifact was accepted; the same stands in `out`.
+
+    Raises:
+        TargetUnavailable: when the target cannot run here; nothing was done.
+        Inconclusive: when the test split is known to be too small to accept anything; `force=True` searches all the same.
+        InputError: when the model, the data or a setting is wrong, or no setting has that name.
+
+    Example:
+        >>> compress(nn.Linear(2, 2), target="onnxruntime", max_dorp="2pp")
+        Traceback (most recent call last):
+        optimize.errors.InputError: `max_dorp` is no setting: did you mean `max_drop`?
+    """
+    with shown() if progress else nullcontext(), _resolved(model, data, target, limits, out, recipe, settings) as (resolved, objects):
+        finished = run(resolved, objects, resume=resume, overwrite=overwrite)
+        return Report(finished.report, resolved.out, finished.candidate)
+
+
+def verify(
+    folder: str | Path,
+    *,
+    public_key: str | Path | None = None,
+    model: str | Path | nn.Module | None = None,
+    data: object = None,
+    progress: bool = False,
+    **settings: object,
+) -> Verified:
+    """Check a compiled model on this machine, or finish the verdict of a run that could not be judged where it was compiled.
+
+    Args:
+        folder: of a run, or the `model` in it.
+        public_key: the Ed25519 key that must have signed the report, as a file in PEM or as base64; None where any or none will do.
+        model: the original, where it lies elsewhere on this machine, or as the network itself.
+        data: the data of the run, in any form that `compress` takes; the model of a finished run is judged on its test split again.
+        progress: show progress on standard error.
+        settings: other settings that are not what they were on that machine: `arch`, `history`, `sign_key`, `trust_pickle`.
+
+    Returns:
+        The outcome, "pass", "fail" or "inconclusive", and what was found, a line each.
+
+    Raises:
+        InputError: when the folder holds no run and no model, something in it was altered, or the model or the data are not the run's.
+        TargetUnavailable: when the target cannot run here.
+
+    Example:
+        >>> verify("nowhere")
+        Traceback (most recent call last):
+        optimize.errors.InputError: `run` (=nowhere) does not exist: check the path.
+    """
+    given = None if data is None or isinstance(data, str | Path) else data_in_memory(data)
+    objects = InMemory(model if isinstance(model, nn.Module) else None, given)
+    with shown() if progress else nullcontext(), ExitStack() as opened:
+        if isinstance(model, nn.Module):
+            file: Path | None = opened.enter_context(weights_file(model))
+        else:
+            file = None if model is None else Path(model)
+        key, source = (None if value is None else str(value) for value in (public_key, data if given is None else None))
+        return verify_folder(Path(folder), public_key=key, model=file, data=source, objects=objects, **settings)
+
+
+def compare(folders: Sequence[str | Path], out: str | Path) -> Path:
+    """Write comparison.html, comparison.json and comparison.csv, one row for each run, and render the pages of the runs again.
+
+    Args:
+        folders: of the runs.
+        out: folder to write into; made where it is missing.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: when a folder holds no readable report, or `out` cannot be written.
+    """
+    return compare_runs([Path(folder) for folder in folders], Path(out))
+
+
+def demo(out: str | Path = "demo", *, progress: bool = False) -> dict[Path, Report]:
+    """Train a small net on handwritten digits and compress it for every runtime that runs here; takes minutes.
+
+    Args:
+        out: folder for all it makes.
+        progress: show progress on standard error.
+
+    Returns:
+        The reports by the folders they are in.
+
+    Raises:
+        InputError: when scikit-learn is not installed, or `out` cannot be written or holds other files.
+        TargetUnavailable: when no runtime is installed.
+    """
+    with shown() if progress else nullcontext():
+        return {folder: Report(report, folder) for folder, report in digits.demo(Path(out)).items()}
+
+
+@contextmanager
+def _resolved(
+    model: str | Path | nn.Module,
+    data: object,
+    target: str | None,
+    limits: Limits | Mapping[str, object] | None,
+    out: str | Path | None,
+    recipe: str | Path | None,
+    settings: Mapping[str, object],
+) -> Iterator[tuple[Recipe, InMemory]]:
+    """The recipe and the objects of a call; the file of a live network's weights is there for as long as the block lasts."""
+    overrides: dict[str, object] = {**(limits if isinstance(limits, Mapping) else {}), **settings}
+    if out is not None:
+        overrides["out"] = Path(out).absolute()
+    if isinstance(data, str | Path):
+        overrides["data"] = str(data)
+    given = None if data is None or isinstance(data, str | Path) else data_in_memory(data)
+    if isinstance(given, Dataset):
+        overrides |= _preparation(given, settings)
+    objects = InMemory(model if isinstance(model, nn.Module) else None, given)
+    with ExitStack() as opened:
+        file = opened.enter_context(weights_file(model)) if isinstance(model, nn.Module) else model
+        found = resolve(file, target=target, overrides=overrides, recipe_file=recipe)
+        if isinstance(limits, Limits):
+            found = replace(found, limits=_only(limits, settings))
+        yield objects.shaped(found), objects
+
+
+def _preparation(data: Dataset, settings: Mapping[str, object]) -> dict[str, object]:
+    """The settings of a prepared `Dataset`, which says itself how its images become inputs."""
+    if twice := next((name for name in _PREPARATION if name in settings), None):
+        raise InputError(f"`{twice}` (={settings[twice]!r}) is said twice, as a prepared `Dataset` holds it: leave it out.")
+    return preprocessing_settings(data.test.preprocessing)
+
+
+def _only(limits: Limits, settings: Mapping[str, object]) -> Limits:
+    """The limits, where no single one is given as a setting too."""
+    if twice := next((name for name in settings if hasattr(limits, name)), None):
+        raise InputError(f"`{twice}` (={settings[twice]!r}) is a limit, and `limits` is given: put it in there.")
+    return limits

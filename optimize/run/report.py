@@ -1,0 +1,181 @@
+"""The report of a run as an object: the dict that report.json holds, with the artifact and the network that it is about."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from optimize.backends import backend, require_runnable
+from optimize.backends.artifact import Artifact
+from optimize.data.preprocessing import Preprocessing
+from optimize.errors import InputError
+from optimize.guard.verdict import Verdict
+from optimize.report import render, summary
+
+if TYPE_CHECKING:
+    from optimize.backends.session import Session
+    from optimize.candidate import Candidate, Floats
+    from optimize.data.arrays import Array
+
+EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
+"""What the command returns for each verdict."""
+MAX_REASON = 200
+
+
+class Report(Mapping[str, Any]):
+    """What a run found. It is read like the dict in its report.json, `report["compressed"]["metrics"]`, and true only when it was accepted.
+
+    `print(report)` gives the lines that the command ends with; a notebook shows the page, report.html.
+
+    Args:
+        content: of report.json, format 2.
+        folder: of the run.
+        candidate: the network that was compiled, where this process made it.
+
+    Example:
+        >>> from pathlib import Path
+        >>> report = Report({"verdict": "fail", "reasons": ["recall of 3 fell by 8 pp"], "artifact": None}, Path("out"))
+        >>> bool(report), report.verdict.outcome, report["reasons"]
+        (False, 'fail', ['recall of 3 fell by 8 pp'])
+    """
+
+    def __init__(self, content: Mapping[str, Any], folder: Path, candidate: Candidate | None = None) -> None:
+        self._content = dict(content)
+        self.folder = folder
+        self._candidate = candidate
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Report:
+        """The report of an earlier run.
+
+        Args:
+            folder: the `out` of the run.
+
+        Raises:
+            InputError: when the folder holds no readable report of this format, or one that was altered after it was signed.
+        """
+        return cls(render.read(Path(folder)), Path(folder))
+
+    def __getitem__(self, key: str) -> Any:
+        return self._content[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __bool__(self) -> bool:
+        return bool(self.verdict)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The answer, true only when it is "pass"; `report["rails"]` has every guard-rail with what was measured."""
+        return Verdict(self["verdict"], self.reasons)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the verdict is what it is, in words."""
+        return tuple(self["reasons"])
+
+    @property
+    def exit_code(self) -> int:
+        """What the command returns for this verdict: 0 accepted, 1 rejected, 3 inconclusive."""
+        return EXIT_CODES[self["verdict"]]
+
+    @property
+    def candidate(self) -> Candidate:
+        """The network that was compiled, in torch; the last that the search kept where none was.
+
+        Raises:
+            InputError: when another process made it: a run's folder holds the compiled model alone.
+        """
+        if self._candidate is None:
+            raise InputError(
+                f"the network of `run` (={self.folder}) is not in this process, and its folder holds the compiled model alone: "
+                "take the report that `compress` returned, or `report.artifact`."
+            )
+        return self._candidate
+
+    @property
+    def artifact(self) -> Artifact:
+        """The compiled model in the run's folder, every file checked against its hash.
+
+        Raises:
+            InputError: when the run was not accepted, so that none was handed over, or a file is missing or was altered.
+        """
+        if self["artifact"] is None:
+            said = f"its verdict is {self['verdict']!r}{f' ({self.reasons[0][:MAX_REASON]})' if self.reasons else ''}"
+            raise InputError(f"`run` (={self.folder}) handed no artifact over, as {said}: read its report.")
+        artifact = Artifact.read(self.folder / "model")
+        reported = {file["name"]: file["sha256"] for file in self["artifact"]["files"]}
+        if any(reported.get(file.name) != file.sha256 for file in artifact.files):
+            raise InputError(f"`{artifact.folder}` holds another model than the one of this report: load the report of the folder again.")
+        return artifact
+
+    def predict(self, images: Array, *, prepared: bool = False) -> Floats:
+        """What the artifact answers, in the runtime that it was compiled for.
+
+        Args:
+            images: as they are stored in the data of the run, (N, H, W) or (N, *spatial, C) uint8, or (N, C, *spatial) floats; they are
+                prepared as the artifact says: scaled, normalised, padded.
+            prepared: `images` are the network's inputs, (N, C, *spatial) float32, already.
+
+        Returns:
+            (N, K) for classes or (N, K, *spatial) for masks, float32: logits or probabilities, as the network gives them.
+
+        Raises:
+            InputError: when there is no artifact, or the images have another type or shape than those of the run.
+            TargetUnavailable: when the runtime is not installed here, or does not run here.
+        """
+        session = self._session
+        return session.predict(np.asarray(images) if prepared else self._prepared(np.asarray(images)))
+
+    @cached_property
+    def _session(self) -> Session:
+        """The artifact, opened once."""
+        artifact = self.artifact
+        runtime = backend(artifact.target)
+        require_runnable(runtime)
+        return runtime.build(artifact, threads=artifact.use.get("threads"))
+
+    def _prepared(self, images: Array) -> Floats:
+        """Stored images as the network's inputs, (N, C, *spatial)."""
+        use = self.artifact.use["input"]["preprocessing"]
+        stored = "uint8" if use["stored"].startswith("uint8") else "float"
+        if (images.dtype == np.uint8) != (stored == "uint8") or images.dtype.kind not in "uf":
+            raise InputError(
+                f"`images` are {images.dtype}, and those of the run were {stored}: pass such images, or inputs with `prepared`=True."
+            )
+        standardize = None if use["standardize"] is None else use["standardize"]["of"]
+        return Preprocessing(tuple(use["mean"]), tuple(use["std"]), use["pad"], standardize)(self._channels_first(images))
+
+    def _channels_first(self, images: Array) -> Array:
+        """Float images of a network with one channel may come without an axis for it, as they may in the data."""
+        channels, *spatial = self.artifact.input_shape
+        alone = images.dtype != np.uint8 and channels == 1 and images.ndim == len(spatial) + 1
+        return images[:, None] if alone else images
+
+    def save_page(self) -> Path:
+        """Write report.html again from the report.json in the run's folder, and return its path.
+
+        Raises:
+            InputError: when there is no such report, or the folder cannot be written.
+        """
+        return render.rerender(self.folder)
+
+    def __str__(self) -> str:
+        return "\n".join((*summary.summary(self._content), f"report: {self.folder / 'report.html'}"))
+
+    def __repr__(self) -> str:
+        return f"<Report {self['verdict']}: {self.folder}>"
+
+    def _repr_html_(self) -> str:
+        """The page in a frame of its own, in which nothing is executed and nothing of the notebook can be reached."""
+        page = html.escape(render.render(self._content), quote=True)
+        return f'<iframe sandbox="" srcdoc="{page}" style="width: 100%; height: 40em; border: 0" title="report"></iframe>'

@@ -1,0 +1,70 @@
+"""What a strategy that removes single channels may touch: which groups, down to which width, and where each lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from optimize.candidate import Candidate, Reference
+from optimize.graph.surgery import check_cut
+from optimize.graph.trace import ChannelGroup, trace
+from optimize.reconstruction.channel_removal import unprunable_reason
+from optimize.reconstruction.layer_repair import repairable
+from optimize.searching.published.floors import least_widths
+from optimize.searching.published.layout import blocks
+from optimize.steps.merge import RepairMode
+
+SPARED = (3, 5)
+"""Three of five blocks are shallow: they are spared when little may still be lost, and aligned in the end."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scope:
+    """Settled once, on the original.
+
+    Args:
+        groups: the original's, those that can be cut.
+        floors: least width of each, by name.
+        blocks: block of each that a convolution makes, by name; 0 has the largest maps.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    floors: Mapping[str, int]
+    blocks: Mapping[str, int]
+
+    @classmethod
+    def of(cls, reference: Reference, floors: str, repair: RepairMode) -> Scope:
+        """The scope over a network.
+
+        Args:
+            reference: the original, and inputs to try a cut on.
+            floors: see `least_widths`.
+            repair: with "least squares", what cannot be repaired is left alone.
+        """
+        original, graph = reference.original, trace(reference.original)
+        layers = repairable(original.module, original.module, graph)
+        inputs = reference.calibration
+        if repair == "least squares":
+            groups = [group for group in graph.groups if unprunable_reason(group, original.module, layers, inputs) is None]
+        else:
+            few = torch.from_numpy(inputs[:2].copy())
+            groups = [group for group in graph.groups if check_cut(original.module, group, few) is None]
+        placed = blocks(original, groups)
+        return cls(tuple(groups), least_widths(floors, groups, placed), placed)
+
+    def now(self, candidate: Candidate) -> dict[str, ChannelGroup]:
+        """The groups as they stand in a candidate, by name, in execution order."""
+        return {group.name: group for group in trace(candidate).groups if group.name in self.floors}
+
+    def room(self, group: ChannelGroup) -> int:
+        """How many channels a group has above its floor."""
+        return max(0, group.size - self.floors[group.name])
+
+    @property
+    def shallow(self) -> tuple[str, ...]:
+        """Groups of the first three of five blocks, the deepest first."""
+        of, out_of = SPARED
+        first = of * (1 + max(self.blocks.values(), default=-1)) // out_of
+        return tuple(sorted((name for name, block in self.blocks.items() if block < first), key=lambda name: -self.blocks[name]))

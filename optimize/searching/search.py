@@ -1,0 +1,79 @@
+"""A search as one call, from an original and its data to the best candidate."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from optimize.candidate import Candidate, Labelled, Reference
+from optimize.data.calibration_sampling import unlabelled
+from optimize.data.dataset import Dataset, Split
+from optimize.errors import InputError
+from optimize.guard.limits import Limits
+from optimize.guard.verdict import search_confidence
+from optimize.searching.allocate import Allocate
+from optimize.searching.ledger import Ledger
+from optimize.searching.prices import Pricing
+from optimize.searching.train_check import TrainCheck
+from optimize.searching.walk import Search, SearchResult, Strategy
+
+
+def labelled(split: Split) -> Labelled:
+    """The items of a split, as recovery training reads them."""
+    return Labelled(split.inputs, split.labels, split.patients)
+
+
+def search(
+    candidate: Candidate,
+    data: Dataset,
+    limits: Limits | None = None,
+    *,
+    strategy: Strategy | None = None,
+    retrain: bool = False,
+    seed: int = 0,
+) -> SearchResult:
+    """Search for the smallest network that holds its limits on the guard split, in torch alone; nothing is compiled or timed.
+
+    Args:
+        candidate: the original; it is not changed.
+        data: its four splits; the test split is not read.
+        limits: the guard-rails; `Limits()` by default.
+        strategy: what to try, in which order; by default `Allocate`, with parameters and multiply-accumulates as the price of a layer.
+        retrain: let steps of the strategy that train learn from the train split.
+        seed: of everything drawn at random.
+
+    Raises:
+        InputError: when `retrain` is set and there is no train split.
+
+    Example:
+        >>> import numpy as np
+        >>> from torch import nn
+        >>> from optimize.data.dataset import load_data
+        >>> from optimize.loading.load import load_model
+        >>> from optimize.searching.budgets import Budgets
+        >>> rng = np.random.default_rng(0)
+        >>> data = load_data({name: (rng.random((60, 1, 4, 4), np.float32), np.arange(60) % 2) for name in ("val", "test")})
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 2))
+        >>> found = search(load_model(net, input_shape=(1, 4, 4)), data, Limits(max_drop=0.5, max_class_drop=0.9), strategy=Budgets())
+        >>> found.best.parameters <= 610, len(found.trials) > 0
+        (True, True)
+    """
+    limits = limits or Limits()
+    if retrain and data.training_split is None:
+        raise InputError("`retrain` needs a train split: add train_images and train_labels to the data, or leave it out.")
+    train = labelled(data.training_split) if retrain and data.training_split is not None else None
+    splits = [split for split in (data.calibration, data.train) if split is not None]
+    inputs = unlabelled(candidate, splits, seed)
+    cases = data.guard.n_independent, data.test.n_independent
+    check = None
+    if data.training_split is not None:
+        check = TrainCheck.from_train(candidate, data.training_split, *cases, data.classes, limits, seed)
+    confidence = search_confidence(limits, *cases)
+    strategy = strategy or Allocate(Pricing(None))
+    with tempfile.TemporaryDirectory() as folder:
+        reference = Reference(candidate, inputs.fitted, seed, train, Path(folder), inputs.unseen)
+        ledger = Ledger(Path(folder) / "ledger.jsonl", {})
+        ledger.begin()
+        found = Search(reference, data.guard, data.classes, limits, ledger, strategy, confidence, None, check).run()
+    return found if check is None else replace(found, notes=(check.note,))
