@@ -5,6 +5,7 @@ A test sees that the page is up to date.
 
 from __future__ import annotations
 
+import inspect
 import re
 import tomllib
 from collections.abc import Mapping
@@ -67,8 +68,8 @@ def page() -> str:
 
 def documented(cls: type) -> dict[str, str]:
     """Field -> what the `Args:` section of the class's docstring says of it, on one line."""
-    arguments = (cls.__doc__ or "").partition("Args:\n")[2]
-    found = re.findall(r"^ {8}(\w+): (.*?)(?=^ {8}\w+: |^ {0,4}\S|\Z)", arguments, flags=re.MULTILINE | re.DOTALL)
+    arguments = re.split(r"^\S", inspect.cleandoc(cls.__doc__ or "").partition("Args:\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+    found = re.findall(r"^ {4}(\w+): (.*?)(?=^ {4}\w+: |\Z)", arguments, flags=re.MULTILINE | re.DOTALL)
     return {name: _sentence(text) for name, text in found}
 
 
