@@ -22,10 +22,12 @@ HEAD = """# Settings
 
 This page is written by `python -m docs.render_settings` from the recipe's table and the help of the commands.
 
-A setting of `optimize compress` is a flag, or a key of a toml file. Command-line flags override `--recipe FILE`, which overrides the `optimize.toml` beside the model, which
-overrides the defaults. Every run writes all of them, fully resolved, to `recipe.lock.toml`. Paths in a toml file are relative to that file.
+A setting of `optimize compress` is a flag, or a key of a toml file. Command-line flags override `--recipe FILE`, which overrides the
+`optimize.toml` beside the model, which overrides the defaults. Every run writes all of them, fully resolved, to `recipe.lock.toml`. Paths
+in a toml file are relative to that file.
 
-A limit such as `"2pp"` is a difference in percentage points; `"2%"` is a share of the original's figure. `"none"` in a toml file asks for nothing.
+A limit such as `"2pp"` is a difference in percentage points; `"2%"` is a share of the original's figure. `"none"` in a toml file asks for
+nothing.
 """
 SECTIONS = {
     "model": "the network and its weights",
@@ -57,8 +59,8 @@ def page() -> str:
                 rows.append(_row(f"`{setting.key}`", _flag(option), default, meaning))
         parts += [f"## `[{section}]`{about}\n", *rows, ""]
     parts += ["## Presets\n", *_presets(), ""]
-    parts += ["## Renamed keys\n", "The old name is still read in this version, with a one-line notice.\n", *_renamed(), ""]
-    parts += ["## Flags that are no settings\n", "They belong to one call of `optimize compress` and are not written to `recipe.lock.toml`.\n"]
+    parts += ["## Renamed keys\n", "This version still reads the old name, with a one-line notice.\n", *_renamed(), ""]
+    parts += ["## Flags that are no settings\n", "They belong to one call of `optimize compress` and are not kept in `recipe.lock.toml`.\n"]
     parts += [*_options("compress", leave_out=_SETTINGS), ""]
     for command in main.list_commands(_context()):
         if command != "compress":
@@ -118,7 +120,8 @@ def _presets() -> list[str]:
 
 
 def _renamed() -> list[str]:
-    rows = [_row(f"`[{section}] {key}`", f"`[{_SETTINGS[name].section}] {_SETTINGS[name].key}`") for (section, key), name in RENAMED.items()]
+    new = {name: f"`[{setting.section}] {setting.key}`" for name, setting in _SETTINGS.items()}
+    rows = [_row(f"`[{section}] {key}`", new[name]) for (section, key), name in RENAMED.items()]
     return [_row("old", "new"), _row("---", "---"), *rows]
 
 

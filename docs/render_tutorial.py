@@ -60,8 +60,9 @@ def run_cell(code: str, name: str, namespace: dict[str, Any]) -> str:
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) and not code.rstrip().endswith(";") else None
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(tree, name, "exec"), namespace)  # noqa: S102: the cells are this project's own
-        value = None if last is None else eval(compile(ast.Expression(last.value), name, "eval"), namespace)  # type: ignore[attr-defined]  # noqa: S307
+        # The cells are this project's own.
+        exec(compile(tree, name, "exec"), namespace)  # noqa: S102
+        value = eval(compile(ast.Expression(last.value), name, "eval"), namespace) if isinstance(last, ast.Expr) else None  # noqa: S307
     shown = printed.getvalue()
     return shown if value is None else f"{shown}{value!r}"
 

@@ -1,8 +1,8 @@
 """Every code block of the pages does what the page says.
 
-Python blocks of a page run one after the other in one namespace, in a folder with the files that pages name. Of shell blocks, `optimize …` lines
-are parsed by the command itself and their values read by the recipe; cheap ones also run. toml blocks are read by the recipe. Text blocks say
-that they are text. A block that is not run says why in an HTML comment in front of it.
+Python blocks of a page run one after the other in one namespace, in a folder with the files that pages name. `optimize …` lines of a
+shell block are parsed by the command itself and their values are read by the recipe; cheap ones also run. toml blocks are read by the
+recipe. Text blocks say that they are text. A block that is not run says why in an HTML comment in front of it.
 """
 
 from __future__ import annotations

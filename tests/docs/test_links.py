@@ -19,9 +19,7 @@ def missing(page: Path, text: str) -> list[str]:
     for target in links(text):
         file, _, anchor = target.partition("#")
         path = (page.parent / file).resolve() if file else page
-        if not path.exists():
-            found.append(target)
-        elif anchor and anchor not in anchors(path.read_text(encoding="utf-8")):
+        if not path.exists() or (anchor and anchor not in anchors(path.read_text(encoding="utf-8"))):
             found.append(target)
     return found
 
