@@ -16,7 +16,10 @@ ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 HISTORY = RESULTS / "looks.jsonl"
 """Every look that a study takes at a test split, from 2026-11-30 on; it is part of the repository."""
-DOCUMENTS = ("README.md", "docs/results.md", "docs/guard.md", "docs/precision.md", "docs/verify.md")
+DOCUMENTS = ("README.md", "docs/results.md")
+"""The pages that show results: one of them whole, the other a few columns of one table."""
+_BLOCK = re.compile(r"<!-- results (?P<name>\w+)(?P<columns>(?: \| [^|>]+)*) -->.*?<!-- /results -->", re.DOTALL)
+"""`<!-- results NAME -->` for the whole table with its notes, `<!-- results NAME | column | column -->` for these columns alone."""
 
 
 def write(
@@ -67,14 +70,33 @@ def looks(reports: Sequence[Mapping[str, Any]]) -> str:
 
 
 def quoted(text: str) -> str:
-    """The document with every `<!-- results NAME -->` block filled from `results/NAME.md`."""
+    """The document with every `<!-- results NAME -->` block filled from `results/NAME.md`.
+
+    Raises:
+        ValueError: when a block names a column that its table does not have.
+    """
 
     def fill(match: re.Match[str]) -> str:
-        source = RESULTS / f"{match[1]}.md"
+        source = RESULTS / f"{match['name']}.md"
         body = source.read_text(encoding="utf-8").strip() if source.exists() else "(not measured yet)"
-        return f"<!-- results {match[1]} -->\n{body}\n<!-- /results -->"
+        columns = match["columns"].split(" | ")[1:]
+        body = selected(body, columns) if columns and source.exists() else body
+        return f"<!-- results {match['name']}{match['columns']} -->\n{body}\n<!-- /results -->"
 
-    return re.sub(r"<!-- results (\w+) -->.*?<!-- /results -->", fill, text, flags=re.DOTALL)
+    return _BLOCK.sub(fill, text)
+
+
+def selected(body: str, columns: Sequence[str]) -> str:
+    """Title, the named columns of the table, and the line that says when and where it was taken.
+
+    Raises:
+        ValueError: when the table has no column of one of these names.
+    """
+    title, *rest = body.splitlines()
+    table = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in rest if line.startswith("|")]
+    numbers = [table[0].index(name) for name in columns]
+    taken = next(line for line in rest if line.startswith("Taken "))
+    return "\n".join([title, "", *(_row([row[number] for number in numbers]) for row in table), "", taken])
 
 
 def _row(cells: Sequence[str]) -> str:

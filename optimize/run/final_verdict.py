@@ -5,6 +5,7 @@ from __future__ import annotations
 from optimize.backends import CPU, backend, runs_on_cpu, title
 from optimize.backends.artifact import Artifact
 from optimize.backends.cpu_limit import effective_level
+from optimize.files import sha256
 from optimize.guard.evaluate import score_split
 from optimize.guard.flips import flips
 from optimize.guard.memorization import known_by_heart
@@ -14,7 +15,6 @@ from optimize.guard.verdict import Verdict, judge
 from optimize.hardware.cpu_level import in_words
 from optimize.hardware.cpu_level import level as machine_level
 from optimize.measure.warmup import block_medians
-from optimize.run import report_data
 from optimize.run.baselines import ARTIFACT
 from optimize.run.history import Look
 from optimize.run.prepare import Job
@@ -52,7 +52,7 @@ def begun(job: Job, artifact: Artifact, again: str | None = None) -> Look:
         artifact: what is judged.
         again: key of the look during which the run was interrupted.
     """
-    model = report_data.sha256(job.recipe.model)
+    model = sha256(job.recipe.model)
     return job.history.begin(
         job.data.test, model=model, artifact=artifact.sha256, limits=job.recipe.limits, fresh=job.recipe.fresh_test, again=again
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from optimize.backends import title, versions
 from optimize.backends.artifact import MANIFEST, ArtifactFile
 from optimize.candidate import Candidate
 from optimize.data.dataset import Dataset, Split
+from optimize.files import sha256
 from optimize.graph.macs import macs
 from optimize.graph.trace import LINEAR_MAPS
 from optimize.graph.unused_parameters import unused_parameters
@@ -37,12 +37,6 @@ def splits(data: Dataset) -> dict[str, Split]:
     """The splits there are, by name."""
     found = {"train": data.train, "calibration": data.calibration, "guard": data.guard, "test": data.test}
     return {name: split for name, split in found.items() if split is not None}
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *, started: float, foreign_load: float) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from benchmarks.results import DOCUMENTS, ROOT, looks, quoted
@@ -31,3 +33,24 @@ def test_the_studies_say_how_often_a_test_split_was_looked_at() -> None:
     assert looks(reports[:1]).startswith("look 3 of ")
     assert looks(reports[2:]) == "not looked at"
     assert "not recorded" in looks([{"verdict": "pass"}])
+
+
+def test_a_document_may_show_a_few_columns(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setattr("benchmarks.results.RESULTS", tmp_path)
+    table = "**title**\n\n| a | b | c |\n| --- | --- | --- |\n| 1 | 2 | 3 |\n\nTaken today.\nA note.\n"
+    (tmp_path / "study.md").write_text(table, encoding="utf-8")
+    filled = quoted("<!-- results study | a | c -->\nold\n<!-- /results -->")
+    assert filled == (
+        "<!-- results study | a | c -->\n**title**\n\n| a | c |\n| --- | --- |\n| 1 | 3 |\n\nTaken today.\n<!-- /results -->"
+    )
+    assert quoted(filled) == filled
+    with pytest.raises(ValueError, match="'d' is not in list"):
+        quoted(filled.replace("| c -->", "| d -->"))
+
+
+def test_results_stand_in_one_place() -> None:
+    pages = [path for path in (ROOT / "docs").rglob("*.md") if path.name != "results.md"]
+    assert [path.name for path in pages if "<!-- results " in path.read_text(encoding="utf-8")] == []
+    shown = re.findall(r"<!-- results (\w+) -->", (ROOT / "docs/results.md").read_text(encoding="utf-8"))
+    assert sorted(shown) == sorted(set(shown))
+    assert set(shown) == {path.stem for path in (ROOT / "benchmarks/results").glob("*.md")}
