@@ -22,7 +22,7 @@ from optimize.measure.latency import Latency
 from optimize.progress import shown
 from optimize.quantization import precision_choice as module
 from optimize.quantization.precision_choice import PrecisionContext, Variant, choose
-from optimize.run.finish import in_float
+from optimize.run.compile_artifact import in_float
 from optimize.searching.train_check import TrainCheck
 from tests import runs
 
