@@ -16,7 +16,7 @@ import numpy as np
 from optimize.data.channel_ranges import APART, SHARE, ChannelRanges
 from optimize.data.dataset import ENOUGH, Dataset
 from optimize.data.near_duplicates import SMALLEST, ImageHashes, near
-from optimize.data.splits import identify
+from optimize.data.split_assignment import identify
 
 FEW = 5
 """Calibration items of a class below which it is called rare."""

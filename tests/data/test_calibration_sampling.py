@@ -113,7 +113,7 @@ def test_a_chance_is_the_sum_over_the_pixels() -> None:
 
 
 def test_the_pool_is_looked_at_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optimize.data.dataset.PIXELS_AT_ONCE", 16 * 7)
+    monkeypatch.setattr("optimize.data.split.PIXELS_AT_ONCE", 16 * 7)
     sizes: list[int] = []
     monkeypatch.setattr(Candidate, "predict", lambda self, inputs: sizes.append(len(inputs)) or inputs)
     logits = np.random.default_rng(0).normal(size=(40, 1, 4, 4))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from optimize.data.dataset import ENOUGH, Dataset, Preprocessing, load_data
 from optimize.data.masks import foreground
-from optimize.data.splits import SplitHashes, fifth
+from optimize.data.split_assignment import SplitHashes, fifth
 from optimize.errors import InputError
 from optimize.guard.segmentation_score import score_masks
 
@@ -228,7 +228,7 @@ def test_a_hash_is_of_images_and_masks(tmp_path: Path) -> None:
 def test_large_images_make_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split = _load(tmp_path, _arrays()).guard
     assert split.batches == [slice(0, 256)]
-    monkeypatch.setattr("optimize.data.dataset.PIXELS_AT_ONCE", 3 * 24 + 1)
+    monkeypatch.setattr("optimize.data.split.PIXELS_AT_ONCE", 3 * 24 + 1)
     assert split.batches == [slice(0, 3), slice(3, 6), slice(6, 9)]
     assert np.concatenate([split.ids[batch] for batch in split.batches]).tolist() == list(range(8))
 
