@@ -1,9 +1,15 @@
-"""Splits that share nothing: no image and no patient stands in two of them.
+"""Which item stands in which split: no image and no patient is in two of them.
 
-An image is known by the hash of its bytes, a patient by the given id. What two splits share is an error, or is dropped from the one that
-matters less (train, then calibration, then guard; test is never touched). Where `val` must serve as calibration and guard, it is cut so
-that all images of a patient, and all copies of an image, stay together, and classes are shared out as evenly as that allows. Where few
-patients decide, `val` stays whole and calibration is taken out of train, by whole patients too.
+An image is known by the hash of its bytes, a patient by the id in the user's data. What two splits share is an error, or is dropped from
+the less protected one (train, then calibration, then guard; test never loses an item).
+
+Where the user brings no calibration split, one is cut out of `val` (`halves`) or out of train (`fifth`). Both cut between clusters, never
+through one. A cluster holds the items that are linked by an image or by a patient, directly or through other items:
+
+    item        0    1    2    3    4
+    image       a    b    a    c    d       items 0 and 2 are copies of one image
+    patient     P    Q    R    R    S       items 2 and 3 are of one patient
+    cluster     0    1    0    0    2       so 0, 2 and 3 stay together, although 0 and 3 share neither image nor patient
 """
 
 from __future__ import annotations
@@ -24,10 +30,10 @@ PROTECTED = ("test", "val", "calibration", "train")
 
 @dataclass(frozen=True, eq=False)
 class SplitHashes:
-    """Who is in a split.
+    """What identifies the items of a split.
 
     Args:
-        name: of the split in the user's file.
+        name: name of the split in the user's data.
         content: 64 bits of each image's hash, (N,).
         patients: id of each image's patient, (N,), or None.
     """
@@ -38,17 +44,17 @@ class SplitHashes:
 
 
 def identify(name: str, images: Array, patients: Array | None = None) -> SplitHashes:
-    """Hash every image of a split."""
+    """Return the hash of every image of a split, beside the patients."""
     digests = b"".join(hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in images)
     return SplitHashes(name, np.frombuffer(digests, dtype=np.int64), patients)
 
 
 def disjoint(identities: Sequence[SplitHashes], *, drop: bool) -> tuple[list[Integers], tuple[str, ...]]:
-    """Which items of each split may stay, and a note on each split that lost some.
+    """Return the rows of each split that may stay, and a note on each split that lost some.
 
     Args:
         identities: the splits, the most protected first.
-        drop: drop what a more protected split also holds, instead of refusing.
+        drop: whether items that a more protected split also holds are dropped, instead of refusing the data.
 
     Raises:
         InputError: when two splits overlap and `drop` is false, or when nothing is left of a split.
@@ -59,10 +65,10 @@ def disjoint(identities: Sequence[SplitHashes], *, drop: bool) -> tuple[list[Int
     notes: list[str] = []
     for identity in identities:
         shared = np.zeros(len(identity.content), dtype=bool)
-        for other in kept:
-            also = _shared(identity, other)
-            clashes += [_clash(identity, int(item), other) for item in np.flatnonzero(also & ~shared)[:3]]
-            shared |= also
+        for protected in kept:
+            in_both = _shared(identity, protected)
+            clashes += [_clash(identity, int(item), protected) for item in np.flatnonzero(in_both & ~shared)[:3]]
+            shared |= in_both
         rows.append(np.flatnonzero(~shared))
         if shared.any():
             notes.append(f"{int(shared.sum())} of {len(shared)} {identity.name} items were dropped: a more protected split holds them too.")
@@ -82,29 +88,40 @@ def disjoint(identities: Sequence[SplitHashes], *, drop: bool) -> tuple[list[Int
 def halves(identity: SplitHashes, labels: Integers, seed: int) -> tuple[Integers, Integers]:
     """Cut a split in two: sorted rows of the calibration half and of the guard half.
 
-    Items are dealt unit by unit, the largest first, each to the half that holds less of the unit's classes so far.
+    Clusters are dealt one by one, the largest first, each to the half that holds fewer items of the cluster's classes so far. So a large
+    cluster, which may tilt the halves, comes while the many small ones that can make up for it are still to come. With single items it
+    deals each class in turn:
+
+        labels            x  x  x  y  y
+        half              1  2  1  2  1      3 x: two and one; the first y goes where fewer items are, which is half 2
+
+    Args:
+        identity: the split.
+        labels: stratum of each item, (N,), such as its class.
+        seed: seed of the order among clusters of equal size and class.
 
     Raises:
         InputError: when the split cannot be cut because all its items belong together.
     """
-    units = _units(identity)
-    count = int(units.max()) + 1
+    clusters = _clusters(identity)
+    count = int(clusters.max()) + 1
     if count < 2:
         raise InputError(
-            f"`data`: {identity.name!r} cannot be cut in two, as its {len(units)} item(s) belong together (one image, or one patient): "
+            f"`data`: {identity.name!r} cannot be cut in two, as its {len(clusters)} item(s) belong together (one image, or one patient): "
             "add items, or give calibration a split of its own (calibration_images, …)."
         )
-    sizes = np.bincount(units)
-    members = np.split(np.argsort(units, kind="stable"), np.cumsum(sizes)[:-1])
-    # Class by class among equals: then the odd item left over by one class is made up for by the next.
+    sizes = np.bincount(clusters)
+    members = np.split(np.argsort(clusters, kind="stable"), np.cumsum(sizes)[:-1])
+    # Class by class among clusters of one size: then the odd item left over by one class is made up for by the next.
     order = np.lexsort((np.random.default_rng(seed).permutation(count), [labels[items[0]] for items in members], -sizes))
     share = 1.0 / np.maximum(np.bincount(labels), 1)
     lead = np.zeros(len(share))
     surplus = 0
-    first = np.zeros(len(units), dtype=bool)
-    for unit in order:
-        items = members[unit]
-        # In whole items per class, so that a tie is exactly a tie; `share` makes a rare class weigh as much as a common one.
+    first = np.zeros(len(clusters), dtype=bool)
+    for cluster in order:
+        items = members[cluster]
+        # `lead` counts whole items per class, so that a tie is exactly a tie. One factor `share` makes it a share of the class, so that a
+        # rare class weighs as much as a common one; the other does the same for the cluster's items.
         tilt = float((lead * share * share)[labels[items]].sum())
         to_first = tilt < 0 or (tilt == 0 and surplus <= 0)
         sign = 1 if to_first else -1
@@ -117,50 +134,66 @@ def halves(identity: SplitHashes, labels: Integers, seed: int) -> tuple[Integers
 def fifth(identity: SplitHashes, least: int, seed: int) -> tuple[Integers, Integers]:
     """Take about a fifth out of a split: sorted rows of what is taken, and of what is left.
 
-    Items that belong together (one image, or one patient) are taken together, in an order drawn at random: a fifth of such units, but no
-    more than twice `least` items need, and more than a fifth until there are `least`, but never over half of the units. All is taken where
-    there is only one.
+    Whole clusters are taken in random order. Their number is a fifth of all clusters, within three bounds; a later one overrides an earlier
+    one:
+
+        not more than are needed for twice `least` items    train is worth more than a calibration larger than that
+        at least as many as are needed for `least` items    ranges from fewer images are bad
+        at most half of the clusters                        else little is left to train on; a single cluster is taken as a whole
+
+    Example: of 1000 single items with `least` 300, a fifth is 200, which is raised to 300. Of 10,000 it is 2000, which is cut to 600.
+
+    Args:
+        identity: the split.
+        least: number of items that are enough.
+        seed: seed of the random order.
     """
-    units = _units(identity)
-    sizes = np.bincount(units)
+    clusters = _clusters(identity)
+    sizes = np.bincount(clusters)
     order = np.random.default_rng(seed).permutation(len(sizes))
     enough, plenty = (1 + int(np.searchsorted(np.cumsum(sizes[order]), items)) for items in (least, 2 * least))
     count = max(1, min(max(min(round(len(sizes) / 5), plenty), enough), len(sizes) // 2))
-    taken = np.isin(units, order[:count])
+    taken = np.isin(clusters, order[:count])
     return np.flatnonzero(taken), np.flatnonzero(~taken)
 
 
-def _units(identity: SplitHashes) -> Integers:
-    """Number each item's unit from 0: items linked by patient or by content, directly or through others, share one."""
+def _clusters(identity: SplitHashes) -> Integers:
+    """Number each item's cluster from 0: items linked by patient or by content, directly or through others, share one.
+
+    Each item starts with the number of its image. Then all items of a patient, and all copies of an image, take the lowest number among
+    them, until no number changes: the connected components of the graph whose edges are "same image" and "same patient".
+    """
     content = np.unique(identity.content, return_inverse=True)[1].reshape(-1)
-    unit = content.astype(np.int64)
+    cluster = content.astype(np.int64)
     if identity.patients is not None:
         patient = np.unique(identity.patients, return_inverse=True)[1].reshape(-1)
         while True:
-            before = unit
+            previous = cluster
             for key in (patient, content):
-                lowest = np.full(int(key.max()) + 1, len(unit))
-                np.minimum.at(lowest, key, unit)
-                unit = lowest[key]
-            if np.array_equal(before, unit):
+                lowest = np.full(int(key.max()) + 1, len(cluster))
+                np.minimum.at(lowest, key, cluster)
+                cluster = lowest[key]
+            if np.array_equal(previous, cluster):
                 break
-    return np.unique(unit, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return np.unique(cluster, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
-def _shared(one: SplitHashes, other: SplitHashes) -> npt.NDArray[np.bool_]:
-    shared = np.isin(one.content, other.content)
-    if one.patients is not None and other.patients is not None:
-        shared |= np.isin(one.patients, other.patients)
+def _shared(split: SplitHashes, protected: SplitHashes) -> npt.NDArray[np.bool_]:
+    """Which items of `split` have an image or a patient that `protected` has too, (N,)."""
+    shared = np.isin(split.content, protected.content)
+    if split.patients is not None and protected.patients is not None:
+        shared |= np.isin(split.patients, protected.patients)
     return shared
 
 
-def _clash(one: SplitHashes, item: int, other: SplitHashes) -> str:
-    same = np.flatnonzero(other.content == one.content[item])
+def _clash(split: SplitHashes, item: int, protected: SplitHashes) -> str:
+    """What an item shares with a more protected split, in words."""
+    same = np.flatnonzero(protected.content == split.content[item])
     if len(same):
-        return f"{one.name}[{item}] = {other.name}[{same[0]}]"
-    patients = one.patients if one.patients is not None else np.array([])
-    same = np.flatnonzero(other.patients == patients[item])
-    return f"{one.name}[{item}] and {other.name}[{same[0]}] are both of patient {str(patients[item])!r}"
+        return f"{split.name}[{item}] = {protected.name}[{same[0]}]"
+    patients = split.patients if split.patients is not None else np.array([])
+    same = np.flatnonzero(protected.patients == patients[item])
+    return f"{split.name}[{item}] and {protected.name}[{same[0]}] are both of patient {str(patients[item])!r}"
 
 
 def _take(identity: SplitHashes, rows: Integers) -> SplitHashes:

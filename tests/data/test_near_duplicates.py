@@ -133,7 +133,7 @@ def test_blocks_change_nothing_and_bound_what_is_looked_at(monkeypatch: pytest.M
     assert sorted(whole.tolist()) == [[row, row] for row in range(50)]
     monkeypatch.setattr(optimize.data.near_duplicates, "BLOCK", 7)
     assert near(twice, ImageHashes.of(images)).tolist() == whole.tolist()
-    monkeypatch.setattr(optimize.data.near_duplicates, "MOST", 2)
+    monkeypatch.setattr(optimize.data.near_duplicates, "MAX_FINE_PAIRS", 2)
     bounded = near(twice, ImageHashes.of(images)).tolist()
     assert 8 <= len(bounded) <= 16
     assert all(row == like for row, like in bounded)
