@@ -15,7 +15,7 @@ import numpy as np
 
 from optimize.data.channel_ranges import APART, SHARE, ChannelRanges
 from optimize.data.dataset import ENOUGH, Dataset
-from optimize.data.near_duplicates import SMALLEST, ImageHashes, near
+from optimize.data.near_duplicates import SMALLEST, ImageHashes, near_duplicate_pairs
 from optimize.data.split_assignment import identify
 
 FEW = 5
@@ -24,8 +24,8 @@ NAMED = 3
 """Items, or pairs of items, that a finding names."""
 CLIPPED, MARGIN = 0.01, 0.05
 """The share of guard images that may reach beyond calibration's range by more than this share of its width."""
-Found: TypeAlias = Iterator[tuple[bool, str]]
-"""What one check found: whether all is well, and the text."""
+CheckResults: TypeAlias = Iterator[tuple[bool, str]]
+"""The results of one check: for each, whether all is well, and the text."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def health(data: Dataset) -> tuple[Finding, ...]:
     reach = ChannelRanges.of(data.calibration)
     return tuple(
         Finding(check, "ok" if fine else "warning", text)
-        for check, found in (
+        for check, results in (
             ("classes", _classes(data)),
             ("groups", _groups(data)),
             ("size", _size(data)),
@@ -61,11 +61,11 @@ def health(data: Dataset) -> tuple[Finding, ...]:
             ("overlap", _overlap(data)),
             ("near duplicates", _near(data)),
         )
-        for fine, text in found
+        for fine, text in results
     )
 
 
-def _classes(data: Dataset) -> Found:
+def _classes(data: Dataset) -> CheckResults:
     counts, *judged = [split.totals(len(data.classes)) for split in (data.calibration, data.guard, data.test)]
     needed = np.sum(judged, axis=0) > 0  # calibration needs only the classes that guard or test show
     rare = [f"{name} {count}" for name, count, need in zip(data.classes, counts, needed, strict=True) if need and count < FEW]
@@ -77,7 +77,7 @@ def _classes(data: Dataset) -> Found:
         yield True, f"Every class of guard and test ({needed.sum()}) has at least {FEW} calibration {items}."
 
 
-def _groups(data: Dataset) -> Found:
+def _groups(data: Dataset) -> CheckResults:
     columns = sorted({*data.guard.groups, *data.test.groups})
     if not columns:
         yield True, "No subgroups are given."
@@ -94,7 +94,7 @@ def _groups(data: Dataset) -> Found:
             yield True, f"Subgroups {column!r}: calibration holds all {len(judged)} of guard and test."
 
 
-def _size(data: Dataset) -> Found:
+def _size(data: Dataset) -> CheckResults:
     count = len(data.calibration)
     if count < ENOUGH:
         yield False, f"Calibration has {count} images: ranges for int8 are taken badly from fewer than {ENOUGH}; add some."
@@ -102,7 +102,7 @@ def _size(data: Dataset) -> Found:
         yield True, f"Calibration has {count} images, {ENOUGH} are enough."
 
 
-def _outliers(data: Dataset, reach: ChannelRanges) -> Found:
+def _outliers(data: Dataset, reach: ChannelRanges) -> CheckResults:
     far = reach.outliers()
     rest = f"all but the {SHARE:.0%} that reach lowest and highest"
     rule = f"beyond the range of the rest ({rest}) by more than {APART:.0%} of it, in any channel"
@@ -113,7 +113,7 @@ def _outliers(data: Dataset, reach: ChannelRanges) -> Found:
         yield True, f"No calibration image reaches {rule}."
 
 
-def _clipping(data: Dataset, reach: ChannelRanges) -> Found:
+def _clipping(data: Dataset, reach: ChannelRanges) -> CheckResults:
     guard = ChannelRanges.of(data.guard)
     beyond, far = (int(reach.clips(guard, margin).sum()) for margin in (0.0, MARGIN))
     text = f"{beyond} of {len(data.guard)} guard images reach beyond calibration's range, {far} of them by more than {MARGIN:.0%} of it"
@@ -123,7 +123,7 @@ def _clipping(data: Dataset, reach: ChannelRanges) -> Found:
         yield True, f"{text}."
 
 
-def _overlap(data: Dataset) -> Found:
+def _overlap(data: Dataset) -> CheckResults:
     """By the hash of the content; the loader leaves none, but a `Dataset` may be made by hand."""
     judged = np.concatenate([identify(split.name, split.images).content for split in (data.guard, data.test)])
     for split in filter(None, (data.calibration, data.train)):
@@ -137,14 +137,14 @@ def _overlap(data: Dataset) -> Found:
             yield False, f"{len(both)} ids stand in {first} and in {second}, such as {both[0]!r}: see that they are not of the same item."
 
 
-def _near(data: Dataset) -> Found:
+def _near(data: Dataset) -> CheckResults:
     judged = [(split, ImageHashes.of(split.images)) for split in (data.guard, data.test)]
     for split in filter(None, (data.calibration, data.train)):
         own = ImageHashes.of(split.images)
         if own.size < SMALLEST:
             yield True, f"Not looked for in {split.name}: images of fewer than {SMALLEST} pixels a side say too little."
             continue
-        pairs = [(row, split_of, like) for split_of, hashes in judged for row, like in near(own, hashes).tolist()]
+        pairs = [(row, split_of, like) for split_of, hashes in judged for row, like in near_duplicate_pairs(own, hashes).tolist()]
         text = f"{len({row for row, *_ in pairs})} of {len(split)} {split.name} images are nearly the same picture as one of guard or test"
         named = _some(f"{split.names[row]} = {split_of.name} {split_of.names[like]}" for row, split_of, like in pairs)
         yield not pairs, f"{text} ({named}): the verdict flatters; take them out of {split.name}." if pairs else f"{text}."

@@ -156,7 +156,7 @@ def _split(
 
 
 def _require_alike(source: str | Path, what: str, forms: Mapping[str, str], distinct: str) -> None:
-    """See that all splits, or none, have the form `distinct`; the others may differ, as float32 and float64 do."""
+    """Check that all splits, or none, have the form `distinct`; the others may differ, as float32 and float64 do."""
     if len({form == distinct for form in forms.values()}) > 1:
         listed = ", ".join(f"{name} {form}" for name, form in forms.items())
         raise InputError(f"`data` (={source}) mixes {what} ({listed}): store all splits alike.")

@@ -72,7 +72,7 @@ class ImageHashes:
         return cls(signs.reshape(len(signs), -1), unit, np.concatenate([thumbnails for _, thumbnails, _ in small]), small[0][2])
 
 
-def near(some: ImageHashes, others: ImageHashes) -> Integers:
+def near_duplicate_pairs(some: ImageHashes, others: ImageHashes) -> Integers:
     """Pairs of images that are one and the same picture: (P, 2), row of `some` and row of `others`, the most alike pair first."""
     if min(some.size, others.size) < SMALLEST:
         return np.zeros((0, 2), np.int64)

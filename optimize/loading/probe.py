@@ -211,13 +211,13 @@ def _cause(module: nn.Module, pair: Floats, random_used: bool) -> str:
 
 def _first_not_finite(module: nn.Module, inputs: torch.Tensor) -> str:
     """The first layer whose output is not finite although its inputs are, in words; empty where it is none of them."""
-    found: list[str] = []
+    not_finite: list[str] = []
 
     def look(name: str) -> Callable[..., None]:
         def hook(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
             if isinstance(output, torch.Tensor) and not output.isfinite().all() and all(bool(value.isfinite().all()) for value in tensors):
-                found.append(f" (first in `{name}`, {type(layer).__name__})")
+                not_finite.append(f" (first in `{name}`, {type(layer).__name__})")
 
         return hook
 
@@ -229,19 +229,19 @@ def _first_not_finite(module: nn.Module, inputs: torch.Tensor) -> str:
     finally:
         for handle in handles:
             handle.remove()
-    return found[0] if found else ""
+    return not_finite[0] if not_finite else ""
 
 
 def _by_batch(candidate: Candidate, pair: Floats) -> str:
     """Which batch norm that runs goes by the batch, in words; empty where it is none of them."""
-    found: list[str] = []
+    by_batch: list[str] = []
 
     def look(name: str) -> Callable[..., None]:
-        return lambda layer, *_: found.append(name) if layer.training or layer.running_mean is None else None
+        return lambda layer, *_: by_batch.append(name) if layer.training or layer.running_mean is None else None
 
     norms = [(name, layer) for name, layer in candidate.module.named_modules() if isinstance(layer, BATCH_NORMS)]
     handles = [layer.register_forward_pre_hook(look(name)) for name, layer in norms]
     candidate.predict(pair)
     for handle in handles:
         handle.remove()
-    return f"; layer `{found[0]}` normalises by the batch: give it running statistics" if found else ""
+    return f"; layer `{by_batch[0]}` normalises by the batch: give it running statistics" if by_batch else ""
