@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from optimize.data.channel_ranges import APART, SHARE, ChannelRanges
-from optimize.data.dataset import ENOUGH, Dataset
+from optimize.data.dataset import ENOUGH_CALIBRATION, Dataset
 from optimize.data.near_duplicates import SMALLEST, ImageHashes, near_duplicate_pairs
 from optimize.data.split_assignment import identify
 
@@ -96,10 +96,10 @@ def _groups(data: Dataset) -> CheckResults:
 
 def _size(data: Dataset) -> CheckResults:
     count = len(data.calibration)
-    if count < ENOUGH:
-        yield False, f"Calibration has {count} images: ranges for int8 are taken badly from fewer than {ENOUGH}; add some."
+    if count < ENOUGH_CALIBRATION:
+        yield False, f"Calibration has {count} images: ranges for int8 are taken badly from fewer than {ENOUGH_CALIBRATION}; add some."
     else:
-        yield True, f"Calibration has {count} images, {ENOUGH} are enough."
+        yield True, f"Calibration has {count} images, {ENOUGH_CALIBRATION} are enough."
 
 
 def _outliers(data: Dataset, reach: ChannelRanges) -> CheckResults:

@@ -20,9 +20,9 @@ from optimize.data.split_assignment import PROTECTED, disjoint, fifth, halves, i
 from optimize.errors import InputError
 from optimize.progress import note
 
-ENOUGH = 300
+ENOUGH_CALIBRATION = 300
 """Images from which ranges for int8 are taken well; calibration is not made smaller than that."""
-LENDS = 5 * ENOUGH
+TRAIN_ENOUGH_TO_CUT = 5 * ENOUGH_CALIBRATION
 """Images that train must have so that calibration is taken out of it."""
 
 
@@ -78,8 +78,9 @@ def load_data(
 
     `val` becomes the guard. Where calibration comes from:
 
-        `calibration_*` is in the source               from there
-        else train has `LENDS` images, or any masks    up to a fifth of train is taken out
+        `calibration_*` is in the source                 from there
+        else train has `TRAIN_ENOUGH_TO_CUT` images,   up to a fifth of train is taken out
+        or there are masks
         else                                           `val` is cut into halves, calibration and guard
 
     `val` is kept whole where that is possible, because every item less in the guard makes its decisions less certain. With masks, patients
@@ -169,8 +170,8 @@ def _form(split: Split) -> str:
 def _with_calibration(kept: Mapping[str, Split], classes: int, seed: int) -> dict[str, Split]:
     """The splits that change when calibration is taken out of another one."""
     val, train = kept["val"], kept.get("train")
-    if train is not None and (val.task == "segmentation" or len(train) >= LENDS):
-        taken, left = fifth(identify("train", train.images, train.patients), ENOUGH, seed)
+    if train is not None and (val.task == "segmentation" or len(train) >= TRAIN_ENOUGH_TO_CUT):
+        taken, left = fifth(identify("train", train.images, train.patients), ENOUGH_CALIBRATION, seed)
         return {"calibration": train.take(taken, "calibration"), "train": train.take(left)}
     first, second = halves(identify("val", val.images, val.patients), val.strata(classes), seed)
     return {"calibration": val.take(first, "calibration"), "val": val.take(second)}
