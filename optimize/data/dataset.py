@@ -78,7 +78,7 @@ def load_data(
 
     `val` becomes the guard. Where calibration comes from:
 
-        `calibration_*` is in the source                 from there
+        `calibration_*` is in the source               from there
         else train has `TRAIN_ENOUGH_TO_CUT` images,   up to a fifth of train is taken out
         or there are masks
         else                                           `val` is cut into halves, calibration and guard
