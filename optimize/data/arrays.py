@@ -1,6 +1,6 @@
-"""Images, labels and masks as they lie in the user's file, read and checked before anything is computed from them.
+"""Checks images, labels and masks before anything is computed from them.
 
-Every check names the array, what it found and what would be right. Images come out in the layout the rest of the package relies on: whole
+Every error names the array, what it holds and what it should hold. Images come out in the layout the rest of the package relies on: whole
 numbers (uint8) with channels last, (N, *spatial, C), and floats with channels first, (N, C, *spatial).
 """
 
@@ -22,7 +22,7 @@ MAX_CLASSES = 100_000
 
 
 def spread(count: int, most: int) -> Integers:
-    """At most so many of `count` places, rising, from all over: files are often sorted by class.
+    """Return at most `most` positions out of `count`, ascending and evenly spread, because files are often sorted by class.
 
     Example:
         >>> spread(10, 3).tolist()
@@ -32,13 +32,13 @@ def spread(count: int, most: int) -> Integers:
 
 
 def checked_images(arrays: Mapping[str, Array], split: str, input_shape: Sequence[int], pad: int | None) -> Array:
-    """The images of a split in this package's layout, without copying them.
+    """Return the images of a split in this package's layout, without copying them.
 
     Args:
-        arrays: as read.
-        split: one of `SPLITS`.
-        input_shape: of the network, (C, *spatial).
-        pad: pixels of zeros that will be added on each spatial side; None where the user has no say in it.
+        arrays: the arrays of the user's data.
+        split: one of `optimize.data.layout.SPLITS`.
+        input_shape: shape of one input of the network, (C, *spatial).
+        pad: pixels of zeros that will be added on each spatial side; None where the user cannot set it.
 
     Raises:
         InputError: when they have the wrong type, rank or size, or hold NaN or infinity.
@@ -59,7 +59,7 @@ def checked_images(arrays: Mapping[str, Array], split: str, input_shape: Sequenc
     elif images.shape[1:] == (last if floats else first):
         images = np.moveaxis(images, -1, 1) if floats else np.moveaxis(images, 1, -1)
     else:
-        raise InputError(_misfit(key, images.shape[1:], input_shape, pad))
+        raise InputError(_shape_problem(key, images.shape[1:], input_shape, pad))
     for start in range(0, len(images) if floats else 0, 256):
         with np.errstate(over="ignore"):
             finite = np.isfinite(images[start : start + 256].astype(np.float32)).reshape(len(images[start : start + 256]), -1).all(axis=1)
@@ -68,9 +68,9 @@ def checked_images(arrays: Mapping[str, Array], split: str, input_shape: Sequenc
     return images
 
 
-def _misfit(key: str, shape: tuple[int, ...], input_shape: Sequence[int], pad: int | None) -> str:
-    wanted = ",".join(map(str, input_shape))
-    problem = f"`{key}` holds images of {_times(shape)}, which do not fit the network's input {wanted}"
+def _shape_problem(key: str, shape: tuple[int, ...], input_shape: Sequence[int], pad: int | None) -> str:
+    expected = ",".join(map(str, input_shape))
+    problem = f"`{key}` holds images of {_times(shape)}, which do not fit the network's input {expected}"
     if pad is None:
         return f"{problem}: resize them, or leave --data out."
     problem += f" with pad {pad}"
@@ -83,37 +83,38 @@ def _misfit(key: str, shape: tuple[int, ...], input_shape: Sequence[int], pad: i
 
 
 def _image_remedy(shape: tuple[int, ...], input_shape: Sequence[int], pad: int) -> str:
-    """What to do about images whose channels or sizes are not the network's."""
+    """Return what to do about images whose channels or sizes are not the network's."""
     channels, axes = input_shape[0], len(input_shape) - 1
     if len(shape) == axes:
-        found, spatial = 1, shape
+        stored, spatial = 1, shape
     elif len(shape) != axes + 1:
         return f"store each image with {axes} spatial axes, and its channels first or last"
     elif shape[-1] <= 4 or shape[0] > 4:
-        found, spatial = shape[-1], shape[:-1]
+        stored, spatial = shape[-1], shape[:-1]
     else:
-        found, spatial = shape[0], shape[1:]
-    if found != channels:
-        return _channel_remedy(found, channels)
-    wanted = _times([size - 2 * pad for size in input_shape[1:]])
+        stored, spatial = shape[0], shape[1:]
+    if stored != channels:
+        return _channel_remedy(stored, channels)
+    expected = _times([size - 2 * pad for size in input_shape[1:]])
     return (
-        f"resize the images to {wanted} as for training, or pass --input {channels},{','.join(str(size + 2 * pad) for size in spatial)} "
+        f"resize the images to {expected} as for training, or pass --input {channels},{','.join(str(size + 2 * pad) for size in spatial)} "
         "if the network was trained on that size"
     )
 
 
-def _channel_remedy(found: int, channels: int) -> str:
-    if found == 1 and channels == 3:
+def _channel_remedy(stored: int, channels: int) -> str:
+    if stored == 1 and channels == 3:
         return "the images are grayscale and the network reads 3 channels: repeat them, numpy.repeat(images[..., None], 3, axis=-1)"
-    if found == 3 and channels == 1:
+    if stored == 3 and channels == 1:
         return "the images have 3 channels and the network reads grayscale: convert them as for training"
-    if found == 4 and channels == 3:
+    if stored == 4 and channels == 3:
         return "the images have a fourth channel, probably alpha: leave it out, images[..., :3]"
-    return f"the images have {found} channel{'s' if found > 1 else ''} and the network reads {channels}: store those that it was trained on"
+    plural = "s" if stored > 1 else ""
+    return f"the images have {stored} channel{plural} and the network reads {channels}: store those that it was trained on"
 
 
 def checked_labels(arrays: Mapping[str, Array], split: str, num_classes: int | None) -> Integers:
-    """The labels of a split, (N,), from (N,) or (N, 1).
+    """Return the labels of a split, (N,), from (N,) or (N, 1).
 
     Raises:
         InputError: when they are missing, not whole numbers, more or fewer than the images, or out of range.
@@ -140,12 +141,12 @@ def checked_labels(arrays: Mapping[str, Array], split: str, num_classes: int | N
 
 
 def checked_masks(arrays: Mapping[str, Array], split: str, num_classes: int, shape: Sequence[int]) -> Array:
-    """The masks of a split, in one of the two forms of `optimize.data.masks`.
+    """Return the masks of a split, in one of the two forms of `optimize.data.masks`.
 
     Args:
-        arrays: as read.
-        split: one of `SPLITS`.
-        num_classes: outputs of the network, K.
+        arrays: the arrays of the user's data.
+        split: one of `optimize.data.layout.SPLITS`.
+        num_classes: number of outputs of the network, K.
         shape: *spatial of a mask.
 
     Returns:
@@ -165,8 +166,8 @@ def checked_masks(arrays: Mapping[str, Array], split: str, num_classes: int, sha
         masks = masks.reshape(-1, *shape)
     one_each = masks.shape[1:] == (num_classes, *shape)
     if masks.shape[1:] != tuple(shape) and not one_each:
-        wanted = " or ".join(_times(each) for each in (shape, (num_classes, *shape))[: min(num_classes, 2)])
-        raise InputError(f"`{key}` holds masks of {_times(masks.shape[1:])}: the network asks for {wanted}; resize or rearrange them.")
+        expected = " or ".join(_times(sizes) for sizes in (shape, (num_classes, *shape))[: min(num_classes, 2)])
+        raise InputError(f"`{key}` holds masks of {_times(masks.shape[1:])}: the network asks for {expected}; resize or rearrange them.")
     same_length(key, masks, split, images)
     if one_each or num_classes == 1:
         return _binary(key, masks).reshape(-1, num_classes, *shape)
@@ -177,9 +178,9 @@ def checked_masks(arrays: Mapping[str, Array], split: str, num_classes: int, sha
 
 
 def _binary(key: str, masks: Array) -> Array:
-    """0 and 1, or 0 and 255, as booleans."""
-    one = 255 if masks.max() == 255 else 1
-    outside = (masks != 0) & (masks != one)
+    """Return masks of 0 and 1, or of 0 and 255, as booleans."""
+    foreground = 255 if masks.max() == 255 else 1
+    outside = (masks != 0) & (masks != foreground)
     if outside.any():
         values = np.unique(masks)
         several = "the network gives one mask, and these hold several classes: check the model, or store what it was trained to find as 1"
@@ -198,10 +199,10 @@ def _times(shape: Sequence[int]) -> str:
 
 
 def same_length(key: str, array: Array, split: str, images: Array) -> None:
-    """See that `array`, called `key`, has one entry for each of the split's images.
+    """Check that the array of the name `key` has one entry for each of the split's images.
 
     Raises:
-        InputError: when it has not.
+        InputError: when the numbers differ.
     """
     if len(array) != len(images):
         raise InputError(f"`{key}` has {len(array)} entries for {len(images)} images in `{split}_images`: there must be one per image.")

@@ -1,7 +1,7 @@
-"""Is calibration fit for its use? What int8 ranges, repair and the widths of layers are taken from should look like what is judged.
+"""Checks that calibration is fit for its use: int8 ranges, repair and widths are taken from it, so it should look like guard and test.
 
-Nothing here stops a run: a warning says what it found and what would mend it. Of the test split only classes, subgroups and likeness to
-other splits are looked at, never its values.
+Nothing here stops a run: a warning says what is wrong and how to mend it. Of the test split only classes, subgroups and similarity to
+other splits are used, never its values.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from optimize.data.channel_ranges import APART, SHARE, ChannelRanges
-from optimize.data.dataset import ENOUGH, Dataset
-from optimize.data.near_duplicates import SMALLEST, ImageHashes, near
-from optimize.data.splits import identify
+from optimize.data.dataset import ENOUGH_CALIBRATION, Dataset
+from optimize.data.near_duplicates import SMALLEST, ImageHashes, near_duplicate_pairs
+from optimize.data.split_assignment import identify
 
 FEW = 5
 """Calibration items of a class below which it is called rare."""
 NAMED = 3
 """Items, or pairs of items, that a finding names."""
-CLIPPED, SLACK = 0.01, 0.05
+CLIPPED, MARGIN = 0.01, 0.05
 """The share of guard images that may reach beyond calibration's range by more than this share of its width."""
-Found: TypeAlias = Iterator[tuple[bool, str]]
-"""What one check found: whether all is well, and the text."""
+CheckResults: TypeAlias = Iterator[tuple[bool, str]]
+"""The results of one check: for each, whether all is well, and the text."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Finding:
 
 
 def health(data: Dataset) -> tuple[Finding, ...]:
-    """Look at calibration beside guard and test; each check gives one finding or more."""
+    """Return what each check says of calibration, compared with guard and test: one finding or more per check."""
     reach = ChannelRanges.of(data.calibration)
     return tuple(
         Finding(check, "ok" if fine else "warning", text)
-        for check, found in (
+        for check, results in (
             ("classes", _classes(data)),
             ("groups", _groups(data)),
             ("size", _size(data)),
@@ -61,13 +61,13 @@ def health(data: Dataset) -> tuple[Finding, ...]:
             ("overlap", _overlap(data)),
             ("near duplicates", _near(data)),
         )
-        for fine, text in found
+        for fine, text in results
     )
 
 
-def _classes(data: Dataset) -> Found:
+def _classes(data: Dataset) -> CheckResults:
     counts, *judged = [split.totals(len(data.classes)) for split in (data.calibration, data.guard, data.test)]
-    needed = np.sum(judged, axis=0) > 0
+    needed = np.sum(judged, axis=0) > 0  # calibration needs only the classes that guard or test show
     rare = [f"{name} {count}" for name, count, need in zip(data.classes, counts, needed, strict=True) if need and count < FEW]
     items = "items" if data.calibration.task == "classification" else "images that show it"
     if rare:
@@ -77,7 +77,7 @@ def _classes(data: Dataset) -> Found:
         yield True, f"Every class of guard and test ({needed.sum()}) has at least {FEW} calibration {items}."
 
 
-def _groups(data: Dataset) -> Found:
+def _groups(data: Dataset) -> CheckResults:
     columns = sorted({*data.guard.groups, *data.test.groups})
     if not columns:
         yield True, "No subgroups are given."
@@ -85,7 +85,8 @@ def _groups(data: Dataset) -> Found:
         judged = {tag for split in (data.guard, data.test) if column in split.groups for tag in split.groups[column].tolist()}
         if column not in data.calibration.groups:
             field = "group" if column == "group" else f"{column}_group"
-            yield False, f"Subgroups {column!r}: not known for calibration; add `calibration_{field}`, or `train_{field}` where it is lent."
+            remedy = f"add `calibration_{field}`, or `train_{field}` if it comes from train"
+            yield False, f"Subgroups {column!r}: not known for calibration; {remedy}."
         elif absent := sorted(judged - set(data.calibration.groups[column].tolist())):
             text = f"{len(absent)} of {len(judged)} of guard and test have no calibration image ({_some(map(repr, absent))}); add some."
             yield False, f"Subgroups {column!r}: {text}"
@@ -93,15 +94,15 @@ def _groups(data: Dataset) -> Found:
             yield True, f"Subgroups {column!r}: calibration holds all {len(judged)} of guard and test."
 
 
-def _size(data: Dataset) -> Found:
+def _size(data: Dataset) -> CheckResults:
     count = len(data.calibration)
-    if count < ENOUGH:
-        yield False, f"Calibration has {count} images: ranges for int8 are taken badly from fewer than {ENOUGH}; add some."
+    if count < ENOUGH_CALIBRATION:
+        yield False, f"Calibration has {count} images: ranges for int8 are taken badly from fewer than {ENOUGH_CALIBRATION}; add some."
     else:
-        yield True, f"Calibration has {count} images, {ENOUGH} are enough."
+        yield True, f"Calibration has {count} images, {ENOUGH_CALIBRATION} are enough."
 
 
-def _outliers(data: Dataset, reach: ChannelRanges) -> Found:
+def _outliers(data: Dataset, reach: ChannelRanges) -> CheckResults:
     far = reach.outliers()
     rest = f"all but the {SHARE:.0%} that reach lowest and highest"
     rule = f"beyond the range of the rest ({rest}) by more than {APART:.0%} of it, in any channel"
@@ -112,17 +113,17 @@ def _outliers(data: Dataset, reach: ChannelRanges) -> Found:
         yield True, f"No calibration image reaches {rule}."
 
 
-def _clipping(data: Dataset, reach: ChannelRanges) -> Found:
+def _clipping(data: Dataset, reach: ChannelRanges) -> CheckResults:
     guard = ChannelRanges.of(data.guard)
-    beyond, far = (int(reach.clips(guard, slack).sum()) for slack in (0.0, SLACK))
-    text = f"{beyond} of {len(data.guard)} guard images reach beyond calibration's range, {far} of them by more than {SLACK:.0%} of it"
+    beyond, far = (int(reach.clips(guard, margin).sum()) for margin in (0.0, MARGIN))
+    text = f"{beyond} of {len(data.guard)} guard images reach beyond calibration's range, {far} of them by more than {MARGIN:.0%} of it"
     if far > CLIPPED * len(data.guard):
         yield False, f"{text}: int8 clips them; add calibration images like them."
     else:
         yield True, f"{text}."
 
 
-def _overlap(data: Dataset) -> Found:
+def _overlap(data: Dataset) -> CheckResults:
     """By the hash of the content; the loader leaves none, but a `Dataset` may be made by hand."""
     judged = np.concatenate([identify(split.name, split.images).content for split in (data.guard, data.test)])
     for split in filter(None, (data.calibration, data.train)):
@@ -130,22 +131,22 @@ def _overlap(data: Dataset) -> Found:
         text = f"{shared} of {len(split)} {split.name} images also stand in guard or test"
         yield not shared, f"{text}: take them out of {split.name}." if shared else f"{text}."
     splits = (data.calibration, data.guard, data.test)
-    called = {split.name: set(split.item_names.tolist()) for split in splits if split.item_names is not None}
-    for one, other in combinations(called, 2):
-        if both := sorted(called[one] & called[other]):
-            yield False, f"{len(both)} ids stand in {one} and in {other}, such as {both[0]!r}: see that they are not of the same item."
+    item_names = {split.name: set(split.item_names.tolist()) for split in splits if split.item_names is not None}
+    for first, second in combinations(item_names, 2):
+        if both := sorted(item_names[first] & item_names[second]):
+            yield False, f"{len(both)} ids stand in {first} and in {second}, such as {both[0]!r}: see that they are not of the same item."
 
 
-def _near(data: Dataset) -> Found:
+def _near(data: Dataset) -> CheckResults:
     judged = [(split, ImageHashes.of(split.images)) for split in (data.guard, data.test)]
     for split in filter(None, (data.calibration, data.train)):
         own = ImageHashes.of(split.images)
         if own.size < SMALLEST:
             yield True, f"Not looked for in {split.name}: images of fewer than {SMALLEST} pixels a side say too little."
             continue
-        pairs = [(row, other, like) for other, looks in judged for row, like in near(own, looks).tolist()]
+        pairs = [(row, split_of, like) for split_of, hashes in judged for row, like in near_duplicate_pairs(own, hashes).tolist()]
         text = f"{len({row for row, *_ in pairs})} of {len(split)} {split.name} images are nearly the same picture as one of guard or test"
-        named = _some(f"{split.names[row]} = {other.name} {other.names[like]}" for row, other, like in pairs)
+        named = _some(f"{split.names[row]} = {split_of.name} {split_of.names[like]}" for row, split_of, like in pairs)
         yield not pairs, f"{text} ({named}): the verdict flatters; take them out of {split.name}." if pairs else f"{text}."
 
 

@@ -1,14 +1,17 @@
-"""Which unlabelled inputs a repair is fitted on, and which it never sees: those of rare classes and those the original is unsure of first.
+"""Chooses the unlabelled inputs that a repair is fitted on: inputs of rare classes, and inputs that the original is unsure of, first.
 
-Drawn at random, most inputs belong to the common classes and are easy; a repair fitted on them keeps what they need and lets the rest go.
-So each input's chance is inverse to how often the original predicts its class, and falls with its lead over the runner-up:
+In a uniform sample most inputs belong to the common classes and are easy. A repair fitted on them keeps what they need and loses the rest.
+So the chance of an input falls with how often the original predicts its class, and with the lead of that class over the runner-up:
 
     chance  ~  sum over positions of  1 / (count of the predicted class) / (1 + largest logit - second largest)
 
 A classifier has one position per input; a segmentation net has one per pixel, so that every class, the background too, has the same say,
 and an input is drawn more often the more of a rare class is in it.
 
-No label is looked at. Drawing without replacement uses the exponential race of Efraimidis and Spirakis (2006).
+Example: 90 of 100 inputs are predicted A and 10 B, all with a lead of 1. An input of A has weight 1 / 90 / 2, one of B 1 / 10 / 2.
+So an input of B is nine times as likely, and each class has the same chance as a whole. An input of B with a lead of 0 counts twice.
+
+No label is used. Sampling without replacement uses the exponential race of Efraimidis and Spirakis (2006).
 """
 
 from __future__ import annotations
@@ -25,13 +28,14 @@ from optimize.data.output_meaning import logits
 from optimize.graph.macs import macs
 from optimize.progress import track
 
-MOST, LEAST = 2048, 256
+MAX_INPUTS, MIN_INPUTS = 2048, 256
+"""Bounds of the number of inputs that are fitted."""
 MAC_BUDGET = 7 * 10**11
-"""Of one pass over the chosen inputs: a heavy network is repaired on fewer."""
+"""Most multiply–accumulates of one pass over the chosen inputs: a heavy network is repaired on fewer inputs."""
 POOL = 4
-"""Inputs looked at for each one that is chosen."""
+"""Inputs that are evaluated for each one that is chosen."""
 LEAST_UNSEEN, SHARE_UNSEEN = 32, 4
-"""At least so many, or none; at most one for every four that are fitted."""
+"""At least 32 inputs are kept unseen, or none; at most one for every four that are fitted."""
 UNSEEN_BYTES = 1 << 28
 
 
@@ -39,8 +43,9 @@ class Unlabelled(NamedTuple):
     """Inputs without labels, ready for the network.
 
     Attributes:
-        fitted: (N, C, *spatial), to fit repairs on.
-        unseen: (M, C, *spatial), drawn alike from what is left, of other patients where these are known; None where too little is left.
+        fitted: inputs to fit repairs on, (N, C, *spatial).
+        unseen: inputs to check repairs on, (M, C, *spatial), sampled in the same way from what is left, of other patients where these are
+            known; None where too little is left.
     """
 
     fitted: Floats
@@ -48,13 +53,21 @@ class Unlabelled(NamedTuple):
 
 
 def unlabelled(original: Candidate, splits: Sequence[Split], seed: int) -> Unlabelled:
-    """Choose inputs from splits that neither decide nor test anything."""
-    count = int(np.clip(MAC_BUDGET // max(1, macs(original)), LEAST, MOST))
+    """Choose inputs from splits.
+
+    Args:
+        original: the network before any step.
+        splits: splits that neither decide nor test anything: calibration, and train if there is one.
+        seed: seed of the sampling.
+    """
+    count = int(np.clip(MAC_BUDGET // max(1, macs(original)), MIN_INPUTS, MAX_INPUTS))
     rng = np.random.default_rng(seed)
     owners = np.repeat(np.arange(len(splits)), [len(split) for split in splits])
     places = np.concatenate([np.arange(len(split)) for split in splits])
     pool = np.sort(rng.permutation(len(owners))[: POOL * count])
     owners, places = owners[pool], places[pool]
+    # The exponential race: each input arrives at a random time of mean 1 / chance. The first to arrive are a weighted sample without
+    # replacement.
     order = np.argsort(rng.exponential(size=len(pool)) / _chances(original, splits, owners, places))
 
     def inputs(rows: np.ndarray) -> Floats:
@@ -63,6 +76,7 @@ def unlabelled(original: Candidate, splits: Sequence[Split], seed: int) -> Unlab
 
     spare = max(0, min(count // SHARE_UNSEEN, len(pool) - count, UNSEEN_BYTES // (4 * original.example.numel())))
     people = _people(splits, owners, places)
+    # A repair may not be checked on a patient that it was fitted on, so whole patients are held out where they are known.
     if people is None:
         first = order[: count + spare]
         held = rng.permutation(len(first)) < spare
@@ -74,7 +88,7 @@ def unlabelled(original: Candidate, splits: Sequence[Split], seed: int) -> Unlab
 
 
 def _people(splits: Sequence[Split], owners: np.ndarray, places: np.ndarray) -> np.ndarray | None:
-    """A number for each item's patient; None where a split does not know them."""
+    """Return a number for each item's patient; None where a split does not know its patients."""
     if any(split.patients is None for split in splits):
         return None
     names = [str(np.asarray(splits[k].patients)[place]) for k, place in zip(owners, places, strict=True)]
@@ -82,10 +96,10 @@ def _people(splits: Sequence[Split], owners: np.ndarray, places: np.ndarray) -> 
 
 
 def _held(people: np.ndarray, spare: int, rng: np.random.Generator) -> np.ndarray:
-    """Which items belong to patients drawn at random, as many as have no more than `spare` items together."""
-    drawn = rng.permutation(people.max() + 1)
-    together = np.cumsum(np.bincount(people)[drawn])
-    return np.isin(people, drawn[: np.searchsorted(together, spare, side="right")])
+    """Return which items are held out: those of random patients, as many patients as have no more than `spare` items in total."""
+    order = rng.permutation(people.max() + 1)
+    items = np.cumsum(np.bincount(people)[order])
+    return np.isin(people, order[: np.searchsorted(items, spare, side="right")])
 
 
 def _chances(original: Candidate, splits: Sequence[Split], owners: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -101,7 +115,7 @@ def _chances(original: Candidate, splits: Sequence[Split], owners: np.ndarray, p
 
 
 def _tally(outputs: Floats, *, masks: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Of each case and predicted class, (n, K): how many positions there are, and the sum of 1 / (1 + lead) over them."""
+    """Return, for each case and predicted class, (n, K): the number of positions, and the sum of 1 / (1 + lead) over them."""
     logits = np.nan_to_num(outputs).reshape(*outputs.shape[:2], -1)
     if masks:  # what is above 0 is foreground: the background's logit is 0
         logits = np.concatenate([np.zeros_like(logits[:, :1]), logits], axis=1)
@@ -109,5 +123,5 @@ def _tally(outputs: Floats, *, masks: bool) -> tuple[np.ndarray, np.ndarray]:
     two = np.partition(logits, -2, axis=1)[:, -2:].astype(np.float64)
     bins = (np.arange(cases)[:, None] * classes + logits.argmax(1)).reshape(-1)
     doubts = 1 / (1 + (two[:, 1] - two[:, 0])).reshape(-1)
-    counts, weights = (np.bincount(bins, each, cases * classes).reshape(cases, classes) for each in (None, doubts))
+    counts, weights = (np.bincount(bins, weight, cases * classes).reshape(cases, classes) for weight in (None, doubts))
     return counts, weights

@@ -36,13 +36,13 @@ class ChannelRanges:
 
     @classmethod
     def of(cls, split: Split) -> ChannelRanges:
-        """Of all images of a split; a batch at a time."""
-        found = []
+        """Return the extremes of all images of a split, computed a batch at a time."""
+        extremes = []
         for batch in split.batches:
             inputs = split.preprocessing.inner(split.inputs(batch))
             flat = inputs.reshape(*inputs.shape[:2], -1)
-            found.append((flat.min(2), flat.max(2)))
-        return cls(np.concatenate([low for low, _ in found]), np.concatenate([high for _, high in found]))
+            extremes.append((flat.min(2), flat.max(2)))
+        return cls(np.concatenate([low for low, _ in extremes]), np.concatenate([high for _, high in extremes]))
 
     def outliers(self) -> Integers:
         """Images that reach far beyond the rest, the farthest first, as rows.
@@ -60,8 +60,8 @@ class ChannelRanges:
         order = np.argsort(-beyond, kind="stable").astype(np.int64)
         return np.asarray(order[beyond[order] > APART])
 
-    def clips(self, others: ChannelRanges, slack: float = 0.0) -> Booleans:
-        """Which of the other images reach beyond the range of these, by more than `slack` of its width, in any channel, (M,)."""
+    def clips(self, others: ChannelRanges, margin: float = 0.0) -> Booleans:
+        """Return which of the other images reach beyond the range of these, by more than `margin` of its width, in any channel, (M,)."""
         low, high = self.lowest.min(0), self.highest.max(0)
-        room = slack * (high - low)
+        room = margin * (high - low)
         return np.asarray(((others.highest > high + room) | (others.lowest < low - room)).any(1))

@@ -1,7 +1,7 @@
-"""Whether float images have the scale that mean and std are written for.
+"""Checks that float images have the scale that mean and std are written for.
 
-Float images are taken as they are. Images in 0..255 under a mean and a std for 0..1 give inputs a hundred times too large, and whatever the
-network makes of them says nothing about it. So before anything is computed the images are compared with mean and std, and the splits with
+Float images are not rescaled. Images in 0..255 with a mean and a std for 0..1 give inputs a hundred times too large, and the outputs
+for them say nothing about the network. So before anything is computed the images are compared with mean and std, and the splits with
 one another.
 """
 
@@ -18,13 +18,13 @@ from optimize.errors import InputError
 CASES = 256
 """Images of a split that are enough to see its scale by."""
 FAR = 20.0
-"""How many stds the images may spread, or lie away from the mean."""
+"""Most stds that the images may spread, or lie away from the mean."""
 NARROW = 0.1
-"""Of a std, that the images must reach over."""
+"""Share of a std that the range of the images must have at least."""
 
 
 def require_scale(splits: Mapping[str, Array], preprocessing: Preprocessing) -> None:
-    """See that float images fit mean and std, and one another.
+    """Check that float images fit mean and std, and that the splits have one scale.
 
     Args:
         splits: name in the user's data, such as "train" -> images, (N, C, *spatial) where they are floats.
@@ -46,7 +46,7 @@ def require_scale(splits: Mapping[str, Array], preprocessing: Preprocessing) -> 
 
 
 def _require_fit(name: str, images: Array, preprocessing: Preprocessing) -> None:
-    mean, std = (np.asarray(each, dtype=np.float64) for each in (preprocessing.mean, preprocessing.std))
+    mean, std = (np.asarray(values, dtype=np.float64) for values in (preprocessing.mean, preprocessing.std))
     if not len(mean) or (not mean.any() and (std == 1).all()):
         return
     channels = np.moveaxis(images.astype(np.float64), 1, 0).reshape(images.shape[1], -1)

@@ -12,34 +12,34 @@ IGNORED = (255, -1, -100)
 """Numbers by which training scripts mark what is not to be learned from."""
 
 
-def remedy_of_kind(labels: Array, one: str) -> str | None:
-    """How to mend labels that are no whole numbers, or not one per image; None where this knows no remedy.
+def remedy_of_kind(labels: Array, item: str) -> str | None:
+    """Return how to mend labels that are no whole numbers, or not one per image; None where no remedy is known.
 
     Args:
         labels: as stored.
-        one: what there must be one of, such as "image".
+        item: what each label belongs to: "image" or "pixel".
     """
     if labels.dtype.kind in "US":
         return "number the classes from 0, such as numpy.unique(labels, return_inverse=True)[1], and give their names as --classes"
     if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "iubf" and len(labels):
         if bool((np.isin(labels, (0, 1)).all()) and (labels.sum(1) == 1).all()):
-            return f"they are one-hot: store one number per {one}, labels.argmax(1)"
+            return f"they are one-hot: store one number per {item}, labels.argmax(1)"
         if bool(np.isin(labels, (0, 1)).all()):
-            return f"several labels per {one} are not judged yet: give one number per {one}"
+            return f"several labels per {item} are not judged yet: give one number per {item}"
         if labels.dtype.kind == "f":
-            return f"they look like probabilities: store the class alone, labels.argmax(1), one number per {one}"
+            return f"they look like probabilities: store the class alone, labels.argmax(1), one number per {item}"
     if labels.dtype.kind == "f" and bool(np.isfinite(labels).all() and (labels == np.floor(labels)).all()):
         return "they are whole numbers stored as floats: store them with .astype(int)"
     return None
 
 
 def remedy_of_range(labels: Array, outputs: int, what: str = "labels") -> str:
-    """How to mend whole numbers that are outside 0 to `outputs` - 1.
+    """Return how to mend whole numbers that are outside 0 to `outputs` - 1.
 
     Args:
         labels: as stored, of any shape.
-        outputs: of the network.
-        what: what they are, "labels" or "masks".
+        outputs: number of outputs of the network.
+        what: the word for them in the text, "labels" or "masks".
     """
     values = np.unique(labels)
     marks = [int(value) for value in values if value in IGNORED and not 0 <= value < outputs]

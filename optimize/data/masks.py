@@ -22,19 +22,19 @@ Booleans: TypeAlias = npt.NDArray[np.bool_]
 
 
 def foreground(masks: Array, classes: int) -> Booleans:
-    """Masks in either form -> (N, F, *spatial), with F = `classes`."""
+    """Return masks of either form as one mask per class, (N, F, *spatial), with F = `classes`."""
     return np.asarray(masks if masks.dtype == bool else masks[:, None] == _numbers(masks, classes))
 
 
 def predicted(outputs: Floats, masks: Array, meaning: Meaning = "logits") -> Booleans:
-    """Where outputs (N, K, *spatial) see each class, (N, F, *spatial); `masks` only says which form is meant."""
+    """Return the masks that outputs (N, K, *spatial) predict, (N, F, *spatial); of `masks` only the form is used."""
     if masks.dtype == bool:
         return np.asarray(outputs > THRESHOLD[meaning])
     return np.asarray(outputs.argmax(1)[:, None] == _numbers(masks, outputs.shape[1] - 1))
 
 
 def perfect(labels: Array, classes: int) -> Floats:
-    """Outputs that decide as the labels say: masks in either form, or the classes of whole images, (N,) -> (N, K)."""
+    """Return outputs that predict exactly the labels: masks of either form, or the classes of whole images, (N,) -> (N, K)."""
     if labels.dtype == bool:
         return np.where(labels, np.float32(1), np.float32(-1))
     count = classes if labels.ndim == 1 else classes + 1
@@ -42,10 +42,10 @@ def perfect(labels: Array, classes: int) -> Floats:
 
 
 def shown(masks: Array, classes: int) -> Booleans:
-    """Which classes each item shows anywhere, (N, F)."""
+    """Return which classes each item shows anywhere, (N, F)."""
     # Item by item: one mask per class of all items at once would not fit into memory.
-    each = (foreground(masks[item : item + 1], classes).reshape(classes, -1).any(1) for item in range(len(masks)))
-    return np.array(list(each)).reshape(len(masks), classes)
+    rows = (foreground(masks[item : item + 1], classes).reshape(classes, -1).any(1) for item in range(len(masks)))
+    return np.array(list(rows)).reshape(len(masks), classes)
 
 
 def _numbers(masks: Array, classes: int) -> Array:

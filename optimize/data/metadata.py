@@ -1,10 +1,10 @@
-"""What the user's file says of each item beside its image and its label: its patient, its subgroups, and what the user calls it.
+"""What the user's data say of each item beside its image and its label: its patient, its subgroups and its name.
 
-    {split}_patient                       who it is of; no patient stands in two splits
+    {split}_patient                       id of the patient; no patient stands in two splits
     {split}_group, {split}_NAME_group     any number of columns: test_site_group is the column "site", test_group the column "group"
-    {split}_id, or else {split}_names     what the user calls it; different for every item of a split
+    {split}_id, or else {split}_names     name of the item; different for every item of a split
 
-Each holds one text or whole number per image; here they are text.
+Each array holds one text or whole number per image; whole numbers are turned into text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def checked_tags(arrays: Mapping[str, Array], split: str, field: str) -> Array |
     """One tag per item as text, (N,), or None where there is no such array.
 
     Args:
-        arrays: as read.
+        arrays: the arrays of the user's data.
         split: one of `optimize.data.layout.SPLITS`.
         field: what follows the split's name, such as "patient".
 
@@ -64,7 +64,7 @@ def checked_groups(arrays: Mapping[str, Array], split: str) -> dict[str, Array]:
 
 
 def checked_names(arrays: Mapping[str, Array], split: str) -> Array | None:
-    """What the user calls each item of a split, text (N,), or None where the file does not say.
+    """Return the name of each item of a split, text (N,), or None where the data have no names.
 
     Raises:
         InputError: when there is not exactly one per image, or two items have the same.
@@ -85,18 +85,18 @@ def checked_names(arrays: Mapping[str, Array], split: str) -> Array | None:
 
 
 def require_patients(known: Mapping[str, bool]) -> None:
-    """See that what decides and what gives the verdict both name their patients, or neither: else nobody can see that none stands in both.
+    """Check that guard and test both name their patients, or neither does: else a patient in both could not be noticed.
 
     Raises:
         InputError: when one does and the other does not.
     """
     if len(set(known.values())) > 1:
-        has, lacks = ([name for name, each in known.items() if each is want] for want in (True, False))
+        has, lacks = ([name for name, has_patients in known.items() if has_patients is expected] for expected in (True, False))
         raise InputError(f"`data` has `{has[0]}_patient` but no `{lacks[0]}_patient`: name the patients of both, or of neither.")
 
 
 def require_columns(val: Mapping[str, Array], test: Mapping[str, Array]) -> None:
-    """See that what decides and what gives the verdict know the same subgroup columns.
+    """Check that guard and test have the same subgroup columns.
 
     Raises:
         InputError: when one has a column that the other has not.

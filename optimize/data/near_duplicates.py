@@ -1,12 +1,17 @@
 """Near duplicates: the same picture twice, but not byte by byte (stored again, brightened, shifted by a pixel, resized).
 
-Three looks, each dearer and each only at what the one before let through. All are at the mean over channels, area-averaged:
+Pairs are compared in three stages. Each stage costs more per pair than the one before, and sees only the pairs that passed it. All stages
+look at the mean over channels, averaged over areas:
 
     difference hash       64 signs of neighbours in a row, of the image at 8 x 9 pixels; no more than `HASH_BITS` of them differ
     coarse correlation    of the same 72 pixels, at least 1 - SHIFT_LOSS (28 / size)^2 - 0.01: what a shift by one pixel leaves of it
     fine correlation      of thumbnails of at most `FINE` pixels a side, at the best shift by up to one of their pixels, at least `ALIKE`
 
-A hash alone takes smooth images for alike that are not: two brains, two cells. Where the thresholds come from: of 41 million pairs of
+A difference hash keeps one bit per pair of neighbouring pixels: whether the right one is brighter. A row of 9 grey values gives 8 bits:
+
+    10 12 15 15 9 7 8 8 20   ->   1 1 0 0 0 1 0 1        brightening the whole row changes no bit
+
+A hash alone calls smooth images alike that are not, such as two brains or two cells. Where the thresholds come from: of 41 million pairs of
 blood cells (28 pixels) and 90,000 of brain slices of different patients (128 pixels), no two different pictures whose hashes agree
 correlate finely above 0.969; the least alike pair that is one photograph stored twice does at 0.993. Of 50 million pairs of CIFAR-10, five
 pass, all of them one photograph in two colourings. Images smaller than `SMALLEST` pixels say too little and are not compared.
@@ -32,14 +37,14 @@ FINE, SLABS, SMALLEST = 24, 4, 16
 VALUES_AT_ONCE = 2**20
 BLOCK = 2048
 """Images of either side at a time."""
-MOST = 2**16
-"""Pairs of a block that are looked at finely, the most alike ones: it bounds the time where all images resemble each other. Only there
-a near duplicate may be missed for it."""
+MAX_FINE_PAIRS = 2**16
+"""Most pairs of a block that are compared finely, the most alike ones first: it bounds the time where all images resemble each other. Only
+there a near duplicate may be missed because of it."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageHashes:
-    """What images are compared by; N of them.
+    """What N images are compared by.
 
     Args:
         signs: the difference hash as -1 and 1, (N, 64).
@@ -55,28 +60,28 @@ class ImageHashes:
 
     @classmethod
     def of(cls, images: Array) -> ImageHashes:
-        """Look at uint8 images (N, *spatial, C) or (N, H, W), or floats (N, C, *spatial)."""
+        """Return the hashes of uint8 images (N, *spatial, C) or (N, H, W), or floats (N, C, *spatial)."""
         # A few at a time: their float copies are all that is added to memory beside the thumbnails.
         size = max(1, VALUES_AT_ONCE // prod(images.shape[1:]))
         greys = (_grey(images[start : start + size]) for start in range(0, len(images), size))
         small = [(_shrink(grey.mean(1), 8, 9), _thumbnails(grey), min(grey.shape[2:])) for grey in greys]
-        coarse = np.concatenate([each for each, _, _ in small])
+        coarse = np.concatenate([pixels for pixels, _, _ in small])
         signs = np.where(coarse[:, :, 1:] > coarse[:, :, :-1], np.float32(1), np.float32(-1))
         contrast = coarse.std((1, 2))
         unit = _unit(coarse) * (contrast > 0.02 * np.median(contrast))[:, None]
-        return cls(signs.reshape(len(signs), -1), unit, np.concatenate([each for _, each, _ in small]), small[0][2])
+        return cls(signs.reshape(len(signs), -1), unit, np.concatenate([thumbnails for _, thumbnails, _ in small]), small[0][2])
 
 
-def near(some: ImageHashes, others: ImageHashes) -> Integers:
+def near_duplicate_pairs(some: ImageHashes, others: ImageHashes) -> Integers:
     """Pairs of images that are one and the same picture: (P, 2), row of `some` and row of `others`, the most alike pair first."""
     if min(some.size, others.size) < SMALLEST:
         return np.zeros((0, 2), np.int64)
     pairs, likeness = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.float32)]
     for top in range(0, len(some.signs), BLOCK):
         for left in range(0, len(others.signs), BLOCK):
-            found = _candidates(some, others, slice(top, top + BLOCK), slice(left, left + BLOCK)) + np.array([top, left])
-            for start in range(0, len(found), 1024):
-                part = found[start : start + 1024]
+            candidates = _candidates(some, others, slice(top, top + BLOCK), slice(left, left + BLOCK)) + np.array([top, left])
+            for start in range(0, len(candidates), 1024):
+                part = candidates[start : start + 1024]
                 alike = correlation(some.fine[part[:, 0]], others.fine[part[:, 1]])
                 pairs.append(part[alike >= ALIKE])
                 likeness.append(alike[alike >= ALIKE])
@@ -90,20 +95,20 @@ def correlation(some: Floats, others: Floats) -> Floats:
     shifts = [(down, right) for down in range(3) for right in range(3)]
     moved = (_unit(some[:, :, down : height - 2 + down, right : width - 2 + right]) for down, right in shifts)
     best = np.full(len(some), -1, np.float32)
-    for each in moved:
-        np.maximum(best, np.einsum("nk,nk->n", each, inner), out=best)
+    for shifted in moved:
+        np.maximum(best, np.einsum("nk,nk->n", shifted, inner), out=best)
     return best
 
 
 def _candidates(some: ImageHashes, others: ImageHashes, rows: slice, columns: slice) -> Integers:
     """Pairs of one block that hash and coarse correlation let through, (P, 2)."""
     coarse = some.coarse[rows] @ others.coarse[columns].T
-    # Of 64 signs, 64 - 2 d is the sum of products where d differ.
+    # The sum of products of 64 signs is 64 - 2 d where d of them differ: 64 for equal hashes, 36 for 14 bits that differ.
     close = some.signs[rows] @ others.signs[columns].T >= 64 - 2 * HASH_BITS
     close &= coarse >= 0.99 - SHIFT_LOSS * (28 / max(28, min(some.size, others.size))) ** 2
     pairs = np.argwhere(close)
-    if len(pairs) > MOST:
-        pairs = pairs[np.argpartition(-coarse[close], MOST)[:MOST]]
+    if len(pairs) > MAX_FINE_PAIRS:
+        pairs = pairs[np.argpartition(-coarse[close], MAX_FINE_PAIRS)[:MAX_FINE_PAIRS]]
     return pairs.astype(np.int64)
 
 

@@ -17,11 +17,11 @@ from optimize.candidate import Floats, Meaning
 
 MEANINGS: tuple[Meaning, ...] = get_args(Meaning)
 THRESHOLD: dict[Meaning, float] = {"logits": 0.0, "probabilities": 0.5}
-"""Above it an output that is judged by itself says yes."""
+"""An output that is a yes or no by itself says yes above this value."""
 SUMS = (0.05, 0.5)
 """How far the median row may be from a sum of 1 and still be of probabilities: more with many classes, each rounded to 8 bits."""
 _TINY = 1e-6
-"""The least probability whose logarithm is taken."""
+"""The smallest probability whose logarithm is taken."""
 _ROUNDING = 1e-5
 
 
@@ -55,11 +55,11 @@ def logits(outputs: torch.Tensor, meaning: Meaning, *, exclusive: bool) -> torch
     The softmax, or the sigmoid of each where they are not exclusive, of what is returned gives the probabilities back.
 
     Args:
-        outputs: of the network.
-        meaning: of them.
-        exclusive: a case, or a pixel, has one class of several; otherwise each output is a yes or no of its own.
+        outputs: outputs of the network.
+        meaning: what the outputs mean.
+        exclusive: whether a case, or a pixel, has one class of several; otherwise each output is a yes or no by itself.
     """
     if meaning == "logits":
         return outputs
-    shares = outputs.clamp(_TINY, 1 - _TINY)
-    return shares.log() if exclusive else shares.logit()
+    probabilities = outputs.clamp(_TINY, 1 - _TINY)
+    return probabilities.log() if exclusive else probabilities.logit()

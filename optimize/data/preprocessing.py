@@ -21,11 +21,11 @@ class Preprocessing:
     """From stored images to the network's input: (x - mean) / std per channel, then `pad` zeros around.
 
     Args:
-        mean: per channel, or one for all; of x in 0..1 where images are uint8. Empty: nothing is subtracted.
-        std: likewise; empty: nothing is divided.
+        mean: mean of each channel, or one for all channels; uint8 images are scaled to 0..1 first. Empty: nothing is subtracted.
+        std: standard deviation of each channel, or one for all channels, in the same scale as `mean`. Empty: nothing is divided.
         pad: zeros on each side of each spatial axis, added after normalising.
         standardize: "image": mean and std are those of each image's own channel, of x as it is stored (0 to 255 where images are uint8);
-            `WHOLE_EPSILON` or `FLOAT_EPSILON` is added to the std. None: no such thing.
+            `WHOLE_EPSILON` or `FLOAT_EPSILON` is added to the std. None: `mean` and `std` are used.
     """
 
     mean: tuple[float, ...] = ()
@@ -66,10 +66,10 @@ class Preprocessing:
         return inputs
 
     def check(self, channels: int, dtype: np.dtype) -> None:
-        """See that it fits images of these channels and this type.
+        """Check that `mean` and `std` fit images of these channels and this type.
 
         Raises:
-            InputError: when it does not.
+            InputError: when they do not.
         """
         if len(self.mean) not in (0, 1, channels):
             raise InputError(f"`mean` (={_text(self.mean)}) has {len(self.mean)} values: the network's input has {channels} channels.")

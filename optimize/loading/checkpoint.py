@@ -33,7 +33,7 @@ class Checkpoint:
 
     Args:
         content: the weights by name, or the whole network.
-        notes: which of several sets of weights they are, and how to take another one.
+        notes: which of several sets of weights was taken, and how to take another one.
     """
 
     content: nn.Module | Weights
@@ -47,9 +47,9 @@ def read_checkpoint(path: Path, *, trust_pickle: bool = False, code: Path | None
     file also holds their running average (EMA, SWA), the weights themselves are taken.
 
     Args:
-        path: a PyTorch file (zip or legacy) or safetensors, under any name.
+        path: a file that one of the formats in `optimize/loading/formats/` recognises, under any name.
         trust_pickle: the user trusts the file's author to run code here.
-        code: folder a trusted pickle may import its classes from; by default the one the file lies in.
+        code: folder a trusted pickle may import its classes from; None for the folder of the file.
         weights: name, or beginning of the names, of the weights to take; None for the choice above.
 
     Raises:
@@ -71,11 +71,11 @@ def averaged(name: str) -> bool:
     return _AVERAGED.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()) is not None
 
 
-def _unwrap(loaded: object, path: Path, wanted: str | None) -> Checkpoint:
+def _unwrap(loaded: object, path: Path, chosen_name: str | None) -> Checkpoint:
+    """Return the one set of weights in nested containers: the one of that name, or the one that `_choice` takes at each level."""
     notes: tuple[str, ...] = ()
-    asked = wanted is not None
-    if wanted is not None:
-        loaded = _under(loaded, wanted, path)
+    if chosen_name is not None:
+        loaded = _under(loaded, chosen_name, path)
     while isinstance(loaded, Mapping):
         inner = {str(key): value for key, value in loaded.items() if isinstance(value, nn.Module) or _has_tensors(value)}
         if not inner:
@@ -83,29 +83,29 @@ def _unwrap(loaded: object, path: Path, wanted: str | None) -> Checkpoint:
         chosen = _choice(list(inner), path)
         others = [key for key in inner if key != chosen and (averaged(key) or _size(inner[key]) >= _size(inner[chosen]) / 2)]
         unnamed = [name for name in _lists(loaded) if averaged(name)]
-        if not asked and (others or unnamed):
-            notes = (*notes, _told(chosen, others, unnamed))
+        if chosen_name is None and (others or unnamed):
+            notes = (*notes, _note(chosen, others, unnamed))
         loaded = inner[chosen]
     if isinstance(loaded, nn.Module):
         return Checkpoint(loaded.module if isinstance(loaded, nn.DataParallel | AveragedModel) else loaded, notes)
     if not isinstance(loaded, Mapping):
         raise InputError(f"`model` (={path}) holds a {type(loaded).__name__}, not named weights: {SAVE_INSTEAD}.")
-    other = [str(key) for key, value in loaded.items() if not (isinstance(key, str) and isinstance(value, torch.Tensor))]
-    if other or not loaded:
-        found = f"entries that are no tensors ({', '.join(other[:3])})" if other else "no weights"
-        raise InputError(f"`model` (={path}) holds {found}: {SAVE_INSTEAD}.")
+    no_tensors = [str(key) for key, value in loaded.items() if not (isinstance(key, str) and isinstance(value, torch.Tensor))]
+    if no_tensors or not loaded:
+        content = f"entries that are no tensors ({', '.join(no_tensors[:3])})" if no_tensors else "no weights"
+        raise InputError(f"`model` (={path}) holds {content}: {SAVE_INSTEAD}.")
     return Checkpoint(dict(loaded), notes)
 
 
 def _choice(keys: list[str], path: Path) -> str:
-    """The set of weights that is taken where nobody chose."""
+    """Return the name of the set of weights that is taken where the user named none: a usual name, else the only one that is no average."""
     for several in ([key for key in _NESTED_UNDER if key in keys][:1], [key for key in keys if not averaged(key)], keys):
         if len(several) == 1:
             return several[0]
     raise InputError(f"`model` (={path}) holds several sets of weights ({', '.join(keys)}): choose one, such as --weights {keys[0]}.")
 
 
-def _told(chosen: str, others: list[str], unnamed: list[str]) -> str:
+def _note(chosen: str, others: list[str], unnamed: list[str]) -> str:
     text = f"the weights are those under `{chosen}`"
     if others:
         text += f"; the file also holds `{'`, `'.join(others)}`: take them with --weights {others[0]}"
@@ -114,24 +114,25 @@ def _told(chosen: str, others: list[str], unnamed: list[str]) -> str:
     return text
 
 
-def _under(loaded: object, wanted: str, path: Path) -> object:
-    """What the file holds under a name, at any depth, or under names that begin with it."""
+def _under(loaded: object, name_of_set: str, path: Path) -> object:
+    """Return what the file holds under a name, at any depth, or under names that begin with it."""
     sets = dict(_sets(loaded))
     for name, value in sets.items():
-        if name == wanted or name.endswith(f".{wanted}"):
+        if name == name_of_set or name.endswith(f".{name_of_set}"):
             return value
     for value in (loaded, *sets.values()):
         if isinstance(value, Mapping):
-            part = {key: tensor for key, tensor in value.items() if isinstance(key, str) and key.startswith(f"{wanted}.")}
+            part = {key: tensor for key, tensor in value.items() if isinstance(key, str) and key.startswith(f"{name_of_set}.")}
             if any(isinstance(tensor, torch.Tensor) for tensor in part.values()):
-                return {key.removeprefix(f"{wanted}."): tensor for key, tensor in part.items()}
+                return {key.removeprefix(f"{name_of_set}."): tensor for key, tensor in part.items()}
     firsts = dict.fromkeys(str(key).partition(".")[0] for key in (loaded if isinstance(loaded, Mapping) else ()))
     names = list(sets) or [first for first in firsts if first]
-    raise InputError(f"`--weights` (={wanted}) is nothing in `model` (={path}): it holds {', '.join(names[:8]) or 'no weights by name'}.")
+    held = ", ".join(names[:8]) or "no weights by name"
+    raise InputError(f"`--weights` (={name_of_set}) is nothing in `model` (={path}): it holds {held}.")
 
 
 def _sets(value: object, name: str = "") -> Iterator[tuple[str, object]]:
-    """All sets of weights, outer ones first, by dotted name."""
+    """Yield all sets of weights by dotted name, outer ones first."""
     if isinstance(value, Mapping):
         for key, part in value.items():
             if isinstance(part, nn.Module) or _has_tensors(part):
@@ -144,14 +145,14 @@ def _lists(loaded: Mapping[Any, Any], name: str = "") -> Iterator[str]:
     """Names of lists of tensors, two levels down at most."""
     for key, value in loaded.items():
         inner = f"{name}.{key}".lstrip(".")
-        if isinstance(value, list | tuple) and value and all(isinstance(each, torch.Tensor) for each in value):
+        if isinstance(value, list | tuple) and value and all(isinstance(tensor, torch.Tensor) for tensor in value):
             yield inner
         elif isinstance(value, Mapping) and not name:
             yield from _lists(value, inner)
 
 
 def _size(value: object) -> int:
-    """How many tensors a set of weights holds, at any depth."""
+    """Return the number of tensors in a set of weights, at any depth."""
     if isinstance(value, nn.Module):
         return len(value.state_dict())
     return sum(map(_size, value.values())) if isinstance(value, Mapping) else int(isinstance(value, torch.Tensor))

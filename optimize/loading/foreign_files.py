@@ -95,9 +95,9 @@ def _kind(path: Path, head: bytes) -> str:
             return words
     if head[4:8] == b"TFL3":
         return f"a TensorFlow Lite model: {_READABLE}; name those that it was made from"
-    archive = zip_refusal(path) if head.startswith(ZIP) else None
-    if archive is not None:
-        return archive
+    words_of_zip = zip_refusal(path) if head.startswith(ZIP) else None
+    if words_of_zip is not None:
+        return words_of_zip
     # Of what has no mark of its own, the suffix gives the better advice; it decides nothing, since nothing here is read.
     if path.suffix == ".py":
         return "a Python file: pass it as --arch file.py:factory, and name the file of weights as the model"

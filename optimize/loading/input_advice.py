@@ -1,7 +1,7 @@
-"""What to say of an `--input` with which a network fails: what its first convolution reads says most of it.
+"""Finds the remedy for an `--input` with which a network fails, mostly from the shape that its first convolution reads.
 
-Where another number of images runs, the shape is right and the network's forward has a batch size written in. That is tried with tensors
-without numbers, so it costs no arithmetic.
+Where another number of images runs, the shape is right, and the network's forward has a batch size written in. That is tried on the meta
+device, where tensors have shapes and no numbers, so it costs no arithmetic.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def input_remedy(module: nn.Module, shape: Sequence[int]) -> str:
         shape: with which it fails, meant as (C, *spatial).
     """
     general = "check --input and --arch"
-    first = next((each for each in module.modules() if isinstance(each, nn.Conv1d | nn.Conv2d | nn.Conv3d)), None)
+    first = next((layer for layer in module.modules() if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)), None)
     if first is None or any(is_lazy(parameter) for parameter in first.parameters()):
         return general
     channels, spatial = first.in_channels, first.weight.dim() - 2

@@ -33,8 +33,8 @@ def load_model(
     """Load a trained network, ready to be judged: in eval mode, float32, on the CPU, all weights finite, tried on two random inputs.
 
     Args:
-        path: weights in `.pt .pth .th .bin .safetensors`; the content decides, not the suffix. Or the network itself, on the CPU: it is
-            copied, and neither changed nor kept.
+        path: weights in one of the formats of `optimize/loading/formats/`, such as PyTorch's or safetensors; the content decides, not the
+            suffix. Or the network itself, on the CPU: it is copied, and neither changed nor kept.
         arch: "file.py:factory", a function that returns the network as an `nn.Module`.
         arch_args: its keyword arguments.
         input_shape: of one input, (C, *spatial).

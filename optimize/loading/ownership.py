@@ -1,6 +1,9 @@
-"""Whether a network owns what it computes with: every weight is registered, and a copy of it stands alone.
+"""Checks that a network owns what it computes with: every weight is registered, and a copy shares nothing with the original.
 
-Only then can channels be cut in a copy, and weights be counted, saved and exchanged.
+Only then can channels be cut in a copy, and weights be counted, saved and exchanged. An example of each fault:
+
+    self.layers = [nn.Linear(4, 4)]                      a plain list: its weights are in no state dict (`hidden_weights`)
+    layer.register_forward_hook(lambda …: CACHE.…)       a global: the copy and the original write into one place (`copy_fault`)
 """
 
 from __future__ import annotations
@@ -23,17 +26,18 @@ SAME_RUN = 1e-5
 
 
 def alike(some: Floats, others: Floats, tolerance: float) -> bool:
-    """Whether outputs differ by no more than this share of the largest."""
+    """Return whether outputs differ by no more than the share `tolerance` of the largest one."""
     if some.shape != others.shape:
         return False
     scale = float(np.abs(others).max(initial=1e-6))
     return bool(np.allclose(some, others, rtol=0, atol=tolerance * scale, equal_nan=True))
 
 
-def hidden_weights(candidate: Candidate, one: Floats) -> str | None:
-    """Which weights the network uses without having registered them; None where there are none.
+def hidden_weights(candidate: Candidate, image: Floats) -> str | None:
+    """Return which weights the network uses without having registered them; None where there are none.
 
-    They are in no state dict, so the file cannot hold them, nothing counts them, and nothing can cut them.
+    They are in no state dict, so the file cannot hold them, nothing counts them, and nothing can cut them. A tensor that can be reached may
+    be unused; so each is changed in turn, and only one that changes the output is named.
     """
     module = candidate.module
     known = {id(part) for part in (*module.modules(), *module.parameters(), *module.buffers())}
@@ -44,10 +48,10 @@ def hidden_weights(candidate: Candidate, one: Floats) -> str | None:
         if isinstance(part, nn.Module):
             lost += [(path, buffer) for buffer in part.buffers(recurse=False)]
     lost = [(path, tensor) for path, tensor in lost if tensor.is_floating_point()]
-    want = candidate.predict(one)
+    expected = candidate.predict(image)
     for path, tensor in lost:
         with _changed([tensor]):
-            used = not alike(candidate.predict(one), want, SAME_RUN)
+            used = not alike(candidate.predict(image), expected, SAME_RUN)
         if used:
             owner = path.removesuffix(".weight").removesuffix(".bias")
             return (
@@ -58,9 +62,11 @@ def hidden_weights(candidate: Candidate, one: Floats) -> str | None:
 
 
 def copy_fault(candidate: Candidate, pair: Floats) -> str | None:
-    """Why a copy of the network is not a network of its own; None where it is.
+    """Return why a copy of the network is not a network of its own; None where it is.
 
-    The network itself runs on the other image in between, so that what a copy takes from it shows; then both are given other weights.
+    Two trials show what a copy still shares with the original. First the original runs on one image and the copy on the other: an
+    activation that is kept outside the module is then the wrong one. Second a copy gets other weights, and then the original the same ones:
+    a copy that read the original's old weights has given other outputs.
     """
     module = candidate.module
     remedy = "what its forward needs must be passed as arguments or kept in attributes of the module"
@@ -78,12 +84,12 @@ def copy_fault(candidate: Candidate, pair: Floats) -> str | None:
             if not alike(_predict(copied, candidate, pair[place : place + 1]), want, SAME_RUN):
                 return fault
         with _changed(list({id(tensor): tensor for tensor in _floats(changed)}.values())):
-            made = _predict(changed, candidate, pair[:1])
+            from_copy = _predict(changed, candidate, pair[:1])
             with _replaced(module, changed):
-                wanted = candidate.predict(pair[:1])
+                expected = candidate.predict(pair[:1])
     except Exception:  # a copy that takes another one's tensors may find any shape
         return fault
-    if np.isfinite(wanted).all() and not alike(made, wanted, SAME_RUN):
+    if np.isfinite(expected).all() and not alike(from_copy, expected, SAME_RUN):
         return fault
     return None if alike(candidate.predict(pair[:1]), wants[0], SAME_RUN) else fault
 

@@ -1,7 +1,7 @@
-"""What a network shows of itself on a few inputs, before any work: whether it can be judged, cut and exported at all.
+"""Tries a network on a few inputs before any work, to see whether it can be judged, cut and exported at all.
 
-Constant images are no good for that: norms amplify their rounding, networks that standardize their input divide by zero, and what draws at
-random multiplies zeros. So the inputs are seeded noise until there are data, and calibration images from then on.
+Constant images would hide faults or invent them: an instance norm amplifies their rounding, a network that standardizes its input divides
+by zero, and dropout of zeros is zero. So the inputs are seeded noise until there are data, and calibration images from then on.
 """
 
 from __future__ import annotations
@@ -65,16 +65,16 @@ def finite_inputs(module: nn.Module, shape: Sequence[int], run: Callable[[torch.
 
 
 def check(candidate: Candidate, pair: Floats) -> None:
-    """See whether the network gives the same answer again, to each input for itself, and whether a copy of it does.
+    """Check that the network repeats its outputs, treats each input of a batch alone, and can be copied.
 
     Args:
         candidate: the network.
         pair: two different inputs, (2, C, *spatial).
 
     Raises:
-        InputError: when it does not, with what is likely to blame.
+        InputError: when one of these fails, with the likely cause.
     """
-        # first: a layer that is not registered is not in eval mode either
+    # This check comes first: a layer that is not registered is not in eval mode either, and would fail the next ones.
     if fault := hidden_weights(candidate, pair[:1]):
         raise InputError(f"`model` {fault}.")
     check_repeats(candidate, pair)
@@ -85,42 +85,42 @@ def check(candidate: Candidate, pair: Floats) -> None:
 
 
 def check_repeats(candidate: Candidate, pair: Floats) -> None:
-    """See whether two calls on the same inputs give the same.
+    """Check that two calls on the same inputs give the same outputs.
 
     Raises:
-        InputError: when they do not, with where something is drawn at random, if it is.
+        InputError: when they do not, with the place where random numbers are used, if there is one.
     """
     before = _generators()
     first = candidate.predict(pair)
-    candidate.predict(pair[::-1])  # so that what is left over from the last call is another's
+    candidate.predict(pair[::-1])  # a network that keeps something between calls now keeps it of other inputs
     second = candidate.predict(pair)
-    drawn = before != _generators()
-    if drawn and alike(first, second, 0):
-        # dropout of one value in a thousand may not show at once
+    random_used = before != _generators()
+    if random_used and alike(first, second, 0):
+        # Dropout of one value in a thousand may not show in a single call.
         many = np.concatenate([pair] * 4)
         first = candidate.predict(many)
         second = next((again for again in (candidate.predict(many) for _ in range(CALLS)) if not alike(first, again, 0)), first)
-    if not alike(first, second, 0 if drawn else SAME_RUN):
-        raise InputError(f"`model`: two calls on the same image differ: {_cause(candidate.module, pair, drawn)}.")
+    if not alike(first, second, 0 if random_used else SAME_RUN):
+        raise InputError(f"`model`: two calls on the same image differ: {_cause(candidate.module, pair, random_used)}.")
 
 
 def batch_fault(predict: Predict, pair: Floats) -> str | None:
-    """Why two inputs together do not get what each gets alone; None where they do."""
+    """Return why a batch of two inputs does not give what each input gives alone; None where it does."""
     remedy = "its forward must keep the batch dimension free (x.flatten(1), x.view(x.shape[0], …) instead of x.view(1, …) or x.squeeze())"
     try:
-        one, other = predict(pair[:1]), predict(pair[1:])
+        first, second = predict(pair[:1]), predict(pair[1:])
     except Exception as error:  # the user's forward: whatever it raises
         return f"runs on two inputs but not on one ({_words(error)}): {remedy}"
     try:
-        together = predict(pair)
-    except Exception as error:  # likewise
+        batch = predict(pair)
+    except Exception as error:  # the user's forward, as above
         return f"runs on one input but not on two ({_words(error)}): {remedy}"
-    wanted = (2, *one.shape[1:])
-    if together.shape != wanted:
-        return f"gives shape {together.shape} for two inputs, not {wanted}: {remedy}"
-    if one.shape[:1] != (1,) or one.shape != other.shape:
-        return f"gives shape {one.shape} for one input: {remedy}"
-    if not alike(together, np.concatenate([one, other]), TOLERANCE):
+    expected = (2, *first.shape[1:])
+    if batch.shape != expected:
+        return f"gives shape {batch.shape} for two inputs, not {expected}: {remedy}"
+    if first.shape[:1] != (1,) or first.shape != second.shape:
+        return f"gives shape {first.shape} for one input: {remedy}"
+    if not alike(batch, np.concatenate([first, second]), TOLERANCE):
         return (
             "mixes the inputs of a batch (two inputs together give other outputs than one by one): "
             "its forward must keep the batch dimension free, and take no mean, spread or maximum across it"
@@ -186,8 +186,8 @@ class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-def _cause(module: nn.Module, pair: Floats, drawn: bool) -> str:
-    if not drawn:
+def _cause(module: nn.Module, pair: Floats, random_used: bool) -> str:
+    if not random_used:
         return "it keeps something from one call to the next: its forward must not change attributes or buffers that it reads later"
     draws, handles = _Draws(), []
     for name, layer in module.named_modules():
@@ -211,13 +211,13 @@ def _cause(module: nn.Module, pair: Floats, drawn: bool) -> str:
 
 def _first_not_finite(module: nn.Module, inputs: torch.Tensor) -> str:
     """The first layer whose output is not finite although its inputs are, in words; empty where it is none of them."""
-    found: list[str] = []
+    not_finite: list[str] = []
 
     def look(name: str) -> Callable[..., None]:
-        def hook(layer: nn.Module, given: tuple[Any, ...], output: Any) -> None:
-            tensors = [each for each in given if isinstance(each, torch.Tensor)]
-            if isinstance(output, torch.Tensor) and not output.isfinite().all() and all(bool(each.isfinite().all()) for each in tensors):
-                found.append(f" (first in `{name}`, {type(layer).__name__})")
+        def hook(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
+            if isinstance(output, torch.Tensor) and not output.isfinite().all() and all(bool(value.isfinite().all()) for value in tensors):
+                not_finite.append(f" (first in `{name}`, {type(layer).__name__})")
 
         return hook
 
@@ -229,19 +229,19 @@ def _first_not_finite(module: nn.Module, inputs: torch.Tensor) -> str:
     finally:
         for handle in handles:
             handle.remove()
-    return found[0] if found else ""
+    return not_finite[0] if not_finite else ""
 
 
 def _by_batch(candidate: Candidate, pair: Floats) -> str:
     """Which batch norm that runs goes by the batch, in words; empty where it is none of them."""
-    found: list[str] = []
+    by_batch: list[str] = []
 
     def look(name: str) -> Callable[..., None]:
-        return lambda layer, *_: found.append(name) if layer.training or layer.running_mean is None else None
+        return lambda layer, *_: by_batch.append(name) if layer.training or layer.running_mean is None else None
 
     norms = [(name, layer) for name, layer in candidate.module.named_modules() if isinstance(layer, BATCH_NORMS)]
     handles = [layer.register_forward_pre_hook(look(name)) for name, layer in norms]
     candidate.predict(pair)
     for handle in handles:
         handle.remove()
-    return f"; layer `{found[0]}` normalises by the batch: give it running statistics" if found else ""
+    return f"; layer `{by_batch[0]}` normalises by the batch: give it running statistics" if by_batch else ""

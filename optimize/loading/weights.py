@@ -1,4 +1,17 @@
-"""Weights are laid into the network they belong to, under whatever prefix they were saved; what does not fit is named, with its remedy."""
+"""Fits weights into the network they belong to, under whatever prefix they were saved; what does not fit is named, with its remedy.
+
+The prefix is found by counting. Every name in the file is stripped of its first parts, one after the other, and each result that is a name
+of the network counts for what was stripped. With a network that has `conv.weight` and `fc.weight`:
+
+    name in the file            what may be stripped                          counts
+    module.conv.weight          "", "module.", "module.conv."                 "module."
+    module.fc.weight            "", "module.", "module.fc."                   "module."
+    ema.module.fc.weight        "", "ema.", "ema.module.", …                  "ema.module."
+    criterion.weight            "", "criterion."                              none
+
+Here "module." fits two names and "ema.module." one. A second prefix that fits nearly as many names (`ALMOST`) holds the same network once
+more: a running average is left aside with a note, and of two others the user must choose.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +27,7 @@ from optimize.errors import InputError
 from optimize.loading.checkpoint import Weights, averaged
 
 ALMOST = 0.9
-"""Share of the best fit from which another prefix holds a set of weights of the same network."""
+"""Share of the best prefix's fitting names from which another prefix holds weights of the same network too."""
 _COUNTER = "num_batches_tracked"
 """Files older than batch norm's step counter do not have it, and inference never reads it."""
 _OF_TRAINING = re.compile(r"(criterion|loss\w*|\w*_loss|metrics?|\w*_metrics?|optimizer|scheduler|n_averaged)(\.|$)")
@@ -32,15 +45,15 @@ def fill(module: nn.Module, weights: Weights, path: Path, arch: str) -> tuple[st
 
     Args:
         module: the network; it is changed.
-        weights: by the names of the file.
-        path: of the file.
-        arch: what built the network.
+        weights: tensors by their names in the file.
+        path: path of the file, for errors.
+        arch: the factory that built the network, for errors.
 
     Returns:
-        what was decided: which part of the file was taken, and what of it was left out.
+        Notes on what was decided: which part of the file was taken, and what of it was left out.
 
     Raises:
-        InputError: when they are those of another network, or not floats.
+        InputError: when the weights are those of another network, or not floats.
     """
     expected = module.state_dict()
     weights, notes = _named_as(weights, expected, path)
@@ -71,7 +84,7 @@ def fill(module: nn.Module, weights: Weights, path: Path, arch: str) -> tuple[st
 
 
 def _named_as(weights: Weights, expected: Collection[str], path: Path) -> tuple[Weights, tuple[str, ...]]:
-    """The weights under the network's names: without the prefix (such as `module.` or `model.`) under which most of them fit."""
+    """Return the weights under the network's names, without the prefix under which most of them fit, and notes on what was left out."""
     fits = Counter(
         name[:start] for name in weights if not name.endswith(_COUNTER) for start in _starts(name) if name[start:] in expected
     )
@@ -79,7 +92,7 @@ def _named_as(weights: Weights, expected: Collection[str], path: Path) -> tuple[
         return _wrapped(weights, expected), ()
     full = [prefix for prefix, count in fits.items() if count >= ALMOST * max(fits.values())]
     plain = [prefix for prefix in full if not averaged(prefix)] or full
-    best = [prefix for prefix in plain if fits[prefix] == max(fits[each] for each in plain)]
+    best = [prefix for prefix in plain if fits[prefix] == max(fits[candidate] for candidate in plain)]
     chosen = "" if "" in best else best[0]
     if len(best) > 1 and chosen:
         names = [prefix.rstrip(".") for prefix in best]
@@ -104,12 +117,15 @@ def _named_as(weights: Weights, expected: Collection[str], path: Path) -> tuple[
 
 
 def _wrapped(weights: Weights, expected: Collection[str]) -> Weights:
-    """Weights of a network that the factory wraps: under the prefix that its names have in front of theirs, if it is the same for all."""
+    """Return the weights under the names of a network that wraps theirs, where one prefix in front makes all of them fit.
+
+    Example: the file has `conv.weight` and `fc.weight`, the network `net.conv.weight` and `net.fc.weight`: the prefix is `net.`.
+    """
     first = next(iter(weights), "")
     for name in expected:
         prefix = name.removesuffix(first)
-        if first and name.endswith(f".{first}") and all(prefix + each in expected for each in weights):
-            return {prefix + each: tensor for each, tensor in weights.items()}
+        if first and name.endswith(f".{first}") and all(prefix + inner in expected for inner in weights):
+            return {prefix + inner: tensor for inner, tensor in weights.items()}
     return weights
 
 
@@ -119,11 +135,11 @@ def _starts(name: str) -> Iterable[int]:
 
 
 def _tied(expected: Weights) -> dict[str, set[str]]:
-    """For each name all names of the same tensor, itself among them."""
+    """Return, for each name, all names of the same tensor, itself among them."""
     places: dict[tuple[object, ...], set[str]] = {}
     keys = {}
     for name, tensor in expected.items():
-        # an empty tensor lies nowhere
+        # Names of one storage are tied; an empty tensor has none.
         keys[name] = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype) if tensor.numel() else (name,)
         places.setdefault(keys[name], set()).add(name)
     return {name: places[key] for name, key in keys.items()}

@@ -20,7 +20,7 @@ import numpy as np
 
 from optimize.data.arrays import Integers
 from optimize.data.dataset import Split
-from optimize.data.splits import identify
+from optimize.data.split_assignment import identify
 from optimize.errors import InputError
 from optimize.guard.limits import Limits
 from optimize.guard.spending import FIRST, at_share, spent_by

@@ -97,7 +97,7 @@ def test_subgroups() -> None:
     }
     assert _of(_data(**splits), "groups") == [
         ("ok", "Subgroups 'age_band': calibration holds all 1 of guard and test."),
-        ("warning", "Subgroups 'group': not known for calibration; add `calibration_group`, or `train_group` where it is lent."),
+        ("warning", "Subgroups 'group': not known for calibration; add `calibration_group`, or `train_group` if it comes from train."),
         ("warning", "Subgroups 'site': 2 of 4 of guard and test have no calibration image ('w', 'z'); add some."),
     ]
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate
-from optimize.data.calibration_sampling import LEAST, LEAST_UNSEEN, _tally, unlabelled
+from optimize.data.calibration_sampling import LEAST_UNSEEN, MIN_INPUTS, _tally, unlabelled
 from optimize.data.dataset import Preprocessing, Split
 
 
@@ -38,17 +38,17 @@ def test_few_inputs_are_all_taken_in_order() -> None:
 
 
 def test_rare_classes_are_drawn_more_often_than_they_occur(monkeypatch) -> None:
-    monkeypatch.setattr("optimize.data.calibration_sampling.MOST", LEAST)
+    monkeypatch.setattr("optimize.data.calibration_sampling.MAX_INPUTS", MIN_INPUTS)
     classes = np.repeat([0, 1, 2], [900, 90, 10])
     counts = picked_classes(one_hot(classes))
-    assert counts.sum() == LEAST
+    assert counts.sum() == MIN_INPUTS
     # proportional drawing would take about 230, 23 and 3
     assert counts[2] >= 6
     assert counts[1] > 60
 
 
 def test_uncertain_inputs_are_drawn_more_often(monkeypatch) -> None:
-    monkeypatch.setattr("optimize.data.calibration_sampling.MOST", LEAST)
+    monkeypatch.setattr("optimize.data.calibration_sampling.MAX_INPUTS", MIN_INPUTS)
     classes = np.arange(1000) % 3
     sure = np.arange(1000) % 2 == 0
     logits = np.where(sure[:, None], one_hot(classes, 20.0), one_hot(classes, 0.5))
@@ -57,10 +57,10 @@ def test_uncertain_inputs_are_drawn_more_often(monkeypatch) -> None:
 
 
 def test_nothing_is_taken_twice_and_the_seed_decides(monkeypatch) -> None:
-    monkeypatch.setattr("optimize.data.calibration_sampling.MOST", LEAST)
+    monkeypatch.setattr("optimize.data.calibration_sampling.MAX_INPUTS", MIN_INPUTS)
     logits = np.random.default_rng(1).normal(size=(900, 3))
     first, again, other = (unlabelled(the_input_is_the_logits(), [split(logits)], seed).fitted for seed in (3, 3, 4))
-    assert len(np.unique(first[:, :, 0], axis=0)) == len(first) == LEAST
+    assert len(np.unique(first[:, :, 0], axis=0)) == len(first) == MIN_INPUTS
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
@@ -83,7 +83,7 @@ def scans(logits: np.ndarray, masks: np.ndarray) -> Split:
 @pytest.mark.parametrize("form", ["one mask per output", "class indices"])
 def test_images_that_show_the_rare_foreground_are_drawn_more_often(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 1000 images 20 show anything; no true mask says which."""
-    monkeypatch.setattr("optimize.data.calibration_sampling.MOST", LEAST)
+    monkeypatch.setattr("optimize.data.calibration_sampling.MAX_INPUTS", MIN_INPUTS)
     shows = np.arange(1000) % 50 == 0
     logits = np.full((1000, 1, 4, 4), -3.0)
     logits[shows, :, 1:3, 1:3] = 3.0
@@ -91,7 +91,7 @@ def test_images_that_show_the_rare_foreground_are_drawn_more_often(form: str, mo
     if form == "class indices":
         logits, blank = np.concatenate([np.zeros_like(logits), logits], axis=1), blank[:, 0].astype(np.uint8)
     chosen = unlabelled(masks_from_logits(logits.shape[1]), [scans(logits, blank)], seed=0).fitted
-    assert len(chosen) == LEAST
+    assert len(chosen) == MIN_INPUTS
     # drawn in proportion it would be about five
     assert (chosen[:, -1] > 0).any((1, 2)).sum() >= 19
 
@@ -113,7 +113,7 @@ def test_a_chance_is_the_sum_over_the_pixels() -> None:
 
 
 def test_the_pool_is_looked_at_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optimize.data.dataset.PIXELS_AT_ONCE", 16 * 7)
+    monkeypatch.setattr("optimize.data.split.PIXELS_AT_ONCE", 16 * 7)
     sizes: list[int] = []
     monkeypatch.setattr(Candidate, "predict", lambda self, inputs: sizes.append(len(inputs)) or inputs)
     logits = np.random.default_rng(0).normal(size=(40, 1, 4, 4))
@@ -122,33 +122,33 @@ def test_the_pool_is_looked_at_in_batches(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_is_left_is_drawn_alike_and_never_fitted_on(monkeypatch) -> None:
-    monkeypatch.setattr("optimize.data.calibration_sampling.MOST", LEAST)
+    monkeypatch.setattr("optimize.data.calibration_sampling.MAX_INPUTS", MIN_INPUTS)
     classes = np.repeat([0, 1, 2], [900, 90, 10])
     logits = one_hot(classes) + 0.1 * np.random.default_rng(0).random((1000, 3))
     fitted, unseen = unlabelled(the_input_is_the_logits(), [split(logits)], seed=0)
     assert unseen is not None
-    assert (len(fitted), len(unseen)) == (LEAST, LEAST // 4)
+    assert (len(fitted), len(unseen)) == (MIN_INPUTS, MIN_INPUTS // 4)
     assert len(np.unique(np.concatenate([fitted, unseen])[:, :, 0], axis=0)) == len(fitted) + len(unseen)
     assert (unseen[:, :, 0].argmax(1) != 0).mean() > 0.2  # a tenth of them all
 
 
-@pytest.mark.parametrize("count", [40, LEAST, LEAST + LEAST_UNSEEN - 1])
+@pytest.mark.parametrize("count", [40, MIN_INPUTS, MIN_INPUTS + LEAST_UNSEEN - 1])
 def test_where_little_is_left_nothing_is_held_back(count: int, monkeypatch) -> None:
-    monkeypatch.setattr("optimize.data.calibration_sampling.MOST", LEAST)
+    monkeypatch.setattr("optimize.data.calibration_sampling.MAX_INPUTS", MIN_INPUTS)
     logits = np.random.default_rng(0).normal(size=(count, 3))
     fitted, unseen = unlabelled(the_input_is_the_logits(), [split(logits)], seed=0)
-    assert (len(fitted), unseen) == (min(count, LEAST), None)
+    assert (len(fitted), unseen) == (min(count, MIN_INPUTS), None)
 
 
 def test_unseen_inputs_are_of_other_patients(monkeypatch) -> None:
-    monkeypatch.setattr("optimize.data.calibration_sampling.MOST", LEAST)
+    monkeypatch.setattr("optimize.data.calibration_sampling.MAX_INPUTS", MIN_INPUTS)
     patients = np.arange(600) // 8
     logits = np.random.default_rng(0).normal(size=(600, 3))
     logits[:, 0] = patients  # tells whose it is
     parts = [replace(split(logits[rows]), patients=patients[rows]) for rows in (slice(0, 300), slice(300, 600))]
     fitted, unseen = unlabelled(the_input_is_the_logits(), parts, seed=0)
     assert unseen is not None
-    assert len(fitted) == LEAST
-    assert LEAST_UNSEEN <= len(unseen) <= LEAST // 4
+    assert len(fitted) == MIN_INPUTS
+    assert LEAST_UNSEEN <= len(unseen) <= MIN_INPUTS // 4
     assert len(unseen) % 8 == 0
     assert not set(fitted[:, 0, 0]) & set(unseen[:, 0, 0])

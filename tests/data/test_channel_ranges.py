@@ -26,7 +26,7 @@ def test_extremes_are_of_what_the_network_reads_without_the_padding() -> None:
 
 def test_batches_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.random.default_rng(0).normal(size=(20, 2, 5, 4)).astype(np.float32)
-    monkeypatch.setattr("optimize.data.dataset.CASES_AT_ONCE", 3)
+    monkeypatch.setattr("optimize.data.split.CASES_AT_ONCE", 3)
     found = ChannelRanges.of(Split("guard", images, np.zeros(20, np.int64), Preprocessing()))
     np.testing.assert_array_equal(found.highest, images.max((2, 3)))
     np.testing.assert_array_equal(found.lowest, images.min((2, 3)))

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimize.data.dataset import Dataset, Preprocessing, Split, load_data
-from optimize.data.splits import SplitHashes, disjoint, halves, identify
+from optimize.data.split_assignment import SplitHashes, disjoint, halves, identify
 from optimize.errors import InputError
 
 Arrays = dict[str, npt.NDArray[Any]]

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimize.data.dataset import ENOUGH, Dataset, Preprocessing, load_data
+from optimize.data.dataset import ENOUGH_CALIBRATION, Dataset, Preprocessing, load_data
 from optimize.data.masks import foreground
-from optimize.data.splits import SplitHashes, fifth
+from optimize.data.split_assignment import SplitHashes, fifth
 from optimize.errors import InputError
 from optimize.guard.segmentation_score import score_masks
 
@@ -113,7 +113,7 @@ def test_val_stays_whole_and_calibration_leaves_train_by_patients(tmp_path: Path
     patients = [set(split.patients) for split in (data.train, data.calibration) if split.patients is not None]
     assert not patients[0] & patients[1]
     assert data.from_train
-    # there are not ENOUGH images in all of it: half of the patients, and no more
+    # there are not ENOUGH_CALIBRATION images in all of it: half of the patients, and no more
     assert [len(each) for each in patients] == [10, 10]
     assert np.array_equal(_load(tmp_path, _arrays(train=40, val=8, test=6)).calibration.ids, data.calibration.ids)
     assert not np.array_equal(_load(tmp_path, _arrays(train=40, val=8, test=6), seed=1).calibration.ids, data.calibration.ids)
@@ -189,7 +189,7 @@ def test_a_fifth_keeps_patients_together(patients: list[int], least: int, seed: 
 
 def test_a_large_train_split_gives_a_fifth() -> None:
     patients = np.repeat(np.arange(200), 10).astype(str)
-    taken, left = fifth(SplitHashes("train", np.arange(2000), patients), ENOUGH, 0)
+    taken, left = fifth(SplitHashes("train", np.arange(2000), patients), ENOUGH_CALIBRATION, 0)
     assert (len(taken), len(left)) == (400, 1600)
 
 
@@ -228,7 +228,7 @@ def test_a_hash_is_of_images_and_masks(tmp_path: Path) -> None:
 def test_large_images_make_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split = _load(tmp_path, _arrays()).guard
     assert split.batches == [slice(0, 256)]
-    monkeypatch.setattr("optimize.data.dataset.PIXELS_AT_ONCE", 3 * 24 + 1)
+    monkeypatch.setattr("optimize.data.split.PIXELS_AT_ONCE", 3 * 24 + 1)
     assert split.batches == [slice(0, 3), slice(3, 6), slice(6, 9)]
     assert np.concatenate([split.ids[batch] for batch in split.batches]).tolist() == list(range(8))
 

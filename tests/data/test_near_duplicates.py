@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, zoom
 
 import optimize.data.near_duplicates
-from optimize.data.near_duplicates import ImageHashes, correlation, near
+from optimize.data.near_duplicates import ImageHashes, correlation, near_duplicate_pairs
 
 Images = npt.NDArray[Any]
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -78,14 +78,14 @@ def test_planted_near_duplicates_are_found_and_nothing_else(change: str, size: i
     for row, like in planted:
         some[row] = CHANGES[change](others[like : like + 1])[0]
         assert not np.array_equal(some[row], others[like])
-    assert sorted(map(tuple, near(ImageHashes.of(some), ImageHashes.of(others)).tolist())) == planted
+    assert sorted(map(tuple, near_duplicate_pairs(ImageHashes.of(some), ImageHashes.of(others)).tolist())) == planted
 
 
 def test_what_resembles_is_no_duplicate() -> None:
     """The very reason for the fine look: the hashes of some of these pairs agree."""
     some, others = ImageHashes.of(_cells(300, seed=1)), ImageHashes.of(_cells(300, seed=2))
     assert (some.signs @ others.signs.T >= 64 - 2 * optimize.data.near_duplicates.HASH_BITS).sum() > 100
-    assert near(some, others).shape == (0, 2)
+    assert near_duplicate_pairs(some, others).shape == (0, 2)
 
 
 @pytest.mark.parametrize("form", ["grey", "grey floats", "floats", "volume", "float volume", "signal"])
@@ -102,39 +102,40 @@ def test_any_layout(form: str) -> None:
     }
     looks = [ImageHashes.of(forms[form](images)) for images in (some, others)]
     if form == "signal":  # its shorter side is its only one; there is nothing to shift it against
-        assert near(*looks).tolist() == []
+        assert near_duplicate_pairs(*looks).tolist() == []
     else:
-        assert near(*looks).tolist() == [[7, 9]]
+        assert near_duplicate_pairs(*looks).tolist() == [[7, 9]]
 
 
 def test_volumes_of_one_projection_are_told_apart() -> None:
     """Four slabs of depth are compared, not their mean alone."""
     slices = _cells(12, seed=3)[..., 0].reshape(3, 4, 32, 32)
     volume, turned = slices[:, :, None].repeat(2, 2).reshape(3, 8, 32, 32, 1), slices[:, ::-1, None].repeat(2, 2).reshape(3, 8, 32, 32, 1)
-    assert near(ImageHashes.of(volume), ImageHashes.of(turned)).tolist() == []
-    assert sorted(near(ImageHashes.of(volume), ImageHashes.of(_brighter(volume))).tolist()) == [[0, 0], [1, 1], [2, 2]]
+    assert near_duplicate_pairs(ImageHashes.of(volume), ImageHashes.of(turned)).tolist() == []
+    assert sorted(near_duplicate_pairs(ImageHashes.of(volume), ImageHashes.of(_brighter(volume))).tolist()) == [[0, 0], [1, 1], [2, 2]]
 
 
 def test_small_and_empty_images_are_like_none() -> None:
     tiny = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
-    assert near(ImageHashes.of(tiny), ImageHashes.of(tiny)).tolist() == []
+    assert near_duplicate_pairs(ImageHashes.of(tiny), ImageHashes.of(tiny)).tolist() == []
     images = _cells(20)
     images[4] = 0
     images[9], images[9, :, 16:] = 100, 101  # one grey level says no more than none
-    assert sorted(near(ImageHashes.of(images), ImageHashes.of(images)).tolist()) == [[row, row] for row in range(20) if row not in (4, 9)]
+    pairs = sorted(near_duplicate_pairs(ImageHashes.of(images), ImageHashes.of(images)).tolist())
+    assert pairs == [[row, row] for row in range(20) if row not in (4, 9)]
     black = np.zeros((5, 32, 32, 1), np.uint8)
-    assert near(ImageHashes.of(black), ImageHashes.of(black)).tolist() == []
+    assert near_duplicate_pairs(ImageHashes.of(black), ImageHashes.of(black)).tolist() == []
 
 
 def test_blocks_change_nothing_and_bound_what_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     images = _cells(50, seed=1)
     twice = ImageHashes.of(_noisy(images))
-    whole = near(twice, ImageHashes.of(images))
+    whole = near_duplicate_pairs(twice, ImageHashes.of(images))
     assert sorted(whole.tolist()) == [[row, row] for row in range(50)]
     monkeypatch.setattr(optimize.data.near_duplicates, "BLOCK", 7)
-    assert near(twice, ImageHashes.of(images)).tolist() == whole.tolist()
-    monkeypatch.setattr(optimize.data.near_duplicates, "MOST", 2)
-    bounded = near(twice, ImageHashes.of(images)).tolist()
+    assert near_duplicate_pairs(twice, ImageHashes.of(images)).tolist() == whole.tolist()
+    monkeypatch.setattr(optimize.data.near_duplicates, "MAX_FINE_PAIRS", 2)
+    bounded = near_duplicate_pairs(twice, ImageHashes.of(images)).tolist()
     assert 8 <= len(bounded) <= 16
     assert all(row == like for row, like in bounded)
 
@@ -166,15 +167,15 @@ def test_of_the_blood_cells_one_photograph_was_stored_twice_and_four_are_the_sam
         train, test, names = data["train_images"], data["test_images"], [data[f"{split}_names"] for split in ("train", "test")]
         val = data["val_images"]
     looks = ImageHashes.of(train)
-    pairs = near(looks, ImageHashes.of(test)).tolist()
+    pairs = near_duplicate_pairs(looks, ImageHashes.of(test)).tolist()
     assert [(names[0][row], names[1][like]) for row, like in pairs if not np.array_equal(train[row], test[like])] == [
         ("MO_415531.jpg", "MO_231316.jpg")
     ]
-    assert all(np.array_equal(train[row], val[like]) for row, like in near(looks, ImageHashes.of(val)).tolist())
+    assert all(np.array_equal(train[row], val[like]) for row, like in near_duplicate_pairs(looks, ImageHashes.of(val)).tolist())
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"no reference data: {SHARED} does not exist")
 def test_no_two_brains_are_taken_for_one() -> None:
     with np.load(SHARED / "lgg_mri_seg_128.npz") as data:
         looks = {split: ImageHashes.of(data[f"{split}_images"]) for split in ("train", "val", "test")}
-    assert near(looks["train"], looks["val"]).tolist() == near(looks["train"], looks["test"]).tolist() == []
+    assert near_duplicate_pairs(looks["train"], looks["val"]).tolist() == near_duplicate_pairs(looks["train"], looks["test"]).tolist() == []

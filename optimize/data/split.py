@@ -1,0 +1,141 @@
+"""One split of the user's data: images, what they show, and who they are of."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from optimize.candidate import Floats, Meaning
+from optimize.data.arrays import Array, Integers
+from optimize.data.masks import shown
+from optimize.data.preprocessing import Preprocessing
+
+CASES_AT_ONCE, PIXELS_AT_ONCE = 256, 2**20
+"""Most items, and most pixels, of a batch: both bound the memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Some labelled images, kept as they are stored.
+
+    Args:
+        name: train, calibration, guard or test.
+        images: uint8 (N, *spatial, C) or (N, H, W), or float (N, C, *spatial).
+        labels: classes, (N,), from 0; or masks in one of the two forms of `optimize.data.masks`, without the padding.
+        preprocessing: how images become the network's input.
+        patients: id of each item's patient, (N,), or None.
+        groups: subgroup columns by name, each text (N,); empty where there is none.
+        numbers: position of each item in the user's file, (N,); None stands for 0, 1, 2, …
+        item_names: the user's name of each item, text (N,), or None.
+        outputs: what the network's outputs mean when they are compared with the labels.
+
+    Example:
+        >>> split = Split("test", np.zeros((4, 2, 2, 3), np.uint8), np.array([0, 2, 2, 0]), Preprocessing())
+        >>> len(split), split.task, split.class_counts(("a", "b", "c"))
+        (4, 'classification', {'a': 2, 'b': 0, 'c': 2})
+        >>> split.inputs([0, 1]).shape
+        (2, 3, 2, 2)
+    """
+
+    name: str
+    images: Array
+    labels: Array
+    preprocessing: Preprocessing
+    patients: Array | None = None
+    groups: Mapping[str, Array] = field(default_factory=dict)
+    numbers: Integers | None = None
+    item_names: Array | None = None
+    outputs: Meaning = "logits"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def task(self) -> str:
+        """The kind of labels: "classification" for classes of whole images, "segmentation" for masks."""
+        return "classification" if self.labels.ndim == 1 else "segmentation"
+
+    @property
+    def batch_size(self) -> int:
+        """Number of items to work on at a time, so that memory is bounded: fewer where they are large."""
+        return max(1, min(CASES_AT_ONCE, PIXELS_AT_ONCE // prod(self.inputs(slice(0, 1)).shape[2:])))
+
+    @property
+    def batches(self) -> list[slice]:
+        """All items in their order, `batch_size` at a time."""
+        size = self.batch_size
+        return [slice(start, start + size) for start in range(0, len(self), size)]
+
+    def inputs(self, index: Any = slice(None)) -> Floats:
+        """The network's input for some items, (N, C, *spatial); computed on each call, so ask for no more than is needed."""
+        return self.preprocessing(self.images[index])
+
+    def take(self, index: Any, name: str | None = None) -> Split:
+        """Return the split with only some of its items, under another name if one is passed."""
+        patients, item_names = (None if tags is None else tags[index] for tags in (self.patients, self.item_names))
+        groups = {column: tags[index] for column, tags in self.groups.items()}
+        kept = self.images[index], self.labels[index], self.preprocessing
+        return Split(name or self.name, *kept, patients, groups, self.ids[index], item_names, self.outputs)
+
+    def joined(self, part: Split) -> Split:
+        """Return the items of this split and of a part that was taken out of it, in their first order and under this split's name."""
+        order = np.argsort(np.concatenate([self.ids, part.ids]), kind="stable")
+
+        def both(mine: Array | None, its: Array | None) -> Array | None:
+            return None if mine is None or its is None else np.concatenate([mine, its])[order]
+
+        images, labels = np.concatenate([self.images, part.images])[order], np.concatenate([self.labels, part.labels])[order]
+        groups = {column: np.concatenate([tags, part.groups[column]])[order] for column, tags in self.groups.items()}
+        tags = both(self.patients, part.patients), groups, both(self.ids, part.ids), both(self.item_names, part.item_names)
+        return Split(self.name, images, labels, self.preprocessing, *tags, self.outputs)
+
+    @property
+    def ids(self) -> Integers:
+        """Position of each item in the user's file, (N,)."""
+        return np.arange(len(self), dtype=np.int64) if self.numbers is None else self.numbers
+
+    @property
+    def n_independent(self) -> int:
+        """Number of independent observations: the patients of masks, where they are known, else the items."""
+        return len(self) if self.task == "classification" or self.patients is None else len(set(self.patients.tolist()))
+
+    @property
+    def names(self) -> Array:
+        """The name of each item in messages and reports, text (N,): the user's own, else its position in the user's file."""
+        return self.ids.astype(str) if self.item_names is None else self.item_names
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 over the bytes of images and labels, item by item."""
+        digest = hashlib.sha256()
+        for start in range(0, len(self), 256):
+            digest.update(self.images[start : start + 256].tobytes())
+        for start in range(0, len(self), 256):
+            digest.update(self.labels[start : start + 256].astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    def totals(self, classes: int) -> Integers:
+        """Number of items of each class, (classes,); with masks, the number of items that show the class anywhere."""
+        return np.bincount(self.labels, minlength=classes) if self.labels.ndim == 1 else shown(self.labels, classes).sum(0)
+
+    def class_counts(self, classes: Sequence[str]) -> dict[str, int]:
+        """`totals` by the names of the classes, in their order."""
+        return {name: int(count) for name, count in zip(classes, self.totals(len(classes)), strict=True)}
+
+    def strata(self, classes: int) -> Integers:
+        """One class per item, (N,), by which a split is cut evenly: the label; with masks, the rarest class that the item shows.
+
+        Classes of masks count from 1; 0 is an item that shows none. The rarest class is taken because it is the one that an uneven cut
+        could leave without items: of 100 masks, all with class 1 and three with class 2, those three have stratum 2.
+        """
+        if self.labels.ndim == 1:
+            return self.labels
+        present = shown(self.labels, classes)
+        rarity = np.where(present, present.sum(0), len(present) + 1)
+        return np.where(present.any(1), rarity.argmin(1) + 1, 0)
