@@ -29,7 +29,7 @@ from optimize.run.prepare import Job, labelled, prepare
 from optimize.run.recipe import Recipe
 from optimize.run.report_data import Result
 from optimize.run.strategies import strategy
-from optimize.search.goal import goal, latency_ms, latency_timer
+from optimize.search.goal import latency_ms, latency_timer, make_goal
 from optimize.search.snapshot import rebuilt
 from optimize.search.walk import Search
 from optimize.steps.prune import unprunable_reason
@@ -71,7 +71,7 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
     one = job.data.guard.inputs(slice(0, 1))
     job = replace(job, runtimes=_fastest_first(job, one))
     timed = None if obstacle else latency_timer(job.runtime, recipe.threads, one)
-    aim = None if timed is None else goal(timed, job.original, recipe.latency_target_ms, recipe.speedup)
+    aim = None if timed is None else make_goal(timed, job.original, recipe.latency_target_ms, recipe.speedup)
     plan = strategy(recipe, None if obstacle else job.runtime, aim)
     confidence = search_confidence(job.limits, job.data.guard.n_independent, job.data.test.n_independent)
     watch = timed if recipe.strategy in FEW else None

@@ -27,7 +27,7 @@ from optimize.hardware.machine import foreign_load as foreign_load
 from optimize.measure.roofline_report import reached
 from optimize.measure.warmup import block_medians
 from optimize.progress import stage
-from optimize.quantization.int8_retry import SLOWER, milder, wanting
+from optimize.quantization.int8_retry import SLOWER, retry_int8, runtimes_with_faster_int8
 from optimize.quantization.precision_check import listed
 from optimize.quantization.precision_choice import PrecisionContext, Variant, choose
 from optimize.report.render import signed, write
@@ -97,13 +97,13 @@ def compile_and_profile(
         folder=made or work,
         calibration=drawn(job.data.calibration, INT8_CASES, recipe.seed),
         guard=guard,
-        before=before,
+        baseline=before,
         limits=recipe.limits,
         threads=recipe.threads,
         confidence=confidence,
         cpu_level=recipe.cpu_level,
-        kept=job.space.scratch / "mixes",
-        train_check=job.train_check and job.train_check.about(best),
+        cache_folder=job.space.scratch / "mixes",
+        train_check=job.train_check and job.train_check.for_candidate(best),
     )
     chosen, measured = choose(job.runtimes, bench)
     instead, more = _milder(job, bench, chosen, measured, earlier)
@@ -148,17 +148,17 @@ def _milder(
     job: Job, bench: PrecisionContext, chosen: Variant, measured: Sequence[Variant], earlier: Sequence[Candidate]
 ) -> tuple[Candidate | None, list[Variant]]:
     """Int8 of the candidates before the last, where only the last one's fails."""
-    runtimes = wanting(job.runtimes, chosen, measured) if earlier else []
+    runtimes = runtimes_with_faster_int8(job.runtimes, chosen, measured) if earlier else []
     if not runtimes:
         return None, []
 
     def own(candidate: Candidate) -> PrecisionContext:
         onnx, _ = _exported(bench, candidate)
-        return replace(bench, onnx=onnx, folder=onnx.parent, train_check=job.train_check and job.train_check.about(candidate))
+        return replace(bench, onnx=onnx, folder=onnx.parent, train_check=job.train_check and job.train_check.for_candidate(candidate))
 
     assert chosen.artifact is not None
     with backend(chosen.target).build(chosen.artifact, threads=bench.threads) as session:
-        return milder(runtimes, chosen, session, earlier, own)
+        return retry_int8(runtimes, chosen, session, earlier, own)
 
 
 def _exported(bench: PrecisionContext, candidate: Candidate) -> tuple[Path, Parity]:
@@ -226,7 +226,7 @@ def in_time(verdict: Verdict, aim: Goal | None, compiled: Compiled) -> Verdict:
     if aim is None:
         return verdict
     taken, asked = compiled.profile.latency[1][ARTIFACT], f"{aim.latency_ms:.3f} ms were asked for"
-    doubts = [*compiled.profile.doubts(1), *([aim.doubt] if aim.doubt else [])]
+    doubts = [*compiled.profile.doubts(1), *([aim.unreliable_reason] if aim.unreliable_reason else [])]
     if not doubts:
         if taken.p50 <= aim.latency_ms:
             return verdict
@@ -236,7 +236,7 @@ def in_time(verdict: Verdict, aim: Goal | None, compiled: Compiled) -> Verdict:
         late = f"{unsure}, but not even the fastest of {taken.n} calls, {taken.min:.3f} ms, was fast enough; {asked}"
         return Verdict("fail", (late, *verdict.reasons), verdict.rails)
     slowest = max(block_medians(taken.samples_ms))
-    if slowest <= aim.latency_ms and not aim.doubt:
+    if slowest <= aim.latency_ms and not aim.unreliable_reason:
         each = f"{unsure}, but even the slowest tenth of the measurement had a median of {slowest:.3f} ms; {asked}"
         return Verdict(verdict.outcome, (*verdict.reasons, each), verdict.rails)
     report_data: Outcome = "fail" if verdict.outcome == "fail" else "inconclusive"

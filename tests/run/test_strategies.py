@@ -15,7 +15,7 @@ from optimize.search.allocate import Allocate
 from optimize.search.budgets import BUDGETS, Budgets
 from optimize.search.goal import Goal
 from optimize.search.prices import Pricing
-from optimize.search.published.floors import NAMES
+from optimize.search.published.floors import FLOOR_NAMES
 from optimize.search.published.local import Local
 from optimize.search.published.stepwise import Stepwise
 from optimize.search.published.stopping import STOPPING, McNemar
@@ -29,7 +29,7 @@ def recipe(**settings: object) -> Recipe:
 
 
 def test_the_names() -> None:
-    assert names.FLOORS == NAMES
+    assert names.FLOORS == FLOOR_NAMES
     assert tuple(STOPPING) == names.STOPPING
     kinds = [type(strategy(recipe(strategy=name), RUNTIME)) for name in names.STRATEGIES]
     assert kinds == [Allocate, Budgets, Stepwise, Local]
