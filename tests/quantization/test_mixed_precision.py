@@ -207,7 +207,7 @@ def test_the_ruinous_layer_is_found_and_runs_in_float(runtime: Any, tmp_path: Pa
     # What was compiled too, where it still lies and is for the same model.
     assert choose([runtime], replace(bench, folder=tmp_path / "again"))[0].kept == kept
     assert [keep for keep in made if keep] == [kept]
-    choose([runtime], replace(bench, folder=tmp_path / "again", calibration=split.inputs(slice(0, 63)), kept=None))
+    choose([runtime], replace(bench, folder=tmp_path / "again", calibration=split.inputs(slice(0, 63)), cache_folder=None))
     assert len([keep for keep in made if keep]) > 2
 
 
