@@ -210,14 +210,14 @@ def test_the_table_names_each_unit_once() -> None:
 @pytest.mark.parametrize(
     ("unit", "source", "broken"),
     [
-        ("backends", "from optimize.search.walk import Search", {"search"}),
+        ("backends", "from optimize.searching.walk import Search", {"search"}),
         ("backends", "def build():\n    import optimize.report.render, optimize.measure.latency", {"measure"}),
         ("graph", "from optimize.steps.prune import Prune", {"steps"}),
         ("graph", "from optimize.report.page import write", {"report"}),
         ("candidate", "from optimize import graph, errors", {"graph"}),
         ("report", "from optimize.candidate import Candidate", {"candidate"}),
         ("steps", "from optimize.unheard_of import x", {"unheard_of"}),
-        ("run", "from optimize.search.walk import Search\nfrom optimize.cli import main", {"cli"}),
+        ("run", "from optimize.searching.walk import Search\nfrom optimize.cli import main", {"cli"}),
         ("steps", "from optimize.graph.trace import trace\nfrom optimize.steps.repair import Repair", set()),
     ],
 )

@@ -29,7 +29,7 @@ from optimize.graph.macs import macs
 from optimize.graph.trace import trace
 from optimize.guard.evaluate import score_split
 from optimize.progress import note, shown
-from optimize.search.scan import scan
+from optimize.searching.scan import scan
 from optimize.steps.prune_to_widths import PruneToWidths
 
 COLUMNS = ("layers out", "the last one", "MACs off", "test: original", "readers refitted", "deleted")

@@ -32,8 +32,8 @@ from optimize.graph.macs import macs
 from optimize.hardware.malloc import retain_freed_memory
 from optimize.loading.load import load_model
 from optimize.progress import note, shown
-from optimize.search.prices import Pricing, make_knapsack
-from optimize.search.scan import scan
+from optimize.searching.prices import Pricing, make_knapsack
+from optimize.searching.scan import scan
 from optimize.steps.finetune import Finetune
 from optimize.steps.prune import Prune
 from optimize.steps.prune_to_widths import PruneToWidths

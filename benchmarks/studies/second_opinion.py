@@ -2,7 +2,7 @@
 
     python -m benchmarks.studies.second_opinion [--nets cells unet] [--shared DIR]
 
-The search asks images of train for a second opinion (`optimize/search/train_check.py`), though the original may know them by heart. Here
+The search asks images of train for a second opinion (`optimize/searching/train_check.py`), though the original may know them by heart. Here
 both networks are pruned mildly to boldly and repaired without training, and every one of them is scored on the guard, on a second opinion's
 images of train, and on the test split, which is taken for the truth. How far the first two are from it is the answer; of a large guard,
 also how far two hundred of its images are, drawn a hundred times. Among the images of train are those that the repair was fitted on: what
@@ -30,7 +30,7 @@ from optimize.guard.evaluate import score_split
 from optimize.guard.limits import Limits
 from optimize.hardware.malloc import retain_freed_memory
 from optimize.progress import note, shown
-from optimize.search.train_check import TrainCheck
+from optimize.searching.train_check import TrainCheck
 from optimize.steps.prune import Prune
 
 NETS = {"cells": cells, "unet": brains}

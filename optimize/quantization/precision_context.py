@@ -15,7 +15,7 @@ from optimize.guard.limits import Limits
 from optimize.guard.score import Score
 from optimize.guard.verdict import LIKELY, accept_proposal
 from optimize.quantization.precision_check import checked
-from optimize.search.train_check import TrainCheck
+from optimize.searching.train_check import TrainCheck
 
 if TYPE_CHECKING:
     from optimize.quantization.precision_choice import Variant

@@ -29,9 +29,9 @@ from optimize.run.prepare import Job, labelled, prepare
 from optimize.run.recipe import Recipe
 from optimize.run.report_data import Result
 from optimize.run.strategies import strategy
-from optimize.search.goal import latency_ms, latency_timer, make_goal
-from optimize.search.snapshot import rebuilt
-from optimize.search.walk import Search
+from optimize.searching.goal import latency_ms, latency_timer, make_goal
+from optimize.searching.snapshot import rebuilt
+from optimize.searching.walk import Search
 from optimize.steps.prune import unprunable_reason
 from optimize.steps.repair import repairable
 from optimize.training import ddp

@@ -25,7 +25,7 @@ from optimize.run.finish import INT8_CASES, drawn, finish
 from optimize.run.prepare import Job
 from optimize.run.report_data import Result
 from optimize.run.workspace import UNVERIFIED
-from optimize.search import snapshot
+from optimize.searching import snapshot
 
 CANDIDATE = "candidate.safetensors"
 

@@ -39,7 +39,7 @@ from optimize.run.recipe import Recipe
 from optimize.run.report_data import Compiled, Result
 from optimize.run.usage import usage
 from optimize.run.workspace import UNVERIFIED
-from optimize.search.goal import Goal
+from optimize.searching.goal import Goal
 
 INT8_CASES = 512
 

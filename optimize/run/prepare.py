@@ -30,7 +30,7 @@ from optimize.run.original import Original, judged
 from optimize.run.recipe import Recipe, to_toml
 from optimize.run.rehearsal import rehearse
 from optimize.run.workspace import Workspace
-from optimize.search.train_check import TrainCheck
+from optimize.searching.train_check import TrainCheck
 from optimize.training.batches import hold_out
 
 REHEARSED = 16

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from optimize.backends import Backend
 from optimize.measure.table import LatencyTable
 from optimize.run.recipe import Recipe
-from optimize.search.allocate import Allocate
-from optimize.search.budgets import BUDGETS, ENERGIES, Budgets
-from optimize.search.goal import Goal
-from optimize.search.prices import Pricing
-from optimize.search.published.local import Local
-from optimize.search.published.stepwise import Stepwise
-from optimize.search.published.stopping import STOPPING
-from optimize.search.walk import Strategy
+from optimize.searching.allocate import Allocate
+from optimize.searching.budgets import BUDGETS, ENERGIES, Budgets
+from optimize.searching.goal import Goal
+from optimize.searching.prices import Pricing
+from optimize.searching.published.local import Local
+from optimize.searching.published.stepwise import Stepwise
+from optimize.searching.published.stopping import STOPPING
+from optimize.searching.walk import Strategy
 
 WEIGHTS: Mapping[str, Mapping[str, float]] = {
     "balanced": {},

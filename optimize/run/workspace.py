@@ -22,7 +22,7 @@ from optimize.backends.artifact import MANIFEST, Artifact, ArtifactFile
 from optimize.errors import InputError
 from optimize.progress import note
 from optimize.run.verification.folder_contents import contents, listed
-from optimize.search.ledger import WORK_FOLDER, Ledger
+from optimize.searching.ledger import WORK_FOLDER, Ledger
 
 UNVERIFIED, BEFORE, LOOK = "unverified", "report.before.json", "look"
 REPORTS = ("report.json", "report.html")

@@ -30,7 +30,7 @@ from optimize.guard.classification_score import ClassificationScore
 from optimize.guard.limits import Limits
 from optimize.measure.latency import Latency
 from optimize.steps.finetune import Finetune
-from tests.search.nets import untrained
+from tests.searching.nets import untrained
 
 ORIGINAL = Record("original, ONNX Runtime f32", "original", "onnxruntime", "f32", parameters=1000, macs=4000, overall=0.9, verdict="pass")
 VINO = replace(ORIGINAL, name="original, OpenVINO int8", target="openvino", precision="int8+bf16")

@@ -23,7 +23,7 @@ from optimize.progress import shown
 from optimize.quantization import precision_choice as module
 from optimize.quantization.precision_choice import PrecisionContext, Variant, choose
 from optimize.run.finish import in_float
-from optimize.search.train_check import TrainCheck
+from optimize.searching.train_check import TrainCheck
 from tests import runs
 
 GUARD = runs.split()

@@ -30,7 +30,7 @@ from optimize.run.finish import _with_weights
 from optimize.run.prepare import Job, prepare
 from optimize.run.recipe import Recipe, resolve
 from optimize.run.verification.integrity import examine
-from optimize.search.walk import NOT_SMALLER, WORK_FOLDER
+from optimize.searching.walk import NOT_SMALLER, WORK_FOLDER
 from tests import runs
 from tests.conftest import hurried
 from tests.runs import Run

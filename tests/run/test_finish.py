@@ -14,7 +14,7 @@ from optimize.measure.reliability import Reliability
 from optimize.run.baselines import ARTIFACT, Profile
 from optimize.run.finish import in_time
 from optimize.run.report_data import Compiled
-from optimize.search.goal import Goal
+from optimize.searching.goal import Goal
 
 BUSY = "other processes used 64 % of the CPU during the measurement, more than 20 %"
 RIVAL = "other processes used 50 % of this machine while the original was timed"

@@ -11,14 +11,14 @@ import pytest
 from optimize.run import recipe as names
 from optimize.run.recipe import Recipe
 from optimize.run.strategies import WEIGHTS, strategy
-from optimize.search.allocate import Allocate
-from optimize.search.budgets import BUDGETS, Budgets
-from optimize.search.goal import Goal
-from optimize.search.prices import Pricing
-from optimize.search.published.floors import FLOOR_NAMES
-from optimize.search.published.local import Local
-from optimize.search.published.stepwise import Stepwise
-from optimize.search.published.stopping import STOPPING, McNemar
+from optimize.searching.allocate import Allocate
+from optimize.searching.budgets import BUDGETS, Budgets
+from optimize.searching.goal import Goal
+from optimize.searching.prices import Pricing
+from optimize.searching.published.floors import FLOOR_NAMES
+from optimize.searching.published.local import Local
+from optimize.searching.published.stepwise import Stepwise
+from optimize.searching.published.stopping import STOPPING, McNemar
 from optimize.steps.finetune import Finetune
 
 RUNTIME: Any = SimpleNamespace(NAME="fake", preflight=lambda: None, precisions=lambda: ("f32",), version=lambda: "1")

@@ -10,7 +10,7 @@ from optimize.backends.artifact import Artifact
 from optimize.errors import InputError
 from optimize.progress import shown
 from optimize.run.workspace import OURS, Workspace
-from optimize.search.walk import WORK_FOLDER
+from optimize.searching.walk import WORK_FOLDER
 
 WHO = {"seed": 1}
 

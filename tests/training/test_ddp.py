@@ -17,7 +17,7 @@ from optimize.candidate import Candidate, Reference
 from optimize.errors import InputError
 from optimize.graph.bypass import NONE, remove_layers
 from optimize.run.prepare import labelled
-from optimize.search.snapshot import rebuilt, restore
+from optimize.searching.snapshot import rebuilt, restore
 from optimize.steps.finetune import Finetune
 from optimize.steps.prune import Prune
 from optimize.training import ddp
@@ -35,7 +35,7 @@ from optimize.loading.load import load_model
 from optimize.run.report_data import reload
 from optimize.progress import shown
 from optimize.run.recipe import resolve
-from optimize.search.snapshot import save
+from optimize.searching.snapshot import save
 from optimize.training.ddp import rank, size
 from tests.training.test_ddp import STEP, pruned
 

@@ -1,0 +1,70 @@
+"""Which groups a strategy of single channels may cut, down to which width, and in which block each lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from optimize.candidate import Candidate, Reference
+from optimize.graph.surgery import check_cut
+from optimize.graph.trace import ChannelGroup, trace
+from optimize.searching.published.floors import least_widths
+from optimize.searching.published.layout import blocks
+from optimize.steps.merge import RepairMode
+from optimize.steps.prune import unprunable_reason
+from optimize.steps.repair import repairable
+
+SHALLOW_BLOCKS = (3, 5)
+"""The first three of five blocks are shallow: they are spared when the limits are nearly used up, and aligned in the end."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scope:
+    """What may be cut, decided once, on the original.
+
+    Args:
+        groups: groups of the original that can be cut.
+        floors: minimum width of each group, by name.
+        blocks: block of each group that a convolution makes, by name; 0 has the largest maps.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    floors: Mapping[str, int]
+    blocks: Mapping[str, int]
+
+    @classmethod
+    def of(cls, reference: Reference, floors: str, repair: RepairMode) -> Scope:
+        """Decide what may be cut in the reference's original.
+
+        Args:
+            reference: the original, and inputs to try a cut on.
+            floors: name of a set of minimum widths, see `least_widths`.
+            repair: how readers are repaired. With "least squares", groups whose readers cannot be refitted are left alone.
+        """
+        original, graph = reference.original, trace(reference.original)
+        layers = repairable(original.module, original.module, graph)
+        inputs = reference.calibration
+        if repair == "least squares":
+            groups = [group for group in graph.groups if unprunable_reason(group, original.module, layers, inputs) is None]
+        else:
+            few = torch.from_numpy(inputs[:2].copy())
+            groups = [group for group in graph.groups if check_cut(original.module, group, few) is None]
+        placed = blocks(original, groups)
+        return cls(tuple(groups), least_widths(floors, groups, placed), placed)
+
+    def current_groups(self, candidate: Candidate) -> dict[str, ChannelGroup]:
+        """Return the groups as they are in a candidate, by name, in execution order."""
+        return {group.name: group for group in trace(candidate).groups if group.name in self.floors}
+
+    def headroom(self, group: ChannelGroup) -> int:
+        """Return how many channels a group has above its floor."""
+        return max(0, group.size - self.floors[group.name])
+
+    @property
+    def shallow(self) -> tuple[str, ...]:
+        """The groups of the first three of five blocks, the deepest first."""
+        of, out_of = SHALLOW_BLOCKS
+        first = of * (1 + max(self.blocks.values(), default=-1)) // out_of
+        return tuple(sorted((name for name, block in self.blocks.items() if block < first), key=lambda name: -self.blocks[name]))

@@ -1,0 +1,333 @@
+"""Propose, judge, keep or roll back: the way from the original to the boldest candidate that holds its guard-rails.
+
+A strategy decides what to try: it is a frozen dataclass, its fields are its settings, and it is called with the walk. The walk makes every
+proposal and judges it against the *original* on the guard split. It writes the trial to the ledger before the next one is made, and saves
+the candidate to disk when it was kept.
+
+After an interruption the walk takes the outcome of every trial from the ledger, as long as the strategy makes the same proposals in the
+same order. A strategy decides by the outcomes alone, so it does; then the run ends where it would have ended. At the first proposal that
+differs, the rest of the ledger is dropped and the search goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from optimize.candidate import Candidate, Reference, Step
+from optimize.data.dataset import Split
+from optimize.graph.macs import macs
+from optimize.guard.evaluate import score_split
+from optimize.guard.limits import Limits
+from optimize.guard.score import Score
+from optimize.guard.verdict import LIKELY, Verdict, accept_proposal, worst_class
+from optimize.progress import collect_findings, note
+from optimize.searching import snapshot
+from optimize.searching.goal import Goal
+from optimize.searching.ledger import WORK_FOLDER, Ledger
+from optimize.searching.train_check import TrainCheck
+
+MAX_EARLIER = 3
+"""How many candidates kept before the best are remembered."""
+NOT_SMALLER = "nothing became smaller"
+
+Judge: TypeAlias = Callable[[Score, Score], Verdict]
+"""(the original's score, the proposal's score), both on the guard split -> whether the proposal is kept."""
+
+
+@dataclass(frozen=True)
+class ScoreSummary:
+    """The part of a score that strategies use and the ledger holds: the overall figure, and one figure for each class that occurs."""
+
+    overall: float
+    per_class: Mapping[str, float]
+
+    @classmethod
+    def of(cls, score: Score) -> ScoreSummary:
+        """Return the summary of a score."""
+        return cls(score.overall, dict(score.figures))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One proposal and its outcome; true when it was kept.
+
+    Args:
+        step: the step that was proposed.
+        verdict: verdict on the guard split.
+        parameters: number of parameters of the proposed candidate.
+        macs: multiply-accumulates of the proposed candidate for one input.
+        score: score of the proposed candidate on the guard split.
+        worst: the class that fell most, and by how much.
+        seconds: time that making and judging it took.
+        findings: notes that the step recorded while it ran.
+        latency_ms: median latency at batch 1 in the target's runtime, where it was measured.
+    """
+
+    step: Step
+    verdict: Verdict
+    parameters: int
+    macs: int
+    score: ScoreSummary
+    worst: tuple[str, float]
+    seconds: float
+    findings: tuple[str, ...] = ()
+    latency_ms: float | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.verdict)
+
+    @property
+    def changed_nothing(self) -> bool:
+        """Whether the step removed no parameter, so that there was nothing to judge."""
+        return self.verdict.reasons == (NOT_SMALLER,)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the trial as the ledger and the report hold it."""
+        name, drop = self.worst
+        return {
+            **_plain(self.step),
+            "kept": bool(self),
+            "reasons": list(self.verdict.reasons),
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "overall": self.score.overall,
+            "per_class": dict(self.score.per_class),
+            "worst_class": {"name": name, "drop": drop},
+            "seconds": round(self.seconds, 3),
+            "latency_ms": self.latency_ms,
+            **({"findings": list(self.findings)} if self.findings else {}),
+        }
+
+    @classmethod
+    def read(cls, step: Step, entry: Mapping[str, Any]) -> Trial:
+        """Return the trial of a step from the entry that `as_dict` made."""
+        verdict = Verdict("pass" if entry["kept"] else "fail", tuple(entry["reasons"]))
+        reading, worst = ScoreSummary(entry["overall"], entry["per_class"]), (entry["worst_class"]["name"], entry["worst_class"]["drop"])
+        seconds, findings, latency_ms = entry["seconds"], tuple(entry.get("findings", ())), entry.get("latency_ms")
+        return cls(step, verdict, entry["parameters"], entry["macs"], reading, worst, seconds, findings, latency_ms)
+
+    def line(self, original: int) -> str:
+        """Return one line for the terminal, given the original's number of parameters."""
+        setting = next(iter(_plain(self.step)["settings"].values()))
+        outcome, off = "kept" if self else "rolled back", 100 * (1 - self.parameters / original)
+        return f"{outcome:>11}  {type(self.step).__name__} {_brief(setting)}, {off:.1f} % of parameters off: {self.verdict.reasons[0]}"
+
+
+class Strategy(Protocol):
+    """A frozen dataclass that is called with the walk and proposes one step after the other; its fields are its settings.
+
+    A strategy that a recipe can name is a `NamedStrategy` (`searching/strategies.py`).
+    """
+
+    def __call__(self, walk: Walk) -> None:
+        """Make all proposals; afterwards `walk.best` is the best candidate."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """What a search found, as the rest of a run uses it.
+
+    Args:
+        best: the last candidate that was kept; the original where none was.
+        trials: every proposal in the order it was made, as plain data (`Trial.as_dict`).
+        earlier: candidates that were kept before the best, oldest first, at most `MAX_EARLIER`. They lost less than the best, so they may
+            still hold the limits in int8 where the best does not.
+        baseline_score: the original's score on the guard split.
+        confidence: confidence of the bounds that had to lie within the limits.
+        notes: sentences for the report.
+        goal: the latency that was asked for, or None.
+    """
+
+    best: Candidate
+    trials: tuple[dict[str, Any], ...]
+    earlier: tuple[Candidate, ...]
+    baseline_score: Score
+    confidence: float
+    notes: tuple[str, ...] = ()
+    goal: Goal | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """A strategy with everything it works on.
+
+    Args:
+        reference: the original, and the data that steps may use.
+        guard: the split that decides.
+        classes: names of the labels.
+        limits: the guard-rails.
+        ledger: file that every trial is written to.
+        strategy: decides what to try, in which order.
+        confidence: confidence of the bounds that must lie within the limits, see `guard.verdict.search_confidence`.
+        latency_timer: measures a candidate's latency on the target in milliseconds, for the ledger; None where there are too many trials.
+        train_check: second check of proposals that pass the guard split, on training images; None where there are too few.
+    """
+
+    reference: Reference
+    guard: Split
+    classes: tuple[str, ...]
+    limits: Limits
+    ledger: Ledger
+    strategy: Strategy
+    confidence: float = LIKELY
+    latency_timer: Callable[[Candidate], float] | None = None
+    train_check: TrainCheck | None = None
+
+    def run(self, done: Sequence[Mapping[str, Any]] = ()) -> SearchResult:
+        """Let the strategy make its proposals, and return what it found.
+
+        Args:
+            done: trials of an interrupted run, in order. Their outcome is taken from here instead of being measured again.
+        """
+        walk = self.walk(done)
+        trials = tuple(trial.as_dict() for trial in walk.trials)
+        return SearchResult(walk.best, trials, tuple(walk.earlier), walk.baseline_score, self.confidence)
+
+    def walk(self, done: Sequence[Mapping[str, Any]] = ()) -> Walk:
+        """Let the strategy make its proposals, and return the walk at its end; `run` gives the same as one frozen value."""
+        walk = Walk(self, done)
+        self.strategy(walk)
+        return walk
+
+    def attempt(self, step: Step, start: Candidate, baseline: Score, judge: Judge) -> tuple[Trial, Candidate]:
+        """Make and judge one proposal.
+
+        Args:
+            step: the step to try.
+            start: the candidate to try it on.
+            baseline: the original's score on the guard split.
+            judge: decides whether the proposal is kept.
+        """
+        clock = time.perf_counter()
+        with collect_findings() as findings:
+            proposed = step(start, self.reference)
+        latency_ms = None
+        if proposed.parameters < start.parameters:
+            # timed whether or not it is kept: the ledger shows how latency falls with every trial
+            latency_ms = None if self.latency_timer is None else self.latency_timer(proposed)
+            score = score_split(proposed.predict, self.guard, self.classes, "judge")
+            verdict = judge(baseline, score)
+            if self.train_check is not None:
+                verdict = self.train_check.for_candidate(proposed).review(verdict, proposed.predict)
+        else:
+            score, verdict = baseline, Verdict("fail", (NOT_SMALLER,))
+        trial = Trial(
+            step,
+            verdict,
+            proposed.parameters,
+            macs(proposed),
+            ScoreSummary.of(score),
+            worst_class(baseline, score),
+            time.perf_counter() - clock,
+            tuple(dict.fromkeys(map(str, findings))),
+            latency_ms,
+        )
+        return trial, proposed
+
+
+class Walk:
+    """State of a search, which its strategy reads and changes by `propose`.
+
+    Attributes:
+        search: the search with everything it works on.
+        original: the candidate it started from.
+        best: the last candidate that was kept.
+        baseline_score: the original's score on the guard split.
+        best_score: the best candidate's score on the guard split.
+        trials: every proposal so far.
+        earlier: candidates that were kept before the best, the last `MAX_EARLIER`, oldest first.
+    """
+
+    def __init__(self, search: Search, done: Sequence[Mapping[str, Any]]) -> None:
+        self.search = search
+        self.original = self.best = search.reference.original
+        self.trials: list[Trial] = []
+        self.earlier: deque[Candidate] = deque(maxlen=MAX_EARLIER)
+        self.baseline_score = score_split(self.best.predict, search.guard, search.classes, "judge the original")
+        self.best_score = ScoreSummary.of(self.baseline_score)
+        self._done = list(done)
+
+    @property
+    def reference(self) -> Reference:
+        """The original, and the data that steps may use."""
+        return self.search.reference
+
+    @property
+    def limits(self) -> Limits:
+        """The guard-rails of the run."""
+        return self.search.limits
+
+    def propose(self, step: Step, start: Candidate, judge: Judge | None = None) -> Trial:
+        """Try a step on `start`, or take its outcome from the ledger; when it is kept, it is the best from now on.
+
+        Args:
+            step: the step to try. Its fields must tell it from every other proposal, since the ledger finds it by them.
+            start: the candidate to try it on.
+            judge: decides whether it is kept; by default the limits do (`guard.verdict.accept_proposal`).
+        """
+        file = self.search.ledger.path.parent / WORK_FOLDER / f"trial-{len(self.trials):03d}.safetensors"
+        recorded = self._from_ledger(step, start, file)
+        if recorded is not None:
+            trial, proposed = recorded
+        else:
+            self._drop_rest()
+            by_limits = partial(accept_proposal, self.limits, confidence=self.search.confidence)
+            trial, proposed = self.search.attempt(step, start, self.baseline_score, judge or by_limits)
+            if trial:
+                file.parent.mkdir(exist_ok=True)
+                snapshot.save(proposed, file, start)
+            self.search.ledger.append(trial.as_dict())
+        self.trials.append(trial)
+        note(trial.line(self.original.parameters))
+        if trial:
+            if self.best is not self.original:
+                self.earlier.append(self.best)
+            self.best, self.best_score = proposed, trial.score
+        return trial
+
+    def _drop_rest(self) -> None:
+        """Drop the rest of the interrupted run's trials: from here on this run makes other proposals."""
+        if len(self._done) > len(self.trials):
+            self.search.ledger.begin()
+            for trial in self.trials:
+                self.search.ledger.append(trial.as_dict())
+        self._done = []
+
+    def _from_ledger(self, step: Step, start: Candidate, file: Path) -> tuple[Trial, Candidate] | None:
+        number = len(self.trials)
+        if number >= len(self._done):
+            return None
+        entry = self._done[number]
+        if any(entry.get(name) != value for name, value in _plain(step).items()):
+            return None
+        trial = Trial.read(step, entry)
+        if not trial:
+            return trial, self.best
+        return (trial, snapshot.restore(self.original, file, start)) if file.exists() else None
+
+
+def _plain(step: Step) -> dict[str, Any]:
+    """Return a step as the ledger holds it: JSON turns its tuples into lists."""
+    return dict(json.loads(json.dumps(snapshot.describe(step))))
+
+
+def _brief(setting: Any) -> str:
+    """Return a setting in a word or two."""
+    if isinstance(setting, list):
+        inner = [_part(step) for step in setting if isinstance(step, dict)]
+        return " and ".join(inner) if inner else f"{len(setting)} groups"
+    return f"{setting:g}" if isinstance(setting, float) else str(setting)
+
+
+def _part(step: Mapping[str, Any]) -> str:
+    """Return the name of a chain's step, with its share where only a part of the way to the trained weights was gone."""
+    interpolation = step["settings"].get("interpolation", 1.0)
+    return str(step["step"]) if interpolation == 1 else f"{interpolation:g} of {step['step']}"

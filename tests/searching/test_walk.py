@@ -1,0 +1,126 @@
+"""The walk: judged against the original, written down before it goes on, and the same after any interruption."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from optimize.candidate import Candidate, Reference, Step
+from optimize.guard.score import Score
+from optimize.guard.verdict import Verdict
+from optimize.searching.budgets import Budgets
+from optimize.searching.walk import NOT_SMALLER, WORK_FOLDER, ScoreSummary, Search, Trial, Walk
+from optimize.steps.chain import Chain
+from optimize.steps.finetune import Finetune
+from optimize.steps.prune import Prune
+from optimize.steps.prune_to_widths import PruneToWidths
+from tests import runs
+from tests.searching.trials import RUINOUS, ran, resumed, settings, timeless, written
+
+
+def test_a_trial_says_what_was_measured(search: Search, original: Candidate) -> None:
+    entry = replace(search, strategy=Budgets((0.001,), ())).run().trials[0]
+    made = Prune(0.001)(original, search.reference)
+    right = made.predict(search.guard.inputs()).argmax(1) == search.guard.labels
+    assert entry["overall"] == right.mean()
+    assert entry["parameters"] == sum(parameter.numel() for parameter in made.module.parameters())
+    conv, first, second = (made.module.get_parameter(f"{name}.weight") for name in ("0", "4", "6"))
+    assert entry["macs"] == conv.numel() * 64 + first.numel() + second.numel()  # 8 x 8 places for the convolution
+    assert entry["seconds"] > 0
+    assert entry["worst_class"] == {"name": "bar", "drop": 0.0}
+    labels = search.guard.labels
+    assert entry["per_class"] == {name: pytest.approx(right[labels == k].mean()) for k, name in enumerate(runs.CLASSES)}
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (Prune(0.001), "Prune 0.001"),
+        (PruneToWidths((("a", 4), ("b", 0))), "PruneToWidths 2 groups"),
+        (Chain((PruneToWidths((("a", 4),)), Finetune(3))), "Chain PruneToWidths and Finetune"),
+        (Chain((PruneToWidths((("a", 4),)), Finetune(3, interpolation=0.25))), "Chain PruneToWidths and 0.25 of Finetune"),
+    ],
+)
+def test_a_trial_in_one_line(step: Step, words: str) -> None:
+    trial = Trial(step, Verdict("fail", ("recall fell", "more")), 250, 10, ScoreSummary(0.9, {}), ("a", 0.1), 1.0)
+    assert trial.line(1000) == f"rolled back  {words}, 75.0 % of parameters off: recall fell"
+
+
+def test_a_strategy_reads_what_became_of_a_step_and_may_judge_it_itself(search: Search, original: Candidate) -> None:
+    seen: list[Trial] = []
+    given: list[tuple[Score, Score]] = []
+
+    def never(before: Score, after: Score) -> Verdict:
+        given.append((before, after))
+        return Verdict("fail", ("never",))
+
+    def strategy(walk: Walk) -> None:
+        seen.append(walk.propose(Prune(0.001), walk.best, never))
+        assert walk.best is walk.original is original
+        assert walk.best_score == ScoreSummary.of(walk.baseline_score)
+        seen.append(walk.propose(Prune(RUINOUS), walk.best, lambda before, after: Verdict("pass", ("always",))))
+        assert walk.best.lineage == (Prune(RUINOUS),)
+        assert walk.best_score == seen[1].score
+        seen.append(walk.propose(Prune(1e-30), walk.original))
+        assert (walk.limits, walk.reference, walk.trials) == (search.limits, search.reference, seen)
+
+    scripted = replace(search, strategy=strategy)
+    _, trials = ran(scripted)
+    assert [(bool(trial), trial.changed_nothing, trial.verdict.reasons[0]) for trial in seen] == [
+        (False, False, "never"),
+        (True, False, "always"),
+        (False, True, NOT_SMALLER),
+    ]
+    ((before, after),) = given
+    assert before.accuracy == (original.predict(search.guard.inputs()).argmax(1) == search.guard.labels).mean()
+    assert ScoreSummary.of(after) == seen[0].score
+    fresh, seen = seen, []
+    _, retried, made = resumed(scripted)
+    assert (made, retried, seen) == (0, trials, [replace(trial, seconds=round(trial.seconds, 3)) for trial in fresh])
+
+
+def test_a_walk_cut_at_any_line_or_inside_it_ends_the_same(search: Search) -> None:
+    best, trials = ran(search)
+    lines = search.ledger.path.read_text().splitlines(keepends=True)
+    for whole in range(len(lines) + 1):
+        for torn in ("", *({lines[whole][: len(lines[whole]) // 2]} if whole < len(lines) else ())):
+            search.ledger.path.write_text("".join(lines[:whole]) + torn)
+            again, retried, made = resumed(search)
+            assert again.fingerprint == best.fingerprint, (whole, torn)
+            assert again.lineage == best.lineage
+            assert again.parameters == best.parameters
+            assert timeless(retried) == timeless(trials)
+            assert written(search) == retried
+            believed = max(0, whole - 1)
+            assert made == len(trials) - believed
+            assert retried[:believed] == trials[:believed]  # their seconds too: they were not tried again
+
+
+def test_a_trial_whose_network_is_gone_is_made_again_with_all_that_follow(search: Search) -> None:
+    best, trials = ran(search)
+    (search.ledger.path.parent / WORK_FOLDER / "trial-003.safetensors").unlink()
+    again, retried, made = resumed(search)
+    assert made == len(trials) - 3 > 0
+    assert again.fingerprint == best.fingerprint
+    assert timeless(retried) == timeless(trials)
+    assert written(search) == retried
+
+
+def test_a_ledger_of_other_steps_is_not_believed(search: Search) -> None:
+    best, _ = ran(search)
+    other = replace(search, strategy=Budgets((0.002, RUINOUS)))
+    again, retried, made = resumed(other)
+    assert made == len(retried)
+    assert settings(retried)[0] == ("Prune", 0.002, True)
+    assert written(search) == retried
+    assert again.fingerprint != best.fingerprint
+
+
+def test_what_the_rows_do_not_determine_stands_in_the_ledger(search: Search, original: Candidate) -> None:
+    few = Reference(original, search.reference.calibration[:4])
+    told = replace(search, reference=few, strategy=Budgets((0.001,), ()))
+    _, trials = ran(told)
+    layer = next(line for line in trials[0]["findings"] if "unknowns" in line)
+    assert "independent ones too few: the ridge decides between equals" in layer
+    assert written(told)[0]["findings"] == trials[0]["findings"]
