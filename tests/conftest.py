@@ -124,9 +124,9 @@ def brought(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def hurried(patch: pytest.MonkeyPatch, *, memory: bool = True) -> None:
     """Time as briefly as can be; without `memory`, no process is started to measure it, and no proposal is timed."""
-    patch.setattr("optimize.quantization.precision_choice.SECONDS", 0.02)
+    patch.setattr("optimize.quantization.precision_choice.TIMING_SECONDS", 0.02)
     patch.setattr("optimize.run.baselines.SECONDS", 0.02)
-    patch.setattr("optimize.searching.goal.SECONDS", 0.02)
+    patch.setattr("optimize.searching.goal.TIMING_SECONDS", 0.02)
     for module in ("quantization.precision_choice", "run.baselines"):
         patch.setattr(f"optimize.{module}.warm_up", partial(warm_up, window_s=0, window_rounds=1, most_windows=2))
     patch.setattr("optimize.measure.latency._RESAMPLES", 200)

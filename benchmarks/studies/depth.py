@@ -24,7 +24,7 @@ from benchmarks.results import ROOT, write
 from benchmarks.studies.control import Case, cells, few
 from optimize.candidate import Candidate, Reference
 from optimize.errors import InputError
-from optimize.graph.bypass import emptied, makers
+from optimize.graph.bypass import makers, remove_layers
 from optimize.graph.macs import macs
 from optimize.graph.trace import trace
 from optimize.guard.evaluate import score_split
@@ -55,7 +55,7 @@ def measured(case: Case, most: int) -> list[dict[str, Any]]:
         begun = time.perf_counter()
         gone = order[:count]
         repaired = PruneToWidths(tuple((name, 0) for name in gone))(original, reference)
-        deleted = Candidate(emptied(original.module, [layer for name in gone for layer in makers(groups[name])]), original.example)
+        deleted = Candidate(remove_layers(original.module, [layer for name in gone for layer in makers(groups[name])]), original.example)
         found.append(
             {
                 "network": case.name,

@@ -32,7 +32,7 @@ from optimize.graph.macs import macs
 from optimize.hardware.malloc import retain_freed_memory
 from optimize.loading.load import load_model
 from optimize.progress import note, shown
-from optimize.searching.prices import Pricing, knapsack
+from optimize.searching.prices import Pricing, make_knapsack
 from optimize.searching.scan import scan
 from optimize.steps.finetune import Finetune
 from optimize.steps.prune import Prune
@@ -90,7 +90,7 @@ def ours(original: Candidate, reference: Reference, guard: Split, harms: Sequenc
     begun = time.perf_counter()
     start = Prune(MILD)(original, reference)
     curves, _ = scan(start, reference, guard)
-    items = knapsack(start, curves, Pricing(table=None, latency=0, macs=1, parameters=0))
+    items = make_knapsack(start, curves, Pricing(table=None, latency=0, macs=1, parameters=0))
     before = time.perf_counter() - begun
     note(f"scan: {before:.0f} s")
     for harm in harms:

@@ -1,1 +1,1 @@
-"""Which channel is where, what must be cut together, cutting it in a copy, and how much a network computes."""
+"""Where each channel is, which channels must be cut together, cutting them in a copy, and counting operations."""

@@ -1,8 +1,11 @@
-"""Taking a whole layer out, always in a copy: what read its output reads its input instead.
+"""Removing a whole layer, always in a copy: what read the layer's output reads the layer's input instead.
 
-A layer costs time even where it makes next to nothing: its call, and its pass over the positions. Where input and output have the same
-positions, the network runs without it: the layer and the norm behind it become identities, and each reader gets as many columns as it
-needs now, with weights of zero until it is refitted. An activation behind them stays; a ReLU behind a ReLU changes nothing.
+A layer costs time even where it makes next to nothing: its call, and its pass over the positions. Where its input and output have the same
+positions, the network runs without it: the layer and the norm behind it become identities, and each reader gets as many columns as it needs
+now, with weights of zero until it is refitted. An activation behind them stays; a ReLU behind a ReLU changes nothing.
+
+Example: conv1 (3 -> 16), norm1, relu, conv2 (16 -> 8), all with 3x3 kernels and padding 1. Without conv1 and norm1, conv2 reads the 3
+channels of the image, so its weight (8, 16, 3, 3) becomes zeros of shape (8, 3, 3, 3), and least squares fits it to the original's output.
 """
 
 from __future__ import annotations
@@ -23,100 +26,100 @@ NONE: Index = np.empty(0, dtype=np.int64)
 
 
 def bypassed(module: nn.Module, group: ChannelGroup, inputs: torch.Tensor) -> nn.Module | None:
-    """A copy of the network without the layer that makes the group's channels; None where it does not run without.
+    """Return a copy of the network without the layer that makes the group's channels; None where it does not run without.
 
     Args:
         module: the network.
-        group: channels that one layer alone makes; only norms of their own and closed-form readers may have to do with them.
-        inputs: some, (N, C, *spatial), to try it on.
+        group: channels that one layer alone makes, with norms of their own and readers that have a closed-form repair.
+        inputs: (N, C, *spatial), a few inputs to try it on.
     """
-    reads = _passes(module, group, inputs)
+    reads = _channels_read(module, group, inputs)
     if reads is None:
         return None
-    changed = emptied(module, makers(group))
+    changed = remove_layers(module, makers(group))
     for slot in group.consumers:
         _widen(changed.get_submodule(slot.module), slot, reads)
-    return changed if _alike(module, changed, inputs) else None
+    return changed if _same_output_shape(module, changed, inputs) else None
 
 
 def makers(group: ChannelGroup) -> list[str]:
-    """The layers that would go: the one that makes the channels, and the norms behind it."""
+    """Return the layers that would go: the one that makes the channels, and the norms behind it."""
     return [slot.module for slot in group.slots if slot.side == "out"]
 
 
 def without_layers(kept: Mapping[str, Index], group: ChannelGroup) -> dict[str, Index]:
-    """What `Candidate.kept` becomes: of a layer that is gone no channel is left."""
+    """Return the new `Candidate.kept`: no channel is left of a layer that was removed."""
     return {**kept, **dict.fromkeys(makers(group), NONE)}
 
 
-def gone(kept: Mapping[str, Index]) -> list[str]:
-    """The layers that were taken out."""
+def removed_layers(kept: Mapping[str, Index]) -> list[str]:
+    """Return the names of the layers that were removed."""
     return [name for name, index in kept.items() if not len(index)]
 
 
-def emptied(module: nn.Module, names: Collection[str]) -> nn.Module:
-    """A copy of the network with identities in the place of the named layers.
+def remove_layers(module: nn.Module, names: Collection[str]) -> nn.Module:
+    """Return a copy of the network with identities in place of the named layers.
 
     Raises:
         AttributeError: when there is no such layer.
-        KeyError: when it is of a kind that is never taken out.
+        KeyError: when the layer is of a kind that is never removed.
     """
     layers = [module.get_submodule(name) for name in names]
     for name, layer in zip(names, layers, strict=True):
         if not isinstance(layer, (*LINEAR_MAPS, *BATCH_NORMS)):
-            raise KeyError(f"{name} is no layer that can be taken out")
+            raise KeyError(f"{name} is not a layer that can be removed")
     return copy_module(module, instead={layer: nn.Identity().eval() for layer in layers})
 
 
-def _passes(module: nn.Module, group: ChannelGroup, inputs: torch.Tensor) -> int | None:
-    """How many channels the layer reads, where it and its norms are the only makers and leave the positions as they are; else None."""
+def _channels_read(module: nn.Module, group: ChannelGroup, inputs: torch.Tensor) -> int | None:
+    """Return how many channels the layer reads, where it and its norms alone make the group and keep the positions; else None."""
     layers = {name: module.get_submodule(name) for name in makers(group)}
     linear = [name for name, layer in layers.items() if isinstance(layer, LINEAR_MAPS)]
     if len(linear) != 1 or any(not isinstance(layer, (*LINEAR_MAPS, *BATCH_NORMS)) for layer in layers.values()):
         return None
     whole = np.arange(group.size)
     for slot in group.slots:
-        # what a concatenation of several layers goes through is not this one's alone
+        # a norm behind a concatenation of several layers is not this layer's alone
         if slot.side == "out" and (slot.index.shape[1] != 1 or not np.array_equal(slot.index.ravel(), whole)):
             return None
         if slot.side == "out" and width(layers[slot.module], "out") != group.size:
             return None
-        if slot.side == "in" and (slot.module in layers or not _in_a_row(slot) or groups(module.get_submodule(slot.module)) > 1):
+        if slot.side == "in" and (slot.module in layers or not _contiguous(slot) or groups(module.get_submodule(slot.module)) > 1):
             return None
     [name] = linear
     axis = -1 if isinstance(layers[name], nn.Linear) else 1
 
-    def positions(_: str, given: torch.Tensor, output: torch.Tensor) -> tuple[list[int], list[int]]:
-        read, made = list(given.shape), list(output.shape)
+    def positions(_: str, layer_input: torch.Tensor, output: torch.Tensor) -> tuple[list[int], list[int]]:
+        read, made = list(layer_input.shape), list(output.shape)
         del read[axis], made[axis]
         return read, made
 
-    seen = calls(module, [name], inputs[:1], positions)
-    return width(layers[name], "in") if len(seen) == 1 and seen[0][1][0] == seen[0][1][1] else None
+    shapes = [shape for _, shape in calls(module, [name], inputs[:1], positions)]  # of every call
+    return width(layers[name], "in") if len(shapes) == 1 and shapes[0][0] == shapes[0][1] else None
 
 
-def _in_a_row(slot: Slot) -> bool:
-    """Whether the channels lie beside one another, in order, where they are read."""
+def _contiguous(slot: Slot) -> bool:
+    """Return whether the channels are neighbours, in order, where they are read."""
     places = slot.index.ravel()
     return bool(np.array_equal(places, np.arange(places[0], places[0] + len(places))))
 
 
 def _widen(layer: nn.Module, slot: Slot, channels: int) -> None:
-    """Have a reader read so many channels in the place of the group's."""
+    """Change a reader so that it reads this many channels in place of the group's, with weights of zero."""
     weight, axis = layer.get_parameter("weight").detach(), 0 if getattr(layer, "transposed", False) else 1
     start, count = int(slot.index[0, 0]), slot.index.size
-    before, old, after = torch.split(weight, [start, count, weight.shape[axis] - start - count], axis)
+    in_front, old, behind = torch.split(weight, [start, count, weight.shape[axis] - start - count], axis)
     shape = list(old.shape)
     shape[axis] = channels * slot.index.shape[1]
-    assign(layer, "weight", torch.cat([before, old.new_zeros(shape), after], axis))
+    assign(layer, "weight", torch.cat([in_front, old.new_zeros(shape), behind], axis))
     renumber(layer)
 
 
-def _alike(module: nn.Module, changed: nn.Module, inputs: torch.Tensor) -> bool:
-    """Whether both give outputs of one shape."""
+def _same_output_shape(module: nn.Module, changed: nn.Module, inputs: torch.Tensor) -> bool:
+    """Return whether both networks run and give outputs of the same shape."""
     try:
         with torch.inference_mode():
-            shapes: list[Any] = [each(inputs.clone()).shape for each in (module, changed)]
-    except Exception:  # the user's forward, on a layer it may look into: whatever it raises means "not without it"
+            shapes: list[Any] = [network(inputs.clone()).shape for network in (module, changed)]
+    except Exception:  # the user's forward may use the layer's attributes: whatever it raises means "not without this layer"
         return False
     return bool(shapes[0] == shapes[1])

@@ -1,9 +1,12 @@
-"""Which channel is where: every channel of a network is followed through all operations of one forward pass.
+"""Where each channel is: every channel of a network is followed through all operations of one forward pass.
 
-Each channel that a layer makes gets a label. What moves elements about (a concatenation, a slice, a flattening, a pixel shuffle) is done to
-the labels as it is done to the tensor; where an element-wise operation brings two labels together, they belong together; a layer that
-reads a label ties it to its own input. An operation that mixes channels, or that nothing is known about, fixes what it reads. So nothing
-depends on names or on a list of architectures, and what is not understood is left alone.
+Each channel that a layer makes gets a label. An operation that moves elements (a concatenation, a slice, a flattening, a pixel shuffle) is
+applied to the labels as well. Where an element-wise operation brings two labels together, they belong together; a layer that reads a label
+ties it to its own input. An operation that mixes channels, or that is not known, fixes the channels it reads. So nothing depends on names
+or on a list of architectures, and what is not understood is left alone.
+
+Example: a(x) makes channels with labels 1, 2, 3, and b(x) with 4, 5, 6. In a(x) + b(x) label 1 meets 4, 2 meets 5 and 3 meets 6, so channel
+0 of a and channel 0 of b can only be cut together. In cat(a(x), b(x)) no labels meet: a reader ties its inputs 0 to 5 to the labels 1 to 6.
 """
 
 from __future__ import annotations
@@ -18,11 +21,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from optimize.graph.channel_labels import Labels, LabelUnion, across, concatenated, full, moved, thinned
+from optimize.graph.channel_labels import Labels, LabelUnion, along_axis, compact, concatenated, full, moved
 from optimize.graph.layer_types import CHANNELWISE, LINEAR_MAPS, Side, affine_norm, depthwise, groups, recognised, unsupported_reason, width
 
 ELEMENTWISE = {"hardswish", "hardswish_", "_prelu_kernel", "log_sigmoid_forward", "rrelu_with_noise", "_to_copy", "detach", "alias"}
-ALONG = {"_softmax", "_log_softmax", "cumsum", "cumprod", "logcumsumexp", "sort"}
+ALONG_DIMENSION = {"_softmax", "_log_softmax", "cumsum", "cumprod", "logcumsumexp", "sort"}
 SPATIAL = re.compile(r"_?(max_pool|avg_pool|adaptive_\w+_pool|fractional_max_pool|upsample_\w+|reflection_pad|replication_pad)(\d)d.*")
 FRESH = re.compile(r"(zeros|ones|full|empty|rand|randn)_like|new_(zeros|ones|full|empty)")
 MOVES = {
@@ -33,14 +36,14 @@ MOVES = {
 SLICES = {"slice", "select", "split_with_sizes", "unbind"}
 
 
-class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """What one forward pass told about the channels.
+class ChannelFlow(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The result of following the channels through one forward pass.
 
     Args:
         module: the network, in eval mode.
         example: one input, (1, C, *spatial).
-        tied: whether equal parts that are sliced out of one tensor belong together, channel by channel. Those of a `chunk` always do: the
-            channels of each are counted from all.
+        tied: whether equal parts that are sliced out of one tensor belong together, channel by channel. Parts of a `chunk` always do,
+            since the border between them is computed from the number of all channels.
     """
 
     def __init__(self, module: nn.Module, example: torch.Tensor, *, tied: bool = False) -> None:
@@ -51,15 +54,15 @@ class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.order: dict[str, int] = {}
         """layer -> position of its first call."""
         self.followers: dict[str, set[str | None]] = {}
-        """layer -> the norms that read its output as it is; None stands for any other use."""
+        """layer -> the norms that read its output unchanged; None stands for any other use."""
         self.sources: dict[str, set[str | None]] = {}
-        """norm -> the layers whose output it reads as it is; None stands for anything else."""
+        """norm -> the layers whose output it reads unchanged; None stands for anything else."""
         self.sliced: set[int] = set()
-        """Labels of channels that were sliced into equal parts, of which only a trial can tell whether they belong together."""
+        """Labels of channels that were sliced into equal parts. Only a trial cut can show whether they belong together."""
         self._tied, self._slices = tied, WeakTensorKeyDictionary()
         self._labels, self._made = WeakTensorKeyDictionary(), WeakTensorKeyDictionary()
         self._running: list[nn.Module] = []
-        self._within = 0  # recognised layers: what happens inside them is known
+        self._within = 0  # depth of recognised layers: their inner operations are known and not followed
         self._run(module, example.clone())
 
     def _run(self, module: nn.Module, example: torch.Tensor) -> None:
@@ -69,7 +72,7 @@ class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
             bare = () if isinstance(layer, LINEAR_MAPS + CHANNELWISE) else (*layer.parameters(recurse=False), *layer.buffers(recurse=False))
             for tensor in bare:
                 self._labels[tensor] = self.ties.fixed("a bare parameter takes part", tensor.shape)
-            # what a hook of the user's does with an output is no part of the layer: it is followed
+            # this hook runs before the user's own: what a user's hook does with the output is not part of the layer, and is followed
             leave = layer.register_forward_hook(self._leave(name), with_kwargs=True, prepend=True)
             handles += [layer.register_forward_pre_hook(self._enter), leave]
         try:
@@ -88,39 +91,42 @@ class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if self._within:
             return func(*args, **kwargs)
-        given = [each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor) and each in self._labels]
-        results = self._followed(func, args, kwargs, given) if given else None  # first: an operation in place may change a shape
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor) and leaf in self._labels]
+        # labels come first: an operation in place may change the shape of its input
+        results = self._output_labels(func, args, kwargs, inputs) if inputs else None
         out = func(*args, **kwargs)
-        made = [each for each in tree_leaves(out) if isinstance(each, torch.Tensor)]
+        made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, torch.Tensor)]
         if results is not None:
             for tensor, result in zip(made, results * len(made) if len(results) == 1 else results, strict=True):
                 self._labels[tensor] = result
-        elif given:
+        elif inputs:
             reason = self._taking_part(func)
-            for tensor in given:
+            for tensor in inputs:
                 self.ties.fix(self._labels[tensor], reason)
             for tensor in made:
                 self._labels[tensor] = self.ties.fixed(reason, tensor.shape)
         return out
 
-    def _followed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: Sequence[torch.Tensor]) -> list[Labels] | None:
-        """Labels of an operation's outputs, one for all or each its own; None where it mixes channels or is not known."""
-        for tensor in given:
+    def _output_labels(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: Sequence[torch.Tensor]
+    ) -> list[Labels] | None:
+        """Return the labels of an operation's outputs, one for all or one for each; None where it mixes channels or is not known."""
+        for tensor in inputs:
             self._used(tensor, None)
         name = func.overloadpacket.__name__
-        labels: list[Labels] = [full(self._labels[tensor], tensor.dim()) for tensor in given]
+        labels: list[Labels] = [full(self._labels[tensor], tensor.dim()) for tensor in inputs]
         if torch.Tag.pointwise in func.tags or name in ELEMENTWISE:
-            return [self.ties.met(labels)]
+            return [self.ties.elementwise(labels)]
         if FRESH.fullmatch(name):
             return [torch.tensor(-1)]
         if name == "cat":
             return [concatenated(args[0], args[1] if len(args) > 1 else kwargs.get("dim", 0), self._labels.get)]
         if name in MOVES:
-            made = [thinned(each) for each in tree_leaves(moved(func, (args, kwargs), self._labels.get))]
+            made = [compact(part) for part in tree_leaves(moved(func, (args, kwargs), self._labels.get))]
             if name == "split":
-                self._together(made)
-            elif name in SLICES and len(given) == 1:
-                self._parted(given[0], made)
+                self._tie_parts(made)
+            elif name in SLICES and len(inputs) == 1:
+                self._record_slices(inputs[0], made)
             return made
         if len(labels) > 1:
             return None
@@ -128,32 +134,35 @@ class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name == "expand":
             return [label]
         if name == "constant_pad_nd":
-            return [thinned(moved(func, ((*args[:2], -1), {}), self._labels.get))]
+            return [compact(moved(func, ((*args[:2], -1), {}), self._labels.get))]
         if spatial := SPATIAL.fullmatch(name):
             return [label] if set(label.shape[-int(spatial[2]) :]) == {1} else None
-        if torch.Tag.reduction in func.tags or name in ALONG:
+        if torch.Tag.reduction in func.tags or name in ALONG_DIMENSION:
             return _reduced(func, args, kwargs, label)
         return None
 
-    def _together(self, parts: Sequence[Labels]) -> None:
-        """Tie parts of one size, channel by channel."""
+    def _tie_parts(self, parts: Sequence[Labels]) -> None:
+        """Tie parts of equal size, channel by channel."""
         if len({part.shape for part in parts}) == 1:
             for part in parts[1:]:
                 self.ties.tie(part, parts[0])
 
-    def _parted(self, whole: torch.Tensor, parts: Sequence[Labels]) -> None:
-        """Take note of parts of a tensor, which may come one by one."""
+    def _record_slices(self, whole: torch.Tensor, parts: Sequence[Labels]) -> None:
+        """Record parts of a tensor, which may come one by one: x[:, :8] in one operation and x[:, 8:] in another.
+
+        Only parts that are equal in size, do not overlap and cover the tensor count; a window that moves along the picture does not.
+        """
         if whole not in self._slices:
             self._slices[whole] = []
-        found = self._slices[whole]
-        found += [part for part in parts if not any(torch.equal(part, other) for other in found)]
-        if len(found) > 1 and len({part.shape for part in found}) == 1:
-            covered = torch.cat([torch.unique(part) for part in found])
-            # each channel in one part: not a window that moves along the picture
+        slices = self._slices[whole]
+        slices += [part for part in parts if not any(torch.equal(part, known) for known in slices)]
+        if len(slices) > 1 and len({part.shape for part in slices}) == 1:
+            covered = torch.cat([torch.unique(part) for part in slices])
+            # every channel in exactly one part
             if len(covered) == len(set(covered.tolist())) and set(covered.tolist()) == set(self._labels[whole].flatten().tolist()):
                 self.sliced |= set(covered.tolist())
                 if self._tied:
-                    self._together(found)
+                    self._tie_parts(slices)
 
     def _taking_part(self, func: Any) -> str:
         layer = self._running[-1]
@@ -176,41 +185,44 @@ class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if recognised(layer) or not list(layer.children()):
                 self.order.setdefault(name, len(self.order))
             if recognised(layer):
-                (self._scaled if isinstance(layer, CHANNELWISE) else self._mapped)(name, layer, args[0] if args else named["input"], output)
+                follow = self._follow_channelwise if isinstance(layer, CHANNELWISE) else self._follow_linear_map
+                follow(name, layer, args[0] if args else named["input"], output)
                 self._within -= 1
 
         return hook
 
-    def _scaled(self, name: str, layer: nn.Module, given: torch.Tensor, output: torch.Tensor) -> None:
-        """A layer that works channel by channel."""
-        if given not in self._labels:
+    def _follow_channelwise(self, name: str, layer: nn.Module, layer_input: torch.Tensor, output: torch.Tensor) -> None:
+        """Follow the channels through a layer that works channel by channel."""
+        if layer_input not in self._labels:
             return
         if affine_norm(layer):
-            self.sources.setdefault(name, set()).add(self._made.get(given, None))  # type: ignore[no-untyped-call]
-        self._used(given, name if affine_norm(layer) else None)
+            self.sources.setdefault(name, set()).add(self._made.get(layer_input, None))  # type: ignore[no-untyped-call]
+        self._used(layer_input, name if affine_norm(layer) else None)
         block = self._block(name, layer, "out")
-        self.ties.tie(block[:, None], across(self._labels[given], given.dim(), min(1, given.dim() - 1), len(block)))
-        self._labels[output] = self._labels[given]
+        self.ties.tie(block[:, None], along_axis(self._labels[layer_input], layer_input.dim(), min(1, layer_input.dim() - 1), len(block)))
+        self._labels[output] = self._labels[layer_input]
         if reason := unsupported_reason(layer):
             self.ties.fix(block, f"{name} {reason}")
 
-    def _mapped(self, name: str, layer: Any, given: torch.Tensor, output: torch.Tensor) -> None:
-        """A linear map: it reads what it is given and makes channels of its own."""
-        self._used(given, None)
-        axis = -1 if isinstance(layer, nn.Linear) else given.dim() - len(layer.kernel_size) - 1
+    def _follow_linear_map(self, name: str, layer: Any, layer_input: torch.Tensor, output: torch.Tensor) -> None:
+        """Follow the channels into a linear map, which reads them and makes channels of its own."""
+        self._used(layer_input, None)
+        axis = -1 if isinstance(layer, nn.Linear) else layer_input.dim() - len(layer.kernel_size) - 1
         made = self._block(name, layer, "out")
-        read = None if given not in self._labels else across(self._labels[given], given.dim(), axis, width(layer, "in"))
+        known = layer_input in self._labels
+        read = along_axis(self._labels[layer_input], layer_input.dim(), axis, width(layer, "in")) if known else None
         # where the input cannot be cut anyway, a depthwise convolution may still make fewer channels of each of its channels
         if depthwise(layer) and read is not None and not set(read[read >= 0].tolist()) <= self.ties.reasons.keys():
             self.ties.tie(made[:, None], read.repeat_interleave(len(made) // len(read), 0))
         else:
             taken = self._block(name, layer, "in")
             self.ties.tie(taken[:, None], torch.tensor([[-1]]) if read is None else read)
-            for each in (taken, made):
-                self.ties.tie(each.view(groups(layer), -1), each.view(groups(layer), -1)[:1])
+            # all groups of a grouped convolution stay equally wide, so the channels at one place of every group go together
+            for side in (taken, made):
+                self.ties.tie(side.view(groups(layer), -1), side.view(groups(layer), -1)[:1])
         if reason := unsupported_reason(layer):
-            for each in (made, *(() if read is None else (read,))):
-                self.ties.fix(each, f"{name} {reason}")
+            for labels in (made, *(() if read is None else (read,))):
+                self.ties.fix(labels, f"{name} {reason}")
         self._labels[output] = made.view([-1 if place == axis % output.dim() else 1 for place in range(output.dim())])
         self._made[output] = name
 
@@ -221,7 +233,7 @@ class Flow(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _reduced(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], label: Labels) -> list[Labels] | None:
-    """Labels after something was done along some dimensions, which may be gone; None where they tell channels apart."""
+    """Return the labels after an operation along some dimensions, which a reduction drops; None where these hold channels."""
     names = [argument.name for argument in func._schema.arguments]
     values = {**dict(zip(names, args, strict=False)), **kwargs}
     over = values.get("dim")

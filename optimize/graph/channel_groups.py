@@ -1,4 +1,9 @@
-"""Channels that are cut together, as frozen values that name layers and do not hold them."""
+"""Channels that are cut together, as frozen values that name layers and do not hold them.
+
+Example: conv1 (16 outputs), norm1 and conv2, which reads them, form one group of 16 channels with three slots: ("conv1", "out"), ("norm1",
+"out") and ("conv2", "in"), each with the index [[0], [1], ... [15]]. Behind a flattening of 2x2 maps, channel c of the group is read at
+four places, and the index of a linear layer has the rows [4 c, 4 c + 1, 4 c + 2, 4 c + 3].
+"""
 
 from __future__ import annotations
 
@@ -16,14 +21,14 @@ Index: TypeAlias = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Slot:
-    """One side of one layer that carries a group's channels.
+    """One side of one layer that holds a group's channels.
 
     Args:
         module: dotted name in the network.
         side: "out" when the layer makes the channels (or passes them on one by one, as norms and depthwise convolutions do), "in" when it
             reads them.
-        index: (size, k); row c holds the k positions of channel c on that side: k is 1 but where channels were flattened or stacked, or
-            several are cut together, as one of every group of a grouped convolution.
+        index: (size, k); row c holds the k positions of channel c on that side. k is 1, except where channels were flattened or stacked,
+            or where several are cut together, like one of every group of a grouped convolution.
     """
 
     module: str
@@ -33,7 +38,12 @@ class Slot:
 
 @dataclass(frozen=True, eq=False)
 class ChannelGroup:
-    """Channels that exist, or not, in several layers at once."""
+    """Channels that exist in several layers at once, and can only be cut from all of them.
+
+    Args:
+        size: number of channels.
+        slots: the sides of layers that hold them; layers that make them come first.
+    """
 
     size: int
     slots: tuple[Slot, ...]
@@ -50,24 +60,31 @@ class ChannelGroup:
 
 
 def without(groups: Iterable[ChannelGroup], cut: ChannelGroup, keep: Index) -> tuple[ChannelGroup, ...]:
-    """The other groups, renumbered for a network in which `cut` holds only the channels `keep`.
+    """Return the groups, renumbered for a network in which `cut` holds only the channels `keep`.
 
-    Groups that share a concatenation share a layer's input: cutting one shifts the other's positions.
+    Groups that share a concatenation share a layer's input: cutting one shifts the positions of the other.
+
+    Example: a layer reads 4 channels of group A at 0..3 and 2 of group B at 4, 5. When A keeps two channels, B is read at 2, 3.
+
+    Args:
+        groups: all groups of the network.
+        cut: the group that is cut.
+        keep: its channels that stay.
     """
-    gone: dict[tuple[str, Side], Index] = {}
+    removed: dict[tuple[str, Side], Index] = {}
     lost = np.setdiff1d(np.arange(cut.size), keep)
     for slot in cut.slots:
-        gone[slot.module, slot.side] = np.sort(slot.index[lost].ravel())
+        removed[slot.module, slot.side] = np.sort(slot.index[lost].ravel())
     renumbered = []
     for group in groups:
         if group is cut:
-            slots = tuple(_shifted(replace(slot, index=slot.index[keep]), gone) for slot in group.slots)
+            slots = tuple(_shifted(replace(slot, index=slot.index[keep]), removed) for slot in group.slots)
             renumbered.append(ChannelGroup(len(keep), slots))
         else:
-            renumbered.append(ChannelGroup(group.size, tuple(_shifted(slot, gone) for slot in group.slots)))
+            renumbered.append(ChannelGroup(group.size, tuple(_shifted(slot, removed) for slot in group.slots)))
     return tuple(renumbered)
 
 
-def _shifted(slot: Slot, gone: dict[tuple[str, Side], Index]) -> Slot:
-    lost = gone.get((slot.module, slot.side))
+def _shifted(slot: Slot, removed: dict[tuple[str, Side], Index]) -> Slot:
+    lost = removed.get((slot.module, slot.side))
     return slot if lost is None else replace(slot, index=slot.index - np.searchsorted(lost, slot.index))

@@ -1,4 +1,4 @@
-"""What is known about single layers: which are linear maps, which work channel by channel, how wide they are, whether they are plain."""
+"""Facts about single layers: which are linear maps, which work channel by channel, how wide they are, and what is not supported."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def linear_submodule(module: nn.Module, name: str) -> LinearMap:
 
 
 def width(layer: nn.Module, side: Side) -> int:
-    """How many channels a layer makes, or reads."""
+    """Return how many channels a layer makes ("out") or reads ("in")."""
     if isinstance(layer, CHANNELWISE):
         return int(layer.num_parameters if isinstance(layer, nn.PReLU) else layer.num_features)
     kind = "features" if isinstance(layer, nn.Linear) else "channels"
@@ -42,27 +42,27 @@ def width(layer: nn.Module, side: Side) -> int:
 
 
 def groups(layer: nn.Module) -> int:
-    """Independent parts of a layer; 1 for all but grouped convolutions."""
+    """Return the number of independent parts of a layer; 1 for all but grouped convolutions."""
     return int(getattr(layer, "groups", 1))
 
 
 def depthwise(layer: nn.Module) -> bool:
-    """Whether each input channel has outputs of its own (one, or a multiple) and shares none."""
+    """Return whether each input channel has outputs of its own (one or several) and shares none."""
     return groups(layer) > 1 and groups(layer) == width(layer, "in") and (not layer.transposed or width(layer, "out") == groups(layer))
 
 
 def affine_norm(layer: nn.Module) -> bool:
-    """Whether a norm multiplies each channel by a number and adds one: batch norm does, and instance norm with running statistics."""
+    """Return whether a norm multiplies each channel by a number and adds one: batch norm, and instance norm with running statistics."""
     return isinstance(layer, BATCH_NORMS) or (isinstance(layer, INSTANCE_NORMS) and layer.running_mean is not None)
 
 
 def recognised(layer: nn.Module) -> bool:
-    """Whether channels can be cut out of the layer; a PReLU with one slope for all has none."""
+    """Return whether channels can be cut out of the layer; a PReLU with one slope for all has no channels."""
     return isinstance(layer, LINEAR_MAPS + CHANNELWISE) and not (isinstance(layer, nn.PReLU) and layer.num_parameters == 1)
 
 
 def unsupported_reason(layer: Any) -> str | None:
-    """Why a layer of a known class does not compute what its class does, from tensors of its own; None where it does."""
+    """Return why a layer of a known class does not compute what the class does from its own tensors; None where it does."""
     if "weight" not in layer._parameters or (isinstance(layer, BATCH_NORMS) and not layer.track_running_stats):
         return "computes its weights or statistics as it runs"
     known = next(kind for kind in LINEAR_MAPS + CHANNELWISE if isinstance(layer, kind))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def macs(candidate: Candidate) -> int:
-    """Count the multiply-accumulates of one input, batch 1.
+    """Return the multiply-accumulates of one input, batch 1.
 
     One multiplication with its addition is one MAC. Counted are the matrix products: convolutions (also transposed), linear layers,
     matrix multiplications, attention. Not counted are biases, normalization, activations, pooling and interpolation.

@@ -1,8 +1,11 @@
-"""Everything a network holds, also what it holds outside its registered layers, and a copy of all of it.
+"""Everything a network holds, also outside its registered layers, and a copy of all of it.
 
-`copy.deepcopy` copies containers, objects and bound methods, but takes functions as they are: a hook or a lambda that closes over the
-network, or over a dict in which it puts tensors aside, would go on working on the original. Here such a function is copied with what it
-closes over, so that the copy of a network owns what the network owns.
+`copy.deepcopy` copies containers, objects and bound methods, but not functions: a hook or a lambda that closes over the network, or over a
+dict in which it stores tensors, would continue to work on the original. Here such a function is copied with what it closes over, so that
+the copy of a network owns what the network owns.
+
+Example: with `layer.register_forward_hook(lambda *_: stored.append(layer))`, a deep copy of the network still appends the *original* layer
+to the *original* list. The copy made here appends its own layer to a list of its own.
 """
 
 from __future__ import annotations
@@ -18,32 +21,34 @@ from torch import nn
 
 _CONTAINERS = (dict, list, tuple, set, frozenset)
 _PLAIN = (str, bytes, int, float, complex, torch.dtype, torch.device, type, ModuleType, type(None))
-"""What leads nowhere and is passed over."""
+"""Types of values that hold nothing to be copied."""
 
 
-def reached(module: nn.Module) -> Iterator[tuple[str, object]]:
-    """Every object that the network's attributes lead to, once, with the path that leads there; plain values are left out."""
-    seen: set[int] = set()
+def reachable_objects(module: nn.Module) -> Iterator[tuple[str, object]]:
+    """Yield every object that the network's attributes lead to, once, with its path; plain values are left out."""
+    visited: set[int] = set()
     waiting: list[tuple[str, object]] = [("", module)]
     while waiting:
         path, value = waiting.pop()
-        if id(value) in seen:
+        if id(value) in visited:
             continue
-        seen.add(id(value))
+        visited.add(id(value))
         yield path, value
         start = f"{path}." if path else ""
         waiting += [(start + name, part) for name, part in reversed(_parts(value)) if not (isinstance(part, _PLAIN) or _bare(part))]
 
 
-def copied(module: nn.Module, *, share: bool, instead: Mapping[nn.Module, nn.Module]) -> nn.Module:
-    """A deep copy of the network, its functions included.
+def deep_copy(module: nn.Module, *, share: bool, instead: Mapping[nn.Module, nn.Module]) -> nn.Module:
+    """Return a deep copy of the network, its functions included.
 
     Args:
-        module: what to copy.
-        share: whether the tensors themselves are the same ones, whoever holds them.
-        instead: layers -> what stands in their places in the copy, wherever they are known.
+        module: the network.
+        share: whether the copy uses the same tensors.
+        instead: layers -> their replacements in the copy, wherever they are referred to.
     """
-    objects = [value for _, value in reached(module)]
+    # deepcopy looks up `memo` first: what is entered there by its id is used in place of a copy. So tensors are shared, layers are
+    # replaced, and functions are copied empty, to be filled when all they may refer to exists.
+    objects = [value for _, value in reachable_objects(module)]
     memo: dict[int, Any] = {id(value): value for value in objects if isinstance(value, torch.Tensor)} if share else {}
     memo |= {id(old): new for old, new in instead.items()}
     functions = [value for value in objects if isinstance(value, FunctionType) and _holds(value, set())]
@@ -61,7 +66,7 @@ def copied(module: nn.Module, *, share: bool, instead: Mapping[nn.Module, nn.Mod
 
 
 def _parts(value: object) -> list[tuple[str, object]]:
-    """What an object leads to, by name."""
+    """Return what an object refers to, by name."""
     if isinstance(value, torch.Tensor):
         return []
     if isinstance(value, nn.Module):
@@ -83,31 +88,31 @@ def _parts(value: object) -> list[tuple[str, object]]:
 
 
 def _bare(value: object) -> bool:
-    """Whether a container is empty, as most of a module's are."""
+    """Return whether a value is an empty container, as most of a module's are."""
     return isinstance(value, _CONTAINERS) and not value
 
 
 def _closed_over(function: FunctionType) -> list[tuple[str, object]]:
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    found = [(name, cell.cell_contents) for name, cell in cells if _filled(cell)]
+    values = [(name, cell.cell_contents) for name, cell in cells if _filled(cell)]
     defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-    return found + [(f"default {place}", value) for place, value in enumerate(defaults)]
+    return values + [(f"default {place}", value) for place, value in enumerate(defaults)]
 
 
 def _holds(function: FunctionType, passed: set[int]) -> bool:
-    """Whether a function closes over anything that a copy must have for itself."""
+    """Return whether a function closes over anything that a copy must own."""
     if id(function) in passed:
         return False
     passed.add(id(function))
     values = [value for _, value in _closed_over(function)]
     if any(isinstance(value, torch.Tensor | partial | MethodType | dict | list | set) for value in values):
         return True
-    others = [value for value in values if not isinstance(value, _PLAIN) and hasattr(value, "__dict__")]
-    return any(not isinstance(value, FunctionType) or _holds(value, passed) for value in others)
+    objects = [value for value in values if not isinstance(value, _PLAIN) and hasattr(value, "__dict__")]
+    return any(not isinstance(value, FunctionType) or _holds(value, passed) for value in objects)
 
 
 def _empty(function: FunctionType) -> FunctionType:
-    """The function without defaults and with empty cells."""
+    """Return a copy of the function without defaults and with empty cells."""
     cells = tuple(CellType() for _ in function.__closure__ or ())
     new = FunctionType(function.__code__, function.__globals__, function.__name__, None, cells)
     new.__qualname__, new.__module__, new.__doc__ = function.__qualname__, function.__module__, function.__doc__
@@ -117,7 +122,7 @@ def _empty(function: FunctionType) -> FunctionType:
 def _mapped(value: Any, memo: dict[int, Any]) -> Any:
     try:
         return copy.deepcopy(value, memo)
-    except Exception:  # a lock, a file, an imported module: what cannot be copied is not the network's own
+    except Exception:  # a lock, a file, an imported module: what cannot be copied does not belong to the network
         return value
 
 

@@ -1,11 +1,15 @@
-"""A network run again and again while it changes from the front to the back: what can no longer change is run once.
+"""A network that is run again and again while it changes from front to back: the part that can no longer change is run once.
 
-Repair goes layer by layer, and each layer is fitted on what the network changed so far feeds it. Run from its input every time, a network
+Repair goes layer by layer, and each layer is fitted on what the network changed so far gives it. Run from its input every time, a network
 of L layers costs L^2 layers. Here the network is traced into its operations (torch.fx), and for every batch the values that are still
-needed are kept at the first layer that may still change; the next pass starts there. So all passes together cost little more than one.
+needed are saved in front of the first layer that may still change; the next pass starts there. So all passes together cost little more than
+one.
 
-A network that cannot be traced, or whose trace reads something else than the network itself (that is tried each time), is run whole.
-Kept values are bounded by `MEMORY_BYTES`; batches beyond that start further in front.
+Example: layers a, b, c, d, repaired in this order. To read what c gets, only c and d can still change, so the output of b is saved: the
+pass for d starts there and runs c alone. Without saving, the four passes run 1 + 2 + 3 + 4 = 10 layers; with it, 4.
+
+A network that cannot be traced, or whose trace computes something else than the network itself (that is checked each time), is run from its
+input. Saved values are bounded by `MEMORY_BYTES`; batches beyond that start further in front.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ T = TypeVar("T")
 Hook: TypeAlias = Callable[[nn.Module, tuple[torch.Tensor, ...], dict[str, torch.Tensor], torch.Tensor], None]
 Values: TypeAlias = dict[fx.Node, Any]
 Read: TypeAlias = Callable[[str, torch.Tensor, torch.Tensor], T]
-"""Given a layer's name, what it reads and what it gives."""
+"""(layer's name, its input, its output) -> what is wanted of the call."""
 
 MEMORY_BYTES = 2 << 30
 
@@ -31,106 +35,108 @@ class Replay:
 
     Args:
         module: the network as it is at first; later ones differ from it in their layers only.
-        batches: of inputs, each (n, C, *spatial).
+        batches: inputs, each (n, C, *spatial).
     """
 
     def __init__(self, module: nn.Module, batches: Sequence[torch.Tensor]) -> None:
         self._batches = batches
         self._nodes = _trace(module)
         with torch.inference_mode():
-            module(batches[0][:1].clone())  # nothing that a forward puts aside shall be left over from tracing
+            module(batches[0][:1].clone())  # overwrites whatever a forward stored while it was traced
         self._last_use = {used: place for place, node in enumerate(self._nodes) for used in node.all_input_nodes}
-        self._kept: dict[int, tuple[int, Values]] = {}
-        self._known = False  # tried on two cases
+        self._saved: dict[int, tuple[int, Values]] = {}
+        self._outputs_checked = False
 
     def check(self, module: nn.Module, names: Sequence[str]) -> None:
-        """See on one case that the trace calls the named layers as the network does; the trace is given up where it does not."""
-        if not self._known:
+        """Check on one case that the trace calls the named layers as the network does; give the trace up where it does not."""
+        if not self._outputs_checked:
             self.check_outputs(module)
-        one = self._batches[0][:1]
+        case = self._batches[0][:1]
         try:
-            alike = bool(self._nodes) and _alike(calls(module, names, one, _copied), self._run(module, names, 0, self._entry(one), _copied))
-        except Exception:  # sizes of the untouched network may be written into the trace: whatever it raises, the network itself decides
+            traced = self._run(module, names, 0, self._entry(case), _copied)
+            alike = bool(self._nodes) and _alike(calls(module, names, case, _copied), traced)
+        except Exception:  # sizes of the first network may be constants of the trace: whatever it raises, the network is run itself
             alike = False
         if not alike:
             self._nodes = []
 
     def calls(self, module: nn.Module, names: Sequence[str], number: int, read: Read[T], changing: Collection[str]) -> list[tuple[str, T]]:
-        """`read(name, input, output)` at every call of the named layers on one batch, in order.
+        """Return (name, `read(name, input, output)`) for every call of the named layers on one batch, in order.
 
         Args:
-            module: the network as it stands.
-            names: its layers to read.
-            number: of the batch.
-            read: what is wanted of a call.
-            changing: layers that this or a later network may have changed; empty when nothing is known: the batch is run from its input.
+            module: the network as it is.
+            names: the layers to read.
+            number: number of the batch.
+            read: returns what is wanted of a call.
+            changing: layers that this or a later network may have changed. Empty when nothing is known; the batch is then run from its
+                input.
         """
         if not self._nodes:
             return calls(module, names, self._batches[number], read)
-        start, values = self._settled(module, number, changing) if changing else (0, self._entry(self._batches[number]))
-        # what is kept must outlive this pass, and an operation may work in place
+        start, values = self._run_to_first_change(module, number, changing) if changing else (0, self._entry(self._batches[number]))
+        # saved values must outlive this pass, and an operation may work in place
         return self._run(module, names, start, _cloned(values), read)
 
     def check_outputs(self, module: nn.Module) -> None:
-        """The same for the network's outputs.
+        """Check that the trace gives the network's outputs; give the trace up where it does not.
 
-        The first time on two cases: what a layer or a hook put aside when the network last ran may have become a constant of the trace,
-        which is right for that case only.
+        The first check takes two cases: a value that a layer or a hook stored when the network last ran may have become a constant of the
+        trace, which is right for that case only.
         """
-        for one in (self._batches[0][:1], *(() if self._known else (self._batches[-1][-1:],))):
+        for case in (self._batches[0][:1], *(() if self._outputs_checked else (self._batches[-1][-1:],))):
             try:
-                values = self._entry(one)
+                values = self._entry(case)
                 for place in range(len(self._nodes)):
                     self._step(module, place, values)
                 with torch.inference_mode():
-                    alike = bool(self._nodes) and torch.allclose(values[self._nodes[-1]], module(one.clone()), rtol=1e-4, atol=1e-5)
+                    alike = bool(self._nodes) and torch.allclose(values[self._nodes[-1]], module(case.clone()), rtol=1e-4, atol=1e-5)
             except Exception:  # as above
                 alike = False
             if not alike:
                 self._nodes = []
-        self._known = True
+        self._outputs_checked = True
 
     def outputs(self, module: nn.Module, number: int, changing: Collection[str]) -> torch.Tensor:
-        """What the network gives for one batch; arguments as in `calls`."""
+        """Return the network's outputs for one batch; `number` and `changing` as in `calls`."""
         if self._nodes:
-            start, values = self._settled(module, number, changing)
+            start, values = self._run_to_first_change(module, number, changing)
             values = _cloned(values)
             for place in range(start, len(self._nodes)):
                 self._step(module, place, values)
-            found: torch.Tensor = values[self._nodes[-1]]
-            return found
+            result: torch.Tensor = values[self._nodes[-1]]
+            return result
         with torch.inference_mode():
             whole: torch.Tensor = module(self._batches[number].clone())
         return whole
 
-    def _settled(self, module: nn.Module, number: int, changing: Collection[str]) -> tuple[int, Values]:
-        """Run a batch up to the first layer that may still change, and keep what is needed from there on."""
-        start, values = self._kept.get(number, (0, {})) if number in self._kept else (0, self._entry(self._batches[number]))
+    def _run_to_first_change(self, module: nn.Module, number: int, changing: Collection[str]) -> tuple[int, Values]:
+        """Run a batch up to the first layer that may still change, and save the values that are needed from there on."""
+        start, values = self._saved.get(number, (0, {})) if number in self._saved else (0, self._entry(self._batches[number]))
         end = min((place for place, node in enumerate(self._nodes) if _calls(node, changing)), default=start)
         if end <= start:
             return start, values
         values = dict(values)
         for place in range(start, end):
             self._step(module, place, values)
-        others = sum(_bytes(kept) for other, (_, kept) in self._kept.items() if other != number)
-        self._kept.pop(number, None)
-        if others + _bytes(values) <= MEMORY_BYTES:
-            self._kept[number] = (end, values)
+        elsewhere = sum(_bytes(saved) for batch, (_, saved) in self._saved.items() if batch != number)
+        self._saved.pop(number, None)
+        if elsewhere + _bytes(values) <= MEMORY_BYTES:
+            self._saved[number] = (end, values)
         return end, values
 
     def _run(self, module: nn.Module, names: Collection[str], start: int, values: Values, read: Read[T]) -> list[tuple[str, T]]:
-        wanted = {place for place, node in enumerate(self._nodes) if _calls(node, names)}
-        seen = []
-        for place in range(start, max(wanted, default=-1) + 1):
+        called = {place for place, node in enumerate(self._nodes) if _calls(node, names)}
+        results = []
+        for place in range(start, max(called, default=-1) + 1):
             node = self._nodes[place]
-            given: torch.Tensor = values[node.all_input_nodes[0]] if place in wanted else torch.empty(0)
+            layer_input: torch.Tensor = values[node.all_input_nodes[0]] if place in called else torch.empty(0)
             self._step(module, place, values)
-            if place in wanted:
-                seen.append((str(node.target), read(str(node.target), given, values[node])))
-        return seen
+            if place in called:
+                results.append((str(node.target), read(str(node.target), layer_input, values[node])))
+        return results
 
     def _step(self, module: nn.Module, place: int, values: Values) -> None:
-        """Carry out one operation, and let go of what nobody needs any more."""
+        """Run one operation, and drop the values that no later operation reads."""
         node = self._nodes[place]
         if node.op != "placeholder":
             args, kwargs = (fx.map_arg(part, values.__getitem__) for part in (node.args, node.kwargs))
@@ -145,29 +151,29 @@ class Replay:
 
 
 def calls(module: nn.Module, names: Sequence[str], inputs: torch.Tensor, read: Read[T]) -> list[tuple[str, T]]:
-    """`read(name, input, output)` at every call of the named layers, in order; the network is left as soon as nothing more can come.
+    """Return (name, `read(name, input, output)`) for every call of the named layers, in order; stop the network after the last call.
 
-    It is read at once, since a later operation may overwrite the tensors in place.
+    `read` is called at once, since a later operation may overwrite the tensors in place.
     """
-    seen: list[tuple[str, T]] = []
+    results: list[tuple[str, T]] = []
     # A layer may be called many times, so one can only stop early when the last named layer is never reused: the number of
     # calls is counted on a single case first.
     expected = _count_calls(module, names, inputs[:1])
 
     def record(name: str) -> Hook:
         def hook(_: nn.Module, args: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor], output: torch.Tensor) -> None:
-            seen.append((name, read(name, args[0] if args else named["input"], output)))
-            if len(seen) == expected:
+            results.append((name, read(name, args[0] if args else named["input"], output)))
+            if len(results) == expected:
                 raise _AllSeen
 
         return hook
 
     _run_hooked(module, names, record, inputs)
-    return seen
+    return results
 
 
 class _Tracer(fx.Tracer):
-    """Takes every module without children as one operation, whoever wrote it."""
+    """Traces every module without children as one operation, whoever wrote it."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return next(m.children(), None) is None or super().is_leaf_module(m, module_qualified_name)
@@ -176,7 +182,7 @@ class _Tracer(fx.Tracer):
 def _trace(module: nn.Module) -> list[fx.Node]:
     try:
         nodes = list(_Tracer().trace(module).nodes)
-    except Exception:  # tracing runs the user's forward on stand-ins: whatever it raises means "run it whole"
+    except Exception:  # tracing runs the user's forward on proxies: whatever it raises means "run the network itself"
         return []
     inputs = [node for node in nodes if node.op == "placeholder"]
     return nodes if len(inputs) == 1 else []
@@ -196,19 +202,19 @@ def _apply(module: nn.Module, node: fx.Node, args: Any, kwargs: Any) -> Any:
     return args[0] if node.op == "output" else node.target(*args, **kwargs)  # type: ignore[operator]  # what is left calls a function
 
 
-def _copied(_: str, given: torch.Tensor, output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return given.clone(), output.clone()
+def _copied(_: str, layer_input: torch.Tensor, output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return layer_input.clone(), output.clone()
 
 
-def _alike(some: list[tuple[str, Any]], others: list[tuple[str, Any]]) -> bool:
-    if [name for name, _ in some] != [name for name, _ in others]:
+def _alike(first: list[tuple[str, Any]], second: list[tuple[str, Any]]) -> bool:
+    if [name for name, _ in first] != [name for name, _ in second]:
         return False
-    pairs = [pair for (_, one), (_, other) in zip(some, others, strict=True) for pair in zip(one, other, strict=True)]
-    return all(one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-5) for one, other in pairs)
+    pairs = [pair for (_, left), (_, right) in zip(first, second, strict=True) for pair in zip(left, right, strict=True)]
+    return all(left.shape == right.shape and torch.allclose(left, right, rtol=1e-4, atol=1e-5) for left, right in pairs)
 
 
 def _cloned(values: Values) -> Values:
-    """Copies that may be written to; what shares its memory with another value (a view) still does so afterwards."""
+    """Return copies that may be written to; values that share memory (views) share it afterwards too."""
     memory: dict[int, torch.UntypedStorage] = {}
 
     def clone(value: Any) -> Any:
@@ -250,7 +256,7 @@ class _AllSeen(Exception):
 
 
 def _run_hooked(module: nn.Module, names: Sequence[str], hook: Callable[[str], Hook], inputs: torch.Tensor) -> None:
-    # before the user's own hooks, which may give the output another form
+    # these hooks run before the user's own, which may give the output another form
     handles = [module.get_submodule(name).register_forward_hook(hook(name), with_kwargs=True, prepend=True) for name in names]
     try:
         with torch.inference_mode():

@@ -1,7 +1,11 @@
 """Cutting channels out of a network, always in a copy.
 
 A copy shares every tensor it does not change: nothing in the package writes into a weight, so sharing is safe and a copy costs almost
-nothing. Training must ask for a copy of its own (`twin(module, share=False)`).
+nothing. Training must ask for a copy of its own (`copy_module(module, share=False)`).
+
+Example: conv1 (3 -> 4), norm1, conv2 (4 -> 5), all with 3x3 kernels, and the group of conv1's 4 channels. Keeping channels 0 and 2 selects
+from conv1's weight (4, 3, 3, 3) the rows 0 and 2, from each of norm1's vectors the entries 0 and 2, and from conv2's weight (5, 4, 3, 3)
+the columns 0 and 2. The weights are (2, 3, 3, 3) and (5, 2, 3, 3) then, and conv2's output has the same shape as before.
 """
 
 from __future__ import annotations
@@ -17,22 +21,22 @@ from torch import nn
 from optimize.graph.channel_groups import ChannelGroup, Index, Slot
 from optimize.graph.layer_types import BATCH_NORMS, CHANNELWISE, INSTANCE_NORMS, affine_norm, depthwise, groups, unsupported_reason
 from optimize.graph.layer_types import width as width
-from optimize.graph.module_copy import copied
+from optimize.graph.module_copy import deep_copy
 
 
 def copy_module(module: nn.Module, *, share: bool = True, instead: Mapping[nn.Module, nn.Module] | None = None) -> nn.Module:
-    """A copy of the network and of all that its hooks and closures hold.
+    """Return a copy of the network and of all that its hooks and closures hold.
 
     Args:
-        module: what to copy.
-        share: whether the tensors themselves are the same ones.
-        instead: layers -> what stands in their places in the copy, under every name and in every list they are known by.
+        module: the network.
+        share: whether the copy uses the same tensors.
+        instead: layers -> their replacements in the copy, under every name and in every list that refers to them.
     """
-    return copied(module, share=share, instead=instead or {})
+    return deep_copy(module, share=share, instead=instead or {})
 
 
 def keep_channels(module: nn.Module, group: ChannelGroup, keep: Index) -> nn.Module:
-    """A copy of the network in which `group` holds only the channels `keep` (in that order)."""
+    """Return a copy of the network in which `group` holds only the channels `keep`, in that order."""
     pruned = copy_module(module)
     for slot in group.slots:
         _cut(pruned.get_submodule(slot.module), slot, keep)
@@ -40,29 +44,33 @@ def keep_channels(module: nn.Module, group: ChannelGroup, keep: Index) -> nn.Mod
 
 
 def check_cut(module: nn.Module, group: ChannelGroup, inputs: torch.Tensor) -> str | None:
-    """Why cutting the group's channels is not the same as nobody reading them; None where it is.
+    """Return why cutting the group's channels differs from setting their readers' weights to zero; None where it does not.
 
-    Whatever the trace may have misjudged, here the network itself is asked, with half of the channels gone, on some inputs,
-    (N, C, *spatial): operations that mix channels (a softmax, a normalisation), fixed shapes and channels that are part of the output
-    all show.
+    The trace may be wrong, so the network itself is run with half of the channels cut. Operations that mix channels (a softmax, a
+    normalization), fixed shapes, and channels that are part of the output all show.
+
+    Args:
+        module: the network.
+        group: the channels to try.
+        inputs: (N, C, *spatial), a few inputs.
     """
-    # a regular cut and one without a pattern: channels may be counted off in blocks
+    # a regular cut and a random one: a regular one alone can pass by luck where channels are used in blocks
     for keep in (np.arange(0, group.size, 2), np.sort(np.random.default_rng(0).permutation(group.size)[: group.size // 2 + 1])):
         try:
             with torch.inference_mode():
-                want = mask_channels(module, group, np.setdiff1d(np.arange(group.size), keep))(inputs.clone())
-                got = keep_channels(module, group, keep)(inputs.clone())
+                expected = mask_channels(module, group, np.setdiff1d(np.arange(group.size), keep))(inputs.clone())
+                actual = keep_channels(module, group, keep)(inputs.clone())
         except Exception as problem:  # the user's forward, on shapes it may not expect: whatever it raises means "cannot be cut"
             return f"the network does not run with fewer channels ({type(problem).__name__})"
-        if want.shape != got.shape:
+        if expected.shape != actual.shape:
             return "the channels are part of the network's output"
-        if not torch.allclose(got, want, rtol=1e-3, atol=1e-3 * float(want.abs().max())):
+        if not torch.allclose(actual, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
             return "something mixes the channels"
     return None
 
 
 def mask_channels(module: nn.Module, group: ChannelGroup, channels: Index) -> nn.Module:
-    """A copy of the network in which nobody reads these channels of the group."""
+    """Return a copy of the network in which the readers' weights for these channels of the group are zero."""
     for slot in group.consumers:
         layer = module.get_submodule(slot.module)
         weight, positions = layer.get_parameter("weight").detach(), torch.from_numpy(slot.index[channels].ravel())
@@ -75,25 +83,34 @@ def mask_channels(module: nn.Module, group: ChannelGroup, channels: Index) -> nn
 
 
 def outputs_left(module: nn.Module, group: ChannelGroup, keep: Index) -> dict[str, Index]:
-    """Of each layer that makes the group's channels, the outputs that stay; some may belong to other groups."""
+    """Return for each layer that makes the group's channels the outputs that stay; some may belong to other groups."""
     makers = [slot for slot in group.slots if slot.side == "out"]
     every = {slot.module: np.arange(width(module.get_submodule(slot.module), "out")) for slot in makers}
     return {slot.module: np.delete(every[slot.module], np.delete(slot.index, keep, axis=0).ravel()) for slot in makers}
 
 
 def kept_after(kept: Mapping[str, Index], module: nn.Module, group: ChannelGroup, keep: Index) -> dict[str, Index]:
-    """What `Candidate.kept` becomes when, of the network as it stands, `group` holds only the channels `keep`."""
+    """Return the new `Candidate.kept` when `group`, in the network as it is, holds only the channels `keep`.
+
+    Example: a layer of 8 channels had kept [0, 2, 3, 7] of the original. Keeping its present channels 1 and 3 leaves [2, 7].
+
+    Args:
+        kept: for every narrowed layer, the original's output channels that are left.
+        module: the network before this cut.
+        group: the group that is cut.
+        keep: its present channels that stay.
+    """
     left = outputs_left(module, group, keep)
     return {**kept, **{name: kept[name][stay] if name in kept else stay for name, stay in left.items()}}
 
 
 def replace_module(module: nn.Module, name: str, new: nn.Module) -> nn.Module:
-    """A copy of the network with another layer under `name`, and under whatever other names the old one had."""
+    """Return a copy of the network with another layer under `name`, and under all other names of the old one."""
     return copy_module(module, instead={module.get_submodule(name): new})
 
 
 def with_batch_norms(module: nn.Module) -> nn.Module:
-    """The network with a batch norm for each instance norm that has running statistics: in eval mode both compute the same."""
+    """Return the network with a batch norm for each instance norm that has running statistics: in eval mode both compute the same."""
     instead: dict[nn.Module, nn.Module] = {}
     for layer in module.modules():
         if isinstance(layer, INSTANCE_NORMS) and affine_norm(layer) and unsupported_reason(layer) is None:
@@ -106,7 +123,7 @@ def with_batch_norms(module: nn.Module) -> nn.Module:
 
 
 def with_tensors(module: nn.Module, name: str, **tensors: torch.Tensor) -> nn.Module:
-    """A copy of the network in which the layer `name` has these parameters or buffers."""
+    """Return a copy of the network in which the layer `name` has these parameters or buffers."""
     changed = copy_module(module)
     layer = changed.get_submodule(name)
     for key, value in tensors.items():
@@ -115,13 +132,16 @@ def with_tensors(module: nn.Module, name: str, **tensors: torch.Tensor) -> nn.Mo
 
 
 def _cut(layer: nn.Module, slot: Slot, keep: Index) -> None:
+    """Cut one side of a layer, in place, down to the channels `keep` of the slot's group, and whatever belongs to other groups."""
     left = np.delete(np.arange(width(layer, slot.side)), np.delete(slot.index, keep, axis=0).ravel())
     positions = torch.from_numpy(left)
     if slot.side == "in":
         transposed = getattr(layer, "transposed", False)
-        # of a grouped convolution every group reads as many, at the same places
-        there = positions if transposed else positions[: len(positions) // groups(layer)]
-        assign(layer, "weight", layer.get_parameter("weight").index_select(0 if transposed else 1, there))
+        # The weight of a grouped convolution has (in / groups) columns, which all groups share. The channels are cut at the same place of
+        # every group, so the first group's positions are the columns: of 8 inputs in 2 groups without 1 and 5, the first 3 of the
+        # positions [0, 2, 3, 4, 6, 7].
+        columns = positions if transposed else positions[: len(positions) // groups(layer)]
+        assign(layer, "weight", layer.get_parameter("weight").index_select(0 if transposed else 1, columns))
         renumber(layer)
         return
     for key, tensor in list(chain(layer.named_parameters(recurse=False), layer.named_buffers(recurse=False))):
@@ -133,11 +153,11 @@ def _cut(layer: nn.Module, slot: Slot, keep: Index) -> None:
 
 
 def renumber(layer: Any, made: Index | None = None) -> None:
-    """Bring a layer's own numbers of channels in line with the shapes of its tensors.
+    """Set a layer's own numbers of channels by the shapes of its tensors.
 
     Args:
-        layer: whose tensors were changed.
-        made: of the outputs it still counts, those it makes; None for all.
+        layer: the layer whose tensors were changed.
+        made: the outputs that are left of those that it still counts; None for all.
     """
     if isinstance(layer, CHANNELWISE):
         if made is not None:
@@ -154,7 +174,7 @@ def renumber(layer: Any, made: Index | None = None) -> None:
 
 
 def assign(layer: nn.Module, key: str, value: torch.Tensor) -> None:
-    """Give a layer another parameter or buffer; one that was absent becomes a parameter."""
+    """Set a parameter or buffer of a layer, in place; one that was None becomes a parameter."""
     old = getattr(layer, key)
     fresh = value.detach().clone()
     setattr(layer, key, nn.Parameter(fresh) if isinstance(old, nn.Parameter) or old is None else fresh)

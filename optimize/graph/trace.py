@@ -1,7 +1,10 @@
 """Which channels must be cut together: dependency groups as plain data.
 
-`graph/channel_flow.py` follows the channels through the network; here they become frozen values that name modules, not hold them, so a plan
-survives copying the network and can be tested without tensors. What cannot be cut is listed with the reason.
+`graph/channel_flow.py` follows the channels through the network. Here they become frozen values that name modules and do not hold them, so
+a plan stays valid for copies of the network and can be tested without tensors. Channels that cannot be cut are listed with the reason.
+
+Example, a residual block: stem -> conv1 -> conv2, and the sum stem + conv2. Channel 0 of stem and channel 0 of conv2 meet in the sum, so
+these two layers form one group, named after the first, "stem"; conv1 makes a group of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate
-from optimize.graph.channel_flow import Flow
+from optimize.graph.channel_flow import ChannelFlow
 from optimize.graph.channel_groups import ChannelGroup as ChannelGroup
 from optimize.graph.channel_groups import Index as Index
 from optimize.graph.channel_groups import Slot as Slot
@@ -31,8 +34,8 @@ class Graph:
     """The groups of a network in the order it computes them.
 
     Args:
-        groups: what can be cut, in execution order.
-        fixed: (layer, reason) of what cannot.
+        groups: groups that can be cut, in execution order.
+        fixed: (layer, reason) of channels that cannot be cut.
         norms: layer -> the batch norm that alone reads its output, and reads nothing else.
         order: layer -> position of its first call.
     """
@@ -44,28 +47,29 @@ class Graph:
 
 
 def trace(candidate: Candidate) -> Graph:
-    """Find the channel groups of a network by following its channels through one forward pass.
+    """Return the channel groups of a network, found by following its channels through one forward pass.
 
-    Channels that have to go together are one unit: each of a grouped convolution's groups loses the channel at the same place, so that all
-    stay equally wide. Units that look the same to every layer form a group. A network that cannot be followed has no groups, and says why.
+    Channels that have to go together are one unit: a grouped convolution loses the channel at the same place of every group, so that all
+    groups stay equally wide. Units that occur in the same layers, equally often, form a channel group. A network that cannot be followed
+    has no groups, and `fixed` says why.
     """
     module = candidate.module
     try:
-        flow = Flow(module, candidate.example)
-        if flow.sliced and _cannot_go_alone(flow, candidate):
-            flow = Flow(module, candidate.example, tied=True)
-    except Exception as problem:  # the user's forward, run by a foreign interpreter: whatever it raises means "no groups"
+        flow = ChannelFlow(module, candidate.example)
+        if flow.sliced and _slices_need_ties(flow, candidate):
+            flow = ChannelFlow(module, candidate.example, tied=True)
+    except Exception as problem:  # the user's forward, run under a dispatcher that it does not expect: whatever it raises means "no groups"
         text = " ".join(str(problem).split())[:200]
         return Graph((), (("(network)", f"could not be traced: {type(problem).__name__}: {text}"),), {}, _execution_order(candidate))
     groups, fixed = _groups(flow, module)
     return Graph(groups, fixed, _norms(flow, module), flow.order)
 
 
-def _groups(flow: Flow, module: nn.Module) -> tuple[tuple[ChannelGroup, ...], tuple[tuple[str, str], ...]]:
+def _groups(flow: ChannelFlow, module: nn.Module) -> tuple[tuple[ChannelGroup, ...], tuple[tuple[str, str], ...]]:
     layers = {name: module.get_submodule(name) for name, _ in flow.blocks}
     groups: list[ChannelGroup] = []
     fixed: list[tuple[str, str]] = []
-    for slots, reason in _families(flow, layers):
+    for slots, reason in _alike_units(flow, layers):
         group = _in_order(ChannelGroup(len(slots[0].index), slots), flow.order)
         if reason is None:
             groups.append(group)
@@ -75,16 +79,16 @@ def _groups(flow: Flow, module: nn.Module) -> tuple[tuple[ChannelGroup, ...], tu
     return tuple(groups), tuple(dict.fromkeys(fixed))
 
 
-def _cannot_go_alone(flow: Flow, candidate: Candidate) -> bool:
-    """Whether a group of channels that were sliced into equal parts cannot be cut as it is: its parts may have to be cut alike."""
+def _slices_need_ties(flow: ChannelFlow, candidate: Candidate) -> bool:
+    """Return whether a group of channels that were sliced into equal parts cannot be cut as it is: its parts may have to be cut alike."""
     blocks = {place: set(block.tolist()) for place, block in flow.blocks.items()}
     parted = {place for place, labels in blocks.items() if labels & flow.sliced}
     groups = [group for group in _groups(flow, candidate.module)[0] if any((slot.module, slot.side) in parted for slot in group.slots)]
     return any(check_cut(candidate.module, group, candidate.example) for group in groups)
 
 
-def _families(flow: Flow, layers: dict[str, nn.Module]) -> Iterator[tuple[tuple[Slot, ...], str | None]]:
-    """Units that look the same to every layer, as slots, and the reason why they cannot be cut, if any."""
+def _alike_units(flow: ChannelFlow, layers: dict[str, nn.Module]) -> Iterator[tuple[tuple[Slot, ...], str | None]]:
+    """Yield units that occur in the same layers, as slots, with the reason why they cannot be cut, or None."""
     units = flow.ties.units()
     reasons = {int(units[label]): reason for label, reason in reversed(flow.ties.reasons.items())}
     members: dict[int, dict[tuple[str, Side], list[int]]] = {}
@@ -96,12 +100,12 @@ def _families(flow: Flow, layers: dict[str, nn.Module]) -> Iterator[tuple[tuple[
         alike = tuple((place, len(positions)) for place, positions in places.items())
         families.setdefault((alike, reasons.get(unit)), []).append(places)
     for (alike, reason), family in families.items():
-        slots = tuple(Slot(name, side, np.array([each[name, side] for each in family])) for (name, side), _ in alike)
+        slots = tuple(Slot(name, side, np.array([unit[name, side] for unit in family])) for (name, side), _ in alike)
         yield slots, reason or _unfit(slots, layers)
 
 
 def _unfit(slots: Sequence[Slot], layers: dict[str, nn.Module]) -> str | None:
-    """Why units that nothing forbids to cut are no group all the same."""
+    """Return why units that nothing forbids to cut are still no group; None where they are one."""
     if not any(slot.side == "out" and isinstance(layers[slot.module], LINEAR_MAPS) for slot in slots):
         return "no layer makes the channels"
     if not any(slot.side == "in" for slot in slots):
@@ -112,28 +116,29 @@ def _unfit(slots: Sequence[Slot], layers: dict[str, nn.Module]) -> str | None:
 
 
 def _in_order(group: ChannelGroup, order: dict[str, int]) -> ChannelGroup:
-    """Makers first, as the network runs them."""
+    """Return the group with the layers that make its channels first, in execution order."""
     return replace(group, slots=tuple(sorted(group.slots, key=lambda slot: (slot.side == "in", order[slot.module]))))
 
 
-def _norms(flow: Flow, module: nn.Module) -> dict[str, str]:
-    found = {}
-    for layer, (norm, *others) in ((layer, tuple(by)) for layer, by in flow.followers.items()):
-        if not others and norm is not None and flow.sources[norm] == {layer} and unsupported_reason(module.get_submodule(norm)) is None:
-            found[layer] = norm
-    return found
+def _norms(flow: ChannelFlow, module: nn.Module) -> dict[str, str]:
+    norms = {}
+    for layer, (norm, *further) in ((layer, tuple(by)) for layer, by in flow.followers.items()):
+        if not further and norm is not None and flow.sources[norm] == {layer} and unsupported_reason(module.get_submodule(norm)) is None:
+            norms[layer] = norm
+    return norms
 
 
 def _execution_order(candidate: Candidate) -> dict[str, int]:
     order: dict[str, int] = {}
 
-    def seen(name: str) -> Callable[..., None]:
+    def recorder(name: str) -> Callable[..., None]:
         def hook(*_: Any) -> None:
             order.setdefault(name, len(order))
 
         return hook
 
-    handles = [layer.register_forward_hook(seen(name)) for name, layer in candidate.module.named_modules() if not list(layer.children())]
+    leaves = [(name, layer) for name, layer in candidate.module.named_modules() if not list(layer.children())]
+    handles = [layer.register_forward_hook(recorder(name)) for name, layer in leaves]
     with torch.inference_mode():
         candidate.module(candidate.example.clone())
     for handle in handles:

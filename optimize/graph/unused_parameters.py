@@ -1,8 +1,8 @@
-"""Parameters that a network owns but its answer does not depend on: they cost bytes in every file and nothing ever reads them.
+"""Parameters that a network owns but its output does not depend on: they cost bytes in every file, and nothing reads them.
 
-One input is run, and every operation hands on which parameters its operands came from. What is followed is the memory behind a tensor, so
-that a view, or a write through one, counts for the whole of it. A parameter whose value was read by the program itself (`.item()`, as in
-`if scale > 0`) counts as used, since what then happens may depend on it.
+One input is run, and every operation passes on which parameters its operands came from. The memory behind a tensor is followed, so that a
+view, or a write through one, counts for the whole of it. A parameter whose value the program itself read (`.item()`, as in `if scale > 0`)
+counts as used, since what then happens may depend on it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch.utils._pytree import tree_leaves
 
 
 def unused_parameters(module: nn.Module, example: torch.Tensor) -> dict[str, int]:
-    """Name -> numbers in it, of every parameter that does not enter the answer to `example`.
+    """Return name -> number of elements, for every parameter that the output for `example` does not depend on.
 
-    A tensor that several layers share has the name it is met under first, and counts once. A branch that `example` does not take is unused.
+    A tensor that several layers share has the first of its names, and counts once. A branch that `example` does not take is unused.
 
     Args:
-        module: the network; in eval mode it is left as it was.
+        module: the network, in eval mode; it is not changed.
         example: (N, C, *spatial).
     """
     parameters = dict(module.named_parameters())
@@ -33,19 +33,19 @@ def unused_parameters(module: nn.Module, example: torch.Tensor) -> dict[str, int
 
 
 class _Followed(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Which parameters the numbers of each piece of memory came from."""
+    """Follows which parameters the contents of each piece of memory came from."""
 
     def __init__(self, parameters: dict[str, nn.Parameter]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.read: frozenset[str] = frozenset()
         self._origins: dict[int, frozenset[str]] = {}
-        # Memory that was freed would be given to the next tensor, which would inherit its origins.
+        # Tensors are held: freed memory would be given to the next tensor, which would inherit its origins.
         self._kept: list[torch.Tensor] = []
         for name, parameter in parameters.items():
             self._hand_on([parameter], frozenset({name}))
 
     def origins(self, tensor: torch.Tensor) -> frozenset[str]:
-        """The parameters behind a tensor."""
+        """Return the parameters that a tensor depends on."""
         return self._origins.get(_memory(tensor), frozenset())
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -60,7 +60,7 @@ class _Followed(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _hand_on(self, tensors: list[torch.Tensor], origins: frozenset[str]) -> None:
         for tensor in tensors:
             self._kept.append(tensor)
-            # Empty tensors have no memory, and must not pass for one another.
+            # Empty tensors have no memory: all of them would have the same address.
             if tensor.numel():
                 self._origins[_memory(tensor)] = self.origins(tensor) | origins
 

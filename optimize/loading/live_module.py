@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from optimize.errors import InputError
-from optimize.graph.module_copy import copied
+from optimize.graph.module_copy import deep_copy
 
 
 def require_no_file_settings(**settings: object) -> None:
@@ -32,7 +32,7 @@ def own_copy(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
         raise InputError(f"`model` (={type(module).__name__}) lies on device {str(elsewhere)!r}: {remedy}.")
     training = any(layer.training for layer in module.modules())
     try:
-        copy = copied(module, share=False, instead={}).eval()
+        copy = deep_copy(module, share=False, instead={}).eval()
     except Exception as problem:  # whatever an attribute of the user's network raises
         words, name = " ".join(str(problem).split())[:200], type(module).__name__
         raise InputError(f"`model` (={name}) cannot be copied ({words}): save its state_dict, and pass the file.") from problem

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Floats
-from optimize.graph.module_copy import reached
+from optimize.graph.module_copy import reachable_objects
 from optimize.graph.surgery import copy_module
 from optimize.loading.factory import describe
 
@@ -41,7 +41,7 @@ def hidden_weights(candidate: Candidate, image: Floats) -> str | None:
     """
     module = candidate.module
     known = {id(part) for part in (*module.modules(), *module.parameters(), *module.buffers())}
-    outside = [(path, part) for path, part in reached(module) if id(part) not in known]
+    outside = [(path, part) for path, part in reachable_objects(module) if id(part) not in known]
     lost: list[tuple[str, torch.Tensor]] = [(path, part) for path, part in outside if isinstance(part, nn.Parameter)]
     for path, part in outside:
         # what such a layer counts by is a buffer; a tensor put aside by a hook is neither, and no weight
@@ -99,7 +99,7 @@ def _holders(module: nn.Module) -> str:
     hooked = [name for name, layer in module.named_modules() if layer._forward_hooks or layer._forward_pre_hooks]
     if hooked:
         return f"probably the hook on `{hooked[0]}`" + (f" or on {len(hooked) - 1} others" if len(hooked) > 1 else "")
-    functions = [path for path, value in reached(module) if callable(value) and not isinstance(value, nn.Module | type)]
+    functions = [path for path, value in reachable_objects(module) if callable(value) and not isinstance(value, nn.Module | type)]
     own = [path for path in functions if path and "_hooks" not in path]
     return f"probably `{own[0]}`" if own else "a global, a class attribute or a weak reference"
 

@@ -1,7 +1,10 @@
-"""Which of what was judged and timed ships: the fastest that holds the guard-rails, by what is measured for sure.
+"""Which of the variants that were judged and timed ships: the fastest that holds the guard-rails, by a measured difference.
 
-The exact precision ships unless another is faster for certain: the lower end of the interval of its gain is above 1. int8, which costs
-accuracy, must be faster for certain than every float precision that holds, also than one that may itself only look faster than the exact.
+The exact precision ships unless another is measurably faster: the lower end of the interval of its speed-up is above 1. int8 costs
+accuracy, so it must be measurably faster than every float precision that holds, not only than the exact one.
+
+Example: f32 takes 2.0 ms, bf16 1.5 ms (speed-up 1.33, interval 1.2 to 1.5), int8 1.4 ms (1.43 over f32, 1.3 to 1.6; 1.07 over bf16, .96 to
+1.19). bf16 ships: int8 is measurably faster than f32, but not than bf16.
 """
 
 from __future__ import annotations
@@ -17,10 +20,10 @@ class TimedVariant:
     """One variant that ran.
 
     Args:
-        name: for the reasons.
-        holds: whether the guard lets it pass.
-        int8: whether any of it is in int8.
-        latency: what was measured.
+        name: name in the reasons.
+        holds: whether it holds the guard-rails on the guard split.
+        int8: whether any of its layers runs in int8.
+        latency: its measured latency at batch 1.
     """
 
     name: str
@@ -29,29 +32,29 @@ class TimedVariant:
     latency: Latency
 
 
-def fastest(entrants: Sequence[TimedVariant | None]) -> tuple[int, dict[int, str]]:
-    """The place of the one that ships, and why each that holds does or does not.
+def fastest(variants: Sequence[TimedVariant | None]) -> tuple[int, dict[int, str]]:
+    """Return the place of the variant that ships, and for each that holds why it does or does not.
 
     Args:
-        entrants: the exact precision first, which ships where nothing holds; None for what could not run or was not timed.
+        variants: the exact precision first, which ships where nothing else holds; None for one that could not run or was not timed.
     """
-    best, whys = 0, dict[int, str]()
-    first = entrants[0]
+    best, reasons = 0, dict[int, str]()
+    first = variants[0]
     assert first is not None
     winner = first
-    floats = [each for each in entrants if each is not None and each.holds and not each.int8]
-    for place, entrant in enumerate(entrants):
-        if not place or entrant is None or not entrant.holds:
+    floats = [variant for variant in variants if variant is not None and variant.holds and not variant.int8]
+    for place, variant in enumerate(variants):
+        if not place or variant is None or not variant.holds:
             continue
-        rivals = [winner, *(floats if entrant.int8 else ())]
-        gains = [(ratio(rival.latency, entrant.latency), rival.name) for rival in rivals]
-        gain, rival = min(gains, key=lambda each: each[0].low)
-        measured = f"{gain.value:.2f}x the speed of {rival} (95 % interval {gain.low:.2f} to {gain.high:.2f})"
+        opponents = [winner, *(floats if variant.int8 else ())]
+        gains = [(ratio(opponent.latency, variant.latency), opponent.name) for opponent in opponents]
+        gain, opponent_name = min(gains, key=lambda pair: pair[0].low)
+        measured = f"{gain.value:.2f}x the speed of {opponent_name} (95 % interval {gain.low:.2f} to {gain.high:.2f})"
         if gain.low > 1 or not winner.holds:
-            whys.setdefault(best, f"{entrant.name} is faster and holds the guard-rails")
-            best, winner = place, entrant
-            whys[place] = measured
+            reasons.setdefault(best, f"{variant.name} is faster and holds the guard-rails")
+            best, winner = place, variant
+            reasons[place] = measured
         else:
-            whys[place] = f"not measurably faster: {measured}"
-    whys.setdefault(best, "the exact precision; nothing else that holds the guard-rails is measurably faster")
-    return best, whys
+            reasons[place] = f"not measurably faster: {measured}"
+    reasons.setdefault(best, "the exact precision; nothing else that holds the guard-rails is measurably faster")
+    return best, reasons

@@ -1,8 +1,12 @@
-"""Room for int8: where the boldest candidate holds the guard-rails in float alone, a milder one may hold them in int8 and be faster.
+"""int8 of milder candidates: one that lost less in the search may hold the guard-rails in int8 where the boldest does not, and be faster.
 
-The search goes to the edge of the guard-rails in float, and leaves nothing for what int8 costs. When int8 of the candidate it kept is
-measurably faster than what would ship but does not hold, the candidates it had kept on its way there are asked in turn for whole int8, the
-boldest first. The first that holds ships if it is measurably faster than what would have shipped; those after it could only be slower.
+The search goes to the edge of the guard-rails in float, and leaves no room for what int8 costs. Where int8 of the best candidate is
+measurably faster than the variant that would ship, but does not hold, the candidates that the search kept before are quantized as a whole,
+the boldest first. The first that holds ships if it is measurably faster than what would have shipped. Those after it are larger and could
+only be slower.
+
+Example, limit 2 points: the search kept candidates that lost .4, 1.1 and 1.8 points in float. int8 costs about half a point: the last one
+fails at 2.3, the one before holds at 1.6 and ships.
 """
 
 from __future__ import annotations
@@ -17,72 +21,80 @@ from optimize.candidate import Candidate
 from optimize.measure.latency import interleave, ratio
 from optimize.measure.warmup import BRIEF_S, warm_up
 from optimize.progress import note, stage
-from optimize.quantization.precision_choice import SECONDS, PrecisionContext, Variant, failed
+from optimize.quantization.precision_choice import TIMING_SECONDS, PrecisionContext, Variant, failure_reason
 
 MAX_CANDIDATES = 3
 """How many milder candidates are quantized: each costs a compilation and a pass over the guard split."""
 SLOWER = "int8 of a milder candidate is faster and holds the guard-rails"
 
 
-def wanting(runtimes: Sequence[Backend], chosen: Variant, measured: Iterable[Variant]) -> list[Backend]:
-    """The runtimes whose whole int8 is measurably faster than what would ship, and does not hold the guard-rails."""
+def runtimes_with_faster_int8(runtimes: Sequence[Backend], chosen: Variant, measured: Iterable[Variant]) -> list[Backend]:
+    """Return the runtimes whose int8 of the whole network is measurably faster than the chosen variant, but does not hold the guard-rails.
+
+    Args:
+        runtimes: the target's runtimes.
+        chosen: the variant that would ship.
+        measured: all variants that were judged and timed.
+    """
     latency = chosen.latency
     if latency is None or not chosen.verdict:
         return []
-    refused = [each for each in measured if each.whole and each.verdict is not None and not each.verdict]
-    faster = {each.target for each in refused if each.latency is not None and ratio(latency, each.latency).low > 1}
+    refused = [variant for variant in measured if variant.whole and variant.verdict is not None and not variant.verdict]
+    faster = {variant.target for variant in refused if variant.latency is not None and ratio(latency, variant.latency).low > 1}
     return [runtime for runtime in runtimes if runtime.NAME in faster]
 
 
-def milder(
+def retry_int8(
     runtimes: Sequence[Backend],
     chosen: Variant,
-    shipping: Session,
+    chosen_session: Session,
     candidates: Sequence[Candidate],
-    bench: Callable[[Candidate], PrecisionContext],
+    context: Callable[[Candidate], PrecisionContext],
 ) -> tuple[Candidate | None, list[Variant]]:
-    """Ask milder candidates for int8.
+    """Quantize milder candidates until one holds the guard-rails.
 
     Args:
-        runtimes: to try, of `wanting`.
-        chosen: what would ship.
-        shipping: its session.
-        candidates: what the search kept before the last, in its order.
-        bench: a candidate -> where it is exported, compiled and judged.
+        runtimes: the runtimes to try, from `runtimes_with_faster_int8`.
+        chosen: the variant that would ship.
+        chosen_session: the session that runs it.
+        candidates: the candidates that the search kept before the best, oldest first.
+        context: candidate -> where it is exported, compiled and judged.
 
     Returns:
-        The candidate that ships instead, None where none does, and all variants that were tried, its own the last.
+        The candidate that ships instead, or None where none does; and all variants that were tried, the one that ships last.
     """
     tried: list[Variant] = []
     for candidate in candidates[: -MAX_CANDIDATES - 1 : -1]:
-        own = bench(candidate)
+        own = context(candidate)
         for runtime in runtimes:
-            variant, faster = _asked(runtime, own, shipping, chosen.precision)
-            named = f"of a milder candidate, with {candidate.parameters:,} parameters: {variant.why}"
-            tried.append(replace(variant, why=named))
-            note(f"{runtime.NAME} int8 {named}")
+            variant, faster = _try_int8(runtime, own, chosen_session, chosen.precision)
+            about = f"of a milder candidate, with {candidate.parameters:,} parameters: {variant.why}"
+            tried.append(replace(variant, why=about))
+            note(f"{runtime.NAME} int8 {about}")
             if faster is not None:
                 return (candidate if faster else None), tried
     return None, tried
 
 
-def _asked(runtime: Backend, bench: PrecisionContext, shipping: Session, precision: str) -> tuple[Variant, bool | None]:
-    """Int8 of one candidate, and whether it is measurably faster than what would ship; None where it holds no guard-rails."""
+def _try_int8(runtime: Backend, context: PrecisionContext, chosen_session: Session, precision: str) -> tuple[Variant, bool | None]:
+    """Return int8 of one candidate, and whether it is measurably faster than the chosen variant; None where it does not hold the limits."""
     variant = Variant("int8", target=runtime.NAME)
     try:
         with stage("compile int8 of a milder candidate"):
-            artifact = runtime.quantize(bench.onnx, bench.folder / runtime.NAME / "int8", bench.calibration, cpu_level=bench.cpu_level)
-        with runtime.build(artifact, threads=bench.threads) as session:
-            variant = bench.judged(replace(variant, artifact=artifact), session, runtime)
+            artifact = runtime.quantize(
+                context.onnx, context.folder / runtime.NAME / "int8", context.calibration, cpu_level=context.cpu_level
+            )
+        with runtime.build(artifact, threads=context.threads) as session:
+            variant = context.judged(replace(variant, artifact=artifact), session, runtime)
             if not variant.verdict:
                 return variant, None
-            one = bench.guard.inputs(slice(0, 1))
-            calls = {"ships": partial(shipping.predict, one), "int8": partial(session.predict, one)}
+            example = context.guard.inputs(slice(0, 1))
+            calls = {"ships": partial(chosen_session.predict, example), "int8": partial(session.predict, example)}
             warm_up(calls, most_s=BRIEF_S)
-            timed = interleave(calls, seconds=SECONDS)
-    except Exception as problem:  # what cannot be quantized or run costs that candidate alone
-        return replace(variant, why=failed("made", problem)), None
+            timed = interleave(calls, seconds=TIMING_SECONDS)
+    except Exception as problem:  # a candidate that cannot be quantized or run is passed over; the next may do
+        return replace(variant, why=failure_reason("made", problem)), None
     gain = ratio(timed["ships"], timed["int8"])
-    said = f"{gain.value:.2f}x the speed of {precision} (95 % interval {gain.low:.2f} to {gain.high:.2f})"
+    speed = f"{gain.value:.2f}x the speed of {precision} (95 % interval {gain.low:.2f} to {gain.high:.2f})"
     faster = gain.low > 1
-    return replace(variant, latency=timed["int8"], why=said if faster else f"not measurably faster: {said}"), faster
+    return replace(variant, latency=timed["int8"], why=speed if faster else f"not measurably faster: {speed}"), faster

@@ -1,15 +1,18 @@
-"""Which layers stay in float when int8 of the whole network loses too much: found by the guard-rails, not by distances of tensors.
+"""Which layers stay in float when int8 of the whole network loses too much: chosen by the guard-rails, not by distances of tensors.
 
 Layers are those with weights, and the sums, products, averages and the like between them, which int8 quantizes too and which may do all the
-harm. Those that read the same tensor form a group, since it is quantized for all of them or for none.
+harm. Layers that read the same tensor form a group, since the tensor is quantized for all of them or for none.
 
-1. Each group alone is quantized, everything else stays in float, and the guard is asked how close to its tightest limit that comes. The
-   groups are ranked by that; where no limit moves, by how far the answers moved.
-2. From int8 everywhere, the worst groups go back to float one after another until the guard lets the mix pass.
-3. Of these, every one but the last is quantized again, the mildest first, and stays so if the guard still lets it pass: a group may have
-   looked bad alone, and not matter once a worse one is gone.
+1. Each group alone is quantized while everything else stays in float, and the margin to its tightest limit is measured. The groups are
+   ranked by that margin; where no limit moves, by the distance that the outputs have moved.
+2. From int8 everywhere, the worst groups go back to float one after another until the mix holds the guard-rails.
+3. Of these, all but the last are quantized again, the mildest first, and stay so if the mix still holds: a group may look bad alone, and
+   not matter once a worse one is in float.
 
-Every mix is quantized by the target's own tool, and what is judged is the compiled model. There are at most three mixes for a group.
+Every mix is quantized by the target's own tool, and the compiled model is judged. There are at most three mixes for a group.
+
+Example with groups a, b, c, d and margins -3, -1, 0 and +1 points when quantized alone. int8 everywhere fails; a in float fails; a and b in
+float hold. Then a is tried in int8 again, with only b in float, and fails. The result: a and b in float, c and d in int8.
 """
 
 from __future__ import annotations
@@ -24,84 +27,100 @@ from typing import Any
 from optimize.backends.weighted_nodes import constants, weight_of
 from optimize.progress import note, track
 
-PAIRING = ("Add", "Sub", "Mul", "Div")
-"""With a constant they belong to the layer before them: a bias, or a scale."""
-BETWEEN = (*PAIRING, "MatMul", "AveragePool", "GlobalAveragePool", "ReduceMean", "Sigmoid", "HardSigmoid", "HardSwish", "Gelu", "Softmax")
-"""Kinds of nodes without weights that int8 quantizes as well, in one runtime or the other."""
+WITH_CONSTANT = ("Add", "Sub", "Mul", "Div")
+"""With a constant operand these belong to the layer before them: a bias, or a scale."""
+WEIGHTLESS = (
+    *WITH_CONSTANT,
+    "MatMul",
+    "AveragePool",
+    "GlobalAveragePool",
+    "ReduceMean",
+    "Sigmoid",
+    "HardSigmoid",
+    "HardSwish",
+    "Gelu",
+    "Softmax",
+)
+"""Kinds of nodes without weights that int8 quantizes too, in at least one runtime."""
 
 
 @dataclass(frozen=True)
-class Tried:
+class MixResult:
     """One mix, judged on the guard split.
 
     Args:
-        passes: whether the guard lets it pass.
-        slack: how far its tightest limit is; negative when it is missed.
-        moved: how far the answers are from the original's, in nats.
+        passes: whether it holds the guard-rails.
+        margin: distance to its tightest limit; negative when the limit is missed.
+        divergence: distance of its outputs from those in float, in nats.
     """
 
     passes: bool
-    slack: float
-    moved: float
+    margin: float
+    divergence: float
 
 
-Try = Callable[[frozenset[str], bool], Tried]
-"""Quantize all but these layers and judge; true asks for a rough answer, good enough to rank by."""
+Attempt = Callable[[frozenset[str], bool], MixResult]
+"""(layers to keep in float, rough) -> result of that mix; a rough result is quick and good enough to rank by."""
 
 
 def groups(onnx: Path) -> list[tuple[str, ...]]:
-    """Names of the ONNX file's nodes that int8 quantizes, those that read the same tensor together, in the order of the file."""
+    """Return the names of the ONNX file's nodes that int8 quantizes, those that read the same tensor together, in the order of the file.
+
+    Example: x -> conv1 -> conv2, and the sum x + conv2. The tensor x is read by conv1 and by the sum, so these two form one group; conv2,
+    which alone reads the output of conv1, is another.
+    """
     import onnx as onnx_format
 
     graph = onnx_format.load(onnx, load_external_data=False).graph
     constant = constants(graph)
-    makers_read: dict[str, set[str]] = {}  # what a layer with weights makes -> what it reads
-    group_of: dict[str, int] = {}  # tensor -> who reads it
+    makers_read: dict[str, set[str]] = {}  # output tensor of a layer with weights -> tensors it reads
+    group_of: dict[str, int] = {}  # tensor -> number of the group that reads it
     readers: list[tuple[str, str]] = []
     for node in graph.node:
         varying = {name for name in node.input if name and name not in constant}
         if weight_of(node, constant) is not None:
             read = makers_read[node.output[0]] = {name for name in node.input[:2] if name not in constant}
-        elif node.op_type in PAIRING and len(varying) == 1:
+        elif node.op_type in WITH_CONSTANT and len(varying) == 1:
             read = makers_read.get(min(varying), varying)
-        elif node.op_type in BETWEEN and varying:
+        elif node.op_type in WEIGHTLESS and varying:
             read = varying
         else:
             continue
+        # whoever reads one of these tensors joins this node's group: the tensor is quantized once, for all its readers
         joined, new = {group_of[name] for name in read if name in group_of}, len(readers)
         group_of = {name: new if number in joined else number for name, number in group_of.items()} | dict.fromkeys(read, new)
         readers.append((node.name, min(read)))
-    found: dict[int, list[str]] = {}
+    names_of: dict[int, list[str]] = {}
     for name, tensor in readers:
-        found.setdefault(group_of[tensor], []).append(name)
-    return [tuple(names) for names in found.values()]
+        names_of.setdefault(group_of[tensor], []).append(name)
+    return [tuple(names) for names in names_of.values()]
 
 
-def mixes(found: Sequence[tuple[str, ...]], attempt: Try) -> list[frozenset[str]]:
-    """Sets of layers to keep in float with which the guard lets the rest pass in int8; the smallest last, none where there is none.
+def mixes(layer_groups: Sequence[tuple[str, ...]], attempt: Attempt) -> list[frozenset[str]]:
+    """Return the sets of layers in float with which the rest holds the guard-rails in int8, the smallest last; empty where there are none.
 
     Args:
-        found: the groups.
-        attempt: quantizes and judges.
+        layer_groups: groups of layers, from `groups`.
+        attempt: quantizes and judges one mix.
     """
-    everything = frozenset(name for group in found for name in group)
-    alone = {group: attempt(everything - set(group), True) for group in track(list(found), "int8 of one layer alone")}
-    ranked = sorted(found, key=lambda group: (alone[group].slack, -alone[group].moved))
+    everything = frozenset(name for group in layer_groups for name in group)
+    alone_in_int8 = {group: attempt(everything - set(group), True) for group in track(list(layer_groups), "int8 of one layer alone")}
+    ranked = sorted(layer_groups, key=lambda group: (alone_in_int8[group].margin, -alone_in_int8[group].divergence))  # the worst first
     passing: list[frozenset[str]] = []
-    back: list[tuple[str, ...]] = []
+    in_float: list[tuple[str, ...]] = []
     for group in track(ranked[:-1], "layers back to float"):
-        back.append(group)
-        if attempt(_layers(back), False).passes:
-            passing.append(_layers(back))
+        in_float.append(group)
+        if attempt(_layers(in_float), False).passes:
+            passing.append(_layers(in_float))
             break
     if not passing:
         note("int8: no mix with float layers holds the guard-rails")
         return []
-    for group in track(list(reversed(back[:-1])), "layers to int8 again"):
-        fewer = [each for each in back if each != group]
+    for group in track(list(reversed(in_float[:-1])), "layers to int8 again"):
+        fewer = [kept for kept in in_float if kept != group]
         if attempt(_layers(fewer), False).passes:
-            back = fewer
-            passing.append(_layers(back))
+            in_float = fewer
+            passing.append(_layers(in_float))
     note(f"int8 with {', '.join(sorted(passing[-1]))} in float holds the guard-rails")
     return passing
 
@@ -111,22 +130,22 @@ def _layers(chosen: Sequence[tuple[str, ...]]) -> frozenset[str]:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Judgements on disk, so that an interrupted search goes on where it stopped.
+class ResultCache:
+    """Results of mixes on disk, so that an interrupted search continues where it stopped.
 
     Args:
-        path: a JSON file; made when the first judgement is kept.
-        made_for: what the judgements depend on besides the layers.
+        path: path of a JSON file, which is written with the first result.
+        made_for: hash of everything that a result depends on besides the layers.
     """
 
     path: Path
     made_for: str
 
-    def remembering(self, attempt: Try) -> Try:
-        """The same, asked at most once for the same layers, over all runs."""
+    def cached(self, attempt: Attempt) -> Attempt:
+        """Return a function that calls `attempt` at most once for the same layers, over all runs."""
         known = dict(self._read())
 
-        def ask(keep: frozenset[str], rough: bool) -> Tried:
+        def ask(keep: frozenset[str], rough: bool) -> MixResult:
             key = ("rough: " if rough else "") + ", ".join(sorted(keep))
             if key not in known:
                 known[key] = attempt(keep, rough)
@@ -135,21 +154,21 @@ class Kept:
 
         return ask
 
-    def _read(self) -> Iterator[tuple[str, Tried]]:
+    def _read(self) -> Iterator[tuple[str, MixResult]]:
         try:
             stored = json.loads(self.path.read_text(encoding="utf-8"))
             if stored["made_for"] == self.made_for:
-                yield from [(str(key), _tried(each)) for key, each in stored["tried"].items()]
+                yield from [(str(key), _result(entry)) for key, entry in stored["tried"].items()]
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return
 
-    def _write(self, known: Mapping[str, Tried]) -> None:
+    def _write(self, known: Mapping[str, MixResult]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_name(f".{self.path.name}.tmp")
-        content = {"made_for": self.made_for, "tried": {key: asdict(each) for key, each in known.items()}}
+        content = {"made_for": self.made_for, "tried": {key: asdict(result) for key, result in known.items()}}
         draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         os.replace(draft, self.path)
 
 
-def _tried(stored: Mapping[str, Any]) -> Tried:
-    return Tried(bool(stored["passes"]), float(stored["slack"]), float(stored["moved"]))
+def _result(stored: Mapping[str, Any]) -> MixResult:
+    return MixResult(bool(stored["passes"]), float(stored["margin"]), float(stored["divergence"]))

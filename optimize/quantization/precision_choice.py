@@ -1,12 +1,18 @@
-"""Which precision ships: each is compiled, judged and timed on this machine; what is not measurably faster does not ship.
+"""Which precision ships: each is compiled, judged and timed on this machine; one that is not measurably faster does not ship.
 
 The exact float precision is the one to beat. Another takes its place only when, compiled, it holds the guard-rails on the guard split and
-the lower end of its measured speed-up's interval is above 1.
-
-Whether it runs in the precision it claims is read from the compiled model before it is judged (`quantization/precision_check.py`).
+the lower end of the interval of its speed-up is above 1 (`quantization/fastest.py`). What it really runs in is read from the compiled model
+before it is judged (`quantization/precision_check.py`).
 
 Where int8 of the whole network is measurably faster than every float precision that holds the guard-rails, but does not hold them itself,
-the layers that cost it most go back to float (`quantization/mixed_precision.py`), and the mixes that hold are timed beside the rest.
+the layers that cost most go back to float (`quantization/mixed_precision.py`), and the mixes that hold are timed beside the rest.
+
+The order of the work, and why: everything is compiled and judged first, since that needs no quiet machine. What can ship is then timed in
+one interleaved series, so that a disturbance meets all of it. int8 is timed even where it does not hold, because its speed decides whether
+looking for a mix, dozens of compilations, can pay.
+
+Example: f32 2.0 ms, bf16 1.5 ms, int8 1.0 ms but 4 points lost where 2 are allowed. int8 is faster than bf16 by 1.5 (interval 1.4 to 1.6),
+so a mix "int8+bf16" is looked for. With two layers in bf16 it loses 1.2 points, takes 1.1 ms, and ships.
 """
 
 from __future__ import annotations
@@ -28,25 +34,21 @@ from optimize.backends.artifact import MANIFEST, Artifact
 from optimize.backends.session import Session
 from optimize.candidate import Floats
 from optimize.data.arrays import spread
-from optimize.data.dataset import Split
 from optimize.guard.divergence import divergence, log_shares
-from optimize.guard.evaluate import score_split
-from optimize.guard.limits import Limits
 from optimize.guard.score import Score
-from optimize.guard.verdict import LIKELY, Verdict, accept_proposal
+from optimize.guard.verdict import Verdict
 from optimize.hardware.machine import watch_foreign_load
 from optimize.measure.latency import Latency, interleave, ratio
 from optimize.measure.warmup import BRIEF_S, warm_up
 from optimize.progress import note, stage
 from optimize.quantization.fastest import TimedVariant, fastest
-from optimize.quantization.mixed_precision import Kept, Tried, groups, mixes
-from optimize.quantization.precision_check import checked
-from optimize.searching.train_check import TrainCheck
+from optimize.quantization.mixed_precision import MixResult, ResultCache, groups, mixes
+from optimize.quantization.precision_context import PrecisionContext as PrecisionContext
 
-SECONDS = 2.0
-EXACT = "f32"
+TIMING_SECONDS = 2.0
+EXACT_PRECISION = "f32"
 ROUGH_CASES = 64
-"""Calibration inputs that are enough to rank layers by."""
+"""Number of calibration inputs that is enough to rank layers by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,16 +56,16 @@ class Variant:
     """One compiled precision.
 
     Args:
-        precision: "f32", "bf16", "f16", "int8", or of a mix "int8+f32" or "int8+bf16".
-        why: what spoke for or against it.
-        artifact: None when it could not be made.
-        verdict: on the guard split, through the target's runtime, against the original.
-        score: what the verdict was about.
-        latency: at batch 1, interleaved with the other variants.
+        precision: "f32", "bf16", "f16", "int8", or for a mix "int8+f32" or "int8+bf16".
+        why: the reason why it ships or does not.
+        artifact: the compiled model; None when it could not be made.
+        verdict: verdict on the guard split, measured in the target's runtime, against the original.
+        score: the score that the verdict is about.
+        latency: latency at batch 1, interleaved with the other variants.
         kept: layers of a mix that stay in float, by their names in the ONNX file.
         in_float: layers with weights that the runtime runs in float though int8 was asked for.
         target: the runtime it is compiled for.
-        load_percent: of the machine, that other processes used while it was timed; None where it was not.
+        load_percent: share of the machine, in percent, that other processes used while it was timed; None where it was not timed.
     """
 
     precision: str
@@ -79,11 +81,11 @@ class Variant:
 
     @property
     def whole(self) -> bool:
-        """Whether int8 was asked for everywhere."""
+        """Whether int8 was asked for in every layer."""
         return self.precision.startswith("int8") and not self.kept
 
     def as_dict(self, chosen: Variant) -> dict[str, Any]:
-        """The form that the report uses."""
+        """Return the variant as the report holds it."""
         return {
             "target": self.target,
             "precision": self.precision,
@@ -96,55 +98,20 @@ class Variant:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class PrecisionContext:
-    """Where variants are made, judged and timed.
+def compile_all(runtime: Backend, onnx: Path, folder: Path, calibration: Floats, cpu_level: str | None = None) -> list[Variant]:
+    """Compile every precision the target has on this machine; one that cannot be made becomes a variant with the reason.
+
+    Artifacts that an earlier compilation left in `folder` are used as they are.
 
     Args:
-        onnx: the candidate, exported.
-        folder: for what is compiled.
-        calibration: (N, C, *spatial), for the ranges of int8.
-        guard: the split that decides.
-        before: the original's score on it.
-        limits: the guard-rails.
-        threads: of the runtimes.
-        confidence: of the bounds that must lie within the limits.
-        cpu_level: instruction set that int8 is made for; this machine's when None.
-        kept: folder for what an interrupted search of a mix had found.
-        train_check: second check of variants that pass the guard split, on training images; None where there are too few.
-    """
-
-    onnx: Path
-    folder: Path
-    calibration: Floats
-    guard: Split
-    before: Score
-    limits: Limits
-    threads: int | None = None
-    confidence: float = LIKELY
-    cpu_level: str | None = None
-    kept: Path | None = None
-    train_check: TrainCheck | None = None
-
-    def judged(self, variant: Variant, session: Session, runtime: Backend, *, rough: bool = False) -> Variant:
-        """The variant with its score on the guard split, and what follows from it; without one where it is not the precision it claims."""
-        variant = checked(variant, runtime.inspect(session), self.onnx, rough=rough)
-        if variant.why:
-            return variant
-        after = score_split(session.predict, self.guard, self.before.classes, f"judge {variant.precision}")
-        verdict = accept_proposal(self.limits, self.before, after, self.confidence)
-        if self.train_check is not None:
-            verdict = self.train_check.review(verdict, session.predict)
-        return replace(variant, score=after, verdict=verdict, why="" if verdict else "; ".join(verdict.reasons))
-
-
-def compile_all(runtime: Backend, onnx: Path, folder: Path, calibration: Floats, cpu_level: str | None = None) -> list[Variant]:
-    """Make the artifact of every precision the target has here; one that cannot be made says why and is left behind.
-
-    What lies in `folder` from an earlier compilation is taken as it is.
+        runtime: the target's backend.
+        onnx: the exported candidate.
+        folder: folder for the artifacts, one subfolder for each precision.
+        calibration: (N, C, *spatial), images for the ranges of int8.
+        cpu_level: instruction set that int8 is made for; None for this machine's.
 
     Raises:
-        InputError: when something in `folder` was altered since.
+        InputError: when an artifact in `folder` was altered since it was made.
     """
     made = []
     for precision in (*runtime.precisions(), "int8"):
@@ -158,29 +125,31 @@ def compile_all(runtime: Backend, onnx: Path, folder: Path, calibration: Floats,
                     artifact = runtime.quantize(onnx, home, calibration, cpu_level=cpu_level)
                 else:
                     artifact = runtime.convert(onnx, home, precision)
-            except Exception as problem:  # a quantizer that fails on this graph must not cost the user the float artifact
-                if precision == EXACT:
+            except Exception as problem:  # a quantizer that fails on this graph must not end the run: the float artifact may still ship
+                if precision == EXACT_PRECISION:
                     raise
-                made.append(Variant(precision, failed("made", problem), target=runtime.NAME))
+                made.append(Variant(precision, failure_reason("made", problem), target=runtime.NAME))
             else:
                 made.append(Variant(precision, artifact=artifact, target=runtime.NAME))
     return made
 
 
-def choose(runtimes: Sequence[Backend], bench: PrecisionContext) -> tuple[Variant, list[Variant]]:
+def choose(runtimes: Sequence[Backend], context: PrecisionContext) -> tuple[Variant, list[Variant]]:
     """Compile, judge and time every precision of every runtime.
 
     Args:
-        runtimes: of the target; the exact precision of the first is the one to beat.
-        bench: the candidate and what decides.
+        runtimes: runtimes of the target; the exact precision of the first is the one to beat.
+        context: the candidate, and everything it is judged and timed with.
 
     Returns:
-        The variant that ships, and all of them with what was measured.
+        The variant that ships, and all variants with their measurements.
     """
     with ExitStack() as opened:
-        contest = _Contest(bench, opened)
+        contest = _Contest(context, opened)
         for runtime in runtimes:
-            contest.enter(runtime, compile_all(runtime, bench.onnx, bench.folder / runtime.NAME, bench.calibration, bench.cpu_level))
+            contest.enter(
+                runtime, compile_all(runtime, context.onnx, context.folder / runtime.NAME, context.calibration, context.cpu_level)
+            )
         contest.time()
         for runtime in runtimes:
             contest.mix(runtime)
@@ -188,70 +157,70 @@ def choose(runtimes: Sequence[Backend], bench: PrecisionContext) -> tuple[Varian
 
 
 class _Contest:
-    """All variants, those that could be opened with their sessions."""
+    """All variants, with the open sessions of those that run."""
 
-    def __init__(self, bench: PrecisionContext, opened: ExitStack) -> None:
-        self._bench, self._opened = bench, opened
+    def __init__(self, context: PrecisionContext, opened: ExitStack) -> None:
+        self._context, self._opened = context, opened
         self._variants: list[Variant] = []
         self._sessions: dict[int, Session] = {}
 
     def enter(self, runtime: Backend, variants: Iterable[Variant]) -> None:
-        """Open and judge."""
+        """Open and judge these variants of one runtime."""
         for variant in variants:
             place = len(self._variants)
             if variant.artifact is None:
                 self._variants.append(variant)
                 continue
             try:
-                session = self._opened.enter_context(runtime.build(variant.artifact, threads=self._bench.threads))
-                judged = self._bench.judged(variant, session, runtime)
+                session = self._opened.enter_context(runtime.build(variant.artifact, threads=self._context.threads))
+                judged = self._context.judged(variant, session, runtime)
                 self._variants.append(judged)
                 if judged.verdict is not None:
                     self._sessions[place] = session
-            except Exception as problem:  # as above: what the runtime cannot run is left behind
-                if not place:
+            except Exception as problem:  # what the runtime cannot run does not ship
+                if not place:  # the exact precision of the first runtime must run: without it there is nothing to compare with
                     raise
-                self._variants.append(Variant(variant.precision, failed("run", problem), kept=variant.kept, target=variant.target))
+                self._variants.append(Variant(variant.precision, failure_reason("run", problem), kept=variant.kept, target=variant.target))
 
     def time(self) -> None:
-        """Time what holds the guard-rails, the first in any case, and int8, whose speed says whether a mix is worth looking for."""
-        one = self._bench.guard.inputs(slice(0, 1))
-        running = [place for place in self._sessions if self._holds(place) or self._variants[place].whole]
-        calls = {str(place): partial(self._sessions[place].predict, one) for place in running}
+        """Time the variants that hold the guard-rails, the first in any case, and int8, whose speed decides whether a mix is looked for."""
+        example = self._context.guard.inputs(slice(0, 1))
+        timed = [place for place in self._sessions if self._holds(place) or self._variants[place].whole]
+        calls = {str(place): partial(self._sessions[place].predict, example) for place in timed}
         with stage("time the precisions"):
             warm_up(calls, most_s=BRIEF_S)
-            taken = watch_foreign_load()
-            latencies = interleave(calls, seconds=SECONDS)
-            busy = taken()
-        for place in running:
-            self._variants[place] = replace(self._variants[place], latency=latencies[str(place)], load_percent=busy)
+            measured_load = watch_foreign_load()
+            latencies = interleave(calls, seconds=TIMING_SECONDS)
+            load_percent = measured_load()
+        for place in timed:
+            self._variants[place] = replace(self._variants[place], latency=latencies[str(place)], load_percent=load_percent)
 
     def mix(self, runtime: Backend) -> None:
-        """Where int8 is faster but loses too much, put layers back to float until it does not."""
-        own = [each for each in self._variants if each.target == runtime.NAME and each.latency]
-        whole = next((each for each in own if each.whole), None)
-        holding = [each for each in own if not each.whole and each.verdict]
+        """Where int8 is faster but loses too much, look for layers that have to stay in float."""
+        own = [variant for variant in self._variants if variant.target == runtime.NAME and variant.latency]
+        whole = next((variant for variant in own if variant.whole), None)
+        holding = [variant for variant in own if not variant.whole and variant.verdict]
         if whole is None or whole.verdict or not holding:
             return
-        rest = min(holding, key=lambda each: _latency(each).p50)
-        gain = ratio(_latency(rest), _latency(whole))
+        floats = min(holding, key=lambda variant: _latency(variant).p50)
+        gain = ratio(_latency(floats), _latency(whole))
         if gain.low <= 1:
-            note(f"int8 loses too much, and is not measurably faster than {rest.precision}: no mix is looked for")
+            note(f"int8 loses too much, and is not measurably faster than {floats.precision}, so no mix is looked for")
             return
-        search = _Mixing(self._bench, runtime, rest.precision)
-        before = len(self._variants)
-        self.enter(runtime, search.found())
-        if len(self._variants) > before:
+        search = _Mixing(self._context, runtime, floats.precision)
+        known = len(self._variants)
+        self.enter(runtime, search.passing_mixes())
+        if len(self._variants) > known:
             self.time()
 
     def decide(self) -> tuple[Variant, list[Variant]]:
-        """The fastest that holds, by what is measured for sure; the first where none does."""
-        best, whys = fastest([self._entrant(place) for place in range(len(self._variants))])
-        final = [replace(each, why=each.why or whys.get(place, "")) for place, each in enumerate(self._variants)]
+        """Return the fastest variant that holds the guard-rails, by a measured difference, or the first; and all variants."""
+        best, reasons = fastest([self._timed(place) for place in range(len(self._variants))])
+        final = [replace(variant, why=variant.why or reasons.get(place, "")) for place, variant in enumerate(self._variants)]
         note(f"{self._name(best)} ships: {final[best].why}")
         return final[best], final
 
-    def _entrant(self, place: int) -> TimedVariant | None:
+    def _timed(self, place: int) -> TimedVariant | None:
         variant = self._variants[place]
         if variant.latency is None:
             return None
@@ -261,44 +230,44 @@ class _Contest:
         return place == 0 or bool(self._variants[place].verdict)
 
     def _name(self, place: int) -> str:
-        """The precision, with its runtime where there are several."""
+        """Return the precision, with its runtime where there are several."""
         variant = self._variants[place]
-        several = len({each.target for each in self._variants}) > 1
+        several = len({variant.target for variant in self._variants}) > 1
         kept = f" with {floats} layers in float" if (floats := len(variant.kept) + len(variant.in_float)) else ""
         return f"{variant.target} {variant.precision}{kept}" if several else f"{variant.precision}{kept}"
 
 
 class _Mixing:
-    """The search of one runtime's mix."""
+    """The search for mixes of one runtime."""
 
-    def __init__(self, bench: PrecisionContext, runtime: Backend, rest: str) -> None:
-        self._bench, self._runtime, self._rest = bench, runtime, rest
-        self._folder = bench.folder / f"{runtime.NAME} mixes"
+    def __init__(self, context: PrecisionContext, runtime: Backend, float_precision: str) -> None:
+        self._context, self._runtime, self._float_precision = context, runtime, float_precision
+        self._folder = context.folder / f"{runtime.NAME} mixes"
 
-    def found(self) -> list[Variant]:
-        """Mixes that hold the guard-rails, compiled; the one with the fewest layers in float last."""
-        kept = Kept((self._bench.kept or self._folder) / f"{self._runtime.NAME}.json", self._made_for)
-        return [self._variant(keep) for keep in mixes(groups(self._bench.onnx), kept.remembering(self._attempt))]
+    def passing_mixes(self) -> list[Variant]:
+        """Return the mixes that hold the guard-rails, compiled; the one with the fewest layers in float last."""
+        cache = ResultCache((self._context.cache_folder or self._folder) / f"{self._runtime.NAME}.json", self._made_for)
+        return [self._variant(keep) for keep in mixes(groups(self._context.onnx), cache.cached(self._attempt))]
 
-    def _attempt(self, keep: frozenset[str], rough: bool) -> Tried:
-        variant, moved = self._variant(keep, rough=rough), float("inf")
+    def _attempt(self, keep: frozenset[str], rough: bool) -> MixResult:
+        variant, distance = self._variant(keep, rough=rough), float("inf")
         if (artifact := variant.artifact) is not None:
             try:
-                with self._runtime.build(artifact, threads=self._bench.threads) as session:
-                    variant = self._bench.judged(variant, session, self._runtime, rough=rough)
-                    moved = divergence([(self._exact, log_shares(session.predict(self._watched), self._bench.guard.outputs))])
-            except Exception as problem:  # as below: a mix that the runtime cannot run is lost, and the rest go on
-                variant = replace(variant, verdict=None, why=failed("run", problem))
-            if not variant.verdict:  # only what passes is asked for again
+                with self._runtime.build(artifact, threads=self._context.threads) as session:
+                    variant = self._context.judged(variant, session, self._runtime, rough=rough)
+                    distance = divergence([(self._exact, log_shares(session.predict(self._compared_inputs), self._context.guard.outputs))])
+            except Exception as problem:  # a mix that the runtime cannot run has failed; the others go on
+                variant = replace(variant, verdict=None, why=failure_reason("run", problem))
+            if not variant.verdict:  # only a mix that passes is used again, so the others need not fill the disk
                 rmtree(artifact.folder)
         if variant.verdict is None:
             note(f"{variant.precision} with {', '.join(variant.kept)} in float {variant.why}")
-            return Tried(False, float("-inf"), moved)
-        return Tried(bool(variant.verdict), min(rail.margin for rail in variant.verdict.rails), moved)
+            return MixResult(False, float("-inf"), distance)
+        return MixResult(bool(variant.verdict), min(rail.margin for rail in variant.verdict.rails), distance)
 
     def _variant(self, keep: Collection[str], *, rough: bool = False) -> Variant:
-        """The mix, compiled; one that was made before with all of calibration is taken as it is."""
-        precision, names, calibration = int8_name(keep, self._rest), tuple(sorted(keep)), self._bench.calibration
+        """Return the mix, compiled; one that was compiled before from all calibration images is used as it is."""
+        precision, names, calibration = int8_name(keep, self._float_precision), tuple(sorted(keep)), self._context.calibration
         home = self._folder / ("rough" if rough else hashlib.sha256("\n".join((self._made_for, *names)).encode()).hexdigest()[:16])
         try:
             if (home / MANIFEST).exists() and not rough:
@@ -306,35 +275,44 @@ class _Mixing:
             else:
                 inputs = calibration[spread(len(calibration), ROUGH_CASES)] if rough else calibration
                 artifact = self._runtime.quantize(
-                    self._bench.onnx, home, inputs, ignored_layers=names, float_precision=self._rest, cpu_level=self._bench.cpu_level
+                    self._context.onnx,
+                    home,
+                    inputs,
+                    ignored_layers=names,
+                    float_precision=self._float_precision,
+                    cpu_level=self._context.cpu_level,
                 )
-        except Exception as problem:  # a quantizer that fails on one mix costs that mix
-            return Variant(precision, failed("made", problem), kept=names, target=self._runtime.NAME)
+        except Exception as problem:  # a quantizer that fails on one mix has failed on that mix only
+            return Variant(precision, failure_reason("made", problem), kept=names, target=self._runtime.NAME)
         return Variant(precision, artifact=artifact, kept=names, target=self._runtime.NAME)
 
     @cached_property
-    def _watched(self) -> Floats:
-        """Inputs of the guard whose answers tell how far a mix moves them."""
-        return self._bench.guard.inputs(spread(len(self._bench.guard), ROUGH_CASES))
+    def _compared_inputs(self) -> Floats:
+        """Inputs of the guard split by which the distance of a mix from float is measured."""
+        return self._context.guard.inputs(spread(len(self._context.guard), ROUGH_CASES))
 
     @cached_property
     def _exact(self) -> npt.NDArray[np.float32]:
-        artifact = self._runtime.convert(self._bench.onnx, self._folder / EXACT, EXACT)
-        with self._runtime.build(artifact, threads=self._bench.threads) as session:
-            return log_shares(session.predict(self._watched), self._bench.guard.outputs)
+        artifact = self._runtime.convert(self._context.onnx, self._folder / EXACT_PRECISION, EXACT_PRECISION)
+        with self._runtime.build(artifact, threads=self._context.threads) as session:
+            return log_shares(session.predict(self._compared_inputs), self._context.guard.outputs)
 
     @cached_property
     def _made_for(self) -> str:
-        told = hashlib.sha256(self._bench.onnx.read_bytes())
-        told.update(np.ascontiguousarray(self._bench.calibration).data)
-        told.update(repr((self._runtime.NAME, self._runtime.version(), self._rest, self._bench.cpu_level, self._bench.confidence)).encode())
-        told.update(repr(self._bench.limits).encode())
-        told.update(b"" if self._bench.train_check is None else self._bench.train_check.split.sha256.encode())
-        return told.hexdigest()
+        identity = hashlib.sha256(self._context.onnx.read_bytes())
+        identity.update(np.ascontiguousarray(self._context.calibration).data)
+        identity.update(
+            repr(
+                (self._runtime.NAME, self._runtime.version(), self._float_precision, self._context.cpu_level, self._context.confidence)
+            ).encode()
+        )
+        identity.update(repr(self._context.limits).encode())
+        identity.update(b"" if self._context.train_check is None else self._context.train_check.split.sha256.encode())
+        return identity.hexdigest()
 
 
-def failed(what: str, problem: Exception) -> str:
-    """Why a variant was left behind."""
+def failure_reason(what: str, problem: Exception) -> str:
+    """Return why a variant does not ship, in one line."""
     return f"could not be {what}: {type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
 
 

@@ -1,1 +1,1 @@
-"""A layer as a ridge regression: what it reads, what it should give, and the weights that give it best."""
+"""A layer as a ridge regression: the rows it reads, the outputs it should give, and the weights that give them best."""

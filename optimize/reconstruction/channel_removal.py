@@ -23,7 +23,7 @@ Reader: TypeAlias = tuple[Problem, torch.Tensor]
 def readers(module: nn.Module, group: ChannelGroup, problems: Sequence[Problem]) -> list[Reader]:
     """The problems of a group's readers, each with the columns that a channel has in it, (channels, b)."""
     owned = {slot.module: columns(linear_submodule(module, slot.module), slot.index) for slot in group.consumers}
-    return [reader for problem in problems for reader in problem.readers(owned[problem.name])]
+    return [reader for problem in problems for reader in problem.independent_problems(owned[problem.name])]
 
 
 def cut_and_refit(

@@ -1,4 +1,15 @@
-"""Cholesky factors of second moments, and what it took to get them."""
+"""Cholesky factors of second moments, and what had to be added to a matrix to get one.
+
+The second moments of few rows are singular, and rounding may make their smallest eigenvalues negative. Then no factor exists, and the least
+power of ten that makes one exist is added to the diagonal (the lift).
+
+Example: the matrix [[1, 1], [1, 1]] has the eigenvalues 2 and 0. Rounding may turn the 0 into -1e-16; adding 1e-11 of the largest entry to
+the diagonal makes it positive again, and changes the solution by about as little.
+
+    >>> factor, lift = lifted_cholesky(torch.tensor([[1.0, 1.0], [1.0, 1.0 - 1e-9]], dtype=torch.float64))
+    >>> f"{lift:.0e}"
+    '1e-09'
+"""
 
 from __future__ import annotations
 
@@ -9,13 +20,13 @@ import torch
 
 @dataclass(frozen=True)
 class RankDeficiency:
-    """A repair that the rows alone do not determine.
+    """A repair that the sampled rows alone do not determine.
 
     Args:
-        layer: its name.
-        unknowns: columns that were solved for together.
-        rows: sampled rows they were solved from.
-        lift: what had to be added to the diagonal besides the ridge, as a share of its largest entry; 0 where the ridge was enough.
+        layer: name of the layer.
+        unknowns: number of columns that were solved for together.
+        rows: number of sampled rows they were solved from.
+        lift: number added to the diagonal besides the ridge, as a share of its largest entry; 0 where the ridge was enough.
     """
 
     layer: str
@@ -25,7 +36,7 @@ class RankDeficiency:
 
     @property
     def missing(self) -> int:
-        """How many independent rows there are at least too few; centring takes one."""
+        """Number of independent rows that are missing at least; centring takes one."""
         return max(0, self.unknowns - self.rows + 1)
 
     def __str__(self) -> str:
@@ -35,12 +46,12 @@ class RankDeficiency:
 
 
 def cholesky(matrix: torch.Tensor) -> torch.Tensor:
-    """Cholesky factor of a positive matrix; one that rounding left indefinite gets the least diagonal that mends it."""
+    """Return the Cholesky factor of a positive matrix, lifted where rounding left it indefinite."""
     return lifted_cholesky(matrix)[0]
 
 
 def lifted_cholesky(matrix: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """The factor, and what was added to the diagonal for it: a share of the largest entry there, in powers of ten."""
+    """Return the factor, and what was added to the diagonal for it: a share of its largest entry, in powers of ten; 0 for nothing."""
     factor: torch.Tensor
     factor, failed = torch.linalg.cholesky_ex(matrix)
     lift, largest = 0.0, float(matrix.diagonal().abs().max())

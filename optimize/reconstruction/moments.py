@@ -1,11 +1,16 @@
-"""Second moments of what a layer reads now and what it gave in the original: all that repair and scoring need.
+"""Second moments of what a layer reads now and of what it gave in the original: all that repair and scoring need.
 
-With x the rows a layer reads in the network as it stands and y its output rows in the *original*, both centred:
+With x the rows a layer reads in the network as it is and y its output rows in the *original*, both centred:
 
     gram  = sum x'x / n      cross = sum x'y / n      energy = sum y^2 / n
 
-Rows are sampled positions of unlabelled inputs, streamed in batches; products are taken in float32 and summed in float64 batch by batch.
-Both networks see the same inputs and are read at the same positions, in the same order.
+Rows are sampled positions of unlabelled inputs, read in batches; products are computed in float32 and summed in float64, batch by batch.
+Both networks get the same inputs and are read at the same positions, in the same order.
+
+Why moments: every subset of the layer's inputs can be solved for from them, without another pass over the images.
+
+Example: rows x = 1, 2, 3 and outputs y = 2, 4, 6. Centred they are -1, 0, 1 and -2, 0, 2, so gram = 2/3, cross = 4/3, energy = 8/3, and the
+best weight is cross / gram = 2.
 """
 
 from __future__ import annotations
@@ -22,21 +27,21 @@ from torch import nn
 from optimize.candidate import Floats
 from optimize.graph.layer_types import groups, linear_submodule
 from optimize.graph.replay import Replay, calls
-from optimize.reconstruction.layer_matrix import input_rows, matrix, output_rows, positions_per_sample, wide
-from optimize.reconstruction.position_sampling import drawn, unusual
+from optimize.reconstruction.layer_matrix import input_rows, matrix, needs_dual_form, output_rows, positions_per_sample
+from optimize.reconstruction.position_sampling import sample_positions, unusual_positions
 
 T = TypeVar("T")
 Memory: TypeAlias = dict[Any, Any]
-_At: TypeAlias = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
-"""Given a layer's name, input and output: the flat positions at which each case is read, (cases, each)."""
+Positions: TypeAlias = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
+"""(layer's name, its input, its output) -> the flat positions at which each case is read, (cases, positions)."""
 
 BATCH = 128
-LEAST_POSITIONS, MOST_POSITIONS, SPACING = 16, 128, 128
+MIN_POSITIONS, MAX_POSITIONS, SPACING = 16, 128, 128
 MEMORY_BYTES = 1 << 30
-MOST_WIDE_ROWS = 2048
-"""Rows that a wide layer is fitted on: they are kept, and solving takes cubic time in their number."""
+MAX_DUAL_ROWS = 2048
+"""Number of rows that a wide layer is fitted on: they are held in memory, and solving takes cubic time in their number."""
 WIDEST = 8192
-"""Columns up to which a gram matrix is built: half a gigabyte in float64, and solving it takes cubic time."""
+"""Columns up to which steps that need a Gram matrix build one: half a gigabyte in float64, and solving it takes cubic time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +49,14 @@ class Moments:
     """Centred second moments of one layer.
 
     Args:
-        gram: (p, p) of what it reads; of a grouped layer only the groups' blocks, one below the other, (p, p / groups).
-        cross: (p, m) with what the original's layer gave.
-        energy: (m,) variance of the original's outputs.
-        mean_in: (p,).
-        mean_out: (m,) of the original's outputs.
-        rows: how many rows were seen.
-        inputs: of a wide layer, whose gram and cross are left empty, the rows themselves, (n, p), centred and divided by sqrt(n).
-        targets: (n, m) the original's outputs on them, likewise.
+        gram: (p, p), moments of the rows it reads. For a grouped layer only the groups' blocks, one below the other, (p, p / groups).
+        cross: (p, m), moments of these rows with the outputs of the original's layer.
+        energy: (m,), variance of the original's outputs.
+        mean_in: (p,), mean of the rows.
+        mean_out: (m,), mean of the original's outputs.
+        rows: number of rows.
+        inputs: (n, p), for a wide layer the rows themselves, centred and divided by sqrt(n); gram and cross are empty then.
+        targets: (n, m), for a wide layer the original's outputs on these rows, centred and divided by sqrt(n).
     """
 
     gram: torch.Tensor
@@ -64,29 +69,29 @@ class Moments:
     targets: torch.Tensor | None = None
 
     def between(self, columns: torch.Tensor) -> torch.Tensor:
-        """Second moments of some columns (of one group, where the layer is grouped), centred."""
+        """Return the centred second moments of some columns; for a grouped layer all of one group."""
         if self.inputs is not None:
             return self.inputs[:, columns].T @ self.inputs[:, columns]
         return self.gram[columns][:, columns % self.gram.shape[1]]
 
     @property
     def variance(self) -> torch.Tensor:
-        """(p,) of each column."""
+        """Variance of each column, (p,)."""
         if self.inputs is not None:
             return self.inputs.square().sum(0)
         return self.gram.reshape(-1, self.gram.shape[1], self.gram.shape[1]).diagonal(dim1=1, dim2=2).flatten()
 
 
 class OriginalOutputs:
-    """What the original's layers give, at sampled positions of the sampled inputs; kept within a memory limit.
+    """Outputs of the original's layers at sampled positions of the inputs, held within a memory limit.
 
     Args:
-        original: the network every repair aims at.
+        original: the network whose outputs repairs aim at.
         inputs: (N, C, *spatial), unlabelled.
         layers: the layers that may be asked for, in execution order.
-        rows: how many rows a layer is fitted on, as far as the inputs allow.
-        seed: of the sampled positions.
-        memory: what earlier ones for the same original, inputs and seed have found, and this one adds to; none by default.
+        rows: number of rows a layer is fitted on, as far as the inputs allow.
+        seed: seed of the sampled positions.
+        memory: results of earlier instances for the same original, inputs and seed, which this one uses and adds to; empty by default.
     """
 
     def __init__(
@@ -99,104 +104,114 @@ class OriginalOutputs:
         self._seed = seed
         self._batches = torch.split(self._inputs, BATCH)
         memory = {} if memory is None else memory
-        # the same inputs and positions: what the original gives there need not be found again
-        self._kept: dict[str, torch.Tensor] = memory.setdefault(("targets", rows, seed), {})
+        # the same inputs and positions: the original's outputs there need not be computed again
+        self._targets: dict[str, torch.Tensor] = memory.setdefault(("targets", rows, seed), {})
         if "unusual" not in memory:
-            memory["unusual"] = unusual(original, self._batches)
-        self._unusual: list[torch.Tensor] | None = memory["unusual"]
+            memory["unusual"] = unusual_positions(original, self._batches)
+        self._unusual_positions: list[torch.Tensor] | None = memory["unusual"]
         self._replay = Replay(original, self._batches)
 
     def moments(self, module: nn.Module, names: Sequence[str], changing: Collection[str] = ()) -> dict[str, Moments]:
-        """Moments of the layers `names` of `module` against the original's, from one pass over the inputs.
+        """Return the moments of the layers `names` of `module` against the original's, from one pass over the inputs.
 
         Args:
-            module: the network as it stands.
-            names: its layers to look at.
-            changing: layers in which this or a later `module` may differ from earlier ones; what lies before the first of them is run only
-                once. Empty when nothing is known.
+            module: the network as it is.
+            names: the layers to measure.
+            changing: layers in which this or a later `module` may differ from earlier ones. What lies in front of the first of them is
+                run only once. Empty when nothing is known.
         """
         sums = {name: _sums(module.get_submodule(name)) for name in names}
-        for name, given, wanted in self._read(module, names, changing):
-            sums[name].add(given, wanted)
+        for name, inputs, targets in self._row_batches(module, names, changing):
+            sums[name].add(inputs, targets)
         return {name: total.moments() for name, total in sums.items()}
 
     def rows(self, module: nn.Module, name: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """The rows themselves: what the layer `name` of `module` reads, (n, p), and what the original's gave, (n, m)."""
-        given, wanted = zip(*((given, wanted) for _, given, wanted in self._read(module, [name])), strict=True)
-        return torch.cat(given), torch.cat(wanted)
+        """Return the rows themselves: those that the layer `name` of `module` reads, (n, p), and the original's outputs, (n, m)."""
+        inputs, targets = zip(*((inputs, targets) for _, inputs, targets in self._row_batches(module, [name])), strict=True)
+        return torch.cat(inputs), torch.cat(targets)
 
-    def _read(
+    def _row_batches(
         self, module: nn.Module, names: Sequence[str], changing: Collection[str] = ()
     ) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
-        """Batch by batch: a layer, the rows it reads, and what the original's gave for them."""
-        self._fetch(names)
+        """Yield batch by batch: a layer, the rows it reads, and the original's outputs for them."""
+        self._fetch_targets(names)
         taken = dict.fromkeys(names, 0)
         self._replay.check(module, names)
 
-        def read(number: int, wanted: Sequence[str], at: _At) -> list[tuple[str, torch.Tensor]]:
-            def rows(name: str, given: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-                return input_rows(linear_submodule(module, name), given, at(name, given, output))
+        def read(number: int, layers: Sequence[str], at: Positions) -> list[tuple[str, torch.Tensor]]:
+            def rows(name: str, inputs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+                return input_rows(linear_submodule(module, name), inputs, at(name, inputs, output))
 
-            return self._replay.calls(module, wanted, number, rows, changing)
+            return self._replay.calls(module, layers, number, rows, changing)
 
-        for name, rows in self._visit(names, read):
+        for name, rows in self._read_batches(names, read):
             part = slice(taken[name], taken[name] + len(rows))
             taken[name] = part.stop
-            yield name, rows, self._kept[name][part]
+            yield name, rows, self._targets[name][part]
 
-    def _fetch(self, names: Sequence[str]) -> None:
-        """Have these layers' targets, and as many following layers' as the memory holds."""
-        if self._kept.keys() >= set(names):
+    def _fetch_targets(self, names: Sequence[str]) -> None:
+        """Compute the targets of these layers, and of as many following layers as the memory holds, unless they are there."""
+        if self._targets.keys() >= set(names):
             return
-        self._kept.clear()
+        self._targets.clear()
         ahead = self._layers[min(self._layers.index(name) for name in names) :]
         widths = [matrix(linear_submodule(self._original, layer)).shape[1] for layer in ahead]
         room = np.cumsum(widths) * self._rows * 4 <= MEMORY_BYTES
-        wanted = [layer for layer, fits in zip(ahead, room, strict=True) if fits or layer in names]
-        parts: dict[str, list[torch.Tensor]] = {layer: [] for layer in wanted}
-        for name, rows in self._visit(wanted, self._outputs):
+        fetched = [layer for layer, fits in zip(ahead, room, strict=True) if fits or layer in names]
+        parts: dict[str, list[torch.Tensor]] = {layer: [] for layer in fetched}
+        for name, rows in self._read_batches(fetched, self._outputs):
             parts[name].append(rows)
-        self._kept.update({name: torch.cat(rows) for name, rows in parts.items()})
+        self._targets.update({name: torch.cat(rows) for name, rows in parts.items()})
 
-    def _outputs(self, number: int, names: Sequence[str], at: _At) -> list[tuple[str, torch.Tensor]]:
-        def rows(name: str, given: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-            return output_rows(linear_submodule(self._original, name), output, at(name, given, output))
+    def _outputs(self, number: int, names: Sequence[str], at: Positions) -> list[tuple[str, torch.Tensor]]:
+        def rows(name: str, inputs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+            return output_rows(linear_submodule(self._original, name), output, at(name, inputs, output))
 
         return calls(self._original, names, self._batches[number], rows)
 
-    def _visit(self, names: Sequence[str], run: Callable[[int, Sequence[str], _At], list[tuple[str, T]]]) -> Iterator[tuple[str, T]]:
-        """What `run` gives of every batch, until each layer has its rows."""
+    def _read_batches(
+        self, names: Sequence[str], run: Callable[[int, Sequence[str], Positions], list[tuple[str, T]]]
+    ) -> Iterator[tuple[str, T]]:
+        """Yield what `run` returns for every batch, until each layer has its rows."""
         need = dict.fromkeys(names, len(self._inputs))
         for number, batch in enumerate(self._batches):
             start = number * BATCH
-            wanted = [name for name in names if need[name] > start]
-            if not wanted:
+            unfinished = [name for name in names if need[name] > start]
+            if not unfinished:
                 return
 
-            def at(name: str, given: torch.Tensor, output: torch.Tensor, cases: int = len(batch), start: int = start) -> torch.Tensor:
+            def at(name: str, inputs: torch.Tensor, output: torch.Tensor, cases: int = len(batch), start: int = start) -> torch.Tensor:
                 layer = linear_submodule(self._original, name)
-                count = positions_per_sample(layer, given, output)
-                each = _positions_per_case(count, ceil(self._rows / len(self._inputs)))
-                need[name] = ceil(self._rows / each)
-                sizes = () if isinstance(layer, nn.Linear) else (given if layer.transposed else output).shape[2:]
+                count = positions_per_sample(layer, inputs, output)
+                per_case = _positions_per_case(count, ceil(self._rows / len(self._inputs)))
+                need[name] = ceil(self._rows / per_case)
+                sizes = () if isinstance(layer, nn.Linear) else (inputs if layer.transposed else output).shape[2:]
                 grid = tuple(sizes) if prod(sizes) == count else (count,)
-                where = None if self._unusual is None else self._unusual[start // BATCH]
-                return drawn(where, grid, cases, each, (self._seed, start, count))
+                unusual = None if self._unusual_positions is None else self._unusual_positions[start // BATCH]
+                return sample_positions(unusual, grid, cases, per_case, (self._seed, start, count))
 
-            yield from run(number, wanted, at)
-
-
-def _positions_per_case(places: int, least: int) -> int:
-    """Large maps give more positions each, since their neighbours tell little new, and so need fewer forward passes."""
-    return min(places, max(least, LEAST_POSITIONS, min(MOST_POSITIONS, places // SPACING)))
+            yield from run(number, unfinished, at)
 
 
-def _sums(layer: nn.Module) -> _Sums | _Rows:
-    return _Rows() if wide(layer) else _Sums(groups(layer))
+def _positions_per_case(positions: int, needed: int) -> int:
+    """Return how many positions of each case are read.
+
+    Neighbouring positions of a large map tell little new, so one in `SPACING` is read, and more positions of each case mean fewer passes.
+
+    Example: a 64x64 map has 4096 positions, and 4096 / 128 = 32 are read; of an 8x8 map, 16 of 64.
+
+        >>> _positions_per_case(64 * 64, 1), _positions_per_case(8 * 8, 1)
+        (32, 16)
+    """
+    return min(positions, max(needed, MIN_POSITIONS, min(MAX_POSITIONS, positions // SPACING)))
 
 
-class _Rows:
-    """The first rows themselves."""
+def _sums(layer: nn.Module) -> _RunningSums | _RowCollector:
+    return _RowCollector() if needs_dual_form(layer) else _RunningSums(groups(layer))
+
+
+class _RowCollector:
+    """Collects the first rows themselves, for a layer that is solved in the dual form."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -204,7 +219,7 @@ class _Rows:
         self._y: list[torch.Tensor] = []
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        room = MOST_WIDE_ROWS - self.rows
+        room = MAX_DUAL_ROWS - self.rows
         if room > 0:
             self._x.append(x[:room].double())
             self._y.append(y[:room].double())
@@ -213,13 +228,17 @@ class _Rows:
     def moments(self) -> Moments:
         x, y = torch.cat(self._x), torch.cat(self._y)
         mean_x, mean_y = x.mean(0), y.mean(0)
-        given, wanted = (x - mean_x) / self.rows**0.5, (y - mean_y) / self.rows**0.5
+        inputs, targets = (x - mean_x) / self.rows**0.5, (y - mean_y) / self.rows**0.5
         empty = torch.zeros(0, 0, dtype=torch.float64)
-        return Moments(empty, empty, wanted.square().sum(0), mean_x, mean_y, self.rows, given, wanted)
+        return Moments(empty, empty, targets.square().sum(0), mean_x, mean_y, self.rows, inputs, targets)
 
 
-class _Sums:
-    """Running sums; the first batch's means are taken off first, so that centring costs no digits."""
+class _RunningSums:
+    """Running sums of the moments.
+
+    The means of the first batch are subtracted from all rows: with large means, sum x^2 / n - mean^2 would be a small difference of large
+    numbers and lose its digits.
+    """
 
     def __init__(self, blocks: int) -> None:
         self.rows, self.blocks = 0, blocks
@@ -233,6 +252,7 @@ class _Sums:
             self.x, self.y = torch.zeros(p, dtype=torch.float64), torch.zeros(m, dtype=torch.float64)
         x, y = x - self.shift_x, y - self.shift_y
         self.rows += len(x)
+        # of a grouped layer only products within a group are needed: (groups, columns of a group, rows) times its transpose
         parts = x.T.reshape(self.blocks, -1, len(x))
         self.xx += (parts @ parts.mT).flatten(0, 1)
         self.xy += x.T @ y

@@ -1,7 +1,10 @@
-"""Which places of an input tell most: where the network's answer is not the usual one.
+"""Sampling of positions: half of them where the network's output differs from its most frequent one.
 
-In a mask nearly every pixel is background, and a repair fitted on places drawn at random lets the rest go. So half of the places are drawn
-where the original sees anything but its most frequent answer. No label is looked at.
+In a mask nearly every pixel is background, and a repair fitted on uniformly sampled positions neglects the rest. So half of the positions
+are sampled where the original predicts anything but its most frequent class. No label is looked at.
+
+Example: a 20x20 map with 40 tumour pixels among 400. Each of these has (400 - 40) / 40 = 9 times the chance of a background pixel, so that
+the 40 together have the same chance as the other 360.
 """
 
 from __future__ import annotations
@@ -18,12 +21,12 @@ from optimize.data.output_meaning import THRESHOLD, meaning
 _POOLS = {1: functional.adaptive_max_pool1d, 2: functional.adaptive_max_pool2d, 3: functional.adaptive_max_pool3d}
 
 
-def unusual(module: nn.Module, batches: Sequence[torch.Tensor]) -> list[torch.Tensor] | None:
-    """Where the answers differ from the most frequent one, a bool (n, *spatial) for each batch; None when an answer has no places.
+def unusual_positions(module: nn.Module, batches: Sequence[torch.Tensor]) -> list[torch.Tensor] | None:
+    """Return where the predictions differ from the most frequent one, bool (n, *spatial) per batch; None without positions.
 
     Args:
         module: the network, (n, C, *spatial) -> (n, K, *spatial), or (n, K).
-        batches: of inputs.
+        batches: inputs, each (n, C, *spatial).
     """
     with torch.inference_mode():
         first = module(batches[0].clone())
@@ -37,26 +40,27 @@ def unusual(module: nn.Module, batches: Sequence[torch.Tensor]) -> list[torch.Te
     return [answer != usual for answer in answers]
 
 
-def drawn(where: torch.Tensor | None, grid: Sequence[int], cases: int, each: int, seed: tuple[int, ...]) -> torch.Tensor:
-    """`each` flat positions of a layer's grid for every case, without repetition, (cases, each).
+def sample_positions(unusual: torch.Tensor | None, grid: Sequence[int], cases: int, per_case: int, seed: tuple[int, ...]) -> torch.Tensor:
+    """Return `per_case` flat positions of a layer's grid for every case, without repetition, (cases, per_case).
 
-    Drawing without replacement by chance is the exponential race of Efraimidis and Spirakis (2006).
+    Weighted sampling without replacement is the exponential race of Efraimidis and Spirakis (2006): every position gets an exponential
+    waiting time with its weight as the rate, and the shortest times win.
 
     Args:
-        where: unusual places of these cases, at any resolution; None draws all alike.
-        grid: spatial size of what is drawn from.
-        cases: how many.
-        each: positions of each.
-        seed: of the draw.
+        unusual: unusual positions of these cases at any resolution, (cases, *spatial) of bool; None samples uniformly.
+        grid: spatial size of the layer's grid.
+        cases: number of cases.
+        per_case: number of positions of each case.
+        seed: seed of the sample.
     """
     count = int(np.prod(grid))
-    if each == count:
+    if per_case == count:
         return torch.arange(count).expand(cases, -1)
     race = np.random.default_rng(seed).random((cases, count))
-    if where is not None and where.dim() - 1 == len(grid):
-        seen = _POOLS[len(grid)](where[:, None].float(), list(grid)).flatten(1).numpy() > 0
-        rare = seen.sum(1, keepdims=True)
-        # the unusual places of a case have together the chance of all others
-        chance = np.where(seen, np.maximum(1.0, (count - rare) / np.maximum(rare, 1)), 1.0)
+    if unusual is not None and unusual.dim() - 1 == len(grid):
+        is_unusual = _POOLS[len(grid)](unusual[:, None].float(), list(grid)).flatten(1).numpy() > 0
+        rare = is_unusual.sum(1, keepdims=True)
+        # the unusual positions of a case together have the chance of all others
+        chance = np.where(is_unusual, np.maximum(1.0, (count - rare) / np.maximum(rare, 1)), 1.0)
         race = -np.log1p(-race) / chance
-    return torch.from_numpy(np.argpartition(race, each, axis=1)[:, :each])
+    return torch.from_numpy(np.argpartition(race, per_case, axis=1)[:, :per_case])

@@ -1,4 +1,4 @@
-"""One layer's repair as a ridge regression: what it reads now against what the original's layer gave.
+"""The repair of one layer as a ridge regression: what it reads now against what the original's layer gave.
 
 With rows x, the original's outputs y (both centred) and the present weights V,
 
@@ -7,8 +7,11 @@ With rows x, the original's outputs y (both centred) and the present weights V,
 The pull towards V makes the repair of an untouched network the identity. Means are matched by the intercept b = mean_y - mean_x W, which
 goes into the layer's bias, or, where the layer has none and a batch norm follows, into that norm's running mean.
 
-Where outputs do not read every column (grouped, depthwise and overlapping transposed convolutions), those that read the same ones are a
+Where outputs do not read every column (grouped, depthwise and overlapping transposed convolutions), those that read the same columns are a
 regression of their own.
+
+Example: a layer reads two channels that are nearly equal, x2 = x1, with weights 1 and 1. When channel 2 is removed, gram = [g] and
+cross = [2 g] for channel 1, so W = (2 g + lambda) / (g + lambda), about 2: channel 1 takes over what channel 2 did.
 """
 
 from __future__ import annotations
@@ -37,21 +40,21 @@ class Problem:
     """The normal equations of one layer.
 
     Args:
-        name: the layer.
-        gram: (p, p) second moment of what it reads, centred; of a grouped layer see `Moments`.
-        target: (p, m) cross moment with the original's outputs, centred.
-        old: (p, m) its present weights.
-        weight: (m,) what a squared error in each output counts: the square of the slope of the batch norm behind it.
+        name: name of the layer.
+        gram: (p, p), centred second moments of the rows it reads; for a grouped layer as in `Moments`.
+        target: (p, m), centred moments of these rows with the original's outputs.
+        old: (p, m), the present weights.
+        weight: (m,), weight of a squared error in each output: the squared slope of the batch norm behind it.
         energy: weighted variance of the original's outputs; the unit of a removal's cost.
         ridge: lambda.
-        mean_in: (p,) mean of what it reads.
-        mean_out: (m,) mean of the original's outputs.
-        norm: name of the batch norm that alone reads these outputs, where there is one.
-        norm_mean: (K,) running mean of the original's batch norm on these outputs, where one follows.
-        reads: (p, m) which outputs read which columns; None where all read all.
-        rows: how many the moments come from.
-        inputs: (n, p) the rows themselves, where there are too many columns for a gram matrix; gram and target are empty then.
-        targets: (n, m) the original's outputs on them.
+        mean_in: (p,), mean of the rows.
+        mean_out: (m,), mean of the original's outputs.
+        norm: name of the batch norm that alone reads these outputs, or None.
+        norm_mean: (K,), running mean of the original's batch norm on these outputs, or None.
+        reads: (p, m), which outputs read which columns; None where all read all.
+        rows: number of rows that the moments come from.
+        inputs: (n, p), the rows themselves, where there are too many columns for a Gram matrix; gram and target are empty then.
+        targets: (n, m), the original's outputs on these rows.
     """
 
     name: str
@@ -70,8 +73,8 @@ class Problem:
     inputs: torch.Tensor | None = None
     targets: torch.Tensor | None = None
 
-    def making(self, channels: Index, count: int) -> Problem:
-        """The same problem for a layer that makes only these of its present output channels, `count` columns each."""
+    def with_outputs(self, channels: Index, count: int) -> Problem:
+        """Return the problem of the layer with only these of its present output channels, `count` outputs each."""
         outputs = torch.from_numpy((channels[:, None] * count + np.arange(count)).ravel())
         return replace(
             self,
@@ -85,54 +88,56 @@ class Problem:
         )
 
     def solve(self, columns: torch.Tensor) -> torch.Tensor:
-        """Weights on the columns that stay, (len(columns), m), all others being gone; a `Deficit` is reported."""
+        """Return the weights on the columns that stay, (len(columns), m), without all others; record a `RankDeficiency` as a finding."""
         solved = torch.zeros(len(columns), self.old.shape[1], dtype=torch.float64)
         most, lift = 0, 0.0
         for places, outputs in self._parts(columns):
             if len(places):  # a phase of a transposed convolution may have no tap at all
                 solved[places[:, None], outputs], lifted = self._solve(columns[places], outputs)
                 most, lift = max(most, len(places)), max(lift, lifted)
-        deficit = RankDeficiency(self.name, most, self.rows, lift)
-        if (self.rows and deficit.missing) or lift:
-            record_finding(deficit)
+        deficiency = RankDeficiency(self.name, most, self.rows, lift)
+        if (self.rows and deficiency.missing) or lift:
+            record_finding(deficiency)
         return solved
 
-    def readers(self, owned: torch.Tensor) -> list[tuple[Problem, torch.Tensor]]:
-        """The problem as independent ones in which every output reads every column, with the columns of each channel in them.
+    def independent_problems(self, owned: torch.Tensor) -> list[tuple[Problem, torch.Tensor]]:
+        """Return independent problems in which every output reads every column, each with its columns of each channel.
 
         Args:
-            owned: (channels, b) columns of each channel.
+            owned: (channels, b), the columns of each channel.
         """
         if self.reads is None:
             return [(self, owned)]
-        found = []
+        problems = []
         for places, outputs in self._parts(torch.arange(len(self.old))):
             renumbered = torch.full((len(self.old),), -1)
             renumbered[places] = torch.arange(len(places))
-            mine = renumbered[owned]
-            if (mine >= 0).any():
-                found.append((self._part(places, outputs), mine[mine >= 0].view(len(owned), -1)))
-        return found
+            own = renumbered[owned]
+            if (own >= 0).any():
+                problems.append((self._part(places, outputs), own[own >= 0].view(len(owned), -1)))
+        return problems
 
     def _solve(self, columns: torch.Tensor, outputs: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """Weights of outputs that all read all of the columns, and what their gram matrix had to be lifted by."""
+        """Return the weights of outputs that all read all of the columns, and the lift of their Gram matrix."""
         if self.inputs is not None and self.targets is not None:
             return dual_ridge.solve(self.inputs[:, columns], self.targets[:, outputs], self.old[columns][:, outputs], self.ridge)
         part = self._part(columns, outputs)
-        kept = part.gram.clone()
-        kept.diagonal().add_(part.ridge)
-        factor, lift = lifted_cholesky(kept)
+        matrix_with_ridge = part.gram.clone()
+        matrix_with_ridge.diagonal().add_(part.ridge)
+        factor, lift = lifted_cholesky(matrix_with_ridge)
         return torch.cholesky_solve(part.target + part.ridge * part.old, factor), lift
 
     def _parts(self, columns: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """(places in `columns`, outputs) of the independent regressions."""
+        """Return (places in `columns`, outputs) of the independent regressions: outputs that read the same columns are solved together."""
         if self.reads is None:
             return [(torch.arange(len(columns)), torch.arange(self.old.shape[1]))]
+        # Outputs with the same pattern of columns have one matrix to factorize. With 2 groups of 3 inputs and 4 outputs, `reads` has the
+        # patterns 111000 and 000111, so there are two regressions of 3 unknowns for 2 outputs each. A depthwise layer has one per channel.
         patterns, home = torch.unique(self.reads[columns], dim=1, return_inverse=True)
         return [(patterns[:, k].nonzero().flatten(), (home == k).nonzero().flatten()) for k in range(patterns.shape[1])]
 
     def _part(self, columns: torch.Tensor, outputs: torch.Tensor) -> Problem:
-        """The regression of these outputs, all of which read all of these columns and no others."""
+        """Return the regression of these outputs, all of which read exactly these columns."""
         return replace(
             self,
             gram=self.gram[columns][:, columns % self.gram.shape[1]],
@@ -150,7 +155,17 @@ class Problem:
 def build_problem(
     module: nn.Module, original: nn.Module, graph: Graph, name: str, moments: Moments, kept: Mapping[str, Index], ridge: float
 ) -> Problem:
-    """Set up the repair of the layer `name`; `ridge` is a share of the gram matrix's mean diagonal."""
+    """Set up the repair of a layer.
+
+    Args:
+        module: the network as it is.
+        original: the original network.
+        graph: channel groups and batch norms of the original.
+        name: name of the layer.
+        moments: moments of the layer.
+        kept: `Candidate.kept`: for every narrowed layer, the original's output channels that are left.
+        ridge: lambda as a share of the Gram matrix's mean diagonal.
+    """
     layer = linear_submodule(module, name)
     count = outputs_per_channel(layer)
     old = matrix(layer)
@@ -166,7 +181,7 @@ def build_problem(
         old=old,
         weight=weight,
         energy=max(float((moments.energy[spread] * weight).sum()), 1e-300),
-        # the absolute term keeps a layer whose inputs are all constant solvable
+        # the absolute term keeps a layer solvable whose inputs are all constant
         ridge=ridge * float(moments.variance.mean()) + 1e-12,
         mean_in=moments.mean_in,
         mean_out=moments.mean_out[spread],
@@ -180,20 +195,20 @@ def build_problem(
 
 
 def refit(module: nn.Module, problem: Problem, columns: torch.Tensor, channels: Index | None = None) -> nn.Module:
-    """A copy of the network whose layer has the repaired weights and intercept.
+    """Return a copy of the network whose layer has the repaired weights and intercept.
 
     Args:
-        module: the network, with what was removed already cut out of it.
-        problem: stated before the cut.
-        columns: positions, in the problem, of the columns that stayed.
-        channels: of its outputs that stayed, where the layer makes what it reads; None for all.
+        module: the network after the cut.
+        problem: the repair, set up before the cut.
+        columns: the columns of the problem that stayed.
+        channels: the output channels that stayed, where the layer also makes what it reads; None for all.
     """
     layer = linear_submodule(module, problem.name)
     if channels is not None:
-        problem = problem.making(channels, outputs_per_channel(layer))
+        problem = problem.with_outputs(channels, outputs_per_channel(layer))
     solved = problem.solve(columns)
     intercept = problem.mean_out - problem.mean_in[columns] @ solved
-    # every output of a transposed convolution's block shares one bias
+    # a transposed convolution has one bias for all phases of a channel: take their mean
     intercept = intercept.reshape(-1, outputs_per_channel(layer)).mean(1)
     weight = weight_from(layer, solved)
     if layer.bias is None and problem.norm is not None and problem.norm_mean is not None:
@@ -203,7 +218,7 @@ def refit(module: nn.Module, problem: Problem, columns: torch.Tensor, channels: 
 
 
 def _slope(norm: Any) -> torch.Tensor:
-    """What a batch norm multiplies each channel by."""
+    """Return the factor that a batch norm multiplies each channel by."""
     scale = norm.weight.detach().double() if norm.affine else torch.ones(norm.num_features, dtype=torch.float64)
     slope: torch.Tensor = scale / (norm.running_var.double() + norm.eps).sqrt()
     return slope

@@ -19,7 +19,7 @@ from optimize.backends.weighted_nodes import with_weights
 from optimize.candidate import Candidate
 from optimize.measure.roofline_report import reached
 from optimize.progress import stage
-from optimize.quantization.int8_retry import SLOWER, milder, wanting
+from optimize.quantization.int8_retry import SLOWER, retry_int8, runtimes_with_faster_int8
 from optimize.quantization.precision_check import listed
 from optimize.quantization.precision_choice import PrecisionContext, Variant, choose
 from optimize.run.baselines import ARTIFACT, Profile, profile
@@ -105,13 +105,13 @@ def _selected(job: Job, found: SearchResult, work: Path, compiled_before: Path |
         folder=compiled_before or work,
         calibration=job.int8_inputs,
         guard=guard,
-        before=found.baseline_score,
+        baseline=found.baseline_score,
         limits=recipe.limits,
         threads=recipe.threads,
         confidence=found.confidence,
         cpu_level=recipe.cpu_level,
-        kept=job.space.scratch / "mixes",
-        train_check=job.train_check and job.train_check.about(found.best),
+        cache_folder=job.space.scratch / "mixes",
+        train_check=job.train_check and job.train_check.for_candidate(found.best),
     )
     chosen, variants = choose(job.runtimes, context)
     position = next(position for position, variant in enumerate(variants) if variant is chosen)
@@ -124,17 +124,17 @@ def retried_int8(job: Job, found: SearchResult, selection: _Selection) -> _Selec
     An earlier candidate was narrowed less, so int8 may cost it less accuracy. Where its int8 holds the guard-rails and is measurably
     faster than what would ship, it ships instead.
     """
-    runtimes = wanting(job.runtimes, selection.chosen, selection.variants) if found.earlier else []
+    runtimes = runtimes_with_faster_int8(job.runtimes, selection.chosen, selection.variants) if found.earlier else []
     if not runtimes:
         return selection
     context = selection.context
 
     def own(candidate: Candidate) -> PrecisionContext:
         onnx, _ = _exported(context, candidate)
-        return replace(context, onnx=onnx, folder=onnx.parent, train_check=job.train_check and job.train_check.about(candidate))
+        return replace(context, onnx=onnx, folder=onnx.parent, train_check=job.train_check and job.train_check.for_candidate(candidate))
 
     with backend(selection.chosen.target).build(selection.artifact, threads=context.threads) as session:
-        instead, tried = milder(runtimes, selection.chosen, session, found.earlier, own)
+        instead, tried = retry_int8(runtimes, selection.chosen, session, found.earlier, own)
     if instead is None:
         return replace(selection, variants=(*selection.variants, *tried))
     # The candidate that ships instead is the last that was tried.

@@ -36,7 +36,7 @@ from optimize.run.prepare import Job, prepare
 from optimize.run.recipe import Recipe
 from optimize.run.result import Result
 from optimize.run.strategies import strategy
-from optimize.searching.goal import goal, latency_ms, latency_timer
+from optimize.searching.goal import latency_ms, latency_timer, make_goal
 from optimize.searching.search import labelled
 from optimize.searching.snapshot import rebuilt
 from optimize.searching.walk import Search, SearchResult
@@ -126,7 +126,7 @@ def searched(job: Job) -> SearchResult:
     reference = _reference(job)
     runs_here = job.runtime.unavailable_reason() is None
     timer = latency_timer(job.runtime, recipe.threads, data.guard.inputs(slice(0, 1))) if runs_here else None
-    asked = None if timer is None else goal(timer, job.original, recipe.latency_target_ms, recipe.speedup)
+    asked = None if timer is None else make_goal(timer, job.original, recipe.latency_target_ms, recipe.speedup)
     plan = strategy(recipe, job.runtime if runs_here else None, asked)
     confidence = search_confidence(job.limits, data.guard.n_independent, data.test.n_independent)
     each = timer if recipe.strategy in TIMED_STRATEGIES else None

@@ -76,7 +76,7 @@ def in_time(verdict: Verdict, goal: Goal | None, compiled: Compiled) -> Verdict:
     if goal is None:
         return verdict
     taken, asked = compiled.profile.latency[1][ARTIFACT], f"{goal.latency_ms:.3f} ms were asked for"
-    doubts = [*compiled.profile.doubts(1), *([goal.doubt] if goal.doubt else [])]
+    doubts = [*compiled.profile.doubts(1), *([goal.unreliable_reason] if goal.unreliable_reason else [])]
     if not doubts:
         if taken.p50 <= goal.latency_ms:
             return verdict
@@ -86,7 +86,7 @@ def in_time(verdict: Verdict, goal: Goal | None, compiled: Compiled) -> Verdict:
         late = f"{unsure}, but not even the fastest of {taken.n} calls, {taken.min:.3f} ms, was fast enough; {asked}"
         return Verdict("fail", (late, *verdict.reasons), verdict.rails)
     slowest = max(block_medians(taken.samples_ms))
-    if slowest <= goal.latency_ms and not goal.doubt:
+    if slowest <= goal.latency_ms and not goal.unreliable_reason:
         reached = f"{unsure}, but even the slowest tenth of the measurement had a median of {slowest:.3f} ms; {asked}"
         return Verdict(verdict.outcome, (*verdict.reasons, reached), verdict.rails)
     outcome: Outcome = "fail" if verdict.outcome == "fail" else "inconclusive"

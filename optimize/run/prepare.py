@@ -138,7 +138,7 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool, objects: InMemory 
         job = replace(job, look=job.history.expected(job.data.test, fresh=recipe.fresh_test, again=job.space.look))
     elif recipe.fresh_test:
         job.history.require_fresh(job.data.test)
-    taken_up = resume and job.space.ledger.begun
+    taken_up = resume and job.space.ledger.has_run
     if not taken_up:
         _foretell(job)
     able, notes = rehearse(job.original, job.runtimes, job.data.guard.inputs(slice(0, REHEARSED)), recipe.threads)

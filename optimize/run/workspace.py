@@ -22,11 +22,11 @@ from optimize.backends.artifact import MANIFEST, Artifact, ArtifactFile
 from optimize.errors import InputError
 from optimize.progress import note
 from optimize.run.verification.folder_contents import contents, listed
-from optimize.searching.ledger import WORK, Ledger
+from optimize.searching.ledger import WORK_FOLDER, Ledger
 
 UNVERIFIED, BEFORE, LOOK = "unverified", "report.before.json", "look"
 REPORTS = ("report.json", "report.html")
-OURS = ("ledger.jsonl", "recipe.lock.toml", "report.json", BEFORE, "report.html", "flips.csv", "model", UNVERIFIED, WORK)
+OURS = ("ledger.jsonl", "recipe.lock.toml", "report.json", BEFORE, "report.html", "flips.csv", "model", UNVERIFIED, WORK_FOLDER)
 
 
 class Workspace:
@@ -63,7 +63,7 @@ class Workspace:
         if found and not (resume or overwrite):
             raise InputError(f"`--out` (={self.out}) already holds a run ({found[0]}): add --resume, --overwrite, or name another folder.")
         left = [name for name in found if name != self.ledger.path.name]
-        if resume and left and not self.ledger.begun:
+        if resume and left and not self.ledger.has_run:
             lost = f"holds no {self.ledger.path.name} to go on from, but a {left[0]}, which a new run would replace"
             raise InputError(f"`--resume`: `--out` (={self.out}) {lost}: add --overwrite instead, or name another folder.")
 
@@ -74,7 +74,7 @@ class Workspace:
             InputError: when the run to be resumed had other inputs or settings.
         """
         self.ledger = Ledger(self.ledger.path, identity)
-        if resume and self.ledger.begun:
+        if resume and self.ledger.has_run:
             self.trials = self.ledger.resume()
             with suppress(OSError, ValueError):
                 self.report = json.loads((self.out / "report.json").read_text(encoding="utf-8"))
@@ -101,11 +101,11 @@ class Workspace:
     @property
     def scratch(self) -> Path:
         """A working folder that outlives an interruption; made by whoever writes into it."""
-        return self.out / WORK
+        return self.out / WORK_FOLDER
 
     def fresh(self, name: str) -> Path:
         """An empty working folder."""
-        folder = self.out / WORK / name
+        folder = self.out / WORK_FOLDER / name
         _remove(folder)
         folder.mkdir(parents=True)
         return folder
@@ -147,7 +147,7 @@ class Workspace:
 
     def clean(self) -> None:
         """Remove the working files of a finished run."""
-        _remove(self.out / WORK)
+        _remove(self.out / WORK_FOLDER)
 
 
 def _remove(path: Path) -> None:

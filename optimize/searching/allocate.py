@@ -1,56 +1,60 @@
-"""Widths chosen jointly: measured harm against measured latency, and the boldest trade-off that passes the guard.
+"""The strategy "allocate": widths of all layers chosen jointly, by measured harm against measured latency.
 
-1. A mild error budget, the same for every layer, takes away what nobody would miss; it is quartered until the guard lets it pass.
-2. From there, each group alone is narrowed along its elimination curve and the harm to the answers is measured (`scan.py`).
+1. One mild error budget for every layer removes what no layer needs. It is quartered until the guard lets the result pass.
+2. From there, each group alone is narrowed along its elimination curve, and the harm to the outputs is measured (`scan.py`).
 3. A knapsack picks all widths together: the lowest price of the layers, by a latency table of the target, for a given sum of harms.
-4. The sum of harms is doubled until the guard refuses, and the gap is halved: a few evaluations instead of hundreds.
-5. Harms do not quite add up, and least of all those of layers that are taken out one behind the other. So what was kept is scanned
-   again, and the ladder climbed once more, as long as that leads on.
+4. The ladder: the sum of harms is doubled until the guard refuses, and then the gap is halved. That takes a few proposals, not hundreds.
+5. Harms do not quite add up, least of all those of layers that are removed one behind the other. So what was kept is scanned again, and the
+   ladder is climbed once more, as long as that leads on.
+
+Example of a ladder that starts at a sum of .001 nats: .001, .002 and .004 are kept, .008 is refused. The gap is halved on a logarithmic
+scale: sqrt(.004 * .008) = .0057 is kept, .0067 is refused, .0062 is kept, and the ladder ends there, after `GAP_PROPOSALS` = 3.
 
 Where a latency is asked for, the mildest proposal that meets it is the answer, and nothing bolder is tried. Where recovery training is
-allowed, widths bolder than the guard lets pass are offered again, trained: for a sum of harms above the last that passed, then in wide
-strides until one is kept and one refused, and once or twice between them. What trained weights lost on cases unlike those trained on,
-weights on the way to them may have kept: where the guard refuses the trained ones, it is asked about those. Linear layers are factorized
-in the end.
+allowed, widths bolder than the guard lets pass are proposed again with training: first for four times the sum of harms that passed
+without, then in strides of four until one is kept and one refused, then once or twice between them. Where the guard refuses the trained
+weights, weights on the way from the repaired to the trained ones are proposed: they may keep what training lost on cases unlike those
+trained on. Linear layers are factorized in the end.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import inf, sqrt
+from typing import ClassVar
 
 from optimize.candidate import Candidate, Step
 from optimize.progress import note
 from optimize.searching.budgets import ENERGIES, factorize
 from optimize.searching.goal import Goal
 from optimize.searching.knapsack import Knapsack
-from optimize.searching.prices import Pricing, knapsack
-from optimize.searching.scan import BOLD, LEVELS, scan
+from optimize.searching.prices import Pricing, make_knapsack
+from optimize.searching.scan import BOLD_LEVELS, LEVELS, scan
 from optimize.searching.walk import Trial, Walk
 from optimize.steps.chain import Chain
 from optimize.steps.finetune import Finetune
 from optimize.steps.prune import Prune
 from optimize.steps.prune_to_widths import PruneToWidths
 
-MILD = 0.0005
-LEAST_MILD = 0.00005
-LEAST_HARM = 1e-4
-"""Nats: where the mild pruning did next to no harm, the ladder begins here."""
-DOUBLINGS = 8
-HALVINGS = 3
-ROUNDS = 3
-"""Scans at most: each brings a dozen more questions to the guard, and the more it is asked the less its answers say."""
-BISECTIONS = 2 * HALVINGS
-"""At most: those that lead to widths already tried cost nothing, and as long as nothing was kept it goes on."""
-TRAINED, STRIDE, TRAININGS = 4.0, 4.0, 5
-"""The first sum of harms to be trained for, in units of the last that the guard let pass without training; how far a stride leads from
-there; and how often to train at most, since that takes long."""
-WAYS = (1.0, 0.5, 0.25)
-"""From the weights that were repaired to the trained ones; tried in this order until one is kept."""
-AIMED = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-"""Sums to be trained for where a goal is to be met, the mildest first."""
-NEAR = 1.5
-"""A sum that was kept and one that was refused are near enough when they differ by no more than this factor."""
+FIRST_BUDGET = 0.0005
+MIN_BUDGET = 0.00005
+MIN_HARM = 1e-4
+"""Nats. The ladder starts here where the mild pruning did next to no harm."""
+MAX_DOUBLINGS = 8
+GAP_PROPOSALS = 3
+MAX_SCANS = 3
+"""Each scan adds a dozen proposals, and the more often the guard split is asked, the more of what it lets pass is chance."""
+MAX_BISECTIONS = 2 * GAP_PROPOSALS
+"""Steps of halving at most. One that leads to widths already tried costs nothing, and as long as nothing was kept the halving goes on."""
+FIRST_TRAINED_FACTOR, TRAINED_STRIDE, MAX_TRAININGS = 4.0, 4.0, 5
+"""The first sum of harms with training, in units of the last that passed without; the factor of a stride; and the largest number of
+trainings, since each takes long."""
+INTERPOLATIONS = (1.0, 0.5, 0.25)
+"""Shares of the way from the repaired weights to the trained ones, in the order they are proposed until one is kept."""
+GOAL_FACTORS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+"""Sums of harms with training where a goal is to be met, in the same units, the mildest first."""
+NEAR_FACTOR = 1.5
+"""A sum that was kept and one that was refused are close enough when they differ by no more than this factor."""
 
 
 @dataclass(frozen=True)
@@ -58,167 +62,184 @@ class Allocate:
     """The strategy "allocate".
 
     Args:
-        pricing: what a layer of given widths costs.
-        mild: error budget of the first pruning.
+        pricing: weights and latencies by which a layer of given widths has a price.
+        first_budget: error budget of the first pruning.
         energies: shares of energy that factorizations keep, mild to bold.
         finetune: recovery training, or None for none.
-        goal: a latency to be met, or None for the boldest that the guard lets pass.
-        halvings: proposals in the gap between the last sum of harms that passed and the first that did not.
+        goal: latency to be met, or None for the boldest candidate that the guard lets pass.
+        gap_proposals: number of proposals in the gap between the last sum of harms that passed and the first that did not.
     """
 
+    name: ClassVar[str] = "allocate"
+    settings: ClassVar[tuple[str, ...]] = ("pricing", "energies", "finetune", "goal")
+    few_proposals: ClassVar[bool] = True
+
     pricing: Pricing
-    mild: float = MILD
+    first_budget: float = FIRST_BUDGET
     energies: tuple[float, ...] = ENERGIES
     finetune: Finetune | None = None
     goal: Goal | None = None
-    halvings: int = HALVINGS
+    gap_proposals: int = GAP_PROPOSALS
 
     def __call__(self, walk: Walk) -> None:
-        """Walk to the end."""
+        """Prune mildly, scan and climb, train where that is allowed, and factorize; stop as soon as the goal is met."""
         if self.goal_met(walk):
             return
-        self._begin(walk)
+        self._prune_mildly(walk)
         if self.goal_met(walk):
             return
-        ladder = self._climbed(walk)
+        ladder = self._scan_and_climb(walk)
         if ladder is not None and self.finetune is not None and not self.goal_met(walk):
             ladder.train(self.finetune)
         if not self.goal_met(walk):
             factorize(walk, self.energies)
         if self.goal is not None and not self.goal_met(walk):
-            note(f"nothing that the guard lets pass meets {self.goal.latency_ms:g} ms")
+            note(f"no candidate that the guard lets pass meets {self.goal.latency_ms:g} ms")
 
-    def _begin(self, walk: Walk) -> None:
-        budget = self.mild
-        while budget >= LEAST_MILD:
+    def _prune_mildly(self, walk: Walk) -> None:
+        budget = self.first_budget
+        while budget >= MIN_BUDGET:
             trial = walk.propose(Prune(budget), walk.original)
             if trial or trial.changed_nothing:
                 return
             budget /= 4
 
-    def _climbed(self, walk: Walk) -> _Ladder | None:
-        """Scan and climb until that leads no further; the last ladder, or None where no group can be cut."""
+    def _scan_and_climb(self, walk: Walk) -> _Ladder | None:
+        """Scan and climb until that leads no further; return the last ladder, or None where no group can be cut."""
         ladder = None
-        for _ in range(ROUNDS):
+        for _ in range(MAX_SCANS):
             start = walk.best
-            levels = LEVELS if self.finetune is None else (*LEVELS, *BOLD)
-            curves, done = scan(start, walk.reference, walk.search.guard, self.pricing.multiple, levels)
+            levels = LEVELS if self.finetune is None else (*LEVELS, *BOLD_LEVELS)
+            curves, done = scan(start, walk.reference, walk.search.guard, self.pricing.width_multiple, levels)
             if not any(len(curve.widths) > 1 for curve in curves):
                 break
-            ladder = _Ladder(walk, start, knapsack(start, curves, self.pricing), max(done, LEAST_HARM), self)
+            ladder = _Ladder(walk, start, make_knapsack(start, curves, self.pricing), max(done, MIN_HARM), self)
             ladder.climb()
             if walk.best is start or self.goal_met(walk):
                 break
         return ladder
 
     def goal_met(self, walk: Walk) -> bool:
-        """Whether there is a goal, and the best candidate meets it."""
-        return self.goal is not None and self.goal.met(walk.best)
+        """Return whether there is a goal and the best candidate meets it."""
+        return self.goal is not None and self.goal.is_met(walk.best)
 
 
 class _Ladder:
-    """Proposals by their sum of harms, all of them cut out of the same start."""
+    """Proposals by their sum of harms, all of them made from the same start.
+
+    Attributes:
+        passed_harm: the largest sum of harms that was kept without training; 0 for none.
+    """
 
     def __init__(self, walk: Walk, start: Candidate, items: Knapsack, unit: float, strategy: Allocate) -> None:
         self._walk, self._start, self._items, self._strategy = walk, start, items, strategy
         self._unit = unit
-        self._quick: dict[str, int] = {}
-        self._seen: dict[tuple[tuple[str, int], ...], Trial] = {}
-        self.held = 0.0
+        self._fast_enough: dict[str, int] = {}
+        self._trials: dict[tuple[tuple[str, int], ...], Trial] = {}
+        self.passed_harm = 0.0
 
     def climb(self) -> None:
-        """Double until the guard refuses or the goal is met; then halve the gap, towards bold or, with a goal, towards mild."""
-        harm, last = self._unit, dict[str, int]()
-        for _ in range(DOUBLINGS):
+        """Double the sum of harms until the guard refuses or the goal is met; then halve the gap.
+
+        Without a goal the halving looks for the boldest that passes, with a goal for the mildest that is fast enough.
+        """
+        harm, previous = self._unit, dict[str, int]()
+        for _ in range(MAX_DOUBLINGS):
             widths = self._items.within(harm)
-            if widths == last:
+            if widths == previous:
                 harm *= 2
                 continue
-            trial, last = self._offer(widths), widths
-            if self._fast(trial):
-                self._approach(harm)
+            trial, previous = self._propose(widths), widths
+            if self._meets_goal(trial):
+                self._halve_gap(harm)
                 if not self._strategy.goal_met(self._walk):
-                    self._offer(self._quick)
+                    # the last try of the halving was too slow: the mildest that was fast enough becomes the best again
+                    self._propose(self._fast_enough)
                 return
             if not trial and not trial.changed_nothing:
-                self._approach(harm)
+                self._halve_gap(harm)
                 return
             if trial:
-                self.held = harm
+                self.passed_harm = harm
             harm *= 2
 
     def train(self, finetune: Finetune) -> None:
-        """Offer what the guard refused, and bolder, with training."""
+        """Propose the widths that the guard refused, and bolder ones, with training."""
         if self._strategy.goal is None:
-            self._boldest_trained(finetune)
+            self._train_boldest(finetune)
             return
         tried: list[dict[str, int]] = []
-        for factor in AIMED:
-            widths = self._items.within(factor * self._untrained)
+        for factor in GOAL_FACTORS:
+            widths = self._items.within(factor * self._passed_untrained)
             if widths in tried:
                 continue
             tried.append(widths)
-            trial = self._offer_trained(widths, finetune)
-            if not trial or self._fast(trial):
+            trial = self._propose_trained(widths, finetune)
+            if not trial or self._meets_goal(trial):
                 return
 
-    def _boldest_trained(self, finetune: Finetune) -> None:
-        """In strides until one sum of harms is kept and one refused, then between them; no widths are trained twice."""
-        low, high, factor = 1.0, inf, TRAINED
+    def _train_boldest(self, finetune: Finetune) -> None:
+        """Go in strides until one sum of harms is kept and one refused, then between them; no widths are trained twice.
+
+        Example, in units of the sum that passed without training: 4 is kept, 16 is refused, sqrt(4 * 16) = 8 is kept. The next try is
+        sqrt(8 * 16) = 11.3; when it is kept, 16 / 11.3 < 1.5 and the search ends.
+        """
+        low, high, factor = 1.0, inf, FIRST_TRAINED_FACTOR
         tried: list[tuple[dict[str, int], bool]] = []
-        while len(tried) < TRAININGS and high > NEAR * low:
-            widths = self._items.within(factor * self._untrained)
-            known = next((kept for each, kept in tried if each == widths), None)
-            kept = bool(self._offer_trained(widths, finetune)) if known is None else known
-            if known is None:
+        while len(tried) < MAX_TRAININGS and high > NEAR_FACTOR * low:
+            widths = self._items.within(factor * self._passed_untrained)
+            earlier = next((kept for earlier_widths, kept in tried if earlier_widths == widths), None)
+            kept = bool(self._propose_trained(widths, finetune)) if earlier is None else earlier
+            if earlier is None:
                 tried.append((widths, kept))
             elif high == inf:
                 return  # nothing is bolder
             low, high = (factor, high) if kept else (low, factor)
-            factor = factor * STRIDE if high == inf else sqrt(low * high)
+            factor = factor * TRAINED_STRIDE if high == inf else sqrt(low * high)
 
     @property
-    def _untrained(self) -> float:
-        """The sum of harms that the guard lets pass without training, or half of what was done before, which it let pass too."""
-        return max(self.held, self._unit / 2)
+    def _passed_untrained(self) -> float:
+        """The sum of harms that passed without training. Where none did: half of the harm that the start already has."""
+        return max(self.passed_harm, self._unit / 2)
 
-    def _approach(self, bound: float) -> None:
-        """Between the last that held and `bound`, which was refused or is already fast enough."""
-        low, high = self.held, bound
-        end = len(self._seen) + self._strategy.halvings
-        for _ in range(BISECTIONS):
-            if low and len(self._seen) >= end:
+    def _halve_gap(self, bound: float) -> None:
+        """Propose sums of harms between the last that passed and `bound`, which was refused or is already fast enough."""
+        low, high = self.passed_harm, bound
+        end = len(self._trials) + self._strategy.gap_proposals
+        for _ in range(MAX_BISECTIONS):
+            if low and len(self._trials) >= end:
                 return
             middle = sqrt(low * high) if low else high / 2
-            trial = self._offer(self._items.within(middle))
-            if trial and not self._fast(trial):
-                low = self.held = middle
+            trial = self._propose(self._items.within(middle))
+            if trial and not self._meets_goal(trial):
+                low = self.passed_harm = middle
             else:
                 high = middle
 
-    def _fast(self, trial: Trial) -> bool:
-        """Whether the trial was kept and meets the goal."""
+    def _meets_goal(self, trial: Trial) -> bool:
+        """Return whether the trial was kept and meets the goal."""
         return bool(trial) and self._strategy.goal_met(self._walk)
 
-    def _offer_trained(self, widths: dict[str, int], finetune: Finetune) -> Trial:
-        """Trained once; the weights at the end of it, or where the guard refuses those, weights on the way."""
-        for way in WAYS:
-            trial = self._offer(widths, replace(finetune, interpolation=way))
+    def _propose_trained(self, widths: dict[str, int], finetune: Finetune) -> Trial:
+        """Propose the weights after training, and where the guard refuses those, weights on the way; the training itself runs once."""
+        for interpolation in INTERPOLATIONS:
+            trial = self._propose(widths, replace(finetune, interpolation=interpolation))
             if trial:
                 break
         return trial
 
-    def _offer(self, widths: dict[str, int], finetune: Finetune | None = None) -> Trial:
-        named = tuple(sorted(widths.items()))
-        known = self._seen.get(named) if finetune is None else None
-        # few widths are best at any trade-off: different sums of harm may lead to the same; with a goal it matters what was kept last
-        if known is not None and (not known or self._strategy.goal is None):
-            return known
-        narrow = PruneToWidths(named)
+    def _propose(self, widths: dict[str, int], finetune: Finetune | None = None) -> Trial:
+        key = tuple(sorted(widths.items()))
+        earlier = self._trials.get(key) if finetune is None else None
+        # Different sums of harms often lead to the same widths, which are then not judged again. With a goal they are: the last
+        # candidate that was kept is the result, so proposing it once more makes it the result.
+        if earlier is not None and (not earlier or self._strategy.goal is None):
+            return earlier
+        narrow = PruneToWidths(key)
         step: Step = narrow if finetune is None else Chain((narrow, finetune))
         trial = self._walk.propose(step, self._start)
         if finetune is None:
-            self._seen[named] = trial
-        if self._fast(trial):
-            self._quick = widths
+            self._trials[key] = trial
+        if self._meets_goal(trial):
+            self._fast_enough = widths
         return trial

@@ -1,7 +1,9 @@
-"""From mild to bold by one number: error budgets for pruning, then ever lower energies for the linear layers.
+"""The strategy "budget": one number from mild to bold. Error budgets for pruning, then lower and lower energies for the linear layers.
 
-Budgets come first, each starting from the last candidate that was kept; where one fails, the gap to it is halved twice (on a logarithmic
-scale), and pruning is over. Then linear layers are factorized, every energy starting from the pruned network.
+Every budget starts from the last candidate that was kept. Where one fails, the gap to the last one that passed is halved twice on a
+logarithmic scale, and pruning ends. Then linear layers are factorized; every energy starts from the pruned network.
+
+Example: .001 and .002 are kept, .004 is refused. sqrt(.002 * .004) = .0028 is kept, so the last try is sqrt(.0028 * .004) = .0034.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
+from typing import ClassVar
 
 from optimize.searching.walk import Walk
 from optimize.steps.factorize import Factorize
@@ -16,7 +19,7 @@ from optimize.steps.prune import Prune
 
 BUDGETS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 ENERGIES = (0.999, 0.995, 0.99, 0.97, 0.95, 0.9)
-HALVINGS = 2
+GAP_PROPOSALS = 2
 
 
 @dataclass(frozen=True)
@@ -24,38 +27,42 @@ class Budgets:
     """The strategy "budget".
 
     Args:
-        levels: error budgets, mild to bold.
+        budgets: error budgets, mild to bold.
         energies: shares of energy that factorizations keep, mild to bold.
-        halvings: of the gap between the last budget that held and the first that did not.
+        gap_proposals: number of proposals in the gap between the last budget that passed and the first that did not.
     """
 
-    levels: tuple[float, ...] = BUDGETS
+    name: ClassVar[str] = "budget"
+    settings: ClassVar[tuple[str, ...]] = ("budgets", "energies")
+    few_proposals: ClassVar[bool] = True
+
+    budgets: tuple[float, ...] = BUDGETS
     energies: tuple[float, ...] = ENERGIES
-    halvings: int = HALVINGS
+    gap_proposals: int = GAP_PROPOSALS
 
     def __call__(self, walk: Walk) -> None:
-        """Walk to the end."""
+        """Prune under every budget, then factorize."""
         self._prune(walk)
         factorize(walk, self.energies)
 
     def _prune(self, walk: Walk) -> None:
-        held, refused = 0.0, 0.0
-        for budget in self.levels:
+        passed, refused = 0.0, 0.0
+        for budget in self.budgets:
             trial = walk.propose(Prune(budget), walk.best)
             if not trial and not trial.changed_nothing:
                 refused = budget
                 break
-            held = budget
-        for _ in range(self.halvings if refused else 0):
-            middle = sqrt(held * refused) if held else refused / 4
+            passed = budget
+        for _ in range(self.gap_proposals if refused else 0):
+            middle = sqrt(passed * refused) if passed else refused / 4
             if walk.propose(Prune(middle), walk.best):
-                held = middle
+                passed = middle
             else:
                 refused = middle
 
 
 def factorize(walk: Walk, energies: Sequence[float]) -> None:
-    """Offer low-rank linear layers under ever lower energies, each starting from the best so far, until one is refused."""
+    """Propose low-rank linear layers with lower and lower energies, until one is refused; every one starts from the best so far."""
     start = walk.best
     for energy in energies:
         trial = walk.propose(Factorize(energy), start)

@@ -1,6 +1,6 @@
-"""What was tried, in order, one line of JSON each; written before the next thing is tried, so that nothing is lost.
+"""The ledger: every trial as one line of JSON, in order, on disk before the next one is made, so that nothing is lost.
 
-The first line says which run this is. A run that was interrupted goes on from the ledger: what stands there is not tried again.
+The first line says which run this is. An interrupted run continues from its ledger: the trials in it are not made again.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 from optimize.errors import InputError
 
-WORK = ".work"
-"""The working files in a run's folder, beside its ledger; they go when the run has ended."""
+WORK_FOLDER = ".work"
+"""Folder for working files, beside the ledger; it is deleted when the run has ended."""
 
 
 @dataclass(frozen=True)
@@ -23,51 +23,51 @@ class Ledger:
     """An append-only file of trials.
 
     Args:
-        path: of the file.
-        identity: what makes two runs the same run: hashes of model and data, settings, versions.
+        path: path of the file.
+        identity: values by which two runs are the same run: hashes of model and data, settings, versions.
     """
 
     path: Path
     identity: Mapping[str, Any]
 
     @property
-    def begun(self) -> bool:
-        """Whether the file is there and says which run it is of."""
-        return self.path.is_file() and bool(self._whole())
+    def has_run(self) -> bool:
+        """Whether the file exists and says which run it belongs to."""
+        return self.path.is_file() and bool(self._complete_lines())
 
     def begin(self) -> None:
-        """Start an empty ledger for this run."""
+        """Write an empty ledger for this run, in place of any other."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(_line({"run": dict(self.identity)}), encoding="utf-8")
 
     def resume(self) -> list[dict[str, Any]]:
-        """The trials already in the file; a last line that was cut off by the interruption is dropped.
+        """Return the trials already in the file; drop a last line that the interruption cut off.
 
         Raises:
-            InputError: when the file belongs to another run; what differs is named.
+            InputError: when the file belongs to another run; the message names what differs.
         """
-        whole = self._whole()
-        if not whole:
+        lines = self._complete_lines()
+        if not lines:
             self.begin()
             return []
-        before, now = whole[0]["run"], json.loads(json.dumps(self.identity))
-        if differ := [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]:
+        recorded, current = lines[0]["run"], json.loads(json.dumps(self.identity))
+        if differ := [name for name in sorted({*recorded, *current}) if recorded.get(name) != current.get(name)]:
             text = ", ".join(differ)
             raise InputError(f"`--resume` found another run in {self.path} ({text} changed): use --overwrite, or another --out.")
         draft = self.path.with_suffix(f".{os.getpid()}.tmp")
-        draft.write_text("".join(map(_line, whole)), encoding="utf-8")
+        draft.write_text("".join(map(_line, lines)), encoding="utf-8")
         os.replace(draft, self.path)
-        return whole[1:]
+        return lines[1:]
 
     def append(self, entry: Mapping[str, Any]) -> None:
-        """Add one line and see it on disk."""
+        """Add one line, and return when it is on disk."""
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(_line(entry))
             stream.flush()
             os.fsync(stream.fileno())
 
-    def _whole(self) -> list[dict[str, Any]]:
-        """The file's lines, the run's first; none of what is no ledger."""
+    def _complete_lines(self) -> list[dict[str, Any]]:
+        """Return the file's complete lines, the run's identity first; nothing where the file is not a ledger."""
         lines = [_parsed(line) for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines()]
         whole = [line for line in lines if line is not None]
         return whole if whole and "run" in whole[0] else []

@@ -1,13 +1,16 @@
-"""What narrowing each group of channels alone does to the answers: the whole curve of harm against width, measured.
+"""What narrowing each group of channels alone does to the network's outputs: the whole curve of harm against width, measured.
 
-One pass over the calibration inputs gives the normal equations of every layer. One backward elimination per group then says in which order
-its channels go and what each costs its readers; at a few widths along it the group is cut, its readers are refitted, and the network is
-asked how far its answers have moved (`guard/divergence.py`). An error in a layer's output says little about that: what the rest of the
-network makes of it is in the measured figure, and figures of different groups compare. The last width of a group may be 0: its layer is
-taken out, and its readers are fitted to what it read.
+One pass over the calibration inputs gives the normal equations of every layer. One backward elimination per group then gives the order in
+which its channels go, and what each removal costs its readers. At a few widths along that order the group is cut, its readers are refitted,
+and the distance that the network's outputs have moved is measured (`guard/divergence.py`). An error in a layer's output says little about
+that; the measured figure contains what the rest of the network makes of it, and figures of different groups compare. The last width of a
+group may be 0: its layer is removed, and its readers are fitted to what it read.
 
-How far they have moved from the candidate's own answers, that is, not from the original's: of a network that is some way off already, many
-a change comes nearer to the original on a few dozen images, by chance, and would look free. Moves from where it stands add up.
+Distances are measured from the candidate's own outputs, not from the original's. A network that is already some way off comes nearer to the
+original on a few dozen images by chance with many a change, and such a change would look free. Moves from one place add up.
+
+Example: a group of 64 channels, and levels .001 to .064. Elimination can remove 5 channels at a cost of .001 and 22 at .016, so widths 59
+and 42 are measured, and the next multiples of 8 above them, 64 and 48.
 """
 
 from __future__ import annotations
@@ -39,26 +42,26 @@ from optimize.reconstruction.moments import BATCH, OriginalOutputs
 from optimize.reconstruction.ridge import Problem, build_problem
 
 LEVELS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
-"""Costs of removal at which a group is looked at, as shares of its readers' output energy."""
-BOLD = (0.128, 0.256)
-"""Further ones, which only training makes good."""
-SUITED = 8
-"""A multiple of this suits most kernels."""
+"""Costs of removal at which a group is measured, as shares of its readers' output energy."""
+BOLD_LEVELS = (0.128, 0.256)
+"""Further levels, whose harm only training can repair."""
+KERNEL_MULTIPLE = 8
+"""Widths that are a multiple of this suit most kernels."""
 MAC_BUDGET = 10**12
-LEAST_CASES, MOST_CASES = 48, 512
+MIN_CASES, MAX_CASES = 48, 512
 MEMORY_BYTES = 2 << 30
-"""Of Gram matrices: when they fit together, one pass over the inputs makes them all."""
+"""Bytes of Gram matrices. When all fit into this, one pass over the inputs makes them all."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One group's widths, from what it has down, and the harm of each.
+    """Widths of one group, and the harm of each.
 
     Args:
-        group: its name.
-        widths: falling; the first is what the group has, and 0 means without the layer that makes it.
-        harm: of each, in nats: how far from the candidate's answers; rising from 0 with every channel that goes. Without the layer it may
-            be less than with a few channels of it.
+        group: name of the group.
+        widths: falling; the first is the group's present width, and 0 means without the layer that makes it.
+        harm: distance of the outputs from the candidate's, in nats, at each width; it starts at 0 and rises as channels go. Without the
+            layer it may be less than with a few channels of it.
     """
 
     group: str
@@ -67,16 +70,16 @@ class Curve:
 
 
 def scan(
-    candidate: Candidate, reference: Reference, guard: Split, multiple: int = SUITED, levels: Sequence[float] = LEVELS
+    candidate: Candidate, reference: Reference, guard: Split, multiple: int = KERNEL_MULTIPLE, levels: Sequence[float] = LEVELS
 ) -> tuple[list[Curve], float]:
-    """The curve of every group that can be cut, and how far the candidate's answers already are from the original's.
+    """Return the curve of every group that can be cut, and the distance of the candidate's outputs from the original's, in nats.
 
     Args:
         candidate: a network that was pruned mildly, so that its normal equations are small.
         reference: the original, and inputs to fit on.
-        guard: where the reference has no unseen inputs, the harm is measured on these; their labels are not looked at.
-        multiple: of which widths suit the target's kernels.
-        levels: costs of removal at which a group is looked at, rising.
+        guard: the guard split. The harm is measured on its inputs where the reference has no unseen ones; its labels are not used.
+        multiple: widths that are a multiple of this suit the target's kernels.
+        levels: costs of removal at which a group is measured, rising.
     """
     graph, original = trace(candidate), reference.original.module
     layers = repairable(candidate.module, original, graph)
@@ -84,23 +87,23 @@ def scan(
     names = list(dict.fromkeys(slot.module for group in groups for slot in group.consumers))
     targets = OriginalOutputs(original, reference.calibration, layers, rows=ROWS, seed=reference.seed, memory=reference.memory)
     harm = _Harm(candidate, reference, guard, len(groups) * (len(levels) + 1))
-    one = torch.from_numpy(reference.calibration[:1].copy())
-    room = sum(unknowns(linear_submodule(candidate.module, name)) ** 2 * 8 for name in names) <= MEMORY_BYTES
-    together = targets.moments(candidate.module, names) if room and names else {}
+    example = torch.from_numpy(reference.calibration[:1].copy())
+    fits = sum(unknowns(linear_submodule(candidate.module, name)) ** 2 * 8 for name in names) <= MEMORY_BYTES
+    all_moments = targets.moments(candidate.module, names) if fits and names else {}
     curves = []
     for turn, group in enumerate(track(groups, "scan widths")):
-        asked = [slot.module for slot in group.consumers]
-        moments = together or targets.moments(candidate.module, asked)
-        problems = [build_problem(candidate.module, original, graph, name, moments[name], candidate.kept, RIDGE) for name in asked]
+        reading_layers = [slot.module for slot in group.consumers]
+        moments = all_moments or targets.moments(candidate.module, reading_layers)
+        problems = [build_problem(candidate.module, original, graph, name, moments[name], candidate.kept, RIDGE) for name in reading_layers]
         changing = affected_layers(groups[turn:])
         curve = _curve(candidate, group, problems, partial(harm, changing=changing), multiple, levels)
-        shorter = bypassed(candidate.module, group, one)
+        shorter = bypassed(candidate.module, group, example)
         if shorter is not None:
-            left = Candidate(shorter, candidate.example, kept=without_layers(candidate.kept, group))
-            fitted = refitted(shorter, original, trace(left), asked, targets, left.kept, RIDGE, changing)
+            shorter_candidate = Candidate(shorter, candidate.example, kept=without_layers(candidate.kept, group))
+            fitted = refitted(shorter, original, trace(shorter_candidate), reading_layers, targets, shorter_candidate.kept, RIDGE, changing)
             curve = replace(curve, widths=(*curve.widths, 0), harm=(*curve.harm, harm(fitted, changing)))
         curves.append(curve)
-    return curves, harm.done
+    return curves, harm.from_original
 
 
 def _curve(
@@ -111,49 +114,48 @@ def _curve(
     multiple: int,
     levels: Sequence[float],
 ) -> Curve:
-    found = eliminate(readers(candidate.module, group, problems), budget=levels[-1])
-    widths, worst = [group.size], [0.0]
-    for width in _stations(found, group.size, multiple, levels):
-        keep = np.setdiff1d(np.arange(group.size), found.order[: group.size - width])
+    elimination = eliminate(readers(candidate.module, group, problems), budget=levels[-1])
+    widths, harms = [group.size], [0.0]
+    for width in _widths_to_measure(elimination, group.size, multiple, levels):
+        keep = np.setdiff1d(np.arange(group.size), elimination.order[: group.size - width])
         module, _ = cut_and_refit(candidate.module, group, keep, problems, candidate.kept)
         widths.append(width)
-        worst.append(max(worst[-1], harm(module)))
-    return Curve(group.name, tuple(widths), tuple(worst))
+        harms.append(max(harms[-1], harm(module)))
+    return Curve(group.name, tuple(widths), tuple(harms))
 
 
-def _stations(found: Elimination, size: int, multiple: int, levels: Sequence[float]) -> list[int]:
-    """Widths to look at, falling: those that the levels lead to, and the next one above each that suits kernels."""
-    exact = {size - int(np.searchsorted(found.cost, level, side="right")) for level in levels}
+def _widths_to_measure(elimination: Elimination, size: int, multiple: int, levels: Sequence[float]) -> list[int]:
+    """Return the widths to measure, falling: those that the levels lead to, and above each the next one that suits kernels."""
+    exact = {size - int(np.searchsorted(elimination.cost, level, side="right")) for level in levels}
     friendly = {-(-width // multiple) * multiple for width in exact}
     return sorted((width for width in exact | friendly if width < size), reverse=True)
 
 
 class _Harm:
-    """How far a network's answers are from the candidate's, on as many inputs as the time allows.
+    """Distance of a network's outputs from the candidate's, on as many inputs as the time allows.
 
     Attributes:
-        done: how far the candidate's are from the original's.
+        from_original: distance of the candidate's outputs from the original's, in nats.
     """
 
-    def __init__(self, candidate: Candidate, reference: Reference, guard: Split, looks: int) -> None:
-        count = int(np.clip(MAC_BUDGET // (max(1, looks) * max(1, macs(candidate))), LEAST_CASES, MOST_CASES))
+    def __init__(self, candidate: Candidate, reference: Reference, guard: Split, evaluations: int) -> None:
+        count = int(np.clip(MAC_BUDGET // (max(1, evaluations) * max(1, macs(candidate))), MIN_CASES, MAX_CASES))
         unseen = reference.unseen
         whole = len(guard) if unseen is None else len(unseen)
         chosen = spread(whole, count)
         parts = np.array_split(chosen, -(-len(chosen) // min(BATCH, guard.batch_size)))
-        # the guard decides in the end: widths chosen by it would look better there than they are
+        # the guard split decides in the end: widths that were chosen on it would look better there than they are
         batches = [guard.inputs(part) if unseen is None else unseen[part] for part in parts]
         self._meaning = candidate.outputs
         self._replay = Replay(candidate.module, [torch.from_numpy(batch) for batch in batches])
         self._replay.check_outputs(candidate.module)
-        self._now = [self._answers(candidate.module, number, ()) for number in range(len(batches))]
+        self._own = [self._answers(candidate.module, number, ()) for number in range(len(batches))]
         original = (log_shares(reference.original.predict(batch), self._meaning) for batch in batches)
-        self.done = divergence(zip(original, self._now, strict=True))
+        self.from_original = divergence(zip(original, self._own, strict=True))
 
     def __call__(self, module: nn.Module, changing: Collection[str]) -> float:
-        """The divergence of the network, which differs from the candidate in the layers `changing` at most."""
-        return divergence((now, self._answers(module, number, changing)) for number, now in enumerate(self._now))
+        """Return the divergence of the network, which may differ from the candidate only in the layers `changing`."""
+        return divergence((own, self._answers(module, number, changing)) for number, own in enumerate(self._own))
 
     def _answers(self, module: nn.Module, number: int, changing: Collection[str]) -> npt.NDArray[np.float32]:
         return log_shares(self._replay.outputs(module, number, changing).numpy(), self._meaning)
-

@@ -22,7 +22,7 @@ from torch import nn
 
 from optimize.candidate import Candidate, Step
 from optimize.errors import InputError
-from optimize.graph.bypass import emptied, gone
+from optimize.graph.bypass import remove_layers, removed_layers
 from optimize.graph.surgery import assign, copy_module, renumber
 from optimize.graph.trace import CHANNELWISE, LINEAR_MAPS, Index
 from optimize.steps.chain import Chain
@@ -112,7 +112,7 @@ def rebuilt(module: nn.Module, tensors: dict[str, torch.Tensor], kept: Mapping[s
         KeyError: when they are those of another network, as may be AttributeError, RuntimeError or ValueError.
     """
     tied = _tied(module)
-    module = emptied(module, gone(kept or {}))
+    module = remove_layers(module, removed_layers(kept or {}))
     pairs: dict[nn.Module, nn.Module] = {}
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Linear) and f"{name}.0.weight" in tensors:

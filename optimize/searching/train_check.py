@@ -1,11 +1,19 @@
-"""A second opinion by the labels of train, where cases are many, on what the few of the guard say.
+"""A second check of proposals on labelled images of the training split, which has many cases where the guard split has few.
 
-The guard is asked some dozens of times, and what passes in the end is what its few cases happen to flatter. Images that the original was
-trained on cannot decide: it may know them by heart. But a repair is no training, and what it loses on them it loses elsewhere too, told by
-more cases. So a proposal that the guard lets pass must not lose more than the limits on them either, with the chance in it
-(`guard/verdict.py: admit`). And where the guard itself has lost no more than the limits, and only chance could hide more, they settle that;
-not where the verdict will ask for more than measured values, and not for a network that was trained on them. What the guard has seen lost
-they never talk away: a class that few images of train taught is remembered there and lost elsewhere.
+The guard split is asked some dozens of times during a search, so part of what it lets pass is chance. A proposal that passes the guard
+split must therefore also hold its limits on up to 2,048 training images, with the chance in that measurement (`guard/verdict.py:
+accept_proposal`).
+
+The original was trained on these images and may have memorized them, so they cannot replace the guard split. But a repair is not training:
+what it loses on these images it loses elsewhere too, and more cases show it more surely.
+
+The check also works the other way. Where the guard split measured no more loss than the limits allow, and only chance could hide more, the
+training images settle it. They do not where the verdict will ask for more than measured values, nor for a candidate that was trained on
+them. And they never outweigh a loss that the guard split measured: a class with few training images may be memorized there and lost
+elsewhere.
+
+Example: limit 2 points, 200 guard images, 2,048 training images. The guard split measures a drop of .5 points, but with 200 images a drop
+of 2.6 points cannot be excluded, so it refuses. On the training images the drop is .6 points, at most 1.2: the proposal is kept.
 """
 
 from __future__ import annotations
@@ -24,81 +32,87 @@ from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict, accept_proposal, search_confidence, summary
 from optimize.steps.finetune import Finetune
 
-MOST, LEAST = 2048, 256
+MAX_TRAIN_CHECK_CASES, MIN_TRAIN_CHECK_CASES = 2048, 256
 MAC_BUDGET = 2 * 10**12
-"""Of the original's answers: of a heavy network fewer images are looked at."""
-LEFT_OUT: dict[str, Any] = {"min_class_f1": 0.0, "min_class_recall": 0.0, "max_ece_rise": None}
-"""What images that the original knows say nothing about: figures to be reached, and how sure it is."""
+"""Multiply-accumulates of the check. A heavy network is checked on fewer images."""
+IGNORED_LIMITS: dict[str, Any] = {"min_class_f1": 0.0, "min_class_recall": 0.0, "max_ece_rise": None}
+"""Limits that training images cannot check: absolute figures, and calibration of the confidence."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainCheck:
-    """What the original makes of some of train.
+    """The original's score on some training images, and the limits that a proposal must hold on them.
 
     Args:
-        split: those images.
+        split: the training images.
         classes: names of the labels.
-        limits: the guard-rails.
-        confidence: of the bounds that must lie within the limits.
-        before: the original's score.
-        trained: whether the network that is asked about was trained on them.
+        limits: the guard-rails that can be checked on them.
+        confidence: confidence of the bounds that must lie within the limits.
+        baseline: the original's score.
+        trained: whether the candidate in question was trained on these images.
     """
 
     split: Split
     classes: tuple[str, ...]
     limits: Limits
     confidence: float
-    before: Score
+    baseline: Score
     trained: bool = False
 
     @classmethod
     def from_train(
-        cls, original: Candidate, train: Split, guard: int, test: int, classes: tuple[str, ...], limits: Limits, seed: int
+        cls, original: Candidate, train: Split, n_guard: int, n_test: int, classes: tuple[str, ...], limits: Limits, seed: int
     ) -> Self | None:
-        """Ask the original about images drawn from train; None where these are no more than the guard has.
+        """Score the original on a random sample of the training split; return None where the sample is no larger than the guard split.
 
         Args:
-            original: the network.
-            train: what it was trained on.
-            guard: how many cases or patients the guard has.
-            test: how many the test split has.
+            original: the original network.
+            train: the split it was trained on.
+            n_guard: number of cases or patients of the guard split.
+            n_test: number of cases or patients of the test split.
             classes: names of the labels.
             limits: the guard-rails.
-            seed: of the draw.
+            seed: seed of the sample.
         """
-        count = int(np.clip(MAC_BUDGET // max(1, macs(original)), LEAST, MOST))
+        count = int(np.clip(MAC_BUDGET // max(1, macs(original)), MIN_TRAIN_CHECK_CASES, MAX_TRAIN_CHECK_CASES))
         split = train.take(np.sort(np.random.default_rng(seed).permutation(len(train))[:count]))
-        if split.n_independent <= guard:
+        if split.n_independent <= n_guard:
             return None
-        before = score_split(original.predict, split, classes, "the original on train")
-        return cls(split, classes, replace(limits, **LEFT_OUT), search_confidence(limits, split.n_independent, test), before)
+        baseline = score_split(original.predict, split, classes, "the original on training images")
+        return cls(split, classes, replace(limits, **IGNORED_LIMITS), search_confidence(limits, split.n_independent, n_test), baseline)
 
-    def about(self, candidate: Candidate) -> Self:
-        """The same on this candidate."""
+    def for_candidate(self, candidate: Candidate) -> Self:
+        """Return the check for this candidate: it knows whether the candidate was trained on the images."""
         return replace(self, trained=any(isinstance(step, Finetune) for step in candidate.lineage))
 
     @property
     def note(self) -> str:
-        """For the report: who was asked."""
-        asked = f"a second opinion was asked of {len(self.split)} images of train, which the original may know by heart"
-        return f"{asked}: what the guard let pass had to hold its limits on them too, at {100 * self.confidence:.3g} % confidence"
+        """A sentence for the report."""
+        images = f"{len(self.split)} training images, which the original may have memorized, were a second check"
+        return f"{images}: what passed the guard split had to hold its limits on them too, at {100 * self.confidence:.3g} % confidence"
 
     def review(self, verdict: Verdict, predict: Predict) -> Verdict:
-        """What becomes of the guard's verdict on a proposal."""
-        if not verdict and not self._open(verdict):
+        """Return the verdict on a proposal after this check.
+
+        Args:
+            verdict: the verdict on the guard split.
+            predict: the proposal.
+        """
+        if not verdict and not self.decided_by_chance(verdict):
             return verdict
-        after = score_split(predict, self.split, self.classes, "a second opinion")
-        # classes lend one another their cases here: this asks whether to go on, and no verdict depends on it
-        own = accept_proposal(replace(self.limits, verdict="point"), self.before, after, self.confidence)
-        objections = tuple(f"on images of train, {reason}" for reason in own.reasons)
+        score = score_split(predict, self.split, self.classes, "check on training images")
+        # "point" pools the cases of all classes for the bounds. That is enough to decide whether the search goes on; no final verdict
+        # depends on it.
+        own = accept_proposal(replace(self.limits, verdict="point"), self.baseline, score, self.confidence)
+        objections = tuple(f"on training images, {reason}" for reason in own.reasons)
         if verdict:
             return verdict if own else Verdict("fail", objections, own.rails)
         if own:
-            return Verdict("pass", (f"{summary(verdict.rails)}; images of train settle what chance could hide",), verdict.rails)
+            return Verdict("pass", (f"{summary(verdict.rails)}; training images settle what chance could hide",), verdict.rails)
         return replace(verdict, reasons=(*verdict.reasons, *objections))
 
-    def _open(self, verdict: Verdict) -> bool:
-        """Whether the guard refused for what chance could hide alone; figures to be reached and subgroups are its own business."""
+    def decided_by_chance(self, verdict: Verdict) -> bool:
+        """Return whether the guard refused only because chance could hide more; absolute figures and subgroups it decides alone."""
         if self.limits.verdict != "point" or self.trained or not verdict.rails:
             return False
         doubtful = [rail for rail in verdict.rails if not (rail.lossless or rail.surely_held)]

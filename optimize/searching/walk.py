@@ -1,9 +1,12 @@
 """Propose, judge, keep or roll back: the way from the original to the boldest candidate that holds its guard-rails.
 
-A strategy says what to try: it is a frozen dataclass, its fields are its settings, and it is called with the walk. The walk makes every
-proposal, judges it against the *original* on the guard split, writes it to the ledger before the next one is made, and keeps the candidate
-on disk when it was kept. A walk that was interrupted believes its ledger: a strategy that asks the same questions gets the same answers,
-without the work.
+A strategy decides what to try: it is a frozen dataclass, its fields are its settings, and it is called with the walk. The walk makes every
+proposal and judges it against the *original* on the guard split. It writes the trial to the ledger before the next one is made, and saves
+the candidate to disk when it was kept.
+
+After an interruption the walk takes the outcome of every trial from the ledger, as long as the strategy makes the same proposals in the
+same order. A strategy decides by the outcomes alone, so it does; then the run ends where it would have ended. At the first proposal that
+differs, the rest of the ledger is dropped and the search goes on from there.
 """
 
 from __future__ import annotations
@@ -27,44 +30,44 @@ from optimize.guard.verdict import LIKELY, Verdict, accept_proposal, worst_class
 from optimize.progress import collect_findings, note
 from optimize.searching import snapshot
 from optimize.searching.goal import Goal
-from optimize.searching.ledger import WORK, Ledger
+from optimize.searching.ledger import WORK_FOLDER, Ledger
 from optimize.searching.train_check import TrainCheck
 
 MAX_EARLIER = 3
-"""Candidates before the best."""
+"""How many candidates kept before the best are remembered."""
 NOT_SMALLER = "nothing became smaller"
 
 Judge: TypeAlias = Callable[[Score, Score], Verdict]
-"""Whether a proposal is kept: given the original's score and the proposal's, on the guard split."""
+"""(the original's score, the proposal's score), both on the guard split -> whether the proposal is kept."""
 
 
 @dataclass(frozen=True)
 class ScoreSummary:
-    """What a strategy may read of a score on the guard split: the overall figure, and that of each class that was seen."""
+    """The part of a score that strategies use and the ledger holds: the overall figure, and one figure for each class that occurs."""
 
     overall: float
     per_class: Mapping[str, float]
 
     @classmethod
     def of(cls, score: Score) -> ScoreSummary:
-        """The reading of a score."""
+        """Return the summary of a score."""
         return cls(score.overall, dict(score.figures))
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One proposal and what became of it; true when it was kept.
+    """One proposal and its outcome; true when it was kept.
 
     Args:
-        step: what was proposed.
-        verdict: on the guard split.
-        parameters: of the proposed candidate.
-        macs: of the proposed candidate, one input.
-        reading: how it does on the guard split.
+        step: the step that was proposed.
+        verdict: verdict on the guard split.
+        parameters: number of parameters of the proposed candidate.
+        macs: multiply-accumulates of the proposed candidate for one input.
+        score: score of the proposed candidate on the guard split.
         worst: the class that fell most, and by how much.
-        seconds: what making and judging it took.
-        findings: what was noticed while it was made.
-        latency_ms: median at batch 1 in the target's runtime, where it was measured.
+        seconds: time that making and judging it took.
+        findings: notes that the step recorded while it ran.
+        latency_ms: median latency at batch 1 in the target's runtime, where it was measured.
     """
 
     step: Step
@@ -82,11 +85,11 @@ class Trial:
 
     @property
     def changed_nothing(self) -> bool:
-        """Whether the step made nothing smaller, so that there was nothing to judge."""
+        """Whether the step removed no parameter, so that there was nothing to judge."""
         return self.verdict.reasons == (NOT_SMALLER,)
 
     def as_dict(self) -> dict[str, Any]:
-        """The form that the ledger and the report use."""
+        """Return the trial as the ledger and the report hold it."""
         name, drop = self.worst
         return {
             **_plain(self.step),
@@ -104,24 +107,27 @@ class Trial:
 
     @classmethod
     def read(cls, step: Step, entry: Mapping[str, Any]) -> Trial:
-        """The trial of a step from what `as_dict` gave."""
+        """Return the trial of a step from the entry that `as_dict` made."""
         verdict = Verdict("pass" if entry["kept"] else "fail", tuple(entry["reasons"]))
         reading, worst = ScoreSummary(entry["overall"], entry["per_class"]), (entry["worst_class"]["name"], entry["worst_class"]["drop"])
         seconds, findings, latency_ms = entry["seconds"], tuple(entry.get("findings", ())), entry.get("latency_ms")
         return cls(step, verdict, entry["parameters"], entry["macs"], reading, worst, seconds, findings, latency_ms)
 
     def line(self, original: int) -> str:
-        """One line for a reader, given the original's number of parameters."""
+        """Return one line for the terminal, given the original's number of parameters."""
         setting = next(iter(_plain(self.step)["settings"].values()))
         outcome, off = "kept" if self else "rolled back", 100 * (1 - self.parameters / original)
         return f"{outcome:>11}  {type(self.step).__name__} {_brief(setting)}, {off:.1f} % of parameters off: {self.verdict.reasons[0]}"
 
 
 class Strategy(Protocol):
-    """A frozen dataclass that is called with the walk and offers it one step after the other; its fields are its settings."""
+    """A frozen dataclass that is called with the walk and proposes one step after the other; its fields are its settings.
+
+    A strategy that a recipe can name is a `NamedStrategy` (`searching/strategies.py`).
+    """
 
     def __call__(self, walk: Walk) -> None:
-        """Walk to the end; `walk.best` is where it led."""
+        """Make all proposals; afterwards `walk.best` is the best candidate."""
         ...
 
 
@@ -154,14 +160,14 @@ class Search:
     """A strategy with everything it works on.
 
     Args:
-        reference: the original and what the steps may look at.
+        reference: the original, and the data that steps may use.
         guard: the split that decides.
         classes: names of the labels.
         limits: the guard-rails.
-        ledger: where every trial is written.
-        strategy: what to try, in which order.
-        confidence: of the bounds that must lie within the limits, see `optimize.guard.verdict.level`.
-        latency_timer: milliseconds of a candidate on the target, for the record; None where there would be too many to time.
+        ledger: file that every trial is written to.
+        strategy: decides what to try, in which order.
+        confidence: confidence of the bounds that must lie within the limits, see `guard.verdict.search_confidence`.
+        latency_timer: measures a candidate's latency on the target in milliseconds, for the ledger; None where there are too many trials.
         train_check: second check of proposals that pass the guard split, on training images; None where there are too few.
     """
 
@@ -191,45 +197,53 @@ class Search:
         self.strategy(walk)
         return walk
 
-    def attempt(self, step: Step, start: Candidate, before: Score, judge: Judge) -> tuple[Trial, Candidate]:
-        """Make and judge one proposal."""
+    def attempt(self, step: Step, start: Candidate, baseline: Score, judge: Judge) -> tuple[Trial, Candidate]:
+        """Make and judge one proposal.
+
+        Args:
+            step: the step to try.
+            start: the candidate to try it on.
+            baseline: the original's score on the guard split.
+            judge: decides whether the proposal is kept.
+        """
         clock = time.perf_counter()
-        with collect_findings() as found:
+        with collect_findings() as findings:
             proposed = step(start, self.reference)
         latency_ms = None
         if proposed.parameters < start.parameters:
+            # timed whether or not it is kept: the ledger shows how latency falls with every trial
             latency_ms = None if self.latency_timer is None else self.latency_timer(proposed)
-            after = score_split(proposed.predict, self.guard, self.classes, "judge")
-            verdict = judge(before, after)
+            score = score_split(proposed.predict, self.guard, self.classes, "judge")
+            verdict = judge(baseline, score)
             if self.train_check is not None:
-                verdict = self.train_check.about(proposed).review(verdict, proposed.predict)
+                verdict = self.train_check.for_candidate(proposed).review(verdict, proposed.predict)
         else:
-            after, verdict = before, Verdict("fail", (NOT_SMALLER,))
+            score, verdict = baseline, Verdict("fail", (NOT_SMALLER,))
         trial = Trial(
             step,
             verdict,
             proposed.parameters,
             macs(proposed),
-            ScoreSummary.of(after),
-            worst_class(before, after),
+            ScoreSummary.of(score),
+            worst_class(baseline, score),
             time.perf_counter() - clock,
-            tuple(dict.fromkeys(map(str, found))),
+            tuple(dict.fromkeys(map(str, findings))),
             latency_ms,
         )
         return trial, proposed
 
 
 class Walk:
-    """Where a search stands, for its strategy to read and to go on from.
+    """State of a search, which its strategy reads and changes by `propose`.
 
     Attributes:
-        search: what it walks for.
+        search: the search with everything it works on.
         original: the candidate it started from.
         best: the last candidate that was kept.
-        before: the original's score on the guard split.
-        best_score: what the best reads there.
+        baseline_score: the original's score on the guard split.
+        best_score: the best candidate's score on the guard split.
         trials: every proposal so far.
-        earlier: candidates that were kept before the best, the last few, in the order kept.
+        earlier: candidates that were kept before the best, the last `MAX_EARLIER`, oldest first.
     """
 
     def __init__(self, search: Search, done: Sequence[Mapping[str, Any]]) -> None:
@@ -243,7 +257,7 @@ class Walk:
 
     @property
     def reference(self) -> Reference:
-        """What steps may look at."""
+        """The original, and the data that steps may use."""
         return self.search.reference
 
     @property
@@ -252,21 +266,21 @@ class Walk:
         return self.search.limits
 
     def propose(self, step: Step, start: Candidate, judge: Judge | None = None) -> Trial:
-        """Try a step on `start`, or read in the ledger what became of it; when it was kept, it is the best from now on.
+        """Try a step on `start`, or take its outcome from the ledger; when it is kept, it is the best from now on.
 
         Args:
-            step: what to try; everything that tells it from another proposal must be in its fields.
-            start: what to try it on.
-            judge: whether it is kept; by default when the limits admit it.
+            step: the step to try. Its fields must tell it from every other proposal, since the ledger finds it by them.
+            start: the candidate to try it on.
+            judge: decides whether it is kept; by default the limits do (`guard.verdict.accept_proposal`).
         """
-        file = self.search.ledger.path.parent / WORK / f"trial-{len(self.trials):03d}.safetensors"
-        known = self._known(step, start, file)
-        if known is not None:
-            trial, proposed = known
+        file = self.search.ledger.path.parent / WORK_FOLDER / f"trial-{len(self.trials):03d}.safetensors"
+        recorded = self._from_ledger(step, start, file)
+        if recorded is not None:
+            trial, proposed = recorded
         else:
-            self._forget()
-            usual = partial(accept_proposal, self.limits, confidence=self.search.confidence)
-            trial, proposed = self.search.attempt(step, start, self.baseline_score, judge or usual)
+            self._drop_rest()
+            by_limits = partial(accept_proposal, self.limits, confidence=self.search.confidence)
+            trial, proposed = self.search.attempt(step, start, self.baseline_score, judge or by_limits)
             if trial:
                 file.parent.mkdir(exist_ok=True)
                 snapshot.save(proposed, file, start)
@@ -279,15 +293,15 @@ class Walk:
             self.best, self.best_score = proposed, trial.score
         return trial
 
-    def _forget(self) -> None:
-        """From here on the interrupted run went another way: what it wrote after this point is void."""
+    def _drop_rest(self) -> None:
+        """Drop the rest of the interrupted run's trials: from here on this run makes other proposals."""
         if len(self._done) > len(self.trials):
             self.search.ledger.begin()
             for trial in self.trials:
                 self.search.ledger.append(trial.as_dict())
         self._done = []
 
-    def _known(self, step: Step, start: Candidate, file: Path) -> tuple[Trial, Candidate] | None:
+    def _from_ledger(self, step: Step, start: Candidate, file: Path) -> tuple[Trial, Candidate] | None:
         number = len(self.trials)
         if number >= len(self._done):
             return None
@@ -301,19 +315,19 @@ class Walk:
 
 
 def _plain(step: Step) -> dict[str, Any]:
-    """A step as it reads in the ledger."""
+    """Return a step as the ledger holds it: JSON turns its tuples into lists."""
     return dict(json.loads(json.dumps(snapshot.describe(step))))
 
 
 def _brief(setting: Any) -> str:
-    """A setting in a word or two."""
+    """Return a setting in a word or two."""
     if isinstance(setting, list):
-        inner = [_part(each) for each in setting if isinstance(each, dict)]
+        inner = [_part(step) for step in setting if isinstance(step, dict)]
         return " and ".join(inner) if inner else f"{len(setting)} groups"
     return f"{setting:g}" if isinstance(setting, float) else str(setting)
 
 
 def _part(step: Mapping[str, Any]) -> str:
-    """A step of a chain, and how much of it where it went only part of the way."""
+    """Return the name of a chain's step, with its share where only a part of the way to the trained weights was gone."""
     interpolation = step["settings"].get("interpolation", 1.0)
     return str(step["step"]) if interpolation == 1 else f"{interpolation:g} of {step['step']}"

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from optimize.candidate import Candidate
-from optimize.graph.bypass import bypassed, emptied, gone, makers, without_layers
+from optimize.graph.bypass import bypassed, makers, remove_layers, removed_layers, without_layers
 from optimize.graph.layer_types import width
 from optimize.graph.trace import ChannelGroup, trace
 from tests import nets
@@ -126,10 +126,10 @@ def test_a_layer_that_changed_nothing_is_not_missed() -> None:
 def test_what_is_gone_is_told_by_what_was_kept() -> None:
     start = candidate(nets.chain_bn())
     kept = without_layers({"3": np.array([0, 2])}, group(start, "0"))
-    assert sorted(gone(kept)) == ["0", "1"]
+    assert sorted(removed_layers(kept)) == ["0", "1"]
     assert kept["3"].tolist() == [0, 2]
-    left = emptied(start.module, gone(kept))
+    left = remove_layers(start.module, removed_layers(kept))
     assert isinstance(left.get_submodule("0"), nn.Identity)
     assert isinstance(start.module.get_submodule("0"), nn.Conv2d)
-    with pytest.raises(KeyError, match="no layer that can be taken out"):
-        emptied(start.module, ["2"])
+    with pytest.raises(KeyError, match="not a layer that can be removed"):
+        remove_layers(start.module, ["2"])

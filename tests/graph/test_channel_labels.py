@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimize.graph.channel_labels import LabelUnion, across, concatenated, full, moved, thinned
+from optimize.graph.channel_labels import LabelUnion, along_axis, compact, concatenated, full, moved
 
 
 def together(ties: LabelUnion) -> list[set[int]]:
@@ -37,7 +37,7 @@ def test_units_are_what_a_walk_over_all_pairs_reaches(count: int, pairs: list[tu
 def test_what_meets_element_by_element_belongs_together() -> None:
     ties = LabelUnion()
     left, right = ties.new(4).view(1, 4, 1, 1), ties.new(4).view(1, 4, 1, 1)
-    assert torch.equal(ties.met([left, right]), left)
+    assert torch.equal(ties.elementwise([left, right]), left)
     assert together(ties) == [{0, 4}, {1, 5}, {2, 6}, {3, 7}]
 
 
@@ -45,7 +45,7 @@ def test_constants_meet_nothing_and_leave_the_others_label() -> None:
     ties = LabelUnion()
     padded = torch.cat([torch.tensor([-1, -1]), ties.new(3), torch.tensor([-1])]).view(1, 6, 1, 1)
     whole = ties.new(6).view(1, 6, 1, 1)
-    assert ties.met([padded, whole]).flatten().tolist() == [3, 4, 0, 1, 2, 8]
+    assert ties.elementwise([padded, whole]).flatten().tolist() == [3, 4, 0, 1, 2, 8]
     assert together(ties) == [{0, 5}, {1, 6}, {2, 7}]
 
 
@@ -53,7 +53,7 @@ def test_constants_meet_nothing_and_leave_the_others_label() -> None:
 def test_one_map_for_many_channels_is_tied_to_none(first: bool) -> None:
     ties = LabelUnion()
     many, one = ties.new(3).view(1, 3, 1, 1), ties.new(1).view(1, 1, 1, 1)
-    assert torch.equal(ties.met([many, one] if first else [one, many]), many)
+    assert torch.equal(ties.elementwise([many, one] if first else [one, many]), many)
     assert together(ties) == [{3, 4}]
     assert ties.reasons == {4: "it is spread over many channels"}
 
@@ -62,7 +62,7 @@ def test_a_weight_for_each_channel_is_tied_across_positions() -> None:
     """Squeeze and excitation: (N, C, 1, 1) meets (N, C, H, W), whose labels were written out."""
     ties = LabelUnion()
     maps, weights = ties.new(3).view(1, 3, 1, 1).expand(1, 3, 2, 2), ties.new(3).view(1, 3, 1, 1)
-    ties.met([maps, weights])
+    ties.elementwise([maps, weights])
     assert together(ties) == [{0, 3}, {1, 4}, {2, 5}]
 
 
@@ -95,7 +95,7 @@ def test_labels_move_as_the_elements_do(name: str) -> None:
     one = isinstance(want, torch.Tensor)
     for each, wanted in zip([found] if one else found, [want] if one else want, strict=True):
         assert torch.equal(each, wanted.long())
-        assert torch.equal(thinned(each).expand(each.shape), each)
+        assert torch.equal(compact(each).expand(each.shape), each)
 
 
 def test_indices_are_left_as_they_are_and_constants_are_marked() -> None:
@@ -110,11 +110,11 @@ def test_indices_are_left_as_they_are_and_constants_are_marked() -> None:
 
 def test_thinning_sees_through_a_rim_of_constants_and_keeps_a_single_channel_apart() -> None:
     rim = torch.nn.functional.pad(torch.arange(3).view(1, 3, 1, 1).expand(1, 3, 2, 2), (1, 1, 1, 1), value=-1)
-    assert thinned(rim).shape == (1, 3, 1, 1)
-    assert thinned(torch.full((1, 3, 2), 7)).shape == (1, 3, 2)
-    assert thinned(torch.full((1, 3, 2), -1)).shape == (1, 3, 2)
+    assert compact(rim).shape == (1, 3, 1, 1)
+    assert compact(torch.full((1, 3, 2), 7)).shape == (1, 3, 2)
+    assert compact(torch.full((1, 3, 2), -1)).shape == (1, 3, 2)
     apart = torch.arange(6).view(1, 3, 2)
-    assert torch.equal(thinned(apart), apart)
+    assert torch.equal(compact(apart), apart)
 
 
 @settings(max_examples=30, deadline=None)
@@ -134,7 +134,7 @@ def test_a_concatenation_is_that_of_the_labels_written_out(parts: list[tuple[boo
 
 def test_across_lists_all_labels_at_each_position() -> None:
     labels = torch.arange(6).view(1, 3, 2)
-    assert across(labels, 3, 1, 3).tolist() == [[0, 1], [2, 3], [4, 5]]
-    assert across(torch.arange(3).view(1, 3, 1), 3, -1, 4).tolist() == [[0, 1, 2]] * 4
+    assert along_axis(labels, 3, 1, 3).tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert along_axis(torch.arange(3).view(1, 3, 1), 3, -1, 4).tolist() == [[0, 1, 2]] * 4
     assert full(labels, 5).shape == (1, 1, 1, 3, 2)
-    assert np.array_equal(across(torch.arange(3), 2, 1, 3), [[0], [1], [2]])
+    assert np.array_equal(along_axis(torch.arange(3), 2, 1, 3), [[0], [1], [2]])

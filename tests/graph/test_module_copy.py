@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from optimize.graph.module_copy import reached
+from optimize.graph.module_copy import reachable_objects
 from optimize.graph.surgery import copy_module, replace_module
 
 
@@ -136,7 +136,7 @@ def test_what_is_reached_has_a_path() -> None:
     module = ByPartial()
     hidden = nn.Linear(2, 2)
     module.more = {"some": [hidden]}  # type: ignore[assignment]
-    paths = {id(value): path for path, value in reached(module)}
+    paths = {id(value): path for path, value in reachable_objects(module)}
     assert (paths[id(hidden)], paths[id(module.enter)], paths[id(hidden.weight)]) == ("more.some.0", "enter", "more.some.0.weight")
 
 

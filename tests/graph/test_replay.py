@@ -88,7 +88,7 @@ def test_the_network_is_followed_while_it_changes(name: str, memory: int, monkey
     replay.check_outputs(module)
     assert traced(replay)
     assert_follows(module, names, replay, inputs)
-    assert bool(replay._kept) == bool(memory)
+    assert bool(replay._saved) == bool(memory)
     assert all(torch.equal(one, other) for one, other in zip(inputs, given, strict=True))
 
 
@@ -165,7 +165,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     replay = Replay(module, batches())
     for number in range(2):
         replay.calls(module, ["2"], number, copied, ["2"])
-    assert list(replay._kept) == [0]
+    assert list(replay._saved) == [0]
 
 
 class Branching(nn.Module):

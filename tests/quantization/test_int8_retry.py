@@ -17,7 +17,7 @@ from optimize.candidate import Candidate, Floats
 from optimize.guard.verdict import Verdict
 from optimize.measure.latency import Latency
 from optimize.quantization import int8_retry as module
-from optimize.quantization.int8_retry import MAX_CANDIDATES, milder, wanting
+from optimize.quantization.int8_retry import MAX_CANDIDATES, retry_int8, runtimes_with_faster_int8
 from optimize.quantization.precision_choice import PrecisionContext, Variant
 from tests import nets
 from tests.quantization.test_precision_choice import StandIn, answers, bench
@@ -75,7 +75,7 @@ def asked(
     patch.setattr(module, "interleave", timed)
     chosen = Variant("bf16", latency=Latency((2.0,) * 30), verdict=GOOD, target=runtime.NAME)
     shipping = Session((1, 8, 8), lambda inputs: answers(inputs, 0), "bf16", lambda: None)
-    instead, tried = milder([runtime], chosen, shipping, candidates, own)
+    instead, tried = retry_int8([runtime], chosen, shipping, candidates, own)
     assert runtime.open == 0
     return instead, tried, runtime.asked
 
@@ -113,7 +113,7 @@ def test_int8_is_wanted_where_it_is_faster_and_does_not_hold() -> None:
     runtime = StandIn({"f32": 0})
     ships = Variant("f32", latency=Latency((2.0,) * 30), verdict=GOOD, target=runtime.NAME)
     refused = Variant("int8", latency=Latency((1.0,) * 30), verdict=BAD, target=runtime.NAME)
-    assert wanting([runtime], ships, [ships, refused]) == [runtime]
+    assert runtimes_with_faster_int8([runtime], ships, [ships, refused]) == [runtime]
     for other in (
         replace(refused, verdict=GOOD),
         replace(refused, latency=Latency((2.0,) * 30)),
@@ -122,6 +122,6 @@ def test_int8_is_wanted_where_it_is_faster_and_does_not_hold() -> None:
         replace(refused, precision="int8+f32", kept=("a",)),
         replace(refused, target="another"),
     ):
-        assert wanting([runtime], ships, [ships, other]) == []
-    assert wanting([runtime], replace(ships, verdict=BAD), [ships, refused]) == []
-    assert wanting([runtime], replace(ships, latency=None), [ships, refused]) == []
+        assert runtimes_with_faster_int8([runtime], ships, [ships, other]) == []
+    assert runtimes_with_faster_int8([runtime], replace(ships, verdict=BAD), [ships, refused]) == []
+    assert runtimes_with_faster_int8([runtime], replace(ships, latency=None), [ships, refused]) == []

@@ -25,7 +25,7 @@ from optimize.guard.evaluate import score_split
 from optimize.guard.limits import Limits
 from optimize.measure.latency import Latency
 from optimize.quantization import precision_choice as module
-from optimize.quantization.mixed_precision import Kept, Tried, groups, mixes
+from optimize.quantization.mixed_precision import MixResult, ResultCache, groups, mixes
 from optimize.quantization.precision_choice import PrecisionContext, choose
 from optimize.run.compile_artifact import in_float
 from tests import runs
@@ -37,10 +37,10 @@ class Simulated:
     def __init__(self, harm: Mapping[str, float], limit: float) -> None:
         self.harm, self.limit, self.asked = harm, limit, list[tuple[frozenset[str], bool]]()
 
-    def __call__(self, keep: frozenset[str], rough: bool) -> Tried:
+    def __call__(self, keep: frozenset[str], rough: bool) -> MixResult:
         self.asked.append((keep, rough))
         total = sum(harm for layer, harm in self.harm.items() if layer not in keep)
-        return Tried(total <= self.limit, self.limit - total, total)
+        return MixResult(total <= self.limit, self.limit - total, total)
 
 
 @settings(max_examples=60, deadline=None)
@@ -63,20 +63,20 @@ def test_the_worst_go_first_and_none_too_many(harms: list[int], limit: int) -> N
 def test_a_group_that_looked_bad_alone_and_is_not_needed_goes_back() -> None:
     """Its harm is nothing once the other is in float."""
 
-    def attempt(keep: frozenset[str], rough: bool) -> Tried:
+    def attempt(keep: frozenset[str], rough: bool) -> MixResult:
         harm = 0.0 if "b" in keep else 5.0
         harm += 9.0 if "b" not in keep and "a" not in keep else 0.0
         alone = {"bc": 8.0, "ac": 7.0, "ab": 0.0}
         if rough:
             harm = alone["".join(sorted(keep))]
-        return Tried(harm < 1, -harm, 0.0)
+        return MixResult(harm < 1, -harm, 0.0)
 
     assert mixes([("a",), ("b",), ("c",)], attempt) == [frozenset("ab"), frozenset("b")]
 
 
 def test_where_no_limit_moves_the_answers_decide() -> None:
-    def attempt(keep: frozenset[str], rough: bool) -> Tried:
-        return Tried("a" in keep, 0.0, 0.0 if "a" in keep else 1.0)
+    def attempt(keep: frozenset[str], rough: bool) -> MixResult:
+        return MixResult("a" in keep, 0.0, 0.0 if "a" in keep else 1.0)
 
     assert mixes([("c",), ("b",), ("a",)], attempt) == [frozenset("a")]
 
@@ -84,15 +84,15 @@ def test_where_no_limit_moves_the_answers_decide() -> None:
 def test_judgements_are_kept_for_the_same_model_alone(tmp_path: Path) -> None:
     told = Simulated({"a": 1.0, "b": 2.0}, 1.0)
     for _ in range(2):
-        ask = Kept(tmp_path / "kept.json", "one").remembering(told)
-        assert ask(frozenset("a"), False) == Tried(False, -1.0, 2.0)
-        assert ask(frozenset("b"), False) == Tried(True, 0.0, 1.0)
+        ask = ResultCache(tmp_path / "kept.json", "one").cached(told)
+        assert ask(frozenset("a"), False) == MixResult(False, -1.0, 2.0)
+        assert ask(frozenset("b"), False) == MixResult(True, 0.0, 1.0)
     assert len(told.asked) == 2
-    Kept(tmp_path / "kept.json", "one").remembering(told)(frozenset("b"), True)  # rough, another question
-    Kept(tmp_path / "kept.json", "other").remembering(told)(frozenset("b"), False)
+    ResultCache(tmp_path / "kept.json", "one").cached(told)(frozenset("b"), True)  # rough, another question
+    ResultCache(tmp_path / "kept.json", "other").cached(told)(frozenset("b"), False)
     assert len(told.asked) == 4
     (tmp_path / "kept.json").write_text("{")
-    Kept(tmp_path / "kept.json", "other").remembering(told)(frozenset("b"), False)
+    ResultCache(tmp_path / "kept.json", "other").cached(told)(frozenset("b"), False)
     assert len(told.asked) == 5
 
 
@@ -182,7 +182,7 @@ def test_the_ruinous_layer_is_found_and_runs_in_float(runtime: Any, tmp_path: Pa
     before = score_split(net.predict, split, runs.CLASSES, "")
     export_onnx(net, tmp_path / "model.onnx")
     calibration, kept_in = split.inputs(slice(0, 64)), tmp_path / "kept"
-    bench = PrecisionContext(tmp_path / "model.onnx", tmp_path / "work", calibration, split, before, Limits(), 1, kept=kept_in)
+    bench = PrecisionContext(tmp_path / "model.onnx", tmp_path / "work", calibration, split, before, Limits(), 1, cache_folder=kept_in)
     best, tried = choose([runtime], bench)
     whole = tried[1]
     assert (whole.precision, bool(whole.verdict)) == ("int8", False)
@@ -207,7 +207,7 @@ def test_the_ruinous_layer_is_found_and_runs_in_float(runtime: Any, tmp_path: Pa
     # What was compiled too, where it still lies and is for the same model.
     assert choose([runtime], replace(bench, folder=tmp_path / "again"))[0].kept == kept
     assert [keep for keep in made if keep] == [kept]
-    choose([runtime], replace(bench, folder=tmp_path / "again", calibration=split.inputs(slice(0, 63)), kept=None))
+    choose([runtime], replace(bench, folder=tmp_path / "again", calibration=split.inputs(slice(0, 63)), cache_folder=None))
     assert len([keep for keep in made if keep]) > 2
 
 

@@ -163,7 +163,7 @@ def test_stand_in_int8_that_a_second_opinion_objects_to_does_not_hold(tmp_path: 
         with runtime.build(artifact) as session:
             verdicts.append(asked.judged(Variant("int8", artifact=artifact), session, runtime))
     assert [bool(each.verdict) for each in verdicts] == [False, True, False]
-    assert "on images of train, overall accuracy fell by 4 pp on 100 cases" in verdicts[2].why
+    assert "on training images, overall accuracy fell by 4 pp on 100 cases" in verdicts[2].why
 
 
 @pytest.mark.parametrize("int8", [2.0, 2.5])

@@ -11,7 +11,7 @@ from optimize.graph.trace import trace
 from optimize.importance.output_error import eliminate
 from optimize.reconstruction import layer_matrix, moments
 from optimize.reconstruction.dual_ridge import RowState, solve
-from optimize.reconstruction.layer_matrix import columns, wide
+from optimize.reconstruction.layer_matrix import columns, needs_dual_form
 from optimize.reconstruction.moments import Moments, OriginalOutputs
 from optimize.reconstruction.ridge import Problem, build_problem
 from optimize.steps.merge import Merge
@@ -88,9 +88,9 @@ def posed() -> tuple[Moments, Problem]:
 
 def test_a_wide_layer_is_posed_by_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     moments_, whole = posed()
-    monkeypatch.setattr(layer_matrix, "WIDEST", 200)
+    monkeypatch.setattr(layer_matrix, "MAX_GRAM_COLUMNS", 200)
     rows_, wide_ = posed()
-    assert wide(net()[3])  # type: ignore[index]
+    assert needs_dual_form(net()[3])  # type: ignore[index]
     assert rows_.gram.numel() == 0
     assert rows_.inputs is not None
     assert rows_.inputs.shape == (80, 384)
@@ -111,15 +111,15 @@ def test_steps_do_the_same_either_way(step: Prune | Merge | Repair, monkeypatch:
     start = candidate(net())
     aim, inputs = reference(start, 300), cases(20, seed=5)
     before = step(start, aim)
-    monkeypatch.setattr(layer_matrix, "WIDEST", 200)
+    monkeypatch.setattr(layer_matrix, "MAX_GRAM_COLUMNS", 200)
     after = step(start, aim)
     assert {name: kept.tolist() for name, kept in after.kept.items()} == {name: kept.tolist() for name, kept in before.kept.items()}
     np.testing.assert_allclose(after.predict(inputs), before.predict(inputs), rtol=1e-2, atol=2e-2)
 
 
 def test_only_so_many_rows_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layer_matrix, "WIDEST", 200)
-    monkeypatch.setattr(moments, "MOST_WIDE_ROWS", 50)
+    monkeypatch.setattr(layer_matrix, "MAX_GRAM_COLUMNS", 200)
+    monkeypatch.setattr(moments, "MAX_DUAL_ROWS", 50)
     found, _ = posed()
     assert found.rows == 50
     assert found.inputs is not None
@@ -127,9 +127,9 @@ def test_only_so_many_rows_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_little_memory_lowers_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not wide(nn.Linear(300, 2))
+    assert not needs_dual_form(nn.Linear(300, 2))
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"total": 96 * 299**2}))
-    assert wide(nn.Linear(300, 2))
-    assert not wide(nn.Linear(299, 2))
-    assert not wide(nn.Conv2d(600, 600, 3, groups=2))
+    assert needs_dual_form(nn.Linear(300, 2))
+    assert not needs_dual_form(nn.Linear(299, 2))
+    assert not needs_dual_form(nn.Conv2d(600, 600, 3, groups=2))
     assert len(columns(nn.Linear(300, 2), np.arange(2)[:, None])) == 2

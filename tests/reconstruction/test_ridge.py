@@ -87,7 +87,7 @@ def test_a_layer_that_lost_outputs_is_fitted_to_those_it_kept() -> None:
     assert torch.equal(posed.target, whole.target[:, kept])
     assert torch.equal(posed.mean_out, whole.mean_out[kept])
     every = torch.arange(9)
-    torch.testing.assert_close(posed.solve(every), whole.making(kept, 1).solve(every))
+    torch.testing.assert_close(posed.solve(every), whole.with_outputs(kept, 1).solve(every))
     expected = fit(rows(now, inputs, 2), rows(original, inputs, 3)[:, kept])
     np.testing.assert_allclose(rows(refit(narrow, whole, every, kept), inputs, 3), expected, atol=1e-4)
 

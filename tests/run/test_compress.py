@@ -30,7 +30,7 @@ from optimize.run.compress import compress, left_alone
 from optimize.run.prepare import Job, prepare
 from optimize.run.recipe import Recipe, resolve
 from optimize.run.verification.integrity import examine
-from optimize.searching.walk import NOT_SMALLER, WORK
+from optimize.searching.walk import NOT_SMALLER, WORK_FOLDER
 from tests import runs
 from tests.conftest import hurried
 from tests.runs import Run
@@ -113,7 +113,7 @@ def test_what_stands_in_the_folder(accepted: Run) -> None:
     assert {path.name for path in accepted.out.iterdir()} == {
         *("report.json", "report.html", "flips.csv", "model", "ledger.jsonl", "recipe.lock.toml")
     }
-    assert not (accepted.out / WORK).exists()
+    assert not (accepted.out / WORK_FOLDER).exists()
     assert accepted.report["steps"] == accepted.ledger[1:]
     lock = resolve(recipe_file=accepted.out / "recipe.lock.toml")
     assert lock.out == accepted.out
@@ -124,7 +124,7 @@ def test_what_stands_in_the_folder(accepted: Run) -> None:
 
 def test_the_report_says_who_gave_a_second_opinion(accepted: Run, job: Job) -> None:
     assert job.data.training_split is not None
-    asked = f"a second opinion was asked of {len(job.data.training_split)} images of train"
+    asked = f"{len(job.data.training_split)} training images, which the original may have memorized, were a second check"
     assert any(note.startswith(asked) for note in accepted.report["notes"])
 
 
@@ -136,7 +136,7 @@ def test_a_model_that_misses_a_limit_is_not_handed_over(rejected: Run) -> None:
     report = rejected.report
     assert (rejected.exit_code, report["verdict"], report["accepted"], report["artifact"]) == (1, "fail", False, None)
     assert not (rejected.out / "model").exists()
-    assert not (rejected.out / WORK).exists()
+    assert not (rejected.out / WORK_FOLDER).exists()
     worst = min(each["f1"] for each in report["compressed"]["metrics"]["per_class"].values())
     said = rf"is {100 * worst:.2f} % on 30 cases \(at most [\d.]+ %, at 96 % confidence\); the limit is 95.00 %"
     assert re.search(said, " ".join(report["reasons"]))
@@ -296,7 +296,7 @@ def test_of_the_steps_recovery_training_alone_sees_labels(
         compress(recipe(brought, tmp_path / "out", any_target, retrain=retrain))
     train = given[0].train
     assert (train is not None) is retrain
-    assert given[0].scratch == tmp_path / "out" / WORK
+    assert given[0].scratch == tmp_path / "out" / WORK_FOLDER
     if train is not None and job.data.training_split is not None:
         rows = np.array([5, 2])
         assert np.array_equal(train.inputs(rows), job.data.training_split.inputs(rows))
@@ -456,7 +456,7 @@ def test_int8_of_a_milder_candidate_ships_with_its_own_figures(
     brought: Path, any_target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which int8 is wanted and how long it takes is scripted; everything is really compiled, run and judged."""
-    monkeypatch.setattr("optimize.run.compile_artifact.wanting", lambda runtimes, *_: list(runtimes))
+    monkeypatch.setattr("optimize.run.finish.runtimes_with_faster_int8", lambda runtimes, *_: list(runtimes))
     slow, fast = Latency((2.0,) * 30), Latency((1.0,) * 30)
     monkeypatch.setattr("optimize.quantization.int8_retry.interleave", lambda calls, **_: {"ships": slow, "int8": fast})
     report = compress(recipe(brought, tmp_path / "out", any_target))

@@ -15,7 +15,7 @@ from optimize.searching.allocate import Allocate
 from optimize.searching.budgets import BUDGETS, Budgets
 from optimize.searching.goal import Goal
 from optimize.searching.prices import Pricing
-from optimize.searching.published.floors import NAMES
+from optimize.searching.published.floors import FLOOR_NAMES
 from optimize.searching.published.local import Local
 from optimize.searching.published.stepwise import Stepwise
 from optimize.searching.published.stopping import STOPPING, McNemar
@@ -29,7 +29,7 @@ def recipe(**settings: object) -> Recipe:
 
 
 def test_the_names() -> None:
-    assert names.FLOORS == NAMES
+    assert names.FLOORS == FLOOR_NAMES
     assert tuple(STOPPING) == names.STOPPING
     kinds = [type(strategy(recipe(strategy=name), RUNTIME)) for name in names.STRATEGIES]
     assert kinds == [Allocate, Budgets, Stepwise, Local]

@@ -10,7 +10,7 @@ from optimize.backends.artifact import Artifact
 from optimize.errors import InputError
 from optimize.progress import shown
 from optimize.run.workspace import OURS, Workspace
-from optimize.searching.walk import WORK
+from optimize.searching.walk import WORK_FOLDER
 
 WHO = {"seed": 1}
 
@@ -25,7 +25,7 @@ def an_earlier_run(out: Path) -> None:
     for name in ("ledger.jsonl", "recipe.lock.toml", "report.json", "report.html"):
         (out / name).write_text("old")
     artifact(out / "model")
-    (out / WORK).mkdir()
+    (out / WORK_FOLDER).mkdir()
 
 
 def test_checking_leaves_nothing_behind_and_opening_makes_the_folder(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_checking_leaves_nothing_behind_and_opening_makes_the_folder(tmp_path: P
     assert list(tmp_path.iterdir()) == []
     space.open({"seed": 0}, resume=False)
     assert [path.name for path in space.out.iterdir()] == ["ledger.jsonl"]
-    assert space.scratch == space.out / WORK
+    assert space.scratch == space.out / WORK_FOLDER
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -114,7 +114,7 @@ def test_a_run_is_taken_up_where_it_was(tmp_path: Path) -> None:
     second = Workspace(tmp_path)
     second.open(WHO, resume=True)
     assert second.trials == [{"step": "Prune"}]
-    assert (tmp_path / WORK / "compile" / "x").exists()
+    assert (tmp_path / WORK_FOLDER / "compile" / "x").exists()
     with pytest.raises(InputError, match=r"\(seed changed\)"):
         Workspace(tmp_path).open({"seed": 2}, resume=True)
     assert Workspace(tmp_path).trials == []
@@ -127,7 +127,7 @@ def test_resuming_where_nothing_is_starts_and_says_so(tmp_path: Path, name: str,
     space.check(resume=True, overwrite=False)
     with shown():
         space.open(WHO, resume=True)
-    assert space.ledger.begun
+    assert space.ledger.has_run
     said = f"there is no run to resume in {tmp_path / name}: a new one starts\n"
     assert capsys.readouterr().err == said
     with shown():

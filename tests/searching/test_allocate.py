@@ -12,7 +12,17 @@ import pytest
 
 from optimize.candidate import Candidate, Step
 from optimize.searching import allocate
-from optimize.searching.allocate import BISECTIONS, DOUBLINGS, HALVINGS, LEAST_MILD, MILD, ROUNDS, WAYS, Allocate, _Ladder
+from optimize.searching.allocate import (
+    FIRST_BUDGET,
+    GAP_PROPOSALS,
+    INTERPOLATIONS,
+    MAX_BISECTIONS,
+    MAX_DOUBLINGS,
+    MAX_SCANS,
+    MIN_BUDGET,
+    Allocate,
+    _Ladder,
+)
 from optimize.searching.goal import Goal
 from optimize.searching.knapsack import Knapsack
 from optimize.searching.prices import Pricing
@@ -82,7 +92,7 @@ def climbed(*keeps: bool, after: bool = False, **settings: Any) -> tuple[list[fl
 
 
 def test_the_sum_of_harms_is_doubled_as_long_as_it_holds() -> None:
-    assert climbed(after=True)[0] == [2.0**turn for turn in range(DOUBLINGS)]
+    assert climbed(after=True)[0] == [2.0**turn for turn in range(MAX_DOUBLINGS)]
 
 
 def test_a_refusal_ends_it_and_the_gap_is_halved() -> None:
@@ -91,11 +101,11 @@ def test_a_refusal_ends_it_and_the_gap_is_halved() -> None:
     low, middle = half, sqrt(half * 4)
     assert tried == pytest.approx([1, 2, 4, half, middle, sqrt(low * middle)], rel=1e-5)
     assert script.best is script.offered[-1][0]
-    assert len(tried) == 3 + HALVINGS
+    assert len(tried) == 3 + GAP_PROPOSALS
 
 
 def test_when_nothing_holds_the_first_is_halved() -> None:
-    assert climbed()[0] == [0.5**turn for turn in range(BISECTIONS + 1)]
+    assert climbed()[0] == [0.5**turn for turn in range(MAX_BISECTIONS + 1)]
 
 
 def test_when_nothing_held_for_long_the_first_that_does_ends_it() -> None:
@@ -130,7 +140,7 @@ def test_widths_are_offered_once_however_many_sums_of_harm_lead_to_them(held: in
 def test_what_made_nothing_smaller_is_no_refusal() -> None:
     script = Script(lambda _: True, idle=lambda step: harm(step) <= 4)
     ladder(script).climb()
-    assert [harm(step) for step, _ in script.offered] == [2.0**turn for turn in range(DOUBLINGS)]
+    assert [harm(step) for step, _ in script.offered] == [2.0**turn for turn in range(MAX_DOUBLINGS)]
 
 
 def fast_from(least: float) -> Goal:
@@ -154,7 +164,7 @@ def test_when_the_last_try_is_too_slow_the_mildest_fast_one_is_offered_again() -
     script = Script(lambda _: True)
     ladder(script, goal=fast_from(3.9)).climb()
     tried = [harm(step) for step, _ in script.offered]
-    assert len(tried) == 3 + HALVINGS + 1
+    assert len(tried) == 3 + GAP_PROPOSALS + 1
     assert tried[-1] == 4
     assert harm(script.best) == 4
 
@@ -178,9 +188,9 @@ def test_training_is_offered_in_strides_until_one_is_kept_and_one_refused(most: 
     finetune, unit = Finetune(2), held or 0.5
     script = Script(lambda step: isinstance(step, Chain) and harm(step) < most * unit)
     up = ladder(script)
-    up.held = held
+    up.passed_harm = held
     up.train(finetune)
-    asked = [(each, way) for each in tried for way in (WAYS if each >= most else WAYS[:1])]
+    asked = [(each, way) for each in tried for way in (INTERPOLATIONS if each >= most else INTERPOLATIONS[:1])]
     assert [harm(step) for step, _ in script.offered] == pytest.approx([each * unit for each, _ in asked], rel=1e-5)
     assert [step for step, _ in script.offered] == [
         Chain((PruneToWidths((("a", round(harm(step) * 1e6)),)), replace(finetune, interpolation=way)))
@@ -197,7 +207,7 @@ def test_training_ends_where_nothing_is_bolder() -> None:
 
     script = Script(lambda _: True)
     up = ladder(script, items=Saturated())
-    up.held = 1.0
+    up.passed_harm = 1.0
     up.train(Finetune(1))
     assert [harm(step) for step, _ in script.offered] == [4, 16, 50]
 
@@ -210,29 +220,29 @@ def test_nothing_is_trained_twice() -> None:
     script = Script(lambda _: False)
     ladder(script, items=Two()).train(Finetune(1))
     assert [(step.steps[0].widths, step.steps[1].interpolation) for step, _ in script.offered] == [
-        ((("a", width),), way) for width in (2, 1) for way in WAYS
+        ((("a", width),), way) for width in (2, 1) for way in INTERPOLATIONS
     ]
 
 
 def test_weights_on_the_way_to_the_trained_ones_are_offered_until_some_are_kept() -> None:
     script = Script(lambda step: harm(step) < 5 and step.steps[1].interpolation <= 0.5)
     up = ladder(script)
-    up.held = 1.0
+    up.passed_harm = 1.0
     up.train(Finetune(1))
     found = [(round(harm(step), 3), step.steps[1].interpolation, kept) for step, kept in script.offered]
     assert found == [
         (4, 1.0, False),
         (4, 0.5, True),
-        *((16, way, False) for way in WAYS),
-        *((8, way, False) for way in WAYS),
-        *((round(sqrt(32), 3), way, False) for way in WAYS),
+        *((16, way, False) for way in INTERPOLATIONS),
+        *((8, way, False) for way in INTERPOLATIONS),
+        *((round(sqrt(32), 3), way, False) for way in INTERPOLATIONS),
     ]
 
 
 def test_training_for_a_goal_goes_from_mild_to_bold_and_ends_with_a_refusal() -> None:
     script = Script(lambda step: harm(step) < 3.0)
     ladder(script, goal=fast_from(9.0)).train(Finetune(1))
-    assert [(harm(step), kept) for step, kept in script.offered] == [(1, True), (2, True), *[(4, False)] * len(WAYS)]
+    assert [(harm(step), kept) for step, kept in script.offered] == [(1, True), (2, True), *[(4, False)] * len(INTERPOLATIONS)]
 
 
 def test_training_ends_where_the_goal_is_met() -> None:
@@ -245,15 +255,15 @@ def test_training_ends_where_the_goal_is_met() -> None:
 def test_the_mild_budget_is_quartered_until_it_holds(refusals: int) -> None:
     told = [False] * refusals
     script = Script(lambda _: told.pop(0) if told else True)
-    Allocate(Pricing())._begin(cast(Walk, script))
-    budgets = [MILD / 4**turn for turn in range(20) if MILD / 4**turn >= LEAST_MILD][: refusals + 1]
+    Allocate(Pricing())._prune_mildly(cast(Walk, script))
+    budgets = [FIRST_BUDGET / 4**turn for turn in range(20) if FIRST_BUDGET / 4**turn >= MIN_BUDGET][: refusals + 1]
     assert [step for step, _ in script.offered] == [Prune(budget) for budget in budgets]
 
 
 def test_a_mild_budget_that_takes_nothing_away_is_not_quartered() -> None:
     script = Script(lambda _: True, idle=lambda _: True)
-    Allocate(Pricing())._begin(cast(Walk, script))
-    assert script.offered == [(Prune(MILD), False)]
+    Allocate(Pricing())._prune_mildly(cast(Walk, script))
+    assert script.offered == [(Prune(FIRST_BUDGET), False)]
 
 
 def plain(step: str, trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -279,7 +289,7 @@ def test_a_goal_that_the_original_meets_is_offered_nothing(search: Search, origi
     assert (best, trials) == (original, [])
 
 
-@pytest.mark.parametrize(("gains", "rounds"), [((True,) * 9, ROUNDS), ((True, False), 2), ((False,), 1)])
+@pytest.mark.parametrize(("gains", "rounds"), [((True,) * 9, MAX_SCANS), ((True, False), 2), ((False,), 1)])
 def test_what_was_kept_is_scanned_again_as_long_as_that_leads_on(
     gains: tuple[bool, ...], rounds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,9 +306,9 @@ def test_what_was_kept_is_scanned_again_as_long_as_that_leads_on(
             script.best = object()
 
     monkeypatch.setattr(allocate, "scan", scan)
-    monkeypatch.setattr(allocate, "knapsack", lambda *_: Nats())
+    monkeypatch.setattr(allocate, "make_knapsack", lambda *_: Nats())
     monkeypatch.setattr(_Ladder, "climb", climb)
-    last = Allocate(Pricing())._climbed(cast(Walk, script))
+    last = Allocate(Pricing())._scan_and_climb(cast(Walk, script))
     assert len(scanned) == rounds
     assert last is not None
     assert last._start is scanned[-1]
@@ -306,4 +316,4 @@ def test_what_was_kept_is_scanned_again_as_long_as_that_leads_on(
 
 def test_where_nothing_can_be_cut_there_is_no_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allocate, "scan", lambda *_: ([Curve("a", (8,), (0.0,))], 0.0))
-    assert Allocate(Pricing())._climbed(cast(Walk, Script(lambda _: True))) is None
+    assert Allocate(Pricing())._scan_and_climb(cast(Walk, Script(lambda _: True))) is None

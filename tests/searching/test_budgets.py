@@ -6,14 +6,14 @@ from dataclasses import replace
 from math import sqrt
 
 from optimize.candidate import Candidate
-from optimize.searching.budgets import HALVINGS, Budgets
-from optimize.searching.walk import NOT_SMALLER, WORK, Search
+from optimize.searching.budgets import GAP_PROPOSALS, Budgets
+from optimize.searching.walk import NOT_SMALLER, WORK_FOLDER, Search
 from optimize.steps.factorize import Factorize
 from optimize.steps.prune import Prune
 from tests.searching.trials import RUINOUS, ran, settings, written
 
 
-def walking(search: Search, levels: tuple[float, ...] = (), energies: tuple[float, ...] = (), halvings: int = HALVINGS) -> Search:
+def walking(search: Search, levels: tuple[float, ...] = (), energies: tuple[float, ...] = (), halvings: int = GAP_PROPOSALS) -> Search:
     return replace(search, strategy=Budgets(levels, energies, halvings))
 
 
@@ -40,7 +40,7 @@ def test_the_original_is_what_is_left_when_nothing_holds(search: Search, origina
     prunes = [("Prune", RUINOUS / scale, False) for scale in (1, 4, 16)]
     assert settings(trials) == [*prunes, ("Factorize", 0.01, False)]
     assert best is original
-    assert not (search.ledger.path.parent / WORK).exists()
+    assert not (search.ledger.path.parent / WORK_FOLDER).exists()
     assert "overall accuracy fell by" in trials[0]["reasons"][0]
 
 

@@ -15,7 +15,7 @@ from optimize.run.compress import compress
 from optimize.run.parsing import times
 from optimize.run.recipe import resolve
 from optimize.searching import goal as module
-from optimize.searching.goal import Goal, goal, latency_ms, latency_timer
+from optimize.searching.goal import Goal, latency_ms, latency_timer, make_goal
 from tests import nets, runs
 from tests.conftest import shortened
 
@@ -24,7 +24,7 @@ HERE = Path()
 
 def test_a_goal_is_met_at_exactly_its_latency() -> None:
     one = nets.candidate(nets.chain())
-    assert [Goal(limit, lambda _: 2.0).met(one) for limit in (1.999, 2.0, 3.0)] == [False, True, True]
+    assert [Goal(limit, lambda _: 2.0).is_met(one) for limit in (1.999, 2.0, 3.0)] == [False, True, True]
 
 
 def test_a_speedup_is_of_the_originals_own_latency(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,17 +37,17 @@ def test_a_speedup_is_of_the_originals_own_latency(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "latency_ms", fake)
     original, other = nets.candidate(nets.chain()), nets.candidate(nets.chain_bn())
     runtime: Any = None
-    found = goal(latency_timer(runtime, 1, nets.cases(1)), original, None, 4.0)
+    found = make_goal(latency_timer(runtime, 1, nets.cases(1)), original, None, 4.0)
     assert found is not None
     assert found.latency_ms == original.parameters / 400
-    assert not found.met(original)
+    assert not found.is_met(original)
     assert found.measure(other) == other.parameters / 100
-    found.met(other)
+    found.is_met(other)
     assert asked == [original, other]  # each is compiled once
-    given = goal(latency_timer(runtime, 1, nets.cases(1)), original, 7.5, None)
+    given = make_goal(latency_timer(runtime, 1, nets.cases(1)), original, 7.5, None)
     assert given is not None
     assert given.latency_ms == 7.5
-    assert goal(latency_timer(runtime, 1, nets.cases(1)), original, None, None) is None
+    assert make_goal(latency_timer(runtime, 1, nets.cases(1)), original, None, None) is None
 
 
 @pytest.mark.parametrize(
@@ -58,12 +58,12 @@ def test_a_speedup_over_an_original_on_a_busy_machine_is_in_doubt(percent: float
     monkeypatch.setattr(module, "await_quiet", lambda: waited.append(True))
     monkeypatch.setattr(module, "watch_foreign_load", lambda: lambda: percent)
     original = nets.candidate(nets.chain())
-    found = goal(lambda _: 8.0, original, None, 4.0)
+    found = make_goal(lambda _: 8.0, original, None, 4.0)
     assert found is not None
-    assert (found.latency_ms, found.doubt, waited) == (2.0, doubt, [True])
-    given = goal(lambda _: 8.0, original, 7.5, None)
+    assert (found.latency_ms, found.unreliable_reason, waited) == (2.0, doubt, [True])
+    given = make_goal(lambda _: 8.0, original, 7.5, None)
     assert given is not None
-    assert (given.doubt, waited) == ("", [True])  # a latency that was named rests on no measurement
+    assert (given.unreliable_reason, waited) == ("", [True])  # a latency that was named rests on no measurement
 
 
 def test_the_latency_is_the_fastest_float_precisions(any_target: str, monkeypatch: pytest.MonkeyPatch) -> None:

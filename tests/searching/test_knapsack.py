@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimize.graph.trace import trace
-from optimize.searching.knapsack import Item, Knapsack, sides
+from optimize.searching.knapsack import Item, Knapsack, groups_by_layer
 from optimize.searching.scan import Curve
 from tests import nets
 
@@ -98,7 +98,7 @@ def test_an_item_counts_what_goes_with_a_unit() -> None:
 
 def test_sides_of_a_chain_that_is_flattened() -> None:
     graph = trace(nets.candidate(nets.chain_bn()))
-    found = sides(graph, graph.groups)
+    found = groups_by_layer(graph, graph.groups)
     assert {name: found[name] for name in ("0", "3", "8")} == {
         "0": ([], [("0", 1)]),
         "3": ([("0", 1)], [("3", 1)]),
@@ -108,11 +108,11 @@ def test_sides_of_a_chain_that_is_flattened() -> None:
 
 def test_sides_of_a_residual_and_a_concat() -> None:
     graph = trace(nets.candidate(nets.Residual()))
-    found = sides(graph, graph.groups)
+    found = groups_by_layer(graph, graph.groups)
     assert (found["stem"], found["conv2"]) == (([], [("stem", 1)]), ([("conv1", 1)], [("stem", 1)]))
     graph = trace(nets.candidate(nets.Concat()))
-    assert sides(graph, graph.groups)["join"] == ([("left", 1), ("right", 1)], [("join", 1)])
-    assert "right" not in sides(graph, [group for group in graph.groups if group.name == "left"])
+    assert groups_by_layer(graph, graph.groups)["join"] == ([("left", 1), ("right", 1)], [("join", 1)])
+    assert "right" not in groups_by_layer(graph, [group for group in graph.groups if group.name == "left"])
 
 
 def lasting(seed: int, groups: int) -> tuple[list[Curve], list[float], Knapsack]:

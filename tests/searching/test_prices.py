@@ -16,7 +16,7 @@ from optimize.graph.trace import trace
 from optimize.measure.layers import LayerShape
 from optimize.measure.table import LatencyTable
 from optimize.searching.knapsack import Knapsack
-from optimize.searching.prices import Pricing, knapsack
+from optimize.searching.prices import Pricing, make_knapsack
 from optimize.searching.scan import Curve
 from tests import nets
 
@@ -41,7 +41,7 @@ def curves(of: Candidate, *names: str) -> list[Curve]:
 
 
 def items(of: Candidate, pricing: Pricing, *names: str) -> Knapsack:
-    return knapsack(of, curves(of, *names), pricing)
+    return make_knapsack(of, curves(of, *names), pricing)
 
 
 # `nets.chain`: conv 3 -> a, k3 on 8 x 8; conv a -> b, k3 s2, to 3 x 3; linear b -> 4
@@ -139,15 +139,15 @@ def test_a_width_costs_what_the_kernels_make_of_it(tmp_path: Path) -> None:
     priced = items(start, pricing)
     for width in (1, 15, 16, 17, 32, 40, 48, 57):
         assert priced.price({"0": width}) == pytest.approx((3 * -(-width // 16) + width) / (3 * 4 + 57))
-    assert pricing.multiple == 16
-    assert Pricing().multiple == Pricing(table(tmp_path)).multiple == 8
+    assert pricing.width_multiple == 16
+    assert Pricing().width_multiple == Pricing(table(tmp_path)).width_multiple == 8
 
 
 def test_a_layer_is_timed_as_wide_as_it_becomes_without_those_in_front(tmp_path: Path) -> None:
     """Conv 3 -> 16, conv 16 -> 4, conv 4 -> 2: without the second the last one reads 16, without both 3."""
     start = nets.candidate(nn.Sequential(nn.Conv2d(3, 16, 1), nn.ReLU(), nn.Conv2d(16, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1)))
     may = [Curve("0", (16, 5, 0), (0.0,) * 3), Curve("2", (4, 1, 0), (0.0,) * 3)]
-    of = knapsack(start, may, Pricing(table(tmp_path), latency=1, macs=0, parameters=0))
+    of = make_knapsack(start, may, Pricing(table(tmp_path), latency=1, macs=0, parameters=0))
     whole = 3 * 16 + 16 * 4 + 4 * 2
     assert of.price({"0": 16, "2": 4}) == pytest.approx(1.0)
     assert of.price({"0": 16, "2": 0}) == pytest.approx((3 * 16 + 16 * 2) / whole)

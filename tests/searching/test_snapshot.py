@@ -185,8 +185,16 @@ def damaged(path: Path, how: str) -> None:
 @pytest.mark.parametrize(
     "how",
     [
-        "empty", "cut", "missing", "no lineage", "broken lineage",
-        "unknown step", "unknown setting", "unknown sharing", "unknown tensor", "lacks a tensor",
+        "empty",
+        "cut",
+        "missing",
+        "no lineage",
+        "broken lineage",
+        "unknown step",
+        "unknown setting",
+        "unknown sharing",
+        "unknown tensor",
+        "lacks a tensor",
     ],
 )
 def test_what_is_no_snapshot_of_this_model_is_refused_in_one_line(how: str, tmp_path: Path) -> None:

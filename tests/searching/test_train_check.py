@@ -1,4 +1,4 @@
-"""The second opinion: what images of train say of a proposal, by cases counted by hand."""
+"""The check on training images: its verdict on a proposal, by cases counted by hand."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_what_loses_nothing_on_train_is_left_to_the_guard(original: Candidate) -
 def test_it_objects_to_what_loses_more_than_the_limit(original: Candidate) -> None:
     found = called(original).review(PASSED, spoilt(original, 5))
     assert found.outcome == "fail"
-    assert found.reasons[0].startswith("on images of train, overall accuracy fell by 20 pp on 160 cases")
+    assert found.reasons[0].startswith("on training images, overall accuracy fell by 20 pp on 160 cases")
     assert called(original).review(PASSED, spoilt(original, 100)) is PASSED
 
 
@@ -94,11 +94,11 @@ def test_chance_that_the_guard_cannot_exclude_is_settled(original: Candidate) ->
     assert found.outcome == "pass"
     assert found.reasons == (
         "overall accuracy 95.00 % against 100.00 %, limit 5 pp; recall of the worst class bar −20.00 pp, limit 50 pp; "
-        "images of train settle what chance could hide",
+        "training images settle what chance could hide",
     )
     unsettled = called(original).review(unsure, spoilt(original, 5))
     assert unsettled.reasons[: len(unsure.reasons)] == unsure.reasons
-    assert unsettled.reasons[len(unsure.reasons)].startswith("on images of train, overall accuracy fell by 20 pp")
+    assert unsettled.reasons[len(unsure.reasons)].startswith("on training images, overall accuracy fell by 20 pp")
     assert (unsettled.outcome, unsettled.rails) == ("fail", unsure.rails)
 
 
@@ -124,11 +124,11 @@ def test_chance_is_not_settled_where_the_verdict_asks_for_a_bound(original: Cand
 def test_a_network_that_was_trained_on_them_may_be_objected_to_alone(original: Candidate) -> None:
     reference = Reference(original, TRAIN.inputs(), train=Labelled(TRAIN.inputs, TRAIN.labels, None))
     trained = Finetune(1)(original, reference)
-    about = called(original).about(trained)
+    about = called(original).for_candidate(trained)
     unsure = of_few(original, 1)
     assert about.review(unsure, never) is unsure
     assert not about.review(PASSED, spoilt(original, 5))
-    assert called(original).about(Prune(0.001)(original, reference)).review(unsure, original.predict)
+    assert called(original).for_candidate(Prune(0.001)(original, reference)).review(unsure, original.predict)
 
 
 @pytest.mark.parametrize("reached", [{"min_class_f1": 1.0}, {"min_class_recall": 1.0}, {"max_ece_rise": 1e-6}], ids=str)
@@ -139,7 +139,7 @@ def test_figures_to_be_reached_are_the_guards_business(original: Candidate, reac
 def test_a_heavy_network_is_asked_about_fewer_images(original: Candidate, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(called(original).split) == len(TRAIN)
     monkeypatch.setattr(module, "MAC_BUDGET", 1)
-    monkeypatch.setattr(module, "LEAST", GUARD + 1)
+    monkeypatch.setattr(module, "MIN_TRAIN_CHECK_CASES", GUARD + 1)
     few, same, other = (called(original, seed=seed).split for seed in (0, 0, 1))
     assert len(few) == GUARD + 1
     assert few.ids.tolist() == same.ids.tolist() != other.ids.tolist()
@@ -156,4 +156,4 @@ def test_a_walk_goes_back_where_it_objects(search: Search, original: Candidate) 
         walk = replace(loose, train_check=check).walk()
         trial = walk.propose(lossy, walk.original)
         assert bool(trial) == (walk.best is not walk.original) == kept
-        assert trial.verdict.reasons[0].startswith("on images of train") != kept
+        assert trial.verdict.reasons[0].startswith("on training images") != kept

@@ -10,7 +10,7 @@ from optimize.candidate import Candidate, Reference, Step
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict
 from optimize.searching.budgets import Budgets
-from optimize.searching.walk import NOT_SMALLER, WORK, ScoreSummary, Search, Trial, Walk
+from optimize.searching.walk import NOT_SMALLER, WORK_FOLDER, ScoreSummary, Search, Trial, Walk
 from optimize.steps.chain import Chain
 from optimize.steps.finetune import Finetune
 from optimize.steps.prune import Prune
@@ -99,7 +99,7 @@ def test_a_walk_cut_at_any_line_or_inside_it_ends_the_same(search: Search) -> No
 
 def test_a_trial_whose_network_is_gone_is_made_again_with_all_that_follow(search: Search) -> None:
     best, trials = ran(search)
-    (search.ledger.path.parent / WORK / "trial-003.safetensors").unlink()
+    (search.ledger.path.parent / WORK_FOLDER / "trial-003.safetensors").unlink()
     again, retried, made = resumed(search)
     assert made == len(trials) - 3 > 0
     assert again.fingerprint == best.fingerprint

@@ -38,9 +38,9 @@ class Counted(Search):
 
     tried: list[Step]
 
-    def attempt(self, step: Step, start: Candidate, before: Score, judge: Judge) -> tuple[Trial, Candidate]:
+    def attempt(self, step: Step, start: Candidate, baseline: Score, judge: Judge) -> tuple[Trial, Candidate]:
         self.tried.append(step)
-        return super().attempt(step, start, before, judge)
+        return super().attempt(step, start, baseline, judge)
 
 
 def resumed(search: Search) -> tuple[Candidate, list[dict[str, Any]], int]:

@@ -15,7 +15,7 @@ import torch
 
 from optimize.candidate import Candidate, Reference
 from optimize.errors import InputError
-from optimize.graph.bypass import NONE, emptied
+from optimize.graph.bypass import NONE, remove_layers
 from optimize.run.prepare import labelled
 from optimize.searching.snapshot import rebuilt, restore
 from optimize.steps.finetune import Finetune
@@ -112,7 +112,7 @@ def test_the_others_train_what_the_leader_trains(monkeypatch: pytest.MonkeyPatch
     """A network with a layer taken out, which its tensors alone do not show, and whose outputs are probabilities."""
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 1), torch.nn.Conv2d(3, 3, 1), torch.nn.Conv2d(3, 2, 1)).eval()
     original = Candidate(net, torch.rand(1, 1, 4, 4))
-    module = emptied(net, ["1"])
+    module = remove_layers(net, ["1"])
     shorter = replace(original, module=module, kept={"1": NONE}, outputs="probabilities")
     step, sent = Recorded([]), [None]
     monkeypatch.setattr(ddp, "broadcast", lambda value: sent.insert(0, value) if value is not None else sent.pop(0))

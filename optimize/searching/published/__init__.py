@@ -1,1 +1,1 @@
-"""The founding study's two searches, stepwise and local, and the rules that they go by."""
+"""The founding study's two strategies, `Stepwise` and `Local`, and the rules they follow: floors, study rails, stopping rules."""

@@ -1,12 +1,22 @@
 """Agglomerative clustering of a layer's channels by centroid linkage, as the sequence of merges it makes.
 
-Clusters are as alike as the cosine between the means of their channels' features, each scaled to length 1. With the cosines c of channels
-that is, for clusters A and B,
+The similarity of two clusters is the cosine between the means of their channels' features, each feature vector scaled to length 1. With the
+cosines c of channels, for clusters A and B,
 
-    likeness(A, B) = sum_AB c / sqrt( sum_AA c * sum_BB c )
+    similarity(A, B) = sum_AB c / sqrt( sum_AA c * sum_BB c )
 
-so the (size, size) matrix is all that is needed. A cluster is represented by one of its channels: of the two representatives that meet, the
-one more alike, on average, to the other members of the new cluster stays.
+so the (size, size) matrix of cosines is all that is needed: no feature is looked at again. When two clusters merge, their rows and columns
+of the matrix of sums are added.
+
+Each cluster is represented by one of its channels. When two clusters merge, the representative that is more similar, on average, to the
+other members of the new cluster stays.
+
+Example: channels 0 and 1 have cosine .9, channel 2 has .6 with both. With 0 and 1 merged, sum_AA = 1 + .9 + .9 + 1 = 3.8 and
+sum_AB = 1.2, so the similarity of {0, 1} and {2} is 1.2 / sqrt(3.8) = .62:
+
+    >>> cosine = np.array([[1.0, 0.9, 0.6], [0.9, 1.0, 0.6], [0.6, 0.6, 1.0]])
+    >>> [(merge.removed, merge.merge_into, round(merge.similarity, 2)) for merge in agglomerate(cosine, 0.6)]
+    [(1, 0, 0.9), (2, 0, 0.62)]
 """
 
 from __future__ import annotations
@@ -21,44 +31,51 @@ from optimize.importance.signal import Scores
 
 @dataclass(frozen=True)
 class ClusterMerge:
-    """One merge of two clusters: the channel that goes, the one that stays for both, and how alike the clusters were."""
-
-    gone: int
-    heir: int
-    likeness: float
-
-
-def agglomerate(cosine: Scores, least: float) -> list[ClusterMerge]:
-    """Merge the two most alike clusters until none are as alike as `least`.
+    """One merge of two clusters.
 
     Args:
-        cosine: (size, size) between channels; one that is NaN on the diagonal is like no other.
-        least: likeness below which clusters stay apart.
+        removed: the channel that goes.
+        merge_into: the channel that represents both clusters from now on.
+        similarity: of the two clusters, at most 1.
+    """
+
+    removed: int
+    merge_into: int
+    similarity: float
+
+
+def agglomerate(cosine: Scores, min_similarity: float) -> list[ClusterMerge]:
+    """Return the merges, in order: always the two most similar clusters, until no two are as similar as `min_similarity`.
+
+    Args:
+        cosine: (size, size) cosines between channels. A channel that is NaN on the diagonal (a silent one) is never merged.
+        min_similarity: clusters less similar than this stay apart.
     """
     alive = np.flatnonzero(~np.isnan(cosine.diagonal()))
     sums = np.nan_to_num(cosine)[alive][:, alive]  # of the cosines between the members of two clusters
     members: list[Index] = [np.array([channel]) for channel in alive]
-    heads: list[int] = alive.tolist()
-    unions: list[ClusterMerge] = []
+    representatives: list[int] = alive.tolist()
+    merges: list[ClusterMerge] = []
     while len(members) > 1:
         length = np.sqrt(np.maximum(sums.diagonal(), 1e-300))
-        likeness = sums / np.outer(length, length)
-        np.fill_diagonal(likeness, -np.inf)
-        first, second = divmod(int(np.round(likeness, 12).argmax()), len(members))
-        if likeness[first, second] < least:
+        similarity = sums / np.outer(length, length)
+        np.fill_diagonal(similarity, -np.inf)
+        # rounding makes equal similarities tie on every machine; argmax then takes the first pair
+        first, second = divmod(int(np.round(similarity, 12).argmax()), len(members))
+        if similarity[first, second] < min_similarity:
             break
-        together = np.concatenate([members[first], members[second]])
-        heir, gone = _by_centrality(cosine, together, heads[first], heads[second])
-        unions.append(ClusterMerge(gone, heir, float(likeness[first, second])))
+        joined = np.concatenate([members[first], members[second]])
+        staying, leaving = _by_centrality(cosine, joined, representatives[first], representatives[second])
+        merges.append(ClusterMerge(leaving, staying, float(similarity[first, second])))
         sums[first] += sums[second]
         sums[:, first] += sums[:, second]
         sums = np.delete(np.delete(sums, second, 0), second, 1)
-        members[first], heads[first] = together, heir
-        del members[second], heads[second]
-    return unions
+        members[first], representatives[first] = joined, staying
+        del members[second], representatives[second]
+    return merges
 
 
 def _by_centrality(cosine: Scores, members: Index, first: int, second: int) -> tuple[int, int]:
-    """The two representatives, the one that stays before the one that goes; the first where neither is more central."""
+    """Return (the representative that stays, the one that goes); the first stays where neither is more central."""
     central = [float(np.round(cosine[channel, members[members != channel]].mean(), 12)) for channel in (first, second)]
     return (first, second) if central[0] >= central[1] else (second, first)

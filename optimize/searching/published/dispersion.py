@@ -1,7 +1,11 @@
-"""Whether the channels of a layer that stay still vary: a layer that says the same to every input is lost, and no reader can mend it.
+"""Whether the remaining channels of a layer still vary: a layer that gives the same to every input has lost its information for good.
 
-The dispersion of a channel is the standard deviation of its activations over cases and positions, read where its first reader takes them;
-that of a layer is the mean over its channels. It may not fall below a share, as published .6, of what the original's layer had.
+The dispersion of a channel is the standard deviation of its activations over cases and positions, taken where its first reader reads them.
+The dispersion of a layer is the mean over its channels. It must stay above a share (as published .6) of the layer's dispersion in the
+original.
+
+Example: a layer of three channels has dispersions 1.0, 0.5 and 0.3 in the original, 0.6 on average. Without its first channel 0.4 is left,
+which is above .6 * 0.6 = 0.36: the removal may be proposed.
 """
 
 from __future__ import annotations
@@ -18,44 +22,50 @@ from optimize.importance.activations import drawn, over_activations, thinned
 from optimize.importance.signal import Scores
 from optimize.reconstruction.moments import BATCH
 
-BATCHES = 6
-LEAST = 0.6
+DISPERSION_BATCHES = 6
+MIN_DISPERSION_SHARE = 0.6
 
 
 @dataclass(frozen=True, eq=False)
-class Health:
-    """The check before every chunk.
+class DispersionCheck:
+    """The check that every chunk must pass before it is proposed.
 
     Args:
         baseline: dispersion of each group's layer in the original, by name.
-        least: share of it that must stay.
+        min_share: share of the baseline that must be left.
     """
 
     baseline: Mapping[str, float]
-    least: float = LEAST
+    min_share: float = MIN_DISPERSION_SHARE
 
     @classmethod
-    def of(cls, reference: Reference, groups: Sequence[ChannelGroup], least: float = LEAST) -> Health:
-        """The check against the original, whose groups these are."""
-        found = dispersions(reference.original, reference, groups)
-        return cls({group.name: float(each.mean()) for group, each in zip(groups, found, strict=True)}, least)
+    def of(cls, reference: Reference, groups: Sequence[ChannelGroup], min_share: float = MIN_DISPERSION_SHARE) -> DispersionCheck:
+        """Measure the baseline on the original.
 
-    def holds(self, candidate: Candidate, reference: Reference, group: ChannelGroup, gone: Sequence[int]) -> bool:
-        """Whether the group's other channels vary enough once the channels `gone` are removed."""
+        Args:
+            reference: the original, and the calibration inputs.
+            groups: groups of the original.
+            min_share: share of the baseline that must be left.
+        """
+        by_group = dispersions(reference.original, reference, groups)
+        return cls({group.name: float(dispersion.mean()) for group, dispersion in zip(groups, by_group, strict=True)}, min_share)
+
+    def holds(self, candidate: Candidate, reference: Reference, group: ChannelGroup, removed: Sequence[int]) -> bool:
+        """Return whether the group's other channels vary enough once the channels `removed` are gone."""
         (now,) = dispersions(candidate, reference, [group])
-        return float(np.delete(now, gone).mean()) >= self.least * self.baseline[group.name]
+        return float(np.delete(now, removed).mean()) >= self.min_share * self.baseline[group.name]
 
 
 def dispersions(candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
-    """Standard deviation of every channel's activations, (size,) per group, over six batches of 128 calibration inputs."""
+    """Return the standard deviation of every channel's activations, (size,) for each group, over six batches of 128 calibration inputs."""
     sums = [np.zeros((3, group.size)) for group in groups]
-    for place, found in over_activations(candidate, drawn(reference, BATCHES * BATCH), groups, _sums):
-        sums[place] += found
+    for group_number, batch_sums in over_activations(candidate, drawn(reference, DISPERSION_BATCHES * BATCH), groups, _sums):
+        sums[group_number] += batch_sums
     return [np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0)) for count, total, squares in sums]
 
 
 def _sums(maps: torch.Tensor) -> Scores:
-    """How many values each channel has, their sum and the sum of their squares: (3, size)."""
+    """Return the number of values of each channel, their sum, and the sum of their squares: (3, size)."""
     pixels = thinned(maps).double()
     count = torch.full((pixels.shape[1],), pixels.shape[0] * pixels.shape[2], dtype=torch.float64)
     return np.asarray(torch.stack([count, pixels.sum((0, 2)), pixels.square().sum((0, 2))]).numpy())

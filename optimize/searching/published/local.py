@@ -1,29 +1,33 @@
-"""The founding study's local variant: layer by layer, deepest first, channels that say the same are merged while they are alike enough.
+"""The founding study's local method: layer by layer, deepest first, channels that are similar enough are merged.
 
-The features of a channel are the averages of its maps. Clusters of channels merge, most alike first (`searching/published/agglomerate.py`),
-until none are alike by .75, the floor is reached, or the stopping rule ends the layer; a merge that the rule passes over is left out. After
-every 20 merges the walk judges: against the original by the cumulative rail, and against the beginning of the layer by the step rail.
-Merges that do not hold are tried again with a fifth of them undone, three times, and then the layer is left.
+The features of a channel are the averages of its maps. Clusters of channels merge, most similar first (`agglomerate.py`),
+until no two are as similar as .75, the floor is reached, or the stopping rule ends the layer. A merge that the rule passes over is left
+out. After every 20 merges the proposal is judged: against the original by the cumulative rail, and against the beginning of the layer by
+the step rail. Merges that do not hold are tried again with a fifth of them undone, three times; then the layer is left.
 
-As published the channels of a cluster are averaged and the outgoing weights of those that go are lost (`operator="average"`,
-`repair="none"`). Here the medoid stays, its readers take it for all of the cluster, and are fitted to the original.
+Example: 20 merges are refused. The next tries have 16, 12 and 9 of them (each 80 % of the one before, rounded down). When 12 hold, the 12
+are kept and the layer ends, since the merges after them are less similar still.
+
+As published, the channels of a cluster are averaged and the outgoing weights of those that go are lost (`operator="average"`,
+`repair="none"`). Here the most central channel (the medoid) stays, its readers take it for all of the cluster, and are fitted to the
+original.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import get_args
+from typing import ClassVar, get_args
 
 from optimize.errors import require_choice
 from optimize.graph.trace import ChannelGroup
 from optimize.importance.similarity import cosine
 from optimize.searching.published.agglomerate import ClusterMerge, agglomerate
 from optimize.searching.published.evidence import EvidenceCollector
-from optimize.searching.published.floors import NAMES
-from optimize.searching.published.rails import Rails
+from optimize.searching.published.floors import FLOOR_NAMES
+from optimize.searching.published.rails import StudyRails
 from optimize.searching.published.scope import Scope
-from optimize.searching.published.stopping import Evidence, Floor, Stopping
+from optimize.searching.published.stopping import Evidence, Floor, StoppingRule
 from optimize.searching.walk import ScoreSummary, Walk
 from optimize.steps.merge import RepairMode
 from optimize.steps.merging.operators import Operator
@@ -35,105 +39,110 @@ class Local:
     """The strategy "local".
 
     Args:
-        likeness: below which clusters stay apart.
-        floors: "S1" to "S6", or "none".
-        stopping: which merges are left out, and where a layer ends.
-        operator: what stands for a cluster, see `StandIn`; "drop" leaves the heir as it is and its readers too.
-        repair: of the readers, see `Remove`.
-        rails: None for the run's limits, and half of them for a layer.
-        brake: merges between two judgements.
-        retries: of merges that do not hold.
-        undone: share of them that each retry leaves out.
+        min_similarity: clusters less similar than this stay apart.
+        floors: set of minimum widths, "S1" to "S6", or "none".
+        stopping: rule that leaves merges out and ends a layer.
+        operator: how a cluster becomes one channel, see `MergeOperator`. "drop" changes neither the staying channel nor its readers.
+        repair: how the readers are repaired, see `RemoveChannels`.
+        rails: limits on a layer and on the whole search; None for the run's limits, and half of them for a layer.
+        merges_per_check: number of merges between two judgements.
+        retries: number of further tries when merges do not hold.
+        undo_share: share of the merges that each retry leaves out.
     """
 
-    likeness: float = 0.75
+    name: ClassVar[str] = "local"
+    settings: ClassVar[tuple[str, ...]] = ("floors", "stopping")
+    few_proposals: ClassVar[bool] = False
+
+    min_similarity: float = 0.75
     floors: str = "S2"
-    stopping: Stopping = field(default_factory=Floor)
+    stopping: StoppingRule = field(default_factory=Floor)
     operator: Operator = "medoid"
     repair: RepairMode = "least squares"
-    rails: Rails | None = None
-    brake: int = 20
+    rails: StudyRails | None = None
+    merges_per_check: int = 20
     retries: int = 3
-    undone: float = 0.2
+    undo_share: float = 0.2
 
     def __post_init__(self) -> None:
-        for name, kinds in (("floors", NAMES), ("operator", get_args(Operator)), ("repair", get_args(RepairMode))):
-            require_choice(name, getattr(self, name), kinds)
+        for name, choices in (("floors", FLOOR_NAMES), ("operator", get_args(Operator)), ("repair", get_args(RepairMode))):
+            require_choice(name, getattr(self, name), choices)
 
     def __call__(self, walk: Walk) -> None:
-        """Walk to the end."""
+        """Merge the channels of one layer after the other, deepest first."""
         scope = Scope.of(walk.reference, self.floors, self.repair)
-        groups = [group for group in scope.groups if scope.room(group)]
-        gather = EvidenceCollector(self.stopping.needs, walk.reference, groups) if groups else None
+        groups = [group for group in scope.groups if scope.headroom(group)]
+        collect = EvidenceCollector(self.stopping.needs, walk.reference, groups) if groups else None
         for group in reversed(groups):
-            assert gather is not None
-            _Layer(self, walk, scope, gather, scope.now(walk.best)[group.name]).merge()
+            assert collect is not None
+            _Layer(self, walk, scope, collect, scope.current_groups(walk.best)[group.name]).merge()
 
 
 class _Layer:
-    """One layer on its way; channels are called what they were at its beginning."""
+    """One layer while its channels merge; channels keep the numbers they had at its beginning."""
 
-    def __init__(self, strategy: Local, walk: Walk, scope: Scope, gather: EvidenceCollector, group: ChannelGroup) -> None:
-        self._strategy, self._walk, self._gather, self._group = strategy, walk, gather, group
+    def __init__(self, strategy: Local, walk: Walk, scope: Scope, collect: EvidenceCollector, group: ChannelGroup) -> None:
+        self._strategy, self._walk, self._collect, self._group = strategy, walk, collect, group
         self._beginning: ScoreSummary = walk.best_score
-        self._rails = strategy.rails or Rails.within(walk.limits)
-        self._room = scope.room(group)
+        self._rails = strategy.rails or StudyRails.within(walk.limits)
+        self._room = scope.headroom(group)
         self._alive = list(range(group.size))
-        self._seen: list[Evidence] = []
+        self._evidence: list[Evidence] = []
 
     def merge(self) -> None:
-        """Merge until nothing alike is left, or it no longer holds."""
-        (likeness,) = cosine(self._walk.best, self._walk.reference, [self._group], pooled=True)
-        left = self._allowed(agglomerate(likeness, self._strategy.likeness))
+        """Merge until no two clusters are similar enough, or the limits no longer hold."""
+        (similarity,) = cosine(self._walk.best, self._walk.reference, [self._group], pooled=True)
+        left = self._allowed(agglomerate(similarity, self._strategy.min_similarity))
         while left:
-            chunk, left = left[: self._strategy.brake], left[self._strategy.brake :]
-            if not self._held(chunk):
+            chunk, left = left[: self._strategy.merges_per_check], left[self._strategy.merges_per_check :]
+            if not self._keep_most(chunk):
                 return
 
-    def _allowed(self, unions: Sequence[ClusterMerge]) -> list[ClusterMerge]:
-        """Those that the stopping rule lets through, as many as there is room for."""
+    def _allowed(self, merges: Sequence[ClusterMerge]) -> list[ClusterMerge]:
+        """Return the merges that the stopping rule lets pass, at most as many as the floor allows."""
         allowed: list[ClusterMerge] = []
-        for union in unions:
+        for merge in merges:
             if len(allowed) == self._room:
                 break
-            evidence = self._gather.pair(
-                self._walk.best, self._group, union.gone, union.heir, 1 - union.likeness, len(allowed) / self._room
+            evidence = self._collect.pair(
+                self._walk.best, self._group, merge.removed, merge.merge_into, 1 - merge.similarity, len(allowed) / self._room
             )
-            decision = self._strategy.stopping([*self._seen, evidence])
+            decision = self._strategy.stopping([*self._evidence, evidence])
             if decision == "stop":
                 break
             if decision == "go on":
-                allowed.append(union)
-                self._seen.append(replace(evidence, kept=True))
+                allowed.append(merge)
+                self._evidence.append(replace(evidence, kept=True))
         return allowed
 
-    def _held(self, chunk: Sequence[ClusterMerge]) -> bool:
-        """Whether the whole chunk was kept; when not, as much of it as a few retries find."""
+    def _keep_most(self, chunk: Sequence[ClusterMerge]) -> bool:
+        """Propose the chunk, then fewer and fewer of its merges; return whether the whole chunk was kept."""
         count = len(chunk)
         for _ in range(1 + self._strategy.retries):
-            if self._offer(chunk[:count]):
+            if self._propose(chunk[:count]):
                 return count == len(chunk)
-            count = min(count - 1, int(count * (1 - self._strategy.undone)))
+            count = min(count - 1, int(count * (1 - self._strategy.undo_share)))
             if count < 1:
                 break
         return False
 
-    def _offer(self, unions: Sequence[ClusterMerge]) -> bool:
-        heirs: dict[int, int] = {}
-        for union in unions:
-            # whoever was left to the one that goes now is left to its heir
-            heirs = {gone: union.heir if heir == union.gone else heir for gone, heir in heirs.items()} | {union.gone: union.heir}
-        places = {channel: place for place, channel in enumerate(self._alive)}
-        pairs = sorted((places[gone], places[heir]) for gone, heir in heirs.items())
+    def _propose(self, merges: Sequence[ClusterMerge]) -> bool:
+        merged: dict[int, int] = {}
+        for merge in merges:
+            # merges chain: after 3 -> 5 and then 5 -> 1, channel 3 has to be merged into 1 as well
+            merged = {removed: merge.merge_into if staying == merge.removed else staying for removed, staying in merged.items()}
+            merged[merge.removed] = merge.merge_into
+        places = {channel: place for place, channel in enumerate(self._alive)}  # its number in the best candidate, where some are gone
+        pairs = sorted((places[removed], places[staying]) for removed, staying in merged.items())
         step = RemoveChannels(
             self._group.name,
-            tuple(gone for gone, _ in pairs),
+            tuple(removed for removed, _ in pairs),
             self._strategy.repair,
             self._strategy.operator,
-            () if self._strategy.operator == "drop" else tuple(heir for _, heir in pairs),
+            () if self._strategy.operator == "drop" else tuple(staying for _, staying in pairs),
         )
         judge = self._rails.judge(self._beginning, self._walk.limits, self._walk.search.confidence)
         kept = self._walk.propose(step, self._walk.best, judge)
         if kept:
-            self._alive = [channel for channel in self._alive if channel not in heirs]
+            self._alive = [channel for channel in self._alive if channel not in merged]
         return bool(kept)

@@ -1,8 +1,10 @@
-"""Two rails along a walk of many small steps: how much one step may lose, and how much all of them together.
+"""The published two limits on a search of many small steps: how much one step may lose, and how much all steps together may lose.
 
-The published loop compares drops as they are. Here the cumulative rail is the search's usual question, which leaves room for chance
-(`guard/verdict.py: admit`); the step rail compares the proposal with the last candidate that was kept. A proposal that breaks both is a
-step too bold, and a smaller one may do.
+The published loop compares measured drops. Here the cumulative rail is the search's usual question, which leaves room for chance
+(`guard/verdict.py: accept_proposal`). The step rail compares the proposal with the last candidate that was kept.
+
+Example, `CIFAR`: the original has 95.0 % accuracy, the last kept candidate 93.5 %. A step to 91.9 % breaks both: it loses 1.6 points at
+once (1.5 allowed), and 3.1 points in all (3.0 allowed). A step to 92.2 % loses 1.3 at once and 2.8 in all, and is kept.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ from optimize.guard.score import Score
 from optimize.guard.verdict import LIKELY, Verdict, accept_proposal
 from optimize.searching.walk import Judge, ScoreSummary
 
-WARN = 0.85
+WARNING_SHARE = 0.85
 
 
 @dataclass(frozen=True)
-class Rails:
+class StudyRails:
     """Largest drops, as fractions.
 
     Args:
@@ -28,44 +30,52 @@ class Rails:
         step_class: of any class's recall, by one step.
         overall: of accuracy, against the original.
         per_class: of any class's recall, against the original.
-        warn: share of the cumulative rails from which shallow blocks are spared.
+        warning_share: share of the cumulative rails above which shallow blocks are spared.
     """
 
     step_overall: float
     step_class: float
     overall: float
     per_class: float
-    warn: float = WARN
+    warning_share: float = WARNING_SHARE
 
     @classmethod
-    def within(cls, limits: Limits) -> Rails:
-        """A run's limits as the cumulative rails, and half of them for a step."""
+    def within(cls, limits: Limits) -> StudyRails:
+        """Return a run's limits as the cumulative rails, and half of them for one step."""
         return cls(limits.max_drop / 2, limits.max_class_drop / 2, limits.max_drop, limits.max_class_drop)
 
-    def bold(self, before: ScoreSummary, after: ScoreSummary) -> tuple[str, ...]:
-        """Why a step from one reading to the other loses too much at once; empty when it does not."""
-        return _over(before, after, self.step_overall, self.step_class, "one step may lose")
+    def step_problems(self, previous: ScoreSummary, proposal: ScoreSummary) -> tuple[str, ...]:
+        """Return why the step from the previous candidate to the proposal loses too much at once; empty when it does not."""
+        return _over(previous, proposal, self.step_overall, self.step_class, "one step may lose")
 
-    def warns(self, original: ScoreSummary, now: ScoreSummary) -> bool:
-        """Whether little is left of the cumulative rails."""
-        return bool(_over(original, now, self.warn * self.overall - 2 * TOLERANCE, self.warn * self.per_class - 2 * TOLERANCE, ""))
+    def nearly_used_up(self, original: ScoreSummary, now: ScoreSummary) -> bool:
+        """Return whether little is left of the cumulative rails: the current candidate has lost `warning_share` of them."""
+        return bool(
+            _over(original, now, self.warning_share * self.overall - 2 * TOLERANCE, self.warning_share * self.per_class - 2 * TOLERANCE, "")
+        )
 
-    def judge(self, standing: ScoreSummary, limits: Limits, confidence: float = LIKELY) -> Judge:
-        """The verdict on a step from where the walk stands; the cumulative rails take the place of the drops that `limits` allows."""
-        return partial(self._verdict, standing, replace(limits, max_drop=self.overall, max_class_drop=self.per_class), confidence)
+    def judge(self, previous: ScoreSummary, limits: Limits, confidence: float = LIKELY) -> Judge:
+        """Return the judge of a step that starts from the previous candidate.
 
-    def _verdict(self, standing: ScoreSummary, cumulative: Limits, confidence: float, before: Score, after: Score) -> Verdict:
-        reasons = self.bold(standing, ScoreSummary.of(after))
-        return Verdict("fail", reasons) if reasons else accept_proposal(cumulative, before, after, confidence)
+        Args:
+            previous: score of the last candidate that was kept.
+            limits: the run's guard-rails. The cumulative rails replace their `max_drop` and `max_class_drop`.
+            confidence: confidence of the bounds that must lie within the limits.
+        """
+        return partial(self._verdict, previous, replace(limits, max_drop=self.overall, max_class_drop=self.per_class), confidence)
+
+    def _verdict(self, previous: ScoreSummary, cumulative: Limits, confidence: float, baseline: Score, proposal: Score) -> Verdict:
+        reasons = self.step_problems(previous, ScoreSummary.of(proposal))
+        return Verdict("fail", reasons) if reasons else accept_proposal(cumulative, baseline, proposal, confidence)
 
 
-CELEBA = Rails(0.01, 0.03, 0.02, 0.06)
-CIFAR = Rails(0.015, 0.045, 0.03, 0.09)
-"""The published ones."""
+CELEBA = StudyRails(0.01, 0.03, 0.02, 0.06)
+CIFAR = StudyRails(0.015, 0.045, 0.03, 0.09)
+"""The published rails."""
 
 
-def _over(before: ScoreSummary, after: ScoreSummary, overall: float, per_class: float, rule: str) -> tuple[str, ...]:
-    drops = [("overall accuracy", before.overall - after.overall, overall)]
-    # in the order of what was just measured: a reading from the ledger has its classes in another
-    drops += [(f"recall of {name}", before.per_class[name] - recall, per_class) for name, recall in after.per_class.items()]
+def _over(reference: ScoreSummary, proposal: ScoreSummary, overall: float, per_class: float, rule: str) -> tuple[str, ...]:
+    drops = [("overall accuracy", reference.overall - proposal.overall, overall)]
+    # in the order just measured: JSON sorts the classes of a summary that comes from the ledger
+    drops += [(f"recall of {name}", reference.per_class[name] - recall, per_class) for name, recall in proposal.per_class.items()]
     return tuple(f"{what} fell by {points(drop)}; {rule} {points(rail)}" for what, drop, rail in drops if drop > rail + TOLERANCE)

@@ -1,4 +1,4 @@
-"""Which channels a round of the stepwise loop takes: the least important over all layers, and of these the most beneficial."""
+"""Which channels a round of the stepwise loop takes: those with the lowest scores over all layers, and of these the most beneficial."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class OutputError:
-    """The signal that compares across layers: the total cost at which greedy elimination removes a channel, after the best repair.
+    """Importance that compares across layers: the total cost at which greedy elimination removes a channel, after the best repair.
 
     Args:
-        rows: sampled positions of each reader.
-        ridge: see `Repair`.
+        rows: number of sampled positions of each reader.
+        ridge: strength of the ridge, as in `Repair`.
     """
 
     rows: int = ROWS
@@ -43,34 +43,34 @@ class OutputError:
             moments = targets.moments(module, [slot.module for slot in group.consumers])
             problems = [build_problem(module, original, graph, name, moments[name], candidate.kept, self.ridge) for name in moments]
             blocks = {slot.module: columns(linear_submodule(module, slot.module), slot.index) for slot in group.consumers}
-            found = eliminate([(problem, blocks[problem.name]) for problem in problems])
+            elimination = eliminate([(problem, blocks[problem.name]) for problem in problems])
             score = np.full(group.size, np.inf)
-            score[found.order] = found.cost
+            score[elimination.order] = elimination.cost
             scores.append(score)
         return scores
 
 
-def budget(headroom: int, portion: float, most: int) -> int:
-    """How many channels a round may take: a portion of the headroom, at least 1, at most `most`."""
-    return min(max(1, ceil(portion * headroom - ROUNDING)), most)
+def round_budget(headroom: int, share: float, max_channels: int) -> int:
+    """Return how many channels a round may take: a share of the headroom, at least 1, at most `max_channels`."""
+    return min(max(1, ceil(share * headroom - ROUNDING)), max_channels)
 
 
-def lowest(scores: Mapping[str, Scores], share: float) -> list[tuple[str, int]]:
-    """The share of all channels, of whatever group, that scores lowest: (group, channel), ascending; NaN scores highest."""
+def lowest_scores(scores: Mapping[str, Scores], share: float) -> list[tuple[str, int]]:
+    """Return the lowest-scoring share of the channels of all groups together: (group, channel), ascending; NaN ranks last."""
     channels = [(name, channel) for name, score in scores.items() for channel in range(len(score))]
     values = np.nan_to_num(np.concatenate([*scores.values()]), nan=np.inf, posinf=np.inf)
     return [channels[place] for place in np.argsort(values, kind="stable")[: ceil(share * len(channels) - ROUNDING)]]
 
 
-def chosen(
+def most_beneficial(
     ranked: Sequence[tuple[str, int]], benefits: Mapping[str, float], headroom: Mapping[str, int], count: int
 ) -> dict[str, list[int]]:
-    """Of these channels, the `count` most beneficial whose groups have room: group -> channels, lowest score first.
+    """Return the `count` most beneficial channels whose groups have headroom: group -> channels, lowest score first.
 
     Args:
         ranked: (group, channel), lowest score first.
-        benefits: of one channel of each group.
-        headroom: how many channels each group is above its floor.
+        benefits: benefit of removing one channel, by group.
+        headroom: how many channels each group has above its floor.
         count: how many to take.
     """
     taken: dict[str, list[int]] = {}

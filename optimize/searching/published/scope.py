@@ -1,4 +1,4 @@
-"""What a strategy that removes single channels may touch: which groups, down to which width, and where each lies."""
+"""Which groups a strategy of single channels may cut, down to which width, and in which block each lies."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from optimize.searching.published.floors import least_widths
 from optimize.searching.published.layout import blocks
 from optimize.steps.merge import RepairMode
 
-SPARED = (3, 5)
-"""Three of five blocks are shallow: they are spared when little may still be lost, and aligned in the end."""
+SHALLOW_BLOCKS = (3, 5)
+"""The first three of five blocks are shallow: they are spared when the limits are nearly used up, and aligned in the end."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scope:
-    """Settled once, on the original.
+    """What may be cut, decided once, on the original.
 
     Args:
-        groups: the original's, those that can be cut.
-        floors: least width of each, by name.
-        blocks: block of each that a convolution makes, by name; 0 has the largest maps.
+        groups: groups of the original that can be cut.
+        floors: minimum width of each group, by name.
+        blocks: block of each group that a convolution makes, by name; 0 has the largest maps.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -36,12 +36,12 @@ class Scope:
 
     @classmethod
     def of(cls, reference: Reference, floors: str, repair: RepairMode) -> Scope:
-        """The scope over a network.
+        """Decide what may be cut in the reference's original.
 
         Args:
             reference: the original, and inputs to try a cut on.
-            floors: see `least_widths`.
-            repair: with "least squares", what cannot be repaired is left alone.
+            floors: name of a set of minimum widths, see `least_widths`.
+            repair: how readers are repaired. With "least squares", groups whose readers cannot be refitted are left alone.
         """
         original, graph = reference.original, trace(reference.original)
         layers = repairable(original.module, original.module, graph)
@@ -54,17 +54,17 @@ class Scope:
         placed = blocks(original, groups)
         return cls(tuple(groups), least_widths(floors, groups, placed), placed)
 
-    def now(self, candidate: Candidate) -> dict[str, ChannelGroup]:
-        """The groups as they stand in a candidate, by name, in execution order."""
+    def current_groups(self, candidate: Candidate) -> dict[str, ChannelGroup]:
+        """Return the groups as they are in a candidate, by name, in execution order."""
         return {group.name: group for group in trace(candidate).groups if group.name in self.floors}
 
-    def room(self, group: ChannelGroup) -> int:
-        """How many channels a group has above its floor."""
+    def headroom(self, group: ChannelGroup) -> int:
+        """Return how many channels a group has above its floor."""
         return max(0, group.size - self.floors[group.name])
 
     @property
     def shallow(self) -> tuple[str, ...]:
-        """Groups of the first three of five blocks, the deepest first."""
-        of, out_of = SPARED
+        """The groups of the first three of five blocks, the deepest first."""
+        of, out_of = SHALLOW_BLOCKS
         first = of * (1 + max(self.blocks.values(), default=-1)) // out_of
         return tuple(sorted((name for name, block in self.blocks.items() if block < first), key=lambda name: -self.blocks[name]))

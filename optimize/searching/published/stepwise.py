@@ -1,18 +1,24 @@
-"""The founding study's benefit-aware loop: many small removals over all layers, each judged, between rails and above floors.
+"""The founding study's benefit-aware loop: many small removals over all layers, each judged, within rails and above floors.
 
-A round ranks the channels of all layers that are open by one importance signal and takes the lowest quarter; of these the most beneficial
-(`searching/published/benefit.py`), 5 % of what lies above the floors, at most 32. They go deepest block first, in chunks: two channels,
-then four at a time. Linear layers, whose benefit counts nothing, are taken up when no convolution is open. A chunk is proposed when its
-layer stays healthy (`searching/published/dispersion.py`) and the stopping rule does not object (`searching/published/stopping.py`), and
-judged between the rails (`searching/published/rails.py`):
+A round ranks the channels of all open layers by one importance signal and takes the lowest quarter. Of these it proposes the most
+beneficial (`benefit.py`): 5 % of the channels above the floors, at most 32. They go deepest block first, in chunks: two
+channels, then four at a time. Linear layers, whose benefit is zero, have their turn when no convolution is open. A chunk is proposed when
+its layer keeps enough dispersion (`dispersion.py`) and the stopping rule does not object (`stopping.py`).
+Then it is judged by the rails (`rails.py`):
 
     not proposed         the layer is skipped until another chunk was kept
     kept                 go on; near the cumulative rail the first three of five blocks are spared for the next round
-    step rail            rolled back, the layer's chunks are halved, the rest of the round is skipped; a chunk of one closes the layer
-    cumulative rail      rolled back, and the loop is over
+    breaks step rail     rolled back, the layer's chunks are halved, the rest of the round is skipped; a chunk of one closes the layer
+    breaks both rails    handled like the step rail
+    breaks only the      rolled back, and the loop ends
+    cumulative rail
 
 When no layer is open, all are opened once more, unless nothing was kept since the last time. In the end the shallow blocks are brought
 towards their floors, whose widths suit the kernels, eight channels at a time.
+
+Example: 200 channels are above the floors, so a round takes 10 (5 %): say 7 of layer "conv5" and 3 of "conv2". The proposals are 2, 4 and 1
+channels of conv5, then 3 of conv2. When the 4 break the step rail, they are rolled back, conv5 proposes 2 at a time from now on, and the
+next round ranks all channels again.
 """
 
 from __future__ import annotations
@@ -20,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
-from typing import Literal, TypeAlias, get_args
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 from optimize.candidate import Candidate
 from optimize.errors import require_choice
@@ -29,19 +35,19 @@ from optimize.importance.ilr import InsideLayerRanking
 from optimize.importance.signal import Scores, Signal
 from optimize.progress import note
 from optimize.searching.published.benefit import benefit, priors
-from optimize.searching.published.dispersion import LEAST, Health
+from optimize.searching.published.dispersion import MIN_DISPERSION_SHARE, DispersionCheck
 from optimize.searching.published.evidence import EvidenceCollector
-from optimize.searching.published.floors import NAMES
-from optimize.searching.published.layout import layout
-from optimize.searching.published.rails import Rails
-from optimize.searching.published.ranking import budget, chosen, lowest
+from optimize.searching.published.floors import FLOOR_NAMES
+from optimize.searching.published.layout import feature_maps
+from optimize.searching.published.rails import StudyRails
+from optimize.searching.published.ranking import lowest_scores, most_beneficial, round_budget
 from optimize.searching.published.scope import Scope
-from optimize.searching.published.stopping import Evidence, Floor, Stopping
+from optimize.searching.published.stopping import Evidence, Floor, StoppingRule
 from optimize.searching.walk import ScoreSummary, Walk
 from optimize.steps.merge import RepairMode
 from optimize.steps.remove_channels import RemoveChannels
 
-Outcome: TypeAlias = Literal["kept", "skipped", "bold", "over"]
+Outcome: TypeAlias = Literal["kept", "skipped", "too bold", "over"]
 
 
 @dataclass(frozen=True)
@@ -49,90 +55,94 @@ class Stepwise:
     """The strategy "stepwise".
 
     Args:
-        signal: what a channel is worth; the published loop compares its ranking inside layers across layers.
-        floors: "S1" to "S6", or "none".
-        stopping: which proposals are left out, and when the loop stops by itself.
-        repair: of the readers, see `Remove`; "batchnorm" is the published one.
-        rails: None for the run's limits, and half of them for a step.
-        rounds: at most.
-        share: of all channels that a round looks at.
-        portion: of the channels above the floors that a round may take.
-        most: channels that a round may take.
-        chunks: channels in the first chunk of a round, and in the following ones.
-        health: share of its dispersion that a layer must keep.
-        alignments: rounds of the final sweep.
-        aligned: channels that one of its proposals takes.
+        signal: importance of a channel. The published loop compares its ranking inside layers across layers.
+        floors: set of minimum widths, "S1" to "S6", or "none".
+        stopping: rule that leaves proposals out and ends the loop.
+        repair: how the readers are repaired, see `RemoveChannels`; "batchnorm" is the published one.
+        rails: limits on one step and on the whole search; None for the run's limits, and half of them for a step.
+        max_rounds: largest number of rounds.
+        ranked_share: share of all channels that a round looks at, lowest score first.
+        headroom_share: share of the channels above the floors that a round may take.
+        max_per_round: largest number of channels that a round may take.
+        chunk_sizes: number of channels in the first chunk of a round, and in the following ones.
+        min_dispersion_share: share of its dispersion in the original that a layer must keep.
+        alignment_rounds: number of rounds of the final alignment of shallow blocks.
+        alignment_chunk: number of channels in one of its proposals.
     """
+
+    name: ClassVar[str] = "stepwise"
+    settings: ClassVar[tuple[str, ...]] = ("floors", "stopping")
+    few_proposals: ClassVar[bool] = False
 
     signal: Signal = field(default_factory=InsideLayerRanking)
     floors: str = "S2"
-    stopping: Stopping = field(default_factory=Floor)
+    stopping: StoppingRule = field(default_factory=Floor)
     repair: RepairMode = "least squares"
-    rails: Rails | None = None
-    rounds: int = 75
-    share: float = 0.25
-    portion: float = 0.05
-    most: int = 32
-    chunks: tuple[int, int] = (2, 4)
-    health: float = LEAST
-    alignments: int = 3
-    aligned: int = 8
+    rails: StudyRails | None = None
+    max_rounds: int = 75
+    ranked_share: float = 0.25
+    headroom_share: float = 0.05
+    max_per_round: int = 32
+    chunk_sizes: tuple[int, int] = (2, 4)
+    min_dispersion_share: float = MIN_DISPERSION_SHARE
+    alignment_rounds: int = 3
+    alignment_chunk: int = 8
 
     def __post_init__(self) -> None:
-        require_choice("floors", self.floors, NAMES)
+        require_choice("floors", self.floors, FLOOR_NAMES)
         require_choice("repair", self.repair, get_args(RepairMode))
 
     def __call__(self, walk: Walk) -> None:
-        """Walk to the end."""
+        """Run rounds until no layer is open or a limit is reached, then align the shallow blocks."""
         scope = Scope.of(walk.reference, self.floors, self.repair)
-        if not any(map(scope.room, scope.groups)):
+        if not any(map(scope.headroom, scope.groups)):
             return
         loop = _Loop(self, walk, scope)
-        while loop.turn < self.rounds and not loop.over:
-            loop.round()
+        while loop.round_number < self.max_rounds and not loop.over:
+            loop.run_round()
         if self.floors != "none":
             loop.align()
 
 
 class _Loop:
-    """Where the loop stands: which layers are closed until which round or skipped until something is kept, and how large chunks may be."""
+    """State of the loop: layers closed until a round, layers skipped until something is kept, and the largest chunk of each layer."""
 
     def __init__(self, strategy: Stepwise, walk: Walk, scope: Scope) -> None:
         self.strategy, self.walk, self._scope = strategy, walk, scope
-        self.turn, self.over = 0, False
-        self._rails = strategy.rails or Rails.within(walk.limits)
-        self._health = Health.of(walk.reference, scope.groups, strategy.health)
-        self._gather = EvidenceCollector(strategy.stopping.needs, walk.reference, scope.groups)
+        self.round_number, self.over = 0, False
+        self._rails = strategy.rails or StudyRails.within(walk.limits)
+        self._dispersion = DispersionCheck.of(walk.reference, scope.groups, strategy.min_dispersion_share)
+        self._collect = EvidenceCollector(strategy.stopping.needs, walk.reference, scope.groups)
         self._priors = priors(scope.groups, scope.blocks)
-        self._room = sum(map(scope.room, scope.groups))
-        self._seen: list[Evidence] = []
+        self._room = sum(map(scope.headroom, scope.groups))
+        self._evidence: list[Evidence] = []
         self._closed: dict[str, float] = {}
         self._skipped: set[str] = set()
         self._caps: dict[str, int] = {}
-        self._gained = False
+        self._kept_any = False
         self._traced: tuple[Candidate | None, dict[str, ChannelGroup]] = (None, {})
 
-    def round(self) -> None:
-        """One round; when no layer is open, open them again, once."""
-        self.turn += 1
-        opened = {name: group for name, group in self._groups().items() if self._scope.room(group) and self._is_open(name)}
+    def run_round(self) -> None:
+        """Run one round. When no layer is open, open all of them again, once."""
+        self.round_number += 1
+        opened = {name: group for name, group in self._groups().items() if self._scope.headroom(group) and self._is_open(name)}
         if not opened:
-            self.over, self._gained = not self._gained, False
+            self.over, self._kept_any = not self._kept_any, False
             self._closed.clear()
             self._skipped.clear()
             self._caps.clear()
             return
         convolutions = {name: group for name, group in opened.items() if name in self._scope.blocks}
-        taken = self._taken(convolutions or opened)
-        size, following = self.strategy.chunks
-        for name in sorted(taken, key=lambda name: -self._scope.blocks.get(name, -1)):
-            rest = taken[name]
-            while rest:
+        proposed = self._round_channels(convolutions or opened)
+        size, following = self.strategy.chunk_sizes
+        for name in sorted(proposed, key=lambda name: -self._scope.blocks.get(name, -1)):
+            waiting = proposed[name]
+            while waiting:
                 count = min(size, self._caps.get(name, following))
-                chunk, rest = rest[:count], rest[count:]
-                outcome = self._propose(name, chunk)
-                if outcome == "kept":
-                    rest, size = _renumbered(rest, chunk), following
+                chunk, waiting = waiting[:count], waiting[count:]
+                outcome = self._check_and_judge(name, chunk)
+                if outcome == "kept":  # channels above the removed ones move down, and further chunks are larger
+                    waiting, size = _renumbered(waiting, chunk), following
                 elif outcome == "skipped":
                     self._skipped.add(name)
                     break
@@ -142,72 +152,74 @@ class _Loop:
                     return
 
     def align(self) -> None:
-        """Bring the shallow blocks towards their floors."""
-        left = list(self._scope.shallow)
-        for _ in range(self.strategy.alignments):
-            for name in list(left):
+        """Propose removals that bring the shallow blocks to their floors."""
+        unaligned = list(self._scope.shallow)
+        for _ in range(self.strategy.alignment_rounds):
+            for name in list(unaligned):
                 group = self._groups()[name]
-                count = min(self.strategy.aligned, self._scope.room(group))
+                count = min(self.strategy.alignment_chunk, self._scope.headroom(group))
                 (score,) = self._scores({name: group}).values()
-                chunk = [channel for _, channel in lowest({name: score}, 1.0)][:count]
-                outcome = self._offer(name, chunk, Evidence()) if chunk and self._healthy(group, chunk) else "skipped"
+                chunk = [channel for _, channel in lowest_scores({name: score}, 1.0)][:count]
+                outcome = self._judge(name, chunk, Evidence()) if chunk and self._varies_enough(group, chunk) else "skipped"
                 if outcome == "over":
                     return
                 if outcome != "kept":
-                    left.remove(name)
+                    unaligned.remove(name)
 
     def _groups(self) -> Mapping[str, ChannelGroup]:
-        """The groups of the best candidate as it stands."""
+        """Return the groups of the best candidate as it is now."""
         if self._traced[0] is not self.walk.best:
-            self._traced = (self.walk.best, self._scope.now(self.walk.best))
+            self._traced = (self.walk.best, self._scope.current_groups(self.walk.best))
         return self._traced[1]
 
-    def _taken(self, opened: Mapping[str, ChannelGroup]) -> dict[str, list[int]]:
-        """What the round takes: group -> channels, lowest score first."""
-        room = {name: self._scope.room(group) for name, group in opened.items()}
-        module, maps = self.walk.best.module, layout(self.walk.best)
+    def _round_channels(self, opened: Mapping[str, ChannelGroup]) -> dict[str, list[int]]:
+        """Return what the round takes: group -> channels, lowest score first."""
+        room = {name: self._scope.headroom(group) for name, group in opened.items()}
+        module, maps = self.walk.best.module, feature_maps(self.walk.best)
         benefits = {name: benefit(module, group, maps, self._priors[name]) for name, group in opened.items()}
-        ranked = lowest(self._scores(opened), self.strategy.share)
-        return chosen(ranked, benefits, room, budget(sum(room.values()), self.strategy.portion, self.strategy.most))
+        ranked = lowest_scores(self._scores(opened), self.strategy.ranked_share)
+        return most_beneficial(
+            ranked, benefits, room, round_budget(sum(room.values()), self.strategy.headroom_share, self.strategy.max_per_round)
+        )
 
     def _scores(self, groups: Mapping[str, ChannelGroup]) -> dict[str, Scores]:
-        found = self.strategy.signal(self.walk.best, self.walk.reference, list(groups.values()))
-        return dict(zip(groups, found, strict=True))
+        scores = self.strategy.signal(self.walk.best, self.walk.reference, list(groups.values()))
+        return dict(zip(groups, scores, strict=True))
 
-    def _propose(self, name: str, chunk: Sequence[int]) -> Outcome:
-        """Check health, ask the stopping rule, and offer."""
+    def _check_and_judge(self, name: str, chunk: Sequence[int]) -> Outcome:
+        """Check the dispersion, ask the stopping rule, and propose the chunk."""
         group = self._groups()[name]
-        if not self._healthy(group, chunk):
+        if not self._varies_enough(group, chunk):
             return "skipped"
-        left = sum(map(self._scope.room, self._groups().values()))
-        evidence = self._gather(self.walk.best, group, chunk, 1 - left / self._room)
-        decision = self.strategy.stopping([*self._seen, evidence])
+        left = sum(map(self._scope.headroom, self._groups().values()))
+        evidence = self._collect(self.walk.best, group, chunk, 1 - left / self._room)
+        decision = self.strategy.stopping([*self._evidence, evidence])
         if decision != "go on":
-            note(f"{name}: the stopping rule says {decision!r}")
+            note(f"{name}: the stopping rule decided {decision!r}")
             return "over" if decision == "stop" else "skipped"
-        return self._offer(name, chunk, evidence)
+        return self._judge(name, chunk, evidence)
 
-    def _healthy(self, group: ChannelGroup, chunk: Sequence[int]) -> bool:
-        holds = self._health.holds(self.walk.best, self.walk.reference, group, chunk)
-        if not holds:
-            note(f"{group.name}: what stays would vary too little")
-        return holds
+    def _varies_enough(self, group: ChannelGroup, chunk: Sequence[int]) -> bool:
+        varies = self._dispersion.holds(self.walk.best, self.walk.reference, group, chunk)
+        if not varies:
+            note(f"{group.name}: the remaining channels would vary too little")
+        return varies
 
-    def _offer(self, name: str, chunk: Sequence[int], evidence: Evidence) -> Outcome:
-        walk, before = self.walk, self.walk.best_score
+    def _judge(self, name: str, chunk: Sequence[int], evidence: Evidence) -> Outcome:
+        walk, previous = self.walk, self.walk.best_score
         step = RemoveChannels(name, tuple(sorted(chunk)), self.strategy.repair)
-        trial = walk.propose(step, walk.best, self._rails.judge(before, walk.limits, walk.search.confidence))
-        self._seen.append(replace(evidence, kept=bool(trial)))
+        trial = walk.propose(step, walk.best, self._rails.judge(previous, walk.limits, walk.search.confidence))
+        self._evidence.append(replace(evidence, kept=bool(trial)))
         if not trial:
-            return "bold" if self._rails.bold(before, trial.score) else "over"
-        self._gained = True
+            return "too bold" if self._rails.step_problems(previous, trial.score) else "over"
+        self._kept_any = True
         self._skipped.clear()
-        if self._rails.warns(ScoreSummary.of(walk.baseline_score), walk.best_score):
-            self._close(self._scope.shallow, self.turn + 1)
+        if self._rails.nearly_used_up(ScoreSummary.of(walk.baseline_score), walk.best_score):
+            self._close(self._scope.shallow, self.round_number + 1)
         return "kept"
 
     def _is_open(self, name: str) -> bool:
-        return name not in self._skipped and self._closed.get(name, 0) < self.turn
+        return name not in self._skipped and self._closed.get(name, 0) < self.round_number
 
     def _close(self, names: Sequence[str], until: float) -> None:
         self._closed |= {name: max(until, self._closed.get(name, 0)) for name in names}
@@ -218,6 +230,12 @@ class _Loop:
             self._close([name], inf)
 
 
-def _renumbered(channels: Sequence[int], gone: Sequence[int]) -> list[int]:
-    """What the channels are called once others of their group are gone."""
-    return [channel - sum(other < channel for other in gone) for channel in channels]
+def _renumbered(channels: Sequence[int], removed: Sequence[int]) -> list[int]:
+    """Return the channels' numbers after others of their group were removed.
+
+    Example: without channels 1 and 4, channels 3 and 6 of a group become 2 and 4.
+
+        >>> _renumbered([3, 6], [1, 4])
+        [2, 4]
+    """
+    return [channel - sum(lower < channel for lower in removed) for channel in channels]

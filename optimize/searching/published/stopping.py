@@ -1,22 +1,30 @@
 """When to leave a proposal out, and when to stop: the published rules side by side, each a pure function of what was proposed so far.
 
 A rule is a frozen dataclass, its fields are its settings. It is called with the evidence of every proposal so far, the present one last and
-not judged yet, and answers "go on", "pass over" (leave this one out) or "stop". What a rule needs to see it says in `needs`, since evidence
-costs forward passes.
+not judged yet, and answers "go on", "pass over" (leave this one out) or "stop". Evidence costs forward passes, so `needs` says which kind a
+rule looks at.
 
-With n10 and n01 the cases that only masking the channel to be removed, or only masking the one it resembles most, leaves right
-(`importance/correction.py`), r = min / max of the two and N the cases:
+Let N be the number of cases, n10 those that are right only when the channel to be removed is masked, n01 those that are right only when its
+nearest channel is masked (`importance/correction.py`), and r = min / max of the two counts:
 
     threshold   pass over where r < .80; .85 for the last 15 % of the removals
     wilson      look at the cases batch by batch, with the interval of r at z = 2 as if r were a share of N: go on once its lower end
-                reaches .80, N >= 512 and there are as many flips as usual; pass over once its upper end is below .80 and N >= 1024; after
-                all cases r itself decides
-    mcnemar     pass over where the channel is needed more than the one it resembles: n01 > n10, exact p <= .05
-    z-score     stop where the distance to what stays lies 4 standard deviations above those of the removals so far
+                reaches .80, N >= 512 and as many cases are discordant as usual; pass over once its upper end is below .80 and N >= 1024;
+                after all cases r itself decides
+    mcnemar     pass over where the channel is needed more than its nearest channel: n01 > n10, exact p <= .05
+    z-score     stop where the distance to the nearest channel is 4 standard deviations above those of the removals so far
     floor       go on until every floor is reached
 
-"wilson" is offered as published, but r is a ratio of two counts and no share of N, so that interval means nothing; "mcnemar" is the sound
-form.
+"wilson" is offered as published, but r is a ratio of two counts and not a share of N, so that interval means nothing; "mcnemar" is the
+sound form.
+
+Example: n10 = 2 and n01 = 4 of 512 cases. r = .5, so "threshold" passes the proposal over. The 6 discordant cases split 2 to 4, which a
+fair coin does as often as not (p = .69), so "mcnemar" goes on. With n10 = 2 and n01 = 14, p = .004, and "mcnemar" passes it over too:
+
+    >>> def evidence(n10: int, n01: int) -> list[Evidence]:
+    ...     return [Evidence(discordant=np.array([1] * n10 + [-1] * n01 + [0] * (512 - n10 - n01), dtype=np.int8))]
+    >>> Threshold()(evidence(2, 4)), McNemar()(evidence(2, 4)), McNemar()(evidence(2, 14))
+    ('pass over', 'go on', 'pass over')
 """
 
 from __future__ import annotations
@@ -35,7 +43,7 @@ Decision: TypeAlias = Literal["go on", "pass over", "stop"]
 Needs: TypeAlias = Literal["nothing", "distances", "discordance"]
 
 ROUNDING = 1e-9
-"""A deviation below this is none."""
+"""A standard deviation below this counts as zero."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +51,12 @@ class Evidence:
     """One proposal as the rules see it.
 
     Args:
-        distances: of each of its channels, 1 - the largest similarity with a channel that stays; NaN for a silent one.
-        flips: for every case, +1 where only masking the channel leaves it right (n10), -1 where only masking its double does (n01), else 0.
-        usual: the rate of flips that is usual in this network (the 60th percentile over random pairs of channels).
-        progress: share of what can be removed at all that was removed before.
-        kept: how it was judged; False for one that is not judged yet.
+        distances: for each of its channels, 1 - the largest similarity with a staying channel; NaN for a silent channel.
+        discordant: for every case, +1 where it is right only with the channel masked (n10), -1 where it is right only with its nearest
+            channel masked (n01), else 0.
+        usual_rate: the share of discordant cases that is usual in this network (the 60th percentile over random pairs of channels).
+        progress: number of channels removed before, as a share of all that the floors allow to remove.
+        kept: whether the proposal was kept; False for one that is not judged yet.
     """
 
     distances: tuple[float, ...] = ()
@@ -57,18 +66,18 @@ class Evidence:
     kept: bool = False
 
     def paired(self, cases: int | None = None) -> Paired:
-        """The counts over the first `cases`; None for all."""
-        seen = self.discordant[:cases]
-        return Paired(int((seen > 0).sum()), int((seen < 0).sum()), len(seen))
+        """Return the counts over the first `cases` cases, or over all with None."""
+        part = self.discordant[:cases]
+        return Paired(int((part > 0).sum()), int((part < 0).sum()), len(part))
 
 
-class Stopping(Protocol):
-    """A rule."""
+class StoppingRule(Protocol):
+    """A stopping rule."""
 
     needs: ClassVar[Needs]
 
-    def __call__(self, seen: Sequence[Evidence]) -> Decision:
-        """What to do with the last of these."""
+    def __call__(self, proposals: Sequence[Evidence]) -> Decision:
+        """Return what to do with the last of the proposals."""
         ...
 
 
@@ -77,20 +86,20 @@ class Threshold:
     """Fixed thresholds on the ratio of benefits.
 
     Args:
-        least: ratio that is enough.
-        least_late: ratio that is enough towards the end.
-        late: share of the removals that counts as the end.
+        min_ratio: smallest ratio with which a proposal goes on.
+        min_ratio_late: smallest ratio towards the end.
+        late_share: share of the removals that counts as the end.
     """
 
     needs: ClassVar[Needs] = "discordance"
-    least: float = 0.80
-    least_late: float = 0.85
-    late: float = 0.15
+    min_ratio: float = 0.80
+    min_ratio_late: float = 0.85
+    late_share: float = 0.15
 
-    def __call__(self, seen: Sequence[Evidence]) -> Decision:
-        """Whether the ratio is enough."""
-        least = self.least_late if seen[-1].progress >= 1 - self.late else self.least
-        return "go on" if ratio(seen[-1].paired()) >= least else "pass over"
+    def __call__(self, proposals: Sequence[Evidence]) -> Decision:
+        """Return "go on" where the ratio is large enough, else "pass over"."""
+        least = self.min_ratio_late if proposals[-1].progress >= 1 - self.late_share else self.min_ratio
+        return "go on" if ratio(proposals[-1].paired()) >= least else "pass over"
 
 
 @dataclass(frozen=True)
@@ -98,91 +107,91 @@ class Wilson:
     """Early acceptance and rejection by an interval, as published; see above for why it means nothing.
 
     Args:
-        least: ratio that is enough.
+        min_ratio: smallest ratio with which a proposal goes on.
         z: half width of the interval in standard errors.
-        accept: cases before one may accept.
-        reject: cases before one may reject.
-        flips: least flips before one may accept, however unusual flips are.
-        batch: cases between two looks.
+        min_cases_accept: number of cases before an early "go on".
+        min_cases_reject: number of cases before an early "pass over".
+        min_discordant: number of discordant cases before an early "go on", however rare they usually are.
+        batch_size: number of cases between two evaluations.
     """
 
     needs: ClassVar[Needs] = "discordance"
-    least: float = 0.80
+    min_ratio: float = 0.80
     z: float = 2.0
     min_cases_accept: int = 512
     min_cases_reject: int = 1024
     min_discordant: int = 2
     batch_size: int = 64
 
-    def __call__(self, seen: Sequence[Evidence]) -> Decision:
-        """The first batch that decides; where none does, the ratio over all cases."""
-        last = seen[-1]
+    def __call__(self, proposals: Sequence[Evidence]) -> Decision:
+        """Return the decision of the first batch that decides; where none does, that of the ratio over all cases."""
+        last = proposals[-1]
         for cases in range(self.batch_size, len(last.discordant) + 1, self.batch_size):
             paired = last.paired(cases)
-            low, high = wilson(ratio(paired), cases, self.z)
-            flips = paired.n10 + paired.n01
-            if low >= self.least and cases >= self.min_cases_accept and flips >= max(self.min_discordant, last.usual_rate * cases):
+            low, high = wilson_interval(ratio(paired), cases, self.z)
+            enough = paired.n10 + paired.n01 >= max(self.min_discordant, last.usual_rate * cases)
+            if low >= self.min_ratio and cases >= self.min_cases_accept and enough:
                 return "go on"
-            if high < self.least and cases >= self.min_cases_reject:
+            if high < self.min_ratio and cases >= self.min_cases_reject:
                 return "pass over"
-        return "go on" if ratio(last.paired()) >= self.least else "pass over"
+        return "go on" if ratio(last.paired()) >= self.min_ratio else "pass over"
 
 
 @dataclass(frozen=True)
 class McNemar:
-    """The paired test of whether a channel is needed more than its double.
+    """The paired test of whether a channel is needed more than its nearest channel.
 
     Args:
-        level: of the exact two-sided test.
+        level: significance level of the exact two-sided test.
     """
 
     needs: ClassVar[Needs] = "discordance"
     level: float = 0.05
 
-    def __call__(self, seen: Sequence[Evidence]) -> Decision:
-        """Whether the loss shows."""
-        paired = seen[-1].paired()
+    def __call__(self, proposals: Sequence[Evidence]) -> Decision:
+        """Return "pass over" where the loss is significant, else "go on"."""
+        paired = proposals[-1].paired()
         return "pass over" if paired.n01 > paired.n10 and mcnemar(paired) <= self.level else "go on"
 
 
 @dataclass(frozen=True)
 class ZScore:
-    """The brake on distances.
+    """A limit on how unusual a distance may be.
 
     Args:
-        most: standard deviations above the mean that are too far.
-        accepts: removals before the brake acts.
-        samples: distances it must know of them; silent channels have none.
+        max_deviations: number of standard deviations above the mean from which a distance is too large.
+        min_removals: number of removals before the rule acts.
+        min_distances: number of their distances that must be known; a silent channel has none.
     """
 
     needs: ClassVar[Needs] = "distances"
-    most: float = 4.0
-    accepts: int = 40
-    samples: int = 30
+    max_deviations: float = 4.0
+    min_removals: int = 40
+    min_distances: int = 30
 
-    def __call__(self, seen: Sequence[Evidence]) -> Decision:
-        """Whether the farthest of the proposal's channels is out of line."""
-        taken = np.array([distance for each in seen[:-1] if each.kept for distance in each.distances])
-        known = taken[~np.isnan(taken)]
-        now = [distance for distance in seen[-1].distances if not np.isnan(distance)]
-        if len(taken) < self.accepts or len(known) < self.samples or not now:
+    def __call__(self, proposals: Sequence[Evidence]) -> Decision:
+        """Return "stop" where the largest distance of the proposal's channels is too far above the earlier ones, else "go on"."""
+        removed = np.array([distance for proposal in proposals[:-1] if proposal.kept for distance in proposal.distances])
+        known = removed[~np.isnan(removed)]
+        now = [distance for distance in proposals[-1].distances if not np.isnan(distance)]
+        if len(removed) < self.min_removals or len(known) < self.min_distances or not now:
             return "go on"
         spread = known.std()
-        return "stop" if spread > ROUNDING and (max(now) - known.mean()) / spread > self.most else "go on"
+        return "stop" if spread > ROUNDING and (max(now) - known.mean()) / spread > self.max_deviations else "go on"
 
 
 @dataclass(frozen=True)
 class Floor:
-    """No rule but the floors."""
+    """No rule but the minimum widths."""
 
     needs: ClassVar[Needs] = "nothing"
 
-    def __call__(self, seen: Sequence[Evidence]) -> Decision:
-        """Go on."""
+    def __call__(self, proposals: Sequence[Evidence]) -> Decision:
+        """Return "go on", always."""
         return "go on"
 
 
-STOPPING: Mapping[str, Stopping] = {
+STOPPING: Mapping[str, StoppingRule] = {
     "floor": Floor(),
     "threshold": Threshold(),
     "wilson": Wilson(),
@@ -191,8 +200,8 @@ STOPPING: Mapping[str, Stopping] = {
 }
 
 
-def wilson(share: float, cases: int, z: float) -> tuple[float, float]:
-    """Wilson's interval (1927) of a share of `cases`."""
+def wilson_interval(share: float, cases: int, z: float) -> tuple[float, float]:
+    """Return Wilson's interval (1927) of a share of `cases`, at z standard errors."""
     centre = share + z * z / (2 * cases)
     half = z * sqrt(share * (1 - share) / cases + z * z / (4 * cases * cases))
     scale = 1 + z * z / cases

@@ -79,7 +79,7 @@ def survey(candidate: Candidate, reference: Reference, *, choose: Choice, rows: 
             order = np.argsort(_norms(module, group), kind="stable")[:-1]
         else:
             problems = [build_problem(module, original, graph, name, moments[name], candidate.kept, ridge) for name in blocks]
-            order = eliminate([reader for problem in problems for reader in problem.readers(blocks[problem.name])]).order
+            order = eliminate([reader for problem in problems for reader in problem.independent_problems(blocks[problem.name])]).order
         surveys.append(RemovalPlan(order, _likeness([(moments[name], block) for name, block in blocks.items()])))
     return tuple(surveys)
 

@@ -43,20 +43,20 @@ def test_clusters_are_those_of_the_means(seed: int, channels: int, least: float)
     of = {channel: {channel} for channel in range(channels)}
     assert len(unions) == len(expected)
     for union, (one, other, alike) in zip(unions, expected, strict=True):
-        assert {frozenset(of[union.gone]), frozenset(of[union.heir])} == {frozenset(one), frozenset(other)}
-        assert union.likeness == pytest.approx(alike)
-        of[union.heir] = of[union.heir] | of.pop(union.gone)
+        assert {frozenset(of[union.removed]), frozenset(of[union.merge_into])} == {frozenset(one), frozenset(other)}
+        assert union.similarity == pytest.approx(alike)
+        of[union.merge_into] = of[union.merge_into] | of.pop(union.removed)
 
 
 def test_the_more_central_representative_stays() -> None:
     # 0 and 1 meet first, where neither is more central; 2 is nearer to 1 than to 0, but 1 has gone by then
     cosine = np.array([[1.0, 0.95, 0.7], [0.95, 1.0, 0.9], [0.7, 0.9, 1.0]])
     first, second = agglomerate(cosine, 0.75)
-    assert first == ClusterMerge(gone=1, heir=0, likeness=pytest.approx(0.95))
+    assert first == ClusterMerge(removed=1, merge_into=0, similarity=pytest.approx(0.95))
     # (.7 + .9) / sqrt(2 + 2 * .95); of the two that are left 0 lies nearer to the other two on average: .825 against .8
-    assert second == ClusterMerge(gone=2, heir=0, likeness=pytest.approx(1.6 / np.sqrt(3.9)))
+    assert second == ClusterMerge(removed=2, merge_into=0, similarity=pytest.approx(1.6 / np.sqrt(3.9)))
     later = agglomerate(np.array([[1.0, 0.95, 0.7], [0.95, 1.0, 0.99], [0.7, 0.99, 1.0]]), 0.75)
-    assert [(union.gone, union.heir) for union in later] == [(2, 1), (0, 1)]
+    assert [(union.removed, union.merge_into) for union in later] == [(2, 1), (0, 1)]
 
 
 def test_likeness_decides_where_it_ends() -> None:
@@ -67,5 +67,5 @@ def test_likeness_decides_where_it_ends() -> None:
 
 def test_a_silent_channel_is_like_no_other() -> None:
     cosine = np.array([[1.0, np.nan, 0.9], [np.nan, np.nan, np.nan], [0.9, np.nan, 1.0]])
-    assert [(union.gone, union.heir) for union in agglomerate(cosine, -1.0)] == [(2, 0)]
+    assert [(union.removed, union.merge_into) for union in agglomerate(cosine, -1.0)] == [(2, 0)]
     assert agglomerate(np.full((2, 2), np.nan), -1.0) == []

@@ -9,7 +9,7 @@ from optimize.candidate import Candidate, Reference
 from optimize.graph.macs import macs
 from optimize.graph.trace import trace
 from optimize.searching.published.benefit import benefit, nearness, priors
-from optimize.searching.published.layout import blocks, layout
+from optimize.searching.published.layout import blocks, feature_maps
 from optimize.steps.remove_channels import RemoveChannels
 from tests import nets
 from tests.nets import TOPOLOGIES
@@ -18,7 +18,7 @@ from tests.searching.nets import built, five, untrained
 
 def test_the_5_cnn_by_hand() -> None:
     of = untrained(built("cnn5.py:cnn5"), 3, 224, 224)
-    groups, maps = trace(of).groups, layout(of)
+    groups, maps = trace(of).groups, feature_maps(of)
     scale = priors(groups, blocks(of, groups))
     found = [benefit(of.module, group, maps, scale[group.name]) for group in groups]
     own = [224 * 224 * 3 * 9, 112 * 112 * 64 * 9, 56 * 56 * 128 * 9, 28 * 28 * 256 * 9, 14 * 14 * 512 * 9]
@@ -43,7 +43,7 @@ def test_steps_to_the_next_lower_plateau(width: int, share: float) -> None:
 def test_own_and_next_are_what_a_removal_saves(name: str) -> None:
     """Own and next count whole, they are the macs that go with one channel; linear layers, which count nothing, aside."""
     of = nets.candidate(TOPOLOGIES[name]())
-    maps = layout(of)
+    maps = feature_maps(of)
     for group in trace(of).groups:
         both = benefit(of.module, group, maps) + 0.75 * _read(of, group.name)
         made = RemoveChannels(group.name, (1,), "none")(of, Reference(of, nets.cases(4)))
@@ -58,13 +58,13 @@ def test_own_and_next_are_what_a_removal_saves(name: str) -> None:
 def _read(of: Candidate, name: str) -> float:
     """The macs of the convolutions that read one channel of the group, counted as positions x filters."""
     group = next(group for group in trace(of).groups if group.name == name)
-    maps, total = layout(of), 0.0
+    maps, total = feature_maps(of), 0.0
     for slot in group.consumers:
         layer = of.module.get_submodule(slot.module)
         if isinstance(layer, nn.ConvTranspose2d):
-            total += maps[slot.module].read * layer.out_channels * 4
+            total += maps[slot.module].positions_read * layer.out_channels * 4
         elif isinstance(layer, nn.Conv2d):
-            total += maps[slot.module].made * layer.out_channels * layer.kernel_size[0] ** 2
+            total += maps[slot.module].positions_made * layer.out_channels * layer.kernel_size[0] ** 2
     return total
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from optimize.candidate import Candidate, Reference
 from optimize.graph.surgery import with_tensors
 from optimize.graph.trace import trace
-from optimize.searching.published.dispersion import Health, dispersions
+from optimize.searching.published.dispersion import DispersionCheck, dispersions
 from tests import nets
 from tests.nets import cases
 
@@ -39,7 +39,7 @@ def test_the_share_of_the_baseline() -> None:
     share = each[order[:2]].mean() / each.mean()
     assert share < 1
     for least, holds in ((share - 1e-6, True), (share + 1e-6, False)):
-        health = Health.of(aim, [group], float(least))
+        health = DispersionCheck.of(aim, [group], float(least))
         assert health.baseline == {"0": pytest.approx(each.mean())}
         assert health.holds(of, aim, group, strong) is holds
 
@@ -48,7 +48,7 @@ def test_a_collapsed_layer_is_seen_whatever_goes() -> None:
     of = nets.candidate(nets.chain_bn())
     aim = Reference(of, cases(200))
     groups = trace(of).groups
-    health = Health.of(aim, groups)
+    health = DispersionCheck.of(aim, groups)
     # its norm lets little of it through
     faint = Candidate(with_tensors(of.module, "1", weight=of.module.get_parameter("1.weight") * 0.05), of.example)
     assert health.holds(of, aim, groups[0], [0])

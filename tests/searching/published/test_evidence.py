@@ -11,24 +11,24 @@ import torch
 from optimize.candidate import Candidate, Reference
 from optimize.graph.trace import trace
 from optimize.importance.correction import doubtful
-from optimize.searching.published.evidence import EvidenceCollector, active, doubles, usual_discordance
+from optimize.searching.published.evidence import EvidenceCollector, active_set, nearest_channels, usual_discordance
 from tests.nets import Residual, cases, chain_bn, ready
 
 
 def test_doubles_are_sought_among_what_stays() -> None:
     likeness = np.array([[1, 0.9, 0.5, 0.2], [0.9, 1, 0.6, 0.7], [0.5, 0.6, 1, 0.1], [0.2, 0.7, 0.1, 1]])
-    assert doubles(likeness, [0]) == ([1], (pytest.approx(0.1),))
-    double, distances = doubles(likeness, [1, 0])
+    assert nearest_channels(likeness, [0]) == ([1], (pytest.approx(0.1),))
+    double, distances = nearest_channels(likeness, [1, 0])
     assert double == [3, 2]
     assert distances == pytest.approx((0.3, 0.5))
 
 
 def test_a_silent_channel_has_no_distance() -> None:
     likeness = np.array([[nan, nan, nan], [nan, 1, 0.4], [nan, 0.4, 1]])
-    double, distances = doubles(likeness, [0])
+    double, distances = nearest_channels(likeness, [0])
     assert double == [1]
     assert isnan(distances[0])
-    assert doubles(likeness, [1]) == ([2], (pytest.approx(0.6),))
+    assert nearest_channels(likeness, [1]) == ([2], (pytest.approx(0.6),))
 
 
 def test_flips_of_a_chunk_by_hand() -> None:
@@ -76,19 +76,19 @@ def test_the_active_set(monkeypatch: pytest.MonkeyPatch) -> None:
     aim = Reference(of, cases(96))
     monkeypatch.setattr("optimize.searching.published.evidence.doubtful", lambda outputs: doubtful(outputs, each=7))
     chosen = doubtful(of.predict(aim.calibration), each=7)
-    assert np.array_equal(active(aim), aim.calibration[chosen])
+    assert np.array_equal(active_set(aim), aim.calibration[chosen])
     monkeypatch.setattr("optimize.searching.published.evidence.MOST_CASES", 5)
-    few = active(aim)
+    few = active_set(aim)
     assert len(few) == 5
     assert {case.tobytes() for case in few} < {case.tobytes() for case in aim.calibration[chosen]}
 
 
 def test_dense_outputs_have_no_active_set() -> None:
     of = Candidate(ready(torch.nn.Conv2d(3, 4, 3)), torch.from_numpy(cases(1)))
-    assert np.array_equal(active(Reference(of, cases(20))), cases(20))
+    assert np.array_equal(active_set(Reference(of, cases(20))), cases(20))
 
 
-def test_usual_flips_are_a_percentile_over_random_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_usual_discordance_is_a_percentile_over_random_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     of = Candidate(ready(chain_bn()), torch.from_numpy(cases(1)))
     aim, asked = Reference(of, cases(10)), []
 

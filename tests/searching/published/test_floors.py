@@ -8,7 +8,7 @@ from torch import nn
 
 from optimize.errors import InputError
 from optimize.graph.trace import ChannelGroup, Slot, trace
-from optimize.searching.published.floors import FLOORS, WIDTHS, least_widths
+from optimize.searching.published.floors import FLOORS, PUBLISHED_WIDTHS, least_widths
 from optimize.searching.published.layout import blocks
 from tests.searching.nets import built, five, untrained
 
@@ -32,7 +32,7 @@ def groups(*widths: int) -> list[ChannelGroup]:
 def test_the_published_numbers(name: str) -> None:
     want = [int(number) for number in PUBLISHED[name].split("/")][::-1]
     assert list(FLOORS[name]) == want
-    found = least_widths(name, groups(*WIDTHS), {str(k): k for k in range(5)})
+    found = least_widths(name, groups(*PUBLISHED_WIDTHS), {str(k): k for k in range(5)})
     assert list(found.values()) == want
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from optimize.candidate import Candidate
 from optimize.graph.trace import trace
-from optimize.searching.published.layout import Maps, blocks, layout
+from optimize.searching.published.layout import FeatureMaps, blocks, feature_maps
 from tests import nets
 from tests.searching.nets import built, five, untrained
 
@@ -21,18 +21,18 @@ def test_maps_of_every_layer() -> None:
     of = untrained(
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(20, 2)), 3, 8, 8
     )
-    assert layout(of) == {"0": Maps(64, 36, 6.0), "2": Maps(36, 4, 2.0), "5": Maps(1, 1, 1.0)}
+    assert feature_maps(of) == {"0": FeatureMaps(64, 36, 6.0), "2": FeatureMaps(36, 4, 2.0), "5": FeatureMaps(1, 1, 1.0)}
 
 
 def test_calls_add_up() -> None:
-    assert layout(nets.candidate(nets.Reused()))["again"] == Maps(3 * 64, 3 * 64, 8.0)
+    assert feature_maps(nets.candidate(nets.Reused()))["again"] == FeatureMaps(3 * 64, 3 * 64, 8.0)
 
 
 def test_maps_of_one_and_three_dimensions() -> None:
     line = untrained(nn.Sequential(nn.Conv1d(1, 4, 3), nn.ReLU(), nn.Conv1d(4, 2, 2, stride=2)), 1, 12)
-    assert layout(line) == {"0": Maps(12, 10, 10.0), "2": Maps(10, 5, 5.0)}
+    assert feature_maps(line) == {"0": FeatureMaps(12, 10, 10.0), "2": FeatureMaps(10, 5, 5.0)}
     volume = untrained(nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 2, 1)), 1, 4, 4, 4)
-    assert layout(volume)["0"] == Maps(64, 64, pytest.approx(4.0))
+    assert feature_maps(volume)["0"] == FeatureMaps(64, 64, pytest.approx(4.0))
 
 
 def test_five_pools_make_five_blocks_and_the_head_is_in_none() -> None:

@@ -117,10 +117,10 @@ def test_layers_go_deepest_first_each_from_where_the_last_ended(run: Run) -> Non
         for name in ("0", "1"):
             weight = start.module.get_parameter(f"{name}.weight")
             weight[4:] = weight[:4]
-    _, trials = run(replace(PLAIN, likeness=0.999), start, 0.009, 0.018)
+    _, trials = run(replace(PLAIN, min_similarity=0.999), start, 0.009, 0.018)
     assert [(each["settings"]["group"], each["kept"]) for each in trials] == [("1", True), ("0", True)]
     # and the cumulative rail holds for all of them together
-    _, trials = run(replace(PLAIN, likeness=0.999), start, 0.009, 0.021, 0.018)
+    _, trials = run(replace(PLAIN, min_similarity=0.999), start, 0.009, 0.021, 0.018)
     assert [(each["settings"]["group"], each["kept"]) for each in trials] == [("1", True), ("0", False), ("0", True)]
 
 
@@ -168,7 +168,7 @@ def test_a_rule_keeps_channels_apart_that_are_alike_but_not_needed_alike(run: Ru
 
 
 def test_nothing_alike_nothing_done(run: Run) -> None:
-    best, trials = run(replace(PLAIN, likeness=1.1), copies(2, 4))
+    best, trials = run(replace(PLAIN, min_similarity=1.1), copies(2, 4))
     assert (best.lineage, trials) == ((), [])
     assert run(PLAIN, candidate(nn.Sequential(nn.Conv2d(3, 4, 3)), (3, 8, 8)))[1] == []
 
@@ -187,7 +187,7 @@ def test_unknown_names_are_refused(wrong: dict[str, Any], text: str) -> None:
 
 
 def test_a_whole_run_cut_at_any_line_ends_the_same(search: Search) -> None:
-    strategy = Local(likeness=0.5, floors="none", brake=8, operator="average", stopping=STOPPING["mcnemar"])
+    strategy = Local(min_similarity=0.5, floors="none", merges_per_check=8, operator="average", stopping=STOPPING["mcnemar"])
     search = replace(search, limits=Limits(0.04, 0.12), strategy=strategy)
     best, trials = ran(search)
     assert best.parameters < search.reference.original.parameters

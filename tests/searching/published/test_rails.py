@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from optimize.guard.limits import Limits
-from optimize.searching.published.rails import CELEBA, CIFAR, Rails
+from optimize.searching.published.rails import CELEBA, CIFAR, StudyRails
 from optimize.searching.walk import ScoreSummary
 from tests.searching.scores import scored
 
@@ -22,8 +22,8 @@ def test_the_published_numbers() -> None:
 
 
 def test_within_the_runs_limits() -> None:
-    assert Rails.within(Limits(0.02, 0.06)) == CELEBA
-    assert Rails.within(Limits(0.03, 0.09)) == CIFAR
+    assert StudyRails.within(Limits(0.02, 0.06)) == CELEBA
+    assert StudyRails.within(Limits(0.03, 0.09)) == CIFAR
 
 
 @pytest.mark.parametrize(
@@ -36,10 +36,10 @@ def test_within_the_runs_limits() -> None:
     ],
 )
 def test_a_step(wrong: tuple[float, ...], reason: str | None) -> None:
-    assert CELEBA.bold(reading(0, 0, 0, 0), reading(*wrong)) == (() if reason is None else (reason,))
+    assert CELEBA.step_problems(reading(0, 0, 0, 0), reading(*wrong)) == (() if reason is None else (reason,))
     # the same drop from lower down
     lower = [0.2 + each for each in wrong]
-    assert bool(CELEBA.bold(reading(0.2, 0.2, 0.2, 0.2), reading(*lower))) == (reason is not None)
+    assert bool(CELEBA.step_problems(reading(0.2, 0.2, 0.2, 0.2), reading(*lower))) == (reason is not None)
 
 
 @pytest.mark.parametrize(
@@ -83,4 +83,4 @@ def test_the_least_f1_is_the_runs() -> None:
     ],
 )
 def test_the_warning(wrong: tuple[float, ...], warned: bool) -> None:
-    assert CELEBA.warns(reading(0, 0, 0, 0), reading(*wrong)) is warned
+    assert CELEBA.nearly_used_up(reading(0, 0, 0, 0), reading(*wrong)) is warned

@@ -34,10 +34,10 @@ def test_room_is_what_lies_above_the_floor_as_things_stand() -> None:
     of = five()
     aim = Reference(of, cases(8, (3, 32, 32)))
     scope = Scope.of(aim, "S2", "none")
-    assert [scope.room(group) for group in scope.groups] == [1, 1, 2, 6, 11]
+    assert [scope.headroom(group) for group in scope.groups] == [1, 1, 2, 6, 11]
     narrower = RemoveChannels("16", tuple(range(9)), "none")(of, aim)
-    assert scope.room(scope.now(narrower)["16"]) == 2
-    assert scope.now(narrower).keys() == scope.now(of).keys() == {group.name for group in trace(of).groups}
+    assert scope.headroom(scope.current_groups(narrower)["16"]) == 2
+    assert scope.current_groups(narrower).keys() == scope.current_groups(of).keys() == {group.name for group in trace(of).groups}
 
 
 @pytest.mark.parametrize(("pools", "shallow"), [(0, []), (1, ["0"]), (2, ["0"]), (3, ["3", "0"]), (4, ["6", "3", "0"])])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from optimize.searching.published.stopping import STOPPING, Decision, Evidence, Floor, McNemar, Threshold, Wilson, ZScore, wilson
+from optimize.searching.published.stopping import STOPPING, Decision, Evidence, Floor, McNemar, Threshold, Wilson, ZScore, wilson_interval
 
 
 def flips(n10: int, n01: int, cases: int) -> np.ndarray:
@@ -44,12 +44,12 @@ def test_the_threshold_and_its_stricter_end(n10: int, n01: int, progress: float,
 
 
 def test_wilsons_interval() -> None:
-    low, high = wilson(0.3, 50, 1.959963984540054)
+    low, high = wilson_interval(0.3, 50, 1.959963984540054)
     expected = binomtest(15, 50).proportion_ci(0.95, method="wilson")
     assert (low, high) == (pytest.approx(expected.low), pytest.approx(expected.high))
     # r = .9 of N = 512 at z = 2, written out
     half = 2 * sqrt(0.9 * 0.1 / 512 + 4 / (4 * 512**2)) / (1 + 4 / 512)
-    assert wilson(0.9, 512, 2.0)[0] == pytest.approx((0.9 + 4 / 1024) / (1 + 4 / 512) - half)
+    assert wilson_interval(0.9, 512, 2.0)[0] == pytest.approx((0.9 + 4 / 1024) / (1 + 4 / 512) - half)
 
 
 class Counted(np.ndarray):
