@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from optimize.errors import InputError
+from optimize.files import sha256, write_atomically
 from optimize.report import strict_json
 
 MANIFEST = "artifact.json"
@@ -41,8 +41,7 @@ class ArtifactFile:
     @classmethod
     def of(cls, path: Path) -> ArtifactFile:
         """Hash the file at `path`."""
-        with path.open("rb") as stream:
-            return cls(path.name, hashlib.file_digest(stream, "sha256").hexdigest(), path.stat().st_size)
+        return cls(path.name, sha256(path), path.stat().st_size)
 
     def as_dict(self) -> dict[str, object]:
         """The form that the manifest and the report use."""
@@ -138,9 +137,7 @@ class Artifact:
             **({} if self.golden is None else {"golden": self.golden.as_dict()}),
             **({"use": dict(self.use)} if self.use else {}),
         }
-        draft = self.folder / f".{MANIFEST}.tmp"
-        draft.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        os.replace(draft, self.folder / MANIFEST)
+        write_atomically(self.folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 
     @classmethod
     def read(cls, folder: str | Path) -> Artifact:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +31,7 @@ from optimize.backends import Backend, backend, versions
 from optimize.backends.artifact import Artifact
 from optimize.backends.cpu_limit import effective_level
 from optimize.errors import InputError, OptimizeError
-from optimize.files import cache_folder
+from optimize.files import cache_folder, write_atomically
 from optimize.hardware.machine import BUSY_PERCENT, foreign_load, instruction_sets, machine
 from optimize.measure.layer_benchmark import cell_model, cell_ms
 from optimize.measure.layers import LayerShape
@@ -267,11 +266,9 @@ def _read(path: Path, made_for: Mapping[str, Any]) -> Peaks | None:
 
 
 def _write(path: Path, made_for: Mapping[str, Any], found: Peaks) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps({"format": FORMAT, "made_for": made_for, "peaks": found.as_dict()}, indent=1) + "\n", encoding="utf-8")
-        os.replace(draft, path)
+        write_atomically(path, json.dumps({"format": FORMAT, "made_for": made_for, "peaks": found.as_dict()}, indent=1) + "\n")
     except OSError as problem:
         # The figures are good without the file; only the next run has to take them again.
         note(f"The peaks are not kept: {problem}.")

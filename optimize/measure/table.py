@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from optimize.backends import require_precision
 from optimize.backends.cpu_limit import effective_level
 from optimize.backends.session import gc_paused
 from optimize.errors import InputError
-from optimize.files import cache_folder
+from optimize.files import cache_folder, write_atomically
 from optimize.hardware.machine import BUSY_PERCENT, foreign_load, machine, watch_foreign_load
 from optimize.measure.layer_benchmark import portions, time_cells
 from optimize.measure.layers import LayerShape
@@ -143,11 +142,9 @@ class LatencyTable:
             "cells": cells | own,
             "doubtful": sorted((doubtful - own.keys()) | (self._doubtful & own.keys())),
         }
-        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps(content, indent=0, sort_keys=True) + "\n", encoding="utf-8")
-            os.replace(draft, self.path)
+            write_atomically(self.path, json.dumps(content, indent=0, sort_keys=True) + "\n")
         except OSError as problem:
             # The figures are good without the file; only the next run has to time them again.
             note(f"The latency table is not kept: {problem}.")

@@ -15,13 +15,13 @@ Every mix is quantized by the target's own tool, and what is judged is the compi
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from optimize.backends.weighted_nodes import constants, weight_of
+from optimize.files import write_atomically
 from optimize.progress import note, track
 
 PAIRING = ("Add", "Sub", "Mul", "Div")
@@ -145,10 +145,8 @@ class Kept:
 
     def _write(self, known: Mapping[str, Tried]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_name(f".{self.path.name}.tmp")
         content = {"made_for": self.made_for, "tried": {key: asdict(each) for key, each in known.items()}}
-        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(draft, self.path)
+        write_atomically(self.path, json.dumps(content, indent=1) + "\n")
 
 
 def _tried(stored: Mapping[str, Any]) -> Tried:

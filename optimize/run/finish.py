@@ -16,6 +16,7 @@ from optimize.backends.export import Parity, export_onnx
 from optimize.backends.weighted_nodes import with_weights
 from optimize.candidate import Candidate, Floats
 from optimize.data.dataset import Split
+from optimize.files import sha256
 from optimize.guard.evaluate import score_split
 from optimize.guard.flips import FILE, flips, to_csv
 from optimize.guard.memorization import known_by_heart
@@ -203,7 +204,7 @@ def begun(job: Job, artifact: Artifact, again: str | None = None) -> Look:
         artifact: what is judged.
         again: key of the look during which the run was interrupted.
     """
-    model = report_data.sha256(job.recipe.model)
+    model = sha256(job.recipe.model)
     return job.history.begin(
         job.data.test, model=model, artifact=artifact.sha256, limits=job.recipe.limits, fresh=job.recipe.fresh_test, again=again
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from optimize.errors import InputError
+from optimize.files import write_atomically
 
 WORK = ".work"
 """The working files in a run's folder, beside its ledger; they go when the run has ended."""
@@ -54,9 +55,7 @@ class Ledger:
         if differ := [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]:
             text = ", ".join(differ)
             raise InputError(f"`--resume` found another run in {self.path} ({text} changed): use --overwrite, or another --out.")
-        draft = self.path.with_suffix(f".{os.getpid()}.tmp")
-        draft.write_text("".join(map(_line, whole)), encoding="utf-8")
-        os.replace(draft, self.path)
+        write_atomically(self.path, "".join(map(_line, whole)))
         return whole[1:]
 
     def append(self, entry: Mapping[str, Any]) -> None:

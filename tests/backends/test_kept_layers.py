@@ -171,7 +171,7 @@ def test_an_activation_without_a_kernel_stays_in_float_as_a_whole(exported: dict
     runtime = pytest.importorskip("optimize.backends.targets.onnxruntime")
     pytest.importorskip("onnxruntime")
     (hardswish,) = [node.name for node in onnx.load(exported["Gates"]).graph.node if node.op_type == "HardSwish"]
-    artifact = runtime.quantize(exported["Gates"], tmp_path, calibration, keep=[hardswish])
+    artifact = runtime.quantize(exported["Gates"], tmp_path, calibration, ignored_layers=[hardswish])
     with runtime.build(artifact, threads=1) as session:
         ran = runtime.inspect(session)
     assert {precision for layer, precision in ran.items() if layer.startswith(hardswish)} == {"f32"}

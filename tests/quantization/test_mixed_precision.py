@@ -201,7 +201,7 @@ def test_the_ruinous_layer_is_found_and_runs_in_float(runtime: Any, tmp_path: Pa
     # What was judged is kept: taken up again, nothing is quantized for the ranking.
     made = []
     quantize = runtime.quantize
-    monkeypatch.setattr(runtime, "quantize", lambda *a, **k: made.append(k.get("keep")) or quantize(*a, **k))
+    monkeypatch.setattr(runtime, "quantize", lambda *a, **k: made.append(k.get("ignored_layers")) or quantize(*a, **k))
     assert choose([runtime], replace(bench, folder=tmp_path / "again"))[0].kept == kept
     assert [keep for keep in made if keep] == [kept]
     # What was compiled too, where it still lies and is for the same model.

@@ -15,6 +15,7 @@ from optimize.backends import backend, require_runnable, self_test
 from optimize.backends.artifact import MANIFEST, Artifact
 from optimize.backends.tensorrt_common.binding import device
 from optimize.errors import InputError, OptimizeError, TargetUnavailable
+from optimize.files import sha256
 from optimize.progress import note
 from optimize.run.verification.claims import REPORT
 from optimize.run.verification.integrity import Examined, examine
@@ -154,7 +155,6 @@ def _unopened(artifact: Artifact, problem: Exception) -> str:
 def _taken_up(run: Examined, model: Path | None, elsewhere: Mapping[str, object]) -> Job:
     """The run's model and data on this machine, which must be the same as they were; the report decides what that is."""
     # Late, here and below: a self-test needs neither torch nor what a run is made of.
-    from optimize.run import report_data
     from optimize.run.prepare import loaded
     from optimize.run.recipe import resolve
     from optimize.run.verification.pinned import LEDGER, LOCK, require_code, require_data, require_settings
@@ -173,7 +173,7 @@ def _taken_up(run: Examined, model: Path | None, elsewhere: Mapping[str, object]
         raise InputError(f"`{LOCK}` asks to trust a pickle, and no key vouches for it: pass --trust-pickle if you trust its author.")
     if elsewhere.get("arch") is None:
         require_code(recipe, run.folder / LEDGER)
-    job = loaded(recipe, lambda _: _require_model(report_data.sha256(recipe.model), report["model"]["sha256"]))
+    job = loaded(recipe, lambda _: _require_model(sha256(recipe.model), report["model"]["sha256"]))
     require_data(job, report, run.folder / LEDGER)
     require_runnable(job.runtime)
     return job
