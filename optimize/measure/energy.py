@@ -82,7 +82,7 @@ def measure(
     *,
     batch: int,
     seconds: float,
-    clock: Callable[[], float] = time.perf_counter,
+    timer: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
     """Energy of each contender and of the idle machine; the contenders take turns, block by block.
@@ -92,21 +92,21 @@ def measure(
         meters: at least one.
         batch: items in one call.
         seconds: shortest time of each contender, all its blocks together.
-        clock: seconds; only a test gives another one.
+        timer: seconds; only a test gives another one.
         sleep: likewise.
 
     Returns:
         `idle_w`, meter -> mean watts before the calls; `contenders`, name -> `calls`, `seconds` and, for each of the `meters`,
         `joules_per_item` and mean `watts`. What the machine takes when idle is part of them.
     """
-    idle, slept, _ = _block(meters, lambda: sleep(IDLE_SECONDS), 0.0, clock)
+    idle, slept, _ = _block(meters, lambda: sleep(IDLE_SECONDS), 0.0, timer)
     joules = {name: [0.0] * len(meters.meters) for name in calls}
     taken, done = dict.fromkeys(calls, 0.0), dict.fromkeys(calls, 0)
     for _ in range(TURNS):
         for name, call in calls.items():
             # What ran before has left the caches full of its own weights.
             call()
-            spent, lasted, count = _block(meters, call, seconds / TURNS, clock)
+            spent, lasted, count = _block(meters, call, seconds / TURNS, timer)
             joules[name] = [sum(pair) for pair in zip(joules[name], spent, strict=True)]
             taken[name] += lasted
             done[name] += count
@@ -126,13 +126,13 @@ def measure(
     }
 
 
-def _block(meters: Meters, call: Callable[[], object], seconds: float, clock: Callable[[], float]) -> tuple[list[float], float, int]:
+def _block(meters: Meters, call: Callable[[], object], seconds: float, timer: Callable[[], float]) -> tuple[list[float], float, int]:
     """Joules by each meter, seconds and number of calls of one block: at least one call, and until the time is over."""
-    before, start, count = [each.read() for each in meters.meters], clock(), 0
-    while not count or clock() - start < seconds:
+    before, start, count = [each.read() for each in meters.meters], timer(), 0
+    while not count or timer() - start < seconds:
         call()
         count += 1
-    lasted, after = clock() - start, [each.read() for each in meters.meters]
+    lasted, after = timer() - start, [each.read() for each in meters.meters]
     return [each.joules(*pair) for each, *pair in zip(meters.meters, before, after, strict=True)], lasted, count
 
 

@@ -198,24 +198,24 @@ def _profiled(runtime: Backend, artifact: Artifact, inputs: Any, cells: set[str]
     return max(rates)
 
 
-def _multiplied(matrices: Sequence[torch.Tensor], clock: Callable[[], float] = time.perf_counter) -> float:
+def _multiplied(matrices: Sequence[torch.Tensor], timer: Callable[[], float] = time.perf_counter) -> float:
     """MACs per second of a square matrix times itself, the best of those given."""
     rates = []
     with torch.inference_mode():
         for matrix in matrices:
-            start = clock()
+            start = timer()
             torch.mm(matrix, matrix)
-            rates.append(float(len(matrix)) ** 3 / (clock() - start))
+            rates.append(float(len(matrix)) ** 3 / (timer() - start))
     return max(rates)
 
 
-def _copied(source: torch.Tensor, target: torch.Tensor, clock: Callable[[], float] = time.perf_counter) -> float:
+def _copied(source: torch.Tensor, target: torch.Tensor, timer: Callable[[], float] = time.perf_counter) -> float:
     """Bytes per second, read and written, of the part that was copied the fastest."""
     rates = []
     for taken, put in zip(source.chunk(_PARTS), target.chunk(_PARTS), strict=True):
-        start = clock()
+        start = timer()
         put.copy_(taken)
-        rates.append(2 * taken.numel() * taken.element_size() / (clock() - start))
+        rates.append(2 * taken.numel() * taken.element_size() / (timer() - start))
     return max(rates)
 
 

@@ -54,7 +54,7 @@ def steadiest(
     doubtful: Callable[[T], int],
     *,
     wait: Callable[[], None] | None = None,
-    clock: Callable[[], float] = time.perf_counter,
+    timer: Callable[[], float] = time.perf_counter,
 ) -> Taken[T]:
     """Measure, and again while figures are not to be relied on; at most `TRIES` times, and only as long as `EXTRA_S` allows.
 
@@ -62,13 +62,13 @@ def steadiest(
         take: measures.
         doubtful: counts what is not to be relied on in a measurement; 0 ends it.
         wait: returns when the machine is quiet, or after a moment; only a test gives another one.
-        clock: seconds, rising; likewise.
+        timer: seconds, rising; likewise.
     """
-    started = clock()
+    started = timer()
     best = take()
-    fewest, times, ended = doubtful(best), 1, clock()
+    fewest, times, ended = doubtful(best), 1, timer()
     lasted = ended - started
-    while fewest and times < TRIES and clock() - ended + lasted <= EXTRA_S:
+    while fewest and times < TRIES and timer() - ended + lasted <= EXTRA_S:
         (wait or await_quiet)()
         again, times = take(), times + 1
         if doubtful(again) < fewest:
@@ -76,15 +76,15 @@ def steadiest(
     return Taken(best, times, fewest)
 
 
-def await_quiet(look: Callable[[], float] = foreign_load, clock: Callable[[], float] = time.perf_counter) -> None:
+def await_quiet(look: Callable[[], float] = foreign_load, timer: Callable[[], float] = time.perf_counter) -> None:
     """Return as soon as other processes use little of this machine, or after `QUIET_S`.
 
     Args:
         look: percent of the machine that others use, looked at for a moment.
-        clock: seconds, rising.
+        timer: seconds, rising.
     """
-    end = clock() + QUIET_S
+    end = timer() + QUIET_S
     while (percent := look()) > BUSY_PERCENT:
-        if clock() >= end:
+        if timer() >= end:
             note(f"other processes use {percent:.0f} % of this machine: it is timed again all the same")
             return

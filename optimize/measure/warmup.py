@@ -56,7 +56,7 @@ def warm_up(
     most_windows: int = MOST_WINDOWS,
     most_s: float = math.inf,
     settle_s: float = 0.002,
-    clock: Callable[[], float] = time.perf_counter,
+    timer: Callable[[], float] = time.perf_counter,
 ) -> Warmup:
     """Run the contenders in turns until their medians stand still.
 
@@ -67,15 +67,15 @@ def warm_up(
         most_windows: give up after so many.
         most_s: give up after so many seconds too, once there are two windows.
         settle_s: as in `interleave`.
-        clock: as in `interleave`.
+        timer: as in `interleave`.
     """
     medians: dict[str, list[float]] = {name: [] for name in contenders}
-    end = clock() + most_s
+    end = timer() + most_s
     for done in range(1, most_windows + 1):
-        window = interleave(contenders, seconds=window_s, min_rounds=window_rounds, warmup=0, settle_s=settle_s, clock=clock)
+        window = interleave(contenders, seconds=window_s, min_rounds=window_rounds, warmup=0, settle_s=settle_s, timer=timer)
         for name, latency in window.items():
             medians[name].append(latency.p50)
-        if all(map(_stands, medians.values())) or (done > 1 and clock() >= end):
+        if all(map(_stands, medians.values())) or (done > 1 and timer() >= end):
             break
     return Warmup({name: tuple(taken) for name, taken in medians.items()})
 

@@ -178,7 +178,7 @@ def test_an_activation_without_a_kernel_stays_in_float_as_a_whole(exported: dict
 
 
 def test_a_layer_that_is_not_there_is_named(runtime: Backend, exported: dict[str, Path], calibration: Floats, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"`keep` \(='t3'\) is no layer of the model: name nodes of the ONNX file"):
+    with pytest.raises(InputError, match=r"`ignored_layers` \(='t3'\) is no layer of the model: name nodes of the ONNX file"):
         runtime.quantize(exported["Decoder"], tmp_path, calibration, ignored_layers=["t3"])
 
 

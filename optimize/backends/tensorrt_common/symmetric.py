@@ -46,7 +46,7 @@ def quantize(onnx: Path, calibration: Floats, ignored_layers: Collection[str] = 
     first = model.graph.input[0]
     require_inputs(calibration, tuple(size.dim_value for size in first.type.tensor_type.shape.dim[1:]))
     if unknown := set(ignored_layers) - {node.name for node in model.graph.node}:
-        raise InputError(f"`keep` (={min(unknown)!r}) is no layer of the model: name nodes of the ONNX file.")
+        raise InputError(f"`ignored_layers` (={min(unknown)!r}) is no layer of the model: name nodes of the ONNX file.")
     batches = _batches(first.name, calibration)
     # Made here because its base class is known only once the runtime is imported.
     reader = type("Reader", (CalibrationDataReader,), {"get_next": lambda _: next(batches, None)})()
