@@ -1,4 +1,4 @@
-"""Latency by interleaving: A B A B …, so that a disturbance of the machine meets every contender alike.
+"""Measure latency in turns, A B A B …, so that a disturbance of the machine meets every contender alike.
 
 What ran before leaves the caches full of its own weights, and its threads may still be spinning: a small model behind a large one looks
 twice as slow as it is. So each contender runs untimed for a moment before its timed call, as in a loop that serves one model.
@@ -101,7 +101,7 @@ def interleave(
         min_rounds: fewest rounds, however slow they are.
         warmup: rounds that are run but not counted.
         settle_s: seconds of untimed calls before each timed one, rounded up to whole calls; 0 for none.
-        timer: seconds, rising; only a test gives another one.
+        timer: function that returns seconds, rising; only a test gives another one.
     """
     if min_rounds < 1:
         raise InputError(f"`min_rounds` (={min_rounds}) must be at least 1.")
