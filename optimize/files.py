@@ -1,25 +1,42 @@
-"""Files as this package writes and names them: whole or not at all, and recognised by their hash."""
+"""Files as this package writes and names them: whole or not at all, and recognised by their hash.
+
+A reader never meets half a file. What is written goes to a draft beside the file first, which then takes the file's place in one rename:
+
+    report.json               the old file, which readers open meanwhile
+    .report.json.4711.tmp     the draft of process 4711; removed when writing fails
+    report.json               the new file, after the rename
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Callable, Mapping
+from io import BufferedReader
 from pathlib import Path
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, 64 hexadecimal digits."""
+    """SHA-256 of a file's bytes, 64 hexadecimal digits.
+
+    Raises:
+        OSError: when the file cannot be read.
+    """
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256_of(stream)
+
+
+def sha256_of(stream: BufferedReader) -> str:
+    """SHA-256 of the bytes that are left in an opened file, 64 hexadecimal digits."""
+    return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_atomically(path: Path, content: bytes | str | Callable[[Path], object]) -> None:
     """Write a file that other processes see whole or not at all; its folder must exist.
 
     Args:
-        path: of the file; one that is there already is replaced, and stays as it is when writing fails.
-        content: bytes; or text, to be written as UTF-8 with the line ends it has; or a function that writes to the path it is given.
+        path: file to write; one that is there already is replaced, and stays as it is when writing fails.
+        content: bytes; or text, which is written as UTF-8 with the line ends it has; or a function that writes to the path it is given.
 
     Raises:
         OSError: when the folder or the disk does not take the file.
@@ -28,10 +45,10 @@ def write_atomically(path: Path, content: bytes | str | Callable[[Path], object]
 
 
 def write_all_atomically(contents: Mapping[Path, bytes | str | Callable[[Path], object]]) -> None:
-    """The same for several files: none is replaced before all are written.
+    """Write several files; none is replaced before all drafts are written, so that a failure to write leaves every old file.
 
     Args:
-        contents: path -> content, as for `write_atomically`.
+        contents: path -> what to write there, as for `write_atomically`; the folders must exist.
 
     Raises:
         OSError: when a folder or the disk does not take a file.

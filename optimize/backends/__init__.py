@@ -183,7 +183,7 @@ def backend(name: str, compute_capability: Sequence[str] = ()) -> Backend:
     if not compute_capability:
         return module
     if not hasattr(module, "for_capabilities"):
-        asked, able = ",".join(compute_capability), [each for each in target_names() if hasattr(_module(each), "for_capabilities")]
+        asked, able = ",".join(compute_capability), [target for target in target_names() if hasattr(_module(target), "for_capabilities")]
         raise InputError(f"`--compute-capability` (={asked!r}) is for target {' or '.join(able)}: leave it out with target {name}.")
     return cast(Backend, module.for_capabilities(compute_capability))
 

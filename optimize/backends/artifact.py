@@ -1,26 +1,26 @@
-"""The compiled model on disk: one folder that can be copied anywhere, and a manifest that notices when it was altered.
+"""The compiled model on disk: one folder that can be copied anywhere, with a manifest that shows when a file was altered.
 
 The folder holds the files of the target's runtime and `artifact.json`, format 1:
 
     {"format": 1, "target": …, "precision": …, "input_shape": [C, *spatial], "runtime": …, "files": [{"name", "sha256", "bytes"}, …],
      "built": {…}, "golden": {"name", "sha256", "bytes"}, "use": {…}}
 
-The first file is the one the runtime opens. The golden file is the self-test (`backends/self_test.py`): inputs, and what the model made of
-them where it was verified. "use" is for whoever runs the model without this package (`run/usage.py`, docs/artifact.md). A manifest without
-the last three is of an earlier version or of a model that was never verified; it is read all the same.
+The first file is the one the runtime opens. The golden file is the self-test (`backends/self_test.py`): inputs, and the model's
+outputs where it was verified. "use" is for whoever runs the model without this package (`run/usage.py`, docs/artifact.md). A manifest
+without the last three is of an earlier version or of a model that was never verified; it is read all the same.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from optimize.errors import InputError
+from optimize.files import sha256, write_atomically
 from optimize.report import strict_json
 
 MANIFEST = "artifact.json"
@@ -32,7 +32,7 @@ MIXED = tuple(f"int8+{rest}" for rest in PRECISIONS if rest != "int8")
 
 @dataclass(frozen=True)
 class ArtifactFile:
-    """One file of an artifact: its name inside the folder, the hash of its bytes, how many there are."""
+    """One file of an artifact: its name inside the folder, the SHA-256 of its bytes, and the number of bytes."""
 
     name: str
     sha256: str
@@ -41,8 +41,7 @@ class ArtifactFile:
     @classmethod
     def of(cls, path: Path) -> ArtifactFile:
         """Hash the file at `path`."""
-        with path.open("rb") as stream:
-            return cls(path.name, hashlib.file_digest(stream, "sha256").hexdigest(), path.stat().st_size)
+        return cls(path.name, sha256(path), path.stat().st_size)
 
     def as_dict(self) -> dict[str, object]:
         """The form that the manifest and the report use."""
@@ -54,15 +53,15 @@ class Artifact:
     """A compiled model, sealed.
 
     Args:
-        folder: holds every file and the manifest, and nothing outside it is needed.
-        target: the backend that wrote it and can build it: "openvino", "onnxruntime".
-        precision: of its arithmetic, one of `PRECISIONS` or `MIXED`.
+        folder: folder that holds every file and the manifest; nothing outside it is needed.
+        target: name of the target that wrote it and can build it, one of `backends.target_names()`.
+        precision: precision of its arithmetic, one of `PRECISIONS` or `MIXED`.
         input_shape: (C, *spatial), without the batch, which is free.
         runtime: version of the runtime that wrote it.
-        files: the main file first; the manifest is not among them.
+        files: the model's files, the main file first; the manifest is not among them.
         built: what it is bound to, such as the instruction set it was verified on or the compute capabilities of an engine.
-        golden: the file of its self-test; None where there is none.
-        use: what one needs to run it without this package; empty where it was never verified.
+        golden: file of its self-test; None where there is none.
+        use: what is needed to run it without this package; empty where it was never verified.
     """
 
     folder: Path
@@ -115,13 +114,13 @@ class Artifact:
         return artifact
 
     def described(self, use: Mapping[str, Any]) -> Artifact:
-        """The artifact with what one needs to run it; the manifest is written again."""
+        """The artifact with what is needed to run it; the manifest is written again."""
         artifact = replace(self, use=dict(use))
         artifact._write()
         return artifact
 
     def of_precision(self, precision: str) -> Artifact:
-        """The artifact under the name of what its layers were seen to run in; the manifest is written again."""
+        """The artifact under the precision that its layers were seen to run in; the manifest is written again."""
         artifact = replace(self, precision=precision)
         artifact._write()
         return artifact
@@ -138,9 +137,7 @@ class Artifact:
             **({} if self.golden is None else {"golden": self.golden.as_dict()}),
             **({"use": dict(self.use)} if self.use else {}),
         }
-        draft = self.folder / f".{MANIFEST}.tmp"
-        draft.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        os.replace(draft, self.folder / MANIFEST)
+        write_atomically(self.folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 
     @classmethod
     def read(cls, folder: str | Path) -> Artifact:
@@ -167,14 +164,14 @@ def _manifest(path: Path) -> dict[str, Any]:
         manifest = strict_json.parse(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"`{path}` is not valid JSON ({error}): make the artifact again.") from None
-    found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found != FORMAT:
-        raise InputError(f"`{path}` has format {found!r}; this version reads format {FORMAT}: read it with the version that wrote it.")
+    version = manifest.get("format") if isinstance(manifest, dict) else None
+    if version != FORMAT:
+        raise InputError(f"`{path}` has format {version!r}; this version reads format {FORMAT}: read it with the version that wrote it.")
     return dict(manifest)
 
 
-def _texts(found: dict[str, Any]) -> dict[str, str]:
-    return {str(name): str(value) for name, value in found.items()}
+def _texts(entries: dict[str, Any]) -> dict[str, str]:
+    return {str(name): str(value) for name, value in entries.items()}
 
 
 def _file(entry: Mapping[str, Any]) -> ArtifactFile:
@@ -195,8 +192,8 @@ def _parse(folder: Path, manifest: dict[str, Any]) -> Artifact:
         allowed = ", ".join((*PRECISIONS, *MIXED))
         raise InputError(f"`{folder / MANIFEST}` has precision {precision!r}, which is none of {allowed}: make the artifact again.")
     if not shape or any(type(size) is not int or size < 1 for size in shape):
-        said = manifest["input_shape"]
-        raise InputError(f"`{folder / MANIFEST}` has input_shape {said!r}, which must list whole sizes from 1: make the artifact again.")
+        stated = manifest["input_shape"]
+        raise InputError(f"`{folder / MANIFEST}` has input_shape {stated!r}, which must list whole sizes from 1: make the artifact again.")
     # A manifest is input from outside: a name such as "../x" must not reach out of the folder.
     named = [file.name for file in (*files, *([] if golden is None else [golden]))]
     if not files or any(Path(name).name != name or "\\" in name for name in named):

@@ -1,12 +1,19 @@
-"""Bias correction of a QDQ graph: rounding shifts the mean of a layer's outputs, and its bias takes the shift back.
+"""Bias correction of a QDQ graph: rounding the weights shifts the mean of a layer's outputs, and its bias takes the shift back.
 
 Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section 4.2, in the empirical form of its
 appendix D: layer by layer in the order of the graph, each behind the layers already corrected, the bias of channel c grows by
 
     E[y_c of the float network] - E[y_c of the quantized network],
 
-over the calibration inputs and all places, y being the layer's output before its activation. Where the bias is stored as int32, with the
-scale of the input times that of the channel's weights, the correction is rounded to that.
+over the calibration inputs and all positions, where y is the layer's output before its activation. Where the bias is stored as int32,
+with the scale of the input times that of the channel's weights, the correction is rounded to that scale.
+
+Worked example: a channel has the weights 0.26 and 0.26, a scale of 0.1, and the mean inputs 2 and 3. Rounded, the weights are 0.3 and 0.3,
+so the mean output is 1.5 instead of 1.3, for every image alike. The correction is 1.3 - 1.5 = -0.2. With an input scale of 0.05 the bias
+counts steps of 0.05 * 0.1 = 0.005, so that -40 is added to it.
+
+Why behind the corrected layers: the mean error of a layer has two sources, its own rounded weights and the shifted inputs that earlier
+layers give. Corrected in order, every layer sees inputs whose means are right already, and takes back only what is its own.
 """
 
 from __future__ import annotations
@@ -25,7 +32,7 @@ _Array: TypeAlias = npt.NDArray[Any]
 _LAYERS = ("Conv", "Gemm")
 _BATCH = 8
 CASES = 64
-"""Of the inputs at most, from all over: what lies between two layers is held for all of them."""
+"""Largest number of inputs, taken at even distances; what lies between two layers is held in memory for all of them."""
 _QUIET = 3  # errors only
 
 
@@ -36,13 +43,13 @@ def correct_biases(floating: Any, quantized: Any, inputs: Floats) -> None:
 
     Args:
         floating: the ONNX model that was quantized.
-        quantized: its QDQ graph, whose layers have the names they have in `floating`; it is changed.
-        inputs: (N, C, *spatial), of which `CASES` at most are taken.
+        quantized: QDQ graph of that model, whose layers have the names they have in `floating`; it is changed.
+        inputs: calibration inputs, (N, C, *spatial), of which `CASES` at most are taken.
     """
     from onnx import numpy_helper
 
     outputs = {node.name: node.output[0] for node in floating.graph.node}
-    layers = {name: found for name, *found in _layers(quantized) if name in outputs}
+    layers = {name: tensors for name, *tensors in _layers(quantized) if name in outputs}
     if not layers:
         return
     inputs = inputs[:: -(-len(inputs) // CASES)]
@@ -85,20 +92,20 @@ def _layers(quantized: Any) -> Iterator[tuple[str, str, str | None]]:
 
 
 def _pieces(model: Any, layers: set[str]) -> Iterator[tuple[list[Any], list[str]]]:
-    """The nodes up to each layer, itself last, from the one before; and which tensors known by then are read later, or are its own."""
+    """Cut the graph behind each layer: the nodes of a piece, its layer last, and the tensors made so far that are still needed."""
     nodes = list(model.graph.node)
-    known = {model.graph.input[0].name}
+    made = {model.graph.input[0].name}
     start = 0
     for end, node in enumerate(nodes, start=1):
-        known.update(node.output)
+        made.update(node.output)
         if node.name in layers:
-            later = {name for each in nodes[end:] for name in each.input}
-            yield nodes[start:end], sorted(name for name in known if name in later or name in node.output)
+            later = {name for following in nodes[end:] for name in following.input}
+            yield nodes[start:end], sorted(name for name in made if name in later or name in node.output)
             start = end
 
 
 def _run(model: Any, nodes: Sequence[Any], outputs: Sequence[str], held: Mapping[str, Sequence[_Array]]) -> dict[str, list[_Array]]:
-    """Run a piece of a model on what is held, batch by batch: these outputs of it."""
+    """The outputs of a piece of a model, batch by batch, from the tensors that are held."""
     from onnx import helper
 
     read = {name for node in nodes for name in node.input}
@@ -114,27 +121,29 @@ def _run(model: Any, nodes: Sequence[Any], outputs: Sequence[str], held: Mapping
 
 
 def _means(model: Any, tensors: Sequence[str], batches: Sequence[Floats]) -> dict[str, _Array]:
-    """Mean of each tensor, for each channel."""
+    """Mean of each tensor over all inputs and positions, one number for each channel."""
     import onnx
 
-    asked = onnx.ModelProto()
-    asked.CopyFrom(model)
-    del asked.graph.output[:]
-    asked.graph.output.extend(map(_untyped, tensors))
-    session, entry = _session(asked), model.graph.input[0].name
-    sums = [[values.sum(_others(values), dtype=np.float64) for values in session.run(list(tensors), {entry: batch})] for batch in batches]
-    places = [values[:, :1].size for values in session.run(list(tensors), {entry: batches[0][:1]})]
+    observed = onnx.ModelProto()
+    observed.CopyFrom(model)
+    del observed.graph.output[:]
+    observed.graph.output.extend(map(_untyped, tensors))
+    session, entry = _session(observed), model.graph.input[0].name
+    runs = (session.run(list(tensors), {entry: batch}) for batch in batches)
+    sums = [[values.sum(_all_but_channels(values), dtype=np.float64) for values in run] for run in runs]
+    positions = [values[:, :1].size for values in session.run(list(tensors), {entry: batches[0][:1]})]
     count = sum(map(len, batches))
-    return {name: sum(each[k] for each in sums) / (places[k] * count) for k, name in enumerate(tensors)}
+    return {name: sum(of_batch[k] for of_batch in sums) / (positions[k] * count) for k, name in enumerate(tensors)}
 
 
 def _mean(batches: Sequence[_Array]) -> _Array:
-    total = sum(values.sum(_others(values), dtype=np.float64) for values in batches)
+    """Mean over all batches and positions, one number for each channel."""
+    total = sum(values.sum(_all_but_channels(values), dtype=np.float64) for values in batches)
     return np.asarray(total / sum(values[:, :1].size for values in batches))
 
 
-def _others(values: _Array) -> tuple[int, ...]:
-    """All axes but the channels'."""
+def _all_but_channels(values: _Array) -> tuple[int, ...]:
+    """All axes but that of the channels."""
     return tuple(axis for axis in range(values.ndim) if axis != 1)
 
 

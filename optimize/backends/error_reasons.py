@@ -1,7 +1,7 @@
 """Errors of the exporter and of the runtimes, in one clause that names the operator they are about.
 
-They raise with a stack of their own, pages of graph and log, in which one operator is to blame. What is recognised here is said by cause;
-of anything else the first line is given.
+Exporter and runtimes raise with pages of graph and log, in which one operator is to blame. A cause that is recognised here is named; of any
+other error the first line is given.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def runtime_reason(error: BaseException) -> str:
     failed = [(operator, _last_words(message)) for operator, message in _FAILED.findall(text)]
     if failed:
         # readers of what failed fail in their turn, and may be listed first
-        operator, words = next((each for each in failed if not _IN_TURN.search(each[1])), failed[0])
+        operator, words = next((failure for failure in failed if not _IN_TURN.search(failure[1])), failed[0])
         return f"it does not take the operator {operator} as it is used here ({words})"
     if (kernel := _NO_KERNEL.search(text)) is not None:
         return f"it does not have the operator {kernel[1]} (node {kernel[2]!r})"

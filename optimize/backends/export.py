@@ -1,4 +1,4 @@
-"""The one door from torch to disk: a candidate becomes an ONNX file that was seen to compute the same.
+"""Export a candidate to ONNX, and check that the file computes the same. It is the only way from torch to disk.
 
 The file has one input "input", (N, C, *spatial) with N free, one output "output", opset 18, and the weights inside. What the exporter
 writes into it about the machine it ran on (source paths, stack traces) is taken out, so that the same weights give the same bytes; layers
@@ -34,7 +34,7 @@ OPSET = 18
 TOLERANCE = 1e-3
 """Largest difference allowed between torch and the exported file, as a share of the largest output of torch."""
 ROUNDING = 1e-6
-"""A change of the input, as a share of its largest value, that no honest answer depends on."""
+"""Change of the input, as a share of its largest value, that is as small as rounding: an answer that depends on it is no answer."""
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 """Where the exporter says in which modules a node was made, the innermost and the operation last."""
@@ -105,14 +105,14 @@ def _cases(candidate: Candidate, inputs: Floats | None) -> Floats:
 def _require_free_batch(candidate: Candidate, cases: Floats) -> None:
     """Two inputs together must give what each gives alone, else the model has its batch size written into it."""
     fault = batch_fault(candidate.predict, cases[:2])
-    if fault and fault.startswith("mixes") and (telling := steady_cases(candidate, cases)).sum() > 1:
-        fault = batch_fault(candidate.predict, cases[telling][:2])
+    if fault and fault.startswith("mixes") and (steady := steady_cases(candidate, cases)).sum() > 1:
+        fault = batch_fault(candidate.predict, cases[steady][:2])
     if fault:
         raise InputError(f"`model` {fault}.")
 
 
 def steady_cases(candidate: Candidate, cases: Floats) -> npt.NDArray[np.bool_]:
-    """Which cases the network's answer to is the same after a change of the input as small as rounding, (N,).
+    """Cases for which the network gives the same answer after a change of the input as small as rounding, (N,).
 
     On the others (a constant image before an instance norm) every runtime gives other numbers, and none of them is right.
 
@@ -123,7 +123,7 @@ def steady_cases(candidate: Candidate, cases: Floats) -> npt.NDArray[np.bool_]:
     noise = np.random.default_rng(0).uniform(-1, 1, cases.shape).astype(np.float32)
     answers = candidate.predict(cases)
     moved = np.abs(candidate.predict(cases + ROUNDING * np.float32(max(_scale(cases), 1e-6)) * noise) - answers)
-    # a NaN is told too: it must show
+    # Written so that a NaN counts as steady, and shows up as a difference.
     return np.asarray(~(moved.reshape(len(cases), -1).max(1) > TOLERANCE / 2 * max(_scale(answers), 1e-6)))
 
 
@@ -198,7 +198,7 @@ def _name_layers(graph: Any) -> None:
     for node, owner in zip(graph.node, owned, strict=True):
         name = owner or node.name or node.op_type
         spellings = chain([name] if owner or name not in modules else [], (f"{name}#{number}" for number in count(2)))
-        node.name = next(each for each in spellings if each not in taken)
+        node.name = next(spelling for spelling in spellings if spelling not in taken)
         taken.add(node.name)
 
 
@@ -227,13 +227,13 @@ def _compare(candidate: Candidate, path: Path, cases: Floats, opset: int) -> tup
     if single.shape != expected[:1].shape or batch.shape != expected.shape:
         shapes = f"shape {batch.shape} where torch gives {expected.shape}"
         raise OptimizeError(f"the exported ONNX file gives {shapes}: update torch and onnxscript.")
-    one, all_of_them = np.abs(single - expected[:1]), np.abs(batch - expected)
+    single_diff, batch_diff = np.abs(single - expected[:1]), np.abs(batch - expected)
     # Written so that a NaN on either side fails.
     limit = TOLERANCE * max(_scale(expected), 1e-6)
-    if not (one.max() <= limit and all_of_them.max() <= limit) and (telling := steady_cases(candidate, cases)).any():
-        one, all_of_them = one[telling[:1]], all_of_them[telling]
-    diff = np.concatenate([one, all_of_them])
-    return Parity(float(diff.max()), float(diff.mean()), len(all_of_them), opset), bool(diff.max() <= limit)
+    if not (single_diff.max() <= limit and batch_diff.max() <= limit) and (steady := steady_cases(candidate, cases)).any():
+        single_diff, batch_diff = single_diff[steady[:1]], batch_diff[steady]
+    diff = np.concatenate([single_diff, batch_diff])
+    return Parity(float(diff.max()), float(diff.mean()), len(batch_diff), opset), bool(diff.max() <= limit)
 
 
 def _runtime() -> Any:

@@ -1,9 +1,14 @@
-"""Layers of a QDQ graph that no session of ONNX Runtime quantizes when it opens the file.
+"""Keep layers of a QDQ graph in float when ONNX Runtime opens the file.
 
-Its transformer "WeightBiasQuantization" takes a float Conv, ConvTranspose or Gemm between a DequantizeLinear and a QuantizeLinear for one
-that was forgotten, and gives it int8 weights, with one scale for all of them: what was left in float on purpose runs in int8, and worse
-than the rest. It asks that the input's scale is a single number. So such a layer reads through a DequantizeLinear of its own whose scale is
-that number once for each channel: the same values, and the layer stays as it is, whatever options the session has.
+When a session opens a file, the transformer "WeightBiasQuantization" looks for a float Conv, ConvTranspose or Gemm between a
+DequantizeLinear and a QuantizeLinear. It takes such a layer for one that was forgotten, and gives it int8 weights with one scale for all
+channels. A layer that was left in float on purpose then runs in int8, and with a coarser scale than the others.
+
+The transformer only acts where the scale of the layer's input is a single number. So the layer is made to read through a DequantizeLinear
+of its own, whose scale is that number repeated for each channel. The values are the same, and the layer stays in float, whatever options
+the session has.
+
+Worked example: the input of a layer has 3 channels and the scale 0.02; its own DequantizeLinear has axis 1 and the scales 0.02, 0.02, 0.02.
 """
 
 from __future__ import annotations
@@ -41,9 +46,9 @@ def hold_in_float(model: Any, layers: Collection[str]) -> None:
         if maker is None or maker.op_type != "DequantizeLinear" or maker.input[1] not in stored:
             continue
         if (result := maker.output[0]) not in own:
-            if (found := _split_axis(shapes.get(maker.input[0]) or shapes.get(result, ()))) is None:
+            if (axis_and_size := _split_axis(shapes.get(maker.input[0]) or shapes.get(result, ()))) is None:
                 continue
-            axis, size = found
+            axis, size = axis_and_size
             inputs = [maker.input[0]]
             for name in maker.input[1:]:
                 value = numpy_helper.to_array(stored[name])
@@ -63,8 +68,8 @@ def hold_in_float(model: Any, layers: Collection[str]) -> None:
 
 def _shapes(graph: Any) -> dict[str, tuple[int, ...]]:
     """Tensor -> its sizes, 0 where one is free."""
-    known = [*graph.input, *graph.value_info, *graph.output]
-    return {each.name: tuple(size.dim_value for size in each.type.tensor_type.shape.dim) for each in known}
+    tensors = [*graph.input, *graph.value_info, *graph.output]
+    return {tensor.name: tuple(size.dim_value for size in tensor.type.tensor_type.shape.dim) for tensor in tensors}
 
 
 def _split_axis(shape: tuple[int, ...]) -> tuple[int, int] | None:

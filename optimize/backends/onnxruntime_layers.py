@@ -1,8 +1,11 @@
-"""Which layer of the ONNX file each node of the graph is that ONNX Runtime made of it, and what that node runs in.
+"""Match the nodes of the graph that ONNX Runtime optimized with the layers of the ONNX file, and read the precision they run in.
 
-The optimizer fuses nodes, calls some of them by the name of their result, and puts parts without a name in the place of an operation that
-it has no kernel for. The tensors are sure. So a node is known by its name where the file has it, else by the tensor that it is called after
-or gives, else by what it reads; and no two nodes of the graph have one name.
+The optimizer fuses nodes, renames some after their result, and replaces an operation that it has no kernel for by several nodes without a
+name. The names of tensors survive all that. So a node is identified by its name where the file has it, else by the tensor that it is named
+after or gives, else by the tensors that it reads. No two nodes of the graph get the same name.
+
+Worked example: the file has Conv "stem.0" -> "t1" and Relu "r" -> "t2". The optimizer fuses them into one node "fused r" that gives "t2".
+`owners` knows that "t2" belongs to "stem.0", because a Relu is fused into the layer before it; so the node is reported as "stem.0".
 """
 
 from __future__ import annotations
@@ -30,8 +33,8 @@ class GraphNode:
     """One node of the optimized graph.
 
     Args:
-        kind: of its operation.
-        layer: the layer that it is; empty for a node that only moves or converts numbers.
+        kind: name of its operation.
+        layer: the layer that it executes; empty for a node that only moves or converts numbers.
         precision: "f32" or "int8".
     """
 
@@ -61,14 +64,14 @@ def executed(optimized: Any, file: Any) -> list[GraphNode]:
 def owners(graph: Any) -> dict[str, str]:
     """Tensor -> the layer with weights that makes it, through what the optimizer fuses into a layer."""
     constant = constants(graph)
-    found: dict[str, str] = {}
+    owner_of: dict[str, str] = {}
     for node in graph.node:
         if weight_of(node, constant) is not None:
-            found[node.output[0]] = node.name
+            owner_of[node.output[0]] = node.name
         elif node.op_type in _FUSED:
-            made = [found[name] for name in node.input if name in found]
-            found.update({node.output[0]: made[-1]} if made else {})
-    return found
+            sources = [owner_of[name] for name in node.input if name in owner_of]
+            owner_of.update({node.output[0]: sources[-1]} if sources else {})
+    return owner_of
 
 
 def renamed(prepared: Any, graph: Any) -> list[tuple[Any, str]]:
@@ -84,17 +87,17 @@ def renamed(prepared: Any, graph: Any) -> list[tuple[Any, str]]:
     readers: dict[str, list[str]] = {}
     for node in reversed(prepared.node):
         of_tensors = by_weights if node.op_type in WEIGHTED else makers
-        given = [of_tensors[tensor] for tensor in node.output if tensor in of_tensors]
+        owners_of_outputs = [of_tensors[tensor] for tensor in node.output if tensor in of_tensors]
         # What gives no tensor of the other graph is a part of what reads it.
         read_by = [layer for tensor in node.output for layer in readers.get(tensor, [])]
-        layer = node.name if node.name in names else (given or read_by or [node.name])[0]
+        layer = node.name if node.name in names else (owners_of_outputs or read_by or [node.name])[0]
         nodes.append((node, layer))
         for tensor in node.input:
             readers.setdefault(tensor, []).append(layer)
     taken = {node.name for node, layer in nodes if node.name == layer}
     for node, layer in nodes:
         if node.name != layer or not node.name:
-            node.name = next(each for each in _spellings(layer or node.op_type, node.op_type) if each not in taken)
+            node.name = next(name for name in _spellings(layer or node.op_type, node.op_type) if name not in taken)
             taken.add(node.name)
     return nodes
 
@@ -133,22 +136,22 @@ class _Names:
     def __init__(self, file: Any, optimized: Any) -> None:
         self._owners, self._makers = owners(file), _makers(file)
         self._readers = {maker: list(_reading(file, maker, self._makers)) for maker in set(self._makers.values())}
-        self._known = {node.name for node in file.node if node.name and node.op_type not in _ROUNDING}
-        self._seen = {plain_name(node.name) for node in optimized.node}
+        self._names_in_file = {node.name for node in file.node if node.name and node.op_type not in _ROUNDING}
+        self._names_left = {plain_name(node.name) for node in optimized.node}
         self._made_by = {tensor: node for node in optimized.node for tensor in node.output}
         self._layers: dict[str, str] = {}  # of the optimized graph: tensor -> the layer that gives it
         self._taken: set[str] = set()
 
     def name(self, node: Any) -> str:
         layer = self._layer(node)
-        name = next(each for each in _spellings(layer, node.op_type) if each not in self._taken)
+        name = next(spelling for spelling in _spellings(layer, node.op_type) if spelling not in self._taken)
         self._taken.add(name)
         self._layers.update(dict.fromkeys(node.output, layer))
         return name
 
     def _layer(self, node: Any) -> str:
         plain = plain_name(node.name)
-        if plain in self._known:
+        if plain in self._names_in_file:
             return plain
         for tensor in (plain, *map(plain_name, node.output)):
             if tensor in self._owners or tensor in self._makers:
@@ -159,8 +162,8 @@ class _Names:
         """The operation of the file that a nameless node is a part of: one that the graph no longer has, and that reads the same."""
         for tensor in node.input:
             maker = self._source(tensor)
-            if maker in self._known:
-                gone = [reader for reader in self._readers.get(maker, []) if reader not in self._seen]
+            if maker in self._names_in_file:
+                gone = [reader for reader in self._readers.get(maker, []) if reader not in self._names_left]
                 return next(iter(gone), maker)
         return ""
 
@@ -175,12 +178,12 @@ class _Names:
 
 def _makers(graph: Any) -> dict[str, str]:
     """Tensor -> the node that makes it, past what rounds it; nodes without a name are called after what they give."""
-    found: dict[str, str] = {}
+    makers: dict[str, str] = {}
     for node in graph.node:
         own = node.name or (node.output[0] if node.output else "")
-        source = found.get(node.input[0]) if node.op_type in _ROUNDING and node.input else own
-        found.update({tensor: source for tensor in node.output if tensor and source})
-    return found
+        source = makers.get(node.input[0]) if node.op_type in _ROUNDING and node.input else own
+        makers.update({tensor: source for tensor in node.output if tensor and source})
+    return makers
 
 
 def _reading(graph: Any, maker: str, makers: Mapping[str, str]) -> Iterator[str]:

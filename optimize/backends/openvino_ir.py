@@ -1,13 +1,22 @@
-"""An IR file that computes what was verified, whoever opens it and with whatever options.
+"""Write an IR file that computes in the precision that was verified, whoever opens it and with whatever options.
 
 Left alone, OpenVINO computes in bf16 wherever the CPU can: `Core().compile_model("model.xml", "CPU")` made of an f32 model another one.
 The option that forbids it, INFERENCE_PRECISION_HINT, can be written into the file under `rt_info/runtime_options`, where a reader finds
 it; but the CPU plugin (2026.4) takes other options from there and not this one. What it does obey is the attribute "precise" of an
-operation, which OpenVINO's own passes set where a result must not be rounded. So every operation that computes has it.
+operation, which OpenVINO's own passes set where a result must not be rounded. So every operation that computes gets it:
+
+    <layer id="7" type="Convolution" …>
+        <data …/>
+        <rt_info><attribute name="precise" version="0"/></rt_info>
+    </layer>
 
 The plugin loses the attribute where it puts another operation in an operation's place. Where it does so in the networks that are common,
-the file holds a form of the same operation that it leaves alone: a sum with the bias of a matrix product, an older version of a pooling,
-one slope for each channel, a reshape by numbers. What is left (`docs/artifact.md`) needs the option.
+the file holds a form of the same operation that the plugin leaves alone. What remains (`docs/artifact.md`) needs the option.
+
+    MatMul + bias [K]            -> the same sum with one more axis, (…, K, 1) + [K, 1]: a bias of the last axis is fused into the product
+    MaxPool of opset 8 or later  -> MaxPool of opset 1, which has no second output
+    PRelu with one slope         -> PRelu with the slope repeated for each channel
+    Reshape by computed sizes    -> Reshape by numbers, -1 for the one that is free
 """
 
 from __future__ import annotations
@@ -108,8 +117,8 @@ def _activate_before_reshape(node: Any) -> None:
     reshape = source.get_node()
     if reshape.get_type_name() != "Reshape" or len(source.get_target_inputs()) != 1:
         return
-    before = reshape.input_value(0)
-    node.input(0).replace_source_output(before)
+    unshaped = reshape.input_value(0)
+    node.input(0).replace_source_output(unshaped)
     reshape.input(0).replace_source_output(node.output(0))
     _read_instead(node, reshape)
 
@@ -138,7 +147,9 @@ def _constant(node: Any) -> Any | None:
     if node.get_type_name() != "Multiply":
         return None
     factors = [value.get_source_output().get_node() for value in node.inputs()]
-    return np.multiply(*(np.array(each.data) for each in factors)) if all(each.get_type_name() == "Constant" for each in factors) else None
+    if any(factor.get_type_name() != "Constant" for factor in factors):
+        return None
+    return np.multiply(*(np.array(factor.data) for factor in factors))
 
 
 def _unscaled(value: Any) -> Any:
@@ -146,7 +157,7 @@ def _unscaled(value: Any) -> Any:
     node = value.get_node()
     if node.get_type_name() != "Multiply":
         return value
-    sides = [each.get_source_output() for each in node.inputs()]
+    sides = [side.get_source_output() for side in node.inputs()]
     ones = [(known := _constant(side.get_node())) is not None and bool((known == 1).all()) for side in sides]
     return sides[ones.index(False)] if ones.count(True) == 1 else value
 
@@ -156,11 +167,11 @@ def _pooled(pool: Any) -> Any | None:
 
     if len(pool.outputs()) != 2 or pool.output(1).get_target_inputs():
         return None
-    given = pool.get_attributes()
-    if any(size != 1 for size in given["dilations"]) or given["rounding_type"] not in ("floor", "ceil"):
+    attributes = pool.get_attributes()
+    if any(size != 1 for size in attributes["dilations"]) or attributes["rounding_type"] not in ("floor", "ceil"):
         return None
-    sizes = [given[name] for name in ("strides", "pads_begin", "pads_end", "kernel")]
-    return opset1.max_pool(pool.input_value(0), *sizes, given["rounding_type"], given["auto_pad"])
+    sizes = [attributes[name] for name in ("strides", "pads_begin", "pads_end", "kernel")]
+    return opset1.max_pool(pool.input_value(0), *sizes, attributes["rounding_type"], attributes["auto_pad"])
 
 
 def _sloped(prelu: Any) -> Any | None:
@@ -184,11 +195,11 @@ def _with_axes(unsqueeze: Any) -> Any | None:
     rank = data.get_partial_shape().rank
     if rank.is_dynamic or axes.get_type_name() != "Constant":
         return None
-    before, more = rank.get_length(), axes.data.size
-    behind = sorted(int(axis) % (before + more) for axis in axes.data.reshape(-1))
-    if behind != [*range(before, before + more)]:
+    axes_there, more = rank.get_length(), axes.data.size
+    behind = sorted(int(axis) % (axes_there + more) for axis in axes.data.reshape(-1))
+    if behind != [*range(axes_there, axes_there + more)]:
         return None
-    return opset1.reshape(data, np.array([0] * before + [1] * more, dtype=np.int64), special_zero=True)
+    return opset1.reshape(data, np.array([0] * axes_there + [1] * more, dtype=np.int64), special_zero=True)
 
 
 def _shaped(reshape: Any) -> Any | None:

@@ -1,10 +1,13 @@
-"""Which layer of the ONNX file each operation of an OpenVINO model belongs to, written into the operation's name.
+"""Write into the name of every operation of an OpenVINO model which layer of the ONNX file it belongs to.
 
 OpenVINO makes several operations of one ONNX node, and names some of them from a counter: a transposed convolution became
-"ConvolutionBackpropData_49", and the sum with its bias was called after the network's output. The tensors are sure: the last operation of a
-node gives the tensor that the node gives, and the others lie before it. So every operation is called `<node>/<kind>` here, and
-`<node>/<kind>@<layer>` where it takes on what a layer with weights gave. Such a name survives being saved, quantized and fused, and tells
-of every executed node which layers it is.
+"ConvolutionBackpropData_49", and the sum with its bias was named after the network's output. The names of tensors are reliable: the last
+operation of a node gives the tensor that the node gives, and the others lie before it. So an operation is named `<node>/<kind>`, and
+`<node>/<kind>@<layer>` where it continues what a layer with weights gave. Such a name survives saving, quantizing and fusing. It says for
+every executed node which layers it executes.
+
+Worked example: node "up" of the file, a ConvTranspose with a bias, becomes the operations "up/ConvolutionBackpropData" and "up/Add".
+A Relu "act" behind it becomes "act/Relu@up".
 """
 
 from __future__ import annotations
@@ -51,31 +54,31 @@ def name_operations(model: Any, graph: Any) -> None:
     uses: Counter[str] = Counter()
     named = []
     for operation in operations:
-        before = operation.get_friendly_name()
-        name = f"{quote(owners[before], safe=_SAFE)}/{operation.get_type_name()}"
+        old_name = operation.get_friendly_name()
+        name = f"{quote(owners[old_name], safe=_SAFE)}/{operation.get_type_name()}"
         uses[name] += 1
         number = "" if uses[name] == 1 else f"#{uses[name]}"
-        layer = behind.get(before, owners[before])
-        named.append((operation, name + number + ("" if layer == owners[before] else f"@{quote(layer, safe=_SAFE)}")))
+        layer = behind.get(old_name, owners[old_name])
+        named.append((operation, name + number + ("" if layer == owners[old_name] else f"@{quote(layer, safe=_SAFE)}")))
     for operation, name in named:
         operation.set_friendly_name(name)
 
 
 def _behind(operations: Sequence[Any], owners: Mapping[str, str], weighted: Collection[str]) -> dict[str, str]:
     """Operation -> the layer with weights whose result it takes on, past whatever has a single input that is no constant."""
-    found: dict[str, str] = {}
+    layer_before: dict[str, str] = {}
     constant: set[str] = set()
     for operation in operations:
         name = operation.get_friendly_name()
         sources = [value.get_source_output().get_node() for value in operation.inputs()]
-        varying = {each.get_friendly_name() for each in sources if each.get_type_name() != "Constant"} - constant
+        varying = {source.get_friendly_name() for source in sources if source.get_type_name() != "Constant"} - constant
         if not varying:
             constant.add(name)
         elif owners[name] in weighted:
-            found[name] = owners[name]
-        elif len(varying) == 1 and (source := min(varying)) in found:
-            found[name] = found[source]
-    return found
+            layer_before[name] = owners[name]
+        elif len(varying) == 1 and (only := min(varying)) in layer_before:
+            layer_before[name] = layer_before[only]
+    return layer_before
 
 
 def _makers(graph: Any) -> dict[str, tuple[bool, int, str]]:
@@ -102,12 +105,12 @@ def operations_of(model: Any, layers: Collection[str]) -> dict[str, list[str]]:
         model: whose operations `name_operations` named.
         layers: names of nodes of the ONNX file.
     """
-    found: dict[str, list[str]] = {layer: [] for layer in layers}
+    names: dict[str, list[str]] = {layer: [] for layer in layers}
     for operation in model.get_ordered_ops():
         part = _Part.of(operation.get_friendly_name())
-        if part is not None and part.kind and part.layer in found:
-            found[part.layer].append(operation.get_friendly_name())
-    return found
+        if part is not None and part.kind and part.layer in names:
+            names[part.layer].append(operation.get_friendly_name())
+    return names
 
 
 @dataclass(frozen=True)
@@ -157,13 +160,13 @@ def executed(compiled: Any) -> list[ExecutedNode]:
 def _named(parts: Sequence[_Part], layer_type: str, taken: Collection[str]) -> tuple[str, ...]:
     """The layers that a node is called after; none where all of them are taken."""
     products = tuple(dict.fromkeys(part.layer for part in parts if part.is_product and part.layer not in taken))
-    others = [part for part in parts if not part.is_product]
+    helpers = [part for part in parts if not part.is_product]
     if layer_type in _PRODUCT_KERNELS:
         # The plugin forgets the product where it keeps the sum with the bias; the sum tells what it lies behind.
-        behind = next((part.behind or part.layer for part in others), None)
+        behind = next((part.behind or part.layer for part in helpers), None)
         if products or (behind is not None and behind not in taken):
             return products or (str(behind),)
-    first = next((part.layer for part in others if not part.derived and part.layer not in taken), None)
+    first = next((part.layer for part in helpers if not part.derived and part.layer not in taken), None)
     if first is None and not products and not any(part.layer in taken for part in parts):
         first = _free(next((part.layer for part in parts), layer_type), taken)
     # Products in a node of another kind, as where a whole block is one, are layers that are executed nowhere else.
@@ -171,7 +174,7 @@ def _named(parts: Sequence[_Part], layer_type: str, taken: Collection[str]) -> t
 
 
 def _free(name: str, taken: Collection[str]) -> str:
-    return next(each for number in count(1) if (each := name if number == 1 else f"{name}#{number}") not in taken)
+    return next(spelling for number in count(1) if (spelling := name if number == 1 else f"{name}#{number}") not in taken)
 
 
 @dataclass(frozen=True)
@@ -179,8 +182,8 @@ class _Part:
     """What the name of an operation tells.
 
     Args:
-        layer: of the ONNX file.
-        kind: of the operation, with what the plugin or a quantizer put behind it; empty for a name of another maker.
+        layer: name of a node of the ONNX file.
+        kind: kind of the operation, with what the plugin or a quantizer put behind it; empty for a name of another maker.
         behind: the layer with weights that it takes on; empty where it is `layer` or there is none.
     """
 
@@ -193,10 +196,10 @@ class _Part:
         """Read a name; None for one that OpenVINO made up."""
         if MADE_UP.fullmatch(name):
             return None
-        found = _NAME.fullmatch(name)
-        if found is None:
+        match = _NAME.fullmatch(name)
+        if match is None:
             return cls(name)
-        layer, kind, behind, rest = found.groups(default="")
+        layer, kind, behind, rest = match.groups(default="")
         return cls(unquote(layer), kind + rest, unquote(behind))
 
     @property

@@ -1,7 +1,7 @@
-"""The self-test that travels with an artifact: sixteen inputs, and what the model made of them on the machine that verified it.
+"""The self-test that travels with an artifact: sixteen inputs, and the model's outputs on the machine that verified it.
 
-An artifact that is copied elsewhere computes with other kernels there, and most of them give the same numbers but for rounding. Those that
-do not (8-bit products that overflow, `hardware/cpu_level.py`) give no error: only numbers to compare with show it.
+An artifact that is copied to another machine computes with other kernels there. Most of them give the same numbers, apart from rounding.
+Those that do not (8-bit products that overflow, `hardware/cpu_level.py`) raise no error; only a comparison of numbers shows it.
 
 The inputs are no patient's images. Each channel of each has the amplitude spectrum of `MIXED` calibration images together, the root of the
 mean square at every frequency, and random phases: it excites a network as images do, and holds no shape of any of them. The spectrum of a
@@ -33,13 +33,13 @@ FILE = "golden.npz"
 CASES = 16
 MIXED = 8
 LARGEST_BYTES = 16 << 20
-"""Of the inputs: of volumes there are fewer, at least two."""
+"""Largest size of all inputs together: of volumes there are fewer inputs, at least two."""
 HEADER = 1 << 12
 """Bytes that the header of an array takes at most."""
 ISA, GPU = "isa", "verified_on"
 """Where `Artifact.built` says which level of `hardware.cpu_level`, or which GPU, an artifact was verified on."""
 MADE_FOR = "made_for"
-"""And where, which level it was made for, when that was asked for."""
+"""Where `Artifact.built` says which level an artifact was made for, when one was asked for."""
 
 
 TOLERANCES = {"f32": (1e-4, 1e-3), "f16": (5e-3, 1e-2), "bf16": (1e-2, 3e-2), "int8": (1e-2, 2e-2)}
@@ -53,15 +53,16 @@ emulated there, by 1.6e-2; int8 whose weights overflow by 4.4e-2 and 1.9e-1 (`do
 
 @dataclass(frozen=True)
 class Check:
-    """What a self-test found; true when the artifact does here what it did where it was verified.
+    """Result of a self-test; true when the artifact computes here what it computed where it was verified.
 
     Args:
-        cases: inputs compared.
-        difference: largest difference of an output, as a share of the range of the recorded ones.
-        allowed: the largest that passes.
-        changed: decisions that are others, near ties not counted.
+        cases: number of inputs compared.
+        difference: largest difference of an output, as a share of the range of the recorded outputs.
+        allowed: largest difference that passes.
+        changed: number of changed decisions, near ties not counted.
         alike: whether this machine computes as the one that verified it.
-        tells: false where all inputs, or all recorded answers, are the same: a broken model may well give them too.
+        tells: whether the test can show a fault; false where all inputs, or all recorded outputs, are the same, since a broken model may
+            give such outputs too.
     """
 
     cases: int
@@ -145,33 +146,33 @@ def check(artifact: Artifact, predict: Callable[[Floats], Floats]) -> Check | No
     if artifact.golden is None:
         return None
     inputs, expected = _read(artifact)
-    found = predict(inputs)
-    if found.shape != expected.shape:
+    outputs = predict(inputs)
+    if outputs.shape != expected.shape:
         raise InputError(
-            f"`{artifact.folder / artifact.golden.name}` is no self-test of this model (it answers {found.shape}): make it again."
+            f"`{artifact.folder / artifact.golden.name}` is no self-test of this model (it answers {outputs.shape}): make it again."
         )
     spread = float(expected.max() - expected.min()) or 1.0
-    difference = float(np.abs(found - expected).max()) / spread
+    difference = float(np.abs(outputs - expected).max()) / spread
     alike = not differences(artifact)
-    same, other = (max(limits) for limits in zip(*(TOLERANCES[part] for part in artifact.precision.split("+")), strict=True))
-    allowed = same if alike else other
-    changed = _changed(expected, found, allowed * spread, _threshold(artifact))
+    same_machine, another = (max(limits) for limits in zip(*(TOLERANCES[part] for part in artifact.precision.split("+")), strict=True))
+    allowed = same_machine if alike else another
+    changed = _changed(expected, outputs, allowed * spread, _threshold(artifact))
     tells = bool((inputs != inputs[0]).any() and (expected != expected[0]).any())
     return Check(len(inputs), difference if np.isfinite(difference) else float("inf"), allowed, changed, alike, tells)
 
 
 def differences(artifact: Artifact) -> list[str]:
     """How this machine differs from the one that verified the artifact, as far as it decides the numbers; each in a few words."""
-    here, found = _here(artifact.target), []
+    here, lines = _here(artifact.target), []
     if (version := backend(artifact.target).version()) != artifact.runtime:
-        found.append(f"made with {artifact.target} {artifact.runtime}, here is {version}")
+        lines.append(f"made with {artifact.target} {artifact.runtime}, here is {version}")
     for key in (ISA, GPU):
-        before, now = artifact.built.get(key), here.get(key)
-        if before != now:
+        there, now = artifact.built.get(key), here.get(key)
+        if there != now:
             name = in_words if key == ISA else str
-            there, here_is = name(before) if before else "a machine it does not name", name(now) if now else "one that cannot be told"
-            found.append(f"verified on {there}, here is {here_is}")
-    return found
+            was, here_is = name(there) if there else "a machine it does not name", name(now) if now else "one that cannot be told"
+            lines.append(f"verified on {was}, here is {here_is}")
+    return lines
 
 
 def _here(target: str) -> dict[str, str]:
@@ -194,8 +195,8 @@ def _read(artifact: Artifact) -> tuple[Floats, Floats]:
         raise InputError(f"`{path}` is no self-test ({' '.join(str(problem).split())[:200]}): make the artifact again.") from None
     if inputs.shape[1:] != artifact.input_shape or len(expected) != len(inputs) or expected.ndim < 2 or names != ["inputs", "outputs"]:
         raise _no_self_test(path, f"inputs {inputs.shape}, outputs {expected.shape}")
-    if len(inputs) != (wanted := cases(artifact.input_shape)):
-        raise _no_self_test(path, f"it has {len(inputs)} inputs, and a whole one of such inputs has {wanted}")
+    if len(inputs) != (required := cases(artifact.input_shape)):
+        raise _no_self_test(path, f"it has {len(inputs)} inputs, and a whole one of such inputs has {required}")
     for name, array in (("inputs", inputs), ("outputs", expected)):
         if array.dtype != np.float32 or not np.isfinite(array).all():
             raise _no_self_test(path, f"its {name} are not all finite numbers of 32 bits")
@@ -209,7 +210,7 @@ def _require_size(path: Path, input_shape: tuple[int, ...]) -> None:
         ValueError: when they are, or the inputs are more than those of a self-test.
     """
     with zipfile.ZipFile(path) as archive:
-        sizes = {each.filename: each.file_size for each in archive.infolist()}
+        sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
     whole, inputs = path.stat().st_size, cases(input_shape) * math.prod(input_shape) * 4
     if sum(sizes.values()) > whole or sizes.get("inputs.npy", 0) > inputs + HEADER:
         raise ValueError(f"its arrays take {sum(sizes.values())} bytes, which is more than it may hold")
@@ -225,10 +226,14 @@ def _threshold(artifact: Artifact) -> float:
     return float(stated) if isinstance(stated, int | float) else 0.0
 
 
-def _changed(expected: Floats, found: Floats, tie: float, threshold: float = 0.0) -> int:
-    """Decisions, one for each input or each of its places, that are others than they were by more than a near tie."""
+def _changed(expected: Floats, outputs: Floats, tie: float, threshold: float = 0.0) -> int:
+    """Number of decisions, one for each input or each of its positions, that changed by more than a near tie.
+
+    Worked example: recorded outputs 2.00 and 1.99, outputs here 1.99 and 2.00, and a tie of 0.05. The decision is another one, but what is
+    chosen now was only 0.01 below the best: no change. Recorded 3 and 1, here 1 and 3: what is chosen now was 2 below, so it is a change.
+    """
     if expected.shape[1] == 1:
-        return int((((expected > threshold) != (found > threshold)) & (np.abs(expected - threshold) > tie)).sum())
-    now = found.argmax(1, keepdims=True)
+        return int((((expected > threshold) != (outputs > threshold)) & (np.abs(expected - threshold) > tie)).sum())
+    now = outputs.argmax(1, keepdims=True)
     lost = expected.max(1, keepdims=True) - np.take_along_axis(expected, now, 1)
     return int((lost > tie).sum())

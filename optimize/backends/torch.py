@@ -40,7 +40,7 @@ def precisions() -> tuple[str, ...]:
 
 def build(candidate: Candidate, *, threads: int | None = None) -> Session:
     """Run the candidate's module as it is; `threads` holds for the whole process until the session is closed."""
-    before = torch.get_num_threads()
+    threads_before = torch.get_num_threads()
     if threads is not None:
         torch.set_num_threads(threads)
     module = candidate.module
@@ -49,7 +49,7 @@ def build(candidate: Candidate, *, threads: int | None = None) -> Session:
         with torch.inference_mode():
             return np.asarray(module(torch.from_numpy(inputs)).numpy(), dtype=np.float32)
 
-    return Session(tuple(candidate.example.shape[1:]), run, module, lambda: torch.set_num_threads(before))
+    return Session(tuple(candidate.example.shape[1:]), run, module, lambda: torch.set_num_threads(threads_before))
 
 
 def inspect(session: Session) -> dict[str, str]:

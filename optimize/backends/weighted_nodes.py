@@ -1,4 +1,4 @@
-"""Which nodes of an ONNX graph hold weights: what int8 quantizes, and what a claim of int8 is about."""
+"""Nodes of an ONNX graph that have weights: the ones that int8 quantizes, and that a claim of int8 is about."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _RANDOM = {"RandomNormal", "RandomUniform"}
 
 def constants(graph: Any) -> set[str]:
     """Names of the tensors that are the same at every call: stored ones, and what is computed from nothing else."""
-    found = {tensor.name for tensor in graph.initializer}
+    names = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
-        if node.op_type not in _RANDOM and all(name in found for name in node.input if name):
-            found.update(node.output)
-    return found
+        if node.op_type not in _RANDOM and all(name in names for name in node.input if name):
+            names.update(node.output)
+    return names
 
 
 def weight_of(node: Any, constant: Collection[str]) -> str | None:

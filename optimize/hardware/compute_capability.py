@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from optimize.errors import InputError
 
 CURRENT = "current"
-"""The GPU of the machine that compiles."""
+"""Stands for the GPU of the machine that compiles."""
 
 SUPPORTED = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
-"""Of TensorRT for RTX 1.7; there is no 9.0 among them."""
+"""Capabilities that TensorRT for RTX 1.7 has kernels for; 9.0 is not among them."""
 
 DEFAULT = ("8.0", "8.6", "8.9", "12.0")
-"""Ampere, Ada and Blackwell: what has bf16, int8 and f16 in its tensor cores."""
+"""Capabilities to compile for when none is named: Ampere, Ada and Blackwell have bf16, int8 and f16 in their tensor cores."""
 
 BF16_FROM = (8, 0)
 
@@ -22,18 +22,18 @@ def ordered(capabilities: Sequence[str], name: str = "compute_capability") -> tu
     """The capabilities, lowest first, each once.
 
     Args:
-        capabilities: such as ("8.6", "12.0"), or ("current",).
-        name: of the setting, for errors.
+        capabilities: compute capabilities, such as ("8.6", "12.0"), or ("current",).
+        name: name of the setting, for errors.
 
     Raises:
         InputError: when one is not in `SUPPORTED`, or "current" does not stand alone.
     """
-    found = tuple(each.strip() for each in capabilities)
-    if found == (CURRENT,):
-        return found
-    if unknown := [each for each in found if each not in SUPPORTED]:
+    asked = tuple(capability.strip() for capability in capabilities)
+    if asked == (CURRENT,):
+        return asked
+    if unknown := [capability for capability in asked if capability not in SUPPORTED]:
         raise InputError(f"`{name}` (={unknown[0]!r}) must be some of {', '.join(SUPPORTED)}, or {CURRENT!r} alone for this machine's GPU.")
-    return tuple(each for each in SUPPORTED if each in found)
+    return tuple(capability for capability in SUPPORTED if capability in asked)
 
 
 def has_bf16(capability: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a CPU multiplies 8-bit numbers with, which decides both the speed of int8 and its numbers.
+"""Levels of CPU instructions for 8-bit products, which decide both the speed of int8 and its numbers.
 
 AVX2 and AVX-512 without VNNI add pairs of 8-bit products in 16 bits, which overflows unless the weights keep to 7 bits; every later
 instruction adds in 32. So an int8 model gives other numbers on another level, and one that was made for VNNI may lose classes without it.

@@ -1,4 +1,4 @@
-"""NVIDIA GPUs and their driver, as `nvidia-smi` tells them; neither a runtime nor torch is loaded for it."""
+"""NVIDIA GPUs and their driver, read from `nvidia-smi`; neither a runtime nor torch is loaded for it."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ def slices(listed: str) -> tuple[str, ...]:
 
     Its lines are `GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-…)` and, indented below, `MIG 3g.20gb     Device  0: (UUID: MIG-…)`.
     """
-    found, owner = [], ""
+    names, owner = [], ""
     for line in listed.splitlines():
         if line.startswith("GPU "):
             owner = line.partition(":")[0]
         elif match := _SLICE.match(line):
-            found.append(f"{match['profile']}, device {match['device']} of {owner}")
-    return tuple(found)
+            names.append(f"{match['profile']}, device {match['device']} of {owner}")
+    return tuple(names)
 
 
 def _answer(program: str, *query: str) -> tuple[str, str]:
-    """What it says to the query; or nothing, and why."""
+    """Output of nvidia-smi for a query, and an empty note; or no output, and why there is none."""
     try:
         # The program that the user's own path names, and a query that holds nothing from outside.
         answer = subprocess.run([program, *query], capture_output=True, text=True, timeout=_SECONDS, check=False)  # noqa: S603

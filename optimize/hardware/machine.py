@@ -1,4 +1,11 @@
-"""The machine a number was taken on: without it, the number cannot be compared with another."""
+"""Describe the machine that a figure was measured on: without it, the figure cannot be compared with another one.
+
+Load by other processes is measured in CPU seconds, since a percentage at one moment says little:
+
+    available = seconds watched * cores                       4 cores watched for 2 s: 8 s
+    foreign   = busy seconds of all cores - own seconds       5 s busy, 3 s of it by this process and its children: 2 s
+    load      = 100 * foreign / available                     25 %
+"""
 
 from __future__ import annotations
 
@@ -11,13 +18,13 @@ from pathlib import Path
 
 import psutil
 
-# The instruction sets that decide how fast a network runs, in the words of /proc/cpuinfo, oldest first; the last line is Arm's.
-_TELLING = (
+# Instruction sets that decide how fast a network runs, as /proc/cpuinfo names them, oldest first; the last line is Arm's.
+_INSTRUCTION_SETS = (
     *("avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"),
     *("asimd", "asimdhp", "asimddp", "sve", "sve2", "i8mm", "bf16"),
 )
 BUSY_PERCENT = 20.0
-"""Of the machine: where other processes used more, a timing is not to be relied on."""
+"""Share of the machine's CPU time: where other processes used more of it, a timing is not reliable."""
 
 
 def machine() -> dict[str, object]:
@@ -39,7 +46,7 @@ def machine() -> dict[str, object]:
 def instruction_sets() -> tuple[str, ...]:
     """Those of the CPU's instruction sets that matter to a network, such as "avx2" or "avx512_vnni"; empty where they cannot be read."""
     flags = set((_cpu_field("flags") or _cpu_field("Features")).split())
-    return tuple(name for name in _TELLING if name in flags)
+    return tuple(name for name in _INSTRUCTION_SETS if name in flags)
 
 
 def virtual() -> bool:
@@ -48,14 +55,17 @@ def virtual() -> bool:
 
 
 def foreign_load(seconds: float = 0.3) -> float:
-    """Percent of the machine's CPU time that other processes use, looked at for `seconds`."""
+    """Percent of the machine's CPU time that other processes use, watched for `seconds`."""
     taken = watch_foreign_load()
     time.sleep(seconds)
     return taken()
 
 
 def watch_foreign_load() -> Callable[[], float]:
-    """Watch from now on; what is returned says, when called, the percent that others than this process and its children took."""
+    """Start to watch the load; the function that is returned gives the percent that other processes have used since then.
+
+    This process and its children are not counted.
+    """
     busy, own, start = _busy(), _own(), time.perf_counter()
 
     def taken() -> float:
@@ -67,7 +77,7 @@ def watch_foreign_load() -> Callable[[], float]:
 
 
 def _own() -> float:
-    """Seconds that this process and its children have worked; of each also what its ended children had."""
+    """CPU seconds of this process and its children, each with those of its children that have ended."""
     own, seconds = psutil.Process(), 0.0
     for process in (own, *own.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):  # it has just ended, and is in its parent's figure
@@ -76,7 +86,7 @@ def _own() -> float:
 
 
 def _busy() -> float:
-    """Seconds that all cores together have worked since the machine started."""
+    """CPU seconds that all cores together have worked since the machine started."""
     times = psutil.cpu_times()
     return float(sum(times[:8]) - times.idle - getattr(times, "iowait", 0.0))
 

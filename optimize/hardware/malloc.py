@@ -1,4 +1,4 @@
-"""Freed memory stays with the process, for the next tensor of that size.
+"""Keep freed memory with the process, for the next tensor of that size.
 
 glibc hands a large block back to the kernel as soon as it is freed, and the next one is cleared page by page: in repair, which makes and
 drops activations of many megabytes for every operation, that can cost as much as the arithmetic.
@@ -15,7 +15,7 @@ AHEAD_BYTES = 64 << 20
 
 
 def retain_freed_memory() -> bool:
-    """Have malloc keep what is freed, in this process, from now on; whether it could be told so: another C library than glibc cannot."""
+    """Have malloc keep freed memory in this process from now on; false where the C library is not glibc, which has the setting."""
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

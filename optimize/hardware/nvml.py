@@ -1,4 +1,4 @@
-"""The NVIDIA Management Library: what the driver itself counts, energy of a GPU and the memory a process holds on it.
+"""Ask the NVIDIA Management Library what the driver counts: energy of a GPU, and the memory that a process holds on it.
 
 It is asked through the package nvidia-ml-py (its module is `pynvml`), where that is installed; nothing here needs it.
 """
@@ -16,7 +16,7 @@ PACKAGE = "nvidia-ml-py"
 
 
 def opened() -> tuple[Any, str]:
-    """The library, ready to be asked; or None and the reason."""
+    """The library, initialized, and an empty reason; or None and the reason why it cannot be used."""
     if not present():
         return None, "no NVIDIA GPU or driver found"
     try:

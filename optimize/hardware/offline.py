@@ -1,4 +1,4 @@
-"""Offline means offline: the switches that keep other people's libraries from reporting home, set before any of them is imported.
+"""Switch off the telemetry of other libraries, before any of them is imported.
 
 `import optimize` sets them, so every way into this package has them: the command, a program that uses the library, and the processes that
 this package starts, which import it first and inherit the environment. Only the environment and one name in `sys.modules` are touched, so
@@ -26,11 +26,14 @@ SWITCHES = {"ORT_DISABLE_TELEMETRY": "1", "NNCF_CI": "1"}
 BLOCKED = "openvino_telemetry"
 """A package that only reports; every library that uses it does without where it is missing."""
 SENDERS = {"onnxruntime": "ORT_DISABLE_TELEMETRY", "openvino": None, "nncf": "NNCF_CI"}
-"""Library -> the variable that its telemetry obeys; None where there is none."""
+"""Library -> the variable that its telemetry obeys; None where there is none.
+
+This is no list of targets: a library may be imported by another one, and the switches must be set before any target is looked for.
+"""
 
 
 def go_offline() -> tuple[str, ...]:
-    """Switch telemetry off in this process and in those that it starts; the libraries for which it is too late.
+    """Switch telemetry off in this process and in those that it starts; return the libraries for which it is too late.
 
     Returns:
         Names of the libraries that were imported before, with their telemetry on: nothing can be done about those any more.
@@ -42,12 +45,12 @@ def go_offline() -> tuple[str, ...]:
 
 
 def _was_quiet(switch: str | None) -> bool:
-    """Whether a library that is imported already was told to be quiet before."""
+    """Whether the telemetry of a library that is imported already was switched off before its import."""
     blocked = BLOCKED in sys.modules and sys.modules[BLOCKED] is None
     if switch is None:
         return blocked
-    told = os.environ.get(switch) == SWITCHES[switch]
-    return told or (switch == "NNCF_CI" and blocked)
+    switched_off = os.environ.get(switch) == SWITCHES[switch]
+    return switched_off or (switch == "NNCF_CI" and blocked)
 
 
 REPORTING = go_offline()

@@ -1,8 +1,14 @@
-"""Background processes that run a model in a loop while another is measured: latency as it is where the machine is shared.
+"""Run a model in background processes while another one is measured: latency as it is on a machine that is shared.
 
-`python -m optimize.measure.background_load` is such a process: it reads a request as one line of JSON, opens the model, says "ready" once
-it has predicted, and goes on predicting until it is ended, or its standard input ends. That happens when whoever started it dies in any
-way, so none is ever left behind.
+`python -m optimize.measure.background_load` is such a process: it reads a request as one line of JSON, opens the model, writes "ready" once
+it has predicted, and goes on predicting until it is ended or its standard input ends. The input also ends when the process that started it
+dies, in whatever way, so no background process is left behind:
+
+    measuring process                       background process
+    request as one line of JSON      ->     opens the model, predicts once
+                                     <-     "ready"
+    measures                                predicts in a loop
+    closes the input, or dies        ->     ends
 """
 
 from __future__ import annotations
@@ -28,14 +34,14 @@ READY = "ready"
 def contending(
     model: Artifact | Mapping[str, object], count: int, *, batch: int, threads: int | None, gpu_limit_bytes: int | None = None
 ) -> Iterator[list[int]]:
-    """Let `count` fresh processes run the model while the block runs; yields their process ids once all are at work.
+    """Let `count` fresh processes run the model while the block runs; yield their process ids once all are at work.
 
     Args:
-        model: as in `peak_memory`.
+        model: artifact, or arguments of `load_model`, as in `peak_memory`.
         count: number of processes.
-        batch: inputs in one call of theirs.
-        threads: of each, as in `build`.
-        gpu_limit_bytes: ceiling of the GPU memory that torch hands out in each, an engine's buffers among it; None for none.
+        batch: inputs in one call of a process.
+        threads: number of threads of each process, as in `build`.
+        gpu_limit_bytes: largest GPU memory that torch hands out in each process, with the buffers of an engine; None for no limit.
 
     Raises:
         OptimizeError: when one fails, before the block or in it: what was measured then was not under load.
@@ -91,7 +97,7 @@ def serve(lines: IO[str], answers: IO[str]) -> None:
     request: dict[str, Any] = json.loads(lines.readline())
     ended = threading.Event()
 
-    def watch() -> None:
+    def wait_for_end() -> None:
         lines.read()
         ended.set()
 
@@ -103,7 +109,7 @@ def serve(lines: IO[str], answers: IO[str]) -> None:
         session.predict(inputs)
         print(READY, file=answers, flush=True)
         # Not before: an error above would have to wait for the thread, which waits for the one who reads the error.
-        threading.Thread(target=watch, daemon=True).start()
+        threading.Thread(target=wait_for_end, daemon=True).start()
         while not ended.is_set():
             session.predict(inputs)
 

@@ -1,7 +1,7 @@
-"""Several models measured side by side on this machine, as one dict: cold start, latency in turns, latency under load.
+"""Measure several models side by side on this machine, as one dict: cold start, latency in turns, latency under load.
 
-For every batch size and number of threads: warm-up until stationary, then interleaved rounds, the percentiles with their bounds, and each
-contender compared with the first. All samples stay in the result.
+For every batch size and number of threads: warm-up until the medians settle, then interleaved rounds, the percentiles with their bounds,
+and a comparison of each contender with the first. All samples stay in the result.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ class Contender:
     """A model that can be measured.
 
     Args:
-        name: what the result calls it; no two have the same.
-        runtime: "openvino", "onnxruntime" or "torch".
-        precision: of its arithmetic.
+        name: name in the result; no two contenders have the same.
+        runtime: name of the target that runs it, or "torch".
+        precision: precision of its arithmetic.
         model: what a fresh process opens: an artifact, or the arguments of `load_model`.
-        size_bytes: on disk.
+        size_bytes: size on disk.
         input_shape: (C, *spatial).
         open: number of threads -> session in this process.
         inputs: batch size -> inputs, (n, C, *spatial).
-        parameters: numbers in its weights; None where that is not known.
-        macs: multiply-accumulates of one input; likewise.
+        parameters: number of weights; None where it is not known.
+        macs: multiply-accumulates of one input; None where they are not known.
     """
 
     name: str
@@ -77,12 +77,12 @@ class Plan:
 
     Args:
         batches: batch sizes, each measured by itself; a cold start predicts the first.
-        threads: numbers of threads, likewise; None is the runtime's own choice. A cold start has the first.
+        threads: numbers of threads, each measured by itself; None is the runtime's own choice. A cold start has the first.
         seconds: shortest time of the rounds of one measurement, warm-up not counted.
-        seed: of random inputs and of the bootstrap.
-        contend: background processes to measure under; 0 for none.
-        memory_limit_bytes: address space in which a fresh process must manage; None to leave that open.
-        gpu_memory_limit_bytes: ceiling of each background process on a GPU, as in `contending`; None for none.
+        seed: seed of random inputs and of the bootstrap.
+        contend: number of background processes to measure under; 0 for none.
+        memory_limit_bytes: address space that a fresh process may use; None for no such test.
+        gpu_memory_limit_bytes: largest GPU memory of each background process, as in `contending`; None for no limit.
     """
 
     batches: tuple[int, ...] = (1,)
@@ -111,15 +111,15 @@ def benchmark(contenders: Sequence[Contender], plan: Plan, *, background_model: 
         OptimizeError: when a fresh process or a background process fails.
     """
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    found: dict[str, Any] = {each.name: _facts(each) | _cold(each, plan) for each in contenders}
+    facts: dict[str, Any] = {contender.name: _facts(contender) | _cold(contender, plan) for contender in contenders}
     counters = energy.meters()
     measurements = []
     for threads, batch in product(plan.threads, plan.batches):
         with ExitStack() as opened:
             calls = {}
-            for each in contenders:
-                session = opened.enter_context(each.open(threads))
-                calls[each.name] = partial(session.predict, each.inputs(batch))
+            for contender in contenders:
+                session = opened.enter_context(contender.open(threads))
+                calls[contender.name] = partial(session.predict, contender.inputs(batch))
             measured = _measured(contenders, calls, plan, batch, threads, background_model)
             measurements.append({"batch": batch, "threads": threads, **measured, **_energy(calls, counters, plan, batch, threads)})
     return {
@@ -129,7 +129,7 @@ def benchmark(contenders: Sequence[Contender], plan: Plan, *, background_model: 
         "machine": machine(),
         "versions": versions(),
         "settings": _settings(plan, background_model),
-        "contenders": found,
+        "contenders": facts,
         "energy": counters.as_dict(),
         "measurements": measurements,
         "notes": list(_notes(plan, measurements, [background_model] if background_model else contenders)),
@@ -139,14 +139,15 @@ def benchmark(contenders: Sequence[Contender], plan: Plan, *, background_model: 
 def _notes(plan: Plan, measurements: Sequence[Mapping[str, Any]], background: Sequence[Contender]) -> Iterator[str]:
     if max(plan.batches) > CHUNK:
         yield f"A batch of more than {CHUNK} runs as several of at most {CHUNK}."
-    for each in measurements:
-        what = label(each["batch"], each["threads"])
-        if each["times_taken"] > 1:
-            yield f"{what}: timed {each['times_taken']} times, since the machine was busy or had not settled; the steadiest stands here."
-        if not each["warm_up"]["settled"]:
+    for measurement in measurements:
+        what = label(measurement["batch"], measurement["threads"])
+        if (times := measurement["times_taken"]) > 1:
+            yield f"{what}: timed {times} times, since the machine was busy or had not settled; the steadiest stands here."
+        if not measurement["warm_up"]["settled"]:
             yield f"{what}: the medians had not settled when warm-up was given up."
-    if plan.contend and any(not runs_on_cpu(each.runtime) for each in background) and (found := gpu().mig):
-        yield f"A process sees one MIG slice, the first unless CUDA_VISIBLE_DEVICES names another; there are: {'; '.join(found)}."
+    on_gpu = any(not runs_on_cpu(contender.runtime) for contender in background)
+    if plan.contend and on_gpu and (slices := gpu().mig):
+        yield f"A process sees one MIG slice, the first unless CUDA_VISIBLE_DEVICES names another; there are: {'; '.join(slices)}."
 
 
 def label(batch: int, threads: int | None) -> str:
@@ -154,10 +155,11 @@ def label(batch: int, threads: int | None) -> str:
     return f"batch {batch}" if threads is None else f"batch {batch}, threads {threads}"
 
 
-def _settings(plan: Plan, rival: Contender | None) -> dict[str, Any]:
+def _settings(plan: Plan, background_model: Contender | None) -> dict[str, Any]:
     names = ("seconds", "seed", "contend", "memory_limit_bytes", "gpu_memory_limit_bytes")
     said = {name: getattr(plan, name) for name in names}
-    return {**said, "batches": list(plan.batches), "threads": list(plan.threads), "contend_with": rival and rival.name}
+    name = background_model and background_model.name
+    return {**said, "batches": list(plan.batches), "threads": list(plan.threads), "contend_with": name}
 
 
 def _facts(contender: Contender) -> dict[str, Any]:
@@ -181,7 +183,7 @@ def _cold(contender: Contender, plan: Plan) -> dict[str, Any]:
         "cold_start": {
             "batch": first,
             **{name: _middle(starts, name) for name in times},
-            "samples": [{name: getattr(each, name) for name in times} for each in starts],
+            "samples": [{name: getattr(start, name) for name in times} for start in starts],
         },
         "memory": {
             **{name: _middle(starts, name) for name in ("imports_bytes", "opened_bytes")},
@@ -193,19 +195,19 @@ def _cold(contender: Contender, plan: Plan) -> dict[str, Any]:
 
 
 def _middle(starts: Sequence[Memory], name: str) -> Any:
-    return median(getattr(each, name) for each in starts)
+    return median(getattr(start, name) for start in starts)
 
 
 def _limited(contender: Contender, limit_bytes: int, batch: int, threads: int | None, peak_bytes: int) -> dict[str, Any]:
     """Whether a fresh process manages within so much address space, and whether what one took of memory without a limit is less."""
-    found = {"bytes": limit_bytes, "peak_bytes": peak_bytes, "resident_fits": peak_bytes <= limit_bytes}
+    figures = {"bytes": limit_bytes, "peak_bytes": peak_bytes, "resident_fits": peak_bytes <= limit_bytes}
     if sys.platform != "linux":
-        return {**found, "fits": None, "reason": f"{sys.platform} enforces no limit of address space"}
+        return {**figures, "fits": None, "reason": f"{sys.platform} enforces no limit of address space"}
     try:
         peak_memory(contender.model, batch=batch, threads=threads, limit_bytes=limit_bytes)
     except OptimizeError as problem:  # without a limit it managed, so what fails is the limit
-        return {**found, "fits": False, "reason": str(problem)}
-    return {**found, "fits": True, "reason": None}
+        return {**figures, "fits": False, "reason": str(problem)}
+    return {**figures, "fits": True, "reason": None}
 
 
 def _measured(
@@ -214,23 +216,23 @@ def _measured(
     plan: Plan,
     batch: int,
     threads: int | None,
-    rival: Contender | None,
+    background_model: Contender | None,
 ) -> dict[str, Any]:
     what = label(batch, threads)
-    taken = steadiest(partial(_rounds, calls, plan, what), lambda each: doubtful(each.reliable))
+    taken = steadiest(partial(_rounds, calls, plan, what), lambda rounds: doubtful(rounds.reliable))
     warm, busy, quiet, reliable = taken.value
     comparison = compared(quiet, reliable, seed=plan.seed)
     under_load = {}
     if plan.contend:
         with stage(f"latency under load, {what}"):
-            under_load = {"under_load": dict(_under_load(contenders, calls, quiet, plan, batch, threads, rival))}
+            under_load = {"under_load": dict(_under_load(contenders, calls, quiet, plan, batch, threads, background_model))}
     return {
         "times_taken": taken.times,
         "warm_up": warm.as_dict(),
         "load_percent": busy,
         "latency_ms": {name: summary(latency, batch) for name, latency in quiet.items()},
-        "reliability": {name: each.as_dict() for name, each in reliable.items()},
-        "comparison": {name: each.as_dict() for name, each in comparison.items()},
+        "reliability": {name: answer.as_dict() for name, answer in reliable.items()},
+        "comparison": {name: answer.as_dict() for name, answer in comparison.items()},
         **under_load,
     }
 
@@ -272,29 +274,34 @@ def _under_load(
     plan: Plan,
     batch: int,
     threads: int | None,
-    rival: Contender | None,
+    background_model: Contender | None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name and figures of each contender while the background processes run; with a rival they all take turns under the same load."""
-    for group in [contenders] if rival else [[each] for each in contenders]:
+    """Name and figures of each contender while the background processes run.
+
+    With a background model all contenders take turns under the same load; without one each runs beside copies of itself.
+    """
+    for group in [contenders] if background_model else [[contender] for contender in contenders]:
         limit_bytes = plan.gpu_memory_limit_bytes
-        with contending((rival or group[0]).model, plan.contend, batch=batch, threads=threads, gpu_limit_bytes=limit_bytes):
+        model = (background_model or group[0]).model
+        with contending(model, plan.contend, batch=batch, threads=threads, gpu_limit_bytes=limit_bytes):
             taken = watch_foreign_load()
-            run = interleave({each.name: calls[each.name] for each in group}, seconds=plan.seconds, min_rounds=MIN_ROUNDS, warmup=2)
+            own_calls = {contender.name: calls[contender.name] for contender in group}
+            run = interleave(own_calls, seconds=plan.seconds, min_rounds=MIN_ROUNDS, warmup=2)
             busy = {"during": taken()}
         reliable = reliability(run, load_percent=busy)
         for name, loaded in run.items():
-            told = {"reliability": reliable[name].as_dict(), "load_percent": busy}
-            yield name, {**summary(loaded, batch), **told, **slowdown(loaded, quiet[name])}
+            circumstances = {"reliability": reliable[name].as_dict(), "load_percent": busy}
+            yield name, {**summary(loaded, batch), **circumstances, **slowdown(loaded, quiet[name])}
 
 
 def slowdown(loaded: Latency, quiet: Latency) -> dict[str, Any]:
     """How many times longer under load: `times_quiet` of p50 and p99, None where a percentile has no bound on both sides, and why not."""
     ratios, absent = {}, {}
     for name in ("p50", "p99"):
-        needed, there = samples_needed(SHARES[name]), min(loaded.n, quiet.n)
-        ratios[name] = getattr(loaded, name) / getattr(quiet, name) if there >= needed else None
-        if there < needed:
-            absent[name] = f"no ratio of {name}: it takes {needed} samples on both sides, not {loaded.n} under load and {quiet.n} quiet"
+        required_n, n = samples_needed(SHARES[name]), min(loaded.n, quiet.n)
+        ratios[name] = getattr(loaded, name) / getattr(quiet, name) if n >= required_n else None
+        if n < required_n:
+            absent[name] = f"no ratio of {name}: it takes {required_n} samples on both sides, not {loaded.n} under load and {quiet.n} quiet"
     return {"times_quiet": ratios, "no_ratio": absent}
 
 

@@ -1,4 +1,4 @@
-"""Which of two contenders is faster, in one word, and why where it cannot be told."""
+"""Compare two contenders: which one is faster, or why that is not decided."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Comparison:
     """A contender beside the one it is compared with.
 
     Args:
-        against: the other contender.
-        ratio: the other's median over this one's; above 1 when this one is faster.
+        against: name of the contender that it is compared with.
+        ratio: median of `against` over the median of this contender; above 1 when this one is faster.
         answer: "faster", "slower" or "inconclusive".
         reasons: why it is inconclusive; empty otherwise.
     """
@@ -34,22 +34,22 @@ class Comparison:
 
 
 def compared(measured: Mapping[str, Latency], reliable: Mapping[str, Reliability], *, seed: int = 0) -> dict[str, Comparison]:
-    """Every contender but the first beside the first.
+    """Compare every contender with the first.
 
     Args:
         measured: contender -> samples of the same interleaved rounds.
-        reliable: contender -> whether its samples are to be relied on; there is no answer unless those of both are.
-        seed: of the bootstrap.
+        reliable: contender -> whether its samples are reliable; there is no answer unless those of both are.
+        seed: seed of the bootstrap.
     """
-    first, *others = measured
-    return {name: _one(first, name, measured, reliable, seed) for name in others}
+    first, *following = measured
+    return {name: _compare(first, name, measured, reliable, seed) for name in following}
 
 
-def _one(first: str, name: str, measured: Mapping[str, Latency], reliable: Mapping[str, Reliability], seed: int) -> Comparison:
-    found = ratio(measured[first], measured[name], seed=seed)
+def _compare(first: str, name: str, measured: Mapping[str, Latency], reliable: Mapping[str, Reliability], seed: int) -> Comparison:
+    speedup = ratio(measured[first], measured[name], seed=seed)
     # What both have in common is said once.
     reasons = list(dict.fromkeys((*reliable[first].reasons, *reliable[name].reasons)))
-    if found.low <= 1 <= found.high:
-        reasons.append(f"the interval of the ratio, {found.low:.3f} to {found.high:.3f}, contains 1")
-    answer: Answer = "inconclusive" if reasons else "faster" if found.value > 1 else "slower"
-    return Comparison(first, found, answer, tuple(reasons))
+    if speedup.low <= 1 <= speedup.high:
+        reasons.append(f"the interval of the ratio, {speedup.low:.3f} to {speedup.high:.3f}, contains 1")
+    answer: Answer = "inconclusive" if reasons else "faster" if speedup.value > 1 else "slower"
+    return Comparison(first, speedup, answer, tuple(reasons))

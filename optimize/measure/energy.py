@@ -1,9 +1,12 @@
-"""Energy of an inference, in joules, from counters that the hardware keeps: RAPL of the processor, NVML of an NVIDIA GPU.
+"""Energy of an inference in joules, from counters that the hardware keeps: RAPL of the processor, NVML of an NVIDIA GPU.
 
 RAPL ("running average power limit") is what Linux shows of Intel's and AMD's processors under /sys/class/powercap:
 
     energy = (energy_uj after - energy_uj before) mod max_energy_range_uj                   microjoules; the counter starts again at 0
     joules per item = 1e-6 * energy / (calls * batch)                                       Linux, Documentation/power/powercap/powercap.rst
+
+Worked example: the counter goes from 262,143,000,000 to 1,000,000 and its range is 262,143,328,850: it started again at 0 in between, and
+(1,000,000 - 262,143,000,000) mod 262,143,328,850 = 1,328,850 uJ were used. For 10 calls of a batch of 8 that is 0.0166 J per item.
 
 A package's counter starts again after tens of minutes, so each block, which lasts seconds, meets at most one start. It moves every
 millisecond, so a block is many calls and never one. NVML counts millijoules since the driver was loaded and does not start again.
@@ -36,10 +39,10 @@ class Meter:
     """A counter of energy.
 
     Args:
-        name: of the package or GPU that it counts.
-        read: what it stands at.
-        unit_j: joules of one step.
-        range: it starts again at 0 after so many steps; None when it never does.
+        name: name of the package or GPU whose energy it counts.
+        read: function that returns the count now.
+        unit_j: joules of one step of the counter.
+        range: number of steps after which the counter starts again at 0; None when it never does.
     """
 
     name: str
@@ -47,9 +50,9 @@ class Meter:
     unit_j: float
     range: int | None = None
 
-    def joules(self, before: int, after: int) -> float:
+    def joules(self, start: int, end: int) -> float:
         """Energy between two readings, J, with at most one new start between them."""
-        steps = after - before
+        steps = end - start
         return self.unit_j * (steps if self.range is None else steps % self.range)
 
 
@@ -62,7 +65,7 @@ class Meters:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
-        return {"meters": [each.name for each in self.meters], "notes": list(self.notes)}
+        return {"meters": [meter.name for meter in self.meters], "notes": list(self.notes)}
 
 
 def meters(powercap: Path = POWERCAP) -> Meters:
@@ -71,9 +74,9 @@ def meters(powercap: Path = POWERCAP) -> Meters:
     Args:
         powercap: the folder that Linux shows the processor's counters under; another one only in a test.
     """
-    found, notes = _rapl(powercap)
+    on_cpu, notes = _rapl(powercap)
     on_gpu, reason = _nvml()
-    return Meters((*found, *on_gpu), (*notes, *filter(None, [reason])))
+    return Meters((*on_cpu, *on_gpu), (*notes, *filter(None, [reason])))
 
 
 def measure(
@@ -82,7 +85,7 @@ def measure(
     *,
     batch: int,
     seconds: float,
-    clock: Callable[[], float] = time.perf_counter,
+    timer: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
     """Energy of each contender and of the idle machine; the contenders take turns, block by block.
@@ -92,21 +95,21 @@ def measure(
         meters: at least one.
         batch: items in one call.
         seconds: shortest time of each contender, all its blocks together.
-        clock: seconds; only a test gives another one.
-        sleep: likewise.
+        timer: function that returns seconds, rising; only a test gives another one.
+        sleep: function that waits so many seconds; only a test gives another one.
 
     Returns:
         `idle_w`, meter -> mean watts before the calls; `contenders`, name -> `calls`, `seconds` and, for each of the `meters`,
         `joules_per_item` and mean `watts`. What the machine takes when idle is part of them.
     """
-    idle, slept, _ = _block(meters, lambda: sleep(IDLE_SECONDS), 0.0, clock)
+    idle, slept, _ = _block(meters, lambda: sleep(IDLE_SECONDS), 0.0, timer)
     joules = {name: [0.0] * len(meters.meters) for name in calls}
     taken, done = dict.fromkeys(calls, 0.0), dict.fromkeys(calls, 0)
     for _ in range(TURNS):
         for name, call in calls.items():
             # What ran before has left the caches full of its own weights.
             call()
-            spent, lasted, count = _block(meters, call, seconds / TURNS, clock)
+            spent, lasted, count = _block(meters, call, seconds / TURNS, timer)
             joules[name] = [sum(pair) for pair in zip(joules[name], spent, strict=True)]
             taken[name] += lasted
             done[name] += count
@@ -126,19 +129,19 @@ def measure(
     }
 
 
-def _block(meters: Meters, call: Callable[[], object], seconds: float, clock: Callable[[], float]) -> tuple[list[float], float, int]:
+def _block(meters: Meters, call: Callable[[], object], seconds: float, timer: Callable[[], float]) -> tuple[list[float], float, int]:
     """Joules by each meter, seconds and number of calls of one block: at least one call, and until the time is over."""
-    before, start, count = [each.read() for each in meters.meters], clock(), 0
-    while not count or clock() - start < seconds:
+    counts_before, start, count = [meter.read() for meter in meters.meters], timer(), 0
+    while not count or timer() - start < seconds:
         call()
         count += 1
-    lasted, after = clock() - start, [each.read() for each in meters.meters]
-    return [each.joules(*pair) for each, *pair in zip(meters.meters, before, after, strict=True)], lasted, count
+    lasted, counts_after = timer() - start, [meter.read() for meter in meters.meters]
+    return [meter.joules(*pair) for meter, *pair in zip(meters.meters, counts_before, counts_after, strict=True)], lasted, count
 
 
 def _rapl(powercap: Path) -> tuple[list[Meter], list[str]]:
     """The processor's packages, each a top-level zone: those below are parts of them, and "psys" holds them all once more."""
-    found: list[Meter] = []
+    packages: list[Meter] = []
     notes = []
     for zone in sorted(powercap.glob("intel-rapl:*")):  # AMD's are named so as well
         try:
@@ -147,30 +150,30 @@ def _rapl(powercap: Path) -> tuple[list[Meter], list[str]]:
                 continue
             read = partial(_counter, zone / "energy_uj")
             read()
-            found.append(Meter(name, read, _MICRO, _counter(zone / "max_energy_range_uj")))
+            packages.append(Meter(name, read, _MICRO, _counter(zone / "max_energy_range_uj")))
         except PermissionError:
             notes.append(f"{zone / 'energy_uj'} cannot be read: it needs root, or the right to read it")
         except (OSError, ValueError) as problem:
             notes.append(f"{zone} cannot be read: {problem}")
-    if not found and not notes:
+    if not packages and not notes:
         where = "in this virtual machine" if virtual() else "on this machine"
         notes.append(f"no RAPL counter of a processor package {where}: {powercap} names none")
-    return found, notes
+    return packages, notes
 
 
 def _nvml() -> tuple[list[Meter], str]:
     library, reason = opened()
     if library is None:
         return [], reason
-    found = []
+    gpus = []
     try:
         for name, handle in devices(library):
             read = partial(library.nvmlDeviceGetTotalEnergyConsumption, handle)
             read()
-            found.append(Meter(name, read, _MILLI))
+            gpus.append(Meter(name, read, _MILLI))
     except library.NVMLError as problem:
-        return found, f"NVML does not tell the energy of a GPU: {problem}"
-    return found, ""
+        return gpus, f"NVML does not tell the energy of a GPU: {problem}"
+    return gpus, ""
 
 
 def _counter(path: Path) -> int:

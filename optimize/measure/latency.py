@@ -1,4 +1,4 @@
-"""Latency by interleaving: A B A B …, so that a disturbance of the machine meets every contender alike.
+"""Measure latency in turns, A B A B …, so that a disturbance of the machine meets every contender alike.
 
 What ran before leaves the caches full of its own weights, and its threads may still be spinning: a small model behind a large one looks
 twice as slow as it is. So each contender runs untimed for a moment before its timed call, as in a loop that serves one model.
@@ -91,7 +91,7 @@ def interleave(
     min_rounds: int = 30,
     warmup: int = 5,
     settle_s: float = 0.002,
-    clock: Callable[[], float] = time.perf_counter,
+    timer: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Latency]:
     """Time each contender once per round, in the order given, until both `seconds` and `min_rounds` are reached.
 
@@ -101,7 +101,7 @@ def interleave(
         min_rounds: fewest rounds, however slow they are.
         warmup: rounds that are run but not counted.
         settle_s: seconds of untimed calls before each timed one, rounded up to whole calls; 0 for none.
-        clock: seconds, rising; only a test gives another one.
+        timer: function that returns seconds, rising; only a test gives another one.
     """
     if min_rounds < 1:
         raise InputError(f"`min_rounds` (={min_rounds}) must be at least 1.")
@@ -110,20 +110,20 @@ def interleave(
         for _ in range(warmup):
             for call in contenders.values():
                 call()
-        end, rounds = clock() + seconds, 0
-        while rounds < min_rounds or clock() < end:
+        end, rounds = timer() + seconds, 0
+        while rounds < min_rounds or timer() < end:
             for name, call in contenders.items():
-                _settle(call, settle_s, clock)
-                start = clock()
+                _settle(call, settle_s, timer)
+                start = timer()
                 call()
-                samples[name].append((clock() - start) * 1e3)
+                samples[name].append((timer() - start) * 1e3)
             rounds += 1
     return {name: Latency(tuple(taken)) for name, taken in samples.items()}
 
 
-def _settle(call: Callable[[], object], seconds: float, clock: Callable[[], float]) -> None:
-    start = clock()
-    while clock() - start < seconds:
+def _settle(call: Callable[[], object], seconds: float, timer: Callable[[], float]) -> None:
+    start = timer()
+    while timer() - start < seconds:
         call()
 
 

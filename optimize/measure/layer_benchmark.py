@@ -43,11 +43,11 @@ def time_cells(
     """Milliseconds of each layer on this machine, timed together.
 
     Args:
-        runtime: the backend that compiles and profiles.
-        shapes: what to time: one of the `portions`.
+        runtime: backend that compiles and profiles.
+        shapes: layers to time, one of the `portions`.
         precision: "f32", "bf16" or "int8", as the backend offers it.
-        threads: as in `build`.
-        batch: inputs in one call.
+        threads: number of threads, as in `build`.
+        batch: number of inputs in one call.
 
     Raises:
         OptimizeError: when the runtime's profiler does not name a layer.

@@ -1,4 +1,4 @@
-"""The shapes of a network's layers: all that their latency and their MACs depend on, but not their weights.
+"""Shapes of a network's layers: everything that their latency and MACs depend on, without the weights.
 
 One multiplication with its addition is one MAC. With d spatial dimensions, kernel k, output size o and input size i:
 
@@ -32,7 +32,7 @@ class LayerShape:
         in_channels: of all groups together; the features of a linear layer.
         out_channels: of all groups together.
         spatial: input size, (H, W) or any other number of dimensions; of a linear layer the dimensions between batch and features.
-        kernel: one size for each spatial dimension; empty for a linear layer, as are the four after it.
+        kernel: one size for each spatial dimension; empty for a linear layer, as are stride, padding, dilation and output padding.
         stride: as torch has it.
         padding: zeros put on both sides of each dimension.
         dilation: as torch has it.
@@ -54,7 +54,7 @@ class LayerShape:
     def __str__(self) -> str:
         """The shape on one line; two shapes have the same line only when they are equal."""
         sizes = {"k": self.kernel, "s": self.stride, "p": self.padding, "d": self.dilation, "o": self.output_padding}
-        parts = [f"{name}{'x'.join(map(str, each))}" for name, each in sizes.items() if each]
+        parts = [f"{name}{'x'.join(map(str, values))}" for name, values in sizes.items() if values]
         where = [f"@{'x'.join(map(str, self.spatial))}"] if self.spatial else []
         return " ".join([self.kind, f"{self.in_channels}->{self.out_channels}", *parts, f"g{self.groups}", *where])
 
@@ -108,23 +108,23 @@ def layer_shapes(module: nn.Module, example: torch.Tensor) -> dict[str, list[Lay
         the network folds windows or frames into it, has k shapes for that call if it is a convolution, and k rows if it is linear.
         A weight that is used without calling its layer, as attention does, is not seen.
     """
-    found: dict[str, list[LayerShape]] = {}
+    shapes: dict[str, list[LayerShape]] = {}
     layers = [(name, layer) for name, layer in module.named_modules() if isinstance(layer, _ConvNd | nn.Linear)]
-    hooks = [layer.register_forward_hook(_recorder(name, found, len(example)), with_kwargs=True) for name, layer in layers]
+    hooks = [layer.register_forward_hook(_recorder(name, shapes, len(example)), with_kwargs=True) for name, layer in layers]
     try:
         with torch.no_grad():
             module(example)
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return shapes
 
 
-def _recorder(name: str, found: dict[str, list[LayerShape]], batch: int) -> Callable[..., None]:
+def _recorder(name: str, recorded: dict[str, list[LayerShape]], batch: int) -> Callable[..., None]:
     def record(layer: Any, inputs: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor], output: torch.Tensor) -> None:
         x = inputs[0] if inputs else named["input"]
         shapes = _linear(layer, x, batch) if isinstance(layer, nn.Linear) else _convolution(layer, x, output, batch)
-        found.setdefault(name, []).extend(shapes)
+        recorded.setdefault(name, []).extend(shapes)
 
     return record
 
@@ -159,11 +159,12 @@ def _convolution(layer: _ConvNd, inputs: torch.Tensor, output: torch.Tensor, bat
 def _padded(layer: _ConvNd, spatial: Sizes) -> tuple[Sizes, Sizes]:
     """Input size and padding. Like torch, what cannot be written as zeros on both sides is padded before the convolution."""
     sides = layer._reversed_padding_repeated_twice
-    before, after = tuple(sides[-2::-2]), tuple(sides[::-2])
+    # torch lists the last dimension first, and in it the near side first: (left, right, top, bottom) for two dimensions.
+    near, far = tuple(sides[-2::-2]), tuple(sides[::-2])
     if layer.padding_mode != "zeros":
-        return tuple(map(sum, zip(spatial, before, after, strict=True))), (0,) * len(spatial)
-    both = tuple(map(min, before, after))
-    return tuple(size + first + last - 2 * least for size, first, last, least in zip(spatial, before, after, both, strict=True)), both
+        return tuple(map(sum, zip(spatial, near, far, strict=True))), (0,) * len(spatial)
+    both = tuple(map(min, near, far))
+    return tuple(size + first + last - 2 * least for size, first, last, least in zip(spatial, near, far, both, strict=True)), both
 
 
 def _convolved(size: int, kernel: int, stride: int, padding: int, dilation: int, _: int) -> int:

@@ -1,4 +1,4 @@
-"""Peak memory of a fresh process that opens one model and predicts one batch, and the time both take: what a user's process would see.
+"""Measure the peak memory of a fresh process that opens one model and predicts one batch, and the time that both take.
 
 `python -m optimize.measure.memory` is that process: it reads a request as JSON from standard input and answers as JSON on standard output.
 It imports only what the model's runtime needs; for an artifact that is never torch.

@@ -1,4 +1,4 @@
-"""The machine's roofs: how many MACs per second each runtime reaches in each precision, and how many bytes per second memory moves.
+"""Measure the machine's roofs: MACs per second that each runtime reaches in each precision, and bytes per second that memory moves.
 
 A target's peak is the best of two large convolutions and a large linear layer, timed by the runtime's own profiler as in
 `measure/layer_benchmark.py`; a layer counts only where the compiled graph runs it in the precision in question. torch multiplies square
@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +31,7 @@ from optimize.backends import Backend, backend, versions
 from optimize.backends.artifact import Artifact
 from optimize.backends.cpu_limit import effective_level
 from optimize.errors import InputError, OptimizeError
-from optimize.files import cache_folder
+from optimize.files import cache_folder, write_atomically
 from optimize.hardware.machine import BUSY_PERCENT, foreign_load, instruction_sets, machine
 from optimize.measure.layer_benchmark import cell_model, cell_ms
 from optimize.measure.layers import LayerShape
@@ -88,12 +87,12 @@ class Peaks:
         try:
             return self.rates[runtime][precision]
         except KeyError:
-            there = ", ".join(f"{name} {each}" for name, rates in self.rates.items() for each in rates) or "none"
+            there = ", ".join(f"{name} {measured}" for name, rates in self.rates.items() for measured in rates) or "none"
             raise InputError(f"there is no measured peak of {runtime} in {precision} on this machine; measured: {there}.") from None
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it; MACs and bytes per second."""
-        rates = {name: dict(each) for name, each in self.rates.items()}
+        rates = {name: dict(by_precision) for name, by_precision in self.rates.items()}
         return {
             "macs_per_s": rates,
             "bandwidth_bytes_per_s": self.bandwidth,
@@ -126,12 +125,12 @@ def peaks(
     kept = _read(path, made_for)
     if kept is not None:
         return kept
-    found = (measure or measure_peaks)(targets, threads)
-    if found.load_percent > BUSY_PERCENT:
-        note(f"The peaks are not kept: other processes used {found.load_percent:g} % of the machine.")
+    measured = (measure or measure_peaks)(targets, threads)
+    if measured.load_percent > BUSY_PERCENT:
+        note(f"The peaks are not kept: other processes used {measured.load_percent:g} % of the machine.")
     else:
-        _write(path, made_for, found)
-    return found
+        _write(path, made_for, measured)
+    return measured
 
 
 def measure_peaks(targets: Sequence[str], threads: int | None) -> Peaks:
@@ -172,7 +171,7 @@ def _of_runtime(runtime: Backend, folder: Path, threads: int | None) -> dict[tup
     onnx.write_bytes(model.SerializeToString())
     length = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value
     inputs = np.random.default_rng(0).standard_normal((max(batch, _CALIBRATION), length), dtype=np.float32)
-    found: dict[tuple[str, str], Contender] = {}
+    contenders: dict[tuple[str, str], Contender] = {}
     for precision in (*runtime.precisions(), "int8"):
         with stage(f"a large {precision} model for {runtime.NAME}"):
             made = folder / precision
@@ -180,14 +179,14 @@ def _of_runtime(runtime: Backend, folder: Path, threads: int | None) -> dict[tup
             artifact = runtime.quantize(onnx, made, inputs[:_CALIBRATION]) if quantized else runtime.convert(onnx, made, precision)
             cells = _cells_in(runtime, artifact, precision)
         if cells:
-            found[runtime.NAME, precision] = partial(_profiled, runtime, artifact, inputs[:batch], cells, threads)
-    return found
+            contenders[runtime.NAME, precision] = partial(_profiled, runtime, artifact, inputs[:batch], cells, threads)
+    return contenders
 
 
 def _cells_in(runtime: Backend, artifact: Artifact, precision: str) -> set[str]:
     """The cells that the compiled graph really runs in `precision`."""
     with runtime.build(artifact, threads=1) as session:
-        return {name.partition(".")[0] for name, found in runtime.inspect(session).items() if found == precision}
+        return {name.partition(".")[0] for name, ran_in in runtime.inspect(session).items() if ran_in == precision}
 
 
 def _profiled(runtime: Backend, artifact: Artifact, inputs: Any, cells: set[str], threads: int | None) -> float:
@@ -199,24 +198,24 @@ def _profiled(runtime: Backend, artifact: Artifact, inputs: Any, cells: set[str]
     return max(rates)
 
 
-def _multiplied(matrices: Sequence[torch.Tensor], clock: Callable[[], float] = time.perf_counter) -> float:
+def _multiplied(matrices: Sequence[torch.Tensor], timer: Callable[[], float] = time.perf_counter) -> float:
     """MACs per second of a square matrix times itself, the best of those given."""
     rates = []
     with torch.inference_mode():
         for matrix in matrices:
-            start = clock()
+            start = timer()
             torch.mm(matrix, matrix)
-            rates.append(float(len(matrix)) ** 3 / (clock() - start))
+            rates.append(float(len(matrix)) ** 3 / (timer() - start))
     return max(rates)
 
 
-def _copied(source: torch.Tensor, target: torch.Tensor, clock: Callable[[], float] = time.perf_counter) -> float:
+def _copied(source: torch.Tensor, target: torch.Tensor, timer: Callable[[], float] = time.perf_counter) -> float:
     """Bytes per second, read and written, of the part that was copied the fastest."""
     rates = []
     for taken, put in zip(source.chunk(_PARTS), target.chunk(_PARTS), strict=True):
-        start = clock()
+        start = timer()
         put.copy_(taken)
-        rates.append(2 * taken.numel() * taken.element_size() / (clock() - start))
+        rates.append(2 * taken.numel() * taken.element_size() / (timer() - start))
     return max(rates)
 
 
@@ -233,13 +232,13 @@ def _torch_precisions() -> dict[str, torch.dtype]:
 
 @contextmanager
 def _torch_threads(threads: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
+    threads_before = torch.get_num_threads()
     try:
         if threads is not None:
             torch.set_num_threads(threads)
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads_before)
 
 
 def _fingerprint(targets: Sequence[str], threads: int | None) -> dict[str, Any]:
@@ -247,8 +246,8 @@ def _fingerprint(targets: Sequence[str], threads: int | None) -> dict[str, Any]:
     here = {name: value for name, value in machine().items() if name not in _INDIFFERENT}
     levels = {target: effective_level(target) for target in sorted(targets)}
     what = {"machine": here, "versions": versions(), "levels": levels, "threads": threads, "method": METHOD}
-    found: dict[str, Any] = json.loads(json.dumps(what))
-    return found
+    fingerprint: dict[str, Any] = json.loads(json.dumps(what))
+    return fingerprint
 
 
 def _read(path: Path, made_for: Mapping[str, Any]) -> Peaks | None:
@@ -257,21 +256,19 @@ def _read(path: Path, made_for: Mapping[str, Any]) -> Peaks | None:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if (stored["format"], stored["made_for"]) != (FORMAT, made_for):
             return None
-        each = stored["peaks"]
-        rates = {str(name): {str(key): float(rate) for key, rate in found.items()} for name, found in each["macs_per_s"].items()}
-        found = Peaks(rates, float(each["bandwidth_bytes_per_s"]), made_for["threads"], float(each["load_percent"]))
+        kept = stored["peaks"]
+        rates = {str(name): {str(key): float(rate) for key, rate in own.items()} for name, own in kept["macs_per_s"].items()}
+        peaks = Peaks(rates, float(kept["bandwidth_bytes_per_s"]), made_for["threads"], float(kept["load_percent"]))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
-    figures = [found.bandwidth, *(rate for rates in found.rates.values() for rate in rates.values())]
-    return found if all(math.isfinite(figure) and figure > 0 for figure in figures) else None
+    figures = [peaks.bandwidth, *(rate for rates in peaks.rates.values() for rate in rates.values())]
+    return peaks if all(math.isfinite(figure) and figure > 0 for figure in figures) else None
 
 
-def _write(path: Path, made_for: Mapping[str, Any], found: Peaks) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def _write(path: Path, made_for: Mapping[str, Any], measured: Peaks) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps({"format": FORMAT, "made_for": made_for, "peaks": found.as_dict()}, indent=1) + "\n", encoding="utf-8")
-        os.replace(draft, path)
+        write_atomically(path, json.dumps({"format": FORMAT, "made_for": made_for, "peaks": measured.as_dict()}, indent=1) + "\n")
     except OSError as problem:
         # The figures are good without the file; only the next run has to take them again.
         note(f"The peaks are not kept: {problem}.")

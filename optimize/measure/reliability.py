@@ -1,4 +1,4 @@
-"""Whether one contender's figures are to be relied on, by how the machine was while they were taken; and why where they are not."""
+"""Judge whether a contender's figures are reliable, by the state of the machine while they were taken."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ UNSURE: Literal["not to be relied on"] = "not to be relied on"
 
 @dataclass(frozen=True)
 class Reliability:
-    """Of one contender in one measurement.
+    """Reliability of the figures of one contender in one measurement.
 
     Args:
-        reasons: why its figures are not to be relied on; empty where they are.
+        reasons: why its figures are not reliable; empty where they are.
     """
 
     reasons: tuple[str, ...]
 
     @property
     def answer(self) -> Literal["steady", "not to be relied on"]:
-        """In a word."""
+        """The reliability in words."""
         return UNSURE if self.reasons else STEADY
 
     def as_dict(self) -> dict[str, Any]:
@@ -36,19 +36,19 @@ class Reliability:
         return {"answer": self.answer, "reasons": list(self.reasons)}
 
 
-def doubtful(found: Mapping[str, Reliability]) -> int:
-    """How many contenders' figures are not to be relied on."""
-    return sum(bool(each.reasons) for each in found.values())
+def doubtful(answers: Mapping[str, Reliability]) -> int:
+    """Number of contenders whose figures are not reliable."""
+    return sum(bool(answer.reasons) for answer in answers.values())
 
 
 def reliability(
     measured: Mapping[str, Latency], *, load_percent: Mapping[str, float], unsettled: Collection[str] = ()
 ) -> dict[str, Reliability]:
-    """Of every contender.
+    """Reliability of every contender's figures.
 
     Args:
         measured: contender -> samples of the same interleaved rounds.
-        load_percent: "before", "during" and "after" -> percent of the machine that other processes used, as far as it was looked at.
+        load_percent: "before", "during" and "after" -> percent of the machine that other processes used, where it was watched.
         unsettled: contenders whose medians did not stand still by the end of warm-up.
     """
     busy = [
@@ -56,11 +56,11 @@ def reliability(
         for when, percent in load_percent.items()
         if percent > BUSY_PERCENT
     ]
-    found = {}
+    answers = {}
     for name, latency in measured.items():
         share = block_variation(latency.samples_ms)
         wander = f"the block medians of {name} vary by {100 * share:.1f} %, more than {100 * MOST_BLOCK_VARIATION:.1f} %"
         reasons = [wander] if share > MOST_BLOCK_VARIATION else []
         reasons += [f"the medians of {name} had not settled when warm-up was given up"] if name in unsettled else []
-        found[name] = Reliability((*reasons, *busy))
-    return found
+        answers[name] = Reliability((*reasons, *busy))
+    return answers

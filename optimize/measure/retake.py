@@ -1,6 +1,7 @@
-"""A timing that is not to be relied on is taken again: wait briefly for a quiet machine, measure once more, keep the steadiest.
+"""Take an unreliable timing again: wait briefly for a quiet machine, measure once more, keep the steadiest measurement.
 
-What is kept is chosen by how steady it was, never by how fast: choosing by speed would flatter.
+The measurement that is kept is chosen by how steady it was, never by how fast: a choice by speed would make every model look faster than it
+is. Worked example: the first measurement has 2 doubtful figures, the second 0 and is slower: the second one counts, and there is no third.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from optimize.progress import note
 T = TypeVar("T")
 
 TRIES = 4
-"""Times at most that one measurement is taken."""
+"""Largest number of times that one measurement is taken."""
 EXTRA_S = 60.0
-"""No further one is begun that would end later than this after the first had ended."""
+"""No further measurement is begun that would end later than this after the end of the first, seconds."""
 QUIET_S = 5.0
-"""Longest wait for a quiet machine before another one, seconds."""
+"""Longest wait for a quiet machine before another measurement, seconds."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Taken(Generic[T]):
     """A measurement.
 
     Args:
-        value: the steadiest of those taken.
-        times: how many were taken.
-        doubtful: what was counted of the steadiest; 0 where all of it is to be relied on.
+        value: steadiest of the measurements that were taken.
+        times: number of measurements that were taken.
+        doubtful: number of doubtful figures in `value`; 0 where all are reliable.
     """
 
     value: T
@@ -38,10 +39,10 @@ class Taken(Generic[T]):
     doubtful: int
 
     def note(self, what: str) -> str | None:
-        """What a reader should know; None where the first was good.
+        """Sentence about the repeated measurement; None where the first one was reliable.
 
         Args:
-            what: was measured, such as "batch 1".
+            what: what was measured, such as "batch 1".
         """
         if self.times == 1:
             return None
@@ -54,37 +55,37 @@ def steadiest(
     doubtful: Callable[[T], int],
     *,
     wait: Callable[[], None] | None = None,
-    clock: Callable[[], float] = time.perf_counter,
+    timer: Callable[[], float] = time.perf_counter,
 ) -> Taken[T]:
     """Measure, and again while figures are not to be relied on; at most `TRIES` times, and only as long as `EXTRA_S` allows.
 
     Args:
-        take: measures.
-        doubtful: counts what is not to be relied on in a measurement; 0 ends it.
-        wait: returns when the machine is quiet, or after a moment; only a test gives another one.
-        clock: seconds, rising; likewise.
+        take: function that measures once.
+        doubtful: function that counts the doubtful figures of a measurement; 0 ends it.
+        wait: function that returns when the machine is quiet, or after a moment; only a test gives another one.
+        timer: function that returns seconds, rising; only a test gives another one.
     """
-    started = clock()
+    started = timer()
     best = take()
-    fewest, times, ended = doubtful(best), 1, clock()
+    min_doubts, times, ended = doubtful(best), 1, timer()
     lasted = ended - started
-    while fewest and times < TRIES and clock() - ended + lasted <= EXTRA_S:
+    while min_doubts and times < TRIES and timer() - ended + lasted <= EXTRA_S:
         (wait or await_quiet)()
         again, times = take(), times + 1
-        if doubtful(again) < fewest:
-            best, fewest = again, doubtful(again)
-    return Taken(best, times, fewest)
+        if doubtful(again) < min_doubts:
+            best, min_doubts = again, doubtful(again)
+    return Taken(best, times, min_doubts)
 
 
-def await_quiet(look: Callable[[], float] = foreign_load, clock: Callable[[], float] = time.perf_counter) -> None:
+def await_quiet(look: Callable[[], float] = foreign_load, timer: Callable[[], float] = time.perf_counter) -> None:
     """Return as soon as other processes use little of this machine, or after `QUIET_S`.
 
     Args:
-        look: percent of the machine that others use, looked at for a moment.
-        clock: seconds, rising.
+        look: function that watches for a moment and returns the percent of the machine that other processes use.
+        timer: function that returns seconds, rising.
     """
-    end = clock() + QUIET_S
+    end = timer() + QUIET_S
     while (percent := look()) > BUSY_PERCENT:
-        if clock() >= end:
+        if timer() >= end:
             note(f"other processes use {percent:.0f} % of this machine: it is timed again all the same")
             return

@@ -9,6 +9,10 @@ Communications of the ACM 52(4), 2009. One multiplication with its addition is o
     roof        = MACs / attainable = max(MACs / peak, bytes / bandwidth)                   seconds
     share       = roof / measured time = achieved rate / attainable
 
+Worked example: a 3x3 convolution of 64 to 64 channels on 32 x 32 positions in f32 has 64 * 64 * 9 * 1024 = 37.7 M MACs. It moves
+4 * (36,864 weights + 2 * 65,536 activations) = 0.67 MB, so its intensity is 56 MACs per byte. With a peak of 50 GMAC/s and 10 GB/s memory
+could feed 560 GMAC/s: compute is the limit, and the roof is 37.7 M / 50 G = 0.75 ms.
+
 A layer is limited by memory where intensity * bandwidth < peak, else by compute. A network runs its layers one after another, so its roof
 is the sum of theirs, and MACs outside of layers (the products of attention) join it at the peak of the network's precision. What a
 measured median exceeds the roof by is overhead: what each call and each layer costs however small it is, operations that are no matrix
@@ -171,10 +175,10 @@ class Roofline:
         if not inside_ms:
             return "all of it outside of these layers"
         us = inside_ms * 1e3 / max(calls, 1)
-        each = f"{f'{us:.0f} microseconds' if us >= 1 else 'less than a microsecond'} for each of {calls} calls of layers"
+        per_call = f"{f'{us:.0f} microseconds' if us >= 1 else 'less than a microsecond'} for each of {calls} calls of layers"
         if self.outside_ms is None:
-            return f"{each}; times of every layer would tell the cost of calls from kernels below the peak"
-        return f"{_ms(overhead_ms - inside_ms)} outside of these layers, {_ms(inside_ms)} inside: {each}"
+            return f"{per_call}; times of every layer would tell the cost of calls from kernels below the peak"
+        return f"{_ms(overhead_ms - inside_ms)} outside of these layers, {_ms(inside_ms)} inside: {per_call}"
 
 
 def roofline(
@@ -208,7 +212,7 @@ def roofline(
         raise InputError(f"`batch` (={batch}) must be at least 1.")
     if p50_ms is not None and not (math.isfinite(p50_ms) and p50_ms > 0):
         raise InputError(f"`p50_ms` (={p50_ms}) must be a positive number of milliseconds.")
-    named = {_module_name(name): each for name, each in (precisions or {}).items()}
+    named = {_module_name(name): own for name, own in (precisions or {}).items()}
     taken = _by_layer(layer_ms or {})
     layers = []
     for name, shapes in _by_weight(candidate).items():
@@ -227,8 +231,8 @@ def roofline(
                 ms=taken.get(name),
             )
         )
-    other = max(batch * macs(candidate) - sum(layer.macs for layer in layers), 0)
-    return Roofline(tuple(layers), other / peaks.rate(runtime, precision) * 1e3, p50_ms)
+    macs_outside = max(batch * macs(candidate) - sum(layer.macs for layer in layers), 0)
+    return Roofline(tuple(layers), macs_outside / peaks.rate(runtime, precision) * 1e3, p50_ms)
 
 
 def width_bytes(precision: str) -> int:
@@ -247,12 +251,12 @@ def _by_weight(candidate: Candidate) -> dict[str, list[LayerShape]]:
     weights = {name: weight for name, weight in candidate.module.named_parameters(remove_duplicate=False) if name.endswith("weight")}
     for name, weight in weights.items():
         owners.setdefault(weight, _owner(name))
-    found: dict[str, list[LayerShape]] = {}
+    shapes_by_weight: dict[str, list[LayerShape]] = {}
     for name, shapes in layer_shapes(candidate.module, candidate.example).items():
         # A weight that is computed anew for each call, as by a parametrization, is no parameter and is not shared.
         weight_here = weights.get(f"{name}.weight" if name else "weight")
-        found.setdefault(name if weight_here is None else owners[weight_here], []).extend(shapes)
-    return found
+        shapes_by_weight.setdefault(name if weight_here is None else owners[weight_here], []).extend(shapes)
+    return shapes_by_weight
 
 
 def _owner(weight: str) -> str:
@@ -266,10 +270,10 @@ def _activations(shape: LayerShape) -> int:
 
 def _by_layer(times: Mapping[str, float]) -> dict[str, float]:
     """All calls of a layer together."""
-    found: dict[str, float] = {}
+    layer_ms: dict[str, float] = {}
     for name, ms in times.items():
-        found[_module_name(name)] = found.get(_module_name(name), 0.0) + ms
-    return found
+        layer_ms[_module_name(name)] = layer_ms.get(_module_name(name), 0.0) + ms
+    return layer_ms
 
 
 def _module_name(name: str) -> str:

@@ -1,4 +1,4 @@
-"""How much of this machine's roofline a compiled artifact reaches, as a report has it; what the figures mean is said in `roofline.py`."""
+"""Share of this machine's roofline that a compiled artifact reaches, as a dict for the report; `roofline.py` explains the figures."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ def reached(
     p50_ms: float,
     threads: int | None,
 ) -> tuple[dict[str, Any] | None, str]:
-    """The artifact under the roofs; or None and why not: a run is not lost for want of it.
+    """The artifact under the roofs and an empty reason; or None and the reason why not. A run goes on without the figures.
 
     A machine whose peaks are not known yet is measured first, which takes seconds.
 
     Args:
-        candidate: the network that was compiled.
-        runtime: of the artifact.
-        artifact: what ships.
+        candidate: network that was compiled.
+        runtime: backend of the artifact.
+        artifact: artifact that ships.
         precisions: layer -> the precision that it really runs in.
-        inputs: of one call, (N, C, *spatial).
+        inputs: inputs of one call, (N, C, *spatial).
         p50_ms: measured median of that call, milliseconds.
-        threads: of the runtime, as the median was taken.
+        threads: number of threads of the runtime, with which the median was measured.
     """
     try:
         with stage("roofline"):
             here = peaks([runtime.NAME], threads)
             layer_ms = runtime.time_layers(artifact, inputs, threads=threads, seconds=SECONDS)
-            found = roofline(
+            figures = roofline(
                 candidate,
                 here,
                 runtime.NAME,
@@ -53,30 +53,30 @@ def reached(
                 p50_ms=p50_ms,
                 layer_ms=layer_ms,
             )
-            return _as_dict(found, here, len(inputs)), ""
+            return _as_dict(figures, here, len(inputs)), ""
     except Exception as problem:  # also whatever a runtime's profiler raises
         words = " ".join(str(problem).split())[:200] or type(problem).__name__
         return None, f"the roofline was not taken: {words.rstrip('.')}"
 
 
-def _as_dict(found: Roofline, here: Peaks, batch: int) -> dict[str, Any]:
-    timed = [layer for layer in found.layers if layer.ms is not None]
+def _as_dict(figures: Roofline, here: Peaks, batch: int) -> dict[str, Any]:
+    timed = [layer for layer in figures.layers if layer.ms is not None]
     return {
         "batch": batch,
-        "p50_ms": found.p50_ms,
-        "roof_ms": found.roof_ms,
-        "share": found.share,
-        "limit": found.limit,
-        "compute_ms": found.compute_ms,
-        "memory_ms": found.memory_ms,
-        "overhead_ms": found.overhead_ms,
-        "sentence": found.in_words(),
-        "peak_macs_per_s": {layer.precision: layer.peak for layer in found.layers},
+        "p50_ms": figures.p50_ms,
+        "roof_ms": figures.roof_ms,
+        "share": figures.share,
+        "limit": figures.limit,
+        "compute_ms": figures.compute_ms,
+        "memory_ms": figures.memory_ms,
+        "overhead_ms": figures.overhead_ms,
+        "sentence": figures.in_words(),
+        "peak_macs_per_s": {layer.precision: layer.peak for layer in figures.layers},
         "bandwidth_bytes_per_s": here.bandwidth,
         "load_percent": here.load_percent,
-        "slowest": [_layer(layer, found.p50_ms) for layer in sorted(timed, key=lambda layer: -(layer.ms or 0.0))[:SLOWEST]],
-        "layers": [{**_layer(layer, found.p50_ms), "calls": layer.calls, "macs": layer.macs} for layer in found.layers],
-        "untimed": len(found.layers) - len(timed),
+        "slowest": [_layer(layer, figures.p50_ms) for layer in sorted(timed, key=lambda layer: -(layer.ms or 0.0))[:SLOWEST]],
+        "layers": [{**_layer(layer, figures.p50_ms), "calls": layer.calls, "macs": layer.macs} for layer in figures.layers],
+        "untimed": len(figures.layers) - len(timed),
     }
 
 

@@ -1,4 +1,4 @@
-"""A latency table: what a layer of a given shape costs on the target runtime of this machine, measured once and kept.
+"""A latency table: milliseconds of a layer of a given shape in the target runtime on this machine, measured once and kept.
 
 The table lives in a file of the user's cache folder, one for each machine, runtime, precision, number of threads and batch. Whatever it was
 not made for, or cannot be read, is ignored and written anew. Two processes may share it: each takes in what the other has written before
@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from optimize.backends import require_precision
 from optimize.backends.cpu_limit import effective_level
 from optimize.backends.session import gc_paused
 from optimize.errors import InputError
-from optimize.files import cache_folder
+from optimize.files import cache_folder, write_atomically
 from optimize.hardware.machine import BUSY_PERCENT, foreign_load, machine, watch_foreign_load
 from optimize.measure.layer_benchmark import portions, time_cells
 from optimize.measure.layers import LayerShape
@@ -39,19 +38,19 @@ METHOD = 1
 """Of `measure/layer_benchmark.py` and the backends' `time_layers`: raised when they would give other figures."""
 
 TRIES = 2
-_TELLING = ("cpu", "physical_cores", "logical_cores", "isa", "os")
+_DECIDING = ("cpu", "physical_cores", "logical_cores", "isa", "os")
 
 
 class LatencyTable:
     """Milliseconds of a layer, by its shape; each shape is timed at most once.
 
     Args:
-        runtime: the backend to measure on.
+        runtime: backend to measure.
         precision: "f32", "bf16" or "int8", as far as the runtime has it here.
-        threads: as in `build`; all cores when None.
-        batch: inputs in one call.
-        path: the file to keep the table in; one in the user's cache folder when None.
-        timer: times shapes that the table lacks; only a test gives another one.
+        threads: number of threads, as in `build`; all cores when None.
+        batch: number of inputs in one call.
+        path: file to keep the table in; one in the user's cache folder when None.
+        timer: function that times shapes that the table lacks; only a test gives another one.
 
     Raises:
         InputError: when `precision` is not one that runs natively here, or `batch` is less than 1.
@@ -88,11 +87,11 @@ class LatencyTable:
 
     def fill(self, shapes: Iterable[LayerShape]) -> None:
         """Time every shape that the table lacks, many at once, and keep the figures."""
-        wanted = {str(shape): shape for shape in shapes}
-        if wanted.keys() <= self._cells.keys():
+        requested = {str(shape): shape for shape in shapes}
+        if requested.keys() <= self._cells.keys():
             return
         self._take_in()
-        missing = [shape for line, shape in wanted.items() if line not in self._cells]
+        missing = [shape for line, shape in requested.items() if line not in self._cells]
         # Once for all: a collection before every portion would take longer than its timing.
         with gc_paused():
             for portion in track(list(portions(missing, self._batch)), "timing layers"):
@@ -101,8 +100,9 @@ class LatencyTable:
                 if not quiet:
                     self._doubtful.update(taken)
                 self._write()
-        if doubtful := len(self._doubtful & wanted.keys()):
-            note(f"{doubtful} of {len(wanted)} layers were timed while other processes used the machine; a later run will time them anew.")
+        if doubtful := len(self._doubtful & requested.keys()):
+            n = len(requested)
+            note(f"{doubtful} of {n} layers were timed while other processes used the machine; a later run will time them anew.")
 
     def _timed(self, portion: Sequence[LayerShape]) -> tuple[dict[str, float], bool]:
         """What the layers take, and whether the machine was quiet meanwhile; where it was not, they are timed once more."""
@@ -135,19 +135,17 @@ class LatencyTable:
 
     def _write(self) -> None:
         cells, doubtful = self._read()
-        sure = cells.keys() - doubtful
-        own = {line: taken for line, taken in self._cells.items() if line not in self._doubtful or line not in sure}
+        reliable = cells.keys() - doubtful
+        own = {line: taken for line, taken in self._cells.items() if line not in self._doubtful or line not in reliable}
         content = {
             "format": FORMAT,
             "made_for": self.fingerprint,
             "cells": cells | own,
             "doubtful": sorted((doubtful - own.keys()) | (self._doubtful & own.keys())),
         }
-        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps(content, indent=0, sort_keys=True) + "\n", encoding="utf-8")
-            os.replace(draft, self.path)
+            write_atomically(self.path, json.dumps(content, indent=0, sort_keys=True) + "\n")
         except OSError as problem:
             # The figures are good without the file; only the next run has to time them again.
             note(f"The latency table is not kept: {problem}.")
@@ -158,8 +156,8 @@ def _fingerprint(runtime: Backend, precision: str, threads: int | None, batch: i
     here = machine()
     asked = {"precision": precision, "threads": threads, "batch": batch}
     what = {"runtime": runtime.NAME, "version": runtime.version(), "level": effective_level(runtime.NAME), **asked}
-    found: dict[str, Any] = json.loads(json.dumps({**{name: here[name] for name in _TELLING}, **what, "method": METHOD}))
-    return found
+    fingerprint: dict[str, Any] = json.loads(json.dumps({**{name: here[name] for name in _DECIDING}, **what, "method": METHOD}))
+    return fingerprint
 
 
 def _file_name(fingerprint: Mapping[str, Any]) -> str:

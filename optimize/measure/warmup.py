@@ -1,7 +1,9 @@
-"""Whether a machine has settled: warm-up until it has, and how much medians still wander afterwards.
+"""Warm up until the machine has settled, and measure how much medians still vary afterwards.
 
 Warm-up goes on in windows of interleaved rounds. It ends when, for every contender, the medians of two successive windows differ by less
-than 2 % of the former; or after so many windows or seconds, and then it is said not to have settled.
+than 2 % of the former; or after so many windows or seconds; it then counts as unsettled.
+
+Worked example: the medians of windows are 4.00, 3.20, 3.10 and 3.08 ms. The changes are 20 %, 3.1 % and 0.6 %: it ends after the fourth.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ BLOCKS = 10
 
 @dataclass(frozen=True)
 class Warmup:
-    """What warming up took.
+    """Medians that were measured while warming up.
 
     Args:
         medians_ms: contender -> median of each window.
@@ -56,7 +58,7 @@ def warm_up(
     most_windows: int = MOST_WINDOWS,
     most_s: float = math.inf,
     settle_s: float = 0.002,
-    clock: Callable[[], float] = time.perf_counter,
+    timer: Callable[[], float] = time.perf_counter,
 ) -> Warmup:
     """Run the contenders in turns until their medians stand still.
 
@@ -66,16 +68,16 @@ def warm_up(
         window_rounds: fewest rounds of one window.
         most_windows: give up after so many.
         most_s: give up after so many seconds too, once there are two windows.
-        settle_s: as in `interleave`.
-        clock: as in `interleave`.
+        settle_s: seconds of untimed calls before each timed one, as in `interleave`.
+        timer: function that returns seconds, as in `interleave`.
     """
     medians: dict[str, list[float]] = {name: [] for name in contenders}
-    end = clock() + most_s
+    end = timer() + most_s
     for done in range(1, most_windows + 1):
-        window = interleave(contenders, seconds=window_s, min_rounds=window_rounds, warmup=0, settle_s=settle_s, clock=clock)
+        window = interleave(contenders, seconds=window_s, min_rounds=window_rounds, warmup=0, settle_s=settle_s, timer=timer)
         for name, latency in window.items():
             medians[name].append(latency.p50)
-        if all(map(_stands, medians.values())) or (done > 1 and clock() >= end):
+        if all(map(_stands, medians.values())) or (done > 1 and timer() >= end):
             break
     return Warmup({name: tuple(taken) for name, taken in medians.items()})
 

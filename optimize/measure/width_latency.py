@@ -1,8 +1,14 @@
-"""The cost of one layer at any width, from a grid of widths that were measured.
+"""Latency of one layer at any width, interpolated in a grid of widths that were measured.
 
-Between the grid's widths the cost is bilinear, in steps where the kernels have some (`measure/kernel_blocks.py`). On the grid it is made to
-rise with both widths first: the mean of the largest figure at or below a width, and the smallest at or above it. Both of these rise, so
-their mean does, and noise never makes a wider layer look cheaper; where the figures rise by themselves, they stay as they are.
+Between the grid's widths the cost is bilinear, in steps where the kernels have some (`measure/kernel_blocks.py`). The figures of the grid
+are first made to rise with both widths, so that noise never makes a wider layer look cheaper: each becomes the mean of the largest figure
+at or below its widths and the smallest figure at or above them. Both of these rise, so their mean does. Figures that rise anyway stay.
+
+Worked example, one side, measured at 8, 16 and 32 channels: 2.0, 1.8 and 3.0 ms.
+
+    largest so far        2.0  2.0  3.0
+    smallest from here    1.8  1.8  3.0
+    mean                  1.9  1.9  3.0      at 24 channels, halfway between 16 and 32: 2.45 ms; with blocks of 16 as at 32: 3.0 ms
 """
 
 from __future__ import annotations
@@ -28,10 +34,11 @@ class Grid:
     """The widths at which a layer is measured.
 
     Args:
-        shape: the layer; everything but its widths is kept.
-        in_widths: input channels, ascending; one alone when they are not to change.
-        out_widths: output channels, likewise. Those of a depthwise layer follow its input channels, and this holds one entry.
-        step: channels that cost the same as the next multiple of so many, on either side.
+        shape: shape of the layer; everything but its widths stays.
+        in_widths: numbers of input channels, ascending; a single one when it is not to change.
+        out_widths: numbers of output channels, ascending; a single one when it is not to change. Those of a depthwise layer follow its
+            input channels, and this holds one entry.
+        step: block sizes of the kernels on either side: a width costs what the next multiple of the block size costs.
     """
 
     shape: LayerShape
@@ -51,8 +58,8 @@ class Grid:
     def cells(self) -> list[list[LayerShape]]:
         """A row for each of `in_widths`, in it a shape for each of `out_widths`."""
         if self.shape.depthwise:
-            each = self.shape.out_channels // self.shape.in_channels
-            return [[self.shape.with_channels(width, each * width)] for width in self.in_widths]
+            outputs_per_input = self.shape.out_channels // self.shape.in_channels
+            return [[self.shape.with_channels(width, outputs_per_input * width)] for width in self.in_widths]
         return [[self.shape.with_channels(read, made) for made in self.out_widths] for read in self.in_widths]
 
 
@@ -90,10 +97,10 @@ def surfaces(table: LatencyTable, grids: Iterable[Grid]) -> list[Surface]:
 
 def widths(full: int, step: int = 1) -> tuple[int, ...]:
     """Widths that suit kernels, below `full`, and `full` itself: 1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, … times `step`."""
-    found = list(_SMALL)
-    while found[-1] * step < full:
-        found += [found[-1] * 3 // 2, found[-1] * 2]
-    return (*(step * width for width in found if step * width < full), full)
+    multiples = list(_SMALL)
+    while multiples[-1] * step < full:
+        multiples += [multiples[-1] * 3 // 2, multiples[-1] * 2]
+    return (*(step * width for width in multiples if step * width < full), full)
 
 
 def _priced(name: str, width: int, measured: tuple[int, ...], step: int) -> int:

@@ -18,13 +18,13 @@ float hold. Then a is tried in int8 again, with only b in float, and fails. The 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from optimize.backends.weighted_nodes import constants, weight_of
+from optimize.files import write_atomically
 from optimize.progress import note, track
 
 WITH_CONSTANT = ("Add", "Sub", "Mul", "Div")
@@ -164,10 +164,8 @@ class ResultCache:
 
     def _write(self, known: Mapping[str, MixResult]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_name(f".{self.path.name}.tmp")
         content = {"made_for": self.made_for, "tried": {key: asdict(result) for key, result in known.items()}}
-        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(draft, self.path)
+        write_atomically(self.path, json.dumps(content, indent=1) + "\n")
 
 
 def _result(stored: Mapping[str, Any]) -> MixResult:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from optimize.files import write_all_atomically
 from optimize.report import wording
 
 FOLDER = Path(__file__).parent
@@ -43,13 +43,4 @@ def as_json(value: Any) -> str:
 def write_all(folder: Path, texts: Mapping[str, str]) -> None:
     """Write texts by name into `folder`; whatever fails, the files that were there before stay whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    # A temporary file beside its target is on the same file system, so the replacement is one atomic rename.
-    drafts = {folder / name: folder / f".{name}.{os.getpid()}.tmp" for name in texts}
-    try:
-        for path, draft in drafts.items():
-            draft.write_text(texts[path.name], encoding="utf-8", newline="\n")
-        for path, draft in drafts.items():
-            os.replace(draft, path)
-    finally:
-        for draft in drafts.values():
-            draft.unlink(missing_ok=True)
+    write_all_atomically({folder / name: text for name, text in texts.items()})

@@ -13,6 +13,7 @@ from typing import Any
 from optimize.backends import runs_on_cpu, self_test
 from optimize.backends.artifact import Artifact
 from optimize.errors import InputError
+from optimize.files import write_atomically
 from optimize.hardware.machine import machine
 from optimize.measure.benchmark import Contender, Plan, benchmark
 from optimize.run import parsing as read
@@ -140,11 +141,7 @@ def _writable(file: Path) -> Path:
 
 
 def _write(file: Path, result: Mapping[str, Any]) -> None:
-    draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
-        draft.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(draft, file)
+        write_atomically(file, json.dumps(result, indent=1, allow_nan=False) + "\n")
     except OSError as problem:
         raise InputError(f"`--out` (={file}) cannot be written ({problem.strerror}): name another file.") from problem
-    finally:
-        draft.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from optimize.errors import InputError
+from optimize.files import write_atomically
 
 WORK_FOLDER = ".work"
 """Folder for working files, beside the ledger; it is deleted when the run has ended."""
@@ -54,9 +55,7 @@ class Ledger:
         if differ := [name for name in sorted({*recorded, *current}) if recorded.get(name) != current.get(name)]:
             text = ", ".join(differ)
             raise InputError(f"`--resume` found another run in {self.path} ({text} changed): use --overwrite, or another --out.")
-        draft = self.path.with_suffix(f".{os.getpid()}.tmp")
-        draft.write_text("".join(map(_line, lines)), encoding="utf-8")
-        os.replace(draft, self.path)
+        write_atomically(self.path, "".join(map(_line, lines)))
         return lines[1:]
 
     def append(self, entry: Mapping[str, Any]) -> None:

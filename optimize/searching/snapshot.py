@@ -10,7 +10,6 @@ in the shapes of the tensors and in the channels that were kept, so the original
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import nn
 
 from optimize.candidate import Candidate, Step
 from optimize.errors import InputError
+from optimize.files import write_atomically
 from optimize.graph.bypass import remove_layers, removed_layers
 from optimize.graph.surgery import assign, copy_module, renumber
 from optimize.graph.trace import CHANNELWISE, LINEAR_MAPS, Index
@@ -50,9 +50,7 @@ def save(candidate: Candidate, path: Path, since: Candidate | None = None) -> No
     tensors |= {_KEPT + name: torch.from_numpy(np.array(index)) for name, index in candidate.kept.items()}
     # one entry: the order of several in the file is not ours to say
     made = json.dumps({"lineage": [describe(step) for step in candidate.lineage], "same": same})
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    save_file(tensors, draft, metadata={"made": made})
-    os.replace(draft, path)
+    write_atomically(path, lambda draft: save_file(tensors, draft, metadata={"made": made}))
 
 
 def restore(original: Candidate, path: Path, since: Candidate | None = None) -> Candidate:

@@ -12,7 +12,6 @@ written after the last whole epoch, and ends with the same bytes.
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from torch import nn
 
 from optimize.candidate import Candidate, Labelled, Reference
 from optimize.errors import InputError
+from optimize.files import write_atomically
 from optimize.graph.surgery import copy_module
 from optimize.progress import note, track
 from optimize.training import ddp
@@ -292,9 +292,7 @@ def _key(step: Finetune, candidate: Candidate, reference: Reference, train: Labe
 
 def _write(file: Path, state: dict[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    torch.save(state, draft)
-    os.replace(draft, file)
+    write_atomically(file, lambda draft: torch.save(state, draft))
 
 
 def _read(file: Path | None) -> dict[str, Any] | None:

@@ -197,7 +197,7 @@ def test_no_runtime_to_compare_with(kitchen: Candidate, tmp_path: Path, monkeypa
         raise TargetUnavailable("not here")
 
     for name in ("onnxruntime", "openvino"):
-        monkeypatch.setattr(f"optimize.backends.{name}.preflight", missing)
+        monkeypatch.setattr(f"optimize.backends.targets.{name}.preflight", missing)
     with pytest.raises(TargetUnavailable, match="no runtime to check the exported file with: pip install"):
         export_onnx(kitchen, tmp_path / "m.onnx")
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import nn
 
-from optimize.backends import backend, self_test
+from optimize.backends import backend, cpu_limit, self_test
 from optimize.backends.artifact import Artifact, ArtifactFile
 from optimize.backends.export import export_onnx
 from optimize.backends.tensorrt_common import binding
@@ -89,7 +89,7 @@ def test_inputs_go_with_the_seed_and_large_ones_are_few(monkeypatch: pytest.Monk
 
 def there(monkeypatch: pytest.MonkeyPatch, level: str | None = "avx512_vnni", version: str = "1") -> None:
     """The machine: a stand-in for the processor and the runtime."""
-    monkeypatch.setattr(self_test, "running", lambda target: level)
+    monkeypatch.setattr(self_test, "effective_level", lambda target: level)
     monkeypatch.setattr(self_test, "backend", lambda target: SimpleNamespace(version=lambda: version))
     monkeypatch.setattr(self_test, "CASES", 2)  # as many as LOGITS answers
 
@@ -331,14 +331,14 @@ print(json.dumps([verify(Path(folder)).as_dict() for folder in sys.argv[1:]]))
 
 def test_weights_that_overflow_elsewhere_are_refused_there(exported: tuple[Path, Floats], tmp_path: Path) -> None:
     """OpenVINO in a process that is kept to AVX2: as made for this machine, and as made for that level."""
-    if not cpu_level._below("avx2", cpu_level.level()) or cpu_level.saturates():
+    if not cpu_limit._below("avx2", cpu_level.level()) or cpu_level.saturates():
         pytest.skip("this machine cannot compute as a lesser one")
     runtime, (onnx, inputs) = backend(require("openvino")), exported
     for name, made_for in (("here", None), ("there", "avx2")):
         artifact = runtime.quantize(onnx, tmp_path / name, inputs[:4], cpu_level=made_for)
         with runtime.build(artifact, threads=1) as session:
             self_test.attach(artifact, session.predict, self_test.make(inputs, 0), made_for)
-    kept = {**os.environ, **dict.fromkeys(cpu_level.VARIABLES, "AVX2")}
+    kept = {**os.environ, **dict.fromkeys(cpu_limit.VARIABLES, "AVX2")}
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "here"), str(tmp_path / "there")]
     done = subprocess.run(command, env=kept, capture_output=True, text=True, check=True)
     here, there_ = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""Full TensorRT cannot be installed everywhere, and neither flavour runs without a GPU: refusals are tested for real, the run path's
+"""Full TensorRT cannot be installed everywhere, and neither variant runs without a GPU: refusals are tested for real, the run path's
 control flow against a small stand-in of TensorRT's interface, which computes with ONNX Runtime what an engine would."""
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIn:
     return made
 
 
-FULL = replace(ENGINES, flavour=replace(ENGINES.flavour, package="tensorrt_stand_in"))
+FULL = replace(ENGINES, variant=replace(ENGINES.variant, package="tensorrt_stand_in"))
 
 
 def reversioned(artifact: Artifact, **change: str) -> Artifact:
@@ -329,7 +329,7 @@ def test_for_rtx_the_gpu_that_is_there_is_compiled_for_against_a_stand_in_only(
     stand_in: StandIn, onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One it has no kernels for is not: the usual ones are, and what comes out cannot run here."""
-    rtx = Engines(replace(FULL.flavour, name="tensorrt-rtx", elsewhere=True))
+    rtx = Engines(replace(FULL.variant, name="tensorrt-rtx", elsewhere=True))
     made = rtx.convert(onnx_file, tmp_path / "a", "f32")
     assert (stand_in.calls[-1], made.built["compute_capabilities"]) == (("compile", ("current",), None), "8.9")
     assert [file.name for file in made.files] == [ENGINE, ONNX]

@@ -84,7 +84,7 @@ def test_layers_that_are_kept_stay_float(onnx_file: Path, inputs: Floats) -> Non
     model = quantize(onnx_file, inputs, ignored_layers=["body"])
     body = next(node for node in model.graph.node if node.name == "body")
     assert next(tensor for tensor in model.graph.initializer if tensor.name == body.input[1]).data_type == TensorProto.FLOAT
-    with pytest.raises(InputError, match=r"`keep` \(='bodi'\) is no layer of the model"):
+    with pytest.raises(InputError, match=r"`ignored_layers` \(='bodi'\) is no layer of the model"):
         quantize(onnx_file, inputs, ignored_layers=["bodi"])
 
 

@@ -212,7 +212,7 @@ def test_preflight_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_timings_are_handed_to_the_compiler_and_back(trt: Any) -> None:
-    """The calls that full TensorRT keeps its timings by; this flavour has them still, with nothing inside, and warns of it."""
+    """The calls that full TensorRT keeps its timings by; this variant has them still, with nothing inside, and warns of it."""
     compiled = partial(compile_engine, trt, TITLE, linear().SerializeToString(), ("8.9",))
     with pytest.warns(DeprecationWarning, match="no-ops"):
         first = compiled(b"")

@@ -66,7 +66,7 @@ def test_energy_of_each_item_by_the_closed_formula(tmp_path: Path) -> None:
         next(spending(counter, round(1e6 * watts * seconds)))
 
     calls = {"a": lambda: lasts(0.5, 6), "b": lambda: lasts(0.25, 4)}
-    found = measure(calls, meters(tmp_path), batch=8, seconds=6, clock=lambda: now, sleep=lambda seconds: lasts(seconds, 4))
+    found = measure(calls, meters(tmp_path), batch=8, seconds=6, timer=lambda: now, sleep=lambda seconds: lasts(seconds, 4))
     assert found["idle_w"] == {"package-0": pytest.approx(4)}
     a, b = found["contenders"]["a"], found["contenders"]["b"]
     # Three blocks of two seconds each.

@@ -32,7 +32,7 @@ class Clock:
 def test_percentiles_of_a_hundred_known_samples() -> None:
     clock = Clock()
     shuffled = np.random.default_rng(0).permutation(100) + 1
-    measured = interleave({"a": clock.takes(*shuffled / 1024)}, seconds=0, min_rounds=100, warmup=0, settle_s=0, clock=clock)["a"]
+    measured = interleave({"a": clock.takes(*shuffled / 1024)}, seconds=0, min_rounds=100, warmup=0, settle_s=0, timer=clock)["a"]
     # Of 1 … 100, linear interpolation puts the p-th percentile at 1 + 99 p / 100; powers of two keep the clock exact.
     unit_ms = 1000 / 1024
     known = {"p50": 50.5, "p90": 90.1, "p95": 95.05, "p99": 99.01, "min": 1, "mean": 50.5}
@@ -51,14 +51,14 @@ def test_calls_that_settle_are_not_counted() -> None:
     """A quarter second each: three calls fill 0.625 s, the fourth is the one that counts."""
     clock = Clock()
     call = clock.takes(*[0.25, 0.25, 0.25, 0.125] * 2)
-    assert interleave({"a": call}, seconds=0, min_rounds=2, warmup=0, settle_s=0.625, clock=clock)["a"].samples_ms == (125, 125)
+    assert interleave({"a": call}, seconds=0, min_rounds=2, warmup=0, settle_s=0.625, timer=clock)["a"].samples_ms == (125, 125)
 
 
 @pytest.mark.parametrize(("seconds", "min_rounds", "rounds"), [(0, 7, 7), (8, 1, 4), (8.5, 1, 5), (8, 6, 6)])
 def test_runs_until_both_time_and_rounds_are_reached(seconds: float, min_rounds: int, rounds: int) -> None:
     clock = Clock()
     calls = {"a": clock.takes(*[0.5] * 20), "b": clock.takes(*[1.5] * 20)}
-    measured = interleave(calls, seconds=seconds, min_rounds=min_rounds, warmup=3, settle_s=0, clock=clock)
+    measured = interleave(calls, seconds=seconds, min_rounds=min_rounds, warmup=3, settle_s=0, timer=clock)
     assert {name: latency.n for name, latency in measured.items()} == {"a": rounds, "b": rounds}
 
 

@@ -90,7 +90,7 @@ def test_other_circumstances_are_measured_anew(change: str, path: Path, monkeypa
     if change == "cpu":
         monkeypatch.setattr(module, "machine", lambda: {"cpu": "another"})
     if change == "level":
-        monkeypatch.setattr(module, "running", lambda target: {"fake": "avx2"}[target])
+        monkeypatch.setattr(module, "effective_level", lambda target: {"fake": "avx2"}[target])
     peaks(["other"] if change == "targets" else ["fake"], 3 if change == "threads" else 2, path, measure=measure)
     assert len(measure.asked) == 2
 

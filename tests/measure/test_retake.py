@@ -31,7 +31,7 @@ def taken(doubts: list[int], lasting: float, monkeypatch: pytest.MonkeyPatch, tr
         waits.append(clock.now)
         clock.now += 1.0
 
-    return steadiest(take, lambda place: doubts[place], wait=wait, clock=clock), len(waits)
+    return steadiest(take, lambda place: doubts[place], wait=wait, timer=clock), len(waits)
 
 
 @pytest.mark.parametrize(

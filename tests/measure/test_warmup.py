@@ -14,7 +14,7 @@ from tests.measure.test_latency import Clock
 def warmed(clock: Clock, **seconds: list[float]) -> tuple[bool, dict[str, list[float]]]:
     """Windows of one round, at most four."""
     calls = {name: clock.takes(*durations) for name, durations in seconds.items()}
-    found = warm_up(calls, window_s=0, window_rounds=1, most_windows=4, settle_s=0, clock=clock).as_dict()
+    found = warm_up(calls, window_s=0, window_rounds=1, most_windows=4, settle_s=0, timer=clock).as_dict()
     return found["settled"], found["medians_ms"]
 
 
@@ -45,7 +45,7 @@ def test_it_gives_up_and_says_so() -> None:
 
 def test_a_window_lasts_as_long_as_asked() -> None:
     clock = Clock()
-    found = warm_up({"a": clock.takes(*[0.25] * 99)}, window_s=1, window_rounds=2, settle_s=0, clock=clock)
+    found = warm_up({"a": clock.takes(*[0.25] * 99)}, window_s=1, window_rounds=2, settle_s=0, timer=clock)
     assert found.settled
     assert clock.now == 2
 
@@ -75,13 +75,13 @@ def test_variation_is_that_of_the_textbook() -> None:
 def test_who_had_not_settled_is_named() -> None:
     clock = Clock()
     calls = {"a": clock.takes(*[1.0] * 9), "b": clock.takes(1.0, 2.0, 4.0), "c": clock.takes(*[2.0] * 9)}
-    found = warm_up(calls, window_s=0, window_rounds=1, most_windows=3, settle_s=0, clock=clock)
+    found = warm_up(calls, window_s=0, window_rounds=1, most_windows=3, settle_s=0, timer=clock)
     assert (found.unsettled, found.settled) == (("b",), False)
 
 
 def test_it_gives_up_after_so_many_seconds_but_not_before_two_windows() -> None:
     clock = Clock()
-    found = warm_up({"a": clock.takes(1.0, 2.0, 4.0, 8.0)}, window_s=0, window_rounds=1, most_s=3, settle_s=0, clock=clock)
+    found = warm_up({"a": clock.takes(1.0, 2.0, 4.0, 8.0)}, window_s=0, window_rounds=1, most_s=3, settle_s=0, timer=clock)
     assert (found.medians_ms, found.settled) == ({"a": (1000, 2000)}, False)
-    found = warm_up({"a": clock.takes(9.0, 9.0, 9.0)}, window_s=0, window_rounds=1, most_s=3, settle_s=0, clock=clock)
+    found = warm_up({"a": clock.takes(9.0, 9.0, 9.0)}, window_s=0, window_rounds=1, most_s=3, settle_s=0, timer=clock)
     assert (found.medians_ms, found.settled) == ({"a": (9000, 9000)}, True)

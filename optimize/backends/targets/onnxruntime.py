@@ -87,7 +87,7 @@ def convert(onnx: Path, folder: Path, precision: str) -> Artifact:
     require_precision(precision, precisions(), NAME)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(onnx, folder / "model.onnx")
-    return _seal(folder, precision)
+    return _save(folder, precision)
 
 
 def quantize(
@@ -102,12 +102,12 @@ def quantize(
     """Write a QDQ graph; the ranges of activations are the extremes over `calibration`, (N, C, *spatial), all of it.
 
     Args:
-        onnx: the float model.
-        folder: is made.
-        calibration: (N, C, *spatial).
+        onnx: file of the float model.
+        folder: folder to write into; it is made where it is missing.
+        calibration: inputs, (N, C, *spatial).
         ignored_layers: layers that stay in float, by their names in the ONNX file.
-        float_precision: "f32".
-        cpu_level: of the machine that will run it, of `hardware.cpu_level.LEVELS`; this machine's when None.
+        float_precision: "f32", the only float precision of this runtime.
+        cpu_level: level of the machine that will run the artifact, one of `hardware.cpu_level.LEVELS`; that of this machine when None.
 
     Raises:
         InputError: when `calibration` does not have the model's input shape, or `ignored_layers` names a layer that is not there.
@@ -147,7 +147,7 @@ def quantize(
     correct_biases(model, quantized, calibration)
     _float_answers(quantized)
     onnx_format.save(quantized, folder / "model.onnx")
-    return _seal(folder, int8_name(ignored_layers, float_precision))
+    return _save(folder, int8_name(ignored_layers, float_precision))
 
 
 def _renamed(graph: Any, prepared: Path, layers: Collection[str]) -> set[str]:
@@ -163,10 +163,10 @@ def _renamed(graph: Any, prepared: Path, layers: Collection[str]) -> set[str]:
     import onnx as onnx_format
 
     model = onnx_format.load(prepared)
-    found = {node.name for node, layer in renamed(model.graph, graph) if layer in layers}
-    _own_weights(model.graph, found)
+    names = {node.name for node, layer in renamed(model.graph, graph) if layer in layers}
+    _own_weights(model.graph, names)
     onnx_format.save(model, prepared)
-    return found
+    return names
 
 
 def _own_weights(graph: Any, layers: Collection[str]) -> None:
@@ -194,8 +194,8 @@ def _float_answers(model: Any) -> None:
         dequantize = makers.get(answer.name)
         quantize = None if dequantize is None else makers.get(dequantize.input[0])
         layer = None if quantize is None else makers.get(quantize.input[0])
-        kinds = tuple(node.op_type if node is not None else "" for node in (dequantize, quantize))
-        if layer is None or kinds != ("DequantizeLinear", "QuantizeLinear") or layer.op_type not in ("Gemm", "MatMul"):
+        operations = tuple(node.op_type if node is not None else "" for node in (dequantize, quantize))
+        if layer is None or operations != ("DequantizeLinear", "QuantizeLinear") or layer.op_type not in ("Gemm", "MatMul"):
             continue
         model.graph.node.remove(quantize)
         model.graph.node.remove(dequantize)
@@ -316,7 +316,7 @@ def _input_shape(model: Any) -> tuple[int, ...]:
     return tuple(size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim[1:])
 
 
-def _seal(folder: Path, precision: str) -> Artifact:
+def _save(folder: Path, precision: str) -> Artifact:
     import onnx as onnx_format
 
     shape = _input_shape(onnx_format.load(folder / "model.onnx"))

@@ -97,12 +97,12 @@ def quantize(
     """Write an int8 IR; the ranges of activations come from `calibration`, (N, C, *spatial), all of it.
 
     Args:
-        onnx: the float model.
-        folder: is made.
-        calibration: (N, C, *spatial).
+        onnx: file of the float model.
+        folder: folder to write into; it is made where it is missing.
+        calibration: inputs, (N, C, *spatial).
         ignored_layers: layers that stay in float, by their names in the ONNX file.
-        float_precision: "f32" or "bf16", of what is not quantized.
-        cpu_level: of the machine that will run it, of `hardware.cpu_level.LEVELS`; this machine's when None.
+        float_precision: precision of what is not quantized, "f32" or "bf16".
+        cpu_level: level of the machine that will run the artifact, one of `hardware.cpu_level.LEVELS`; that of this machine when None.
 
     Raises:
         InputError: when `calibration` does not have the model's input shape, or `ignored_layers` names a layer that is not there.
@@ -173,10 +173,13 @@ def inspect(session: Session) -> dict[str, str]:
 def time_layers(
     artifact: Artifact, inputs: Floats, *, threads: int | None = None, seconds: float = 1.0, min_rounds: int = 16
 ) -> dict[str, float]:
-    """Layer -> milliseconds inside one run, by the runtime's own profiler: the least of the means of blocks of runs.
+    """Layer -> milliseconds inside one run, by the runtime's own profiler: the smallest of the means of blocks of runs.
 
-    The profiler only tells the mean over all runs so far, in whole microseconds. So the blocks double in length, 2, 4, 8, … runs: each
-    is then long enough beside those before it to be told from them, and a disturbance spoils the blocks it falls into and no more.
+    The profiler gives only the mean over all runs so far, in whole microseconds. So the blocks double in length, 2, 4, 8, … runs: each is
+    then long enough beside those before it to be separated from them, and a disturbance spoils only the blocks that it falls into.
+
+    Worked example: after 4 runs the profiler says 10 us on average, after 8 runs 9 us. All runs took 4 * 10 = 40 us, then 8 * 9 = 72 us, so
+    the second block of 4 runs took 32 us, 8 us each.
 
     Raises:
         InputError: when `inputs` does not have the model's input shape.
@@ -207,7 +210,7 @@ def _block_means_us(request: Any, inputs: Floats, seconds: float, min_rounds: in
             # Every run was cut to whole microseconds, and so was their mean: half of one is missing each time.
             totals_us.append({node: ends[-1] * (mean + 1) for node, mean in means_us.items()})
     blocks = list(zip(totals_us, totals_us[1:], ends[1:], strict=False))
-    return {node: [(after[node] - before[node]) / length for before, after, length in blocks] for node in totals_us[0]}
+    return {node: [(end[node] - start[node]) / length for start, end, length in blocks] for node in totals_us[0]}
 
 
 def options(precision: str) -> dict[str, str]:
@@ -253,10 +256,10 @@ def _dips(model: Any) -> bool:
 
 def _operations(model: Any, layers: Collection[str]) -> list[str]:
     """Names of the operations that OpenVINO made of these layers of the ONNX file: a convolution and the sum with its bias."""
-    found = operations_of(model, layers)
-    if unknown := [layer for layer, operations in found.items() if not operations]:
+    operations_by_layer = operations_of(model, layers)
+    if unknown := [layer for layer, operations in operations_by_layer.items() if not operations]:
         raise InputError(f"`ignored_layers` (={unknown[0]!r}) is no layer of the model: name nodes of the ONNX file.")
-    return [name for operations in found.values() for name in operations]
+    return [name for operations in operations_by_layer.values() for name in operations]
 
 
 def _own_weights(model: Any, kept: Collection[str]) -> None:

@@ -1,4 +1,4 @@
-"""What both flavours of TensorRT do: full TensorRT for the GPU of this machine, TensorRT for RTX also for GPUs that are elsewhere.
+"""What both variants of TensorRT share: full TensorRT compiles for the GPU of this machine, TensorRT for RTX also for GPUs elsewhere.
 
 An artifact holds the engine, the ONNX file it was compiled from, and, of full TensorRT, the timings of kernels. Precision is in the ONNX
 file, since both compile it strongly typed: half precision is cast (`typed.py`), int8 is a Q/DQ graph (`symmetric.py`). An engine is bound
@@ -34,14 +34,14 @@ ENGINE, ONNX, TIMINGS = "model.engine", "model.onnx", "timings.cache"
 
 @dataclass(frozen=True)
 class TensorRTVariant:
-    """One of the two.
+    """TensorRT, or TensorRT for RTX.
 
     Args:
-        name: of the target.
+        name: name of the target.
         package: Python module to import.
-        title: as its maker calls it.
+        title: name as its maker writes it.
         elsewhere: whether it compiles for named GPUs, without having one.
-        instead: what to say to who cannot compile with it here.
+        instead: end of the error for somebody who cannot compile with it here: what to do instead.
     """
 
     name: str
@@ -56,18 +56,18 @@ class Engines:
     """The verbs of a backend.
 
     Args:
-        flavour: full TensorRT, or TensorRT for RTX.
-        capabilities: compute capabilities to compile for, as `capabilities.ordered` gives them. Empty: this machine's GPU; without one,
-            those of `capabilities.DEFAULT` that the model compiles for.
+        variant: full TensorRT, or TensorRT for RTX.
+        capabilities: compute capabilities to compile for, as `compute_capability.ordered` gives them. Empty: this machine's GPU; without
+            one, those of `compute_capability.DEFAULT` that the model compiles for.
     """
 
-    flavour: TensorRTVariant
+    variant: TensorRTVariant
     capabilities: tuple[str, ...] = ()
 
     @property
     def NAME(self) -> str:
-        """Of the target."""
-        return self.flavour.name
+        """Name of the target."""
+        return self.variant.name
 
     def preflight(self) -> None:
         """Check that the package is installed and, unless it compiles for GPUs elsewhere, that there is a GPU.
@@ -76,22 +76,22 @@ class Engines:
             TargetUnavailable: naming what is missing and what to use instead.
         """
         reasons = []
-        if not self.flavour.elsewhere and not gpu().devices:
+        if not self.variant.elsewhere and not gpu().devices:
             reasons.append(gpu().note)
         if not self._installed():
-            reasons.append(f"the package {self.flavour.package} is not installed")
+            reasons.append(f"the package {self.variant.package} is not installed")
         if reasons:
-            raise TargetUnavailable(f"target {self.NAME!r} cannot run here: {' and '.join(reasons)}; {self.flavour.instead}.")
+            raise TargetUnavailable(f"target {self.NAME!r} cannot run here: {' and '.join(reasons)}; {self.variant.instead}.")
 
     def unavailable_reason(self) -> str | None:
         """Why an artifact of this target cannot run on this machine; None where it can."""
         if not self._installed():
-            return f"the package {self.flavour.package} is not installed"
+            return f"the package {self.variant.package} is not installed"
         here = binding.device()
         if here is None:
             return gpu().note
-        if self.flavour.elsewhere and here.capability not in SUPPORTED:
-            return f"{self.flavour.title} has no kernels for compute capability {here.capability} ({here.name})"
+        if self.variant.elsewhere and here.capability not in SUPPORTED:
+            return f"{self.variant.title} has no kernels for compute capability {here.capability} ({here.name})"
         import torch
 
         return None if torch.cuda.is_available() else "the installed torch has no CUDA, and the engine's memory is torch's"
@@ -103,8 +103,8 @@ class Engines:
     def precisions(self) -> tuple[str, ...]:
         """("f32", "f16", "bf16"), without the last where one of the GPUs compiled for does not have it."""
         here = binding.device()
-        asked = [each for each in self.capabilities if each != CURRENT]
-        capabilities = asked or ([] if here is None else [here.capability])
+        named = [capability for capability in self.capabilities if capability != CURRENT]
+        capabilities = named or ([] if here is None else [here.capability])
         return ("f32", "f16", "bf16") if all(map(has_bf16, capabilities)) else ("f32", "f16")
 
     def convert(self, onnx: Path, folder: Path, precision: str) -> Artifact:
@@ -134,12 +134,12 @@ class Engines:
         """Compile the int8 form of an ONNX file; `cpu_level`, a processor's, is of no concern here.
 
         Args:
-            onnx: the float model.
-            folder: is made.
-            calibration: (N, C, *spatial), all of it gives the ranges of activations.
-            ignored_layers: layers, by the names of the ONNX file's nodes, that stay in float.
+            onnx: file of the float model.
+            folder: folder to write into; it is made where it is missing.
+            calibration: inputs, (N, C, *spatial); all of them give the ranges of activations.
+            ignored_layers: layers that stay in float, by the names of their nodes in the ONNX file.
             float_precision: precision of what is not quantized.
-            cpu_level: not looked at.
+            cpu_level: not used: it is a processor's.
 
         Raises:
             InputError: when `calibration` does not have the model's input shape, `ignored_layers` names a layer that is not there, or the
@@ -168,10 +168,10 @@ class Engines:
 
     def inspect(self, session: Session) -> dict[str, str]:
         """Layer -> "f32", "f16", "bf16" or "int8", as the engine's inspector tells; what only moves or converts numbers is left out."""
-        found: dict[str, str] = {}
+        precisions: dict[str, str] = {}
         for layer in session.handle.layers().values():
-            found.setdefault(layer.name, layer.precision)
-        return found
+            precisions.setdefault(layer.name, layer.precision)
+        return precisions
 
     def time_layers(
         self, artifact: Artifact, inputs: Floats, *, threads: int | None = None, seconds: float = 1.0, min_rounds: int = 16
@@ -184,14 +184,14 @@ class Engines:
         """
         require_inputs(inputs, artifact.input_shape)
         with self.build(artifact, threads=threads) as session:
-            found: dict[str, float] = session.handle.time_layers(inputs, seconds, min_rounds)
-            return found
+            layer_ms: dict[str, float] = session.handle.time_layers(inputs, seconds, min_rounds)
+            return layer_ms
 
     def _installed(self) -> bool:
-        return importlib.util.find_spec(self.flavour.package) is not None
+        return importlib.util.find_spec(self.variant.package) is not None
 
     def _trt(self) -> ModuleType:
-        return importlib.import_module(self.flavour.package)
+        return importlib.import_module(self.variant.package)
 
     def _save(self, model: Any, folder: Path, precision: str) -> Artifact:
         here = binding.device()
@@ -216,32 +216,32 @@ class Engines:
 
     def _compile(self, model: bytes, here: binding.Device | None) -> tuple[Engine, tuple[str, ...]]:
         """The engine, and what it was compiled for."""
-        if not self.flavour.elsewhere:
+        if not self.variant.elsewhere:
             return self._timed(model, here, b""), (CURRENT,)
         if self.capabilities:
-            return compile_engine(self._trt(), self.flavour.title, model, self.capabilities), self.capabilities
+            return compile_engine(self._trt(), self.variant.title, model, self.capabilities), self.capabilities
         if here is not None and here.capability in SUPPORTED:
-            return compile_engine(self._trt(), self.flavour.title, model, (CURRENT,)), (CURRENT,)
+            return compile_engine(self._trt(), self.variant.title, model, (CURRENT,)), (CURRENT,)
         try:
-            return compile_engine(self._trt(), self.flavour.title, model, DEFAULT), DEFAULT
+            return compile_engine(self._trt(), self.variant.title, model, DEFAULT), DEFAULT
         except InputError:
-            accepted = tuple(each for each in DEFAULT if self._compiles(model, each))
+            accepted = tuple(capability for capability in DEFAULT if self._compiles(model, capability))
             if not accepted:
                 raise
-        note(f"{self.flavour.title} compiles the model for compute capability {', '.join(accepted)} only")
-        return compile_engine(self._trt(), self.flavour.title, model, accepted), accepted
+        note(f"{self.variant.title} compiles the model for compute capability {', '.join(accepted)} only")
+        return compile_engine(self._trt(), self.variant.title, model, accepted), accepted
 
     def _compiles(self, model: bytes, capability: str) -> bool:
         try:
-            compile_engine(self._trt(), self.flavour.title, model, (capability,))
+            compile_engine(self._trt(), self.variant.title, model, (capability,))
         except InputError:
             return False
         return True
 
-    def _timed(self, model: bytes, here: binding.Device | None, known: bytes) -> Engine:
-        """Compile for this GPU with what is known about its kernels, from the user's cache or else `known`, and keep what is found out."""
+    def _timed(self, model: bytes, here: binding.Device | None, earlier: bytes) -> Engine:
+        """Compile for this GPU with the timings of its kernels, from the user's cache or else `earlier`, and keep the new ones."""
         name = f"{self.NAME}-{self.version()}-{binding.NONE if here is None else here.name}"
-        engine = compile_engine(self._trt(), self.flavour.title, model, timings=timings.recall(name) or known)
+        engine = compile_engine(self._trt(), self.variant.title, model, timings=timings.recall(name) or earlier)
         timings.keep(name, engine.timings)
         return engine
 
@@ -271,8 +271,8 @@ class Engines:
         if ONNX not in sealed:
             raise OptimizeError(f"the artifact holds no {ONNX}.")
         model = (artifact.folder / ONNX).read_bytes()
-        if self.flavour.elsewhere:
-            return compile_engine(self._trt(), self.flavour.title, model, (CURRENT,))
+        if self.variant.elsewhere:
+            return compile_engine(self._trt(), self.variant.title, model, (CURRENT,))
         return self._timed(model, here, (artifact.folder / TIMINGS).read_bytes() if TIMINGS in sealed else b"")
 
 

@@ -1,4 +1,4 @@
-"""What an engine is bound to: the version of TensorRT, the compute capabilities, the driver. A mismatch is found before it is opened."""
+"""What an engine is bound to: the version of TensorRT, the compute capabilities, the driver. A mismatch is found before opening it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Device:
     """The GPU that engines are compiled for and run on.
 
     Args:
-        name: as its maker calls it.
-        capability: such as "8.6".
-        driver: its version.
+        name: name as its maker writes it.
+        capability: compute capability, such as "8.6".
+        driver: version of the driver.
     """
 
     name: str
@@ -28,23 +28,23 @@ class Device:
 
 def device() -> Device | None:
     """The first GPU that this process sees; None where there is none."""
-    found = gpu().devices
-    if not found:
+    devices = gpu().devices
+    if not devices:
         return None
-    first = Device(*(str(found[0][key]) for key in ("name", "compute_capability", "driver")))
+    first = Device(*(str(devices[0][key]) for key in ("name", "compute_capability", "driver")))
     import torch  # late: only where there is a GPU
 
     if not torch.cuda.is_available():
         return first
     # nvidia-smi lists every GPU of the machine, also those that CUDA_VISIBLE_DEVICES hides.
-    seen = torch.cuda.get_device_properties(0)
-    return Device(str(seen.name), f"{seen.major}.{seen.minor}", first.driver)
+    properties = torch.cuda.get_device_properties(0)
+    return Device(str(properties.name), f"{properties.major}.{properties.minor}", first.driver)
 
 
-def built_on(flavour: str, version: str, capabilities: Sequence[str], here: Device | None) -> dict[str, str]:
+def built_on(target: str, version: str, capabilities: Sequence[str], here: Device | None) -> dict[str, str]:
     """What an artifact's manifest says about the machine that compiled it."""
     return {
-        "flavour": flavour,
+        "flavour": target,
         "version": version,
         "compute_capabilities": ", ".join(capabilities),
         "driver": NONE if here is None else here.driver,
@@ -57,16 +57,16 @@ def mismatches(built: Mapping[str, str], version: str, here: Device) -> tuple[st
 
     A driver older than the one it was built under does not fit. One built without a GPU knows of no driver, and fits them all.
     """
-    found = []
+    reasons = []
     if built.get("version") != version:
-        found.append(f"the engine was built by version {built.get('version', NONE)}, here is {version}")
-    capabilities = [each.strip() for each in built.get("compute_capabilities", "").split(",")]
+        reasons.append(f"the engine was built by version {built.get('version', NONE)}, here is {version}")
+    capabilities = [capability.strip() for capability in built.get("compute_capabilities", "").split(",")]
     if here.capability not in capabilities:
-        found.append(f"the engine is for compute capability {', '.join(capabilities) or NONE}, here is {here.capability} ({here.name})")
+        reasons.append(f"the engine is for compute capability {', '.join(capabilities) or NONE}, here is {here.capability} ({here.name})")
     driver = built.get("driver", NONE)
     if driver != NONE and _numbers(driver) > _numbers(here.driver):
-        found.append(f"the engine was built under driver {driver}, here is the older {here.driver}")
-    return tuple(found)
+        reasons.append(f"the engine was built under driver {driver}, here is the older {here.driver}")
+    return tuple(reasons)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""ONNX -> the bytes of an engine. The Python interfaces of both flavours of TensorRT are the same as far as they are used here."""
+"""ONNX -> the bytes of an engine. The Python interfaces of both variants of TensorRT are the same as far as they are used here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Engine:
 
     Args:
         plan: the engine, serialized. Two compilations of the same model differ in their bytes.
-        timings: what was found out about kernels on this GPU, for the next compilation; empty where the flavour times none.
+        timings: timings of kernels on this GPU, for the next compilation; empty where the variant times none.
     """
 
     plan: bytes
@@ -53,8 +53,8 @@ def compile_engine(trt: ModuleType, title: str, model: bytes, capabilities: Sequ
         trt: `tensorrt` or `tensorrt_rtx`.
         title: the compiler's name, for errors.
         model: the ONNX file; its element types are the precisions that layers run in.
-        capabilities: GPUs to compile for, in one engine; empty where the flavour compiles for this machine's GPU alone.
-        timings: of an earlier compilation, or b""; None where the flavour keeps none.
+        capabilities: GPUs to compile for, in one engine; empty where the variant compiles for this machine's GPU alone.
+        timings: timings of an earlier compilation, or b""; None where the variant keeps none.
 
     Raises:
         InputError: when the compiler cannot read the model, or cannot compile it for these GPUs.
@@ -64,7 +64,7 @@ def compile_engine(trt: ModuleType, title: str, model: bytes, capabilities: Sequ
     network = builder.create_network(_strongly_typed(trt))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(model):
-        said = "; ".join(_told(parser.get_error(k)) for k in range(parser.num_errors))
+        said = "; ".join(_parser_error(parser.get_error(k)) for k in range(parser.num_errors))
         raise InputError(f"`model` cannot be read by {title} ({said[:_LINE]}): export it without that operation, or use another target.")
     settings = builder.create_builder_config()
     settings.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else an engine does not tell what its layers run in
@@ -84,7 +84,7 @@ def compile_engine(trt: ModuleType, title: str, model: bytes, capabilities: Sequ
     return Engine(bytes(plan), b"" if timings is None else bytes(settings.get_timing_cache().serialize()))
 
 
-def _told(error: Any) -> str:
+def _parser_error(error: Any) -> str:
     """A parser's error on one line, with the node that it is about."""
     return f"{error.node_operator()} {error.node_name()!r}: {' '.join(error.desc().split())}"
 

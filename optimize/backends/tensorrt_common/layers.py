@@ -37,25 +37,25 @@ class EngineLayer:
 def layers(information: str) -> dict[str, EngineLayer]:
     """The engine's name of each layer -> what it computes; empty when the text is not what was expected."""
     try:
-        found = json.loads(information)["Layers"]
-        return {str(each["Name"]): layer for each in found if isinstance(each, Mapping) and (layer := _layer(each)) is not None}
+        entries = json.loads(information)["Layers"]
+        return {str(entry["Name"]): layer for entry in entries if isinstance(entry, Mapping) and (layer := _layer(entry)) is not None}
     except (ValueError, TypeError, KeyError):
         return {}
 
 
-def _layer(told: Mapping[str, Any]) -> EngineLayer | None:
-    kind = str(told.get("LayerType", "")).lower()
-    precision = next(filter(None, map(_precision, [*told.get("Inputs", []), *told.get("Outputs", [])])), None)
+def _layer(entry: Mapping[str, Any]) -> EngineLayer | None:
+    kind = str(entry.get("LayerType", "")).lower()
+    precision = next(filter(None, map(_precision, [*entry.get("Inputs", []), *entry.get("Outputs", [])])), None)
     if kind in _MOVERS or precision is None:
         return None
-    nodes = _ONNX.findall(str(told.get("Metadata", "")))
+    nodes = _ONNX.findall(str(entry.get("Metadata", "")))
     own = [node for node in nodes if not node.endswith(_MARKS) and not node.startswith("cast_")]
-    return EngineLayer((own or nodes or [str(told["Name"])])[0], precision)
+    return EngineLayer((own or nodes or [str(entry["Name"])])[0], precision)
 
 
 def _precision(tensor: Any) -> str | None:
     """Of a tensor's "Format/Datatype", or whatever key of that kind this version has; None for indices and the like."""
     if not isinstance(tensor, Mapping):
         return None
-    told = " ".join(str(value) for key, value in tensor.items() if re.search("format|datatype", str(key), re.IGNORECASE)).lower()
-    return next((precision for precision, word in _WORDS if re.search(word, told)), None)
+    words = " ".join(str(value) for key, value in tensor.items() if re.search("format|datatype", str(key), re.IGNORECASE)).lower()
+    return next((precision for precision, word in _WORDS if re.search(word, words)), None)

@@ -58,17 +58,17 @@ class Runner:
         import torch
 
         with torch.cuda.stream(self._stream):
-            given = torch.tensor(inputs, device=self._device)  # a copy in any case: the caller's array may be read-only
+            on_device = torch.tensor(inputs, device=self._device)  # a copy in any case: the caller's array may be read-only
             if not self._context.set_input_shape(self._input, tuple(inputs.shape)):
                 raise OptimizeError(f"the engine does not take inputs of shape {inputs.shape}: {self._reason()}.")
             shape = tuple(self._context.get_tensor_shape(self._output))
             answer = torch.empty(shape, dtype=torch.float32, device=self._device)
-            self._context.set_tensor_address(self._input, given.data_ptr())
+            self._context.set_tensor_address(self._input, on_device.data_ptr())
             self._context.set_tensor_address(self._output, answer.data_ptr())
             if not self._context.execute_async_v3(self._stream.cuda_stream):
                 raise OptimizeError(f"the engine failed: {self._reason()}.")
             copied = answer.to("cpu")
-        # Before `given` is freed and `copied` is read.
+        # Before `on_device` is freed and `copied` is read.
         self._stream.synchronize()
         return np.asarray(copied.numpy(), dtype=np.float32)
 
@@ -88,12 +88,12 @@ class Runner:
             while rounds < _WARMUP + min_rounds or time.perf_counter() < end:
                 self.run(inputs)
                 rounds += 1
-        found: dict[str, float] = {}
+        layer_ms: dict[str, float] = {}
         for name, layer in computing.items():
             samples = np.sort(taken.get(name, [])[_WARMUP:])
             if len(samples):
-                found[layer.name] = found.get(layer.name, 0.0) + float(samples[: (len(samples) + 1) // 2].mean())
-        return found
+                layer_ms[layer.name] = layer_ms.get(layer.name, 0.0) + float(samples[: (len(samples) + 1) // 2].mean())
+        return layer_ms
 
     def close(self) -> None:
         """Free the engine: the context before the engine, the engine before the runtime."""
@@ -101,8 +101,8 @@ class Runner:
 
     def _profiler(self, report: Callable[[str, float], None]) -> Any:
         trt = self._trt
-        told = {"__init__": lambda own: trt.IProfiler.__init__(own), "report_layer_time": lambda _, name, ms: report(name, ms)}
-        return type("Profiler", (trt.IProfiler,), told)()
+        methods = {"__init__": lambda own: trt.IProfiler.__init__(own), "report_layer_time": lambda _, name, ms: report(name, ms)}
+        return type("Profiler", (trt.IProfiler,), methods)()
 
     def _reason(self) -> str:
         return self._log.errors[-1].rstrip(".") if self._log.errors else "no reason given"

@@ -1,4 +1,4 @@
-"""What full TensorRT found out about kernels on a GPU, kept in the user's cache folder: the next compilation times only what is new.
+"""Timings of kernels that full TensorRT took on a GPU, kept in the user's cache folder: the next compilation times only what is new.
 
 TensorRT for RTX times nothing when it compiles, and has nothing to keep.
 """

@@ -1,4 +1,4 @@
-"""Half precision as a graph: a strongly typed compiler takes the precision of every layer from the ONNX file.
+"""Cast an ONNX graph to half precision: a strongly typed compiler takes the precision of every layer from the ONNX file.
 
 Weights and constants become f16 or bf16, and so does what flows between them; a Cast behind each input and before each output keeps both
 in float, so that the caller's arrays stay what they were. What ONNX defines in float only (the scales of a Resize) stays float, and so does
@@ -98,21 +98,21 @@ def _cast_ends(graph: Any, half: int) -> None:
     for node in graph.node:
         node.input[:] = [ends.get(name, name) for name in node.input]
         node.output[:] = [ends.get(name, name) for name in node.output]
-    before = [onnx.helper.make_node("Cast", [name], [ends[name]], f"cast_{name}", to=half) for name in sorted(floats(graph.input))]
+    casts_in = [onnx.helper.make_node("Cast", [name], [ends[name]], f"cast_{name}", to=half) for name in sorted(floats(graph.input))]
     single = onnx.TensorProto.FLOAT
-    after = [onnx.helper.make_node("Cast", [ends[name]], [name], f"cast_{name}", to=single) for name in sorted(floats(graph.output))]
-    nodes = [*before, *graph.node, *after]
+    casts_out = [onnx.helper.make_node("Cast", [ends[name]], [name], f"cast_{name}", to=single) for name in sorted(floats(graph.output))]
+    nodes = [*casts_in, *graph.node, *casts_out]
     del graph.node[:]
     graph.node.extend(nodes)
 
 
-def _cast_around(graph: Any, half: int, kinds: set[str]) -> None:
-    """Let nodes of these kinds compute in float."""
+def _cast_around(graph: Any, half: int, operations: set[str]) -> None:
+    """Let nodes of these operations compute in float."""
     import onnx
 
     nodes = []
     for node in graph.node:
-        if node.op_type not in kinds:
+        if node.op_type not in operations:
             nodes.append(node)
             continue
         for k, name in enumerate(node.input):

@@ -6,7 +6,6 @@ that the folder was found to hold, so "../x" or "/etc/x" is a file that is missi
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from optimize.backends.artifact import ArtifactFile
 from optimize.errors import InputError
+from optimize.files import sha256_of
 
 AGAIN = "copy the folder of the run again"
 """What mends a file that is missing or was altered."""
@@ -127,7 +127,7 @@ def digest(path: Path) -> str:
     with os.fdopen(handle, "rb") as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise InputError(f"`{path}` is no regular file: {AGAIN}.")
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256_of(stream)
 
 
 def plain(path: str) -> str:
