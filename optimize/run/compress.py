@@ -21,7 +21,7 @@ from optimize.graph.trace import trace
 from optimize.guard.verdict import Verdict, judge, search_confidence
 from optimize.hardware.malloc import retain_freed_memory
 from optimize.loading.load import load_model
-from optimize.progress import note
+from optimize.progress import begin_part, note, whole_run
 from optimize.run.cross_compiled import unverified
 from optimize.run.finish import finish, finish_run
 from optimize.run.prepare import Job, labelled, prepare
@@ -37,8 +37,13 @@ from optimize.training import ddp
 
 FEW = ("allocate", "budget")
 """Strategies that make so few proposals that each can be timed on the target."""
+SHARES = {"load": 2, "export of the original": 3, "search": 55, "compile": 10, "measure": 27, "judge": 3}
+"""Parts of a run -> percent of its time that they take, about; only the estimate of its end uses them."""
+PROPOSALS = {"allocate": 22, "budget": 9}
+"""Strategy -> how many proposals it makes, about; only the estimate of the end uses them."""
 
 
+@whole_run(SHARES)
 def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
     """Run the whole job and return its report, which is also written to `recipe.out`.
 
@@ -75,7 +80,9 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
     confidence = search_confidence(job.limits, job.data.guard.n_independent, job.data.test.n_independent)
     watch = timed if recipe.strategy in FEW else None
     search = Search(reference, job.data.guard, job.data.classes, recipe.limits, job.space.ledger, plan, confidence, watch, job.train_check)
+    begin_part("search", PROPOSALS.get(recipe.strategy))
     walk = search.walk(job.space.trials)
+    begin_part("compile")
     best, trials = walk.best, [trial.as_dict() for trial in walk.trials]
     notes = (*left_alone(best, reference), *(() if job.train_check is None else (job.train_check.note,)))
     if obstacle:

@@ -26,7 +26,7 @@ from optimize.hardware.cpu_level import level as machine_level
 from optimize.hardware.machine import foreign_load as foreign_load
 from optimize.measure.roofline_report import reached
 from optimize.measure.warmup import block_medians
-from optimize.progress import stage
+from optimize.progress import begin_part, stage
 from optimize.quantization.int8_retry import SLOWER, milder, wanting
 from optimize.quantization.precision_check import listed
 from optimize.quantization.precision_choice import PrecisionContext, Variant, choose
@@ -72,6 +72,7 @@ def finish_run(
     assert compiled.chosen.artifact is not None
     look = begun(job, compiled.chosen.artifact, again=job.space.look)
     job.space.remember(look.key)
+    begin_part("judge")
     original, artifact = on_test(job, compiled.chosen.artifact)
     verdict = in_time(look.settled(judge(look.limits(job.recipe.limits), original, artifact)), goal, compiled)
     changed = flips(original, artifact, job.data.test.names.tolist(), job.data.test.patients)
@@ -121,6 +122,7 @@ def compile_and_profile(
         proven = replace(chosen, artifact=self_test.attach(described, session.predict, inputs, recipe.cpu_level))
     measured, chosen = [proven if each is chosen else each for each in measured], proven
     assert chosen.artifact is not None
+    begin_part("measure")
     figures = profile(
         job.original,
         recipe.loader_arguments,

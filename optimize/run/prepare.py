@@ -22,7 +22,7 @@ from optimize.hardware.cpu_level import in_words, level, restrict
 from optimize.loading.checkpoint import first_bytes
 from optimize.loading.load import load_model
 from optimize.loading.probe import on_images, some
-from optimize.progress import note, stage
+from optimize.progress import begin_part, note, stage
 from optimize.report.signature import sign
 from optimize.run.history import History, Look
 from optimize.run.identity import identity
@@ -121,6 +121,7 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool) -> Job:
     taken_up = resume and job.space.ledger.begun
     if not taken_up:
         _foretell(job)
+    begin_part("export of the original")
     able, notes = rehearse(job.original, job.runtimes, job.data.guard.inputs(slice(0, REHEARSED)), recipe.threads)
     job = replace(job, runtimes=able, notes=notes)
     job.space.open(identity(recipe, job.data), resume=resume)
@@ -152,6 +153,7 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None]) -> Job:
         require_source(recipe.data)
     space = Workspace(recipe.out)
     check(space)
+    begin_part("load")
     with stage("load the model"):
         original = load_model(**recipe.loader_arguments)
     if not recipe.data:

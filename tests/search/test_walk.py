@@ -9,6 +9,7 @@ import pytest
 from optimize.candidate import Candidate, Reference, Step
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict
+from optimize.progress import COLUMNS
 from optimize.search.budgets import Budgets
 from optimize.search.walk import NOT_SMALLER, WORK, Reading, Search, Trial, Walk
 from optimize.steps.chain import Chain
@@ -45,6 +46,23 @@ def test_a_trial_says_what_was_measured(search: Search, original: Candidate) -> 
 def test_a_trial_in_one_line(step: Step, words: str) -> None:
     trial = Trial(step, Verdict("fail", ("recall fell", "more")), 250, 10, Reading(0.9, {}), ("a", 0.1), 1.0)
     assert trial.line(1000) == f"rolled back  {words}, 75.0 % of parameters off: recall fell"
+
+
+@pytest.mark.parametrize(
+    ("reason", "figure"),
+    [
+        ("overall accuracy 97.3 % against 97.8 % (a drop of 1.2 pp at most, at 95 %), limit 2 pp", "accuracy 97.3 % against 97.8 %"),
+        ("recall of 8 falls by 3.1 pp, and chance alone may add 4 pp", "recall of 8 falls by 3.1 pp"),
+        ("recall of 8 falls by 3.1 pp; more", "recall of 8 falls by 3.1 pp"),
+        ("a " * 80, ""),
+    ],
+)
+def test_a_trial_says_the_figure_that_decided_and_all_of_it_for_who_asks(reason: str, figure: str) -> None:
+    trial = Trial(Prune(0.001), Verdict("pass", (reason, "more")), 250, 10, Reading(0.9, {}), ("a", 0.1), 1.0, ("noticed",), 2.5)
+    line = trial.line(1000)
+    assert len(line) <= COLUMNS
+    assert line.endswith(f"parameters off: {figure}" if figure else "a a …")
+    assert trial.details == (reason, "more", "2.500 ms on the target", "noticed")
 
 
 def test_a_strategy_reads_what_became_of_a_step_and_may_judge_it_itself(search: Search, original: Candidate) -> None:
