@@ -49,17 +49,17 @@ def shown(verbose: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def whole_run(shares: Mapping[str, float]) -> Iterator[None]:
+def whole_run(parts: Mapping[str, float]) -> Iterator[None]:
     """Show one bar for a whole job while the block runs, with an estimate of the time left.
 
     Args:
-        shares: name of each part, in order -> the share of the job's time that it usually takes, in any unit.
+        parts: name of each part, in order -> the share of the job's time that it usually takes, in any unit.
     """
     bars = _bars.get()
     if bars is None or _estimate.get() is not None:  # nobody watches, or this job is part of a larger one
         yield
         return
-    estimate = RunEstimate(shares)
+    estimate = RunEstimate(parts)
     token = _estimate.set(estimate)
     try:
         with bars.whole_run(estimate):
@@ -130,7 +130,7 @@ def _folded(text: str) -> list[str]:
     """The lines of a text, of at most `COLUMNS` characters unless a single word is longer.
 
     >>> [len(line) for line in _folded("word " * 40)]
-    [99, 98, 12]
+    [99, 98, 8]
     """
     if len(text) <= COLUMNS:
         return [text]

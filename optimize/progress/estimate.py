@@ -30,12 +30,12 @@ class RunEstimate:
     """The parts of a run, which of them have ended, and the time that is left.
 
     Args:
-        shares: name of each part, in order -> the share of the time that it usually takes, in any unit, above 0.
+        parts: name of each part, in order -> the share of the time that it usually takes, in any unit, above 0.
         clock: seconds, monotonic.
     """
 
-    def __init__(self, shares: Mapping[str, float], clock: Callable[[], float] = time.monotonic) -> None:
-        self._shares, self._clock = dict(shares), clock
+    def __init__(self, parts: Mapping[str, float], clock: Callable[[], float] = time.monotonic) -> None:
+        self._shares, self._clock = dict(parts), clock
         self._started = self._part_started = clock()
         self._known_share = self._known_seconds = 0.0
         self._steps: int | None = None
