@@ -80,7 +80,8 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
     confidence = search_confidence(job.limits, job.data.guard.n_independent, job.data.test.n_independent)
     watch = timed if recipe.strategy in FEW else None
     search = Search(reference, job.data.guard, job.data.classes, recipe.limits, job.space.ledger, plan, confidence, watch, job.train_check)
-    begin_part("search", PROPOSALS.get(recipe.strategy))
+    proposals = PROPOSALS.get(recipe.strategy)
+    begin_part("search", proposals and max(2, proposals - len(job.space.trials)))
     walk = search.walk(job.space.trials)
     begin_part("compile")
     best, trials = walk.best, [trial.as_dict() for trial in walk.trials]

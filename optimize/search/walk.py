@@ -263,7 +263,8 @@ class Walk:
             self.search.ledger.append(trial.as_dict())
         self.trials.append(trial)
         note(trial.line(self.original.parameters), trial.details)
-        end_step()
+        if known is None:
+            end_step()  # what the ledger knew took no time, and says nothing about the time that is left
         if trial:
             if self.best is not self.original:
                 self.earlier.append(self.best)

@@ -125,6 +125,16 @@ def test_a_trial_whose_network_is_gone_is_made_again_with_all_that_follow(search
     assert written(search) == retried
 
 
+def test_only_what_was_done_anew_counts_for_the_time_left(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+    monkeypatch.setattr("optimize.search.walk.end_step", lambda: steps.append(1))
+    _, trials = search.run()
+    assert len(steps) == len(trials)
+    (search.ledger.path.parent / WORK / "trial-003.safetensors").unlink()
+    _, _, made = resumed(search)
+    assert len(steps) == len(trials) + made
+
+
 def test_a_ledger_of_other_steps_is_not_believed(search: Search) -> None:
     best, _ = search.run()
     other = replace(search, strategy=Budgets((0.002, RUINOUS)))
