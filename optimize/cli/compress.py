@@ -23,6 +23,7 @@ from optimize.cli.options import (
     seed_option,
     sign_key_option,
     trust_pickle_option,
+    verbose_option,
 )
 from optimize.cli.printing import print_summary
 
@@ -72,6 +73,7 @@ _OUTPUT = cloup.option_group(
     cloup.option("--reason", metavar="TEXT", help="Why this change is made, for the report's change control."),
     sign_key_option(),
     json_option("the report"),
+    verbose_option(),
 )
 MOST_USED = ("target", "data", "arch", "out", "recipe_file", "max_drop", "max_class_drop", "speedup", "retrain", "resume")
 
@@ -91,6 +93,7 @@ def compress(
     resume: bool,
     overwrite: bool,
     as_json: bool,
+    verbose: bool,
     **settings: Any,
 ) -> None:
     """Prune, repair, quantize, compile and verify MODEL for --target.
@@ -99,8 +102,9 @@ def compress(
 
     Exit code: 0 accepted, 1 rejected, 2 wrong input, 3 inconclusive, 4 the target cannot run here.
     """
+    again = f"the same command with --resume{' instead of --overwrite' if overwrite else ''} continues this run"
     # Imported inside the block: they take seconds, in which the user may stop the command.
-    with one_line_errors(as_json, f"the same command with --resume{' instead of --overwrite' if overwrite else ''} continues this run"):
+    with one_line_errors(as_json, again, verbose):
         from optimize.run.compress import compress as run
         from optimize.run.compress import process_group
         from optimize.run.recipe import resolve

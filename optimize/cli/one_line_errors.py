@@ -30,15 +30,16 @@ _TORCH_ALLOCATOR = "DefaultCPUAllocator: "
 
 
 @contextmanager
-def one_line_errors(as_json: bool = False, again: str = "run it again") -> Iterator[None]:
+def one_line_errors(as_json: bool = False, again: str = "run it again", verbose: bool = False) -> Iterator[None]:
     """Show progress while the block runs; end the process with one line and an exit code for whatever the user can mend.
 
     Args:
         as_json: whether the line is also printed as JSON on standard output.
         again: what to do after an interruption.
+        verbose: whether progress is printed with its details.
     """
     try:
-        with shown():
+        with shown(verbose):
             yield
     except OptimizeError as problem:
         refuse(str(problem), problem.exit_code, as_json)

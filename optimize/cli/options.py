@@ -20,6 +20,11 @@ def json_option(what: str) -> Option:
     return cloup.option("--json", "as_json", is_flag=True, help=f"Print {what} as JSON on standard output.")
 
 
+def verbose_option() -> Option:
+    """`--verbose`."""
+    return cloup.option("-v", "--verbose", is_flag=True, help="Print every reason in full while the work goes on.")
+
+
 def arch_option(help: str = "The function that builds the network.") -> Option:
     """`--arch`."""
     return cloup.option("--arch", metavar="FILE.py:FACTORY", help=help)

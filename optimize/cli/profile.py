@@ -10,7 +10,7 @@ import click
 import cloup
 
 from optimize.cli.one_line_errors import one_line_errors
-from optimize.cli.options import FILE, arch_option, data_option, input_option, json_option, seed_option, trust_pickle_option
+from optimize.cli.options import FILE, arch_option, data_option, input_option, json_option, seed_option, trust_pickle_option, verbose_option
 
 
 @cloup.command()
@@ -37,14 +37,15 @@ from optimize.cli.options import FILE, arch_option, data_option, input_option, j
     "Output",
     cloup.option("--out", metavar="FILE", help="Write the result as JSON to FILE, with every sample."),
     json_option("the result"),
+    verbose_option(),
 )
-def profile(models: tuple[Path, ...], as_json: bool, **settings: Any) -> None:
+def profile(models: tuple[Path, ...], as_json: bool, verbose: bool, **settings: Any) -> None:
     """Measure models side by side on this machine: cold start, memory, latency in turns.
 
     MODEL is the folder of a compiled model or of a run, an .onnx file, or a torch model as `compress` takes it.
     The first is what the others are compared with.
     """
-    with one_line_errors(as_json):
+    with one_line_errors(as_json, verbose=verbose):
         from optimize.measure.text_report import lines
         from optimize.run.profile import profile as measure
 

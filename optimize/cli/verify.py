@@ -11,7 +11,16 @@ import click
 import cloup
 
 from optimize.cli.one_line_errors import EXIT, one_line_errors
-from optimize.cli.options import FILE, arch_option, data_option, history_option, json_option, sign_key_option, trust_pickle_option
+from optimize.cli.options import (
+    FILE,
+    arch_option,
+    data_option,
+    history_option,
+    json_option,
+    sign_key_option,
+    trust_pickle_option,
+    verbose_option,
+)
 from optimize.cli.printing import print_summary
 
 _FIRST_LINE = {"pass": "VERIFIED on this machine", "fail": "REFUSED on this machine", "inconclusive": "INCONCLUSIVE on this machine"}
@@ -27,14 +36,15 @@ _FIRST_LINE = {"pass": "VERIFIED on this machine", "fail": "REFUSED on this mach
 @history_option("Record of looks at the test split, where it lies elsewhere; by default the run's.")
 @trust_pickle_option()
 @json_option("the findings")
-def verify(run: Path, as_json: bool, **settings: Any) -> None:
+@verbose_option()
+def verify(run: Path, as_json: bool, verbose: bool, **settings: Any) -> None:
     """Check a compiled model on this machine, or finish the verdict of a run that could not be judged where it was compiled.
 
     RUN is the folder of a run, or the `model` in it.
 
     Exit code: 0 it holds, 1 it does not, 2 wrong input, 3 inconclusive, 4 the target cannot run here.
     """
-    with one_line_errors(as_json):
+    with one_line_errors(as_json, verbose=verbose):
         from optimize.run.verification.verify import verify as check
 
         verification = check(run, **settings)

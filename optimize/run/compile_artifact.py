@@ -18,7 +18,7 @@ from optimize.backends.export import Parity, export_onnx
 from optimize.backends.weighted_nodes import with_weights
 from optimize.candidate import Candidate
 from optimize.measure.roofline_report import reached
-from optimize.progress import stage
+from optimize.progress import begin_part, stage
 from optimize.quantization.int8_retry import SLOWER, retry_int8, runtimes_with_faster_int8
 from optimize.quantization.precision_check import listed
 from optimize.quantization.precision_choice import PrecisionContext, Variant, choose
@@ -78,6 +78,7 @@ def compile_artifact(job: Job, found: SearchResult, compiled_before: Path | None
     recipe, work = job.recipe, job.space.fresh("compile")
     selection = retried_int8(job, found, _selected(job, found, work, compiled_before))
     selection, layer_precisions = _with_self_test(job, selection)
+    begin_part("measure")
     figures = _measured(job, selection.artifact, work)
     roofline, no_roofline = reached(
         selection.candidate,

@@ -24,7 +24,7 @@ from optimize.graph.trace import trace
 from optimize.guard.verdict import Verdict, judge, search_confidence
 from optimize.hardware.malloc import retain_freed_memory
 from optimize.loading.load import load_model
-from optimize.progress import note
+from optimize.progress import begin_part, note, whole_run
 from optimize.reconstruction.channel_removal import unprunable_reason
 from optimize.reconstruction.layer_repair import repairable
 from optimize.run.compile_artifact import compile_artifact
@@ -44,6 +44,10 @@ from optimize.training import ddp
 
 TIMED_STRATEGIES = ("allocate", "budget")
 """Strategies that make so few proposals that each can be timed on the target."""
+SHARES = {"load": 2, "export of the original": 3, "search": 55, "compile": 10, "measure": 27, "judge": 3}
+"""Parts of a run -> percent of its time that they take, about; only the estimate of its end uses them."""
+PROPOSALS = {"allocate": 22, "budget": 9}
+"""Strategy -> how many proposals it makes, about; only the estimate of the end uses them."""
 
 
 class Finished(NamedTuple):
@@ -75,6 +79,7 @@ def compress(recipe: Recipe, *, resume: bool = False, overwrite: bool = False) -
     return run(recipe, resume=resume, overwrite=overwrite).report
 
 
+@whole_run(SHARES)
 def run(recipe: Recipe, objects: InMemory = FILES_ONLY, *, resume: bool = False, overwrite: bool = False) -> Finished:
     """Run the whole job; like `compress`, also on a network or data of this process.
 
@@ -131,7 +136,10 @@ def searched(job: Job) -> SearchResult:
     confidence = search_confidence(job.limits, data.guard.n_independent, data.test.n_independent)
     each = timer if recipe.strategy in TIMED_STRATEGIES else None
     search = Search(reference, data.guard, data.classes, recipe.limits, job.space.ledger, plan, confidence, each, job.train_check)
+    proposals = PROPOSALS.get(recipe.strategy)
+    begin_part("search", proposals and max(2, proposals - len(job.space.trials)))
     walk = search.walk(job.space.trials)
+    begin_part("compile")
     # Candidates before the best are asked for int8 where that of the best fails, since they are milder. On the way to a latency the best is
     # the mildest that is fast enough, so those before it are no help.
     earlier = () if asked else tuple(walk.earlier)

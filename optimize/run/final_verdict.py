@@ -15,6 +15,7 @@ from optimize.guard.verdict import Verdict, judge
 from optimize.hardware.cpu_level import in_words
 from optimize.hardware.cpu_level import level as machine_level
 from optimize.measure.warmup import block_medians
+from optimize.progress import begin_part
 from optimize.run.baselines import ARTIFACT
 from optimize.run.history import Look
 from optimize.run.prepare import Job
@@ -35,6 +36,7 @@ def final_verdict(job: Job, found: SearchResult, compiled: Compiled) -> Result:
     assert compiled.chosen.artifact is not None
     look = begun(job, compiled.chosen.artifact, again=job.space.look)
     job.space.remember(look.key)
+    begin_part("judge")
     original, artifact = on_test(job, compiled.chosen.artifact)
     verdict = in_time(look.settled(judge(look.limits(job.recipe.limits), original, artifact)), found.goal, compiled)
     changed = flips(original, artifact, job.data.test.names.tolist(), job.data.test.patients)

@@ -1,4 +1,8 @@
-"""Readers of single settings: each takes a value as a flag or toml gives it, its name for errors, and the folder of relative paths."""
+"""Readers of single settings.
+
+A reader is a function of a value as a flag or a toml file has it, of the setting's name for errors, and of the folder where relative paths
+start. It returns the value that `Recipe` holds, or raises an InputError of one line.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +24,13 @@ Integer: TypeAlias = Callable[[Any, str, Path], int]
 
 _SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([kKMGT]i?)?B?\s*")
 _RANGE = re.compile(r"\s*([0-9]+)\s*-\s*([0-9]+)\s*")
-_LONGEST = 1024
+_MAX_RANGE = 1024
+"""Numbers that a range such as "1-4" may have."""
 _DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(us|ms|s|)\s*")
 
 
 def optional(read: Reader) -> Reader:
-    """A reader that also takes "none"."""
+    """A reader that also takes "none", as None."""
     return lambda value, name, folder: None if value == "none" else read(value, name, folder)
 
 
@@ -37,14 +42,14 @@ def word(value: Any, name: str, folder: Path) -> str:
 
 
 def text(value: Any, name: str, folder: Path) -> str:
-    """Any text, also none."""
+    """Any text, which may be empty."""
     if not isinstance(value, str):
         raise InputError(f"`{name}` (={value!r}) must be text.")
     return value.strip()
 
 
 def choice(*names: str) -> Reader:
-    """A reader of one of these words."""
+    """A reader that takes one of these words."""
 
     def read(value: Any, name: str, folder: Path) -> str:
         if value not in names:
@@ -55,24 +60,24 @@ def choice(*names: str) -> Reader:
 
 
 def words(value: Any, name: str, folder: Path) -> tuple[str, ...]:
-    """A list of texts, or one text with commas."""
+    """Texts, from a list or from one text with commas between them."""
     return tuple(word(part, name, folder).strip() for part in _parts(value, name))
 
 
 def capabilities(value: Any, name: str, folder: Path) -> tuple[str, ...]:
-    """Compute capabilities, as a list of texts or numbers or with commas; or "current"."""
+    """Compute capabilities, from a list of texts or numbers or with commas between them; or "current"."""
     return ordered([str(part) for part in _parts([value] if isinstance(value, float) else value, name)], name)
 
 
 def switch(value: Any, name: str, folder: Path) -> bool:
-    """True or false."""
+    """True or false, from a toml boolean or a flag."""
     if not isinstance(value, bool):
         raise InputError(f"`{name}` (={value!r}) must be true or false.")
     return value
 
 
 def integer(lowest: int, highest: int = 2**31 - 1) -> Integer:
-    """A reader of whole numbers from `lowest` to `highest`: what runs later counts in 32 bits, or starts as many of something."""
+    """A reader of whole numbers from `lowest` to `highest`; by default at most what 32 bits hold, since runtimes count in these."""
 
     def read(value: Any, name: str, folder: Path) -> int:
         try:
@@ -93,7 +98,7 @@ seed = integer(0, 2**32 - 1)
 
 
 def several(read: Integer) -> Callable[[Any, str, Path], tuple[int, ...]]:
-    """A reader of more than one, as a list or with commas."""
+    """A reader of several whole numbers, from a list or with commas between them."""
     return lambda value, name, folder: tuple(read(part, name, folder) for part in _parts(value, name))
 
 
@@ -103,7 +108,7 @@ _BETWEEN = re.compile(r"\s*[,;x×*]\s*|\s+", re.IGNORECASE)
 
 
 def shape(value: Any, name: str, folder: Path) -> tuple[int, ...]:
-    """Channels and spatial sizes, as a list or as text: "3,28,28", "3x28x28", "3 28 28", "(3, 28, 28)"."""
+    """Channels and spatial sizes, from a list or from text such as "3,28,28", "3x28x28", "3 28 28" or "(3, 28, 28)"."""
     if not isinstance(value, str):
         return sizes(value, name, folder)
     plain = value.strip().strip("()[]").strip()
@@ -115,17 +120,17 @@ def shape(value: Any, name: str, folder: Path) -> tuple[int, ...]:
 
 
 def counts(read: Integer) -> Callable[[Any, str, Path], tuple[int, ...]]:
-    """As `several`, and ranges such as "1-4", both ends of which are among them."""
+    """A reader of several whole numbers and of ranges such as "1-4", which holds both of its ends."""
     return lambda value, name, folder: tuple(number for part in _parts(value, name) for number in _range(part, read, name, folder))
 
 
 def numbers(value: Any, name: str, folder: Path) -> tuple[float, ...]:
-    """Numbers, as a list or with commas."""
+    """Numbers, from a list or with commas between them."""
     return tuple(_number(part, name) for part in _parts(value, name))
 
 
 def share(value: Any, name: str, folder: Path) -> float:
-    """A fraction in 0..1: 0.02, "2pp" or "2%"."""
+    """A fraction in 0..1, from 0.02, "2pp" or "2%"."""
     exact = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
     fraction = float(value) if exact else parse_points(value, name)
     if not 0 <= fraction <= 1:
@@ -146,14 +151,14 @@ def fraction(example: str) -> Reader:
 
 
 def points(value: Any, name: str, folder: Path) -> float:
-    """A difference, 0.02 or "2pp"; "2%" would leave open of what."""
+    """A difference in 0..1, from 0.02 or "2pp". "2%" is refused: it does not say of what."""
     if isinstance(value, str) and "%" in value:
         raise InputError(f"`{name}` (={value!r}) is a difference: write it in percentage points, such as '2pp'.")
     return share(value, name, folder)
 
 
 def limit(value: Any, name: str, folder: Path) -> float:
-    """A limit of a drop: 0.02 or "2pp" is a difference, "2%" a share of the original's figure."""
+    """A limit of a drop, from 0.02 or "2pp", a difference, or from "2%", a share of the original's figure."""
     exact = share(value, name, folder)
     return parse_limit(value, name) if isinstance(value, str) else exact
 
@@ -166,16 +171,16 @@ def positive(value: Any, name: str, folder: Path) -> float:
     return number
 
 
-def shares(value: Any, name: str, folder: Path) -> tuple[float, ...]:
-    """Fractions above 0, as a list or with commas."""
-    found = tuple(share(part, name, folder) for part in _parts(value, name))
-    if not all(found):
+def positive_fractions(value: Any, name: str, folder: Path) -> tuple[float, ...]:
+    """Fractions above 0, from a list or with commas between them."""
+    fractions = tuple(share(part, name, folder) for part in _parts(value, name))
+    if not all(fractions):
         raise InputError(f"`{name}` (={value!r}) must hold shares above 0.")
-    return found
+    return fractions
 
 
 def milliseconds(value: Any, name: str, folder: Path) -> float:
-    """A duration above 0: 5, "5ms", "0.005s" or "5000us"."""
+    """Milliseconds above 0, from 5, "5ms", "0.005s" or "5000us"."""
     match = None if isinstance(value, bool) else _DURATION.fullmatch(str(value))
     duration = 0.0 if match is None else float(match[1]) * {"s": 1e3, "us": 1e-3}.get(match[2], 1.0)
     if not 0 < duration < math.inf:
@@ -184,18 +189,19 @@ def milliseconds(value: Any, name: str, folder: Path) -> float:
 
 
 def size_bytes(value: Any, name: str, folder: Path) -> int:
-    """A number of bytes above 0: 2000000000, "2GB" (of 1000^3 bytes each), "512MiB" (of 1024^2)."""
+    """A number of bytes above 0, from 2000000000, "2GB" (1000^3 bytes each) or "512MiB" (1024^2 bytes each)."""
     match = None if isinstance(value, bool) else _SIZE.fullmatch(str(value))
     unit = "" if match is None else (match[2] or "")
     step = 1024 if unit.endswith("i") else 1000
-    found = 0 if match is None else float(match[1]) * step ** " KMGT".find(unit[:1].upper() or " ")
-    if not 1 <= found < 2**63:
+    # " KMGT" puts the power of each letter at its own place: none 0, K 1, M 2, G 3, T 4
+    count = 0 if match is None else float(match[1]) * step ** " KMGT".find(unit[:1].upper() or " ")
+    if not 1 <= count < 2**63:
         raise InputError(f"`{name}` (={value!r}) must be a number of bytes such as '2GB' or '512MiB'.")
-    return int(found)
+    return int(count)
 
 
 def times(value: Any, name: str, folder: Path) -> float:
-    """A factor above 1: 4, or "4x"."""
+    """A factor above 1, from 4 or "4x"."""
     number = _number(value.strip().removesuffix("x") if isinstance(value, str) else value, name)
     if number <= 1:
         raise InputError(f"`{name}` (={value!r}) must be a factor above 1 such as '4x'.")
@@ -216,12 +222,12 @@ def factory_or_path(value: Any, name: str, folder: Path) -> str:
 
 
 def source(value: Any, name: str, folder: Path) -> str:
-    """Where data come from, as `factory_or_path`; empty text says that there are none."""
+    """A path or "file.py:factory" of the data; empty text where there are none."""
     return "" if value == "" else factory_or_path(value, name, folder)
 
 
 def table(value: Any, name: str, folder: Path) -> dict[str, object]:
-    """A table of keyword arguments, or the text of an inline one: '{width = 0.5}'."""
+    """Keyword arguments, from a toml table or from the text of an inline one such as '{width = 0.5}'."""
     if isinstance(value, str):
         try:
             value = tomllib.loads(f"table = {value}")["table"]
@@ -230,7 +236,7 @@ def table(value: Any, name: str, folder: Path) -> dict[str, object]:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise InputError(f"`{name}` (={value!r}) must be a table of keyword arguments.")
     try:
-        # There and back, so that what runs is exactly what the lock file will say.
+        # Written and read again, so that the run uses exactly what its lock file will hold.
         return tomllib.loads(tomli_w.dumps(dict(value)))
     except TypeError as problem:
         raise InputError(f"`{name}` (={value!r}) holds what toml cannot write ({problem}): use numbers and text.") from problem
@@ -249,14 +255,15 @@ def _range(part: Any, read: Integer, name: str, folder: Path) -> Sequence[int]:
     if ends is None:
         return [read(part, name, folder)]
     first, last = (read(end, name, folder) for end in ends.groups())
-    if not first <= last < first + _LONGEST:
-        raise InputError(f"`{name}` (={part!r}) must be a range that rises, of at most {_LONGEST} numbers, such as 1-4.")
+    if not first <= last < first + _MAX_RANGE:
+        raise InputError(f"`{name}` (={part!r}) must be a range that rises, of at most {_MAX_RANGE} numbers, such as 1-4.")
     return range(first, last + 1)
 
 
 def _short(value: object) -> str:
-    """A value in an error: of a number of many digits, its first ones."""
-    return said if len(said := repr(value)) <= 40 else f"{said[:40]}…"
+    """A value as an error shows it: of a long one, the beginning."""
+    whole = repr(value)
+    return whole if len(whole) <= 40 else f"{whole[:40]}…"
 
 
 def _number(value: Any, name: str) -> float:

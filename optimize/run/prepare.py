@@ -27,7 +27,7 @@ from optimize.loading import model_formats
 from optimize.loading.live_module import require_no_file_settings
 from optimize.loading.load import load_model
 from optimize.loading.probe import on_images, some
-from optimize.progress import note, stage
+from optimize.progress import begin_part, note, stage
 from optimize.report.signature import sign
 from optimize.run.history import History, Look
 from optimize.run.identity import identity
@@ -141,6 +141,7 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool, objects: InMemory 
     taken_up = resume and job.space.ledger.has_run
     if not taken_up:
         _foretell(job)
+    begin_part("export of the original")
     able, notes = rehearse(job.original, job.runtimes, job.data.guard.inputs(slice(0, REHEARSED)), recipe.threads)
     job = replace(job, runtimes=able, notes=notes)
     job.space.open(identity(recipe, job.data), resume=resume)
@@ -173,6 +174,7 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory
         sources.format_of(recipe.data)
     space = Workspace(recipe.out)
     check(space)
+    begin_part("load")
     with stage("load the model"):
         original = _original(recipe, objects)
     if not recipe.data and objects.data is None:

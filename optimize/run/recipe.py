@@ -187,7 +187,7 @@ _SETTINGS = {
     "prefer": _Setting("search", "prefer", read.choice(*PREFERENCES)),
     "floors": _Setting("search", "floors", read.choice(*FLOORS)),
     "stopping": _Setting("search", "stopping", read.choice(*STOPPING)),
-    "budgets": _Setting("search", "budgets", read.shares),
+    "budgets": _Setting("search", "budgets", read.positive_fractions),
     "energy": _Setting("search", "energy", read.optional(read.share)),
     "retrain": _Setting("search", "retrain", read.switch),
     "epochs": _Setting("retrain", "epochs", read.integer(1)),

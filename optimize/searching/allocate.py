@@ -30,7 +30,8 @@ from optimize.searching.goal import Goal
 from optimize.searching.knapsack import Knapsack
 from optimize.searching.prices import Pricing, make_knapsack
 from optimize.searching.scan import BOLD_LEVELS, LEVELS, scan
-from optimize.searching.walk import Trial, Walk
+from optimize.searching.trial import Trial
+from optimize.searching.walk import Walk
 from optimize.steps.chain import Chain
 from optimize.steps.finetune import Finetune
 from optimize.steps.prune import Prune

@@ -11,7 +11,6 @@ differs, the rest of the ledger is dropped and the search goes on from there.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -27,97 +26,19 @@ from optimize.guard.evaluate import score_split
 from optimize.guard.limits import Limits
 from optimize.guard.score import Score
 from optimize.guard.verdict import LIKELY, Verdict, accept_proposal, worst_class
-from optimize.progress import collect_findings, note
+from optimize.progress import collect_findings, end_step, note
 from optimize.searching import snapshot
 from optimize.searching.goal import Goal
 from optimize.searching.ledger import WORK_FOLDER, Ledger
 from optimize.searching.train_check import TrainCheck
+from optimize.searching.trial import NOT_SMALLER, ScoreSummary, Trial, plain
 
 MAX_EARLIER = 3
 """How many candidates kept before the best are remembered."""
-NOT_SMALLER = "nothing became smaller"
+
 
 Judge: TypeAlias = Callable[[Score, Score], Verdict]
 """(the original's score, the proposal's score), both on the guard split -> whether the proposal is kept."""
-
-
-@dataclass(frozen=True)
-class ScoreSummary:
-    """The part of a score that strategies use and the ledger holds: the overall figure, and one figure for each class that occurs."""
-
-    overall: float
-    per_class: Mapping[str, float]
-
-    @classmethod
-    def of(cls, score: Score) -> ScoreSummary:
-        """Return the summary of a score."""
-        return cls(score.overall, dict(score.figures))
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One proposal and its outcome; true when it was kept.
-
-    Args:
-        step: the step that was proposed.
-        verdict: verdict on the guard split.
-        parameters: number of parameters of the proposed candidate.
-        macs: multiply-accumulates of the proposed candidate for one input.
-        score: score of the proposed candidate on the guard split.
-        worst: the class that fell most, and by how much.
-        seconds: time that making and judging it took.
-        findings: notes that the step recorded while it ran.
-        latency_ms: median latency at batch 1 in the target's runtime, where it was measured.
-    """
-
-    step: Step
-    verdict: Verdict
-    parameters: int
-    macs: int
-    score: ScoreSummary
-    worst: tuple[str, float]
-    seconds: float
-    findings: tuple[str, ...] = ()
-    latency_ms: float | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self.verdict)
-
-    @property
-    def changed_nothing(self) -> bool:
-        """Whether the step removed no parameter, so that there was nothing to judge."""
-        return self.verdict.reasons == (NOT_SMALLER,)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the trial as the ledger and the report hold it."""
-        name, drop = self.worst
-        return {
-            **_plain(self.step),
-            "kept": bool(self),
-            "reasons": list(self.verdict.reasons),
-            "parameters": self.parameters,
-            "macs": self.macs,
-            "overall": self.score.overall,
-            "per_class": dict(self.score.per_class),
-            "worst_class": {"name": name, "drop": drop},
-            "seconds": round(self.seconds, 3),
-            "latency_ms": self.latency_ms,
-            **({"findings": list(self.findings)} if self.findings else {}),
-        }
-
-    @classmethod
-    def read(cls, step: Step, entry: Mapping[str, Any]) -> Trial:
-        """Return the trial of a step from the entry that `as_dict` made."""
-        verdict = Verdict("pass" if entry["kept"] else "fail", tuple(entry["reasons"]))
-        reading, worst = ScoreSummary(entry["overall"], entry["per_class"]), (entry["worst_class"]["name"], entry["worst_class"]["drop"])
-        seconds, findings, latency_ms = entry["seconds"], tuple(entry.get("findings", ())), entry.get("latency_ms")
-        return cls(step, verdict, entry["parameters"], entry["macs"], reading, worst, seconds, findings, latency_ms)
-
-    def line(self, original: int) -> str:
-        """Return one line for the terminal, given the original's number of parameters."""
-        setting = next(iter(_plain(self.step)["settings"].values()))
-        outcome, off = "kept" if self else "rolled back", 100 * (1 - self.parameters / original)
-        return f"{outcome:>11}  {type(self.step).__name__} {_brief(setting)}, {off:.1f} % of parameters off: {self.verdict.reasons[0]}"
 
 
 class Strategy(Protocol):
@@ -286,7 +207,9 @@ class Walk:
                 snapshot.save(proposed, file, start)
             self.search.ledger.append(trial.as_dict())
         self.trials.append(trial)
-        note(trial.line(self.original.parameters))
+        note(trial.line(self.original.parameters), trial.details)
+        if recorded is None:
+            end_step()  # what the ledger knew took no time, and says nothing about the time that is left
         if trial:
             if self.best is not self.original:
                 self.earlier.append(self.best)
@@ -306,28 +229,9 @@ class Walk:
         if number >= len(self._done):
             return None
         entry = self._done[number]
-        if any(entry.get(name) != value for name, value in _plain(step).items()):
+        if any(entry.get(name) != value for name, value in plain(step).items()):
             return None
         trial = Trial.read(step, entry)
         if not trial:
             return trial, self.best
         return (trial, snapshot.restore(self.original, file, start)) if file.exists() else None
-
-
-def _plain(step: Step) -> dict[str, Any]:
-    """Return a step as the ledger holds it: JSON turns its tuples into lists."""
-    return dict(json.loads(json.dumps(snapshot.describe(step))))
-
-
-def _brief(setting: Any) -> str:
-    """Return a setting in a word or two."""
-    if isinstance(setting, list):
-        inner = [_part(step) for step in setting if isinstance(step, dict)]
-        return " and ".join(inner) if inner else f"{len(setting)} groups"
-    return f"{setting:g}" if isinstance(setting, float) else str(setting)
-
-
-def _part(step: Mapping[str, Any]) -> str:
-    """Return the name of a chain's step, with its share where only a part of the way to the trained weights was gone."""
-    interpolation = step["settings"].get("interpolation", 1.0)
-    return str(step["step"]) if interpolation == 1 else f"{interpolation:g} of {step['step']}"

@@ -23,6 +23,7 @@ from torch import nn
 from optimize import cli
 from optimize.cli import main
 from optimize.cli.compress import MOST_USED
+from optimize.progress import COLUMNS, note
 from tests import conftest, runs
 from tests.report.sample import failing, inconclusive, passing
 from tests.runs import Run, command
@@ -126,6 +127,27 @@ def test_the_exit_code_is_the_verdict_and_stdout_is_the_report(end: str, code: i
     assert json.loads(run.stdout) == run.report
     assert run.stdout.count("\n") == 1
     assert "Traceback" not in run.stderr
+
+
+def test_verbose_gives_the_details(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run itself is a stand-in."""
+
+    def run(*_: object, **__: object) -> dict[str, Any]:
+        note("kept", ["why"])
+        return passing()
+
+    monkeypatch.setattr("optimize.run.compress.compress", run)
+    assert compress(tmp_path / "model.pt", tmp_path / "out")[2] == "kept\n"
+    for flag in ("-v", "--verbose"):
+        assert compress(tmp_path / "model.pt", tmp_path / "out", flag)[2] == "kept\n    why\n"
+
+
+def test_progress_is_short_lines_that_end(accepted: Run) -> None:
+    lines = accepted.stderr.splitlines()
+    assert max(map(len, lines)) <= COLUMNS
+    trials = [line for line in lines if re.match(" *(kept|rolled back)  ", line)]
+    assert len(trials) == len(accepted.ledger) - 1
+    assert all(" % of parameters off: " in line and "chance" not in line for line in trials)
 
 
 @pytest.mark.parametrize(("made", "code"), [(passing, 0), (failing, 1), (inconclusive, 3)])

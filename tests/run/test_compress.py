@@ -30,7 +30,8 @@ from optimize.run.compress import compress, left_alone
 from optimize.run.prepare import Job, prepare
 from optimize.run.recipe import Recipe, resolve
 from optimize.run.verification.integrity import examine
-from optimize.searching.walk import NOT_SMALLER, WORK_FOLDER
+from optimize.searching.trial import NOT_SMALLER
+from optimize.searching.walk import WORK_FOLDER
 from tests import runs
 from tests.conftest import hurried
 from tests.runs import Run

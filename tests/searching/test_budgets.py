@@ -7,7 +7,8 @@ from math import sqrt
 
 from optimize.candidate import Candidate
 from optimize.searching.budgets import GAP_PROPOSALS, Budgets
-from optimize.searching.walk import NOT_SMALLER, WORK_FOLDER, Search
+from optimize.searching.trial import NOT_SMALLER
+from optimize.searching.walk import WORK_FOLDER, Search
 from optimize.steps.factorize import Factorize
 from optimize.steps.prune import Prune
 from tests.searching.trials import RUINOUS, ran, settings, written

@@ -9,8 +9,10 @@ import pytest
 from optimize.candidate import Candidate, Reference, Step
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict
+from optimize.progress import COLUMNS
 from optimize.searching.budgets import Budgets
-from optimize.searching.walk import NOT_SMALLER, WORK_FOLDER, ScoreSummary, Search, Trial, Walk
+from optimize.searching.trial import NOT_SMALLER, ScoreSummary, Trial
+from optimize.searching.walk import WORK_FOLDER, Search, Walk
 from optimize.steps.chain import Chain
 from optimize.steps.finetune import Finetune
 from optimize.steps.prune import Prune
@@ -45,6 +47,23 @@ def test_a_trial_says_what_was_measured(search: Search, original: Candidate) -> 
 def test_a_trial_in_one_line(step: Step, words: str) -> None:
     trial = Trial(step, Verdict("fail", ("recall fell", "more")), 250, 10, ScoreSummary(0.9, {}), ("a", 0.1), 1.0)
     assert trial.line(1000) == f"rolled back  {words}, 75.0 % of parameters off: recall fell"
+
+
+@pytest.mark.parametrize(
+    ("reason", "figure"),
+    [
+        ("overall accuracy 97.3 % against 97.8 % (a drop of 1.2 pp at most, at 95 %), limit 2 pp", "accuracy 97.3 % against 97.8 %"),
+        ("recall of 8 falls by 3.1 pp, and chance alone may add 4 pp", "recall of 8 falls by 3.1 pp"),
+        ("recall of 8 falls by 3.1 pp; more", "recall of 8 falls by 3.1 pp"),
+        ("a " * 80, ""),
+    ],
+)
+def test_a_trial_says_the_figure_that_decided_and_all_of_it_for_who_asks(reason: str, figure: str) -> None:
+    trial = Trial(Prune(0.001), Verdict("pass", (reason, "more")), 250, 10, ScoreSummary(0.9, {}), ("a", 0.1), 1.0, ("noticed",), 2.5)
+    line = trial.line(1000)
+    assert len(line) <= COLUMNS
+    assert line.endswith(f"parameters off: {figure}" if figure else "a a …")
+    assert trial.details == (reason, "more", "2.500 ms on the target", "noticed")
 
 
 def test_a_strategy_reads_what_became_of_a_step_and_may_judge_it_itself(search: Search, original: Candidate) -> None:
@@ -105,6 +124,16 @@ def test_a_trial_whose_network_is_gone_is_made_again_with_all_that_follow(search
     assert again.fingerprint == best.fingerprint
     assert timeless(retried) == timeless(trials)
     assert written(search) == retried
+
+
+def test_only_what_was_done_anew_counts_for_the_time_left(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+    monkeypatch.setattr("optimize.searching.walk.end_step", lambda: steps.append(1))
+    _, trials = ran(search)
+    assert len(steps) == len(trials)
+    (search.ledger.path.parent / WORK_FOLDER / "trial-003.safetensors").unlink()
+    _, _, made = resumed(search)
+    assert len(steps) == len(trials) + made
 
 
 def test_a_ledger_of_other_steps_is_not_believed(search: Search) -> None:

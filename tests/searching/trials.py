@@ -8,7 +8,8 @@ from typing import Any
 
 from optimize.candidate import Candidate, Step
 from optimize.guard.score import Score
-from optimize.searching.walk import Judge, Search, Trial
+from optimize.searching.trial import Trial
+from optimize.searching.walk import Judge, Search
 
 # An error budget far above any error there can be: everything goes, and the guard-rails refuse it.
 RUINOUS = 1e6

@@ -28,7 +28,8 @@ from optimize.searching.published.floors import FLOOR_NAMES
 from optimize.searching.published.rails import StudyRails
 from optimize.searching.published.scope import Scope
 from optimize.searching.published.stopping import Evidence, Floor, StoppingRule
-from optimize.searching.walk import ScoreSummary, Walk
+from optimize.searching.trial import ScoreSummary
+from optimize.searching.walk import Walk
 from optimize.steps.merge import RepairMode
 from optimize.steps.merging.operators import Operator
 from optimize.steps.remove_channels import RemoveChannels

@@ -16,7 +16,8 @@ from optimize.guard.limits import Limits, points
 from optimize.guard.rail import TOLERANCE
 from optimize.guard.score import Score
 from optimize.guard.verdict import LIKELY, Verdict, accept_proposal
-from optimize.searching.walk import Judge, ScoreSummary
+from optimize.searching.trial import ScoreSummary
+from optimize.searching.walk import Judge
 
 WARNING_SHARE = 0.85
 

@@ -6,7 +6,7 @@ import pytest
 
 from optimize.guard.limits import Limits
 from optimize.searching.published.rails import CELEBA, CIFAR, StudyRails
-from optimize.searching.walk import ScoreSummary
+from optimize.searching.trial import ScoreSummary
 from tests.searching.scores import scored
 
 WHOLE = scored(0, 0, 0, 0)

@@ -1,33 +1,57 @@
-"""What is said while a run goes on: nothing to a library's caller, whole lines to a file, and never anything on standard output."""
+"""What is printed while a run goes on: nothing for a library's caller, short lines into a file, and never anything on standard output."""
 
 from __future__ import annotations
 
 import pytest
 
-from optimize.progress import collect_findings, note, record_finding, shown, stage, track
+from optimize.progress import COLUMNS, begin_part, collect_findings, end_step, note, record_finding, shown, stage, track, whole_run
 
 LONG = "inconclusive [limits] pip install 'optimize[openvino]' " + "word " * 40 + "end"
 
 
 def test_a_library_caller_hears_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     note(LONG)
-    with stage("export"):
+    with whole_run({"a": 1.0}), stage("export"):
+        begin_part("a", 2)
         assert list(track(range(3), "prune")) == [0, 1, 2]
+        end_step()
+    begin_part("a")
+    end_step()
     assert capfd.readouterr() == ("", "")
 
 
 def test_into_a_file_go_the_notes_whole_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
-    with shown(), stage("export"):
+    with shown(), whole_run({"a": 1.0}), stage("export"):
         for _ in track(iter(range(2)), "prune", total=2):
             note(LONG)
-    assert capsys.readouterr() == ("", f"{LONG}\n{LONG}\n")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert " ".join(err.split()) == f"{LONG} {LONG}"
+    lines = err.splitlines()
+    assert max(map(len, lines)) <= COLUMNS
+    assert [line.startswith(" ") for line in lines] == [False, True, True] * 2
+
+
+def test_a_line_that_fits_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    fits, word = "  [x]  " + "y" * (COLUMNS - 7), "z" * 150
+    with shown():
+        note(fits)
+        note(word)
+    assert capsys.readouterr().err == f"{fits}\n{word}\n"
+
+
+def test_details_are_for_who_asks(capsys: pytest.CaptureFixture[str]) -> None:
+    for verbose, text in ((False, "kept\n"), (True, "kept\n    why\n    because\n")):
+        with shown(verbose):
+            note("kept", ["why", "because"])
+        assert capsys.readouterr().err == text
 
 
 def test_of_several_processes_one_speaks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    for rank, said in (("1", ""), ("0", f"{LONG}\n")):
+    for rank, said in (("1", ""), ("0", "short\n")):
         monkeypatch.setenv("RANK", rank)
         with shown():
-            note(LONG)
+            note("short")
         assert capsys.readouterr() == ("", said)
 
 

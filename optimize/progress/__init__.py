@@ -1,0 +1,158 @@
+"""Progress that costs a library caller nothing: silent unless a caller asked to see it.
+
+The command opens `shown()` once. Everything below calls `track`, `stage` and `note`, and need not know whether somebody watches. A long job
+also says which parts it has (`whole_run`) and which one begins (`begin_part`), so that one bar shows the estimated end of the whole.
+
+What is noticed on the way and belongs to a result is recorded with `record_finding`; a caller collects it with `collect_findings()`.
+"""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, TypeVar
+
+from optimize.progress.estimate import RunEstimate
+
+if TYPE_CHECKING:
+    from optimize.progress.bars import Bars
+
+T = TypeVar("T")
+COLUMNS = 100
+"""Width of a line of progress: a longer text goes on in a further line, which begins with spaces."""
+_bars: ContextVar[Bars | None] = ContextVar("bars", default=None)
+_estimate: ContextVar[RunEstimate | None] = ContextVar("estimate", default=None)
+_findings: ContextVar[list[object] | None] = ContextVar("findings", default=None)
+
+
+@contextmanager
+def shown(verbose: bool = False) -> Iterator[None]:
+    """Show progress on standard error while the block runs; of several processes that torchrun started, one does.
+
+    Args:
+        verbose: whether notes come with their details.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    from optimize.progress.bars import opened  # late: rich takes a while to import
+
+    with opened(verbose) as bars:
+        token = _bars.set(bars)
+        try:
+            yield
+        finally:
+            _bars.reset(token)
+
+
+@contextmanager
+def whole_run(parts: Mapping[str, float]) -> Iterator[None]:
+    """Show one bar for a whole job while the block runs, with an estimate of the time left.
+
+    Args:
+        parts: name of each part, in order -> the share of the job's time that it usually takes, in any unit.
+    """
+    bars = _bars.get()
+    if bars is None or _estimate.get() is not None:  # nobody watches, or this job is part of a larger one
+        yield
+        return
+    estimate = RunEstimate(parts)
+    token = _estimate.set(estimate)
+    try:
+        with bars.whole_run(estimate):
+            yield
+    finally:
+        _estimate.reset(token)
+
+
+def begin_part(name: str, steps: int | None = None) -> None:
+    """Say that a part of the whole run begins, and that the part before it has ended; nothing happens outside of `whole_run`.
+
+    Args:
+        name: name of the part.
+        steps: about how many steps of equal length the part has, each ended by `end_step`; None where that is not known.
+    """
+    estimate = _estimate.get()
+    if estimate is not None:
+        estimate.begin(name, steps)
+
+
+def end_step() -> None:
+    """Say that a step of the running part has ended."""
+    estimate = _estimate.get()
+    if estimate is not None:
+        estimate.end_step()
+
+
+def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Yield from `items`, advancing a bar. `total` is needed only where `items` has no length."""
+    bars = _bars.get()
+    if bars is None:
+        yield from items
+        return
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    with bars.task(description, total) as advance:
+        for item in items:
+            yield item
+            advance()
+
+
+@contextmanager
+def stage(description: str) -> Iterator[None]:
+    """Show that something of unknown length is under way."""
+    bars = _bars.get()
+    if bars is None:
+        yield
+        return
+    with bars.task(description, None):
+        yield
+
+
+def note(text: str, details: Iterable[str] = ()) -> None:
+    """Print a line above the bars.
+
+    Args:
+        text: one short sentence, in one line of `COLUMNS` characters where that is possible.
+        details: further lines, printed only with `--verbose`.
+    """
+    bars = _bars.get()
+    if bars is None:
+        return
+    for line in (text, *(f"    {detail}" for detail in details if bars.verbose)):
+        bars.print("\n".join(_folded(line)))
+
+
+def _folded(text: str) -> list[str]:
+    """The lines of a text, of at most `COLUMNS` characters unless a single word is longer.
+
+    >>> [len(line) for line in _folded("word " * 40)]
+    [99, 98, 8]
+    """
+    if len(text) <= COLUMNS:
+        return [text]
+    indent = " " * (len(text) - len(text.lstrip()) + 4)
+    return textwrap.wrap(text, COLUMNS, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+@contextmanager
+def collect_findings() -> Iterator[list[object]]:
+    """Collect what is recorded while the block runs."""
+    findings: list[object] = []
+    token = _findings.set(findings)
+    try:
+        yield findings
+    finally:
+        _findings.reset(token)
+
+
+def record_finding(finding: object) -> None:
+    """Record something that a caller may want to know of a result beside the result itself; `str(finding)` is one line."""
+    findings = _findings.get()
+    if findings is not None:
+        findings.append(finding)
+    else:
+        note(str(finding))
