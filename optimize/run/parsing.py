@@ -262,8 +262,7 @@ def _range(part: Any, read: Integer, name: str, folder: Path) -> Sequence[int]:
 
 def _short(value: object) -> str:
     """A value as an error shows it: of a long one, the beginning."""
-    whole = repr(value)
-    return whole if len(whole) <= 40 else f"{whole[:40]}…"
+    return written if len(written := repr(value)) <= 40 else f"{written[:40]}…"
 
 
 def _number(value: Any, name: str) -> float:
