@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import click
 
+from optimize.cli_limit_options import limit_options
 from optimize.errors import InputError, OptimizeError
 
 EXIT = {"pass": 0, "fail": 1, "inconclusive": 3}
@@ -116,23 +117,7 @@ def main() -> None:
 @click.option("--history", metavar="FILE", help="Record of looks at the test split; by default DATA.looks.jsonl, beside the data.")
 @click.option("--fresh-test", is_flag=True, default=None, help="Nobody has looked at the test split: refuse it if the record knows it.")
 @click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="Settings; overrule the optimize.toml beside the model.")
-@click.option("--preset", metavar="NAME", help="Limits by name: celeba, cifar, bloodmnist or clinical; single ones overrule it.")
-@click.option("--verdict", metavar="MODE", help="statistical: the bound of a loss must stay within its limit; point: the measured loss.")
-@click.option("--confidence", metavar="0.95", help="Of each bound of the statistical verdict.")
-@click.option("--max-drop", metavar="2pp", help="Largest allowed drop of overall accuracy, or Dice; 2% is a share of the original's.")
-@click.option("--max-class-drop", metavar="6pp", help="Largest allowed drop of any class's recall; with masks, of its Dice.")
-@click.option("--max-group-drop", metavar="6pp", help="Largest allowed drop within any subgroup; as --max-class-drop where not said.")
-@click.option("--metric", metavar="NAME", help="What --max-drop is about: accuracy, macro_f1 or auc.")
-@click.option("--class-metric", metavar="NAME", help="What --max-class-drop is about: recall, precision or f1.")
-@click.option("--min-class-f1", metavar="0.85", help="F1, or Dice, that every class must reach.")
-@click.option("--min-class-recall", metavar="0.9", help="Recall that every class must reach.")
-@click.option("--min-agreement", metavar="0.95", help="With masks: Dice with the original's masks that must be reached.")
-@click.option("--threshold", metavar="0.5", help="Share of the answer from which a case counts as positive for a class.")
-@click.option("--positive", metavar="NAME,…", help="The classes that count as positive; every class where none is named.")
-@click.option("--max-sensitivity-drop", metavar="3pp", help="Largest allowed drop of the sensitivity at --threshold.")
-@click.option("--max-specificity-drop", metavar="3pp", help="Largest allowed drop of the specificity at --threshold.")
-@click.option("--max-ece-rise", metavar="2pp", help="Largest allowed rise of the expected calibration error.")
-@click.option("--max-regressed", metavar="5%", help="Largest allowed share of cases that were right and are wrong.")
+@limit_options
 @click.option("--reason", metavar="TEXT", help="Why this change is made, for the report's change control.")
 @click.option("--sign-key", metavar="FILE", help="Private Ed25519 key (PEM) that signs the report.")
 @click.option("--strategy", metavar="NAME", help="How the search goes about it: allocate, budget, stepwise or local.")

@@ -39,11 +39,12 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("search", "which steps"),
     ("quantization", "which precision"),
     ("run", "the jobs behind the commands"),
+    ("cli_limit_options", "the command's options of the guard-rails"),
     ("cli", "the command"),
     ("__main__", "the command, started as a module"),
 )
 RANK = {unit: rank for rank, (units, _) in enumerate(ROWS) for unit in units.split()}
-MAX_UNITS = 20
+MAX_UNITS = 21
 
 # Narrower than the table: these may import nothing of the package but what is named.
 ONLY = {

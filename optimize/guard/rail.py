@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 from optimize.guard.intervals import Estimate
 from optimize.guard.limits import Limits, Relative, points, stated
+from optimize.guard.rails import Rule
 
 Outcome = Literal["pass", "fail", "inconclusive"]
-Rule = Literal["drop", "rise", "floor", "ceiling"]
 Scope = Literal["overall", "class", "group"]
 TOLERANCE = 1e-9
 """Two drops closer than this are the same number: a drop of exactly the limit passes."""
@@ -63,6 +63,40 @@ class Rail:
     scope: Scope = "overall"
     name: str | None = None
     column: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        limits: Limits,
+        rule: Rule,
+        limit: float,
+        figure: str,
+        estimate: Estimate,
+        baseline: float | None,
+        candidate: float,
+        *,
+        scope: Scope = "overall",
+        name: str | None = None,
+        column: str | None = None,
+    ) -> Rail:
+        """A rail with the words that follow from its parts.
+
+        Args:
+            limits: all limits of the run, for the confidence of the bounds.
+            rule: what is compared with the limit.
+            limit: the limit as it was set; a `Relative` one is a share of `baseline`.
+            figure: what is measured, such as "recall".
+            estimate: what is compared with the limit, with its bounds.
+            baseline: the original's figure; None where it has none.
+            candidate: the candidate's figure.
+            scope: whether the figure is of all cases, of a class, or of a subgroup.
+            name: name of the class, or of the subgroup.
+            column: column of the subgroup.
+        """
+        title = {"overall": figure, "class": f"{figure} of {name}", "group": f"{figure} where {column} is {name}"}[scope]
+        absolute = float(limit) * baseline if isinstance(limit, Relative) and baseline is not None else float(limit)
+        confidence = limits.bound_confidence
+        return cls(figure, title, rule, absolute, stated(limit, rule), baseline, candidate, estimate, confidence, scope, name, column)
 
     @property
     def value(self) -> float:
@@ -221,25 +255,3 @@ class Rail:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
-
-
-def resolved(limit: float, before: float) -> float:
-    """A limit of a drop as a difference: a relative one is a share of the original's figure."""
-    return float(limit) * before if isinstance(limit, Relative) else float(limit)
-
-
-def drop_rail(
-    limits: Limits,
-    limit: float,
-    figure: str,
-    bounded: Estimate,
-    before: float,
-    after: float,
-    *,
-    scope: Scope = "overall",
-    name: str | None = None,
-    column: str | None = None,
-) -> Rail:
-    """A rail against a drop of `limit`, as it stands in `limits`."""
-    title = {"overall": figure, "class": f"{figure} of {name}", "group": f"{figure} where {column} is {name}"}[scope]
-    return Rail(figure, title, "drop", resolved(limit, before), stated(limit), before, after, bounded, limits.sure, scope, name, column)

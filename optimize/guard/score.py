@@ -7,15 +7,13 @@ over the patients.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 
 from optimize.candidate import Floats, Meaning
 from optimize.data.masks import Array
 from optimize.guard.classification_score import answers as answers_of
-from optimize.guard.limits import Limits
-from optimize.guard.rail import Rail
 from optimize.guard.segmentation_score import score_masks
 
 
@@ -34,10 +32,7 @@ class Score(Protocol):
     def figures(self) -> Mapping[str, float]:
         """Of each class that was seen, by its name."""
 
-    def rails(self, before: Self, limits: Limits) -> Sequence[Rail]:
-        """Every guard-rail that was asked for, with what was measured."""
-
-    def as_dict(self, original: Self | None = None) -> dict[str, Any]:
+    def as_dict(self, original: Any = None) -> dict[str, Any]:
         """The form that a report shows."""
 
 

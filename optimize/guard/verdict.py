@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from math import sqrt
 from statistics import NormalDist
 
+from optimize.guard.judged_rails import judged_rails
 from optimize.guard.limits import Limits, points
 from optimize.guard.pooling import borrowed
 from optimize.guard.rail import Outcome, Rail
@@ -45,7 +46,7 @@ class Verdict:
 
 def judge(limits: Limits, baseline: Score, candidate: Score) -> Verdict:
     """The final verdict on `candidate`, measured on the same cases as the original's `baseline`."""
-    rails = tuple(candidate.rails(baseline, limits))
+    rails = tuple(judged_rails(limits, baseline, candidate))
     failed = [str(rail) for rail in rails if rail.outcome == "fail"]
     unsure = [rail.doubt for rail in rails if rail.outcome == "inconclusive"]
     if failed or unsure:
@@ -62,7 +63,7 @@ def accept_proposal(limits: Limits, baseline: Score, candidate: Score, confidenc
         candidate: the proposal's.
         confidence: of the bounds that must lie within the limits.
     """
-    sure = tuple(candidate.rails(baseline, replace(limits, confidence=confidence)))
+    sure = tuple(judged_rails(replace(limits, confidence=confidence), baseline, candidate))
     rails = tuple(replace(rail, bounded=rail.bounded.for_search) for rail in sure)
     if limits.verdict == "point":
         rails = borrowed(rails, confidence)

@@ -11,7 +11,7 @@ they never talk away: a class that few images of train taught is remembered ther
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from optimize.data.dataset import Split
 from optimize.graph.macs import macs
 from optimize.guard.evaluate import score_split
 from optimize.guard.limits import Limits
+from optimize.guard.rails import rows
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict, accept_proposal, search_confidence, summary
 from optimize.steps.finetune import Finetune
@@ -27,8 +28,6 @@ from optimize.steps.finetune import Finetune
 MOST, LEAST = 2048, 256
 MAC_BUDGET = 2 * 10**12
 """Of the original's answers: of a heavy network fewer images are looked at."""
-LEFT_OUT: dict[str, Any] = {"min_class_f1": 0.0, "min_class_recall": 0.0, "max_ece_rise": None}
-"""What images that the original knows say nothing about: figures to be reached, and how sure it is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +70,8 @@ class TrainCheck:
         if split.n_independent <= guard:
             return None
         before = score_split(original.predict, split, classes, "the original on train")
-        return cls(split, classes, replace(limits, **LEFT_OUT), search_confidence(limits, split.n_independent, test), before)
+        known = replace(limits, rails=_known_on_train(limits))
+        return cls(split, classes, known, search_confidence(limits, split.n_independent, test), before)
 
     def about(self, candidate: Candidate) -> Self:
         """The same on this candidate."""
@@ -103,3 +103,8 @@ class TrainCheck:
             return False
         doubtful = [rail for rail in verdict.rails if not (rail.lossless or rail.surely_held)]
         return all(rail.rule == "drop" and rail.column is None and rail.held_by_value for rail in doubtful)
+
+
+def _known_on_train(limits: Limits) -> dict[str, float | None]:
+    """The limits without those that images say nothing about which the original was trained on."""
+    return {row.name: limits.rails[row.name] if row.on_training_images else None for row in rows()}

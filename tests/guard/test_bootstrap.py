@@ -9,9 +9,9 @@ from sklearn.metrics import f1_score, precision_score, roc_auc_score
 
 from optimize.guard import bootstrap
 from optimize.guard.bootstrap import BOOTSTRAP_OF_PATIENTS, Sample, bounded, once, sample
-from optimize.guard.classification_rails import rails
 from optimize.guard.classification_score import ClassificationScore, answers
 from optimize.guard.confidence_calibration import expected_calibration_error
+from optimize.guard.judged_rails import judged_rails as rails
 from optimize.guard.limits import Limits, Relative
 from optimize.guard.rail import Rail
 from tests.guard.made import moved

@@ -12,6 +12,7 @@ from scipy import stats
 from benchmarks.studies.admission import Kind, asked, kinds
 from optimize.guard.classification_score import ClassificationScore, answers
 from optimize.guard.intervals import drop_of_share
+from optimize.guard.judged_rails import judged_rails
 from optimize.guard.limits import Limits
 from optimize.guard.pooling import BORROWED, borrowed
 from optimize.guard.rail import Rail
@@ -96,10 +97,10 @@ def test_a_verdict_with_statistics_asks_each_class_by_itself() -> None:
 
 def test_cases_of_the_same_patient_and_floors_keep_their_bounds() -> None:
     before, after = lost_of((1, 0), (0, 0), patients=np.arange(50) // 2)
-    rails = tuple(after.rails(before, replace(POINT, min_class_recall=0.5)))
+    rails = tuple(judged_rails(replace(POINT, min_class_recall=0.5), before, after))
     assert borrowed(rails, 0.9) == rails
     before, after = lost_of((1, 0), (0, 0))
-    rails = tuple(after.rails(before, replace(POINT, min_class_recall=0.5)))
+    rails = tuple(judged_rails(replace(POINT, min_class_recall=0.5), before, after))
     changed = [rail.rule + " " + rail.scope for rail, new in zip(rails, borrowed(rails, 0.9), strict=True) if rail is not new]
     assert changed == ["drop class", "drop class"]
 

@@ -52,7 +52,8 @@ class Rails:
 
     def judge(self, standing: Reading, limits: Limits, confidence: float = LIKELY) -> Judge:
         """The verdict on a step from where the walk stands; the cumulative rails take the place of the drops that `limits` allows."""
-        return partial(self._verdict, standing, replace(limits, max_drop=self.overall, max_class_drop=self.per_class), confidence)
+        cumulative = {**limits.rails, "max_drop": self.overall, "max_class_drop": self.per_class}
+        return partial(self._verdict, standing, replace(limits, rails=cumulative), confidence)
 
     def _verdict(self, standing: Reading, cumulative: Limits, confidence: float, before: Score, after: Score) -> Verdict:
         reasons = self.bold(standing, Reading.of(after))
