@@ -17,7 +17,8 @@ from optimize.candidate import Candidate
 from optimize.measure.latency import interleave, ratio
 from optimize.measure.warmup import BRIEF_S, warm_up
 from optimize.progress import note, stage
-from optimize.quantization.precision_choice import SECONDS, PrecisionContext, Variant, failed
+from optimize.quantization.precision_choice import SECONDS, PrecisionContext, failed
+from optimize.quantization.variant import Variant
 from optimize.search.walk import REMEMBERED
 
 MOST = REMEMBERED

@@ -10,13 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from optimize.backends import ON_CPU, float_part, int8_name
 from optimize.backends.weighted_nodes import with_weights
-
-if TYPE_CHECKING:
-    from optimize.quantization.precision_choice import Variant
+from optimize.quantization.variant import Variant
 
 NAMED = 6
 """Layers that a line names before it only counts."""

@@ -29,7 +29,8 @@ from optimize.measure.warmup import block_medians
 from optimize.progress import stage
 from optimize.quantization.int8_retry import SLOWER, milder, wanting
 from optimize.quantization.precision_check import listed
-from optimize.quantization.precision_choice import PrecisionContext, Variant, choose
+from optimize.quantization.precision_choice import PrecisionContext, choose
+from optimize.quantization.variant import Variant
 from optimize.report.render import signed, write
 from optimize.run import report_data
 from optimize.run.baselines import ARTIFACT, RUNTIMES, profile

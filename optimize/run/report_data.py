@@ -27,7 +27,7 @@ from optimize.guard.limits import Limits
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict, worst_class
 from optimize.hardware.machine import BUSY_PERCENT, machine, versions
-from optimize.quantization.precision_choice import Variant
+from optimize.quantization.variant import Variant
 from optimize.report.speed import speed
 from optimize.report.wording import FORMAT
 from optimize.run.baselines import ARTIFACT, EAGER, RUNTIMES, Profile

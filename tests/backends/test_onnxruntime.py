@@ -13,7 +13,7 @@ from optimize.backends.artifact import Artifact
 from optimize.backends.export import export_onnx
 from optimize.candidate import Candidate, Floats
 from optimize.errors import TargetUnavailable
-from optimize.quantization.precision_choice import Variant
+from optimize.quantization.variant import Variant
 from optimize.run.finish import in_float
 
 onnx = pytest.importorskip("onnx")
