@@ -311,7 +311,7 @@ def study(scenario: Scenario, repeats: int, seed: int) -> dict[str, Any]:
         rail = _rail(scenario, draw, scenario.loss)
         counts[rail.outcome] += 1
         plain += rail.held_by_value
-        method = rail.bounded.method
+        method = rail.estimate.method
         without += _rail(scenario, draw, 0.0).outcome == "pass"
     interval = binomtest(counts["pass"], repeats).proportion_ci(0.95)
     return {

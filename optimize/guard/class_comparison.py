@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from optimize.guard.bootstrap import BOOTSTRAP, Drawn, Pair, Sample, bounded, once, sample
+from optimize.guard.bootstrap import BOOTSTRAP, Draws, Pair, Sample, bootstrap_estimate, once, sample
 from optimize.guard.classification_score import ClassificationScore
 from optimize.guard.comparison import Comparison
 from optimize.guard.intervals import ANYTHING, Estimate, drop_of_share
@@ -107,7 +107,7 @@ class ClassComparison(Comparison[ClassificationScore]):
     def _bounded(self, figure: Pair, drawn: Sample, limit: float, cases: int, patients: Integers | None, worst: float) -> Drop:
         baseline, candidate = once(figure, len(self.baseline), len(self.baseline.classes))
         drops = drawn.shares_lost(baseline) if isinstance(limit, Relative) else drawn.drops()
-        return bounded(drops, baseline - candidate, self.limits.confidence, cases, patients, worst), baseline, candidate
+        return bootstrap_estimate(drops, baseline - candidate, self.limits.confidence, cases, patients, worst), baseline, candidate
 
     @cached_property
     def _samples(self) -> dict[str, Sample]:
@@ -127,7 +127,7 @@ class ClassComparison(Comparison[ClassificationScore]):
         others = (~true & old & new, ~true & old & ~new, ~true & ~old & new)
         stacked = np.stack([*own, *others], axis=1).astype(np.float64)
 
-        def pair(drawn: Drawn) -> tuple[Doubles, Doubles]:
+        def pair(drawn: Draws) -> tuple[Doubles, Doubles]:
             both, lost, gained, neither, both_wrongly, no_longer, newly = (drawn.weights @ stacked).T
             lost, gained = lost + drawn.unseen[:, 0, k], gained + drawn.unseen[:, 1, k]
             no_longer, newly = no_longer + drawn.unseen[:, 2, k], newly + drawn.unseen[:, 3, k]
@@ -141,7 +141,7 @@ class ClassComparison(Comparison[ClassificationScore]):
     def _pair_of_macro_f1(self) -> Pair:
         pairs = [self._pair_of_class(k, "f1") for k in range(len(self.baseline.classes)) if (self.baseline.labels == k).any()]
 
-        def pair(drawn: Drawn) -> tuple[Doubles, Doubles]:
+        def pair(drawn: Draws) -> tuple[Doubles, Doubles]:
             figures = np.array([of_class(drawn) for of_class in pairs])
             counts = np.maximum(1, (~np.isnan(figures)).sum(0))  # a draw may lack a class
             baseline, candidate = np.nansum(figures, axis=0) / counts

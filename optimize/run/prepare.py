@@ -237,11 +237,11 @@ def _kind_too_few(scope: str, column: str | None, rails: Sequence[Rail]) -> str:
         where = f"subgroups by {column}" if scope == "group" else "classes"
         named = ", ".join(str(rail.name) for rail in rails[:NAMED]) + (", …" if len(rails) > NAMED else "")
         name, each = f"{first.figure} of {len(rails)} {where} ({named})", " each"
-    seen, needed = sorted({rail.bounded.n for rail in rails}), [rail.required_n for rail in rails]
+    seen, needed = sorted({rail.estimate.n for rail in rails}), [rail.required_n for rail in rails]
     has = f"{seen[0]} to {seen[-1]}" if len(seen) > 1 else str(seen[0])
     most = max((number for number in needed if number is not None), default=None)
     cure = "how many would do is not known" if most is None else f"about {most} are needed"
-    return f"{name}: {has} {first.bounded.unit}{each}, {cure}"
+    return f"{name}: {has} {first.estimate.unit}{each}, {cure}"
 
 
 def _check_limits(limits: Limits, *, masks: bool) -> None:

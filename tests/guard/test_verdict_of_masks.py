@@ -92,8 +92,8 @@ def test_a_relative_limit_is_of_the_originals_dice() -> None:
     high = stats.t.interval(0.9, 11, loc=contrast.mean(), scale=stats.sem(contrast))[1]
     rail = judged_rails(Limits(Relative(share), 1.0), one(*old), one(*new))[0]
     assert rail.limit == pytest.approx(share * old.mean())
-    assert rail.bounded.for_search.high == pytest.approx(high + share * old.mean())
-    assert rail.bounded.high > rail.bounded.for_search.high
+    assert rail.estimate.for_search.high == pytest.approx(high + share * old.mean())
+    assert rail.estimate.high > rail.estimate.for_search.high
 
 
 def test_a_class_may_fall_where_the_whole_does_not() -> None:
@@ -202,6 +202,6 @@ def test_a_class_that_few_patients_have_weighs_more_in_the_overall_figure() -> N
     spread = np.concatenate([(falls - falls.mean()) * 40 / 6 / 2, np.zeros(34)])
     chance = stats.t.ppf(0.95, 39) * spread.std(ddof=1) / 40**0.5
     assert rail.value == pytest.approx(falls.mean() / 2)
-    assert rail.bounded.high >= rail.value + chance - 1e-9
+    assert rail.estimate.high >= rail.value + chance - 1e-9
     naive = stats.t.ppf(0.95, 39) * np.concatenate([falls / 2, np.zeros(34)]).std(ddof=1) / 40**0.5
-    assert rail.bounded.high > rail.value + 2 * naive
+    assert rail.estimate.high > rail.value + 2 * naive

@@ -37,11 +37,11 @@ def test_the_figure_is_that_of_scikit_learn(limit: float) -> None:
     baseline, candidate = table([[90, 10, 0], [5, 45, 0], [1, 0, 19]], "abc"), table([[85, 15, 0], [5, 44, 1], [4, 0, 16]], "abc")
     (rail,) = names()["RAIL"].classification(ClassComparison(Limits(), baseline, candidate), limit)
     figures = [balanced_accuracy_score(score.labels, score.predicted) for score in (baseline, candidate)]
-    assert (rail.before, rail.after) == pytest.approx(figures)
-    assert rail.bounded.low < rail.value < rail.bounded.high
+    assert (rail.baseline, rail.candidate) == pytest.approx(figures)
+    assert rail.estimate.low < rail.value < rail.estimate.high
     assert rail.value == pytest.approx(figures[0] - figures[1])
     assert rail.limit == pytest.approx(0.03 * (figures[0] if isinstance(limit, Relative) else 1))
-    assert not np.isnan(rail.bounded.high)
+    assert not np.isnan(rail.estimate.high)
 
 
 def test_its_file_is_a_guard_rail(tmp_path: Path) -> None:
