@@ -43,7 +43,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("__main__", "the command, started as a module"),
 )
 RANK = {unit: rank for rank, (units, _) in enumerate(ROWS) for unit in units.split()}
-MAX_UNITS = 20
+MAX_UNITS = 21
 
 # Narrower than the table: these may import nothing of the package but what is named.
 ONLY = {
@@ -90,10 +90,10 @@ def units_imported_by(unit: str) -> set[str]:
     return set().union(*(units_imported(code(path)) for path in MODULES if unit_of(path) == unit)) - {unit, "__version__"}
 
 
-def imports() -> dict[str, set[str]]:
-    """Module -> modules of the package that it imports when it is imported, or later."""
+def imports(*, types: bool = False) -> dict[str, set[str]]:
+    """Module -> modules of the package that it imports when it is imported, or later; with `types`, also those imported to check types."""
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in MODULES}
-    heavy = {module: set(imported(without_types(code(path)))) for module, path in modules.items()}
+    heavy = {module: set(imported(code(path) if types else without_types(code(path)))) for module, path in modules.items()}
     return {module: (found & modules.keys()) - {module} for module, found in heavy.items()}
 
 
@@ -182,6 +182,13 @@ def test_imports_point_up_the_table_never_down(path: Path) -> None:
 
 def test_no_module_imports_itself_by_a_detour() -> None:
     assert circles(imports()) == []
+
+
+@pytest.mark.parametrize("unit", ["guard", "quantization"])
+def test_nor_even_for_its_types(unit: str) -> None:
+    graph = imports(types=True)
+    inside = {module for module in graph if module.startswith(f"optimize.{unit}.")}
+    assert circles({module: graph[module] & inside for module in inside}) == []
 
 
 def test_the_house_has_few_rooms() -> None:

@@ -24,6 +24,7 @@ from scipy.stats import binomtest, norm
 
 from benchmarks.results import RESULTS, write
 from optimize.guard.classification_score import ClassificationScore, answers
+from optimize.guard.judged_rails import judged_rails
 from optimize.guard.limits import Limits, Relative
 from optimize.guard.rail import Rail
 from optimize.guard.segmentation_score import SegmentationScore
@@ -310,7 +311,7 @@ def study(scenario: Scenario, repeats: int, seed: int) -> dict[str, Any]:
         rail = _rail(scenario, draw, scenario.loss)
         counts[rail.outcome] += 1
         plain += rail.held_by_value
-        method = rail.bounded.method
+        method = rail.estimate.method
         without += _rail(scenario, draw, 0.0).outcome == "pass"
     interval = binomtest(counts["pass"], repeats).proportion_ci(0.95)
     return {
@@ -330,7 +331,7 @@ def study(scenario: Scenario, repeats: int, seed: int) -> dict[str, Any]:
 
 def _rail(scenario: Scenario, draw: Draw, loss: float) -> Rail:
     before, after = scenario.make(draw, loss)
-    return after.rails(before, scenario.limits)[scenario.which]  # type: ignore[arg-type]
+    return judged_rails(scenario.limits, before, after)[scenario.which]
 
 
 def on_record() -> dict[tuple[str, str], dict[str, Any]]:

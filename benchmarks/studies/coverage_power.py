@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.results import write
 from optimize.guard.intervals import Estimate, drop_of_share, mean_of, share_of
 from optimize.guard.limits import Limits
-from optimize.guard.rail import Rail, drop_rail
+from optimize.guard.rail import Rail
 from optimize.guard.segmentation_score import UNSEEN_LOSS
 from optimize.progress import shown, track
 
@@ -62,7 +62,7 @@ def problems() -> list[tuple[str, str, float, Take, np.ndarray]]:
 
 def rail_of(bounded: Estimate, limit: float) -> Rail:
     """The rail of a drop."""
-    return drop_rail(Limits(), limit, "figure", bounded, 0.0, 0.0)
+    return Rail.of(Limits(), "drop", limit, "figure", bounded, 0.0, 0.0)
 
 
 def decided(draw: Draw, take: Take, values: np.ndarray, count: int, limit: float, repeats: int) -> float:

@@ -1,4 +1,4 @@
-"""The options of the guard-rails, as one decorator."""
+"""The options of the limits, as one decorator: each row of the table of guard-rails is one option."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ from typing import Any
 
 import cloup
 
+from optimize.guard.limits import CLASS_METRICS, METRICS, MODES, PRESETS
+from optimize.guard.rails import rows
+
 Function = Callable[..., Any]
 
 
 def limit_options(command: Function) -> Function:
-    """Add the options of the limits to a command, as a group of their own in its help."""
-    return cloup.option_group("Limits: what the compressed model must hold", *_OPTIONS)(command)
+    """Add an option for every setting of `Limits` to a command, as a group of their own in its help."""
+    return cloup.option_group("Limits: what the compressed model must hold", *_options())(command)
 
 
-_OPTIONS = (
-    cloup.option("--max-drop", metavar="2pp", help="Largest drop of overall accuracy, or Dice; 2% is a share of the original's figure."),
-    cloup.option("--max-class-drop", metavar="6pp", help="Largest drop of any class's recall; with masks, of its Dice."),
-    cloup.option("--max-group-drop", metavar="6pp", help="Largest drop within any subgroup; by default as --max-class-drop."),
-    cloup.option("--min-class-f1", metavar="0.85", help="F1, or Dice, that every class must reach."),
-    cloup.option("--min-class-recall", metavar="0.9", help="Recall that every class must reach."),
-    cloup.option("--min-agreement", metavar="0.95", help="With masks: Dice with the original's masks that must be reached."),
-    cloup.option("--max-sensitivity-drop", metavar="3pp", help="Largest drop of the sensitivity at --threshold."),
-    cloup.option("--max-specificity-drop", metavar="3pp", help="Largest drop of the specificity at --threshold."),
-    cloup.option("--max-ece-rise", metavar="2pp", help="Largest rise of the expected calibration error."),
-    cloup.option("--max-regressed", metavar="5%", help="Largest share of cases that were right and become wrong."),
-    cloup.option("--metric", metavar="NAME", help="What --max-drop limits: accuracy, macro_f1 or auc."),
-    cloup.option("--class-metric", metavar="NAME", help="What --max-class-drop limits: recall, precision or f1."),
-    cloup.option("--threshold", metavar="0.5", help="Probability from which a case counts as positive for a class."),
-    cloup.option("--positive", metavar="NAME,…", help="Classes that count as positive; by default every class."),
-    cloup.option("--preset", metavar="NAME", help="Limits by name: celeba, cifar, bloodmnist or clinical; single limits override it."),
-    cloup.option("--verdict", metavar="MODE", help="statistical: the bound of a loss must hold its limit; point: the measured loss must."),
-    cloup.option("--confidence", metavar="0.95", help="Confidence of each bound of the statistical verdict."),
-)
+def _options() -> list[Callable[[Function], Function]]:
+    mode = f"{MODES[0]}: the bound of a loss must hold its limit; {MODES[1]}: the measured loss must."
+    return [
+        *(cloup.option(row.option, row.name, metavar=row.example, help=row.help) for row in rows()),
+        cloup.option("--metric", metavar="NAME", help=f"What --max-drop limits: {_either(METRICS)}."),
+        cloup.option("--class-metric", metavar="NAME", help=f"What --max-class-drop limits: {_either(CLASS_METRICS)}."),
+        cloup.option("--threshold", metavar="0.5", help="Probability from which a case counts as positive for a class."),
+        cloup.option("--positive", metavar="NAME,…", help="Classes that count as positive; by default every class."),
+        cloup.option("--preset", metavar="NAME", help=f"Limits by name: {_either(tuple(PRESETS))}; single limits override it."),
+        cloup.option("--verdict", metavar="MODE", help=mode),
+        cloup.option("--confidence", metavar="0.95", help="Confidence of each bound of the statistical verdict."),
+    ]
+
+
+def _either(names: tuple[str, ...]) -> str:
+    """'a, b or c'."""
+    return f"{', '.join(names[:-1])} or {names[-1]}"

@@ -1,8 +1,11 @@
-"""What chance may have done to a figure that is no plain share: the paired bootstrap.
+"""Bounds of the drop of a figure that is no plain share, such as F1: the paired bootstrap.
 
-Cases are drawn again, with replacement and as many as there are, and both models' figures are taken on the same draw; where patients are
-known, whole patients are drawn. The bounds are percentiles of the drawn drops, corrected for bias and skewness (BCa: Efron, Journal of the
-American Statistical Association 82, 1987): with p the share of draws below the measured drop, z0 = Phi^-1(p) and z the point of the normal
+As many cases as there are are drawn with replacement, and both models' figures are taken on the same draw. Where patients are known, whole
+patients are drawn. Example: of 4 cases a draw may have the weights (2, 0, 1, 1): the first case twice, the second not at all. Both models
+are judged on the same draw, so a hard case that both get wrong widens no bound.
+
+The bounds are percentiles of the drawn drops, corrected for bias and skewness (BCa: Efron, Journal of the American Statistical Association
+82, 1987): with p the share of draws below the measured drop, z0 = Phi^-1(p) and z the point of the normal
 distribution at the bound's level, the percentile is taken at
 
     Phi(z0 + (z0 + z) / (1 - a (z0 + z))),      a = sum u^3 / (6 (sum u^2)^(3/2)),
@@ -43,20 +46,21 @@ BOOTSTRAP_OF_PATIENTS = "paired bootstrap of patients (BCa), with a worst case (
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
-    """One block of draws.
+class Draws:
+    """One block of bootstrap draws.
 
     Args:
-        weights: how often each case was drawn, (draws, n).
-        unseen: four numbers of unseen cases of each class for each draw, (draws, 4, K), to be added to counts of cases that moved.
+        weights: how often each draw holds each case, (draws, n).
+        unseen: numbers of cases that each draw adds to the counts of changed decisions, (draws, 4, K), in the order of
+            `ClassComparison`: cases of the class lost and gained, other cases no longer and newly taken for it.
     """
 
     weights: Doubles
     unseen: Doubles
 
 
-Pair: TypeAlias = Callable[[Drawn], tuple[Doubles, Doubles]]
-"""A figure before and after on each draw, both (draws,); NaN where a draw says nothing."""
+Pair: TypeAlias = Callable[[Draws], tuple[Doubles, Doubles]]
+"""The baseline's and the candidate's figure on each draw, both (draws,); NaN where a draw says nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +98,7 @@ def sample(
     units = cases if patients is None else int(patients.max()) + 1
 
     def figures(weights: Doubles, unseen: Doubles) -> dict[str, Doubles]:
-        block = Drawn(weights if patients is None else weights[:, patients], unseen)
+        block = Draws(weights if patients is None else weights[:, patients], unseen)
         return {name: np.stack(pair(block)) for name, pair in pairs.items()}
 
     rows = max(1, VALUES_AT_ONCE // max(1, cases))
@@ -116,41 +120,41 @@ def sample(
 
 def once(pair: Pair, cases: int, classes: int = 1) -> tuple[float, float]:
     """The figure before and after on the cases as they are; `classes` is K."""
-    before, after = pair(Drawn(np.ones((1, cases)), np.zeros((1, 4, classes))))
+    before, after = pair(Draws(np.ones((1, cases)), np.zeros((1, 4, classes))))
     return float(before[0]), float(after[0])
 
 
-def bounded(
-    found: Sample,
+def bootstrap_estimate(
+    samples: Sample,
     value: float,
     confidence: float,
     cases: int,
     patients: Integers | None,
     worst: float = 0.0,
 ) -> Estimate:
-    """The bounds, see above.
+    """The figure with its bounds, see above.
 
     Args:
-        found: of the one figure to be bounded, (1, draws) and (1, blocks); NaN where a draw says nothing.
-        value: on the cases as they are.
-        confidence: of either bound.
-        cases: how many of them the figure is about.
-        patients: of those cases, or None.
-        worst: by how much one case that was not seen may move the figure.
+        samples: the figure to be bounded, on each draw (1, draws) and without each block (1, blocks); NaN where a draw says nothing.
+        value: the figure on the cases as they are.
+        confidence: confidence of each bound.
+        cases: number of cases that the figure is about.
+        patients: patient number of each of those cases, (cases,); None where every case stands for itself.
+        worst: by how much one case more may move the figure.
     """
-    known = found.drawn[0][~np.isnan(found.drawn[0])]
+    known = samples.drawn[0][~np.isnan(samples.drawn[0])]
     units = cases if patients is None else len(np.unique(patients))
     method, unit = (BOOTSTRAP, "cases") if patients is None else (BOOTSTRAP_OF_PATIENTS, "patients")
     low, high = ANYTHING
     # A figure that draws often lack is known too badly for percentiles.
-    told = len(known) > confidence * found.drawn.size and units > 1
+    told = len(known) > confidence * samples.drawn.size and units > 1
     if told:
         place = quantile(confidence, units - 1) * (units / (units - 1)) ** 0.5
-        low, high = (float(np.quantile(known, _level(known, found.without[0], value, z))) for z in (-place, place))
+        low, high = (float(np.quantile(known, _level(known, samples.without[0], value, z))) for z in (-place, place))
     low, high = min(low, value), max(high, value)
     usual = low, high
     if told:
-        high = min(1.0, max(high, value + _with_worst(found.without[0], worst * cases / units, confidence)))
+        high = min(1.0, max(high, value + _with_worst(samples.without[0], worst * cases / units, confidence)))
 
     def interval(times: float) -> Interval:
         return value - (value - low) / times**0.5, value + (high - value) / times**0.5

@@ -46,20 +46,20 @@ WORST = 1.0
 
 
 def rise_of_error(
-    before: tuple[Doubles, Booleans], after: tuple[Doubles, Booleans], confidence: float, patients: Integers | None = None
+    baseline: tuple[Doubles, Booleans], candidate: tuple[Doubles, Booleans], confidence: float, patients: Integers | None = None
 ) -> tuple[Estimate, float, float]:
-    """The rise of the calibration error, and the error before and after.
+    """The rise of the calibration error, the baseline's error, and the candidate's error.
 
     Args:
-        before: share of the class that the original gave to each case, and whether it was right, both (N,).
-        after: that of the artifact.
-        confidence: of either bound.
+        baseline: the original's confidence in its answer to each case, and whether the answer is right, both (N,).
+        candidate: the candidate's confidence, and whether its answer is right, both (N,).
+        confidence: confidence of each bound.
         patients: number of each case's patient, (N,), or None.
     """
-    cases = len(before[0])
+    cases = len(baseline[0])
     if not cases:
         return Estimate(0.0, *ANYTHING, 0, "cases", METHOD, None), 0.0, 0.0
-    sides = [_gaps(*side, patients) for side in (before, after)]
+    sides = [_gaps(*side, patients) for side in (baseline, candidate)]
     old, new = (float(np.abs(side.mean(0)).sum()) for side in sides)
     units, together = cases, 1.0
     if patients is not None:

@@ -15,8 +15,6 @@ from optimize.candidate import Floats
 from optimize.data.output_meaning import sum_to_one
 from optimize.guard.confidence_calibration import expected_calibration_error
 from optimize.guard.intervals import as_numbers
-from optimize.guard.limits import Limits
-from optimize.guard.rail import Rail
 from optimize.guard.roc import macro_auc
 from optimize.guard.score_intervals import Booleans, Integers
 
@@ -103,12 +101,6 @@ class ClassificationScore:
         each = {name: getattr(self, name)[rows] for name in ("labels", "predicted", "probabilities")}
         patients = None if self.patients is None else as_numbers(self.patients[rows])
         return replace(self, **each, patients=patients, groups={column: values[rows] for column, values in self.groups.items()})
-
-    def rails(self, before: Self, limits: Limits) -> list[Rail]:
-        """Every guard-rail that was asked for, against the original's answers to the same cases."""
-        from optimize.guard.classification_rails import rails
-
-        return rails(limits, before, self)
 
     def as_dict(self, original: Self | None = None) -> dict[str, Any]:
         """The form that a report shows."""

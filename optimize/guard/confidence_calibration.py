@@ -67,27 +67,29 @@ class OperatingPoint:
         return asdict(self)
 
 
-def operating_point(before: npt.NDArray[Any], after: npt.NDArray[Any], positive: Booleans, threshold: float = USUAL) -> OperatingPoint:
-    """How a class is told from the rest.
+def operating_point(
+    baseline: npt.NDArray[Any], candidate: npt.NDArray[Any], positive: Booleans, threshold: float = USUAL
+) -> OperatingPoint:
+    """Sensitivity and specificity of one class against the rest, of both models.
 
     Args:
-        before: its share of the original's answers, (N,).
-        after: its share of the artifact's, (N,).
-        positive: whether it is true, (N,).
-        threshold: a case is taken for positive when the share is at least this.
+        baseline: the original's probability of the class, (N,).
+        candidate: the candidate's probability of the class, (N,).
+        positive: whether each case is of the class, (N,).
+        threshold: a case counts as positive when the probability is at least this.
     """
-    found, restoring = int((before[positive] >= threshold).sum()), None
+    found, restoring = int((baseline[positive] >= threshold).sum()), None
     if positive.any():
         # No threshold finds none of the cases on purpose: just above the largest share does.
-        restoring = float(np.sort(after[positive])[::-1][found - 1]) if found else float(np.nextafter(after[positive].max(), 2))
+        restoring = float(np.sort(candidate[positive])[::-1][found - 1]) if found else float(np.nextafter(candidate[positive].max(), 2))
     return OperatingPoint(
         threshold,
-        sensitivity_before=_share(before[positive] >= threshold),
-        sensitivity_after=_share(after[positive] >= threshold),
-        specificity_before=_share(before[~positive] < threshold),
-        specificity_after=_share(after[~positive] < threshold),
+        sensitivity_before=_share(baseline[positive] >= threshold),
+        sensitivity_after=_share(candidate[positive] >= threshold),
+        specificity_before=_share(baseline[~positive] < threshold),
+        specificity_after=_share(candidate[~positive] < threshold),
         restoring_threshold=restoring,
-        specificity_restored=None if restoring is None else _share(after[~positive] < restoring),
+        specificity_restored=None if restoring is None else _share(candidate[~positive] < restoring),
     )
 
 

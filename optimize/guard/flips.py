@@ -41,8 +41,8 @@ class Flip:
     groups: Mapping[str, str]
     kind: str
     truth: str
-    before: str
-    after: str
+    baseline: str
+    candidate: str
     confidence_before: float | None = None
     confidence_after: float | None = None
     about: str | None = None
@@ -55,8 +55,8 @@ class Flip:
             "groups": dict(self.groups),
             "kind": self.kind,
             "truth": self.truth,
-            "before": self.before,
-            "after": self.after,
+            "before": self.baseline,
+            "after": self.candidate,
             "confidence_before": self.confidence_before,
             "confidence_after": self.confidence_after,
         }
@@ -64,22 +64,22 @@ class Flip:
 
 
 def flips(
-    before: Score, after: Score, names: Sequence[str], patients: npt.NDArray[Any] | None = None
+    baseline: Score, candidate: Score, names: Sequence[str], patients: npt.NDArray[Any] | None = None
 ) -> list[Flip]:
-    """Every case whose decision changed: the regressed ones first, of these the surest mistakes first, then by their place.
+    """Every case whose decision changed: the regressed ones first, and of these the most confident mistakes first.
 
     Args:
-        before: the original's score.
-        after: the artifact's, of the same cases.
-        names: what the user calls each case, (N,).
-        patients: id of each case's patient, (N,), or None.
+        baseline: the original's score.
+        candidate: the artifact's score on the same cases.
+        names: the user's name of each case, (N,).
+        patients: id of each case's patient, (N,); None where patients are not known.
     """
-    if isinstance(before, ClassificationScore) and isinstance(after, ClassificationScore):
-        found = _of_answers(before, after, names, patients)
-    elif isinstance(before, SegmentationScore) and isinstance(after, SegmentationScore):
-        found = _of_masks(before, after, names, patients)
+    if isinstance(baseline, ClassificationScore) and isinstance(candidate, ClassificationScore):
+        found = _of_answers(baseline, candidate, names, patients)
+    elif isinstance(baseline, SegmentationScore) and isinstance(candidate, SegmentationScore):
+        found = _of_masks(baseline, candidate, names, patients)
     else:
-        raise TypeError(f"`before` and `after` ({type(before).__name__}, {type(after).__name__}) must be scores of one task.")
+        raise TypeError(f"`baseline` and `candidate` ({type(baseline).__name__}, {type(candidate).__name__}) must be scores of one task.")
     return sorted(found, key=lambda flip: (KINDS.index(flip.kind), -(flip.confidence_after or 0.0)))
 
 
@@ -109,15 +109,16 @@ def to_csv(found: Sequence[Flip]) -> str:
     return text.getvalue()
 
 
-def unevenness(before: ClassificationScore, after: ClassificationScore, seed: int = 0) -> dict[str, Any]:
+def unevenness(baseline: ClassificationScore, candidate: ClassificationScore, seed: int = 0) -> dict[str, Any]:
     """Whether regressions fall on some classes more than on others, in the form that a report shows; see above."""
-    regressed, fixed = before.correct & ~after.correct, ~before.correct & after.correct
-    count = len(before.classes)
+    regressed, fixed = baseline.correct & ~candidate.correct, ~baseline.correct & candidate.correct
+    count = len(baseline.classes)
     cases, right, lost, gained = (
-        np.bincount(before.labels[rows], minlength=count) for rows in (slice(None), before.correct, regressed, fixed)
+        np.bincount(baseline.labels[rows], minlength=count) for rows in (slice(None), baseline.correct, regressed, fixed)
     )
     rows = [
-        {"class": name, "cases": int(cases[k]), "regressed": int(lost[k]), "fixed": int(gained[k])} for k, name in enumerate(before.classes)
+        {"class": name, "cases": int(cases[k]), "regressed": int(lost[k]), "fixed": int(gained[k])}
+        for k, name in enumerate(baseline.classes)
     ]
     method = f"chi-squared test over the classes, of cases the original got right, p-value from {DEALT} random deals"
     return {"p_value": _uneven(right, lost, seed), "method": method, "rows": rows}

@@ -1,9 +1,9 @@
-"""What paired cases can tell: how far a figure fell between two models that answered the same cases, with a bound on either side.
+"""How far a figure fell between two models on the same cases, with a lower and an upper bound.
 
-Every bound is one-sided, with the confidence asked for. There are two of each. A verdict asks the one that holds for few cases and for
-losses that few cases have: of shares the exact one (`optimize.guard.exact`), of means the one that has a worst case in it
-(`optimize.guard.worst_case`). The search, whose choice is judged again on other cases, goes by the usual large-sample interval: the score
-intervals of shares (`optimize.guard.score_intervals`), and of a mean over patients Student's.
+Every bound is one-sided, with the confidence that was asked for. Each comes in two kinds. The verdict uses bounds that also hold for few
+cases: for shares the exact bound (`optimize.guard.exact`), for means a bound that includes a worst case (`optimize.guard.worst_case`). The
+search, whose choice is judged again on other cases, uses the usual large-sample bounds: score intervals of shares
+(`optimize.guard.score_intervals`), and Student's interval of a mean over patients.
 
 *Ratio of two shares.* The score interval of the ratio is widened by as much as the exact bound of the difference is beyond Tango's.
 
@@ -42,7 +42,8 @@ from optimize.guard.score_intervals import Booleans, Doubles, Integers, Interval
 from optimize.guard.worst_case import mean_high
 
 Odds: TypeAlias = Callable[[float, float], tuple[float, float]]
-"""From so many times as many cases and a limit to the chance that the upper bound is at most the limit, and that the lower is at least."""
+"""(times, limit) -> (chance that the upper bound is at most the limit, chance that the lower bound is at least the limit), with `times` as
+many cases at the same rates."""
 
 DIFFERENCE = "exact bound of a paired difference (Buehler 1957, Chan and Zhang 1999)"
 RATIO = "score interval of a paired ratio (Tang, Tang and Chan 2003), widened to be exact"
@@ -59,21 +60,21 @@ ANYTHING: Interval = (-1.0, 1.0)
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """A figure with what chance may have done to it.
+    """A figure with its bounds.
 
     Args:
         value: the figure.
         low: its lower bound.
         high: its upper bound.
-        n: how many cases or patients it is taken over.
+        n: number of cases or patients that the figure is taken over.
         unit: "cases" or "patients".
-        method: where the bounds come from.
-        odds: how likely bounds of more cases are to lie on either side of a limit, at the same rates; None where that cannot be said.
+        method: name of the method of the bounds.
+        odds: chances that bounds of more cases would decide, see `Odds`; None where they are not known.
         lost: cases that were right and are wrong; None where it does not apply.
         gained: cases that were wrong and are right; None where it does not apply.
-        min_n: so many cases or patients are needed before there is any bound; None where there is one.
-        independent: every case stands for itself, and not for its patient.
-        usual: the large-sample bounds that the search goes by; None where they are the same.
+        min_n: number of cases or patients from which there are bounds; None where there are bounds already.
+        independent: whether every case stands for itself; False where several may be of one patient.
+        usual: the large-sample bounds that the search uses; None where they are the same.
     """
 
     value: float
@@ -124,19 +125,23 @@ def mcnemar(lost: int, gained: int) -> float:
 
 
 def drop_of_share(
-    before: Booleans, after: Booleans, confidence: float, patients: Integers | None = None, *, relative: bool = False
+    baseline: Booleans, candidate: Booleans, confidence: float, patients: Integers | None = None, *, relative: bool = False
 ) -> Estimate:
-    """How far the share of right cases fell.
+    """How far the share of correct cases fell.
+
+    >>> estimate = drop_of_share(np.ones(150, bool), np.arange(150) >= 2, 0.95)
+    >>> round(estimate.value, 4), round(estimate.high, 4), estimate.lost
+    (0.0133, 0.0416, 2)
 
     Args:
-        before: whether the original got each case right, (n,).
-        after: whether the artifact did, (n,).
-        confidence: of either bound.
-        patients: number of each case's patient, (n,); None where every case stands for itself.
+        baseline: whether the original got each case right, (n,).
+        candidate: whether the candidate got each case right, (n,).
+        confidence: confidence of each bound.
+        patients: patient number of each case, (n,); None where every case stands for itself.
         relative: bound the ratio of the two shares instead of their difference, and give it as the drop from the original's share.
     """
-    lost, gained, cases = int((before & ~after).sum()), int((~before & after).sum()), len(before)
-    widening, freedom, method = _clustered(before.astype(float) - after, patients, RATIO if relative else DIFFERENCE)
+    lost, gained, cases = int((baseline & ~candidate).sum()), int((~baseline & candidate).sum()), len(baseline)
+    widening, freedom, method = _clustered(baseline.astype(float) - candidate, patients, RATIO if relative else DIFFERENCE)
     value = (lost - gained) / max(1, cases)
 
     def counted(times: float) -> tuple[tuple[float, float, float], float]:
@@ -155,7 +160,7 @@ def drop_of_share(
     bounds = Estimate(value, *sure, cases, "cases", method, odds if cases else None, lost, gained, independent=alone, usual=usual)
     if not relative:
         return bounds
-    return _relative(bounds, int((before & after).sum()), counted, widening)
+    return _relative(bounds, int((baseline & candidate).sum()), counted, widening)
 
 
 def _relative(

@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from optimize.errors import InputError, did_you_mean
+from optimize.guard.rails import GuardRail, Rule, rows
 
 Mode = Literal["statistical", "point"]
 MODES: tuple[Mode, ...] = ("statistical", "point")
 METRICS = ("accuracy", "macro_f1", "auc")
 CLASS_METRICS = ("recall", "precision", "f1")
-FALLS = ("max_drop", "max_class_drop", "max_group_drop", "max_sensitivity_drop", "max_specificity_drop")
-"""Limits of how far a figure may fall; these may be shares of the original's figure."""
-RISES = ("max_ece_rise", "max_regressed")
-LEASTS = ("min_class_f1", "min_class_recall", "min_agreement")
+CLASS_SETTINGS = ("metric", "class_metric", "threshold", "positive")
+"""Settings of limits that masks have no use for."""
 _POINTS = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(pp|%|)\s*")
 
 
@@ -29,87 +28,154 @@ class Relative(float):
         return f"{Decimal(float.__repr__(self)) * 100:f}%"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Limits:
     """How much the shipped artifact may lose against the original, as fractions (0.02 is 2 percentage points).
 
-    A limit of a drop may be `Relative`. None asks for nothing, and so does 0 of what must be reached.
+    Every guard-rail of the table (`optimize.guard.rails`) has one limit here, under its name: `Limits(max_ece_rise=0.02).max_ece_rise`.
+    The limit of a drop may be `Relative`, a share of the original's figure. None asks for nothing, and so does 0 of a floor. Where a
+    rail has a default, None stands for the default.
+
+    >>> limits = Limits(max_drop=0.01, verdict="point")
+    >>> limits.max_drop, limits.max_class_drop, limits.max_ece_rise
+    (0.01, 0.06, None)
 
     Args:
-        max_drop: largest allowed drop of the overall figure, see `metric`; for masks, of overall Dice.
-        max_class_drop: largest allowed drop of any single class's figure, see `class_metric`; for masks, of its mean Dice.
-        min_class_f1: every class must reach at least this F1, or mean Dice.
-        min_agreement: for masks only: least Dice of the artifact's masks with the original's.
-        verdict: "statistical": a limit is held when the bound of the loss stays below it; "point": when the measured loss does.
-        confidence: of each one-sided bound, in 0.5..1.
-        metric: what `max_drop` and `max_group_drop` are about: "accuracy", "macro_f1", or "auc" (mean over the classes, each against the
-            rest).
-        class_metric: what `max_class_drop` is about: "recall", "precision" or "f1".
-        max_group_drop: largest allowed drop of the overall figure within any value of any `*_group` column; by default `max_class_drop`.
-        min_class_recall: every class must reach at least this recall.
-        threshold: a case is positive for a class when the class's share of the answer is at least this; in 0..1.
+        max_drop: largest allowed drop of the overall figure, see `metric`; with masks, of overall Dice.
+        max_class_drop: largest allowed drop of any single class's figure, see `class_metric`; with masks, of its mean Dice.
+        min_class_f1: F1 that every class must reach; with masks, mean Dice.
+        verdict: "statistical": a limit is held when the bound of the loss stays within it; "point": when the measured loss does.
+        confidence: confidence of each one-sided bound, in 0.5..1.
+        metric: figure that `max_drop` and `max_group_drop` are about: "accuracy", "macro_f1", or "auc" (mean over the classes, each against
+            the rest).
+        class_metric: figure that `max_class_drop` is about: "recall", "precision" or "f1".
+        threshold: a case is positive for a class when the class's probability is at least this; in 0..1.
         positive: names of the classes that count as positive; empty: every class.
-        max_sensitivity_drop: largest allowed drop of the share of positive cases found at `threshold`.
-        max_specificity_drop: largest allowed drop of the share of other cases not taken for positive at `threshold`.
-        max_ece_rise: largest allowed rise of the expected calibration error.
-        max_regressed: largest allowed share of cases that the original got right and the artifact gets wrong.
         preset: name of the preset that the rest started from, for the report; "" for none.
+        rails: limits by the name of their guard-rail, as another `Limits` has them.
+        limits: limits of all other guard-rails, by name.
+
+    Raises:
+        InputError: when a limit is unknown, lies outside its range, or can be shown by no number of cases.
     """
 
-    max_drop: float = 0.02
-    max_class_drop: float = 0.06
-    min_class_f1: float = 0.0
-    min_agreement: float = 0.0
-    verdict: Mode = "statistical"
-    confidence: float = 0.95
-    metric: str = "accuracy"
-    class_metric: str = "recall"
-    max_group_drop: float | None = None
-    min_class_recall: float = 0.0
-    threshold: float | None = None
-    positive: tuple[str, ...] = ()
-    max_sensitivity_drop: float | None = None
-    max_specificity_drop: float | None = None
-    max_ece_rise: float | None = None
-    max_regressed: float | None = None
-    preset: str = ""
+    rails: Mapping[str, float | None] = field(hash=False)
+    verdict: Mode
+    confidence: float
+    metric: str
+    class_metric: str
+    threshold: float | None
+    positive: tuple[str, ...]
+    preset: str
 
-    def __post_init__(self) -> None:
-        for name in (*FALLS, *RISES, *LEASTS, "threshold"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and 0.0 <= value <= 1.0):
-                raise InputError(f"`{name}` (={value}) must lie between 0 and 1: write 0.02 or '2pp' for two percentage points.")
+    def __init__(
+        self,
+        max_drop: float | None = None,
+        max_class_drop: float | None = None,
+        min_class_f1: float | None = None,
+        *,
+        verdict: Mode = "statistical",
+        confidence: float = 0.95,
+        metric: str = "accuracy",
+        class_metric: str = "recall",
+        threshold: float | None = None,
+        positive: tuple[str, ...] = (),
+        preset: str = "",
+        rails: Mapping[str, float | None] | None = None,
+        **limits: float | None,
+    ) -> None:
+        named = {"max_drop": max_drop, "max_class_drop": max_class_drop, "min_class_f1": min_class_f1}
+        limits = {**(rails or {}), **{name: limit for name, limit in named.items() if limit is not None}, **limits}
+        defaults = {row.name: row.default for row in rows()}
+        if unknown := sorted(limits.keys() - defaults.keys()):
+            raise InputError(f"`{unknown[0]}` (={limits[unknown[0]]}) is no limit{did_you_mean(unknown[0], defaults)}.")
+        whole = {name: default if limits.get(name) is None else limits[name] for name, default in defaults.items()}
+        settings = (verdict, confidence, metric, class_metric, threshold, positive, preset)
+        for name, value in zip((each.name for each in fields(self)), (whole, *settings), strict=True):
+            object.__setattr__(self, name, value)
+        self._check_settings()
+        self._check_rails()
+
+    def __getattr__(self, name: str) -> Any:
+        """The limit of a guard-rail by its name."""
+        rails: Mapping[str, float | None] = self.__dict__.get("rails", {})
+        if name not in rails:
+            raise AttributeError(f"{type(self).__name__} has no {name!r}")
+        return rails[name]
+
+    def _check_settings(self) -> None:
         if not 0.5 < self.confidence < 1:
             raise InputError(f"`confidence` (={self.confidence}) must lie between 0.5 and 1: 0.95 is usual.")
-        for name, known in (("verdict", MODES), ("metric", METRICS), ("class_metric", CLASS_METRICS)):
-            if (value := getattr(self, name)) not in known:
-                raise InputError(f"`{name}` (={value!r}) must be one of {', '.join(known)}{did_you_mean(value, known)}.")
-        for name in (*FALLS, *RISES):
-            if self.verdict == "statistical" and getattr(self, name) == 0:
-                raise InputError(f"`{name}` (=0) can be shown by no number of cases: allow a little, or ask for --verdict point.")
-        for name in LEASTS:
-            if self.verdict == "statistical" and getattr(self, name) == 1:
-                raise InputError(f"`{name}` (=1) can be shown by no number of cases: ask for a little less, or for --verdict point.")
-        if self.threshold is None:
-            for name in ("max_sensitivity_drop", "max_specificity_drop"):
-                if getattr(self, name) is not None:
-                    raise InputError(f"`{name}` (={getattr(self, name)}) needs the threshold that the model is used at: add --threshold.")
+        for name, choices in (("verdict", MODES), ("metric", METRICS), ("class_metric", CLASS_METRICS)):
+            if (value := getattr(self, name)) not in choices:
+                raise InputError(f"`{name}` (={value!r}) must be one of {', '.join(choices)}{did_you_mean(value, choices)}.")
+
+    def _check_rails(self) -> None:
+        for name, value in {**self.rails, "threshold": self.threshold}.items():
+            if value is not None and not (math.isfinite(value) and 0.0 <= value <= 1.0):
+                raise InputError(f"`{name}` (={value}) must lie between 0 and 1: write 0.02 or '2pp' for two percentage points.")
+        for row in rows():
+            value = self.rails[row.name]
+            if self.verdict == "statistical" and value == (1 if row.rule == "floor" else 0):
+                remedy = "ask for a little less, or for" if row.rule == "floor" else "allow a little, or ask for"
+                raise InputError(f"`{row.name}` (={value:g}) can be shown by no number of cases: {remedy} --verdict point.")
+            if row.needs_threshold and self.threshold is None and value is not None:
+                raise InputError(f"`{row.name}` (={value}) needs the threshold that the model is used at: add --threshold.")
 
     @property
-    def group_drop(self) -> float:
-        """Largest allowed drop within a subgroup."""
-        return self.max_class_drop if self.max_group_drop is None else self.max_group_drop
+    def max_drop(self) -> float:
+        """Largest allowed drop of the overall figure."""
+        return cast(float, self.rails["max_drop"])
 
     @property
-    def sure(self) -> float | None:
+    def max_class_drop(self) -> float:
+        """Largest allowed drop of any single class's figure."""
+        return cast(float, self.rails["max_class_drop"])
+
+    @property
+    def bound_confidence(self) -> float | None:
         """The confidence of the verdict's bounds; None where it compares measured values."""
         return self.confidence if self.verdict == "statistical" else None
 
+    def of(self, row: GuardRail) -> float | None:
+        """The limit that a guard-rail is judged by: its own, or its fallback's; None where it is not asked for."""
+        limit = self._in_force(row)
+        return limit if row.asks(limit) else None
+
     def as_dict(self) -> dict[str, Any]:
-        """The form that the report uses."""
-        whole = asdict(self) | {"max_group_drop": self.group_drop, "positive": list(self.positive), "preset": self.preset or None}
-        relative = [name for name in FALLS if isinstance(whole[name], Relative)]
-        return {name: float(value) if isinstance(value, Relative) else value for name, value in whole.items()} | {"relative": relative}
+        """The form that the report uses; the limits of rails that format 2 does not name stand in `further`."""
+        limits = {row.name: self._in_force(row) for row in rows()}
+        relative = [row.name for row in rows() if row.in_format_2 and isinstance(limits[row.name], Relative)]
+        plain = {name: float(limit) if isinstance(limit, Relative) else limit for name, limit in limits.items()}
+        further = [
+            {
+                "name": row.name,
+                "limit": plain[row.name],
+                "relative": isinstance(limits[row.name], Relative),
+                "rule": row.rule,
+                "criterion": row.criterion,
+                "unlimited": row.unlimited,
+                "tasks": list(row.tasks),
+            }
+            for row in rows()
+            if not row.in_format_2
+        ]
+        return {
+            **{row.name: plain[row.name] for row in rows() if row.in_format_2},
+            "verdict": self.verdict,
+            "confidence": self.confidence,
+            "metric": self.metric,
+            "class_metric": self.class_metric,
+            "threshold": self.threshold,
+            "positive": list(self.positive),
+            "preset": self.preset or None,
+            "relative": relative,
+            **({"further": further} if further else {}),
+        }
+
+    def _in_force(self, row: GuardRail) -> float | None:
+        own = self.rails[row.name]
+        return self.rails[row.fallback] if own is None and row.fallback else own
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -160,6 +226,13 @@ def points(share: float) -> str:
     return f"{100 * share:.4g} pp"
 
 
-def stated(limit: float) -> str:
-    """A limit of a drop as it was set."""
-    return f"{100 * limit:.6g} % of the original’s" if isinstance(limit, Relative) else f"{100 * limit:.6g} pp"
+def stated(limit: float, rule: Rule = "drop") -> str:
+    """A limit as it was set, with the unit of its rule.
+
+    >>> stated(0.02), stated(Relative(0.02)), stated(0.05, "ceiling"), stated(0.85, "floor")
+    ('2 pp', '2 % of the original’s', '5 %', '85.00 %')
+    """
+    if rule == "floor":
+        return f"{100 * limit:.2f} %"
+    unit = "%" if rule == "ceiling" else "% of the original’s" if isinstance(limit, Relative) else "pp"
+    return f"{100 * limit:.6g} {unit}"

@@ -1,8 +1,8 @@
-"""Whether the original knows the guard by heart: whether it does better there than on the test split, by more than chance.
+"""Whether the original memorized the guard split: whether it does better there than on the test split, by more than chance.
 
-A guard split that the original was trained on is a bad judge. Weights that forgot what was learned by heart, and no more, lose on it and
-lose nothing elsewhere: the search stops early. Compared are the cases of both splits, or their patients where these are known, by Welch's
-one-sided test of unequal variances.
+A guard split that the original was trained on misleads the search. Compression first loses what was memorized: the figures on the guard
+fall although those on new cases do not, and the search stops early. The cases of both splits are compared, or their patients where these
+are known, by Welch's one-sided test of unequal variances.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from optimize.guard.classification_score import ClassificationScore
 from optimize.guard.score import Score
 from optimize.guard.segmentation_score import SegmentationScore
 
-SURE = 1e-3
-"""Splits differ for other reasons too, hospitals for one: only what is far beyond chance is worth a word."""
+ALPHA = 1e-3
+"""Splits differ for other reasons too, such as hospitals: only a difference far beyond chance is reported."""
 LEAST = 5
 """Cases or patients that can be compared."""
 
@@ -28,12 +28,12 @@ def known_by_heart(guard: Score, test: Score) -> str | None:
         guard: the original's score on the guard split.
         test: its score on the test split.
     """
-    one, other = _units(guard), _units(test)
+    one, other = _figures(guard), _figures(test)
     if min(len(one), len(other)) < LEAST or not (one.std() or other.std()):
         return None
     # from these, since the other form warns where all cases are alike
     told = [value for units in (one, other) for value in (units.mean(), units.std(ddof=1), len(units))]
-    if not ttest_ind_from_stats(*told, equal_var=False, alternative="greater").pvalue < SURE:
+    if not ttest_ind_from_stats(*told, equal_var=False, alternative="greater").pvalue < ALPHA:
         return None
     figures = f"{100 * guard.overall:.2f} % on the guard split and {100 * test.overall:.2f} % on the test split"
     return (
@@ -42,7 +42,7 @@ def known_by_heart(guard: Score, test: Score) -> str | None:
     )
 
 
-def _units(score: Score) -> npt.NDArray[np.float64]:
+def _figures(score: Score) -> npt.NDArray[np.float64]:
     """The figure of each case, or of each patient."""
     if isinstance(score, SegmentationScore):
         told = score.per_patient

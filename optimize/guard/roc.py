@@ -50,36 +50,36 @@ def macro_auc(shares: npt.NDArray[Any], labels: Integers) -> float | None:
         shares: of each answer, (N, K).
         labels: true classes, (N,).
     """
-    told = _told(labels, shares.shape[1])
+    told = _ranked_classes(labels, shares.shape[1])
     return float(np.mean([placements(shares[:, k], labels == k)[labels == k].mean() for k in told])) if len(told) else None
 
 
 def auc_drop(
-    before: npt.NDArray[Any],
-    after: npt.NDArray[Any],
+    baseline: npt.NDArray[Any],
+    candidate: npt.NDArray[Any],
     labels: Integers,
     confidence: float,
     patients: Integers | None = None,
     share: float = 0.0,
 ) -> tuple[Estimate, float, float]:
-    """The drop of `mean_area`, and the figure before and after.
+    """The drop of `macro_auc`, the baseline's figure, and the candidate's figure.
 
     Args:
-        before: shares of the original's answers, (N, K).
-        after: shares of the artifact's.
+        baseline: the original's probabilities, (N, K).
+        candidate: the candidate's probabilities, (N, K).
         labels: true classes, (N,).
-        confidence: of either bound.
-        patients: number of each case's patient, (N,), or None.
-        share: of the original's figure that may be lost; the spread is then that of (1 - share) times the figure before minus that after.
+        confidence: confidence of each bound.
+        patients: patient number of each case, (N,); None where every case stands for itself.
+        share: share of the baseline's figure that may be lost; the spread is then that of (1 - share) * baseline - candidate.
     """
-    cases, told = len(labels), _told(labels, before.shape[1])
+    cases, told = len(labels), _ranked_classes(labels, baseline.shape[1])
     if not len(told):
         return Estimate(0.0, *ANYTHING, 0, "cases", DELONG, None), 0.0, 0.0
     old, new, unseen = [], [], 0.0
     pulls: Doubles = np.zeros(cases)
     for k in told:
         positive = labels == k
-        each = [placements(side[:, k], positive) for side in (before, after)]
+        each = [placements(side[:, k], positive) for side in (baseline, candidate)]
         areas = [float(placed[positive].mean()) for placed in each]
         old.append(areas[0])
         new.append(areas[1])
@@ -122,7 +122,7 @@ def _worst(labels: Integers, told: list[int]) -> float:
     return float((1 / counts + others.sum() - others).max() / len(told))
 
 
-def _told(labels: Integers, classes: int) -> list[int]:
+def _ranked_classes(labels: Integers, classes: int) -> list[int]:
     """Classes that some cases have and some have not."""
     counts = np.bincount(labels, minlength=classes)
     return np.flatnonzero((counts > 0) & (counts < len(labels))).tolist()

@@ -1,26 +1,24 @@
-"""What a score of any task knows: one overall figure, one for each class, and its guard-rails against the original's.
+"""What a score of any task offers: one overall figure, and one figure for each class.
 
-Of a classification (`Answers`) they are accuracy and recall; of a segmentation (`Dice`) the mean over the classes, and each one's mean
-over the patients.
+A classification (`ClassificationScore`) has accuracy and recall. A segmentation (`SegmentationScore`) has Dice: of each class the mean over
+the patients, and overall the mean over the classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 
 from optimize.candidate import Floats, Meaning
 from optimize.data.masks import Array
 from optimize.guard.classification_score import answers as answers_of
-from optimize.guard.limits import Limits
-from optimize.guard.rail import Rail
 from optimize.guard.segmentation_score import score_masks
 
 
 class Score(Protocol):
-    """How good a model is on one split; `before` is always the original's score on the same split."""
+    """How good a model is on one split."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -32,12 +30,9 @@ class Score(Protocol):
 
     @property
     def figures(self) -> Mapping[str, float]:
-        """Of each class that was seen, by its name."""
+        """Figure of each class that has cases, by its name."""
 
-    def rails(self, before: Self, limits: Limits) -> Sequence[Rail]:
-        """Every guard-rail that was asked for, with what was measured."""
-
-    def as_dict(self, original: Self | None = None) -> dict[str, Any]:
+    def as_dict(self, original: Any = None) -> dict[str, Any]:
         """The form that a report shows."""
 
 
@@ -49,15 +44,16 @@ def score(
     groups: Mapping[str, Array] | None = None,
     meaning: Meaning = "logits",
 ) -> Score:
-    """Score what a model answers, batch by batch.
+    """The score of a model's outputs, batch by batch.
 
     Args:
         task: "classification" or "segmentation".
-        answers: batches of outputs, (n, K) or (n, K, *spatial), each with what is true: classes (n,), or masks as in `optimize.data.masks`.
-        classes: their names.
-        patients: id per item over all batches, (N,).
+        answers: batches of outputs, (n, K) or (n, K, *spatial), each with the true classes, (n,), or the true masks as in
+            `optimize.data.masks`.
+        classes: names of the classes.
+        patients: patient id of each item over all batches, (N,).
         groups: column -> subgroup of each item, (N,).
-        meaning: of outputs that are masks; classes are recognised by their values.
+        meaning: whether outputs that are masks are logits or probabilities; outputs that are classes show it by their values.
     """
     if task == "segmentation":
         return score_masks(answers, classes, patients, groups, meaning)

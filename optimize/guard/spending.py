@@ -21,7 +21,7 @@ from optimize.guard.limits import Limits
 
 FIRST = 0.8
 _DECIMALS = 12
-"""Of a confidence: what a product of floats adds behind them is no part of it."""
+"""Decimals of a confidence: later ones are rounding errors of a product of floats."""
 
 
 def spent_by(part: int) -> float:

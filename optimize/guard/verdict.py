@@ -3,11 +3,11 @@
 `judge` gives the final verdict: accepted only when every rail passes, rejected when one fails, and otherwise "inconclusive"
 (`optimize.guard.rail` says what a rail asks).
 
-`admit` is the search's question: is the proposal good enough to go on with? Many proposals are judged on the same cases, and the boldest
-that passes looks better than it is. So a loss must stay within its limit with the chance in it, at a confidence that `level` chooses. The
-chance is that of the usual large-sample intervals: what a guard of ten patients cannot exclude is left to the verdict. Where nothing was
-lost there is nothing to doubt, however few the cases. Where the verdict will compare measured values, a class's chance is judged with the
-other classes' cases in it (`optimize.guard.pooling`).
+`accept_proposal` answers the search's question: is a proposal good enough to go on with? Many proposals are judged on the same cases, and
+the boldest one that passes looks better than it is. So the bound of each loss must stay within its limit, at the confidence that
+`search_confidence` gives. The bounds are the usual large-sample intervals: what a guard of ten patients cannot exclude is left to the final
+verdict. A rail that lost nothing passes, however few its cases. Where the final verdict will compare measured values, the bounds of a
+class also use the cases of the other classes (`optimize.guard.pooling`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from math import sqrt
 from statistics import NormalDist
 
+from optimize.guard.judged_rails import judged_rails
 from optimize.guard.limits import Limits, points
-from optimize.guard.pooling import borrowed
+from optimize.guard.pooling import pooled
 from optimize.guard.rail import Outcome, Rail
 from optimize.guard.score import Score
 
@@ -30,9 +31,9 @@ class Verdict:
     """An outcome with its reasons; true only when it is "pass".
 
     Args:
-        outcome: of all rails together.
-        reasons: in words.
-        rails: every rail with what was measured; empty where none was.
+        outcome: outcome of all rails together.
+        reasons: the rails that decided, in words.
+        rails: every judged rail; empty where none was judged.
     """
 
     outcome: Outcome
@@ -45,11 +46,11 @@ class Verdict:
 
 def judge(limits: Limits, baseline: Score, candidate: Score) -> Verdict:
     """The final verdict on `candidate`, measured on the same cases as the original's `baseline`."""
-    rails = tuple(candidate.rails(baseline, limits))
+    rails = tuple(judged_rails(limits, baseline, candidate))
     failed = [str(rail) for rail in rails if rail.outcome == "fail"]
-    unsure = [rail.doubt for rail in rails if rail.outcome == "inconclusive"]
-    if failed or unsure:
-        return Verdict("fail" if failed else "inconclusive", tuple([*failed, *unsure]), rails)
+    undecided = [rail.doubt for rail in rails if rail.outcome == "inconclusive"]
+    if failed or undecided:
+        return Verdict("fail" if failed else "inconclusive", tuple([*failed, *undecided]), rails)
     return Verdict("pass", (summary(rails),), rails)
 
 
@@ -57,20 +58,21 @@ def accept_proposal(limits: Limits, baseline: Score, candidate: Score, confidenc
     """Whether the search may go on with `candidate`, measured on the same cases as `baseline`.
 
     Args:
-        limits: the guard-rails.
+        limits: the limits of the run.
         baseline: the original's score.
-        candidate: the proposal's.
-        confidence: of the bounds that must lie within the limits.
+        candidate: the proposal's score.
+        confidence: confidence of the bounds that must lie within the limits.
     """
-    sure = tuple(candidate.rails(baseline, replace(limits, confidence=confidence)))
-    rails = tuple(replace(rail, bounded=rail.bounded.for_search) for rail in sure)
+    judged = judged_rails(replace(limits, confidence=confidence), baseline, candidate)
+    rails = tuple(replace(rail, estimate=rail.estimate.for_search) for rail in judged)
     if limits.verdict == "point":
-        rails = borrowed(rails, confidence)
-    reasons = tuple(_refusal(rail) for rail in rails if not (rail.lossless or rail.surely_held))
+        rails = pooled(rails, confidence)
+    reasons = tuple(_reason_of_refusal(rail) for rail in rails if not (rail.lossless or rail.surely_held))
     if reasons:
         return Verdict("fail", reasons, rails)
-    unsure = "" if all(rail.surely_held for rail in rails) else "; nothing was lost where chance could hide more"
-    return Verdict("pass", (summary(rails) + unsure,), rails)
+    undecided = sum(not rail.surely_held for rail in rails)
+    few = f"; passed without a loss, but with too few cases for a bound within the limit: {undecided} of {len(rails)} rails"
+    return Verdict("pass", (summary(rails) + (few if undecided else ""),), rails)
 
 
 def search_confidence(limits: Limits, guard: int, test: int) -> float:
@@ -93,28 +95,28 @@ def search_confidence(limits: Limits, guard: int, test: int) -> float:
     return min(MOST, normal.cdf(normal.inv_cdf(limits.confidence) * sqrt(ratio) + power))
 
 
-def worst_class(before: Score, after: Score) -> tuple[str, float]:
+def worst_class(baseline: Score, candidate: Score) -> tuple[str, float]:
     """The class whose figure fell most, and by how much (negative: even the worst one rose); of those that were seen at all."""
-    old, new = before.figures, after.figures
-    falls = {name: old[name] - new[name] for name in old if name in new} or dict.fromkeys(before.classes, 0.0)
+    old, new = baseline.figures, candidate.figures
+    falls = {name: old[name] - new[name] for name in old if name in new} or dict.fromkeys(baseline.classes, 0.0)
     name = max(falls, key=lambda each: falls[each])
     return name, falls[name]
 
 
-def _refusal(rail: Rail) -> str:
+def _reason_of_refusal(rail: Rail) -> str:
     """Why the search does not go on: the loss, and what chance may add to it."""
     plain, floor = str(replace(rail, confidence=None)), rail.rule == "floor"
-    chance = rail.value - rail.bounded.low if floor else rail.bounded.high - rail.value
+    chance = rail.value - rail.estimate.low if floor else rail.estimate.high - rail.value
     return f"{plain}, and chance alone may {'take' if floor else 'add'} {points(chance)}" if rail.held_by_value else plain
 
 
 def summary(rails: tuple[Rail, ...]) -> str:
     """What was measured, in a line."""
     first = rails[0]
-    worst = max((rail for rail in rails if rail.scope == "class" and rail.rule == "drop" and rail.bounded.n), key=_value, default=None)
-    most, sure = points(max(0.0, first.bounded.high)), first.confidence
-    bound = "" if sure is None else f" (a drop of {most} at most, at {100 * sure:.4g} % confidence)"
-    overall = f"{first.title} {100 * first.after:.2f} % against {100 * (first.before or 0.0):.2f} %{bound}, limit {first.wording}"
+    worst = max((rail for rail in rails if rail.scope == "class" and rail.rule == "drop" and rail.estimate.n), key=_value, default=None)
+    most, confidence = points(max(0.0, first.estimate.high)), first.confidence
+    bound = "" if confidence is None else f" (the drop is at most {most}, with {100 * confidence:.4g} % confidence)"
+    overall = f"{first.title} {100 * first.candidate:.2f} % against {100 * (first.baseline or 0.0):.2f} %{bound}, limit {first.wording}"
     if worst is None:
         return overall
     return f"{overall}; {worst.figure} of the worst class {worst.name} {_signed(-worst.value)}, limit {worst.wording}"

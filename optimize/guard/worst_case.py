@@ -1,4 +1,7 @@
-"""An upper bound of a mean that holds a worst case against the model which the sample does not contain.
+"""An upper bound of a mean that includes one worst case, which the sample does not contain.
+
+Example: none of 50 patients lost anything, and a patient may lose 0.5 at most. The bound at 95 % confidence is not 0: with one patient
+more, who loses 0.5, and random weights, it is 0.5 * (1 - 0.05^(1/50)) = 0.029.
 
 Of n values x_i, none of which can be above w, the bound is the point that
 
@@ -33,10 +36,10 @@ def mean_high(values: Doubles, worst: float, alpha: float, times: float = 1.0) -
     """The upper bound of the mean of `values`.
 
     Args:
-        values: one of each case, (n,).
-        worst: the largest value that a case which was not seen may have.
-        alpha: chance that the bound misses.
-        times: as if there were so many times as many cases with these values.
+        values: value of each case, (n,).
+        worst: largest value that a case outside the sample may have.
+        alpha: chance that the bound is too low.
+        times: bound for `times` as many cases with the same values.
     """
     worst = max(worst, float(values.max(initial=worst)))
     points, weights = np.append(values, worst), np.append(np.full(len(values), times), 1.0)

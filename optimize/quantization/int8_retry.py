@@ -21,7 +21,8 @@ from optimize.candidate import Candidate
 from optimize.measure.latency import interleave, ratio
 from optimize.measure.warmup import BRIEF_S, warm_up
 from optimize.progress import note, stage
-from optimize.quantization.precision_choice import TIMING_SECONDS, PrecisionContext, Variant, failure_reason
+from optimize.quantization.precision_choice import TIMING_SECONDS, PrecisionContext, failure_reason
+from optimize.quantization.variant import Variant
 
 MAX_CANDIDATES = 3
 """How many milder candidates are quantized: each costs a compilation and a pass over the guard split."""

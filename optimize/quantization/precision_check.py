@@ -18,13 +18,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from optimize.backends import description, float_part, int8_name
 from optimize.backends.weighted_nodes import with_weights
-
-if TYPE_CHECKING:
-    from optimize.quantization.precision_choice import Variant
+from optimize.quantization.variant import Variant
 
 MAX_LISTED = 6
 """Number of layers that a line names; it counts the rest."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from optimize.backends import Backend
 from optimize.backends.session import Session
@@ -15,10 +14,8 @@ from optimize.guard.limits import Limits
 from optimize.guard.score import Score
 from optimize.guard.verdict import LIKELY, accept_proposal
 from optimize.quantization.precision_check import checked
+from optimize.quantization.variant import Variant
 from optimize.searching.train_check import TrainCheck
-
-if TYPE_CHECKING:
-    from optimize.quantization.precision_choice import Variant
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,49 +8,14 @@ import hashlib
 from collections.abc import Iterator
 
 from optimize.report import rails, rows
+from optimize.report.limit_words import limit_words
 from optimize.report.speed import UNRELIABLE, doubts
 from optimize.report.wording import DASH, Report, change, count, milliseconds, scaled, times
-
-_STATED = (
-    ("max_drop", "at most", "drop of {overall}"),
-    ("max_class_drop", "at most", "drop of any class’s {class_metric}"),
-    ("max_group_drop", "at most", "drop of {metric} in any subgroup"),
-    ("min_class_f1", "at least", "{f1} of every class"),
-    ("min_class_recall", "at least", "recall of every class"),
-    ("min_agreement", "at least", "agreement with the original"),
-    ("max_sensitivity_drop", "at most", "drop of sensitivity"),
-    ("max_specificity_drop", "at most", "drop of specificity"),
-    ("max_ece_rise", "at most", "rise of the calibration error"),
-    ("max_regressed", "at most", "share of cases right before and wrong after"),
-)
-_NAMES = {"macro_f1": "macro F1", "auc": "AUC", "dice": "Dice", "f1": "F1"}
-_OVERALL = {"accuracy": "overall ", "dice": "overall "}
 
 
 def fixed(report: Report) -> list[tuple[str, str]]:
     """The criteria fixed before the run, as (what, limit)."""
-    limits = report["limits"]
-    masks = report.get("task") == "segmentation"
-    metric = limits.get("metric") or ("dice" if masks else "accuracy")
-    words = {
-        "overall": _OVERALL.get(metric, "") + _named(metric),
-        "metric": _named(metric),
-        "class_metric": _named(limits.get("class_metric") or ("dice" if masks else "recall")),
-        "f1": "Dice" if masks else "F1",
-    }
-    found = []
-    for key, sense, what in _STATED:
-        value = limits.get(key)
-        if value is None or (sense == "at least" and not value):
-            continue
-        relative = key in (limits.get("relative") or ())
-        if key == "max_regressed":
-            found.append((what[:1].upper() + what[1:], f"{sense} {value * 100:.6g} %"))
-            continue
-        unit = f"{value * 100:.6g} % of the original’s" if relative else f"{value:.6g}" if sense == "at least" else f"{value * 100:.6g} pp"
-        text = what.format(**words)
-        found.append((text[:1].upper() + text[1:], f"{sense} {unit}"))
-    return found
+    return [(limit.criterion[:1].upper() + limit.criterion[1:], limit.stated) for limit in limit_words(report) if limit.asked]
 
 
 def intended(report: Report, runtime: str) -> str:
@@ -99,9 +64,3 @@ def fingerprint(public_key: str) -> str:
         return hashlib.sha256(base64.b64decode(public_key, validate=True)).hexdigest()
     except (binascii.Error, ValueError):
         return "not readable"
-
-
-def _named(key: str) -> str:
-    return _NAMES.get(key, key)
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from optimize.report.limit_words import limit_words
 from optimize.report.looks import confidence
 from optimize.report.rails import rails
 from optimize.report.rows import find, per_group
@@ -12,12 +13,6 @@ from optimize.report.wording import Report, count, plain, points
 
 FEW = 30
 _NAMES = {"precision": "precision", "f1": "F1"}
-_UNASKED = (
-    ("max_regressed", "the share of cases that were right and are wrong"),
-    ("max_ece_rise", "the calibration error"),
-    ("max_sensitivity_drop", "sensitivity at an operating point"),
-    ("max_specificity_drop", "specificity at an operating point"),
-)
 
 
 def limitations(report: Report, runtime: str) -> list[str]:
@@ -60,12 +55,11 @@ def _of_limits(report: Report) -> Iterator[str]:
         yield "No column of subgroups was given: nothing is said about sites, scanners, sexes, ages or any other part of the cases."
     elif limits.get("max_group_drop") is None:
         yield f"No limit was fixed for subgroups by {', '.join(groups)}; their figures are shown without being judged."
-    masks = report.get("task") == "segmentation"
-    unasked = [words for key, words in _UNASKED if limits.get(key) is None and not (masks and key == "max_ece_rise")]
-    if unasked:
-        last = f" and {unasked[-1]}" if len(unasked) > 1 else ""
-        yield f"No limit was fixed for {', '.join(unasked[: len(unasked) - 1 or 1])}{last}."
-    if masks:
+    unlimited = [limit.unlimited for limit in limit_words(report) if limit.unlimited and not limit.asked]
+    if unlimited:
+        last = f" and {unlimited[-1]}" if len(unlimited) > 1 else ""
+        yield f"No limit was fixed for {', '.join(unlimited[: len(unlimited) - 1 or 1])}{last}."
+    if report.get("task") == "segmentation":
         yield "Calibration of confidence is not measured for masks."
     elif report["calibration"] is None and rails(report):
         yield "Calibration of confidence was not measured."

@@ -90,7 +90,7 @@ def _words(report: Report) -> Mapping[str, Any]:
     return {
         "outcome": OUTCOMES[report["verdict"]],
         "qualifier": speed.qualifier(report),
-        "standing": standing.standing(report),
+        "standing": standing.original_sentence(report),
         "unreliable": speed.UNRELIABLE,
         "sentence": sentence(report),
         "runtime": runtime,

@@ -18,7 +18,7 @@ def figure(report: Report) -> str:
     return "" if value is None else f"{NAMES[name]} {_percent(value)}"
 
 
-def standing(report: Report) -> str:
+def original_sentence(report: Report) -> str:
     """One sentence about the original; empty where the report has nothing to say of it."""
     return "; ".join(_parts(report))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from optimize.report import looks
 from optimize.report.render import headline
 from optimize.report.speed import UNRELIABLE, doubts, qualifier
-from optimize.report.standing import standing
+from optimize.report.standing import original_sentence
 from optimize.report.wording import Report
 
 _WORDS = {"pass": "ACCEPTED", "fail": "REJECTED", "inconclusive": "INCONCLUSIVE"}
@@ -17,7 +17,7 @@ def summary(report: Report) -> Iterator[str]:
     """Lines for the terminal."""
     qualified = qualifier(report)
     yield f"{_WORDS[report['verdict']]}{f' ({qualified})' if qualified else ''}: {headline(report)}"
-    if known := standing(report):
+    if known := original_sentence(report):
         yield f"  {known[:1].lower()}{known[1:]}"
     yield from (f"  {reason}" for reason in report["reasons"])
     if (report.get("looks") or {}).get("number", 1) > 1:

@@ -21,7 +21,8 @@ from optimize.measure.roofline_report import reached
 from optimize.progress import begin_part, stage
 from optimize.quantization.int8_retry import SLOWER, retry_int8, runtimes_with_faster_int8
 from optimize.quantization.precision_check import listed
-from optimize.quantization.precision_choice import PrecisionContext, Variant, choose
+from optimize.quantization.precision_choice import PrecisionContext, choose
+from optimize.quantization.variant import Variant
 from optimize.run.baselines import ARTIFACT, Profile, profile
 from optimize.run.prepare import Job
 from optimize.run.result import Compiled

@@ -18,8 +18,9 @@ from optimize.data.calibration_checks import Finding, health
 from optimize.data.dataset import Dataset, Preprocessing, load_data
 from optimize.data.masks import perfect
 from optimize.errors import Inconclusive, InputError
-from optimize.guard.limits import Limits
+from optimize.guard.limits import CLASS_SETTINGS, Limits
 from optimize.guard.rail import Rail
+from optimize.guard.rails import Task, rows
 from optimize.guard.score import Score, score
 from optimize.guard.verdict import judge
 from optimize.hardware.cpu_level import in_words, level
@@ -270,23 +271,20 @@ def _kind_too_few(scope: str, column: str | None, rails: Sequence[Rail]) -> str:
         where = f"subgroups by {column}" if scope == "group" else "classes"
         named = ", ".join(str(rail.name) for rail in rails[:NAMED]) + (", …" if len(rails) > NAMED else "")
         name, each = f"{first.figure} of {len(rails)} {where} ({named})", " each"
-    seen, needed = sorted({rail.bounded.n for rail in rails}), [rail.required_n for rail in rails]
+    seen, needed = sorted({rail.estimate.n for rail in rails}), [rail.required_n for rail in rails]
     has = f"{seen[0]} to {seen[-1]}" if len(seen) > 1 else str(seen[0])
     most = max((number for number in needed if number is not None), default=None)
     cure = "how many would do is not known" if most is None else f"about {most} are needed"
-    return f"{name}: {has} {first.bounded.unit}{each}, {cure}"
+    return f"{name}: {has} {first.estimate.unit}{each}, {cure}"
 
 
 def _check_limits(limits: Limits, *, masks: bool) -> None:
-    """Refuse what the task has no figure for."""
-    usual = Limits()
-    strange = (
-        ("metric", "class_metric", "min_class_recall", "threshold", "max_ece_rise", "max_regressed", "positive")
-        if masks
-        else ("min_agreement",)
-    )
-    for name in strange:
-        if (value := getattr(limits, name)) != getattr(usual, name):
+    """Refuse a limit on what the task has no figure for."""
+    task: Task = "segmentation" if masks else "classification"
+    defaults = Limits()
+    foreign = [*(CLASS_SETTINGS if masks else ()), *(row.name for row in rows() if row.judge(task) is None)]
+    for name in foreign:
+        if (value := getattr(limits, name)) != getattr(defaults, name):
             kinds = ("classes", "masks") if masks else ("masks", "classes")
             raise InputError(f"`{name}` (={value}) is for {kinds[0]}, and this model gives {kinds[1]}: leave it out.")
 

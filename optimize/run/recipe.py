@@ -9,7 +9,7 @@ One table says of every setting where it stands in a toml file and how its value
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -17,6 +17,7 @@ import tomli_w
 
 from optimize.errors import InputError
 from optimize.guard.limits import CLASS_METRICS, METRICS, MODES, PRESETS, Limits, Relative
+from optimize.guard.rails import GuardRail, Rule, rows
 from optimize.hardware.cpu_level import LEVELS
 from optimize.run import parsing as read
 from optimize.run.recipe_file import Setting as _Setting
@@ -145,6 +146,17 @@ class Recipe:
         return Finetune(self.epochs, self.learning_rate, self.optimizer, horizontal_flip=self.horizontal_flip) if self.retrain else None
 
 
+def _reader(row: GuardRail) -> read.Reader:
+    """How the limit of a guard-rail is read: what may be written follows from the rail's rule."""
+    readers: dict[Rule, read.Reader] = {
+        "drop": read.limit,
+        "rise": read.points,
+        "ceiling": read.share,
+        "floor": read.fraction(row.example),
+    }
+    return readers[row.rule] if row.default is not None else read.optional(readers[row.rule])
+
+
 _SETTINGS = {
     "model": _Setting("model", "path", read.path),
     "arch": _Setting("model", "arch", read.optional(read.factory_or_path)),
@@ -169,18 +181,9 @@ _SETTINGS = {
     "confidence": _Setting("limits", "confidence", read.fraction("0.95")),
     "metric": _Setting("limits", "metric", read.choice(*METRICS)),
     "class_metric": _Setting("limits", "class_metric", read.choice(*CLASS_METRICS)),
-    "max_drop": _Setting("limits", "max_drop", read.limit),
-    "max_class_drop": _Setting("limits", "max_class_drop", read.limit),
-    "max_group_drop": _Setting("limits", "max_group_drop", read.optional(read.limit)),
-    "min_class_f1": _Setting("limits", "min_class_f1", read.fraction("0.85")),
-    "min_class_recall": _Setting("limits", "min_class_recall", read.fraction("0.9")),
-    "min_agreement": _Setting("limits", "min_agreement", read.fraction("0.95")),
+    **{row.name: _Setting("limits", row.name, _reader(row)) for row in rows()},
     "threshold": _Setting("limits", "threshold", read.optional(read.fraction("0.5"))),
     "positive": _Setting("limits", "positive", read.words),
-    "max_sensitivity_drop": _Setting("limits", "max_sensitivity_drop", read.optional(read.limit)),
-    "max_specificity_drop": _Setting("limits", "max_specificity_drop", read.optional(read.limit)),
-    "max_ece_rise": _Setting("limits", "max_ece_rise", read.optional(read.points)),
-    "max_regressed": _Setting("limits", "max_regressed", read.optional(read.share)),
     "reason": _Setting("change", "reason", read.text),
     "sign_key": _Setting("change", "sign_key", read.optional(read.path)),
     "strategy": _Setting("search", "strategy", read.choice(*STRATEGIES)),
@@ -205,7 +208,7 @@ _SETTINGS = {
     "force": _Setting("run", "force", read.switch),
     "out": _Setting("run", "out", read.path),
 }
-_LIMITS = tuple(limit.name for limit in fields(Limits))
+_LIMITS = {setting for setting, where in _SETTINGS.items() if where.section == "limits"}
 
 
 def resolve(
@@ -242,7 +245,7 @@ def resolve(
     beside = Path(str(settings["model"])).parent / "optimize.toml"
     if beside.is_file():
         settings = {**_trusted(read_settings(beside, _SETTINGS), beside, settings), **settings}
-    limits = {name: settings.pop(name) for name in _LIMITS if name in settings}
+    limits = {name: settings.pop(name) for name in _SETTINGS if name in _LIMITS and name in settings}
     if limits.get("preset") == "none":
         del limits["preset"]
     limits = {**PRESETS.get(str(limits.get("preset")), {}), **limits}

@@ -11,7 +11,7 @@ from optimize.candidate import Candidate
 from optimize.guard.flips import Flip
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict
-from optimize.quantization.precision_choice import Variant
+from optimize.quantization.variant import Variant
 from optimize.run.baselines import Profile
 from optimize.searching.walk import SearchResult
 

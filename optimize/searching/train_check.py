@@ -19,7 +19,7 @@ of 2.6 points cannot be excluded, so it refuses. On the training images the drop
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from optimize.data.dataset import Split
 from optimize.graph.macs import macs
 from optimize.guard.evaluate import score_split
 from optimize.guard.limits import Limits
+from optimize.guard.rails import rows
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict, accept_proposal, search_confidence, summary
 from optimize.steps.finetune import Finetune
@@ -35,8 +36,6 @@ from optimize.steps.finetune import Finetune
 MAX_TRAIN_CHECK_CASES, MIN_TRAIN_CHECK_CASES = 2048, 256
 MAC_BUDGET = 2 * 10**12
 """Multiply-accumulates of the check. A heavy network is checked on fewer images."""
-IGNORED_LIMITS: dict[str, Any] = {"min_class_f1": 0.0, "min_class_recall": 0.0, "max_ece_rise": None}
-"""Limits that training images cannot check: absolute figures, and calibration of the confidence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +78,8 @@ class TrainCheck:
         if split.n_independent <= n_guard:
             return None
         baseline = score_split(original.predict, split, classes, "the original on training images")
-        return cls(split, classes, replace(limits, **IGNORED_LIMITS), search_confidence(limits, split.n_independent, n_test), baseline)
+        checkable = replace(limits, rails=_checkable(limits))
+        return cls(split, classes, checkable, search_confidence(limits, split.n_independent, n_test), baseline)
 
     def for_candidate(self, candidate: Candidate) -> Self:
         """Return the check for this candidate: it knows whether the candidate was trained on the images."""
@@ -117,3 +117,8 @@ class TrainCheck:
             return False
         doubtful = [rail for rail in verdict.rails if not (rail.lossless or rail.surely_held)]
         return all(rail.rule == "drop" and rail.column is None and rail.held_by_value for rail in doubtful)
+
+
+def _checkable(limits: Limits) -> dict[str, float | None]:
+    """Return the limits that training images can check: no absolute figures, and not the calibration of the confidence."""
+    return {row.name: limits.rails[row.name] if row.on_training_images else None for row in rows()}

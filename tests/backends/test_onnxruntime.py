@@ -13,7 +13,7 @@ from optimize.backends.export import export_onnx
 from optimize.backends.targets import onnxruntime as target
 from optimize.candidate import Candidate, Floats
 from optimize.errors import TargetUnavailable
-from optimize.quantization.precision_choice import Variant
+from optimize.quantization.variant import Variant
 from optimize.run.compile_artifact import in_float
 
 onnx = pytest.importorskip("onnx")

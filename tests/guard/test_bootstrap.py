@@ -8,10 +8,10 @@ from scipy import stats
 from sklearn.metrics import f1_score, precision_score, roc_auc_score
 
 from optimize.guard import bootstrap
-from optimize.guard.bootstrap import BOOTSTRAP_OF_PATIENTS, Sample, bounded, once, sample
-from optimize.guard.classification_rails import rails
+from optimize.guard.bootstrap import BOOTSTRAP_OF_PATIENTS, Sample, bootstrap_estimate, once, sample
 from optimize.guard.classification_score import ClassificationScore, answers
 from optimize.guard.confidence_calibration import expected_calibration_error
+from optimize.guard.judged_rails import judged_rails as rails
 from optimize.guard.limits import Limits, Relative
 from optimize.guard.rail import Rail
 from tests.guard.made import moved
@@ -67,11 +67,11 @@ def test_drawn_figures_are_those_of_the_drawn_cases(seed: int) -> None:
     found = rails(limits, before, after)
     for k, name in enumerate("abc"):
         rail, floor = find(found, f"precision of {name}"), find(found, f"F1 of {name}")
-        assert rail.before == pytest.approx(precision_score(before.labels == k, before.predicted == k))
-        assert rail.after == pytest.approx(precision_score(after.labels == k, after.predicted == k))
-        assert floor.after == pytest.approx(f1_score(after.labels == k, after.predicted == k))
-    assert found[0].before == pytest.approx(np.mean([roc_auc_score(before.labels == k, before.probabilities[:, k]) for k in range(3)]))
-    assert found[0].before == pytest.approx(before.auc)
+        assert rail.baseline == pytest.approx(precision_score(before.labels == k, before.predicted == k))
+        assert rail.candidate == pytest.approx(precision_score(after.labels == k, after.predicted == k))
+        assert floor.candidate == pytest.approx(f1_score(after.labels == k, after.predicted == k))
+    assert found[0].baseline == pytest.approx(np.mean([roc_auc_score(before.labels == k, before.probabilities[:, k]) for k in range(3)]))
+    assert found[0].baseline == pytest.approx(before.auc)
     error = find(found, "expected calibration error")
     assert error.value == pytest.approx(
         expected_calibration_error(after.probabilities.max(1), after.correct)
@@ -87,7 +87,7 @@ def test_a_drawn_drop_has_bounds_like_those_of_many_samples(metric: str) -> None
     for seed in range(60):
         rail = rails(Limits(metric=metric), *pair_of(150, seed))[0]
         values.append(rail.value)
-        ends = rail.bounded.for_search
+        ends = rail.estimate.for_search
         widths.append((ends.high - ends.low) / (2 * 1.645))
     assert np.mean(widths) == pytest.approx(np.std(values), rel=0.3)
 
@@ -96,8 +96,8 @@ def test_a_drawn_drop_has_bounds_like_those_of_many_samples(metric: str) -> None
 def test_a_class_of_a_dozen_that_was_all_right_is_not_beyond_doubt(metric: str) -> None:
     rail = rails(Limits(class_metric=metric), *moved(0, 0, 12))[1]
     assert (rail.value, rail.outcome) == (0.0, "inconclusive")
-    assert rail.bounded.low < -0.06
-    assert rail.bounded.high > 0.06
+    assert rail.estimate.low < -0.06
+    assert rail.estimate.high > 0.06
 
 
 @pytest.mark.parametrize("cases", [6, 12, 30])
@@ -105,28 +105,28 @@ def test_a_floor_of_f1_is_bounded_like_the_share_it_comes_from(cases: int) -> No
     """All right: the overlap is a share of `cases` hits of as many, and F1 = 2 J / (1 + J)."""
     floor = find(rails(Limits(min_class_f1=0.9), *moved(0, 0, cases)), "F1 of a")
     share = stats.binomtest(cases, cases).proportion_ci(0.9, method="exact").low
-    assert (floor.value, floor.bounded.low) == (1.0, pytest.approx(2 * share / (1 + share)))
-    assert (floor.rule, floor.bounded.n) == ("floor", cases)
+    assert (floor.value, floor.estimate.low) == (1.0, pytest.approx(2 * share / (1 + share)))
+    assert (floor.rule, floor.estimate.n) == ("floor", cases)
 
 
 @pytest.mark.parametrize("cases", [12, 40])
 def test_a_class_without_a_loss_may_hold_a_case_that_is_lost(cases: int) -> None:
     """One of the class's cases in so many as Clopper and Pearson leave open, and F1 falls by about as much."""
     rail = rails(Limits(class_metric="precision"), *moved(0, 0, cases))[1]
-    assert rail.bounded.high >= 0.9 * stats.binomtest(0, cases).proportion_ci(0.9, method="exact").high
+    assert rail.estimate.high >= 0.9 * stats.binomtest(0, cases).proportion_ci(0.9, method="exact").high
 
 
 def test_a_figure_that_draws_cannot_tell_has_the_widest_bounds() -> None:
     values = np.where(np.arange(2000) % 10 == 0, np.nan, 0.01)
-    found = bounded(Sample(values[None], np.zeros((1, 9))), 0.01, 0.95, 9, None)
+    found = bootstrap_estimate(Sample(values[None], np.zeros((1, 9))), 0.01, 0.95, 9, None)
     assert (found.low, found.high) == (-1.0, 1.0)
     even = Sample(np.linspace(0, 1, 2001)[None], np.zeros((1, 9)))
-    known = bounded(even, 0.5, 0.95, 9, np.array([0, 0, 1]))
+    known = bootstrap_estimate(even, 0.5, 0.95, 9, np.array([0, 0, 1]))
     assert (known.n, known.unit, known.method) == (2, "patients", BOOTSTRAP_OF_PATIENTS)
     spread, ends = stats.uniform.std() / 3, (0.5 - (0.5 - known.low) / 3, 0.5 + (known.high - 0.5) / 3)
     expected = stats.norm.cdf((0.6 - ends[1]) / spread), stats.norm.cdf((ends[0] - 0.6) / spread)
     assert known.odds(9.0, 0.6) == (pytest.approx(expected[0], rel=0.02), pytest.approx(expected[1], rel=0.02))
-    many = bounded(even, 0.5, 0.95, 100_000, None)
+    many = bootstrap_estimate(even, 0.5, 0.95, 100_000, None)
     assert (many.low, many.high) == (pytest.approx(0.05, abs=1e-3), pytest.approx(0.95, abs=1e-3))
 
 
@@ -138,7 +138,7 @@ def test_the_bounds_are_like_scipys_bca() -> None:
         figure = (block.weights @ values) / block.weights.sum(1)
         return figure, np.zeros_like(figure)
 
-    found = bounded(sample({"x": mean}, 300)["x"].drops(), float(values.mean()), 0.95, 300, None)
+    found = bootstrap_estimate(sample({"x": mean}, 300)["x"].drops(), float(values.mean()), 0.95, 300, None)
     expected = stats.bootstrap((values,), np.mean, confidence_level=0.9, method="BCa", n_resamples=9999, rng=0).confidence_interval
     assert found.high >= found.usual[1]
     assert found.usual == (pytest.approx(expected.low, abs=1e-3), pytest.approx(expected.high, abs=1e-3))
@@ -148,8 +148,8 @@ def test_a_relative_limit_is_of_the_originals_figure() -> None:
     before, after = moved(8, 0, 72, 20)
     for metric, original in (("recall", 0.8), ("f1", None)):
         rail = rails(Limits(max_class_drop=Relative(0.2), class_metric=metric), before, after)[1]
-        assert rail.before == pytest.approx(original or 2 * 80 / 180)
-        assert rail.limit == pytest.approx(0.2 * rail.before)
+        assert rail.baseline == pytest.approx(original or 2 * 80 / 180)
+        assert rail.limit == pytest.approx(0.2 * rail.baseline)
         assert rail.outcome == "pass"
         assert rails(Limits(max_class_drop=Relative(0.02), class_metric=metric), before, after)[1].outcome == "fail"
 

@@ -73,7 +73,7 @@ def test_of_masks_what_flips_is_whether_a_class_is_shown() -> None:
     new[0, 0], new[2, 1, 0] = False, True
     before, after = (score_masks([(perfect(each, 2), masks)], ("core", "rim")) for each in (masks, new))
     found = flips(before, after, ["s0", "s1", "s2"])
-    assert [(flip.case, flip.about, flip.kind, flip.truth, flip.after) for flip in found] == [
+    assert [(flip.case, flip.about, flip.kind, flip.truth, flip.candidate) for flip in found] == [
         ("s0", "core", "regressed", "shown", "not shown"),
         ("s2", "rim", "regressed", "not shown", "shown"),
     ]

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from optimize.guard.classification_score import ClassificationScore, answers
-from optimize.guard.memorization import SURE, known_by_heart
+from optimize.guard.memorization import ALPHA, known_by_heart
 from optimize.guard.segmentation_score import SegmentationScore
 from tests.guard.made import said, two
 
@@ -37,7 +37,7 @@ def test_it_speaks_where_two_shares_differ_by_more_than_chance() -> None:
 def test_the_bound_is_that_of_two_shares(right: int) -> None:
     one, other = right / 2000, 0.81
     z = (one - other) / np.sqrt(one * (1 - one) / 1999 + other * (1 - other) / 2999)
-    assert (known_by_heart(of(right, 2000), of(2430, 3000)) is not None) == (norm.sf(z) < SURE)
+    assert (known_by_heart(of(right, 2000), of(2430, 3000)) is not None) == (norm.sf(z) < ALPHA)
 
 
 def test_better_on_test_is_no_reason_to_speak() -> None:

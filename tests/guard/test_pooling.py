@@ -12,8 +12,9 @@ from scipy import stats
 from benchmarks.studies.admission import Kind, asked, kinds
 from optimize.guard.classification_score import ClassificationScore, answers
 from optimize.guard.intervals import drop_of_share
+from optimize.guard.judged_rails import judged_rails
 from optimize.guard.limits import Limits
-from optimize.guard.pooling import BORROWED, borrowed
+from optimize.guard.pooling import POOLED, pooled
 from optimize.guard.rail import Rail
 from optimize.guard.verdict import accept_proposal, judge
 from tests.guard.made import said
@@ -53,15 +54,15 @@ def test_without_gains_it_is_wilsons_bound_of_one_loss_more(lost: tuple[int, ...
     """Of all 100 cases `sum(lost)` were lost: one of them comes with 100 / sum(lost) cases."""
     before, after = lost_of(lost, (0, 0, 0, 0))
     rail = of_class(accept_proposal(POINT, before, after).rails, "a")
-    assert rail.bounded.high == pytest.approx(max(worst / 25, wilson(worst + 1, 25 + 100 / sum(lost))))
-    assert rail.bounded.method.endswith(BORROWED)
+    assert rail.estimate.high == pytest.approx(max(worst / 25, wilson(worst + 1, 25 + 100 / sum(lost))))
+    assert rail.estimate.method.endswith(POOLED)
     assert rail.value == worst / 25
 
 
 def test_with_gains_the_bound_solves_the_score_equation() -> None:
     """3 of 100 lost and 6 gained: class a's 1 and 0 of 25 become 2 and 2 of 58 1/3, and the bound is a root of Tango's equation."""
     before, after = lost_of((1, 1, 1, 0), (0, 2, 2, 2))
-    high = of_class(accept_proposal(POINT, before, after).rails, "a").bounded.high
+    high = of_class(accept_proposal(POINT, before, after).rails, "a").estimate.high
     b, c, n = 2.0, 2.0, 25 + 100 / 3
     linear = (2 * n - b + c) * high - b - c
     likeliest = (math.sqrt(linear**2 + 8 * n * c * high * (1 - high)) - linear) / (4 * n)
@@ -90,17 +91,17 @@ def test_a_verdict_with_statistics_asks_each_class_by_itself() -> None:
     statistical = replace(POINT, verdict="statistical")
     own = drop_of_share(before.correct[:25], after.correct[:25], 0.9)
     assert own.usual is not None
-    assert of_class(accept_proposal(statistical, before, after).rails, "a").bounded.high == pytest.approx(own.usual[1])
-    assert of_class(judge(replace(POINT, confidence=0.9), before, after).rails, "a").bounded.high == pytest.approx(own.high)
+    assert of_class(accept_proposal(statistical, before, after).rails, "a").estimate.high == pytest.approx(own.usual[1])
+    assert of_class(judge(replace(POINT, confidence=0.9), before, after).rails, "a").estimate.high == pytest.approx(own.high)
 
 
 def test_cases_of_the_same_patient_and_floors_keep_their_bounds() -> None:
     before, after = lost_of((1, 0), (0, 0), patients=np.arange(50) // 2)
-    rails = tuple(after.rails(before, replace(POINT, min_class_recall=0.5)))
-    assert borrowed(rails, 0.9) == rails
+    rails = tuple(judged_rails(replace(POINT, min_class_recall=0.5), before, after))
+    assert pooled(rails, 0.9) == rails
     before, after = lost_of((1, 0), (0, 0))
-    rails = tuple(after.rails(before, replace(POINT, min_class_recall=0.5)))
-    changed = [rail.rule + " " + rail.scope for rail, new in zip(rails, borrowed(rails, 0.9), strict=True) if rail is not new]
+    rails = tuple(judged_rails(replace(POINT, min_class_recall=0.5), before, after))
+    changed = [rail.rule + " " + rail.scope for rail, new in zip(rails, pooled(rails, 0.9), strict=True) if rail is not new]
     assert changed == ["drop class", "drop class"]
 
 
@@ -109,8 +110,8 @@ def test_subgroups_borrow_within_their_column() -> None:
     column = ["x"] * 10 + ["y"] * 15 + ["x"] * 10 + ["y"] * 15
     before, after = lost_of((1, 0), (0, 0), column=column)
     rails = {rail.name: rail for rail in accept_proposal(POINT, before, after).rails if rail.scope == "group"}
-    assert rails["x"].bounded.high == pytest.approx(wilson(2, 20 + 50))
-    assert rails["y"].bounded.high == pytest.approx(wilson(1, 30 + 50))
+    assert rails["x"].estimate.high == pytest.approx(wilson(2, 20 + 50))
+    assert rails["y"].estimate.high == pytest.approx(wilson(1, 30 + 50))
 
 
 @pytest.mark.parametrize("kind", [kinds()[0], kinds()[-1]], ids=["alike", "one class alone"])

@@ -151,7 +151,7 @@ def test_no_case_at_all_is_inconclusive_either_way() -> None:
     for limits in (Limits(0.05, 0.06, 0.5), point(0.02, 0.06, 0.9)):
         verdict = judge(limits, before, before)
         assert verdict.outcome == "inconclusive"
-        assert verdict.reasons == ("there is nothing to tell recall of a by; the limit is 6 pp",)
+        assert verdict.reasons == ("there is no case to measure recall of a on; the limit is 6 pp",)
         assert accept_proposal(limits, before, before)
 
 
@@ -213,7 +213,7 @@ def test_cases_of_one_patient_weigh_less() -> None:
     assert judge(Limits(1.0, 0.06), *alone).outcome == "pass"
     verdict = judge(Limits(1.0, 0.06), *together)
     assert verdict.outcome == "inconclusive"
-    assert "widened for cases of the same patient" in verdict.rails[1].bounded.method
+    assert "widened for cases of the same patient" in verdict.rails[1].estimate.method
 
 
 @pytest.mark.parametrize(("share", "outcome"), [(0.05, "pass"), (0.03, "inconclusive"), (0.01, "fail")])
@@ -223,7 +223,7 @@ def test_the_share_that_turned_wrong_has_its_own_limit(share: float, outcome: st
     verdict = judge(Limits(max_regressed=share, max_class_drop=0.2), *sides)
     rail = verdict.rails[-1]
     interval = stats.binomtest(30, 1150).proportion_ci(0.9, method="exact")
-    assert (rail.value, rail.bounded.low, rail.bounded.high) == pytest.approx((30 / 1150, interval.low, interval.high))
+    assert (rail.value, rail.estimate.low, rail.estimate.high) == pytest.approx((30 / 1150, interval.low, interval.high))
     assert (verdict.outcome, rail.outcome) == (outcome, outcome)
 
 
@@ -359,7 +359,7 @@ def test_a_figure_that_cannot_be_taken_is_never_held() -> None:
         found = judge(Limits(metric="auc", verdict=mode), before, after)
         rail = next(rail for rail in found.rails if rail.name == "x")
         assert (rail.outcome, rail.required_n) == ("inconclusive", None)
-        assert rail.doubt.startswith("there is nothing to tell AUC where site is x by")
+        assert rail.doubt.startswith("there is no case to measure AUC where site is x on")
         assert rail.as_dict()["after"] is None
 
 

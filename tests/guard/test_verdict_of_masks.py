@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from optimize.data.masks import perfect
+from optimize.guard.judged_rails import judged_rails
 from optimize.guard.limits import Limits, Relative
 from optimize.guard.score import score
 from optimize.guard.segmentation_score import SegmentationScore, score_masks
@@ -89,10 +90,10 @@ def test_a_relative_limit_is_of_the_originals_dice() -> None:
     contrast = (1 - share) * old - new
     assert abs(stats.skew(contrast)) < 1e-6
     high = stats.t.interval(0.9, 11, loc=contrast.mean(), scale=stats.sem(contrast))[1]
-    rail = one(*new).rails(one(*old), Limits(Relative(share), 1.0))[0]
+    rail = judged_rails(Limits(Relative(share), 1.0), one(*old), one(*new))[0]
     assert rail.limit == pytest.approx(share * old.mean())
-    assert rail.bounded.for_search.high == pytest.approx(high + share * old.mean())
-    assert rail.bounded.high > rail.bounded.for_search.high
+    assert rail.estimate.for_search.high == pytest.approx(high + share * old.mean())
+    assert rail.estimate.high > rail.estimate.for_search.high
 
 
 def test_a_class_may_fall_where_the_whole_does_not() -> None:
@@ -197,10 +198,10 @@ def test_a_class_that_few_patients_have_weighs_more_in_the_overall_figure() -> N
     falls = draw.normal(0.0, 0.1, 6).round(2)
     before = of(*[[0.9, 0.8]] * 6, *[[0.9, None]] * 34)
     after = of(*[[0.9, 0.8 - fall] for fall in falls], *[[0.9, None]] * 34)
-    rail = after.rails(before, Limits(0.5, 1.0))[0]
+    rail = judged_rails(Limits(0.5, 1.0), before, after)[0]
     spread = np.concatenate([(falls - falls.mean()) * 40 / 6 / 2, np.zeros(34)])
     chance = stats.t.ppf(0.95, 39) * spread.std(ddof=1) / 40**0.5
     assert rail.value == pytest.approx(falls.mean() / 2)
-    assert rail.bounded.high >= rail.value + chance - 1e-9
+    assert rail.estimate.high >= rail.value + chance - 1e-9
     naive = stats.t.ppf(0.95, 39) * np.concatenate([falls / 2, np.zeros(34)]).std(ddof=1) / 40**0.5
-    assert rail.bounded.high > rail.value + 2 * naive
+    assert rail.estimate.high > rail.value + 2 * naive

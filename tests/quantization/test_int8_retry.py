@@ -18,7 +18,8 @@ from optimize.guard.verdict import Verdict
 from optimize.measure.latency import Latency
 from optimize.quantization import int8_retry as module
 from optimize.quantization.int8_retry import MAX_CANDIDATES, retry_int8, runtimes_with_faster_int8
-from optimize.quantization.precision_choice import PrecisionContext, Variant
+from optimize.quantization.precision_choice import PrecisionContext
+from optimize.quantization.variant import Variant
 from tests import nets
 from tests.quantization.test_precision_choice import StandIn, answers, bench
 

@@ -10,7 +10,7 @@ import pytest
 from optimize.backends.artifact import Artifact
 from optimize.quantization import precision_check
 from optimize.quantization.precision_check import Claim, checked, listed
-from optimize.quantization.precision_choice import Variant
+from optimize.quantization.variant import Variant
 
 WEIGHTED = frozenset({"a", "b", "c"})
 

@@ -21,7 +21,8 @@ from optimize.guard.limits import Limits
 from optimize.measure.latency import Latency
 from optimize.progress import shown
 from optimize.quantization import precision_choice as module
-from optimize.quantization.precision_choice import PrecisionContext, Variant, choose
+from optimize.quantization.precision_choice import PrecisionContext, choose
+from optimize.quantization.variant import Variant
 from optimize.run.compile_artifact import in_float
 from optimize.searching.train_check import TrainCheck
 from tests import runs

@@ -25,7 +25,7 @@ def said(report: dict[str, Any]) -> str:
         (point(), "No column of subgroups was given"),
         (passing(), "Each bound holds with 95 % confidence by itself; that all 11 hold together is less certain."),
         (inconclusive(), "Rests on fewer than 30 cases: erythroblast (12). A single one may move such a figure by up to 8.33 pp."),
-        (passing(), "that were right and are wrong, sensitivity at an operating point and specificity at an operating point."),
+        (passing(), "sensitivity at an operating point, specificity at an operating point and the share of cases that were right"),
         (passing(), "The data names no patients"),
         (passing(), "Calibration set, size: 30 cases are few"),
         (passing(), "The page lists 4 of 11 cases whose decision changed; flips.csv has all."),

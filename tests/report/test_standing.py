@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from optimize.report.render import render
-from optimize.report.standing import figure, standing
+from optimize.report.standing import figure, original_sentence
 from optimize.report.summary import summary
 from tests.report import sample
 
@@ -48,12 +48,12 @@ def test_it_stands_on_the_page_before_the_verdict_s_reasons(report: dict[str, An
 def test_an_early_end_has_the_guard_s_figure(report: dict[str, Any]) -> None:
     report["baseline"]["metrics"] = None
     assert figure(report) == "accuracy 96.00 %"
-    assert standing(report).startswith("The original reaches accuracy 96.00 % on 400 cases of the guard split; answering")
+    assert original_sentence(report).startswith("The original reaches accuracy 96.00 % on 400 cases of the guard split; answering")
 
 
 def test_what_was_expected_and_what_was_allowed_is_said(report: dict[str, Any]) -> None:
     report["original"] |= {"expected": 0.97, "better_than_constant": False}
-    said = standing(report)
+    said = original_sentence(report)
     assert "97.00 % was expected" in said
     assert said.endswith("which was allowed, so the limits protect nothing")
 
@@ -67,6 +67,6 @@ def test_a_name_from_the_data_is_escaped(report: dict[str, Any]) -> None:
 def test_an_earlier_report_has_its_test_figure_alone() -> None:
     report = sample.passing()
     report.pop("original", None)
-    assert "guard" not in standing(report)
+    assert "guard" not in original_sentence(report)
     report["baseline"]["metrics"] = None
-    assert standing(report) == figure(report) == ""
+    assert original_sentence(report) == figure(report) == ""

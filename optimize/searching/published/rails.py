@@ -63,7 +63,8 @@ class StudyRails:
             limits: the run's guard-rails. The cumulative rails replace their `max_drop` and `max_class_drop`.
             confidence: confidence of the bounds that must lie within the limits.
         """
-        return partial(self._verdict, previous, replace(limits, max_drop=self.overall, max_class_drop=self.per_class), confidence)
+        cumulative = {**limits.rails, "max_drop": self.overall, "max_class_drop": self.per_class}
+        return partial(self._verdict, previous, replace(limits, rails=cumulative), confidence)
 
     def _verdict(self, previous: ScoreSummary, cumulative: Limits, confidence: float, baseline: Score, proposal: Score) -> Verdict:
         reasons = self.step_problems(previous, ScoreSummary.of(proposal))

@@ -1,0 +1,125 @@
+"""Two models' masks of the same images, and how far Dice fell between them: what guard-rails of masks are judged from.
+
+All figures are means over the classes of means over patients. A patient who shows a class that few others show moves that class's mean, and
+so the figure, more than others do. `_influences` gives each patient that weight, so that the spread of the influences is the spread of the
+figure.
+
+Example: two patients show a tumour, and only the second shows a cyst. Dice of the tumour fell by 0.1 and 0.3, Dice of the cyst by 0.2. The
+class means fell by 0.2 and 0.2, and the overall figure by 0.2. The second patient alone stands for the cyst, and both share the tumour:
+so one hundredth more in the second patient's cyst moves the figure twice as far as one hundredth more in anybody's tumour.
+
+*Few patients.* Of n patients who all do well, one in n / 3 may still lose much, and no interval of the measured values knows of it. So the
+verdict's bounds hold one more patient (`optimize.guard.worst_case`), who loses half of a perfect Dice: that is the assumption about
+the tail. A limit of 2 pp then takes at least 74 patients, and a limit of 6 pp at least 24.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from optimize.data.masks import Booleans
+from optimize.guard.comparison import Comparison
+from optimize.guard.intervals import Estimate, mean_of
+from optimize.guard.limits import Relative
+from optimize.guard.rails import Task
+from optimize.guard.segmentation_score import Doubles, SegmentationScore, mean_agreement, means, ratio
+
+SHARES = (0.0, 1.0)
+UNSEEN_LOSS = 0.5
+"""Dice that a patient is assumed to lose at most if the test set holds no such patient: half of a perfect one."""
+
+
+class MaskComparison(Comparison[SegmentationScore]):
+    """Two segmentations of the same N images, with F classes."""
+
+    task: ClassVar[Task] = "segmentation"
+
+    def parts(self, column: str) -> Iterator[tuple[str, MaskComparison]]:
+        """The comparison within each subgroup of a column, in the order of their names."""
+        for (value, baseline), (_, candidate) in zip(self.baseline.parts(column), self.candidate.parts(column), strict=True):
+            yield value, MaskComparison(self.limits, baseline, candidate)
+
+    def overall_drop(self, limit: float) -> Estimate:
+        """How far the overall Dice fell; a `Relative` limit is bounded as a ratio."""
+        known, drops = self._drops(limit)
+        drop = self.baseline.overall - self.candidate.overall
+        worst = drop + _influence_of_one(known, UNSEEN_LOSS - means(np.where(known, drops, np.nan)))
+        return mean_of(_influences(known, drops), self.limits.confidence, worst, drop, freedom=_freedom(known))
+
+    def class_drop(self, k: int, limit: float) -> tuple[Estimate, float, float]:
+        """How far the mean Dice of class k fell, and both models' Dice; a `Relative` limit is bounded as a ratio."""
+        known, drops = self._drops(limit)
+        # A class that nobody shows is segmented perfectly by marking nothing.
+        baseline, candidate = (float(np.nan_to_num(dice[k], nan=1.0)) for dice in self._class_dice)
+        estimate = mean_of(drops[known[:, k], k], self.limits.confidence, UNSEEN_LOSS, baseline - candidate)
+        return estimate, baseline, candidate
+
+    def class_dice(self, name: str) -> Estimate:
+        """The candidate's mean Dice of a class that some patients show."""
+        dice = self.candidate.per_patient[:, self.candidate.classes.index(name)]
+        worst = max(0.0, self.candidate.figures[name] - UNSEEN_LOSS)
+        return mean_of(dice[~np.isnan(dice)], self.limits.confidence, worst, ends=SHARES)
+
+    def agreement(self) -> Estimate:
+        """Overall Dice of the candidate's masks with the baseline's masks in place of the true ones."""
+        agreements = self.candidate.agreements(self.baseline)
+        known = ~np.isnan(agreements)
+        influences = _influences(known, np.where(known, agreements, 0.0))
+        agreement = mean_agreement(agreements)
+        worst = agreement - _influence_of_one(known, np.full(len(self.candidate.classes), UNSEEN_LOSS))
+        return mean_of(influences, self.limits.confidence, worst, agreement, SHARES, _freedom(known))
+
+    @cached_property
+    def _class_dice(self) -> tuple[Doubles, Doubles]:
+        return self.baseline.mean_dice, self.candidate.mean_dice
+
+    def _drops(self, limit: float) -> tuple[Booleans, Doubles]:
+        """Who says something about which class, and how far each Dice fell, both (patients, F).
+
+        A mask that is rightly empty has Dice 1. Against a relative limit r, the drop of (1 - r) * baseline is looked at, and r times the
+        figure is added again: this is linear in every patient, so that the spread of both figures is in it.
+        """
+        old, new = self.baseline.per_patient, self.candidate.per_patient
+        known, whole = ~(np.isnan(old) & np.isnan(new)), np.nan_to_num(old, nan=1.0)
+        drops = whole - np.nan_to_num(new, nan=1.0)
+        if isinstance(limit, Relative):
+            drops = drops - limit * (whole - ratio(np.where(known, whole, 0.0).sum(0), known.sum(0)))
+        return known, drops
+
+
+def _influences(known: Booleans, values: Doubles) -> Doubles:
+    """What each patient adds to the mean over the classes of the means over patients, (patients,), up to a constant.
+
+    This is the linear term of the figure in the patients' weights, see above. Patients who say nothing are left out.
+
+    Args:
+        known: which patients say something about which class, (patients, F).
+        values: what they say, (patients, F).
+    """
+    counts = known.sum(0)
+    class_means = np.where(known, values, 0.0).sum(0) / np.maximum(counts, 1)
+    some, classes = known.any(1), max(1, int((counts > 0).sum()))
+    influences = np.where(known, (values - class_means) / np.maximum(counts, 1), 0.0).sum(1) * some.sum() / classes
+    return np.asarray(influences[some])
+
+
+def _influence_of_one(known: Booleans, gaps: Doubles) -> float:
+    """How far one more patient, who shows every class, lies from the mean over the classes.
+
+    Args:
+        known: which patients say something about which class, (patients, F).
+        gaps: how far this patient lies from the mean of each class, (F,).
+    """
+    counts = known.sum(0)
+    shown = counts > 0
+    return float((gaps[shown] / counts[shown]).sum() * known.any(1).sum() / max(1, int(shown.sum())))
+
+
+def _freedom(known: Booleans) -> int:
+    """Degrees of freedom of the figure's spread: those of the class that fewest patients say something about."""
+    counts = known.sum(0)
+    return max(1, int(counts[counts > 0].min(initial=known.shape[0])) - 1)
