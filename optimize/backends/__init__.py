@@ -113,6 +113,10 @@ def backend(name: str, compute_capability: Sequence[str] = ()) -> Backend:
 
     Raises:
         InputError: when there is no such target, it lets one choose no GPU, or it has nothing for one that was chosen.
+
+    Example:
+        >>> backend("onnxruntime").NAME
+        'onnxruntime'
     """
     if name not in TARGETS:
         meant = f" (did you mean {also!r}?)" if (also := ALSO.get(name.strip().lower())) else did_you_mean(name, (*TARGETS, CPU))

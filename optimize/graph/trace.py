@@ -48,6 +48,12 @@ def trace(candidate: Candidate) -> Graph:
 
     Channels that have to go together are one unit: each of a grouped convolution's groups loses the channel at the same place, so that all
     stay equally wide. Units that look the same to every layer form a group. A network that cannot be followed has no groups, and says why.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
+        >>> graph = trace(Candidate(net.eval(), torch.zeros(1, 1, 8, 8)))
+        >>> [(group.name, group.size) for group in graph.groups], [layer for layer, _ in graph.fixed]
+        ([('0', 8)], ['3'])
     """
     module = candidate.module
     try:

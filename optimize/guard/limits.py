@@ -54,6 +54,13 @@ class Limits:
         max_ece_rise: largest allowed rise of the expected calibration error.
         max_regressed: largest allowed share of cases that the original got right and the artifact gets wrong.
         preset: name of the preset that the rest started from, for the report; "" for none.
+
+    Raises:
+        InputError: when a limit is no fraction in 0..1, or can be shown by no number of cases.
+
+    Example:
+        >>> Limits(max_drop=0.01, min_class_f1=0.8).max_class_drop
+        0.06
     """
 
     max_drop: float = 0.02

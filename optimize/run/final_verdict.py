@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from optimize.backends import CPU, ON_CPU, backend
 from optimize.backends.artifact import Artifact
+from optimize.files import sha256
 from optimize.guard.evaluate import score_split
 from optimize.guard.flips import flips
 from optimize.guard.memorization import known_by_heart
@@ -13,7 +14,6 @@ from optimize.guard.verdict import Verdict, judge
 from optimize.hardware.cpu_level import in_words, running
 from optimize.hardware.cpu_level import level as machine_level
 from optimize.measure.warmup import block_medians
-from optimize.run import report_data
 from optimize.run.baselines import ARTIFACT, RUNTIMES
 from optimize.run.history import Look
 from optimize.run.prepare import Job
@@ -51,7 +51,7 @@ def begin_look(job: Job, artifact: Artifact, again: str | None = None) -> Look:
         artifact: the compiled model that is judged.
         again: key of the look during which the run was interrupted; None where it was not.
     """
-    model = report_data.sha256(job.recipe.model)
+    model = sha256(job.recipe.model)
     return job.history.begin(
         job.data.test, model=model, artifact=artifact.sha256, limits=job.recipe.limits, fresh=job.recipe.fresh_test, again=again
     )

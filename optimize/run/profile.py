@@ -13,6 +13,7 @@ from typing import Any
 from optimize.backends import self_test
 from optimize.backends.artifact import Artifact
 from optimize.errors import InputError
+from optimize.files import write_atomically
 from optimize.hardware.machine import machine
 from optimize.hardware.nvml import ON_PROCESSOR
 from optimize.measure.benchmark import Contender, Plan, benchmark
@@ -41,6 +42,11 @@ def profile(models: str | Path | Sequence[str | Path], *, out: str | Path | None
     Raises:
         InputError: when a model, a value or the call is wrong.
         TargetUnavailable: when a runtime that is needed is not installed.
+
+    Example:
+        >>> profile("nowhere.onnx")
+        Traceback (most recent call last):
+        optimize.errors.InputError: `model` (=nowhere.onnx) does not exist: check the path.
     """
     models = [models] if isinstance(models, str | Path) else models
     said = {name: value for name, value in asked.items() if value is not None}
@@ -142,11 +148,7 @@ def _writable(file: Path) -> Path:
 
 
 def _write(file: Path, result: Mapping[str, Any]) -> None:
-    draft = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
-        draft.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(draft, file)
+        write_atomically(file, json.dumps(result, indent=1, allow_nan=False) + "\n")
     except OSError as problem:
         raise InputError(f"`--out` (={file}) cannot be written ({problem.strerror}): name another file.") from problem
-    finally:
-        draft.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from torch import nn
 from optimize.backends.artifact import MANIFEST, ArtifactFile
 from optimize.candidate import Candidate
 from optimize.data.dataset import Dataset, Split
+from optimize.files import sha256 as sha256
 from optimize.graph.macs import macs
 from optimize.graph.trace import LINEAR_MAPS
 from optimize.graph.unused_parameters import unused_parameters
@@ -80,12 +81,6 @@ def _tags(split: Split) -> str:
     each = {**split.groups, "patient": split.patients, "name": split.item_names}
     plain = {name: None if values is None else values.tolist() for name, values in each.items()}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *, started: float, foreign_load: float) -> dict[str, Any]:

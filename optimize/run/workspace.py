@@ -20,6 +20,7 @@ from typing import Any
 
 from optimize.backends.artifact import MANIFEST, Artifact, ArtifactFile
 from optimize.errors import InputError
+from optimize.files import write_atomically
 from optimize.progress import note
 from optimize.run.verification.folder_contents import contents, listed
 from optimize.searching.ledger import WORK, Ledger
@@ -111,10 +112,8 @@ class Workspace:
         return folder
 
     def put(self, name: str, text: str) -> None:
-        """Write a file beside the report, in one move."""
-        draft = self.out / f".{name}.tmp"
-        draft.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(draft, self.out / name)
+        """Write a file beside the report; other processes see it whole or not at all."""
+        write_atomically(self.out / name, text)
 
     def contents(self, artifact: Artifact | None, left: str | None) -> list[ArtifactFile]:
         """Hash every file that the folder will hold beside the report and its page, by its path within the folder.

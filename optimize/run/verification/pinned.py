@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from optimize.backends import CPU
 from optimize.errors import InputError
+from optimize.files import sha256
 from optimize.guard.limits import Limits
 from optimize.run import report_data
 from optimize.run.recipe import Recipe
@@ -73,7 +74,7 @@ def require_code(recipe: Recipe, ledger: Path) -> None:
     if recipe.arch is None or not isinstance(said, list) or len(said) != 2:
         return
     source = Path(recipe.arch.rpartition(":")[0])
-    if source.is_file() and report_data.sha256(source) != said[1]:
+    if source.is_file() and sha256(source) != said[1]:
         raise InputError(f"`{LOCK}` names `{source}`, which is not the file that the run had (its sha256 differs): name one with --arch.")
 
 

@@ -15,6 +15,7 @@ from optimize.backends import backend, require_runnable, self_test
 from optimize.backends.artifact import MANIFEST, Artifact
 from optimize.backends.tensorrt_common.binding import device
 from optimize.errors import InputError, OptimizeError, TargetUnavailable
+from optimize.files import sha256
 from optimize.progress import note
 from optimize.run.verification.claims import REPORT
 from optimize.run.verification.integrity import Examined, examine
@@ -163,7 +164,6 @@ def _unopened(artifact: Artifact, problem: Exception) -> str:
 def _taken_up(run: Examined, model: Path | None, elsewhere: Mapping[str, object], objects: InMemory | None) -> Job:
     """The run's model and data on this machine, which must be the same as they were; the report decides what that is."""
     # Late, here and below: a self-test needs neither torch nor what a run is made of.
-    from optimize.run import report_data
     from optimize.run.in_memory import FILES_ONLY
     from optimize.run.prepare import loaded
     from optimize.run.recipe import resolve
@@ -184,7 +184,7 @@ def _taken_up(run: Examined, model: Path | None, elsewhere: Mapping[str, object]
     if elsewhere.get("arch") is None:
         require_code(recipe, run.folder / LEDGER)
     recipe, objects = (recipe, FILES_ONLY) if objects is None else (objects.shaped(recipe), objects)
-    job = loaded(recipe, lambda _: _require_model(report_data.sha256(recipe.model), report["model"]["sha256"]), objects)
+    job = loaded(recipe, lambda _: _require_model(sha256(recipe.model), report["model"]["sha256"]), objects)
     require_data(job, report, run.folder / LEDGER)
     require_runnable(job.runtime)
     return job

@@ -313,7 +313,7 @@ def test_a_file_that_is_replaced_meanwhile_is_noticed(copy: Path, scene: Scene, 
         (copy / "model" / "model.onnx").write_bytes((scene.other / "model" / "model.onnx").read_bytes())
         return "pass", ()
 
-    monkeypatch.setattr(module, "self_test", swapped)
+    monkeypatch.setattr(module, "run_self_test", swapped)
     with pytest.raises(InputError, match=r"its file model/model\.onnx is not the one that the report lists"):
         verify(copy, public_key=str(scene.public))
 
@@ -338,7 +338,7 @@ def test_a_report_that_is_replaced_meanwhile_or_a_file_that_is_added_is_noticed(
         change(copy, scene.other)
         return "pass", ()
 
-    monkeypatch.setattr(module, "self_test", changed)
+    monkeypatch.setattr(module, "run_self_test", changed)
     with pytest.raises(InputError, match=told):
         verify(copy, public_key=str(scene.public))
 

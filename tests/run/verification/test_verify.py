@@ -45,7 +45,7 @@ def left(brought: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run whose artifacts could not be run; it must not touch the test split nor time anything."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backend(TARGET), "unavailable_reason", lambda: WHY)
-        for module in ("quantization.precision_choice", "run.baselines", "search.goal"):
+        for module in ("quantization.precision_choice", "run.baselines", "searching.goal"):
             patch.setattr(f"optimize.{module}.interleave", lambda *_, **__: pytest.fail("it was timed"))
         patch.setattr("optimize.run.final_verdict.scores_on_test", lambda *_: pytest.fail("the test split was read"))
         hurried(patch, memory=False)
