@@ -176,9 +176,9 @@ def _resolved(
     overrides: dict[str, object] = {**(limits if isinstance(limits, Mapping) else {}), **settings}
     if out is not None:
         overrides["out"] = Path(out).absolute()
-    if isinstance(data, str | Path):
-        overrides["data"] = str(data)
     given = None if data is None or isinstance(data, str | Path) else data_in_memory(data)
+    if data is not None:
+        overrides["data"] = str(data) if given is None else ""  # what an optimize.toml names is not read
     if isinstance(given, Dataset):
         overrides |= _preparation(given, settings)
     objects = InMemory(model if isinstance(model, nn.Module) else None, given)

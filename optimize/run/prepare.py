@@ -181,7 +181,7 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory
     if recipe.sign_key is not None:
         sign({}, recipe.sign_key)  # raises where the key cannot be used
     first_bytes(recipe.model)  # raises where it is no file of weights
-    if recipe.data:
+    if recipe.data and objects.data is None:
         require_source(recipe.data)
     space = Workspace(recipe.out)
     check(space)

@@ -17,7 +17,7 @@ import optimize.report
 from optimize.data.dataset import Preprocessing, load_data
 from optimize.errors import Inconclusive, InputError
 from optimize.guard.limits import Limits
-from optimize.run.from_python import compress, verify
+from optimize.run.from_python import _resolved, compress, verify
 from optimize.run.in_memory import weights_file
 from optimize.run.recipe import resolve
 from optimize.run.report import Report
@@ -107,6 +107,18 @@ def test_the_lock_file_names_no_file_that_is_gone(live: Report) -> None:
     lock = resolve(recipe_file=live.folder / "recipe.lock.toml")
     assert (lock.model.name, lock.data, lock.input_shape) == ("Sequential.safetensors", "", (1, 8, 8))
     assert lock.limits == Limits(0.04, 0.12)
+
+
+def test_data_in_memory_stand_in_for_those_that_the_settings_name(brought: Path, any_target: str) -> None:
+    with _resolved(brought, runs.arrays(), any_target, Limits(0.1), "out", None, {"seed": 3}) as (recipe, objects):
+        assert (recipe.model, recipe.data, recipe.seed, recipe.out) == (brought, "", 3, Path.cwd() / "out")
+        assert (recipe.mean, recipe.limits, objects.module) == ((0.5,), Limits(0.1), None)
+        assert objects.data is not None
+    with _resolved(brought, DATASET, any_target, {"max_drop": "3pp"}, None, None, {}) as (recipe, objects):
+        assert (recipe.std, recipe.limits.max_drop, objects.data) == ((0.25,), 0.03, DATASET)
+    with _resolved(runs.trained(), "data.npz", any_target, None, None, None, {"input_shape": (1, 8, 8)}) as (recipe, objects):
+        assert (recipe.data, objects.data, recipe.model.is_file()) == (str(Path.cwd() / "data.npz"), None, True)
+    assert not recipe.model.exists()
 
 
 def test_equal_networks_have_equal_files_and_others_do_not() -> None:

@@ -374,9 +374,9 @@ def test_a_run_for_another_level_is_judged_on_this_one(
 ) -> None:
     out = Path(shutil.copytree(finished, tmp_path / "out"))
     lock = out / "recipe.lock.toml"
-    lock.write_text(lock.read_text().replace('isa = "none"', 'isa = "avx2"'))
+    lock.write_text(lock.read_text().replace('cpu_level = "none"', 'cpu_level = "avx2"'))
     sealed.told(out, sealed.read(out))
-    assert 'isa = "avx2"' in lock.read_text()
+    assert 'cpu_level = "avx2"' in lock.read_text()
     monkeypatch.setattr("optimize.run.prepare.restrict", lambda *_: pytest.fail("it was kept to another"))
     assert verify(out, data=str(brought.parent / "data.npz")).outcome == "pass"
 
