@@ -50,6 +50,14 @@ class Candidate:
         kept: layer -> which of the original's output channels it still makes, in order; a layer not named still makes them all.
         outputs: what the network's outputs mean.
         notes: what was decided when it was loaded; empty for what steps made.
+
+    Raises:
+        ValueError: when the module is in training mode, or `example` holds another number of inputs than one.
+
+    Example:
+        >>> candidate = Candidate(nn.Linear(4, 2).eval(), torch.ones(1, 4))
+        >>> candidate.parameters, candidate.predict(np.ones((3, 4), np.float32)).shape
+        (10, (3, 2))
     """
 
     module: nn.Module
@@ -123,6 +131,11 @@ class Reference:
     Attributes:
         memory: what steps have found out about the original on these inputs, and the last training, so that neither need be done again; it
             changes no result.
+
+    Example:
+        >>> original = Candidate(nn.Linear(4, 2).eval(), torch.ones(1, 4))
+        >>> Reference(original, calibration=np.ones((8, 4), np.float32)).train is None
+        True
     """
 
     original: Candidate

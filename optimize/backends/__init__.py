@@ -175,6 +175,10 @@ def backend(name: str, compute_capability: Sequence[str] = ()) -> Backend:
 
     Raises:
         InputError: when there is no such target, it lets one choose no GPU, or it has nothing for one that was chosen.
+
+    Example:
+        >>> backend("onnxruntime").NAME
+        'onnxruntime'
     """
     if name not in _files():
         choices = (*target_names(), CPU)

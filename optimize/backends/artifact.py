@@ -62,6 +62,15 @@ class Artifact:
         built: what it is bound to, such as the instruction set it was verified on or the compute capabilities of an engine.
         golden: file of its self-test; None where there is none.
         use: what is needed to run it without this package; empty where it was never verified.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / "model.onnx").write_bytes(b"1234")
+        ...     made = {"target": "onnxruntime", "precision": "f32", "input_shape": (3, 8, 8), "runtime": "1.32"}
+        ...     _ = Artifact.save(Path(folder), files=["model.onnx"], **made)
+        ...     Artifact.read(folder).size_bytes
+        4
     """
 
     folder: Path

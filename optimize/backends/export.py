@@ -70,6 +70,14 @@ def export_onnx(candidate: Candidate, path: str | Path, inputs: Floats | None = 
         InputError: when the model ties its batch size, or cannot be traced.
         TargetUnavailable: when there is no runtime to compare with.
         OptimizeError: when the file does not compute what torch computes.
+
+    Example:
+        >>> from optimize.candidate import Candidate
+        >>> candidate = Candidate(torch.nn.Linear(4, 2).eval(), torch.ones(1, 4))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     parity = export_onnx(candidate, Path(folder) / "model.onnx")
+        >>> parity.cases, parity.max_abs_diff < 1e-4
+        (8, True)
     """
     import onnx
 

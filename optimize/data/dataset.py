@@ -41,6 +41,12 @@ class Dataset:
         classes: name of each label.
         notes: what was done to the data, for the report.
         from_train: whether calibration was taken out of train.
+
+    Example:
+        >>> images, labels = np.arange(640, dtype=np.uint8).reshape(10, 8, 8), np.arange(10) % 2
+        >>> data = load_data({"calibration": (images, labels), "val": (images + 1, labels), "test": (images + 2, labels)})
+        >>> data.classes, data.train, data.test.class_counts(data.classes)
+        (('0', '1'), None, {'0': 5, '1': 5})
     """
 
     train: Split | None

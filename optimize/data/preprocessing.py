@@ -26,6 +26,15 @@ class Preprocessing:
         pad: zeros on each side of each spatial axis, added after normalising.
         standardize: "image": mean and std are those of each image's own channel, of x as it is stored (0 to 255 where images are uint8);
             `WHOLE_EPSILON` or `FLOAT_EPSILON` is added to the std. None: `mean` and `std` are used.
+
+    Raises:
+        InputError: when `mean` and `std` have other lengths, `std` is not above 0, or both `mean` and `standardize` are given.
+
+    Example:
+        >>> stored = np.full((2, 4, 4, 3), 255, np.uint8)
+        >>> inputs = Preprocessing(mean=(0.5,), std=(0.25,), pad=1)(stored)
+        >>> inputs.shape, float(inputs[0, 0, 1, 1]), float(inputs[0, 0, 0, 0])
+        ((2, 3, 6, 6), 2.0, 0.0)
     """
 
     mean: tuple[float, ...] = ()

@@ -17,6 +17,12 @@ def macs(candidate: Candidate) -> int:
     One multiplication with its addition is one MAC. Counted are the matrix products: convolutions (also transposed), linear layers,
     matrix multiplications, attention. Not counted are biases, normalization, activations, pooling and interpolation.
     A layer used twice counts twice.
+
+    Example:
+        >>> from torch import nn
+        >>> from optimize.candidate import Candidate
+        >>> macs(Candidate(nn.Conv2d(3, 8, 3).eval(), torch.zeros(1, 3, 6, 6)))  # 8 x 3 x 3 x 3 for each of 4 x 4 positions
+        3456
     """
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         candidate.module(candidate.example)

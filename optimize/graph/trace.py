@@ -52,6 +52,12 @@ def trace(candidate: Candidate) -> Graph:
     Channels that have to go together are one unit: a grouped convolution loses the channel at the same place of every group, so that all
     groups stay equally wide. Units that occur in the same layers, equally often, form a channel group. A network that cannot be followed
     has no groups, and `fixed` says why.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
+        >>> graph = trace(Candidate(net.eval(), torch.zeros(1, 1, 8, 8)))
+        >>> [(group.name, group.size) for group in graph.groups], [layer for layer, _ in graph.fixed]
+        ([('0', 8)], ['3'])
     """
     module = candidate.module
     try:

@@ -34,6 +34,10 @@ class Verdict:
         outcome: outcome of all rails together.
         reasons: the rails that decided, in words.
         rails: every judged rail; empty where none was judged.
+
+    Example:
+        >>> bool(Verdict("pass", ("all limits hold",))), bool(Verdict("inconclusive", ("12 cases are too few",)))
+        (True, False)
     """
 
     outcome: Outcome
@@ -45,7 +49,23 @@ class Verdict:
 
 
 def judge(limits: Limits, baseline: Score, candidate: Score) -> Verdict:
-    """The final verdict on `candidate`, measured on the same cases as the original's `baseline`."""
+    """The final verdict on a candidate: "pass" when every guard-rail holds, "fail" when one does not, else "inconclusive".
+
+    Args:
+        limits: the guard-rails.
+        baseline: score of the original, see `evaluate`.
+        candidate: score of the candidate on the same cases in the same order.
+
+    Example:
+        >>> import numpy as np
+        >>> from optimize.data.dataset import Preprocessing, Split
+        >>> from optimize.guard.evaluate import evaluate
+        >>> labels = np.arange(200) % 2
+        >>> split = Split("test", np.eye(2, dtype=np.float32)[labels], labels, Preprocessing())
+        >>> exact, inverted = (evaluate(lambda inputs, sign=sign: sign * inputs, split) for sign in (1, -1))
+        >>> judge(Limits(), exact, exact).outcome, judge(Limits(), exact, inverted).outcome
+        ('pass', 'fail')
+    """
     rails = tuple(judged_rails(limits, baseline, candidate))
     failed = [str(rail) for rail in rails if rail.outcome == "fail"]
     undecided = [rail.doubt for rail in rails if rail.outcome == "inconclusive"]

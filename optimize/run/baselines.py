@@ -1,7 +1,7 @@
 """The artifact beside every fair baseline, in the same rounds: the original in torch eager, and in FP32 in every runtime of the CPU.
 
 Torch eager alone would flatter: a runtime without any compression is often twice as fast. A baseline whose runtime is not installed is left
-out, and said to be.
+out, and a note says so.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ARTIFACT = "artifact"
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """What was measured.
+    """The artifact and its baselines, measured. A contender is the artifact, or a baseline.
 
     Args:
         latency: batch size -> contender -> samples.
@@ -45,7 +45,7 @@ class Profile:
         size_bytes: contender -> bytes on disk.
         notes: which baselines are missing, and why; what was timed several times.
         reliable: batch size -> contender -> whether its latency is to be relied on.
-        load_percent: batch size -> of the machine, that other processes used while it was timed.
+        load_percent: batch size -> percent of the machine that other processes used while it was timed.
     """
 
     latency: Mapping[int, Mapping[str, Latency]]
@@ -102,12 +102,12 @@ def profile(
     """Measure the artifact and its baselines.
 
     Args:
-        original: the model as loaded.
-        file: its weights.
-        reload: arguments of `load_model` that load it again, for a fresh process; None where none can: its memory is not measured then.
+        original: the network as it was loaded.
+        file: the file of its weights.
+        reload: arguments of `load_model` with which a fresh process loads it; None where none can, and its memory is not measured.
         onnx: the original, exported.
-        artifact: what would ship.
-        inputs: gives a batch of n real inputs, (n, C, *spatial).
+        artifact: the compiled model that would ship.
+        inputs: n -> a batch of n real inputs, (n, C, *spatial).
         scratch: folder for the baselines' artifacts.
         batches: batch sizes to time.
         threads: of every runtime alike; None leaves each its own choice.
@@ -168,7 +168,7 @@ class _Timed(NamedTuple):
 
 
 def _doubts(timed: _Timed) -> int:
-    """How many contenders' figures are not to be relied on; the artifact's and its fastest baseline's, which make the headline, first."""
+    """How many contenders' figures are not to be relied on; those of the headline, the artifact and its fastest baseline, weigh most."""
     baselines = {name: latency for name, latency in timed.latency.items() if name != ARTIFACT}
     headline = {ARTIFACT, min(baselines, key=lambda name: baselines[name].p50)}
     first = doubtful({name: each for name, each in timed.reliable.items() if name in headline})

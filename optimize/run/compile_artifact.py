@@ -68,16 +68,16 @@ class _Selection:
         return replace(self, variants=variants)
 
 
-def compile_artifact(job: Job, found: SearchResult, compiled_before: Path | None = None) -> Compiled:
+def compile_artifact(job: Job, search: SearchResult, compiled_before: Path | None = None) -> Compiled:
     """Export, compile every precision, choose one by the guard split, and measure it beside the baselines.
 
     Args:
-        job: of the run.
-        found: by the search.
+        job: what the run was given.
+        search: what the search found.
         compiled_before: folder of artifacts that were compiled before; None to compile them now.
     """
     recipe, work = job.recipe, job.space.fresh("compile")
-    selection = retried_int8(job, found, _selected(job, found, work, compiled_before))
+    selection = retried_int8(job, search, _selected(job, search, work, compiled_before))
     selection, layer_precisions = _with_self_test(job, selection)
     begin_part("measure")
     figures = _measured(job, selection.artifact, work)
@@ -96,37 +96,37 @@ def compile_artifact(job: Job, found: SearchResult, compiled_before: Path | None
     return Compiled(selection.candidate, selection.chosen, variants, parity, layer_precisions, figures, roofline, notes)
 
 
-def _selected(job: Job, found: SearchResult, work: Path, compiled_before: Path | None) -> _Selection:
+def _selected(job: Job, search: SearchResult, work: Path, compiled_before: Path | None) -> _Selection:
     """The best candidate in the precision that the guard split and the measured latency choose."""
     recipe, guard = job.recipe, job.data.guard
     with stage("export to ONNX"):
-        parity = export_onnx(found.best, work / "model.onnx", guard.inputs(slice(0, PARITY_CASES)))
+        parity = export_onnx(search.best, work / "model.onnx", guard.inputs(slice(0, PARITY_CASES)))
         export_onnx(job.original, work / "original.onnx")
     context = PrecisionContext(
         onnx=work / "model.onnx",
         folder=compiled_before or work,
         calibration=job.int8_inputs,
         guard=guard,
-        baseline=found.baseline_score,
+        baseline=search.baseline_score,
         limits=recipe.limits,
         threads=recipe.threads,
-        confidence=found.confidence,
+        confidence=search.confidence,
         cpu_level=recipe.cpu_level,
         cache_folder=job.space.scratch / "mixes",
-        train_check=job.train_check and job.train_check.for_candidate(found.best),
+        train_check=job.train_check and job.train_check.for_candidate(search.best),
     )
     chosen, variants = choose(job.runtimes, context)
     position = next(position for position, variant in enumerate(variants) if variant is chosen)
-    return _Selection(found.best, context, parity, tuple(variants), position)
+    return _Selection(search.best, context, parity, tuple(variants), position)
 
 
-def retried_int8(job: Job, found: SearchResult, selection: _Selection) -> _Selection:
+def retried_int8(job: Job, search: SearchResult, selection: _Selection) -> _Selection:
     """The selection after int8 of earlier candidates was tried, where int8 of the best is faster but fails.
 
     An earlier candidate was narrowed less, so int8 may cost it less accuracy. Where its int8 holds the guard-rails and is measurably
     faster than what would ship, it ships instead.
     """
-    runtimes = runtimes_with_faster_int8(job.runtimes, selection.chosen, selection.variants) if found.earlier else []
+    runtimes = runtimes_with_faster_int8(job.runtimes, selection.chosen, selection.variants) if search.earlier else []
     if not runtimes:
         return selection
     context = selection.context
@@ -136,7 +136,7 @@ def retried_int8(job: Job, found: SearchResult, selection: _Selection) -> _Selec
         return replace(context, onnx=onnx, folder=onnx.parent, train_check=job.train_check and job.train_check.for_candidate(candidate))
 
     with backend(selection.chosen.target).build(selection.artifact, threads=context.threads) as session:
-        instead, tried = retry_int8(runtimes, selection.chosen, session, found.earlier, own)
+        instead, tried = retry_int8(runtimes, selection.chosen, session, search.earlier, own)
     if instead is None:
         return replace(selection, variants=(*selection.variants, *tried))
     # The candidate that ships instead is the last that was tried.
@@ -181,11 +181,11 @@ def _measured(job: Job, artifact: Artifact, work: Path) -> Profile:
 
 
 def in_float(chosen: Variant, ran: Mapping[str, str]) -> str | None:
-    """What to say when layers of an int8 artifact ran in float though nobody asked for it; None when none did.
+    """A sentence on layers of an int8 artifact that ran in float though int8 was asked for; None where there are none.
 
     Args:
-        chosen: what ships.
-        ran: layer -> precision it really ran in.
+        chosen: the precision that ships.
+        ran: layer -> precision that it really ran in.
     """
     if not chosen.precision.startswith("int8"):
         return None
@@ -196,6 +196,9 @@ def in_float(chosen: Variant, ran: Mapping[str, str]) -> str | None:
 
 
 def _with_weights(ran: Mapping[str, str], onnx: Path) -> Mapping[str, str]:
-    """Those of the layers that have weights: what lies between layers kept in float runs in float with them. All where no name is known."""
+    """The layers that have weights; all layers where the runtime's names are not those of the ONNX file.
+
+    Layers without weights say nothing: what lies between two layers in float runs in float with them.
+    """
     weighted = with_weights(onnx)
     return {layer: precision for layer, precision in ran.items() if layer in weighted} or ran

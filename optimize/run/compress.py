@@ -100,7 +100,7 @@ def run(recipe: Recipe, objects: InMemory = FILES_ONLY, *, resume: bool = False,
     result = rejected_original(job)
     if result is None:
         job = replace(job, runtimes=fastest_first(job, job.data.guard.inputs(slice(0, 1))))
-        found = searched(job)
+        found = run_search(job)
         reason = job.runtime.unavailable_reason()
         result = compile_only(job, found, reason) if reason else final_verdict(job, found, compile_artifact(job, found))
     return Finished(finish(job, result), result.best)
@@ -125,7 +125,7 @@ def fastest_first(job: Job, one: Floats) -> tuple[Backend, ...]:
     return tuple(sorted(job.runtimes, key=lambda runtime: taken[runtime.NAME]))
 
 
-def searched(job: Job) -> SearchResult:
+def run_search(job: Job) -> SearchResult:
     """The search of a run: by its strategy, timed on the target where that runs here, taken up where it was interrupted."""
     recipe, data = job.recipe, job.data
     reference = _reference(job)

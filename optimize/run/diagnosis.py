@@ -44,10 +44,10 @@ def causes(original: Candidate, guard: Split, classes: tuple[str, ...], before: 
         before: its score there.
         found: beside the best constant answer.
     """
-    return (*seen(original, guard, classes, before, found), *_untried(found))
+    return (*visible_causes(original, guard, classes, before, found), *_untried(found))
 
 
-def seen(original: Candidate, guard: Split, classes: tuple[str, ...], before: Score, found: NoInformation) -> tuple[str, ...]:
+def visible_causes(original: Candidate, guard: Split, classes: tuple[str, ...], before: Score, found: NoInformation) -> tuple[str, ...]:
     """Causes that were tried and raise the figure by much, the best first, two at most; arguments as for `causes`.
 
     The second is named only where it explains about as much and is not the first with something added.

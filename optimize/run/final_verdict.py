@@ -25,34 +25,34 @@ from optimize.searching.goal import Goal
 from optimize.searching.walk import SearchResult
 
 
-def final_verdict(job: Job, found: SearchResult, compiled: Compiled) -> Result:
+def final_verdict(job: Job, search: SearchResult, compiled: Compiled) -> Result:
     """Judge what was compiled on the test split.
 
     Args:
-        job: of the run.
-        found: by the search.
-        compiled: what would ship.
+        job: what the run was given.
+        search: what the search found.
+        compiled: the artifact that would ship, measured.
     """
     assert compiled.chosen.artifact is not None
-    look = begun(job, compiled.chosen.artifact, again=job.space.look)
+    look = begin_look(job, compiled.chosen.artifact, again=job.space.look)
     job.space.remember(look.key)
     begin_part("judge")
-    original, artifact = on_test(job, compiled.chosen.artifact)
-    verdict = in_time(look.settled(judge(look.limits(job.recipe.limits), original, artifact)), found.goal, compiled)
+    original, artifact = scores_on_test(job, compiled.chosen.artifact)
+    verdict = with_latency_goal(look.settled(judge(look.limits(job.recipe.limits), original, artifact)), search.goal, compiled)
     changed = flips(original, artifact, job.data.test.names.tolist(), job.data.test.patients)
-    told = (known_by_heart(found.baseline_score, original), look.sentence(job.recipe.limits))
-    notes = (*found.notes, *_about(compiled, job.recipe), *(text for text in told if text is not None))
+    sentences = (known_by_heart(search.baseline_score, original), look.sentence(job.recipe.limits))
+    notes = (*search.notes, *_artifact_notes(compiled, job.recipe), *(text for text in sentences if text is not None))
     job.history.end(look, verdict.outcome)
-    return Result(verdict, found, compiled, original, artifact, notes, changed, looks=look.as_dict(job.recipe.limits))
+    return Result(verdict, search, compiled, original, artifact, notes, changed, looks=look.as_dict(job.recipe.limits))
 
 
-def begun(job: Job, artifact: Artifact, again: str | None = None) -> Look:
-    """The look at the test split that begins now: it counts from here on, whatever becomes of the run.
+def begin_look(job: Job, artifact: Artifact, again: str | None = None) -> Look:
+    """Record the look at the test split that begins now; it counts from here on, whatever becomes of the run.
 
     Args:
-        job: of the run.
-        artifact: what is judged.
-        again: key of the look during which the run was interrupted.
+        job: what the run was given.
+        artifact: the compiled model that is judged.
+        again: key of the look during which the run was interrupted; None where it was not.
     """
     model = sha256(job.recipe.model)
     return job.history.begin(
@@ -60,7 +60,7 @@ def begun(job: Job, artifact: Artifact, again: str | None = None) -> Look:
     )
 
 
-def on_test(job: Job, artifact: Artifact) -> tuple[Score, Score]:
+def scores_on_test(job: Job, artifact: Artifact) -> tuple[Score, Score]:
     """The original in torch and the artifact in its runtime on the test split."""
     test, classes = job.data.test, job.data.classes
     original = score_split(job.original.predict, test, classes, "test the original")
@@ -68,12 +68,13 @@ def on_test(job: Job, artifact: Artifact) -> tuple[Score, Score]:
         return original, score_split(session.predict, test, classes, "test the artifact")
 
 
-def in_time(verdict: Verdict, goal: Goal | None, compiled: Compiled) -> Verdict:
-    """The verdict, which also fails when the compiled artifact is slower than was asked for.
+def with_latency_goal(verdict: Verdict, goal: Goal | None, compiled: Compiled) -> Verdict:
+    """The verdict, which also fails when the compiled artifact is slower than the goal.
 
-    Where the latency was not measured reliably, its median decides nothing by itself. What disturbs a machine makes calls slower: the
-    goal is reached all the same where the median of every tenth of the measurement was within it, and missed where not even the fastest
-    call was. In between the verdict is open. An artifact that misses a guard-rail is rejected, however long it takes.
+    Where the latency was not measured reliably, its median alone decides nothing. Other processes can only make calls slower. So the goal
+    is still reached where the median of every tenth of the measurement is within it, and missed where not even the fastest call is.
+    Otherwise the verdict is open. For a goal of 2 ms and calls of 1, 2 and 6 ms that were disturbed: the slowest tenth took 6 ms and the
+    fastest call 1 ms, so neither is shown. An artifact that misses a guard-rail is rejected, however fast it is.
     """
     if goal is None:
         return verdict
@@ -95,23 +96,23 @@ def in_time(verdict: Verdict, goal: Goal | None, compiled: Compiled) -> Verdict:
     return Verdict(outcome, (f"{unsure}; {asked}: repeat the run on a quiet machine", *verdict.reasons), verdict.rails)
 
 
-def _about(compiled: Compiled, recipe: Recipe) -> tuple[str, ...]:
-    """What a reader should know of the artifact's runtime and precision."""
-    told: list[str | None] = []
+def _artifact_notes(compiled: Compiled, recipe: Recipe) -> tuple[str, ...]:
+    """Sentences on the artifact's runtime and precision, for the report."""
+    notes: list[str | None] = []
     if recipe.target == CPU:
         name = f"{title(compiled.chosen.target)} {compiled.chosen.precision}"
-        told.append(f"target cpu was asked for: {name} was measured to be the fastest that holds the guard-rails")
-    told.append(_about_isa(compiled.chosen.target, recipe.cpu_level))
-    return tuple(each for each in told if each)
+        notes.append(f"target cpu was asked for: {name} was measured to be the fastest that holds the guard-rails")
+    notes.append(_cpu_level_note(compiled.chosen.target, recipe.cpu_level))
+    return tuple(each for each in notes if each)
 
 
-def _about_isa(target: str, isa: str | None) -> str | None:
-    """What a verdict on this machine says of the instruction set that was asked for."""
+def _cpu_level_note(target: str, cpu_level: str | None) -> str | None:
+    """What a verdict on this machine says about the instruction set that the recipe names; None where there is nothing to say."""
     here = effective_level(target)
-    if isa is None or not runs_on_cpu(target) or isa == here == machine_level():
+    if cpu_level is None or not runs_on_cpu(target) or cpu_level == here == machine_level():
         return None
-    if isa == here:
+    if cpu_level == here:
         whose = "other runtimes' are this machine's own"
-        return f"{title(target)} computed as with {in_words(isa)}: the verdict and its timings are for that; {whose}"
-    decides = f"optimize verify, on a machine with {in_words(isa)}, decides there"
-    return f"the artifact was made for {in_words(isa)} and verified on this machine, with {in_words(here)}: {decides}"
+        return f"{title(target)} computed as with {in_words(cpu_level)}: the verdict and its timings are for that; {whose}"
+    decides = f"optimize verify, on a machine with {in_words(cpu_level)}, decides there"
+    return f"the artifact was made for {in_words(cpu_level)} and verified on this machine, with {in_words(here)}: {decides}"

@@ -130,6 +130,11 @@ def compare(folders: Sequence[str | Path], out: str | Path) -> Path:
 
     Raises:
         InputError: when a folder holds no readable report, or `out` cannot be written.
+
+    Example:
+        >>> compare(["nowhere", "elsewhere"], "comparison")
+        Traceback (most recent call last):
+        optimize.errors.InputError: `run` (=nowhere) holds no report.json: name the --out folder of a run.
     """
     return compare_runs([Path(folder) for folder in folders], Path(out))
 
@@ -147,6 +152,11 @@ def demo(out: str | Path = "demo", *, progress: bool = False) -> dict[Path, Repo
     Raises:
         InputError: when scikit-learn is not installed, or `out` cannot be written or holds other files.
         TargetUnavailable: when no runtime is installed.
+
+    Example:
+        >>> reports = demo("demo")  # doctest: +SKIP
+        >>> all(reports.values())  # doctest: +SKIP
+        True
     """
     with shown() if progress else nullcontext():
         return {folder: Report(report, folder) for folder, report in digits.demo(Path(out)).items()}
@@ -166,9 +176,9 @@ def _resolved(
     overrides: dict[str, object] = {**(limits if isinstance(limits, Mapping) else {}), **settings}
     if out is not None:
         overrides["out"] = Path(out).absolute()
-    if isinstance(data, str | Path):
-        overrides["data"] = str(data)
     given = None if data is None or isinstance(data, str | Path) else data_in_memory(data)
+    if data is not None:
+        overrides["data"] = str(data) if given is None else ""  # what an optimize.toml names is not read
     if isinstance(given, Dataset):
         overrides |= _preparation(given, settings)
     objects = InMemory(model if isinstance(model, nn.Module) else None, given)

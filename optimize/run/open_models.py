@@ -1,4 +1,4 @@
-"""What the user names on the command line becomes contenders: a compiled artifact, an ONNX file in every CPU runtime, a torch model."""
+"""Paths become models that can be measured: a compiled artifact, an ONNX file in every CPU runtime, a torch model."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class ModelOpener:
         scratch: folder for what an ONNX file is converted to; it must outlive the measurement.
         batches: batch sizes that will be asked for.
         input_shape: (C, *spatial), where a model leaves it open; or empty.
-        data: as `compress` takes it; its test images are the inputs, uint8 over 255. Empty for random ones.
+        data: source of data, as `compress` takes it; its test images are the inputs, uint8 over 255. Empty for random inputs.
         seed: of random inputs.
-        settings: further settings of torch models, by the names of `Recipe`; None counts as not said.
+        settings: further settings of torch models, by the names of `Recipe`; None means that the default holds.
     """
 
     scratch: Path
@@ -84,7 +84,7 @@ class ModelOpener:
     def _onnx(self, path: Path, scratch: Path) -> Iterator[Contender]:
         missing, names = [], onnx_target_names()
         scratch.mkdir(parents=True)
-        whole = fixed(path, scratch / "model.onnx", self.input_shape, self.batches)
+        whole = fixed_sizes(path, scratch / "model.onnx", self.input_shape, self.batches)
         for name in names:
             runtime = backend(name)
             try:
@@ -175,7 +175,7 @@ def _random(shape: tuple[int, ...], seed: int, count: int) -> Floats:
     return np.random.default_rng(seed).standard_normal((count, *shape), dtype=np.float32)
 
 
-def fixed(path: Path, to: Path, input_shape: Sequence[int], batches: Sequence[int]) -> Path:
+def fixed_sizes(path: Path, to: Path, input_shape: Sequence[int], batches: Sequence[int]) -> Path:
     """Write the ONNX file again as one file whose input has every size but the batch fixed.
 
     Args:
@@ -203,8 +203,8 @@ def fixed(path: Path, to: Path, input_shape: Sequence[int], batches: Sequence[in
     batch, *sizes = tensors[0].shape.dim
     given = _sizes(path, [size.dim_value for size in sizes], input_shape)
     if batch.dim_value and any(count != batch.dim_value for count in batches):
-        one = batch.dim_value
-        raise InputError(f"`--batches` (={_text(batches)}) must be {one}, which `model` (={path}) was exported for: pass --batches {one}.")
+        said, only = comma_separated(batches), batch.dim_value
+        raise InputError(f"`--batches` (={said}) must be {only}, which `model` (={path}) was exported for: pass --batches {only}.")
     for size, value in zip(sizes, given, strict=True):
         size.dim_value = value
     # Old files list their weights as inputs too, and what reads the shape looks at the first.
@@ -220,9 +220,10 @@ def _sizes(path: Path, known: Sequence[int], input_shape: Sequence[int]) -> tupl
         raise InputError(f"`--input` is missing: `model` (={path}) takes inputs of {said}; pass --input C,H,W.")
     given = tuple(input_shape or known)
     if len(given) != len(known) or any(size not in (0, asked) for size, asked in zip(known, given, strict=True)):
-        raise InputError(f"`--input` (={_text(given)}) must fit `model` (={path}), whose input is {said}: pass those sizes.")
+        raise InputError(f"`--input` (={comma_separated(given)}) must fit `model` (={path}), whose input is {said}: pass those sizes.")
     return given
 
 
-def _text(sizes: Sequence[int]) -> str:
+def comma_separated(sizes: Sequence[int]) -> str:
+    """Sizes as the command takes them, such as "3,32,32"."""
     return ",".join(map(str, sizes))

@@ -1,4 +1,4 @@
-"""The original is looked at before anything else: what its outputs mean, how good it is, and whether that is good enough to compare with.
+"""The original is judged before anything else: what its outputs mean, how good it is, and whether that is good enough to compare with.
 
 Every limit is relative to the original. So the run ends here, before any work, where the original is no better than a constant answer
 (`guard/no_information.py`) or far below the figure that its user expects, with the likely causes (`run/diagnosis.py`).
@@ -23,13 +23,13 @@ from optimize.guard.no_information import NoInformation, no_information, unexpec
 from optimize.guard.score import Score
 from optimize.guard.score import score as score_of
 from optimize.progress import note
-from optimize.run.diagnosis import causes, seen
+from optimize.run.diagnosis import causes, visible_causes
 from optimize.run.recipe import Recipe
 
-LOOKED_AT = 64
+MEANING_CASES = 64
 """Guard images whose outputs show what outputs mean."""
-GOOD = 0.9
-"""A figure from which nobody looks for a better one."""
+GOOD_FIGURE = 0.9
+"""An overall figure from which on no cause of a bad one is looked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +38,10 @@ class Original:
 
     Args:
         candidate: the network, with the meaning of its outputs.
-        data: the same, for masks that are cut accordingly.
+        data: the four splits, which cut masks by what the outputs mean.
         score: on the guard split.
-        compared: with the best constant answer.
-        expected: the figure that its user knows, or None.
+        compared: the score beside the best constant answer.
+        expected: the overall figure that the user expects, in 0..1, or None.
         notes: what a reader of the report should know.
     """
 
@@ -57,7 +57,7 @@ class Original:
         return {**self.compared.as_dict(), "expected": self.expected, "outputs": self.candidate.outputs}
 
 
-def judged(recipe: Recipe, candidate: Candidate, data: Dataset) -> Original:
+def judge_original(recipe: Recipe, candidate: Candidate, data: Dataset) -> Original:
     """Judge the original on the guard split.
 
     Args:
@@ -68,11 +68,11 @@ def judged(recipe: Recipe, candidate: Candidate, data: Dataset) -> Original:
     Raises:
         InputError: when it is no better than a constant answer, or misses the figure that `expect` states.
     """
-    found = _meaning(recipe, candidate, data.guard)
-    candidate, data = replace(candidate, outputs=found), data.read_as(found)
+    outputs = _meaning(recipe, candidate, data.guard)
+    candidate, data = replace(candidate, outputs=outputs), data.read_as(outputs)
     score = score_split(candidate.predict, data.guard, data.classes, "judge the original")
     compared = no_information(score, data.guard.labels, recipe.limits)
-    notes = [f"the network's outputs are {found}, so a mask is cut at 0.5"] if _cut_elsewhere(found, data.guard) else []
+    notes = [f"the network's outputs are {outputs}, so a mask is cut at 0.5"] if _cut_elsewhere(outputs, data.guard) else []
     if not compared:
         few = _too_few(data, recipe)
         fault = few or "the original is no better than a constant answer"
@@ -85,8 +85,9 @@ def judged(recipe: Recipe, candidate: Candidate, data: Dataset) -> Original:
     if recipe.expect is not None and unexpected(score, recipe.expect, compared.n):
         said = f"`--expect` (={100 * recipe.expect:.4g} %) is missed by the original: {compared}"
         raise InputError(_refusal(said, candidate, data, score, compared, "expect what it reaches"))
-    if compared and recipe.expect is None and score.overall < GOOD:
-        notes += [f"the original reaches {compared}; {cause}" for cause in seen(candidate, data.guard, data.classes, score, compared)[:1]]
+    if compared and recipe.expect is None and score.overall < GOOD_FIGURE:
+        visible = visible_causes(candidate, data.guard, data.classes, score, compared)
+        notes += [f"the original reaches {compared}; {cause}" for cause in visible[:1]]
     for line in notes:
         note(line)
     return Original(candidate, data, score, compared, recipe.expect, tuple(notes))
@@ -95,7 +96,7 @@ def judged(recipe: Recipe, candidate: Candidate, data: Dataset) -> Original:
 def _meaning(recipe: Recipe, candidate: Candidate, guard: Split) -> Meaning:
     if recipe.outputs != "auto":
         return recipe.outputs
-    chosen = spread(len(guard), LOOKED_AT)
+    chosen = spread(len(guard), MEANING_CASES)
     parts: Sequence[Any] = np.array_split(chosen, -(-len(chosen) // guard.batch_size))
     return meaning(np.concatenate([candidate.predict(guard.inputs(part)) for part in parts]))
 

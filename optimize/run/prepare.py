@@ -1,4 +1,4 @@
-"""Everything a run needs, checked before any work is done, the cheapest first."""
+"""Prepare a run: everything that can be wrong is checked before any work is done, the cheapest first."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from optimize.report.signature import sign
 from optimize.run.history import History, Look
 from optimize.run.identity import identity
 from optimize.run.in_memory import FILES_ONLY, InMemory, require_fit
-from optimize.run.original import Original, judged
+from optimize.run.original import Original, judge_original
 from optimize.run.recipe import Recipe, to_toml
 from optimize.run.rehearsal import rehearse
 from optimize.run.workspace import Workspace
@@ -41,17 +41,30 @@ from optimize.searching.search import labelled as labelled
 from optimize.searching.train_check import TrainCheck
 from optimize.training.batches import hold_out
 
-REHEARSED = 16
-"""Guard images on which the runtimes must agree with torch before the search."""
+REHEARSAL_CASES = 16
+"""Guard images on which each runtime must agree with torch before the search."""
 INT8_CASES = 512
 """Calibration images from which ranges of int8 are taken, at most."""
-NAMED = 4
-"""Classes or subgroups that a line names before it only counts."""
+MAX_NAMED = 4
+"""Classes or subgroups that a line names; of more it gives the number."""
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """Everything a run needs, checked."""
+    """Everything a run needs, checked.
+
+    Args:
+        recipe: the resolved settings.
+        runtimes: backends among which the target leaves the choice, the one that the search times on first.
+        baseline: the original, the data, and the original's score on the guard split.
+        space: folder of the run.
+        started: when the run began, seconds since 1970.
+        history: record of looks at the test split.
+        look: the look that the test split will be given.
+        health: what was found about the calibration split.
+        notes: sentences for the report.
+        objects: what was given as objects of this process instead of files.
+    """
 
     recipe: Recipe
     runtimes: tuple[Backend, ...]
@@ -95,7 +108,7 @@ class Job:
 
     @property
     def runtime(self) -> Backend:
-        """The one on which the search times its proposals."""
+        """The backend on which the search times its proposals."""
         return self.runtimes[0]
 
     @property
@@ -105,7 +118,7 @@ class Job:
 
     @cached_property
     def train_check(self) -> TrainCheck | None:
-        """A second opinion by the labels of train, where there is one."""
+        """The second check of proposals, on training images; None where there is no train split, or too small a one."""
         data, recipe = self.data, self.recipe
         if data.training_split is None:
             return None
@@ -127,10 +140,10 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool, objects: InMemory 
         InputError: when the model, the data or a setting is wrong; nothing was written over.
     """
     _check_strategy(recipe)
-    _check_isa(recipe)
-    obstacle = runtimes(recipe.target, recipe.compute_capability)[0].unavailable_reason()
-    if obstacle and (recipe.latency_target_ms or recipe.speedup):
-        raise InputError(f"a latency can be asked for only where it is measured ({obstacle}): leave out --latency-target or --speedup.")
+    _restrict_cpu_level(recipe)
+    unavailable = runtimes(recipe.target, recipe.compute_capability)[0].unavailable_reason()
+    if unavailable and (recipe.latency_target_ms or recipe.speedup):
+        raise InputError(f"a latency can be asked for only where it is measured ({unavailable}): leave out --latency-target or --speedup.")
     job = loaded(recipe, lambda space: space.check(resume=resume, overwrite=overwrite), objects)
     for finding in job.health:
         if finding.level == "warning":
@@ -141,14 +154,14 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool, objects: InMemory 
         job.history.require_fresh(job.data.test)
     taken_up = resume and job.space.ledger.has_run
     if not taken_up:
-        _foretell(job)
+        _require_decisive(job)
     begin_part("export of the original")
-    able, notes = rehearse(job.original, job.runtimes, job.data.guard.inputs(slice(0, REHEARSED)), recipe.threads)
+    able, notes = rehearse(job.original, job.runtimes, job.data.guard.inputs(slice(0, REHEARSAL_CASES)), recipe.threads)
     job = replace(job, runtimes=able, notes=notes)
     job.space.open(identity(recipe, job.data), resume=resume)
     if job.space.report is None:  # what a finished run's report lists is not written again
         if taken_up:
-            _foretell(job)
+            _require_decisive(job)
         (recipe.out / "recipe.lock.toml").write_text(to_toml(objects.lasting(recipe)), encoding="utf-8")
     return job
 
@@ -166,13 +179,14 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory
         InputError: when the model, the data or a setting is wrong.
     """
     started = time.time()
-    _check_isa(recipe)
+    _restrict_cpu_level(recipe)
     candidates = runtimes(recipe.target, recipe.compute_capability)
     if recipe.sign_key is not None:
-        sign({}, recipe.sign_key)  # for what it refuses
-    model_formats.format_of(recipe.model)  # for what it refuses
-    if recipe.data:
-        sources.format_of(recipe.data)
+        sign({}, recipe.sign_key)  # raises where the key cannot be used
+    if objects.module is None:
+        model_formats.format_of(recipe.model)  # raises where it is no file of weights
+    if recipe.data and objects.data is None:
+        sources.format_of(recipe.data)  # raises where no format reads it
     space = Workspace(recipe.out)
     check(space)
     begin_part("load")
@@ -181,7 +195,7 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory
     if not recipe.data and objects.data is None:
         raise InputError("`data` is missing: pass --data file.npz, or set [data] path in the optimize.toml beside the model.")
     outputs = original.predict(original.example.numpy()).shape
-    if not _judgeable(outputs, original.example.ndim):
+    if not _supported_outputs(outputs, original.example.ndim):
         raise InputError(
             f"`model` gives outputs of shape {outputs}: it must give classes, (N, K) with K of 2 or more, or masks, (N, K, *spatial)."
         )
@@ -203,14 +217,14 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory
     if recipe.retrain:
         if data.training_split is None:
             raise InputError("`--retrain` needs a train split: add train_images and train_labels to the data, or run without it.")
-        hold_out(labelled(data.training_split), recipe.seed)  # for what it refuses
+        hold_out(labelled(data.training_split), recipe.seed)  # raises where too few items could be held out
     if unknown := [name for name in recipe.limits.positive if name not in data.classes]:
         raise InputError(f"`positive` (={unknown[0]}) is no class of the data: name some of {', '.join(data.classes[:12])}.")
     with stage("look at the calibration data"):
-        found = health(data)
+        findings = health(data)
     history = History.of(recipe.data, recipe.history)
-    expected = history.expected(data.test, fresh=recipe.fresh_test)
-    return Job(recipe, candidates, judged(recipe, original, data), space, started, history, expected, found, objects=objects)
+    look = history.expected(data.test, fresh=recipe.fresh_test)
+    return Job(recipe, candidates, judge_original(recipe, original, data), space, started, history, look, findings, objects=objects)
 
 
 def _original(recipe: Recipe, objects: InMemory) -> Candidate:
@@ -233,11 +247,14 @@ def _check_strategy(recipe: Recipe) -> None:
         raise InputError(f"`{given[0]}` needs the strategy 'allocate', not {recipe.strategy!r}: leave --strategy out.")
 
 
-def _foretell(job: Job) -> None:
-    """Say before the work, not after it, when nothing but "inconclusive" can come of the test split.
+def _require_decisive(job: Job) -> None:
+    """See before the work that the test split can decide anything at all.
+
+    The best that any model could do there is judged: answers that are all right, against a baseline that is all right. Where even that is
+    "inconclusive", no run can end otherwise.
 
     Raises:
-        Inconclusive: when it is so and the recipe does not insist.
+        Inconclusive: when the split cannot decide, and the recipe does not say `force`.
     """
     test, classes = job.data.test, job.data.classes
     answers = ((perfect(test.labels[batch], len(classes)), test.labels[batch]) for batch in test.batches)
@@ -263,13 +280,13 @@ def too_few(rails: Sequence[Rail]) -> str:
 
 
 def _kind_too_few(scope: str, column: str | None, rails: Sequence[Rail]) -> str:
-    """The same of one kind of rails."""
+    """What rails of one kind have and need, in words."""
     first = rails[0]
     if len(rails) == 1:
         name, each = first.title, ""
     else:
         where = f"subgroups by {column}" if scope == "group" else "classes"
-        named = ", ".join(str(rail.name) for rail in rails[:NAMED]) + (", …" if len(rails) > NAMED else "")
+        named = ", ".join(str(rail.name) for rail in rails[:MAX_NAMED]) + (", …" if len(rails) > MAX_NAMED else "")
         name, each = f"{first.figure} of {len(rails)} {where} ({named})", " each"
     seen, needed = sorted({rail.estimate.n for rail in rails}), [rail.required_n for rail in rails]
     has = f"{seen[0]} to {seen[-1]}" if len(seen) > 1 else str(seen[0])
@@ -289,21 +306,24 @@ def _check_limits(limits: Limits, *, masks: bool) -> None:
             raise InputError(f"`{name}` (={value}) is for {kinds[0]}, and this model gives {kinds[1]}: leave it out.")
 
 
-def _judgeable(outputs: tuple[int, ...], axes: int) -> bool:
-    """Classes (N, K), or a mask with as many axes as the image."""
+def _supported_outputs(outputs: tuple[int, ...], axes: int) -> bool:
+    """Whether outputs are classes, (N, K) with K of 2 or more, or masks with as many axes as the image."""
     return outputs[1] >= 2 if len(outputs) == 2 else len(outputs) == axes
 
 
-def _check_isa(recipe: Recipe) -> None:
-    """Let the runtime compute as the machine that was named, where it can."""
-    isa = recipe.cpu_level
-    if isa is None:
+def _restrict_cpu_level(recipe: Recipe) -> None:
+    """Keep the runtime to the instruction set of the processor that the recipe names.
+
+    Raises:
+        InputError: when the target does not run on a processor, or cannot be kept to another one.
+    """
+    cpu_level = recipe.cpu_level
+    if cpu_level is None:
         return
     if recipe.target != CPU and not runs_on_cpu(recipe.target):
-        raise InputError(f"`--cpu-level` (={isa!r}) is for targets that run on a processor, not for {recipe.target}: leave it out.")
-    if recipe.target == CPU and isa != level():
-        here, able = in_words(level()), " or ".join(map(title, limitable()))
-        raise InputError(
-            f"`--cpu-level` (={isa!r}) is not this machine's ({here}), and only {able} can be kept to it: name one runtime as --target."
-        )
-    restrict_level(recipe.target, isa)
+        raise InputError(f"`--cpu-level` (={cpu_level!r}) is for targets that run on a processor, not for {recipe.target}: leave it out.")
+    if recipe.target == CPU and cpu_level != level():
+        able = " or ".join(map(title, limitable()))
+        why = f"is not this machine's ({in_words(level())}), and only {able} can be kept to it"
+        raise InputError(f"`--cpu-level` (={cpu_level!r}) {why}: name one runtime as --target.")
+    restrict_level(recipe.target, cpu_level)

@@ -1,4 +1,4 @@
-"""`optimize profile`: models that are there already, measured side by side on this machine."""
+"""`optimize profile`: models that exist already, measured side by side on this machine."""
 
 from __future__ import annotations
 
@@ -25,22 +25,29 @@ _FLAGS = {"contend": "--background-load"}
 
 
 def profile(models: str | Path | Sequence[str | Path], *, out: str | Path | None = None, **asked: object) -> dict[str, Any]:
-    """Measure models; the others are compared with the first.
+    """Measure models side by side; the others are compared with the first.
 
     Args:
         models: one or several: each a folder with a compiled model, a run's folder, an `.onnx` file, or a file of weights as `compress`
             takes it.
         out: file for the result as JSON; None for none.
-        asked: what the flags say, as text or as values; None counts as not said. `batches`, `threads`, `seconds`, `seed`, `contend`,
+        asked: settings as text or as values; None means that the default holds. `batches`, `threads`, `seconds`, `seed`, `contend`,
             `memory_limit` and `gpu_memory_limit` are those of `Plan`; `contend_with` is a model for the background processes;
-            `input_shape` and `data` are those of `Opening`; `arch`, `arch_args` and `trust_pickle` are those of `Recipe`, for torch models.
+            `input_shape` and `data` are those of `ModelOpener`; `arch`, `arch_args` and `trust_pickle` are those of `Recipe`, for torch
+            models.
 
     Returns:
-        The result, format 1.
+        The result, format 1: machine, versions, cold start and memory of each model, and for each batch size and number of threads the
+        latency in milliseconds with its percentiles and the comparison with the first.
 
     Raises:
         InputError: when a model, a value or the call is wrong.
         TargetUnavailable: when a runtime that is needed is not installed.
+
+    Example:
+        >>> profile("nowhere.onnx")
+        Traceback (most recent call last):
+        optimize.errors.InputError: `model` (=nowhere.onnx) does not exist: check the path.
     """
     models = [models] if isinstance(models, str | Path) else models
     said = {name: value for name, value in asked.items() if value is not None}
@@ -85,7 +92,7 @@ def profile(models: str | Path | Sequence[str | Path], *, out: str | Path | None
 
 
 def _used(opening: ModelOpener, opened: Sequence[Contender]) -> None:
-    """Refuse what none of the models took: whoever said it would believe that it was heard."""
+    """Refuse a setting that none of the models uses: whoever gives it would believe that it had an effect."""
     shape = opening.input_shape
     if shape and all(each.input_shape != shape for each in opened):
         takes = ", ".join(f"{each.name} takes {','.join(map(str, each.input_shape))}" for each in opened)
@@ -127,14 +134,19 @@ def _threads(value: Any, name: str, folder: Path) -> tuple[int, ...]:
 
 
 def every_count(cores: int) -> tuple[int, ...]:
-    """From 1 to so many; of more than eight only the powers of two, and the last."""
+    """Numbers of threads from 1 to `cores`; of more than eight cores only the powers of two, and `cores` itself.
+
+    Example:
+        >>> every_count(4), every_count(12)
+        ((1, 2, 3, 4), (1, 2, 4, 8, 12))
+    """
     if cores <= FEW_CORES:
         return tuple(range(1, cores + 1))
     return tuple(sorted({*(2**power for power in range(cores.bit_length())), cores}))
 
 
 def _writable(file: Path) -> Path:
-    """Found out before minutes are spent on what could not be kept."""
+    """The file, seen to be writable before minutes are spent on a result that could not be kept."""
     if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
         raise InputError(f"`--out` (={file}) cannot be written: name a file in a folder that is there.")
     return file

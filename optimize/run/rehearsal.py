@@ -41,7 +41,7 @@ def rehearse(
         export_onnx(original, onnx, inputs)
         expected = original.predict(inputs)
         for runtime in runtimes:
-            reason = _obstacle(runtime, onnx, Path(scratch) / runtime.NAME, original, inputs, expected, threads)
+            reason = _reason_against(runtime, onnx, Path(scratch) / runtime.NAME, original, inputs, expected, threads)
             if reason is None:
                 able.append(runtime)
             else:
@@ -54,7 +54,7 @@ def rehearse(
     return tuple(able), notes
 
 
-def _obstacle(
+def _reason_against(
     runtime: Backend, onnx: Path, folder: Path, original: Candidate, inputs: Floats, expected: Floats, threads: int | None
 ) -> str | None:
     """Why a runtime does not do what torch does; None where it does, as far as this machine can tell."""

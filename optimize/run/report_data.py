@@ -40,7 +40,16 @@ def splits(data: Dataset) -> dict[str, Split]:
 
 
 def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *, started: float, foreign_load: float) -> dict[str, Any]:
-    """The report of a run, which ends under this foreign load; everything in it is plain JSON."""
+    """The report of a run as plain JSON.
+
+    Args:
+        recipe: the resolved settings.
+        original: the network as it was loaded.
+        data: its four splits.
+        result: where the run ended.
+        started: when the run began, seconds since 1970.
+        foreign_load: percent of the machine that other processes use at its end.
+    """
     compiled = result.compiled
     loads = {**({} if compiled is None else compiled.load_percent), "end": foreign_load}
     whole = {
@@ -59,10 +68,10 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "model": {"name": recipe.model.name, "sha256": sha256(recipe.model), "arch": recipe.arch and portable_arch(recipe.arch)},
         "task": data.test.task,
         "classes": list(data.classes),
-        "data": {name: _contents(split, data.classes) for name, split in splits(data).items()},
+        "data": {name: _split_contents(split, data.classes) for name, split in splits(data).items()},
         "limits": _limits(recipe.limits, data.test.task),
         "rails": [rail.as_dict() for rail in result.verdict.rails],
-        **_answers(recipe.limits, result, len(data.test), alone=data.test.patients is None),
+        **_single_cases(recipe.limits, result, len(data.test), independent=data.test.patients is None),
         "looks": None if result.looks is None else dict(result.looks),
         "health": [dict(finding) for finding in result.health],
         "change": {"reason": recipe.reason or None},
@@ -95,11 +104,14 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
     return plain | {"speed": speed(plain)}
 
 
-def layers(before: nn.Module, after: nn.Module) -> list[dict[str, Any]]:
-    """Weight shapes of every convolution and linear layer, before and after (None when it is gone); one split in two gives two rows."""
-    now = dict(after.named_modules())
+def layers(original: nn.Module, narrowed: nn.Module) -> list[dict[str, Any]]:
+    """Weight shapes of every convolution and linear layer, `before` in the original and `after` (None where the layer was taken out).
+
+    A layer that was factorized into two gives two rows, "name.0" and "name.1".
+    """
+    now = dict(narrowed.named_modules())
     rows = []
-    for name, layer in before.named_modules():
+    for name, layer in original.named_modules():
         if isinstance(layer, LINEAR_MAPS):
             replaced = now[name]
             # a user's own kind of convolution may hold others; only what was put in its place is a pair
@@ -112,7 +124,7 @@ def layers(before: nn.Module, after: nn.Module) -> list[dict[str, Any]]:
 
 
 def _unused(original: Candidate) -> dict[str, int] | None:
-    """Parameters that no answer depends on; None for a network that cannot be followed, which is no reason to lose a run."""
+    """Parameters that no output depends on, by layer; None for a network that cannot be followed, which must not end a run."""
     try:
         return unused_parameters(original.module, original.example)
     except Exception:  # whatever an operation raises in a mode that its author did not think of
@@ -124,12 +136,12 @@ def _limits(limits: Limits, task: str) -> dict[str, Any]:
     return limits.as_dict() | figures
 
 
-def _answers(limits: Limits, result: Result, cases: int, *, alone: bool) -> dict[str, Any]:
-    """What became of single cases, and of how sure the model is; `alone` when no patient is known to have several."""
+def _single_cases(limits: Limits, result: Result, cases: int, *, independent: bool) -> dict[str, Any]:
+    """Changed decisions, calibration and operating points of the report; `independent` where no patient is known to have several cases."""
     before, after = result.original, result.artifact
     whole: dict[str, Any] = dict.fromkeys(("flips", "calibration", "operating_points", "unevenness"))
     if result.flips is not None:
-        whole["flips"] = summary(result.flips, cases, alone=alone)
+        whole["flips"] = summary(result.flips, cases, alone=independent)
     if isinstance(before, ClassificationScore) and isinstance(after, ClassificationScore):
         sides = {"before": before, "after": after}
         whole["calibration"] = {name: reliability(each.probabilities.max(1), each.correct) for name, each in sides.items()}
@@ -144,7 +156,7 @@ def _answers(limits: Limits, result: Result, cases: int, *, alone: bool) -> dict
     return whole
 
 
-def _contents(split: Split, classes: tuple[str, ...]) -> dict[str, Any]:
+def _split_contents(split: Split, classes: tuple[str, ...]) -> dict[str, Any]:
     patients = None if split.patients is None else len(set(split.patients.tolist()))
     return {"sha256": split.sha256, "cases": len(split), "patients": patients, "per_class": split.class_counts(classes)}
 
@@ -197,7 +209,10 @@ def _files(compiled: Compiled | None) -> dict[str, Any] | None:
 
 
 def load_note(loads: Mapping[str, float]) -> tuple[str, ...]:
-    """Of the largest while something was timed, as it may have ended long before the run did; of its end only where nothing was."""
+    """A note on the largest foreign load under which something was timed; on that at the end of the run where nothing was timed.
+
+    A load at the end of the run says little about timings that were taken long before.
+    """
     loads = {when: percent for when, percent in loads.items() if when != "end"} or loads
     worst = max(loads, key=lambda when: loads[when])
     if loads[worst] < BUSY_PERCENT:
@@ -207,6 +222,6 @@ def load_note(loads: Mapping[str, float]) -> tuple[str, ...]:
 
 
 def portable_arch(arch: str) -> str:
-    """The factory without the folder it lies in: a report travels, and a path of this machine tells nobody anything."""
+    """The factory, "file.py:name", without the folder of the file: a report is read on other machines, where the folder means nothing."""
     path, _, name = arch.rpartition(":")
     return f"{Path(path).name}:{name}"

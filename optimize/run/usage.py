@@ -1,6 +1,6 @@
 """What one needs to use an artifact without this package: how its input is made, what its output means, which options it is run with.
 
-It is written into `artifact.json` under "use" when the artifact is sealed, and described in `docs/artifact.md`.
+It is written into `artifact.json` under "use" together with the self-test, and described in `docs/artifact.md`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from optimize.data.preprocessing import FLOAT_EPSILON, WHOLE_EPSILON, Preprocess
 
 INPUT, OUTPUT = "input", "output"
 """What `backends/export.py` calls a model's ends."""
-CASES = 64
-"""Calibration images that tell the range of the input, and what the outputs are."""
+USAGE_CASES = 64
+"""Calibration images from which the range of the input and the shape of the outputs are taken."""
 _LAYOUTS = {1: "NCL", 2: "NCHW", 3: "NCDHW"}
 
 
@@ -30,13 +30,13 @@ def usage(artifact: Artifact, predict: Callable[[Floats], Floats], data: Dataset
     """The section of the manifest.
 
     Args:
-        artifact: what ships.
-        predict: of its session.
-        data: of the run.
-        threads: that it was measured with; None for the runtime's own choice.
+        artifact: the compiled model that ships.
+        predict: runs it, (N, C, *spatial) -> (N, K) or (N, K, *spatial).
+        data: the splits of the run.
+        threads: number of threads that it was measured with; None for the runtime's own choice.
     """
     split = data.calibration
-    inputs = split.inputs(spread(len(split), CASES))
+    inputs = split.inputs(spread(len(split), USAGE_CASES))
     outputs = predict(inputs)
     return {
         "options": _options(artifact),
@@ -60,7 +60,7 @@ def usage(artifact: Artifact, predict: Callable[[Floats], Floats], data: Dataset
 
 
 def _options(artifact: Artifact) -> dict[str, str]:
-    """The options that decide the numbers, in the runtime's words; none where the defaults give them."""
+    """The runtime's options that change the numbers, by their own names; empty where the defaults are used."""
     known = getattr(backend(artifact.target), "options", None)
     return dict(known(artifact.precision)) if known is not None else {}
 
@@ -68,25 +68,25 @@ def _options(artifact: Artifact) -> dict[str, str]:
 def _defaults_suffice(artifact: Artifact, inputs: Floats, outputs: Floats) -> bool | None:
     """Whether the runtime's default options give the same outputs; None where this machine cannot tell."""
     plainly = getattr(backend(artifact.target), "predict_plainly", None)
-    found = None if plainly is None else plainly(artifact, inputs)
-    if found is None:
+    plain = None if plainly is None else plainly(artifact, inputs)
+    if plain is None:
         return None
     allowed = max(TOLERANCES[part][0] for part in artifact.precision.split("+"))
-    return bool(np.abs(found - outputs).max() <= allowed * (float(np.ptp(outputs)) or 1.0))
+    return bool(np.abs(plain - outputs).max() <= allowed * (float(np.ptp(outputs)) or 1.0))
 
 
 def _steps(split: Split) -> dict[str, Any]:
     """From a stored image to the network's input, in this order."""
-    made: Preprocessing = split.preprocessing
+    preprocessing: Preprocessing = split.preprocessing
     whole = split.images.dtype == np.uint8
     spread = WHOLE_EPSILON if whole else FLOAT_EPSILON
     return {
         "stored": "uint8, channels last, 0 to 255" if whole else "float, channels first",
-        "scale": 1 / 255 if whole and made.standardize is None else 1.0,
-        "standardize": None if made.standardize is None else {"of": made.standardize, "added_to_std": spread},
-        "mean": list(made.mean),
-        "std": list(made.std),
-        "pad": made.pad,
+        "scale": 1 / 255 if whole and preprocessing.standardize is None else 1.0,
+        "standardize": None if preprocessing.standardize is None else {"of": preprocessing.standardize, "added_to_std": spread},
+        "mean": list(preprocessing.mean),
+        "std": list(preprocessing.std),
+        "pad": preprocessing.pad,
     }
 
 

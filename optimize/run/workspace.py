@@ -112,7 +112,7 @@ class Workspace:
         return folder
 
     def put(self, name: str, text: str) -> None:
-        """Write a file beside the report, in one move."""
+        """Write a file beside the report; other processes see it whole or not at all."""
         write_atomically(self.out / name, text)
 
     def contents(self, artifact: Artifact | None, left: str | None) -> list[ArtifactFile]:

@@ -379,7 +379,7 @@ def test_a_run_that_is_resumed_is_one_look(brought: Path, any_target: str, tmp_p
     hurried(monkeypatch, memory=False)
     asked = replace(recipe(brought, tmp_path / "out", any_target), budgets=(1e-30,), energy=1.0)
     with monkeypatch.context() as patch:
-        patch.setattr("optimize.run.final_verdict.on_test", stop)
+        patch.setattr("optimize.run.final_verdict.scores_on_test", stop)
         with pytest.raises(Stopped):
             compress(asked)
     looks = compress(asked, resume=True)["looks"]
@@ -529,4 +529,4 @@ def test_what_a_verdict_says_of_the_processor(
     """The machine, with AVX-512 VNNI, and what its runtimes are kept to are made up."""
     monkeypatch.setattr(module, "running", lambda _: here)
     monkeypatch.setattr(module, "machine_level", lambda: "avx512_vnni")
-    assert module._about_isa(target, asked) == said
+    assert module._cpu_level_note(target, asked) == said

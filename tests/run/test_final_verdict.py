@@ -12,7 +12,7 @@ from optimize.guard.verdict import Verdict
 from optimize.measure.latency import Latency
 from optimize.measure.reliability import Reliability
 from optimize.run.baselines import ARTIFACT, Profile
-from optimize.run.final_verdict import in_time
+from optimize.run.final_verdict import with_latency_goal
 from optimize.run.result import Compiled
 from optimize.searching.goal import Goal
 
@@ -25,7 +25,7 @@ def judged(goal_ms: float | None, *, doubts: tuple[str, ...] = (), rival: str = 
     reliable = {1: {ARTIFACT: Reliability(doubts)}}
     profile = Profile({1: {ARTIFACT: Latency((1.0, 2.0, 6.0))}}, {}, {}, (), reliable)
     aim = None if goal_ms is None else Goal(goal_ms, lambda _: 0.0, rival)
-    return in_time(Verdict(outcome, ("accuracy",)), aim, cast(Compiled, SimpleNamespace(profile=profile)))
+    return with_latency_goal(Verdict(outcome, ("accuracy",)), aim, cast(Compiled, SimpleNamespace(profile=profile)))
 
 
 @pytest.mark.parametrize(("goal_ms", "outcome"), [(None, "pass"), (2.0, "pass"), (1.999, "fail")])
@@ -56,8 +56,8 @@ def test_single_slow_calls_are_no_slow_block() -> None:
     """Thirty calls in ten blocks of three: one of each is slow, and no median is."""
     profile = Profile({1: {ARTIFACT: Latency((1.0, 9.0, 1.1) * 10)}}, {}, {}, (), {1: {ARTIFACT: Reliability((BUSY,))}})
     compiled = cast(Compiled, SimpleNamespace(profile=profile))
-    assert in_time(Verdict("pass", ()), Goal(1.1, lambda _: 0.0), compiled).outcome == "pass"
-    assert in_time(Verdict("pass", ()), Goal(1.09, lambda _: 0.0), compiled).outcome == "inconclusive"
+    assert with_latency_goal(Verdict("pass", ()), Goal(1.1, lambda _: 0.0), compiled).outcome == "pass"
+    assert with_latency_goal(Verdict("pass", ()), Goal(1.09, lambda _: 0.0), compiled).outcome == "inconclusive"
 
 
 def test_a_goal_that_rests_on_a_busy_moment_is_not_reached_for_sure() -> None:

@@ -63,11 +63,11 @@ def verify(
     Args:
         folder: of a run, or of an artifact.
         public_key: that must have signed the report: a file in PEM, or base64; None where any or no signature will do.
-        model: where the original lies on this machine, if not where the run had it.
+        model: file of the original on this machine, where it is not the one that the run had.
         data: where the data lie on this machine, if not where the run had them; of a finished run, what its model is judged on again.
         objects: the original or the data, where they are objects of this process.
-        elsewhere: other settings of the run that are not what they were on that machine: `arch`, `sign_key` and `trust_pickle`, by the
-            names of `Recipe`; None counts as not said.
+        elsewhere: other settings of the run that differ on this machine: `arch`, `sign_key` and `trust_pickle`, by the names of `Recipe`;
+            None means that they do not.
 
     Raises:
         InputError: when the folder holds neither, something in it was altered or does not belong there, the key did not sign the report, or
@@ -101,7 +101,7 @@ def verify(
 
 
 def _of_use(said: Mapping[str, object], *, judged: bool) -> None:
-    """Refuse what a finished model's check does not look at."""
+    """Refuse a setting that has no effect on the check of a finished model."""
     for name, value in said.items():
         if value is not None and not (judged and name != "sign_key"):
             remedy = "leave it out" if name == "sign_key" else "add --data to judge the model again, or leave it out"
@@ -238,10 +238,10 @@ def _judged_again(
 ) -> tuple[Outcome, tuple[str, ...]]:
     """A finished model against the original, on the run's test split, on this machine: not a new look where the record knows it."""
     from optimize.guard.verdict import judge
-    from optimize.run.final_verdict import begun, on_test
+    from optimize.run.final_verdict import begin_look, scores_on_test
 
-    look, limits = begun(job, artifact).no_laxer_than((report or {}).get("looks")), job.recipe.limits
-    verdict = look.settled(judge(look.limits(limits), *on_test(job, artifact)))
+    look, limits = begin_look(job, artifact).no_laxer_than((report or {}).get("looks")), job.recipe.limits
+    verdict = look.settled(judge(look.limits(limits), *scores_on_test(job, artifact)))
     job.history.end(look, verdict.outcome)
     repeated = look.sentence(limits)
     return verdict.outcome, (*findings, *verdict.reasons, *(() if repeated is None else (repeated,)))

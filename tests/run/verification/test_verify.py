@@ -23,7 +23,7 @@ from optimize.errors import InputError, TargetUnavailable
 from optimize.hardware.cpu_level import LEVELS
 from optimize.hardware.gpu import Gpu
 from optimize.report.render import render
-from optimize.run.cross_compiled import _named
+from optimize.run.cross_compiled import shell_name
 from optimize.run.verification.verify import verify
 from tests import runs, sealed
 from tests.conftest import hurried
@@ -45,9 +45,9 @@ def left(brought: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run whose artifacts could not be run; it must not touch the test split nor time anything."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backend(TARGET), "unavailable_reason", lambda: WHY)
-        for module in ("quantization.precision_choice", "run.baselines", "search.goal"):
+        for module in ("quantization.precision_choice", "run.baselines", "searching.goal"):
             patch.setattr(f"optimize.{module}.interleave", lambda *_, **__: pytest.fail("it was timed"))
-        patch.setattr("optimize.run.final_verdict.on_test", lambda *_: pytest.fail("the test split was read"))
+        patch.setattr("optimize.run.final_verdict.scores_on_test", lambda *_: pytest.fail("the test split was read"))
         hurried(patch, memory=False)
         return runs.compressed(brought, tmp_path_factory.mktemp("left") / "out", target=TARGET)
 
@@ -88,7 +88,7 @@ def test_what_could_not_be_run_is_inconclusive_and_says_what_to_do(left: Run) ->
 def test_the_folder_is_named_as_a_shell_takes_it(out: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a shell's own reading of it."""
     monkeypatch.chdir(tmp_path)
-    assert shlex.split(_named(Path.cwd() / out)) == [named]
+    assert shlex.split(shell_name(Path.cwd() / out)) == [named]
 
 
 def test_a_latency_cannot_be_asked_for_where_none_is_measured(brought: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
