@@ -46,12 +46,12 @@ def varies(cell: Mapping[str, Any]) -> bool:
 
 
 def run(notebook: Mapping[str, Any], folder: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Run the code cells in `folder`: each cell with its output, as Jupyter would show it."""
+    """Run the code cells in `folder`: each cell with its output, as Jupyter would show it, without the path of the folder."""
     namespace: dict[str, Any] = {"__name__": "tutorial"}
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     with contextlib.chdir(folder):
         for number, cell in enumerate(cells, start=1):
-            yield cell, run_cell(source(cell), f"<cell {number}>", namespace)
+            yield cell, run_cell(source(cell), f"<cell {number}>", namespace).replace(f"{folder}{os.sep}", "")
 
 
 def run_cell(code: str, name: str, namespace: dict[str, Any]) -> str:
