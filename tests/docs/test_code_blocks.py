@@ -23,7 +23,7 @@ import pytest
 import optimize
 from optimize.cli import main
 from optimize.errors import InputError
-from optimize.run.recipe import Recipe, resolve
+from optimize.run.recipe import _SETTINGS, resolve
 from tests.docs.pages import LANGUAGES, PAGES, ROOT, Block, blocks, name
 from tests.runs import command
 
@@ -31,7 +31,6 @@ EXTENDING = [page for page in PAGES if page.name.startswith("extending")]
 BLOCKS = [block for page in PAGES if page not in EXTENDING for block in blocks(name(page), page.read_text(encoding="utf-8"))]
 RUN = ("optimize doctor", "optimize report out", "optimize verify out")
 """Commands that cost little and need nothing but a finished run: they are run wherever a page has them."""
-FIELDS = {*Recipe.__dataclass_fields__, *Recipe.__dataclass_fields__["limits"].default_factory.__dataclass_fields__} - {"limits"}  # type: ignore[union-attr]
 
 
 def of(language: str) -> list[Block]:
@@ -64,7 +63,7 @@ def read_settings(params: Mapping[str, Any]) -> None:
     Raises:
         InputError: when it cannot.
     """
-    settings = {key: value for key, value in params.items() if key in FIELDS}
+    settings = {key: value for key, value in params.items() if key in _SETTINGS}
     resolve(settings.pop("model", None), target=settings.pop("target", None), overrides=settings, recipe_file=params.get("recipe_file"))
 
 
