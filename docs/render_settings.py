@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from optimize.cli import main
-from optimize.guard.limits import PRESETS, Limits
+from optimize.guard.limits import PRESETS
 from optimize.run.recipe import _SETTINGS, RENAMED, Recipe, to_toml
 
 PAGE = Path(__file__).parent / "settings.md"
@@ -45,7 +45,7 @@ SECTIONS = {
 def page() -> str:
     """The whole page."""
     flags = {option.name: option for option in main.get_command(_context(), "compress").params}  # type: ignore[union-attr]
-    texts = {**documented(Limits), **documented(Recipe)}
+    texts = documented(Recipe)
     defaults = tomllib.loads(to_toml(Recipe(model=Path("MODEL"), target="NAME", out=Path("MODEL-NAME"))))
     parts = [HEAD]
     for section in dict.fromkeys(setting.section for setting in _SETTINGS.values()):

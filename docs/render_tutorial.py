@@ -46,12 +46,25 @@ def varies(cell: Mapping[str, Any]) -> bool:
 
 
 def run(notebook: Mapping[str, Any], folder: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Run the code cells in `folder`: each cell with its output, as Jupyter would show it."""
+    """Run the code cells in `folder`: each cell with its output, as Jupyter would show it, without the path of the folder."""
     namespace: dict[str, Any] = {"__name__": "tutorial"}
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    with contextlib.chdir(folder):
+    with contextlib.chdir(folder), first_look(folder):
         for number, cell in enumerate(cells, start=1):
-            yield cell, run_cell(source(cell), f"<cell {number}>", namespace)
+            yield cell, run_cell(source(cell), f"<cell {number}>", namespace).replace(f"{folder}{os.sep}", "")
+
+
+@contextlib.contextmanager
+def first_look(folder: Path) -> Iterator[None]:
+    """Keep the record of looks at the tutorial's test split in `folder`: whoever runs it elsewhere looks for the first time, too."""
+    before = os.environ.get("XDG_STATE_HOME")
+    os.environ["XDG_STATE_HOME"] = str(folder / "state")
+    try:
+        yield
+    finally:
+        del os.environ["XDG_STATE_HOME"]
+        if before is not None:
+            os.environ["XDG_STATE_HOME"] = before
 
 
 def run_cell(code: str, name: str, namespace: dict[str, Any]) -> str:

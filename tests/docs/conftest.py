@@ -43,6 +43,7 @@ def page_folder(workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     folder = files.copied(workshop, tmp_path / "page")
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr("optimize.measure.peaks.peaks", made_up)
     conftest.hurried(monkeypatch, memory=False)
     yield folder

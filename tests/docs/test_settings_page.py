@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from docs.render_settings import PAGE, documented, page
-from optimize.guard.limits import Limits
 from optimize.run.recipe import Recipe, to_toml
 
 
@@ -39,4 +38,4 @@ def test_arguments_are_read_from_a_docstring() -> None:
         """
 
     assert documented(Example) == {"one": "The first of two.", "two": "The second."}
-    assert set(documented(Limits)) == set(Limits.__dataclass_fields__)
+    assert set(documented(Recipe)) == set(Recipe.__dataclass_fields__)
