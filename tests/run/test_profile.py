@@ -33,8 +33,8 @@ def asked(any_target: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[C
     """Nothing is measured: what was asked for is kept."""
     seen: list[tuple[list[Contender], Plan, Contender | None]] = []
 
-    def stand_in(found: list[Contender], plan: Plan, *, rival: Contender | None) -> dict[str, Any]:
-        seen.append((found, plan, rival))
+    def stand_in(found: list[Contender], plan: Plan, *, background_model: Contender | None) -> dict[str, Any]:
+        seen.append((found, plan, background_model))
         return {"format": 1}
 
     monkeypatch.setattr(profile, "benchmark", stand_in)
