@@ -163,7 +163,7 @@ def test_energy_stands_beside_the_latency_where_a_counter_can_be_read(acted: Sta
     two = Meter("package-0", lambda: 3 * sum(event[0] == "call" for event in acted.events), 1), Meter("package-1", lambda: 7, 1)
     monkeypatch.setattr(module.energy, "meters", lambda: Meters(two, ()))
     real = module.energy.measure
-    quick = {"clock": lambda: float(next(ticks)), "sleep": lambda _: None}
+    quick = {"timer": lambda: float(next(ticks)), "sleep": lambda _: None}
     monkeypatch.setattr(module.energy, "measure", lambda made, found, **each: real(made, found, **each, **quick))
 
     def opened(threads: int | None) -> Session:

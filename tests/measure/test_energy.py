@@ -80,7 +80,7 @@ def test_contenders_take_turns(tmp_path: Path) -> None:
     zone(tmp_path, "intel-rapl:0", "package-0")
     order: list[str] = []
     ticks = iter(range(1000))
-    quick = {"clock": lambda: float(next(ticks)), "sleep": lambda _: None}
+    quick = {"timer": lambda: float(next(ticks)), "sleep": lambda _: None}
     calls = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
     measure(calls, meters(tmp_path), batch=1, seconds=0.001, **quick)  # type: ignore[arg-type]
     # One untimed call and one that counts, three times over.
