@@ -3,7 +3,7 @@
 The guard is asked some dozens of times, and what passes in the end is what its few cases happen to flatter. Images that the original was
 trained on cannot decide: it may know them by heart. But a repair is no training, and what it loses on them it loses elsewhere too, told by
 more cases. So a proposal that the guard lets pass must not lose more than the limits on them either, with the chance in it
-(`guard.verdict.accept_proposal`). And where the guard itself has lost no more than the limits, and only chance could hide more, they settle that;
+(`accept_proposal`). And where the guard itself has lost no more than the limits, and only chance could hide more, they settle that;
 not where the verdict will ask for more than measured values, and not for a network that was trained on them. What the guard has seen lost
 they never talk away: a class that few images of train taught is remembered there and lost elsewhere.
 """

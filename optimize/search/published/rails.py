@@ -1,7 +1,7 @@
 """Two rails along a walk of many small steps: how much one step may lose, and how much all of them together.
 
 The published loop compares drops as they are. Here the cumulative rail is the search's usual question, which leaves room for chance
-(`guard.verdict.accept_proposal`); the step rail compares the proposal with the last candidate that was kept. A proposal that breaks both is a
+(`accept_proposal`); the step rail compares the proposal with the last candidate that was kept. A proposal that breaks both is a
 step too bold, and a smaller one may do.
 """
 
