@@ -136,6 +136,7 @@ def main() -> None:
 @click.option("--reason", metavar="TEXT", help="Why this change is made, for the report's change control.")
 @click.option("--sign-key", metavar="FILE", help="Private Ed25519 key (PEM) that signs the report.")
 @click.option("--strategy", metavar="NAME", help="How the search goes about it: allocate, budget, stepwise or local.")
+@click.option("--importance", metavar="NAME", help="Which channels go first: output_error, magnitude, taylor, …; see docs/search.md.")
 @click.option("--prefer", metavar="WHAT", help="What to spend the room within the limits on: balanced, latency or size.")
 @click.option("--latency-target", "latency_target_ms", metavar="5ms", help="Median at batch 1 that must be reached; see --speedup.")
 @click.option("--speedup", metavar="4x", help="The same, as a multiple of the original's speed in the target's runtime.")

@@ -20,7 +20,7 @@ from optimize.graph.trace import ChannelGroup, Slot
 from optimize.reconstruction.moments import BATCH
 
 T = TypeVar("T")
-MOST_PIXELS = 4096
+MAX_PIXELS = 4096
 
 
 def over_activations(
@@ -40,14 +40,14 @@ def over_activations(
 
     def each(name: str, given: torch.Tensor, _: torch.Tensor) -> list[tuple[int, T]]:
         layer = candidate.module.get_submodule(name)
-        return [(place, read(maps(layer, groups[place].consumers[0], given))) for place in readers[name]]
+        return [(place, read(channel_maps(layer, groups[place].consumers[0], given))) for place in readers[name]]
 
     for start in range(0, len(inputs), BATCH):
         for _, found in calls(candidate.module, list(readers), torch.tensor(inputs[start : start + BATCH]), each):
             yield from found
 
 
-def maps(layer: nn.Module, slot: Slot, given: torch.Tensor) -> torch.Tensor:
+def channel_maps(layer: nn.Module, slot: Slot, inputs: torch.Tensor) -> torch.Tensor:
     """A group's channels in what a layer reads.
 
     A convolution reads (n, C, *spatial) and gives (n, size, *spatial); a linear layer reads (n, *, features) and gives (n, size, *, k),
@@ -55,19 +55,19 @@ def maps(layer: nn.Module, slot: Slot, given: torch.Tensor) -> torch.Tensor:
     """
     index = torch.from_numpy(slot.index)
     if isinstance(layer, nn.Linear):
-        return given[..., index].movedim(-2, 1)
-    chosen = given[:, index]  # (n, size, k, *spatial)
+        return inputs[..., index].movedim(-2, 1)
+    chosen = inputs[:, index]  # (n, size, k, *spatial)
     return chosen.squeeze(2) if index.shape[1] == 1 else chosen
 
 
-def thinned(channels: torch.Tensor) -> torch.Tensor:
+def thin_positions(channels: torch.Tensor) -> torch.Tensor:
     """(n, size, *map) -> (n, size, pixels): of maps above 4096 pixels, that many evenly spaced ones."""
     flat = channels.flatten(2)
     count = flat.shape[2]
-    return flat if count <= MOST_PIXELS else flat[:, :, torch.arange(MOST_PIXELS) * count // MOST_PIXELS]
+    return flat if count <= MAX_PIXELS else flat[:, :, torch.arange(MAX_PIXELS) * count // MAX_PIXELS]
 
 
-def drawn(reference: Reference, cases: int) -> Floats:
+def sample_calibration(reference: Reference, cases: int) -> Floats:
     """At most `cases` calibration inputs, drawn by the reference's seed and left in their order."""
     order = np.random.default_rng(reference.seed).permutation(len(reference.calibration))
     return reference.calibration[np.sort(order[:cases])]

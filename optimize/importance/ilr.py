@@ -25,7 +25,7 @@ from torch import nn
 
 from optimize.candidate import Candidate, Reference
 from optimize.graph.trace import LINEAR_MAPS, ChannelGroup
-from optimize.importance.activations import drawn, over_activations, thinned
+from optimize.importance.activations import over_activations, sample_calibration, thin_positions
 from optimize.importance.batchnorm import BatchNormScale
 from optimize.importance.signal import Scores
 from optimize.reconstruction.moments import BATCH
@@ -49,13 +49,13 @@ class InsideLayerRanking:
         gammas = BatchNormScale()(candidate, reference, groups)
         scores = []
         for group, (rms, frobenius), gamma in zip(groups, strengths, gammas, strict=True):
-            score = fused(((RMS, rms), (GAMMA, gamma), (FROBENIUS, frobenius)))
+            score = fuse(((RMS, rms), (GAMMA, gamma), (FROBENIUS, frobenius)))
             head = _head_columns(candidate.module, group)
             scores.append(score if head is None else (1 - HEAD) * score + HEAD * minmax(head))
         return scores
 
 
-def fused(signals: Sequence[tuple[float, Scores]]) -> Scores:
+def fuse(signals: Sequence[tuple[float, Scores]]) -> Scores:
     """Weighted mean of min-max scaled signals; one that is NaN leaves sum and divisor."""
     present = [(weight, minmax(values)) for weight, values in signals if not np.isnan(values).any()]
     total: Scores = sum(weight * values for weight, values in present) / sum(weight for weight, _ in present)  # type: ignore[assignment]
@@ -71,13 +71,13 @@ def minmax(values: Scores) -> Scores:
 def _strengths(candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup], batches: int) -> list[Scores]:
     """(2, size) per group: rms and Frobenius norm of each channel's activations, averaged over batches."""
     seen: list[list[Scores]] = [[] for _ in groups]
-    for place, found in over_activations(candidate, drawn(reference, batches * BATCH), groups, _strength):
+    for place, found in over_activations(candidate, sample_calibration(reference, batches * BATCH), groups, _strength):
         seen[place].append(found)
     return [np.mean(found, axis=0) for found in seen]
 
 
 def _strength(maps: torch.Tensor) -> Scores:
-    pixels = thinned(maps)
+    pixels = thin_positions(maps)
     frobenius = torch.linalg.vector_norm(pixels, dim=(0, 2), dtype=torch.float64).numpy()
     return np.stack([frobenius / np.sqrt(pixels.shape[0] * pixels.shape[2]), frobenius])
 

@@ -1,4 +1,4 @@
-"""How alike the channels of a group are, and from it how easily each is spared.
+"""How alike the channels of a group are.
 
 Over all cases and positions, with a_i and a_j two channels' activations at their first reader:
 
@@ -12,15 +12,13 @@ never above zero, for IoU) has NaN in its row and column, the diagonal included:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 
 from optimize.candidate import Candidate, Reference
 from optimize.graph.trace import ChannelGroup
-from optimize.importance.activations import over_activations, thinned
+from optimize.importance.activations import over_activations, thin_positions
 from optimize.importance.signal import Scores
 
 CONSTANT = 1e-10
@@ -52,36 +50,9 @@ def iou(candidate: Candidate, reference: Reference, groups: Sequence[ChannelGrou
     return matrices
 
 
-@dataclass(frozen=True)
-class Redundancy:
-    """1 - the largest similarity with any other channel: 0 for a channel that has a double.
-
-    Args:
-        measure: which similarity.
-        pooled: compare the means of the maps instead of the maps.
-    """
-
-    measure: Literal["cosine", "pearson", "iou"] = "cosine"
-    pooled: bool = False
-
-    def __call__(self, candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
-        """(size,) per group, in [0, 2]; a silent channel is worth 0, the only channel of a group 1."""
-        measure = {"cosine": cosine, "pearson": pearson, "iou": iou}[self.measure]
-        return [unlike(matrix) for matrix in measure(candidate, reference, groups, pooled=self.pooled)]
-
-
-def unlike(similarity: Scores) -> Scores:
-    """1 - the largest entry of each row off the diagonal, (size, size) -> (size,)."""
-    silent = np.isnan(similarity.diagonal())
-    others = np.where(np.isnan(similarity), -np.inf, similarity)
-    np.fill_diagonal(others, -np.inf)
-    largest = others.max(1)
-    return np.where(silent, 0.0, 1 - np.where(np.isneginf(largest), 0.0, largest))
-
-
 def _rows(maps: torch.Tensor, pooled: bool) -> torch.Tensor:
     """(n, size, *map) -> (rows, size)."""
-    return maps.flatten(2).mean(2, dtype=torch.float64) if pooled else thinned(maps).transpose(1, 2).flatten(0, 1)
+    return maps.flatten(2).mean(2, dtype=torch.float64) if pooled else thin_positions(maps).transpose(1, 2).flatten(0, 1)
 
 
 def _together(rows: torch.Tensor) -> Scores:

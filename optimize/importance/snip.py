@@ -17,7 +17,7 @@ import torch
 from optimize.candidate import Candidate, Reference
 from optimize.graph.trace import ChannelGroup
 from optimize.importance.loss import batches, total_loss
-from optimize.importance.magnitude import filters, makers
+from optimize.importance.magnitude import filters, producer_slots
 from optimize.importance.signal import Scores
 
 
@@ -30,7 +30,7 @@ class Snip:
         if not groups:
             return []
         module = candidate.module
-        slots = [makers(module, group) for group in groups]
+        slots = [producer_slots(module, group) for group in groups]
         saliency = _saliency(candidate, reference, sorted({slot.module for each in slots for slot in each}))
         found = [[filters(module.get_submodule(slot.module), slot, saliency[slot.module]) for slot in each] for each in slots]
         return [np.asarray(torch.cat(each, 1).sum(1).numpy()) for each in found]

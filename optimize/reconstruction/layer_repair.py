@@ -19,7 +19,7 @@ RIDGE = 1e-4
 """Strength of the pull to the present weights, as a share of the mean diagonal of the gram matrix."""
 
 
-def refitted(
+def refit_layers(
     module: nn.Module,
     original: nn.Module,
     graph: Graph,
@@ -40,7 +40,7 @@ def refitted(
     return module
 
 
-def passed(group: ChannelGroup, module: nn.Module, layers: Sequence[str]) -> list[str]:
+def depthwise_on_path(group: ChannelGroup, module: nn.Module, layers: Sequence[str]) -> list[str]:
     """The depthwise convolutions that a group's channels pass on their way to its readers: what they read changes as the readers' does.
 
     Args:

@@ -59,6 +59,7 @@ class Recipe:
         reason: why the change is made, for the report.
         sign_key: file of the private key that signs the report, or None.
         strategy: how the search goes about it, one of `STRATEGIES`.
+        importance: signal that says which channels go first, a name of `optimize.importance.signals()`; None for the strategy's own.
         prefer: what "allocate" gives its room for, one of `PREFERENCES`.
         floors: widths that "stepwise" and "local" never go below, one of `FLOORS`.
         stopping: rule by which they leave proposals out or stop, one of `STOPPING`.
@@ -103,6 +104,7 @@ class Recipe:
     reason: str = ""
     sign_key: Path | None = None
     strategy: str = "allocate"
+    importance: str | None = None
     prefer: str = "balanced"
     floors: str = "S2"
     stopping: str = "floor"
@@ -137,6 +139,13 @@ class _Setting:
     section: str
     key: str
     read: Callable[[Any, str, Path], object]
+
+
+def _signal(value: Any, name: str, folder: Path) -> str:
+    """The name of a signal."""
+    from optimize.importance import signals  # late: only a recipe that names one needs torch, to see which there are
+
+    return str(read.choice(*sorted(signals()))(value, name, folder))
 
 
 _SETTINGS = {
@@ -178,6 +187,7 @@ _SETTINGS = {
     "reason": _Setting("change", "reason", read.text),
     "sign_key": _Setting("change", "sign_key", read.optional(read.path)),
     "strategy": _Setting("search", "strategy", read.choice(*STRATEGIES)),
+    "importance": _Setting("search", "importance", read.optional(_signal)),
     "prefer": _Setting("search", "prefer", read.choice(*PREFERENCES)),
     "floors": _Setting("search", "floors", read.choice(*FLOORS)),
     "stopping": _Setting("search", "stopping", read.choice(*STOPPING)),

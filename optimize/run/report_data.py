@@ -125,6 +125,7 @@ def identity(recipe: Recipe, data: Dataset) -> dict[str, Any]:
         "preprocessing": [recipe.mean, recipe.std, recipe.pad, recipe.standardize],
         "limits": recipe.limits.as_dict(),
         "strategy": [recipe.strategy, recipe.floors, recipe.stopping, recipe.latency_target_ms, recipe.speedup, recipe.prefer],
+        "importance": recipe.importance,
         "budgets": recipe.budgets,
         "energy": recipe.energy,
         "retrain": None if recipe.finetune is None else asdict(recipe.finetune),

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from math import inf, sqrt
 
 from optimize.candidate import Candidate, Step
+from optimize.importance.signal import Signal
 from optimize.progress import note
 from optimize.search.budgets import ENERGIES, factorize
 from optimize.search.goal import Goal
@@ -63,6 +64,7 @@ class Allocate:
         energies: shares of energy that factorizations keep, mild to bold.
         finetune: recovery training, or None for none.
         goal: a latency to be met, or None for the boldest that the guard lets pass.
+        importance: which channels of a layer go first, see `Prune`; None for output error.
         halvings: proposals in the gap between the last sum of harms that passed and the first that did not.
     """
 
@@ -72,6 +74,7 @@ class Allocate:
     finetune: Finetune | None = None
     goal: Goal | None = None
     halvings: int = HALVINGS
+    importance: Signal | None = None
 
     def __call__(self, walk: Walk) -> None:
         """Walk to the end."""
@@ -91,7 +94,7 @@ class Allocate:
     def _begin(self, walk: Walk) -> None:
         budget = self.mild
         while budget >= LEAST_MILD:
-            trial = walk.propose(Prune(budget), walk.original)
+            trial = walk.propose(Prune(budget, importance=self.importance), walk.original)
             if trial or trial.idle:
                 return
             budget /= 4
@@ -102,7 +105,7 @@ class Allocate:
         for _ in range(ROUNDS):
             start = walk.best
             levels = LEVELS if self.finetune is None else (*LEVELS, *BOLD)
-            curves, done = scan(start, walk.reference, walk.search.guard, self.pricing.multiple, levels)
+            curves, done = scan(start, walk.reference, walk.search.guard, self.pricing.multiple, levels, self.importance)
             if not any(len(curve.widths) > 1 for curve in curves):
                 break
             ladder = _Ladder(walk, start, knapsack(start, curves, self.pricing), max(done, LEAST_HARM), self)
@@ -214,7 +217,7 @@ class _Ladder:
         # few widths are best at any trade-off: different sums of harm may lead to the same; with a goal it matters what was kept last
         if known is not None and (not known or self._strategy.goal is None):
             return known
-        narrow = PruneToWidths(named)
+        narrow = PruneToWidths(named, importance=self._strategy.importance)
         step: Step = narrow if finetune is None else Chain((narrow, finetune))
         trial = self._walk.propose(step, self._start)
         if finetune is None:

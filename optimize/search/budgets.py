@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
+from optimize.importance.signal import Signal
 from optimize.search.walk import Walk
 from optimize.steps.factorize import Factorize
 from optimize.steps.prune import Prune
@@ -27,11 +28,13 @@ class Budgets:
         levels: error budgets, mild to bold.
         energies: shares of energy that factorizations keep, mild to bold.
         halvings: of the gap between the last budget that held and the first that did not.
+        importance: which channels of a layer go first, see `Prune`; None for output error.
     """
 
     levels: tuple[float, ...] = BUDGETS
     energies: tuple[float, ...] = ENERGIES
     halvings: int = HALVINGS
+    importance: Signal | None = None
 
     def __call__(self, walk: Walk) -> None:
         """Walk to the end."""
@@ -41,14 +44,14 @@ class Budgets:
     def _prune(self, walk: Walk) -> None:
         held, refused = 0.0, 0.0
         for budget in self.levels:
-            trial = walk.propose(Prune(budget), walk.best)
+            trial = walk.propose(Prune(budget, importance=self.importance), walk.best)
             if not trial and not trial.idle:
                 refused = budget
                 break
             held = budget
         for _ in range(self.halvings if refused else 0):
             middle = sqrt(held * refused) if held else refused / 4
-            if walk.propose(Prune(middle), walk.best):
+            if walk.propose(Prune(middle, importance=self.importance), walk.best):
                 held = middle
             else:
                 refused = middle

@@ -27,13 +27,15 @@ from optimize.data.dataset import Split
 from optimize.graph.bypass import bypassed, without_layers
 from optimize.graph.macs import macs
 from optimize.graph.replay import Replay
-from optimize.graph.trace import ChannelGroup, trace
+from optimize.graph.trace import ChannelGroup, Index, trace
 from optimize.guard.divergence import divergence, log_shares
 from optimize.importance.output_error import Elimination, eliminate
+from optimize.importance.removal_order import removal_orders
+from optimize.importance.signal import Signal
 from optimize.progress import track
 from optimize.reconstruction.channel_removal import affected_layers, cut_and_refit, readers, unprunable_reason
 from optimize.reconstruction.layer_matrix import LinearMap, unknowns
-from optimize.reconstruction.layer_repair import RIDGE, ROWS, refitted, repairable
+from optimize.reconstruction.layer_repair import RIDGE, ROWS, refit_layers, repairable
 from optimize.reconstruction.moments import BATCH, OriginalOutputs
 from optimize.reconstruction.ridge import Problem, build_problem
 
@@ -66,7 +68,12 @@ class Curve:
 
 
 def scan(
-    candidate: Candidate, reference: Reference, guard: Split, multiple: int = SUITED, levels: Sequence[float] = LEVELS
+    candidate: Candidate,
+    reference: Reference,
+    guard: Split,
+    multiple: int = SUITED,
+    levels: Sequence[float] = LEVELS,
+    importance: Signal | None = None,
 ) -> tuple[list[Curve], float]:
     """The curve of every group that can be cut, and how far the candidate's answers already are from the original's.
 
@@ -76,12 +83,14 @@ def scan(
         guard: where the reference has no unseen inputs, the harm is measured on these; their labels are not looked at.
         multiple: of which widths suit the target's kernels.
         levels: costs of removal at which a group is looked at, rising.
+        importance: which channels of a group go first, see `Prune`; costs and harm are measured all the same.
     """
     graph, original = trace(candidate), reference.original.module
     layers = repairable(candidate.module, original, graph)
     groups = [group for group in graph.groups if unprunable_reason(group, candidate.module, layers, reference.calibration) is None]
     names = list(dict.fromkeys(slot.module for group in groups for slot in group.consumers))
     targets = OriginalOutputs(original, reference.calibration, layers, rows=ROWS, seed=reference.seed, memory=reference.memory)
+    orders = {} if importance is None else removal_orders(importance, candidate, reference, groups)
     harm = _Harm(candidate, reference, guard, len(groups) * (len(levels) + 1))
     one = torch.from_numpy(reference.calibration[:1].copy())
     room = sum(unknowns(_layer(candidate, name)) ** 2 * 8 for name in names) <= MEMORY_BYTES
@@ -92,11 +101,11 @@ def scan(
         moments = together or targets.moments(candidate.module, asked)
         problems = [build_problem(candidate.module, original, graph, name, moments[name], candidate.kept, RIDGE) for name in asked]
         changing = affected_layers(groups[turn:])
-        curve = _curve(candidate, group, problems, partial(harm, changing=changing), multiple, levels)
+        curve = _curve(candidate, group, problems, partial(harm, changing=changing), multiple, levels, orders.get(group.name))
         shorter = bypassed(candidate.module, group, one)
         if shorter is not None:
             left = Candidate(shorter, candidate.example, kept=without_layers(candidate.kept, group))
-            fitted = refitted(shorter, original, trace(left), asked, targets, left.kept, RIDGE, changing)
+            fitted = refit_layers(shorter, original, trace(left), asked, targets, left.kept, RIDGE, changing)
             curve = replace(curve, widths=(*curve.widths, 0), harm=(*curve.harm, harm(fitted, changing)))
         curves.append(curve)
     return curves, harm.done
@@ -109,8 +118,9 @@ def _curve(
     harm: Callable[[nn.Module], float],
     multiple: int,
     levels: Sequence[float],
+    order: Index | None,
 ) -> Curve:
-    found = eliminate(readers(candidate.module, group, problems), budget=levels[-1])
+    found = eliminate(readers(candidate.module, group, problems), budget=levels[-1], order=order)
     widths, worst = [group.size], [0.0]
     for width in _stations(found, group.size, multiple, levels):
         keep = np.setdiff1d(np.arange(group.size), found.order[: group.size - width])

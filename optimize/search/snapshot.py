@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,9 @@ from optimize.errors import InputError
 from optimize.graph.bypass import emptied, gone
 from optimize.graph.surgery import assign, copy_module, renumber
 from optimize.graph.trace import CHANNELWISE, LINEAR_MAPS, Index
-from optimize.steps.chain import Chain
-from optimize.steps.factorize import Factorize
-from optimize.steps.finetune import Finetune
-from optimize.steps.fit_output import FitOutput
-from optimize.steps.prune import Prune
-from optimize.steps.prune_to_widths import PruneToWidths
-from optimize.steps.remove_channels import RemoveChannels
-from optimize.steps.repair import Repair
+from optimize.importance import name_of, signals
+from optimize.steps import steps
 
-_KNOWN = (Prune, PruneToWidths, RemoveChannels, Repair, FitOutput, Factorize, Finetune, Chain)
-STEPS: dict[str, type] = {step.__name__: step for step in _KNOWN}
 _KEPT = "kept channels of "
 
 
@@ -84,24 +76,33 @@ def restore(original: Candidate, path: Path, since: Candidate | None = None) -> 
 
 
 def describe(step: Step) -> dict[str, object]:
-    """A step as plain data: its name and its settings; steps among the settings likewise."""
-    return {"step": type(step).__name__, "settings": {each.name: _plain(getattr(step, each.name)) for each in fields(step)}}
+    """A step as plain data: its name and its settings; a step or a signal among the settings has the same form."""
+    return {"step": type(step).__name__, "settings": _settings(step)}
+
+
+def _settings(value: Any) -> dict[str, object]:
+    return {setting.name: _plain(getattr(value, setting.name)) for setting in fields(value)}
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_plain(part) for part in value)
-    return describe(value) if type(value).__name__ in STEPS else value
+    if not is_dataclass(value):
+        return value
+    if type(value) in signals().values():
+        return {"signal": name_of(value), "settings": _settings(value)}  # type: ignore[arg-type]
+    return describe(value)  # type: ignore[arg-type]
 
 
 def _step(entry: Mapping[str, Any]) -> Step:
-    step: Step = STEPS[entry["step"]](**{name: _setting(value) for name, value in entry["settings"].items()})
-    return step
+    return steps()[entry["step"]](**{name: _setting(value) for name, value in entry["settings"].items()})
 
 
 def _setting(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_setting(part) for part in value)
+    if isinstance(value, dict) and "signal" in value:
+        return signals()[value["signal"]](**{name: _setting(part) for name, part in value["settings"].items()})
     return _step(value) if isinstance(value, dict) else value
 
 

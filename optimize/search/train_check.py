@@ -22,7 +22,6 @@ from optimize.guard.evaluate import score_split
 from optimize.guard.limits import Limits
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict, accept_proposal, search_confidence, summary
-from optimize.steps.finetune import Finetune
 
 MOST, LEAST = 2048, 256
 MAC_BUDGET = 2 * 10**12
@@ -75,7 +74,7 @@ class TrainCheck:
 
     def about(self, candidate: Candidate) -> Self:
         """The same on this candidate."""
-        return replace(self, trained=any(isinstance(step, Finetune) for step in candidate.lineage))
+        return replace(self, trained=any(step.TRAINS for step in candidate.lineage))
 
     @property
     def note(self) -> str:

@@ -289,5 +289,5 @@ def _brief(setting: Any) -> str:
 
 def _part(step: Mapping[str, Any]) -> str:
     """A step of a chain, and how much of it where it went only part of the way."""
-    way = step["settings"].get("way", 1.0)
-    return str(step["step"]) if way == 1 else f"{way:g} of {step['step']}"
+    share = step["settings"].get("interpolation", 1.0)
+    return str(step["step"]) if share == 1 else f"{share:g} of {step['step']}"

@@ -8,6 +8,7 @@ al. 2024): the share of *output* energy that rank r keeps is the cumulative sum 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -31,6 +32,8 @@ class Factorize:
         worth: share of the network's parameters that splitting a layer must save: a further layer takes time, however small.
         gain: share of the layer's own weights that it must save.
     """
+
+    TRAINS: ClassVar[bool] = False
 
     energy: float
     rows: int = 20_000

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf, isfinite, sqrt
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -29,16 +29,16 @@ from optimize.errors import InputError
 from optimize.graph.surgery import copy_module
 from optimize.progress import note, track
 from optimize.training import ddp
-from optimize.training.batches import Batch, epoch_batches, hold_out, plain
-from optimize.training.device import PRECISIONS, Precision, autocast, device, laid_out, reproducible
+from optimize.training.batches import Batch, epoch_batches, hold_out, unmirrored
+from optimize.training.device import PRECISIONS, Precision, autocast, channels_last, device, reproducible
 from optimize.training.distillation import objective
-from optimize.training.optimizer import CLIP, OPTIMIZERS, optimizer, rate, trainable
+from optimize.training.optimizer import MAX_GRADIENT_NORM, OPTIMIZERS, learning_rate_factor, optimizer, trainable_copy
 
 WRITTEN = {"over", "best", "held", "weights", "optimizer"}
 """Of a training that is to go on; what another version wrote is not read."""
-ANSWERS_BYTES = 1 << 30
+MAX_TARGETS_BYTES = 1 << 30
 """Most memory for the original's answers; where they need more it is asked anew in every epoch."""
-UPDATES, LEAST_BATCH, MOST_BATCH = 48, 8, 64
+MIN_UPDATES, MIN_BATCH, MAX_BATCH = 48, 8, 64
 """Of an epoch, where nothing else is asked for."""
 _TRAINED = "the last training"
 """Its key and its weights, in the reference's memory."""
@@ -68,6 +68,8 @@ class Finetune:
     Raises:
         InputError: when a setting is out of range.
     """
+
+    TRAINS: ClassVar[bool] = True
 
     epochs: int = 5
     learning_rate: float | None = None
@@ -114,7 +116,7 @@ class Finetune:
             with ddp.mirrored_step(whole, candidate, reference), reproducible(training.device):
                 known = reference.memory[_TRAINED] = key, training.run()
         module = copy_module(candidate.module, share=False)
-        module.load_state_dict(_between(module.state_dict(), known[1], self.interpolation))
+        module.load_state_dict(_interpolate(module.state_dict(), known[1], self.interpolation))
         return candidate.after(self, module.requires_grad_(False))
 
     @property
@@ -122,15 +124,15 @@ class Finetune:
         """Epochs no better than an earlier one, after which training ends."""
         return max(3, self.epochs // 4) if self.patience is None else self.patience
 
-    def items(self, count: int, processes: int = 1) -> int:
+    def batch_size(self, count: int, processes: int = 1) -> int:
         """Items in each update, of `count` to train on."""
         return min(count, max(_batch(count), 2 * processes) if self.batch is None else self.batch)
 
-    def peak(self, items: int) -> float:
+    def peak_learning_rate(self, items: int) -> float:
         """The highest learning rate, for so many items in each update."""
         if self.learning_rate is not None:
             return self.learning_rate
-        return OPTIMIZERS[self.optimizer][0] * sqrt(min(1.0, items / MOST_BATCH))
+        return OPTIMIZERS[self.optimizer][0] * sqrt(min(1.0, items / MAX_BATCH))
 
 
 class _Training:
@@ -145,17 +147,17 @@ class _Training:
         outputs = candidate.predict(candidate.example.numpy()).shape
         self.loss = objective(outputs, train.labels, step.temperature, step.distillation, candidate.outputs)
         self.fit, self.held = hold_out(train, self.seed)
-        self.batch = step.items(len(self.fit), ddp.size())
+        self.batch = step.batch_size(len(self.fit), ddp.size())
         if self.batch < 2 * ddp.size():
             raise InputError(f"`batch` (={self.batch}) must hold two items for each of the {ddp.size()} processes: start fewer of them.")
         example = candidate.example.to(self.device)
-        self.original = laid_out(copy_module(reference.original.module, share=False).to(self.device), example)
-        self.network = self.called = laid_out(trainable(candidate.module).to(self.device), example)
-        self.peak = step.peak(self.batch)
+        self.original = channels_last(copy_module(reference.original.module, share=False).to(self.device), example)
+        self.network = self.called = channels_last(trainable_copy(candidate.module).to(self.device), example)
+        self.peak = step.peak_learning_rate(self.batch)
         self.optimizer = optimizer(step.optimizer, self.network, self.peak, step.weight_decay)
         # One pass over the inputs, and one in the mirror, instead of one in each epoch.
         self.sides = (False, True) if step.horizontal_flip else (False,)
-        self.remembers = 4 * len(self.sides) * len(train) * int(np.prod(outputs[1:])) <= ANSWERS_BYTES
+        self.remembers = 4 * len(self.sides) * len(train) * int(np.prod(outputs[1:])) <= MAX_TARGETS_BYTES
         self.answers: torch.Tensor | None = None
         self.file = None if reference.scratch is None else reference.scratch / f"finetune-{key}.pt"
         self.state: dict[str, Any] = {}
@@ -172,7 +174,7 @@ class _Training:
         for update in track(range(self._done * updates, last), "recovery training"):
             if update % updates == 0:
                 batches, losses = self._epoch(update // updates), []
-            losses.append(self._update(batches[update % updates], self.peak * rate(update, last)))
+            losses.append(self._update(batches[update % updates], self.peak * learning_rate_factor(update, last)))
             if update % updates == updates - 1 and self._over(float(np.mean(losses))):
                 break
         if self.file is not None:
@@ -210,7 +212,7 @@ class _Training:
         loss = self._loss(self.called, part, self.step.precision)
         self.optimizer.zero_grad()
         torch.autograd.backward(loss * part.share)
-        nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
+        nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT_NORM)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
@@ -239,7 +241,7 @@ class _Training:
         total = 0.0
         with torch.no_grad():
             for start in range(0, len(self.held), self.batch):
-                part = plain(self.held[start : start + self.batch])
+                part = unmirrored(self.held[start : start + self.batch])
                 # Not in the training's precision: what it rounds off is more than an epoch of a small network gains.
                 total += len(part.rows) * self._loss(self.network, part, "float32").item()
         return ddp.broadcast(total / len(self.held) if isfinite(total) else inf)
@@ -270,7 +272,7 @@ class _Training:
 
 def _batch(count: int) -> int:
     """The largest power of two that makes enough updates of so many items, within bounds."""
-    return int(np.clip(1 << max(0, (count // UPDATES).bit_length() - 1), LEAST_BATCH, MOST_BATCH))
+    return int(np.clip(1 << max(0, (count // MIN_UPDATES).bit_length() - 1), MIN_BATCH, MAX_BATCH))
 
 
 def _tensors(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -278,9 +280,9 @@ def _tensors(network: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone().cpu() for name, tensor in network.state_dict().items()}
 
 
-def _between(start: dict[str, torch.Tensor], end: dict[str, torch.Tensor], way: float) -> dict[str, torch.Tensor]:
+def _interpolate(start: dict[str, torch.Tensor], end: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
     """The tensors on the way from `start` to `end`; what is counted is that of the end."""
-    return {name: start[name].lerp(last, way) if way < 1 and last.is_floating_point() else last for name, last in end.items()}
+    return {name: start[name].lerp(last, share) if share < 1 and last.is_floating_point() else last for name, last in end.items()}
 
 
 def _key(step: Finetune, candidate: Candidate, reference: Reference, train: Labelled) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -17,11 +17,11 @@ from optimize.errors import InputError, require_choice
 from optimize.graph.surgery import keep_channels, kept_after
 from optimize.graph.trace import trace, without
 from optimize.progress import track
-from optimize.reconstruction.layer_repair import RIDGE, ROWS, passed, refitted, repairable
+from optimize.reconstruction.layer_repair import RIDGE, ROWS, depthwise_on_path, refit_layers, repairable
 from optimize.reconstruction.moments import OriginalOutputs
 from optimize.steps.merging.crossover import Target
 from optimize.steps.merging.operators import MergeOperator, Operator
-from optimize.steps.merging.pairing import Choice, RemovalPlan, survey
+from optimize.steps.merging.pairing import Choice, RemovalPlan, plan_removals
 from optimize.steps.recalibrate_batchnorm import RecalibrateBatchNorm
 from optimize.steps.repair import Repair
 
@@ -45,6 +45,8 @@ class Merge:
         cases: calibration inputs the norms are measured on.
     """
 
+    TRAINS: ClassVar[bool] = False
+
     share: float
     operator: Operator = "drop"
     repair: RepairMode = "none"
@@ -62,10 +64,10 @@ class Merge:
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the narrower candidate."""
-        surveys = survey(candidate, reference, choose=self.choose, rows=self.rows, ridge=self.ridge)
-        return self.given(candidate, reference, surveys)
+        surveys = plan_removals(candidate, reference, choose=self.choose, rows=self.rows, ridge=self.ridge)
+        return self.with_plans(candidate, reference, surveys)
 
-    def given(self, candidate: Candidate, reference: Reference, surveys: Iterable[RemovalPlan | None]) -> Candidate:
+    def with_plans(self, candidate: Candidate, reference: Reference, surveys: Iterable[RemovalPlan | None]) -> Candidate:
         """The same from a survey made before: it does not depend on share, operator or repair, so one serves a whole comparison."""
         graph, original = trace(candidate), reference.original.module
         layers = repairable(candidate.module, original, graph)
@@ -86,8 +88,8 @@ class Merge:
             module = keep_channels(module, group, keep)
             groups = without(groups, group, keep)
             if self.repair == "least squares":
-                readers = [*passed(group, module, layers), *(slot.module for slot in group.consumers)]
-                module = refitted(module, original, graph, readers, targets, kept, self.ridge)
+                readers = [*depthwise_on_path(group, module, layers), *(slot.module for slot in group.consumers)]
+                module = refit_layers(module, original, graph, readers, targets, kept, self.ridge)
                 fitted |= dict.fromkeys(readers, turn)
         merged = candidate.after(self, module, kept)
         if self.repair == "batchnorm" and cut:

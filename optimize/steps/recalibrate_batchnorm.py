@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -26,6 +27,8 @@ class RecalibrateBatchNorm:
         cases: calibration inputs looked at, from the first.
         layers: only these norms; empty for all.
     """
+
+    TRAINS: ClassVar[bool] = False
 
     cases: int = 1024
     layers: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ Channel numbers are those of the candidate as it stands: after a removal the cha
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import ClassVar, get_args
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from optimize.errors import InputError, require_choice
 from optimize.graph.surgery import keep_channels, kept_after
 from optimize.graph.trace import ChannelGroup, Graph, Index, trace
 from optimize.reconstruction.layer_matrix import matrix
-from optimize.reconstruction.layer_repair import RIDGE, ROWS, refitted, repairable
+from optimize.reconstruction.layer_repair import RIDGE, ROWS, refit_layers, repairable
 from optimize.reconstruction.moments import WIDEST, OriginalOutputs
 from optimize.steps.merge import RepairMode
 from optimize.steps.merging.crossover import Target
@@ -38,6 +38,8 @@ class RemoveChannels:
         ridge: see `Repair`.
         cases: calibration inputs the norms are measured on.
     """
+
+    TRAINS: ClassVar[bool] = False
 
     group: str
     channels: tuple[int, ...]
@@ -84,7 +86,7 @@ class RemoveChannels:
         readers = [slot.module for slot in group.consumers if slot.module in closed]
         readers = [name for name in readers if len(matrix(module.get_submodule(name))) <= WIDEST]  # type: ignore[arg-type]
         targets = OriginalOutputs(original, reference.calibration, readers, rows=self.rows, seed=reference.seed, memory=reference.memory)
-        fitted = refitted(module, original, graph, readers, targets, narrow.kept, self.ridge)
+        fitted = refit_layers(module, original, graph, readers, targets, narrow.kept, self.ridge)
         return replace(narrow, module=fitted)
 
     def _group(self, graph: Graph) -> ChannelGroup:

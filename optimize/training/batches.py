@@ -13,7 +13,7 @@ from optimize.candidate import Labelled
 from optimize.errors import InputError
 from optimize.graph.trace import Index
 
-SHARE = 10
+HELD_OUT_ONE_IN = 10
 """One of so many items is held out."""
 
 
@@ -52,7 +52,7 @@ class Batch:
         return arrays
 
 
-def plain(rows: Index) -> Batch:
+def unmirrored(rows: Index) -> Batch:
     """Items as they are."""
     return Batch(rows, np.zeros(len(rows), dtype=bool))
 
@@ -86,7 +86,7 @@ def hold_out(train: Labelled, seed: int) -> tuple[Index, Index]:
     kinds = np.asarray(train.labels[first]).reshape(len(first), int(np.prod(train.labels.shape[1:]))).max(1, initial=0)
     order = np.random.default_rng(seed).permutation(len(first))
     ranked = order[np.argsort(kinds[order], kind="stable")]
-    held = np.isin(units, ranked[min(SHARE // 2, len(ranked) // 2) :: SHARE])
+    held = np.isin(units, ranked[min(HELD_OUT_ONE_IN // 2, len(ranked) // 2) :: HELD_OUT_ONE_IN])
     if len(first) < 2 or np.count_nonzero(~held) < 2:
         whose = "" if train.patients is None else f" of {len(first)} patient(s)"
         raise InputError(f"`train` ({len(train)} item(s){whose}) is too small: training needs two items and others to judge by: add some.")

@@ -30,7 +30,7 @@ WAIT = timedelta(days=30)
 
 
 @dataclass(eq=False)
-class _Crew:
+class _Process:
     """This process among the others; `busy` while the others are in step with it and listen to nothing else."""
 
     rank: int
@@ -38,18 +38,18 @@ class _Crew:
     busy: bool = False
 
 
-_crew: ContextVar[_Crew | None] = ContextVar("crew", default=None)
+_current: ContextVar[_Process | None] = ContextVar("crew", default=None)
 
 
 def rank() -> int:
     """Number of this process; 0 leads."""
-    me = _crew.get()
+    me = _current.get()
     return 0 if me is None else me.rank
 
 
 def size() -> int:
     """Number of processes that train together."""
-    me = _crew.get()
+    me = _current.get()
     return 1 if me is None else me.size
 
 
@@ -88,7 +88,7 @@ def process_group(original: Callable[[], Candidate], rebuild: Rebuild) -> Iterat
         yield True
         return
     me = _join()
-    token = _crew.set(me)
+    token = _current.set(me)
     try:
         if me.rank:
             _serve(original, rebuild)
@@ -96,14 +96,14 @@ def process_group(original: Callable[[], Candidate], rebuild: Rebuild) -> Iterat
     finally:
         if me.rank == 0 and not me.busy:
             broadcast(None)
-        _crew.reset(token)
+        _current.reset(token)
         dist.destroy_process_group()
 
 
 @contextmanager
 def mirrored_step(step: Step, candidate: Candidate, reference: Reference) -> Iterator[None]:
     """Have every other process call `step` on the same candidate while the block runs; does nothing where there is none."""
-    me = _crew.get()
+    me = _current.get()
     if me is None or me.rank:
         yield
         return
@@ -116,25 +116,25 @@ def mirrored_step(step: Step, candidate: Candidate, reference: Reference) -> Ite
     me.busy = False
 
 
-def _join() -> _Crew:
+def _join() -> _Process:
     gpus, local = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", "0"))
     if gpus and local >= gpus:
         raise InputError(f"`--nproc-per-node` (={local + 1} or more) is above the {gpus} GPU(s) here: start one process for each.")
     if gpus:
         torch.cuda.set_device(local)
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=WAIT)
-    return _Crew(dist.get_rank(), dist.get_world_size())
+    return _Process(dist.get_rank(), dist.get_world_size())
 
 
 def _serve(original: Callable[[], Candidate], rebuild: Rebuild) -> None:
     known: Candidate | None = None
-    while (work := _told()) is not None:
+    while (work := _next_task()) is not None:
         step, tensors, kept, outputs, train, seed = work
         known = replace(known or original(), outputs=outputs)
         candidate = replace(known, module=rebuild(known.module, tensors, kept), kept=kept)
         step(candidate, Reference(known, known.example.numpy(), seed, train))
 
 
-def _told() -> Any:
+def _next_task() -> Any:
     """What the leader says next: something to train, or None, which ends it."""
     return broadcast(None)

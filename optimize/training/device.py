@@ -34,7 +34,7 @@ def native_bfloat16(where: torch.device) -> bool:
     return not {"amx_bf16", "avx512_bf16"}.isdisjoint(instruction_sets())
 
 
-def laid_out(module: nn.Module, inputs: torch.Tensor) -> nn.Module:
+def channels_last(module: nn.Module, inputs: torch.Tensor) -> nn.Module:
     """The module with channels last in memory, the layout that most kernels of convolutions compute in.
 
     It stays as it was where it does not run so: a `view` that flattens positions needs them to be last.

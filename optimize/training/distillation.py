@@ -47,19 +47,19 @@ class Objective:
     exclusive: bool
     meaning: Meaning = "logits"
 
-    def __call__(self, outputs: torch.Tensor, aims: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def __call__(self, outputs: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The loss, a scalar.
 
         Args:
             outputs: of the network, (n, K) or (n, K, *spatial).
-            aims: the original's for the same inputs.
+            targets: outputs of the original for the same inputs.
             labels: int64, (n,) or (n, *spatial) classes; or as many zeros and ones as there are outputs.
         """
         logits, truth = self._classes(outputs), labels if self.exclusive else labels.reshape(outputs.shape).flatten(0, 1)
-        theirs = self._classes(aims)
+        theirs = self._classes(targets)
         fit, near = functional.cross_entropy(logits, truth), self.temperature**2 * divergence(logits, theirs, self.temperature)
         if truth.dim() > 1:
-            fit, near = fit + soft_dice(logits, truth), near + apart(logits, theirs)
+            fit, near = fit + soft_dice(logits, truth), near + probability_distance(logits, theirs)
         return self.distillation * near + (1 - self.distillation) * fit
 
     def _classes(self, outputs: torch.Tensor) -> torch.Tensor:
@@ -98,9 +98,9 @@ def objective(
     return Objective(temperature, distillation, exclusive, meaning)
 
 
-def divergence(logits: torch.Tensor, aims: torch.Tensor, temperature: float) -> torch.Tensor:
+def divergence(logits: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:
     """KL(softmax(aims / T) || softmax(logits / T)), mean over items and positions; (n, K, *spatial) both -> ()."""
-    ours, theirs = functional.log_softmax(logits / temperature, 1), functional.log_softmax(aims / temperature, 1)
+    ours, theirs = functional.log_softmax(logits / temperature, 1), functional.log_softmax(targets / temperature, 1)
     return (theirs.exp() * (theirs - ours)).sum(1).mean()
 
 
@@ -112,7 +112,7 @@ def soft_dice(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return (1 - (2 * (found * true).sum(2) + 1) / (found.sum(2) + true.sum(2) + 1)).mean()
 
 
-def apart(logits: torch.Tensor, aims: torch.Tensor) -> torch.Tensor:
+def probability_distance(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Distance of the probabilities as a share of both, mean over items and classes but the first; (n, K, *spatial) both -> ()."""
-    found, wanted = (functional.softmax(each, 1)[:, 1:].flatten(2) for each in (logits, aims))
+    found, wanted = (functional.softmax(each, 1)[:, 1:].flatten(2) for each in (logits, targets))
     return ((found - wanted).abs().sum(2) / (found.sum(2) + wanted.sum(2) + 1)).mean()

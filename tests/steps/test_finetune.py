@@ -306,12 +306,12 @@ def test_channels_that_were_kept_are_remembered() -> None:
 )
 def test_few_items_are_trained_on_in_small_batches(count: int, items: int) -> None:
     """Enough updates in an epoch, 48, where batches of 8 make so many; 64 at most."""
-    assert Finetune().items(count) == items
+    assert Finetune().batch_size(count) == items
     assert items in (count, 8, 64) or 48 <= count // items < 96
-    assert Finetune().peak(items) == pytest.approx(1e-3 * (items / 64) ** 0.5)
-    assert Finetune(learning_rate=0.01).peak(items) == 0.01
-    assert Finetune(batch=32).items(count) == min(32, count)
-    assert Finetune().items(count, processes=8) == min(count, max(items, 16)), "two for each process at least"
+    assert Finetune().peak_learning_rate(items) == pytest.approx(1e-3 * (items / 64) ** 0.5)
+    assert Finetune(learning_rate=0.01).peak_learning_rate(items) == 0.01
+    assert Finetune(batch=32).batch_size(count) == min(32, count)
+    assert Finetune().batch_size(count, processes=8) == min(count, max(items, 16)), "two for each process at least"
 
 
 def test_batch_norms_learn_their_statistics_unless_they_are_frozen() -> None:

@@ -30,7 +30,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import torch
-from optimize.run.compress import crew
+from optimize.run.compress import process_group
 from optimize.loading.load import load_model
 from optimize.run.report_data import reload
 from optimize.progress import shown
@@ -42,7 +42,7 @@ from tests.training.test_ddp import STEP, pruned
 torch.set_num_threads(1)
 model, out = map(Path, sys.argv[1:])
 recipe = resolve(model, target="onnxruntime", overrides={"out": out})
-with shown(), crew(recipe) as leads:
+with shown(), process_group(recipe) as leads:
     print(f"process {rank()} of {size()} leads: {leads}")
     if leads:
         start, aim = pruned(load_model(**reload(recipe)), out)
@@ -117,10 +117,10 @@ def test_the_others_train_what_the_leader_trains(monkeypatch: pytest.MonkeyPatch
     shorter = replace(original, module=module, kept={"1": NONE}, outputs="probabilities")
     step, sent = Recorded([]), [None]
     monkeypatch.setattr(ddp, "broadcast", lambda value: sent.insert(0, value) if value is not None else sent.pop(0))
-    token = ddp._crew.set(ddp._Crew(0, 2))
+    token = ddp._current.set(ddp._Process(0, 2))
     with ddp.mirrored_step(step, shorter, Reference(original, original.example.numpy())):
         ddp._serve(lambda: original, rebuilt)
-    ddp._crew.reset(token)
+    ddp._current.reset(token)
     candidate, known = step.calls
     np.testing.assert_array_equal(candidate.predict(original.example.numpy()), shorter.predict(original.example.numpy()))
     assert candidate.kept.keys() == {"1"}

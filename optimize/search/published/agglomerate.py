@@ -6,7 +6,8 @@ that is, for clusters A and B,
     likeness(A, B) = sum_AB c / sqrt( sum_AA c * sum_BB c )
 
 so the (size, size) matrix is all that is needed. A cluster is represented by one of its channels: of the two representatives that meet, the
-one more alike, on average, to the other members of the new cluster stays.
+one more alike, on average, to the other members of the new cluster stays; or, where a signal says what channels are worth, the one worth
+more.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ class ClusterMerge:
     likeness: float
 
 
-def agglomerate(cosine: Scores, least: float) -> list[ClusterMerge]:
+def agglomerate(cosine: Scores, least: float, worth: Scores | None = None) -> list[ClusterMerge]:
     """Merge the two most alike clusters until none are as alike as `least`.
 
     Args:
         cosine: (size, size) between channels; one that is NaN on the diagonal is like no other.
         least: likeness below which clusters stay apart.
+        worth: (size,) what each channel is worth, NaN where that is not known; None to go by the cosines throughout.
     """
     alive = np.flatnonzero(~np.isnan(cosine.diagonal()))
     sums = np.nan_to_num(cosine)[alive][:, alive]  # of the cosines between the members of two clusters
@@ -48,7 +50,7 @@ def agglomerate(cosine: Scores, least: float) -> list[ClusterMerge]:
         if likeness[first, second] < least:
             break
         together = np.concatenate([members[first], members[second]])
-        heir, gone = _by_centrality(cosine, together, heads[first], heads[second])
+        heir, gone = _by_worth(worth, heads[first], heads[second]) or _by_centrality(cosine, together, heads[first], heads[second])
         unions.append(ClusterMerge(gone, heir, float(likeness[first, second])))
         sums[first] += sums[second]
         sums[:, first] += sums[:, second]
@@ -56,6 +58,13 @@ def agglomerate(cosine: Scores, least: float) -> list[ClusterMerge]:
         members[first], heads[first] = together, heir
         del members[second], heads[second]
     return unions
+
+
+def _by_worth(worth: Scores | None, first: int, second: int) -> tuple[int, int] | None:
+    """The two representatives, the one that stays before the one that goes; None where nothing tells them apart."""
+    if worth is None or np.isnan(worth[[first, second]]).any() or worth[first] == worth[second]:
+        return None
+    return (first, second) if worth[first] > worth[second] else (second, first)
 
 
 def _by_centrality(cosine: Scores, members: Index, first: int, second: int) -> tuple[int, int]:

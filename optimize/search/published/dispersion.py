@@ -14,7 +14,7 @@ import torch
 
 from optimize.candidate import Candidate, Reference
 from optimize.graph.trace import ChannelGroup
-from optimize.importance.activations import drawn, over_activations, thinned
+from optimize.importance.activations import over_activations, sample_calibration, thin_positions
 from optimize.importance.signal import Scores
 from optimize.reconstruction.moments import BATCH
 
@@ -49,13 +49,13 @@ class Health:
 def dispersions(candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
     """Standard deviation of every channel's activations, (size,) per group, over six batches of 128 calibration inputs."""
     sums = [np.zeros((3, group.size)) for group in groups]
-    for place, found in over_activations(candidate, drawn(reference, BATCHES * BATCH), groups, _sums):
+    for place, found in over_activations(candidate, sample_calibration(reference, BATCHES * BATCH), groups, _sums):
         sums[place] += found
     return [np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0)) for count, total, squares in sums]
 
 
 def _sums(maps: torch.Tensor) -> Scores:
     """How many values each channel has, their sum and the sum of their squares: (3, size)."""
-    pixels = thinned(maps).double()
+    pixels = thin_positions(maps).double()
     count = torch.full((pixels.shape[1],), pixels.shape[0] * pixels.shape[2], dtype=torch.float64)
     return np.asarray(torch.stack([count, pixels.sum((0, 2)), pixels.square().sum((0, 2))]).numpy())

@@ -12,7 +12,7 @@ import numpy as np
 
 from optimize.candidate import Candidate, Floats, Reference
 from optimize.graph.trace import ChannelGroup
-from optimize.importance.correction import doubtful, flips
+from optimize.importance.correction import least_certain, paired_outcomes
 from optimize.importance.signal import Scores
 from optimize.importance.similarity import cosine
 from optimize.search.published.stopping import Evidence, Needs
@@ -54,7 +54,7 @@ class EvidenceCollector:
     ) -> Evidence:
         if self._needs != "flips":
             return Evidence(distances, progress=progress)
-        found = np.concatenate(flips(candidate, self._reference, group, pairs, self._cases))
+        found = np.concatenate(paired_outcomes(candidate, self._reference, group, pairs, self._cases))
         return Evidence(distances, found, self._usual, progress)
 
 
@@ -70,7 +70,7 @@ def doubles(likeness: Scores, gone: Sequence[int]) -> tuple[list[int], tuple[flo
 def active(reference: Reference) -> Floats:
     """The calibration inputs that rules look at: for a classifier the active set, else all; at most 3000 of them."""
     outputs = reference.original.predict(reference.calibration)
-    chosen = doubtful(outputs) if outputs.ndim == 2 and outputs.shape[1] > 1 else np.arange(len(outputs))
+    chosen = least_certain(outputs) if outputs.ndim == 2 and outputs.shape[1] > 1 else np.arange(len(outputs))
     order = np.random.default_rng(reference.seed).permutation(len(chosen))
     return reference.calibration[np.sort(chosen[order[:MOST_CASES]])]
 
@@ -83,5 +83,5 @@ def usual_flips(reference: Reference, groups: Sequence[ChannelGroup], cases: Flo
     rates: list[float] = []
     for owner in np.unique(owners):
         pairs = [tuple(draw.choice(wide[owner].size, 2, replace=False).tolist()) for _ in range((owners == owner).sum())]
-        rates += [float((each != 0).mean()) for each in flips(reference.original, reference, wide[owner], pairs, cases)]
+        rates += [float((each != 0).mean()) for each in paired_outcomes(reference.original, reference, wide[owner], pairs, cases)]
     return float(np.percentile(rates, PERCENTILE))

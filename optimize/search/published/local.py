@@ -17,6 +17,8 @@ from typing import get_args
 
 from optimize.errors import require_choice
 from optimize.graph.trace import ChannelGroup
+from optimize.importance.removal_order import scores_of
+from optimize.importance.signal import Scores, Signal
 from optimize.importance.similarity import cosine
 from optimize.search.published.agglomerate import ClusterMerge, agglomerate
 from optimize.search.published.evidence import EvidenceCollector
@@ -44,6 +46,7 @@ class Local:
         brake: merges between two judgements.
         retries: of merges that do not hold.
         undone: share of them that each retry leaves out.
+        importance: of two channels that meet, the one worth more stays; None for the one more alike to the rest of its cluster.
     """
 
     likeness: float = 0.75
@@ -55,6 +58,7 @@ class Local:
     brake: int = 20
     retries: int = 3
     undone: float = 0.2
+    importance: Signal | None = None
 
     def __post_init__(self) -> None:
         for name, kinds in (("floors", NAMES), ("operator", get_args(Operator)), ("repair", get_args(RepairMode))):
@@ -84,11 +88,16 @@ class _Layer:
     def merge(self) -> None:
         """Merge until nothing alike is left, or it no longer holds."""
         (likeness,) = cosine(self._walk.best, self._walk.reference, [self._group], pooled=True)
-        left = self._allowed(agglomerate(likeness, self._strategy.likeness))
+        left = self._allowed(agglomerate(likeness, self._strategy.likeness, self._worth()))
         while left:
             chunk, left = left[: self._strategy.brake], left[self._strategy.brake :]
             if not self._held(chunk):
                 return
+
+    def _worth(self) -> Scores | None:
+        """What each channel of the layer is worth, where a signal was chosen."""
+        signal = self._strategy.importance
+        return None if signal is None else scores_of(signal, self._walk.best, self._walk.reference, [self._group])[0]
 
     def _allowed(self, unions: Sequence[ClusterMerge]) -> list[ClusterMerge]:
         """Those that the stopping rule lets through, as many as there is room for."""

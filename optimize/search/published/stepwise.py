@@ -26,6 +26,7 @@ from optimize.candidate import Candidate
 from optimize.errors import require_choice
 from optimize.graph.trace import ChannelGroup
 from optimize.importance.ilr import InsideLayerRanking
+from optimize.importance.removal_order import scores_of
 from optimize.importance.signal import Scores, Signal
 from optimize.progress import note
 from optimize.search.published.benefit import benefit, priors
@@ -64,7 +65,7 @@ class Stepwise:
         aligned: channels that one of its proposals takes.
     """
 
-    signal: Signal = field(default_factory=InsideLayerRanking)
+    importance: Signal = field(default_factory=InsideLayerRanking)
     floors: str = "S2"
     stopping: Stopping = field(default_factory=Floor)
     repair: RepairMode = "least squares"
@@ -171,7 +172,7 @@ class _Loop:
         return chosen(ranked, benefits, room, budget(sum(room.values()), self.strategy.portion, self.strategy.most))
 
     def _scores(self, groups: Mapping[str, ChannelGroup]) -> dict[str, Scores]:
-        found = self.strategy.signal(self.walk.best, self.walk.reference, list(groups.values()))
+        found = scores_of(self.strategy.importance, self.walk.best, self.walk.reference, list(groups.values()))
         return dict(zip(groups, found, strict=True))
 
     def _propose(self, name: str, chunk: Sequence[int]) -> Outcome:

@@ -20,7 +20,7 @@ from torch import nn
 
 from optimize.candidate import Candidate, Reference
 from optimize.graph.trace import ChannelGroup, Index, trace
-from optimize.importance.magnitude import filters, makers, weight_of
+from optimize.importance.magnitude import filters, producer_slots, weight_of
 from optimize.importance.output_error import eliminate
 from optimize.progress import track
 from optimize.reconstruction.channel_removal import unprunable_reason
@@ -54,7 +54,7 @@ class RemovalPlan:
         return heirs
 
 
-def survey(candidate: Candidate, reference: Reference, *, choose: Choice, rows: int, ridge: float) -> tuple[RemovalPlan | None, ...]:
+def plan_removals(candidate: Candidate, reference: Reference, *, choose: Choice, rows: int, ridge: float) -> tuple[RemovalPlan | None, ...]:
     """Survey every group of `trace(candidate)`, in its order; None for a group that cannot be pruned.
 
     Args:
@@ -85,7 +85,7 @@ def survey(candidate: Candidate, reference: Reference, *, choose: Choice, rows: 
 
 def _norms(module: nn.Module, group: ChannelGroup) -> npt.NDArray[np.float64]:
     """L2 norm of everything that makes each channel, over all the layers that make it: (size,)."""
-    found = [filters(module.get_submodule(slot.module), slot, weight_of(module, slot)).double() for slot in makers(module, group)]
+    found = [filters(module.get_submodule(slot.module), slot, weight_of(module, slot)).double() for slot in producer_slots(module, group)]
     return np.asarray(torch.cat(found, 1).square().sum(1).sqrt().numpy())
 
 

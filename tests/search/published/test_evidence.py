@@ -10,7 +10,7 @@ import torch
 
 from optimize.candidate import Candidate, Reference
 from optimize.graph.trace import trace
-from optimize.importance.correction import doubtful
+from optimize.importance.correction import least_certain
 from optimize.search.published.evidence import EvidenceCollector, active, doubles, usual_flips
 from tests.nets import Residual, cases, chain_bn, ready
 
@@ -74,8 +74,8 @@ def test_no_more_is_gathered_than_is_needed(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_active_set(monkeypatch: pytest.MonkeyPatch) -> None:
     of = Candidate(ready(chain_bn()), torch.from_numpy(cases(1)))
     aim = Reference(of, cases(96))
-    monkeypatch.setattr("optimize.search.published.evidence.doubtful", lambda outputs: doubtful(outputs, each=7))
-    chosen = doubtful(of.predict(aim.calibration), each=7)
+    monkeypatch.setattr("optimize.search.published.evidence.doubtful", lambda outputs: least_certain(outputs, per_class=7))
+    chosen = least_certain(of.predict(aim.calibration), per_class=7)
     assert np.array_equal(active(aim), aim.calibration[chosen])
     monkeypatch.setattr("optimize.search.published.evidence.MOST_CASES", 5)
     few = active(aim)
