@@ -219,7 +219,7 @@ def test_the_strategy_is_the_recipes_and_a_run_of_another_cannot_be_resumed(
     with pytest.raises(Stopped):
         compress(asked)
     tried = [json.loads(line) for line in (tmp_path / "out" / "ledger.jsonl").read_text().splitlines()][1:]
-    assert {each["step"] for each in tried} == {"Remove"}
+    assert {each["step"] for each in tried} == {"RemoveChannels"}
     assert any(each["kept"] for each in tried)
     for other in ({"strategy": "budget"}, {"floors": "S2"}, {"stopping": "floor"}):
         with pytest.raises(InputError, match=r"found another run in .* \(strategy changed\)"):

@@ -64,7 +64,7 @@ def test_flips_of_a_chunk_by_hand() -> None:
 def test_no_more_is_gathered_than_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     of = Candidate(ready(chain_bn()), torch.from_numpy(cases(1)))
     aim, groups = Reference(of, cases(64)), trace(of).groups
-    monkeypatch.setattr("optimize.search.published.evidence.horizontal_flip", None)
+    monkeypatch.setattr("optimize.search.published.evidence.paired_outcomes", None)
     distances = EvidenceCollector("distances", aim, groups)(of, groups[0], [1], 0.0)
     assert (len(distances.distances), len(distances.flips)) == (1, 0)
     monkeypatch.setattr("optimize.search.published.evidence.cosine", None)
@@ -74,7 +74,7 @@ def test_no_more_is_gathered_than_is_needed(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_active_set(monkeypatch: pytest.MonkeyPatch) -> None:
     of = Candidate(ready(chain_bn()), torch.from_numpy(cases(1)))
     aim = Reference(of, cases(96))
-    monkeypatch.setattr("optimize.search.published.evidence.doubtful", lambda outputs: least_certain(outputs, per_class=7))
+    monkeypatch.setattr("optimize.search.published.evidence.least_certain", lambda outputs: least_certain(outputs, per_class=7))
     chosen = least_certain(of.predict(aim.calibration), per_class=7)
     assert np.array_equal(active(aim), aim.calibration[chosen])
     monkeypatch.setattr("optimize.search.published.evidence.MOST_CASES", 5)
@@ -100,7 +100,7 @@ def test_usual_flips_are_a_percentile_over_random_pairs(monkeypatch: pytest.Monk
             asked.append((group, pair))
         return found
 
-    monkeypatch.setattr("optimize.search.published.evidence.horizontal_flip", counted)
+    monkeypatch.setattr("optimize.search.published.evidence.paired_outcomes", counted)
     assert usual_flips(aim, trace(of).groups, cases(10)) == pytest.approx(np.percentile([k % 10 / 10 for k in range(64)], 60))
     assert len(asked) == 64
     assert all(i != j for _, (i, j) in asked)

@@ -67,7 +67,7 @@ def test_copies_merge_into_one_and_nothing_is_lost(run: Run) -> None:
     assert trace(best).groups[0].size == 3
     # every heir is of its channel's own family
     step = trials[0]["settings"]
-    assert [gone % 3 for gone in step["channels"]] == [heir % 3 for heir in step["heirs"]]
+    assert [gone % 3 for gone in step["channels"]] == [heir % 3 for heir in step["merge_into"]]
     # the medoid's readers take it for all: equal but for the copies' falling sizes, of .985 on average
     want, got = start.predict(cases(8)), best.predict(cases(8))
     assert np.abs(got - want).max() < 0.05 * np.abs(want).max()
