@@ -21,8 +21,8 @@ def signals() -> dict[str, type[Signal]]:
     >>> sorted(signals())[:3]
     ['batchnorm', 'ilr', 'magnitude']
     """
-    found = called_dataclasses(__name__, "candidate", "reference", "groups")
-    return {name: classes[0] for name, classes in found.items()}
+    classes_by_file = called_dataclasses(__name__, "candidate", "reference", "groups")
+    return {name: classes[0] for name, classes in classes_by_file.items()}
 
 
 def signal_named(name: str) -> Signal:

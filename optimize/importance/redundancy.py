@@ -35,7 +35,7 @@ class Redundancy:
 def dissimilarity(similarity: Scores) -> Scores:
     """1 - the largest entry of each row off the diagonal, (size, size) -> (size,)."""
     silent = np.isnan(similarity.diagonal())
-    others = np.where(np.isnan(similarity), -np.inf, similarity)
-    np.fill_diagonal(others, -np.inf)
-    largest = others.max(1)
+    off_diagonal = np.where(np.isnan(similarity), -np.inf, similarity)
+    np.fill_diagonal(off_diagonal, -np.inf)
+    largest = off_diagonal.max(1)
     return np.where(silent, 0.0, 1 - np.where(np.isneginf(largest), 0.0, largest))

@@ -27,21 +27,21 @@ CONSTANT = 1e-10
 
 def cosine(candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup], *, pooled: bool = False) -> list[Scores]:
     """Cosine similarity between activations, (size, size) per group, in [-1, 1]."""
-    found = _covariances(candidate, reference, groups, pooled)
-    return [_normalised(covariance + np.outer(mean, mean), 0.0) for covariance, mean in found]
+    statistics = _covariances(candidate, reference, groups, pooled)
+    return [_normalised(covariance + np.outer(mean, mean), 0.0) for covariance, mean in statistics]
 
 
 def pearson(candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup], *, pooled: bool = False) -> list[Scores]:
     """Correlation between activations, (size, size) per group, in [-1, 1]."""
-    found = _covariances(candidate, reference, groups, pooled)
-    return [_normalised(covariance, CONSTANT * (covariance.diagonal() + mean**2)) for covariance, mean in found]
+    statistics = _covariances(candidate, reference, groups, pooled)
+    return [_normalised(covariance, CONSTANT * (covariance.diagonal() + mean**2)) for covariance, mean in statistics]
 
 
 def iou(candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup], *, pooled: bool = False) -> list[Scores]:
     """Intersection over union of where activations are above zero, (size, size) per group, in [0, 1]."""
     both = [np.zeros((group.size, group.size)) for group in groups]
-    for place, found in over_activations(candidate, reference.calibration, groups, lambda maps: _together(_rows(maps, pooled))):
-        both[place] += found
+    for place, counts in over_activations(candidate, reference.calibration, groups, lambda maps: _joint_counts(_rows(maps, pooled))):
+        both[place] += counts
     matrices = []
     for count in both:
         either = count.diagonal()[:, None] + count.diagonal() - count
@@ -55,7 +55,7 @@ def _rows(maps: torch.Tensor, pooled: bool) -> torch.Tensor:
     return maps.flatten(2).mean(2, dtype=torch.float64) if pooled else thin_positions(maps).transpose(1, 2).flatten(0, 1)
 
 
-def _together(rows: torch.Tensor) -> Scores:
+def _joint_counts(rows: torch.Tensor) -> Scores:
     on = (rows > 0).float()
     return np.asarray((on.T @ on).double().numpy())  # whole numbers below 2^24, exact
 
@@ -64,12 +64,12 @@ def _covariances(candidate: Candidate, reference: Reference, groups: Sequence[Ch
     """(size, size) covariance and (size,) mean of each group, from batches put together by the formula of Chan et al. (1983)."""
     counts = [0] * len(groups)
     sums = [(np.zeros((group.size, group.size)), np.zeros(group.size)) for group in groups]
-    found = over_activations(candidate, reference.calibration, groups, lambda maps: _scatter(_rows(maps, pooled)))
-    for place, (rows, scatter, mean) in found:
-        (total, centre), seen = sums[place], counts[place]
+    parts = over_activations(candidate, reference.calibration, groups, lambda maps: _scatter(_rows(maps, pooled)))
+    for place, (rows, scatter, mean) in parts:
+        (total, centre), count = sums[place], counts[place]
         counts[place] += rows
         apart = mean - centre
-        total += scatter + np.outer(apart, apart) * (seen * rows / counts[place])
+        total += scatter + np.outer(apart, apart) * (count * rows / counts[place])
         centre += apart * (rows / counts[place])
     return [(total / count, centre) for (total, centre), count in zip(sums, counts, strict=True)]
 

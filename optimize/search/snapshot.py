@@ -35,9 +35,9 @@ def save(candidate: Candidate, path: Path, since: Candidate | None = None) -> No
     """Write the candidate as safetensors, atomically; without the tensors that are equal in `since`, which `restore` must then be given."""
     from safetensors.torch import save_file
 
-    before = {} if since is None else since.module.state_dict()
+    known = {} if since is None else since.module.state_dict()
     state = candidate.module.state_dict()
-    same = [name for name, tensor in state.items() if name in before and torch.equal(before[name], tensor)]
+    same = [name for name, tensor in state.items() if name in known and torch.equal(known[name], tensor)]
     tensors = {name: tensor.detach().contiguous().clone() for name, tensor in state.items() if name not in same}
     tensors |= {_KEPT + name: torch.from_numpy(np.array(index)) for name, index in candidate.kept.items()}
     # one entry: the order of several in the file is not ours to say
@@ -65,8 +65,8 @@ def restore(original: Candidate, path: Path, since: Candidate | None = None) -> 
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             made = json.loads(file.metadata()["made"])
         lineage = tuple(_step(entry) for entry in made["lineage"])
-        before = {} if since is None else since.module.state_dict()
-        tensors |= {name: before[name] for name in made["same"]}
+        known = {} if since is None else since.module.state_dict()
+        tensors |= {name: known[name] for name in made["same"]}
         kept = {name.removeprefix(_KEPT): tensor.numpy() for name, tensor in tensors.items() if name.startswith(_KEPT)}
         module = rebuilt(original.module, {name: tensor for name, tensor in tensors.items() if not name.startswith(_KEPT)}, kept)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as problem:
@@ -107,7 +107,7 @@ def _setting(value: Any) -> Any:
 
 
 def rebuilt(module: nn.Module, tensors: dict[str, torch.Tensor], kept: Mapping[str, Index] | None = None) -> nn.Module:
-    """The network that steps made of the original's `module`, from the tensors in its state dict.
+    """Return the network that steps made of the original's `module`, from the tensors in its state dict.
 
     Raises:
         KeyError: when they are those of another network, as may be AttributeError, RuntimeError or ValueError.
@@ -132,7 +132,7 @@ def rebuilt(module: nn.Module, tensors: dict[str, torch.Tensor], kept: Mapping[s
 
 
 def _tied(module: nn.Module) -> list[list[str]]:
-    """Names that are one parameter."""
+    """Return groups of names under which one parameter lies."""
     names: dict[int, list[str]] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)

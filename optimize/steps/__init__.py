@@ -20,5 +20,5 @@ def steps() -> dict[str, type[Step]]:
     >>> [name for name in steps() if name.startswith("Prune")]
     ['Prune', 'PruneToWidths']
     """
-    found = called_dataclasses(__name__, "candidate", "reference")
-    return {step.__name__: step for classes in found.values() for step in classes}
+    classes_by_file = called_dataclasses(__name__, "candidate", "reference")
+    return {step.__name__: step for classes in classes_by_file.values() for step in classes}

@@ -35,13 +35,13 @@ from optimize.training.distillation import objective
 from optimize.training.optimizer import MAX_GRADIENT_NORM, OPTIMIZERS, learning_rate_factor, optimizer, trainable_copy
 
 WRITTEN = {"over", "best", "held", "weights", "optimizer"}
-"""Of a training that is to go on; what another version wrote is not read."""
+"""Keys of the file that an interrupted training continues from; a file with other keys is not read."""
 MAX_TARGETS_BYTES = 1 << 30
-"""Most memory for the original's answers; where they need more it is asked anew in every epoch."""
+"""Largest memory for the original's outputs; where they need more, the original runs again in every epoch."""
 MIN_UPDATES, MIN_BATCH, MAX_BATCH = 48, 8, 64
-"""Of an epoch, where nothing else is asked for."""
+"""Updates that an epoch should have, and the bounds of the batch size that this leads to, where no batch size is set."""
 _TRAINED = "the last training"
-"""Its key and its weights, in the reference's memory."""
+"""Key in the reference's memory under which the last training lies: what identifies it, and its best weights."""
 
 
 @dataclass(frozen=True)
@@ -49,21 +49,23 @@ class Finetune:
     """Train a network to recover what compressing it cost.
 
     Args:
-        epochs: at most so many; 0 trains nothing.
-        learning_rate: its peak, or None for one that fits the optimizer and the batch: that of 64 items times the square root of the share
-            of 64 that a batch has, since a smaller one's gradient is noisier (Malladi et al., NeurIPS 2022, of AdamW's kind; for SGD too).
+        epochs: largest number of epochs; 0 trains nothing.
+        learning_rate: peak of the learning rate, or None for one that fits the optimizer and the batch: that of 64 items times the square
+            root of batch / 64, since the gradient of a smaller batch is noisier (Malladi et al., NeurIPS 2022, for AdamW's kind; here for
+            SGD too). A batch of 16 has half the peak of one of 64.
         optimizer: "adamw", or "sgd" with Nesterov's momentum.
-        weight_decay: of weights; norms and biases have none.
+        weight_decay: decay of the weights; norms and biases have none.
         batch: items in each update, over all processes; None for 64, or fewer where an epoch would have less than 48 updates, 8 at least:
             forty epochs of a hundred images in batches of 64 are no training.
-        temperature: of the distillation, see `training/distillation.py`.
-        distillation: its share of the loss; the rest is for the labels.
-        patience: epochs in a row that are no better than an earlier one, after which training ends; None for a quarter of all, 3 at least:
+        temperature: temperature of the distillation, see `training/distillation.py`.
+        distillation: share of the distillation in the loss; the rest is for the labels.
+        patience: number of epochs in a row without improvement after which training ends; None for a quarter of all, 3 at least:
             while the learning rate is high the held-out loss goes up and down.
         horizontal_flip: mirror every second input along its last axis; only where left and right mean the same.
         precision: "float32", "bfloat16", or "auto": bfloat16 where the machine has instructions for it.
-        interpolation: how far to go from the weights as they came to the trained ones, a share (Wortsman et al., "Robust fine-tuning of
-            zero-shot models", CVPR 2022). The training itself is the same, and not done again for another share of it.
+        interpolation: weight of the trained tensors in a mean with those of the candidate as it came, in (0, 1] (Wortsman et al., "Robust
+            fine-tuning of zero-shot models", CVPR 2022): 1 takes the trained ones, .5 the midpoint. The training itself is the same, and is
+            not done again for another value.
 
     Raises:
         InputError: when a setting is out of range.
@@ -94,7 +96,7 @@ class Finetune:
             ("distillation", 0 <= self.distillation <= 1, "between 0 and 1"),
             ("patience", self.patience is None or self.patience >= 1, "1 or more, or None"),
             ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
-            ("way", 0 < self.interpolation <= 1, "above 0, and 1 at most"),
+            ("interpolation", 0 < self.interpolation <= 1, "above 0, and 1 at most"),
         ):
             if not holds:
                 raise InputError(f"`{name}` (={getattr(self, name)!r}) must be {rule}.")
@@ -121,15 +123,15 @@ class Finetune:
 
     @property
     def effective_patience(self) -> int:
-        """Epochs no better than an earlier one, after which training ends."""
+        """Number of epochs without improvement after which training ends."""
         return max(3, self.epochs // 4) if self.patience is None else self.patience
 
     def batch_size(self, count: int, processes: int = 1) -> int:
-        """Items in each update, of `count` to train on."""
+        """Return the number of items in each update, of `count` to train on."""
         return min(count, max(_batch(count), 2 * processes) if self.batch is None else self.batch)
 
     def peak_learning_rate(self, items: int) -> float:
-        """The highest learning rate, for so many items in each update."""
+        """Return the peak of the learning rate for this number of items in each update."""
         if self.learning_rate is not None:
             return self.learning_rate
         return OPTIMIZERS[self.optimizer][0] * sqrt(min(1.0, items / MAX_BATCH))
@@ -184,13 +186,13 @@ class _Training:
 
     def _begin(self) -> None:
         """Go on from what was written, or from the candidate as it came."""
-        found = ddp.broadcast(_read(self.file))
-        if found is None:
+        written = ddp.broadcast(_read(self.file))
+        if written is None:
             self.state = {"over": False, "best": _tensors(self.network), "held": []}
             return
-        self.network.load_state_dict(found.pop("weights"))
-        self.optimizer.load_state_dict(found.pop("optimizer"))
-        self.state = found
+        self.network.load_state_dict(written.pop("weights"))
+        self.optimizer.load_state_dict(written.pop("optimizer"))
+        self.state = written
         note(f"recovery training goes on after epoch {self._done}")
 
     @property
@@ -257,7 +259,7 @@ class _Training:
         return self.loss(outputs.float(), aims, batch.labels(self.train).to(self.device))
 
     def _ask(self) -> torch.Tensor:
-        """The original's logits for every item, as it is and, where the step flips, in the mirror, (1 or 2, N, K, *spatial)."""
+        """Return the original's logits for every item, and for every mirrored one where the step mirrors: (1 or 2, N, K, *spatial)."""
         rows = np.split(np.arange(len(self.train)), range(self.batch, len(self.train), self.batch))
         batches = [Batch(part, np.full(len(part), side)) for side in self.sides for part in rows]
         parts = [self._aims(batch.inputs(self.train).to(self.device)).cpu() for batch in track(batches, "ask the original")]
@@ -281,7 +283,7 @@ def _tensors(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _interpolate(start: dict[str, torch.Tensor], end: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
-    """The tensors on the way from `start` to `end`; what is counted is that of the end."""
+    """Return (1 - share) start + share end of every tensor; counters, which are whole numbers, are those of the end."""
     return {name: start[name].lerp(last, share) if share < 1 and last.is_floating_point() else last for name, last in end.items()}
 
 
@@ -304,7 +306,7 @@ def _read(file: Path | None) -> dict[str, Any] | None:
     if file is None or not file.exists():
         return None
     try:
-        found: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):
         return None
-    return found if found.keys() == WRITTEN else None
+    return state if state.keys() == WRITTEN else None

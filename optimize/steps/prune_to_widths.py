@@ -68,7 +68,7 @@ class PruneToWidths:
         inputs = torch.from_numpy(reference.calibration[:2].copy())
         for name in groups:
             # the readers of one may be the next: every cut is found in the network as it is by then
-            group = next((each for each in trace(Candidate(module, candidate.example)).groups if each.name == name), None)
+            group = next((group for group in trace(Candidate(module, candidate.example)).groups if group.name == name), None)
             shorter = None if group is None else bypassed(module, group, inputs)
             if group is not None and shorter is not None:
                 module, kept = shorter, without_layers(kept, group)

@@ -31,7 +31,7 @@ class RemoveChannels:
         group: its name, the first layer that makes the channels.
         channels: which of them go, as the candidate numbers them; none changes nothing, and at least one must stay.
         repair: see `Merge`; "least squares" leaves a reader as it is that has no closed form or too many columns for one.
-        operator: see `StandIn`.
+        operator: what is left in their place, see `MergeOperator`.
         merge_into: for every operator but "drop", the channel that stays and stands for each of `channels`.
         target: what "crossover" aims at.
         rows: sampled positions for each fit.
@@ -57,8 +57,9 @@ class RemoveChannels:
         if len(set(self.channels)) < len(self.channels):
             raise InputError(f"`channels` (={self.channels}) must name each channel once.")
         if len(self.merge_into) != (0 if self.operator == "drop" else len(self.channels)):
-            needs = "no heirs" if self.operator == "drop" else "one heir for each of its channels"
-            raise InputError(f"`heirs` (={self.merge_into}) does not fit `channels` (={self.channels}): {self.operator!r} takes {needs}.")
+            needs = "none" if self.operator == "drop" else "one for each of its channels"
+            problem = f"`merge_into` (={self.merge_into}) does not fit `channels` (={self.channels})"
+            raise InputError(f"{problem}: {self.operator!r} takes {needs}.")
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the narrower candidate.
@@ -70,10 +71,10 @@ class RemoveChannels:
             return candidate.after(self, candidate.module)
         graph = trace(candidate)
         group = self._group(graph)
-        heirs = self._all_heirs(group)
+        merge_into = self._stand_ins(group)
         keep = np.setdiff1d(np.arange(group.size), self.channels)
         stand_in = MergeOperator(self.operator, self.target, self.rows, self.ridge)
-        module = stand_in(candidate.module, group, graph.norms, heirs, reference)
+        module = stand_in(candidate.module, group, graph.norms, merge_into, reference)
         kept = kept_after(candidate.kept, module, group, keep)
         narrow = candidate.after(self, keep_channels(module, group, keep), kept)
         if self.repair == "batchnorm":
@@ -100,10 +101,11 @@ class RemoveChannels:
             raise InputError(f"`channels` (={self.channels}) are all that {self.group} has: leave at least one.")
         return group
 
-    def _all_heirs(self, group: ChannelGroup) -> Index:
-        heirs = np.arange(group.size)
+    def _stand_ins(self, group: ChannelGroup) -> Index:
+        """Return the channel that stands for each, (size,); itself where nothing else does."""
+        stand_ins = np.arange(group.size)
         if self.merge_into:
-            heirs[list(self.channels)] = self.merge_into
+            stand_ins[list(self.channels)] = self.merge_into
             if lost := sorted({*self.merge_into} & {*self.channels}):
-                raise InputError(f"`heirs` (={self.merge_into}) must stay, but {lost[0]} is one of `channels` (={self.channels}).")
-        return heirs
+                raise InputError(f"`merge_into` (={self.merge_into}) must stay, but {lost[0]} is one of `channels` (={self.channels}).")
+        return stand_ins

@@ -1,7 +1,7 @@
 """Recovery training in several processes at once, by torch's own DistributedDataParallel; torchrun starts them.
 
 Process 0 runs the whole job. The others wait until it trains something, build that network from its tensors and the original, train in
-lockstep on their share of every batch, and wait again until they are told to go. What travels are settings, tensors and arrays; never code.
+lockstep on their share of every batch, and wait again until the job has ended. What travels are settings, tensors and arrays; never code.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from optimize.graph.trace import Index
 T = TypeVar("T")
 Rebuild: TypeAlias = Callable[[nn.Module, dict[str, torch.Tensor], dict[str, Index]], nn.Module]
 WAIT = timedelta(days=30)
-"""How long a process may have nothing to train: a search takes as long as it takes."""
+"""How long a process may wait for something to train: a search may take days."""
 
 
 @dataclass(eq=False)
 class _Process:
-    """This process among the others; `busy` while the others are in step with it and listen to nothing else."""
+    """This process among those that train together; `busy` while the others take part in a step and wait for no other message."""
 
     rank: int
     size: int
@@ -42,19 +42,19 @@ _current: ContextVar[_Process | None] = ContextVar("crew", default=None)
 
 
 def rank() -> int:
-    """Number of this process; 0 leads."""
+    """Return the number of this process; 0 leads."""
     me = _current.get()
     return 0 if me is None else me.rank
 
 
 def size() -> int:
-    """Number of processes that train together."""
+    """Return the number of processes that train together."""
     me = _current.get()
     return 1 if me is None else me.size
 
 
 def broadcast(value: T) -> T:
-    """The leader's value, in every process."""
+    """Return the leader's value, in every process."""
     if size() == 1:
         return value
     box = [value]
@@ -136,5 +136,5 @@ def _serve(original: Callable[[], Candidate], rebuild: Rebuild) -> None:
 
 
 def _next_task() -> Any:
-    """What the leader says next: something to train, or None, which ends it."""
+    """Return what the leader sends next: something to train, or None at the end."""
     return broadcast(None)

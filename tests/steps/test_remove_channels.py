@@ -147,10 +147,10 @@ def test_a_reader_that_cannot_be_solved_is_only_narrowed(monkeypatch: pytest.Mon
         ({"repair": "bn"}, r"`repair` \(='bn'\) is not known: write one of 'none', 'batchnorm', 'least squares'"),
         ({"operator": "mean"}, r"`operator` \(='mean'\) is not known"),
         ({"target": "min"}, r"`target` \(='min'\) is not known"),
-        ({"operator": "average"}, r"`heirs` \(=\(\)\) does not fit .*'average' takes one heir for each"),
-        ({"heirs": (3,)}, r"`heirs` \(=\(3,\)\) does not fit .*'drop' takes no heirs"),
-        ({"operator": "average", "heirs": (1,)}, r"`heirs` \(=\(1,\)\) must stay, but 1 is one of `channels`"),
-        ({"operator": "average", "heirs": (9,)}, r"must be numbers below 8"),
+        ({"operator": "average"}, r"`merge_into` \(=\(\)\) does not fit .*'average' takes one for each"),
+        ({"merge_into": (3,)}, r"`merge_into` \(=\(3,\)\) does not fit .*'drop' takes none"),
+        ({"operator": "average", "merge_into": (1,)}, r"`merge_into` \(=\(1,\)\) must stay, but 1 is one of `channels`"),
+        ({"operator": "average", "merge_into": (9,)}, r"must be numbers below 8"),
     ],
 )
 def test_what_is_wrong_is_named(wrong: dict[str, Any], text: str) -> None:

@@ -120,8 +120,8 @@ def families(merge_into: Index) -> list[Index]:
     return [np.concatenate([[k], np.flatnonzero((merge_into == k) & (np.arange(len(merge_into)) != k))]) for k in _family_heads(merge_into)]
 
 
-def _family_heads(heirs: Index) -> Index:
-    kept, members = np.unique(heirs, return_counts=True)
+def _family_heads(merge_into: Index) -> Index:
+    kept, members = np.unique(merge_into, return_counts=True)
     return np.asarray(kept[members > 1])
 
 
