@@ -27,16 +27,23 @@ def removal_orders(signal: Signal, candidate: Candidate, reference: Reference, g
     Raises:
         InputError: when the signal is silent about every channel.
     """
-    scores = scores_of(signal, candidate, reference, groups)
+    scores = signal(candidate, reference, groups)
+    refuse_silence(signal, scores)
     return {group.name: ascending(score) for group, score in zip(groups, scores, strict=True)}
 
 
-def scores_of(signal: Signal, candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
-    """Return the signal's scores, (size,) per group; arguments and error as for `removal_orders`."""
-    scores = signal(candidate, reference, groups)
-    if groups and all(np.isnan(score).all() for score in scores):
+def refuse_silence(signal: Signal, scores: Sequence[Scores]) -> None:
+    """See that a signal says something about some channel.
+
+    Args:
+        signal: what a channel is worth.
+        scores: its answer, (size,) per group; nothing is refused where there is no group.
+
+    Raises:
+        InputError: when all of it is NaN.
+    """
+    if scores and all(np.isnan(score).all() for score in scores):
         raise InputError(f"`importance` (={name_of(signal)!r}) says nothing about any channel of this network: take 'output_error'.")
-    return scores
 
 
 def ascending(score: Scores) -> Index:

@@ -108,12 +108,17 @@ def cut(
     """Take the groups in execution order, cut what `choose` says out of each, and refit its readers at once.
 
     Args:
-        step: on whose behalf.
-        candidate: what to cut.
-        reference: the original, and inputs.
-        choose: which channels of a group go, (k,), given its readers' problems and which columns each channel has there.
-        what: for the progress bar.
+        step: the step that cuts; its fields say how readers are fitted, and it enters the lineage.
+        candidate: the network to cut.
+        reference: the original and the calibration inputs.
+        choose: function from a group and its readers to the channels that go, (k,).
+        what: title of the progress bar.
         renorm: see `Prune`.
+
+    Example: conv1 -> conv2 -> conv3, groups a (made by conv1, read by conv2) and b (made by conv2, read by conv3). Turn 0 cuts a and refits
+    conv2 on the narrower inputs. Turn 1 cuts b, which takes rows out of conv2 and leaves its other rows as they were fitted, and refits
+    conv3. With a skip from conv1 to conv3 the latter would be fitted in turn 0, before b in front of it is cut: it is stale, and is fitted
+    once more in the end.
     """
     graph = trace(candidate)
     original = reference.original.module
@@ -150,13 +155,13 @@ def cut(
 
 
 def _rounded(elimination: Elimination, size: int, multiple: int) -> Index:
-    """The removals that leave a multiple; the last, dearest ones are taken back."""
+    """Return the removals that leave a multiple; the last and most expensive ones are taken back."""
     left = size - len(elimination.order)
     width = min(size, -(-left // multiple) * multiple)
     return elimination.order[: size - width]
 
 
 def _stale(fitted: dict[str, int], groups: tuple[ChannelGroup, ...], graph: Graph) -> tuple[str, ...]:
-    """Layers refitted before everything in front of them was cut: their inputs have changed since."""
+    """Return the layers that were refitted before everything in front of them was cut: their inputs have changed since."""
     first = [graph.order[group.name] for group in groups]
     return tuple(name for name, turn in fitted.items() if any(place < graph.order[name] for place in first[turn + 1 :]))

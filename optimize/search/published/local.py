@@ -17,7 +17,7 @@ from typing import get_args
 
 from optimize.errors import require_choice
 from optimize.graph.trace import ChannelGroup
-from optimize.importance.removal_order import scores_of
+from optimize.importance.removal_order import refuse_silence
 from optimize.importance.signal import Scores, Signal
 from optimize.importance.similarity import cosine
 from optimize.search.published.agglomerate import ClusterMerge, agglomerate
@@ -68,6 +68,8 @@ class Local:
         """Walk to the end."""
         scope = Scope.of(walk.reference, self.floors, self.repair)
         groups = [group for group in scope.groups if scope.room(group)]
+        if self.importance is not None:
+            refuse_silence(self.importance, self.importance(walk.best, walk.reference, groups))
         gather = EvidenceCollector(self.stopping.needs, walk.reference, groups) if groups else None
         for group in reversed(groups):
             assert gather is not None
@@ -97,7 +99,7 @@ class _Layer:
     def _worth(self) -> Scores | None:
         """What each channel of the layer is worth, where a signal was chosen."""
         signal = self._strategy.importance
-        return None if signal is None else scores_of(signal, self._walk.best, self._walk.reference, [self._group])[0]
+        return None if signal is None else signal(self._walk.best, self._walk.reference, [self._group])[0]
 
     def _allowed(self, unions: Sequence[ClusterMerge]) -> list[ClusterMerge]:
         """Those that the stopping rule lets through, as many as there is room for."""

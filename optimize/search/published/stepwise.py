@@ -19,14 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import inf
+from math import inf, isnan
 from typing import Literal, TypeAlias, get_args
 
 from optimize.candidate import Candidate
 from optimize.errors import require_choice
 from optimize.graph.trace import ChannelGroup
 from optimize.importance.ilr import InsideLayerRanking
-from optimize.importance.removal_order import scores_of
+from optimize.importance.removal_order import refuse_silence
 from optimize.importance.signal import Scores, Signal
 from optimize.progress import note
 from optimize.search.published.benefit import benefit, priors
@@ -125,6 +125,8 @@ class _Loop:
             return
         convolutions = {name: group for name, group in opened.items() if name in self._scope.blocks}
         taken = self._taken(convolutions or opened)
+        if not taken:  # the signal is silent about these layers, and will stay so
+            self._close(list(convolutions or opened), inf)
         size, following = self.strategy.chunks
         for name in sorted(taken, key=lambda name: -self._scope.blocks.get(name, -1)):
             rest = taken[name]
@@ -150,7 +152,7 @@ class _Loop:
                 group = self._groups()[name]
                 count = min(self.strategy.aligned, self._scope.room(group))
                 (score,) = self._scores({name: group}).values()
-                chunk = [channel for _, channel in lowest({name: score}, 1.0)][:count]
+                chunk = [channel for _, channel in _with_score(lowest({name: score}, 1.0), {name: score})][:count]
                 outcome = self._offer(name, chunk, Evidence()) if chunk and self._healthy(group, chunk) else "skipped"
                 if outcome == "over":
                     return
@@ -168,11 +170,14 @@ class _Loop:
         room = {name: self._scope.room(group) for name, group in opened.items()}
         module, maps = self.walk.best.module, layout(self.walk.best)
         benefits = {name: benefit(module, group, maps, self._priors[name]) for name, group in opened.items()}
-        ranked = lowest(self._scores(opened), self.strategy.share)
+        scores = self._scores(opened)
+        if self.turn == 1:
+            refuse_silence(self.strategy.importance, list(scores.values()))
+        ranked = _with_score(lowest(scores, self.strategy.share), scores)
         return chosen(ranked, benefits, room, budget(sum(room.values()), self.strategy.portion, self.strategy.most))
 
     def _scores(self, groups: Mapping[str, ChannelGroup]) -> dict[str, Scores]:
-        found = scores_of(self.strategy.importance, self.walk.best, self.walk.reference, list(groups.values()))
+        found = self.strategy.importance(self.walk.best, self.walk.reference, list(groups.values()))
         return dict(zip(groups, found, strict=True))
 
     def _propose(self, name: str, chunk: Sequence[int]) -> Outcome:
@@ -217,6 +222,11 @@ class _Loop:
         self._caps[name] = max(1, size // 2)
         if size == 1:
             self._close([name], inf)
+
+
+def _with_score(ranked: Sequence[tuple[str, int]], scores: Mapping[str, Scores]) -> list[tuple[str, int]]:
+    """Those channels about which the signal says something."""
+    return [(name, channel) for name, channel in ranked if not isnan(scores[name][channel])]
 
 
 def _renumbered(channels: Sequence[int], gone: Sequence[int]) -> list[int]:

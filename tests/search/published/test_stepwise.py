@@ -357,3 +357,15 @@ def test_a_run_cut_at_any_line_ends_the_same(rule: str, outcomes: set[bool], sma
         assert timeless(retried) == timeless(trials)
         assert written(search) == retried
         assert made == len(trials) - (whole - 1)
+
+
+def test_layers_about_which_the_signal_is_silent_are_left_alone(run: Run) -> None:
+    silent = {(name, channel): np.nan for name in (B1, B2, B3, B4) for channel in range(16)}
+    best, offered = run(replace(PLAIN, importance=Fixed(silent), rounds=3))
+    assert {group for group, _, _ in offered} == {B5}
+    assert set(best.kept) >= {B5}
+
+
+def test_a_signal_that_is_silent_about_all_layers_is_refused_before_anything_is_proposed(run: Run) -> None:
+    with pytest.raises(InputError, match=r"`importance` .* says nothing about any channel of this network"):
+        run(replace(PLAIN, importance=Fixed({(name, channel): np.nan for name in (B1, B2, B3, B4, B5) for channel in range(16)})))
