@@ -358,7 +358,7 @@ def test_one_item_left_over_does_not_reach_a_batch_norm() -> None:
 
 
 def test_patients_of_the_held_out_part_are_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optimize.steps.finetune.ANSWERS_BYTES", 0)  # nobody looks at all items beforehand
+    monkeypatch.setattr("optimize.steps.finetune.MAX_TARGETS_BYTES", 0)  # nobody looks at all items beforehand
     start, aim = task(count=100)
     assert aim.train is not None
     inputs, patients = cases(100), np.repeat(np.arange(20), 5)
@@ -395,7 +395,7 @@ def test_what_the_original_says_is_asked_for_once_where_memory_allows(monkeypatc
 
         original = Candidate(Counting(aim.original.module).eval(), aim.original.example)
         monkeypatch.setattr("optimize.steps.finetune.copy_module", lambda module, share: module)
-        monkeypatch.setattr("optimize.steps.finetune.ANSWERS_BYTES", room)
+        monkeypatch.setattr("optimize.steps.finetune.MAX_TARGETS_BYTES", room)
         step(start, replace(aim, original=original))
         monkeypatch.undo()
         counts.append(seen)
@@ -412,7 +412,7 @@ def test_remembered_answers_teach_what_those_asked_anew_teach(masks: bool, monke
     step = replace(BRISK, horizontal_flip=True, distillation=1.0, precision="float32")
     made = []
     for room in (1 << 30, 0):
-        monkeypatch.setattr("optimize.steps.finetune.ANSWERS_BYTES", room)
+        monkeypatch.setattr("optimize.steps.finetune.MAX_TARGETS_BYTES", room)
         made.append(step(start, Reference(original, inputs[:4], 0, train)).predict(inputs))
     np.testing.assert_allclose(made[0], made[1], atol=1e-3 * np.abs(made[1]).max())
     assert not np.allclose(made[0], start.predict(inputs), atol=1e-2)
