@@ -44,8 +44,9 @@ if TYPE_CHECKING:
     from optimize.importance.batchnorm import BatchNormScale as BatchNormScale
     from optimize.importance.ilr import InsideLayerRanking as InsideLayerRanking
     from optimize.importance.magnitude import Magnitude as Magnitude
+    from optimize.importance.output_error import OutputError as OutputError
     from optimize.importance.rank import Rank as Rank
-    from optimize.importance.similarity import Redundancy as Redundancy
+    from optimize.importance.redundancy import Redundancy as Redundancy
     from optimize.importance.snip import Snip as Snip
     from optimize.importance.taylor import Taylor as Taylor
     from optimize.loading.load import load_model as load_model
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
     from optimize.searching.allocate import Allocate as Allocate
     from optimize.searching.budgets import Budgets as Budgets
     from optimize.searching.published.local import Local as Local
-    from optimize.searching.published.ranking import OutputError as OutputError
     from optimize.searching.published.stepwise import Stepwise as Stepwise
     from optimize.searching.search import search as search
     from optimize.searching.walk import SearchResult as SearchResult

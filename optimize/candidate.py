@@ -30,9 +30,14 @@ def parameters(module: nn.Module) -> int:
 
 
 class Step(Protocol):
-    """A frozen dataclass that is called; its fields are its settings. It never changes what it is given."""
+    """A frozen dataclass that is called; its fields are its settings. It never changes what it is given.
+
+    Attributes:
+        TRAINS: whether it learns from labelled images of train: such a step's result cannot be checked on those images.
+    """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
+    TRAINS: ClassVar[bool]
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the new candidate."""

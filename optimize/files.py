@@ -10,8 +10,12 @@ A reader never meets half a file. What is written goes to a draft beside the fil
 from __future__ import annotations
 
 import hashlib
+import importlib
+import inspect
 import os
+import pkgutil
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from io import BufferedReader
 from pathlib import Path
 
@@ -69,6 +73,35 @@ def cache_folder(kind: str) -> Path:
     """Folder for figures of this machine that runs share: `optimize/KIND` under XDG_CACHE_HOME, or under ~/.cache without that."""
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (named if named.is_absolute() else Path.home() / ".cache") / "optimize" / kind
+
+
+def module_names(package: str) -> list[str]:
+    """Names of the modules that lie in a package, sorted; nothing but the package itself is imported.
+
+    Args:
+        package: its full name, such as "optimize.importance".
+    """
+    return sorted(entry.name for entry in pkgutil.iter_modules(importlib.import_module(package).__path__) if not entry.ispkg)
+
+
+def called_dataclasses(package: str, *parameters: str) -> dict[str, list[type]]:
+    """The dataclasses that a package's modules define and that are called with these parameters, by module; all modules are imported.
+
+    This is how a signal or a step is found without a list: one new file is enough.
+
+    Args:
+        package: its full name, such as "optimize.importance".
+        parameters: names of the parameters of `__call__`, without `self`.
+    """
+    classes: dict[str, list[type]] = {}
+    for name in module_names(package):
+        module = importlib.import_module(f"{package}.{name}")
+        for value in vars(module).values():
+            if not (inspect.isclass(value) and is_dataclass(value) and value.__module__ == module.__name__):
+                continue
+            if list(inspect.signature(value.__call__).parameters) == ["self", *parameters]:
+                classes.setdefault(name, []).append(value)
+    return classes
 
 
 def _write(path: Path, content: bytes | str | Callable[[Path], object]) -> None:

@@ -36,15 +36,15 @@ from optimize.steps.merging.crossover import (
     PUBLISHED_BATCH,
     PUBLISHED_BATCHES,
     families,
-    read,
+    family_targets,
     reconstruction_error,
+    sample_inputs,
     solve,
-    train,
-    wanted,
+    train_filters,
     whole_maps,
 )
 from optimize.steps.merging.folding import ProducerLayer
-from optimize.steps.merging.pairing import RemovalPlan, survey
+from optimize.steps.merging.pairing import RemovalPlan, plan_removals
 from optimize.steps.recalibrate_batchnorm import RecalibrateBatchNorm
 
 SHARES = (0.5, 0.75, 0.875, 0.625, 0.25)
@@ -85,7 +85,7 @@ class Bench:
 
     def survey(self, choose: Any) -> tuple[RemovalPlan | None, ...]:
         """Which channels go, for every share."""
-        return survey(self.start, self.reference, choose=choose, rows=self.rows, ridge=RIDGE)
+        return plan_removals(self.start, self.reference, choose=choose, rows=self.rows, ridge=RIDGE)
 
     def measure(self, candidate: Candidate) -> dict[str, float]:
         """Accuracy and worst drop of a class's recall on the guard split; squared error of the outputs on unseen inputs, as a share."""
@@ -106,12 +106,12 @@ def variants(bench: Bench, share: float, name: str, surveys: Sequence[RemovalPla
     """One operator at one share, followed by each repair."""
     settings = {"share": share, "rows": bench.rows, **OPERATORS.get(name, {})}
     start = time.perf_counter()
-    plain = Merge(**settings).given(bench.start, bench.reference, surveys)
+    plain = Merge(**settings).with_plans(bench.start, bench.reference, surveys)
     merging = time.perf_counter() - start
     renewed = RecalibrateBatchNorm(NORM_CASES)(plain, bench.reference)  # what repair="batchnorm" does, without merging once more
     renewing = time.perf_counter() - start
     start = time.perf_counter()
-    refitted = Merge(**settings, repair="least squares").given(bench.start, bench.reference, surveys)
+    refitted = Merge(**settings, repair="least squares").with_plans(bench.start, bench.reference, surveys)
     seconds = (merging, renewing, time.perf_counter() - start)
     made = zip(REPAIRS, (plain, renewed, refitted), seconds, strict=True)
     results = [
@@ -133,15 +133,15 @@ def race(bench: Bench, layer: str, found: RemovalPlan, inputs: Floats) -> dict[s
     weight, bias = maker.plain()
     clock = [time.perf_counter()]
     maps = whole_maps(maker, inputs)
-    trained = torch.cat([train(maker, [family], maps) for family in members])
+    trained = torch.cat([train_filters(maker, [family], maps) for family in members])
     clock.append(time.perf_counter())
-    train(maker, members, whole_maps(maker, inputs))
+    train_filters(maker, members, whole_maps(maker, inputs))
     clock.append(time.perf_counter())
-    seen = read(bench.start.module, layer, inputs, rows=bench.rows, seed=0)
-    solved, level = solve(seen, wanted(seen.give(weight, bias), members, "max"), weight[:, heads], RIDGE)
+    seen = sample_inputs(bench.start.module, layer, inputs, rows=bench.rows, seed=0)
+    solved, level = solve(seen, family_targets(seen.outputs(weight, bias), members, "max"), weight[:, heads], RIDGE)
     clock.append(time.perf_counter())
-    unseen = read(bench.start.module, layer, bench.unseen, rows=4 * bench.rows, seed=1)
-    aim = wanted(unseen.give(weight, bias), members, "max")
+    unseen = sample_inputs(bench.start.module, layer, bench.unseen, rows=4 * bench.rows, seed=1)
+    aim = family_targets(unseen.outputs(weight, bias), members, "max")
     result = {
         "layer": layer,
         "families": len(members),

@@ -36,7 +36,7 @@ from optimize.loading.factory import load_factory
 from optimize.progress import note, shown, track
 from optimize.reconstruction.layer_repair import RIDGE
 from optimize.steps.merge import Merge
-from optimize.steps.merging.pairing import Choice, survey
+from optimize.steps.merging.pairing import Choice, plan_removals
 
 SHARES = (0.125, 0.25, 0.5, 0.75)
 WAYS: dict[str, tuple[Choice, dict[str, Any]]] = {
@@ -157,13 +157,13 @@ def study(case: Case, shares: Sequence[float], rows: int) -> list[dict[str, Any]
     """Every share, both ways."""
     clock = time.perf_counter()
     start, reference = case.start, case.reference
-    surveys = {way: survey(start, reference, choose=choose, rows=rows, ridge=RIDGE) for way, (choose, _) in WAYS.items()}
+    surveys = {way: plan_removals(start, reference, choose=choose, rows=rows, ridge=RIDGE) for way, (choose, _) in WAYS.items()}
     note(f"{case.name}: {len(next(iter(surveys.values())))} groups surveyed in {time.perf_counter() - clock:.0f} s")
     results = []
     for share in shares:
         for way, (_, settings) in WAYS.items():
             clock = time.perf_counter()
-            made = Merge(share, rows=rows, **settings).given(start, reference, surveys[way])
+            made = Merge(share, rows=rows, **settings).with_plans(start, reference, surveys[way])
             seconds = time.perf_counter() - clock
             predicted = made.predict(case.unseen)
             results.append(

@@ -60,6 +60,11 @@ _SEARCH = cloup.option_group(
     cloup.option("--latency-target", "latency_target_ms", metavar="5ms", help="Median latency at batch 1 that must be reached."),
     cloup.option("--retrain/--no-retrain", default=None, help="Train briefly after repair; needs a train split with labels."),
     cloup.option("--strategy", metavar="NAME", help="How the search proceeds: allocate, budget, stepwise or local."),
+    cloup.option(
+        "--importance",
+        metavar="NAME",
+        help="Signal that says which channels go first: output_error, magnitude, taylor, …; see docs/search.md.",
+    ),
     cloup.option("--prefer", metavar="WHAT", help="What the allowed loss is spent on: balanced, latency or size."),
     seed_option(),
     cloup.option("--force", is_flag=True, default=None, help="Run also where the test split is known to be too small for a verdict."),

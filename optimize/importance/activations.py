@@ -20,54 +20,54 @@ from optimize.graph.trace import ChannelGroup, Slot
 from optimize.reconstruction.moments import BATCH
 
 T = TypeVar("T")
-MOST_PIXELS = 4096
+MAX_PIXELS = 4096
 
 
 def over_activations(
     candidate: Candidate, inputs: Floats, groups: Sequence[ChannelGroup], read: Callable[[torch.Tensor], T]
 ) -> Iterator[tuple[int, T]]:
-    """(place of the group, `read(maps)`) for every group and batch of 128 inputs, from one pass over them.
+    """Yield (place of the group, `read(maps)`) for every group and batch of 128 inputs, from one pass over them.
 
     Args:
         candidate: the network.
         inputs: (N, C, *spatial).
-        groups: of the candidate.
-        read: given (n, size, *map), the channels of one group; it must not keep them, or memory is no longer bounded.
+        groups: groups of the candidate.
+        read: function of (n, size, *map), the channels of one group; it must not keep them, or memory is no longer bounded.
     """
     readers: dict[str, list[int]] = {}
     for place, group in enumerate(groups):
         readers.setdefault(group.consumers[0].module, []).append(place)
 
-    def each(name: str, given: torch.Tensor, _: torch.Tensor) -> list[tuple[int, T]]:
+    def read_groups(name: str, layer_inputs: torch.Tensor, _: torch.Tensor) -> list[tuple[int, T]]:
         layer = candidate.module.get_submodule(name)
-        return [(place, read(maps(layer, groups[place].consumers[0], given))) for place in readers[name]]
+        return [(place, read(channel_maps(layer, groups[place].consumers[0], layer_inputs))) for place in readers[name]]
 
     for start in range(0, len(inputs), BATCH):
-        for _, found in calls(candidate.module, list(readers), torch.tensor(inputs[start : start + BATCH]), each):
-            yield from found
+        for _, values in calls(candidate.module, list(readers), torch.tensor(inputs[start : start + BATCH]), read_groups):
+            yield from values
 
 
-def maps(layer: nn.Module, slot: Slot, given: torch.Tensor) -> torch.Tensor:
-    """A group's channels in what a layer reads.
+def channel_maps(layer: nn.Module, slot: Slot, inputs: torch.Tensor) -> torch.Tensor:
+    """Return a group's channels in the inputs of a layer.
 
     A convolution reads (n, C, *spatial) and gives (n, size, *spatial); a linear layer reads (n, *, features) and gives (n, size, *, k),
     with the k positions of a flattened channel last.
     """
     index = torch.from_numpy(slot.index)
     if isinstance(layer, nn.Linear):
-        return given[..., index].movedim(-2, 1)
-    chosen = given[:, index]  # (n, size, k, *spatial)
+        return inputs[..., index].movedim(-2, 1)
+    chosen = inputs[:, index]  # (n, size, k, *spatial)
     return chosen.squeeze(2) if index.shape[1] == 1 else chosen
 
 
-def thinned(channels: torch.Tensor) -> torch.Tensor:
-    """(n, size, *map) -> (n, size, pixels): of maps above 4096 pixels, that many evenly spaced ones."""
+def thin_positions(channels: torch.Tensor) -> torch.Tensor:
+    """Return the maps flattened, (n, size, *map) -> (n, size, positions); of larger maps 4096 evenly spaced positions."""
     flat = channels.flatten(2)
     count = flat.shape[2]
-    return flat if count <= MOST_PIXELS else flat[:, :, torch.arange(MOST_PIXELS) * count // MOST_PIXELS]
+    return flat if count <= MAX_PIXELS else flat[:, :, torch.arange(MAX_PIXELS) * count // MAX_PIXELS]
 
 
-def drawn(reference: Reference, cases: int) -> Floats:
-    """At most `cases` calibration inputs, drawn by the reference's seed and left in their order."""
+def sample_calibration(reference: Reference, cases: int) -> Floats:
+    """Return at most `cases` calibration inputs, drawn by the reference's seed and left in their order."""
     order = np.random.default_rng(reference.seed).permutation(len(reference.calibration))
     return reference.calibration[np.sort(order[:cases])]

@@ -25,13 +25,13 @@ class BatchNormScale:
     """Mean |gamma| over the group's batch norms; NaN where there is none."""
 
     def __call__(self, candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
-        """(size,) per group; comparable across groups where the norms' outputs matter alike."""
+        """Return (size,) per group; comparable across groups where the norms' outputs matter alike."""
         return [_mean_scale(candidate.module, group) for group in groups]
 
 
 def _mean_scale(module: nn.Module, group: ChannelGroup) -> Scores:
-    found = [scale for slot in group.slots if (scale := _scale(module.get_submodule(slot.module), slot)) is not None]
-    return np.mean(found, axis=0) if found else np.full(group.size, np.nan)
+    scales = [scale for slot in group.slots if (scale := _scale(module.get_submodule(slot.module), slot)) is not None]
+    return np.mean(scales, axis=0) if scales else np.full(group.size, np.nan)
 
 
 def _scale(layer: Any, slot: Slot) -> Scores | None:

@@ -11,6 +11,9 @@ final score is
 
     .70 ILR + .30 minmax( mean |columns of the linear layer that belong to the channel| )
 
+Example: three channels with rms (1, 2, 3), |gamma| (5, 5, 10) and no difference in the third term scale to (0, .5, 1), (0, 0, 1) and
+(.5, .5, .5), so ILR = (.1, .4, 1.1) / 1.2 = (.08, .33, .92). Without a norm the divisor is .8 and ILR = (.1, .4, .7) / .8.
+
 Activations are read at the first reader, after norm, ReLU and pooling; maps above 4096 pixels are thinned to that many.
 """
 
@@ -25,7 +28,7 @@ from torch import nn
 
 from optimize.candidate import Candidate, Reference
 from optimize.graph.trace import LINEAR_MAPS, ChannelGroup
-from optimize.importance.activations import drawn, over_activations, thinned
+from optimize.importance.activations import over_activations, sample_calibration, thin_positions
 from optimize.importance.batchnorm import BatchNormScale
 from optimize.importance.signal import Scores
 from optimize.reconstruction.moments import BATCH
@@ -44,19 +47,19 @@ class InsideLayerRanking:
     batches: int = 6
 
     def __call__(self, candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
-        """(size,) per group, in [0, 1]; by construction only the order within a group means anything."""
+        """Return (size,) per group, in [0, 1]; by construction only the order within a group means anything."""
         strengths = _strengths(candidate, reference, groups, self.batches)
         gammas = BatchNormScale()(candidate, reference, groups)
         scores = []
         for group, (rms, frobenius), gamma in zip(groups, strengths, gammas, strict=True):
-            score = fused(((RMS, rms), (GAMMA, gamma), (FROBENIUS, frobenius)))
+            score = fuse(((RMS, rms), (GAMMA, gamma), (FROBENIUS, frobenius)))
             head = _head_columns(candidate.module, group)
             scores.append(score if head is None else (1 - HEAD) * score + HEAD * minmax(head))
         return scores
 
 
-def fused(signals: Sequence[tuple[float, Scores]]) -> Scores:
-    """Weighted mean of min-max scaled signals; one that is NaN leaves sum and divisor."""
+def fuse(signals: Sequence[tuple[float, Scores]]) -> Scores:
+    """Return the weighted mean of min-max scaled signals; one that is NaN leaves sum and divisor."""
     present = [(weight, minmax(values)) for weight, values in signals if not np.isnan(values).any()]
     total: Scores = sum(weight * values for weight, values in present) / sum(weight for weight, _ in present)  # type: ignore[assignment]
     return total
@@ -70,14 +73,14 @@ def minmax(values: Scores) -> Scores:
 
 def _strengths(candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup], batches: int) -> list[Scores]:
     """(2, size) per group: rms and Frobenius norm of each channel's activations, averaged over batches."""
-    seen: list[list[Scores]] = [[] for _ in groups]
-    for place, found in over_activations(candidate, drawn(reference, batches * BATCH), groups, _strength):
-        seen[place].append(found)
-    return [np.mean(found, axis=0) for found in seen]
+    strengths: list[list[Scores]] = [[] for _ in groups]
+    for place, strength in over_activations(candidate, sample_calibration(reference, batches * BATCH), groups, _strength):
+        strengths[place].append(strength)
+    return [np.mean(batches_of_group, axis=0) for batches_of_group in strengths]
 
 
 def _strength(maps: torch.Tensor) -> Scores:
-    pixels = thinned(maps)
+    pixels = thin_positions(maps)
     frobenius = torch.linalg.vector_norm(pixels, dim=(0, 2), dtype=torch.float64).numpy()
     return np.stack([frobenius / np.sqrt(pixels.shape[0] * pixels.shape[2]), frobenius])
 

@@ -2,7 +2,8 @@
 
     loss of a case = - log softmax(outputs)[class with the original's largest output], averaged over positions of dense outputs
 
-Where the original is sure this is close to zero and so is its gradient: such signals hear mostly the cases it doubts.
+Where the original is sure, this is close to zero and so is its gradient. Such signals depend mostly on the cases of which it is unsure: a
+case with probability .999 has the loss .001, one with .5 has .69.
 """
 
 from __future__ import annotations
@@ -14,19 +15,27 @@ from torch.nn import functional
 
 from optimize.candidate import Meaning, Reference
 from optimize.data.output_meaning import logits
+from optimize.errors import InputError
 
 BATCH = 32
 """A backward pass holds every activation, where streaming forward holds a layer's: a quarter of what `moments.py` takes at once."""
 
 
 def batches(reference: Reference) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Calibration inputs by 32, (n, C, *spatial), and the original's classes for them, (n,) or (n, *spatial)."""
+    """Yield calibration inputs by 32, (n, C, *spatial), and the original's classes for them, (n,) or (n, *spatial).
+
+    Raises:
+        InputError: when the network has one output: every case then has the same class, and the loss is 0 whatever the network does.
+    """
     for start in range(0, len(reference.calibration), BATCH):
         inputs = reference.calibration[start : start + BATCH].copy()  # the network may work in place
-        yield torch.from_numpy(inputs), torch.from_numpy(reference.original.predict(inputs).argmax(1))
+        outputs = reference.original.predict(inputs)
+        if outputs.shape[1] < 2:
+            raise InputError("`importance`: gradient signals need two outputs or more, and this network has one: take 'output_error'.")
+        yield torch.from_numpy(inputs), torch.from_numpy(outputs.argmax(1))
 
 
 def total_loss(outputs: torch.Tensor, classes: torch.Tensor, meaning: Meaning = "logits") -> torch.Tensor:
-    """Sum over cases of each one's cross entropy, (n, K) or (n, K, *spatial) -> ()."""
-    each = functional.cross_entropy(logits(outputs, meaning, exclusive=True), classes, reduction="none")
-    return each.reshape(len(outputs), -1).mean(1).sum()
+    """Return the sum over cases of their cross entropy, (n, K) or (n, K, *spatial) -> (); positions of dense outputs are averaged."""
+    losses = functional.cross_entropy(logits(outputs, meaning, exclusive=True), classes, reduction="none")
+    return losses.reshape(len(outputs), -1).mean(1).sum()

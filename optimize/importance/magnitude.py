@@ -36,16 +36,16 @@ class Magnitude:
             raise ValueError(f"`norm` (={self.norm}) must be 1 or 2.")
 
     def __call__(self, candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
-        """(size,) per group; filters of different fan-in do not compare."""
+        """Return (size,) per group; filters of different fan-in do not compare."""
         return [self._norms(candidate.module, group) for group in groups]
 
     def _norms(self, module: nn.Module, group: ChannelGroup) -> Scores:
-        found = [filters(module.get_submodule(slot.module), slot, weight_of(module, slot)) for slot in makers(module, group)]
-        return np.asarray(torch.cat(found, 1).double().norm(self.norm, dim=1).numpy())
+        weights = [filters(module.get_submodule(slot.module), slot, weight_of(module, slot)) for slot in producer_slots(module, group)]
+        return np.asarray(torch.cat(weights, 1).double().norm(self.norm, dim=1).numpy())
 
 
-def makers(module: nn.Module, group: ChannelGroup) -> list[Slot]:
-    """The slots of the layers whose filters make the group's channels."""
+def producer_slots(module: nn.Module, group: ChannelGroup) -> list[Slot]:
+    """Return the slots of the layers whose filters make the group's channels."""
     return [slot for slot in group.slots if slot.side == "out" and isinstance(module.get_submodule(slot.module), LINEAR_MAPS)]
 
 

@@ -8,6 +8,10 @@ S of W to zero, all others free to adapt, raises its minimum by exactly
 (the optimal brain surgeon's formula for a block: Hassibi & Stork 1993, for least squares). After a removal the block's Schur complement
 brings A^-1 and W to the remaining columns, so the greedy backward elimination sees exact costs at every stage. A channel's cost is the
 sum over its readers, each as a share of the energy of that reader's original output.
+
+Example, one reader with one output, no ridge: A = [[1, .8], [.8, 1]] and W = (1, 1). A^-1 = [[2.78, -2.22], [-2.22, 2.78]], so losing
+channel 0 costs 1 * (1 / 2.78) * 1 = .36: the reader's weight of channel 1 becomes 1.8, which does much of the work of both. With
+uncorrelated channels, A = I, nothing can stand in, and the cost is 1.
 """
 
 from __future__ import annotations
@@ -18,40 +22,88 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from optimize.graph.trace import Index
+from optimize.candidate import Candidate, Reference
+from optimize.graph.trace import ChannelGroup, Index, trace
+from optimize.importance.signal import Scores
 from optimize.reconstruction.dual_ridge import RowState
-from optimize.reconstruction.ridge import Problem, cholesky
+from optimize.reconstruction.layer_matrix import columns
+from optimize.reconstruction.layer_repair import RIDGE, ROWS, repairable
+from optimize.reconstruction.moments import OriginalOutputs
+from optimize.reconstruction.ridge import Problem, build_problem, cholesky
 
 CHUNKS = 32
+"""A group is eliminated in about this many chunks: exact costs after each single removal of 512 channels would take minutes."""
+
+
+@dataclass(frozen=True)
+class OutputError:
+    """The total cost at which greedy elimination removes a channel, after the best repair of its readers.
+
+    Args:
+        rows: sampled positions of each reader.
+        ridge: see `Repair`.
+    """
+
+    rows: int = ROWS
+    ridge: float = RIDGE
+
+    def __call__(self, candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
+        """Return (size,) per group, a share of the energy of the readers' original outputs, comparable across groups.
+
+        Infinite for the channel that stays to the end; NaN for a group that no layer with a closed form reads.
+        """
+        graph, module, original = trace(candidate), candidate.module, reference.original.module
+        layers = repairable(module, original, graph)
+        targets = OriginalOutputs(original, reference.calibration, layers, rows=self.rows, seed=reference.seed, memory=reference.memory)
+        scores = []
+        for group in groups:
+            names = [slot.module for slot in group.consumers if slot.module in layers]
+            score = np.full(group.size, np.inf if names else np.nan)
+            if names:
+                moments = targets.moments(module, names)
+                problems = [build_problem(module, original, graph, name, moments[name], candidate.kept, self.ridge) for name in moments]
+                blocks = {slot.module: columns(module.get_submodule(slot.module), slot.index) for slot in group.consumers}  # type: ignore[arg-type]
+                elimination = eliminate([reader for problem in problems for reader in problem.independent_problems(blocks[problem.name])])
+                score[elimination.order] = elimination.cost
+            scores.append(score)
+        return scores
 
 
 @dataclass(frozen=True, eq=False)
 class Elimination:
-    """Channels in the order they are removed, cheapest first, and the total cost after each removal."""
+    """Channels in the order they are removed, and the total cost after each removal.
+
+    Args:
+        order: (k,) the channels, the first removed first.
+        cost: (k,) cost of removing the channels up to and including this one; rising.
+    """
 
     order: Index
     cost: np.ndarray
 
 
-def eliminate(readers: Sequence[tuple[Problem, torch.Tensor]], *, budget: float = np.inf, least: int = 1) -> Elimination:
-    """Remove channels greedily until the total cost would pass `budget` or only `least` are left.
+def eliminate(
+    readers: Sequence[tuple[Problem, torch.Tensor]], *, budget: float = np.inf, least: int = 1, order: Index | None = None
+) -> Elimination:
+    """Remove channels until the total cost would pass `budget` or only `least` are left.
 
     Args:
         readers: for every layer that reads the channels, its problem and the columns of each channel, (channels, b).
         budget: largest total cost.
         least: channels to keep whatever they cost.
+        order: (k,) the channels that may go, the first removed first; None to remove whichever is cheapest at every stage.
     """
     states = [_state(problem, blocks) for problem, blocks in readers]
     alive = np.arange(len(readers[0][1]))
     chunk = max(1, len(alive) // CHUNKS)
-    order: list[int] = []
+    removed: list[int] = []
     costs: list[float] = []
     total = 0.0
-    while len(alive) > least:
-        each = np.sum([state.costs() for state in states], axis=0)
-        count = min(chunk, len(alive) - least)
+    while len(alive) > least and (order is None or len(removed) < len(order)):
+        places = _cheapest_first(states) if order is None else np.searchsorted(alive, order[len(removed) :])
+        count = min(chunk, len(alive) - least, len(places))
         while True:
-            lowest = np.argsort(each, kind="stable")[:count]
+            lowest = places[:count]
             joint = sum(state.joint_cost(lowest) for state in states)
             if total + joint <= budget or count == 1:
                 break
@@ -63,9 +115,14 @@ def eliminate(readers: Sequence[tuple[Problem, torch.Tensor]], *, budget: float 
         # within a chunk only the joint cost is exact; it is shared out so that the curve stays monotone
         costs.extend(total + joint * (np.arange(count) + 1) / count)
         total += joint
-        order.extend(alive[lowest])
+        removed.extend(alive[lowest])
         alive = np.delete(alive, lowest)
-    return Elimination(np.asarray(order, dtype=np.int64), np.asarray(costs))
+    return Elimination(np.asarray(removed, dtype=np.int64), np.asarray(costs))
+
+
+def _cheapest_first(states: Sequence[_State | RowState]) -> Index:
+    """Places of the channels still alive, by what losing each alone would cost all readers together."""
+    return np.asarray(np.argsort(np.sum([state.costs() for state in states], axis=0), kind="stable"))
 
 
 def _state(problem: Problem, blocks: torch.Tensor) -> _State | RowState:

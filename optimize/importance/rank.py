@@ -18,7 +18,7 @@ import torch
 
 from optimize.candidate import Candidate, Reference
 from optimize.graph.trace import ChannelGroup
-from optimize.importance.activations import drawn, over_activations
+from optimize.importance.activations import over_activations, sample_calibration
 from optimize.importance.signal import Scores
 
 
@@ -38,9 +38,10 @@ class Rank:
         """(size,) per group, between 0 and the shorter side of its maps."""
         sums, counts = [np.zeros(group.size) for group in groups], [0] * len(groups)
         ranks = effective_ranks if self.effective else numerical_ranks
-        for place, found in over_activations(candidate, drawn(reference, self.cases), groups, lambda maps: ranks(matrices(maps))):
-            sums[place] += np.asarray(found.double().sum(0).numpy())
-            counts[place] += len(found)
+        inputs = sample_calibration(reference, self.cases)
+        for place, values in over_activations(candidate, inputs, groups, lambda maps: ranks(matrices(maps))):
+            sums[place] += np.asarray(values.double().sum(0).numpy())
+            counts[place] += len(values)
         return [total / count for total, count in zip(sums, counts, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""How alike the channels of a group are, and from it how easily each is spared.
+"""How alike the channels of a group are.
 
 Over all cases and positions, with a_i and a_j two channels' activations at their first reader:
 
@@ -12,15 +12,13 @@ never above zero, for IoU) has NaN in its row and column, the diagonal included:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 
 from optimize.candidate import Candidate, Reference
 from optimize.graph.trace import ChannelGroup
-from optimize.importance.activations import over_activations, thinned
+from optimize.importance.activations import over_activations, thin_positions
 from optimize.importance.signal import Scores
 
 CONSTANT = 1e-10
@@ -29,21 +27,21 @@ CONSTANT = 1e-10
 
 def cosine(candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup], *, pooled: bool = False) -> list[Scores]:
     """Cosine similarity between activations, (size, size) per group, in [-1, 1]."""
-    found = _covariances(candidate, reference, groups, pooled)
-    return [_normalised(covariance + np.outer(mean, mean), 0.0) for covariance, mean in found]
+    statistics = _covariances(candidate, reference, groups, pooled)
+    return [_normalised(covariance + np.outer(mean, mean), 0.0) for covariance, mean in statistics]
 
 
 def pearson(candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup], *, pooled: bool = False) -> list[Scores]:
     """Correlation between activations, (size, size) per group, in [-1, 1]."""
-    found = _covariances(candidate, reference, groups, pooled)
-    return [_normalised(covariance, CONSTANT * (covariance.diagonal() + mean**2)) for covariance, mean in found]
+    statistics = _covariances(candidate, reference, groups, pooled)
+    return [_normalised(covariance, CONSTANT * (covariance.diagonal() + mean**2)) for covariance, mean in statistics]
 
 
 def iou(candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup], *, pooled: bool = False) -> list[Scores]:
     """Intersection over union of where activations are above zero, (size, size) per group, in [0, 1]."""
     both = [np.zeros((group.size, group.size)) for group in groups]
-    for place, found in over_activations(candidate, reference.calibration, groups, lambda maps: _together(_rows(maps, pooled))):
-        both[place] += found
+    for place, counts in over_activations(candidate, reference.calibration, groups, lambda maps: _joint_counts(_rows(maps, pooled))):
+        both[place] += counts
     matrices = []
     for count in both:
         either = count.diagonal()[:, None] + count.diagonal() - count
@@ -52,39 +50,12 @@ def iou(candidate: Candidate, reference: Reference, groups: Sequence[ChannelGrou
     return matrices
 
 
-@dataclass(frozen=True)
-class Redundancy:
-    """1 - the largest similarity with any other channel: 0 for a channel that has a double.
-
-    Args:
-        measure: which similarity.
-        pooled: compare the means of the maps instead of the maps.
-    """
-
-    measure: Literal["cosine", "pearson", "iou"] = "cosine"
-    pooled: bool = False
-
-    def __call__(self, candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
-        """(size,) per group, in [0, 2]; a silent channel is worth 0, the only channel of a group 1."""
-        measure = {"cosine": cosine, "pearson": pearson, "iou": iou}[self.measure]
-        return [unlike(matrix) for matrix in measure(candidate, reference, groups, pooled=self.pooled)]
-
-
-def unlike(similarity: Scores) -> Scores:
-    """1 - the largest entry of each row off the diagonal, (size, size) -> (size,)."""
-    silent = np.isnan(similarity.diagonal())
-    others = np.where(np.isnan(similarity), -np.inf, similarity)
-    np.fill_diagonal(others, -np.inf)
-    largest = others.max(1)
-    return np.where(silent, 0.0, 1 - np.where(np.isneginf(largest), 0.0, largest))
-
-
 def _rows(maps: torch.Tensor, pooled: bool) -> torch.Tensor:
     """(n, size, *map) -> (rows, size)."""
-    return maps.flatten(2).mean(2, dtype=torch.float64) if pooled else thinned(maps).transpose(1, 2).flatten(0, 1)
+    return maps.flatten(2).mean(2, dtype=torch.float64) if pooled else thin_positions(maps).transpose(1, 2).flatten(0, 1)
 
 
-def _together(rows: torch.Tensor) -> Scores:
+def _joint_counts(rows: torch.Tensor) -> Scores:
     on = (rows > 0).float()
     return np.asarray((on.T @ on).double().numpy())  # whole numbers below 2^24, exact
 
@@ -93,12 +64,12 @@ def _covariances(candidate: Candidate, reference: Reference, groups: Sequence[Ch
     """(size, size) covariance and (size,) mean of each group, from batches put together by the formula of Chan et al. (1983)."""
     counts = [0] * len(groups)
     sums = [(np.zeros((group.size, group.size)), np.zeros(group.size)) for group in groups]
-    found = over_activations(candidate, reference.calibration, groups, lambda maps: _scatter(_rows(maps, pooled)))
-    for place, (rows, scatter, mean) in found:
-        (total, centre), seen = sums[place], counts[place]
+    parts = over_activations(candidate, reference.calibration, groups, lambda maps: _scatter(_rows(maps, pooled)))
+    for place, (rows, scatter, mean) in parts:
+        (total, centre), count = sums[place], counts[place]
         counts[place] += rows
         apart = mean - centre
-        total += scatter + np.outer(apart, apart) * (seen * rows / counts[place])
+        total += scatter + np.outer(apart, apart) * (count * rows / counts[place])
         centre += apart * (rows / counts[place])
     return [(total / count, centre) for (total, centre), count in zip(sums, counts, strict=True)]
 

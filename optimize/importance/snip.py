@@ -17,7 +17,7 @@ import torch
 from optimize.candidate import Candidate, Reference
 from optimize.graph.trace import ChannelGroup
 from optimize.importance.loss import batches, total_loss
-from optimize.importance.magnitude import filters, makers
+from optimize.importance.magnitude import filters, producer_slots
 from optimize.importance.signal import Scores
 
 
@@ -26,18 +26,18 @@ class Snip:
     """Connection sensitivity summed per channel."""
 
     def __call__(self, candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
-        """(size,) per group; comparable across groups."""
+        """Return (size,) per group; comparable across groups."""
         if not groups:
             return []
         module = candidate.module
-        slots = [makers(module, group) for group in groups]
-        saliency = _saliency(candidate, reference, sorted({slot.module for each in slots for slot in each}))
-        found = [[filters(module.get_submodule(slot.module), slot, saliency[slot.module]) for slot in each] for each in slots]
-        return [np.asarray(torch.cat(each, 1).sum(1).numpy()) for each in found]
+        slots = [producer_slots(module, group) for group in groups]
+        saliency = _saliency(candidate, reference, sorted({slot.module for producers in slots for slot in producers}))
+        saliencies = [[filters(module.get_submodule(slot.module), slot, saliency[slot.module]) for slot in made_by] for made_by in slots]
+        return [np.asarray(torch.cat(parts, 1).sum(1).numpy()) for parts in saliencies]
 
 
 def _saliency(candidate: Candidate, reference: Reference, layers: Sequence[str]) -> dict[str, torch.Tensor]:
-    """|weight * gradient of the mean loss| of each layer, float64."""
+    """Return |weight * gradient of the mean loss| of each layer, float64."""
     # leaves of their own: the network's parameters are neither switched to recording gradients nor given any
     weights = {f"{layer}.weight": candidate.module.get_submodule(layer).get_parameter("weight").detach() for layer in layers}
     leaves = {name: weight.clone().requires_grad_() for name, weight in weights.items()}

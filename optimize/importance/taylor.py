@@ -4,6 +4,9 @@ With z a gate of 1 on everything that reads channel c, removing the channel (z =
 
     - d loss / d z  =  - sum over readers, positions of  a * d loss / d a,        worth of c = mean over cases of | d loss / d z |
 
+Example: a reader's weight w = 3 takes in a = 2 at the only position and the loss falls by g = .5 for every unit of its output. Then
+d loss / d a = -1.5, and removing the channel raises the loss by about 2 * 1.5 = 3.
+
 The classes are those the original predicts (`loss.py`), not labels. Scores are not divided by each layer's norm, as the 2017 paper does:
 that rescales a group as a whole and leaves the order within it alone.
 """
@@ -32,7 +35,7 @@ class Taylor:
     """Mean |activation * gradient|, summed over positions and readers before the absolute value is taken."""
 
     def __call__(self, candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
-        """(size,) per group; comparable across groups."""
+        """Return (size,) per group; comparable across groups."""
         if not groups:
             return []
         sums = [torch.zeros(group.size, dtype=torch.float64) for group in groups]
@@ -48,11 +51,13 @@ class Taylor:
 @contextmanager
 def _gated(module: nn.Module, groups: Sequence[ChannelGroup], gates: Sequence[torch.Tensor]) -> Iterator[None]:
     """Multiply what every reader takes in by its channels' gates, each (n, size)."""
-    read: dict[str, list[tuple[Slot, torch.Tensor]]] = {}
+    by_layer: dict[str, list[tuple[Slot, torch.Tensor]]] = {}
     for group, gate in zip(groups, gates, strict=True):
         for slot in group.consumers:
-            read.setdefault(slot.module, []).append((slot, gate))
-    handles = [module.get_submodule(name).register_forward_pre_hook(_hook(found), with_kwargs=True) for name, found in read.items()]
+            by_layer.setdefault(slot.module, []).append((slot, gate))
+    handles = [
+        module.get_submodule(name).register_forward_pre_hook(_hook(gates_there), with_kwargs=True) for name, gates_there in by_layer.items()
+    ]
     try:
         yield
     finally:
@@ -60,19 +65,19 @@ def _gated(module: nn.Module, groups: Sequence[ChannelGroup], gates: Sequence[to
             handle.remove()
 
 
-def _hook(found: Sequence[tuple[Slot, torch.Tensor]]) -> Callable[..., tuple[tuple[torch.Tensor, ...], Named]]:
+def _hook(gates: Sequence[tuple[Slot, torch.Tensor]]) -> Callable[..., tuple[tuple[torch.Tensor, ...], Named]]:
     def hook(layer: nn.Module, args: tuple[torch.Tensor, ...], named: Named) -> tuple[tuple[torch.Tensor, ...], Named]:
-        given = args[0] if args else named["input"]
+        inputs = args[0] if args else named["input"]
         rest = {key: value for key, value in named.items() if key != "input"}
-        return (given * _factor(given, given.dim() - 1 if isinstance(layer, nn.Linear) else 1, found), *args[1:]), rest
+        return (inputs * _factor(inputs, inputs.dim() - 1 if isinstance(layer, nn.Linear) else 1, gates), *args[1:]), rest
 
     return hook
 
 
-def _factor(given: torch.Tensor, axis: int, found: Sequence[tuple[Slot, torch.Tensor]]) -> torch.Tensor:
-    """The gates spread over the positions of their channels on `axis`, ones elsewhere; shaped to multiply with `given`."""
-    factor = torch.ones(len(given), given.shape[axis])
-    for slot, gate in found:
-        each = gate.repeat_interleave(len(given) // len(gate), 0)  # steps or windows folded into the batch share their case's gate
-        factor[:, torch.from_numpy(slot.index)] = each[..., None].expand(-1, -1, slot.index.shape[1])
-    return factor.view([-1 if place == axis else len(given) if place == 0 else 1 for place in range(given.dim())])
+def _factor(inputs: torch.Tensor, axis: int, gates: Sequence[tuple[Slot, torch.Tensor]]) -> torch.Tensor:
+    """Return the gates spread over the positions of their channels on `axis`, ones elsewhere; shaped to multiply with `inputs`."""
+    factor = torch.ones(len(inputs), inputs.shape[axis])
+    for slot, gate in gates:
+        per_row = gate.repeat_interleave(len(inputs) // len(gate), 0)  # steps or windows folded into the batch share their case's gate
+        factor[:, torch.from_numpy(slot.index)] = per_row[..., None].expand(-1, -1, slot.index.shape[1])
+    return factor.view([-1 if place == axis else len(inputs) if place == 0 else 1 for place in range(inputs.dim())])

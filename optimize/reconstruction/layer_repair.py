@@ -19,7 +19,7 @@ RIDGE = 1e-4
 """Strength of the pull to the present weights, as a share of the mean diagonal of the gram matrix."""
 
 
-def refitted(
+def refit_layers(
     module: nn.Module,
     original: nn.Module,
     graph: Graph,
@@ -29,9 +29,17 @@ def refitted(
     ridge: float,
     changing: Collection[str] = (),
 ) -> nn.Module:
-    """The network in which the layers `names`, one after the other, are fitted to what the original's gave.
+    """Return the network in which layers are fitted, one after the other, to the outputs that the original's layers gave.
 
-    `changing` says which layers may still change, see `Targets.moments`.
+    Args:
+        module: the network.
+        original: the original network.
+        graph: graph of the network.
+        names: layers to fit, in execution order.
+        targets: outputs of the original's layers.
+        kept: layer -> which of the original's output channels it still makes.
+        ridge: strength of the pull to the present weights, as a share of the mean diagonal of the gram matrix.
+        changing: layers that may still change, see `OriginalOutputs.moments`.
     """
     for name in names:
         moments = targets.moments(module, [name], changing)[name]
@@ -40,28 +48,30 @@ def refitted(
     return module
 
 
-def passed(group: ChannelGroup, module: nn.Module, layers: Sequence[str]) -> list[str]:
-    """The depthwise convolutions that a group's channels pass on their way to its readers: what they read changes as the readers' does.
+def depthwise_on_path(group: ChannelGroup, module: nn.Module, layers: Sequence[str]) -> list[str]:
+    """Return the depthwise convolutions on the way from a group's producer to its readers: their inputs have changed, so they are refitted.
 
     Args:
         group: the channels.
         module: the network.
-        layers: those that can be repaired.
+        layers: layers that can be repaired.
     """
-    makers = [slot.module for slot in group.slots if slot.side == "out" and slot.module in layers]
-    return [name for name in makers if depthwise(module.get_submodule(name))]
+    producers = [slot.module for slot in group.slots if slot.side == "out" and slot.module in layers]
+    return [name for name in producers if depthwise(module.get_submodule(name))]
 
 
 def compensating_norms(group: ChannelGroup, graph: Graph, module: nn.Module, layers: Sequence[str]) -> list[str]:
-    """Batch norms that can make up for the readers of a group that have no closed form: all that run behind them.
+    """Return the batch norms that can make up for the readers of a group that have no closed form: all that run behind them.
 
-    None where every reader has a closed form, and none where no reader has: nothing would tell then what a channel is worth.
+    Empty where every reader has a closed form, since these are refitted; and where no reader has one, since nothing then says what a
+    channel is worth. Example: a group is read by a convolution and by a bilinear layer. The convolution is refitted; the bilinear layer
+    cannot be, so its output shifts and shrinks with the channels that go, and the norms behind it are measured anew to centre and scale it.
 
     Args:
         group: the channels.
-        graph: of the network.
+        graph: graph of the network.
         module: the network.
-        layers: those that can be repaired.
+        layers: layers that can be repaired.
     """
     lacking = [slot.module for slot in group.consumers if slot.module not in layers]
     if not lacking or len(lacking) == len(group.consumers):
@@ -72,7 +82,7 @@ def compensating_norms(group: ChannelGroup, graph: Graph, module: nn.Module, lay
 
 
 def repairable(module: nn.Module, original: nn.Module, graph: Graph) -> list[str]:
-    """The layers that have a closed form and a counterpart in the original, in execution order."""
+    """Return the layers that have a closed form and a counterpart in the original, in execution order."""
     theirs = dict(original.named_modules())
     names = [name for name, layer in module.named_modules() if unrepairable_reason(layer) is None and type(theirs.get(name)) is type(layer)]
     return sorted((name for name in names if name in graph.order), key=lambda name: graph.order[name])

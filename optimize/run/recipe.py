@@ -63,6 +63,7 @@ class Recipe:
         reason: why the change is made, for the report.
         sign_key: file of the private key that signs the report, or None.
         strategy: how the search proceeds, one of `STRATEGIES`.
+        importance: signal that says which channels go first, a name of `optimize.importance.signals()`; None for the strategy's own.
         prefer: what the strategy "allocate" spends the allowed loss on, one of `PREFERENCES`.
         floors: smallest widths for the strategies "stepwise" and "local", one of `FLOORS`.
         stopping: rule by which "stepwise" and "local" leave out proposals or stop, one of `STOPPING`.
@@ -107,6 +108,7 @@ class Recipe:
     reason: str = ""
     sign_key: Path | None = None
     strategy: str = "allocate"
+    importance: str | None = None
     prefer: str = "balanced"
     floors: str = "S2"
     stopping: str = "floor"
@@ -157,6 +159,13 @@ def _reader(row: GuardRail) -> read.Reader:
     return readers[row.rule] if row.default is not None else read.optional(readers[row.rule])
 
 
+def _signal(value: Any, name: str, folder: Path) -> str:
+    """The name of a signal."""
+    from optimize.importance import signals  # late: only a recipe that names one needs torch, to see which there are
+
+    return str(read.choice(*sorted(signals()))(value, name, folder))
+
+
 _SETTINGS = {
     "model": _Setting("model", "path", read.path),
     "arch": _Setting("model", "arch", read.optional(read.factory_or_path)),
@@ -187,6 +196,7 @@ _SETTINGS = {
     "reason": _Setting("change", "reason", read.text),
     "sign_key": _Setting("change", "sign_key", read.optional(read.path)),
     "strategy": _Setting("search", "strategy", read.choice(*STRATEGIES)),
+    "importance": _Setting("search", "importance", read.optional(_signal)),
     "prefer": _Setting("search", "prefer", read.choice(*PREFERENCES)),
     "floors": _Setting("search", "floors", read.choice(*FLOORS)),
     "stopping": _Setting("search", "stopping", read.choice(*STOPPING)),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from optimize.backends import Backend
+from optimize.importance import signal_named
+from optimize.importance.ilr import InsideLayerRanking
 from optimize.measure.table import LatencyTable
 from optimize.run.recipe import Recipe
 from optimize.searching.allocate import Allocate
@@ -32,13 +34,16 @@ def strategy(recipe: Recipe, runtime: Backend | None, goal: Goal | None = None) 
         runtime: the target, on which "allocate" times layers; None where it cannot run here: sizes alone are the price then.
         goal: the latency to be met, for "allocate".
     """
+    signal = None if recipe.importance is None else signal_named(recipe.importance)
     if recipe.strategy == "stepwise":
-        return Stepwise(floors=recipe.floors, stopping=STOPPING[recipe.stopping])
+        return Stepwise(signal or InsideLayerRanking(), floors=recipe.floors, stopping=STOPPING[recipe.stopping])
     if recipe.strategy == "local":
-        return Local(floors=recipe.floors, stopping=STOPPING[recipe.stopping])
+        return Local(floors=recipe.floors, stopping=STOPPING[recipe.stopping], importance=signal)
+    # what `Prune` does by itself is output error with exact costs at every stage; asked as a signal, it would be asked only once
+    signal = None if recipe.importance == "output_error" else signal
     energies = ENERGIES if recipe.energy is None else tuple(energy for energy in ENERGIES if energy >= recipe.energy)
     if recipe.strategy == "allocate":
         table = None if runtime is None else LatencyTable(runtime, runtime.precisions()[-1], threads=recipe.threads)
         pricing = Pricing(table, **WEIGHTS[recipe.prefer])
-        return Allocate(pricing, energies=energies, finetune=recipe.finetune, goal=goal)
-    return Budgets(recipe.budgets or BUDGETS, energies)
+        return Allocate(pricing, energies=energies, finetune=recipe.finetune, goal=goal, importance=signal)
+    return Budgets(recipe.budgets or BUDGETS, energies, importance=signal)

@@ -24,6 +24,7 @@ from math import inf, sqrt
 from typing import ClassVar
 
 from optimize.candidate import Candidate, Step
+from optimize.importance.signal import Signal
 from optimize.progress import note
 from optimize.searching.budgets import ENERGIES, factorize
 from optimize.searching.goal import Goal
@@ -69,10 +70,11 @@ class Allocate:
         finetune: recovery training, or None for none.
         goal: latency to be met, or None for the boldest candidate that the guard lets pass.
         gap_proposals: number of proposals in the gap between the last sum of harms that passed and the first that did not.
+        importance: signal that says which channels of a layer go first, see `Prune`; None for output error.
     """
 
     name: ClassVar[str] = "allocate"
-    settings: ClassVar[tuple[str, ...]] = ("pricing", "energies", "finetune", "goal")
+    settings: ClassVar[tuple[str, ...]] = ("pricing", "energies", "finetune", "goal", "importance")
     few_proposals: ClassVar[bool] = True
 
     pricing: Pricing
@@ -81,6 +83,7 @@ class Allocate:
     finetune: Finetune | None = None
     goal: Goal | None = None
     gap_proposals: int = GAP_PROPOSALS
+    importance: Signal | None = None
 
     def __call__(self, walk: Walk) -> None:
         """Prune mildly, scan and climb, train where that is allowed, and factorize; stop as soon as the goal is met."""
@@ -100,7 +103,7 @@ class Allocate:
     def _prune_mildly(self, walk: Walk) -> None:
         budget = self.first_budget
         while budget >= MIN_BUDGET:
-            trial = walk.propose(Prune(budget), walk.original)
+            trial = walk.propose(Prune(budget, importance=self.importance), walk.original)
             if trial or trial.changed_nothing:
                 return
             budget /= 4
@@ -111,7 +114,7 @@ class Allocate:
         for _ in range(MAX_SCANS):
             start = walk.best
             levels = LEVELS if self.finetune is None else (*LEVELS, *BOLD_LEVELS)
-            curves, done = scan(start, walk.reference, walk.search.guard, self.pricing.width_multiple, levels)
+            curves, done = scan(start, walk.reference, walk.search.guard, self.pricing.width_multiple, levels, self.importance)
             if not any(len(curve.widths) > 1 for curve in curves):
                 break
             ladder = _Ladder(walk, start, make_knapsack(start, curves, self.pricing), max(done, MIN_HARM), self)
@@ -236,7 +239,7 @@ class _Ladder:
         # candidate that was kept is the result, so proposing it once more makes it the result.
         if earlier is not None and (not earlier or self._strategy.goal is None):
             return earlier
-        narrow = PruneToWidths(key)
+        narrow = PruneToWidths(key, importance=self._strategy.importance)
         step: Step = narrow if finetune is None else Chain((narrow, finetune))
         trial = self._walk.propose(step, self._start)
         if finetune is None:

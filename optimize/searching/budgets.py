@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import ClassVar
 
+from optimize.importance.signal import Signal
 from optimize.searching.walk import Walk
 from optimize.steps.factorize import Factorize
 from optimize.steps.prune import Prune
@@ -30,15 +31,17 @@ class Budgets:
         budgets: error budgets, mild to bold.
         energies: shares of energy that factorizations keep, mild to bold.
         gap_proposals: number of proposals in the gap between the last budget that passed and the first that did not.
+        importance: signal that says which channels of a layer go first, see `Prune`; None for output error.
     """
 
     name: ClassVar[str] = "budget"
-    settings: ClassVar[tuple[str, ...]] = ("budgets", "energies")
+    settings: ClassVar[tuple[str, ...]] = ("budgets", "energies", "importance")
     few_proposals: ClassVar[bool] = True
 
     budgets: tuple[float, ...] = BUDGETS
     energies: tuple[float, ...] = ENERGIES
     gap_proposals: int = GAP_PROPOSALS
+    importance: Signal | None = None
 
     def __call__(self, walk: Walk) -> None:
         """Prune under every budget, then factorize."""
@@ -48,14 +51,14 @@ class Budgets:
     def _prune(self, walk: Walk) -> None:
         passed, refused = 0.0, 0.0
         for budget in self.budgets:
-            trial = walk.propose(Prune(budget), walk.best)
+            trial = walk.propose(Prune(budget, importance=self.importance), walk.best)
             if not trial and not trial.changed_nothing:
                 refused = budget
                 break
             passed = budget
         for _ in range(self.gap_proposals if refused else 0):
             middle = sqrt(passed * refused) if passed else refused / 4
-            if walk.propose(Prune(middle), walk.best):
+            if walk.propose(Prune(middle, importance=self.importance), walk.best):
                 passed = middle
             else:
                 refused = middle

@@ -31,13 +31,15 @@ from optimize.graph.bypass import bypassed, without_layers
 from optimize.graph.layer_types import linear_submodule
 from optimize.graph.macs import macs
 from optimize.graph.replay import Replay
-from optimize.graph.trace import ChannelGroup, trace
+from optimize.graph.trace import ChannelGroup, Index, trace
 from optimize.guard.divergence import divergence, log_shares
 from optimize.importance.output_error import Elimination, eliminate
+from optimize.importance.removal_order import removal_orders
+from optimize.importance.signal import Signal
 from optimize.progress import track
 from optimize.reconstruction.channel_removal import affected_layers, cut_and_refit, readers, unprunable_reason
 from optimize.reconstruction.layer_matrix import unknowns
-from optimize.reconstruction.layer_repair import RIDGE, ROWS, refitted, repairable
+from optimize.reconstruction.layer_repair import RIDGE, ROWS, refit_layers, repairable
 from optimize.reconstruction.moments import BATCH, OriginalOutputs
 from optimize.reconstruction.ridge import Problem, build_problem
 
@@ -70,7 +72,12 @@ class Curve:
 
 
 def scan(
-    candidate: Candidate, reference: Reference, guard: Split, multiple: int = KERNEL_MULTIPLE, levels: Sequence[float] = LEVELS
+    candidate: Candidate,
+    reference: Reference,
+    guard: Split,
+    multiple: int = KERNEL_MULTIPLE,
+    levels: Sequence[float] = LEVELS,
+    importance: Signal | None = None,
 ) -> tuple[list[Curve], float]:
     """Return the curve of every group that can be cut, and the distance of the candidate's outputs from the original's, in nats.
 
@@ -80,12 +87,14 @@ def scan(
         guard: the guard split. The harm is measured on its inputs where the reference has no unseen ones; its labels are not used.
         multiple: widths that are a multiple of this suit the target's kernels.
         levels: costs of removal at which a group is measured, rising.
+        importance: signal that says which channels of a group go first, see `Prune`; costs and harm are measured all the same.
     """
     graph, original = trace(candidate), reference.original.module
     layers = repairable(candidate.module, original, graph)
     groups = [group for group in graph.groups if unprunable_reason(group, candidate.module, layers, reference.calibration) is None]
     names = list(dict.fromkeys(slot.module for group in groups for slot in group.consumers))
     targets = OriginalOutputs(original, reference.calibration, layers, rows=ROWS, seed=reference.seed, memory=reference.memory)
+    orders = {} if importance is None else removal_orders(importance, candidate, reference, groups)
     harm = _Harm(candidate, reference, guard, len(groups) * (len(levels) + 1))
     example = torch.from_numpy(reference.calibration[:1].copy())
     fits = sum(unknowns(linear_submodule(candidate.module, name)) ** 2 * 8 for name in names) <= MEMORY_BYTES
@@ -96,11 +105,13 @@ def scan(
         moments = all_moments or targets.moments(candidate.module, reading_layers)
         problems = [build_problem(candidate.module, original, graph, name, moments[name], candidate.kept, RIDGE) for name in reading_layers]
         changing = affected_layers(groups[turn:])
-        curve = _curve(candidate, group, problems, partial(harm, changing=changing), multiple, levels)
+        curve = _curve(candidate, group, problems, partial(harm, changing=changing), multiple, levels, orders.get(group.name))
         shorter = bypassed(candidate.module, group, example)
         if shorter is not None:
             shorter_candidate = Candidate(shorter, candidate.example, kept=without_layers(candidate.kept, group))
-            fitted = refitted(shorter, original, trace(shorter_candidate), reading_layers, targets, shorter_candidate.kept, RIDGE, changing)
+            fitted = refit_layers(
+                shorter, original, trace(shorter_candidate), reading_layers, targets, shorter_candidate.kept, RIDGE, changing
+            )
             curve = replace(curve, widths=(*curve.widths, 0), harm=(*curve.harm, harm(fitted, changing)))
         curves.append(curve)
     return curves, harm.from_original
@@ -113,8 +124,9 @@ def _curve(
     harm: Callable[[nn.Module], float],
     multiple: int,
     levels: Sequence[float],
+    order: Index | None,
 ) -> Curve:
-    elimination = eliminate(readers(candidate.module, group, problems), budget=levels[-1])
+    elimination = eliminate(readers(candidate.module, group, problems), budget=levels[-1], order=order)
     widths, harms = [group.size], [0.0]
     for width in _widths_to_measure(elimination, group.size, multiple, levels):
         keep = np.setdiff1d(np.arange(group.size), elimination.order[: group.size - width])

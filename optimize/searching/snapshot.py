@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,9 @@ from optimize.files import write_atomically
 from optimize.graph.bypass import remove_layers, removed_layers
 from optimize.graph.surgery import assign, copy_module, renumber
 from optimize.graph.trace import CHANNELWISE, LINEAR_MAPS, Index
-from optimize.steps.chain import Chain
-from optimize.steps.factorize import Factorize
-from optimize.steps.finetune import Finetune
-from optimize.steps.fit_output import FitOutput
-from optimize.steps.prune import Prune
-from optimize.steps.prune_to_widths import PruneToWidths
-from optimize.steps.remove_channels import RemoveChannels
-from optimize.steps.repair import Repair
+from optimize.importance import name_of, signals
+from optimize.steps import steps
 
-_KNOWN = (Prune, PruneToWidths, RemoveChannels, Repair, FitOutput, Factorize, Finetune, Chain)
-STEPS: dict[str, type] = {step.__name__: step for step in _KNOWN}
 _KEPT = "kept channels of "
 
 
@@ -43,9 +35,9 @@ def save(candidate: Candidate, path: Path, since: Candidate | None = None) -> No
     """Write the candidate as safetensors, atomically; without the tensors that are equal in `since`, which `restore` must then be given."""
     from safetensors.torch import save_file
 
-    before = {} if since is None else since.module.state_dict()
+    known = {} if since is None else since.module.state_dict()
     state = candidate.module.state_dict()
-    same = [name for name, tensor in state.items() if name in before and torch.equal(before[name], tensor)]
+    same = [name for name, tensor in state.items() if name in known and torch.equal(known[name], tensor)]
     tensors = {name: tensor.detach().contiguous().clone() for name, tensor in state.items() if name not in same}
     tensors |= {_KEPT + name: torch.from_numpy(np.array(index)) for name, index in candidate.kept.items()}
     # one entry: the order of several in the file is not ours to say
@@ -71,8 +63,8 @@ def restore(original: Candidate, path: Path, since: Candidate | None = None) -> 
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             made = json.loads(file.metadata()["made"])
         lineage = tuple(_step(entry) for entry in made["lineage"])
-        before = {} if since is None else since.module.state_dict()
-        tensors |= {name: before[name] for name in made["same"]}
+        known = {} if since is None else since.module.state_dict()
+        tensors |= {name: known[name] for name in made["same"]}
         kept = {name.removeprefix(_KEPT): tensor.numpy() for name, tensor in tensors.items() if name.startswith(_KEPT)}
         module = rebuilt(original.module, {name: tensor for name, tensor in tensors.items() if not name.startswith(_KEPT)}, kept)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as problem:
@@ -82,29 +74,38 @@ def restore(original: Candidate, path: Path, since: Candidate | None = None) -> 
 
 
 def describe(step: Step) -> dict[str, object]:
-    """A step as plain data: its name and its settings; steps among the settings likewise."""
-    return {"step": type(step).__name__, "settings": {each.name: _plain(getattr(step, each.name)) for each in fields(step)}}
+    """A step as plain data: its name and its settings; a step or a signal among the settings has the same form."""
+    return {"step": type(step).__name__, "settings": _settings(step)}
+
+
+def _settings(value: Any) -> dict[str, object]:
+    return {setting.name: _plain(getattr(value, setting.name)) for setting in fields(value)}
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_plain(part) for part in value)
-    return describe(value) if type(value).__name__ in STEPS else value
+    if not is_dataclass(value):
+        return value
+    if type(value) in signals().values():
+        return {"signal": name_of(value), "settings": _settings(value)}  # type: ignore[arg-type]
+    return describe(value)  # type: ignore[arg-type]
 
 
 def _step(entry: Mapping[str, Any]) -> Step:
-    step: Step = STEPS[entry["step"]](**{name: _setting(value) for name, value in entry["settings"].items()})
-    return step
+    return steps()[entry["step"]](**{name: _setting(value) for name, value in entry["settings"].items()})
 
 
 def _setting(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_setting(part) for part in value)
+    if isinstance(value, dict) and "signal" in value:
+        return signals()[value["signal"]](**{name: _setting(part) for name, part in value["settings"].items()})
     return _step(value) if isinstance(value, dict) else value
 
 
 def rebuilt(module: nn.Module, tensors: dict[str, torch.Tensor], kept: Mapping[str, Index] | None = None) -> nn.Module:
-    """The network that steps made of the original's `module`, from the tensors in its state dict.
+    """Return the network that steps made of the original's `module`, from the tensors in its state dict.
 
     Raises:
         KeyError: when they are those of another network, as may be AttributeError, RuntimeError or ValueError.
@@ -129,7 +130,7 @@ def rebuilt(module: nn.Module, tensors: dict[str, torch.Tensor], kept: Mapping[s
 
 
 def _tied(module: nn.Module) -> list[list[str]]:
-    """Names that are one parameter."""
+    """Return groups of names under which one parameter lies."""
     names: dict[int, list[str]] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)

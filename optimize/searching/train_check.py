@@ -31,7 +31,6 @@ from optimize.guard.limits import Limits
 from optimize.guard.rails import rows
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict, accept_proposal, search_confidence, summary
-from optimize.steps.finetune import Finetune
 
 MAX_TRAIN_CHECK_CASES, MIN_TRAIN_CHECK_CASES = 2048, 256
 MAC_BUDGET = 2 * 10**12
@@ -83,7 +82,7 @@ class TrainCheck:
 
     def for_candidate(self, candidate: Candidate) -> Self:
         """Return the check for this candidate: it knows whether the candidate was trained on the images."""
-        return replace(self, trained=any(isinstance(step, Finetune) for step in candidate.lineage))
+        return replace(self, trained=any(step.TRAINS for step in candidate.lineage))
 
     @property
     def note(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from optimize.candidate import Candidate, Reference, Step
 
@@ -14,6 +15,8 @@ class Chain:
     Args:
         steps: in order.
     """
+
+    TRAINS: ClassVar[bool] = False
 
     steps: tuple[Step, ...]
 

@@ -8,6 +8,7 @@ al. 2024): the share of *output* energy that rank r keeps is the cumulative sum 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -31,6 +32,8 @@ class Factorize:
         worth: share of the network's parameters that splitting a layer must save: a further layer takes time, however small.
         gain: share of the layer's own weights that it must save.
     """
+
+    TRAINS: ClassVar[bool] = False
 
     energy: float
     rows: int = 20_000
@@ -70,7 +73,7 @@ class Factorize:
         """The two layers; None where they do not save more than `least` parameters."""
         weight = layer.weight.detach().double().T  # (in, out)
         root = None if gram is None else _root(gram)
-        left, sigma, right = torch.linalg.svd(weight if root is None else root.T @ weight, full_matrices=False)
+        left, sigma, right_rows = torch.linalg.svd(weight if root is None else root.T @ weight, full_matrices=False)
         share = torch.cumsum(sigma.square(), 0) / sigma.square().sum().clamp_min(1e-300)
         rank = int((share < self.energy - 1e-12).sum()) + 1
         if layer.in_features * layer.out_features - rank * (layer.in_features + layer.out_features) <= least:
@@ -81,7 +84,7 @@ class Factorize:
         first = nn.Linear(layer.in_features, rank, bias=False)
         second = nn.Linear(rank, layer.out_features, bias=layer.bias is not None)
         first.weight = _parameter(narrow.T, layer)
-        second.weight = _parameter(right[:rank].T, layer)
+        second.weight = _parameter(right_rows[:rank].T, layer)
         if layer.bias is not None:
             second.bias = nn.Parameter(layer.bias.detach().clone(), requires_grad=layer.bias.requires_grad)
         return nn.Sequential(first, second).eval()

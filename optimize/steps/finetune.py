@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf, isfinite, sqrt
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -29,19 +29,19 @@ from optimize.files import write_atomically
 from optimize.graph.surgery import copy_module
 from optimize.progress import note, track
 from optimize.training import ddp
-from optimize.training.batches import Batch, epoch_batches, hold_out, plain
-from optimize.training.device import PRECISIONS, Precision, autocast, device, laid_out, reproducible
+from optimize.training.batches import Batch, epoch_batches, hold_out, unmirrored
+from optimize.training.device import PRECISIONS, Precision, autocast, channels_last, device, reproducible
 from optimize.training.distillation import objective
-from optimize.training.optimizer import CLIP, OPTIMIZERS, optimizer, rate, trainable
+from optimize.training.optimizer import MAX_GRADIENT_NORM, OPTIMIZERS, learning_rate_factor, optimizer, trainable_copy
 
 WRITTEN = {"over", "best", "held", "weights", "optimizer"}
-"""Of a training that is to go on; what another version wrote is not read."""
-ANSWERS_BYTES = 1 << 30
-"""Most memory for the original's answers; where they need more it is asked anew in every epoch."""
-UPDATES, LEAST_BATCH, MOST_BATCH = 48, 8, 64
-"""Of an epoch, where nothing else is asked for."""
+"""Keys of the file that an interrupted training continues from; a file with other keys is not read."""
+MAX_TARGETS_BYTES = 1 << 30
+"""Largest memory for the original's outputs; where they need more, the original runs again in every epoch."""
+MIN_UPDATES, MIN_BATCH, MAX_BATCH = 48, 8, 64
+"""Updates that an epoch should have, and the bounds of the batch size that this leads to, where no batch size is set."""
 _TRAINED = "the last training"
-"""Its key and its weights, in the reference's memory."""
+"""Key in the reference's memory under which the last training lies: what identifies it, and its best weights."""
 
 
 @dataclass(frozen=True)
@@ -49,25 +49,29 @@ class Finetune:
     """Train a network to recover what compressing it cost.
 
     Args:
-        epochs: at most so many; 0 trains nothing.
-        learning_rate: its peak, or None for one that fits the optimizer and the batch: that of 64 items times the square root of the share
-            of 64 that a batch has, since a smaller one's gradient is noisier (Malladi et al., NeurIPS 2022, of AdamW's kind; for SGD too).
+        epochs: largest number of epochs; 0 trains nothing.
+        learning_rate: peak of the learning rate, or None for one that fits the optimizer and the batch: that of 64 items times the square
+            root of batch / 64, since the gradient of a smaller batch is noisier (Malladi et al., NeurIPS 2022, for AdamW's kind; here for
+            SGD too). A batch of 16 has half the peak of one of 64.
         optimizer: "adamw", or "sgd" with Nesterov's momentum.
-        weight_decay: of weights; norms and biases have none.
+        weight_decay: decay of the weights; norms and biases have none.
         batch: items in each update, over all processes; None for 64, or fewer where an epoch would have less than 48 updates, 8 at least:
             forty epochs of a hundred images in batches of 64 are no training.
-        temperature: of the distillation, see `training/distillation.py`.
-        distillation: its share of the loss; the rest is for the labels.
-        patience: epochs in a row that are no better than an earlier one, after which training ends; None for a quarter of all, 3 at least:
+        temperature: temperature of the distillation, see `training/distillation.py`.
+        distillation: share of the distillation in the loss; the rest is for the labels.
+        patience: number of epochs in a row without improvement after which training ends; None for a quarter of all, 3 at least:
             while the learning rate is high the held-out loss goes up and down.
         horizontal_flip: mirror every second input along its last axis; only where left and right mean the same.
         precision: "float32", "bfloat16", or "auto": bfloat16 where the machine has instructions for it.
-        interpolation: how far to go from the weights as they came to the trained ones, a share (Wortsman et al., "Robust fine-tuning of
-            zero-shot models", CVPR 2022). The training itself is the same, and not done again for another share of it.
+        interpolation: weight of the trained tensors in a mean with those of the candidate as it came, in (0, 1] (Wortsman et al., "Robust
+            fine-tuning of zero-shot models", CVPR 2022): 1 takes the trained ones, .5 the midpoint. The training itself is the same, and is
+            not done again for another value.
 
     Raises:
         InputError: when a setting is out of range.
     """
+
+    TRAINS: ClassVar[bool] = True
 
     epochs: int = 5
     learning_rate: float | None = None
@@ -114,23 +118,23 @@ class Finetune:
             with ddp.mirrored_step(whole, candidate, reference), reproducible(training.device):
                 known = reference.memory[_TRAINED] = key, training.run()
         module = copy_module(candidate.module, share=False)
-        module.load_state_dict(_between(module.state_dict(), known[1], self.interpolation))
+        module.load_state_dict(_interpolate(module.state_dict(), known[1], self.interpolation))
         return candidate.after(self, module.requires_grad_(False))
 
     @property
     def effective_patience(self) -> int:
-        """Epochs no better than an earlier one, after which training ends."""
+        """Number of epochs without improvement after which training ends."""
         return max(3, self.epochs // 4) if self.patience is None else self.patience
 
-    def items(self, count: int, processes: int = 1) -> int:
-        """Items in each update, of `count` to train on."""
+    def batch_size(self, count: int, processes: int = 1) -> int:
+        """Return the number of items in each update, of `count` to train on."""
         return min(count, max(_batch(count), 2 * processes) if self.batch is None else self.batch)
 
-    def peak(self, items: int) -> float:
-        """The highest learning rate, for so many items in each update."""
+    def peak_learning_rate(self, items: int) -> float:
+        """Return the peak of the learning rate for this number of items in each update."""
         if self.learning_rate is not None:
             return self.learning_rate
-        return OPTIMIZERS[self.optimizer][0] * sqrt(min(1.0, items / MOST_BATCH))
+        return OPTIMIZERS[self.optimizer][0] * sqrt(min(1.0, items / MAX_BATCH))
 
 
 class _Training:
@@ -145,17 +149,17 @@ class _Training:
         outputs = candidate.predict(candidate.example.numpy()).shape
         self.loss = objective(outputs, train.labels, step.temperature, step.distillation, candidate.outputs)
         self.fit, self.held = hold_out(train, self.seed)
-        self.batch = step.items(len(self.fit), ddp.size())
+        self.batch = step.batch_size(len(self.fit), ddp.size())
         if self.batch < 2 * ddp.size():
             raise InputError(f"`batch` (={self.batch}) must hold two items for each of the {ddp.size()} processes: start fewer of them.")
         example = candidate.example.to(self.device)
-        self.original = laid_out(copy_module(reference.original.module, share=False).to(self.device), example)
-        self.network = self.called = laid_out(trainable(candidate.module).to(self.device), example)
-        self.peak = step.peak(self.batch)
+        self.original = channels_last(copy_module(reference.original.module, share=False).to(self.device), example)
+        self.network = self.called = channels_last(trainable_copy(candidate.module).to(self.device), example)
+        self.peak = step.peak_learning_rate(self.batch)
         self.optimizer = optimizer(step.optimizer, self.network, self.peak, step.weight_decay)
         # One pass over the inputs, and one in the mirror, instead of one in each epoch.
         self.sides = (False, True) if step.horizontal_flip else (False,)
-        self.remembers = 4 * len(self.sides) * len(train) * int(np.prod(outputs[1:])) <= ANSWERS_BYTES
+        self.remembers = 4 * len(self.sides) * len(train) * int(np.prod(outputs[1:])) <= MAX_TARGETS_BYTES
         self.answers: torch.Tensor | None = None
         self.file = None if reference.scratch is None else reference.scratch / f"finetune-{key}.pt"
         self.state: dict[str, Any] = {}
@@ -172,7 +176,7 @@ class _Training:
         for update in track(range(self._done * updates, last), "recovery training"):
             if update % updates == 0:
                 batches, losses = self._epoch(update // updates), []
-            losses.append(self._update(batches[update % updates], self.peak * rate(update, last)))
+            losses.append(self._update(batches[update % updates], self.peak * learning_rate_factor(update, last)))
             if update % updates == updates - 1 and self._over(float(np.mean(losses))):
                 break
         if self.file is not None:
@@ -182,13 +186,13 @@ class _Training:
 
     def _begin(self) -> None:
         """Go on from what was written, or from the candidate as it came."""
-        found = ddp.broadcast(_read(self.file))
-        if found is None:
+        written = ddp.broadcast(_read(self.file))
+        if written is None:
             self.state = {"over": False, "best": _tensors(self.network), "held": []}
             return
-        self.network.load_state_dict(found.pop("weights"))
-        self.optimizer.load_state_dict(found.pop("optimizer"))
-        self.state = found
+        self.network.load_state_dict(written.pop("weights"))
+        self.optimizer.load_state_dict(written.pop("optimizer"))
+        self.state = written
         note(f"recovery training goes on after epoch {self._done}")
 
     @property
@@ -210,7 +214,7 @@ class _Training:
         loss = self._loss(self.called, part, self.step.precision)
         self.optimizer.zero_grad()
         torch.autograd.backward(loss * part.share)
-        nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
+        nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT_NORM)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
@@ -239,7 +243,7 @@ class _Training:
         total = 0.0
         with torch.no_grad():
             for start in range(0, len(self.held), self.batch):
-                part = plain(self.held[start : start + self.batch])
+                part = unmirrored(self.held[start : start + self.batch])
                 # Not in the training's precision: what it rounds off is more than an epoch of a small network gains.
                 total += len(part.rows) * self._loss(self.network, part, "float32").item()
         return ddp.broadcast(total / len(self.held) if isfinite(total) else inf)
@@ -255,7 +259,7 @@ class _Training:
         return self.loss(outputs.float(), aims, batch.labels(self.train).to(self.device))
 
     def _ask(self) -> torch.Tensor:
-        """The original's logits for every item, as it is and, where the step flips, in the mirror, (1 or 2, N, K, *spatial)."""
+        """Return the original's logits for every item, and for every mirrored one where the step mirrors: (1 or 2, N, K, *spatial)."""
         rows = np.split(np.arange(len(self.train)), range(self.batch, len(self.train), self.batch))
         batches = [Batch(part, np.full(len(part), side)) for side in self.sides for part in rows]
         parts = [self._aims(batch.inputs(self.train).to(self.device)).cpu() for batch in track(batches, "ask the original")]
@@ -270,7 +274,7 @@ class _Training:
 
 def _batch(count: int) -> int:
     """The largest power of two that makes enough updates of so many items, within bounds."""
-    return int(np.clip(1 << max(0, (count // UPDATES).bit_length() - 1), LEAST_BATCH, MOST_BATCH))
+    return int(np.clip(1 << max(0, (count // MIN_UPDATES).bit_length() - 1), MIN_BATCH, MAX_BATCH))
 
 
 def _tensors(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -278,9 +282,9 @@ def _tensors(network: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone().cpu() for name, tensor in network.state_dict().items()}
 
 
-def _between(start: dict[str, torch.Tensor], end: dict[str, torch.Tensor], way: float) -> dict[str, torch.Tensor]:
-    """The tensors on the way from `start` to `end`; what is counted is that of the end."""
-    return {name: start[name].lerp(last, way) if way < 1 and last.is_floating_point() else last for name, last in end.items()}
+def _interpolate(start: dict[str, torch.Tensor], end: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
+    """Return (1 - share) start + share end of every tensor; counters, which are whole numbers, are those of the end."""
+    return {name: start[name].lerp(last, share) if share < 1 and last.is_floating_point() else last for name, last in end.items()}
 
 
 def _key(step: Finetune, candidate: Candidate, reference: Reference, train: Labelled) -> str:
@@ -300,7 +304,7 @@ def _read(file: Path | None) -> dict[str, Any] | None:
     if file is None or not file.exists():
         return None
     try:
-        found: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):
         return None
-    return found if found.keys() == WRITTEN else None
+    return state if state.keys() == WRITTEN else None

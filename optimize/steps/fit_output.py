@@ -1,7 +1,8 @@
-"""Fit the layer that answers to the original's answers, not to its outputs.
+"""Fit the output layer to the original's probabilities, not to its logits.
 
-Least squares counts an error in a large logit as much as the same error beside the decision, though only the latter changes an answer. So
-the layer whose outputs are the network's is fitted a second time, with the weights W that minimize
+Least squares counts an error in a large logit as much as the same error near the decision, though only the latter changes an answer. With
+logits 9 and 0, an error of 1 moves the first probability by .0002; with logits 0 and 0, by .23. So the layer whose outputs are the
+network's is fitted a second time, with the weights W that minimize
 
     mean over rows of KL(p || q)  +  pull * ||U (W - V)||^2,       q = softmax(x W + b),  p = softmax of the original's outputs
 
@@ -12,6 +13,7 @@ output both are sigmoids. Solved by L-BFGS in the coordinates U W, in which the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +31,8 @@ from optimize.reconstruction.moments import OriginalOutputs
 
 Array = npt.NDArray[np.float64]
 PULL = 1e-3
-EVALUATIONS = 200
-STILL = 1e-7
+MAX_EVALUATIONS = 200
+GRADIENT_TOLERANCE = 1e-7
 """Nats per unit of a standardized weight: a smaller slope is none."""
 
 
@@ -43,28 +45,30 @@ class FitOutput:
         l2: strength of the pull to the present weights.
     """
 
+    TRAINS: ClassVar[bool] = False
+
     rows: int = ROWS
     l2: float = PULL
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the candidate with the refitted layer."""
         module, original = candidate.module, reference.original.module
-        name = answering(candidate)
-        if name is None or answering(reference.original) != name:
+        name = output_layer(candidate)
+        if name is None or output_layer(reference.original) != name:
             return candidate.after(self, module)
         targets = OriginalOutputs(original, reference.calibration, [name], rows=self.rows, seed=reference.seed, memory=reference.memory)
-        given, wanted = (rows.double().numpy() for rows in targets.rows(module, name))
+        inputs, outputs = (rows.double().numpy() for rows in targets.rows(module, name))
         layer = linear_submodule(module, name)
-        bias = np.zeros(wanted.shape[1]) if layer.bias is None else layer.bias.detach().double().numpy()
-        weight, bias = fitted(given, wanted, matrix(layer).numpy(), bias, self.l2)
+        bias = np.zeros(outputs.shape[1]) if layer.bias is None else layer.bias.detach().double().numpy()
+        weight, bias = fit_to_answers(inputs, outputs, matrix(layer).numpy(), bias, self.l2)
         tensors = {"weight": weight_from(layer, torch.from_numpy(weight))}
         if layer.bias is not None:
             tensors["bias"] = torch.from_numpy(bias).to(layer.bias.dtype)
         return candidate.after(self, with_tensors(module, name, **tensors))
 
 
-def answering(candidate: Candidate) -> str | None:
-    """The linear layer whose outputs are the network's; None where something comes between, such as a softmax."""
+def output_layer(candidate: Candidate) -> str | None:
+    """Return the name of the linear layer whose outputs are the network's; None where something comes between, such as a softmax."""
     layers = {
         name: layer
         for name, layer in candidate.module.named_modules()
@@ -79,39 +83,39 @@ def answering(candidate: Candidate) -> str | None:
     return name if isinstance(outputs, torch.Tensor) and made.shape == outputs.shape and torch.equal(made, outputs) else None
 
 
-def fitted(given: Array, wanted: Array, weight: Array, bias: Array, l2: float) -> tuple[Array, Array]:
-    """Weights (p, K) and bias (K,) whose answers to the rows are nearest to those wanted.
+def fit_to_answers(inputs: Array, targets: Array, weight: Array, bias: Array, l2: float) -> tuple[Array, Array]:
+    """Return the weights (p, K) and biases (K,) whose answers to the inputs are nearest to the original's.
 
     Args:
-        given: (n, p) rows.
-        wanted: (n, K) outputs of the original; with K = 1 the logits of a sigmoid.
-        weight: (p, K) at the start, and what is pulled towards.
-        bias: (K,) likewise, but not pulled.
-        l2: per unit of a standardized weight.
+        inputs: (n, p) rows that the layer reads.
+        targets: (n, K) outputs of the original; with K = 1 the logits of a sigmoid.
+        weight: (p, K) weights to start from; the penalty pulls towards them.
+        bias: (K,) biases to start from; nothing pulls them.
+        l2: strength of the penalty, per unit of a standardized weight.
     """
-    mean = given.mean(0)
-    centred = given - mean
-    values, vectors = np.linalg.eigh(centred.T @ centred / len(given))
-    sure = values > values[-1] * 1e-10
-    across = vectors[:, sure] / np.sqrt(values[sure])  # (p, r): centred @ across has the identity for its second moment
-    rows, classes = centred @ across, wanted.shape[1]
-    before = given @ weight + bias
-    shares = np.exp(_log_shares(wanted))
+    mean = inputs.mean(0)
+    centred = inputs - mean
+    values, vectors = np.linalg.eigh(centred.T @ centred / len(inputs))
+    used = values > values[-1] * 1e-10  # directions that the inputs take at all
+    across = vectors[:, used] / np.sqrt(values[used])  # (p, r): centred @ across has the identity for its second moment
+    rows, classes = centred @ across, targets.shape[1]
+    start_outputs = inputs @ weight + bias
+    probabilities = np.exp(_log_probabilities(targets))
 
     def loss(flat: Array) -> tuple[float, Array]:
         step = flat.reshape(rows.shape[1] + 1, classes)
-        logs = _log_shares(before + rows @ step[1:] + step[0])
-        apart = (np.exp(logs) - shares)[:, -classes:] / len(rows)  # with one output the first column is the background's
-        slope = np.vstack([apart.sum(0), rows.T @ apart + 2 * l2 * step[1:]])
-        return float(-(shares * logs).sum(1).mean() + l2 * np.square(step[1:]).sum()), slope.ravel()
+        logs = _log_probabilities(start_outputs + rows @ step[1:] + step[0])
+        excess = (np.exp(logs) - probabilities)[:, -classes:] / len(rows)  # with one output the first column is the background's
+        slope = np.vstack([excess.sum(0), rows.T @ excess + 2 * l2 * step[1:]])
+        return float(-(probabilities * logs).sum(1).mean() + l2 * np.square(step[1:]).sum()), slope.ravel()
 
     start = np.zeros((rows.shape[1] + 1) * classes)
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxfun": EVALUATIONS, "gtol": STILL, "ftol": 1e-12})
-    step = found.x.reshape(rows.shape[1] + 1, classes)
+    options = {"maxfun": MAX_EVALUATIONS, "gtol": GRADIENT_TOLERANCE, "ftol": 1e-12}
+    step = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x.reshape(rows.shape[1] + 1, classes)
     change = across @ step[1:]
     return weight + change, bias + step[0] - mean @ change
 
 
-def _log_shares(outputs: Array) -> Array:
+def _log_probabilities(outputs: Array) -> Array:
     both = np.concatenate([np.zeros_like(outputs), outputs], axis=1) if outputs.shape[1] == 1 else outputs
     return np.asarray(both - logsumexp(both, axis=1, keepdims=True))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -17,11 +17,11 @@ from optimize.errors import InputError, require_choice
 from optimize.graph.surgery import keep_channels, kept_after
 from optimize.graph.trace import trace, without
 from optimize.progress import track
-from optimize.reconstruction.layer_repair import RIDGE, ROWS, passed, refitted, repairable
+from optimize.reconstruction.layer_repair import RIDGE, ROWS, depthwise_on_path, refit_layers, repairable
 from optimize.reconstruction.moments import OriginalOutputs
 from optimize.steps.merging.crossover import Target
 from optimize.steps.merging.operators import MergeOperator, Operator
-from optimize.steps.merging.pairing import Choice, RemovalPlan, survey
+from optimize.steps.merging.pairing import Choice, RemovalPlan, plan_removals
 from optimize.steps.recalibrate_batchnorm import RecalibrateBatchNorm
 from optimize.steps.repair import Repair
 
@@ -36,7 +36,7 @@ class Merge:
 
     Args:
         share: of each group's channels to remove, in [0, 1); at least one channel stays, and 0 changes nothing.
-        operator: see `StandIn`.
+        operator: what is left in their place, see `MergeOperator`.
         repair: "batchnorm" measures the norms anew in the end; "least squares" refits each reader towards the original at once.
         choose: which channels go: smallest L2 "norm", or least "output error".
         target: what "crossover" aims at.
@@ -44,6 +44,8 @@ class Merge:
         ridge: see `Repair`.
         cases: calibration inputs the norms are measured on.
     """
+
+    TRAINS: ClassVar[bool] = False
 
     share: float
     operator: Operator = "drop"
@@ -62,11 +64,11 @@ class Merge:
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the narrower candidate."""
-        surveys = survey(candidate, reference, choose=self.choose, rows=self.rows, ridge=self.ridge)
-        return self.given(candidate, reference, surveys)
+        plans = plan_removals(candidate, reference, choose=self.choose, rows=self.rows, ridge=self.ridge)
+        return self.with_plans(candidate, reference, plans)
 
-    def given(self, candidate: Candidate, reference: Reference, surveys: Iterable[RemovalPlan | None]) -> Candidate:
-        """The same from a survey made before: it does not depend on share, operator or repair, so one serves a whole comparison."""
+    def with_plans(self, candidate: Candidate, reference: Reference, plans: Iterable[RemovalPlan | None]) -> Candidate:
+        """Return the narrower candidate from plans made before; plans do not depend on share, operator or repair."""
         graph, original = trace(candidate), reference.original.module
         layers = repairable(candidate.module, original, graph)
         targets = OriginalOutputs(original, reference.calibration, layers, rows=self.rows, seed=reference.seed, memory=reference.memory)
@@ -74,20 +76,20 @@ class Merge:
         stand_in = MergeOperator(self.operator, self.target, self.rows, self.ridge)
         cut: list[int] = []
         fitted: dict[str, int] = {}
-        for turn, found in enumerate(track(list(surveys), f"merge by {self.operator}, share {self.share:g}")):
+        for turn, plan in enumerate(track(list(plans), f"merge by {self.operator}, share {self.share:g}")):
             group = groups[turn]
-            heirs = np.arange(group.size) if found is None else found.merge_into(self.share)
-            keep = np.unique(heirs)
-            if found is None or len(keep) == group.size:
+            merge_into = np.arange(group.size) if plan is None else plan.merge_into(self.share)
+            keep = np.unique(merge_into)
+            if plan is None or len(keep) == group.size:
                 continue
             cut.append(turn)
-            module = stand_in(module, group, graph.norms, heirs, reference, found.likeness)
+            module = stand_in(module, group, graph.norms, merge_into, reference, plan.likeness)
             kept = kept_after(kept, module, group, keep)
             module = keep_channels(module, group, keep)
             groups = without(groups, group, keep)
             if self.repair == "least squares":
-                readers = [*passed(group, module, layers), *(slot.module for slot in group.consumers)]
-                module = refitted(module, original, graph, readers, targets, kept, self.ridge)
+                readers = [*depthwise_on_path(group, module, layers), *(slot.module for slot in group.consumers)]
+                module = refit_layers(module, original, graph, readers, targets, kept, self.ridge)
                 fitted |= dict.fromkeys(readers, turn)
         merged = candidate.after(self, module, kept)
         if self.repair == "batchnorm" and cut:

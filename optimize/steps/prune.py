@@ -1,24 +1,29 @@
 """Structured pruning under one error budget for every group of channels.
 
-Groups are taken in execution order. In each, channels are eliminated by output error until the total cost passes the budget; the layers
-that read them are refitted at once, on what the network pruned so far feeds them, towards what the original gave. One number decides
-every width: there are no ratios, and a layer that has nothing to spare keeps everything.
+Groups are taken in execution order. In each, channels are eliminated, the least important first, until the total output error passes the
+budget; the layers that read them are refitted at once, on what the network pruned so far feeds them, towards what the original gave. One
+number decides every width: there are no ratios, and a layer that has nothing to spare keeps everything.
+
+Whatever signal says which channels are important, the budget is always spent in output error after repair. A poor signal therefore removes
+fewer channels; it does not do more harm.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from optimize.candidate import Candidate, Reference, Step
 from optimize.graph.trace import ChannelGroup, Graph, Index, trace, without
 from optimize.importance.output_error import Elimination, eliminate
+from optimize.importance.removal_order import removal_orders
+from optimize.importance.signal import Signal
 from optimize.progress import record_finding, track
 from optimize.reconstruction.channel_removal import Reader, affected_layers, cut_and_refit, readers, unprunable_reason
-from optimize.reconstruction.layer_repair import RIDGE, ROWS, compensating_norms, passed, refitted, repairable
+from optimize.reconstruction.layer_repair import RIDGE, ROWS, compensating_norms, depthwise_on_path, refit_layers, repairable
 from optimize.reconstruction.moments import OriginalOutputs
 from optimize.reconstruction.ridge import build_problem
 from optimize.steps.recalibrate_batchnorm import RecalibrateBatchNorm
@@ -35,25 +40,48 @@ class Prune:
         multiple: kept widths are rounded up to a multiple of this; kernels like 8 and 16.
         rows: sampled positions each layer is fitted on.
         ridge: see `Repair`.
+        importance: signal that says which channels go first; None for those cheapest in output error, found anew at every stage. A signal
+            is asked once, on the candidate as it comes. What it is silent about stays.
         renorm: cut groups too that a layer without a closed-form repair reads besides others: these are repaired, and the batch norms that
             run behind it are measured anew in the end. Worse than a repair, hence not the rule.
     """
+
+    TRAINS: ClassVar[bool] = False
 
     budget: float
     multiple: int = 1
     rows: int = ROWS
     ridge: float = RIDGE
     renorm: bool = False
+    importance: Signal | None = None
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the pruned and repaired candidate."""
-        left = self.budget - max((step.budget for step in candidate.lineage if isinstance(step, Prune)), default=0.0)
+        left = self.budget - max((getattr(step, "error_budget", 0.0) for step in candidate.lineage), default=0.0)
+        orders = orders_by(self.importance, candidate, reference)
 
         def choose(group: ChannelGroup, readers: Sequence[Reader]) -> Index:
-            found = eliminate(readers, budget=left, least=min(self.multiple, group.size))
-            return _rounded(found, group.size, self.multiple)
+            elimination = eliminate(readers, budget=left, least=min(self.multiple, group.size), order=orders.get(group.name))
+            return _rounded(elimination, group.size, self.multiple)
 
         return cut(self, candidate, reference, choose, f"prune, budget {self.budget:g}", renorm=self.renorm)
+
+
+    @property
+    def error_budget(self) -> float:
+        """Error that this step may have added to each group; a later `Prune` counts it as spent."""
+        return self.budget
+
+
+def orders_by(importance: Signal | None, candidate: Candidate, reference: Reference) -> dict[str, Index]:
+    """Return the order in which each group's channels go, by its name; empty where output error decides at every stage.
+
+    Args:
+        importance: what a channel is worth, or None for output error.
+        candidate: the network, as it is before anything is cut.
+        reference: the original and the calibration inputs.
+    """
+    return {} if importance is None else removal_orders(importance, candidate, reference, trace(candidate).groups)
 
 
 class Cutting(Step, Protocol):
@@ -80,12 +108,17 @@ def cut(
     """Take the groups in execution order, cut what `choose` says out of each, and refit its readers at once.
 
     Args:
-        step: on whose behalf.
-        candidate: what to cut.
-        reference: the original, and inputs.
-        choose: which channels of a group go, (k,), given its readers' problems and which columns each channel has there.
-        what: for the progress bar.
+        step: the step that cuts; its fields say how readers are fitted, and it enters the lineage.
+        candidate: the network to cut.
+        reference: the original and the calibration inputs.
+        choose: function from a group and its readers to the channels that go, (k,).
+        what: title of the progress bar.
         renorm: see `Prune`.
+
+    Example: conv1 -> conv2 -> conv3, groups a (made by conv1, read by conv2) and b (made by conv2, read by conv3). Turn 0 cuts a and refits
+    conv2 on the narrower inputs. Turn 1 cuts b, which takes rows out of conv2 and leaves its other rows as they were fitted, and refits
+    conv3. With a skip from conv1 to conv3 the latter would be fitted in turn 0, before b in front of it is cut: it is stale, and is fitted
+    once more in the end.
     """
     graph = trace(candidate)
     original = reference.original.module
@@ -102,8 +135,8 @@ def cut(
         if norms:
             record_finding(f"{group.name} is read by a layer without a closed form: repaired by batch-norm re-estimation there")
             renew.update(norms)
-        for name in passed(group, module, layers):
-            module = refitted(module, original, graph, [name], targets, kept, step.ridge, affected_layers(groups[turn:]))
+        for name in depthwise_on_path(group, module, layers):
+            module = refit_layers(module, original, graph, [name], targets, kept, step.ridge, affected_layers(groups[turn:]))
             fitted[name] = turn
         names = [slot.module for slot in group.consumers if slot.module in layers]
         moments = targets.moments(module, names, affected_layers(groups[turn:]))
@@ -121,14 +154,14 @@ def cut(
     return candidate.after(step, module, kept)
 
 
-def _rounded(found: Elimination, size: int, multiple: int) -> Index:
-    """The removals that leave a multiple; the last, dearest ones are taken back."""
-    left = size - len(found.order)
+def _rounded(elimination: Elimination, size: int, multiple: int) -> Index:
+    """Return the removals that leave a multiple; the last and most expensive ones are taken back."""
+    left = size - len(elimination.order)
     width = min(size, -(-left // multiple) * multiple)
-    return found.order[: size - width]
+    return elimination.order[: size - width]
 
 
 def _stale(fitted: dict[str, int], groups: tuple[ChannelGroup, ...], graph: Graph) -> tuple[str, ...]:
-    """Layers refitted before everything in front of them was cut: their inputs have changed since."""
+    """Return the layers that were refitted before everything in front of them was cut: their inputs have changed since."""
     first = [graph.order[group.name] for group in groups]
     return tuple(name for name, turn in fitted.items() if any(place < graph.order[name] for place in first[turn + 1 :]))

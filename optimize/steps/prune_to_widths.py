@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,10 +18,11 @@ from optimize.candidate import Candidate, Reference
 from optimize.graph.bypass import bypassed, without_layers
 from optimize.graph.trace import ChannelGroup, Index, trace
 from optimize.importance.output_error import eliminate
+from optimize.importance.signal import Signal
 from optimize.reconstruction.channel_removal import Reader
 from optimize.reconstruction.layer_repair import RIDGE, ROWS
 from optimize.steps.fit_output import PULL, FitOutput
-from optimize.steps.prune import cut
+from optimize.steps.prune import cut, orders_by
 from optimize.steps.repair import Repair
 
 
@@ -33,24 +35,29 @@ class PruneToWidths:
             no wider than asked, keeps all it has. 0 takes the layer out; where the network does not run without it, one channel stays.
         rows: sampled positions each layer is fitted on.
         ridge: see `Repair`.
-        l2: see `Answer`.
+        l2: see `FitOutput`.
+        importance: which channels go first; see `Prune`.
     """
+
+    TRAINS: ClassVar[bool] = False
 
     widths: tuple[tuple[str, int], ...]
     rows: int = ROWS
     ridge: float = RIDGE
     l2: float = PULL
+    importance: Signal | None = None
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the narrowed and repaired candidate."""
-        wanted = dict(self.widths)
+        chosen = dict(self.widths)
         shorter = self._shortened(candidate, reference, [name for name, width in self.widths if not width])
+        orders = orders_by(self.importance, shorter, reference)
 
         def choose(group: ChannelGroup, readers: Sequence[Reader]) -> Index:
-            width = wanted.get(group.name, group.size)
+            width = chosen.get(group.name, group.size)
             if width >= group.size:
                 return np.array([], dtype=np.int64)
-            return eliminate(readers, least=max(1, width)).order
+            return eliminate(readers, least=max(1, width), order=orders.get(group.name)).order
 
         made = cut(self, shorter, reference, choose, "narrow")
         return candidate.after(self, FitOutput(self.rows, self.l2)(made, reference).module, made.kept)
@@ -61,7 +68,7 @@ class PruneToWidths:
         inputs = torch.from_numpy(reference.calibration[:2].copy())
         for name in groups:
             # the readers of one may be the next: every cut is found in the network as it is by then
-            group = next((each for each in trace(Candidate(module, candidate.example)).groups if each.name == name), None)
+            group = next((group for group in trace(Candidate(module, candidate.example)).groups if group.name == name), None)
             shorter = None if group is None else bypassed(module, group, inputs)
             if group is not None and shorter is not None:
                 module, kept = shorter, without_layers(kept, group)

@@ -1,8 +1,9 @@
-"""Batch-norm statistics measured anew: what a norm was told about its inputs is wrong once the layers before it have changed."""
+"""Batch-norm statistics measured anew: those of training are wrong once the layers in front of a norm have changed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -17,15 +18,17 @@ from optimize.reconstruction.moments import BATCH
 
 @dataclass(frozen=True)
 class RecalibrateBatchNorm:
-    """Give every batch norm the mean and the variance of what it reads; weights do not change.
+    """Give every batch norm the mean and the variance of its inputs; weights do not change.
 
     Norms are taken in execution order, each measured behind those already renewed, over all cases at once: the result does not depend on
     any batch size, and equals what the finished network feeds its norms. A momentum would average over networks that no longer exist.
 
     Args:
-        cases: calibration inputs looked at, from the first.
+        cases: number of calibration inputs to measure on, from the first.
         layers: only these norms; empty for all.
     """
+
+    TRAINS: ClassVar[bool] = False
 
     cases: int = 1024
     layers: tuple[str, ...] = ()
@@ -60,8 +63,8 @@ def _statistics(module: nn.Module, name: str, inputs: torch.Tensor) -> tuple[tor
     return mean, squares / max(1, count - 1)
 
 
-def _summary(_: str, given: torch.Tensor, __: torch.Tensor) -> tuple[int, torch.Tensor, torch.Tensor]:
-    """Values per channel, their mean and their squares about it; given (N, C, *spatial)."""
-    values = given.double().transpose(0, 1).flatten(1)  # (C, N * places)
+def _summary(_: str, inputs: torch.Tensor, __: torch.Tensor) -> tuple[int, torch.Tensor, torch.Tensor]:
+    """Return the number of values per channel, their mean and the sum of their squares about it; inputs (N, C, *spatial)."""
+    values = inputs.double().transpose(0, 1).flatten(1)  # (C, N * places)
     mean = values.mean(1)
     return values.shape[1], mean, (values - mean[:, None]).square().sum(1)

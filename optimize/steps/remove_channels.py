@@ -6,7 +6,7 @@ Channel numbers are those of the candidate as it stands: after a removal the cha
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import ClassVar, get_args
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from optimize.graph.layer_types import linear_submodule
 from optimize.graph.surgery import keep_channels, kept_after
 from optimize.graph.trace import ChannelGroup, Graph, Index, trace
 from optimize.reconstruction.layer_matrix import matrix
-from optimize.reconstruction.layer_repair import RIDGE, ROWS, refitted, repairable
+from optimize.reconstruction.layer_repair import RIDGE, ROWS, refit_layers, repairable
 from optimize.reconstruction.moments import WIDEST, OriginalOutputs
 from optimize.steps.merge import RepairMode
 from optimize.steps.merging.crossover import Target
@@ -32,13 +32,15 @@ class RemoveChannels:
         group: its name, the first layer that makes the channels.
         channels: which of them go, as the candidate numbers them; none changes nothing, and at least one must stay.
         repair: see `Merge`; "least squares" leaves a reader as it is that has no closed form or too many columns for one.
-        operator: see `StandIn`.
+        operator: what is left in their place, see `MergeOperator`.
         merge_into: for every operator but "drop", the channel that stays and stands for each of `channels`.
         target: what "crossover" aims at.
         rows: sampled positions for each fit.
         ridge: see `Repair`.
         cases: calibration inputs the norms are measured on.
     """
+
+    TRAINS: ClassVar[bool] = False
 
     group: str
     channels: tuple[int, ...]
@@ -70,10 +72,10 @@ class RemoveChannels:
             return candidate.after(self, candidate.module)
         graph = trace(candidate)
         group = self._group(graph)
-        heirs = self._all_heirs(group)
+        merge_into = self._stand_ins(group)
         keep = np.setdiff1d(np.arange(group.size), self.channels)
         stand_in = MergeOperator(self.operator, self.target, self.rows, self.ridge)
-        module = stand_in(candidate.module, group, graph.norms, heirs, reference)
+        module = stand_in(candidate.module, group, graph.norms, merge_into, reference)
         kept = kept_after(candidate.kept, module, group, keep)
         narrow = candidate.after(self, keep_channels(module, group, keep), kept)
         if self.repair == "batchnorm":
@@ -86,7 +88,7 @@ class RemoveChannels:
         readers = [slot.module for slot in group.consumers if slot.module in closed]
         readers = [name for name in readers if len(matrix(linear_submodule(module, name))) <= WIDEST]
         targets = OriginalOutputs(original, reference.calibration, readers, rows=self.rows, seed=reference.seed, memory=reference.memory)
-        fitted = refitted(module, original, graph, readers, targets, narrow.kept, self.ridge)
+        fitted = refit_layers(module, original, graph, readers, targets, narrow.kept, self.ridge)
         return replace(narrow, module=fitted)
 
     def _group(self, graph: Graph) -> ChannelGroup:
@@ -100,10 +102,11 @@ class RemoveChannels:
             raise InputError(f"`channels` (={self.channels}) are all that {self.group} has: leave at least one.")
         return group
 
-    def _all_heirs(self, group: ChannelGroup) -> Index:
-        heirs = np.arange(group.size)
+    def _stand_ins(self, group: ChannelGroup) -> Index:
+        """Return the channel that stands for each, (size,); itself where nothing else does."""
+        stand_ins = np.arange(group.size)
         if self.merge_into:
-            heirs[list(self.channels)] = self.merge_into
+            stand_ins[list(self.channels)] = self.merge_into
             if lost := sorted({*self.merge_into} & {*self.channels}):
                 raise InputError(f"`merge_into` (={self.merge_into}) must stay, but {lost[0]} is one of `channels` (={self.channels}).")
-        return heirs
+        return stand_ins

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from optimize.candidate import Candidate, Reference
 from optimize.graph.trace import trace
 from optimize.progress import track
-from optimize.reconstruction.layer_repair import RIDGE, ROWS, refitted, repairable
+from optimize.reconstruction.layer_repair import RIDGE, ROWS, refit_layers, repairable
 from optimize.reconstruction.moments import OriginalOutputs
 
 
@@ -23,6 +24,8 @@ class Repair:
         layers: only these; empty for all.
     """
 
+    TRAINS: ClassVar[bool] = False
+
     rows: int = ROWS
     ridge: float = RIDGE
     layers: tuple[str, ...] = ()
@@ -35,5 +38,5 @@ class Repair:
         targets = OriginalOutputs(original, reference.calibration, chosen, rows=self.rows, seed=reference.seed, memory=reference.memory)
         module = candidate.module
         for turn, name in enumerate(track(chosen, "repair")):
-            module = refitted(module, original, graph, [name], targets, candidate.kept, self.ridge, chosen[turn:])
+            module = refit_layers(module, original, graph, [name], targets, candidate.kept, self.ridge, chosen[turn:])
         return candidate.after(self, module, candidate.kept)

@@ -13,8 +13,8 @@ from optimize.candidate import Labelled
 from optimize.errors import InputError
 from optimize.graph.trace import Index
 
-SHARE = 10
-"""One of so many items is held out."""
+HELD_OUT_ONE_IN = 10
+"""One item in ten is held out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,9 +22,9 @@ class Batch:
     """Some items, as one process sees them.
 
     Args:
-        rows: of the train split, (n,).
-        mirrored: which of them are seen in a mirror, (n,).
-        share: how much of the whole batch this is, times the number of processes; 1 where all have equally much.
+        rows: (n,) rows of the train split.
+        mirrored: (n,) whether each item is mirrored along its last axis.
+        share: size of this part times the number of processes, as a share of the whole batch; 1 where all parts are equally large.
     """
 
     rows: Index
@@ -32,7 +32,7 @@ class Batch:
     share: float = 1.0
 
     def part(self, rank: int, size: int) -> Batch:
-        """What process `rank` of `size` sees of it."""
+        """Return the part of process `rank` of `size`."""
         rows = self.rows[rank::size]
         return Batch(rows, self.mirrored[rank::size], len(rows) * size / len(self.rows))
 
@@ -52,19 +52,19 @@ class Batch:
         return arrays
 
 
-def plain(rows: Index) -> Batch:
-    """Items as they are."""
+def unmirrored(rows: Index) -> Batch:
+    """Return a batch of items that are not mirrored."""
     return Batch(rows, np.zeros(len(rows), dtype=bool))
 
 
 def epoch_batches(rows: Index, batch: int, *, horizontal_flip: bool, seed: tuple[int, int]) -> list[Batch]:
-    """All whole batches of an epoch; the items left over, another few each time, would make a small and noisy one.
+    """Return all whole batches of an epoch; the few items left over, other ones each time, are not trained on.
 
     Args:
-        rows: of the items to train on.
-        batch: items in each.
-        horizontal_flip: mirror every second item or so.
-        seed: of the run, and number of the epoch.
+        rows: rows of the items to train on.
+        batch: number of items in each batch.
+        horizontal_flip: mirror each item with probability one half.
+        seed: seed of the run, and number of the epoch.
     """
     draw = np.random.default_rng(seed)
     order = draw.permutation(rows)
@@ -74,19 +74,19 @@ def epoch_batches(rows: Index, batch: int, *, horizontal_flip: bool, seed: tuple
 
 
 def hold_out(train: Labelled, seed: int) -> tuple[Index, Index]:
-    """Rows to train on, and those that judge every epoch: about a tenth, of each class alike, whole patients where there are ids.
+    """Return rows to train on, and rows that judge every epoch: about a tenth, of each class alike, whole patients where there are ids.
 
     Raises:
         InputError: when there are too few items, or patients, to leave some of both.
     """
     patients = np.arange(len(train)) if train.patients is None else train.patients
-    _, first, units = np.unique(patients, return_index=True, return_inverse=True)
-    units = units.reshape(-1)
+    _, first, owners = np.unique(patients, return_index=True, return_inverse=True)
+    owners = owners.reshape(-1)
     # a patient counts as of the class of the first item; of masks it matters whether there is anything
-    kinds = np.asarray(train.labels[first]).reshape(len(first), int(np.prod(train.labels.shape[1:]))).max(1, initial=0)
+    strata = np.asarray(train.labels[first]).reshape(len(first), int(np.prod(train.labels.shape[1:]))).max(1, initial=0)
     order = np.random.default_rng(seed).permutation(len(first))
-    ranked = order[np.argsort(kinds[order], kind="stable")]
-    held = np.isin(units, ranked[min(SHARE // 2, len(ranked) // 2) :: SHARE])
+    ranked = order[np.argsort(strata[order], kind="stable")]
+    held = np.isin(owners, ranked[min(HELD_OUT_ONE_IN // 2, len(ranked) // 2) :: HELD_OUT_ONE_IN])
     if len(first) < 2 or np.count_nonzero(~held) < 2:
         whose = "" if train.patients is None else f" of {len(first)} patient(s)"
         raise InputError(f"`train` ({len(train)} item(s){whose}) is too small: training needs two items and others to judge by: add some.")

@@ -1,7 +1,7 @@
 """Recovery training in several processes at once, by torch's own DistributedDataParallel; torchrun starts them.
 
 Process 0 runs the whole job. The others wait until it trains something, build that network from its tensors and the original, train in
-lockstep on their share of every batch, and wait again until they are told to go. What travels are settings, tensors and arrays; never code.
+lockstep on their share of every batch, and wait again until the job has ended. What travels are settings, tensors and arrays; never code.
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ from optimize.graph.trace import Index
 T = TypeVar("T")
 Rebuild: TypeAlias = Callable[[nn.Module, dict[str, torch.Tensor], dict[str, Index]], nn.Module]
 WAIT = timedelta(days=30)
-"""How long a process may have nothing to train: a search takes as long as it takes."""
+"""How long a process may wait for something to train: a search may take days."""
 
 
 @dataclass(eq=False)
 class _Process:
-    """This process among the others; `busy` while the others are in step with it and listen to nothing else."""
+    """This process among those that train together; `busy` while the others take part in a step and wait for no other message."""
 
     rank: int
     size: int
     busy: bool = False
 
 
-_process: ContextVar[_Process | None] = ContextVar("process", default=None)
+_current: ContextVar[_Process | None] = ContextVar("process", default=None)
 
 
 def rank() -> int:
-    """Number of this process; 0 leads."""
-    me = _process.get()
+    """Return the number of this process; 0 leads."""
+    me = _current.get()
     return 0 if me is None else me.rank
 
 
 def size() -> int:
-    """Number of processes that train together."""
-    me = _process.get()
+    """Return the number of processes that train together."""
+    me = _current.get()
     return 1 if me is None else me.size
 
 
 def broadcast(value: T) -> T:
-    """The leader's value, in every process."""
+    """Return the leader's value, in every process."""
     if size() == 1:
         return value
     box = [value]
@@ -88,7 +88,7 @@ def process_group(original: Callable[[], Candidate], rebuild: Rebuild) -> Iterat
         yield True
         return
     me = _join()
-    token = _process.set(me)
+    token = _current.set(me)
     try:
         if me.rank:
             _serve(original, rebuild)
@@ -96,14 +96,14 @@ def process_group(original: Callable[[], Candidate], rebuild: Rebuild) -> Iterat
     finally:
         if me.rank == 0 and not me.busy:
             broadcast(None)
-        _process.reset(token)
+        _current.reset(token)
         dist.destroy_process_group()
 
 
 @contextmanager
 def mirrored_step(step: Step, candidate: Candidate, reference: Reference) -> Iterator[None]:
     """Have every other process call `step` on the same candidate while the block runs; does nothing where there is none."""
-    me = _process.get()
+    me = _current.get()
     if me is None or me.rank:
         yield
         return
@@ -128,13 +128,13 @@ def _join() -> _Process:
 
 def _serve(original: Callable[[], Candidate], rebuild: Rebuild) -> None:
     known: Candidate | None = None
-    while (work := _told()) is not None:
+    while (work := _next_task()) is not None:
         step, tensors, kept, outputs, train, seed = work
         known = replace(known or original(), outputs=outputs)
         candidate = replace(known, module=rebuild(known.module, tensors, kept), kept=kept)
         step(candidate, Reference(known, known.example.numpy(), seed, train))
 
 
-def _told() -> Any:
-    """What the leader says next: something to train, or None, which ends it."""
+def _next_task() -> Any:
+    """Return what the leader sends next: something to train, or None at the end."""
     return broadcast(None)

@@ -34,14 +34,14 @@ def native_bfloat16(where: torch.device) -> bool:
     return not {"amx_bf16", "avx512_bf16"}.isdisjoint(instruction_sets())
 
 
-def laid_out(module: nn.Module, inputs: torch.Tensor) -> nn.Module:
-    """The module with channels last in memory, the layout that most kernels of convolutions compute in.
+def channels_last(module: nn.Module, inputs: torch.Tensor) -> nn.Module:
+    """Return the module with channels last in memory, the layout that most kernels of convolutions compute in.
 
-    It stays as it was where it does not run so: a `view` that flattens positions needs them to be last.
+    It stays contiguous where it does not run with channels last: a `view` that flattens positions needs them to be last.
 
     Args:
-        module: changed in place, to be called in the mode it is in.
-        inputs: some, (N, C, *spatial).
+        module: network, changed in place; it is called once in the mode it is in.
+        inputs: some inputs, (N, C, *spatial).
     """
     if inputs.dim() != 4:
         return module
@@ -56,11 +56,11 @@ def laid_out(module: nn.Module, inputs: torch.Tensor) -> nn.Module:
 
 @contextmanager
 def reproducible(where: torch.device) -> Iterator[None]:
-    """While the block runs: only kernels that give the same bytes each time, and random numbers that are nobody else's.
+    """While the block runs: only kernels that give the same bytes each time, and random numbers of its own.
 
     On the CPU the bytes still depend on the number of threads.
     """
-    before, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    enabled, warn_only = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     gpu = [where] if where.type == "cuda" else []
     if gpu:
         # cuBLAS reads it once, when it is first used, and is not reproducible without
@@ -71,4 +71,4 @@ def reproducible(where: torch.device) -> Iterator[None]:
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(before, warn_only=warned)
+            torch.use_deterministic_algorithms(enabled, warn_only=warn_only)

@@ -1,17 +1,20 @@
 """What recovery training minimises: the distance to the original's answers, and to the labels.
 
-    loss = a (T^2 KL(softmax(t / T) || softmax(z / T)) + far) + (1 - a) (cross entropy(z, labels) + dice)
+    loss = a (T^2 KL(softmax(t / T) || softmax(z / T)) + distance) + (1 - a) (cross entropy(z, labels) + dice)
 
 with the network's logits z, the original's t, the temperature T and the share a of the distillation; T^2 keeps the size of the first
-part's gradient independent of T (Hinton, Vinyals & Dean 2015). All are means over items and positions. `far` and `dice` are for masks only:
+part's gradient independent of T (Hinton, Vinyals & Dean 2015). All are means over items and positions. `distance` and `dice` are for
+masks only:
 
-    dice = mean over items and classes but the first of  1 - (2 sum p g + 1) / (sum p + sum g + 1)
-    far  = mean over items and classes but the first of  sum |p - q| / (sum p + sum q + 1)
+    dice     = mean over items and classes but the first of  1 - (2 sum p g + 1) / (sum p + sum g + 1)
+    distance = mean over items and classes but the first of  sum |p - q| / (sum p + sum q + 1)
 
 with probabilities p, the original's q and truth g summed over an item's positions (Milletari, Navab & Ahmadi 2016, without the squares;
 Wang et al., "Dice semimetric losses", MICCAI 2023: the same for soft labels, least where p = q, which Dice itself is not). The 1 makes an
-item without the class count as right when nothing is found in it. The first class is the background, which would drown the others: where
-2 % of the positions are foreground, means over positions hardly see a network that finds nothing any more.
+item without the class count as right when nothing is found in it. The first class is the background, which would outweigh the others:
+where 2 % of the positions are foreground, a network that finds nothing any more is still right on 98 % of them.
+
+Example, one item with 2 positions of a class (g = 1, 1, 0, 0) and predictions p = (1, 0, 0, 0): dice = 1 - (2 * 1 + 1) / (1 + 2 + 1) = .25.
 
 Where every output is judged by itself (a single one, or masks that may overlap), each is a softmax of two: its logit against 0.
 """
@@ -36,10 +39,10 @@ class Objective:
     """The loss of a batch.
 
     Args:
-        temperature: T, above 0; a higher one hears more of what the original holds for unlikely.
-        distillation: a, in 0..1.
+        temperature: T, above 0; the higher, the more the classes count that the original holds for unlikely.
+        distillation: a, the share of the distillation, in 0..1.
         exclusive: every position has one class of several; otherwise each output is a yes or no of its own.
-        meaning: of the outputs, the original's too.
+        meaning: what the outputs mean, the original's too.
     """
 
     temperature: float
@@ -47,19 +50,19 @@ class Objective:
     exclusive: bool
     meaning: Meaning = "logits"
 
-    def __call__(self, outputs: torch.Tensor, aims: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The loss, a scalar.
+    def __call__(self, outputs: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the loss, a scalar.
 
         Args:
-            outputs: of the network, (n, K) or (n, K, *spatial).
-            aims: the original's for the same inputs.
+            outputs: outputs of the network, (n, K) or (n, K, *spatial).
+            targets: outputs of the original for the same inputs.
             labels: int64, (n,) or (n, *spatial) classes; or as many zeros and ones as there are outputs.
         """
         logits, truth = self._classes(outputs), labels if self.exclusive else labels.reshape(outputs.shape).flatten(0, 1)
-        theirs = self._classes(aims)
+        theirs = self._classes(targets)
         fit, near = functional.cross_entropy(logits, truth), self.temperature**2 * divergence(logits, theirs, self.temperature)
         if truth.dim() > 1:
-            fit, near = fit + soft_dice(logits, truth), near + apart(logits, theirs)
+            fit, near = fit + soft_dice(logits, truth), near + probability_distance(logits, theirs)
         return self.distillation * near + (1 - self.distillation) * fit
 
     def _classes(self, outputs: torch.Tensor) -> torch.Tensor:
@@ -67,21 +70,21 @@ class Objective:
         outputs = as_logits(outputs, self.meaning, exclusive=self.exclusive)
         if self.exclusive:
             return outputs
-        each = outputs.flatten(0, 1)
-        return torch.stack([torch.zeros_like(each), each], 1)
+        single = outputs.flatten(0, 1)
+        return torch.stack([torch.zeros_like(single), single], 1)
 
 
 def objective(
     shape: Sequence[int], labels: npt.NDArray[Any], temperature: float, distillation: float, meaning: Meaning = "logits"
 ) -> Objective:
-    """The loss that fits a network's outputs and the labels there are.
+    """Return the loss that fits a network's outputs and the labels there are.
 
     Args:
-        shape: of the network's outputs, (N, K) or (N, K, *spatial).
-        labels: of all items, (N,), (N, *spatial) or (N, K, *spatial).
-        temperature: see `Objective`.
-        distillation: see `Objective`.
-        meaning: of the outputs.
+        shape: shape of the network's outputs, (N, K) or (N, K, *spatial).
+        labels: labels of all items, (N,), (N, *spatial) or (N, K, *spatial).
+        temperature: temperature of the distillation, see `Objective`.
+        distillation: share of the distillation, see `Objective`.
+        meaning: what the outputs mean.
 
     Raises:
         InputError: when the labels do not fit the outputs.
@@ -89,30 +92,30 @@ def objective(
     classes, own = shape[1], tuple(labels.shape[1:])
     exclusive = own == tuple(shape[2:]) and classes > 1
     if not exclusive and own not in (tuple(shape[1:]), tuple(shape[2:])):
-        wanted = " or ".join(f"(N{''.join(f', {size}' for size in tail)})" for tail in (shape[2:], shape[1:]))
-        raise InputError(f"`labels` of shape {tuple(labels.shape)} do not fit the network's outputs {tuple(shape)}: they must be {wanted}.")
+        shapes = " or ".join(f"(N{''.join(f', {size}' for size in tail)})" for tail in (shape[2:], shape[1:]))
+        raise InputError(f"`labels` of shape {tuple(labels.shape)} do not fit the network's outputs {tuple(shape)}: they must be {shapes}.")
     top = classes - 1 if exclusive else 1
     if labels.dtype.kind not in "iub" or (labels.size and not (labels.min() >= 0 and labels.max() <= top)):
-        found = f"{labels.min()} to {labels.max()}" if labels.size else "none"
-        raise InputError(f"`labels` are {labels.dtype} ({found}): for these outputs they must be whole numbers from 0 to {top}.")
+        values = f"{labels.min()} to {labels.max()}" if labels.size else "none"
+        raise InputError(f"`labels` are {labels.dtype} ({values}): for these outputs they must be whole numbers from 0 to {top}.")
     return Objective(temperature, distillation, exclusive, meaning)
 
 
-def divergence(logits: torch.Tensor, aims: torch.Tensor, temperature: float) -> torch.Tensor:
+def divergence(logits: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:
     """KL(softmax(aims / T) || softmax(logits / T)), mean over items and positions; (n, K, *spatial) both -> ()."""
-    ours, theirs = functional.log_softmax(logits / temperature, 1), functional.log_softmax(aims / temperature, 1)
+    ours, theirs = functional.log_softmax(logits / temperature, 1), functional.log_softmax(targets / temperature, 1)
     return (theirs.exp() * (theirs - ours)).sum(1).mean()
 
 
 def soft_dice(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """1 - Dice of the probabilities, mean over items and classes but the first; (n, K, *spatial) and (n, *spatial) -> ()."""
-    found = functional.softmax(logits, 1)[:, 1:].flatten(2)
+    predicted = functional.softmax(logits, 1)[:, 1:].flatten(2)
     numbers = torch.arange(1, logits.shape[1], device=labels.device)
-    true = (labels.flatten(1)[:, None] == numbers[:, None]).to(found.dtype)
-    return (1 - (2 * (found * true).sum(2) + 1) / (found.sum(2) + true.sum(2) + 1)).mean()
+    true = (labels.flatten(1)[:, None] == numbers[:, None]).to(predicted.dtype)
+    return (1 - (2 * (predicted * true).sum(2) + 1) / (predicted.sum(2) + true.sum(2) + 1)).mean()
 
 
-def apart(logits: torch.Tensor, aims: torch.Tensor) -> torch.Tensor:
+def probability_distance(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Distance of the probabilities as a share of both, mean over items and classes but the first; (n, K, *spatial) both -> ()."""
-    found, wanted = (functional.softmax(each, 1)[:, 1:].flatten(2) for each in (logits, aims))
-    return ((found - wanted).abs().sum(2) / (found.sum(2) + wanted.sum(2) + 1)).mean()
+    ours, theirs = (functional.softmax(outputs, 1)[:, 1:].flatten(2) for outputs in (logits, targets))
+    return ((ours - theirs).abs().sum(2) / (ours.sum(2) + theirs.sum(2) + 1)).mean()

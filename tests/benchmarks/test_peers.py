@@ -151,7 +151,7 @@ def test_a_ratio_is_tried_once_whatever_became_of_it(tmp_path: Path) -> None:
 def test_a_series_goes_on_after_the_ratios_that_were_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not hold with one batch is recovered with the other; from 0.5 on only int8 is left to be found."""
     ground, tried, held = _ground(tmp_path), list[tuple[float, int]](), {0.8: (), 0.5: ("f32", "bf16"), 0.2: ("f32", "bf16", "int8")}
-    small = Finetune().items(len(ground.data.train or ()))
+    small = Finetune().batch_size(len(ground.data.train or ()))
     assert small < contenders.BATCH
 
     def at_ratio(ground: cases.Ground, signal: str, everywhere: bool, name: str, ratio: float, batch: int, folder: Path) -> list[Record]:

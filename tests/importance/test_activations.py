@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from optimize.candidate import Candidate, Reference
 from optimize.graph.trace import Slot, trace
-from optimize.importance.activations import drawn, maps, over_activations, thinned
+from optimize.importance.activations import channel_maps, over_activations, sample_calibration, thin_positions
 from tests.nets import Concat, Residual, Reused, cases, chain_bn, ready
 
 
@@ -85,7 +85,7 @@ def test_a_layer_called_three_times_is_read_three_times() -> None:
 def test_steps_of_a_sequence_are_positions() -> None:
     slot = Slot("head", "in", np.array([[0, 2], [1, 3]]))
     given = torch.arange(24.0).reshape(2, 3, 4)
-    found = maps(nn.Linear(4, 2), slot, given)
+    found = channel_maps(nn.Linear(4, 2), slot, given)
     assert found.shape == (2, 2, 3, 2)
     assert found[1, 0].tolist() == [[12.0, 14.0], [16.0, 18.0], [20.0, 22.0]]
 
@@ -93,7 +93,7 @@ def test_steps_of_a_sequence_are_positions() -> None:
 def test_stacked_channels_keep_all_their_positions() -> None:
     slot = Slot("head", "in", np.array([[0, 1], [2, 3]]))
     given = torch.arange(24.0).reshape(1, 4, 2, 3)
-    found = maps(nn.Conv2d(4, 2, 1), slot, given)
+    found = channel_maps(nn.Conv2d(4, 2, 1), slot, given)
     assert found.shape == (1, 2, 2, 2, 3)
     assert found[0, 1].flatten().tolist() == list(range(12, 24))
 
@@ -101,7 +101,7 @@ def test_stacked_channels_keep_all_their_positions() -> None:
 @pytest.mark.parametrize(("side", "count"), [(64, 4096), (65, 4096), (3, 9)])
 def test_large_maps_are_thinned_evenly(side: int, count: int) -> None:
     channels = torch.arange(side * side).reshape(1, 1, side, side)
-    picked = thinned(channels)[0, 0]
+    picked = thin_positions(channels)[0, 0]
     assert len(picked) == count
     steps = np.diff(picked.numpy())
     assert steps.min() >= 1
@@ -112,9 +112,9 @@ def test_large_maps_are_thinned_evenly(side: int, count: int) -> None:
 def test_the_draw_is_the_seed_s_and_keeps_the_order() -> None:
     of = Candidate(ready(chain_bn()), torch.from_numpy(cases(1)))
     inputs = np.arange(50, dtype=np.float32).reshape(50, 1)
-    first, again, other = (drawn(Reference(of, inputs, seed), 20).ravel() for seed in (0, 0, 1))
+    first, again, other = (sample_calibration(Reference(of, inputs, seed), 20).ravel() for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
     assert (np.diff(first) > 0).all()
     assert len(first) == 20
-    np.testing.assert_array_equal(drawn(Reference(of, inputs, 0), 99), inputs)
+    np.testing.assert_array_equal(sample_calibration(Reference(of, inputs, 0), 99), inputs)

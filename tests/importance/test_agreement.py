@@ -16,8 +16,8 @@ from optimize.importance.ilr import InsideLayerRanking
 from optimize.importance.magnitude import Magnitude
 from optimize.importance.output_error import Elimination, eliminate
 from optimize.importance.rank import Rank
+from optimize.importance.redundancy import Redundancy
 from optimize.importance.signal import Signal
-from optimize.importance.similarity import Redundancy
 from optimize.importance.snip import Snip
 from optimize.importance.taylor import Taylor
 from optimize.reconstruction.layer_matrix import columns

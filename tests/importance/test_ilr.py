@@ -9,7 +9,7 @@ from torch import nn
 
 from optimize.candidate import Candidate, Reference
 from optimize.graph.trace import trace
-from optimize.importance.ilr import InsideLayerRanking, fused, minmax
+from optimize.importance.ilr import InsideLayerRanking, fuse, minmax
 from tests.nets import candidate, cases, chain, chain_bn, ready, reference
 
 
@@ -68,7 +68,7 @@ def test_only_six_batches_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_constant_signal_is_a_half_and_a_missing_one_is_nothing() -> None:
     rising, flat, missing = np.array([1.0, 2.0, 3.0]), np.ones(3), np.full(3, np.nan)
     np.testing.assert_allclose(minmax(flat), 0.5)
-    np.testing.assert_allclose(fused(((0.6, rising), (0.4, flat), (0.2, missing))), [0.2, 0.5, 0.8])
+    np.testing.assert_allclose(fuse(((0.6, rising), (0.4, flat), (0.2, missing))), [0.2, 0.5, 0.8])
 
 
 def test_a_single_channel_is_a_half() -> None:

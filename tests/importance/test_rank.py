@@ -9,7 +9,7 @@ from torch import nn
 
 from optimize.candidate import Candidate, Reference
 from optimize.graph.trace import trace
-from optimize.importance.activations import drawn
+from optimize.importance.activations import sample_calibration
 from optimize.importance.rank import Rank, effective_ranks, matrices, numerical_ranks
 from tests.nets import candidate, cases, chain_bn, ready
 
@@ -47,7 +47,7 @@ def test_it_is_the_mean_over_cases_of_what_the_first_reader_sees() -> None:
 def test_only_so_many_cases_are_looked_at() -> None:
     of = candidate(chain_bn())
     some, groups = Reference(of, cases(60), seed=3), trace(of).groups
-    for few, same in zip(Rank(cases=20)(of, some, groups), Rank()(of, Reference(of, drawn(some, 20)), groups), strict=True):
+    for few, same in zip(Rank(cases=20)(of, some, groups), Rank()(of, Reference(of, sample_calibration(some, 20)), groups), strict=True):
         np.testing.assert_array_equal(few, same)
 
 

@@ -14,7 +14,8 @@ from torch import nn
 
 from optimize.candidate import Candidate, Reference
 from optimize.graph.trace import trace
-from optimize.importance.similarity import Redundancy, cosine, iou, pearson, unlike
+from optimize.importance.redundancy import Redundancy, dissimilarity
+from optimize.importance.similarity import cosine, iou, pearson
 from tests.nets import Residual, cases, chain, ready
 
 Measure: TypeAlias = Callable[..., list[npt.NDArray[np.float64]]]
@@ -76,12 +77,12 @@ def test_a_double_and_a_silent_channel_are_worth_nothing(measure: Literal["cosin
 
 def test_unlike_by_hand() -> None:
     matrix = np.array([[1, 0.5, -0.2], [0.5, 1, 0.9], [-0.2, 0.9, 1]])
-    np.testing.assert_allclose(unlike(matrix), [0.5, 0.1, 0.1])
-    np.testing.assert_allclose(unlike(np.array([[1, -0.4], [-0.4, 1]])), [1.4, 1.4])
-    np.testing.assert_array_equal(unlike(np.ones((1, 1))), [1])
+    np.testing.assert_allclose(dissimilarity(matrix), [0.5, 0.1, 0.1])
+    np.testing.assert_allclose(dissimilarity(np.array([[1, -0.4], [-0.4, 1]])), [1.4, 1.4])
+    np.testing.assert_array_equal(dissimilarity(np.ones((1, 1))), [1])
     nan = np.nan
-    np.testing.assert_array_equal(unlike(np.array([[1, nan], [nan, nan]])), [1, 0])
-    np.testing.assert_array_equal(unlike(np.full((2, 2), nan)), [0, 0])
+    np.testing.assert_array_equal(dissimilarity(np.array([[1, nan], [nan, nan]])), [1, 0])
+    np.testing.assert_array_equal(dissimilarity(np.full((2, 2), nan)), [0, 0])
 
 
 def test_a_large_offset_costs_no_digits() -> None:

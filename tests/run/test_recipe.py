@@ -55,6 +55,17 @@ def test_paths_in_a_toml_start_at_that_toml_and_flags_at_the_current_folder(tmp_
     assert _resolve(tmp_path, arch="/abs/net.py:g").arch == "/abs/net.py:g"
 
 
+def test_a_signal_is_selected_by_name_in_a_toml_and_by_a_flag(tmp_path: Path) -> None:
+    assert _resolve(tmp_path).importance is None
+    assert _resolve(tmp_path, "[search]\nimportance = 'taylor'\n").importance == "taylor"
+    found = _resolve(tmp_path, importance="magnitude")
+    assert found.importance == "magnitude"
+    (tmp_path / "lock.toml").write_text(to_toml(found), encoding="utf-8")
+    assert resolve(recipe_file=tmp_path / "lock.toml") == found
+    with pytest.raises(InputError, match=r"^`--importance` \(='magnitud'\) must be one of batchnorm, .* \(did you mean 'magnitude'\?\)\.$"):
+        _resolve(tmp_path, importance="magnitud")
+
+
 def test_flags_may_be_text(tmp_path: Path) -> None:
     found = _resolve(
         tmp_path,

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from optimize.importance.magnitude import Magnitude
+from optimize.importance.output_error import OutputError
 from optimize.run import recipe as names
 from optimize.run.recipe import Recipe
 from optimize.run.strategies import WEIGHTS, strategy
@@ -71,3 +73,18 @@ def test_the_walk_of_budgets() -> None:
 def test_floors_and_rules_are_passed_on(name: str, kind: type) -> None:
     assert strategy(recipe(strategy=name), RUNTIME) == kind()
     assert strategy(recipe(strategy=name, floors="S4", stopping="mcnemar"), RUNTIME) == kind(floors="S4", stopping=McNemar())
+
+
+def test_a_signal_reaches_every_strategy() -> None:
+    made = {name: strategy(recipe(strategy=name, importance="magnitude"), RUNTIME) for name in names.STRATEGIES}
+    assert made == {
+        "allocate": Allocate(Pricing(), importance=Magnitude()),
+        "budget": Budgets(importance=Magnitude()),
+        "stepwise": Stepwise(Magnitude()),
+        "local": Local(importance=Magnitude()),
+    }
+
+
+def test_output_error_is_what_pruning_does_by_itself() -> None:
+    assert strategy(recipe(strategy="budget", importance="output_error"), RUNTIME) == Budgets()
+    assert strategy(recipe(strategy="stepwise", importance="output_error"), RUNTIME) == Stepwise(OutputError())

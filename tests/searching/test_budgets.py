@@ -6,6 +6,7 @@ from dataclasses import replace
 from math import sqrt
 
 from optimize.candidate import Candidate
+from optimize.importance.magnitude import Magnitude
 from optimize.searching.budgets import GAP_PROPOSALS, Budgets
 from optimize.searching.trial import NOT_SMALLER
 from optimize.searching.walk import WORK_FOLDER, Search
@@ -64,3 +65,13 @@ def test_an_energy_that_saves_nothing_does_not_end_the_walk(search: Search) -> N
     _, trials = ran(walking(search, (), (1.0, 0.99)))
     assert settings(trials) == [("Factorize", 1.0, False), ("Factorize", 0.99, True)]
     assert trials[0]["reasons"] == [NOT_SMALLER]
+
+
+def test_the_signal_is_written_and_read_back(search: Search) -> None:
+    strategy = Budgets((0.001,), (), importance=Magnitude(norm=1))
+    best, trials = replace(search, strategy=strategy).run()
+    assert trials[0]["settings"]["importance"] == {"signal": "magnitude", "settings": {"norm": 1}}
+    again, believed = replace(search, strategy=strategy).run(trials)
+    assert believed == trials
+    assert again.lineage == best.lineage == (Prune(0.001, importance=Magnitude(norm=1)),)
+    assert again.fingerprint == best.fingerprint

@@ -13,7 +13,8 @@ from torch import nn
 
 from optimize.candidate import Candidate, Reference, Step
 from optimize.errors import InputError
-from optimize.searching.snapshot import STEPS, describe, restore, save
+from optimize.searching.snapshot import describe, restore, save
+from optimize.steps import steps
 from optimize.steps.chain import Chain
 from optimize.steps.factorize import Factorize
 from optimize.steps.finetune import Finetune
@@ -136,16 +137,16 @@ def test_steps_come_back_equal(step: Step, tmp_path: Path) -> None:
     start = candidate(TOPOLOGIES["chain"]())
     save(start.after(step, start.module), tmp_path / "a")
     assert restore(start, tmp_path / "a").lineage == (step,)
-    assert json.loads(json.dumps(describe(step)))["step"] in STEPS
+    assert json.loads(json.dumps(describe(step)))["step"] in steps()
 
 
 def test_a_chain_leaves_its_steps_in_the_lineage(tmp_path: Path) -> None:
     start = candidate(TOPOLOGIES["chain"]())
-    steps = (PruneToWidths((("0", 5), ("2", 3))), Repair(rows=500))
-    made = Chain(steps)(start, reference(start))
+    parts = (PruneToWidths((("0", 5), ("2", 3))), Repair(rows=500))
+    made = Chain(parts)(start, reference(start))
     save(made, tmp_path / "a")
     back = restore(start, tmp_path / "a")
-    assert (back.lineage, back.fingerprint) == (steps, made.fingerprint)
+    assert (back.lineage, back.fingerprint) == (parts, made.fingerprint)
 
 
 def test_the_same_candidate_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -306,12 +306,12 @@ def test_channels_that_were_kept_are_remembered() -> None:
 )
 def test_few_items_are_trained_on_in_small_batches(count: int, items: int) -> None:
     """Enough updates in an epoch, 48, where batches of 8 make so many; 64 at most."""
-    assert Finetune().items(count) == items
+    assert Finetune().batch_size(count) == items
     assert items in (count, 8, 64) or 48 <= count // items < 96
-    assert Finetune().peak(items) == pytest.approx(1e-3 * (items / 64) ** 0.5)
-    assert Finetune(learning_rate=0.01).peak(items) == 0.01
-    assert Finetune(batch=32).items(count) == min(32, count)
-    assert Finetune().items(count, processes=8) == min(count, max(items, 16)), "two for each process at least"
+    assert Finetune().peak_learning_rate(items) == pytest.approx(1e-3 * (items / 64) ** 0.5)
+    assert Finetune(learning_rate=0.01).peak_learning_rate(items) == 0.01
+    assert Finetune(batch=32).batch_size(count) == min(32, count)
+    assert Finetune().batch_size(count, processes=8) == min(count, max(items, 16)), "two for each process at least"
 
 
 def test_batch_norms_learn_their_statistics_unless_they_are_frozen() -> None:
@@ -358,7 +358,7 @@ def test_one_item_left_over_does_not_reach_a_batch_norm() -> None:
 
 
 def test_patients_of_the_held_out_part_are_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optimize.steps.finetune.ANSWERS_BYTES", 0)  # nobody looks at all items beforehand
+    monkeypatch.setattr("optimize.steps.finetune.MAX_TARGETS_BYTES", 0)  # nobody looks at all items beforehand
     start, aim = task(count=100)
     assert aim.train is not None
     inputs, patients = cases(100), np.repeat(np.arange(20), 5)
@@ -395,7 +395,7 @@ def test_what_the_original_says_is_asked_for_once_where_memory_allows(monkeypatc
 
         original = Candidate(Counting(aim.original.module).eval(), aim.original.example)
         monkeypatch.setattr("optimize.steps.finetune.copy_module", lambda module, share: module)
-        monkeypatch.setattr("optimize.steps.finetune.ANSWERS_BYTES", room)
+        monkeypatch.setattr("optimize.steps.finetune.MAX_TARGETS_BYTES", room)
         step(start, replace(aim, original=original))
         monkeypatch.undo()
         counts.append(seen)
@@ -412,7 +412,7 @@ def test_remembered_answers_teach_what_those_asked_anew_teach(masks: bool, monke
     step = replace(BRISK, horizontal_flip=True, distillation=1.0, precision="float32")
     made = []
     for room in (1 << 30, 0):
-        monkeypatch.setattr("optimize.steps.finetune.ANSWERS_BYTES", room)
+        monkeypatch.setattr("optimize.steps.finetune.MAX_TARGETS_BYTES", room)
         made.append(step(start, Reference(original, inputs[:4], 0, train)).predict(inputs))
     np.testing.assert_allclose(made[0], made[1], atol=1e-3 * np.abs(made[1]).max())
     assert not np.allclose(made[0], start.predict(inputs), atol=1e-2)

@@ -12,7 +12,7 @@ from torch import nn
 from optimize.candidate import Candidate
 from optimize.graph.surgery import with_tensors
 from optimize.guard.divergence import divergence, log_shares
-from optimize.steps.fit_output import FitOutput, answering, fitted
+from optimize.steps.fit_output import FitOutput, fit_to_answers, output_layer
 from optimize.steps.prune_to_widths import PruneToWidths
 from tests import nets
 from tests.nets import candidate, cases, reference
@@ -31,7 +31,7 @@ def test_without_a_pull_it_is_logistic_regression(classes: int) -> None:
     logits = wanted(classes)
     both = np.hstack([np.zeros_like(logits), logits]) if classes == 1 else logits
     shares = softmax(both, axis=1)
-    weight, bias = fitted(GIVEN, logits, np.zeros((3, classes)), np.zeros(classes), 0.0)
+    weight, bias = fit_to_answers(GIVEN, logits, np.zeros((3, classes)), np.zeros(classes), 0.0)
     made = GIVEN @ weight + bias
     made = softmax(np.hstack([np.zeros_like(made), made]) if classes == 1 else made, axis=1)
     labels = np.repeat(np.arange(shares.shape[1]), len(GIVEN))
@@ -42,9 +42,9 @@ def test_without_a_pull_it_is_logistic_regression(classes: int) -> None:
 
 def test_the_pull_holds_the_weights_and_lets_the_bias_go() -> None:
     logits, start = wanted(4), DRAW.standard_normal((3, 4))
-    far, near = (np.abs(fitted(GIVEN, logits, start, np.zeros(4), pull)[0] - start).max() for pull in (1e-3, 1e3))
+    far, near = (np.abs(fit_to_answers(GIVEN, logits, start, np.zeros(4), pull)[0] - start).max() for pull in (1e-3, 1e3))
     assert near < 1e-2 < far
-    _, bias = fitted(GIVEN, logits, np.zeros((3, 4)), np.zeros(4), 1e3)
+    _, bias = fit_to_answers(GIVEN, logits, np.zeros((3, 4)), np.zeros(4), 1e3)
     np.testing.assert_allclose(softmax(bias), softmax(logits, axis=1).mean(0), atol=1e-4)
 
 
@@ -54,7 +54,7 @@ def test_columns_that_say_nothing_do_no_harm() -> None:
     one, other = (
         given @ weight + bias
         for given in (GIVEN, doubled)
-        for weight, bias in [fitted(given, logits, np.zeros((given.shape[1], 3)), np.zeros(3), 0.0)]
+        for weight, bias in [fit_to_answers(given, logits, np.zeros((given.shape[1], 3)), np.zeros(3), 0.0)]
     )
     np.testing.assert_allclose(softmax(one, axis=1), softmax(other, axis=1), atol=1e-4)
 
@@ -68,7 +68,7 @@ def test_the_original_is_its_own_best_answer() -> None:
 @pytest.mark.parametrize("net", [nets.chain, nets.chain_inplace], ids=["a linear layer", "a convolution"])
 def test_answers_come_nearer_than_least_squares_brings_them(net: type[nn.Module]) -> None:
     drawn = candidate(net())
-    last = answering(drawn)
+    last = output_layer(drawn)
     assert last is not None
     # decided answers: where logits are small, both losses are the same
     start = candidate_like(drawn, last, 8.0)
@@ -107,7 +107,7 @@ class Twice(nn.Module):
 )
 def test_without_an_answering_layer_nothing_changes(net: nn.Module) -> None:
     start = candidate(net)
-    assert answering(start) is None
+    assert output_layer(start) is None
     assert FitOutput()(start, reference(start)).fingerprint == start.fingerprint
 
 

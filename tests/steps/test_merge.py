@@ -19,7 +19,7 @@ from optimize.graph.surgery import with_tensors
 from optimize.graph.trace import trace
 from optimize.steps.merge import Merge, RepairMode
 from optimize.steps.merging.operators import Operator
-from optimize.steps.merging.pairing import RemovalPlan, survey
+from optimize.steps.merging.pairing import RemovalPlan, plan_removals
 from optimize.steps.recalibrate_batchnorm import RecalibrateBatchNorm
 from tests import nets
 from tests.graph.test_surgery import MISFITS
@@ -105,12 +105,12 @@ class Halved:
 def halved(name: str) -> Halved:
     start = candidate(TOPOLOGIES[name]())
     aim = reference(start, 24)
-    surveys = survey(start, aim, choose="norm", rows=200, ridge=Merge(0.5).ridge)
+    surveys = plan_removals(start, aim, choose="norm", rows=200, ridge=Merge(0.5).ridge)
     cut = {
         group.name: group.size - int(group.size / 2 + 0.5) * (found is not None)
         for group, found in zip(trace(start).groups, surveys, strict=True)
     }
-    plain = Merge(0.5, rows=200).given(start, aim, surveys)
+    plain = Merge(0.5, rows=200).with_plans(start, aim, surveys)
     return Halved(start, aim, surveys, cut, {layer: kept.tolist() for layer, kept in plain.kept.items()})
 
 
@@ -120,21 +120,21 @@ def halved(name: str) -> Halved:
 def test_all_remove_the_same_channels_purely_and_repeatably(name: str, operator: Operator, repair: RepairMode) -> None:
     found = halved(name)
     start, aim, before, step = found.start, found.aim, found.start.fingerprint, Merge(0.5, operator, repair, rows=200)
-    made = step.given(start, aim, found.surveys)
+    made = step.with_plans(start, aim, found.surveys)
     assert start.fingerprint == before
     assert np.array_equal(aim.calibration, cases(24))
     assert made.lineage == (step,)
     assert widths(made) == found.widths
     assert {layer: kept.tolist() for layer, kept in made.kept.items()} == found.kept
     assert np.isfinite(made.predict(cases(2))).all()
-    assert made.fingerprint == step.given(start, aim, found.surveys).fingerprint
+    assert made.fingerprint == step.with_plans(start, aim, found.surveys).fingerprint
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize("name", TOPOLOGIES)
 def test_a_step_is_a_survey_and_what_follows_from_it(name: str, operator: Operator) -> None:
     found, step = halved(name), Merge(0.5, operator, rows=200)
-    assert step(found.start, found.aim).fingerprint == step.given(found.start, found.aim, found.surveys).fingerprint
+    assert step(found.start, found.aim).fingerprint == step.with_plans(found.start, found.aim, found.surveys).fingerprint
 
 
 @pytest.mark.parametrize("build", ONE_GROUP)
@@ -165,11 +165,11 @@ def test_neuron_merging_is_exact_for_a_multiple(build: Callable[[], nn.Module]) 
     """Without data: the reference holds zeros. 6 is three times 2 after the norm; a norm's scale and shift are what multiplies there."""
     start = planted(build, scale=3.0)
     aim, inputs = reference(start), cases(8, seed=5)
-    surveys = survey(start, aim, choose="norm", rows=500, ridge=1e-4)
+    surveys = plan_removals(start, aim, choose="norm", rows=500, ridge=1e-4)
     aim.calibration[:] = 0
-    made = Merge(1 / 8, "neuron-merging").given(start, aim, surveys)
+    made = Merge(1 / 8, "neuron-merging").with_plans(start, aim, surveys)
     np.testing.assert_allclose(made.predict(inputs), start.predict(inputs), rtol=1e-3, atol=1e-3)
-    off = np.abs(Merge(1 / 8, "average-add").given(start, aim, surveys).predict(inputs) - start.predict(inputs)).max()
+    off = np.abs(Merge(1 / 8, "average-add").with_plans(start, aim, surveys).predict(inputs) - start.predict(inputs)).max()
     assert off > 1e-3
 
 
@@ -177,7 +177,7 @@ def test_neuron_merging_is_exact_for_a_multiple(build: Callable[[], nn.Module]) 
 def test_averages_by_hand(operator: Operator) -> None:
     start = candidate(with_norm_and_bias())
     aim = reference(start)
-    (found,) = (each for each in survey(start, aim, choose="norm", rows=500, ridge=1e-4) if each is not None)
+    (found,) = (each for each in plan_removals(start, aim, choose="norm", rows=500, ridge=1e-4) if each is not None)
     heirs = found.merge_into(0.5)
     made = Merge(0.5, operator, rows=500)(start, aim)
     for layer, keys in (("0", ("weight", "bias")), ("1", ("weight", "bias", "running_mean", "running_var"))):
@@ -194,7 +194,7 @@ def test_averages_by_hand(operator: Operator) -> None:
 def test_readers_take_a_crossover_times_the_scale_that_fits_each_member(build: Callable[[], nn.Module]) -> None:
     start = candidate(build())
     aim, last = reference(start), str(len(list(start.module.children())) - 1)
-    (found,) = (each for each in survey(start, aim, choose="norm", rows=500, ridge=1e-4) if each is not None)
+    (found,) = (each for each in plan_removals(start, aim, choose="norm", rows=500, ridge=1e-4) if each is not None)
     heirs = found.merge_into(0.5)
     made = Merge(0.5, "crossover", rows=EVERY)(start, aim)
     upto = 3 if last == "3" else 4
@@ -214,7 +214,7 @@ def test_readers_take_a_crossover_times_the_scale_that_fits_each_member(build: C
 def test_a_medoid_is_the_member_most_like_the_rest() -> None:
     start = candidate(without_norm())
     aim = reference(start)
-    (found,) = (each for each in survey(start, aim, choose="norm", rows=500, ridge=1e-4) if each is not None)
+    (found,) = (each for each in plan_removals(start, aim, choose="norm", rows=500, ridge=1e-4) if each is not None)
     heirs = found.merge_into(0.75)
     made = Merge(0.75, "medoid", rows=500)(start, aim)
     old, new = (each.module.get_parameter("0.weight").detach().numpy() for each in (start, made))
@@ -292,9 +292,10 @@ def test_output_error_chooses_other_channels_than_the_norm() -> None:
 def test_falling_back_is_dropping(operator: Operator) -> None:
     start = candidate(nets.depthwise())
     aim, graph = reference(start), trace(start)
-    only = {group.name: found for group, found in zip(graph.groups, survey(start, aim, choose="norm", rows=500, ridge=1e-4), strict=True)}
+    plans = plan_removals(start, aim, choose="norm", rows=500, ridge=1e-4)
+    only = {group.name: plan for group, plan in zip(graph.groups, plans, strict=True)}
     surveys = [only[group.name] if group.name == "0" else None for group in graph.groups]
-    merged, dropped = (Merge(0.5, each, rows=500).given(start, aim, surveys) for each in (operator, "drop"))
+    merged, dropped = (Merge(0.5, each, rows=500).with_plans(start, aim, surveys) for each in (operator, "drop"))
     assert merged.fingerprint == dropped.fingerprint != start.fingerprint
 
 

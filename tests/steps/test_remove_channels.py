@@ -15,7 +15,7 @@ from optimize.graph.trace import trace
 from optimize.reconstruction.moments import WIDEST
 from optimize.steps.merge import Merge, RepairMode
 from optimize.steps.merging.operators import Operator
-from optimize.steps.merging.pairing import survey
+from optimize.steps.merging.pairing import plan_removals
 from optimize.steps.recalibrate_batchnorm import RecalibrateBatchNorm
 from optimize.steps.remove_channels import RemoveChannels
 from tests import nets
@@ -74,13 +74,13 @@ def test_no_channels_change_nothing(repair: RepairMode) -> None:
 def test_the_same_channels_and_heirs_give_what_a_merge_gives(operator: Operator) -> None:
     start = candidate(nets.chain_bn())
     aim = reference(start)
-    found = survey(start, aim, choose="norm", rows=500, ridge=1e-4)[0]
+    found = plan_removals(start, aim, choose="norm", rows=500, ridge=1e-4)[0]
     assert found is not None
     heirs = found.merge_into(0.25)
     gone = tuple(int(channel) for channel in np.flatnonzero(heirs != np.arange(8)))
     assert len(gone) == 2
     # the chosen medoid is the merge's own business: with pairs alone it is the heir, which the removal keeps in any case
-    merged = Merge(0.25, operator, "least squares", rows=500).given(start, aim, [found, None])
+    merged = Merge(0.25, operator, "least squares", rows=500).with_plans(start, aim, [found, None])
     named = () if operator == "drop" else tuple(int(heirs[channel]) for channel in gone)
     made = RemoveChannels("0", gone, "least squares", operator, named, rows=500)(start, aim)
     assert made.fingerprint == merged.fingerprint

@@ -7,7 +7,7 @@ import pytest
 
 from optimize.candidate import Labelled
 from optimize.errors import InputError
-from optimize.training.batches import Batch, epoch_batches, hold_out, plain
+from optimize.training.batches import Batch, epoch_batches, hold_out, unmirrored
 
 
 def train(labels: np.ndarray, patients: np.ndarray | None = None) -> Labelled:
@@ -97,7 +97,7 @@ def test_labels_of_classes_stay_when_inputs_are_mirrored() -> None:
 
 
 def test_processes_see_all_of_a_batch_between_them() -> None:
-    whole = plain(np.arange(7))
+    whole = unmirrored(np.arange(7))
     parts = [whole.part(rank, 3) for rank in range(3)]
     assert sorted(np.concatenate([part.rows for part in parts]).tolist()) == list(range(7))
     assert [part.share for part in parts] == pytest.approx([9 / 7, 6 / 7, 6 / 7])

@@ -116,10 +116,10 @@ def test_the_others_train_what_the_leader_trains(monkeypatch: pytest.MonkeyPatch
     shorter = replace(original, module=module, kept={"1": NONE}, outputs="probabilities")
     step, sent = Recorded([]), [None]
     monkeypatch.setattr(ddp, "broadcast", lambda value: sent.insert(0, value) if value is not None else sent.pop(0))
-    token = ddp._process.set(ddp._Process(0, 2))
+    token = ddp._current.set(ddp._Process(0, 2))
     with ddp.mirrored_step(step, shorter, Reference(original, original.example.numpy())):
         ddp._serve(lambda: original, rebuilt)
-    ddp._process.reset(token)
+    ddp._current.reset(token)
     candidate, known = step.calls
     np.testing.assert_array_equal(candidate.predict(original.example.numpy()), shorter.predict(original.example.numpy()))
     assert candidate.kept.keys() == {"1"}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from optimize.training.device import Precision, autocast, device, laid_out, native_bfloat16, reproducible
+from optimize.training.device import Precision, autocast, channels_last, device, native_bfloat16, reproducible
 
 CPU = torch.device("cpu")
 
@@ -76,7 +76,7 @@ def test_channels_are_last_in_memory_and_the_answers_the_same() -> None:
     torch.manual_seed(0)
     net, inputs = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)).eval(), torch.rand(2, 3, 8, 8)
     expected = net(inputs)
-    found = laid_out(net, inputs)(inputs)
+    found = channels_last(net, inputs)(inputs)
     assert all(layer.weight.is_contiguous(memory_format=torch.channels_last) for layer in (net[0], net[2]))
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert torch.allclose(found, expected, atol=1e-6)
@@ -88,12 +88,12 @@ def test_a_network_that_does_not_run_so_stays_as_it_was() -> None:
     last.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with pytest.raises(RuntimeError, match="view"):
         last(inputs)
-    assert laid_out(net, inputs) is net
+    assert channels_last(net, inputs) is net
     assert net.conv.weight.is_contiguous()
     assert net(inputs).shape == (2, 144)
 
 
 def test_series_have_no_such_layout() -> None:
     net = nn.Conv1d(3, 4, 3)
-    assert laid_out(net, torch.rand(2, 3, 8)) is net
+    assert channels_last(net, torch.rand(2, 3, 8)) is net
     assert net.weight.is_contiguous()

@@ -12,7 +12,7 @@ from scipy.stats import entropy
 from sklearn.metrics import log_loss
 
 from optimize.errors import InputError
-from optimize.training.distillation import Objective, apart, divergence, objective, soft_dice
+from optimize.training.distillation import Objective, divergence, objective, probability_distance, soft_dice
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -97,7 +97,7 @@ def test_masks_of_classes_are_a_softmax_at_every_position() -> None:
     near = entropy(softmax(aims.movedim(1, -1).reshape(-1, 3).numpy(), axis=1), softmax(rows.numpy(), axis=1), axis=1).mean()
     fit = torch.nn.functional.cross_entropy(rows, truth).item() + soft_dice(outputs, labels).item()
     found = objective((1, 3, 4, 4), labels.numpy(), 1.0, 0.5)(outputs, aims, labels)
-    assert found.item() == pytest.approx(0.5 * (near + apart(outputs, aims).item()) + 0.5 * fit, rel=1e-5)
+    assert found.item() == pytest.approx(0.5 * (near + probability_distance(outputs, aims).item()) + 0.5 * fit, rel=1e-5)
 
 
 def test_how_far_apart_masks_are_by_hand() -> None:
@@ -105,15 +105,15 @@ def test_how_far_apart_masks_are_by_hand() -> None:
     logit = math.log(3)
     ours = torch.tensor([[[0.0, 0.0], [logit, -logit]], [[0.0, 0.0], [-99.0, -99.0]]])
     theirs = torch.tensor([[[0.0, 0.0], [-logit, -logit]], [[0.0, 0.0], [-99.0, -99.0]]])
-    assert apart(ours[:1], theirs[:1]).item() == pytest.approx(0.5 / 2.5, rel=1e-5)
-    assert apart(ours, theirs).item() == pytest.approx(0.5 / 2.5 / 2, rel=1e-5)
-    assert apart(theirs, theirs).item() == 0
+    assert probability_distance(ours[:1], theirs[:1]).item() == pytest.approx(0.5 / 2.5, rel=1e-5)
+    assert probability_distance(ours, theirs).item() == pytest.approx(0.5 / 2.5 / 2, rel=1e-5)
+    assert probability_distance(theirs, theirs).item() == 0
 
 
 def test_of_answers_that_are_sure_it_is_what_dice_is_of_labels() -> None:
     logits, labels = drawn(2, 3, 4, 4), torch.from_numpy(np.random.default_rng(0).integers(0, 3, (2, 4, 4)))
     sure = 200.0 * torch.nn.functional.one_hot(labels, 3).movedim(-1, 1)
-    assert apart(logits, sure).item() == pytest.approx(soft_dice(logits, labels).item(), rel=1e-4)
+    assert probability_distance(logits, sure).item() == pytest.approx(soft_dice(logits, labels).item(), rel=1e-4)
 
 
 def test_where_little_is_foreground_finding_nothing_is_far_from_the_original() -> None:
@@ -124,7 +124,7 @@ def test_where_little_is_foreground_finding_nothing_is_far_from_the_original() -
     nothing = torch.full((1, 2, 400), 0.0)
     nothing[:, 1] = -9.0
     assert divergence(nothing, aims, 1.0).item() < 0.1
-    assert apart(nothing, aims).item() > 0.75
+    assert probability_distance(nothing, aims).item() > 0.75
 
 
 @pytest.mark.parametrize(

@@ -9,24 +9,24 @@ import pytest
 import torch
 from torch import nn
 
-from optimize.training.optimizer import OPTIMIZERS, optimizer, rate, trainable
+from optimize.training.optimizer import OPTIMIZERS, learning_rate_factor, optimizer, trainable_copy
 from tests import nets
 
 
 def test_rate_by_hand() -> None:
     """Of 40 updates two warm up."""
-    found = [rate(update, 40) for update in range(40)]
+    found = [learning_rate_factor(update, 40) for update in range(40)]
     assert found[:3] == [0.5, 1.0, 1.0]
     assert found[21] == pytest.approx(0.5)
     assert found[2 + 38 // 4] == pytest.approx((1 + math.cos(math.pi * 9 / 38)) / 2)
     assert all(0 < later < earlier for earlier, later in itertools.pairwise(found[2:]))
-    assert rate(0, 1) == 1
+    assert learning_rate_factor(0, 1) == 1
 
 
 @pytest.mark.parametrize(("given", "expected"), [(0.1, 0.1), (0.01, 0.01), (0.9, 0.1), (None, 0.1)])
 def test_momentum_is_bounded_in_a_copy(given: float | None, expected: float) -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, momentum=given)).requires_grad_(False)
-    made = trainable(net)
+    made = trainable_copy(net)
     assert made[1].momentum == expected  # type: ignore[index]
     assert net[1].momentum == given
     assert all(parameter.requires_grad for parameter in made.parameters())

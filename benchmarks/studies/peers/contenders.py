@@ -146,7 +146,7 @@ def _assembled(ground: Ground, signal: str, everywhere: bool, name: str, folder:
     def holding(ratio: float, left: set[str]) -> dict[str, Record]:
         nonlocal spent
         held = dict[str, Record]()
-        for batch in dict.fromkeys((BATCH, Finetune().items(len(ground.data.training_split or ())))):
+        for batch in dict.fromkeys((BATCH, Finetune().batch_size(len(ground.data.training_split or ())))):
             if left <= held.keys():
                 break
             make = partial(_at_ratio, ground, signal, everywhere, f"{name} {ratio:g}", ratio, batch)

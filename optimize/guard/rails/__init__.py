@@ -53,7 +53,7 @@ class GuardRail:
         default: the limit where a user sets none; None for no limit.
         fallback: name of the limit that holds in this one's place where a user sets none; "" for no such limit.
         needs_threshold: whether the figure exists only at the operating point that `threshold` sets.
-        on_training_images: whether the search's check on training images (`optimize.search.train_check`) asks for it too. Not for a
+        on_training_images: whether the search's check on training images (`optimize.searching.train_check`) asks for it too. Not for a
             figure to be reached, nor for confidence: the original remembers these images, and is better and surer there than elsewhere.
         in_format_2: whether format 2 of report.json has the limit under its own key. A rail that came later stands in `limits.further`.
         order: place in lists and reports, smallest first. Rails of rows with the same order are listed class by class.

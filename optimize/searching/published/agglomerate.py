@@ -44,12 +44,14 @@ class ClusterMerge:
     similarity: float
 
 
-def agglomerate(cosine: Scores, min_similarity: float) -> list[ClusterMerge]:
+def agglomerate(cosine: Scores, min_similarity: float, worth: Scores | None = None) -> list[ClusterMerge]:
     """Return the merges, in order: always the two most similar clusters, until no two are as similar as `min_similarity`.
 
     Args:
         cosine: (size, size) cosines between channels. A channel that is NaN on the diagonal (a silent one) is never merged.
         min_similarity: clusters less similar than this stay apart.
+        worth: (size,) what each channel is worth, NaN where that is not known. Of two representatives, the one worth more stays; None to
+            keep the more central one throughout.
     """
     alive = np.flatnonzero(~np.isnan(cosine.diagonal()))
     sums = np.nan_to_num(cosine)[alive][:, alive]  # of the cosines between the members of two clusters
@@ -65,7 +67,8 @@ def agglomerate(cosine: Scores, min_similarity: float) -> list[ClusterMerge]:
         if similarity[first, second] < min_similarity:
             break
         joined = np.concatenate([members[first], members[second]])
-        staying, leaving = _by_centrality(cosine, joined, representatives[first], representatives[second])
+        pair = representatives[first], representatives[second]
+        staying, leaving = _by_worth(worth, *pair) or _by_centrality(cosine, joined, *pair)
         merges.append(ClusterMerge(leaving, staying, float(similarity[first, second])))
         sums[first] += sums[second]
         sums[:, first] += sums[:, second]
@@ -73,6 +76,13 @@ def agglomerate(cosine: Scores, min_similarity: float) -> list[ClusterMerge]:
         members[first], representatives[first] = joined, staying
         del members[second], representatives[second]
     return merges
+
+
+def _by_worth(worth: Scores | None, first: int, second: int) -> tuple[int, int] | None:
+    """Return (the representative that stays, the one that goes); None where their worth is not known or equal."""
+    if worth is None or np.isnan(worth[[first, second]]).any() or worth[first] == worth[second]:
+        return None
+    return (first, second) if worth[first] > worth[second] else (second, first)
 
 
 def _by_centrality(cosine: Scores, members: Index, first: int, second: int) -> tuple[int, int]:

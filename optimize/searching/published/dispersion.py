@@ -18,7 +18,7 @@ import torch
 
 from optimize.candidate import Candidate, Reference
 from optimize.graph.trace import ChannelGroup
-from optimize.importance.activations import drawn, over_activations, thinned
+from optimize.importance.activations import over_activations, sample_calibration, thin_positions
 from optimize.importance.signal import Scores
 from optimize.reconstruction.moments import BATCH
 
@@ -59,13 +59,13 @@ class DispersionCheck:
 def dispersions(candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
     """Return the standard deviation of every channel's activations, (size,) for each group, over six batches of 128 calibration inputs."""
     sums = [np.zeros((3, group.size)) for group in groups]
-    for group_number, batch_sums in over_activations(candidate, drawn(reference, DISPERSION_BATCHES * BATCH), groups, _sums):
+    for group_number, batch_sums in over_activations(candidate, sample_calibration(reference, DISPERSION_BATCHES * BATCH), groups, _sums):
         sums[group_number] += batch_sums
     return [np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0)) for count, total, squares in sums]
 
 
 def _sums(maps: torch.Tensor) -> Scores:
     """Return the number of values of each channel, their sum, and the sum of their squares: (3, size)."""
-    pixels = thinned(maps).double()
+    pixels = thin_positions(maps).double()
     count = torch.full((pixels.shape[1],), pixels.shape[0] * pixels.shape[2], dtype=torch.float64)
     return np.asarray(torch.stack([count, pixels.sum((0, 2)), pixels.square().sum((0, 2))]).numpy())

@@ -12,7 +12,7 @@ import numpy as np
 
 from optimize.candidate import Candidate, Floats, Reference
 from optimize.graph.trace import ChannelGroup
-from optimize.importance.correction import discordant_cases, doubtful
+from optimize.importance.correction import least_certain, paired_outcomes
 from optimize.importance.signal import Scores
 from optimize.importance.similarity import cosine
 from optimize.searching.published.stopping import Evidence, Needs
@@ -54,7 +54,7 @@ class EvidenceCollector:
     ) -> Evidence:
         if self._needs != "discordance":
             return Evidence(distances, progress=progress)
-        differences = np.concatenate(discordant_cases(candidate, self._reference, group, pairs, self._cases))
+        differences = np.concatenate(paired_outcomes(candidate, self._reference, group, pairs, self._cases))
         return Evidence(distances, differences, self._usual, progress)
 
 
@@ -75,7 +75,7 @@ def nearest_channels(similarity: Scores, removed: Sequence[int]) -> tuple[list[i
 def active_set(reference: Reference) -> Floats:
     """Return the calibration inputs that rules look at: for a classifier the active set, else all; at most 3000."""
     outputs = reference.original.predict(reference.calibration)
-    chosen = doubtful(outputs) if outputs.ndim == 2 and outputs.shape[1] > 1 else np.arange(len(outputs))
+    chosen = least_certain(outputs) if outputs.ndim == 2 and outputs.shape[1] > 1 else np.arange(len(outputs))
     order = np.random.default_rng(reference.seed).permutation(len(chosen))
     return reference.calibration[np.sort(chosen[order[:MOST_CASES]])]
 
@@ -88,6 +88,6 @@ def usual_discordance(reference: Reference, groups: Sequence[ChannelGroup], case
     rates: list[float] = []
     for owner in np.unique(owners):
         pairs = [tuple(draw.choice(wide[owner].size, 2, replace=False).tolist()) for _ in range((owners == owner).sum())]
-        found = discordant_cases(reference.original, reference, wide[owner], pairs, cases)
+        found = paired_outcomes(reference.original, reference, wide[owner], pairs, cases)
         rates += [float((differences != 0).mean()) for differences in found]
     return float(np.percentile(rates, USUAL_PERCENTILE))

@@ -21,6 +21,8 @@ from typing import ClassVar, get_args
 
 from optimize.errors import require_choice
 from optimize.graph.trace import ChannelGroup
+from optimize.importance.removal_order import refuse_silence
+from optimize.importance.signal import Scores, Signal
 from optimize.importance.similarity import cosine
 from optimize.searching.published.agglomerate import ClusterMerge, agglomerate
 from optimize.searching.published.evidence import EvidenceCollector
@@ -49,10 +51,11 @@ class Local:
         merges_per_check: number of merges between two judgements.
         retries: number of further tries when merges do not hold.
         undo_share: share of the merges that each retry leaves out.
+        importance: signal by which, of two channels that meet, the one worth more stays; None for the more central one.
     """
 
     name: ClassVar[str] = "local"
-    settings: ClassVar[tuple[str, ...]] = ("floors", "stopping")
+    settings: ClassVar[tuple[str, ...]] = ("floors", "stopping", "importance")
     few_proposals: ClassVar[bool] = False
 
     min_similarity: float = 0.75
@@ -64,6 +67,7 @@ class Local:
     merges_per_check: int = 20
     retries: int = 3
     undo_share: float = 0.2
+    importance: Signal | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (("floors", FLOOR_NAMES), ("operator", get_args(Operator)), ("repair", get_args(RepairMode))):
@@ -73,6 +77,8 @@ class Local:
         """Merge the channels of one layer after the other, deepest first."""
         scope = Scope.of(walk.reference, self.floors, self.repair)
         groups = [group for group in scope.groups if scope.headroom(group)]
+        if self.importance is not None:
+            refuse_silence(self.importance, self.importance(walk.best, walk.reference, groups))
         collect = EvidenceCollector(self.stopping.needs, walk.reference, groups) if groups else None
         for group in reversed(groups):
             assert collect is not None
@@ -93,11 +99,16 @@ class _Layer:
     def merge(self) -> None:
         """Merge until no two clusters are similar enough, or the limits no longer hold."""
         (similarity,) = cosine(self._walk.best, self._walk.reference, [self._group], pooled=True)
-        left = self._allowed(agglomerate(similarity, self._strategy.min_similarity))
+        left = self._allowed(agglomerate(similarity, self._strategy.min_similarity, self._worth()))
         while left:
             chunk, left = left[: self._strategy.merges_per_check], left[self._strategy.merges_per_check :]
             if not self._keep_most(chunk):
                 return
+
+    def _worth(self) -> Scores | None:
+        """Return what each channel of the layer is worth; None where no signal was chosen."""
+        signal = self._strategy.importance
+        return None if signal is None else signal(self._walk.best, self._walk.reference, [self._group])[0]
 
     def _allowed(self, merges: Sequence[ClusterMerge]) -> list[ClusterMerge]:
         """Return the merges that the stopping rule lets pass, at most as many as the floor allows."""

@@ -3,51 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
 
-from optimize.candidate import Candidate, Reference
-from optimize.graph.layer_types import linear_submodule
-from optimize.graph.trace import ChannelGroup, trace
-from optimize.importance.output_error import eliminate
 from optimize.importance.signal import Scores
-from optimize.reconstruction.layer_matrix import columns
-from optimize.reconstruction.layer_repair import RIDGE, ROWS, repairable
-from optimize.reconstruction.moments import OriginalOutputs
-from optimize.reconstruction.ridge import build_problem
 
 ROUNDING = 1e-9
-
-
-@dataclass(frozen=True)
-class OutputError:
-    """Importance that compares across layers: the total cost at which greedy elimination removes a channel, after the best repair.
-
-    Args:
-        rows: number of sampled positions of each reader.
-        ridge: strength of the ridge, as in `Repair`.
-    """
-
-    rows: int = ROWS
-    ridge: float = RIDGE
-
-    def __call__(self, candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
-        """(size,) per group, a share of the energy of the readers' original outputs; infinite for the channel that stays to the end."""
-        graph, module, original = trace(candidate), candidate.module, reference.original.module
-        layers = repairable(module, original, graph)
-        targets = OriginalOutputs(original, reference.calibration, layers, rows=self.rows, seed=reference.seed, memory=reference.memory)
-        scores = []
-        for group in groups:
-            moments = targets.moments(module, [slot.module for slot in group.consumers])
-            problems = [build_problem(module, original, graph, name, moments[name], candidate.kept, self.ridge) for name in moments]
-            blocks = {slot.module: columns(linear_submodule(module, slot.module), slot.index) for slot in group.consumers}
-            elimination = eliminate([(problem, blocks[problem.name]) for problem in problems])
-            score = np.full(group.size, np.inf)
-            score[elimination.order] = elimination.cost
-            scores.append(score)
-        return scores
 
 
 def round_budget(headroom: int, share: float, max_channels: int) -> int:

@@ -25,13 +25,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import inf
+from math import inf, isnan
 from typing import ClassVar, Literal, TypeAlias, get_args
 
 from optimize.candidate import Candidate
 from optimize.errors import require_choice
 from optimize.graph.trace import ChannelGroup
 from optimize.importance.ilr import InsideLayerRanking
+from optimize.importance.removal_order import refuse_silence
 from optimize.importance.signal import Scores, Signal
 from optimize.progress import note
 from optimize.searching.published.benefit import benefit, priors
@@ -56,7 +57,7 @@ class Stepwise:
     """The strategy "stepwise".
 
     Args:
-        signal: importance of a channel. The published loop compares its ranking inside layers across layers.
+        importance: signal that ranks the channels. The published loop compares its ranking inside layers across layers.
         floors: set of minimum widths, "S1" to "S6", or "none".
         stopping: rule that leaves proposals out and ends the loop.
         repair: how the readers are repaired, see `RemoveChannels`; "batchnorm" is the published one.
@@ -72,10 +73,10 @@ class Stepwise:
     """
 
     name: ClassVar[str] = "stepwise"
-    settings: ClassVar[tuple[str, ...]] = ("floors", "stopping")
+    settings: ClassVar[tuple[str, ...]] = ("importance", "floors", "stopping")
     few_proposals: ClassVar[bool] = False
 
-    signal: Signal = field(default_factory=InsideLayerRanking)
+    importance: Signal = field(default_factory=InsideLayerRanking)
     floors: str = "S2"
     stopping: StoppingRule = field(default_factory=Floor)
     repair: RepairMode = "least squares"
@@ -135,6 +136,8 @@ class _Loop:
             return
         convolutions = {name: group for name, group in opened.items() if name in self._scope.blocks}
         proposed = self._round_channels(convolutions or opened)
+        if not proposed:  # the signal is silent about these layers, and stays so
+            self._close(list(convolutions or opened), inf)
         size, following = self.strategy.chunk_sizes
         for name in sorted(proposed, key=lambda name: -self._scope.blocks.get(name, -1)):
             waiting = proposed[name]
@@ -160,7 +163,7 @@ class _Loop:
                 group = self._groups()[name]
                 count = min(self.strategy.alignment_chunk, self._scope.headroom(group))
                 (score,) = self._scores({name: group}).values()
-                chunk = [channel for _, channel in lowest_scores({name: score}, 1.0)][:count]
+                chunk = [channel for _, channel in _with_score(lowest_scores({name: score}, 1.0), {name: score})][:count]
                 outcome = self._judge(name, chunk, Evidence()) if chunk and self._varies_enough(group, chunk) else "skipped"
                 if outcome == "over":
                     return
@@ -178,13 +181,16 @@ class _Loop:
         room = {name: self._scope.headroom(group) for name, group in opened.items()}
         module, maps = self.walk.best.module, feature_maps(self.walk.best)
         benefits = {name: benefit(module, group, maps, self._priors[name]) for name, group in opened.items()}
-        ranked = lowest_scores(self._scores(opened), self.strategy.ranked_share)
+        scores = self._scores(opened)
+        if self.round_number == 1:
+            refuse_silence(self.strategy.importance, list(scores.values()))
+        ranked = _with_score(lowest_scores(scores, self.strategy.ranked_share), scores)
         return most_beneficial(
             ranked, benefits, room, round_budget(sum(room.values()), self.strategy.headroom_share, self.strategy.max_per_round)
         )
 
     def _scores(self, groups: Mapping[str, ChannelGroup]) -> dict[str, Scores]:
-        scores = self.strategy.signal(self.walk.best, self.walk.reference, list(groups.values()))
+        scores = self.strategy.importance(self.walk.best, self.walk.reference, list(groups.values()))
         return dict(zip(groups, scores, strict=True))
 
     def _check_and_judge(self, name: str, chunk: Sequence[int]) -> Outcome:
@@ -229,6 +235,11 @@ class _Loop:
         self._caps[name] = max(1, size // 2)
         if size == 1:
             self._close([name], inf)
+
+
+def _with_score(ranked: Sequence[tuple[str, int]], scores: Mapping[str, Scores]) -> list[tuple[str, int]]:
+    """Return the ranked channels about which the signal says something."""
+    return [(name, channel) for name, channel in ranked if not isnan(scores[name][channel])]
 
 
 def _renumbered(channels: Sequence[int], removed: Sequence[int]) -> list[int]:

@@ -13,6 +13,10 @@ and the filter that comes nearest is a ridge regression towards the kept one w_k
 
 A maximum is larger than its members: the readers take the new channel on behalf of each member times the scale that fits best (`scales`).
 
+Example: two channels give y1 = (1, -1) and y2 = (-1, 1) on two inputs x = (1, -1). Their maximum is (1, 1), which no multiple of x gives:
+cov(x, t) = 0, so w = 0 and the bias is 1, the mean of the maximum. Where both are alike, y1 = y2 = x, then t = x, cov(x, t) = G = 1 and
+w = (1 + lambda) / (1 + lambda) = 1: the kept filter stays as it is, whatever lambda.
+
 The published way trains the filter instead: Adam, 50 steps, on the whole maps of a few batches, and its prediction has no bias although the
 target has one. Adam works element by element and every family has a loss of its own, so all families of a layer are trained at once and
 each takes the path it would take alone.
@@ -42,18 +46,18 @@ from optimize.steps.merging.folding import ProducerLayer
 Target: TypeAlias = Literal["max", "mean", "importance", "post-activation"]
 
 PUBLISHED_BATCHES, PUBLISHED_BATCH = 8, 64
-STEPS, LEARNING_RATE = 50, 1e-3
+ADAM_STEPS, LEARNING_RATE = 50, 1e-3
 CHUNK = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
-    """What a layer reads, at sampled positions.
+class SampledInputs:
+    """Inputs of a layer at sampled positions.
 
     Args:
-        rows: (n, p), about their mean.
-        mean: (p,) float64.
-        gram: (p, p) second moment about the mean, float64.
+        rows: (n, p) inputs less their mean.
+        mean: (p,) mean of the inputs, float64.
+        gram: (p, p) second moment of the inputs about their mean, float64.
     """
 
     rows: torch.Tensor
@@ -61,7 +65,7 @@ class Reading:
     gram: torch.Tensor
 
     def covariance(self, targets: torch.Tensor) -> torch.Tensor:
-        """With targets (n, K): (p, K), float64."""
+        """Return the covariance of the inputs with targets (n, K): (p, K), float64."""
         centred = targets - targets.mean(0)
         parts = zip(torch.split(self.rows, CHUNK), torch.split(centred, CHUNK), strict=True)
         # float32 products, float64 sums; started from zero, since a layer may see very few rows
@@ -70,60 +74,60 @@ class Reading:
             total += x.T @ t
         return total / len(self.rows)
 
-    def give(self, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        """What a layer with these weights (p, K) and biases (K,) gives, (n, K)."""
+    def outputs(self, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """Return the outputs (n, K) of a layer with these weights (p, K) and biases (K,)."""
         return self.rows @ weight.to(self.rows.dtype) + (bias + self.mean @ weight).to(self.rows.dtype)
 
 
-def read(module: nn.Module, name: str, inputs: Floats, *, rows: int, seed: int) -> Reading:
-    """Sample about `rows` rows of what the layer reads, evenly over the inputs (N, C, *spatial)."""
-    x = sample(module, name, inputs, rows=rows, seed=seed)
+def sample_inputs(module: nn.Module, name: str, inputs: Floats, *, rows: int, seed: int) -> SampledInputs:
+    """Return about `rows` rows of what the layer reads, drawn evenly over the inputs (N, C, *spatial), with their moments."""
+    x = sample_rows(module, name, inputs, rows=rows, seed=seed)
     mean = x.mean(0, dtype=torch.float64)
     x = x - mean.to(x.dtype)
-    return Reading(x, mean, Reading(x, mean, torch.empty(0)).covariance(x))
+    return SampledInputs(x, mean, SampledInputs(x, mean, torch.empty(0)).covariance(x))
 
 
-def sample(module: nn.Module, name: str, inputs: Floats, *, rows: int, seed: int) -> torch.Tensor:
-    """The rows themselves, (n, p); the same places of the same inputs for every network in which the layer's maps are as large."""
+def sample_rows(module: nn.Module, name: str, inputs: Floats, *, rows: int, seed: int) -> torch.Tensor:
+    """Return rows (n, p) that the layer reads; at the same positions for every network in which the layer's maps have the same size."""
     layer = linear_submodule(module, name)
-    draw, each = np.random.default_rng(seed), ceil(rows / len(inputs))
+    draw, per_input = np.random.default_rng(seed), ceil(rows / len(inputs))
 
-    def sampled(_: str, given: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-        order = draw.random((len(given), positions_per_sample(layer, given, output))).argsort(1)
-        return input_rows(layer, given, torch.from_numpy(order[:, :each].copy()))
+    def sampled(_: str, layer_inputs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        order = draw.random((len(layer_inputs), positions_per_sample(layer, layer_inputs, output))).argsort(1)
+        return input_rows(layer, layer_inputs, torch.from_numpy(order[:, :per_input].copy()))
 
     return torch.cat([part for chunk in torch.split(torch.from_numpy(inputs), BATCH) for _, part in calls(module, [name], chunk, sampled)])
 
 
-def scales(old: torch.Tensor, new: torch.Tensor, owned: torch.Tensor, heirs: Index) -> torch.Tensor:
-    """What a reader must multiply each channel's heir by to read what it read: s = <old, heir> / <heir, heir>, (size,) float64.
+def scales(old: torch.Tensor, new: torch.Tensor, owned: torch.Tensor, merge_into: Index) -> torch.Tensor:
+    """Return the scale of each channel's stand-in that comes nearest to the channel: s = <old, new> / <new, new>, (size,) float64.
 
     Args:
-        old: (n, p) rows the reader read.
-        new: (n, p) the same rows after the merge.
-        owned: (size, b) columns of each channel.
-        heirs: (size,) the kept channel that stands for each.
+        old: (n, p) rows that the reader read before the merge.
+        new: (n, p) rows that it reads after the merge, of the same inputs and positions.
+        owned: (size, b) columns of each channel in these rows.
+        merge_into: (size,) the kept channel that stands for each channel.
     """
     along, length = torch.zeros(2, len(owned), dtype=torch.float64)
     for column in range(owned.shape[1]):
-        was, stands = old[:, owned[:, column]], new[:, owned[heirs, column]]
-        along += (was * stands).sum(0)
-        length += stands.square().sum(0)
+        before, after = old[:, owned[:, column]], new[:, owned[merge_into, column]]
+        along += (before * after).sum(0)
+        length += after.square().sum(0)
     return torch.where(length > 0, along / length.clamp_min(1e-300), 1.0)
 
 
-def families(heirs: Index) -> list[Index]:
-    """Each kept channel that others fall to, followed by those others."""
-    return [np.concatenate([[k], np.flatnonzero((heirs == k) & (np.arange(len(heirs)) != k))]) for k in _heads(heirs)]
+def families(merge_into: Index) -> list[Index]:
+    """Return every family: a kept channel that stands for others, followed by those others."""
+    return [np.concatenate([[k], np.flatnonzero((merge_into == k) & (np.arange(len(merge_into)) != k))]) for k in _family_heads(merge_into)]
 
 
-def _heads(heirs: Index) -> Index:
-    kept, members = np.unique(heirs, return_counts=True)
+def _family_heads(merge_into: Index) -> Index:
+    kept, members = np.unique(merge_into, return_counts=True)
     return np.asarray(kept[members > 1])
 
 
-def wanted(outputs: torch.Tensor, members: Sequence[Index], target: Target) -> torch.Tensor:
-    """The target of every family, (n, K), from the layer's outputs (n, size); normalised ones for "post-activation"."""
+def family_targets(outputs: torch.Tensor, members: Sequence[Index], target: Target) -> torch.Tensor:
+    """Return the target of every family, (n, K), from the layer's outputs (n, size); outputs of its norm for "post-activation"."""
     return torch.stack([_target(outputs[:, family], target) for family in members], 1)
 
 
@@ -136,73 +140,73 @@ def _target(outputs: torch.Tensor, target: Target) -> torch.Tensor:
     return outputs.amax(1)
 
 
-def closed_form(maker: ProducerLayer, heirs: Index, reading: Reading, *, target: Target, ridge: float) -> nn.Module:
-    """The network in which each kept channel with a family has the filter nearest to the family's target.
+def closed_form(producer: ProducerLayer, merge_into: Index, reading: SampledInputs, *, target: Target, ridge: float) -> nn.Module:
+    """Return the network in which each kept channel with a family has the filter nearest to the family's target.
 
     Args:
-        maker: the layer.
-        heirs: (size,) the kept channel that stands for each.
-        reading: what the layer reads.
-        target: of each family.
+        producer: the layer that makes the channels.
+        merge_into: (size,) the kept channel that stands for each channel.
+        reading: sampled inputs of the layer.
+        target: what the new filter aims at, see the table above.
         ridge: strength of the pull to the kept filter, as a share of the mean diagonal of the gram matrix.
     """
-    members = families(heirs)
+    members = families(merge_into)
     heads = np.array([family[0] for family in members])
-    weight, bias = maker.folded() if target == "post-activation" else maker.plain()
-    aim = wanted(reading.give(weight, bias), members, target)
-    solved, level = solve(reading, aim, weight[:, heads], ridge)
-    chosen = maker.only(heads)
+    weight, bias = producer.folded() if target == "post-activation" else producer.plain()
+    targets = family_targets(reading.outputs(weight, bias), members, target)
+    solved, level = solve(reading, targets, weight[:, heads], ridge)
+    chosen = producer.only(heads)
     if target == "post-activation":
         return chosen.with_folded(solved, level, reading.mean, reading.gram)
     return chosen.with_plain(solved, level)
 
 
-def solve(reading: Reading, aim: torch.Tensor, start: torch.Tensor, ridge: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Filters (p, K) and biases (K,) nearest to the targets `aim` (n, K), pulled to the filters `start` (p, K)."""
-    pull = ridge * float(reading.gram.diagonal().mean()) + 1e-12
+def solve(reading: SampledInputs, targets: torch.Tensor, start: torch.Tensor, ridge: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Filters (p, K) and biases (K,) nearest to the targets (n, K), with a ridge penalty towards the filters `start` (p, K)."""
+    penalty = ridge * float(reading.gram.diagonal().mean()) + 1e-12
     lifted = reading.gram.clone()
-    lifted.diagonal().add_(pull)
-    solved = torch.cholesky_solve(reading.covariance(aim) + pull * start, cholesky(lifted))
-    return solved, aim.mean(0, dtype=torch.float64) - reading.mean @ solved
+    lifted.diagonal().add_(penalty)
+    solved = torch.cholesky_solve(reading.covariance(targets) + penalty * start, cholesky(lifted))
+    return solved, targets.mean(0, dtype=torch.float64) - reading.mean @ solved
 
 
-def by_gradient(maker: ProducerLayer, heirs: Index, inputs: Floats) -> nn.Module:
-    """The published operator: the kept filter trained towards the maximum of its family's outputs; its norm and bias stay as they are."""
-    members = families(heirs)
-    maps = whole_maps(maker, inputs)
-    filters = train(maker, members, maps)
+def by_gradient(producer: ProducerLayer, merge_into: Index, inputs: Floats) -> nn.Module:
+    """Return the network of the published operator: kept filters trained towards the maximum of their family's outputs."""
+    members = families(merge_into)
+    maps = whole_maps(producer, inputs)
+    filters = train_filters(producer, members, maps)
     columns = filters.flatten(1).T.double()
-    return maker.only(np.array([family[0] for family in members])).with_plain(columns)
+    return producer.only(np.array([family[0] for family in members])).with_plain(columns)
 
 
-def whole_maps(maker: ProducerLayer, inputs: Floats) -> torch.Tensor:
-    """All that the layer reads on the first batches, (N, C_in, *spatial)."""
+def whole_maps(producer: ProducerLayer, inputs: Floats) -> torch.Tensor:
+    """Return the whole inputs of the layer on the first batches, (N, C_in, *spatial)."""
     parts = torch.split(torch.from_numpy(inputs[: PUBLISHED_BATCHES * PUBLISHED_BATCH]), PUBLISHED_BATCH)
-    return torch.cat([given for part in parts for _, given in calls(maker.module, [maker.name], part, lambda _, given, __: given.clone())])
+    return torch.cat([maps for part in parts for _, maps in calls(producer.module, [producer.name], part, lambda _, x, __: x.clone())])
 
 
-def train(maker: ProducerLayer, members: Sequence[Index], maps: torch.Tensor) -> torch.Tensor:
+def train_filters(producer: ProducerLayer, members: Sequence[Index], maps: torch.Tensor) -> torch.Tensor:
     """Filters (K, C_in, *kernel) after Adam, one for each family."""
-    layer = maker.layer
+    layer = producer.layer
     bias = {} if layer.bias is None else {"bias": torch.zeros(len(members), dtype=layer.weight.dtype)}
     axis = -1 if isinstance(layer, nn.Linear) else 1
     with torch.inference_mode():
-        given = layer(maps)
-        aim = torch.stack([given.index_select(axis, torch.from_numpy(maker.rows[family])).amax(axis) for family in members], axis)
-    aim, maps = aim.clone(), maps.clone()  # tensors made in inference mode cannot be trained on
-    kept = torch.from_numpy(maker.rows[np.array([family[0] for family in members])])
+        outputs = layer(maps)
+        targets = torch.stack([outputs.index_select(axis, torch.from_numpy(producer.rows[family])).amax(axis) for family in members], axis)
+    targets, maps = targets.clone(), maps.clone()  # tensors made in inference mode cannot be trained on
+    kept = torch.from_numpy(producer.rows[np.array([family[0] for family in members])])
     filters = nn.Parameter(layer.weight.detach()[kept].clone())
     adam = torch.optim.Adam([filters], lr=LEARNING_RATE)
-    for _ in range(STEPS):
+    for _ in range(ADAM_STEPS):
         adam.zero_grad()
-        error = (functional_call(layer, {"weight": filters, **bias}, (maps,)) - aim).square()
+        error = (functional_call(layer, {"weight": filters, **bias}, (maps,)) - targets).square()
         # the mean over each family's own map, summed: no family's gradient depends on how many there are
         torch.autograd.backward(error.mean([a for a in range(error.dim()) if a != axis % error.dim()]).sum())
         adam.step()
     return filters.detach()
 
 
-def reconstruction_error(reading: Reading, weight: torch.Tensor, bias: torch.Tensor, aim: torch.Tensor) -> float:
+def reconstruction_error(reading: SampledInputs, weight: torch.Tensor, bias: torch.Tensor, targets: torch.Tensor) -> float:
     """Squared error of x W + b against targets (n, K), as a share of their variance."""
-    off = (reading.give(weight, bias) - aim).double().square().sum()
-    return float(off / (aim - aim.mean(0)).double().square().sum().clamp_min(1e-300))
+    off = (reading.outputs(weight, bias) - targets).double().square().sum()
+    return float(off / (targets - targets.mean(0)).double().square().sum().clamp_min(1e-300))

@@ -2,15 +2,17 @@
 
     y = x W + b        z = a y + d,  a = gamma / sqrt(var + eps),  d = beta - a mean        hence  z = x V + c,  V = a W,  c = a b + d
 
-Two channels may differ in W and agree in V, or the other way round: only V and c say what the activation sees.
+Two channels may differ in W and agree in V, or the other way round: only V and c say what the activation sees. With w1 = 2, gamma = 1,
+var = 4 and w2 = 3, gamma = 1, var = 9 (eps 0) both have V = 1: one channel, written down twice.
 
 `fold` clusters the columns of (V; c) by k-means and replaces a cluster by its centroid (the idea of Model Folding, ICLR 2025). Averages
 of maps that are not quite parallel vary less than their members; with the second moment G of x the deviation of each is sqrt(v' G v), and
 the centroid is stretched about its mean until it varies as its members did on average (the idea of REPAIR, ICLR 2023), from data but
-without a forward pass.
+without a forward pass. Example: filters (1, 0) and (0, 1) on uncorrelated inputs of variance 1 each deviate by 1; their centroid (.5, .5)
+deviates by sqrt(.25 + .25) = .71, and stretched by 1.41 to (.71, .71) it deviates by 1 again.
 
 `compensate` (the idea of Neuron Merging, NeurIPS 2020) needs no data: v_n ~ s v_m with s = |v_n| / |v_m| > 0 passes through any activation
-with f(s z) = s f(z), so the readers of n can read s times m instead.
+with f(s z) = s f(z), so the readers of n can read s times m instead: of filters (1, 2) and (2, 4) the second is 2 times the first.
 """
 
 from __future__ import annotations
@@ -29,12 +31,12 @@ from optimize.reconstruction.layer_matrix import matrix, weight_from
 
 ROUNDS = 100
 COSINE_WEIGHT = 0.85
-LEAST_COSINE = 0.45
+MIN_COSINE = 0.45
 
 
 @dataclass(frozen=True, eq=False)
 class ProducerLayer:
-    """The one layer that makes a group's channels.
+    """The only layer that makes a group's channels, and the batch norm behind it.
 
     Args:
         module: the network.
@@ -118,11 +120,11 @@ class ProducerLayer:
         return replace(self, rows=self.rows[channels])
 
 
-def fold(maker: ProducerLayer, keep: Index, mean_in: torch.Tensor, gram: torch.Tensor) -> tuple[nn.Module, Index]:
+def fold(producer: ProducerLayer, keep: Index, mean_in: torch.Tensor, gram: torch.Tensor) -> tuple[nn.Module, Index]:
     """Replace the filters by the centroids of k-means, started from the kept ones, each varying as its members did.
 
     Args:
-        maker: the layer.
+        producer: the layer that makes the channels.
         keep: channels whose places the centroids take.
         mean_in: (p,) mean of the layer's inputs.
         gram: (p, p) their centred second moment.
@@ -130,18 +132,18 @@ def fold(maker: ProducerLayer, keep: Index, mean_in: torch.Tensor, gram: torch.T
     Returns:
         the network, and (size,) the kept place that stands for each channel.
     """
-    weight, shift = maker.folded()
+    weight, shift = producer.folded()
     home = clusters(torch.vstack([weight, shift]).T, keep)
     deviation = (weight * (gram @ weight)).sum(0).clamp_min(0).sqrt()
     merged = np.array([k for k in keep if (home == k).sum() > 1], dtype=np.int64)
     if not len(merged):
-        return maker.module, home
+        return producer.module, home
     mixture = torch.from_numpy(np.stack([(home == k) / (home == k).sum() for k in merged]))
-    centre, level, wanted = weight @ mixture.T, mixture @ shift, mixture @ deviation
+    centre, level, deviations = weight @ mixture.T, mixture @ shift, mixture @ deviation
     now = (centre * (gram @ centre)).sum(0).clamp_min(0).sqrt()
-    stretch = torch.where(now > 1e-9 * wanted, wanted / now.clamp_min(1e-300), 1.0)
+    stretch = torch.where(now > 1e-9 * deviations, deviations / now.clamp_min(1e-300), 1.0)
     level = level + (1 - stretch) * (mean_in @ centre)
-    return maker.only(merged).with_folded(centre * stretch, level, mean_in, gram), home
+    return producer.only(merged).with_folded(centre * stretch, level, mean_in, gram), home
 
 
 def clusters(points: torch.Tensor, keep: Index) -> Index:
@@ -159,12 +161,13 @@ def clusters(points: torch.Tensor, keep: Index) -> Index:
     return np.asarray(keep[home])
 
 
-def compensate(maker: ProducerLayer, keep: Index) -> torch.Tensor:
+def compensate(producer: ProducerLayer, keep: Index) -> torch.Tensor:
     """How much of each kept channel its readers must read on behalf of each other channel: (size, size), row m, column n.
 
-    m is the kept filter with the largest cosine to n, less the share of what the shifts disagree by; below a least cosine n has no heir.
+    m is the kept filter with the smallest score: .85 times 1 - cosine, plus .15 times the disagreement of the shifts. Where even their
+    cosine is below .45, nothing stands for n.
     """
-    weight, shift = maker.folded()
+    weight, shift = producer.folded()
     length = weight.norm(dim=0).clamp_min(1e-300)
     cosine = (weight / length).T @ (weight / length)  # (size, size)
     scale = length[None, :] / length[:, None]  # row m, column n
@@ -175,5 +178,5 @@ def compensate(maker: ProducerLayer, keep: Index) -> torch.Tensor:
     reads[keep, keep] = 1
     for n in np.setdiff1d(np.arange(size), keep):
         m = keep[int(score[keep, n].argmin())]
-        reads[m, n] = scale[m, n] if cosine[m, n] >= LEAST_COSINE else 0.0
+        reads[m, n] = scale[m, n] if cosine[m, n] >= MIN_COSINE else 0.0
     return reads

@@ -37,7 +37,7 @@ from optimize.reconstruction.layer_matrix import columns, matrix, weight_from
 from optimize.reconstruction.layer_matrix import unrepairable_reason as no_closed_form
 from optimize.reconstruction.layer_repair import RIDGE, ROWS
 from optimize.reconstruction.moments import WIDEST
-from optimize.steps.merging.crossover import Target, by_gradient, closed_form, read, sample, scales
+from optimize.steps.merging.crossover import Target, by_gradient, closed_form, sample_inputs, sample_rows, scales
 from optimize.steps.merging.folding import ProducerLayer, compensate, fold
 
 Operator: TypeAlias = Literal["drop", "average", "average-add", "medoid", "crossover-sgd", "crossover", "fold", "neuron-merging"]
@@ -48,7 +48,7 @@ Likeness: TypeAlias = npt.NDArray[np.float64]
 class MergeOperator:
     """Let kept channels stand for others; nothing is cut yet.
 
-    A group whose channels several layers make or scale, or whose maker is no plain convolution or linear layer, is dropped from whatever
+    A group whose channels several layers make or scale, or whose producer is no plain convolution or linear layer, is dropped from whatever
     the operator (`fallback` says why).
 
     Args:
@@ -68,50 +68,52 @@ class MergeOperator:
         module: nn.Module,
         group: ChannelGroup,
         norms: Mapping[str, str],
-        heirs: Index,
+        merge_into: Index,
         reference: Reference,
         likeness: Likeness | None = None,
     ) -> nn.Module:
-        """The network in which the readers of every channel are served by its heir.
+        """Return the network in which the readers of every channel read the kept channel that stands for it.
 
         Args:
             module: the network.
             group: the channels.
             norms: `Graph.norms`.
-            heirs: (size,) the kept channel that stands for each: itself for those kept.
+            merge_into: (size,) the kept channel that stands for each channel; a kept one stands for itself.
             reference: the inputs a fit looks at.
-            likeness: (size, size), from which "medoid" finds a family's most central channel; None: the heir is.
+            likeness: (size, size), from which "medoid" finds a family's most central channel; None takes the kept channel.
         """
         if self.operator == "drop":
             return module
-        maker = _maker(group, module, norms, self.operator, self.target)
-        if isinstance(maker, str):
-            note(f"{group.name}: dropped, not merged: {maker}")
+        producer = _producer(group, module, norms, self.operator, self.target)
+        if isinstance(producer, str):
+            note(f"{group.name}: dropped, not merged: {producer}")
             return module
         if self.operator == "average":
-            return maker.mixed(_mean(_members(heirs)))
+            return producer.mixed(_mean(_members(merge_into)))
         if self.operator == "crossover-sgd":
-            return by_gradient(maker, heirs, reference.calibration)
+            return by_gradient(producer, merge_into, reference.calibration)
         if self.operator == "neuron-merging":
-            return _read_for_all(module, group, compensate(maker, np.unique(heirs)))
+            return _read_for_all(module, group, compensate(producer, np.unique(merge_into)))
         if self.operator == "average-add":
-            return _read_for_all(maker.mixed(_mean(_members(heirs))), group, _members(heirs))
+            return _read_for_all(producer.mixed(_mean(_members(merge_into))), group, _members(merge_into))
         if self.operator == "medoid":
-            return _read_for_all(maker.mixed(_medoids(_members(heirs), likeness)), group, _members(heirs))
-        reading = read(module, maker.name, reference.calibration, rows=self.rows, seed=reference.seed)
+            return _read_for_all(producer.mixed(_medoids(_members(merge_into), likeness)), group, _members(merge_into))
+        reading = sample_inputs(module, producer.name, reference.calibration, rows=self.rows, seed=reference.seed)
         if self.operator == "fold":
-            module, heirs = fold(maker, np.unique(heirs), reading.mean, reading.gram)
-            return _read_for_all(module, group, _members(heirs))
-        crossed = closed_form(maker, heirs, reading, target=self.target, ridge=self.ridge)
-        return self._scaled(module, crossed, group, heirs, reference)
+            module, merge_into = fold(producer, np.unique(merge_into), reading.mean, reading.gram)
+            return _read_for_all(module, group, _members(merge_into))
+        crossed = closed_form(producer, merge_into, reading, target=self.target, ridge=self.ridge)
+        return self._scaled(module, crossed, group, merge_into, reference)
 
-    def _scaled(self, before: nn.Module, after: nn.Module, group: ChannelGroup, heirs: Index, reference: Reference) -> nn.Module:
-        """The merged network whose readers take each heir times the scale that gives best what they read before."""
+    def _scaled(self, before: nn.Module, after: nn.Module, group: ChannelGroup, merge_into: Index, reference: Reference) -> nn.Module:
+        """Return the merged network whose readers take each kept channel times the scale that gives best what they read before."""
         made = after
         for slot in group.consumers:
-            old, new = (sample(each, slot.module, reference.calibration, rows=self.rows, seed=reference.seed) for each in (before, after))
-            scale = scales(old, new, columns(linear_submodule(after, slot.module), slot.index), heirs)
-            made = _read_for_others(made, slot, _members(heirs) * scale)
+            old, new = (
+                sample_rows(network, slot.module, reference.calibration, rows=self.rows, seed=reference.seed) for network in (before, after)
+            )
+            scale = scales(old, new, columns(linear_submodule(after, slot.module), slot.index), merge_into)
+            made = _read_for_others(made, slot, _members(merge_into) * scale)
         return made
 
 
@@ -122,14 +124,14 @@ def fallback(group: ChannelGroup, module: nn.Module, norms: Mapping[str, str], o
         group: the channels.
         module: the network.
         norms: `Graph.norms`.
-        operator: of a `StandIn`.
-        target: of a `StandIn`.
+        operator: see `MergeOperator`.
+        target: what "crossover" aims at, see `MergeOperator`.
     """
-    maker = _maker(group, module, norms, operator, target)
-    return maker if isinstance(maker, str) and operator != "drop" else None
+    producer = _producer(group, module, norms, operator, target)
+    return producer if isinstance(producer, str) and operator != "drop" else None
 
 
-def _maker(group: ChannelGroup, module: nn.Module, norms: Mapping[str, str], operator: Operator, target: Target) -> ProducerLayer | str:
+def _producer(group: ChannelGroup, module: nn.Module, norms: Mapping[str, str], operator: Operator, target: Target) -> ProducerLayer | str:
     """The layer that makes the channels, or why the operator cannot work on it."""
     first, *others = [slot for slot in group.slots if slot.side == "out"]
     layer, norm = module.get_submodule(first.module), norms.get(first.module)
@@ -146,9 +148,9 @@ def _maker(group: ChannelGroup, module: nn.Module, norms: Mapping[str, str], ope
     return ProducerLayer(module, first.module, norm, first.index[:, 0])
 
 
-def _members(heirs: Index) -> torch.Tensor:
+def _members(merge_into: Index) -> torch.Tensor:
     """(size, size): 1 where channel m, the row, stands for channel n."""
-    return torch.from_numpy((heirs == np.arange(len(heirs))[:, None]).astype(np.float64))
+    return torch.from_numpy((merge_into == np.arange(len(merge_into))[:, None]).astype(np.float64))
 
 
 def _mean(reads: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,7 @@ from torch import nn
 from optimize.candidate import Candidate, Reference
 from optimize.graph.layer_types import linear_submodule
 from optimize.graph.trace import ChannelGroup, Index, trace
-from optimize.importance.magnitude import filters, makers, weight_of
+from optimize.importance.magnitude import filters, producer_slots, weight_of
 from optimize.importance.output_error import eliminate
 from optimize.progress import track
 from optimize.reconstruction.channel_removal import unprunable_reason
@@ -47,16 +47,16 @@ class RemovalPlan:
 
     def merge_into(self, share: float) -> Index:
         """(size,) the kept channel that stands for each channel when this share is removed: itself for those kept."""
-        heirs = np.arange(len(self.likeness))
-        count = min(len(heirs) - 1, int(share * len(heirs) + 0.5))
+        merge_into = np.arange(len(self.likeness))
+        count = min(len(merge_into) - 1, int(share * len(merge_into) + 0.5))
         gone = self.order[:count]
-        keep = np.setdiff1d(heirs, gone)
-        heirs[gone] = keep[self.likeness[np.ix_(gone, keep)].argmax(1)]
-        return heirs
+        keep = np.setdiff1d(merge_into, gone)
+        merge_into[gone] = keep[self.likeness[np.ix_(gone, keep)].argmax(1)]
+        return merge_into
 
 
-def survey(candidate: Candidate, reference: Reference, *, choose: Choice, rows: int, ridge: float) -> tuple[RemovalPlan | None, ...]:
-    """Survey every group of `trace(candidate)`, in its order; None for a group that cannot be pruned.
+def plan_removals(candidate: Candidate, reference: Reference, *, choose: Choice, rows: int, ridge: float) -> tuple[RemovalPlan | None, ...]:
+    """Return a plan for every group of `trace(candidate)`, in its order; None for a group that cannot be pruned.
 
     Args:
         candidate: the network.
@@ -68,10 +68,10 @@ def survey(candidate: Candidate, reference: Reference, *, choose: Choice, rows: 
     graph, module, original = trace(candidate), candidate.module, reference.original.module
     layers = repairable(module, original, graph)
     targets = OriginalOutputs(original, reference.calibration, layers, rows=rows, seed=reference.seed)
-    surveys: list[RemovalPlan | None] = []
-    for group in track(graph.groups, f"survey, by {choose}"):
+    plans: list[RemovalPlan | None] = []
+    for group in track(graph.groups, f"plan removals, by {choose}"):
         if unprunable_reason(group, module, layers, reference.calibration):
-            surveys.append(None)
+            plans.append(None)
             continue
         moments = targets.moments(module, [slot.module for slot in group.consumers])
         blocks = {slot.module: columns(linear_submodule(module, slot.module), slot.index) for slot in group.consumers}
@@ -80,22 +80,22 @@ def survey(candidate: Candidate, reference: Reference, *, choose: Choice, rows: 
         else:
             problems = [build_problem(module, original, graph, name, moments[name], candidate.kept, ridge) for name in blocks]
             order = eliminate([reader for problem in problems for reader in problem.independent_problems(blocks[problem.name])]).order
-        surveys.append(RemovalPlan(order, _likeness([(moments[name], block) for name, block in blocks.items()])))
-    return tuple(surveys)
+        plans.append(RemovalPlan(order, _likeness([(moments[name], block) for name, block in blocks.items()])))
+    return tuple(plans)
 
 
 def _norms(module: nn.Module, group: ChannelGroup) -> npt.NDArray[np.float64]:
     """L2 norm of everything that makes each channel, over all the layers that make it: (size,)."""
-    found = [filters(module.get_submodule(slot.module), slot, weight_of(module, slot)).double() for slot in makers(module, group)]
-    return np.asarray(torch.cat(found, 1).square().sum(1).sqrt().numpy())
+    weights = [filters(module.get_submodule(slot.module), slot, weight_of(module, slot)).double() for slot in producer_slots(module, group)]
+    return np.asarray(torch.cat(weights, 1).square().sum(1).sqrt().numpy())
 
 
 def _likeness(readers: Sequence[tuple[Moments, torch.Tensor]]) -> npt.NDArray[np.float64]:
-    together = np.zeros((len(readers[0][1]),) * 2)
+    products = np.zeros((len(readers[0][1]),) * 2)
     for moments, blocks in readers:
         for positions in blocks.T:
             part = moments.between(positions).addr(moments.mean_in[positions], moments.mean_in[positions])
-            together += part.numpy()
-    length = np.sqrt(np.maximum(together.diagonal(), 1e-300))
-    cosine = together / np.outer(length, length)
+            products += part.numpy()
+    length = np.sqrt(np.maximum(products.diagonal(), 1e-300))
+    cosine = products / np.outer(length, length)
     return np.asarray((cosine + cosine.T) / 2)

@@ -10,7 +10,7 @@ import torch
 
 from optimize.candidate import Candidate, Reference
 from optimize.graph.trace import trace
-from optimize.importance.correction import doubtful
+from optimize.importance.correction import least_certain
 from optimize.searching.published.evidence import EvidenceCollector, active_set, nearest_channels, usual_discordance
 from tests.nets import Residual, cases, chain_bn, ready
 
@@ -64,7 +64,7 @@ def test_flips_of_a_chunk_by_hand() -> None:
 def test_no_more_is_gathered_than_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     of = Candidate(ready(chain_bn()), torch.from_numpy(cases(1)))
     aim, groups = Reference(of, cases(64)), trace(of).groups
-    monkeypatch.setattr("optimize.searching.published.evidence.discordant_cases", None)
+    monkeypatch.setattr("optimize.searching.published.evidence.paired_outcomes", None)
     distances = EvidenceCollector("distances", aim, groups)(of, groups[0], [1], 0.0)
     assert (len(distances.distances), len(distances.discordant)) == (1, 0)
     monkeypatch.setattr("optimize.searching.published.evidence.cosine", None)
@@ -74,8 +74,8 @@ def test_no_more_is_gathered_than_is_needed(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_active_set(monkeypatch: pytest.MonkeyPatch) -> None:
     of = Candidate(ready(chain_bn()), torch.from_numpy(cases(1)))
     aim = Reference(of, cases(96))
-    monkeypatch.setattr("optimize.searching.published.evidence.doubtful", lambda outputs: doubtful(outputs, each=7))
-    chosen = doubtful(of.predict(aim.calibration), each=7)
+    monkeypatch.setattr("optimize.searching.published.evidence.least_certain", lambda outputs: least_certain(outputs, per_class=7))
+    chosen = least_certain(of.predict(aim.calibration), per_class=7)
     assert np.array_equal(active_set(aim), aim.calibration[chosen])
     monkeypatch.setattr("optimize.searching.published.evidence.MOST_CASES", 5)
     few = active_set(aim)
@@ -100,7 +100,7 @@ def test_the_usual_discordance_is_a_percentile_over_random_pairs(monkeypatch: py
             asked.append((group, pair))
         return found
 
-    monkeypatch.setattr("optimize.searching.published.evidence.discordant_cases", counted)
+    monkeypatch.setattr("optimize.searching.published.evidence.paired_outcomes", counted)
     assert usual_discordance(aim, trace(of).groups, cases(10)) == pytest.approx(np.percentile([k % 10 / 10 for k in range(64)], 60))
     assert len(asked) == 64
     assert all(i != j for _, (i, j) in asked)

@@ -7,8 +7,9 @@ import pytest
 
 from optimize.candidate import Reference
 from optimize.graph.trace import trace
-from optimize.searching.published.ranking import OutputError, lowest_scores, most_beneficial, round_budget
-from optimize.steps.merging.pairing import survey
+from optimize.importance.output_error import OutputError
+from optimize.searching.published.ranking import lowest_scores, most_beneficial, round_budget
+from optimize.steps.merging.pairing import plan_removals
 from optimize.steps.prune import Prune
 from tests import nets
 from tests.nets import candidate, cases
@@ -40,7 +41,7 @@ def test_output_error_is_the_cost_at_which_a_channel_goes() -> None:
     of = candidate(nets.chain_bn())
     aim, groups = Reference(of, cases(200)), trace(of).groups
     found = OutputError(rows=5000)(of, aim, groups)
-    orders = survey(of, aim, choose="output error", rows=5000, ridge=1e-4)
+    orders = plan_removals(of, aim, choose="output error", rows=5000, ridge=1e-4)
     for score, group, each in zip(found, groups, orders, strict=True):
         assert each is not None
         assert np.argsort(score, kind="stable")[:-1].tolist() == each.order.tolist()

@@ -84,7 +84,7 @@ PLAIN = Stepwise(Fixed(), floors="none", repair="none", headroom_share=1.0, min_
 
 def test_a_round_takes_the_least_important_deepest_block_first_two_then_four(run: Run) -> None:
     """A quarter of 48 channels: twelve. Numbers are those of the network as it stands."""
-    strategy = replace(PLAIN, signal=first(b5=7, b4=1, b2=3, b1=1), max_rounds=1)
+    strategy = replace(PLAIN, importance=first(b5=7, b4=1, b2=3, b1=1), max_rounds=1)
     best, offered = run(strategy)
     assert offered == [
         (B5, (0, 1), True),
@@ -104,16 +104,16 @@ def test_a_round_takes_the_least_important_deepest_block_first_two_then_four(run
 
 def test_renumbering_when_the_least_important_stand_apart(run: Run) -> None:
     worth = {(B5, channel): 0.01 * k for k, channel in enumerate([9, 3, 15, 0, 8, 4])}
-    best, offered = run(replace(PLAIN, signal=Fixed(worth), ranked_share=6 / 48, max_rounds=1))
+    best, offered = run(replace(PLAIN, importance=Fixed(worth), ranked_share=6 / 48, max_rounds=1))
     assert offered == [(B5, (3, 9), True), (B5, (0, 3, 7, 13), True)]
     assert best.kept[B5].tolist() == [1, 2, 5, 6, 7, 10, 11, 12, 13, 14]
 
 
 def test_a_budget_goes_to_the_most_beneficial(run: Run) -> None:
     """Twelve are ranked, 5 % of the headroom of 43 may go: three. By macs and priors block 1 comes first here."""
-    _, offered = run(replace(PLAIN, signal=first(b5=6, b3=2, b1=4), headroom_share=0.05, max_rounds=1))
+    _, offered = run(replace(PLAIN, importance=first(b5=6, b3=2, b1=4), headroom_share=0.05, max_rounds=1))
     assert offered == [(B1, (0, 1), True), (B1, (0,), True)]
-    _, offered = run(replace(PLAIN, signal=first(b5=6, b3=2, b1=4), headroom_share=1.0, max_per_round=5, max_rounds=1))
+    _, offered = run(replace(PLAIN, importance=first(b5=6, b3=2, b1=4), headroom_share=1.0, max_per_round=5, max_rounds=1))
     assert offered == [(B3, (0,), True), (B1, (0, 1, 2, 3), True)]
 
 
@@ -124,12 +124,12 @@ def test_it_goes_on_until_every_floor_is_reached(run: Run) -> None:
 
 
 def test_rounds_are_counted(run: Run) -> None:
-    best, _ = run(replace(PLAIN, signal=first(b5=16), ranked_share=1 / 48, max_rounds=3))
+    best, _ = run(replace(PLAIN, importance=first(b5=16), ranked_share=1 / 48, max_rounds=3))
     assert widths(best)[-1] == 16 - 3
 
 
 def test_a_step_too_bold_is_rolled_back_halved_and_ends_the_round(run: Run) -> None:
-    strategy = replace(PLAIN, signal=first(b5=10, b4=2), max_rounds=3)
+    strategy = replace(PLAIN, importance=first(b5=10, b4=2), max_rounds=3)
     # the second chunk of four loses 1.1 pp at once
     best, offered = run(strategy, 0.0, 0.011)
     assert offered[:3] == [(B5, (0, 1), True), (B5, (0, 1, 2, 3), False), (B5, (0, 1), True)]
@@ -140,18 +140,18 @@ def test_a_step_too_bold_is_rolled_back_halved_and_ends_the_round(run: Run) -> N
 
 
 def test_a_drop_of_exactly_the_step_is_kept(run: Run) -> None:
-    _, offered = run(replace(PLAIN, signal=first(b5=2), ranked_share=2 / 48, max_rounds=1), 0.01)
+    _, offered = run(replace(PLAIN, importance=first(b5=2), ranked_share=2 / 48, max_rounds=1), 0.01)
     assert offered == [(B5, (0, 1), True)]
 
 
 def test_one_class_alone_can_be_a_step_too_bold(run: Run) -> None:
-    _, offered = run(replace(PLAIN, signal=first(b5=2), ranked_share=2 / 48, max_rounds=2), (0.031, 0, 0, 0), (0.029, 0, 0, 0))
+    _, offered = run(replace(PLAIN, importance=first(b5=2), ranked_share=2 / 48, max_rounds=2), (0.031, 0, 0, 0), (0.029, 0, 0, 0))
     assert offered == [(B5, (0, 1), False), (B5, (0,), True), (B5, (0,), True)]
 
 
 def test_a_chunk_of_one_closes_its_layer_and_all_open_once_more_when_nothing_is_left(run: Run) -> None:
     # everything is too bold: each layer is tried down to one channel and closed; nothing is tried again
-    best, offered = run(replace(PLAIN, signal=first(b5=16), ranked_share=2 / 48), *[0.5] * 100)
+    best, offered = run(replace(PLAIN, importance=first(b5=16), ranked_share=2 / 48), *[0.5] * 100)
     tried = [(B5, (0, 1)), (B5, (0,)), (B1, (0, 1)), (B1, (0,)), (B2, (0,)), (B3, (0,)), (B4, (0,))]
     assert offered == [(name, gone, False) for name, gone in tried]
     assert widths(best) == [8, 8, 8, 8, 16]
@@ -167,14 +167,14 @@ def test_layers_open_again_only_after_something_was_kept(run: Run) -> None:
 
 def test_the_cumulative_rail_ends_the_loop(run: Run) -> None:
     # no step loses more than .8 pp, all together lose 2.1
-    best, offered = run(replace(PLAIN, signal=first(b5=12)), 0.007, 0.014, 0.021)
+    best, offered = run(replace(PLAIN, importance=first(b5=12)), 0.007, 0.014, 0.021)
     assert [kept for _, _, kept in offered] == [True, True, False]
     assert len(best.lineage) == 2
 
 
 def test_near_the_rail_the_shallow_blocks_are_spared_for_a_round(run: Run) -> None:
     """1.7 pp is 85 % of the rail."""
-    strategy = replace(PLAIN, signal=first(b5=8, b2=8), ranked_share=4 / 48, chunk_sizes=(2, 2), max_rounds=3)
+    strategy = replace(PLAIN, importance=first(b5=8, b2=8), ranked_share=4 / 48, chunk_sizes=(2, 2), max_rounds=3)
     _, offered = run(strategy, 0.009, 0.0169, 0.0169, 0.0169, 0.0169, 0.0169)
     assert [name for name, *_ in offered] == [B5, B2, B5, B2, B5, B2]
     # little is left after the first round; in the second only blocks 4 and 5 are ranked, and much is won back
@@ -187,7 +187,8 @@ def test_near_the_rail_the_shallow_blocks_are_spared_for_a_round(run: Run) -> No
 
 def test_spared_blocks_open_again_when_nothing_else_is_left(run: Run) -> None:
     """Blocks 4 and 5 reach their floors of 1 and 2 in the first round; every second round only opens the others again."""
-    start, strategy = five((8, 8, 8, 2, 4)), replace(PLAIN, signal=first(b5=2, b4=1), floors="S2", ranked_share=3 / 30, alignment_rounds=0)
+    start = five((8, 8, 8, 2, 4))
+    strategy = replace(PLAIN, importance=first(b5=2, b4=1), floors="S2", ranked_share=3 / 30, alignment_rounds=0)
     for rounds, names in ((1, [B5, B4]), (2, [B5, B4]), (3, [B5, B4, B1]), (4, [B5, B4, B1]), (5, [B5, B4, B1, B2])):
         _, offered = run(replace(strategy, max_rounds=rounds), 0.009, *[0.0175] * 9, start=start)
         assert [name for name, *_ in offered] == names
@@ -201,7 +202,7 @@ def test_a_layer_that_would_say_the_same_to_everyone_is_left_until_something_is_
         return group.name != B5 or len(asked) > 1
 
     monkeypatch.setattr(DispersionCheck, "holds", holds)
-    _, offered = run(replace(PLAIN, signal=first(b5=4, b4=2), ranked_share=6 / 48, max_rounds=3))
+    _, offered = run(replace(PLAIN, importance=first(b5=4, b4=2), ranked_share=6 / 48, max_rounds=3))
     assert asked[0] == (B5, (0, 1))
     # the rest of the round goes on, with a first chunk of two; then block 5 is asked about again
     assert offered[:2] == [(B4, (0, 1), True), (B5, (0, 1), True)]
@@ -212,7 +213,7 @@ def test_real_health_refuses_to_leave_only_the_silent(run: Run) -> None:
     start = five()
     with torch.no_grad():
         start.module.get_parameter("17.weight")[1:] *= 1e-3
-    strategy = replace(PLAIN, signal=Fixed({(B5, 0): 0.0, (B5, 1): 0.1}), ranked_share=1 / 48, min_dispersion_share=0.6, max_rounds=1)
+    strategy = replace(PLAIN, importance=Fixed({(B5, 0): 0.0, (B5, 1): 0.1}), ranked_share=1 / 48, min_dispersion_share=0.6, max_rounds=1)
     _, offered = run(strategy, start=start)
     assert offered == []
     _, offered = run(replace(strategy, min_dispersion_share=0.0), start=start)
@@ -235,25 +236,25 @@ class Scripted:
 
 def test_a_rule_passes_over_a_chunk_and_its_layer(run: Run) -> None:
     rule = Scripted(says=("pass over",))
-    _, offered = run(replace(PLAIN, signal=first(b5=4, b4=2), ranked_share=6 / 48, max_rounds=1, stopping=rule))
+    _, offered = run(replace(PLAIN, importance=first(b5=4, b4=2), ranked_share=6 / 48, max_rounds=1, stopping=rule))
     assert offered == [(B4, (0, 1), True)]
     assert [count for count, *_ in rule.shown] == [1, 1]  # what was passed over is no part of the sequence
 
 
 def test_a_rule_stops_the_loop(run: Run) -> None:
     rule = Scripted(says=("go on", "go on", "stop"))
-    best, offered = run(replace(PLAIN, signal=first(b5=12), stopping=rule))
+    best, offered = run(replace(PLAIN, importance=first(b5=12), stopping=rule))
     assert [kept for _, _, kept in offered] == [True, True]
     assert len(best.lineage) == 2
 
 
 def test_a_rule_sees_the_sequence_and_how_far_it_went(run: Run) -> None:
     rule = Scripted()
-    run(replace(PLAIN, signal=first(b5=10), ranked_share=10 / 48, max_rounds=1, stopping=rule), 0.0, 0.5)
+    run(replace(PLAIN, importance=first(b5=10), ranked_share=10 / 48, max_rounds=1, stopping=rule), 0.0, 0.5)
     room = 4 * 7 + 15
     assert rule.shown == [(1, 0.0, None), (2, pytest.approx(2 / room), True)]
     rule = Scripted()
-    run(replace(PLAIN, signal=first(b5=10), ranked_share=10 / 48, max_rounds=2, stopping=rule), 0.0, 0.5)
+    run(replace(PLAIN, importance=first(b5=10), ranked_share=10 / 48, max_rounds=2, stopping=rule), 0.0, 0.5)
     assert rule.shown[2] == (3, pytest.approx(2 / room), False)
 
 
@@ -269,7 +270,7 @@ def test_rules_that_refuse_everything_end_the_loop(name: str, run: Run, monkeypa
 def test_the_last_sweep_brings_the_shallow_blocks_to_their_floors(run: Run) -> None:
     start = five((64, 64, 32, 8, 8))  # floors 56, 56, 24, 2, 3
     rule = Scripted(says=("stop",))
-    best, offered = run(replace(PLAIN, signal=first(b3=9, b2=9, b1=9), floors="S2", stopping=rule), start=start)
+    best, offered = run(replace(PLAIN, importance=first(b3=9, b2=9, b1=9), floors="S2", stopping=rule), start=start)
     eight = tuple(range(8))
     assert offered == [(B3, eight, True), (B2, eight, True), (B1, eight, True)]
     assert widths(best) == [56, 56, 24, 8, 8]
@@ -300,7 +301,7 @@ def with_head() -> Candidate:
 
 def test_linear_layers_come_last_and_keep_half(run: Run) -> None:
     worth = {("4", k): 0.0 for k in range(600)}
-    best, offered = run(replace(PLAIN, signal=Fixed(worth), floors="S2", chunk_sizes=(32, 32)), start=with_head())
+    best, offered = run(replace(PLAIN, importance=Fixed(worth), floors="S2", chunk_sizes=(32, 32)), start=with_head())
     names = [name for name, *_ in offered]
     assert names[0] == "0"
     assert names == sorted(names)
@@ -357,3 +358,15 @@ def test_a_run_cut_at_any_line_ends_the_same(rule: str, outcomes: set[bool], sma
         assert timeless(retried) == timeless(trials)
         assert written(search) == retried
         assert made == len(trials) - (whole - 1)
+
+
+def test_layers_about_which_the_signal_is_silent_are_left_alone(run: Run) -> None:
+    silent = {(name, channel): np.nan for name in (B1, B2, B3, B4) for channel in range(16)}
+    best, offered = run(replace(PLAIN, importance=Fixed(silent), max_rounds=3))
+    assert {group for group, _, _ in offered} == {B5}
+    assert set(best.kept) >= {B5}
+
+
+def test_a_signal_that_is_silent_about_all_layers_is_refused_before_anything_is_proposed(run: Run) -> None:
+    with pytest.raises(InputError, match=r"`importance` .* says nothing about any channel of this network"):
+        run(replace(PLAIN, importance=Fixed({(name, channel): np.nan for name in (B1, B2, B3, B4, B5) for channel in range(16)})))

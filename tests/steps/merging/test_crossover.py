@@ -13,14 +13,14 @@ from torch.nn import functional
 
 from optimize.candidate import Candidate
 from optimize.steps.merging.crossover import (
-    Reading,
+    SampledInputs,
     Target,
     by_gradient,
     closed_form,
     families,
-    read,
     reconstruction_error,
-    train,
+    sample_inputs,
+    train_filters,
     whole_maps,
 )
 from optimize.steps.merging.folding import ProducerLayer
@@ -42,8 +42,8 @@ def maker(start: Candidate) -> ProducerLayer:
     return ProducerLayer(start.module, "0", "1" if isinstance(start.module[1], nn.BatchNorm2d) else None, np.arange(6))  # type: ignore[index]
 
 
-def reading(start: Candidate, rows: int = EVERY) -> Reading:
-    return read(start.module, "0", reference(start).calibration, rows=rows, seed=0)
+def reading(start: Candidate, rows: int = EVERY) -> SampledInputs:
+    return sample_inputs(start.module, "0", reference(start).calibration, rows=rows, seed=0)
 
 
 def patches() -> npt.NDArray[np.float64]:
@@ -141,7 +141,7 @@ def naive(start: Candidate, family: list[int]) -> torch.Tensor:
 def test_families_trained_at_once_are_what_each_becomes_alone() -> None:
     start = bare()
     members = families(HEIRS)
-    together = train(maker(start), members, whole_maps(maker(start), cases()))
+    together = train_filters(maker(start), members, whole_maps(maker(start), cases()))
     alone = torch.cat([naive(start, family.tolist()) for family in members])
     torch.testing.assert_close(together, alone, atol=2e-5, rtol=0)
     made = by_gradient(maker(start), HEIRS, cases())
@@ -158,7 +158,7 @@ def test_a_linear_layer_is_trained_like_a_convolution() -> None:
     start = candidate(nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2)), (5,))
     one = ProducerLayer(start.module, "0", None, np.arange(6))
     inputs = cases(96, (5,))
-    got = train(one, families(HEIRS), whole_maps(one, inputs))
+    got = train_filters(one, families(HEIRS), whole_maps(one, inputs))
     weight, bias = (start.module.get_parameter(f"0.{key}").detach() for key in ("weight", "bias"))
     aim = (torch.from_numpy(inputs) @ weight.T + bias)[:, :2].amax(1)
     error = [float((torch.from_numpy(inputs) @ row - aim).square().mean()) for row in (weight[0], got[0])]
@@ -170,7 +170,7 @@ def test_a_linear_layer_is_trained_like_a_convolution() -> None:
 def test_closed_form_reconstructs_at_least_as_well_as_training(bias: bool) -> None:
     start = bare(bias)
     x, aims = patches(), [outputs(start.module, 1)[:, family].max(1) for family in families(HEIRS)]
-    trained = train(maker(start), families(HEIRS), whole_maps(maker(start), cases())).flatten(1).double().numpy()
+    trained = train_filters(maker(start), families(HEIRS), whole_maps(maker(start), cases())).flatten(1).double().numpy()
     solved = closed_form(maker(start), HEIRS, reading(start), target="max", ridge=1e-6)
     given = outputs(solved, 1)[:, [0, 2]]
     for k, aim in enumerate(aims):
@@ -182,6 +182,6 @@ def test_reconstruction_error_is_a_share_of_the_targets_variance() -> None:
     start = bare()
     seen = reading(start)
     weight, bias = maker(start).plain()
-    aim = seen.give(weight, bias)
+    aim = seen.outputs(weight, bias)
     assert reconstruction_error(seen, weight, bias, aim) == pytest.approx(0, abs=1e-10)
     assert reconstruction_error(seen, 0 * weight, aim.double().mean(0), aim) == pytest.approx(1)

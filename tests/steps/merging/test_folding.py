@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate
-from optimize.steps.merging.crossover import read
+from optimize.steps.merging.crossover import sample_inputs
 from optimize.steps.merging.folding import ProducerLayer, clusters, compensate, fold
 from tests.nets import candidate, cases
 
@@ -43,7 +43,7 @@ def test_the_folded_map_is_what_the_activation_sees(bias: bool, affine: bool) ->
 @pytest.mark.parametrize("bias", [False, True])
 def test_a_map_written_back_is_seen_by_the_activation_and_by_the_norm(bias: bool) -> None:
     start = normed(bias)
-    seen = read(start.module, "0", cases(), rows=10**6, seed=0)
+    seen = sample_inputs(start.module, "0", cases(), rows=10**6, seed=0)
     weight, shift = (tensor.flip(-1) for tensor in maker(start).folded())
     made = maker(start).with_folded(weight, shift, seen.mean, seen.gram)
     np.testing.assert_allclose(normalised(made), normalised(start.module)[::-1], atol=1e-4)
@@ -60,7 +60,7 @@ def test_a_centroid_has_the_mean_and_the_average_deviation_of_its_members(norm: 
     upto = 2 if norm else 1
     with torch.inference_mode():
         before = start.module[:upto](torch.from_numpy(cases())).double().transpose(0, 1).flatten(1)  # type: ignore[index]
-    seen = read(start.module, "0", cases(), rows=10**6, seed=0)
+    seen = sample_inputs(start.module, "0", cases(), rows=10**6, seed=0)
     made, home = fold(one, np.array([1, 4]), seen.mean, seen.gram)
     with torch.inference_mode():
         after = made[:upto](torch.from_numpy(cases())).double().transpose(0, 1).flatten(1)  # type: ignore[index]
@@ -74,7 +74,7 @@ def test_a_centroid_has_the_mean_and_the_average_deviation_of_its_members(norm: 
 
 def test_a_fold_without_clusters_changes_nothing() -> None:
     start = normed(False)
-    seen = read(start.module, "0", cases(), rows=500, seed=0)
+    seen = sample_inputs(start.module, "0", cases(), rows=500, seed=0)
     made, home = fold(maker(start), np.arange(6), seen.mean, seen.gram)
     assert made is start.module
     assert home.tolist() == list(range(6))

@@ -11,7 +11,7 @@ from torch import nn
 from optimize.candidate import Candidate
 from optimize.graph.surgery import with_tensors
 from optimize.graph.trace import trace
-from optimize.steps.merging.pairing import Choice, RemovalPlan, survey
+from optimize.steps.merging.pairing import Choice, RemovalPlan, plan_removals
 from tests import nets
 from tests.nets import TOPOLOGIES, candidate, reference
 
@@ -41,7 +41,7 @@ def test_heirs_by_hand(share: float, heirs: list[int]) -> None:
 
 
 def found(start: Candidate, choose: Choice = "norm") -> RemovalPlan:
-    first = survey(start, reference(start), choose=choose, rows=10**6, ridge=1e-6)[0]
+    first = plan_removals(start, reference(start), choose=choose, rows=10**6, ridge=1e-6)[0]
     assert first is not None
     return first
 
@@ -76,7 +76,7 @@ def test_the_smallest_norms_go_first_summed_over_all_that_make_a_channel() -> No
 def test_a_transposed_convolution_has_its_outputs_second() -> None:
     start = candidate(nets.Transposed())
     at = [group.name for group in trace(start).groups].index("up")
-    order = survey(start, reference(start), choose="norm", rows=200, ridge=1e-4)[at]
+    order = plan_removals(start, reference(start), choose="norm", rows=200, ridge=1e-4)[at]
     assert order is not None
     weight = start.module.get_submodule("up").get_parameter("weight").detach().numpy()
     assert order.order.tolist() == np.argsort((weight**2).sum((0, 2, 3)))[:-1].tolist()
@@ -97,7 +97,7 @@ def test_by_output_error_a_loud_channel_that_is_never_on_goes_first() -> None:
 def test_every_topology_has_an_order_without_repetition(name: str, choose: Choice) -> None:
     start = candidate(TOPOLOGIES[name]())
     groups = trace(start).groups
-    surveys = survey(start, reference(start, 48), choose=choose, rows=200, ridge=1e-4)
+    surveys = plan_removals(start, reference(start, 48), choose=choose, rows=200, ridge=1e-4)
     assert len(surveys) == len(groups)
     for group, each in zip(groups, surveys, strict=True):
         if each is not None:
