@@ -62,7 +62,7 @@ def test_without_a_runtime_nothing_is_written(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_target_that_only_compiles_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runtime = SimpleNamespace(NAME="tensorrt-rtx", preflight=lambda: None, obstacle=lambda: "no GPU")
+    runtime = SimpleNamespace(NAME="tensorrt-rtx", preflight=lambda: None, unavailable_reason=lambda: "no GPU")
     said: list[str] = []
     monkeypatch.setattr(module, "backend", lambda _: runtime)
     monkeypatch.setattr(module, "TARGETS", ("tensorrt-rtx",))

@@ -40,7 +40,7 @@ def breaks(problem: Exception) -> Any:
 
 
 def works(*precisions: str, obstacle: str | None = None) -> Any:
-    return SimpleNamespace(preflight=lambda: None, version=lambda: "1", precisions=lambda: precisions, obstacle=lambda: obstacle)
+    return SimpleNamespace(preflight=lambda: None, version=lambda: "1", precisions=lambda: precisions, unavailable_reason=lambda: obstacle)
 
 
 def made_up(monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], **backends: Any) -> None:
