@@ -73,7 +73,9 @@ def epochs_noted(notes: list[str]) -> list[float]:
 
 
 @pytest.mark.parametrize("build", [nets.chain, nets.chain_bn, nets.Residual, nets.Reused], ids=lambda build: build.__name__)
-@pytest.mark.parametrize("step", [BRISK, replace(BRISK, optimizer="sgd", learning_rate=0.02, horizontal_flip=True)], ids=["adamw", "sgd and mirrored"])
+@pytest.mark.parametrize(
+    "step", [BRISK, replace(BRISK, optimizer="sgd", learning_rate=0.02, horizontal_flip=True)], ids=["adamw", "sgd and mirrored"]
+)
 def test_a_damaged_network_recovers_and_the_input_stays(build: Callable[[], nn.Module], step: Finetune) -> None:
     start, aim = task(build, 320)
     before = start.fingerprint, aim.original.fingerprint
