@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from optimize.candidate import Candidate as Candidate
     from optimize.candidate import Reference as Reference
     from optimize.data.dataset import Dataset as Dataset
-    from optimize.data.dataset import Split as Split
     from optimize.data.dataset import load_data as load_data
     from optimize.data.preprocessing import Preprocessing as Preprocessing
+    from optimize.data.split import Split as Split
     from optimize.errors import Inconclusive as Inconclusive
     from optimize.errors import InputError as InputError
     from optimize.errors import OptimizeError as OptimizeError
@@ -79,8 +79,9 @@ _NAMES = {
     "backends.artifact": ("Artifact",),
     "backends.export": ("export_onnx",),
     "candidate": ("Candidate", "Reference"),
-    "data.dataset": ("Dataset", "Split", "load_data"),
+    "data.dataset": ("Dataset", "load_data"),
     "data.preprocessing": ("Preprocessing",),
+    "data.split": ("Split",),
     "errors": ("Inconclusive", "InputError", "OptimizeError", "TargetUnavailable"),
     "graph.macs": ("macs",),
     "graph.trace": ("trace",),

@@ -6,7 +6,7 @@ strategy. No list has to be extended.
     >>> sorted(strategies())
     ['allocate', 'budget', 'local', 'stepwise']
     >>> strategies()["budget"].settings
-    ('budgets', 'energies')
+    ('budgets', 'energies', 'importance')
 """
 
 from __future__ import annotations

@@ -69,9 +69,11 @@ def test_an_energy_that_saves_nothing_does_not_end_the_walk(search: Search) -> N
 
 def test_the_signal_is_written_and_read_back(search: Search) -> None:
     strategy = Budgets((0.001,), (), importance=Magnitude(norm=1))
-    best, trials = replace(search, strategy=strategy).run()
+    first = replace(search, strategy=strategy).run()
+    best, trials = first.best, list(first.trials)
     assert trials[0]["settings"]["importance"] == {"signal": "magnitude", "settings": {"norm": 1}}
-    again, believed = replace(search, strategy=strategy).run(trials)
-    assert believed == trials
+    resumed_search = replace(search, strategy=strategy).run(trials)
+    again = resumed_search.best
+    assert list(resumed_search.trials) == trials
     assert again.lineage == best.lineage == (Prune(0.001, importance=Magnitude(norm=1)),)
     assert again.fingerprint == best.fingerprint

@@ -73,7 +73,7 @@ def test_a_silent_channel_is_like_no_other() -> None:
 
 def test_where_a_signal_says_what_channels_are_worth_the_one_worth_more_stays() -> None:
     cosine = np.array([[1.0, 0.95, 0.7], [0.95, 1.0, 0.9], [0.7, 0.9, 1.0]])
-    pairs = [(union.gone, union.heir) for union in agglomerate(cosine, 0.75, np.array([1.0, 2.0, 3.0]))]
+    pairs = [(union.removed, union.merge_into) for union in agglomerate(cosine, 0.75, np.array([1.0, 2.0, 3.0]))]
     assert pairs == [(0, 1), (1, 2)]
     for silent in (np.full(3, np.nan), np.zeros(3)):  # nothing tells them apart: as without a signal
         assert agglomerate(cosine, 0.75, silent) == agglomerate(cosine, 0.75)
