@@ -6,10 +6,8 @@ when it is first used.
 
 Worked example, on a machine with AVX-512 VNNI that compresses for machines with AVX2:
 
-    >>> restrict_level("openvino", "avx2")           # doctest: +SKIP
-    True                                             # ONEDNN_MAX_CPU_ISA=AVX2, OV_CPU_MAX_ISA=AVX2 from now on
-    >>> effective_level("openvino")                  # doctest: +SKIP
-    'avx2'                                           # int8 products overflow here as they will there
+    restrict_level("openvino", "avx2")    True: ONEDNN_MAX_CPU_ISA=AVX2, OV_CPU_MAX_ISA=AVX2 from now on
+    effective_level("openvino")           "avx2": int8 products overflow here as they will there
 """
 
 from __future__ import annotations

@@ -45,7 +45,10 @@ EXTRAS = {
 pyproject.toml lists the same packages once more: an installer reads it without running code. A test compares the two.
 """
 
-REQUIRED = (*("torch", "numpy", "scipy", "safetensors", "psutil", "click", "rich", "tomli-w"), *("onnx", "onnxscript", "onnxsim", "jinja2"))
+REQUIRED = (
+    *("torch", "numpy", "scipy", "safetensors", "psutil", "click", "cloup", "rich", "tomli-w"),
+    *("onnx", "onnxscript", "onnxsim", "jinja2"),
+)
 DECIDING = ("optimize", "torch", "torch-pruning", "numpy", "scipy", "onnx", "onnxscript", "onnxsim")
 """Packages whose versions decide what a run gives, besides the packages of the targets."""
 

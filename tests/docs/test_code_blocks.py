@@ -20,7 +20,6 @@ from typing import Any
 import click
 import pytest
 
-import optimize
 from optimize.cli import main
 from optimize.errors import InputError
 from optimize.run.recipe import _SETTINGS, resolve
@@ -133,8 +132,6 @@ def test_settings(block: Block, page_folder: Path) -> None:
 
 @pytest.mark.parametrize("page", sorted({block.page for block in of("python")}))
 def test_python(page: str, page_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if page == "README.md" and not hasattr(optimize, "compress"):
-        pytest.skip("optimize has no Python API yet")
     namespace: dict[str, Any] = {"__name__": "page"}
     for block in of("python"):
         if block.page == page:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import optimize
 from docs import render_tutorial
 from docs.render_tutorial import PAGE, kept, output, read, rendered, run, run_cell, varies
 from tests import conftest
@@ -16,7 +15,6 @@ def test_the_page_is_written_from_the_notebook() -> None:
     assert PAGE.read_text(encoding="utf-8") == rendered(read()), "run python -m docs.render_tutorial"
 
 
-@pytest.mark.skipif(not hasattr(optimize, "compress"), reason="optimize has no Python API yet")
 def test_it_runs_and_gives_what_the_page_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sklearn")
     conftest.require("onnxruntime")
