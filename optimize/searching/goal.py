@@ -55,6 +55,7 @@ def latency_ms(runtime: Backend, threads: int | None, example: Floats, candidate
         file = Path(scratch) / "model.onnx"
         export_onnx(candidate, file)
         calls = {}
+        # each of the target's float precisions is timed, and the fastest counts: a bf16 machine is not judged by its f32 speed
         for precision in runtime.precisions():
             artifact = runtime.convert(file, Path(scratch) / precision, precision)
             calls[precision] = partial(opened.enter_context(runtime.build(artifact, threads=threads)).predict, example)

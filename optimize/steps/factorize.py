@@ -67,6 +67,7 @@ class Factorize:
             return None
         own = OriginalOutputs(candidate.module, reference.calibration, [name], rows=self.rows, seed=reference.seed)
         moments = own.moments(candidate.module, [name])[name]
+        # about zero, not about the mean: the product of two layers has to give x W itself, and nothing makes up for a shifted mean
         return moments.gram.addr(moments.mean_in, moments.mean_in)
 
     def _factors(self, layer: nn.Linear, gram: torch.Tensor | None, least: float) -> nn.Sequential | None:
@@ -75,11 +76,14 @@ class Factorize:
         root = None if gram is None else _root(gram)
         left, sigma, right_rows = torch.linalg.svd(weight if root is None else root.T @ weight, full_matrices=False)
         share = torch.cumsum(sigma.square(), 0) / sigma.square().sum().clamp_min(1e-300)
+        # the smallest rank whose share reaches the energy: shares .7, .9, .97, 1 and an energy of .95 give rank 3
         rank = int((share < self.energy - 1e-12).sum()) + 1
+        # Example: 1024 x 512 has 524,288 weights; at rank 128 the two layers have 128 * (1024 + 512) = 196,608.
         if layer.in_features * layer.out_features - rank * (layer.in_features + layer.out_features) <= least:
             return None
         narrow = left[:, :rank] * sigma[:rank]
         if root is not None:
+            # L' W = U S V', so W = (L'^-1 U S) V': the singular values were those of the whitened weights, and the whitening is undone here
             narrow = torch.linalg.solve_triangular(root.T, narrow, upper=True)
         first = nn.Linear(layer.in_features, rank, bias=False)
         second = nn.Linear(rank, layer.out_features, bias=layer.bias is not None)

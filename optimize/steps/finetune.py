@@ -111,6 +111,8 @@ class Finetune:
             raise InputError("`train` is missing: recovery training needs labelled items to train on: add a train split.")
         if not self.epochs:
             return candidate.after(self, candidate.module)
+        # Another `interpolation` of the same training only mixes its result in other shares, so the training is found under a key without
+        # it. One training is remembered: `allocate` proposes all its interpolations one after the other.
         whole = replace(self, interpolation=1.0)
         key, known = _key(whole, candidate, reference, reference.train), reference.memory.get(_TRAINED)
         if known is None or known[0] != key:
@@ -159,6 +161,7 @@ class _Training:
         self.optimizer = optimizer(step.optimizer, self.network, self.peak, step.weight_decay)
         # One pass over the inputs, and one in the mirror, instead of one in each epoch.
         self.sides = (False, True) if step.horizontal_flip else (False,)
+        # 4 bytes for each logit in float32
         self.remembers = 4 * len(self.sides) * len(train) * int(np.prod(outputs[1:])) <= MAX_TARGETS_BYTES
         self.answers: torch.Tensor | None = None
         self.file = None if reference.scratch is None else reference.scratch / f"finetune-{key}.pt"
@@ -170,6 +173,8 @@ class _Training:
         self.answers = self._ask() if self.remembers else None
         self._begin()
         updates = len(self.fit) // self.batch
+        # The number of the update determines everything: the epoch, the batch, the learning rate. So a training that goes on starts at the
+        # first update that was not made.
         last = 0 if self.state["over"] else self.step.epochs * updates
         batches: list[Batch] = []
         losses: list[float] = []
@@ -205,6 +210,8 @@ class _Training:
         with suppress(NotImplementedError):  # a network that only evaluates is trained as it evaluates
             self.network.train()
         # for dropout, which must differ between the processes
+        # From the seed, the epoch and the process alone, not from what was drawn before: an epoch draws the same whether or not the
+        # training was interrupted in front of it.
         torch.manual_seed(int(np.random.default_rng((self.seed, number, ddp.rank())).integers(2**62)))
         return epoch_batches(self.fit, self.batch, horizontal_flip=self.step.horizontal_flip, seed=(self.seed, number))
 
@@ -213,6 +220,7 @@ class _Training:
         part = batch.part(ddp.rank(), ddp.size())
         loss = self._loss(self.called, part, self.step.precision)
         self.optimizer.zero_grad()
+        # DDP averages the gradients of its processes; the share makes that the mean over the whole batch, also where the parts are unequal
         torch.autograd.backward(loss * part.share)
         nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT_NORM)
         for group in self.optimizer.param_groups:
@@ -228,6 +236,8 @@ class _Training:
         epochs.append(held)
         if better:
             state["best"] = _tensors(self.network)
+        # Example, patience 3: held-out losses .5, .4, .42, .41, .43. The best is the second of five, and three epochs since brought
+        # nothing.
         state["over"] = not isfinite(held) or len(epochs) - 1 - epochs.index(min(epochs)) >= self.step.effective_patience
         if self.file is not None:
             _write(self.file, {**state, "weights": self.network.state_dict(), "optimizer": self.optimizer.state_dict()})
@@ -237,6 +247,7 @@ class _Training:
 
     def _judge(self) -> float:
         """The leader's loss on the held-out items, infinite where it is not a number."""
+        # One process decides for all, since rounding may differ between them: else some would stop and the others would wait for them.
         if ddp.rank():
             return ddp.broadcast(inf)
         self.network.eval()
@@ -253,6 +264,7 @@ class _Training:
         if self.answers is None:
             aims = self._aims(inputs.clone())
         else:
+            # row 0 holds the answers to the inputs as they are, row 1 those to the mirrored ones
             aims = self.answers[torch.from_numpy(batch.mirrored.astype(np.int64)), torch.from_numpy(batch.rows)].to(self.device)
         with autocast(self.device, precision):
             outputs = network(inputs)

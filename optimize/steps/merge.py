@@ -83,6 +83,7 @@ class Merge:
             if plan is None or len(keep) == group.size:
                 continue
             cut.append(turn)
+            # first the kept channels and their readers are changed, at full width; then the others are cut
             module = stand_in(module, group, graph.norms, merge_into, reference, plan.likeness)
             kept = kept_after(kept, module, group, keep)
             module = keep_channels(module, group, keep)

@@ -57,6 +57,7 @@ class Prune:
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the pruned and repaired candidate."""
+        # Budgets of one lineage do not add up: after Prune(.001), Prune(.004) may spend .003 more, and Prune(.001) nothing.
         left = self.budget - max((getattr(step, "error_budget", 0.0) for step in candidate.lineage), default=0.0)
         orders = orders_by(self.importance, candidate, reference)
 
@@ -135,14 +136,19 @@ def cut(
         if norms:
             record_finding(f"{group.name} is read by a layer without a closed form: repaired by batch-norm re-estimation there")
             renew.update(norms)
+        # A depthwise convolution passes the group's channels on, so it has to be right before the readers behind it are fitted on what it
+        # gives.
         for name in depthwise_on_path(group, module, layers):
             module = refit_layers(module, original, graph, [name], targets, kept, step.ridge, affected_layers(groups[turn:]))
             fitted[name] = turn
         names = [slot.module for slot in group.consumers if slot.module in layers]
+        # measured on the network as pruned so far: the readers learn to make up for what was removed in front of them, too
         moments = targets.moments(module, names, affected_layers(groups[turn:]))
+        # the same normal equations serve the choice of the channels and, after the cut, the refit
         problems = [build_problem(module, original, graph, name, moments[name], kept, step.ridge) for name in names]
         keep = np.setdiff1d(np.arange(group.size), choose(group, readers(module, group, problems)))
         module, kept = cut_and_refit(module, group, keep, problems, kept)
+        # later groups may be read by the same layer, whose columns have moved up
         groups = without(groups, group, keep)
         fitted |= dict.fromkeys(names, turn)
     cut_out = candidate.after(step, module, kept)
@@ -157,11 +163,14 @@ def cut(
 def _rounded(elimination: Elimination, size: int, multiple: int) -> Index:
     """Return the removals that leave a multiple; the last and most expensive ones are taken back."""
     left = size - len(elimination.order)
+    # Example: 59 of 64 channels are left and the multiple is 8: the width is 64, so all removals are taken back. With 42 left it is 48: the
+    # last six are.
     width = min(size, -(-left // multiple) * multiple)
     return elimination.order[: size - width]
 
 
 def _stale(fitted: dict[str, int], groups: tuple[ChannelGroup, ...], graph: Graph) -> tuple[str, ...]:
     """Return the layers that were refitted before everything in front of them was cut: their inputs have changed since."""
+    # groups taken after a layer's turn that lie in front of it: with the skip from the example, group b for conv3
     first = [graph.order[group.name] for group in groups]
     return tuple(name for name, turn in fitted.items() if any(place < graph.order[name] for place in first[turn + 1 :]))

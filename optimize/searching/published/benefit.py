@@ -70,6 +70,8 @@ def _macs(module: nn.Module, slot: Slot, maps: Mapping[str, FeatureMaps]) -> flo
         return 0.0
     weight, transposed = layer.get_parameter("weight"), bool(getattr(layer, "transposed", False))
     depthwise = getattr(layer, "groups", 1) > 1
+    # numel / shape[axis] is the number of weights that one channel has in this layer. The weight is (out, in / groups, *kernel), with the
+    # first two exchanged in a transposed convolution; in a depthwise one a channel has one row, whether it is read or made.
     axis = 0 if depthwise or (slot.side == "out") != transposed else 1
     positions = maps[slot.module].positions_read if transposed else maps[slot.module].positions_made
     return float(positions * weight.numel() / weight.shape[axis] * slot.index.shape[1])

@@ -61,6 +61,7 @@ def dispersions(candidate: Candidate, reference: Reference, groups: Sequence[Cha
     sums = [np.zeros((3, group.size)) for group in groups]
     for group_number, batch_sums in over_activations(candidate, sample_calibration(reference, DISPERSION_BATCHES * BATCH), groups, _sums):
         sums[group_number] += batch_sums
+    # variance = mean of squares - square of mean; rounding may take it just below zero
     return [np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0)) for count, total, squares in sums]
 
 

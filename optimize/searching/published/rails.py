@@ -63,6 +63,7 @@ class StudyRails:
             limits: the run's guard-rails. The cumulative rails replace their `max_drop` and `max_class_drop`.
             confidence: confidence of the bounds that must lie within the limits.
         """
+        # all other limits of the run (a subgroup, a class's F1) hold unchanged
         cumulative = {**limits.rails, "max_drop": self.overall, "max_class_drop": self.per_class}
         return partial(self._verdict, previous, replace(limits, rails=cumulative), confidence)
 

@@ -98,6 +98,7 @@ class Threshold:
 
     def __call__(self, proposals: Sequence[Evidence]) -> Decision:
         """Return "go on" where the ratio is large enough, else "pass over"."""
+        # Example: 170 of 200 channels above the floors are gone: progress is .85, and from here on r >= .85 is asked for.
         least = self.min_ratio_late if proposals[-1].progress >= 1 - self.late_share else self.min_ratio
         return "go on" if ratio(proposals[-1].paired()) >= least else "pass over"
 
@@ -129,6 +130,7 @@ class Wilson:
         for cases in range(self.batch_size, len(last.discordant) + 1, self.batch_size):
             paired = last.paired(cases)
             low, high = wilson_interval(ratio(paired), cases, self.z)
+            # few discordant cases say little about their ratio, so an early "go on" waits for as many as two random channels would give
             enough = paired.n10 + paired.n01 >= max(self.min_discordant, last.usual_rate * cases)
             if low >= self.min_ratio and cases >= self.min_cases_accept and enough:
                 return "go on"
@@ -171,12 +173,14 @@ class ZScore:
 
     def __call__(self, proposals: Sequence[Evidence]) -> Decision:
         """Return "stop" where the largest distance of the proposal's channels is too far above the earlier ones, else "go on"."""
+        # only what was really removed says which distances are usual; a refused proposal was not
         removed = np.array([distance for proposal in proposals[:-1] if proposal.kept for distance in proposal.distances])
         known = removed[~np.isnan(removed)]
         now = [distance for distance in proposals[-1].distances if not np.isnan(distance)]
         if len(removed) < self.min_removals or len(known) < self.min_distances or not now:
             return "go on"
         spread = known.std()
+        # equal distances have no spread to count deviations in
         return "stop" if spread > ROUNDING and (max(now) - known.mean()) / spread > self.max_deviations else "go on"
 
 

@@ -91,6 +91,7 @@ class ProducerLayer:
         module = with_tensors(self.module, self.name, weight=weight_from(self.layer, whole))
         if bias is None:
             return module
+        # a norm subtracts its running mean, so a bias b in front of it is a running mean smaller by b
         if self.layer.bias is None and self.norm is not None:
             mean = self.module.get_submodule(self.norm).get_buffer("running_mean")
             return with_tensors(module, self.norm, running_mean=self._placed(mean, mean[self.rows].double() - bias))
@@ -105,6 +106,8 @@ class ProducerLayer:
         if self.norm is None:
             return self.with_plain(weight, shift)
         norm: Any = self.module.get_submodule(self.norm)
+        # Statistics of x V under these inputs. The norm divides by sqrt(var + eps), so with that as its slope it gives x V - mean + bias,
+        # and with bias = mean + c the sum is x V + c.
         mean, variance = mean_in @ weight, (weight * (gram @ weight)).sum(0).clamp_min(0)
         values = {"running_mean": mean, "running_var": variance, "weight": (variance + norm.eps).sqrt(), "bias": mean + shift}
         placed = {key: self._placed(getattr(norm, key), value) for key, value in values.items()}
@@ -133,7 +136,9 @@ def fold(producer: ProducerLayer, keep: Index, mean_in: torch.Tensor, gram: torc
         the network, and (size,) the kept place that stands for each channel.
     """
     weight, shift = producer.folded()
+    # a channel is a point of p + 1 coordinates: the folded filter and its shift
     home = clusters(torch.vstack([weight, shift]).T, keep)
+    # v' G v is the variance of x v; with the columns v of `weight`, summing weight * (G weight) down gives all of them at once
     deviation = (weight * (gram @ weight)).sum(0).clamp_min(0).sqrt()
     merged = np.array([k for k in keep if (home == k).sum() > 1], dtype=np.int64)
     if not len(merged):
@@ -142,6 +147,7 @@ def fold(producer: ProducerLayer, keep: Index, mean_in: torch.Tensor, gram: torc
     centre, level, deviations = weight @ mixture.T, mixture @ shift, mixture @ deviation
     now = (centre * (gram @ centre)).sum(0).clamp_min(0).sqrt()
     stretch = torch.where(now > 1e-9 * deviations, deviations / now.clamp_min(1e-300), 1.0)
+    # about the mean: mean x centre + level is the same before and after the stretch
     level = level + (1 - stretch) * (mean_in @ centre)
     return producer.only(merged).with_folded(centre * stretch, level, mean_in, gram), home
 

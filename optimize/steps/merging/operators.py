@@ -112,6 +112,7 @@ class MergeOperator:
             old, new = (
                 sample_rows(network, slot.module, reference.calibration, rows=self.rows, seed=reference.seed) for network in (before, after)
             )
+            # each reader has a scale of its own: behind a pooling or an activation, channels relate to each other in another way
             scale = scales(old, new, columns(linear_submodule(after, slot.module), slot.index), merge_into)
             made = _read_for_others(made, slot, _members(merge_into) * scale)
         return made
@@ -166,6 +167,7 @@ def _medoids(reads: torch.Tensor, likeness: Likeness | None) -> torch.Tensor:
         return mixture
     for k in torch.nonzero(reads.sum(1) > 1).flatten().tolist():
         family = np.concatenate([[k], np.setdiff1d(np.flatnonzero(reads[k].numpy()), [k])])
+        # rounded, so that rounding errors do not decide between equals; the kept channel is first and wins a tie
         central = np.round(likeness[np.ix_(family, family)].mean(1), 9).argmax()
         mixture[k] = torch.nn.functional.one_hot(torch.tensor(family[central]), len(reads))
     return mixture
@@ -182,5 +184,6 @@ def _read_for_others(module: nn.Module, slot: Slot, reads: torch.Tensor) -> nn.M
     """U' = R U over the channels of one reader."""
     layer = linear_submodule(module, slot.module)
     whole, owned = matrix(layer).clone(), columns(layer, slot.index)  # (p, m), (size, b)
+    # whole[owned] is (size, b, m): the sum over channels n of R_mn U_n is one product of R with its first axis
     whole[owned] = torch.tensordot(reads, whole[owned], 1)
     return with_tensors(module, slot.module, weight=weight_from(layer, whole))

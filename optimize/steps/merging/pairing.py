@@ -48,6 +48,7 @@ class RemovalPlan:
     def merge_into(self, share: float) -> Index:
         """(size,) the kept channel that stands for each channel when this share is removed: itself for those kept."""
         merge_into = np.arange(len(self.likeness))
+        # half is rounded up: .5 of 5 channels removes 3; at least one stays
         count = min(len(merge_into) - 1, int(share * len(merge_into) + 0.5))
         gone = self.order[:count]
         keep = np.setdiff1d(merge_into, gone)
@@ -94,6 +95,7 @@ def _likeness(readers: Sequence[tuple[Moments, torch.Tensor]]) -> npt.NDArray[np
     products = np.zeros((len(readers[0][1]),) * 2)
     for moments, blocks in readers:
         for positions in blocks.T:
+            # with the means: two channels that are always on are alike even where they hardly vary
             part = moments.between(positions).addr(moments.mean_in[positions], moments.mean_in[positions])
             products += part.numpy()
     length = np.sqrt(np.maximum(products.diagonal(), 1e-300))
