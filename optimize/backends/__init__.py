@@ -128,6 +128,7 @@ def onnx_target_names() -> tuple[str, ...]:
 
     An ONNX file, the original's or one that a user names, is opened by these: a conversion may already change what it computes.
     """
+    # sorted is stable and False comes before True: targets that open .onnx first, the rest in their usual order
     return tuple(sorted(cpu_target_names(), key=lambda name: description(name).file_ending != ".onnx"))
 
 
@@ -186,6 +187,7 @@ def backend(name: str, compute_capability: Sequence[str] = ()) -> Backend:
     module = _module(name)
     if not compute_capability:
         return module
+    # only a module that offers the choice has this function; no list says which
     if not hasattr(module, "for_capabilities"):
         asked, able = ",".join(compute_capability), [target for target in target_names() if hasattr(_module(target), "for_capabilities")]
         raise InputError(f"`--compute-capability` (={asked!r}) is for target {' or '.join(able)}: leave it out with target {name}.")
@@ -239,6 +241,7 @@ def runtimes(target: str, compute_capability: Sequence[str] = ()) -> tuple[Backe
         try:
             backend(name).preflight()
         except TargetUnavailable as reason:
+            # all reasons are collected: where no runtime is installed, the error tells how to get each of them
             missing.append(str(reason))
         else:
             available.append(backend(name, compute_capability))

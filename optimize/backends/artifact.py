@@ -161,6 +161,7 @@ class Artifact:
             path = folder / file.name
             if not path.is_file():
                 raise InputError(f"artifact `{folder}` lacks its file {file.name!r}: copy the whole folder.")
+            # name, hash and size at once: an altered or swapped file is never opened
             if ArtifactFile.of(path) != file:
                 raise InputError(f"artifact file `{path}` was altered after it was sealed (its sha256 differs): make the artifact again.")
         return artifact

@@ -63,6 +63,7 @@ def restrict_level(target: str, cpu_level: str) -> bool:
             f"`cpu_level` (={cpu_level!r}) must be known before {about.title} is first used in a process: start another one for it."
         )
     for variable in VARIABLES:
+        # torch must not see the limit: its oneDNN is made to read the variables while they are empty, and only then are they set
         os.environ.pop(variable, None)
     _use_torch()
     os.environ.update(dict.fromkeys(VARIABLES, _VALUES[cpu_level]))

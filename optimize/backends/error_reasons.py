@@ -26,6 +26,7 @@ def exporter_reason(error: BaseException) -> str:
     cause = error.__cause__ or error
     text = f"{cause}\n{error}"
     operator = _TARGET.search(text)
+    # from the most to the least specific: a data-dependent branch also mentions operators and sizes
     if _DATA.search(text):
         return f"its forward decides in Python on tensor values ({_line(cause)}): use torch.where, or take the decision out of forward"
     if _BATCH.search(text):

@@ -53,6 +53,7 @@ def executed(optimized: Any, file: Any) -> list[GraphNode]:
     runs = _integer(optimized)
     names = _Names(file, optimized)
     layers: dict[int, str] = {}
+    # layers with weights choose their names first; helpers take what is left
     for weighted in (True, False):
         for place, node in enumerate(optimized.node):
             if node.op_type not in MOVERS and _multiplies(node) == weighted:
@@ -70,6 +71,7 @@ def owners(graph: Any) -> dict[str, str]:
             owner_of[node.output[0]] = node.name
         elif node.op_type in _FUSED:
             sources = [owner_of[name] for name in node.input if name in owner_of]
+            # a sum is fused into the later of its layers: the earlier one's result has to be finished by then
             owner_of.update({node.output[0]: sources[-1]} if sources else {})
     return owner_of
 
@@ -85,6 +87,7 @@ def renamed(prepared: Any, graph: Any) -> list[tuple[Any, str]]:
     names = {node.name for node in graph.node}
     nodes: list[tuple[Any, str]] = []
     readers: dict[str, list[str]] = {}
+    # from back to front, so that what reads a nameless node is known when the node is reached
     for node in reversed(prepared.node):
         of_tensors = by_weights if node.op_type in WEIGHTED else makers
         owners_of_outputs = [of_tensors[tensor] for tensor in node.output if tensor in of_tensors]
@@ -163,6 +166,7 @@ class _Names:
         for tensor in node.input:
             maker = self._source(tensor)
             if maker in self._names_in_file:
+                # of the nodes that read the same tensor in the file, one that is still in the graph cannot be what this part came from
                 gone = [reader for reader in self._readers.get(maker, []) if reader not in self._names_left]
                 return next(iter(gone), maker)
         return ""

@@ -42,6 +42,7 @@ def hold_precision(path: Path) -> None:
         information = layer.find("rt_info")
         if information is None:
             information = ElementTree.Element("rt_info")
+            # the schema wants <data> first, then <rt_info>, then the ports
             layer.insert(0 if layer.find("data") is None else 1, information)
         if all(entry.get("name") != _ATTRIBUTE for entry in information):
             ElementTree.SubElement(information, "attribute", {"name": _ATTRIBUTE, "version": _VERSION})
@@ -91,14 +92,17 @@ def _widen_bias(add: Any) -> None:
 
     sides = [value.get_source_output() for value in add.inputs()]
     values = [_constant(side.get_node()) for side in sides]
+    # exactly one side must vary: a sum of two tensors is no bias, one of two constants is none either
     if sum(value is None for value in values) != 1:
         return
     product, bias = _unscaled(sides[values.index(None)]), next(value for value in values if value is not None)
     rank = product.get_partial_shape().rank
     if product.get_node().get_type_name() != "MatMul" or rank.is_dynamic or bias.dtype != np.float32 or not bias.ndim:
         return
+    # a bias of the last axis only, behind a product with constant weights: other sums the plugin does not fuse
     if bias.size != bias.shape[-1] or product.get_node().input(1).get_source_output().get_node().get_type_name() != "Constant":
         return
+    # 0 keeps a size, so this works with a free batch: (N, K) becomes (N, K, 1), and the bias [K] becomes [K, 1]
     wide = ops.reshape(product, np.array([0] * rank.get_length() + [1], dtype=np.int64), special_zero=True)
     total = ops.add(wide, np.ascontiguousarray(bias.reshape(-1, 1)))
     wide.set_friendly_name(f"{add.get_friendly_name()}/wide")
@@ -168,6 +172,7 @@ def _pooled(pool: Any) -> Any | None:
     if len(pool.outputs()) != 2 or pool.output(1).get_target_inputs():
         return None
     attributes = pool.get_attributes()
+    # the pooling of opset 1 knows no dilation and no other rounding
     if any(size != 1 for size in attributes["dilations"]) or attributes["rounding_type"] not in ("floor", "ceil"):
         return None
     sizes = [attributes[name] for name in ("strides", "pads_begin", "pads_end", "kernel")]
@@ -196,6 +201,7 @@ def _with_axes(unsqueeze: Any) -> Any | None:
     if rank.is_dynamic or axes.get_type_name() != "Constant":
         return None
     axes_there, more = rank.get_length(), axes.data.size
+    # only new axes at the end can be written as a reshape that copies all sizes in front (0) and appends ones
     behind = sorted(int(axis) % (axes_there + more) for axis in axes.data.reshape(-1))
     if behind != [*range(axes_there, axes_there + more)]:
         return None
@@ -210,6 +216,7 @@ def _shaped(reshape: Any) -> Any | None:
     if reshape.input_value(1).get_node().get_type_name() == "Constant" or shape.rank.is_dynamic:
         return None
     sizes = [-1 if size.is_dynamic else size.get_length() for size in shape]
+    # one size may be free; a 0 would mean "as in the input" to some versions and "empty" to others
     if sizes.count(-1) > 1 or 0 in sizes:
         return None
     return opset1.reshape(reshape.input_value(0), np.array(sizes, dtype=np.int64), special_zero=False)

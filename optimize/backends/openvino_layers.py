@@ -45,6 +45,7 @@ def name_operations(model: Any, graph: Any) -> None:
     makers = _makers(graph)
     operations = [operation for operation in model.get_ordered_ops() if operation.get_type_name() not in _UNNAMED]
     owners: dict[str, str] = {}
+    # from back to front: an operation without a tensor of the file takes the owner of what reads it, which must be known
     for operation in reversed(operations):
         made = [makers[name] for output in operation.outputs() for name in output.get_names() if name in makers]
         # What gives no tensor of the file was made for what reads it.
@@ -60,6 +61,7 @@ def name_operations(model: Any, graph: Any) -> None:
         number = "" if uses[name] == 1 else f"#{uses[name]}"
         layer = behind.get(old_name, owners[old_name])
         named.append((operation, name + number + ("" if layer == owners[old_name] else f"@{quote(layer, safe=_SAFE)}")))
+    # renamed only now: the maps above are by the old names
     for operation, name in named:
         operation.set_friendly_name(name)
 
@@ -76,6 +78,7 @@ def _behind(operations: Sequence[Any], owners: Mapping[str, str], weighted: Coll
             constant.add(name)
         elif owners[name] in weighted:
             layer_before[name] = owners[name]
+        # with two varying inputs (a residual sum) it belongs to neither of the layers in front of it
         elif len(varying) == 1 and (only := min(varying)) in layer_before:
             layer_before[name] = layer_before[only]
     return layer_before
@@ -145,6 +148,7 @@ def executed(compiled: Any) -> list[ExecutedNode]:
             nodes.append((name, information, [part for original in originals if (part := _Part.of(original)) is not None]))
     layers: dict[str, tuple[str, ...]] = {}
     taken: set[str] = set()
+    # kernels first: they have the best claim to a layer's name, and a leftover sum or activation must not take it from them
     for kernels in (True, False):
         for name, information, parts in nodes:
             if (information["layerType"] in _PRODUCT_KERNELS) == kernels:

@@ -98,6 +98,7 @@ def make(images: Floats, seed: int) -> Floats:
     """
     draw = np.random.default_rng(seed)
     count = cases(images.shape[1:])
+    # `resize` repeats the permutation as often as needed: 16 inputs of 8 images take each of 64 images twice
     order = np.resize(draw.permutation(len(images)), (count, min(MIXED, len(images))))
     return np.stack([_scrambled(images[np.sort(chosen)], draw) for chosen in order])
 
@@ -110,9 +111,11 @@ def cases(input_shape: tuple[int, ...]) -> int:
 def _scrambled(images: Floats, draw: np.random.Generator) -> Floats:
     axes = tuple(range(-(images.ndim - 2), 0))
     spectra = np.fft.fftn(images.astype(np.float64), axes=axes)  # (M, C, *spatial)
+    # real noise: the phase at frequency -f is minus the one at f, without which the result would be complex
     noise = np.fft.fftn(draw.standard_normal(images.shape[2:]))
     made = np.sqrt((np.abs(spectra) ** 2).mean(0)) * np.exp(1j * np.angle(noise))
     zero = (slice(None), *(0,) * len(axes))
+    # frequency 0 is the mean: a random phase might flip its sign, and images that are all positive come out negative
     made[zero] = spectra.mean(0)[zero]
     return np.ascontiguousarray(np.fft.ifftn(made, axes=axes).real, dtype=np.float32)
 
@@ -154,6 +157,7 @@ def check(artifact: Artifact, predict: Callable[[Floats], Floats]) -> Check | No
     spread = float(expected.max() - expected.min()) or 1.0
     difference = float(np.abs(outputs - expected).max()) / spread
     alike = not differences(artifact)
+    # of a mix such as "int8+bf16" the looser of both parts' tolerances counts
     same_machine, another = (max(limits) for limits in zip(*(TOLERANCES[part] for part in artifact.precision.split("+")), strict=True))
     allowed = same_machine if alike else another
     changed = _changed(expected, outputs, allowed * spread, _threshold(artifact))
@@ -235,5 +239,6 @@ def _changed(expected: Floats, outputs: Floats, tie: float, threshold: float = 0
     if expected.shape[1] == 1:
         return int((((expected > threshold) != (outputs > threshold)) & (np.abs(expected - threshold) > tie)).sum())
     now = outputs.argmax(1, keepdims=True)
+    # how far what is chosen now was below the best in the recorded outputs: 0 for an unchanged decision
     lost = expected.max(1, keepdims=True) - np.take_along_axis(expected, now, 1)
     return int((lost > tie).sum())

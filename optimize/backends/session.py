@@ -97,6 +97,7 @@ class Session:
         if self._run is None:
             raise InputError("this session is closed: build a new one.")
         require_inputs(inputs, self.input_shape)
+        # no copy where the array is already contiguous float32, which the measured calls are
         inputs = np.ascontiguousarray(inputs, dtype=np.float32)
         if len(inputs) <= CHUNK:
             return self._run(inputs)
@@ -104,7 +105,9 @@ class Session:
 
     def close(self) -> None:
         """Free the compiled model; closing twice does no harm."""
+        # taken out first: a second close, or one that is called from within, finds nothing to do
         on_close, self._on_close = self._on_close, None
+        # both references go, so that the runtime's memory is free even while somebody still holds the session
         self._run = self.handle = None
         if on_close is not None:
             on_close()

@@ -25,6 +25,7 @@ def weight_of(node: Any, constant: Collection[str]) -> str | None:
     """The tensor of a node's weights; None where it has none. A product of two matrices may have them on either side."""
     if node.op_type not in WEIGHTED or len(node.input) < 2:
         return None
+    # Both sides constant is a constant, neither is a product of two activations (attention); weights are on exactly one side.
     sides = [name in constant for name in node.input[:2]]
     if sides[1] and not sides[0]:
         return str(node.input[1])

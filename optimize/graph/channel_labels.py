@@ -57,6 +57,8 @@ class LabelUnion:
         shape = torch.broadcast_shapes(first.shape, second.shape)  # type: ignore[no-untyped-call]
         pairs = torch.stack([first.expand(shape), second.expand(shape)]).flatten(1)
         left, right = pairs[:, (pairs >= 0).all(0) & (pairs[0] != pairs[1])].numpy()
+        # A flattened map repeats each pair for every position. As one number, left * 2^31 + right, duplicates go in one sort: 5 and 7
+        # become 5 * 2^31 + 7.
         self._pairs.append(np.unique(left * SPAN + right))
 
     def fix(self, labels: Labels, reason: str) -> None:
@@ -108,6 +110,7 @@ def compact(labels: Labels) -> Labels:
     """
     channels = labels[labels >= 0]
     if len(channels) and channels.min() < channels.max():
+        # constants (-1) may stand anywhere, so a dimension is dropped where all labels but these are equal along it
         for axis in range(labels.dim()):
             top = labels.amax(axis, keepdim=True)
             if ((labels == top) | (labels < 0)).all():
@@ -150,6 +153,7 @@ def _is_spread(single: Labels, many: Labels) -> bool:
     """Return whether `single` is the same along a dimension along which the channels of `many` change."""
     for axis in range(single.dim()):
         if single.shape[axis] == 1 < many.shape[axis]:
+            # constants count as the highest label, so that they make no difference between lowest and highest
             lowest = torch.where(many < 0, many.amax(axis, keepdim=True), many).amin(axis)
             if (lowest != many.amax(axis)).any():
                 return True

@@ -78,6 +78,7 @@ def _answer(program: str, *query: str) -> tuple[str, str]:
 
 
 def _device(line: str) -> dict[str, str | int] | None:
+    # from the right: a name may hold a comma, the other three do not
     name, driver, memory, capability = ([part.strip() for part in line.rsplit(",", 3)] + [""] * 4)[:4]
     if not capability:
         return None

@@ -74,6 +74,7 @@ def torch_build() -> dict[str, str | None]:
     if version is None or spec is None or spec.origin is None:
         return {"version": version, "build": None}
     try:
+        # read as text: importing torch to ask for its build takes seconds
         source = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
     except OSError:
         return {"version": version, "build": None}

@@ -69,6 +69,7 @@ def watch_foreign_load() -> Callable[[], float]:
     busy, own, start = _busy(), _own(), time.perf_counter()
 
     def taken() -> float:
+        # all cores of the machine, since the busy seconds are those of all cores
         available = (time.perf_counter() - start) * (psutil.cpu_count() or 1)
         foreign = (_busy() - busy) - (_own() - own)
         return float(round(100 * min(max(foreign / available, 0.0), 1.0), 1))
@@ -81,6 +82,7 @@ def _own() -> float:
     own, seconds = psutil.Process(), 0.0
     for process in (own, *own.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):  # it has just ended, and is in its parent's figure
+            # user, system, and the same of children that have ended
             seconds += sum(process.cpu_times()[:4])
     return seconds
 
@@ -88,10 +90,12 @@ def _own() -> float:
 def _busy() -> float:
     """CPU seconds that all cores together have worked since the machine started."""
     times = psutil.cpu_times()
+    # the first eight fields are all there is to a CPU's time; later ones (guests) are counted in these already
     return float(sum(times[:8]) - times.idle - getattr(times, "iowait", 0.0))
 
 
 def _usable_cores() -> int:
+    # a container or taskset may leave this process fewer cores than the machine has
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 

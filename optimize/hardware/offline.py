@@ -40,6 +40,7 @@ def go_offline() -> tuple[str, ...]:
     """
     late = tuple(name for name, switch in SENDERS.items() if name in sys.modules and not _was_quiet(switch))
     os.environ.update(SWITCHES)
+    # None in sys.modules makes `import` raise ImportError, which the libraries that use the package are prepared for
     sys.modules.setdefault(BLOCKED, cast("ModuleType", None))
     return late
 

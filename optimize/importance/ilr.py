@@ -60,6 +60,7 @@ class InsideLayerRanking:
 
 def fuse(signals: Sequence[tuple[float, Scores]]) -> Scores:
     """Return the weighted mean of min-max scaled signals; one that is NaN leaves sum and divisor."""
+    # a group without a batch norm has NaN for gamma
     present = [(weight, minmax(values)) for weight, values in signals if not np.isnan(values).any()]
     total: Scores = sum(weight * values for weight, values in present) / sum(weight for weight, _ in present)  # type: ignore[assignment]
     return total
@@ -82,6 +83,7 @@ def _strengths(candidate: Candidate, reference: Reference, groups: Sequence[Chan
 def _strength(maps: torch.Tensor) -> Scores:
     pixels = thin_positions(maps)
     frobenius = torch.linalg.vector_norm(pixels, dim=(0, 2), dtype=torch.float64).numpy()
+    # for a full batch the first is the second divided by a constant, which min-max scaling removes: the two terms then agree
     return np.stack([frobenius / np.sqrt(pixels.shape[0] * pixels.shape[2]), frobenius])
 
 

@@ -57,5 +57,6 @@ def weight_of(module: nn.Module, slot: Slot) -> torch.Tensor:
 def filters(layer: nn.Module, slot: Slot, weight: torch.Tensor) -> torch.Tensor:
     """Of a tensor shaped like the layer's weight, the entries that make each of the slot's channels: (size, n)."""
     turned = getattr(layer, "transposed", False)
+    # a transposed weight is (in, out / groups, *kernel): its outputs are brought to the front, group by group
     by_output = weight.reshape(groups(layer), -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1) if turned else weight
     return by_output[torch.from_numpy(slot.index)].flatten(1)  # (size, k, *rest) -> (size, k * rest)

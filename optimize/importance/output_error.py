@@ -64,6 +64,7 @@ class OutputError:
                 problems = [build_problem(module, original, graph, name, moments[name], candidate.kept, self.ridge) for name in moments]
                 blocks = {slot.module: columns(module.get_submodule(slot.module), slot.index) for slot in group.consumers}  # type: ignore[arg-type]
                 elimination = eliminate([reader for problem in problems for reader in problem.independent_problems(blocks[problem.name])])
+                # a channel is worth the total cost at which it goes; the one that never goes keeps infinity
                 score[elimination.order] = elimination.cost
             scores.append(score)
         return scores
@@ -100,8 +101,11 @@ def eliminate(
     costs: list[float] = []
     total = 0.0
     while len(alive) > least and (order is None or len(removed) < len(order)):
+        # `alive` is sorted, so searchsorted gives the place of each channel of a given order among those left
         places = _cheapest_first(states) if order is None else np.searchsorted(alive, order[len(removed) :])
         count = min(chunk, len(alive) - least, len(places))
+        # Channels that are cheap alone may be dear together: two alike ones each cost nothing while the other is there. So the joint cost
+        # decides, and the chunk is halved until it fits into the budget.
         while True:
             lowest = places[:count]
             joint = sum(state.joint_cost(lowest) for state in states)
@@ -140,6 +144,7 @@ class _State:
         matrix.diagonal().add_(problem.ridge)
         factor = cholesky(matrix)
         self.inverse = torch.cholesky_inverse(factor)
+        # outputs scaled by the root of their weight: plain squares of these weights are then the weighted squares of the formula
         self.weights = torch.cholesky_solve((problem.target + problem.ridge * problem.old) * problem.weight.sqrt(), factor)
         self.blocks = blocks
         self.energy = problem.energy
@@ -159,6 +164,8 @@ class _State:
         rows = self.blocks[torch.from_numpy(chosen)].flatten()
         stay = torch.ones(len(self.inverse), dtype=torch.bool)
         stay[rows] = False
+        # Schur complement: (A without S)^-1 = B - c' k^-1 c with the blocks B (stay), c (between) and k (removed) of A^-1. Exact, and much
+        # cheaper than a new inverse.
         corner = self.inverse[rows][:, rows]
         across = self.inverse[rows][:, stay]
         step = torch.linalg.solve(corner, across)

@@ -57,6 +57,7 @@ def matrices(maps: torch.Tensor) -> torch.Tensor:
 def numerical_ranks(maps: torch.Tensor) -> torch.Tensor:
     """(..., H, W) -> (...)."""
     singular = torch.linalg.svdvals(maps)
+    # below this a singular value is rounding (the rule of MATLAB and numpy.linalg.matrix_rank)
     least = singular[..., :1] * max(maps.shape[-2:]) * torch.finfo(singular.dtype).eps
     ranks: torch.Tensor = (singular > least).sum(-1)
     return ranks

@@ -44,6 +44,7 @@ def iou(candidate: Candidate, reference: Reference, groups: Sequence[ChannelGrou
         both[place] += counts
     matrices = []
     for count in both:
+        # the diagonal counts where one channel is on: |A or B| = |A| + |B| - |A and B|
         either = count.diagonal()[:, None] + count.diagonal() - count
         silent = (count.diagonal() == 0)[:, None] | (count.diagonal() == 0)
         matrices.append(np.where(silent, np.nan, count / np.where(either == 0, 1, either)))
@@ -68,6 +69,8 @@ def _covariances(candidate: Candidate, reference: Reference, groups: Sequence[Ch
     for place, (rows, scatter, mean) in parts:
         (total, centre), count = sums[place], counts[place]
         counts[place] += rows
+        # Example: 10 rows of mean 1 and 30 rows of mean 2. The batches' own scatters add up; the means lie 1 apart, which adds 1 * 10 * 30
+        # / 40 = 7.5.
         apart = mean - centre
         total += scatter + np.outer(apart, apart) * (count * rows / counts[place])
         centre += apart * (rows / counts[place])

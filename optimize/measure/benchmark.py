@@ -111,6 +111,7 @@ def benchmark(contenders: Sequence[Contender], plan: Plan, *, background_model: 
         OptimizeError: when a fresh process or a background process fails.
     """
     created = datetime.now(UTC).isoformat(timespec="seconds")
+    # fresh processes first: later this one holds all contenders, and the machine's memory with them
     facts: dict[str, Any] = {contender.name: _facts(contender) | _cold(contender, plan) for contender in contenders}
     counters = energy.meters()
     measurements = []
@@ -121,6 +122,7 @@ def benchmark(contenders: Sequence[Contender], plan: Plan, *, background_model: 
                 session = opened.enter_context(contender.open(threads))
                 calls[contender.name] = partial(session.predict, contender.inputs(batch))
             measured = _measured(contenders, calls, plan, batch, threads, background_model)
+            # energy after latency, with its own longer blocks: its counters are too coarse for single calls
             measurements.append({"batch": batch, "threads": threads, **measured, **_energy(calls, counters, plan, batch, threads)})
     return {
         "format": FORMAT,
@@ -171,6 +173,7 @@ def _cold(contender: Contender, plan: Plan) -> dict[str, Any]:
     """Fresh processes: the time until the first answer, memory after opening and after the first batch."""
     first, largest, threads = plan.batches[0], max(plan.batches), plan.threads[0]
     with stage(f"cold start of {contender.name}"):
+        # a cold start is short and varies much: several, of which the median counts
         starts = [peak_memory(contender.model, batch=first, threads=threads) for _ in range(COLD_STARTS)]
         peaks = {str(first): _middle(starts, "peak_bytes")}
         if largest != first:
@@ -298,6 +301,7 @@ def slowdown(loaded: Latency, quiet: Latency) -> dict[str, Any]:
     """How many times longer under load: `times_quiet` of p50 and p99, None where a percentile has no bound on both sides, and why not."""
     ratios, absent = {}, {}
     for name in ("p50", "p99"):
+        # a p99 of 50 samples is its largest value but a guess; both sides need the samples that bound it
         required_n, n = samples_needed(SHARES[name]), min(loaded.n, quiet.n)
         ratios[name] = getattr(loaded, name) / getattr(quiet, name) if n >= required_n else None
         if n < required_n:

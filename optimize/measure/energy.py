@@ -53,6 +53,7 @@ class Meter:
     def joules(self, start: int, end: int) -> float:
         """Energy between two readings, J, with at most one new start between them."""
         steps = end - start
+        # a negative difference modulo the range is what was counted since before the new start: (5 - 98) mod 100 = 7
         return self.unit_j * (steps if self.range is None else steps % self.range)
 
 
@@ -109,6 +110,7 @@ def measure(
         for name, call in calls.items():
             # What ran before has left the caches full of its own weights.
             call()
+            # three shorter turns instead of one long block: heat and clock drift then meet all contenders
             spent, lasted, count = _block(meters, call, seconds / TURNS, timer)
             joules[name] = [sum(pair) for pair in zip(joules[name], spent, strict=True)]
             taken[name] += lasted

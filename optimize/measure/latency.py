@@ -111,8 +111,10 @@ def interleave(
             for call in contenders.values():
                 call()
         end, rounds = timer() + seconds, 0
+        # one call of each contender in a round: A B A B, so that a slow second falls on all of them
         while rounds < min_rounds or timer() < end:
             for name, call in contenders.items():
+                # untimed calls of the same contender: its own weights are in the caches again, as in a loop that serves one model
                 _settle(call, settle_s, timer)
                 start = timer()
                 call()
@@ -133,10 +135,12 @@ def ratio(slow: Latency, fast: Latency, *, seed: int = 0) -> Ratio:
     Raises:
         InputError: when the two do not come from the same rounds.
     """
+    # samples of different runs have nothing to pair: their k-th calls met different disturbances
     if slow.n != fast.n or not slow.n:
         raise InputError(f"`slow` ({slow.n} samples) and `fast` ({fast.n} samples) must come from the same rounds of one interleaved run.")
     pair = np.array([slow.samples_ms, fast.samples_ms])
     rng = np.random.default_rng(seed)
+    # The same rounds are drawn for both contenders, so that what a round shares cancels in the quotient.
     medians = np.array([np.median(pair[:, rng.integers(slow.n, size=slow.n)], axis=1) for _ in range(_RESAMPLES)])
     low, high = np.percentile(medians[:, 0] / medians[:, 1], [2.5, 97.5])
     return Ratio(slow.p50 / fast.p50, float(low), float(high))

@@ -132,6 +132,7 @@ def _recorder(name: str, recorded: dict[str, list[LayerShape]], batch: int) -> C
 def _linear(layer: nn.Linear, inputs: torch.Tensor, batch: int) -> list[LayerShape]:
     spatial = tuple(inputs.shape[1:-1])
     rows = math.prod(inputs.shape[:-1]) // batch
+    # windows folded into the batch are rows of the same product: a (64, 49, 96) input at batch 1 has 64 * 49 rows
     return [LayerShape("linear", layer.in_features, layer.out_features, spatial if math.prod(spatial) == rows else (rows,))]
 
 
@@ -153,6 +154,7 @@ def _convolution(layer: _ConvNd, inputs: torch.Tensor, output: torch.Tensor, bat
         # Not the layer's attribute: a call may ask for another output size.
         extra = tuple(int(size - least) for size, least in zip(output.shape[-len(spatial) :], shape.output, strict=True))
         shape = replace(shape, output_padding=extra)
+    # frames folded into the batch are that many convolutions for one input
     return [shape] * (1 if unbatched else len(inputs) // batch)
 
 
@@ -163,6 +165,7 @@ def _padded(layer: _ConvNd, spatial: Sizes) -> tuple[Sizes, Sizes]:
     near, far = tuple(sides[-2::-2]), tuple(sides[::-2])
     if layer.padding_mode != "zeros":
         return tuple(map(sum, zip(spatial, near, far, strict=True))), (0,) * len(spatial)
+    # Example: "same" padding of an even kernel is 1 in front and 2 behind. LayerShape has 1 on both sides, and an input that is one larger.
     both = tuple(map(min, near, far))
     return tuple(size + first + last - 2 * least for size, first, last, least in zip(spatial, near, far, both, strict=True)), both
 

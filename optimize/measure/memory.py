@@ -69,6 +69,7 @@ def peak_memory(
     child = subprocess.run([sys.executable, "-m", "optimize.measure.memory"], input=request, capture_output=True, text=True, check=False)
     if child.returncode:
         raise OptimizeError(f"memory of {called(model)} could not be measured: {last_words(child.stderr, child.returncode)}.")
+    # the last line: a runtime may print something of its own before
     return Memory(**json.loads(child.stdout.splitlines()[-1]))
 
 
@@ -103,6 +104,7 @@ def measure(request: Mapping[str, Any]) -> Memory:
     if request.get("limit_bytes") is not None:
         import resource
 
+        # before the imports: the limit is on the whole process, as a small machine would set it
         resource.setrlimit(resource.RLIMIT_AS, (request["limit_bytes"],) * 2)
     import numpy as np
 

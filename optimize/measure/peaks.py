@@ -126,6 +126,7 @@ def peaks(
     if kept is not None:
         return kept
     measured = (measure or measure_peaks)(targets, threads)
+    # peaks of a busy machine are too low, and kept they would make every later roofline look reached
     if measured.load_percent > BUSY_PERCENT:
         note(f"The peaks are not kept: other processes used {measured.load_percent:g} % of the machine.")
     else:
@@ -192,6 +193,7 @@ def _cells_in(runtime: Backend, artifact: Artifact, precision: str) -> set[str]:
 def _profiled(runtime: Backend, artifact: Artifact, inputs: Any, cells: set[str], threads: int | None) -> float:
     taken = cell_ms(runtime.time_layers(artifact, inputs, threads=threads, seconds=_SECONDS, min_rounds=_ROUNDS))
     macs = {f"cell{position}": len(inputs) * shape.macs for position, shape in enumerate(_SHAPES)}
+    # milliseconds to seconds: 37.7 M MACs in .754 ms are 50 G MACs per second
     rates = [macs[cell] / taken[cell] * 1e3 for cell in cells & macs.keys() & taken.keys()]
     if not rates:
         raise OptimizeError(f"the profiler of {runtime.NAME} {runtime.version()} names no layer: use the version in constraints.txt.")
@@ -205,6 +207,7 @@ def _multiplied(matrices: Sequence[torch.Tensor], timer: Callable[[], float] = t
         for matrix in matrices:
             start = timer()
             torch.mm(matrix, matrix)
+            # n^3 multiplications for a product of two n x n matrices
             rates.append(float(len(matrix)) ** 3 / (timer() - start))
     return max(rates)
 
@@ -215,6 +218,7 @@ def _copied(source: torch.Tensor, target: torch.Tensor, timer: Callable[[], floa
     for taken, put in zip(source.chunk(_PARTS), target.chunk(_PARTS), strict=True):
         start = timer()
         put.copy_(taken)
+        # read once, written once; in parts, since a disturbance spoils only the part that it falls into
         rates.append(2 * taken.numel() * taken.element_size() / (timer() - start))
     return max(rates)
 

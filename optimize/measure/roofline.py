@@ -80,6 +80,7 @@ class LayerRoof:
     @property
     def attainable(self) -> float:
         """MACs per second at most."""
+        # bytes per second times MACs per byte: what memory can feed; the lesser of this and the peak is the roof
         return min(self.peak, self.intensity * self.bandwidth)
 
     @property
@@ -231,6 +232,7 @@ def roofline(
                 ms=taken.get(name),
             )
         )
+    # products that no layer makes, such as those of attention; at least 0, since the two counts may differ by rounding of shapes
     macs_outside = max(batch * macs(candidate) - sum(layer.macs for layer in layers), 0)
     return Roofline(tuple(layers), macs_outside / peaks.rate(runtime, precision) * 1e3, p50_ms)
 
@@ -250,6 +252,7 @@ def _by_weight(candidate: Candidate) -> dict[str, list[LayerShape]]:
     owners: dict[torch.Tensor, str] = {}
     weights = {name: weight for name, weight in candidate.module.named_parameters(remove_duplicate=False) if name.endswith("weight")}
     for name, weight in weights.items():
+        # tensors hash by identity: a shared weight has one owner, the first module that holds it
         owners.setdefault(weight, _owner(name))
     shapes_by_weight: dict[str, list[LayerShape]] = {}
     for name, shapes in layer_shapes(candidate.module, candidate.example).items():

@@ -47,6 +47,8 @@ def reached(
                 candidate,
                 here,
                 runtime.NAME,
+                # of "int8+bf16" the int8: products outside of layers are counted at the network's lowest precision, so the roof is not set
+                # too high
                 artifact.precision.partition("+")[0],
                 precisions=precisions,
                 batch=len(inputs),

@@ -76,6 +76,7 @@ class LatencyTable:
         self._batch = batch
         self._timer = timer or partial(time_cells, runtime, precision=precision, threads=threads, batch=batch)
         self._cells, self._doubtful = dict[str, float](), set[str]()
+        # doubtful figures in the file are taken over only while the machine is as busy as when they were taken: new ones would be no better
         self._lenient = bool(self._read()[1]) and foreign_load() > BUSY_PERCENT  # looking at the machine takes time
         self._take_in()
 
@@ -125,17 +126,20 @@ class LatencyTable:
         nothing: tuple[dict[str, float], set[str]] = {}, set()
         try:
             stored = json.loads(self.path.read_text(encoding="utf-8"))
+            # the file's name is a short hash of the fingerprint; the whole of it is compared, since names may collide
             if (stored["format"], stored["made_for"]) != (FORMAT, self.fingerprint):
                 return nothing
             cells = {str(shape): float(taken) for shape, taken in stored["cells"].items()}
             doubtful = set(map(str, stored["doubtful"]))
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return nothing
+        # one impossible figure makes the whole file suspect
         return (cells, doubtful) if all(math.isfinite(taken) and taken > 0 for taken in cells.values()) else nothing
 
     def _write(self) -> None:
         cells, doubtful = self._read()
         reliable = cells.keys() - doubtful
+        # A reliable figure of another process is never replaced by a doubtful one of ours; our reliable figures replace any.
         own = {line: taken for line, taken in self._cells.items() if line not in self._doubtful or line not in reliable}
         content = {
             "format": FORMAT,

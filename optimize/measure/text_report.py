@@ -27,6 +27,7 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"{label(measurement['batch'], measurement['threads'])} (other processes: {busy})"
         yield from _table(_latencies(measurement["latency_ms"], measurement["reliability"]))
         yield from _unsure(measurement["reliability"])
+        # reasons that were printed for a contender are not repeated for every pair it is in
         said = {reason for answer in measurement["reliability"].values() for reason in answer["reasons"]}
         yield from _answers(measurement["comparison"], said)
         if "energy" in measurement:
@@ -71,6 +72,7 @@ def _on_device(contenders: Mapping[str, Any]) -> Iterator[str]:
         if held is not None:
             yield f"{name} holds {held / _MIB:.0f} MiB of GPU memory after its first batch"
         else:
+            # by reason: several contenders without a GPU have one line in common
             absent[entry["memory"]["device_note"]] = name
     yield from (f"no GPU memory: {note}" for note in absent)
 
@@ -121,5 +123,6 @@ def _answers(comparison: Mapping[str, Any], said: Set[str]) -> Iterator[str]:
 def _table(rows: Iterator[Sequence[str]]) -> Iterator[str]:
     cells = list(rows)
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    # names to the left, numbers to the right, so that digits of one column stand below each other
     for first, *numbers in cells:
         yield "  ".join([first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True))]).rstrip()

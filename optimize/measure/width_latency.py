@@ -84,6 +84,7 @@ class Surface:
         grid = self.grid
         read = _priced("in_channels", in_channels, grid.in_widths, grid.step.ins)
         made = _priced("out_channels", out_channels, grid.out_widths, grid.step.outs)
+        # bilinear: first along the outputs in every row, then between the rows along the inputs
         along = [np.interp(made, grid.out_widths, row) for row in self.ms]
         return float(np.interp(read, grid.in_widths, along))
 
@@ -99,6 +100,7 @@ def widths(full: int, step: int = 1) -> tuple[int, ...]:
     """Widths that suit kernels, below `full`, and `full` itself: 1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, … times `step`."""
     multiples = list(_SMALL)
     while multiples[-1] * step < full:
+        # 64 -> 96, 128 -> 192, 256: two widths in each doubling
         multiples += [multiples[-1] * 3 // 2, multiples[-1] * 2]
     return (*(step * width for width in multiples if step * width < full), full)
 
@@ -108,6 +110,7 @@ def _priced(name: str, width: int, measured: tuple[int, ...], step: int) -> int:
     whole = -(-width // step) * step
     if len(measured) > 1 and (whole < measured[0] or width > measured[-1]):
         raise InputError(f"`{name}` (={width}) must lie within the measured widths, {measured[0]} to {measured[-1]}.")
+    # the next whole block may lie above the grid where the layer itself is no whole block
     return min(whole, measured[-1])
 
 

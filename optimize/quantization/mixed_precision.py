@@ -79,7 +79,7 @@ def groups(onnx: Path) -> list[tuple[str, ...]]:
     for node in graph.node:
         varying = {name for name in node.input if name and name not in constant}
         if weight_of(node, constant) is not None:
-            # input 0 is the data and input 1 the weight, which may itself be computed; a bias behind them is not quantized with them
+            # the first two inputs are data and weights, in a product on either side; only what varies is read. A third one is the bias.
             read = makers_read[node.output[0]] = {name for name in node.input[:2] if name not in constant}
         elif node.op_type in WITH_CONSTANT and len(varying) == 1:
             # conv -> Add(bias): the sum belongs to the convolution, and joins the readers of the convolution's input

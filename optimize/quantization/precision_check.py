@@ -65,6 +65,7 @@ class Claim:
         # a layer in int8 that was to stay in float may have cost accuracy that the mix was meant to save
         if astray := [layer for layer in ignored if ran.get(layer) == "int8"]:
             return f"claims {self.precision}, but {listed(astray)} runs in int8 and was to stay in float"
+        # a layer that the runtime lost from sight may run in anything: the claim cannot be shown, so it is not made
         if self.complete and (lost := sorted(set(weighted) - set(ran))):
             return f"claims {self.precision}, but {listed(lost)} is not found in the compiled model: what it runs in is not known"
         precisions = [ran[layer] for layer in weighted if layer in ran and layer not in self.ignored_layers]

@@ -158,7 +158,7 @@ class _Contest:
         if whole is None or whole.verdict or not holding:
             return
         floats = min(holding, key=lambda variant: _latency(variant).p50)
-        # A mix is never faster than int8 of everything. Where that is not measurably faster than float, no mix can be either.
+        # A mix is hardly ever faster than int8 of everything: where that gains nothing over float, a search for mixes cannot pay.
         gain = ratio(_latency(floats), _latency(whole))
         if gain.low <= 1:
             note(f"int8 loses too much, and is not measurably faster than {floats.precision}, so no mix is looked for")

@@ -31,12 +31,14 @@ def cut_and_refit(
 ) -> tuple[nn.Module, dict[str, Index]]:
     """The network in which the group holds only the channels `keep` and its readers are refitted, and what each layer still makes."""
     stay = {problem.name: _columns_left(module, group, problem, keep) for problem in problems}
+    # a layer may read the group and make it as well, as a depthwise convolution does: its own outputs shrink with its inputs
     made = outputs_left(module, group, keep)
     left = dict(kept)
     if len(keep) < group.size:
         module = keep_channels(module, group, keep)
         left |= {name: left[name][stays] if name in left else stays for name, stays in made.items()}
     for problem in problems:
+        # the problem was set up at full width; columns and outputs that are left are picked out of it
         module = refit(module, problem, stay[problem.name], made.get(problem.name))
     return module, left
 
@@ -65,5 +67,6 @@ def _columns_left(module: nn.Module, group: ChannelGroup, problem: Problem, keep
     index = next(slot.index for slot in group.consumers if slot.module == problem.name)
     gone = np.setdiff1d(np.arange(group.size), keep)
     left = torch.ones(len(problem.old), dtype=torch.bool)
+    # by columns and not by channels: a channel read through a 3x3 kernel has nine
     left[columns(linear_submodule(module, problem.name), index[gone]).flatten()] = False
     return left.nonzero().flatten()

@@ -63,6 +63,7 @@ def search(
     if retrain and data.training_split is None:
         raise InputError("`retrain` needs a train split: add train_images and train_labels to the data, or leave it out.")
     train = labelled(data.training_split) if retrain and data.training_split is not None else None
+    # images without their labels: repair looks at what the original answers, never at the truth
     splits = [split for split in (data.calibration, data.train) if split is not None]
     inputs = unlabelled(candidate, splits, seed)
     cases = data.guard.n_independent, data.test.n_independent
@@ -72,6 +73,7 @@ def search(
     confidence = search_confidence(limits, *cases)
     strategy = strategy or Allocate(Pricing(None))
     with tempfile.TemporaryDirectory() as folder:
+        # an own folder that is deleted in the end: a search from Python is not resumed, so its ledger and snapshots are of no further use
         reference = Reference(candidate, inputs.fitted, seed, train, Path(folder), inputs.unseen)
         ledger = Ledger(Path(folder) / "ledger.jsonl", {})
         ledger.begin()

@@ -87,6 +87,7 @@ class Trial:
     @classmethod
     def read(cls, step: Step, entry: Mapping[str, Any]) -> Trial:
         """Return the trial of a step from the entry that `as_dict` made."""
+        # the rails are not in the ledger: nothing asks for them after the proposal was decided
         verdict = Verdict("pass" if entry["kept"] else "fail", tuple(entry["reasons"]))
         reading, worst = ScoreSummary(entry["overall"], entry["per_class"]), (entry["worst_class"]["name"], entry["worst_class"]["drop"])
         seconds, findings, latency_ms = entry["seconds"], tuple(entry.get("findings", ())), entry.get("latency_ms")
@@ -98,6 +99,7 @@ class Trial:
         Args:
             original: number of parameters of the original.
         """
+        # the first setting of a step is the one that a search varies: a budget, an energy, a group
         setting = next(iter(plain(self.step)["settings"].values()))
         outcome, off = "kept" if self else "rolled back", 100 * (1 - self.parameters / original)
         proposal = f"{type(self.step).__name__} {_brief(setting)}, {off:.1f} % of parameters off"
@@ -128,6 +130,7 @@ def _figure(reason: str) -> str:
 def _brief(setting: Any) -> str:
     """Return a setting in a word or two."""
     if isinstance(setting, list):
+        # the steps of a chain, or the (group, width) pairs of `PruneToWidths`, of which there are too many to name
         inner = [_part(step) for step in setting if isinstance(step, dict)]
         return " and ".join(inner) if inner else f"{len(setting)} groups"
     return f"{setting:g}" if isinstance(setting, float) else str(setting)

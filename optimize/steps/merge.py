@@ -78,6 +78,7 @@ class Merge:
         fitted: dict[str, int] = {}
         for turn, plan in enumerate(track(list(plans), f"merge by {self.operator}, share {self.share:g}")):
             group = groups[turn]
+            # without a plan every channel stands for itself, and the group stays
             merge_into = np.arange(group.size) if plan is None else plan.merge_into(self.share)
             keep = np.unique(merge_into)
             if plan is None or len(keep) == group.size:

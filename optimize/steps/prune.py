@@ -171,6 +171,6 @@ def _rounded(elimination: Elimination, size: int, multiple: int) -> Index:
 
 def _stale(fitted: dict[str, int], groups: tuple[ChannelGroup, ...], graph: Graph) -> tuple[str, ...]:
     """Return the layers that were refitted before everything in front of them was cut: their inputs have changed since."""
-    # groups taken after a layer's turn that lie in front of it: with the skip from the example, group b for conv3
+    # groups taken after a layer's turn that lie in front of it: with the sum from the example, conv1's group for conv3
     first = [graph.order[group.name] for group in groups]
     return tuple(name for name, turn in fitted.items() if any(place < graph.order[name] for place in first[turn + 1 :]))

@@ -50,6 +50,7 @@ class PruneToWidths:
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the narrowed and repaired candidate."""
         chosen = dict(self.widths)
+        # whole layers first: their readers read other channels afterwards, and are then narrowed as they are
         shorter = self._shortened(candidate, reference, [name for name, width in self.widths if not width])
         orders = orders_by(self.importance, shorter, reference)
 
@@ -57,6 +58,7 @@ class PruneToWidths:
             width = chosen.get(group.name, group.size)
             if width >= group.size:
                 return np.array([], dtype=np.int64)
+            # no budget: the widths were chosen, and elimination only says which channels go
             return eliminate(readers, least=max(1, width), order=orders.get(group.name)).order
 
         made = cut(self, shorter, reference, choose, "narrow")

@@ -38,6 +38,7 @@ class RecalibrateBatchNorm:
         module = candidate.module
         inputs = torch.from_numpy(reference.calibration[: self.cases])
         chosen = [name for name in _norms(candidate) if not self.layers or name in self.layers]
+        # In the order they run: a norm's inputs depend on the norms in front of it, which must be right before it is measured.
         for name in track(chosen, "recalibrate"):
             mean, variance = _statistics(module, name, inputs)
             old = module.get_submodule(name).get_buffer("running_mean")

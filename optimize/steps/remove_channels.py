@@ -75,6 +75,7 @@ class RemoveChannels:
         merge_into = self._stand_ins(group)
         keep = np.setdiff1d(np.arange(group.size), self.channels)
         stand_in = MergeOperator(self.operator, self.target, self.rows, self.ridge)
+        # at full width: channels still have their numbers, and what goes can give what it did to its stand-in
         module = stand_in(candidate.module, group, graph.norms, merge_into, reference)
         kept = kept_after(candidate.kept, module, group, keep)
         narrow = candidate.after(self, keep_channels(module, group, keep), kept)
@@ -86,6 +87,7 @@ class RemoveChannels:
         original, module = reference.original.module, narrow.module
         closed = repairable(module, original, graph)
         readers = [slot.module for slot in group.consumers if slot.module in closed]
+        # a single refit of a layer wider than this would take minutes, and a search makes hundreds of proposals
         readers = [name for name in readers if len(matrix(linear_submodule(module, name))) <= WIDEST]
         targets = OriginalOutputs(original, reference.calibration, readers, rows=self.rows, seed=reference.seed, memory=reference.memory)
         fitted = refit_layers(module, original, graph, readers, targets, narrow.kept, self.ridge)
@@ -104,6 +106,7 @@ class RemoveChannels:
 
     def _stand_ins(self, group: ChannelGroup) -> Index:
         """Return the channel that stands for each, (size,); itself where nothing else does."""
+        # Example: of 4 channels, 1 and 3 go and 0 stands for both: [0, 0, 2, 0].
         stand_ins = np.arange(group.size)
         if self.merge_into:
             stand_ins[list(self.channels)] = self.merge_into

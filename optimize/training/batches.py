@@ -33,6 +33,7 @@ class Batch:
 
     def part(self, rank: int, size: int) -> Batch:
         """Return the part of process `rank` of `size`."""
+        # every size-th item: parts differ by one item at most, and no order of the file falls to one process
         rows = self.rows[rank::size]
         return Batch(rows, self.mirrored[rank::size], len(rows) * size / len(self.rows))
 
@@ -68,6 +69,7 @@ def epoch_batches(rows: Index, batch: int, *, horizontal_flip: bool, seed: tuple
     """
     draw = np.random.default_rng(seed)
     order = draw.permutation(rows)
+    # drawn also where nothing is mirrored, so that the setting does not change anything else that is drawn
     mirrored = (draw.random(len(rows)) < 0.5) & horizontal_flip
     starts = range(0, len(rows) - batch + 1, batch)
     return [Batch(order[start : start + batch], mirrored[start : start + batch]) for start in starts]
@@ -85,6 +87,7 @@ def hold_out(train: Labelled, seed: int) -> tuple[Index, Index]:
     # a patient counts as of the class of the first item; of masks it matters whether there is anything
     strata = np.asarray(train.labels[first]).reshape(len(first), int(np.prod(train.labels.shape[1:]))).max(1, initial=0)
     order = np.random.default_rng(seed).permutation(len(first))
+    # Shuffled, then sorted by class without losing that order: each tenth item of it is a random one, and the classes have their share.
     ranked = order[np.argsort(strata[order], kind="stable")]
     held = np.isin(owners, ranked[min(HELD_OUT_ONE_IN // 2, len(ranked) // 2) :: HELD_OUT_ONE_IN])
     if len(first) < 2 or np.count_nonzero(~held) < 2:

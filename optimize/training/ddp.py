@@ -57,6 +57,7 @@ def broadcast(value: T) -> T:
     """Return the leader's value, in every process."""
     if size() == 1:
         return value
+    # only settings, tensors and arrays of our own processes travel here; torch pickles them
     box = [value]
     dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     return box[0]
@@ -94,6 +95,7 @@ def process_group(original: Callable[[], Candidate], rebuild: Rebuild) -> Iterat
             _serve(original, rebuild)
         yield me.rank == 0
     finally:
+        # None ends the others' loop. Where the leader failed while they train, they wait for gradients and not for a message.
         if me.rank == 0 and not me.busy:
             broadcast(None)
         _current.reset(token)
@@ -130,6 +132,7 @@ def _serve(original: Callable[[], Candidate], rebuild: Rebuild) -> None:
     known: Candidate | None = None
     while (work := _next_task()) is not None:
         step, tensors, kept, outputs, train, seed = work
+        # loaded once, when there is first something to train
         known = replace(known or original(), outputs=outputs)
         candidate = replace(known, module=rebuild(known.module, tensors, kept), kept=kept)
         step(candidate, Reference(known, known.example.numpy(), seed, train))

@@ -70,6 +70,8 @@ class Objective:
         outputs = as_logits(outputs, self.meaning, exclusive=self.exclusive)
         if self.exclusive:
             return outputs
+        # sigmoid(z) = softmax(0, z)[1]: with a zero for "no" beside it, a yes-or-no output is a class of two, and one loss serves both
+        # kinds
         single = outputs.flatten(0, 1)
         return torch.stack([torch.zeros_like(single), single], 1)
 
@@ -90,6 +92,7 @@ def objective(
         InputError: when the labels do not fit the outputs.
     """
     classes, own = shape[1], tuple(labels.shape[1:])
+    # labels without an axis of classes name one class for each position; with one output there is nothing to exclude
     exclusive = own == tuple(shape[2:]) and classes > 1
     if not exclusive and own not in (tuple(shape[1:]), tuple(shape[2:])):
         shapes = " or ".join(f"(N{''.join(f', {size}' for size in tail)})" for tail in (shape[2:], shape[1:]))
@@ -109,6 +112,7 @@ def divergence(logits: torch.Tensor, targets: torch.Tensor, temperature: float) 
 
 def soft_dice(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """1 - Dice of the probabilities, mean over items and classes but the first; (n, K, *spatial) and (n, *spatial) -> ()."""
+    # without class 0, the background
     predicted = functional.softmax(logits, 1)[:, 1:].flatten(2)
     numbers = torch.arange(1, logits.shape[1], device=labels.device)
     true = (labels.flatten(1)[:, None] == numbers[:, None]).to(predicted.dtype)

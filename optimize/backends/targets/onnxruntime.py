@@ -143,6 +143,7 @@ def quantize(
             nodes_to_exclude=sorted(floats),
         )
         quantized = onnx_format.load(Path(scratch) / "quantized.onnx")
+    # In this order: layers are first made to stay in float, since correction runs the graph in this runtime, which would quantize them.
     hold_in_float(quantized, floats)
     correct_biases(model, quantized, calibration)
     _float_answers(quantized)

@@ -158,6 +158,7 @@ class _Request:
             if self._bound.shape != inputs.shape:
                 self._bound = np.empty_like(inputs)
                 self._request.set_input_tensor(_openvino().Tensor(self._bound, shared_memory=True))
+            # copying a small input into memory that is already bound is cheaper than binding other memory
             self._bound[...] = inputs
             self._request.infer()
         return np.array(self._request.get_output_tensor().data, dtype=np.float32)
@@ -192,6 +193,7 @@ def time_layers(
         if node.node in blocks_us:
             taken_ms = max(min(blocks_us[node.node]), _LEAST_US) / 1e3
             for layer in node.layers:
+                # a node that several layers were fused into gives no times of its own for them: they share it equally
                 layers[layer] = layers.get(layer, 0.0) + taken_ms / len(node.layers)
     return layers
 
@@ -202,6 +204,7 @@ def _block_means_us(request: Any, inputs: Floats, seconds: float, min_rounds: in
     with gc_paused():
         stop = time.perf_counter() + seconds
         while len(ends) < 3 or ends[-1] < min_rounds or time.perf_counter() < stop:
+            # as many runs as there were so far: 2, 2, 4, 8, ... each block is half of all runs
             more = max(ends[-1], _WARMUP)
             for _ in range(more):
                 request.infer({0: inputs}, share_inputs=True)

@@ -104,6 +104,7 @@ class Engines:
         """("f32", "f16", "bf16"), without the last where one of the GPUs compiled for does not have it."""
         here = binding.device()
         named = [capability for capability in self.capabilities if capability != CURRENT]
+        # what every GPU compiled for can do counts; "current" stands for the GPU that is here
         capabilities = named or ([] if here is None else [here.capability])
         return ("f32", "f16", "bf16") if all(map(has_bf16, capabilities)) else ("f32", "f16")
 
@@ -147,6 +148,7 @@ class Engines:
             TargetUnavailable: when ONNX Runtime, which collects the ranges, is not installed.
         """
         require_precision(float_precision, self.precisions(), self.NAME)
+        # said before any work: the import inside would fail only after the model was prepared
         if importlib.util.find_spec("onnxruntime") is None:
             missing = f"int8 for target {self.NAME!r} cannot be made here: onnxruntime, which collects its ranges, is not installed"
             raise TargetUnavailable(f"{missing}; pip install 'optimize[{self.NAME}]'.")
@@ -202,6 +204,7 @@ class Engines:
         files = [name for name, content in contents.items() if content]
         for name in files:
             (folder / name).write_bytes(contents[name])
+        # the manifest names the capability itself: "current" would mean another GPU on the machine that reads it
         if CURRENT in capabilities and here is not None:
             capabilities = (here.capability,)
         return Artifact.save(
@@ -223,6 +226,7 @@ class Engines:
         if here is not None and here.capability in SUPPORTED:
             return compile_engine(self._trt(), self.variant.title, model, (CURRENT,)), (CURRENT,)
         try:
+            # no GPU here and none named: compile for all common ones at once, and where that fails for those that take the model alone
             return compile_engine(self._trt(), self.variant.title, model, DEFAULT), DEFAULT
         except InputError:
             accepted = tuple(capability for capability in DEFAULT if self._compiles(model, capability))
@@ -257,7 +261,9 @@ class Engines:
             try:
                 return Runner(trt, artifact.main.read_bytes())
             except OptimizeError as refusal:
+                # version, capability and driver fit, and it still does not open: compiling again is tried for that, too
                 reasons = (str(refusal).rstrip("."),)
+        # an engine cannot be carried over, but the ONNX file beside it holds the same numbers in the same precision
         note(f"the engine in {artifact.folder} does not fit this machine and is compiled again: {'; '.join(reasons)}.")
         try:
             return Runner(trt, self._again(artifact, here).plan)
@@ -273,6 +279,8 @@ class Engines:
         model = (artifact.folder / ONNX).read_bytes()
         if self.variant.elsewhere:
             return compile_engine(self._trt(), self.variant.title, model, (CURRENT,))
+        # the artifact's own timings of kernels let the second compilation choose the kernels of the first, where the GPU is of the same
+        # kind
         return self._timed(model, here, (artifact.folder / TIMINGS).read_bytes() if TIMINGS in sealed else b"")
 
 

@@ -64,6 +64,7 @@ def mismatches(built: Mapping[str, str], version: str, here: Device) -> tuple[st
     if here.capability not in capabilities:
         reasons.append(f"the engine is for compute capability {', '.join(capabilities) or NONE}, here is {here.capability} ({here.name})")
     driver = built.get("driver", NONE)
+    # numbers and not text: "580.9" is older than "580.65", though its text sorts behind it
     if driver != NONE and _numbers(driver) > _numbers(here.driver):
         reasons.append(f"the engine was built under driver {driver}, here is the older {here.driver}")
     return tuple(reasons)

@@ -49,6 +49,7 @@ def _layer(entry: Mapping[str, Any]) -> EngineLayer | None:
     if kind in _MOVERS or precision is None:
         return None
     nodes = _ONNX.findall(str(entry.get("Metadata", "")))
+    # of the nodes fused into a layer, Q/DQ and the Casts put in by `typed.py` are not layers of the model
     own = [node for node in nodes if not node.endswith(_MARKS) and not node.startswith("cast_")]
     return EngineLayer((own or nodes or [str(entry["Name"])])[0], precision)
 

@@ -90,6 +90,7 @@ class Runner:
                 rounds += 1
         layer_ms: dict[str, float] = {}
         for name, layer in computing.items():
+            # a disturbance only ever slows a run down, so the faster half is what the layer takes
             samples = np.sort(taken.get(name, [])[_WARMUP:])
             if len(samples):
                 layer_ms[layer.name] = layer_ms.get(layer.name, 0.0) + float(samples[: (len(samples) + 1) // 2].mean())

@@ -46,6 +46,7 @@ def feature_maps(candidate: Candidate) -> dict[str, FeatureMaps]:
             layer_input = args[0] if args else named["input"]
             extents = [[] if isinstance(layer, nn.Linear) else list(tensor.shape[2:]) for tensor in (layer_input, output)]
             read, made = (prod(sizes) for sizes in extents)
+            # a layer that is called several times pays for the positions of every call; its block is that of its largest maps
             known = maps.get(name, FeatureMaps(0, 0, 0.0))
             # the geometric mean of the extents: 16 x 4 maps have the side 8, the square root of 64 positions
             side = float(made) ** (1 / max(1, len(extents[1])))

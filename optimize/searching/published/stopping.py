@@ -153,6 +153,7 @@ class McNemar:
     def __call__(self, proposals: Sequence[Evidence]) -> Decision:
         """Return "pass over" where the loss is significant, else "go on"."""
         paired = proposals[-1].paired()
+        # n01 > n10: more cases are right without the nearest channel than without this one, so it is this one that the network needs
         return "pass over" if paired.n01 > paired.n10 and mcnemar(paired) <= self.level else "go on"
 
 

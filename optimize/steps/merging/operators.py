@@ -84,6 +84,7 @@ class MergeOperator:
         """
         if self.operator == "drop":
             return module
+        # a reason in place of a layer: these channels are dropped, so that a comparison of operators removes the same ones everywhere
         producer = _producer(group, module, norms, self.operator, self.target)
         if isinstance(producer, str):
             note(f"{group.name}: dropped, not merged: {producer}")
@@ -98,6 +99,7 @@ class MergeOperator:
             return _read_for_all(producer.mixed(_mean(_members(merge_into))), group, _members(merge_into))
         if self.operator == "medoid":
             return _read_for_all(producer.mixed(_medoids(_members(merge_into), likeness)), group, _members(merge_into))
+        # only these operators look at data, which costs a pass over the inputs
         reading = sample_inputs(module, producer.name, reference.calibration, rows=self.rows, seed=reference.seed)
         if self.operator == "fold":
             module, merge_into = fold(producer, np.unique(merge_into), reading.mean, reading.gram)
@@ -157,6 +159,8 @@ def _members(merge_into: Index) -> torch.Tensor:
 def _mean(reads: torch.Tensor) -> torch.Tensor:
     """(size, size): each kept channel the mean of its family; rows of removed ones stay, and are cut."""
     members = reads.sum(1, keepdim=True)
+    # Example: channel 0 stands for 0 and 2 of three: row 0 is (.5, 0, .5). Rows 1 and 2: channel 1 keeps itself; 2 stands for nobody, and
+    # its row of the identity keeps it until it is cut.
     return torch.where(members > 0, reads / members.clamp_min(1), torch.eye(len(reads), dtype=reads.dtype))
 
 

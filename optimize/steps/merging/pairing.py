@@ -77,6 +77,7 @@ def plan_removals(candidate: Candidate, reference: Reference, *, choose: Choice,
         moments = targets.moments(module, [slot.module for slot in group.consumers])
         blocks = {slot.module: columns(linear_submodule(module, slot.module), slot.index) for slot in group.consumers}
         if choose == "norm":
+            # without the last: the strongest channel never goes
             order = np.argsort(_norms(module, group), kind="stable")[:-1]
         else:
             problems = [build_problem(module, original, graph, name, moments[name], candidate.kept, ridge) for name in blocks]
@@ -100,4 +101,5 @@ def _likeness(readers: Sequence[tuple[Moments, torch.Tensor]]) -> npt.NDArray[np
             products += part.numpy()
     length = np.sqrt(np.maximum(products.diagonal(), 1e-300))
     cosine = products / np.outer(length, length)
+    # exactly symmetric, so that rounding does not decide which of two channels is more like the other
     return np.asarray((cosine + cosine.T) / 2)
