@@ -44,7 +44,7 @@ class ArtifactFile:
         return cls(path.name, sha256(path), path.stat().st_size)
 
     def as_dict(self) -> dict[str, object]:
-        """The form that the manifest and the report use."""
+        """Return the form that the manifest and the report use."""
         return {"name": self.name, "sha256": self.sha256, "bytes": self.size_bytes}
 
 
@@ -117,19 +117,19 @@ class Artifact:
         return artifact
 
     def verified(self, golden: str, built: Mapping[str, str]) -> Artifact:
-        """The artifact with its self-test, a file in its folder, and what it was verified on; the manifest is written again."""
+        """Return the artifact with its self-test, a file in its folder, and what it was verified on; the manifest is written again."""
         artifact = replace(self, golden=ArtifactFile.of(self.folder / golden), built={**self.built, **built})
         artifact._write()
         return artifact
 
     def described(self, use: Mapping[str, Any]) -> Artifact:
-        """The artifact with what is needed to run it; the manifest is written again."""
+        """Return the artifact with what is needed to run it; the manifest is written again."""
         artifact = replace(self, use=dict(use))
         artifact._write()
         return artifact
 
     def of_precision(self, precision: str) -> Artifact:
-        """The artifact under the precision that its layers were seen to run in; the manifest is written again."""
+        """Return the artifact under the precision that its layers were seen to run in; the manifest is written again."""
         artifact = replace(self, precision=precision)
         artifact._write()
         return artifact

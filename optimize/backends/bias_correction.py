@@ -82,7 +82,7 @@ def correct_biases(floating: Any, quantized: Any, inputs: Floats) -> None:
 
 
 def _layers(quantized: Any) -> Iterator[tuple[str, str, str | None]]:
-    """Name of each quantized layer with a bias, in the graph's order; the tensors of its bias and of that one's scale, if any."""
+    """Yield each quantized layer with a bias, in the graph's order: name, tensor of the bias, and tensor of its scale or None."""
     makers = {output: node for node in quantized.graph.node for output in node.output}
     stored = {tensor.name for tensor in quantized.graph.initializer}
     readers = Counter(name for node in quantized.graph.node for name in node.input)
@@ -113,7 +113,7 @@ def _pieces(model: Any, layers: set[str]) -> Iterator[tuple[list[Any], list[str]
 
 
 def _run(model: Any, nodes: Sequence[Any], outputs: Sequence[str], held: Mapping[str, Sequence[_Array]]) -> dict[str, list[_Array]]:
-    """The outputs of a piece of a model, batch by batch, from the tensors that are held."""
+    """Return the outputs of a piece of a model, batch by batch, from the tensors that are held."""
     from onnx import helper
 
     read = {name for node in nodes for name in node.input}
@@ -129,7 +129,7 @@ def _run(model: Any, nodes: Sequence[Any], outputs: Sequence[str], held: Mapping
 
 
 def _means(model: Any, tensors: Sequence[str], batches: Sequence[Floats]) -> dict[str, _Array]:
-    """Mean of each tensor over all inputs and positions, one number for each channel."""
+    """Return the mean of each tensor over all inputs and positions, one number for each channel."""
     import onnx
 
     observed = onnx.ModelProto()
@@ -146,13 +146,13 @@ def _means(model: Any, tensors: Sequence[str], batches: Sequence[Floats]) -> dic
 
 
 def _mean(batches: Sequence[_Array]) -> _Array:
-    """Mean over all batches and positions, one number for each channel."""
+    """Return the mean over all batches and positions, one number for each channel."""
     total = sum(values.sum(_all_but_channels(values), dtype=np.float64) for values in batches)
     return np.asarray(total / sum(values[:, :1].size for values in batches))
 
 
 def _all_but_channels(values: _Array) -> tuple[int, ...]:
-    """All axes but that of the channels."""
+    """Return all axes but that of the channels."""
     return tuple(axis for axis in range(values.ndim) if axis != 1)
 
 

@@ -112,7 +112,7 @@ def _cases(candidate: Candidate, inputs: Floats | None) -> Floats:
 
 
 def _require_free_batch(candidate: Candidate, cases: Floats) -> None:
-    """Two inputs together must give what each gives alone, else the model has its batch size written into it."""
+    """Raise `InputError` unless two inputs together give what each gives alone: else the model has its batch size written into it."""
     fault = batch_fault(candidate.predict, cases[:2])
     # two inputs may differ only because one of them has no steady answer (a constant image before an instance norm)
     if fault and fault.startswith("mixes") and (steady := steady_cases(candidate, cases)).sum() > 1:
@@ -122,7 +122,7 @@ def _require_free_batch(candidate: Candidate, cases: Floats) -> None:
 
 
 def steady_cases(candidate: Candidate, cases: Floats) -> npt.NDArray[np.bool_]:
-    """Cases for which the network gives the same answer after a change of the input as small as rounding, (N,).
+    """Return the cases for which the network gives the same answer after a change of the input as small as rounding, (N,).
 
     On the others (a constant image before an instance norm) every runtime gives other numbers, and none of them is right.
 
@@ -162,7 +162,7 @@ def _trace(candidate: Candidate, path: Path) -> None:
 
 
 def _folded(model: Any) -> list[Any]:
-    """The model with its last batch norms folded, if it has any left: where a convolution is used twice the exporter leaves them."""
+    """Return the model with its last batch norms folded, if it has any left: where a convolution is used twice the exporter leaves them."""
     if all(node.op_type != "BatchNormalization" for node in model.graph.node):
         return []
     import onnxsim
@@ -214,7 +214,7 @@ def _name_layers(graph: Any) -> None:
 
 
 def _owner(node: Any, weight: str) -> str:
-    """The module whose weights a node multiplies with; empty where it is not known."""
+    """Return the module whose weights a node multiplies with; empty where it is not known."""
     # initializers are named after the parameters: "features.3.weight" belongs to module "features.3"
     if weight.endswith(".weight"):
         return weight.removesuffix(".weight")

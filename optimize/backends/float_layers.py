@@ -70,11 +70,11 @@ def hold_in_float(model: Any, layers: Collection[str]) -> None:
 
 
 def _shapes(graph: Any) -> dict[str, tuple[int, ...]]:
-    """Tensor -> its sizes, 0 where one is free."""
+    """Return tensor -> its sizes, 0 where one is free."""
     tensors = [*graph.input, *graph.value_info, *graph.output]
     return {tensor.name: tuple(size.dim_value for size in tensor.type.tensor_type.shape.dim) for tensor in tensors}
 
 
 def _split_axis(shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """The first axis behind the batch that has more than one place, and its size: a scale of one number would count as a single one."""
+    """Return the first axis behind the batch with more than one place, and its size; a list of one scale would count as a single scale."""
     return next(((axis, size) for axis, size in enumerate(shape) if axis and size > 1), None)

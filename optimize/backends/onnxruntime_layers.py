@@ -44,7 +44,7 @@ class GraphNode:
 
 
 def executed(optimized: Any, file: Any) -> list[GraphNode]:
-    """The nodes of the graph as ONNX Runtime optimized it, in its order.
+    """Return the nodes of the graph as ONNX Runtime optimized it, in its order.
 
     Args:
         optimized: graph that the runtime wrote.
@@ -63,7 +63,7 @@ def executed(optimized: Any, file: Any) -> list[GraphNode]:
 
 
 def owners(graph: Any) -> dict[str, str]:
-    """Tensor -> the layer with weights that makes it, through what the optimizer fuses into a layer."""
+    """Return tensor -> the layer with weights that makes it, through what the optimizer fuses into a layer."""
     constant = constants(graph)
     owner_of: dict[str, str] = {}
     for node in graph.node:
@@ -112,7 +112,7 @@ def _spellings(layer: str, kind: str) -> Iterator[str]:
 
 
 def plain_name(name: str) -> str:
-    """A node's name without the marks that the optimizer adds."""
+    """Return a node's name without the marks that the optimizer adds."""
     return _COUNTER.sub("", name.removeprefix("fused ")).removesuffix("_nchwc").removesuffix("_pre_q")
 
 
@@ -121,7 +121,7 @@ def _multiplies(node: Any) -> bool:
 
 
 def _integer(graph: Any) -> list[bool]:
-    """Whether each node runs in integers, by following the element type through the graph: what its first input is, it runs in."""
+    """Return whether each node runs in integers, by following the element type through the graph: what its first input is, it runs in."""
     integer = {tensor.name for tensor in graph.initializer if tensor.data_type in (2, 3)}  # UINT8, INT8
     runs = []
     for node in graph.node:
@@ -162,7 +162,7 @@ class _Names:
         return self._part(node) or plain or str(node.op_type)
 
     def _part(self, node: Any) -> str:
-        """The operation of the file that a nameless node is a part of: one that the graph no longer has, and that reads the same."""
+        """Return the operation of the file that a nameless node is a part of: one that the graph no longer has, and that reads the same."""
         for tensor in node.input:
             maker = self._source(tensor)
             if maker in self._names_in_file:
@@ -172,7 +172,7 @@ class _Names:
         return ""
 
     def _source(self, tensor: str) -> str:
-        """The layer that gives a tensor of the optimized graph, past what only moves or converts it."""
+        """Return the layer that gives a tensor of the optimized graph, past what only moves or converts it."""
         while (node := self._made_by.get(tensor)) is not None and node.op_type in MOVERS:
             tensor = node.input[0]
         if tensor in self._layers:
@@ -181,7 +181,7 @@ class _Names:
 
 
 def _makers(graph: Any) -> dict[str, str]:
-    """Tensor -> the node that makes it, past what rounds it; nodes without a name are called after what they give."""
+    """Return tensor -> the node that makes it, past what rounds it; nodes without a name are called after what they give."""
     makers: dict[str, str] = {}
     for node in graph.node:
         own = node.name or (node.output[0] if node.output else "")

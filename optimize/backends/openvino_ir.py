@@ -128,14 +128,14 @@ def _activate_before_reshape(node: Any) -> None:
 
 
 def _all_reshape(node: Any) -> bool:
-    """Whether all that read a node give it another shape, by numbers."""
+    """Return whether all that read a node give it another shape, by numbers."""
     readers = [target.get_node() for target in node.output(0).get_target_inputs()]
     constant = [reader.get_type_name() == "Reshape" and _constant(reader.input_value(1).get_node()) is not None for reader in readers]
     return bool(constant) and all(constant)
 
 
 def _last_activation(node: Any) -> Any | None:
-    """The last of the activations that follow a node, one after another and read by nothing else; None where none does."""
+    """Return the last of the activations that follow a node, one after another and read by nothing else; None where none does."""
     last = None
     while True:
         readers = [target.get_node() for target in node.output(0).get_target_inputs()]
@@ -145,7 +145,7 @@ def _last_activation(node: Any) -> Any | None:
 
 
 def _constant(node: Any) -> Any | None:
-    """The value of a constant, or of a constant times another, as a Gemm's bias is; None of anything else."""
+    """Return the value of a constant, or of a constant times another, as a Gemm's bias is; None of anything else."""
     if node.get_type_name() == "Constant":
         return np.array(node.data)
     if node.get_type_name() != "Multiply":
@@ -157,7 +157,7 @@ def _constant(node: Any) -> Any | None:
 
 
 def _unscaled(value: Any) -> Any:
-    """Past the factor of a Gemm, where it is 1."""
+    """Return what a factor of 1 multiplies, as a Gemm has it; any other value as it is."""
     node = value.get_node()
     if node.get_type_name() != "Multiply":
         return value
@@ -209,7 +209,7 @@ def _with_axes(unsqueeze: Any) -> Any | None:
 
 
 def _shaped(reshape: Any) -> Any | None:
-    """A reshape to sizes that are known but for one, such as the batch."""
+    """Return a reshape to sizes that are known but for one, such as the batch."""
     from openvino import opset1
 
     shape = reshape.output(0).get_partial_shape()

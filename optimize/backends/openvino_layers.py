@@ -67,7 +67,7 @@ def name_operations(model: Any, graph: Any) -> None:
 
 
 def _behind(operations: Sequence[Any], owners: Mapping[str, str], weighted: Collection[str]) -> dict[str, str]:
-    """Operation -> the layer with weights whose result it takes on, past whatever has a single input that is no constant."""
+    """Return operation -> the layer with weights whose result it takes on, past whatever has a single input that is no constant."""
     layer_before: dict[str, str] = {}
     constant: set[str] = set()
     for operation in operations:
@@ -85,7 +85,7 @@ def _behind(operations: Sequence[Any], owners: Mapping[str, str], weighted: Coll
 
 
 def _makers(graph: Any) -> dict[str, tuple[bool, int, str]]:
-    """Tensor -> whether a node with weights makes it, that node's position, and its name: of several makers the greatest counts."""
+    """Return tensor -> (whether it has weights, minus its position, its name) of its maker; of several makers the greatest counts."""
     constant = constants(graph)
     return {
         tensor: (weight_of(node, constant) is not None, -position, node.name or f"{node.op_type}:{position}")
@@ -102,7 +102,7 @@ def _readers(operation: Any) -> Iterator[str]:
 
 
 def operations_of(model: Any, layers: Collection[str]) -> dict[str, list[str]]:
-    """Layer -> names of the operations that it was made into; empty where there is none.
+    """Return layer -> names of the operations that it was made into; empty where there is none.
 
     Args:
         model: whose operations `name_operations` named.
@@ -134,7 +134,7 @@ class ExecutedNode:
 
 
 def executed(compiled: Any) -> list[ExecutedNode]:
-    """The nodes of a compiled model that compute; no layer stands at two of them, but for the rest of one.
+    """Return the nodes of a compiled model that compute; no layer stands at two of them, but for the rest of one.
 
     What multiplies with weights is called after all layers whose products it executes. Any other node is called after the first layer in it
     that no other is called after; where there is none, it is the rest of the first.
@@ -162,7 +162,7 @@ def executed(compiled: Any) -> list[ExecutedNode]:
 
 
 def _named(parts: Sequence[_Part], layer_type: str, taken: Collection[str]) -> tuple[str, ...]:
-    """The layers that a node is called after; none where all of them are taken."""
+    """Return the layers that a node is called after; none where all of them are taken."""
     products = tuple(dict.fromkeys(part.layer for part in parts if part.is_product and part.layer not in taken))
     helpers = [part for part in parts if not part.is_product]
     if layer_type in _PRODUCT_KERNELS:

@@ -84,7 +84,7 @@ class Check:
 
 
 def make(images: Floats, seed: int) -> Floats:
-    """Inputs with the spectra of calibration images and none of their shapes.
+    """Return inputs with the spectra of calibration images and none of their shapes.
 
     The spectrum of real white noise lends the phases, which so have the symmetry that makes the result real. All channels share them,
     since channels of images go together. The mean of a channel is the mean of its images' means.
@@ -104,7 +104,7 @@ def make(images: Floats, seed: int) -> Floats:
 
 
 def cases(input_shape: tuple[int, ...]) -> int:
-    """How many inputs of shape (C, *spatial) a self-test has: sixteen, or as many as `LARGEST_BYTES` hold, but at least two."""
+    """Return how many inputs of shape (C, *spatial) a self-test has: sixteen, or as many as `LARGEST_BYTES` hold, but at least two."""
     return int(np.clip(LARGEST_BYTES // (math.prod(input_shape) * 4), 2, CASES))
 
 
@@ -166,7 +166,7 @@ def check(artifact: Artifact, predict: Callable[[Floats], Floats]) -> Check | No
 
 
 def differences(artifact: Artifact) -> list[str]:
-    """How this machine differs from the one that verified the artifact, as far as it decides the numbers; each in a few words."""
+    """Return how this machine differs from the one that verified the artifact, as far as it decides the numbers; each in a few words."""
     here, lines = _here(artifact.target), []
     if (version := backend(artifact.target).version()) != artifact.runtime:
         lines.append(f"made with {artifact.target} {artifact.runtime}, here is {version}")
@@ -180,7 +180,7 @@ def differences(artifact: Artifact) -> list[str]:
 
 
 def _here(target: str) -> dict[str, str]:
-    """What decides the numbers on this machine, by its name in `Artifact.built`."""
+    """Return what decides the numbers on this machine, by its name in `Artifact.built`."""
     if not runs_on_cpu(target):
         here = device()
         return {} if here is None else {GPU: here.name}
@@ -225,13 +225,13 @@ def _no_self_test(path: Path, why: str) -> InputError:
 
 
 def _threshold(artifact: Artifact) -> float:
-    """Above which a single output says yes, as the manifest has it; that of logits where it says nothing."""
+    """Return the number above which a single output says yes, as the manifest has it; that of logits where it says nothing."""
     stated = dict(artifact.use.get("output", {})).get("threshold")
     return float(stated) if isinstance(stated, int | float) else 0.0
 
 
 def _changed(expected: Floats, outputs: Floats, tie: float, threshold: float = 0.0) -> int:
-    """Number of decisions, one for each input or each of its positions, that changed by more than a near tie.
+    """Return the number of decisions, one for each input or each of its positions, that changed by more than a near tie.
 
     Worked example: recorded outputs 2.00 and 1.99, outputs here 1.99 and 2.00, and a tie of 0.05. The decision is another one, but what is
     chosen now was only 0.01 below the best: no change. Recorded 3 and 1, here 1 and 3: what is chosen now was 2 below, so it is a change.

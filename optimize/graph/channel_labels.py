@@ -9,7 +9,7 @@ labels are 64 times 5, then 64 times 6 and 64 times 7.
     >>> union = LabelUnion()
     >>> a, b, c = union.new(3), union.new(3), union.new(1)
     >>> union.tie(a, b)
-    >>> union.units().tolist()
+    >>> union.unit_numbers().tolist()
     [0, 1, 2, 0, 1, 2, 3]
 """
 
@@ -56,10 +56,10 @@ class LabelUnion:
         """Record that labels belong together, element by element after broadcasting; constants are left out."""
         shape = torch.broadcast_shapes(first.shape, second.shape)  # type: ignore[no-untyped-call]
         pairs = torch.stack([first.expand(shape), second.expand(shape)]).flatten(1)
-        left, right = pairs[:, (pairs >= 0).all(0) & (pairs[0] != pairs[1])].numpy()
-        # A flattened map repeats each pair for every position. As one number, left * 2^31 + right, duplicates go in one sort: 5 and 7
+        firsts, seconds = pairs[:, (pairs >= 0).all(0) & (pairs[0] != pairs[1])].numpy()
+        # A flattened map repeats each pair for every position. As one number, first * 2^31 + second, duplicates go in one sort: 5 and 7
         # become 5 * 2^31 + 7.
-        self._pairs.append(np.unique(left * SPAN + right))
+        self._pairs.append(np.unique(firsts * SPAN + seconds))
 
     def fix(self, labels: Labels, reason: str) -> None:
         """Record that none of these labels can be cut."""
@@ -82,7 +82,7 @@ class LabelUnion:
                 result = torch.where(result >= 0, result, operand)
         return result
 
-    def units(self) -> npt.NDArray[np.int64]:
+    def unit_numbers(self) -> npt.NDArray[np.int64]:
         """Return for every label the number of the unit it belongs to: the connected components of all pairs."""
         from scipy.sparse import coo_matrix
         from scipy.sparse.csgraph import connected_components

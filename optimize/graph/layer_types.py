@@ -18,7 +18,7 @@ CHANNELWISE = (*BATCH_NORMS, nn.PReLU, *INSTANCE_NORMS)
 
 
 def linear_submodule(module: nn.Module, name: str) -> LinearMap:
-    """The linear layer or convolution of this name.
+    """Return the linear layer or convolution of this name.
 
     Raises:
         TypeError: when the layer is of another kind, which no caller may ask for: layers are chosen from the traced graph.

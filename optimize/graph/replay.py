@@ -214,8 +214,8 @@ def _copied(_: str, layer_input: torch.Tensor, output: torch.Tensor) -> tuple[to
 def _alike(first: list[tuple[str, Any]], second: list[tuple[str, Any]]) -> bool:
     if [name for name, _ in first] != [name for name, _ in second]:
         return False
-    pairs = [pair for (_, left), (_, right) in zip(first, second, strict=True) for pair in zip(left, right, strict=True)]
-    return all(left.shape == right.shape and torch.allclose(left, right, rtol=1e-4, atol=1e-5) for left, right in pairs)
+    pairs = [pair for (_, values), (_, targets) in zip(first, second, strict=True) for pair in zip(values, targets, strict=True)]
+    return all(value.shape == target.shape and torch.allclose(value, target, rtol=1e-4, atol=1e-5) for value, target in pairs)
 
 
 def _cloned(values: Values) -> Values:

@@ -97,11 +97,11 @@ def _slices_need_ties(flow: ChannelFlow, candidate: Candidate) -> bool:
 
 def _alike_units(flow: ChannelFlow, layers: dict[str, nn.Module]) -> Iterator[tuple[tuple[Slot, ...], str | None]]:
     """Yield units that occur in the same layers, as slots, with the reason why they cannot be cut, or None."""
-    units = flow.ties.units()
-    reasons = {int(units[label]): reason for label, reason in reversed(flow.ties.reasons.items())}
+    unit_of = flow.ties.unit_numbers()
+    reasons = {int(unit_of[label]): reason for label, reason in reversed(flow.ties.reasons.items())}
     members: dict[int, dict[tuple[str, Side], list[int]]] = {}
     for place, block in flow.blocks.items():
-        for position, unit in enumerate(units[block.numpy()].tolist()):
+        for position, unit in enumerate(unit_of[block.numpy()].tolist()):
             members.setdefault(unit, {}).setdefault(place, []).append(position)
     families: dict[tuple[Any, ...], list[dict[tuple[str, Side], list[int]]]] = {}
     for unit, places in members.items():

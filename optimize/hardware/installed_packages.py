@@ -68,7 +68,7 @@ class Package:
 
 
 def torch_build() -> dict[str, str | None]:
-    """Version of PyTorch and what it was built for, "CPU", "CUDA 13.0" or "ROCm 7.0", without loading it."""
+    """Return the version of PyTorch and what it was built for, "CPU", "CUDA 13.0" or "ROCm 7.0", without loading it."""
     version = installed("torch")
     spec = importlib.util.find_spec("torch")
     if version is None or spec is None or spec.origin is None:
@@ -86,7 +86,7 @@ def torch_build() -> dict[str, str | None]:
 
 
 def packages(optional: Iterable[tuple[str, Requirement]]) -> tuple[Package, ...]:
-    """Every package that `optimize` can use, those it cannot do without first.
+    """Return every package that `optimize` can use, those it cannot do without first.
 
     Args:
         optional: what to type to install a package, and the package.
@@ -96,7 +96,7 @@ def packages(optional: Iterable[tuple[str, Requirement]]) -> tuple[Package, ...]
 
 
 def install_command(extra: str, requirements: Iterable[Requirement] = ()) -> str:
-    """What to type to install packages.
+    """Return what to type to install packages.
 
     Args:
         extra: pip extra that brings them; empty where none does.
@@ -112,17 +112,17 @@ def install_command(extra: str, requirements: Iterable[Requirement] = ()) -> str
 
 
 def is_installed(requirement: Requirement) -> bool:
-    """Whether the package, or another one that brings the same module, is installed; nothing is imported."""
+    """Return whether the package, or another one that brings the same module, is installed; nothing is imported."""
     return installed_version(requirement) is not None
 
 
 def installed_version(requirement: Requirement) -> str | None:
-    """Version of the package, or of the first of its alternatives that is installed; None where none is."""
+    """Return the version of the package, or of the first of its alternatives that is installed; None where none is."""
     return next(filter(None, map(installed, (requirement.name, *requirement.alternatives))), None)
 
 
 def installed(package: str) -> str | None:
-    """Version from the package's metadata: nothing is imported."""
+    """Return the version from the package's metadata: nothing is imported."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

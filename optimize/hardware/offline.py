@@ -46,7 +46,7 @@ def go_offline() -> tuple[str, ...]:
 
 
 def _was_quiet(switch: str | None) -> bool:
-    """Whether the telemetry of a library that is imported already was switched off before its import."""
+    """Return whether the telemetry of a library that is imported already was switched off before its import."""
     blocked = BLOCKED in sys.modules and sys.modules[BLOCKED] is None
     if switch is None:
         return blocked

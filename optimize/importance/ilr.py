@@ -67,13 +67,13 @@ def fuse(signals: Sequence[tuple[float, Scores]]) -> Scores:
 
 
 def minmax(values: Scores) -> Scores:
-    """Scaled to [0, 1]; .5 throughout where all are equal."""
+    """Return the values scaled to [0, 1]; .5 throughout where all are equal."""
     low, high = values.min(), values.max()
     return (values - low) / (high - low) if high > low else np.full(len(values), 0.5)
 
 
 def _strengths(candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup], batches: int) -> list[Scores]:
-    """(2, size) per group: rms and Frobenius norm of each channel's activations, averaged over batches."""
+    """Return (2, size) per group: rms and Frobenius norm of each channel's activations, averaged over batches."""
     strengths: list[list[Scores]] = [[] for _ in groups]
     for place, strength in over_activations(candidate, sample_calibration(reference, batches * BATCH), groups, _strength):
         strengths[place].append(strength)
@@ -88,7 +88,7 @@ def _strength(maps: torch.Tensor) -> Scores:
 
 
 def _head_columns(module: nn.Module, group: ChannelGroup) -> Scores | None:
-    """Mean |weight| with which a linear layer reads each channel a convolution made; None for all other groups."""
+    """Return the mean |weight| with which a linear layer reads each channel a convolution made; None for all other groups."""
     slot = group.consumers[0]
     reader = module.get_submodule(slot.module)
     maker = module.get_submodule(group.name)

@@ -125,7 +125,7 @@ def eliminate(
 
 
 def _cheapest_first(states: Sequence[_State | RowState]) -> Index:
-    """Places of the channels still alive, by what losing each alone would cost all readers together."""
+    """Return the places of the channels still alive, by what losing each alone would cost all readers together."""
     return np.asarray(np.argsort(np.sum([state.costs() for state in states], axis=0), kind="stable"))
 
 

@@ -27,13 +27,13 @@ class Redundancy:
     pooled: bool = False
 
     def __call__(self, candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
-        """(size,) per group, in [0, 2]; a silent channel is worth 0, the only channel of a group 1."""
+        """Return the worth of each channel, (size,) per group, in [0, 2]; a silent channel is worth 0, the only channel of a group 1."""
         measure = {"cosine": cosine, "pearson": pearson, "iou": iou}[self.measure]
         return [dissimilarity(matrix) for matrix in measure(candidate, reference, groups, pooled=self.pooled)]
 
 
 def dissimilarity(similarity: Scores) -> Scores:
-    """1 - the largest entry of each row off the diagonal, (size, size) -> (size,)."""
+    """Return 1 - the largest entry of each row off the diagonal, (size, size) -> (size,)."""
     silent = np.isnan(similarity.diagonal())
     off_diagonal = np.where(np.isnan(similarity), -np.inf, similarity)
     np.fill_diagonal(off_diagonal, -np.inf)

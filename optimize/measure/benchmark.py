@@ -153,7 +153,7 @@ def _notes(plan: Plan, measurements: Sequence[Mapping[str, Any]], background: Se
 
 
 def label(batch: int, threads: int | None) -> str:
-    """What a measurement is of, in words."""
+    """Return what a measurement is of, in words."""
     return f"batch {batch}" if threads is None else f"batch {batch}, threads {threads}"
 
 
@@ -170,7 +170,7 @@ def _facts(contender: Contender) -> dict[str, Any]:
 
 
 def _cold(contender: Contender, plan: Plan) -> dict[str, Any]:
-    """Fresh processes: the time until the first answer, memory after opening and after the first batch."""
+    """Return what fresh processes show: the time until the first answer, memory after opening and after the first batch."""
     first, largest, threads = plan.batches[0], max(plan.batches), plan.threads[0]
     with stage(f"cold start of {contender.name}"):
         # a cold start is short and varies much: several, of which the median counts
@@ -202,7 +202,7 @@ def _middle(starts: Sequence[Memory], name: str) -> Any:
 
 
 def _limited(contender: Contender, limit_bytes: int, batch: int, threads: int | None, peak_bytes: int) -> dict[str, Any]:
-    """Whether a fresh process manages within so much address space, and whether what one took of memory without a limit is less."""
+    """Return whether a fresh process manages within so much address space, and whether what one took of memory without a limit is less."""
     figures = {"bytes": limit_bytes, "peak_bytes": peak_bytes, "resident_fits": peak_bytes <= limit_bytes}
     if sys.platform != "linux":
         return {**figures, "fits": None, "reason": f"{sys.platform} enforces no limit of address space"}
@@ -279,7 +279,7 @@ def _under_load(
     threads: int | None,
     background_model: Contender | None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name and figures of each contender while the background processes run.
+    """Yield name and figures of each contender while the background processes run.
 
     With a background model all contenders take turns under the same load; without one each runs beside copies of itself.
     """
@@ -298,7 +298,7 @@ def _under_load(
 
 
 def slowdown(loaded: Latency, quiet: Latency) -> dict[str, Any]:
-    """How many times longer under load: `times_quiet` of p50 and p99, None where a percentile has no bound on both sides, and why not."""
+    """Return how many times longer calls take under load, p50 and p99; None, and why, where a percentile is not bounded on both sides."""
     ratios, absent = {}, {}
     for name in ("p50", "p99"):
         # a p99 of 50 samples is its largest value but a guess; both sides need the samples that bound it
@@ -310,7 +310,7 @@ def slowdown(loaded: Latency, quiet: Latency) -> dict[str, Any]:
 
 
 def summary(latency: Latency, batch: int) -> dict[str, Any]:
-    """One contender's figures: milliseconds for each call, items per second, and every sample in the order it was taken."""
+    """Return one contender's figures: milliseconds for each call, items per second, and every sample in the order it was taken."""
     return {
         **bounded(latency.samples_ms),
         "n": latency.n,

@@ -51,7 +51,7 @@ class Meter:
     range: int | None = None
 
     def joules(self, start: int, end: int) -> float:
-        """Energy between two readings, J, with at most one new start between them."""
+        """Return the energy between two readings, J, with at most one new start between them."""
         steps = end - start
         # a negative difference modulo the range is what was counted since before the new start: (5 - 98) mod 100 = 7
         return self.unit_j * (steps if self.range is None else steps % self.range)
@@ -65,12 +65,12 @@ class Meters:
     notes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the names of the counters and the notes, as JSON has them."""
         return {"meters": [meter.name for meter in self.meters], "notes": list(self.notes)}
 
 
 def meters(powercap: Path = POWERCAP) -> Meters:
-    """Every counter of this machine.
+    """Return every counter of this machine.
 
     Args:
         powercap: the folder that Linux shows the processor's counters under; another one only in a test.
@@ -89,7 +89,7 @@ def measure(
     timer: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
-    """Energy of each contender and of the idle machine; the contenders take turns, block by block.
+    """Return the energy of each contender and of the idle machine; the contenders take turns, block by block.
 
     Args:
         calls: contender -> one call.
@@ -132,7 +132,7 @@ def measure(
 
 
 def _block(meters: Meters, call: Callable[[], object], seconds: float, timer: Callable[[], float]) -> tuple[list[float], float, int]:
-    """Joules by each meter, seconds and number of calls of one block: at least one call, and until the time is over."""
+    """Return the joules of each meter, the seconds and the number of calls of one block: at least one call, and until the time is over."""
     counts_before, start, count = [meter.read() for meter in meters.meters], timer(), 0
     while not count or timer() - start < seconds:
         call()
@@ -142,7 +142,7 @@ def _block(meters: Meters, call: Callable[[], object], seconds: float, timer: Ca
 
 
 def _rapl(powercap: Path) -> tuple[list[Meter], list[str]]:
-    """The processor's packages, each a top-level zone: those below are parts of them, and "psys" holds them all once more."""
+    """Return the processor's packages, each a top-level zone: those below are parts of them, and "psys" holds them all once more."""
     packages: list[Meter] = []
     notes = []
     for zone in sorted(powercap.glob("intel-rapl:*")):  # AMD's are named so as well

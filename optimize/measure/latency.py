@@ -28,7 +28,7 @@ class Latency:
     samples_ms: tuple[float, ...]
 
     def percentile(self, share: float) -> float:
-        """The `share` percentile in milliseconds, 0 to 100."""
+        """Return the `share` percentile in milliseconds, 0 to 100."""
         return float(np.percentile(self.samples_ms, share))
 
     @property
@@ -67,7 +67,7 @@ class Latency:
         return float(np.mean(self.samples_ms))
 
     def as_dict(self) -> dict[str, float]:
-        """The summary that a report shows, milliseconds (and `n`)."""
+        """Return the summary that a report shows, milliseconds (and `n`)."""
         return {name: getattr(self, name) for name in ("p50", "p90", "p95", "p99", "n", "min", "mean")}
 
 
@@ -80,7 +80,7 @@ class Ratio:
     high: float
 
     def as_dict(self) -> dict[str, float]:
-        """The form that a report shows."""
+        """Return the form that a report shows."""
         return {"value": self.value, "low": self.low, "high": self.high}
 
 
@@ -130,7 +130,7 @@ def _settle(call: Callable[[], object], seconds: float, timer: Callable[[], floa
 
 
 def ratio(slow: Latency, fast: Latency, *, seed: int = 0) -> Ratio:
-    """Median of `slow` over median of `fast`, from the same rounds; above 1 when `fast` is the faster one.
+    """Return the median of `slow` over that of `fast`, from the same rounds; above 1 when `fast` is the faster one.
 
     Raises:
         InputError: when the two do not come from the same rounds.

@@ -40,7 +40,7 @@ _CALIBRATION = 4
 def time_cells(
     runtime: Backend, shapes: Sequence[LayerShape], *, precision: str, threads: int | None, batch: int
 ) -> dict[LayerShape, float]:
-    """Milliseconds of each layer on this machine, timed together.
+    """Return the milliseconds of each layer on this machine, timed together.
 
     Args:
         runtime: backend that compiles and profiles.
@@ -70,7 +70,7 @@ def time_cells(
 
 
 def cell_ms(layers: Mapping[str, float]) -> dict[str, float]:
-    """Milliseconds of the k-th cell, as `cellk`, from the milliseconds of every node of a `cell_model`."""
+    """Return the milliseconds of the k-th cell, as `cellk`, from the milliseconds of every node of a `cell_model`."""
     cells: dict[str, float] = {}
     for name, ms in layers.items():
         cell = name.partition(".")[0]
@@ -79,7 +79,7 @@ def cell_ms(layers: Mapping[str, float]) -> dict[str, float]:
 
 
 def portions(shapes: Iterable[LayerShape], batch: int) -> Iterator[list[LayerShape]]:
-    """The shapes in order of their MACs, cut where a model would hold too many of them, or too many numbers."""
+    """Yield the shapes in order of their MACs, cut where a model would hold too many of them, or too many numbers."""
     portion: list[LayerShape] = []
     numbers = 0
     # similar layers together: beside one that takes milliseconds, a profiler that counts microseconds shows little of a small one
@@ -96,7 +96,7 @@ def portions(shapes: Iterable[LayerShape], batch: int) -> Iterator[list[LayerSha
 
 
 def cell_model(shapes: Sequence[LayerShape]) -> Any:
-    """ONNX with a branch for each shape; the nodes of the k-th are called `cellk` or `cellk.…`.
+    """Return an ONNX model with a branch for each shape; the nodes of the k-th are called `cellk` or `cellk.…`.
 
     The one input is (N, L), long enough for the largest layer; weights are random and seeded.
     """

@@ -52,7 +52,7 @@ class LayerShape:
     groups: int = 1
 
     def __str__(self) -> str:
-        """The shape on one line; two shapes have the same line only when they are equal."""
+        """Return the shape on one line; two shapes have the same line only when they are equal."""
         sizes = {"k": self.kernel, "s": self.stride, "p": self.padding, "d": self.dilation, "o": self.output_padding}
         parts = [f"{name}{'x'.join(map(str, values))}" for name, values in sizes.items() if values]
         where = [f"@{'x'.join(map(str, self.spatial))}"] if self.spatial else []
@@ -84,7 +84,7 @@ class LayerShape:
         return self.in_channels // self.groups * self.out_channels * math.prod(self.kernel)
 
     def with_channels(self, in_channels: int, out_channels: int) -> LayerShape:
-        """The same layer at other widths; a depthwise one gets as many groups as input channels, any other keeps its groups.
+        """Return the same layer at other widths; a depthwise one gets as many groups as input channels, any other keeps its groups.
 
         Raises:
             InputError: when a width is not at least 1, or is no multiple of the groups.
@@ -97,7 +97,7 @@ class LayerShape:
 
 
 def layer_shapes(module: nn.Module, example: torch.Tensor) -> dict[str, list[LayerShape]]:
-    """The shapes of every convolution (also transposed) and linear layer that runs, in the order of their first call.
+    """Return the shapes of every convolution (also transposed) and linear layer that runs, in the order of their first call.
 
     Args:
         module: the network; in eval mode it is left as it was.
@@ -159,7 +159,7 @@ def _convolution(layer: _ConvNd, inputs: torch.Tensor, output: torch.Tensor, bat
 
 
 def _padded(layer: _ConvNd, spatial: Sizes) -> tuple[Sizes, Sizes]:
-    """Input size and padding. Like torch, what cannot be written as zeros on both sides is padded before the convolution."""
+    """Return the input size and padding. Like torch, what cannot be written as zeros on both sides is padded before the convolution."""
     sides = layer._reversed_padding_repeated_twice
     # torch lists the last dimension first, and in it the near side first: (left, right, top, bottom) for two dimensions.
     near, far = tuple(sides[-2::-2]), tuple(sides[::-2])

@@ -74,17 +74,17 @@ def peak_memory(
 
 
 def source(model: Artifact | Mapping[str, object]) -> dict[str, object]:
-    """The part of a request that says which model to open."""
+    """Return the part of a request that says which model to open."""
     return {"artifact": str(model.folder), "target": model.target} if isinstance(model, Artifact) else {"torch": dict(model)}
 
 
 def called(model: Artifact | Mapping[str, object]) -> str:
-    """The model in an error."""
+    """Return the model in an error."""
     return f"`model` (={model.folder if isinstance(model, Artifact) else model['path']})"
 
 
 def last_words(stderr: str, exit_code: int) -> str:
-    """Why a process of `answering` failed: the line it ended with, or, where it was killed, its exit code."""
+    """Return why a process of `answering` failed: the line it ended with, or, where it was killed, its exit code."""
     return f"its process failed ({(stderr.strip().splitlines() or [f'exit code {exit_code}'])[-1].rstrip('.')})"
 
 
@@ -123,7 +123,7 @@ def measure(request: Mapping[str, Any]) -> Memory:
 
 
 def importer(request: Mapping[str, Any]) -> Callable[[], Session]:
-    """Import the runtime of a request; the function that then opens its model."""
+    """Import the runtime of a request, and return the function that opens its model."""
     if "torch" in request:
         from optimize.backends.torch import build
         from optimize.loading.load import load_model
@@ -137,17 +137,17 @@ def importer(request: Mapping[str, Any]) -> Callable[[], Session]:
 
 
 def runtime_name(request: Mapping[str, Any]) -> str:
-    """What runs the model of a request: "torch", or a target."""
+    """Return what runs the model of a request: "torch", or a target."""
     return EAGER if "torch" in request else request.get("target") or Artifact.read(request["artifact"]).target
 
 
 def _device_bytes(runtime: str) -> tuple[int | None, str]:
-    """Memory of GPUs that this process holds, in bytes; or None and why it is not known."""
+    """Return the memory of GPUs that this process holds, in bytes; or None and why it is not known."""
     return (None, f"{runtime} runs on the processor") if runs_on_cpu(runtime) else device_bytes()
 
 
 def _peak_bytes() -> int:
-    """Peak resident memory of this process so far."""
+    """Return the peak resident memory of this process so far."""
     status = Path("/proc/self/status")
     if status.exists():
         # Not getrusage: after fork and exec its peak starts from that of the parent.

@@ -79,7 +79,7 @@ class Peaks:
     load_percent: float = 0.0
 
     def rate(self, runtime: str, precision: str) -> float:
-        """MACs per second.
+        """Return the peak rate in MACs per second.
 
         Raises:
             InputError: when this was not measured here.
@@ -91,7 +91,7 @@ class Peaks:
             raise InputError(f"there is no measured peak of {runtime} in {precision} on this machine; measured: {there}.") from None
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it; MACs and bytes per second."""
+        """Return the peaks as JSON has them; MACs and bytes per second."""
         rates = {name: dict(by_precision) for name, by_precision in self.rates.items()}
         return {
             "macs_per_s": rates,
@@ -108,7 +108,7 @@ def peaks(
     *,
     measure: Callable[[Sequence[str], int | None], Peaks] | None = None,
 ) -> Peaks:
-    """The machine's peaks, measured once and kept.
+    """Return the machine's peaks, measured once and kept.
 
     Args:
         targets: that run here, besides torch.
@@ -154,7 +154,7 @@ def measure_peaks(targets: Sequence[str], threads: int | None) -> Peaks:
 
 
 def best_of(contenders: Mapping[tuple[str, str], Contender], repeats: int) -> dict[tuple[str, str], float]:
-    """The best rate of each contender; they take turns, A B A B …."""
+    """Return the best rate of each contender; they take turns, A B A B …."""
     best = dict.fromkeys(contenders, 0.0)
     for _ in track(range(repeats), "peaks of this machine"):
         for name, contender in contenders.items():
@@ -163,7 +163,7 @@ def best_of(contenders: Mapping[tuple[str, str], Contender], repeats: int) -> di
 
 
 def _of_runtime(runtime: Backend, folder: Path, threads: int | None) -> dict[tuple[str, str], Contender]:
-    """A contender for each precision that the runtime has here, compiled and ready to be timed."""
+    """Return a contender for each precision that the runtime has here, compiled and ready to be timed."""
     cores = threads or cast(int, machine()["logical_cores"])
     batch = max(1, cores // _CORES_PER_INPUT)
     model = cell_model(_SHAPES)
@@ -185,7 +185,7 @@ def _of_runtime(runtime: Backend, folder: Path, threads: int | None) -> dict[tup
 
 
 def _cells_in(runtime: Backend, artifact: Artifact, precision: str) -> set[str]:
-    """The cells that the compiled graph really runs in `precision`."""
+    """Return the cells that the compiled graph really runs in `precision`."""
     with runtime.build(artifact, threads=1) as session:
         return {name.partition(".")[0] for name, ran_in in runtime.inspect(session).items() if ran_in == precision}
 
@@ -201,7 +201,7 @@ def _profiled(runtime: Backend, artifact: Artifact, inputs: Any, cells: set[str]
 
 
 def _multiplied(matrices: Sequence[torch.Tensor], timer: Callable[[], float] = time.perf_counter) -> float:
-    """MACs per second of a square matrix times itself, the best of those given."""
+    """Return the MACs per second of a square matrix times itself, the best of those given."""
     rates = []
     with torch.inference_mode():
         for matrix in matrices:
@@ -213,7 +213,7 @@ def _multiplied(matrices: Sequence[torch.Tensor], timer: Callable[[], float] = t
 
 
 def _copied(source: torch.Tensor, target: torch.Tensor, timer: Callable[[], float] = time.perf_counter) -> float:
-    """Bytes per second, read and written, of the part that was copied the fastest."""
+    """Return the bytes per second, read and written, of the part that was copied the fastest."""
     rates = []
     for taken, put in zip(source.chunk(_PARTS), target.chunk(_PARTS), strict=True):
         start = timer()
@@ -229,7 +229,7 @@ def _buffers() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _torch_precisions() -> dict[str, torch.dtype]:
-    """bf16 only where it is no emulation."""
+    """Return the precisions that torch is measured in: bf16 only where the processor has instructions for it."""
     native = bool(_NATIVE_BF16 & set(instruction_sets()))
     return {"f32": torch.float32, **({"bf16": torch.bfloat16} if native else {})}
 
@@ -246,7 +246,7 @@ def _torch_threads(threads: int | None) -> Iterator[None]:
 
 
 def _fingerprint(targets: Sequence[str], threads: int | None) -> dict[str, Any]:
-    """All that the figures depend on, as JSON gives it back."""
+    """Return all that the figures depend on, as JSON gives it back."""
     here = {name: value for name, value in machine().items() if name not in _INDIFFERENT}
     levels = {target: effective_level(target) for target in sorted(targets)}
     what = {"machine": here, "versions": versions(), "levels": levels, "threads": threads, "method": METHOD}
@@ -255,7 +255,7 @@ def _fingerprint(targets: Sequence[str], threads: int | None) -> dict[str, Any]:
 
 
 def _read(path: Path, made_for: Mapping[str, Any]) -> Peaks | None:
-    """What the file holds; None when it is missing, damaged, or was made for something else."""
+    """Return what the file holds; None when it is missing, damaged, or was made for something else."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if (stored["format"], stored["made_for"]) != (FORMAT, made_for):

@@ -39,7 +39,7 @@ class Taken(Generic[T]):
     doubtful: int
 
     def note(self, what: str) -> str | None:
-        """Sentence about the repeated measurement; None where the first one was reliable.
+        """Return a sentence about the repeated measurement; None where the first one was reliable.
 
         Args:
             what: what was measured, such as "batch 1".
@@ -57,7 +57,7 @@ def steadiest(
     wait: Callable[[], None] | None = None,
     timer: Callable[[], float] = time.perf_counter,
 ) -> Taken[T]:
-    """Measure, and again while figures are not to be relied on; at most `TRIES` times, and only as long as `EXTRA_S` allows.
+    """Measure, and measure again while figures are not reliable; at most `TRIES` times, and only as long as `EXTRA_S` allows.
 
     Args:
         take: function that measures once.

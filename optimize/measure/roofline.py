@@ -90,7 +90,7 @@ class LayerRoof:
 
     @property
     def bound(self) -> Literal["compute", "memory"]:
-        """Which of the two roofs is the lower one."""
+        """The lower one of the two roofs."""
         return "memory" if self.intensity * self.bandwidth < self.peak else "compute"
 
     @property
@@ -135,12 +135,12 @@ class Roofline:
 
     @property
     def overhead_ms(self) -> float | None:
-        """What the median exceeds the roof by, at least 0; None without a measured median."""
+        """Milliseconds of the median beyond the roof, at least 0; None without a measured median."""
         return None if self.p50_ms is None else max(self.p50_ms - self.roof_ms, 0.0)
 
     @property
     def outside_ms(self) -> float | None:
-        """What of the median no layer accounts for, at least 0; None unless the median and every layer were measured."""
+        """Milliseconds of the median that no layer accounts for, at least 0; None unless the median and every layer were measured."""
         taken = [layer.ms for layer in self.layers if layer.ms is not None]
         if self.p50_ms is None or len(taken) < len(self.layers):
             return None
@@ -157,7 +157,7 @@ class Roofline:
         return max(parts, key=lambda part: parts[part])
 
     def in_words(self) -> str:
-        """One sentence: how close the network comes, and what limits it."""
+        """Return one sentence: how close the network comes, and what limits it."""
         if self.p50_ms is None or self.share is None or self.overhead_ms is None:
             return f"At least {_ms(self.roof_ms)}, mostly limited by {self.limit}; the network was not timed."
         roof = f"the roofline allows {_ms(self.roof_ms)}"
@@ -238,7 +238,7 @@ def roofline(
 
 
 def width_bytes(precision: str) -> int:
-    """Bytes of one number.
+    """Return the bytes of one number.
 
     Raises:
         InputError: when the precision is not known.
@@ -248,7 +248,7 @@ def width_bytes(precision: str) -> int:
 
 
 def _by_weight(candidate: Candidate) -> dict[str, list[LayerShape]]:
-    """The calls of every weight, under the name of the first module that owns it: an exported file names its layers so."""
+    """Return the calls of every weight, under the name of the first module that owns it: an exported file names its layers so."""
     owners: dict[torch.Tensor, str] = {}
     weights = {name: weight for name, weight in candidate.module.named_parameters(remove_duplicate=False) if name.endswith("weight")}
     for name, weight in weights.items():
@@ -267,12 +267,12 @@ def _owner(weight: str) -> str:
 
 
 def _activations(shape: LayerShape) -> int:
-    """Numbers that one call reads and writes for one input, without the weight."""
+    """Return how many numbers one call reads and writes for one input, without the weight."""
     return shape.in_channels * math.prod(shape.spatial) + shape.out_channels * math.prod(shape.output)
 
 
 def _by_layer(times: Mapping[str, float]) -> dict[str, float]:
-    """All calls of a layer together."""
+    """Return the milliseconds of all calls of each layer together."""
     layer_ms: dict[str, float] = {}
     for name, ms in times.items():
         layer_ms[_module_name(name)] = layer_ms.get(_module_name(name), 0.0) + ms

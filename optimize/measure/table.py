@@ -81,7 +81,7 @@ class LatencyTable:
         self._take_in()
 
     def ms(self, shape: LayerShape) -> float:
-        """Milliseconds of the layer; when the table lacks it, it is timed now, which alone takes far longer than in a `fill`."""
+        """Return the milliseconds of the layer; when the table lacks it, it is timed now, which alone takes far longer than in a `fill`."""
         if str(shape) not in self._cells:
             self.fill([shape])
         return self._cells[str(shape)]
@@ -106,7 +106,7 @@ class LatencyTable:
             note(f"{doubtful} of {n} layers were timed while other processes used the machine; a later run will time them anew.")
 
     def _timed(self, portion: Sequence[LayerShape]) -> tuple[dict[str, float], bool]:
-        """What the layers take, and whether the machine was quiet meanwhile; where it was not, they are timed once more."""
+        """Return what the layers take, and whether the machine was quiet meanwhile; where it was not, they are timed once more."""
         for _ in range(TRIES):
             busy = watch_foreign_load()
             taken = {str(shape): float(ms) for shape, ms in self._timer(portion).items()}
@@ -115,14 +115,14 @@ class LatencyTable:
         return taken, False
 
     def _take_in(self) -> None:
-        """What the file has and this table lacks; of the doubtful figures only where new ones would be no better."""
+        """Return what the file has and this table lacks; of the doubtful figures only where new ones would be no better."""
         cells, doubtful = self._read()
         new = cells.keys() - self._cells.keys() - (set() if self._lenient else doubtful)
         self._cells |= {line: cells[line] for line in new}
         self._doubtful |= doubtful & new
 
     def _read(self) -> tuple[dict[str, float], set[str]]:
-        """The cells of the file, and which are doubtful; none when it is missing, damaged, or was made for something else."""
+        """Return the cells of the file, and which are doubtful; none when it is missing, damaged, or was made for something else."""
         nothing: tuple[dict[str, float], set[str]] = {}, set()
         try:
             stored = json.loads(self.path.read_text(encoding="utf-8"))
@@ -156,7 +156,7 @@ class LatencyTable:
 
 
 def _fingerprint(runtime: Backend, precision: str, threads: int | None, batch: int) -> dict[str, Any]:
-    """All that a figure depends on besides the layer, as JSON gives it back."""
+    """Return all that a figure depends on besides the layer, as JSON gives it back."""
     here = machine()
     asked = {"precision": precision, "threads": threads, "batch": batch}
     what = {"runtime": runtime.NAME, "version": runtime.version(), "level": effective_level(runtime.NAME), **asked}

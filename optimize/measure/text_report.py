@@ -13,7 +13,7 @@ _MIB = 2**20
 
 
 def lines(result: Mapping[str, Any]) -> Iterator[str]:
-    """Lines of the whole result."""
+    """Yield the lines of the whole result."""
     yield f"{result['machine']['cpu']}, {result['machine']['logical_cores']} cores"
     yield "of a percentile in brackets: the true one is at most this, with 95 % confidence, or how many samples it takes to say so"
     yield ""
@@ -106,12 +106,12 @@ def _bounded(percentile: Mapping[str, Any]) -> str:
 
 
 def _unsure(reliable: Mapping[str, Any]) -> Iterator[str]:
-    """Every reason once: that the machine was busy is one of all contenders."""
+    """Yield every reason once: that the machine was busy is a reason of all contenders."""
     yield from dict.fromkeys(f"{UNSURE}: {reason}" for entry in reliable.values() for reason in entry["reasons"])
 
 
 def _answers(comparison: Mapping[str, Any], said: Set[str]) -> Iterator[str]:
-    """What was said of the contenders' own figures is not said again of every pair."""
+    """Yield the answer for every pair; a reason that was printed for a contender itself is not repeated."""
     for name, entry in comparison.items():
         ratio = "{value:.3f}x [{low:.3f}, {high:.3f}]".format(**entry["ratio"])
         doubted = any(reason in said for reason in entry["reasons"])

@@ -150,7 +150,7 @@ class _Contest:
             self._variants[place] = replace(self._variants[place], latency=latencies[str(place)], load_percent=load_percent)
 
     def mix(self, runtime: Backend) -> None:
-        """Where int8 is faster but loses too much, look for layers that have to stay in float."""
+        """Look for layers that have to stay in float, where int8 is faster but loses too much."""
         own = [variant for variant in self._variants if variant.target == runtime.NAME and variant.latency]
         whole = next((variant for variant in own if variant.whole), None)
         holding = [variant for variant in own if not variant.whole and variant.verdict]

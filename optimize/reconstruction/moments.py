@@ -199,7 +199,7 @@ class OriginalOutputs:
             yield from run(number, unfinished, at)
 
 
-def _positions_per_case(positions: int, needed: int) -> int:
+def _positions_per_case(positions: int, required_n: int) -> int:
     """Return how many positions of each case are read.
 
     Neighbouring positions of a large map tell little new, so one in `SPACING` is read, and more positions of each case mean fewer passes.
@@ -209,7 +209,7 @@ def _positions_per_case(positions: int, needed: int) -> int:
         >>> _positions_per_case(64 * 64, 1), _positions_per_case(8 * 8, 1)
         (32, 16)
     """
-    return min(positions, max(needed, MIN_POSITIONS, min(MAX_POSITIONS, positions // SPACING)))
+    return min(positions, max(required_n, MIN_POSITIONS, min(MAX_POSITIONS, positions // SPACING)))
 
 
 def _sums(layer: nn.Module) -> _RunningSums | _RowCollector:

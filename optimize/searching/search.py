@@ -20,7 +20,7 @@ from optimize.searching.walk import Search, SearchResult, Strategy
 
 
 def labelled(split: Split) -> Labelled:
-    """The items of a split, as recovery training reads them."""
+    """Return the items of a split, as recovery training reads them."""
     return Labelled(split.inputs, split.labels, split.patients)
 
 
@@ -55,8 +55,8 @@ def search(
         >>> rng = np.random.default_rng(0)
         >>> data = load_data({name: (rng.random((60, 1, 4, 4), np.float32), np.arange(60) % 2) for name in ("val", "test")})
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 2))
-        >>> found = search(load_model(net, input_shape=(1, 4, 4)), data, Limits(max_drop=0.5, max_class_drop=0.9), strategy=Budgets())
-        >>> found.best.parameters <= 610, len(found.trials) > 0
+        >>> result = search(load_model(net, input_shape=(1, 4, 4)), data, Limits(max_drop=0.5, max_class_drop=0.9), strategy=Budgets())
+        >>> result.best.parameters <= 610, len(result.trials) > 0
         (True, True)
     """
     limits = limits or Limits()
@@ -77,5 +77,5 @@ def search(
         reference = Reference(candidate, inputs.fitted, seed, train, Path(folder), inputs.unseen)
         ledger = Ledger(Path(folder) / "ledger.jsonl", {})
         ledger.begin()
-        found = Search(reference, data.guard, data.classes, limits, ledger, strategy, confidence, None, check).run()
-    return found if check is None else replace(found, notes=(check.note,))
+        result = Search(reference, data.guard, data.classes, limits, ledger, strategy, confidence, None, check).run()
+    return result if check is None else replace(result, notes=(check.note,))

@@ -74,7 +74,7 @@ def restore(original: Candidate, path: Path, since: Candidate | None = None) -> 
 
 
 def describe(step: Step) -> dict[str, object]:
-    """A step as plain data: its name and its settings; a step or a signal among the settings has the same form."""
+    """Return a step as plain data: its name and its settings; a step or a signal among the settings has the same form."""
     return {"step": type(step).__name__, "settings": _settings(step)}
 
 

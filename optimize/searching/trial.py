@@ -119,7 +119,7 @@ def plain(step: Step) -> dict[str, Any]:
 
 
 def _figure(reason: str) -> str:
-    """The figure that a reason begins with, without its bound and what else was measured; the ledger has the whole reason.
+    """Return the figure that a reason begins with, without its bound and what else was measured; the ledger has the whole reason.
 
     >>> _figure("accuracy 97.3 % against 97.8 % (a drop of 1.2 pp at most, at 95 % confidence), limit 2 pp; recall of the worst class 8 …")
     'accuracy 97.3 % against 97.8 %'

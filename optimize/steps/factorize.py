@@ -71,7 +71,7 @@ class Factorize:
         return moments.gram.addr(moments.mean_in, moments.mean_in)
 
     def _factors(self, layer: nn.Linear, gram: torch.Tensor | None, least: float) -> nn.Sequential | None:
-        """The two layers; None where they do not save more than `least` parameters."""
+        """Return the two layers; None where they do not save more than `least` parameters."""
         weight = layer.weight.detach().double().T  # (in, out)
         root = None if gram is None else _root(gram)
         left, sigma, right_rows = torch.linalg.svd(weight if root is None else root.T @ weight, full_matrices=False)
@@ -95,7 +95,7 @@ class Factorize:
 
 
 def _runs(module: nn.Module, example: torch.Tensor) -> bool:
-    """Whether the network works with the pair in place of the layer: its forward may ask the layer for `in_features` or its weight."""
+    """Return whether the network runs with the pair in place of the layer: its forward may ask the layer for its weight or its sizes."""
     try:
         with torch.inference_mode():
             module(example.clone())
@@ -105,7 +105,7 @@ def _runs(module: nn.Module, example: torch.Tensor) -> bool:
 
 
 def _root(gram: torch.Tensor) -> torch.Tensor:
-    """L with L L' = gram, lower triangular; directions the inputs never take get a little weight, so that L can be inverted."""
+    """Return the lower triangular L with L L' = gram; directions that no input takes get a little weight, so that L can be inverted."""
     lifted = gram.clone()
     lifted.diagonal().add_(1e-6 * float(gram.diagonal().mean()) + 1e-12)
     return cholesky(lifted)

@@ -216,7 +216,7 @@ class _Training:
         return epoch_batches(self.fit, self.batch, horizontal_flip=self.step.horizontal_flip, seed=(self.seed, number))
 
     def _update(self, batch: Batch, learning_rate: float) -> float:
-        """One step of the optimizer; the loss of this process's part of the batch."""
+        """Take one step of the optimizer, and return the loss of this process's part of the batch."""
         part = batch.part(ddp.rank(), ddp.size())
         loss = self._loss(self.called, part, self.step.precision)
         self.optimizer.zero_grad()
@@ -246,7 +246,7 @@ class _Training:
         return bool(state["over"])
 
     def _judge(self) -> float:
-        """The leader's loss on the held-out items, infinite where it is not a number."""
+        """Return the leader's loss on the held-out items, infinite where it is not a number."""
         # One process decides for all, since rounding may differ between them: else some would stop and the others would wait for them.
         if ddp.rank():
             return ddp.broadcast(inf)
@@ -285,12 +285,12 @@ class _Training:
 
 
 def _batch(count: int) -> int:
-    """The largest power of two that makes enough updates of so many items, within bounds."""
+    """Return the largest power of two that makes enough updates of so many items, within bounds."""
     return int(np.clip(1 << max(0, (count // MIN_UPDATES).bit_length() - 1), MIN_BATCH, MAX_BATCH))
 
 
 def _tensors(network: nn.Module) -> dict[str, torch.Tensor]:
-    """The network's tensors as they are now, on the CPU."""
+    """Return the network's tensors as they are now, on the CPU."""
     return {name: tensor.detach().clone().cpu() for name, tensor in network.state_dict().items()}
 
 
@@ -300,7 +300,7 @@ def _interpolate(start: dict[str, torch.Tensor], end: dict[str, torch.Tensor], s
 
 
 def _key(step: Finetune, candidate: Candidate, reference: Reference, train: Labelled) -> str:
-    """What makes two trainings the same one."""
+    """Return a hash of all that decides the result of a training."""
     whole = hashlib.sha256(f"{step}{reference.seed}{candidate.fingerprint}{reference.original.fingerprint}".encode())
     whole.update(np.ascontiguousarray(train.labels).tobytes())
     return whole.hexdigest()[:16]
@@ -312,7 +312,7 @@ def _write(file: Path, state: dict[str, Any]) -> None:
 
 
 def _read(file: Path | None) -> dict[str, Any] | None:
-    """What was written; None where there is nothing that can be read: training then starts anew."""
+    """Return the state that an interrupted training wrote; None where there is none that can be read: training then starts anew."""
     if file is None or not file.exists():
         return None
     try:

@@ -4,7 +4,7 @@ Least squares counts an error in a large logit as much as the same error near th
 logits 9 and 0, an error of 1 moves the first probability by .0002; with logits 0 and 0, by .23. So the layer whose outputs are the
 network's is fitted a second time, with the weights W that minimize
 
-    mean over rows of KL(p || q)  +  pull * ||U (W - V)||^2,       q = softmax(x W + b),  p = softmax of the original's outputs
+    mean over rows of KL(p || q)  +  l2 * ||U (W - V)||^2,       q = softmax(x W + b),  p = softmax of the original's outputs
 
 where V is the least-squares solution and U'U the second moment of what the layer reads. It is convex, as logistic regression is; with one
 output both are sigmoids. Solved by L-BFGS in the coordinates U W, in which the penalty is round. No label is looked at.

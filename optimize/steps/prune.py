@@ -118,8 +118,9 @@ def cut(
 
     Example: conv1 -> conv2 -> conv3, groups a (made by conv1, read by conv2) and b (made by conv2, read by conv3). Turn 0 cuts a and refits
     conv2 on the narrower inputs. Turn 1 cuts b, which takes rows out of conv2 and leaves its other rows as they were fitted, and refits
-    conv3. With a skip from conv1 to conv3 the latter would be fitted in turn 0, before b in front of it is cut: it is stale, and is fitted
-    once more in the end.
+    conv3. In a residual block (stem -> conv1 -> conv2, conv3 behind the sum stem + conv2) the group of stem and conv2 comes first: turn 0
+    refits conv1 and conv3, turn 1 cuts conv1 and refits conv2, whose output conv3 reads. So conv3 is stale, and is fitted once more in the
+    end.
     """
     graph = trace(candidate)
     original = reference.original.module
@@ -171,6 +172,6 @@ def _rounded(elimination: Elimination, size: int, multiple: int) -> Index:
 
 def _stale(fitted: dict[str, int], groups: tuple[ChannelGroup, ...], graph: Graph) -> tuple[str, ...]:
     """Return the layers that were refitted before everything in front of them was cut: their inputs have changed since."""
-    # groups taken after a layer's turn that lie in front of it: with the sum from the example, conv1's group for conv3
+    # groups taken after a layer's turn that lie in front of it: in the residual block of the example, conv1's group for conv3
     first = [graph.order[group.name] for group in groups]
     return tuple(name for name, turn in fitted.items() if any(place < graph.order[name] for place in first[turn + 1 :]))

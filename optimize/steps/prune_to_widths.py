@@ -65,7 +65,7 @@ class PruneToWidths:
         return candidate.after(self, FitOutput(self.rows, self.l2)(made, reference).module, made.kept)
 
     def _shortened(self, candidate: Candidate, reference: Reference, groups: Sequence[str]) -> Candidate:
-        """The candidate without the layers that make these groups, and with their readers refitted, first to last."""
+        """Return the candidate without the layers that make these groups, and with their readers refitted, first to last."""
         module, kept, readers = candidate.module, dict(candidate.kept), list[str]()
         inputs = torch.from_numpy(reference.calibration[:2].copy())
         for name in groups:

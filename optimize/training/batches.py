@@ -38,16 +38,16 @@ class Batch:
         return Batch(rows, self.mirrored[rank::size], len(rows) * size / len(self.rows))
 
     def inputs(self, train: Labelled) -> torch.Tensor:
-        """(n, C, *spatial) float32."""
+        """Return the items, mirrored where the batch says so, (n, C, *spatial) float32."""
         return torch.from_numpy(self._flipped(train.inputs(self.rows)))
 
     def labels(self, train: Labelled) -> torch.Tensor:
-        """(n,) or (n, …) int64."""
+        """Return the labels of the items, mirrored like these, (n,) or (n, …) int64."""
         labels = np.asarray(train.labels[self.rows], dtype=np.int64)
         return torch.from_numpy(self._flipped(labels) if labels.ndim > 1 else labels)
 
     def _flipped(self, arrays: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """A copy in which some items are mirrored along their last axis."""
+        """Return a copy in which some items are mirrored along their last axis."""
         arrays = arrays.copy()  # the network may work in place
         arrays[self.mirrored] = arrays[self.mirrored][..., ::-1]
         return arrays

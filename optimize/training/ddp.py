@@ -64,7 +64,7 @@ def broadcast(value: T) -> T:
 
 
 def parallel(module: nn.Module, where: torch.device) -> nn.Module:
-    """The network as it is called in training: gradients are averaged over the processes. Batch norms see their own process's share."""
+    """Return the network as training calls it: gradients are averaged over processes; batch norms see their own process's share."""
     if size() == 1:
         return module
     # a network may hold weights that its forward does not use

@@ -17,18 +17,18 @@ PRECISIONS: tuple[Precision, ...] = ("auto", "float32", "bfloat16")
 
 
 def device() -> torch.device:
-    """The current GPU where there is one, else the CPU."""
+    """Return the current GPU where there is one, else the CPU."""
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def autocast(where: torch.device, precision: Precision) -> torch.autocast:
-    """The context in which a network is called; "auto" is bfloat16 where the machine computes it natively, as emulated it is slower."""
+    """Return the context to call a network in; "auto" is bfloat16 where the machine computes it natively: emulated, it is slower."""
     half = precision == "bfloat16" or (precision == "auto" and native_bfloat16(where))
     return torch.autocast(where.type, dtype=torch.bfloat16, enabled=half)
 
 
 def native_bfloat16(where: torch.device) -> bool:
-    """Whether a device has instructions that multiply bfloat16."""
+    """Return whether a device has instructions that multiply bfloat16."""
     if where.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return not {"amx_bf16", "avx512_bf16"}.isdisjoint(instruction_sets())
@@ -56,7 +56,7 @@ def channels_last(module: nn.Module, inputs: torch.Tensor) -> nn.Module:
 
 @contextmanager
 def reproducible(where: torch.device) -> Iterator[None]:
-    """While the block runs: only kernels that give the same bytes each time, and random numbers of its own.
+    """Let the block run with kernels that give the same bytes each time only, and with random numbers of its own.
 
     On the CPU the bytes still depend on the number of threads.
     """

@@ -66,7 +66,7 @@ class Objective:
         return self.distillation * near + (1 - self.distillation) * fit
 
     def _classes(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Logits of classes that exclude each other, of outputs (n, K, *spatial) -> (n, K, *spatial) or (n K, 2, *spatial)."""
+        """Return the logits of classes that exclude each other, of outputs (n, K, *spatial) -> (n, K, *spatial) or (n K, 2, *spatial)."""
         outputs = as_logits(outputs, self.meaning, exclusive=self.exclusive)
         if self.exclusive:
             return outputs
@@ -105,13 +105,13 @@ def objective(
 
 
 def divergence(logits: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:
-    """KL(softmax(aims / T) || softmax(logits / T)), mean over items and positions; (n, K, *spatial) both -> ()."""
+    """Return KL(softmax(targets / T) || softmax(logits / T)), mean over items and positions; (n, K, *spatial) both -> ()."""
     ours, theirs = functional.log_softmax(logits / temperature, 1), functional.log_softmax(targets / temperature, 1)
     return (theirs.exp() * (theirs - ours)).sum(1).mean()
 
 
 def soft_dice(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """1 - Dice of the probabilities, mean over items and classes but the first; (n, K, *spatial) and (n, *spatial) -> ()."""
+    """Return 1 - Dice of the probabilities, mean over items and classes but the first; (n, K, *spatial) and (n, *spatial) -> ()."""
     # without class 0, the background
     predicted = functional.softmax(logits, 1)[:, 1:].flatten(2)
     numbers = torch.arange(1, logits.shape[1], device=labels.device)
@@ -120,6 +120,6 @@ def soft_dice(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def probability_distance(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Distance of the probabilities as a share of both, mean over items and classes but the first; (n, K, *spatial) both -> ()."""
+    """Return the distance of the probabilities as a share of both, mean over items and classes but the first; (n, K, *spatial) -> ()."""
     ours, theirs = (functional.softmax(outputs, 1)[:, 1:].flatten(2) for outputs in (logits, targets))
     return ((ours - theirs).abs().sum(2) / (ours.sum(2) + theirs.sum(2) + 1)).mean()

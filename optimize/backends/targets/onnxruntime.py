@@ -62,7 +62,7 @@ def preflight() -> None:
 
 
 def unavailable_reason() -> str | None:
-    """None: what is compiled here runs here."""
+    """Return None: what is compiled here runs here."""
     return None
 
 
@@ -74,7 +74,7 @@ def version() -> str:
 
 
 def precisions() -> tuple[str, ...]:
-    """("f32",): the CPU kernels know no other float."""
+    """Return ("f32",): the CPU kernels know no other float."""
     return ("f32",)
 
 
@@ -222,7 +222,7 @@ def build(artifact: Artifact, *, threads: int | None = None) -> Session:
 
 
 def inspect(session: Session) -> dict[str, str]:
-    """Layer -> "f32" or "int8", from the graph as ONNX Runtime optimized it for this CPU; nodes that only move numbers are left out."""
+    """Return layer -> "f32" or "int8", from the graph as the runtime optimized it for this CPU; nodes that only move numbers are left out."""
     return {node.layer: node.precision for node in _optimized(session.handle) if node.layer}
 
 
@@ -238,7 +238,7 @@ def _optimized(artifact: Artifact) -> list[GraphNode]:
 def time_layers(
     artifact: Artifact, inputs: Floats, *, threads: int | None = None, seconds: float = 1.0, min_rounds: int = 16
 ) -> dict[str, float]:
-    """Layer -> milliseconds inside one run, by the runtime's own profiler: the mean of the faster half of the runs.
+    """Return layer -> milliseconds inside one run, by the runtime's own profiler: the mean of the faster half of the runs.
 
     The profiler charges some of its own work, a few microseconds, to every node. A node that only gives a buffer another shape has nothing
     else to do, so what such nodes take is taken off; where there are none, the figures keep it.
@@ -260,7 +260,7 @@ def time_layers(
 
 
 def _profiled(artifact: Artifact, inputs: Floats, threads: int | None, seconds: float, min_rounds: int) -> list[tuple[str, str, float]]:
-    """Kind, name and microseconds of every node, in the order they ran."""
+    """Return the kind, name and microseconds of every node, in the order they ran."""
     with tempfile.TemporaryDirectory() as scratch, gc_paused():
         session = _open(artifact, threads, profile=Path(scratch) / "profile")
         feed = {session.get_inputs()[0].name: np.ascontiguousarray(inputs, dtype=np.float32)}
@@ -279,7 +279,7 @@ def _profiled(artifact: Artifact, inputs: Floats, threads: int | None, seconds: 
 
 
 def _faster_half(samples: Sequence[float]) -> float:
-    """Mean of the faster half: a disturbance only makes a run slower, and the mean of whole microseconds is finer than each of them."""
+    """Return the mean of the faster half: a disturbance only slows a run down, and a mean of whole microseconds is finer than each."""
     return float(np.mean(np.sort(samples)[: (len(samples) + 1) // 2]))
 
 
@@ -303,7 +303,7 @@ def _open(artifact: Artifact, threads: int | None, *, optimized: Path | None = N
 
 
 def predict_plainly(artifact: Artifact, inputs: Floats) -> Floats:
-    """What the model gives to whoever opens it with default options."""
+    """Return what the model gives to whoever opens it with default options."""
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()

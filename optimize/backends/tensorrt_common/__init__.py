@@ -84,7 +84,7 @@ class Engines:
             raise TargetUnavailable(f"target {self.NAME!r} cannot run here: {' and '.join(reasons)}; {self.variant.instead}.")
 
     def unavailable_reason(self) -> str | None:
-        """Why an artifact of this target cannot run on this machine; None where it can."""
+        """Return why an artifact of this target cannot run on this machine; None where it can."""
         if not self._installed():
             return f"the package {self.variant.package} is not installed"
         here = binding.device()
@@ -101,7 +101,7 @@ class Engines:
         return str(self._trt().__version__)
 
     def precisions(self) -> tuple[str, ...]:
-        """("f32", "f16", "bf16"), without the last where one of the GPUs compiled for does not have it."""
+        """Return ("f32", "f16", "bf16"), without the last where one of the GPUs compiled for does not have it."""
         here = binding.device()
         named = [capability for capability in self.capabilities if capability != CURRENT]
         # what every GPU compiled for can do counts; "current" stands for the GPU that is here
@@ -169,7 +169,7 @@ class Engines:
         return Session(artifact.input_shape, runner.run, runner, runner.close)
 
     def inspect(self, session: Session) -> dict[str, str]:
-        """Layer -> "f32", "f16", "bf16" or "int8", as the engine's inspector tells; what only moves or converts numbers is left out."""
+        """Return layer -> "f32", "f16", "bf16" or "int8", as the engine's inspector tells; layers that only move numbers are left out."""
         precisions: dict[str, str] = {}
         for layer in session.handle.layers().values():
             precisions.setdefault(layer.name, layer.precision)
@@ -178,7 +178,7 @@ class Engines:
     def time_layers(
         self, artifact: Artifact, inputs: Floats, *, threads: int | None = None, seconds: float = 1.0, min_rounds: int = 16
     ) -> dict[str, float]:
-        """Layer -> milliseconds inside one run, by TensorRT's own profiler: the mean of the faster half of the runs.
+        """Return layer -> milliseconds inside one run, by TensorRT's own profiler: the mean of the faster half of the runs.
 
         Raises:
             InputError: when `inputs` does not have the model's input shape.
@@ -218,7 +218,7 @@ class Engines:
         )
 
     def _compile(self, model: bytes, here: binding.Device | None) -> tuple[Engine, tuple[str, ...]]:
-        """The engine, and what it was compiled for."""
+        """Return the engine, and what it was compiled for."""
         if not self.variant.elsewhere:
             return self._timed(model, here, b""), (CURRENT,)
         if self.capabilities:

@@ -27,7 +27,7 @@ class Device:
 
 
 def device() -> Device | None:
-    """The first GPU that this process sees; None where there is none."""
+    """Return the first GPU that this process sees; None where there is none."""
     devices = gpu().devices
     if not devices:
         return None
@@ -42,7 +42,7 @@ def device() -> Device | None:
 
 
 def built_on(target: str, version: str, capabilities: Sequence[str], here: Device | None) -> dict[str, str]:
-    """What an artifact's manifest says about the machine that compiled it."""
+    """Return what an artifact's manifest says about the machine that compiled it."""
     return {
         "flavour": target,
         "version": version,
@@ -53,7 +53,7 @@ def built_on(target: str, version: str, capabilities: Sequence[str], here: Devic
 
 
 def mismatches(built: Mapping[str, str], version: str, here: Device) -> tuple[str, ...]:
-    """Why an engine does not fit this machine, one line for each reason; none when it fits.
+    """Return why an engine does not fit this machine, one line for each reason; none when it fits.
 
     A driver older than the one it was built under does not fit. One built without a GPU knows of no driver, and fits them all.
     """

@@ -35,7 +35,7 @@ class EngineLayer:
 
 
 def layers(information: str) -> dict[str, EngineLayer]:
-    """The engine's name of each layer -> what it computes; empty when the text is not what was expected."""
+    """Return the engine's name of each layer -> what it computes; empty when the text is not what was expected."""
     try:
         entries = json.loads(information)["Layers"]
         return {str(entry["Name"]): layer for entry in entries if isinstance(entry, Mapping) and (layer := _layer(entry)) is not None}
@@ -55,7 +55,7 @@ def _layer(entry: Mapping[str, Any]) -> EngineLayer | None:
 
 
 def _precision(tensor: Any) -> str | None:
-    """Of a tensor's "Format/Datatype", or whatever key of that kind this version has; None for indices and the like."""
+    """Return the precision in a tensor's "Format/Datatype", or whatever key of that kind there is; None for indices and the like."""
     if not isinstance(tensor, Mapping):
         return None
     words = " ".join(str(value) for key, value in tensor.items() if re.search("format|datatype", str(key), re.IGNORECASE)).lower()

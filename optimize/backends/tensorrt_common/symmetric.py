@@ -28,7 +28,7 @@ _BATCH = 8
 
 
 def quantize(onnx: Path, calibration: Floats, ignored_layers: Collection[str] = ()) -> Any:
-    """The Q/DQ form of a float ONNX file.
+    """Return the Q/DQ form of a float ONNX file.
 
     Args:
         onnx: the float model.

@@ -26,7 +26,7 @@ _QDQ_OPSET = 19
 
 
 def cast(model: Any, precision: str) -> Any:
-    """A copy of a float ONNX model that computes in `precision`, "f16" or "bf16"; its inputs and outputs stay float.
+    """Return a copy of a float ONNX model that computes in `precision`, "f16" or "bf16"; its inputs and outputs stay float.
 
     Raises:
         InputError: when a weight lies beyond the range of `precision`, or the graph has branches or loops.
@@ -75,7 +75,7 @@ def _halve(tensor: Any, half: int, precision: str) -> None:
 
 
 def _halve_attributes(node: Any, half: int, precision: str) -> None:
-    """Constants, and the element types that nodes name themselves."""
+    """Make constants, and the element types that nodes name themselves, half precision."""
     import onnx
 
     for attribute in node.attribute:

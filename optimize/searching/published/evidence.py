@@ -91,6 +91,6 @@ def usual_discordance(reference: Reference, groups: Sequence[ChannelGroup], case
     rates: list[float] = []
     for owner in np.unique(owners):
         pairs = [tuple(draw.choice(wide[owner].size, 2, replace=False).tolist()) for _ in range((owners == owner).sum())]
-        found = paired_outcomes(reference.original, reference, wide[owner], pairs, cases)
-        rates += [float((differences != 0).mean()) for differences in found]
+        outcomes = paired_outcomes(reference.original, reference, wide[owner], pairs, cases)
+        rates += [float((differences != 0).mean()) for differences in outcomes]
     return float(np.percentile(rates, USUAL_PERCENTILE))

@@ -112,9 +112,9 @@ def scales(old: torch.Tensor, new: torch.Tensor, owned: torch.Tensor, merge_into
     # Example: a channel gave (1, 2), its stand-in gives (2, 4): s = (1 * 2 + 2 * 4) / (4 + 16) = .5, so readers take half of it.
     along, length = torch.zeros(2, len(owned), dtype=torch.float64)
     for column in range(owned.shape[1]):
-        before, after = old[:, owned[:, column]], new[:, owned[merge_into, column]]
-        along += (before * after).sum(0)
-        length += after.square().sum(0)
+        old_part, new_part = old[:, owned[:, column]], new[:, owned[merge_into, column]]
+        along += (old_part * new_part).sum(0)
+        length += new_part.square().sum(0)
     return torch.where(length > 0, along / length.clamp_min(1e-300), 1.0)
 
 
@@ -164,7 +164,7 @@ def closed_form(producer: ProducerLayer, merge_into: Index, reading: SampledInpu
 
 
 def solve(reading: SampledInputs, targets: torch.Tensor, start: torch.Tensor, ridge: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Filters (p, K) and biases (K,) nearest to the targets (n, K), with a ridge penalty towards the filters `start` (p, K)."""
+    """Return the filters (p, K) and biases (K,) nearest to the targets (n, K), with a ridge penalty towards the filters `start` (p, K)."""
     # the absolute term keeps a layer solvable whose inputs are all constant
     penalty = ridge * float(reading.gram.diagonal().mean()) + 1e-12
     lifted = reading.gram.clone()
@@ -190,7 +190,7 @@ def whole_maps(producer: ProducerLayer, inputs: Floats) -> torch.Tensor:
 
 
 def train_filters(producer: ProducerLayer, members: Sequence[Index], maps: torch.Tensor) -> torch.Tensor:
-    """Filters (K, C_in, *kernel) after Adam, one for each family."""
+    """Return the filters (K, C_in, *kernel) after Adam, one for each family."""
     layer = producer.layer
     # zero, as published: the prediction has no bias, though the layer's outputs, and so the targets, have one
     bias = {} if layer.bias is None else {"bias": torch.zeros(len(members), dtype=layer.weight.dtype)}
@@ -212,6 +212,6 @@ def train_filters(producer: ProducerLayer, members: Sequence[Index], maps: torch
 
 
 def reconstruction_error(reading: SampledInputs, weight: torch.Tensor, bias: torch.Tensor, targets: torch.Tensor) -> float:
-    """Squared error of x W + b against targets (n, K), as a share of their variance."""
+    """Return the squared error of x W + b against targets (n, K), as a share of their variance."""
     off = (reading.outputs(weight, bias) - targets).double().square().sum()
     return float(off / (targets - targets.mean(0)).double().square().sum().clamp_min(1e-300))

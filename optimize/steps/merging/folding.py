@@ -56,13 +56,13 @@ class ProducerLayer:
         return linear_submodule(self.module, self.name)
 
     def plain(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """W (p, size) and b (size,), float64."""
+        """Return W (p, size) and b (size,), float64."""
         bias = self.layer.bias
         whole = torch.zeros(matrix(self.layer).shape[1], dtype=torch.float64) if bias is None else bias.detach().double()
         return matrix(self.layer)[:, self.rows], whole[self.rows]
 
     def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """V (p, size) and c (size,), float64: the norm taken in."""
+        """Return V (p, size) and c (size,), float64: the norm taken in."""
         weight, bias = self.plain()
         if self.norm is None:
             return weight, bias
@@ -75,7 +75,7 @@ class ProducerLayer:
         return weight * slope, bias * slope + shift
 
     def mixed(self, mixture: torch.Tensor) -> nn.Module:
-        """The network with every tensor of the layer and its norm mixed over the channels alike: new = mixture (size, size) old."""
+        """Return the network with every tensor of the layer and its norm mixed over the channels alike: new = mixture (size, size) old."""
         module = self.module
         for name in filter(None, (self.name, self.norm)):
             layer = module.get_submodule(name)
@@ -85,7 +85,7 @@ class ProducerLayer:
         return module
 
     def with_plain(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> nn.Module:
-        """The network whose layer gives x W + b; without a bias of its own, the norm behind it takes b. None leaves b as it was."""
+        """Return the network whose layer gives x W + b; without a bias of its own, the norm behind it takes b. None leaves b as it was."""
         whole = matrix(self.layer).clone()
         whole[:, self.rows] = weight
         module = with_tensors(self.module, self.name, weight=weight_from(self.layer, whole))
@@ -99,7 +99,7 @@ class ProducerLayer:
         return with_tensors(module, self.name, bias=self._placed(old, bias))
 
     def with_folded(self, weight: torch.Tensor, shift: torch.Tensor, mean_in: torch.Tensor, gram: torch.Tensor) -> nn.Module:
-        """The network in which layer and norm together give x V + c.
+        """Return the network in which layer and norm together give x V + c.
 
         The norm, which must be affine, gets the statistics that these inputs give it, so that measuring them anew changes nothing.
         """
@@ -119,7 +119,7 @@ class ProducerLayer:
         return old.detach().index_copy(0, torch.from_numpy(self.rows), values.to(old.dtype))
 
     def only(self, channels: Index) -> ProducerLayer:
-        """The same layer, with only these of the group's channels in view."""
+        """Return the same layer, with only these of the group's channels in view."""
         return replace(self, rows=self.rows[channels])
 
 
@@ -153,7 +153,7 @@ def fold(producer: ProducerLayer, keep: Index, mean_in: torch.Tensor, gram: torc
 
 
 def clusters(points: torch.Tensor, keep: Index) -> Index:
-    """Lloyd's k-means on points (size, q), one centre starting at each kept point: (size,) the kept point whose cluster each joins."""
+    """Return the kept point whose cluster each point joins, (size,), by Lloyd's k-means on points (size, q) started at the kept ones."""
     centres = points[keep].clone()
     home = np.full(len(points), -1)
     for _ in range(ROUNDS):
@@ -168,7 +168,7 @@ def clusters(points: torch.Tensor, keep: Index) -> Index:
 
 
 def compensate(producer: ProducerLayer, keep: Index) -> torch.Tensor:
-    """How much of each kept channel its readers must read on behalf of each other channel: (size, size), row m, column n.
+    """Return how much of each kept channel its readers must read on behalf of each other channel: (size, size), row m, column n.
 
     m is the kept filter with the smallest score: .85 times 1 - cosine, plus .15 times the disagreement of the shifts. Where even their
     cosine is below .45, nothing stands for n.

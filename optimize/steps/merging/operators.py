@@ -107,21 +107,22 @@ class MergeOperator:
         crossed = closed_form(producer, merge_into, reading, target=self.target, ridge=self.ridge)
         return self._scaled(module, crossed, group, merge_into, reference)
 
-    def _scaled(self, before: nn.Module, after: nn.Module, group: ChannelGroup, merge_into: Index, reference: Reference) -> nn.Module:
+    def _scaled(self, unmerged: nn.Module, merged: nn.Module, group: ChannelGroup, merge_into: Index, reference: Reference) -> nn.Module:
         """Return the merged network whose readers take each kept channel times the scale that gives best what they read before."""
-        made = after
+        made = merged
         for slot in group.consumers:
             old, new = (
-                sample_rows(network, slot.module, reference.calibration, rows=self.rows, seed=reference.seed) for network in (before, after)
+                sample_rows(network, slot.module, reference.calibration, rows=self.rows, seed=reference.seed)
+                for network in (unmerged, merged)
             )
             # each reader has a scale of its own: behind a pooling or an activation, channels relate to each other in another way
-            scale = scales(old, new, columns(linear_submodule(after, slot.module), slot.index), merge_into)
+            scale = scales(old, new, columns(linear_submodule(merged, slot.module), slot.index), merge_into)
             made = _read_for_others(made, slot, _members(merge_into) * scale)
         return made
 
 
 def fallback(group: ChannelGroup, module: nn.Module, norms: Mapping[str, str], operator: Operator, target: Target = "max") -> str | None:
-    """Why the operator cannot merge these channels and they are dropped; None where it can, and for "drop".
+    """Return why the operator cannot merge these channels and they are dropped; None where it can, and for "drop".
 
     Args:
         group: the channels.
@@ -135,14 +136,14 @@ def fallback(group: ChannelGroup, module: nn.Module, norms: Mapping[str, str], o
 
 
 def _producer(group: ChannelGroup, module: nn.Module, norms: Mapping[str, str], operator: Operator, target: Target) -> ProducerLayer | str:
-    """The layer that makes the channels, or why the operator cannot work on it."""
-    first, *others = [slot for slot in group.slots if slot.side == "out"]
+    """Return the layer that makes the channels, or why the operator cannot work on it."""
+    first, *further = [slot for slot in group.slots if slot.side == "out"]
     layer, norm = module.get_submodule(first.module), norms.get(first.module)
     why = no_closed_form(layer)
     if why is not None or getattr(layer, "transposed", False) or groups(layer) > 1:
         return f"{first.module}, which makes them, is not a plain convolution or linear layer"
-    if [slot.module for slot in others] != ([] if norm is None else [norm]) or any(slot.index.shape[1] != 1 for slot in (first, *others)):
-        return f"other layers make or scale them too: {', '.join(slot.module for slot in others)}"
+    if [slot.module for slot in further] != ([] if norm is None else [norm]) or any(slot.index.shape[1] != 1 for slot in (first, *further)):
+        return f"other layers make or scale them too: {', '.join(slot.module for slot in further)}"
     if operator in ("crossover", "fold") and len(matrix(linear_submodule(module, first.module))) > WIDEST:
         return f"{first.module}, which makes them, has more than the {WIDEST} columns that a gram matrix may have"
     folds = operator == "fold" or (operator == "crossover" and target == "post-activation")
@@ -152,12 +153,12 @@ def _producer(group: ChannelGroup, module: nn.Module, norms: Mapping[str, str], 
 
 
 def _members(merge_into: Index) -> torch.Tensor:
-    """(size, size): 1 where channel m, the row, stands for channel n."""
+    """Return a (size, size) matrix: 1 where channel m, the row, stands for channel n."""
     return torch.from_numpy((merge_into == np.arange(len(merge_into))[:, None]).astype(np.float64))
 
 
 def _mean(reads: torch.Tensor) -> torch.Tensor:
-    """(size, size): each kept channel the mean of its family; rows of removed ones stay, and are cut."""
+    """Return a (size, size) mixture: each kept channel the mean of its family; rows of removed ones stay, and are cut."""
     members = reads.sum(1, keepdim=True)
     # Example: channel 0 stands for 0 and 2 of three: row 0 is (.5, 0, .5). Rows 1 and 2: channel 1 keeps itself; 2 stands for nobody, and
     # its row of the identity keeps it until it is cut.
@@ -165,7 +166,7 @@ def _mean(reads: torch.Tensor) -> torch.Tensor:
 
 
 def _medoids(reads: torch.Tensor, likeness: Likeness | None) -> torch.Tensor:
-    """(size, size): each kept channel the member of its family that is most like the rest of it; itself when in doubt."""
+    """Return a (size, size) mixture: each kept channel the member of its family that is most like the rest of it; itself when in doubt."""
     mixture = torch.eye(len(reads), dtype=reads.dtype)
     if likeness is None:
         return mixture
@@ -178,14 +179,14 @@ def _medoids(reads: torch.Tensor, likeness: Likeness | None) -> torch.Tensor:
 
 
 def _read_for_all(module: nn.Module, group: ChannelGroup, reads: torch.Tensor) -> nn.Module:
-    """The network whose readers take each kept channel on behalf of others too."""
+    """Return the network whose readers take each kept channel on behalf of others too."""
     for slot in group.consumers:
         module = _read_for_others(module, slot, reads)
     return module
 
 
 def _read_for_others(module: nn.Module, slot: Slot, reads: torch.Tensor) -> nn.Module:
-    """U' = R U over the channels of one reader."""
+    """Return the network in which one reader has U' = R U over its channels."""
     layer = linear_submodule(module, slot.module)
     whole, owned = matrix(layer).clone(), columns(layer, slot.index)  # (p, m), (size, b)
     # whole[owned] is (size, b, m): the sum over channels n of R_mn U_n is one product of R with its first axis

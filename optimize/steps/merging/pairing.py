@@ -46,7 +46,7 @@ class RemovalPlan:
     likeness: npt.NDArray[np.float64]
 
     def merge_into(self, share: float) -> Index:
-        """(size,) the kept channel that stands for each channel when this share is removed: itself for those kept."""
+        """Return (size,) the kept channel that stands for each channel when this share is removed: itself for those kept."""
         merge_into = np.arange(len(self.likeness))
         # half is rounded up: .5 of 5 channels removes 3; at least one stays
         count = min(len(merge_into) - 1, int(share * len(merge_into) + 0.5))
@@ -87,7 +87,7 @@ def plan_removals(candidate: Candidate, reference: Reference, *, choose: Choice,
 
 
 def _norms(module: nn.Module, group: ChannelGroup) -> npt.NDArray[np.float64]:
-    """L2 norm of everything that makes each channel, over all the layers that make it: (size,)."""
+    """Return the L2 norm of everything that makes each channel, over all the layers that make it: (size,)."""
     weights = [filters(module.get_submodule(slot.module), slot, weight_of(module, slot)).double() for slot in producer_slots(module, group)]
     return np.asarray(torch.cat(weights, 1).square().sum(1).sqrt().numpy())
 
