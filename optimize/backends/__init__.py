@@ -229,7 +229,7 @@ def runtimes(target: str, compute_capability: Sequence[str] = ()) -> tuple[Backe
         compute_capability: compute capabilities of the GPUs to compile for, as for `backend`.
 
     Raises:
-        InputError: as `backend` does.
+        InputError: when `backend` raises it.
         TargetUnavailable: when nothing can be compiled for it here.
     """
     if target != CPU:

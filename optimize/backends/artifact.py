@@ -59,9 +59,9 @@ class Artifact:
         input_shape: (C, *spatial), without the batch, which is free.
         runtime: version of the runtime that wrote it.
         files: the model's files, the main file first; the manifest is not among them.
-        built: what it is bound to, such as the instruction set it was verified on or the compute capabilities of an engine.
+        built: facts that it is bound to, such as the instruction set it was verified on or the compute capabilities of an engine.
         golden: file of its self-test; None where there is none.
-        use: what is needed to run it without this package; empty where it was never verified.
+        use: facts that are needed to run it without this package; empty where it was never verified.
 
     Example:
         >>> import tempfile

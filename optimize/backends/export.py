@@ -48,7 +48,7 @@ class Parity:
         max_abs_diff: largest difference of any output value.
         mean_abs_diff: mean over all output values.
         cases: number of inputs compared.
-        opset: of the file.
+        opset: opset of the file.
     """
 
     max_abs_diff: float

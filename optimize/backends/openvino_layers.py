@@ -40,7 +40,7 @@ def name_operations(model: Any, graph: Any) -> None:
 
     Args:
         model: OpenVINO's, as read from the ONNX file; its operations are renamed.
-        graph: of the ONNX file.
+        graph: graph of the ONNX file.
     """
     makers = _makers(graph)
     operations = [operation for operation in model.get_ordered_ops() if operation.get_type_name() not in _UNNAMED]
@@ -105,7 +105,7 @@ def operations_of(model: Any, layers: Collection[str]) -> dict[str, list[str]]:
     """Return layer -> names of the operations that it was made into; empty where there is none.
 
     Args:
-        model: whose operations `name_operations` named.
+        model: OpenVINO's model, whose operations `name_operations` named.
         layers: names of nodes of the ONNX file.
     """
     names: dict[str, list[str]] = {layer: [] for layer in layers}
@@ -123,7 +123,7 @@ class ExecutedNode:
     Args:
         node: its name in the compiled model.
         layers: the layers that it executes; several where the plugin fused them.
-        precision: in the plugin's words: "f32", "bf16", "u8", "i8".
+        precision: precision in the plugin's words: "f32", "bf16", "u8", "i8".
         rest: whether another node executes what is most of the layer, and this one the rest, such as a sum with a bias that was not fused.
     """
 

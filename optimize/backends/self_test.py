@@ -91,7 +91,7 @@ def make(images: Floats, seed: int) -> Floats:
 
     Args:
         images: (N, C, *spatial), preprocessed as the network expects them.
-        seed: of the phases, and of which images go together.
+        seed: seed of the phases, and of the choice of images that go together.
 
     Returns:
         (16, C, *spatial), float32; fewer where they would take more than `LARGEST_BYTES`.
@@ -124,9 +124,9 @@ def attach(artifact: Artifact, predict: Callable[[Floats], Floats], inputs: Floa
     """Write the self-test into the artifact's folder, and seal it with the machine's level in the manifest.
 
     Args:
-        artifact: on this machine.
-        predict: of its session.
-        inputs: from `make`.
+        artifact: the artifact, on the machine that verified it.
+        predict: function that runs its session.
+        inputs: inputs of the test, from `make`.
         made_for: the level that was asked for; None where none was.
     """
     np.savez(artifact.folder / FILE, inputs=inputs, outputs=predict(inputs))
@@ -140,8 +140,8 @@ def check(artifact: Artifact, predict: Callable[[Floats], Floats]) -> Check | No
     another, decisions must be the same but for near ties: where what is decided now was as near to the best as outputs may differ.
 
     Args:
-        artifact: as read, so that its files are those that were sealed.
-        predict: of its session.
+        artifact: the artifact as read, so that its files are those that were sealed.
+        predict: function that runs its session.
 
     Raises:
         InputError: when the file is no self-test of this model.

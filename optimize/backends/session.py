@@ -38,7 +38,7 @@ def require_own(artifact: Artifact, sizes: Sequence[object]) -> None:
     """Check that a model takes the inputs that its artifact says.
 
     Args:
-        artifact: as read.
+        artifact: the artifact, as read.
         sizes: (C, *spatial) as the opened model has it; what is no number is open.
 
     Raises:
@@ -72,7 +72,7 @@ class Session:
     Args:
         input_shape: (C, *spatial).
         run: one batch (N, C, *spatial) -> (N, K, ...), N at most 32.
-        handle: what the backend's `inspect` reads.
+        handle: the object that the backend's `inspect` reads.
         on_close: called once by `close`.
     """
 

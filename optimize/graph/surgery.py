@@ -97,7 +97,7 @@ def kept_after(kept: Mapping[str, Index], module: nn.Module, group: ChannelGroup
     Example: a layer of 8 channels had kept [0, 2, 3, 7] of the original. Keeping its present channels 1 and 3 leaves [2, 7].
 
     Args:
-        kept: for every narrowed layer, the original's output channels that are left.
+        kept: the original's output channels that are left, for every narrowed layer.
         module: the network before this cut.
         group: the group that is cut.
         keep: its present channels that stay.

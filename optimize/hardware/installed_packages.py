@@ -15,7 +15,7 @@ class Requirement:
     """A package that a part of this program needs.
 
     Args:
-        name: in the package registry.
+        name: name in the package registry.
         purpose: what the package is for.
         module: name to import it by; the package's name with underscores when empty.
         alternatives: other packages that bring the same module, such as a build for another version of CUDA.
@@ -55,10 +55,10 @@ class Package:
     """One package that `optimize` uses.
 
     Args:
-        name: in the package registry.
+        name: name in the package registry.
         version: installed; None where it is not.
-        purpose: what it is for.
-        remedy: what to type to get it; None where it is installed.
+        purpose: what the package is for.
+        remedy: command that installs it; None where it is installed.
     """
 
     name: str
@@ -89,7 +89,7 @@ def packages(optional: Iterable[tuple[str, Requirement]]) -> tuple[Package, ...]
     """Return every package that `optimize` can use, those it cannot do without first.
 
     Args:
-        optional: what to type to install a package, and the package.
+        optional: the command that installs a package, and the package, for each.
     """
     required = [_package(Requirement(name, "required"), "pip install 'optimize'") for name in REQUIRED]
     return (*required, *(_package(requirement, command) for command, requirement in optional))

@@ -68,7 +68,7 @@ def paired_outcomes(
     Args:
         candidate: the network to mask channels in.
         reference: its original says what is right, for each position of dense outputs.
-        group: of the candidate.
+        group: group of the candidate's channels.
         pairs: channels to compare.
         inputs: (N, C, *spatial); None for all calibration inputs.
     """
@@ -90,7 +90,7 @@ def least_certain(outputs: Floats, per_class: int = 512) -> Index:
     """Return the published active set: of every predicted class the cases with the smallest lead over the runner-up, in order.
 
     Args:
-        outputs: of the original, (N, K) with K at least 2.
+        outputs: outputs of the original, (N, K) with K at least 2.
         per_class: largest number of cases of each class.
     """
     two = np.sort(outputs, axis=1)[:, -2:]

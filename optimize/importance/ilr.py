@@ -41,7 +41,7 @@ class InsideLayerRanking:
     """The published fusion, weights included.
 
     Args:
-        batches: of 128 calibration inputs each, drawn by the reference's seed.
+        batches: number of batches of 128 calibration inputs each, drawn by the reference's seed.
     """
 
     batches: int = 6

@@ -41,7 +41,7 @@ class OutputError:
 
     Args:
         rows: sampled positions of each reader.
-        ridge: see `Repair`.
+        ridge: strength of the pull to the present weights, see `Repair`.
     """
 
     rows: int = ROWS
@@ -89,7 +89,7 @@ def eliminate(
     """Remove channels until the total cost would pass `budget` or only `least` are left.
 
     Args:
-        readers: for every layer that reads the channels, its problem and the columns of each channel, (channels, b).
+        readers: problem of every layer that reads the channels, and the columns of each channel in it, (channels, b).
         budget: largest total cost.
         least: channels to keep whatever they cost.
         order: (k,) the channels that may go, the first removed first; None to remove whichever is cheapest at every stage.

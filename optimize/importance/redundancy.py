@@ -19,7 +19,7 @@ class Redundancy:
     """1 - the largest similarity with any other channel: 0 for a channel that has a double.
 
     Args:
-        measure: which similarity.
+        measure: name of the similarity.
         pooled: compare the means of the maps instead of the maps.
     """
 

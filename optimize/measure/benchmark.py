@@ -103,9 +103,9 @@ def benchmark(contenders: Sequence[Contender], plan: Plan, *, background_model: 
     """Measure the contenders.
 
     Args:
-        contenders: at least one; the others are compared with the first.
-        plan: what to measure.
-        background_model: what the background processes run; None for the model that is being measured.
+        contenders: the contenders, at least one; the others are compared with the first.
+        plan: the measurements to take.
+        background_model: model that the background processes run; None for the model that is being measured.
 
     Raises:
         OptimizeError: when a fresh process or a background process fails.

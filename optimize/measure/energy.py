@@ -93,7 +93,7 @@ def measure(
 
     Args:
         calls: contender -> one call.
-        meters: at least one.
+        meters: the counters to read, at least one.
         batch: items in one call.
         seconds: shortest time of each contender, all its blocks together.
         timer: function that returns seconds, rising; only a test gives another one.

@@ -29,14 +29,14 @@ class LayerShape:
 
     Args:
         kind: "conv", "transposed" or "linear".
-        in_channels: of all groups together; the features of a linear layer.
-        out_channels: of all groups together.
+        in_channels: number of channels it reads, of all groups together; the input features of a linear layer.
+        out_channels: number of channels it makes, of all groups together.
         spatial: input size, (H, W) or any other number of dimensions; of a linear layer the dimensions between batch and features.
         kernel: one size for each spatial dimension; empty for a linear layer, as are stride, padding, dilation and output padding.
-        stride: as torch has it.
+        stride: stride of each dimension, as torch has it.
         padding: zeros put on both sides of each dimension.
-        dilation: as torch has it.
-        output_padding: of a transposed convolution, put on the far side of its output.
+        dilation: dilation of each dimension, as torch has it.
+        output_padding: rows that a transposed convolution adds on the far side of its output.
         groups: 1 for a linear layer.
     """
 

@@ -37,7 +37,7 @@ class Memory:
         imports_s: seconds to import the runtime.
         open_s: seconds to open the model: read, check, compile.
         first_s: seconds of the first predict.
-        device_bytes: of GPUs, that it held after the batch, CUDA context included; None where that is not known.
+        device_bytes: bytes of GPU memory that it held after the batch, CUDA context included; None where that is not known.
         device_note: why not; empty where it is.
     """
 
@@ -59,7 +59,7 @@ def peak_memory(
     Args:
         model: an artifact; or, for a torch original, the arguments of `optimize.loading.load.load_model` by name, `path` among them.
         batch: inputs in the one batch that is predicted.
-        threads: as in `build`; each has buffers of its own.
+        threads: number of threads, as in `build`; each has buffers of its own.
         limit_bytes: address space that the process may use (RLIMIT_AS, which Linux enforces); None for no limit.
 
     Raises:

@@ -70,7 +70,7 @@ class Peaks:
         rates: runtime ("torch", or a target) -> precision -> MACs per second.
         bandwidth: bytes per second that a large copy reads and writes.
         threads: the runtimes were given; all cores when None.
-        load_percent: of the machine's CPU time that other processes used just before.
+        load_percent: percent of the machine's CPU time that other processes used just before.
     """
 
     rates: Mapping[str, Mapping[str, float]]
@@ -111,8 +111,8 @@ def peaks(
     """Return the machine's peaks, measured once and kept.
 
     Args:
-        targets: that run here, besides torch.
-        threads: of every runtime; all cores when None.
+        targets: targets that run here, besides torch.
+        threads: number of threads of every runtime; all cores when None.
         path: the file to keep them in; one in the user's cache folder when None.
         measure: takes the figures when there are none; only a test gives another one.
 

@@ -46,10 +46,10 @@ class LayerRoof:
     """The work of one weight tensor: of one layer, or of all layers that share it.
 
     Args:
-        name: of the layer, the first where several share the weight.
-        calls: how often the weight is used for one input.
+        name: name of the layer, the first where several share the weight.
+        calls: number of times that the weight is used for one input.
         macs: multiply-accumulates of the whole batch, all calls.
-        weight_bytes: of the weight, once.
+        weight_bytes: bytes of the weight, counted once.
         activation_bytes: read and written by the whole batch, all calls.
         precision: the layer's.
         peak: MACs per second that the machine reaches in that precision.
@@ -104,7 +104,7 @@ class Roofline:
     """A network under the machine's roofs.
 
     Args:
-        layers: in the order of their first call.
+        layers: the layers, in the order of their first call.
         other_ms: the least that MACs outside of these layers take, milliseconds.
         p50_ms: measured median of the network; None where it was not measured.
     """
@@ -197,9 +197,9 @@ def roofline(
 
     Args:
         candidate: the network.
-        peaks: of the machine.
-        runtime: whose peaks count: "torch", or a target.
-        precision: of the network, and of every layer that `precisions` does not name.
+        peaks: peaks of the machine.
+        runtime: runtime whose peaks count: "torch", or a target.
+        precision: precision of the network, and of every layer that `precisions` does not name.
         precisions: layer -> its own precision, as a backend's `inspect` gives it.
         batch: inputs in one call.
         p50_ms: measured median of one call, milliseconds.

@@ -68,7 +68,7 @@ class Surface:
     """Milliseconds of one layer as a function of its widths.
 
     Args:
-        grid: where it was measured.
+        grid: the widths at which it was measured.
         ms: (in_widths, out_widths), rising along both.
     """
 

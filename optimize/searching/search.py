@@ -39,9 +39,9 @@ def search(
         candidate: the original; it is not changed.
         data: its four splits; the test split is not read.
         limits: the guard-rails; `Limits()` by default.
-        strategy: what to try, in which order; by default `Allocate`, with parameters and multiply-accumulates as the price of a layer.
+        strategy: strategy that makes the proposals; by default `Allocate`, where a layer's price is its parameters and multiply-accumulates.
         retrain: let steps of the strategy that train learn from the train split.
-        seed: of everything drawn at random.
+        seed: seed of everything drawn at random.
 
     Raises:
         InputError: when `retrain` is set and there is no train split.

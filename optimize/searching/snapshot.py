@@ -49,8 +49,8 @@ def restore(original: Candidate, path: Path, since: Candidate | None = None) -> 
     """Build the candidate again.
 
     Args:
-        original: whose structure it has.
-        path: of the file.
+        original: the original network, whose structure the candidate has.
+        path: path of the file.
         since: the candidate that `save` was given.
 
     Raises:

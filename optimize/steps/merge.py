@@ -35,13 +35,13 @@ class Merge:
     A group that cannot be pruned at all is left.
 
     Args:
-        share: of each group's channels to remove, in [0, 1); at least one channel stays, and 0 changes nothing.
-        operator: what is left in their place, see `MergeOperator`.
+        share: share of each group's channels to remove, in [0, 1); at least one channel stays, and 0 changes nothing.
+        operator: name of the operator that leaves something in their place, see `MergeOperator`.
         repair: "batchnorm" measures the norms anew in the end; "least squares" refits each reader towards the original at once.
-        choose: which channels go: smallest L2 "norm", or least "output error".
-        target: what "crossover" aims at.
+        choose: rule that says which channels go: smallest L2 "norm", or least "output error".
+        target: aim of "crossover", see `MergeOperator`.
         rows: sampled positions for each fit.
-        ridge: see `Repair`.
+        ridge: strength of the pull to the present weights, see `Repair`.
         cases: calibration inputs the norms are measured on.
     """
 

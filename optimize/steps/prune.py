@@ -39,7 +39,7 @@ class Prune:
             What earlier prunes of the candidate spent counts: pruning again under the same budget removes nothing more.
         multiple: kept widths are rounded up to a multiple of this; kernels like 8 and 16.
         rows: sampled positions each layer is fitted on.
-        ridge: see `Repair`.
+        ridge: strength of the pull to the present weights, see `Repair`.
         importance: signal that says which channels go first; None for those cheapest in output error, found anew at every stage. A signal
             is asked once, on the candidate as it comes. What it is silent about stays.
         renorm: cut groups too that a layer without a closed-form repair reads besides others: these are repaired, and the batch norms that
@@ -78,7 +78,7 @@ def orders_by(importance: Signal | None, candidate: Candidate, reference: Refere
     """Return the order in which each group's channels go, by its name; empty where output error decides at every stage.
 
     Args:
-        importance: what a channel is worth, or None for output error.
+        importance: signal that says what a channel is worth, or None for output error.
         candidate: the network, as it is before anything is cut.
         reference: the original and the calibration inputs.
     """
@@ -114,7 +114,7 @@ def cut(
         reference: the original and the calibration inputs.
         choose: function from a group and its readers to the channels that go, (k,).
         what: title of the progress bar.
-        renorm: see `Prune`.
+        renorm: whether groups with readers without a closed form are cut too, see `Prune`.
 
     Example: conv1 -> conv2 -> conv3, groups a (made by conv1, read by conv2) and b (made by conv2, read by conv3). Turn 0 cuts a and refits
     conv2 on the narrower inputs. Turn 1 cuts b, which takes rows out of conv2 and leaves its other rows as they were fitted, and refits

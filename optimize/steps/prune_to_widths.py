@@ -34,9 +34,9 @@ class PruneToWidths:
         widths: (group, channels to keep) by the group's name, the first layer that makes its channels; a group that is not named, or is
             no wider than asked, keeps all it has. 0 takes the layer out; where the network does not run without it, one channel stays.
         rows: sampled positions each layer is fitted on.
-        ridge: see `Repair`.
-        l2: see `FitOutput`.
-        importance: which channels go first; see `Prune`.
+        ridge: strength of the pull to the present weights, see `Repair`.
+        l2: strength of the pull in the fit of the output layer, see `FitOutput`.
+        importance: signal that says which channels go first, see `Prune`.
     """
 
     TRAINS: ClassVar[bool] = False

@@ -30,13 +30,14 @@ class RemoveChannels:
 
     Args:
         group: its name, the first layer that makes the channels.
-        channels: which of them go, as the candidate numbers them; none changes nothing, and at least one must stay.
-        repair: see `Merge`; "least squares" leaves a reader as it is that has no closed form or too many columns for one.
-        operator: what is left in their place, see `MergeOperator`.
-        merge_into: for every operator but "drop", the channel that stays and stands for each of `channels`.
-        target: what "crossover" aims at.
+        channels: numbers of the channels that go, as the candidate numbers them; none changes nothing, and at least one must stay.
+        repair: the way readers are repaired, see `Merge`; "least squares" leaves a reader without a closed form, or with too many
+            columns for one, as it is.
+        operator: name of the operator that leaves something in their place, see `MergeOperator`.
+        merge_into: the channel that stays and stands for each of `channels`; empty for "drop".
+        target: aim of "crossover", see `MergeOperator`.
         rows: sampled positions for each fit.
-        ridge: see `Repair`.
+        ridge: strength of the pull to the present weights, see `Repair`.
         cases: calibration inputs the norms are measured on.
     """
 

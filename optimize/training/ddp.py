@@ -77,7 +77,7 @@ def process_group(original: Callable[[], Candidate], rebuild: Rebuild) -> Iterat
 
     Args:
         original: loads the model; called in the processes that do not lead, when there is something to train.
-        rebuild: from the original's module, a candidate's tensors and its kept channels to the candidate's module.
+        rebuild: function from the original's module, a candidate's tensors and its kept channels to the candidate's module.
 
     Yields:
         True in the process that leads, and wherever there is only one; False in the others, once they are no longer needed.

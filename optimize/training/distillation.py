@@ -42,7 +42,7 @@ class Objective:
         temperature: T, above 0; the higher, the more the classes count that the original holds for unlikely.
         distillation: a, the share of the distillation, in 0..1.
         exclusive: every position has one class of several; otherwise each output is a yes or no of its own.
-        meaning: what the outputs mean, the original's too.
+        meaning: meaning of the outputs, the original's too.
     """
 
     temperature: float
@@ -86,7 +86,7 @@ def objective(
         labels: labels of all items, (N,), (N, *spatial) or (N, K, *spatial).
         temperature: temperature of the distillation, see `Objective`.
         distillation: share of the distillation, see `Objective`.
-        meaning: what the outputs mean.
+        meaning: meaning of the outputs.
 
     Raises:
         InputError: when the labels do not fit the outputs.

@@ -157,7 +157,7 @@ def _renamed(graph: Any, prepared: Path, layers: Collection[str]) -> set[str]:
     Preparing fuses nodes under new names, and puts nameless parts in the place of an operation that the runtime has no kernel for.
 
     Args:
-        graph: as it was before.
+        graph: the graph as it was before preparing.
         prepared: file, which is written again.
         layers: names of nodes of `graph`.
     """
@@ -222,7 +222,7 @@ def build(artifact: Artifact, *, threads: int | None = None) -> Session:
 
 
 def inspect(session: Session) -> dict[str, str]:
-    """Return layer -> "f32" or "int8", from the graph as the runtime optimized it for this CPU; nodes that only move numbers are left out."""
+    """Return layer -> "f32" or "int8", from the graph as the runtime optimized it for this CPU; nodes that move numbers are left out."""
     return {node.layer: node.precision for node in _optimized(session.handle) if node.layer}
 
 

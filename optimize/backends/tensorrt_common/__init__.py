@@ -182,7 +182,7 @@ class Engines:
 
         Raises:
             InputError: when `inputs` does not have the model's input shape.
-            TargetUnavailable: as `build`.
+            TargetUnavailable: when `build` raises it.
         """
         require_inputs(inputs, artifact.input_shape)
         with self.build(artifact, threads=threads) as session:

@@ -26,7 +26,7 @@ class EngineLayer:
     """One layer that computes.
 
     Args:
-        name: of the ONNX node that it was made of, the first one where several were fused; the engine's own name where it tells of none.
+        name: name of the ONNX node that it was made of, the first where several were fused; the engine's own name where it tells none.
         precision: "f32", "f16", "bf16" or "int8", of its first input.
     """
 

@@ -26,7 +26,7 @@ class Runner:
     Args:
         trt: `tensorrt` or `tensorrt_rtx`.
         plan: the engine, serialized.
-        device: of torch, where inputs and outputs live.
+        device: device of torch, where inputs and outputs live.
 
     Raises:
         OptimizeError: when the engine cannot be opened here.

@@ -36,7 +36,7 @@ class ClusterMerge:
     Args:
         removed: the channel that goes.
         merge_into: the channel that represents both clusters from now on.
-        similarity: of the two clusters, at most 1.
+        similarity: similarity of the two clusters, at most 1.
     """
 
     removed: int

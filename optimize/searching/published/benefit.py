@@ -54,7 +54,7 @@ def priors(groups: Sequence[ChannelGroup], blocks: Mapping[str, int]) -> dict[st
     """Return the prior of every group, by name; 1 for groups without a block.
 
     Args:
-        groups: in execution order.
+        groups: groups of channels, in execution order.
         blocks: the block of every group that a convolution makes.
     """
     placed = [group.name for group in groups if group.name in blocks]

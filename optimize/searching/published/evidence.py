@@ -25,7 +25,7 @@ class EvidenceCollector:
     """Collects as much evidence as a rule needs; every kind costs forward passes.
 
     Args:
-        needs: what the rule looks at.
+        needs: kind of evidence that the rule looks at.
         reference: the original, and the calibration inputs.
         groups: groups of the original. Random pairs of their channels show which rate of discordant cases is usual.
     """

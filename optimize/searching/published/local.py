@@ -45,8 +45,8 @@ class Local:
         min_similarity: clusters less similar than this stay apart.
         floors: set of minimum widths, "S1" to "S6", or "none".
         stopping: rule that leaves merges out and ends a layer.
-        operator: how a cluster becomes one channel, see `MergeOperator`. "drop" changes neither the staying channel nor its readers.
-        repair: how the readers are repaired, see `RemoveChannels`.
+        operator: the way a cluster becomes one channel, see `MergeOperator`. "drop" changes neither the staying channel nor its readers.
+        repair: the way the readers are repaired, see `RemoveChannels`.
         rails: limits on a layer and on the whole search; None for the run's limits, and half of them for a layer.
         merges_per_check: number of merges between two judgements.
         retries: number of further tries when merges do not hold.

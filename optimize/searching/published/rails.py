@@ -27,10 +27,10 @@ class StudyRails:
     """Largest drops, as fractions.
 
     Args:
-        step_overall: of accuracy, by one step.
-        step_class: of any class's recall, by one step.
-        overall: of accuracy, against the original.
-        per_class: of any class's recall, against the original.
+        step_overall: largest drop of accuracy by one step.
+        step_class: largest drop of any class's recall by one step.
+        overall: largest drop of accuracy against the original.
+        per_class: largest drop of any class's recall against the original.
         warning_share: share of the cumulative rails above which shallow blocks are spared.
     """
 

@@ -33,8 +33,8 @@ def most_beneficial(
     Args:
         ranked: (group, channel), lowest score first.
         benefits: benefit of removing one channel, by group.
-        headroom: how many channels each group has above its floor.
-        count: how many to take.
+        headroom: number of channels that each group has above its floor.
+        count: number of channels to take.
     """
     taken: dict[str, list[int]] = {}
     left = count

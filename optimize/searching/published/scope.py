@@ -41,7 +41,7 @@ class Scope:
         Args:
             reference: the original, and inputs to try a cut on.
             floors: name of a set of minimum widths, see `least_widths`.
-            repair: how readers are repaired. With "least squares", groups whose readers cannot be refitted are left alone.
+            repair: the way readers are repaired. With "least squares", groups whose readers cannot be refitted are left alone.
         """
         original, graph = reference.original, trace(reference.original)
         layers = repairable(original.module, original.module, graph)

@@ -60,7 +60,7 @@ class Stepwise:
         importance: signal that ranks the channels. The published loop compares its ranking inside layers across layers.
         floors: set of minimum widths, "S1" to "S6", or "none".
         stopping: rule that leaves proposals out and ends the loop.
-        repair: how the readers are repaired, see `RemoveChannels`; "batchnorm" is the published one.
+        repair: the way the readers are repaired, see `RemoveChannels`; "batchnorm" is the published one.
         rails: limits on one step and on the whole search; None for the run's limits, and half of them for a step.
         max_rounds: largest number of rounds.
         ranked_share: share of all channels that a round looks at, lowest score first.

@@ -51,7 +51,7 @@ class Evidence:
     """One proposal as the rules see it.
 
     Args:
-        distances: for each of its channels, 1 - the largest similarity with a staying channel; NaN for a silent channel.
+        distances: distance of each of its channels, 1 - the largest similarity with a staying channel; NaN for a silent channel.
         discordant: for every case, +1 where it is right only with the channel masked (n10), -1 where it is right only with its nearest
             channel masked (n01), else 0.
         usual_rate: the share of discordant cases that is usual in this network (the 60th percentile over random pairs of channels).

@@ -149,7 +149,7 @@ def closed_form(producer: ProducerLayer, merge_into: Index, reading: SampledInpu
         producer: the layer that makes the channels.
         merge_into: (size,) the kept channel that stands for each channel.
         reading: sampled inputs of the layer.
-        target: what the new filter aims at, see the table above.
+        target: aim of the new filter, see the module's table.
         ridge: strength of the pull to the kept filter, as a share of the mean diagonal of the gram matrix.
     """
     members = families(merge_into)

@@ -52,10 +52,10 @@ class MergeOperator:
     the operator (`fallback` says why).
 
     Args:
-        operator: see the table above.
-        target: what "crossover" aims at.
+        operator: name of the operator, see the module's table.
+        target: aim of "crossover", see `crossover.py`.
         rows: sampled positions for each fit.
-        ridge: see `Repair`.
+        ridge: strength of the pull to the present weights, see `Repair`.
     """
 
     operator: Operator
@@ -128,8 +128,8 @@ def fallback(group: ChannelGroup, module: nn.Module, norms: Mapping[str, str], o
         group: the channels.
         module: the network.
         norms: `Graph.norms`.
-        operator: see `MergeOperator`.
-        target: what "crossover" aims at, see `MergeOperator`.
+        operator: name of the operator, see `MergeOperator`.
+        target: aim of "crossover", see `MergeOperator`.
     """
     producer = _producer(group, module, norms, operator, target)
     return producer if isinstance(producer, str) and operator != "drop" else None

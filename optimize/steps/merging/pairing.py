@@ -64,7 +64,7 @@ def plan_removals(candidate: Candidate, reference: Reference, *, choose: Choice,
         reference: the original and the calibration inputs.
         choose: "norm" removes the channels with the smallest L2 norm first, "output error" the cheapest after the best linear repair.
         rows: sampled positions per reader.
-        ridge: see `Repair`; used by "output error".
+        ridge: strength of the pull to the present weights, see `Repair`; used by "output error".
     """
     graph, module, original = trace(candidate), candidate.module, reference.original.module
     layers = repairable(module, original, graph)
