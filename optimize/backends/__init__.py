@@ -196,6 +196,7 @@ def backend(name: str, compute_capability: Sequence[str] = ()) -> Backend:
 
 def _files() -> set[str]:
     """Return the names of all targets, in no order; nothing is imported."""
+    # file names cannot hold the "-" of a target's name: tensorrt_rtx.py is target "tensorrt-rtx"
     return {module.name.replace("_", "-") for module in pkgutil.iter_modules(targets.__path__)}
 
 
@@ -234,6 +235,7 @@ def runtimes(target: str, compute_capability: Sequence[str] = ()) -> tuple[Backe
     """
     if target != CPU:
         only = backend(target, compute_capability)
+        # a named target must run, or the error says why; "cpu" takes whatever is installed
         only.preflight()
         return (only,)
     available, missing = [], []

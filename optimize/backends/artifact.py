@@ -111,6 +111,7 @@ class Artifact:
         built: Mapping[str, str] | None = None,
     ) -> Artifact:
         """Hash `files` (names in `folder`, the main one first), write the manifest beside them and return the artifact."""
+        # what is on disk now is what counts: these hashes are compared whenever the artifact is opened
         hashed = tuple(ArtifactFile.of(folder / name) for name in files)
         artifact = cls(folder, target, precision, tuple(input_shape), runtime, hashed, dict(built or {}))
         artifact._write()
@@ -143,6 +144,7 @@ class Artifact:
             "runtime": self.runtime,
             "files": [file.as_dict() for file in self.files],
             "built": dict(self.built),
+            # keys that say nothing are left out, so that the manifest of a model without a self-test is the same as in earlier versions
             **({} if self.golden is None else {"golden": self.golden.as_dict()}),
             **({"use": dict(self.use)} if self.use else {}),
         }
@@ -174,6 +176,7 @@ def _manifest(path: Path) -> dict[str, Any]:
         manifest = strict_json.parse(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"`{path}` is not valid JSON ({error}): make the artifact again.") from None
+    # before anything else is read: another format may mean something else by the same keys
     version = manifest.get("format") if isinstance(manifest, dict) else None
     if version != FORMAT:
         raise InputError(f"`{path}` has format {version!r}; this version reads format {FORMAT}: read it with the version that wrote it.")
@@ -201,6 +204,7 @@ def _parse(folder: Path, manifest: dict[str, Any]) -> Artifact:
     if precision not in (*PRECISIONS, *MIXED):
         allowed = ", ".join((*PRECISIONS, *MIXED))
         raise InputError(f"`{folder / MANIFEST}` has precision {precision!r}, which is none of {allowed}: make the artifact again.")
+    # `type(...) is int`, since True is an int to isinstance, and JSON has both
     if not shape or any(type(size) is not int or size < 1 for size in shape):
         stated = manifest["input_shape"]
         raise InputError(f"`{folder / MANIFEST}` has input_shape {stated!r}, which must list whole sizes from 1: make the artifact again.")

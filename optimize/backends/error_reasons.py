@@ -23,6 +23,7 @@ _NOISE = re.compile(r"^(Exception from|Check '|While validating|\[ONNXRuntimeErr
 
 def exporter_reason(error: BaseException) -> str:
     """Return why a network could not be written as ONNX, and what to do about it."""
+    # the exporter wraps what the user's forward raised; the cause has the words that matter, the wrapper the pages of advice
     cause = error.__cause__ or error
     text = f"{cause}\n{error}"
     operator = _TARGET.search(text)

@@ -79,6 +79,7 @@ def _read_instead(node: Any, new: Any) -> None:
     for target in list(output.get_target_inputs()):
         if target.get_node().get_friendly_name() != new.get_friendly_name():
             target.replace_source_output(new.output(0))
+    # a tensor's name may belong to one output only, so it is taken off the old one first
     output.set_names(set())
     new.output(0).set_names(names)
 
@@ -122,6 +123,7 @@ def _activate_before_reshape(node: Any) -> None:
     if reshape.get_type_name() != "Reshape" or len(source.get_target_inputs()) != 1:
         return
     unshaped = reshape.input_value(0)
+    # x -> Reshape -> Relu becomes x -> Relu -> Reshape; element by element both give the same
     node.input(0).replace_source_output(unshaped)
     reshape.input(0).replace_source_output(node.output(0))
     _read_instead(node, reshape)

@@ -39,6 +39,7 @@ def gpu() -> Gpu:
     """Return the NVIDIA GPUs, from nvidia-smi."""
     program = shutil.which("nvidia-smi")
     if program is None:
+        # as in a container that was given the driver's modules and not its programs
         driver = "a driver is loaded, but nvidia-smi is not on the path" if _DRIVER.exists() else _NO_DRIVER
         return Gpu((), driver)
     said, note = _answer(program, *_QUERY)

@@ -79,6 +79,7 @@ def torch_build() -> dict[str, str | None]:
     except OSError:
         return {"version": version, "build": None}
     for name, label in (("cuda", "CUDA"), ("hip", "ROCm")):
+        # version.py has lines such as `cuda: Optional[str] = '13.0'` and `hip = None`, annotated or not
         built = re.search(rf"^{name}\b[^=\n]*=\s*['\"]([^'\"]+)['\"]", source, re.MULTILINE)
         if built:
             return {"version": version, "build": f"{label} {built[1]}"}

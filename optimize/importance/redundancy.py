@@ -36,6 +36,8 @@ def dissimilarity(similarity: Scores) -> Scores:
     """Return 1 - the largest entry of each row off the diagonal, (size, size) -> (size,)."""
     silent = np.isnan(similarity.diagonal())
     off_diagonal = np.where(np.isnan(similarity), -np.inf, similarity)
+    # a channel is no double of itself
     np.fill_diagonal(off_diagonal, -np.inf)
     largest = off_diagonal.max(1)
+    # silent: worth nothing; alone, or beside silent ones only: nothing is like it, so it is worth 1
     return np.where(silent, 0.0, 1 - np.where(np.isneginf(largest), 0.0, largest))

@@ -116,6 +116,7 @@ def benchmark(contenders: Sequence[Contender], plan: Plan, *, background_model: 
     counters = energy.meters()
     measurements = []
     for threads, batch in product(plan.threads, plan.batches):
+        # all contenders are open at once, so that they can take turns; they close before the next combination
         with ExitStack() as opened:
             calls = {}
             for contender in contenders:
@@ -252,6 +253,7 @@ class _Rounds(NamedTuple):
 def _rounds(calls: Mapping[str, Callable[[], object]], plan: Plan, what: str) -> _Rounds:
     with stage(f"warm-up, {what}"):
         warm = warm_up(calls)
+    # before, during and after: a job that starts in the middle of a measurement shows in the last two only
     busy = {"before": foreign_load()}
     with stage(f"latency, {what}"):
         taken = watch_foreign_load()

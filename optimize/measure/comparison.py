@@ -51,5 +51,6 @@ def _compare(first: str, name: str, measured: Mapping[str, Latency], reliable: M
     reasons = list(dict.fromkeys((*reliable[first].reasons, *reliable[name].reasons)))
     if speedup.low <= 1 <= speedup.high:
         reasons.append(f"the interval of the ratio, {speedup.low:.3f} to {speedup.high:.3f}, contains 1")
+    # one reason is enough for no answer: a difference that was measured on a busy machine may be that of its other work
     answer: ComparisonAnswer = "inconclusive" if reasons else "faster" if speedup.value > 1 else "slower"
     return Comparison(first, speedup, answer, tuple(reasons))

@@ -148,6 +148,7 @@ def _rapl(powercap: Path) -> tuple[list[Meter], list[str]]:
     for zone in sorted(powercap.glob("intel-rapl:*")):  # AMD's are named so as well
         try:
             name = (zone / "name").read_text(encoding="utf-8").strip()
+            # zones such as "psys" hold the packages once more, and would be counted twice
             if not name.startswith("package"):
                 continue
             read = partial(_counter, zone / "energy_uj")
@@ -170,6 +171,7 @@ def _nvml() -> tuple[list[Meter], str]:
     gpus = []
     try:
         for name, handle in devices(library):
+            # read once to find out whether it may be read: some GPUs have no such counter, and say so only when asked
             read = partial(library.nvmlDeviceGetTotalEnergyConsumption, handle)
             read()
             gpus.append(Meter(name, read, _MILLI))

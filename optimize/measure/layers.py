@@ -89,6 +89,7 @@ class LayerShape:
         Raises:
             InputError: when a width is not at least 1, or is no multiple of the groups.
         """
+        # a depthwise layer stays one: each channel is a group of its own, at any width
         groups = in_channels if self.depthwise else self.groups
         for name, width in (("in_channels", in_channels), ("out_channels", out_channels)):
             if width < 1 or width % groups:

@@ -113,6 +113,7 @@ def measure(request: Mapping[str, Any]) -> Memory:
     imports_bytes, imported = _peak_bytes(), time.perf_counter()
     with opener() as session:
         opened_bytes, opened = _peak_bytes(), time.perf_counter()
+        # zeros will do: memory and time of a first call do not depend on the values
         inputs = np.zeros((request["batch"], *session.input_shape), dtype=np.float32)
         first = time.perf_counter()
         session.predict(inputs)

@@ -158,6 +158,7 @@ def best_of(contenders: Mapping[tuple[str, str], Contender], repeats: int) -> di
     best = dict.fromkeys(contenders, 0.0)
     for _ in track(range(repeats), "peaks of this machine"):
         for name, contender in contenders.items():
+            # the best and not the mean: nothing makes a machine faster than it is, and other work only makes it slower
             best[name] = max(best[name], contender())
     return best
 
@@ -178,6 +179,7 @@ def _of_runtime(runtime: Backend, folder: Path, threads: int | None) -> dict[tup
             made = folder / precision
             quantized = precision == "int8"
             artifact = runtime.quantize(onnx, made, inputs[:_CALIBRATION]) if quantized else runtime.convert(onnx, made, precision)
+            # "int8" that runs in float would set a false peak: only what the compiled graph really runs in int8 counts
             cells = _cells_in(runtime, artifact, precision)
         if cells:
             contenders[runtime.NAME, precision] = partial(_profiled, runtime, artifact, inputs[:batch], cells, threads)
@@ -247,6 +249,7 @@ def _torch_threads(threads: int | None) -> Iterator[None]:
 
 def _fingerprint(targets: Sequence[str], threads: int | None) -> dict[str, Any]:
     """Return all that the figures depend on, as JSON gives it back."""
+    # peaks change with neither the size of memory nor the version of Python
     here = {name: value for name, value in machine().items() if name not in _INDIFFERENT}
     levels = {target: effective_level(target) for target in sorted(targets)}
     what = {"machine": here, "versions": versions(), "levels": levels, "threads": threads, "method": METHOD}

@@ -60,6 +60,7 @@ def reliability(
     for name, latency in measured.items():
         share = block_variation(latency.samples_ms)
         wander = f"the block medians of {name} vary by {100 * share:.1f} %, more than {100 * MOST_BLOCK_VARIATION:.1f} %"
+        # block medians and not single calls: noise of calls averages out in a block, and only what lasted moves its median
         reasons = [wander] if share > MOST_BLOCK_VARIATION else []
         reasons += [f"the medians of {name} had not settled when warm-up was given up"] if name in unsettled else []
         answers[name] = Reliability((*reasons, *busy))

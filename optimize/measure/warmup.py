@@ -76,6 +76,7 @@ def warm_up(
     for done in range(1, most_windows + 1):
         window = interleave(contenders, seconds=window_s, min_rounds=window_rounds, warmup=0, settle_s=settle_s, timer=timer)
         for name, latency in window.items():
+            # medians, since single slow calls are no sign that the machine has not settled
             medians[name].append(latency.p50)
         # all at once: while one contender still warms up, it may disturb the others
         if all(map(_stands, medians.values())) or (done > 1 and timer() >= end):

@@ -39,7 +39,7 @@ def search(
         candidate: the original; it is not changed.
         data: its four splits; the test split is not read.
         limits: the guard-rails; `Limits()` by default.
-        strategy: strategy that makes the proposals; by default `Allocate`, where a layer's price is its parameters and multiply-accumulates.
+        strategy: strategy that makes proposals; by default `Allocate`, where a layer's price is its parameters and multiply-accumulates.
         retrain: let steps of the strategy that train learn from the train split.
         seed: seed of everything drawn at random.
 

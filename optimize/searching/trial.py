@@ -104,6 +104,7 @@ class Trial:
         outcome, off = "kept" if self else "rolled back", 100 * (1 - self.parameters / original)
         proposal = f"{type(self.step).__name__} {_brief(setting)}, {off:.1f} % of parameters off"
         line = f"{outcome:>11}  {proposal}: {_figure(self.verdict.reasons[0])}"
+        # cut at a word, for a terminal of that width; the whole reason is in `details`
         return line if len(line) <= COLUMNS else f"{line[: COLUMNS - 2].rpartition(' ')[0]} …"
 
     @property
@@ -115,6 +116,7 @@ class Trial:
 
 def plain(step: Step) -> dict[str, Any]:
     """Return a step as the ledger holds it: JSON turns its tuples into lists."""
+    # through JSON and back, as an entry of the ledger has been: only so can the two be compared
     return dict(json.loads(json.dumps(snapshot.describe(step))))
 
 

@@ -99,6 +99,7 @@ class RemoveChannels:
         if group is None:
             names = ", ".join(group.name for group in graph.groups)
             raise InputError(f"`group` (={self.group!r}) is none of this network's: write one of {names}.")
+        # checked here and not in `__post_init__`: only the candidate says how wide the group is
         if not {*self.channels, *self.merge_into} <= set(range(group.size)):
             raise InputError(f"`channels` (={self.channels}) of {self.group} must be numbers below {group.size}, its width.")
         if len(self.channels) == group.size:

@@ -179,6 +179,7 @@ def _own_weights(graph: Any, layers: Collection[str]) -> None:
             readers.setdefault(name, set()).add(node.name in layers)
     for node in graph.node:
         for place, name in enumerate(node.input):
+            # weights that only float layers read, or only int8 ones, can stay shared
             if node.name not in layers or name not in stored or len(readers[name]) == 1:
                 continue
             node.input[place] = f"{name} in float"
@@ -192,6 +193,7 @@ def _float_answers(model: Any) -> None:
     """Take the last Q/DQ pair off where a Gemm or MatMul gives the answers: its kernel can give floats, and answers in 256 steps tie."""
     makers = {output: node for node in model.graph.node for output in node.output}
     for answer in model.graph.output:
+        # backwards from the output: DequantizeLinear <- QuantizeLinear <- Gemm or MatMul, and nothing else is touched
         dequantize = makers.get(answer.name)
         quantize = None if dequantize is None else makers.get(dequantize.input[0])
         layer = None if quantize is None else makers.get(quantize.input[0])
@@ -251,6 +253,7 @@ def time_layers(
     if [kind for kind, *_ in nodes] != [node.kind for node in known]:  # nodes without a name are known by their place alone
         by_name = {node.layer: node for node in known}
         known = [by_name.get(name, GraphNode(kind, name, "")) for kind, name, _ in nodes]
+    # nodes that only give a buffer another shape do no work: what the profiler says they take is its own
     overhead_us = float(np.median([taken for kind, _, taken in nodes if kind in _VIEWS] or [0.0]))
     layers: dict[str, float] = {}
     for (kind, _, taken_us), node in zip(nodes, known, strict=True):

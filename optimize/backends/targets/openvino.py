@@ -153,6 +153,7 @@ class _Request:
     def __call__(self, inputs: Floats) -> Floats:
         if inputs.nbytes > _COPIED_BYTES:
             self._bound = np.empty(0, dtype=np.float32)  # the request now reads the caller's memory, which is not ours to write to
+            # a large input is not copied: that would cost more than binding it
             self._request.infer({0: inputs}, share_inputs=True)
         else:
             if self._bound.shape != inputs.shape:
@@ -223,6 +224,7 @@ def options(precision: str) -> dict[str, str]:
 
 def predict_plainly(artifact: Artifact, inputs: Floats) -> Floats | None:
     """Return what the model gives to whoever opens it with default options; None where that may be another thing on a CPU with bf16."""
+    # without bf16 in the processor, default options compute in f32, and there is nothing to compare
     if "bf16" not in precisions():
         return None
     compiled = _openvino().Core().compile_model(artifact.main, "CPU")
@@ -273,6 +275,7 @@ def _own_weights(model: Any, kept: Collection[str]) -> None:
         for value in node.inputs() if node.get_friendly_name() in kept else []:
             source = value.get_source_output()
             readers = {target.get_node().get_friendly_name() for target in source.get_target_inputs()}
+            # some reader of this constant will be quantized, and would round it for the one that stays in float, too
             if source.get_node().get_type_name() == "Constant" and readers - {*kept}:
                 own = opset1.constant(np.array(source.get_node().data))
                 own.set_friendly_name(f"{source.get_node().get_friendly_name()} of {node.get_friendly_name()}")
