@@ -218,7 +218,7 @@ def _shaped(reshape: Any) -> Any | None:
     if reshape.input_value(1).get_node().get_type_name() == "Constant" or shape.rank.is_dynamic:
         return None
     sizes = [-1 if size.is_dynamic else size.get_length() for size in shape]
-    # one size may be free; a 0 would mean "as in the input" to some versions and "empty" to others
+    # only one size may be free (-1); a reshape to an empty tensor is left as it is
     if sizes.count(-1) > 1 or 0 in sizes:
         return None
     return opset1.reshape(reshape.input_value(0), np.array(sizes, dtype=np.int64), special_zero=False)

@@ -235,7 +235,7 @@ def roofline(
                 ms=taken.get(name),
             )
         )
-    # products that no layer makes, such as those of attention; at least 0, since the two counts may differ by rounding of shapes
+    # products that no layer makes, such as those of attention; at least 0, since the two are counted in different ways
     macs_outside = max(batch * macs(candidate) - sum(layer.macs for layer in layers), 0)
     return Roofline(tuple(layers), macs_outside / peaks.rate(runtime, precision) * 1e3, p50_ms)
 

@@ -121,7 +121,7 @@ class Knapsack:
                 low = middle
             else:
                 high = middle
-        # `low` always holds the limit, `high` never does where it was reached
+        # `low` is always within the limit; `high` is beyond it, unless the doubling ended at 1e12
         return self.widths(low)
 
     def harm(self, widths: Mapping[str, int]) -> float:

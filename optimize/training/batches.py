@@ -69,7 +69,6 @@ def epoch_batches(rows: Index, batch: int, *, horizontal_flip: bool, seed: tuple
     """
     draw = np.random.default_rng(seed)
     order = draw.permutation(rows)
-    # drawn also where nothing is mirrored, so that the setting does not change anything else that is drawn
     mirrored = (draw.random(len(rows)) < 0.5) & horizontal_flip
     starts = range(0, len(rows) - batch + 1, batch)
     return [Batch(order[start : start + batch], mirrored[start : start + batch]) for start in starts]

@@ -172,7 +172,7 @@ class Engines:
         """Return layer -> "f32", "f16", "bf16" or "int8", as the engine's inspector tells; layers that only move numbers are left out."""
         precisions: dict[str, str] = {}
         for layer in session.handle.layers().values():
-            # an ONNX layer may become several of the engine; the first one computes it, what follows are its remains
+            # an ONNX layer may become several of the engine; the first of them speaks for it
             precisions.setdefault(layer.name, layer.precision)
         return precisions
 

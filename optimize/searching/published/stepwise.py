@@ -143,7 +143,7 @@ class _Loop:
         if not proposed:  # the signal is silent about these layers, and stays so
             self._close(list(convolutions or opened), inf)
         size, following = self.strategy.chunk_sizes
-        # Deepest block first: there the maps are smallest and the channels most redundant. Linear layers have no block and come last.
+        # Deepest block first, as published. Linear layers have no block and come last.
         for name in sorted(proposed, key=lambda name: -self._scope.blocks.get(name, -1)):
             waiting = proposed[name]
             while waiting:

@@ -99,7 +99,7 @@ class MergeOperator:
             return _read_for_all(producer.mixed(_mean(_members(merge_into))), group, _members(merge_into))
         if self.operator == "medoid":
             return _read_for_all(producer.mixed(_medoids(_members(merge_into), likeness)), group, _members(merge_into))
-        # only these operators look at data, which costs a pass over the inputs
+        # "fold" and "crossover" need the moments of what the layer reads, which cost a pass over the inputs
         reading = sample_inputs(module, producer.name, reference.calibration, rows=self.rows, seed=reference.seed)
         if self.operator == "fold":
             module, merge_into = fold(producer, np.unique(merge_into), reading.mean, reading.gram)
