@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from optimize.candidate import Floats
 
 CPU = "cpu"
-"""As a target: the one that is measured to be the fastest among those that run on the processor."""
+"""A target that stands for the fastest, as measured, of those that run on the processor."""
 EAGER = "torch"
 """Name of what runs the original, uncompiled, on the processor; it is no target (`backends/torch.py`)."""
 
 
 class Backend(Protocol):
-    """What each module of this package offers; a type to check against, not to inherit from."""
+    """The verbs that each module of `targets` offers; a type to check against, not to inherit from."""
 
     NAME: str
 

@@ -27,7 +27,7 @@ MANIFEST = "artifact.json"
 FORMAT = 1
 PRECISIONS = ("f32", "f16", "bf16", "int8")
 MIXED = tuple(f"int8+{rest}" for rest in PRECISIONS if rest != "int8")
-"""What an artifact whose layers are not all in int8 calls its precision."""
+"""Precisions of artifacts whose layers are not all in int8."""
 
 
 @dataclass(frozen=True)

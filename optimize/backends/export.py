@@ -37,12 +37,12 @@ ROUNDING = 1e-6
 """Change of the input, as a share of its largest value, that is as small as rounding: an answer that depends on it is no answer."""
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
-"""Where the exporter says in which modules a node was made, the innermost and the operation last."""
+"""Key under which the exporter says in which modules a node was made, the innermost and the operation last."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How closely the exported file computes what torch computes.
+    """Differences between what the exported file and torch compute.
 
     Args:
         max_abs_diff: largest difference of any output value.

@@ -25,7 +25,7 @@ from optimize.backends.weighted_nodes import constants, weight_of
 _PRODUCTS = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul"}
 """Kinds of operations that multiply with weights, in a model."""
 _PRODUCT_KERNELS = {"Convolution", "Deconvolution", "FullyConnected", "MatMul", "BinaryConvolution"}
-"""And as the CPU plugin calls them in a compiled one."""
+"""Names of such operations in a model that the CPU plugin compiled."""
 # The compiled graph's nodes that hold or move numbers instead of computing them.
 _MOVERS = {"Const", "Input", "Output", "Reorder", "Reshape", "Transpose", "FakeQuantize", "ShapeOf"}
 _UNNAMED = {"Parameter", "Result", "Constant"}
@@ -183,7 +183,7 @@ def _free(name: str, taken: Collection[str]) -> str:
 
 @dataclass(frozen=True)
 class _Part:
-    """What the name of an operation tells.
+    """The parts of an operation's name.
 
     Args:
         layer: name of a node of the ONNX file.

@@ -37,9 +37,9 @@ LARGEST_BYTES = 16 << 20
 HEADER = 1 << 12
 """Bytes that the header of an array takes at most."""
 ISA, GPU = "isa", "verified_on"
-"""Where `Artifact.built` says which level of `hardware.cpu_level`, or which GPU, an artifact was verified on."""
+"""Keys of `Artifact.built` for the level of `hardware.cpu_level`, or the GPU, that an artifact was verified on."""
 MADE_FOR = "made_for"
-"""Where `Artifact.built` says which level an artifact was made for, when one was asked for."""
+"""Key of `Artifact.built` for the level that an artifact was made for, where one was asked for."""
 
 
 TOLERANCES = {"f32": (1e-4, 1e-3), "f16": (5e-3, 1e-2), "bf16": (1e-2, 3e-2), "int8": (1e-2, 2e-2)}

@@ -1,4 +1,4 @@
-"""What the program knows about a target without loading its runtime: its name for people, where it runs, the packages it needs."""
+"""Facts about a target that are known without loading its runtime: its name for people, where it runs, the packages it needs."""
 
 from __future__ import annotations
 

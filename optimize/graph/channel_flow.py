@@ -1,4 +1,4 @@
-"""Where each channel is: every channel of a network is followed through all operations of one forward pass.
+"""Follow every channel of a network through all operations of one forward pass.
 
 Each channel that a layer makes gets a label. An operation that moves elements (a concatenation, a slice, a flattening, a pixel shuffle) is
 applied to the labels as well. Where an element-wise operation brings two labels together, they belong together; a layer that reads a label

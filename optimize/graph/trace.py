@@ -1,4 +1,4 @@
-"""Which channels must be cut together: dependency groups as plain data.
+"""Find the channels that must be cut together: dependency groups as plain data.
 
 `graph/channel_flow.py` follows the channels through the network. Here they become frozen values that name modules and do not hold them, so
 a plan stays valid for copies of the network and can be tested without tensors. Channels that cannot be cut are listed with the reason.

@@ -1,4 +1,4 @@
-"""Which packages are installed, from their metadata: none of them is imported."""
+"""Installed packages, read from their metadata: none of them is imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a group's channels carry, read where the first layer that uses them takes them in.
+"""Activations of a group's channels, read where the first layer that uses them takes them in.
 
 There they have passed whatever norm, nonlinearity and pooling lie in between, sums are summed, and a slot knows which positions of the
 input belong to which channel, through concatenations and flattening; so one rule serves every topology. A layer called several times is

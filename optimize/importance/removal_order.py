@@ -1,4 +1,4 @@
-"""In which order a signal lets a group's channels go, and the refusal of one that says nothing about a network."""
+"""The order in which a signal lets a group's channels go, and the refusal of a signal that says nothing about a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every signal has in common: how it is called and what it returns."""
+"""The protocol of every signal: how it is called and what it returns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How alike the channels of a group are.
+"""Similarities between the channels of a group.
 
 Over all cases and positions, with a_i and a_j two channels' activations at their first reader:
 

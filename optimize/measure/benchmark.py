@@ -73,7 +73,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure.
+    """The measurements of one benchmark.
 
     Args:
         batches: batch sizes, each measured by itself; a cold start predicts the first.

@@ -73,7 +73,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times faster, with its 95 % interval."""
+    """A speed-up, with its 95 % interval."""
 
     value: float
     low: float

@@ -64,7 +64,7 @@ Contender = Callable[[], float]
 
 @dataclass(frozen=True)
 class Peaks:
-    """What the machine reaches.
+    """The rates that the machine reaches.
 
     Args:
         rates: runtime ("torch", or a target) -> precision -> MACs per second.

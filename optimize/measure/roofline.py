@@ -1,4 +1,4 @@
-"""How fast a network could run on this machine, and what keeps it from that.
+"""The roofline of a network on this machine: how fast it could run, and what keeps it from that.
 
 The roofline model: Williams, Waterman, Patterson, "Roofline: an insightful visual performance model for multicore architectures",
 Communications of the ACM 52(4), 2009. One multiplication with its addition is one MAC, two floating-point operations. For each layer

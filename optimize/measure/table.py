@@ -35,7 +35,7 @@ Timer = Callable[[Sequence[LayerShape]], Mapping[LayerShape, float]]
 
 FORMAT = 2
 METHOD = 1
-"""Of `measure/layer_benchmark.py` and the backends' `time_layers`: raised when they would give other figures."""
+"""Version of `measure/layer_benchmark.py` and the backends' `time_layers`: raised when they would give other figures."""
 
 TRIES = 2
 _DECIDING = ("cpu", "physical_cores", "logical_cores", "isa", "os")

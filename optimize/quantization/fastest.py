@@ -1,4 +1,4 @@
-"""Which of the variants that were judged and timed ships: the fastest that holds the guard-rails, by a measured difference.
+"""Choose the variant that ships: the fastest that holds the guard-rails, by a measured difference.
 
 The exact precision ships unless another is measurably faster: the lower end of the interval of its speed-up is above 1. int8 costs
 accuracy, so it must be measurably faster than every float precision that holds, not only than the exact one.

@@ -25,7 +25,7 @@ from optimize.quantization.precision_choice import TIMING_SECONDS, PrecisionCont
 from optimize.quantization.variant import Variant
 
 MAX_CANDIDATES = 3
-"""How many milder candidates are quantized: each costs a compilation and a pass over the guard split."""
+"""Largest number of milder candidates that are quantized: each costs a compilation and a pass over the guard split."""
 SLOWER = "int8 of a milder candidate is faster and holds the guard-rails"
 
 

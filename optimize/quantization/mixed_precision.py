@@ -1,4 +1,4 @@
-"""Which layers stay in float when int8 of the whole network loses too much: chosen by the guard-rails, not by distances of tensors.
+"""Choose layers that stay in float where int8 of the whole network loses too much, by the guard-rails and not by distances of tensors.
 
 Layers are those with weights, and the sums, products, averages and the like between them, which int8 quantizes too and which may do all the
 harm. Layers that read the same tensor form a group, since the tensor is quantized for all of them or for none.

@@ -1,4 +1,4 @@
-"""Whether a compiled model runs in the precision that its name claims, layer by layer.
+"""Check, layer by layer, that a compiled model runs in the precision that its name claims.
 
 Only layers with weights are checked: they are what int8 is for. Operations between them run in int8 or in float as they do. A model that
 runs a layer in int8 that was to stay in float, or no layer in int8 at all, is not what it is called, and does not ship. Where the runtime
@@ -29,7 +29,7 @@ MAX_LISTED = 6
 
 @dataclass(frozen=True)
 class Claim:
-    """What a precision claims about a model's layers.
+    """The claim that a precision makes about a model's layers.
 
     Args:
         precision: one of `artifact.PRECISIONS` or `artifact.MIXED`.

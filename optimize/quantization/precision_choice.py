@@ -1,4 +1,4 @@
-"""Which precision ships: each is compiled, judged and timed on this machine; one that is not measurably faster does not ship.
+"""Choose the precision that ships: each is compiled, judged and timed here; one that is not measurably faster does not ship.
 
 The exact float precision is the one to beat. Another takes its place only when, compiled, it holds the guard-rails on the guard split and
 the lower end of the interval of its speed-up is above 1 (`quantization/fastest.py`). What it really runs in is read from the compiled model

@@ -1,4 +1,4 @@
-"""What a precision is made, judged and timed with: the exported candidate, the guard split, the limits and the runtime's settings."""
+"""Everything that a precision is made, judged and timed with: the exported candidate, the guard split, the limits and the runtime's settings."""
 
 from __future__ import annotations
 

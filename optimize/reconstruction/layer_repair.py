@@ -1,4 +1,4 @@
-"""Which layers can be refitted, and fitting them one after the other to what the original's gave."""
+"""Find the layers that can be refitted, and fit them one after the other to the outputs of the original's."""
 
 from __future__ import annotations
 

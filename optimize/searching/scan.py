@@ -1,4 +1,4 @@
-"""What narrowing each group of channels alone does to the network's outputs: the whole curve of harm against width, measured.
+"""Measure the curve of harm against width of each group: what narrowing it alone does to the network's outputs.
 
 One pass over the calibration inputs gives the normal equations of every layer. One backward elimination per group then gives the order in
 which its channels go, and what each removal costs its readers. At a few widths along that order the group is cut, its readers are refitted,

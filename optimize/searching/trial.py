@@ -17,7 +17,7 @@ from optimize.searching import snapshot
 NOT_SMALLER = "nothing became smaller"
 
 _END_OF_FIGURE = re.compile(r" \(|; |, and chance ")
-"""What follows the figure in a reason of `optimize.guard.verdict`."""
+"""Text that follows the figure in a reason of `optimize.guard.verdict`."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from optimize.searching.train_check import TrainCheck
 from optimize.searching.trial import NOT_SMALLER, ScoreSummary, Trial, plain
 
 MAX_EARLIER = 3
-"""How many candidates kept before the best are remembered."""
+"""Largest number of remembered candidates that were kept before the best."""
 
 
 Judge: TypeAlias = Callable[[Score, Score], Verdict]
@@ -54,7 +54,7 @@ class Strategy(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
-    """What a search found, as the rest of a run uses it.
+    """Result of a search, as the rest of a run uses it.
 
     Args:
         best: the last candidate that was kept; the original where none was.

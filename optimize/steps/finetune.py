@@ -2,7 +2,7 @@
 
 A copy of the candidate is trained on nine tenths of the train split and judged after every epoch on the last tenth. What is returned is
 the best of its epochs. Whether that is better than the candidate as it came is for the guard to say: the held-out items cannot, since a
-repair was fitted to the original's answers to them too, which the original may know by heart. Weights between the candidate's and the
+repair was fitted to the original's answers to them too, which the original may have memorized. Weights between the candidate's and the
 trained ones, which `interpolation` asks for, may hold what neither does.
 
 All that an epoch draws at random depends on the seed and the epoch's number alone, so an interrupted training goes on from what was

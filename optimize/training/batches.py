@@ -1,4 +1,4 @@
-"""Which items are trained on, and in which order: everything about an epoch that is decided before it starts."""
+"""The items of an epoch and their order: everything about it that is decided before it starts."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from optimize.graph.trace import Index
 T = TypeVar("T")
 Rebuild: TypeAlias = Callable[[nn.Module, dict[str, torch.Tensor], dict[str, Index]], nn.Module]
 WAIT = timedelta(days=30)
-"""How long a process may wait for something to train: a search may take days."""
+"""Longest time that a process may wait for something to train: a search may take days."""
 
 
 @dataclass(eq=False)

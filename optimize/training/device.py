@@ -1,4 +1,4 @@
-"""Where training runs, in which precision and layout, and how it gives the same bytes each time."""
+"""Device, precision and memory layout of training, and how it gives the same bytes each time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What recovery training minimises: the distance to the original's answers, and to the labels.
+"""The loss of recovery training: the distance to the original's answers, and to the labels.
 
     loss = a (T^2 KL(softmax(t / T) || softmax(z / T)) + distance) + (1 - a) (cross entropy(z, labels) + dice)
 

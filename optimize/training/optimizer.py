@@ -1,4 +1,4 @@
-"""What of a network is trained, by which rule, and how fast."""
+"""The trained part of a network, its optimizer and its learning rate."""
 
 from __future__ import annotations
 

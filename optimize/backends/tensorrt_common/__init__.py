@@ -1,4 +1,4 @@
-"""What both variants of TensorRT share: full TensorRT compiles for the GPU of this machine, TensorRT for RTX also for GPUs elsewhere.
+"""The part that both variants of TensorRT share: full TensorRT compiles for this machine's GPU, TensorRT for RTX also for others.
 
 An artifact holds the engine, the ONNX file it was compiled from, and, of full TensorRT, the timings of kernels. Precision is in the ONNX
 file, since both compile it strongly typed: half precision is cast (`typed.py`), int8 is a Q/DQ graph (`symmetric.py`). An engine is bound

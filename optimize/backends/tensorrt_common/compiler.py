@@ -19,7 +19,7 @@ _LINE = 300
 
 @dataclass(frozen=True)
 class Engine:
-    """What the compiler gives.
+    """Result of a compilation.
 
     Args:
         plan: the engine, serialized. Two compilations of the same model differ in their bytes.

@@ -1,4 +1,4 @@
-"""What the removal of one channel saves, as the published loop counts it.
+"""The benefit of removing one channel, as the published loop counts it.
 
     benefit = prior * ( own + .25 readers + .10 / steps )
 

@@ -1,4 +1,4 @@
-"""Whether the remaining channels of a layer still vary: a layer that gives the same to every input has lost its information for good.
+"""Check that the remaining channels of a layer still vary: a layer that gives the same to every input has lost its information.
 
 The dispersion of a channel is the standard deviation of its activations over cases and positions, taken where its first reader reads them.
 The dispersion of a layer is the mean over its channels. It must stay above a share (as published .6) of the layer's dispersion in the

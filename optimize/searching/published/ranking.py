@@ -1,4 +1,4 @@
-"""Which channels a round of the stepwise loop takes: those with the lowest scores over all layers, and of these the most beneficial."""
+"""Choose the channels of one round of the stepwise loop: the lowest scores over all layers, and of these the most beneficial."""
 
 from __future__ import annotations
 

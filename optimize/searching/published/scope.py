@@ -1,4 +1,4 @@
-"""Which groups a strategy of single channels may cut, down to which width, and in which block each lies."""
+"""The groups that a strategy of single channels may cut, with their minimum widths and their blocks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHALLOW_BLOCKS = (3, 5)
 
 @dataclass(frozen=True, eq=False)
 class Scope:
-    """What may be cut, decided once, on the original.
+    """The groups that may be cut, decided once, on the original.
 
     Args:
         groups: groups of the original that can be cut.

@@ -1,4 +1,4 @@
-"""When to leave a proposal out, and when to stop: the published rules side by side, each a pure function of what was proposed so far.
+"""Stopping rules: the published ones side by side, each a pure function of the proposals so far.
 
 A rule is a frozen dataclass, its fields are its settings. It is called with the evidence of every proposal so far, the present one last and
 not judged yet, and answers "go on", "pass over" (leave this one out) or "stop". Evidence costs forward passes, so `needs` says which kind a

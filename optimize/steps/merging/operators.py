@@ -1,4 +1,4 @@
-"""What is left in the place of channels that go.
+"""Merge operators: what is left in the place of channels that go.
 
 An operator is two answers: what each kept channel computes from now on, and how much of it the readers take on behalf of the channels that
 go, as a matrix R (kept channel m, any channel n), so that a reader's columns become  U'_m = sum_n R_mn U_n.

@@ -1,4 +1,4 @@
-"""Which channels go, and which kept channel stands for each of them: settled once, before any operator changes anything.
+"""Plan of a merge: the channels that go, and the kept channel that stands for each, settled before any operator changes anything.
 
 A controlled comparison of operators needs the same channels removed by all of them. So removal order and likeness are read off the
 network as it was given. Two channels are as alike as the cosine between what their readers read of them (after norm, activation, pooling):
