@@ -1,4 +1,4 @@
-"""The things an engine is bound to: the version of TensorRT, the compute capabilities, the driver. A mismatch is found before opening it."""
+"""The things an engine is bound to: TensorRT's version, the compute capabilities, the driver. A mismatch is found before opening it."""
 
 from __future__ import annotations
 
