@@ -163,6 +163,7 @@ def executed(compiled: Any) -> list[ExecutedNode]:
 
 def _named(parts: Sequence[_Part], layer_type: str, taken: Collection[str]) -> tuple[str, ...]:
     """Return the layers that a node is called after; none where all of them are taken."""
+    # a fused kernel may hold two convolutions (a depthwise one behind a pointwise one): it is called after both
     products = tuple(dict.fromkeys(part.layer for part in parts if part.is_product and part.layer not in taken))
     helpers = [part for part in parts if not part.is_product]
     if layer_type in _PRODUCT_KERNELS:

@@ -111,6 +111,7 @@ def _widen(layer: nn.Module, slot: Slot, channels: int) -> None:
     """Change a reader so that it reads this many channels in place of the group's, with weights of zero."""
     weight, axis = layer.get_parameter("weight").detach(), 0 if getattr(layer, "transposed", False) else 1
     start, count = int(slot.index[0, 0]), slot.index.size
+    # a reader behind a concatenation keeps the columns of the other branches on both sides
     in_front, old, behind = torch.split(weight, [start, count, weight.shape[axis] - start - count], axis)
     shape = list(old.shape)
     # flattened maps have several columns for each channel: 16 channels of 2x2 maps are 64 columns; 3 in their place are 12

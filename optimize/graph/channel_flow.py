@@ -216,6 +216,7 @@ class ChannelFlow(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _follow_linear_map(self, name: str, layer: Any, layer_input: torch.Tensor, output: torch.Tensor) -> None:
         """Follow the channels into a linear map, which reads them and makes channels of its own."""
         self._used(layer_input, None)
+        # without a batch dimension a convolution reads (C, *spatial), so the axis is counted from the end
         axis = -1 if isinstance(layer, nn.Linear) else layer_input.dim() - len(layer.kernel_size) - 1
         made = self._block(name, layer, "out")
         known = layer_input in self._labels
@@ -232,6 +233,7 @@ class ChannelFlow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if reason := unsupported_reason(layer):
             for labels in (made, *(() if read is None else (read,))):
                 self.ties.fix(labels, f"{name} {reason}")
+        # labels of shape (C, 1, 1): the channel is the same one at every position
         self._labels[output] = made.view([-1 if place == axis % output.dim() else 1 for place in range(output.dim())])
         self._made[output] = name
 

@@ -117,6 +117,7 @@ def with_batch_norms(module: nn.Module) -> nn.Module:
     for layer in module.modules():
         if isinstance(layer, INSTANCE_NORMS) and affine_norm(layer) and unsupported_reason(layer) is None:
             kind = next(batch for instance, batch in zip(INSTANCE_NORMS, BATCH_NORMS, strict=True) if isinstance(layer, instance))
+            # the exporter folds a batch norm into the convolution in front of it, and leaves an instance norm as an operation of its own
             norm = kind(layer.num_features, layer.eps, affine=layer.affine).eval()
             for key, tensor in chain(layer.named_parameters(recurse=False), layer.named_buffers(recurse=False)):
                 assign(norm, key, tensor)

@@ -94,6 +94,7 @@ def least_certain(outputs: Floats, per_class: int = 512) -> Index:
         per_class: largest number of cases of each class.
     """
     two = np.sort(outputs, axis=1)[:, -2:]
+    # outputs (3.0, 2.9, 0.1) lead by .1 and are less certain than (1.0, 0.2, 0.1), which lead by .8
     lead, classes = two[:, 1] - two[:, 0], outputs.argmax(1)
     ranked = [np.flatnonzero(classes == label)[np.argsort(lead[classes == label], kind="stable")] for label in np.unique(classes)]
     return np.sort(np.concatenate([cases[:per_class] for cases in ranked]))

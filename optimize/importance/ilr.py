@@ -94,4 +94,5 @@ def _head_columns(module: nn.Module, group: ChannelGroup) -> Scores | None:
     maker = module.get_submodule(group.name)
     if not isinstance(reader, nn.Linear) or isinstance(maker, nn.Linear) or not isinstance(maker, LINEAR_MAPS):
         return None
+    # |weight| averaged over the reader's outputs first, then over the positions of a flattened channel
     return np.asarray(reader.weight.detach().double().abs().mean(0)[torch.from_numpy(slot.index)].mean(1).numpy())

@@ -158,6 +158,7 @@ class _State:
     def joint_cost(self, chosen: Index) -> float:
         rows = self.blocks[torch.from_numpy(chosen)].flatten()
         weights = self.weights[rows]
+        # tr(W_S' [(A^-1)_SS]^-1 W_S), for all of the chosen channels at once
         return float((weights * torch.linalg.solve(self.inverse[rows][:, rows], weights)).sum()) / self.energy
 
     def remove(self, chosen: Index) -> None:

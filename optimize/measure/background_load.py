@@ -97,6 +97,7 @@ def serve(lines: IO[str], answers: IO[str]) -> None:
     import numpy as np
 
     request: dict[str, Any] = json.loads(lines.readline())
+    # a thread of its own waits for the input to end: the loop below must not stop between two calls to look
     ended = threading.Event()
 
     def wait_for_end() -> None:

@@ -240,6 +240,7 @@ def _patches(
 ) -> torch.Tensor:
     """Return the patches of `padded` at flat positions (N, q) of `grid`, at the offsets `reached` from a corner: (N * q, columns)."""
     corner = np.unravel_index(at.numpy(), tuple(grid))
+    # every combination of offsets: the taps of a patch, in the order of the weight's own axes
     offsets = np.stack(np.meshgrid(*reached, indexing="ij")).reshape(len(grid), -1)
     coordinates = tuple(corner[d][..., None] * stride[d] + offsets[d] for d in range(len(grid)))  # each (N, q, taps)
     flat = torch.from_numpy(np.ravel_multi_index(coordinates, tuple(padded.shape[2:])))

@@ -234,6 +234,7 @@ class _RowCollector:
     def moments(self) -> Moments:
         x, y = torch.cat(self._x), torch.cat(self._y)
         mean_x, mean_y = x.mean(0), y.mean(0)
+        # divided by the root of n, so that z'z is the Gram matrix that the other layers have, and one ridge means the same for both
         inputs, targets = (x - mean_x) / self.rows**0.5, (y - mean_y) / self.rows**0.5
         empty = torch.zeros(0, 0, dtype=torch.float64)
         return Moments(empty, empty, targets.square().sum(0), mean_x, mean_y, self.rows, inputs, targets)

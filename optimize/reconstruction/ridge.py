@@ -97,6 +97,8 @@ class Problem:
                 solved[places[:, None], outputs], lifted = self._solve(columns[places], outputs)
                 most, lift = max(most, len(places)), max(lift, lifted)
         deficiency = RankDeficiency(self.name, most, self.rows, lift)
+        # Example: 288 columns from 200 rows. The rows span at most 199 dimensions once they are centred, so the ridge alone decides in the
+        # other 89.
         if (self.rows and deficiency.missing) or lift:
             record_finding(deficiency)
         return solved

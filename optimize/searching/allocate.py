@@ -185,6 +185,7 @@ class _Ladder:
                 continue
             tried.append(widths)
             trial = self._propose_trained(widths, finetune)
+            # refused even with training: wider strides would be refused too
             if not trial or self._meets_goal(trial):
                 return
 

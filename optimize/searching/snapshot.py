@@ -37,6 +37,8 @@ def save(candidate: Candidate, path: Path, since: Candidate | None = None) -> No
 
     known = {} if since is None else since.module.state_dict()
     state = candidate.module.state_dict()
+    # Example: a step refits 2 of 50 layers. 48 layers' tensors are named in the metadata only, and are taken from `since` when it is
+    # restored.
     same = [name for name, tensor in state.items() if name in known and torch.equal(known[name], tensor)]
     tensors = {name: tensor.detach().contiguous().clone() for name, tensor in state.items() if name not in same}
     tensors |= {_KEPT + name: torch.from_numpy(np.array(index)) for name, index in candidate.kept.items()}

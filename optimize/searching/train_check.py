@@ -79,6 +79,7 @@ class TrainCheck:
         if split.n_independent <= n_guard:
             return None
         baseline = score_split(original.predict, split, classes, "the original on training images")
+        # the confidence for this number of cases: the more there are for each case of the test split, the more certainty is asked for
         checkable = replace(limits, rails=_checkable(limits))
         return cls(split, classes, checkable, search_confidence(limits, split.n_independent, n_test), baseline)
 

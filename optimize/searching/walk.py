@@ -225,6 +225,7 @@ class Walk:
     def _drop_rest(self) -> None:
         """Drop the rest of the interrupted run's trials: from here on this run makes other proposals."""
         if len(self._done) > len(self.trials):
+            # written anew up to here, so that the file never holds trials of two different ways
             self.search.ledger.begin()
             for trial in self.trials:
                 self.search.ledger.append(trial.as_dict())

@@ -120,6 +120,7 @@ class Finetune:
             with ddp.mirrored_step(whole, candidate, reference), reproducible(training.device):
                 known = reference.memory[_TRAINED] = key, training.run()
         module = copy_module(candidate.module, share=False)
+        # .5 of the way: every weight is the mean of the repaired one and the trained one
         module.load_state_dict(_interpolate(module.state_dict(), known[1], self.interpolation))
         return candidate.after(self, module.requires_grad_(False))
 
@@ -195,6 +196,7 @@ class _Training:
         if written is None:
             self.state = {"over": False, "best": _tensors(self.network), "held": []}
             return
+        # weights and the optimizer's moments as they were after the epoch: the next update is the one that would have come
         self.network.load_state_dict(written.pop("weights"))
         self.optimizer.load_state_dict(written.pop("optimizer"))
         self.state = written

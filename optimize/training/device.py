@@ -43,6 +43,7 @@ def channels_last(module: nn.Module, inputs: torch.Tensor) -> nn.Module:
         module: network, changed in place; it is called once in the mode it is in.
         inputs: some inputs, (N, C, *spatial).
     """
+    # channels last is a layout of 2D maps only
     if inputs.dim() != 4:
         return module
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -164,6 +164,7 @@ def _renamed(graph: Any, prepared: Path, layers: Collection[str]) -> set[str]:
     import onnx as onnx_format
 
     model = onnx_format.load(prepared)
+    # one layer may have become several nodes of the prepared file: all of them stay in float
     names = {node.name for node, layer in renamed(model.graph, graph) if layer in layers}
     _own_weights(model.graph, names)
     onnx_format.save(model, prepared)

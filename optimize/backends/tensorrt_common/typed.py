@@ -122,6 +122,7 @@ def _cast_around(graph: Any, half: int, operations: set[str]) -> None:
         for k, name in enumerate(node.input):
             node.input[k] = f"{name}_for_{node.name}"
             nodes.append(onnx.helper.make_node("Cast", [name], [node.input[k]], f"cast_{node.input[k]}", to=onnx.TensorProto.FLOAT))
+        # back to half behind it, under the name that its readers know
         name = node.output[0]
         node.output[0] = f"{name}_float"
         nodes += [node, onnx.helper.make_node("Cast", [node.output[0]], [name], f"cast_{name}", to=half)]

@@ -143,6 +143,7 @@ def fold(producer: ProducerLayer, keep: Index, mean_in: torch.Tensor, gram: torc
     merged = np.array([k for k in keep if (home == k).sum() > 1], dtype=np.int64)
     if not len(merged):
         return producer.module, home
+    # row k: 1 / members for each member of cluster k, so that mixture times anything is its mean over the cluster
     mixture = torch.from_numpy(np.stack([(home == k) / (home == k).sum() for k in merged]))
     centre, level, deviations = weight @ mixture.T, mixture @ shift, mixture @ deviation
     now = (centre * (gram @ centre)).sum(0).clamp_min(0).sqrt()
@@ -178,6 +179,7 @@ def compensate(producer: ProducerLayer, keep: Index) -> torch.Tensor:
     cosine = (weight / length).T @ (weight / length)  # (size, size)
     scale = length[None, :] / length[:, None]  # row m, column n
     apart = (shift[None, :] - scale * shift[:, None]).abs() / scale
+    # Example: filters at a cosine of .9 whose scaled shifts differ by .2 have the score .85 * .1 + .15 * .2 = .115.
     score = COSINE_WEIGHT * (1 - cosine) + (1 - COSINE_WEIGHT) * apart
     size = len(shift)
     reads = torch.zeros(size, size, dtype=torch.float64)
