@@ -30,7 +30,12 @@ _VALUES = {"amx": "AVX512_CORE_AMX", "avx512_vnni": "AVX512_CORE_VNNI", "avx_vnn
 
 
 def limitable() -> tuple[str, ...]:
-    """Return the names of the targets whose runtime can be kept to a lesser CPU."""
+    """Return the names of the targets whose runtime can be kept to a lesser CPU.
+
+    Example:
+        >>> limitable()
+        ('openvino',)
+    """
     return tuple(name for name in target_names() if description(name).obeys_cpu_level)
 
 
