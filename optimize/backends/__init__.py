@@ -33,26 +33,26 @@ if TYPE_CHECKING:
     from optimize.candidate import Floats
 
 CPU = "cpu"
-"""As a target: the one that is measured to be the fastest among those that run on the processor."""
+"""A target that stands for the fastest, as measured, of those that run on the processor."""
 EAGER = "torch"
 """Name of what runs the original, uncompiled, on the processor; it is no target (`backends/torch.py`)."""
 
 
 class Backend(Protocol):
-    """What each module of this package offers; a type to check against, not to inherit from."""
+    """The verbs that each module of `targets` offers; a type to check against, not to inherit from."""
 
     NAME: str
 
     @property
     def DESCRIPTION(self) -> Description:
-        """What is known about the target without its runtime."""
+        """Facts about the target that are known without its runtime."""
         ...
 
     def preflight(self) -> None:
         """Raise `TargetUnavailable` when the target cannot run here."""
 
     def unavailable_reason(self) -> str | None:
-        """Why what is compiled for the target cannot run on this machine; None where it can."""
+        """Return why what is compiled for the target cannot run on this machine; None where it can."""
         ...
 
     def version(self) -> str:
@@ -60,7 +60,7 @@ class Backend(Protocol):
         ...
 
     def precisions(self) -> tuple[str, ...]:
-        """Float precisions this machine runs natively, the exact one first."""
+        """Return the float precisions this machine runs natively, the exact one first."""
         ...
 
     def convert(self, onnx: Path, folder: Path, precision: str) -> Artifact:
@@ -95,13 +95,13 @@ class Backend(Protocol):
         ...
 
     def inspect(self, session: Session) -> dict[str, str]:
-        """Layer name -> the precision it really runs in."""
+        """Return layer name -> the precision it really runs in."""
         ...
 
     def time_layers(
         self, artifact: Artifact, inputs: Floats, *, threads: int | None = None, seconds: float = 1.0, min_rounds: int = 16
     ) -> dict[str, float]:
-        """Layer name -> milliseconds inside a run on `inputs`; nodes that only move or convert numbers are left out.
+        """Return layer name -> milliseconds inside a run on `inputs`; nodes that only move or convert numbers are left out.
 
         Runs until both `seconds` and `min_rounds` are reached.
         """
@@ -109,7 +109,7 @@ class Backend(Protocol):
 
 
 def target_names() -> tuple[str, ...]:
-    """Names of all targets, found by the files in `optimize/backends/targets/`; no runtime and no torch is imported.
+    """Return the names of all targets, found by the files in `optimize/backends/targets/`; no runtime and no torch is imported.
 
     Examples:
         >>> target_names()
@@ -119,20 +119,21 @@ def target_names() -> tuple[str, ...]:
 
 
 def cpu_target_names() -> tuple[str, ...]:
-    """Names of the targets that run on the processor."""
+    """Return the names of the targets that run on the processor."""
     return tuple(name for name in target_names() if description(name).on_cpu)
 
 
 def onnx_target_names() -> tuple[str, ...]:
-    """Names of the targets that run on the processor, those first whose runtime opens an ONNX file as it is.
+    """Return the names of the targets that run on the processor, those first whose runtime opens an ONNX file as it is.
 
     An ONNX file, the original's or one that a user names, is opened by these: a conversion may already change what it computes.
     """
+    # sorted is stable and False comes before True: targets that open .onnx first, the rest in their usual order
     return tuple(sorted(cpu_target_names(), key=lambda name: description(name).file_ending != ".onnx"))
 
 
 def description(name: str) -> Description:
-    """What is known about a target without its runtime.
+    """Return what is known about a target without its runtime.
 
     Args:
         name: name of a target. Of one that this version does not have, as an artifact from elsewhere may name, nothing is promised.
@@ -145,7 +146,7 @@ def description(name: str) -> Description:
 
 
 def title(name: str) -> str:
-    """Name of a target's runtime as its maker writes it; the target's own name where this version does not have it.
+    """Return the name of a target's runtime as its maker writes it; the target's own name where this version does not have it.
 
     Examples:
         >>> title("onnxruntime")
@@ -155,18 +156,18 @@ def title(name: str) -> str:
 
 
 def runs_on_cpu(runtime: str) -> bool:
-    """Whether models of a target, or of "torch", run on the processor here; they then hold no memory of a GPU."""
+    """Return whether models of a target, or of "torch", run on the processor here; they then hold no memory of a GPU."""
     return runtime == EAGER or description(runtime).on_cpu
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of the packages that decide what a run gives, from their metadata: none is imported."""
+    """Return the installed versions of the packages that decide what a run gives, from their metadata: none is imported."""
     names = (*DECIDING, *(package.name for name in target_names() for package in description(name).packages))
     return {name: version for name in names if (version := installed(name)) is not None}
 
 
 def backend(name: str, compute_capability: Sequence[str] = ()) -> Backend:
-    """The backend of a target, imported now.
+    """Return the backend of a target, imported now.
 
     Args:
         name: name of the target, one of `target_names()`.
@@ -186,6 +187,7 @@ def backend(name: str, compute_capability: Sequence[str] = ()) -> Backend:
     module = _module(name)
     if not compute_capability:
         return module
+    # only a module that offers the choice has this function; no list says which
     if not hasattr(module, "for_capabilities"):
         asked, able = ",".join(compute_capability), [target for target in target_names() if hasattr(_module(target), "for_capabilities")]
         raise InputError(f"`--compute-capability` (={asked!r}) is for target {' or '.join(able)}: leave it out with target {name}.")
@@ -193,7 +195,8 @@ def backend(name: str, compute_capability: Sequence[str] = ()) -> Backend:
 
 
 def _files() -> set[str]:
-    """Names of all targets, in no order; nothing is imported."""
+    """Return the names of all targets, in no order; nothing is imported."""
+    # file names cannot hold the "-" of a target's name: tensorrt_rtx.py is target "tensorrt-rtx"
     return {module.name.replace("_", "-") for module in pkgutil.iter_modules(targets.__path__)}
 
 
@@ -202,7 +205,7 @@ def _module(name: str) -> Backend:
 
 
 def _suggestion(name: str, choices: Sequence[str]) -> str:
-    """The target that somebody meant by another name for it, such as "ort"; empty where nothing is close.
+    """Return the target that somebody meant by another name for it, such as "ort"; empty where nothing is close.
 
     Other names are suggested and not taken, so that a recipe has one name for each target.
     """
@@ -220,18 +223,19 @@ def require_runnable(runtime: Backend) -> None:
 
 
 def runtimes(target: str, compute_capability: Sequence[str] = ()) -> tuple[Backend, ...]:
-    """The backends among which a target leaves the choice: its own, or for "cpu" those of the CPU that are installed.
+    """Return the backends among which a target leaves the choice: its own, or for "cpu" those of the CPU that are installed.
 
     Args:
         target: name of a target, or "cpu".
         compute_capability: compute capabilities of the GPUs to compile for, as for `backend`.
 
     Raises:
-        InputError: as `backend` does.
+        InputError: when `backend` raises it.
         TargetUnavailable: when nothing can be compiled for it here.
     """
     if target != CPU:
         only = backend(target, compute_capability)
+        # a named target must run, or the error says why; "cpu" takes whatever is installed
         only.preflight()
         return (only,)
     available, missing = [], []
@@ -239,6 +243,7 @@ def runtimes(target: str, compute_capability: Sequence[str] = ()) -> tuple[Backe
         try:
             backend(name).preflight()
         except TargetUnavailable as reason:
+            # all reasons are collected: where no runtime is installed, the error tells how to get each of them
             missing.append(str(reason))
         else:
             available.append(backend(name, compute_capability))
@@ -254,10 +259,10 @@ def require_precision(precision: str, allowed: tuple[str, ...], target: str) -> 
 
 
 def int8_name(ignored_layers: Collection[str], float_precision: str) -> str:
-    """How an artifact names its precision: "int8", or "int8+bf16" where layers were kept in float on purpose."""
+    """Return how an artifact names its precision: "int8", or "int8+bf16" where layers were kept in float on purpose."""
     return f"int8+{float_precision}" if ignored_layers or float_precision != "f32" else "int8"
 
 
 def float_part(precision: str) -> str:
-    """The float precision in an artifact's: "bf16" of "int8+bf16", "f32" of "int8"."""
+    """Return the float precision in an artifact's: "bf16" of "int8+bf16", "f32" of "int8"."""
     return precision.rpartition("+")[2] if "+" in precision else {"int8": "f32"}.get(precision, precision)

@@ -27,7 +27,7 @@ MANIFEST = "artifact.json"
 FORMAT = 1
 PRECISIONS = ("f32", "f16", "bf16", "int8")
 MIXED = tuple(f"int8+{rest}" for rest in PRECISIONS if rest != "int8")
-"""What an artifact whose layers are not all in int8 calls its precision."""
+"""Precisions of artifacts whose layers are not all in int8."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ArtifactFile:
         return cls(path.name, sha256(path), path.stat().st_size)
 
     def as_dict(self) -> dict[str, object]:
-        """The form that the manifest and the report use."""
+        """Return the form that the manifest and the report use."""
         return {"name": self.name, "sha256": self.sha256, "bytes": self.size_bytes}
 
 
@@ -59,9 +59,9 @@ class Artifact:
         input_shape: (C, *spatial), without the batch, which is free.
         runtime: version of the runtime that wrote it.
         files: the model's files, the main file first; the manifest is not among them.
-        built: what it is bound to, such as the instruction set it was verified on or the compute capabilities of an engine.
+        built: facts that it is bound to, such as the instruction set it was verified on or the compute capabilities of an engine.
         golden: file of its self-test; None where there is none.
-        use: what is needed to run it without this package; empty where it was never verified.
+        use: facts that are needed to run it without this package; empty where it was never verified.
 
     Example:
         >>> import tempfile
@@ -111,25 +111,26 @@ class Artifact:
         built: Mapping[str, str] | None = None,
     ) -> Artifact:
         """Hash `files` (names in `folder`, the main one first), write the manifest beside them and return the artifact."""
+        # what is on disk now is what counts: these hashes are compared whenever the artifact is opened
         hashed = tuple(ArtifactFile.of(folder / name) for name in files)
         artifact = cls(folder, target, precision, tuple(input_shape), runtime, hashed, dict(built or {}))
         artifact._write()
         return artifact
 
     def verified(self, golden: str, built: Mapping[str, str]) -> Artifact:
-        """The artifact with its self-test, a file in its folder, and what it was verified on; the manifest is written again."""
+        """Return the artifact with its self-test, a file in its folder, and what it was verified on; the manifest is written again."""
         artifact = replace(self, golden=ArtifactFile.of(self.folder / golden), built={**self.built, **built})
         artifact._write()
         return artifact
 
     def described(self, use: Mapping[str, Any]) -> Artifact:
-        """The artifact with what is needed to run it; the manifest is written again."""
+        """Return the artifact with what is needed to run it; the manifest is written again."""
         artifact = replace(self, use=dict(use))
         artifact._write()
         return artifact
 
     def of_precision(self, precision: str) -> Artifact:
-        """The artifact under the precision that its layers were seen to run in; the manifest is written again."""
+        """Return the artifact under the precision that its layers were seen to run in; the manifest is written again."""
         artifact = replace(self, precision=precision)
         artifact._write()
         return artifact
@@ -143,6 +144,7 @@ class Artifact:
             "runtime": self.runtime,
             "files": [file.as_dict() for file in self.files],
             "built": dict(self.built),
+            # keys that say nothing are left out, so that the manifest of a model without a self-test is the same as in earlier versions
             **({} if self.golden is None else {"golden": self.golden.as_dict()}),
             **({"use": dict(self.use)} if self.use else {}),
         }
@@ -161,6 +163,7 @@ class Artifact:
             path = folder / file.name
             if not path.is_file():
                 raise InputError(f"artifact `{folder}` lacks its file {file.name!r}: copy the whole folder.")
+            # name, hash and size at once: an altered or swapped file is never opened
             if ArtifactFile.of(path) != file:
                 raise InputError(f"artifact file `{path}` was altered after it was sealed (its sha256 differs): make the artifact again.")
         return artifact
@@ -173,6 +176,7 @@ def _manifest(path: Path) -> dict[str, Any]:
         manifest = strict_json.parse(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"`{path}` is not valid JSON ({error}): make the artifact again.") from None
+    # before anything else is read: another format may mean something else by the same keys
     version = manifest.get("format") if isinstance(manifest, dict) else None
     if version != FORMAT:
         raise InputError(f"`{path}` has format {version!r}; this version reads format {FORMAT}: read it with the version that wrote it.")
@@ -200,6 +204,7 @@ def _parse(folder: Path, manifest: dict[str, Any]) -> Artifact:
     if precision not in (*PRECISIONS, *MIXED):
         allowed = ", ".join((*PRECISIONS, *MIXED))
         raise InputError(f"`{folder / MANIFEST}` has precision {precision!r}, which is none of {allowed}: make the artifact again.")
+    # `type(...) is int`, since True is an int to isinstance, and JSON has both
     if not shape or any(type(size) is not int or size < 1 for size in shape):
         stated = manifest["input_shape"]
         raise InputError(f"`{folder / MANIFEST}` has input_shape {stated!r}, which must list whole sizes from 1: make the artifact again.")

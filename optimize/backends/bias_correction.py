@@ -52,14 +52,18 @@ def correct_biases(floating: Any, quantized: Any, inputs: Floats) -> None:
     layers = {name: tensors for name, *tensors in _layers(quantized) if name in outputs}
     if not layers:
         return
+    # every k-th with k rounded up: of 200 inputs every fourth, 50 in all
     inputs = inputs[:: -(-len(inputs) // CASES)]
     batches = [np.ascontiguousarray(inputs[start : start + _BATCH], dtype=np.float32) for start in range(0, len(inputs), _BATCH)]
+    # the float network's means are needed once, and do not change while the quantized one is corrected
     expected = _means(floating, [outputs[name] for name in layers], batches)
     stored = {tensor.name: tensor for tensor in quantized.graph.initializer}
     held: dict[str, list[_Array]] = {quantized.graph.input[0].name: list(batches)}
     for piece, still_read in _pieces(quantized, set(layers)):
         layer, result = piece[-1].name, piece[-1].output[0]
+        # only the piece up to this layer runs; what it reads of earlier pieces is held, already corrected
         made = _run(quantized, piece, [name for name in still_read if name not in held], held)
+        # what no later piece reads is dropped: a deep network would not fit into memory otherwise
         held = {name: values for name, values in {**held, **made}.items() if name in still_read}
         bias, scale = layers[layer]
         shift = expected[outputs[layer]] - _mean(held[result])
@@ -68,14 +72,17 @@ def correct_biases(floating: Any, quantized: Any, inputs: Floats) -> None:
             new, moved = (old + shift).astype(old.dtype), shift
         else:
             step = numpy_helper.to_array(stored[scale]).astype(np.float64)
+            # A stored bias b stands for b * step. The shift is rounded to whole steps, and what was really added (`moved`) is used from
+            # here on.
             whole, steps = np.iinfo(np.int32), np.rint(shift / step)
             new, moved = np.clip(old + steps, whole.min, whole.max).astype(np.int32), steps * step
         stored[bias].CopyFrom(numpy_helper.from_array(new, bias))
+        # the layer is not run again: its outputs with the corrected bias are the old ones plus the same number everywhere
         held[result] = [values + _by_channel(moved, values.ndim) for values in held[result]]
 
 
 def _layers(quantized: Any) -> Iterator[tuple[str, str, str | None]]:
-    """Name of each quantized layer with a bias, in the graph's order; the tensors of its bias and of that one's scale, if any."""
+    """Yield each quantized layer with a bias, in the graph's order: name, tensor of the bias, and tensor of its scale or None."""
     makers = {output: node for node in quantized.graph.node for output in node.output}
     stored = {tensor.name for tensor in quantized.graph.initializer}
     readers = Counter(name for node in quantized.graph.node for name in node.input)
@@ -87,6 +94,7 @@ def _layers(quantized: Any) -> Iterator[tuple[str, str, str | None]]:
             continue
         if bias is not None and bias.op_type == "DequantizeLinear":
             yield node.name, bias.input[0], bias.input[1]
+        # a float bias that another node reads too cannot be changed for one of them
         elif node.input[2] in stored and readers[node.input[2]] == 1:
             yield node.name, node.input[2], None
 
@@ -105,7 +113,7 @@ def _pieces(model: Any, layers: set[str]) -> Iterator[tuple[list[Any], list[str]
 
 
 def _run(model: Any, nodes: Sequence[Any], outputs: Sequence[str], held: Mapping[str, Sequence[_Array]]) -> dict[str, list[_Array]]:
-    """The outputs of a piece of a model, batch by batch, from the tensors that are held."""
+    """Return the outputs of a piece of a model, batch by batch, from the tensors that are held."""
     from onnx import helper
 
     read = {name for node in nodes for name in node.input}
@@ -121,7 +129,7 @@ def _run(model: Any, nodes: Sequence[Any], outputs: Sequence[str], held: Mapping
 
 
 def _means(model: Any, tensors: Sequence[str], batches: Sequence[Floats]) -> dict[str, _Array]:
-    """Mean of each tensor over all inputs and positions, one number for each channel."""
+    """Return the mean of each tensor over all inputs and positions, one number for each channel."""
     import onnx
 
     observed = onnx.ModelProto()
@@ -131,19 +139,20 @@ def _means(model: Any, tensors: Sequence[str], batches: Sequence[Floats]) -> dic
     session, entry = _session(observed), model.graph.input[0].name
     runs = (session.run(list(tensors), {entry: batch}) for batch in batches)
     sums = [[values.sum(_all_but_channels(values), dtype=np.float64) for values in run] for run in runs]
+    # the size of one channel of one case: how many values a sum over positions adds up for each case
     positions = [values[:, :1].size for values in session.run(list(tensors), {entry: batches[0][:1]})]
     count = sum(map(len, batches))
     return {name: sum(of_batch[k] for of_batch in sums) / (positions[k] * count) for k, name in enumerate(tensors)}
 
 
 def _mean(batches: Sequence[_Array]) -> _Array:
-    """Mean over all batches and positions, one number for each channel."""
+    """Return the mean over all batches and positions, one number for each channel."""
     total = sum(values.sum(_all_but_channels(values), dtype=np.float64) for values in batches)
     return np.asarray(total / sum(values[:, :1].size for values in batches))
 
 
 def _all_but_channels(values: _Array) -> tuple[int, ...]:
-    """All axes but that of the channels."""
+    """Return all axes but that of the channels."""
     return tuple(axis for axis in range(values.ndim) if axis != 1)
 
 

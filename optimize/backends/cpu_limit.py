@@ -28,12 +28,17 @@ _VALUES = {"amx": "AVX512_CORE_AMX", "avx512_vnni": "AVX512_CORE_VNNI", "avx_vnn
 
 
 def limitable() -> tuple[str, ...]:
-    """Names of the targets whose runtime can be kept to a lesser CPU."""
+    """Return the names of the targets whose runtime can be kept to a lesser CPU.
+
+    Example:
+        >>> limitable()
+        ('openvino',)
+    """
     return tuple(name for name in target_names() if description(name).obeys_cpu_level)
 
 
 def effective_level(target: str) -> str | None:
-    """The level that the kernels of a CPU runtime use in this process: this machine's, unless `VARIABLES` keep the runtime below it."""
+    """Return the level that a CPU runtime's kernels use in this process: this machine's, unless `VARIABLES` keep the runtime below it."""
     here = level()
     asked = {value: name for name, value in _VALUES.items()}.get(os.environ.get(VARIABLES[0], "").upper())
     return asked if asked is not None and description(target).obeys_cpu_level and _below(asked, here) else here
@@ -61,6 +66,7 @@ def restrict_level(target: str, cpu_level: str) -> bool:
             f"`cpu_level` (={cpu_level!r}) must be known before {about.title} is first used in a process: start another one for it."
         )
     for variable in VARIABLES:
+        # torch must not see the limit: its oneDNN is made to read the variables while they are empty, and only then are they set
         os.environ.pop(variable, None)
     _use_torch()
     os.environ.update(dict.fromkeys(VARIABLES, _VALUES[cpu_level]))
@@ -76,6 +82,6 @@ def _use_torch() -> None:
 
 
 def _below(cpu_level: str, here: str | None) -> bool:
-    """Whether this machine can do what the level does, and more."""
+    """Return whether this machine can do what the level does, and more."""
     order = list(LEVELS)
     return here is not None and order.index(cpu_level) > order.index(here) and LEVELS[cpu_level][1] <= set(machine.instruction_sets())

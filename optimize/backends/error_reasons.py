@@ -22,10 +22,12 @@ _NOISE = re.compile(r"^(Exception from|Check '|While validating|\[ONNXRuntimeErr
 
 
 def exporter_reason(error: BaseException) -> str:
-    """Why a network could not be written as ONNX, and what to do about it."""
+    """Return why a network could not be written as ONNX, and what to do about it."""
+    # the exporter wraps what the user's forward raised; the cause has the words that matter, the wrapper the pages of advice
     cause = error.__cause__ or error
     text = f"{cause}\n{error}"
     operator = _TARGET.search(text)
+    # from the most to the least specific: a data-dependent branch also mentions operators and sizes
     if _DATA.search(text):
         return f"its forward decides in Python on tensor values ({_line(cause)}): use torch.where, or take the decision out of forward"
     if _BATCH.search(text):
@@ -36,7 +38,7 @@ def exporter_reason(error: BaseException) -> str:
 
 
 def runtime_reason(error: BaseException) -> str:
-    """Why a runtime cannot open or run a model, in one clause that names the operator where the runtime does."""
+    """Return why a runtime cannot open or run a model, in one clause that names the operator where the runtime does."""
     text = str(error)
     if (missing := _NO_RULE.search(text)) is not None:
         names = ", ".join(dict.fromkeys(re.findall(r"([A-Za-z]\w*)-\d+", missing[1])))
@@ -56,7 +58,7 @@ def runtime_reason(error: BaseException) -> str:
 
 
 def _last_words(message: str) -> str:
-    """The line of a nested message that says something: the last one that is no address in the runtime's source."""
+    """Return the line of a nested message that says something: the last one that is no address in the runtime's source."""
     lines = [line.strip() for line in message.strip().splitlines() if line.strip()]
     said = [line for line in lines if not _NOISE.match(line)]
     return (said or lines or ["no reason is given"])[-1][:LONGEST]

@@ -37,18 +37,18 @@ ROUNDING = 1e-6
 """Change of the input, as a share of its largest value, that is as small as rounding: an answer that depends on it is no answer."""
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
-"""Where the exporter says in which modules a node was made, the innermost and the operation last."""
+"""Key under which the exporter says in which modules a node was made, the innermost and the operation last."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How closely the exported file computes what torch computes.
+    """Differences between what the exported file and torch compute.
 
     Args:
         max_abs_diff: largest difference of any output value.
         mean_abs_diff: mean over all output values.
         cases: number of inputs compared.
-        opset: of the file.
+        opset: opset of the file.
     """
 
     max_abs_diff: float
@@ -86,6 +86,7 @@ def export_onnx(candidate: Candidate, path: str | Path, inputs: Floats | None = 
     _require_free_batch(candidate, cases)
     _trace(candidate, path)
     plain = onnx.load(path)
+    # the simplified file first; where simplifying changed what it computes, the exporter's own is used
     for model in (*_folded(plain), plain):
         _write(model, path)
         parity, within = _compare(candidate, path, cases, _opset(model))
@@ -111,8 +112,9 @@ def _cases(candidate: Candidate, inputs: Floats | None) -> Floats:
 
 
 def _require_free_batch(candidate: Candidate, cases: Floats) -> None:
-    """Two inputs together must give what each gives alone, else the model has its batch size written into it."""
+    """Raise `InputError` unless two inputs together give what each gives alone: else the model has its batch size written into it."""
     fault = batch_fault(candidate.predict, cases[:2])
+    # two inputs may differ only because one of them has no steady answer (a constant image before an instance norm)
     if fault and fault.startswith("mixes") and (steady := steady_cases(candidate, cases)).sum() > 1:
         fault = batch_fault(candidate.predict, cases[steady][:2])
     if fault:
@@ -120,7 +122,7 @@ def _require_free_batch(candidate: Candidate, cases: Floats) -> None:
 
 
 def steady_cases(candidate: Candidate, cases: Floats) -> npt.NDArray[np.bool_]:
-    """Cases for which the network gives the same answer after a change of the input as small as rounding, (N,).
+    """Return the cases for which the network gives the same answer after a change of the input as small as rounding, (N,).
 
     On the others (a constant image before an instance norm) every runtime gives other numbers, and none of them is right.
 
@@ -160,7 +162,7 @@ def _trace(candidate: Candidate, path: Path) -> None:
 
 
 def _folded(model: Any) -> list[Any]:
-    """The model with its last batch norms folded, if it has any left: where a convolution is used twice the exporter leaves them."""
+    """Return the model with its last batch norms folded, if it has any left: where a convolution is used twice the exporter leaves them."""
     if all(node.op_type != "BatchNormalization" for node in model.graph.node):
         return []
     import onnxsim
@@ -205,17 +207,20 @@ def _name_layers(graph: Any) -> None:
     modules = {*owned}
     for node, owner in zip(graph.node, owned, strict=True):
         name = owner or node.name or node.op_type
+        # a name that some module owns is not given to a node without weights, even where it comes first in the file
         spellings = chain([name] if owner or name not in modules else [], (f"{name}#{number}" for number in count(2)))
         node.name = next(spelling for spelling in spellings if spelling not in taken)
         taken.add(node.name)
 
 
 def _owner(node: Any, weight: str) -> str:
-    """The module whose weights a node multiplies with; empty where it is not known."""
+    """Return the module whose weights a node multiplies with; empty where it is not known."""
+    # initializers are named after the parameters: "features.3.weight" belongs to module "features.3"
     if weight.endswith(".weight"):
         return weight.removesuffix(".weight")
     scopes = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "[]")
     try:
+        # the last entry is the operation itself, the one before it the module that called it; `literal_eval` reads constants only
         return str(ast.literal_eval(scopes)[-2]) if node.op_type == "MatMul" else ""
     except (ValueError, SyntaxError, IndexError, TypeError):
         return ""
@@ -227,6 +232,7 @@ def _compare(candidate: Candidate, path: Path, cases: Floats, opset: int) -> tup
     runtime = _runtime()
     try:
         with tempfile.TemporaryDirectory() as scratch, runtime.build(runtime.convert(path, Path(scratch), "f32")) as session:
+            # one alone and all together: a batch size that was written into the file shows in one of them
             single, batch = session.predict(cases[:1]), session.predict(cases)
     except OptimizeError:
         raise

@@ -41,10 +41,12 @@ def hold_in_float(model: Any, layers: Collection[str]) -> None:
     own: dict[str, str] = {}
     for layer in [node for node in graph.node if node.name in layers and node.op_type in TAKEN]:
         reader = layer
+        # the optimizer moves a DequantizeLinear behind a pooling or a reshape, so the one that counts may lie further in front
         while (maker := makers.get(reader.input[0])) is not None and maker.op_type in _PASSED:
             reader = maker
         if maker is None or maker.op_type != "DequantizeLinear" or maker.input[1] not in stored:
             continue
+        # one copy serves all layers that read the same tensor
         if (result := maker.output[0]) not in own:
             if (axis_and_size := _split_axis(shapes.get(maker.input[0]) or shapes.get(result, ()))) is None:
                 continue
@@ -60,6 +62,7 @@ def hold_in_float(model: Any, layers: Collection[str]) -> None:
             node = helper.make_node("DequantizeLinear", inputs, [own[result]], name=f"{maker.name} each", axis=axis)
             graph.node.insert(list(graph.node).index(maker) + 1, node)
         reader.input[0] = own[result]
+    # a DequantizeLinear that nobody reads any more would only cost time
     read = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
     for result in own:
         if result not in read:
@@ -67,11 +70,11 @@ def hold_in_float(model: Any, layers: Collection[str]) -> None:
 
 
 def _shapes(graph: Any) -> dict[str, tuple[int, ...]]:
-    """Tensor -> its sizes, 0 where one is free."""
+    """Return tensor -> its sizes, 0 where one is free."""
     tensors = [*graph.input, *graph.value_info, *graph.output]
     return {tensor.name: tuple(size.dim_value for size in tensor.type.tensor_type.shape.dim) for tensor in tensors}
 
 
 def _split_axis(shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """The first axis behind the batch that has more than one place, and its size: a scale of one number would count as a single one."""
+    """Return the first axis behind the batch with more than one place, and its size; a list of one scale would count as a single scale."""
     return next(((axis, size) for axis, size in enumerate(shape) if axis and size > 1), None)

@@ -44,7 +44,7 @@ class GraphNode:
 
 
 def executed(optimized: Any, file: Any) -> list[GraphNode]:
-    """The nodes of the graph as ONNX Runtime optimized it, in its order.
+    """Return the nodes of the graph as ONNX Runtime optimized it, in its order.
 
     Args:
         optimized: graph that the runtime wrote.
@@ -53,6 +53,7 @@ def executed(optimized: Any, file: Any) -> list[GraphNode]:
     runs = _integer(optimized)
     names = _Names(file, optimized)
     layers: dict[int, str] = {}
+    # layers with weights choose their names first; helpers take what is left
     for weighted in (True, False):
         for place, node in enumerate(optimized.node):
             if node.op_type not in MOVERS and _multiplies(node) == weighted:
@@ -62,7 +63,7 @@ def executed(optimized: Any, file: Any) -> list[GraphNode]:
 
 
 def owners(graph: Any) -> dict[str, str]:
-    """Tensor -> the layer with weights that makes it, through what the optimizer fuses into a layer."""
+    """Return tensor -> the layer with weights that makes it, through what the optimizer fuses into a layer."""
     constant = constants(graph)
     owner_of: dict[str, str] = {}
     for node in graph.node:
@@ -70,6 +71,7 @@ def owners(graph: Any) -> dict[str, str]:
             owner_of[node.output[0]] = node.name
         elif node.op_type in _FUSED:
             sources = [owner_of[name] for name in node.input if name in owner_of]
+            # a sum is fused into the later of its layers: the earlier one's result has to be finished by then
             owner_of.update({node.output[0]: sources[-1]} if sources else {})
     return owner_of
 
@@ -85,6 +87,7 @@ def renamed(prepared: Any, graph: Any) -> list[tuple[Any, str]]:
     names = {node.name for node in graph.node}
     nodes: list[tuple[Any, str]] = []
     readers: dict[str, list[str]] = {}
+    # from back to front, so that what reads a nameless node is known when the node is reached
     for node in reversed(prepared.node):
         of_tensors = by_weights if node.op_type in WEIGHTED else makers
         owners_of_outputs = [of_tensors[tensor] for tensor in node.output if tensor in of_tensors]
@@ -109,7 +112,7 @@ def _spellings(layer: str, kind: str) -> Iterator[str]:
 
 
 def plain_name(name: str) -> str:
-    """A node's name without the marks that the optimizer adds."""
+    """Return a node's name without the marks that the optimizer adds."""
     return _COUNTER.sub("", name.removeprefix("fused ")).removesuffix("_nchwc").removesuffix("_pre_q")
 
 
@@ -118,7 +121,7 @@ def _multiplies(node: Any) -> bool:
 
 
 def _integer(graph: Any) -> list[bool]:
-    """Whether each node runs in integers, by following the element type through the graph: what its first input is, it runs in."""
+    """Return whether each node runs in integers, by following the element type through the graph: what its first input is, it runs in."""
     integer = {tensor.name for tensor in graph.initializer if tensor.data_type in (2, 3)}  # UINT8, INT8
     runs = []
     for node in graph.node:
@@ -159,16 +162,17 @@ class _Names:
         return self._part(node) or plain or str(node.op_type)
 
     def _part(self, node: Any) -> str:
-        """The operation of the file that a nameless node is a part of: one that the graph no longer has, and that reads the same."""
+        """Return the operation of the file that a nameless node is a part of: one that the graph no longer has, and that reads the same."""
         for tensor in node.input:
             maker = self._source(tensor)
             if maker in self._names_in_file:
+                # of the nodes that read the same tensor in the file, one that is still in the graph cannot be what this part came from
                 gone = [reader for reader in self._readers.get(maker, []) if reader not in self._names_left]
                 return next(iter(gone), maker)
         return ""
 
     def _source(self, tensor: str) -> str:
-        """The layer that gives a tensor of the optimized graph, past what only moves or converts it."""
+        """Return the layer that gives a tensor of the optimized graph, past what only moves or converts it."""
         while (node := self._made_by.get(tensor)) is not None and node.op_type in MOVERS:
             tensor = node.input[0]
         if tensor in self._layers:
@@ -177,7 +181,7 @@ class _Names:
 
 
 def _makers(graph: Any) -> dict[str, str]:
-    """Tensor -> the node that makes it, past what rounds it; nodes without a name are called after what they give."""
+    """Return tensor -> the node that makes it, past what rounds it; nodes without a name are called after what they give."""
     makers: dict[str, str] = {}
     for node in graph.node:
         own = node.name or (node.output[0] if node.output else "")

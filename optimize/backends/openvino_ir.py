@@ -42,6 +42,7 @@ def hold_precision(path: Path) -> None:
         information = layer.find("rt_info")
         if information is None:
             information = ElementTree.Element("rt_info")
+            # the schema wants <data> first, then <rt_info>, then the ports
             layer.insert(0 if layer.find("data") is None else 1, information)
         if all(entry.get("name") != _ATTRIBUTE for entry in information):
             ElementTree.SubElement(information, "attribute", {"name": _ATTRIBUTE, "version": _VERSION})
@@ -78,6 +79,7 @@ def _read_instead(node: Any, new: Any) -> None:
     for target in list(output.get_target_inputs()):
         if target.get_node().get_friendly_name() != new.get_friendly_name():
             target.replace_source_output(new.output(0))
+    # a tensor's name may belong to one output only, so it is taken off the old one first
     output.set_names(set())
     new.output(0).set_names(names)
 
@@ -91,14 +93,17 @@ def _widen_bias(add: Any) -> None:
 
     sides = [value.get_source_output() for value in add.inputs()]
     values = [_constant(side.get_node()) for side in sides]
+    # exactly one side must vary: a sum of two tensors is no bias, one of two constants is none either
     if sum(value is None for value in values) != 1:
         return
     product, bias = _unscaled(sides[values.index(None)]), next(value for value in values if value is not None)
     rank = product.get_partial_shape().rank
     if product.get_node().get_type_name() != "MatMul" or rank.is_dynamic or bias.dtype != np.float32 or not bias.ndim:
         return
+    # a bias of the last axis only, behind a product with constant weights: other sums the plugin does not fuse
     if bias.size != bias.shape[-1] or product.get_node().input(1).get_source_output().get_node().get_type_name() != "Constant":
         return
+    # 0 keeps a size, so this works with a free batch: (N, K) becomes (N, K, 1), and the bias [K] becomes [K, 1]
     wide = ops.reshape(product, np.array([0] * rank.get_length() + [1], dtype=np.int64), special_zero=True)
     total = ops.add(wide, np.ascontiguousarray(bias.reshape(-1, 1)))
     wide.set_friendly_name(f"{add.get_friendly_name()}/wide")
@@ -118,20 +123,21 @@ def _activate_before_reshape(node: Any) -> None:
     if reshape.get_type_name() != "Reshape" or len(source.get_target_inputs()) != 1:
         return
     unshaped = reshape.input_value(0)
+    # x -> Reshape -> Relu becomes x -> Relu -> Reshape; element by element both give the same
     node.input(0).replace_source_output(unshaped)
     reshape.input(0).replace_source_output(node.output(0))
     _read_instead(node, reshape)
 
 
 def _all_reshape(node: Any) -> bool:
-    """Whether all that read a node give it another shape, by numbers."""
+    """Return whether all that read a node give it another shape, by numbers."""
     readers = [target.get_node() for target in node.output(0).get_target_inputs()]
     constant = [reader.get_type_name() == "Reshape" and _constant(reader.input_value(1).get_node()) is not None for reader in readers]
     return bool(constant) and all(constant)
 
 
 def _last_activation(node: Any) -> Any | None:
-    """The last of the activations that follow a node, one after another and read by nothing else; None where none does."""
+    """Return the last of the activations that follow a node, one after another and read by nothing else; None where none does."""
     last = None
     while True:
         readers = [target.get_node() for target in node.output(0).get_target_inputs()]
@@ -141,7 +147,7 @@ def _last_activation(node: Any) -> Any | None:
 
 
 def _constant(node: Any) -> Any | None:
-    """The value of a constant, or of a constant times another, as a Gemm's bias is; None of anything else."""
+    """Return the value of a constant, or of a constant times another, as a Gemm's bias is; None of anything else."""
     if node.get_type_name() == "Constant":
         return np.array(node.data)
     if node.get_type_name() != "Multiply":
@@ -153,7 +159,7 @@ def _constant(node: Any) -> Any | None:
 
 
 def _unscaled(value: Any) -> Any:
-    """Past the factor of a Gemm, where it is 1."""
+    """Return what a factor of 1 multiplies, as a Gemm has it; any other value as it is."""
     node = value.get_node()
     if node.get_type_name() != "Multiply":
         return value
@@ -168,6 +174,7 @@ def _pooled(pool: Any) -> Any | None:
     if len(pool.outputs()) != 2 or pool.output(1).get_target_inputs():
         return None
     attributes = pool.get_attributes()
+    # the pooling of opset 1 knows no dilation and no other rounding
     if any(size != 1 for size in attributes["dilations"]) or attributes["rounding_type"] not in ("floor", "ceil"):
         return None
     sizes = [attributes[name] for name in ("strides", "pads_begin", "pads_end", "kernel")]
@@ -196,6 +203,7 @@ def _with_axes(unsqueeze: Any) -> Any | None:
     if rank.is_dynamic or axes.get_type_name() != "Constant":
         return None
     axes_there, more = rank.get_length(), axes.data.size
+    # only new axes at the end can be written as a reshape that copies all sizes in front (0) and appends ones
     behind = sorted(int(axis) % (axes_there + more) for axis in axes.data.reshape(-1))
     if behind != [*range(axes_there, axes_there + more)]:
         return None
@@ -203,13 +211,14 @@ def _with_axes(unsqueeze: Any) -> Any | None:
 
 
 def _shaped(reshape: Any) -> Any | None:
-    """A reshape to sizes that are known but for one, such as the batch."""
+    """Return a reshape to sizes that are known but for one, such as the batch."""
     from openvino import opset1
 
     shape = reshape.output(0).get_partial_shape()
     if reshape.input_value(1).get_node().get_type_name() == "Constant" or shape.rank.is_dynamic:
         return None
     sizes = [-1 if size.is_dynamic else size.get_length() for size in shape]
+    # only one size may be free (-1); a reshape to an empty tensor is left as it is
     if sizes.count(-1) > 1 or 0 in sizes:
         return None
     return opset1.reshape(reshape.input_value(0), np.array(sizes, dtype=np.int64), special_zero=False)

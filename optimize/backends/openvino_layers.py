@@ -25,7 +25,7 @@ from optimize.backends.weighted_nodes import constants, weight_of
 _PRODUCTS = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul"}
 """Kinds of operations that multiply with weights, in a model."""
 _PRODUCT_KERNELS = {"Convolution", "Deconvolution", "FullyConnected", "MatMul", "BinaryConvolution"}
-"""And as the CPU plugin calls them in a compiled one."""
+"""Names of such operations in a model that the CPU plugin compiled."""
 # The compiled graph's nodes that hold or move numbers instead of computing them.
 _MOVERS = {"Const", "Input", "Output", "Reorder", "Reshape", "Transpose", "FakeQuantize", "ShapeOf"}
 _UNNAMED = {"Parameter", "Result", "Constant"}
@@ -40,11 +40,12 @@ def name_operations(model: Any, graph: Any) -> None:
 
     Args:
         model: OpenVINO's, as read from the ONNX file; its operations are renamed.
-        graph: of the ONNX file.
+        graph: graph of the ONNX file.
     """
     makers = _makers(graph)
     operations = [operation for operation in model.get_ordered_ops() if operation.get_type_name() not in _UNNAMED]
     owners: dict[str, str] = {}
+    # from back to front: an operation without a tensor of the file takes the owner of what reads it, which must be known
     for operation in reversed(operations):
         made = [makers[name] for output in operation.outputs() for name in output.get_names() if name in makers]
         # What gives no tensor of the file was made for what reads it.
@@ -60,12 +61,13 @@ def name_operations(model: Any, graph: Any) -> None:
         number = "" if uses[name] == 1 else f"#{uses[name]}"
         layer = behind.get(old_name, owners[old_name])
         named.append((operation, name + number + ("" if layer == owners[old_name] else f"@{quote(layer, safe=_SAFE)}")))
+    # renamed only now: the maps above are by the old names
     for operation, name in named:
         operation.set_friendly_name(name)
 
 
 def _behind(operations: Sequence[Any], owners: Mapping[str, str], weighted: Collection[str]) -> dict[str, str]:
-    """Operation -> the layer with weights whose result it takes on, past whatever has a single input that is no constant."""
+    """Return operation -> the layer with weights whose result it takes on, past whatever has a single input that is no constant."""
     layer_before: dict[str, str] = {}
     constant: set[str] = set()
     for operation in operations:
@@ -76,13 +78,14 @@ def _behind(operations: Sequence[Any], owners: Mapping[str, str], weighted: Coll
             constant.add(name)
         elif owners[name] in weighted:
             layer_before[name] = owners[name]
+        # with two varying inputs (a residual sum) it belongs to neither of the layers in front of it
         elif len(varying) == 1 and (only := min(varying)) in layer_before:
             layer_before[name] = layer_before[only]
     return layer_before
 
 
 def _makers(graph: Any) -> dict[str, tuple[bool, int, str]]:
-    """Tensor -> whether a node with weights makes it, that node's position, and its name: of several makers the greatest counts."""
+    """Return tensor -> (whether it has weights, minus its position, its name) of its maker; of several makers the greatest counts."""
     constant = constants(graph)
     return {
         tensor: (weight_of(node, constant) is not None, -position, node.name or f"{node.op_type}:{position}")
@@ -99,10 +102,10 @@ def _readers(operation: Any) -> Iterator[str]:
 
 
 def operations_of(model: Any, layers: Collection[str]) -> dict[str, list[str]]:
-    """Layer -> names of the operations that it was made into; empty where there is none.
+    """Return layer -> names of the operations that it was made into; empty where there is none.
 
     Args:
-        model: whose operations `name_operations` named.
+        model: OpenVINO's model, whose operations `name_operations` named.
         layers: names of nodes of the ONNX file.
     """
     names: dict[str, list[str]] = {layer: [] for layer in layers}
@@ -120,7 +123,7 @@ class ExecutedNode:
     Args:
         node: its name in the compiled model.
         layers: the layers that it executes; several where the plugin fused them.
-        precision: in the plugin's words: "f32", "bf16", "u8", "i8".
+        precision: precision in the plugin's words: "f32", "bf16", "u8", "i8".
         rest: whether another node executes what is most of the layer, and this one the rest, such as a sum with a bias that was not fused.
     """
 
@@ -131,7 +134,7 @@ class ExecutedNode:
 
 
 def executed(compiled: Any) -> list[ExecutedNode]:
-    """The nodes of a compiled model that compute; no layer stands at two of them, but for the rest of one.
+    """Return the nodes of a compiled model that compute; no layer stands at two of them, but for the rest of one.
 
     What multiplies with weights is called after all layers whose products it executes. Any other node is called after the first layer in it
     that no other is called after; where there is none, it is the rest of the first.
@@ -145,6 +148,7 @@ def executed(compiled: Any) -> list[ExecutedNode]:
             nodes.append((name, information, [part for original in originals if (part := _Part.of(original)) is not None]))
     layers: dict[str, tuple[str, ...]] = {}
     taken: set[str] = set()
+    # kernels first: they have the best claim to a layer's name, and a leftover sum or activation must not take it from them
     for kernels in (True, False):
         for name, information, parts in nodes:
             if (information["layerType"] in _PRODUCT_KERNELS) == kernels:
@@ -158,7 +162,8 @@ def executed(compiled: Any) -> list[ExecutedNode]:
 
 
 def _named(parts: Sequence[_Part], layer_type: str, taken: Collection[str]) -> tuple[str, ...]:
-    """The layers that a node is called after; none where all of them are taken."""
+    """Return the layers that a node is called after; none where all of them are taken."""
+    # a fused kernel may hold two convolutions (a depthwise one behind a pointwise one): it is called after both
     products = tuple(dict.fromkeys(part.layer for part in parts if part.is_product and part.layer not in taken))
     helpers = [part for part in parts if not part.is_product]
     if layer_type in _PRODUCT_KERNELS:
@@ -179,7 +184,7 @@ def _free(name: str, taken: Collection[str]) -> str:
 
 @dataclass(frozen=True)
 class _Part:
-    """What the name of an operation tells.
+    """The parts of an operation's name.
 
     Args:
         layer: name of a node of the ONNX file.

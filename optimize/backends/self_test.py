@@ -37,9 +37,9 @@ LARGEST_BYTES = 16 << 20
 HEADER = 1 << 12
 """Bytes that the header of an array takes at most."""
 ISA, GPU = "isa", "verified_on"
-"""Where `Artifact.built` says which level of `hardware.cpu_level`, or which GPU, an artifact was verified on."""
+"""Keys of `Artifact.built` for the level of `hardware.cpu_level`, or the GPU, that an artifact was verified on."""
 MADE_FOR = "made_for"
-"""Where `Artifact.built` says which level an artifact was made for, when one was asked for."""
+"""Key of `Artifact.built` for the level that an artifact was made for, where one was asked for."""
 
 
 TOLERANCES = {"f32": (1e-4, 1e-3), "f16": (5e-3, 1e-2), "bf16": (1e-2, 3e-2), "int8": (1e-2, 2e-2)}
@@ -84,35 +84,38 @@ class Check:
 
 
 def make(images: Floats, seed: int) -> Floats:
-    """Inputs with the spectra of calibration images and none of their shapes.
+    """Return inputs with the spectra of calibration images and none of their shapes.
 
     The spectrum of real white noise lends the phases, which so have the symmetry that makes the result real. All channels share them,
     since channels of images go together. The mean of a channel is the mean of its images' means.
 
     Args:
         images: (N, C, *spatial), preprocessed as the network expects them.
-        seed: of the phases, and of which images go together.
+        seed: seed of the phases, and of the choice of images that go together.
 
     Returns:
         (16, C, *spatial), float32; fewer where they would take more than `LARGEST_BYTES`.
     """
     draw = np.random.default_rng(seed)
     count = cases(images.shape[1:])
+    # `resize` repeats the permutation as often as needed: 16 inputs of 8 images take each of 64 images twice
     order = np.resize(draw.permutation(len(images)), (count, min(MIXED, len(images))))
     return np.stack([_scrambled(images[np.sort(chosen)], draw) for chosen in order])
 
 
 def cases(input_shape: tuple[int, ...]) -> int:
-    """How many inputs of shape (C, *spatial) a self-test has: sixteen, or as many as `LARGEST_BYTES` hold, but at least two."""
+    """Return how many inputs of shape (C, *spatial) a self-test has: sixteen, or as many as `LARGEST_BYTES` hold, but at least two."""
     return int(np.clip(LARGEST_BYTES // (math.prod(input_shape) * 4), 2, CASES))
 
 
 def _scrambled(images: Floats, draw: np.random.Generator) -> Floats:
     axes = tuple(range(-(images.ndim - 2), 0))
     spectra = np.fft.fftn(images.astype(np.float64), axes=axes)  # (M, C, *spatial)
+    # real noise: the phase at frequency -f is minus the one at f, without which the result would be complex
     noise = np.fft.fftn(draw.standard_normal(images.shape[2:]))
     made = np.sqrt((np.abs(spectra) ** 2).mean(0)) * np.exp(1j * np.angle(noise))
     zero = (slice(None), *(0,) * len(axes))
+    # frequency 0 is the mean: a random phase might flip its sign, and images that are all positive come out negative
     made[zero] = spectra.mean(0)[zero]
     return np.ascontiguousarray(np.fft.ifftn(made, axes=axes).real, dtype=np.float32)
 
@@ -121,9 +124,9 @@ def attach(artifact: Artifact, predict: Callable[[Floats], Floats], inputs: Floa
     """Write the self-test into the artifact's folder, and seal it with the machine's level in the manifest.
 
     Args:
-        artifact: on this machine.
-        predict: of its session.
-        inputs: from `make`.
+        artifact: the artifact, on the machine that verified it.
+        predict: function that runs its session.
+        inputs: inputs of the test, from `make`.
         made_for: the level that was asked for; None where none was.
     """
     np.savez(artifact.folder / FILE, inputs=inputs, outputs=predict(inputs))
@@ -137,8 +140,8 @@ def check(artifact: Artifact, predict: Callable[[Floats], Floats]) -> Check | No
     another, decisions must be the same but for near ties: where what is decided now was as near to the best as outputs may differ.
 
     Args:
-        artifact: as read, so that its files are those that were sealed.
-        predict: of its session.
+        artifact: the artifact as read, so that its files are those that were sealed.
+        predict: function that runs its session.
 
     Raises:
         InputError: when the file is no self-test of this model.
@@ -154,6 +157,7 @@ def check(artifact: Artifact, predict: Callable[[Floats], Floats]) -> Check | No
     spread = float(expected.max() - expected.min()) or 1.0
     difference = float(np.abs(outputs - expected).max()) / spread
     alike = not differences(artifact)
+    # of a mix such as "int8+bf16" the looser of both parts' tolerances counts
     same_machine, another = (max(limits) for limits in zip(*(TOLERANCES[part] for part in artifact.precision.split("+")), strict=True))
     allowed = same_machine if alike else another
     changed = _changed(expected, outputs, allowed * spread, _threshold(artifact))
@@ -162,7 +166,7 @@ def check(artifact: Artifact, predict: Callable[[Floats], Floats]) -> Check | No
 
 
 def differences(artifact: Artifact) -> list[str]:
-    """How this machine differs from the one that verified the artifact, as far as it decides the numbers; each in a few words."""
+    """Return how this machine differs from the one that verified the artifact, as far as it decides the numbers; each in a few words."""
     here, lines = _here(artifact.target), []
     if (version := backend(artifact.target).version()) != artifact.runtime:
         lines.append(f"made with {artifact.target} {artifact.runtime}, here is {version}")
@@ -176,7 +180,7 @@ def differences(artifact: Artifact) -> list[str]:
 
 
 def _here(target: str) -> dict[str, str]:
-    """What decides the numbers on this machine, by its name in `Artifact.built`."""
+    """Return what decides the numbers on this machine, by its name in `Artifact.built`."""
     if not runs_on_cpu(target):
         here = device()
         return {} if here is None else {GPU: here.name}
@@ -221,13 +225,13 @@ def _no_self_test(path: Path, why: str) -> InputError:
 
 
 def _threshold(artifact: Artifact) -> float:
-    """Above which a single output says yes, as the manifest has it; that of logits where it says nothing."""
+    """Return the number above which a single output says yes, as the manifest has it; that of logits where it says nothing."""
     stated = dict(artifact.use.get("output", {})).get("threshold")
     return float(stated) if isinstance(stated, int | float) else 0.0
 
 
 def _changed(expected: Floats, outputs: Floats, tie: float, threshold: float = 0.0) -> int:
-    """Number of decisions, one for each input or each of its positions, that changed by more than a near tie.
+    """Return the number of decisions, one for each input or each of its positions, that changed by more than a near tie.
 
     Worked example: recorded outputs 2.00 and 1.99, outputs here 1.99 and 2.00, and a tie of 0.05. The decision is another one, but what is
     chosen now was only 0.01 below the best: no change. Recorded 3 and 1, here 1 and 3: what is chosen now was 2 below, so it is a change.
@@ -235,5 +239,6 @@ def _changed(expected: Floats, outputs: Floats, tie: float, threshold: float = 0
     if expected.shape[1] == 1:
         return int((((expected > threshold) != (outputs > threshold)) & (np.abs(expected - threshold) > tie)).sum())
     now = outputs.argmax(1, keepdims=True)
+    # how far what is chosen now was below the best in the recorded outputs: 0 for an unchanged decision
     lost = expected.max(1, keepdims=True) - np.take_along_axis(expected, now, 1)
     return int((lost > tie).sum())

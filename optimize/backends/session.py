@@ -38,7 +38,7 @@ def require_own(artifact: Artifact, sizes: Sequence[object]) -> None:
     """Check that a model takes the inputs that its artifact says.
 
     Args:
-        artifact: as read.
+        artifact: the artifact, as read.
         sizes: (C, *spatial) as the opened model has it; what is no number is open.
 
     Raises:
@@ -72,7 +72,7 @@ class Session:
     Args:
         input_shape: (C, *spatial).
         run: one batch (N, C, *spatial) -> (N, K, ...), N at most 32.
-        handle: what the backend's `inspect` reads.
+        handle: the object that the backend's `inspect` reads.
         on_close: called once by `close`.
     """
 
@@ -97,6 +97,7 @@ class Session:
         if self._run is None:
             raise InputError("this session is closed: build a new one.")
         require_inputs(inputs, self.input_shape)
+        # no copy where the array is already contiguous float32, which the measured calls are
         inputs = np.ascontiguousarray(inputs, dtype=np.float32)
         if len(inputs) <= CHUNK:
             return self._run(inputs)
@@ -104,7 +105,9 @@ class Session:
 
     def close(self) -> None:
         """Free the compiled model; closing twice does no harm."""
+        # taken out first: a second close, or one that is called from within, finds nothing to do
         on_close, self._on_close = self._on_close, None
+        # both references go, so that the runtime's memory is free even while somebody still holds the session
         self._run = self.handle = None
         if on_close is not None:
             on_close()

@@ -1,4 +1,4 @@
-"""What the program knows about a target without loading its runtime: its name for people, where it runs, the packages it needs."""
+"""Facts about a target that are known without loading its runtime: its name for people, where it runs, the packages it needs."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Description:
 
     @property
     def install_command(self) -> str:
-        """What to type to install the packages."""
+        """The command that installs the packages."""
         return install_command(self.extra, self.packages)
 
     @property
     def remedy(self) -> str | None:
-        """What to type to install what is missing; None where every package is installed."""
+        """The command that installs what is missing; None where every package is installed."""
         return None if all(map(is_installed, self.packages)) else self.install_command
 
     def require_packages(self, target: str) -> None:

@@ -20,21 +20,21 @@ NAME = EAGER
 
 
 def preflight() -> None:
-    """PyTorch is always there."""
+    """Do nothing: PyTorch is always installed."""
 
 
 def unavailable_reason() -> str | None:
-    """None: what is compiled here runs here."""
+    """Return None: what is compiled here runs here."""
     return None
 
 
 def version() -> str:
-    """Version of PyTorch."""
+    """Return the version of PyTorch."""
     return str(torch.__version__)
 
 
 def precisions() -> tuple[str, ...]:
-    """("f32",)."""
+    """Return ("f32",)."""
     return ("f32",)
 
 
@@ -53,5 +53,5 @@ def build(candidate: Candidate, *, threads: int | None = None) -> Session:
 
 
 def inspect(session: Session) -> dict[str, str]:
-    """Each module that has parameters of its own -> "f32"."""
+    """Return "f32" for each module that has parameters of its own."""
     return {name: "f32" for name, module in session.handle.named_modules() if next(module.parameters(recurse=False), None) is not None}

@@ -13,7 +13,7 @@ _RANDOM = {"RandomNormal", "RandomUniform"}
 
 
 def constants(graph: Any) -> set[str]:
-    """Names of the tensors that are the same at every call: stored ones, and what is computed from nothing else."""
+    """Return the names of the tensors that are the same at every call: stored ones, and what is computed from nothing else."""
     names = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type not in _RANDOM and all(name in names for name in node.input if name):
@@ -22,9 +22,10 @@ def constants(graph: Any) -> set[str]:
 
 
 def weight_of(node: Any, constant: Collection[str]) -> str | None:
-    """The tensor of a node's weights; None where it has none. A product of two matrices may have them on either side."""
+    """Return the tensor of a node's weights; None where it has none. A product of two matrices may have them on either side."""
     if node.op_type not in WEIGHTED or len(node.input) < 2:
         return None
+    # Both sides constant is a constant, neither is a product of two activations (attention); weights are on exactly one side.
     sides = [name in constant for name in node.input[:2]]
     if sides[1] and not sides[0]:
         return str(node.input[1])
@@ -32,7 +33,7 @@ def weight_of(node: Any, constant: Collection[str]) -> str | None:
 
 
 def with_weights(onnx: Path) -> set[str]:
-    """Names of the ONNX file's nodes that have weights."""
+    """Return the names of the ONNX file's nodes that have weights."""
     import onnx as onnx_format
 
     graph = onnx_format.load(onnx, load_external_data=False).graph

@@ -82,8 +82,10 @@ def _channels_read(module: nn.Module, group: ChannelGroup, inputs: torch.Tensor)
         # a norm behind a concatenation of several layers is not this layer's alone
         if slot.side == "out" and (slot.index.shape[1] != 1 or not np.array_equal(slot.index.ravel(), whole)):
             return None
+        # the layer makes other channels too, which others read
         if slot.side == "out" and width(layers[slot.module], "out") != group.size:
             return None
+        # a reader must have the group's columns side by side, so that another number of columns can take their place
         if slot.side == "in" and (slot.module in layers or not _contiguous(slot) or groups(module.get_submodule(slot.module)) > 1):
             return None
     [name] = linear
@@ -95,6 +97,7 @@ def _channels_read(module: nn.Module, group: ChannelGroup, inputs: torch.Tensor)
         return read, made
 
     shapes = [shape for _, shape in calls(module, [name], inputs[:1], positions)]  # of every call
+    # a stride, or a border without padding, changes the positions, and what read the output could not read the input
     return width(layers[name], "in") if len(shapes) == 1 and shapes[0][0] == shapes[0][1] else None
 
 
@@ -108,8 +111,10 @@ def _widen(layer: nn.Module, slot: Slot, channels: int) -> None:
     """Change a reader so that it reads this many channels in place of the group's, with weights of zero."""
     weight, axis = layer.get_parameter("weight").detach(), 0 if getattr(layer, "transposed", False) else 1
     start, count = int(slot.index[0, 0]), slot.index.size
+    # a reader behind a concatenation keeps the columns of the other branches on both sides
     in_front, old, behind = torch.split(weight, [start, count, weight.shape[axis] - start - count], axis)
     shape = list(old.shape)
+    # flattened maps have several columns for each channel: 16 channels of 2x2 maps are 64 columns; 3 in their place are 12
     shape[axis] = channels * slot.index.shape[1]
     assign(layer, "weight", torch.cat([in_front, old.new_zeros(shape), behind], axis))
     renumber(layer)

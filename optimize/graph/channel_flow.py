@@ -1,4 +1,4 @@
-"""Where each channel is: every channel of a network is followed through all operations of one forward pass.
+"""Follow every channel of a network through all operations of one forward pass.
 
 Each channel that a layer makes gets a label. An operation that moves elements (a concatenation, a slice, a flattening, a pixel shuffle) is
 applied to the labels as well. Where an element-wise operation brings two labels together, they belong together; a layer that reads a label
@@ -69,6 +69,7 @@ class ChannelFlow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._labels[example] = self.ties.fixed("the network's input takes part", example.shape)
         handles = []
         for name, layer in module.named_modules():
+            # A parameter used outside a known layer (a learned position code, a bare scale) would not shrink with the channels.
             bare = () if isinstance(layer, LINEAR_MAPS + CHANNELWISE) else (*layer.parameters(recurse=False), *layer.buffers(recurse=False))
             for tensor in bare:
                 self._labels[tensor] = self.ties.fixed("a bare parameter takes part", tensor.shape)
@@ -89,6 +90,7 @@ class ChannelFlow(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         """Run an operation and label what it made."""
         kwargs = kwargs or {}
+        # inside a recognised layer: its hook ties input and output, so a convolution's own operations need no rule
         if self._within:
             return func(*args, **kwargs)
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor) and leaf in self._labels]
@@ -100,6 +102,7 @@ class ChannelFlow(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for tensor, result in zip(made, results * len(made) if len(results) == 1 else results, strict=True):
                 self._labels[tensor] = result
         elif inputs:
+            # not understood: nothing that goes in can be cut, nor anything that comes out
             reason = self._taking_part(func)
             for tensor in inputs:
                 self.ties.fix(self._labels[tensor], reason)
@@ -118,10 +121,12 @@ class ChannelFlow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if torch.Tag.pointwise in func.tags or name in ELEMENTWISE:
             return [self.ties.elementwise(labels)]
         if FRESH.fullmatch(name):
+            # the values do not depend on the input's channels, only the shape does
             return [torch.tensor(-1)]
         if name == "cat":
             return [concatenated(args[0], args[1] if len(args) > 1 else kwargs.get("dim", 0), self._labels.get)]
         if name in MOVES:
+            # the operation itself, run on the labels in place of the values: whatever it moves, the labels move alike
             made = [compact(part) for part in tree_leaves(moved(func, (args, kwargs), self._labels.get))]
             if name == "split":
                 self._tie_parts(made)
@@ -134,7 +139,9 @@ class ChannelFlow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name == "expand":
             return [label]
         if name == "constant_pad_nd":
+            # padded with -1 in place of the fill value: what is added is a constant, no channel
             return [compact(moved(func, ((*args[:2], -1), {}), self._labels.get))]
+        # Pooling and resizing mix positions. Labels of size 1 along all spatial dimensions say that no channel lies there.
         if spatial := SPATIAL.fullmatch(name):
             return [label] if set(label.shape[-int(spatial[2]) :]) == {1} else None
         if torch.Tag.reduction in func.tags or name in ALONG_DIMENSION:
@@ -166,6 +173,7 @@ class ChannelFlow(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _taking_part(self, func: Any) -> str:
         layer = self._running[-1]
+        # name the layer where it is one that a user would know, and the operation where it is a line in some forward
         whole = not list(layer.children()) or list(layer.parameters(recurse=False))
         if whole and len(self._running) > 1:
             return f"{type(layer).__name__} takes part"
@@ -199,6 +207,7 @@ class ChannelFlow(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.sources.setdefault(name, set()).add(self._made.get(layer_input, None))  # type: ignore[no-untyped-call]
         self._used(layer_input, name if affine_norm(layer) else None)
         block = self._block(name, layer, "out")
+        # a norm's channel belongs to whatever occurs at that place of axis 1, for all cases and positions
         self.ties.tie(block[:, None], along_axis(self._labels[layer_input], layer_input.dim(), min(1, layer_input.dim() - 1), len(block)))
         self._labels[output] = self._labels[layer_input]
         if reason := unsupported_reason(layer):
@@ -207,6 +216,7 @@ class ChannelFlow(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _follow_linear_map(self, name: str, layer: Any, layer_input: torch.Tensor, output: torch.Tensor) -> None:
         """Follow the channels into a linear map, which reads them and makes channels of its own."""
         self._used(layer_input, None)
+        # without a batch dimension a convolution reads (C, *spatial), so the axis is counted from the end
         axis = -1 if isinstance(layer, nn.Linear) else layer_input.dim() - len(layer.kernel_size) - 1
         made = self._block(name, layer, "out")
         known = layer_input in self._labels
@@ -223,6 +233,7 @@ class ChannelFlow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if reason := unsupported_reason(layer):
             for labels in (made, *(() if read is None else (read,))):
                 self.ties.fix(labels, f"{name} {reason}")
+        # labels of shape (C, 1, 1): the channel is the same one at every position
         self._labels[output] = made.view([-1 if place == axis % output.dim() else 1 for place in range(output.dim())])
         self._made[output] = name
 
@@ -238,6 +249,7 @@ def _reduced(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], label: La
     values = {**dict(zip(names, args, strict=False)), **kwargs}
     over = values.get("dim")
     dims = tuple(range(label.dim())) if over in (None, [], ()) else (over,) if isinstance(over, int) else tuple(over)
+    # a mean over channels mixes them; over positions, along which labels have size 1, it does not
     if any(label.shape[axis] > 1 for axis in dims):
         return None
     return [label.squeeze(dims) if torch.Tag.reduction in func.tags and not values.get("keepdim") else label]

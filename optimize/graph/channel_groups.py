@@ -74,6 +74,7 @@ def without(groups: Iterable[ChannelGroup], cut: ChannelGroup, keep: Index) -> t
     removed: dict[tuple[str, Side], Index] = {}
     lost = np.setdiff1d(np.arange(cut.size), keep)
     for slot in cut.slots:
+        # positions that go, by side of each layer, whichever group they are part of
         removed[slot.module, slot.side] = np.sort(slot.index[lost].ravel())
     renumbered = []
     for group in groups:
@@ -87,4 +88,5 @@ def without(groups: Iterable[ChannelGroup], cut: ChannelGroup, keep: Index) -> t
 
 def _shifted(slot: Slot, removed: dict[tuple[str, Side], Index]) -> Slot:
     lost = removed.get((slot.module, slot.side))
+    # searchsorted counts the positions that go below each one: without 1 and 2, position 4 becomes 4 - 2 = 2
     return slot if lost is None else replace(slot, index=slot.index - np.searchsorted(lost, slot.index))

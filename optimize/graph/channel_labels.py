@@ -9,7 +9,7 @@ labels are 64 times 5, then 64 times 6 and 64 times 7.
     >>> union = LabelUnion()
     >>> a, b, c = union.new(3), union.new(3), union.new(1)
     >>> union.tie(a, b)
-    >>> union.units().tolist()
+    >>> union.unit_numbers().tolist()
     [0, 1, 2, 0, 1, 2, 3]
 """
 
@@ -56,8 +56,10 @@ class LabelUnion:
         """Record that labels belong together, element by element after broadcasting; constants are left out."""
         shape = torch.broadcast_shapes(first.shape, second.shape)  # type: ignore[no-untyped-call]
         pairs = torch.stack([first.expand(shape), second.expand(shape)]).flatten(1)
-        left, right = pairs[:, (pairs >= 0).all(0) & (pairs[0] != pairs[1])].numpy()
-        self._pairs.append(np.unique(left * SPAN + right))
+        firsts, seconds = pairs[:, (pairs >= 0).all(0) & (pairs[0] != pairs[1])].numpy()
+        # A flattened map repeats each pair for every position. As one number, first * 2^31 + second, duplicates go in one sort: 5 and 7
+        # become 5 * 2^31 + 7.
+        self._pairs.append(np.unique(firsts * SPAN + seconds))
 
     def fix(self, labels: Labels, reason: str) -> None:
         """Record that none of these labels can be cut."""
@@ -80,7 +82,7 @@ class LabelUnion:
                 result = torch.where(result >= 0, result, operand)
         return result
 
-    def units(self) -> npt.NDArray[np.int64]:
+    def unit_numbers(self) -> npt.NDArray[np.int64]:
         """Return for every label the number of the unit it belongs to: the connected components of all pairs."""
         from scipy.sparse import coo_matrix
         from scipy.sparse.csgraph import connected_components
@@ -108,6 +110,7 @@ def compact(labels: Labels) -> Labels:
     """
     channels = labels[labels >= 0]
     if len(channels) and channels.min() < channels.max():
+        # constants (-1) may stand anywhere, so a dimension is dropped where all labels but these are equal along it
         for axis in range(labels.dim()):
             top = labels.amax(axis, keepdim=True)
             if ((labels == top) | (labels < 0)).all():
@@ -150,6 +153,7 @@ def _is_spread(single: Labels, many: Labels) -> bool:
     """Return whether `single` is the same along a dimension along which the channels of `many` change."""
     for axis in range(single.dim()):
         if single.shape[axis] == 1 < many.shape[axis]:
+            # constants count as the highest label, so that they make no difference between lowest and highest
             lowest = torch.where(many < 0, many.amax(axis, keepdim=True), many).amin(axis)
             if (lowest != many.amax(axis)).any():
                 return True

@@ -18,7 +18,7 @@ CHANNELWISE = (*BATCH_NORMS, nn.PReLU, *INSTANCE_NORMS)
 
 
 def linear_submodule(module: nn.Module, name: str) -> LinearMap:
-    """The linear layer or convolution of this name.
+    """Return the linear layer or convolution of this name.
 
     Raises:
         TypeError: when the layer is of another kind, which no caller may ask for: layers are chosen from the traced graph.
@@ -48,6 +48,7 @@ def groups(layer: nn.Module) -> int:
 
 def depthwise(layer: nn.Module) -> bool:
     """Return whether each input channel has outputs of its own (one or several) and shares none."""
+    # 8 -> 16 in 8 groups: each input has two outputs of its own. Transposed, only 8 -> 8 counts: its weight is cut along another axis.
     return groups(layer) > 1 and groups(layer) == width(layer, "in") and (not layer.transposed or width(layer, "out") == groups(layer))
 
 
@@ -63,8 +64,10 @@ def recognised(layer: nn.Module) -> bool:
 
 def unsupported_reason(layer: Any) -> str | None:
     """Return why a layer of a known class does not compute what the class does from its own tensors; None where it does."""
+    # a parametrized or pruned layer computes its weight from other tensors before each call, so writing into `weight` would have no effect
     if "weight" not in layer._parameters or (isinstance(layer, BATCH_NORMS) and not layer.track_running_stats):
         return "computes its weights or statistics as it runs"
     known = next(kind for kind in LINEAR_MAPS + CHANNELWISE if isinstance(layer, kind))
+    # a subclass may compute anything; its parameters alone say nothing about its outputs then
     inherited = all(getattr(type(layer), name, None) is getattr(known, name, None) for name in ("forward", "_conv_forward"))
     return None if inherited and "forward" not in vars(layer) else "has a forward of its own"

@@ -105,6 +105,7 @@ def _holds(function: FunctionType, passed: set[int]) -> bool:
         return False
     passed.add(id(function))
     values = [value for _, value in _closed_over(function)]
+    # anything that may hold a tensor or be written to; a function that closes over numbers alone can be shared
     if any(isinstance(value, torch.Tensor | partial | MethodType | dict | list | set) for value in values):
         return True
     objects = [value for value in values if not isinstance(value, _PLAIN) and hasattr(value, "__dict__")]
@@ -113,6 +114,7 @@ def _holds(function: FunctionType, passed: set[int]) -> bool:
 
 def _empty(function: FunctionType) -> FunctionType:
     """Return a copy of the function without defaults and with empty cells."""
+    # empty cells first: a function may close over the network that closes over it, and each needs the other's copy to exist
     cells = tuple(CellType() for _ in function.__closure__ or ())
     new = FunctionType(function.__code__, function.__globals__, function.__name__, None, cells)
     new.__qualname__, new.__module__, new.__doc__ = function.__qualname__, function.__module__, function.__doc__

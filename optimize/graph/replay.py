@@ -43,6 +43,7 @@ class Replay:
         self._nodes = _trace(module)
         with torch.inference_mode():
             module(batches[0][:1].clone())  # overwrites whatever a forward stored while it was traced
+        # later places overwrite earlier ones, so what is left is the last operation that reads each value
         self._last_use = {used: place for place, node in enumerate(self._nodes) for used in node.all_input_nodes}
         self._saved: dict[int, tuple[int, Values]] = {}
         self._outputs_checked = False
@@ -112,12 +113,15 @@ class Replay:
     def _run_to_first_change(self, module: nn.Module, number: int, changing: Collection[str]) -> tuple[int, Values]:
         """Run a batch up to the first layer that may still change, and save the values that are needed from there on."""
         start, values = self._saved.get(number, (0, {})) if number in self._saved else (0, self._entry(self._batches[number]))
+        # Everything in front of the first layer that may still change gives the same in every later pass: run it once, and save what is
+        # read from there on.
         end = min((place for place, node in enumerate(self._nodes) if _calls(node, changing)), default=start)
         if end <= start:
             return start, values
         values = dict(values)
         for place in range(start, end):
             self._step(module, place, values)
+        # too much to save: the batch keeps no entry, and its next pass starts at the input
         elsewhere = sum(_bytes(saved) for batch, (_, saved) in self._saved.items() if batch != number)
         self._saved.pop(number, None)
         if elsewhere + _bytes(values) <= MEMORY_BYTES:
@@ -127,6 +131,7 @@ class Replay:
     def _run(self, module: nn.Module, names: Collection[str], start: int, values: Values, read: Read[T]) -> list[tuple[str, T]]:
         called = {place for place, node in enumerate(self._nodes) if _calls(node, names)}
         results = []
+        # what lies behind the last layer that is read is not run
         for place in range(start, max(called, default=-1) + 1):
             node = self._nodes[place]
             layer_input: torch.Tensor = values[node.all_input_nodes[0]] if place in called else torch.empty(0)
@@ -209,8 +214,8 @@ def _copied(_: str, layer_input: torch.Tensor, output: torch.Tensor) -> tuple[to
 def _alike(first: list[tuple[str, Any]], second: list[tuple[str, Any]]) -> bool:
     if [name for name, _ in first] != [name for name, _ in second]:
         return False
-    pairs = [pair for (_, left), (_, right) in zip(first, second, strict=True) for pair in zip(left, right, strict=True)]
-    return all(left.shape == right.shape and torch.allclose(left, right, rtol=1e-4, atol=1e-5) for left, right in pairs)
+    pairs = [pair for (_, values), (_, targets) in zip(first, second, strict=True) for pair in zip(values, targets, strict=True)]
+    return all(value.shape == target.shape and torch.allclose(value, target, rtol=1e-4, atol=1e-5) for value, target in pairs)
 
 
 def _cloned(values: Values) -> Values:

@@ -58,6 +58,7 @@ def check_cut(module: nn.Module, group: ChannelGroup, inputs: torch.Tensor) -> s
     for keep in (np.arange(0, group.size, 2), np.sort(np.random.default_rng(0).permutation(group.size)[: group.size // 2 + 1])):
         try:
             with torch.inference_mode():
+                # what a correct cut must equal: the readers take nothing from these channels
                 expected = mask_channels(module, group, np.setdiff1d(np.arange(group.size), keep))(inputs.clone())
                 actual = keep_channels(module, group, keep)(inputs.clone())
         except Exception as problem:  # the user's forward, on shapes it may not expect: whatever it raises means "cannot be cut"
@@ -77,6 +78,7 @@ def mask_channels(module: nn.Module, group: ChannelGroup, channels: Index) -> nn
         if getattr(layer, "transposed", False):
             weight = weight.index_fill(0, positions, 0)
         else:
+            # a grouped weight counts its columns within the group; the channels go at the same place of every group
             weight = weight.index_fill(1, positions % weight.shape[1], 0)
         module = with_tensors(module, slot.module, weight=weight)
     return module
@@ -95,7 +97,7 @@ def kept_after(kept: Mapping[str, Index], module: nn.Module, group: ChannelGroup
     Example: a layer of 8 channels had kept [0, 2, 3, 7] of the original. Keeping its present channels 1 and 3 leaves [2, 7].
 
     Args:
-        kept: for every narrowed layer, the original's output channels that are left.
+        kept: the original's output channels that are left, for every narrowed layer.
         module: the network before this cut.
         group: the group that is cut.
         keep: its present channels that stay.
@@ -115,6 +117,7 @@ def with_batch_norms(module: nn.Module) -> nn.Module:
     for layer in module.modules():
         if isinstance(layer, INSTANCE_NORMS) and affine_norm(layer) and unsupported_reason(layer) is None:
             kind = next(batch for instance, batch in zip(INSTANCE_NORMS, BATCH_NORMS, strict=True) if isinstance(layer, instance))
+            # the exporter folds a batch norm into the convolution in front of it, and leaves an instance norm as an operation of its own
             norm = kind(layer.num_features, layer.eps, affine=layer.affine).eval()
             for key, tensor in chain(layer.named_parameters(recurse=False), layer.named_buffers(recurse=False)):
                 assign(norm, key, tensor)
@@ -147,6 +150,7 @@ def _cut(layer: nn.Module, slot: Slot, keep: Index) -> None:
     for key, tensor in list(chain(layer.named_parameters(recurse=False), layer.named_buffers(recurse=False))):
         if key == "weight" and getattr(layer, "transposed", False) and not depthwise(layer):
             assign(layer, key, tensor.index_select(1, positions[: len(positions) // groups(layer)]))
+        # every other tensor (bias, a norm's statistics, a PReLU's slopes) has its outputs first; a counter of batches has no dimension
         elif tensor.dim():
             assign(layer, key, tensor.index_select(0, positions))
     renumber(layer, left)
@@ -169,6 +173,7 @@ def renumber(layer: Any, made: Index | None = None) -> None:
         return
     if made is not None:  # a group that makes nothing any more is gone, with the inputs it read
         layer.groups = len(np.unique(made // (layer.out_channels // layer.groups)))
+    # axis 1 of the weight counts within a group, axis 0 over all: (in, out / groups) where transposed, else (out, in / groups)
     axes = (0, 1) if layer.transposed else (1, 0)
     layer.in_channels, layer.out_channels = (shape[axis] * (layer.groups if axis else 1) for axis in axes)
 

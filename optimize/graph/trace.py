@@ -1,4 +1,4 @@
-"""Which channels must be cut together: dependency groups as plain data.
+"""Find the channels that must be cut together: dependency groups as plain data.
 
 `graph/channel_flow.py` follows the channels through the network. Here they become frozen values that name modules and do not hold them, so
 a plan stays valid for copies of the network and can be tested without tensors. Channels that cannot be cut are listed with the reason.
@@ -62,6 +62,8 @@ def trace(candidate: Candidate) -> Graph:
     module = candidate.module
     try:
         flow = ChannelFlow(module, candidate.example)
+        # x[:, :8] and x[:, 8:] may be cut apart in one network and only alike in another (a gate); trial cuts tell, and only then are they
+        # tied
         if flow.sliced and _slices_need_ties(flow, candidate):
             flow = ChannelFlow(module, candidate.example, tied=True)
     except Exception as problem:  # the user's forward, run under a dispatcher that it does not expect: whatever it raises means "no groups"
@@ -95,14 +97,16 @@ def _slices_need_ties(flow: ChannelFlow, candidate: Candidate) -> bool:
 
 def _alike_units(flow: ChannelFlow, layers: dict[str, nn.Module]) -> Iterator[tuple[tuple[Slot, ...], str | None]]:
     """Yield units that occur in the same layers, as slots, with the reason why they cannot be cut, or None."""
-    units = flow.ties.units()
-    reasons = {int(units[label]): reason for label, reason in reversed(flow.ties.reasons.items())}
+    unit_of = flow.ties.unit_numbers()
+    reasons = {int(unit_of[label]): reason for label, reason in reversed(flow.ties.reasons.items())}
     members: dict[int, dict[tuple[str, Side], list[int]]] = {}
     for place, block in flow.blocks.items():
-        for position, unit in enumerate(units[block.numpy()].tolist()):
+        for position, unit in enumerate(unit_of[block.numpy()].tolist()):
             members.setdefault(unit, {}).setdefault(place, []).append(position)
     families: dict[tuple[Any, ...], list[dict[tuple[str, Side], list[int]]]] = {}
     for unit, places in members.items():
+        # Example: unit 7 is output 3 of conv1 and input 3 of conv2; unit 8 is output 4 and input 4 of the same layers. Both have the same
+        # places, one position in each, so they are two channels of one group.
         alike = tuple((place, len(positions)) for place, positions in places.items())
         families.setdefault((alike, reasons.get(unit)), []).append(places)
     for (alike, reason), family in families.items():
@@ -116,6 +120,7 @@ def _unfit(slots: Sequence[Slot], layers: dict[str, nn.Module]) -> str | None:
         return "no layer makes the channels"
     if not any(slot.side == "in" for slot in slots):
         return "nothing reads the channels"
+    # a single unit that holds several outputs of a layer: all of them are tied together, so there is no choice of channels
     if slots[0].index.shape[0] == 1 < max(slot.index.shape[1] for slot in slots if slot.side == "out"):
         return "its channels can only go together"
     return None
@@ -129,6 +134,7 @@ def _in_order(group: ChannelGroup, order: dict[str, int]) -> ChannelGroup:
 def _norms(flow: ChannelFlow, module: nn.Module) -> dict[str, str]:
     norms = {}
     for layer, (norm, *further) in ((layer, tuple(by)) for layer, by in flow.followers.items()):
+        # one reader only, a norm, which reads nothing else: then a shift of the layer's output can move into it
         if not further and norm is not None and flow.sources[norm] == {layer} and unsupported_reason(module.get_submodule(norm)) is None:
             norms[layer] = norm
     return norms

@@ -52,6 +52,7 @@ class _Followed(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **(kwargs or {}))
         origins = frozenset[str]().union(*(self.origins(tensor) for tensor in _tensors((args, kwargs))))
         made = list(_tensors(result))
+        # an operation without a tensor as its result gave its value to the program (`.item()`), which may branch on it
         if not made:
             self.read |= origins
         self._hand_on(made, origins)

@@ -1,1 +1,1 @@
-"""What machine this is: its processor, its GPUs, the packages that are installed, and the settings of this process."""
+"""Facts about this machine: its processor, its GPUs, the packages that are installed, and the settings of this process."""

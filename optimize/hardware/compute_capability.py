@@ -19,7 +19,7 @@ BF16_FROM = (8, 0)
 
 
 def ordered(capabilities: Sequence[str], name: str = "compute_capability") -> tuple[str, ...]:
-    """The capabilities, lowest first, each once.
+    """Return the capabilities, lowest first, each once.
 
     Args:
         capabilities: compute capabilities, such as ("8.6", "12.0"), or ("current",).
@@ -37,6 +37,6 @@ def ordered(capabilities: Sequence[str], name: str = "compute_capability") -> tu
 
 
 def has_bf16(capability: str) -> bool:
-    """Whether a GPU computes in bf16."""
+    """Return whether a GPU computes in bf16."""
     major, _, minor = capability.partition(".")
     return (int(major), int(minor or 0)) >= BF16_FROM

@@ -30,16 +30,16 @@ the sum is cut off there. With weights of 7 bits the largest sum is 2 * 255 * 63
 
 
 def level(sets: Iterable[str] | None = None) -> str | None:
-    """The best level of these instruction sets, or of this machine's; None where nothing is known."""
+    """Return the best level of these instruction sets, or of this machine's; None where nothing is known."""
     available = set(machine.instruction_sets() if sets is None else sets)
     return next((name for name, (_, required) in LEVELS.items() if required <= available), None)
 
 
 def saturates(cpu_level: str | None = None) -> bool:
-    """Whether 8-bit products overflow 16 bits on a level, or on that of this machine when None."""
+    """Return whether 8-bit products overflow 16 bits on a level, or on that of this machine when None."""
     return (level() if cpu_level is None else cpu_level) in SATURATING
 
 
 def in_words(cpu_level: str | None) -> str:
-    """A level in words."""
+    """Return the name of a level in words."""
     return "an unknown instruction set" if cpu_level is None else LEVELS.get(cpu_level, (cpu_level, set()))[0]

@@ -31,14 +31,15 @@ class Gpu:
 
 
 def present() -> bool:
-    """Whether there is any sign of an NVIDIA driver; nothing is run to find out."""
+    """Return whether there is any sign of an NVIDIA driver; nothing is run to find out."""
     return shutil.which("nvidia-smi") is not None or _DRIVER.exists()
 
 
 def gpu() -> Gpu:
-    """The NVIDIA GPUs, from nvidia-smi."""
+    """Return the NVIDIA GPUs, from nvidia-smi."""
     program = shutil.which("nvidia-smi")
     if program is None:
+        # as in a container that was given the driver's modules and not its programs
         driver = "a driver is loaded, but nvidia-smi is not on the path" if _DRIVER.exists() else _NO_DRIVER
         return Gpu((), driver)
     said, note = _answer(program, *_QUERY)
@@ -49,7 +50,7 @@ def gpu() -> Gpu:
 
 
 def slices(listed: str) -> tuple[str, ...]:
-    """The MIG slices in what `nvidia-smi -L` lists, each with its GPU, as "3g.20gb, device 0 of GPU 1".
+    """Return the MIG slices in what `nvidia-smi -L` lists, each with its GPU, as "3g.20gb, device 0 of GPU 1".
 
     Its lines are `GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-…)` and, indented below, `MIG 3g.20gb     Device  0: (UUID: MIG-…)`.
     """
@@ -63,7 +64,7 @@ def slices(listed: str) -> tuple[str, ...]:
 
 
 def _answer(program: str, *query: str) -> tuple[str, str]:
-    """Output of nvidia-smi for a query, and an empty note; or no output, and why there is none."""
+    """Return the output of nvidia-smi for a query, and an empty note; or no output, and why there is none."""
     try:
         # The program that the user's own path names, and a query that holds nothing from outside.
         answer = subprocess.run([program, *query], capture_output=True, text=True, timeout=_SECONDS, check=False)  # noqa: S603
@@ -78,6 +79,7 @@ def _answer(program: str, *query: str) -> tuple[str, str]:
 
 
 def _device(line: str) -> dict[str, str | int] | None:
+    # from the right: a name may hold a comma, the other three do not
     name, driver, memory, capability = ([part.strip() for part in line.rsplit(",", 3)] + [""] * 4)[:4]
     if not capability:
         return None

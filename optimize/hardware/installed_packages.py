@@ -1,4 +1,4 @@
-"""Which packages are installed, from their metadata: none of them is imported."""
+"""Installed packages, read from their metadata: none of them is imported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Requirement:
     """A package that a part of this program needs.
 
     Args:
-        name: in the package registry.
+        name: name in the package registry.
         purpose: what the package is for.
         module: name to import it by; the package's name with underscores when empty.
         alternatives: other packages that bring the same module, such as a build for another version of CUDA.
@@ -58,10 +58,10 @@ class Package:
     """One package that `optimize` uses.
 
     Args:
-        name: in the package registry.
+        name: name in the package registry.
         version: installed; None where it is not.
-        purpose: what it is for.
-        remedy: what to type to get it; None where it is installed.
+        purpose: what the package is for.
+        remedy: command that installs it; None where it is installed.
     """
 
     name: str
@@ -71,16 +71,18 @@ class Package:
 
 
 def torch_build() -> dict[str, str | None]:
-    """Version of PyTorch and what it was built for, "CPU", "CUDA 13.0" or "ROCm 7.0", without loading it."""
+    """Return the version of PyTorch and what it was built for, "CPU", "CUDA 13.0" or "ROCm 7.0", without loading it."""
     version = installed("torch")
     spec = importlib.util.find_spec("torch")
     if version is None or spec is None or spec.origin is None:
         return {"version": version, "build": None}
     try:
+        # read as text: importing torch to ask for its build takes seconds
         source = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
     except OSError:
         return {"version": version, "build": None}
     for name, label in (("cuda", "CUDA"), ("hip", "ROCm")):
+        # version.py has lines such as `cuda: Optional[str] = '13.0'` and `hip = None`, annotated or not
         built = re.search(rf"^{name}\b[^=\n]*=\s*['\"]([^'\"]+)['\"]", source, re.MULTILINE)
         if built:
             return {"version": version, "build": f"{label} {built[1]}"}
@@ -88,17 +90,17 @@ def torch_build() -> dict[str, str | None]:
 
 
 def packages(optional: Iterable[tuple[str, Requirement]]) -> tuple[Package, ...]:
-    """Every package that `optimize` can use, those it cannot do without first.
+    """Return every package that `optimize` can use, those it cannot do without first.
 
     Args:
-        optional: what to type to install a package, and the package.
+        optional: the command that installs a package, and the package, for each.
     """
     required = [_package(Requirement(name, "required"), "pip install 'optimize'") for name in REQUIRED]
     return (*required, *(_package(requirement, command) for command, requirement in optional))
 
 
 def install_command(extra: str, requirements: Iterable[Requirement] = ()) -> str:
-    """What to type to install packages.
+    """Return what to type to install packages.
 
     Args:
         extra: pip extra that brings them; empty where none does.
@@ -114,17 +116,17 @@ def install_command(extra: str, requirements: Iterable[Requirement] = ()) -> str
 
 
 def is_installed(requirement: Requirement) -> bool:
-    """Whether the package, or another one that brings the same module, is installed; nothing is imported."""
+    """Return whether the package, or another one that brings the same module, is installed; nothing is imported."""
     return installed_version(requirement) is not None
 
 
 def installed_version(requirement: Requirement) -> str | None:
-    """Version of the package, or of the first of its alternatives that is installed; None where none is."""
+    """Return the version of the package, or of the first of its alternatives that is installed; None where none is."""
     return next(filter(None, map(installed, (requirement.name, *requirement.alternatives))), None)
 
 
 def installed(package: str) -> str | None:
-    """Version from the package's metadata: nothing is imported."""
+    """Return the version from the package's metadata: nothing is imported."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

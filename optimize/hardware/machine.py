@@ -28,7 +28,7 @@ BUSY_PERCENT = 20.0
 
 
 def machine() -> dict[str, object]:
-    """CPU model, cores, instruction sets, memory, operating system and Python version.
+    """Return the CPU model, cores, instruction sets, memory, operating system and Python version.
 
     `logical_cores` are those this process may use, which inside a container are fewer than the machine has.
     """
@@ -44,18 +44,18 @@ def machine() -> dict[str, object]:
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """Those of the CPU's instruction sets that matter to a network, such as "avx2" or "avx512_vnni"; empty where they cannot be read."""
+    """Return the CPU's instruction sets that matter to a network, such as "avx2" or "avx512_vnni"; empty where they cannot be read."""
     flags = set((_cpu_field("flags") or _cpu_field("Features")).split())
     return tuple(name for name in _INSTRUCTION_SETS if name in flags)
 
 
 def virtual() -> bool:
-    """Whether this is a virtual machine, as far as /proc/cpuinfo says: x86 has a flag for it."""
+    """Return whether this is a virtual machine, as far as /proc/cpuinfo says: x86 has a flag for it."""
     return "hypervisor" in _cpu_field("flags").split()
 
 
 def foreign_load(seconds: float = 0.3) -> float:
-    """Percent of the machine's CPU time that other processes use, watched for `seconds`."""
+    """Return the percent of the machine's CPU time that other processes use, watched for `seconds`."""
     taken = watch_foreign_load()
     time.sleep(seconds)
     return taken()
@@ -69,6 +69,7 @@ def watch_foreign_load() -> Callable[[], float]:
     busy, own, start = _busy(), _own(), time.perf_counter()
 
     def taken() -> float:
+        # all cores of the machine, since the busy seconds are those of all cores
         available = (time.perf_counter() - start) * (psutil.cpu_count() or 1)
         foreign = (_busy() - busy) - (_own() - own)
         return float(round(100 * min(max(foreign / available, 0.0), 1.0), 1))
@@ -77,26 +78,29 @@ def watch_foreign_load() -> Callable[[], float]:
 
 
 def _own() -> float:
-    """CPU seconds of this process and its children, each with those of its children that have ended."""
+    """Return the CPU seconds of this process and its children, each with those of its children that have ended."""
     own, seconds = psutil.Process(), 0.0
     for process in (own, *own.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):  # it has just ended, and is in its parent's figure
+            # user, system, and the same of children that have ended
             seconds += sum(process.cpu_times()[:4])
     return seconds
 
 
 def _busy() -> float:
-    """CPU seconds that all cores together have worked since the machine started."""
+    """Return the CPU seconds that all cores together have worked since the machine started."""
     times = psutil.cpu_times()
+    # the first eight fields are all there is to a CPU's time; later ones (guests) are counted in these already
     return float(sum(times[:8]) - times.idle - getattr(times, "iowait", 0.0))
 
 
 def _usable_cores() -> int:
+    # a container or taskset may leave this process fewer cores than the machine has
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def _cpu_field(name: str) -> str:
-    """The first entry `name: …` of /proc/cpuinfo; empty where there is none."""
+    """Return the first entry `name: …` of /proc/cpuinfo; empty where there is none."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -19,5 +19,6 @@ def retain_freed_memory() -> bool:
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    # No block by mmap, which is returned at once when freed; never trim the heap; and grow it 64 MiB at a time.
     settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, NEVER), (_TOP_PAD, AHEAD_BYTES))
     return mallopt is not None and all([mallopt(key, value) == 1 for key, value in settings])

@@ -16,7 +16,7 @@ PACKAGE = "nvidia-ml-py"
 
 
 def opened() -> tuple[Any, str]:
-    """The library, initialized, and an empty reason; or None and the reason why it cannot be used."""
+    """Return the library, initialized, and an empty reason; or None and the reason why it cannot be used."""
     if not present():
         return None, "no NVIDIA GPU or driver found"
     try:
@@ -32,7 +32,7 @@ def opened() -> tuple[Any, str]:
 
 
 def devices(library: Any) -> Iterator[tuple[str, Any]]:
-    """Name and handle of every GPU, the name with its number where there are several."""
+    """Yield the name and handle of every GPU, the name with its number where there are several."""
     count = library.nvmlDeviceGetCount()
     for index in range(count):
         handle = library.nvmlDeviceGetHandleByIndex(index)
@@ -41,7 +41,7 @@ def devices(library: Any) -> Iterator[tuple[str, Any]]:
 
 
 def device_bytes(process_id: int | None = None) -> tuple[int | None, str]:
-    """Memory that a process holds now on all GPUs together, in bytes; or None and the reason.
+    """Return the memory that a process holds now on all GPUs together, in bytes; or None and the reason.
 
     It holds what its CUDA context takes, hundreds of MiB, as well as weights and buffers.
 

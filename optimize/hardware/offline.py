@@ -40,12 +40,13 @@ def go_offline() -> tuple[str, ...]:
     """
     late = tuple(name for name, switch in SENDERS.items() if name in sys.modules and not _was_quiet(switch))
     os.environ.update(SWITCHES)
+    # None in sys.modules makes `import` raise ImportError, which the libraries that use the package are prepared for
     sys.modules.setdefault(BLOCKED, cast("ModuleType", None))
     return late
 
 
 def _was_quiet(switch: str | None) -> bool:
-    """Whether the telemetry of a library that is imported already was switched off before its import."""
+    """Return whether the telemetry of a library that is imported already was switched off before its import."""
     blocked = BLOCKED in sys.modules and sys.modules[BLOCKED] is None
     if switch is None:
         return blocked

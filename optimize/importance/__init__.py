@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def signals() -> dict[str, type[Signal]]:
-    """Every signal by its name, in alphabetical order.
+    """Return every signal by its name, in alphabetical order.
 
     >>> sorted(signals())[:3]
     ['batchnorm', 'ilr', 'magnitude']
@@ -26,7 +26,7 @@ def signals() -> dict[str, type[Signal]]:
 
 
 def signal_named(name: str) -> Signal:
-    """The signal of a name, with the settings it has by default.
+    """Return the signal of a name, with the settings it has by default.
 
     Args:
         name: one of `signals()`, such as "magnitude".
@@ -46,7 +46,7 @@ def signal_named(name: str) -> Signal:
 
 
 def name_of(signal: Signal) -> str:
-    """The name that a signal is selected by.
+    """Return the name that a signal is selected by.
 
     >>> from optimize.importance.taylor import Taylor
     >>> name_of(Taylor())

@@ -1,4 +1,4 @@
-"""What a group's channels carry, read where the first layer that uses them takes them in.
+"""Activations of a group's channels, read where the first layer that uses them takes them in.
 
 There they have passed whatever norm, nonlinearity and pooling lie in between, sums are summed, and a slot knows which positions of the
 input belong to which channel, through concatenations and flattening; so one rule serves every topology. A layer called several times is
@@ -36,6 +36,7 @@ def over_activations(
     """
     readers: dict[str, list[int]] = {}
     for place, group in enumerate(groups):
+        # several groups may be read first by the same layer (behind a concatenation): one call of it serves them all
         readers.setdefault(group.consumers[0].module, []).append(place)
 
     def read_groups(name: str, layer_inputs: torch.Tensor, _: torch.Tensor) -> list[tuple[int, T]]:
@@ -64,6 +65,7 @@ def thin_positions(channels: torch.Tensor) -> torch.Tensor:
     """Return the maps flattened, (n, size, *map) -> (n, size, positions); of larger maps 4096 evenly spaced positions."""
     flat = channels.flatten(2)
     count = flat.shape[2]
+    # arange * count // 4096 spreads 4,096 positions evenly over the whole map, from the first on
     return flat if count <= MAX_PIXELS else flat[:, :, torch.arange(MAX_PIXELS) * count // MAX_PIXELS]
 
 

@@ -37,5 +37,6 @@ def _mean_scale(module: nn.Module, group: ChannelGroup) -> Scores:
 def _scale(layer: Any, slot: Slot) -> Scores | None:
     if not isinstance(layer, NORMS) or layer.weight is None:
         return None
+    # a channel that is flattened to several positions has as many factors, of which the mean counts
     scale: Scores = np.abs(layer.weight.detach().double().numpy())[slot.index].mean(1)
     return scale

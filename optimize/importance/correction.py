@@ -68,7 +68,7 @@ def paired_outcomes(
     Args:
         candidate: the network to mask channels in.
         reference: its original says what is right, for each position of dense outputs.
-        group: of the candidate.
+        group: group of the candidate's channels.
         pairs: channels to compare.
         inputs: (N, C, *spatial); None for all calibration inputs.
     """
@@ -90,10 +90,11 @@ def least_certain(outputs: Floats, per_class: int = 512) -> Index:
     """Return the published active set: of every predicted class the cases with the smallest lead over the runner-up, in order.
 
     Args:
-        outputs: of the original, (N, K) with K at least 2.
+        outputs: outputs of the original, (N, K) with K at least 2.
         per_class: largest number of cases of each class.
     """
     two = np.sort(outputs, axis=1)[:, -2:]
+    # outputs (3.0, 2.9, 0.1) lead by .1 and are less certain than (1.0, 0.2, 0.1), which lead by .8
     lead, classes = two[:, 1] - two[:, 0], outputs.argmax(1)
     ranked = [np.flatnonzero(classes == label)[np.argsort(lead[classes == label], kind="stable")] for label in np.unique(classes)]
     return np.sort(np.concatenate([cases[:per_class] for cases in ranked]))

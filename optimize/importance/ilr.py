@@ -41,7 +41,7 @@ class InsideLayerRanking:
     """The published fusion, weights included.
 
     Args:
-        batches: of 128 calibration inputs each, drawn by the reference's seed.
+        batches: number of batches of 128 calibration inputs each, drawn by the reference's seed.
     """
 
     batches: int = 6
@@ -60,19 +60,20 @@ class InsideLayerRanking:
 
 def fuse(signals: Sequence[tuple[float, Scores]]) -> Scores:
     """Return the weighted mean of min-max scaled signals; one that is NaN leaves sum and divisor."""
+    # a group without a batch norm has NaN for gamma
     present = [(weight, minmax(values)) for weight, values in signals if not np.isnan(values).any()]
     total: Scores = sum(weight * values for weight, values in present) / sum(weight for weight, _ in present)  # type: ignore[assignment]
     return total
 
 
 def minmax(values: Scores) -> Scores:
-    """Scaled to [0, 1]; .5 throughout where all are equal."""
+    """Return the values scaled to [0, 1]; .5 throughout where all are equal."""
     low, high = values.min(), values.max()
     return (values - low) / (high - low) if high > low else np.full(len(values), 0.5)
 
 
 def _strengths(candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup], batches: int) -> list[Scores]:
-    """(2, size) per group: rms and Frobenius norm of each channel's activations, averaged over batches."""
+    """Return (2, size) per group: rms and Frobenius norm of each channel's activations, averaged over batches."""
     strengths: list[list[Scores]] = [[] for _ in groups]
     for place, strength in over_activations(candidate, sample_calibration(reference, batches * BATCH), groups, _strength):
         strengths[place].append(strength)
@@ -82,14 +83,16 @@ def _strengths(candidate: Candidate, reference: Reference, groups: Sequence[Chan
 def _strength(maps: torch.Tensor) -> Scores:
     pixels = thin_positions(maps)
     frobenius = torch.linalg.vector_norm(pixels, dim=(0, 2), dtype=torch.float64).numpy()
+    # for a full batch the first is the second divided by a constant, which min-max scaling removes: the two terms then agree
     return np.stack([frobenius / np.sqrt(pixels.shape[0] * pixels.shape[2]), frobenius])
 
 
 def _head_columns(module: nn.Module, group: ChannelGroup) -> Scores | None:
-    """Mean |weight| with which a linear layer reads each channel a convolution made; None for all other groups."""
+    """Return the mean |weight| with which a linear layer reads each channel a convolution made; None for all other groups."""
     slot = group.consumers[0]
     reader = module.get_submodule(slot.module)
     maker = module.get_submodule(group.name)
     if not isinstance(reader, nn.Linear) or isinstance(maker, nn.Linear) or not isinstance(maker, LINEAR_MAPS):
         return None
+    # |weight| averaged over the reader's outputs first, then over the positions of a flattened channel
     return np.asarray(reader.weight.detach().double().abs().mean(0)[torch.from_numpy(slot.index)].mean(1).numpy())

@@ -38,4 +38,5 @@ def batches(reference: Reference) -> Iterator[tuple[torch.Tensor, torch.Tensor]]
 def total_loss(outputs: torch.Tensor, classes: torch.Tensor, meaning: Meaning = "logits") -> torch.Tensor:
     """Return the sum over cases of their cross entropy, (n, K) or (n, K, *spatial) -> (); positions of dense outputs are averaged."""
     losses = functional.cross_entropy(logits(outputs, meaning, exclusive=True), classes, reduction="none")
+    # summed over cases: the caller divides by the number of all cases, since batches may differ in size
     return losses.reshape(len(outputs), -1).mean(1).sum()

@@ -50,12 +50,13 @@ def producer_slots(module: nn.Module, group: ChannelGroup) -> list[Slot]:
 
 
 def weight_of(module: nn.Module, slot: Slot) -> torch.Tensor:
-    """The weight of a slot's layer."""
+    """Return the weight of a slot's layer."""
     return module.get_submodule(slot.module).get_parameter("weight").detach()
 
 
 def filters(layer: nn.Module, slot: Slot, weight: torch.Tensor) -> torch.Tensor:
-    """Of a tensor shaped like the layer's weight, the entries that make each of the slot's channels: (size, n)."""
+    """Return the entries, of a tensor shaped like the layer's weight, that make each of the slot's channels: (size, n)."""
     turned = getattr(layer, "transposed", False)
+    # a transposed weight is (in, out / groups, *kernel): its outputs are brought to the front, group by group
     by_output = weight.reshape(groups(layer), -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1) if turned else weight
     return by_output[torch.from_numpy(slot.index)].flatten(1)  # (size, k, *rest) -> (size, k * rest)

@@ -41,7 +41,7 @@ class OutputError:
 
     Args:
         rows: sampled positions of each reader.
-        ridge: see `Repair`.
+        ridge: strength of the pull to the present weights, see `Repair`.
     """
 
     rows: int = ROWS
@@ -64,6 +64,7 @@ class OutputError:
                 problems = [build_problem(module, original, graph, name, moments[name], candidate.kept, self.ridge) for name in moments]
                 blocks = {slot.module: columns(module.get_submodule(slot.module), slot.index) for slot in group.consumers}  # type: ignore[arg-type]
                 elimination = eliminate([reader for problem in problems for reader in problem.independent_problems(blocks[problem.name])])
+                # a channel is worth the total cost at which it goes; the one that never goes keeps infinity
                 score[elimination.order] = elimination.cost
             scores.append(score)
         return scores
@@ -88,7 +89,7 @@ def eliminate(
     """Remove channels until the total cost would pass `budget` or only `least` are left.
 
     Args:
-        readers: for every layer that reads the channels, its problem and the columns of each channel, (channels, b).
+        readers: problem of every layer that reads the channels, and the columns of each channel in it, (channels, b).
         budget: largest total cost.
         least: channels to keep whatever they cost.
         order: (k,) the channels that may go, the first removed first; None to remove whichever is cheapest at every stage.
@@ -100,8 +101,11 @@ def eliminate(
     costs: list[float] = []
     total = 0.0
     while len(alive) > least and (order is None or len(removed) < len(order)):
+        # `alive` is sorted, so searchsorted gives the place of each channel of a given order among those left
         places = _cheapest_first(states) if order is None else np.searchsorted(alive, order[len(removed) :])
         count = min(chunk, len(alive) - least, len(places))
+        # Channels that are cheap alone may be dear together: two alike ones each cost nothing while the other is there. So the joint cost
+        # decides, and the chunk is halved until it fits into the budget.
         while True:
             lowest = places[:count]
             joint = sum(state.joint_cost(lowest) for state in states)
@@ -121,7 +125,7 @@ def eliminate(
 
 
 def _cheapest_first(states: Sequence[_State | RowState]) -> Index:
-    """Places of the channels still alive, by what losing each alone would cost all readers together."""
+    """Return the places of the channels still alive, by what losing each alone would cost all readers together."""
     return np.asarray(np.argsort(np.sum([state.costs() for state in states], axis=0), kind="stable"))
 
 
@@ -140,6 +144,7 @@ class _State:
         matrix.diagonal().add_(problem.ridge)
         factor = cholesky(matrix)
         self.inverse = torch.cholesky_inverse(factor)
+        # outputs scaled by the root of their weight: plain squares of these weights are then the weighted squares of the formula
         self.weights = torch.cholesky_solve((problem.target + problem.ridge * problem.old) * problem.weight.sqrt(), factor)
         self.blocks = blocks
         self.energy = problem.energy
@@ -153,12 +158,15 @@ class _State:
     def joint_cost(self, chosen: Index) -> float:
         rows = self.blocks[torch.from_numpy(chosen)].flatten()
         weights = self.weights[rows]
+        # tr(W_S' [(A^-1)_SS]^-1 W_S), for all of the chosen channels at once
         return float((weights * torch.linalg.solve(self.inverse[rows][:, rows], weights)).sum()) / self.energy
 
     def remove(self, chosen: Index) -> None:
         rows = self.blocks[torch.from_numpy(chosen)].flatten()
         stay = torch.ones(len(self.inverse), dtype=torch.bool)
         stay[rows] = False
+        # Schur complement: (A without S)^-1 = B - c' k^-1 c with the blocks B (stay), c (between) and k (removed) of A^-1. Exact, and much
+        # cheaper than a new inverse.
         corner = self.inverse[rows][:, rows]
         across = self.inverse[rows][:, stay]
         step = torch.linalg.solve(corner, across)

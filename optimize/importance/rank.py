@@ -35,7 +35,7 @@ class Rank:
     cases: int = 512
 
     def __call__(self, candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
-        """(size,) per group, between 0 and the shorter side of its maps."""
+        """Return the mean rank of each channel's maps, (size,) per group, between 0 and the shorter side of the maps."""
         sums, counts = [np.zeros(group.size) for group in groups], [0] * len(groups)
         ranks = effective_ranks if self.effective else numerical_ranks
         inputs = sample_calibration(reference, self.cases)
@@ -46,7 +46,7 @@ class Rank:
 
 
 def matrices(maps: torch.Tensor) -> torch.Tensor:
-    """(n, size, *map) -> (n, size, H, W), each map as the matrix whose rank is meant."""
+    """Return each map as the matrix whose rank is meant, (n, size, *map) -> (n, size, H, W)."""
     if maps.dim() > 3:
         return maps.flatten(3) if maps.dim() > 4 else maps
     count = maps.shape[2] if maps.dim() == 3 else 1
@@ -55,15 +55,16 @@ def matrices(maps: torch.Tensor) -> torch.Tensor:
 
 
 def numerical_ranks(maps: torch.Tensor) -> torch.Tensor:
-    """(..., H, W) -> (...)."""
+    """Return the numerical rank of each map, (..., H, W) -> (...)."""
     singular = torch.linalg.svdvals(maps)
+    # below this a singular value is rounding (the rule of MATLAB and numpy.linalg.matrix_rank)
     least = singular[..., :1] * max(maps.shape[-2:]) * torch.finfo(singular.dtype).eps
     ranks: torch.Tensor = (singular > least).sum(-1)
     return ranks
 
 
 def effective_ranks(maps: torch.Tensor) -> torch.Tensor:
-    """(..., H, W) -> (...)."""
+    """Return the effective rank of each map, (..., H, W) -> (...)."""
     singular = torch.linalg.svdvals(maps)
     share = singular / singular.sum(-1, keepdim=True).clamp_min(torch.finfo(singular.dtype).tiny)
     return torch.where(singular[..., 0] > 0, torch.special.entr(share).sum(-1).exp(), 0.0)

@@ -19,7 +19,7 @@ class Redundancy:
     """1 - the largest similarity with any other channel: 0 for a channel that has a double.
 
     Args:
-        measure: which similarity.
+        measure: name of the similarity.
         pooled: compare the means of the maps instead of the maps.
     """
 
@@ -27,15 +27,17 @@ class Redundancy:
     pooled: bool = False
 
     def __call__(self, candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
-        """(size,) per group, in [0, 2]; a silent channel is worth 0, the only channel of a group 1."""
+        """Return the worth of each channel, (size,) per group, in [0, 2]; a silent channel is worth 0, the only channel of a group 1."""
         measure = {"cosine": cosine, "pearson": pearson, "iou": iou}[self.measure]
         return [dissimilarity(matrix) for matrix in measure(candidate, reference, groups, pooled=self.pooled)]
 
 
 def dissimilarity(similarity: Scores) -> Scores:
-    """1 - the largest entry of each row off the diagonal, (size, size) -> (size,)."""
+    """Return 1 - the largest entry of each row off the diagonal, (size, size) -> (size,)."""
     silent = np.isnan(similarity.diagonal())
     off_diagonal = np.where(np.isnan(similarity), -np.inf, similarity)
+    # a channel is no double of itself
     np.fill_diagonal(off_diagonal, -np.inf)
     largest = off_diagonal.max(1)
+    # silent: worth nothing; alone, or beside silent ones only: nothing is like it, so it is worth 1
     return np.where(silent, 0.0, 1 - np.where(np.isneginf(largest), 0.0, largest))

@@ -1,4 +1,4 @@
-"""In which order a signal lets a group's channels go, and the refusal of one that says nothing about a network."""
+"""The order in which a signal lets a group's channels go, and the refusal of a signal that says nothing about a network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def removal_orders(signal: Signal, candidate: Candidate, reference: Reference, g
     The signal is asked once, on the network as it is before anything is cut.
 
     Args:
-        signal: what a channel is worth.
+        signal: signal that says what a channel is worth.
         candidate: the network.
         reference: the original and the calibration inputs.
         groups: the candidate's groups.
@@ -36,7 +36,7 @@ def refuse_silence(signal: Signal, scores: Sequence[Scores]) -> None:
     """See that a signal says something about some channel.
 
     Args:
-        signal: what a channel is worth.
+        signal: signal that says what a channel is worth.
         scores: its answer, (size,) per group; nothing is refused where there is no group.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What every signal has in common: how it is called and what it returns."""
+"""The protocol of every signal: how it is called and what it returns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Signal(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def __call__(self, candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
-        """What each channel is worth, (size,) for every group of the candidate; larger is worth more, NaN where nothing can be said.
+        """Return what each channel is worth, (size,) for every group of the candidate; larger is worth more, NaN where nothing can be said.
 
         Values compare within a group; whether they do across groups is the signal's own matter.
         """

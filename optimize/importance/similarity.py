@@ -1,4 +1,4 @@
-"""How alike the channels of a group are.
+"""Similarities between the channels of a group.
 
 Over all cases and positions, with a_i and a_j two channels' activations at their first reader:
 
@@ -26,24 +26,25 @@ CONSTANT = 1e-10
 
 
 def cosine(candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup], *, pooled: bool = False) -> list[Scores]:
-    """Cosine similarity between activations, (size, size) per group, in [-1, 1]."""
+    """Return the cosine similarity between activations, (size, size) per group, in [-1, 1]."""
     statistics = _covariances(candidate, reference, groups, pooled)
     return [_normalised(covariance + np.outer(mean, mean), 0.0) for covariance, mean in statistics]
 
 
 def pearson(candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup], *, pooled: bool = False) -> list[Scores]:
-    """Correlation between activations, (size, size) per group, in [-1, 1]."""
+    """Return the correlation between activations, (size, size) per group, in [-1, 1]."""
     statistics = _covariances(candidate, reference, groups, pooled)
     return [_normalised(covariance, CONSTANT * (covariance.diagonal() + mean**2)) for covariance, mean in statistics]
 
 
 def iou(candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup], *, pooled: bool = False) -> list[Scores]:
-    """Intersection over union of where activations are above zero, (size, size) per group, in [0, 1]."""
+    """Return the intersection over union of where activations are above zero, (size, size) per group, in [0, 1]."""
     both = [np.zeros((group.size, group.size)) for group in groups]
     for place, counts in over_activations(candidate, reference.calibration, groups, lambda maps: _joint_counts(_rows(maps, pooled))):
         both[place] += counts
     matrices = []
     for count in both:
+        # the diagonal counts where one channel is on: |A or B| = |A| + |B| - |A and B|
         either = count.diagonal()[:, None] + count.diagonal() - count
         silent = (count.diagonal() == 0)[:, None] | (count.diagonal() == 0)
         matrices.append(np.where(silent, np.nan, count / np.where(either == 0, 1, either)))
@@ -51,7 +52,7 @@ def iou(candidate: Candidate, reference: Reference, groups: Sequence[ChannelGrou
 
 
 def _rows(maps: torch.Tensor, pooled: bool) -> torch.Tensor:
-    """(n, size, *map) -> (rows, size)."""
+    """Return the activations as rows, (n, size, *map) -> (rows, size)."""
     return maps.flatten(2).mean(2, dtype=torch.float64) if pooled else thin_positions(maps).transpose(1, 2).flatten(0, 1)
 
 
@@ -61,13 +62,15 @@ def _joint_counts(rows: torch.Tensor) -> Scores:
 
 
 def _covariances(candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup], pooled: bool) -> list[tuple[Scores, Scores]]:
-    """(size, size) covariance and (size,) mean of each group, from batches put together by the formula of Chan et al. (1983)."""
+    """Return the (size, size) covariance and (size,) mean of each group, from batches put together by the formula of Chan et al. (1983)."""
     counts = [0] * len(groups)
     sums = [(np.zeros((group.size, group.size)), np.zeros(group.size)) for group in groups]
     parts = over_activations(candidate, reference.calibration, groups, lambda maps: _scatter(_rows(maps, pooled)))
     for place, (rows, scatter, mean) in parts:
         (total, centre), count = sums[place], counts[place]
         counts[place] += rows
+        # Example: 10 rows of mean 1 and 30 rows of mean 2. The batches' own scatters add up; the means lie 1 apart, which adds 1 * 10 * 30
+        # / 40 = 7.5.
         apart = mean - centre
         total += scatter + np.outer(apart, apart) * (count * rows / counts[place])
         centre += apart * (rows / counts[place])
@@ -75,7 +78,7 @@ def _covariances(candidate: Candidate, reference: Reference, groups: Sequence[Ch
 
 
 def _scatter(rows: torch.Tensor) -> tuple[int, Scores, Scores]:
-    """How many rows, the scatter about their mean, and that mean; in float64: 1 - similarity of near doubles is a small difference."""
+    """Return the number of rows, the scatter about their mean, and the mean; float64, since 1 - similarity may be a small difference."""
     rows = rows.double()
     mean = rows.mean(0)
     centred = rows - mean
@@ -83,7 +86,7 @@ def _scatter(rows: torch.Tensor) -> tuple[int, Scores, Scores]:
 
 
 def _normalised(products: Scores, least: Scores | float) -> Scores:
-    """Products divided by the root of the diagonal on both sides; NaN where a diagonal entry does not exceed `least`."""
+    """Return the products divided by the root of the diagonal on both sides; NaN where a diagonal entry does not exceed `least`."""
     diagonal = products.diagonal()
     scale = np.sqrt(np.where(diagonal > least, diagonal, np.nan))
     matrix: Scores = products / np.outer(scale, scale)

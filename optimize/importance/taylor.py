@@ -40,6 +40,8 @@ class Taylor:
             return []
         sums = [torch.zeros(group.size, dtype=torch.float64) for group in groups]
         for inputs, classes in batches(reference):
+            # One gate for each case and channel. Its gradient is already the sum over readers and positions, and the absolute value is
+            # taken case by case: else gains on some cases would cancel losses on others.
             gates = [torch.ones(len(inputs), group.size, requires_grad=True) for group in groups]
             with _gated(candidate.module, groups, gates):
                 loss = total_loss(candidate.module(inputs), classes, candidate.outputs)

@@ -50,10 +50,12 @@ def contending(
     with ExitStack() as started:
         children = [started.enter_context(_child(request)) for _ in range(count)]
         for child, errors in children:
+            # lines in front of it are what a runtime prints when it is loaded; where the output ends without it, the process has failed
             if not any(line.strip() == READY for line in child.stdout or ()):
                 raise _failed(model, child, errors)
         yield [child.pid for child, _ in children]
         for child, errors in children:
+            # a process that ended while the block ran left the machine quieter than it was said to be
             if child.poll() is not None:
                 raise _failed(model, child, errors)
 
@@ -95,6 +97,7 @@ def serve(lines: IO[str], answers: IO[str]) -> None:
     import numpy as np
 
     request: dict[str, Any] = json.loads(lines.readline())
+    # a thread of its own waits for the input to end: the loop below must not stop between two calls to look
     ended = threading.Event()
 
     def wait_for_end() -> None:
@@ -107,6 +110,7 @@ def serve(lines: IO[str], answers: IO[str]) -> None:
     with opener() as session:
         inputs = np.zeros((request["batch"], *session.input_shape), dtype=np.float32)
         session.predict(inputs)
+        # only after a first call: opening a model uses the machine in another way than running it
         print(READY, file=answers, flush=True)
         # Not before: an error above would have to wait for the thread, which waits for the one who reads the error.
         threading.Thread(target=wait_for_end, daemon=True).start()

@@ -73,7 +73,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure.
+    """The measurements of one benchmark.
 
     Args:
         batches: batch sizes, each measured by itself; a cold start predicts the first.
@@ -103,24 +103,27 @@ def benchmark(contenders: Sequence[Contender], plan: Plan, *, background_model: 
     """Measure the contenders.
 
     Args:
-        contenders: at least one; the others are compared with the first.
-        plan: what to measure.
-        background_model: what the background processes run; None for the model that is being measured.
+        contenders: the contenders, at least one; the others are compared with the first.
+        plan: the measurements to take.
+        background_model: model that the background processes run; None for the model that is being measured.
 
     Raises:
         OptimizeError: when a fresh process or a background process fails.
     """
     created = datetime.now(UTC).isoformat(timespec="seconds")
+    # fresh processes first: later this one holds all contenders, and the machine's memory with them
     facts: dict[str, Any] = {contender.name: _facts(contender) | _cold(contender, plan) for contender in contenders}
     counters = energy.meters()
     measurements = []
     for threads, batch in product(plan.threads, plan.batches):
+        # all contenders are open at once, so that they can take turns; they close before the next combination
         with ExitStack() as opened:
             calls = {}
             for contender in contenders:
                 session = opened.enter_context(contender.open(threads))
                 calls[contender.name] = partial(session.predict, contender.inputs(batch))
             measured = _measured(contenders, calls, plan, batch, threads, background_model)
+            # energy after latency, with its own longer blocks: its counters are too coarse for single calls
             measurements.append({"batch": batch, "threads": threads, **measured, **_energy(calls, counters, plan, batch, threads)})
     return {
         "format": FORMAT,
@@ -151,7 +154,7 @@ def _notes(plan: Plan, measurements: Sequence[Mapping[str, Any]], background: Se
 
 
 def label(batch: int, threads: int | None) -> str:
-    """What a measurement is of, in words."""
+    """Return what a measurement is of, in words."""
     return f"batch {batch}" if threads is None else f"batch {batch}, threads {threads}"
 
 
@@ -168,9 +171,10 @@ def _facts(contender: Contender) -> dict[str, Any]:
 
 
 def _cold(contender: Contender, plan: Plan) -> dict[str, Any]:
-    """Fresh processes: the time until the first answer, memory after opening and after the first batch."""
+    """Return what fresh processes show: the time until the first answer, memory after opening and after the first batch."""
     first, largest, threads = plan.batches[0], max(plan.batches), plan.threads[0]
     with stage(f"cold start of {contender.name}"):
+        # a cold start is short and varies much: several, of which the median counts
         starts = [peak_memory(contender.model, batch=first, threads=threads) for _ in range(COLD_STARTS)]
         peaks = {str(first): _middle(starts, "peak_bytes")}
         if largest != first:
@@ -199,7 +203,7 @@ def _middle(starts: Sequence[Memory], name: str) -> Any:
 
 
 def _limited(contender: Contender, limit_bytes: int, batch: int, threads: int | None, peak_bytes: int) -> dict[str, Any]:
-    """Whether a fresh process manages within so much address space, and whether what one took of memory without a limit is less."""
+    """Return whether a fresh process manages within so much address space, and whether what one took of memory without a limit is less."""
     figures = {"bytes": limit_bytes, "peak_bytes": peak_bytes, "resident_fits": peak_bytes <= limit_bytes}
     if sys.platform != "linux":
         return {**figures, "fits": None, "reason": f"{sys.platform} enforces no limit of address space"}
@@ -249,6 +253,7 @@ class _Rounds(NamedTuple):
 def _rounds(calls: Mapping[str, Callable[[], object]], plan: Plan, what: str) -> _Rounds:
     with stage(f"warm-up, {what}"):
         warm = warm_up(calls)
+    # before, during and after: a job that starts in the middle of a measurement shows in the last two only
     busy = {"before": foreign_load()}
     with stage(f"latency, {what}"):
         taken = watch_foreign_load()
@@ -276,7 +281,7 @@ def _under_load(
     threads: int | None,
     background_model: Contender | None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name and figures of each contender while the background processes run.
+    """Yield name and figures of each contender while the background processes run.
 
     With a background model all contenders take turns under the same load; without one each runs beside copies of itself.
     """
@@ -295,9 +300,10 @@ def _under_load(
 
 
 def slowdown(loaded: Latency, quiet: Latency) -> dict[str, Any]:
-    """How many times longer under load: `times_quiet` of p50 and p99, None where a percentile has no bound on both sides, and why not."""
+    """Return how many times longer calls take under load, p50 and p99; None, and why, where a percentile is not bounded on both sides."""
     ratios, absent = {}, {}
     for name in ("p50", "p99"):
+        # a p99 of 50 samples is its largest value but a guess; both sides need the samples that bound it
         required_n, n = samples_needed(SHARES[name]), min(loaded.n, quiet.n)
         ratios[name] = getattr(loaded, name) / getattr(quiet, name) if n >= required_n else None
         if n < required_n:
@@ -306,7 +312,7 @@ def slowdown(loaded: Latency, quiet: Latency) -> dict[str, Any]:
 
 
 def summary(latency: Latency, batch: int) -> dict[str, Any]:
-    """One contender's figures: milliseconds for each call, items per second, and every sample in the order it was taken."""
+    """Return one contender's figures: milliseconds for each call, items per second, and every sample in the order it was taken."""
     return {
         **bounded(latency.samples_ms),
         "n": latency.n,

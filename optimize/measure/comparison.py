@@ -9,7 +9,7 @@ from typing import Any, Literal
 from optimize.measure.latency import Latency, Ratio, ratio
 from optimize.measure.reliability import Reliability
 
-Answer = Literal["faster", "slower", "inconclusive"]
+ComparisonAnswer = Literal["faster", "slower", "inconclusive"]
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Comparison:
 
     against: str
     ratio: Ratio
-    answer: Answer
+    answer: ComparisonAnswer
     reasons: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The form that a result shows."""
+        """Return the form that a result shows."""
         return {"against": self.against, "ratio": self.ratio.as_dict(), "answer": self.answer, "reasons": list(self.reasons)}
 
 
@@ -51,5 +51,6 @@ def _compare(first: str, name: str, measured: Mapping[str, Latency], reliable: M
     reasons = list(dict.fromkeys((*reliable[first].reasons, *reliable[name].reasons)))
     if speedup.low <= 1 <= speedup.high:
         reasons.append(f"the interval of the ratio, {speedup.low:.3f} to {speedup.high:.3f}, contains 1")
-    answer: Answer = "inconclusive" if reasons else "faster" if speedup.value > 1 else "slower"
+    # one reason is enough for no answer: a difference that was measured on a busy machine may be that of its other work
+    answer: ComparisonAnswer = "inconclusive" if reasons else "faster" if speedup.value > 1 else "slower"
     return Comparison(first, speedup, answer, tuple(reasons))

@@ -51,8 +51,9 @@ class Meter:
     range: int | None = None
 
     def joules(self, start: int, end: int) -> float:
-        """Energy between two readings, J, with at most one new start between them."""
+        """Return the energy between two readings, J, with at most one new start between them."""
         steps = end - start
+        # a negative difference modulo the range is what was counted since before the new start: (5 - 98) mod 100 = 7
         return self.unit_j * (steps if self.range is None else steps % self.range)
 
 
@@ -64,12 +65,12 @@ class Meters:
     notes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the names of the counters and the notes, as JSON has them."""
         return {"meters": [meter.name for meter in self.meters], "notes": list(self.notes)}
 
 
 def meters(powercap: Path = POWERCAP) -> Meters:
-    """Every counter of this machine.
+    """Return every counter of this machine.
 
     Args:
         powercap: the folder that Linux shows the processor's counters under; another one only in a test.
@@ -88,11 +89,11 @@ def measure(
     timer: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
-    """Energy of each contender and of the idle machine; the contenders take turns, block by block.
+    """Return the energy of each contender and of the idle machine; the contenders take turns, block by block.
 
     Args:
         calls: contender -> one call.
-        meters: at least one.
+        meters: the counters to read, at least one.
         batch: items in one call.
         seconds: shortest time of each contender, all its blocks together.
         timer: function that returns seconds, rising; only a test gives another one.
@@ -109,6 +110,7 @@ def measure(
         for name, call in calls.items():
             # What ran before has left the caches full of its own weights.
             call()
+            # three shorter turns instead of one long block: heat and clock drift then meet all contenders
             spent, lasted, count = _block(meters, call, seconds / TURNS, timer)
             joules[name] = [sum(pair) for pair in zip(joules[name], spent, strict=True)]
             taken[name] += lasted
@@ -130,7 +132,7 @@ def measure(
 
 
 def _block(meters: Meters, call: Callable[[], object], seconds: float, timer: Callable[[], float]) -> tuple[list[float], float, int]:
-    """Joules by each meter, seconds and number of calls of one block: at least one call, and until the time is over."""
+    """Return the joules of each meter, the seconds and the number of calls of one block: at least one call, and until the time is over."""
     counts_before, start, count = [meter.read() for meter in meters.meters], timer(), 0
     while not count or timer() - start < seconds:
         call()
@@ -140,12 +142,13 @@ def _block(meters: Meters, call: Callable[[], object], seconds: float, timer: Ca
 
 
 def _rapl(powercap: Path) -> tuple[list[Meter], list[str]]:
-    """The processor's packages, each a top-level zone: those below are parts of them, and "psys" holds them all once more."""
+    """Return the processor's packages, each a top-level zone: those below are parts of them, and "psys" holds them all once more."""
     packages: list[Meter] = []
     notes = []
     for zone in sorted(powercap.glob("intel-rapl:*")):  # AMD's are named so as well
         try:
             name = (zone / "name").read_text(encoding="utf-8").strip()
+            # zones such as "psys" hold the packages once more, and would be counted twice
             if not name.startswith("package"):
                 continue
             read = partial(_counter, zone / "energy_uj")
@@ -168,6 +171,7 @@ def _nvml() -> tuple[list[Meter], str]:
     gpus = []
     try:
         for name, handle in devices(library):
+            # read once to find out whether it may be read: some GPUs have no such counter, and say so only when asked
             read = partial(library.nvmlDeviceGetTotalEnergyConsumption, handle)
             read()
             gpus.append(Meter(name, read, _MILLI))

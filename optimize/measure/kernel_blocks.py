@@ -44,19 +44,21 @@ EVERY = Step()
 
 
 def kernel_steps(table: LatencyTable) -> Mapping[str, Step]:
-    """The block sizes of each kind of layer; linear, grouped and depthwise layers are not probed."""
+    """Return the block sizes of each kind of layer; linear, grouped and depthwise layers are not probed."""
     widths = sorted({width for block in BLOCKS for width in _probed_widths(block)})
     table.fill(shape for probe in PROBES.values() for width in widths for shape in _varied(probe, width))
     return {kind: Step(*(_block(table, probe, side) for side in (0, 1))) for kind, probe in PROBES.items()}
 
 
 def step_of(shape: LayerShape, steps: Mapping[str, Step]) -> Step:
-    """The block sizes of a layer."""
+    """Return the block sizes of a layer."""
     return steps.get(shape.kind, EVERY) if shape.groups == 1 else EVERY
 
 
 def _block(table: LatencyTable, probe: LayerShape, side: int) -> int:
     for block in BLOCKS:
+        # Example, block 16: widths 16, 20, 24, 32. Where 1.95 and 1.97 of a rise from 1.00 to 2.00 are reached at 20 and 24, the lesser of
+        # the two is 95 % of the rise, above DONE.
         first, *between, last = (table.ms(_varied(probe, width)[side]) for width in _probed_widths(block))
         if last >= RISE * first and min(between) - first >= DONE * (last - first):
             return block
@@ -68,5 +70,5 @@ def _probed_widths(block: int) -> tuple[int, ...]:
 
 
 def _varied(probe: LayerShape, width: int) -> tuple[LayerShape, LayerShape]:
-    """The probe with so many input channels, and with so many output channels."""
+    """Return the probe with so many input channels, and with so many output channels."""
     return probe.with_channels(width, probe.out_channels), probe.with_channels(probe.in_channels, width)

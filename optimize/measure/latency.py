@@ -28,7 +28,7 @@ class Latency:
     samples_ms: tuple[float, ...]
 
     def percentile(self, share: float) -> float:
-        """The `share` percentile in milliseconds, 0 to 100."""
+        """Return the `share` percentile in milliseconds, 0 to 100."""
         return float(np.percentile(self.samples_ms, share))
 
     @property
@@ -67,20 +67,20 @@ class Latency:
         return float(np.mean(self.samples_ms))
 
     def as_dict(self) -> dict[str, float]:
-        """The summary that a report shows, milliseconds (and `n`)."""
+        """Return the summary that a report shows, milliseconds (and `n`)."""
         return {name: getattr(self, name) for name in ("p50", "p90", "p95", "p99", "n", "min", "mean")}
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times faster, with its 95 % interval."""
+    """A speed-up, with its 95 % interval."""
 
     value: float
     low: float
     high: float
 
     def as_dict(self) -> dict[str, float]:
-        """The form that a report shows."""
+        """Return the form that a report shows."""
         return {"value": self.value, "low": self.low, "high": self.high}
 
 
@@ -111,8 +111,10 @@ def interleave(
             for call in contenders.values():
                 call()
         end, rounds = timer() + seconds, 0
+        # one call of each contender in a round: A B A B, so that a slow second falls on all of them
         while rounds < min_rounds or timer() < end:
             for name, call in contenders.items():
+                # untimed calls of the same contender: its own weights are in the caches again, as in a loop that serves one model
                 _settle(call, settle_s, timer)
                 start = timer()
                 call()
@@ -128,15 +130,17 @@ def _settle(call: Callable[[], object], seconds: float, timer: Callable[[], floa
 
 
 def ratio(slow: Latency, fast: Latency, *, seed: int = 0) -> Ratio:
-    """Median of `slow` over median of `fast`, from the same rounds; above 1 when `fast` is the faster one.
+    """Return the median of `slow` over that of `fast`, from the same rounds; above 1 when `fast` is the faster one.
 
     Raises:
         InputError: when the two do not come from the same rounds.
     """
+    # samples of different runs have nothing to pair: their k-th calls met different disturbances
     if slow.n != fast.n or not slow.n:
         raise InputError(f"`slow` ({slow.n} samples) and `fast` ({fast.n} samples) must come from the same rounds of one interleaved run.")
     pair = np.array([slow.samples_ms, fast.samples_ms])
     rng = np.random.default_rng(seed)
+    # The same rounds are drawn for both contenders, so that what a round shares cancels in the quotient.
     medians = np.array([np.median(pair[:, rng.integers(slow.n, size=slow.n)], axis=1) for _ in range(_RESAMPLES)])
     low, high = np.percentile(medians[:, 0] / medians[:, 1], [2.5, 97.5])
     return Ratio(slow.p50 / fast.p50, float(low), float(high))

@@ -40,7 +40,7 @@ _CALIBRATION = 4
 def time_cells(
     runtime: Backend, shapes: Sequence[LayerShape], *, precision: str, threads: int | None, batch: int
 ) -> dict[LayerShape, float]:
-    """Milliseconds of each layer on this machine, timed together.
+    """Return the milliseconds of each layer on this machine, timed together.
 
     Args:
         runtime: backend that compiles and profiles.
@@ -70,7 +70,7 @@ def time_cells(
 
 
 def cell_ms(layers: Mapping[str, float]) -> dict[str, float]:
-    """Milliseconds of the k-th cell, as `cellk`, from the milliseconds of every node of a `cell_model`."""
+    """Return the milliseconds of the k-th cell, as `cellk`, from the milliseconds of every node of a `cell_model`."""
     cells: dict[str, float] = {}
     for name, ms in layers.items():
         cell = name.partition(".")[0]
@@ -79,10 +79,12 @@ def cell_ms(layers: Mapping[str, float]) -> dict[str, float]:
 
 
 def portions(shapes: Iterable[LayerShape], batch: int) -> Iterator[list[LayerShape]]:
-    """The shapes in order of their MACs, cut where a model would hold too many of them, or too many numbers."""
+    """Yield the shapes in order of their MACs, cut where a model would hold too many of them, or too many numbers."""
     portion: list[LayerShape] = []
     numbers = 0
+    # similar layers together: beside one that takes milliseconds, a profiler that counts microseconds shows little of a small one
     for shape in sorted(shapes, key=lambda shape: (shape.macs, str(shape))):
+        # a layer's input is held twice, once as the slice and once reshaped
         size = shape.weights + batch * (2 * _numbers_in(shape) + shape.out_channels * math.prod(shape.output))
         if portion and (len(portion) == _MOST_CELLS or numbers + size > _MOST_NUMBERS):
             yield portion
@@ -94,7 +96,7 @@ def portions(shapes: Iterable[LayerShape], batch: int) -> Iterator[list[LayerSha
 
 
 def cell_model(shapes: Sequence[LayerShape]) -> Any:
-    """ONNX with a branch for each shape; the nodes of the k-th are called `cellk` or `cellk.…`.
+    """Return an ONNX model with a branch for each shape; the nodes of the k-th are called `cellk` or `cellk.…`.
 
     The one input is (N, L), long enough for the largest layer; weights are random and seeded.
     """
@@ -123,6 +125,8 @@ class _Branch:
         self._add("Relu", ".relu")
         self.result: tuple[int, ...] = (*shape.spatial, shape.out_channels)
         if shape.kind != "linear":
+            # a stride as large as the map: one position is read, at next to no cost, and the layer's result may keep the layout of the
+            # kernels
             self._add("MaxPool", ":read", kernel_shape=(1,) * len(shape.output), strides=shape.output)
             self.result = (shape.out_channels, *(1,) * len(shape.output))
 
@@ -141,9 +145,11 @@ class _Branch:
 
     def _random(self, suffix: str, *sizes: int) -> str:
         fan_in = math.prod(sizes[1:])
+        # divided by the root of the fan-in, so that results stay about as large as inputs and int8 ranges are ordinary ones
         return self._hold(suffix, np.resize(self._pool, sizes) / np.float32(math.sqrt(fan_in)))
 
     def _input(self, position: int, shape: LayerShape) -> None:
+        # each cell starts one number further along, so that no two slices are the same
         cut = {":from": position, ":to": position + _numbers_in(shape), ":axis": 1}
         self._add("Slice", ":slice", *(self._hold(suffix, np.array([value])) for suffix, value in cut.items()))
         sizes = (*shape.spatial, shape.in_channels) if shape.kind == "linear" else (shape.in_channels, *shape.spatial)

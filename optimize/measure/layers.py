@@ -29,14 +29,14 @@ class LayerShape:
 
     Args:
         kind: "conv", "transposed" or "linear".
-        in_channels: of all groups together; the features of a linear layer.
-        out_channels: of all groups together.
+        in_channels: number of channels it reads, of all groups together; the input features of a linear layer.
+        out_channels: number of channels it makes, of all groups together.
         spatial: input size, (H, W) or any other number of dimensions; of a linear layer the dimensions between batch and features.
         kernel: one size for each spatial dimension; empty for a linear layer, as are stride, padding, dilation and output padding.
-        stride: as torch has it.
+        stride: stride of each dimension, as torch has it.
         padding: zeros put on both sides of each dimension.
-        dilation: as torch has it.
-        output_padding: of a transposed convolution, put on the far side of its output.
+        dilation: dilation of each dimension, as torch has it.
+        output_padding: rows that a transposed convolution adds on the far side of its output.
         groups: 1 for a linear layer.
     """
 
@@ -52,7 +52,7 @@ class LayerShape:
     groups: int = 1
 
     def __str__(self) -> str:
-        """The shape on one line; two shapes have the same line only when they are equal."""
+        """Return the shape on one line; two shapes have the same line only when they are equal."""
         sizes = {"k": self.kernel, "s": self.stride, "p": self.padding, "d": self.dilation, "o": self.output_padding}
         parts = [f"{name}{'x'.join(map(str, values))}" for name, values in sizes.items() if values]
         where = [f"@{'x'.join(map(str, self.spatial))}"] if self.spatial else []
@@ -84,11 +84,12 @@ class LayerShape:
         return self.in_channels // self.groups * self.out_channels * math.prod(self.kernel)
 
     def with_channels(self, in_channels: int, out_channels: int) -> LayerShape:
-        """The same layer at other widths; a depthwise one gets as many groups as input channels, any other keeps its groups.
+        """Return the same layer at other widths; a depthwise one gets as many groups as input channels, any other keeps its groups.
 
         Raises:
             InputError: when a width is not at least 1, or is no multiple of the groups.
         """
+        # a depthwise layer stays one: each channel is a group of its own, at any width
         groups = in_channels if self.depthwise else self.groups
         for name, width in (("in_channels", in_channels), ("out_channels", out_channels)):
             if width < 1 or width % groups:
@@ -97,7 +98,7 @@ class LayerShape:
 
 
 def layer_shapes(module: nn.Module, example: torch.Tensor) -> dict[str, list[LayerShape]]:
-    """The shapes of every convolution (also transposed) and linear layer that runs, in the order of their first call.
+    """Return the shapes of every convolution (also transposed) and linear layer that runs, in the order of their first call.
 
     Args:
         module: the network; in eval mode it is left as it was.
@@ -132,6 +133,7 @@ def _recorder(name: str, recorded: dict[str, list[LayerShape]], batch: int) -> C
 def _linear(layer: nn.Linear, inputs: torch.Tensor, batch: int) -> list[LayerShape]:
     spatial = tuple(inputs.shape[1:-1])
     rows = math.prod(inputs.shape[:-1]) // batch
+    # windows folded into the batch are rows of the same product: a (64, 49, 96) input at batch 1 has 64 * 49 rows
     return [LayerShape("linear", layer.in_features, layer.out_features, spatial if math.prod(spatial) == rows else (rows,))]
 
 
@@ -153,16 +155,18 @@ def _convolution(layer: _ConvNd, inputs: torch.Tensor, output: torch.Tensor, bat
         # Not the layer's attribute: a call may ask for another output size.
         extra = tuple(int(size - least) for size, least in zip(output.shape[-len(spatial) :], shape.output, strict=True))
         shape = replace(shape, output_padding=extra)
+    # frames folded into the batch are that many convolutions for one input
     return [shape] * (1 if unbatched else len(inputs) // batch)
 
 
 def _padded(layer: _ConvNd, spatial: Sizes) -> tuple[Sizes, Sizes]:
-    """Input size and padding. Like torch, what cannot be written as zeros on both sides is padded before the convolution."""
+    """Return the input size and padding. Like torch, what cannot be written as zeros on both sides is padded before the convolution."""
     sides = layer._reversed_padding_repeated_twice
     # torch lists the last dimension first, and in it the near side first: (left, right, top, bottom) for two dimensions.
     near, far = tuple(sides[-2::-2]), tuple(sides[::-2])
     if layer.padding_mode != "zeros":
         return tuple(map(sum, zip(spatial, near, far, strict=True))), (0,) * len(spatial)
+    # Example: "same" padding of an even kernel is 1 in front and 2 behind. LayerShape has 1 on both sides, and an input that is one larger.
     both = tuple(map(min, near, far))
     return tuple(size + first + last - 2 * least for size, first, last, least in zip(spatial, near, far, both, strict=True)), both
 

@@ -37,7 +37,7 @@ class Memory:
         imports_s: seconds to import the runtime.
         open_s: seconds to open the model: read, check, compile.
         first_s: seconds of the first predict.
-        device_bytes: of GPUs, that it held after the batch, CUDA context included; None where that is not known.
+        device_bytes: bytes of GPU memory that it held after the batch, CUDA context included; None where that is not known.
         device_note: why not; empty where it is.
     """
 
@@ -59,7 +59,7 @@ def peak_memory(
     Args:
         model: an artifact; or, for a torch original, the arguments of `optimize.loading.load.load_model` by name, `path` among them.
         batch: inputs in the one batch that is predicted.
-        threads: as in `build`; each has buffers of its own.
+        threads: number of threads, as in `build`; each has buffers of its own.
         limit_bytes: address space that the process may use (RLIMIT_AS, which Linux enforces); None for no limit.
 
     Raises:
@@ -69,21 +69,22 @@ def peak_memory(
     child = subprocess.run([sys.executable, "-m", "optimize.measure.memory"], input=request, capture_output=True, text=True, check=False)
     if child.returncode:
         raise OptimizeError(f"memory of {called(model)} could not be measured: {last_words(child.stderr, child.returncode)}.")
+    # the last line: a runtime may print something of its own before
     return Memory(**json.loads(child.stdout.splitlines()[-1]))
 
 
 def source(model: Artifact | Mapping[str, object]) -> dict[str, object]:
-    """The part of a request that says which model to open."""
+    """Return the part of a request that says which model to open."""
     return {"artifact": str(model.folder), "target": model.target} if isinstance(model, Artifact) else {"torch": dict(model)}
 
 
 def called(model: Artifact | Mapping[str, object]) -> str:
-    """The model in an error."""
+    """Return the model in an error."""
     return f"`model` (={model.folder if isinstance(model, Artifact) else model['path']})"
 
 
 def last_words(stderr: str, exit_code: int) -> str:
-    """Why a process of `answering` failed: the line it ended with, or, where it was killed, its exit code."""
+    """Return why a process of `answering` failed: the line it ended with, or, where it was killed, its exit code."""
     return f"its process failed ({(stderr.strip().splitlines() or [f'exit code {exit_code}'])[-1].rstrip('.')})"
 
 
@@ -103,6 +104,7 @@ def measure(request: Mapping[str, Any]) -> Memory:
     if request.get("limit_bytes") is not None:
         import resource
 
+        # before the imports: the limit is on the whole process, as a small machine would set it
         resource.setrlimit(resource.RLIMIT_AS, (request["limit_bytes"],) * 2)
     import numpy as np
 
@@ -111,6 +113,7 @@ def measure(request: Mapping[str, Any]) -> Memory:
     imports_bytes, imported = _peak_bytes(), time.perf_counter()
     with opener() as session:
         opened_bytes, opened = _peak_bytes(), time.perf_counter()
+        # zeros will do: memory and time of a first call do not depend on the values
         inputs = np.zeros((request["batch"], *session.input_shape), dtype=np.float32)
         first = time.perf_counter()
         session.predict(inputs)
@@ -121,7 +124,7 @@ def measure(request: Mapping[str, Any]) -> Memory:
 
 
 def importer(request: Mapping[str, Any]) -> Callable[[], Session]:
-    """Import the runtime of a request; the function that then opens its model."""
+    """Import the runtime of a request, and return the function that opens its model."""
     if "torch" in request:
         from optimize.backends.torch import build
         from optimize.loading.load import load_model
@@ -135,17 +138,17 @@ def importer(request: Mapping[str, Any]) -> Callable[[], Session]:
 
 
 def runtime_name(request: Mapping[str, Any]) -> str:
-    """What runs the model of a request: "torch", or a target."""
+    """Return what runs the model of a request: "torch", or a target."""
     return EAGER if "torch" in request else request.get("target") or Artifact.read(request["artifact"]).target
 
 
 def _device_bytes(runtime: str) -> tuple[int | None, str]:
-    """Memory of GPUs that this process holds, in bytes; or None and why it is not known."""
+    """Return the memory of GPUs that this process holds, in bytes; or None and why it is not known."""
     return (None, f"{runtime} runs on the processor") if runs_on_cpu(runtime) else device_bytes()
 
 
 def _peak_bytes() -> int:
-    """Peak resident memory of this process so far."""
+    """Return the peak resident memory of this process so far."""
     status = Path("/proc/self/status")
     if status.exists():
         # Not getrusage: after fork and exec its peak starts from that of the parent.

@@ -64,13 +64,13 @@ Contender = Callable[[], float]
 
 @dataclass(frozen=True)
 class Peaks:
-    """What the machine reaches.
+    """The rates that the machine reaches.
 
     Args:
         rates: runtime ("torch", or a target) -> precision -> MACs per second.
         bandwidth: bytes per second that a large copy reads and writes.
         threads: the runtimes were given; all cores when None.
-        load_percent: of the machine's CPU time that other processes used just before.
+        load_percent: percent of the machine's CPU time that other processes used just before.
     """
 
     rates: Mapping[str, Mapping[str, float]]
@@ -79,7 +79,7 @@ class Peaks:
     load_percent: float = 0.0
 
     def rate(self, runtime: str, precision: str) -> float:
-        """MACs per second.
+        """Return the peak rate in MACs per second.
 
         Raises:
             InputError: when this was not measured here.
@@ -91,7 +91,7 @@ class Peaks:
             raise InputError(f"there is no measured peak of {runtime} in {precision} on this machine; measured: {there}.") from None
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it; MACs and bytes per second."""
+        """Return the peaks as JSON has them; MACs and bytes per second."""
         rates = {name: dict(by_precision) for name, by_precision in self.rates.items()}
         return {
             "macs_per_s": rates,
@@ -108,11 +108,11 @@ def peaks(
     *,
     measure: Callable[[Sequence[str], int | None], Peaks] | None = None,
 ) -> Peaks:
-    """The machine's peaks, measured once and kept.
+    """Return the machine's peaks, measured once and kept.
 
     Args:
-        targets: that run here, besides torch.
-        threads: of every runtime; all cores when None.
+        targets: targets that run here, besides torch.
+        threads: number of threads of every runtime; all cores when None.
         path: the file to keep them in; one in the user's cache folder when None.
         measure: takes the figures when there are none; only a test gives another one.
 
@@ -126,6 +126,7 @@ def peaks(
     if kept is not None:
         return kept
     measured = (measure or measure_peaks)(targets, threads)
+    # peaks of a busy machine are too low, and kept they would make every later roofline look reached
     if measured.load_percent > BUSY_PERCENT:
         note(f"The peaks are not kept: other processes used {measured.load_percent:g} % of the machine.")
     else:
@@ -153,16 +154,17 @@ def measure_peaks(targets: Sequence[str], threads: int | None) -> Peaks:
 
 
 def best_of(contenders: Mapping[tuple[str, str], Contender], repeats: int) -> dict[tuple[str, str], float]:
-    """The best rate of each contender; they take turns, A B A B …."""
+    """Return the best rate of each contender; they take turns, A B A B …."""
     best = dict.fromkeys(contenders, 0.0)
     for _ in track(range(repeats), "peaks of this machine"):
         for name, contender in contenders.items():
+            # the best and not the mean: nothing makes a machine faster than it is, and other work only makes it slower
             best[name] = max(best[name], contender())
     return best
 
 
 def _of_runtime(runtime: Backend, folder: Path, threads: int | None) -> dict[tuple[str, str], Contender]:
-    """A contender for each precision that the runtime has here, compiled and ready to be timed."""
+    """Return a contender for each precision that the runtime has here, compiled and ready to be timed."""
     cores = threads or cast(int, machine()["logical_cores"])
     batch = max(1, cores // _CORES_PER_INPUT)
     model = cell_model(_SHAPES)
@@ -177,6 +179,7 @@ def _of_runtime(runtime: Backend, folder: Path, threads: int | None) -> dict[tup
             made = folder / precision
             quantized = precision == "int8"
             artifact = runtime.quantize(onnx, made, inputs[:_CALIBRATION]) if quantized else runtime.convert(onnx, made, precision)
+            # "int8" that runs in float would set a false peak: only what the compiled graph really runs in int8 counts
             cells = _cells_in(runtime, artifact, precision)
         if cells:
             contenders[runtime.NAME, precision] = partial(_profiled, runtime, artifact, inputs[:batch], cells, threads)
@@ -184,7 +187,7 @@ def _of_runtime(runtime: Backend, folder: Path, threads: int | None) -> dict[tup
 
 
 def _cells_in(runtime: Backend, artifact: Artifact, precision: str) -> set[str]:
-    """The cells that the compiled graph really runs in `precision`."""
+    """Return the cells that the compiled graph really runs in `precision`."""
     with runtime.build(artifact, threads=1) as session:
         return {name.partition(".")[0] for name, ran_in in runtime.inspect(session).items() if ran_in == precision}
 
@@ -192,6 +195,7 @@ def _cells_in(runtime: Backend, artifact: Artifact, precision: str) -> set[str]:
 def _profiled(runtime: Backend, artifact: Artifact, inputs: Any, cells: set[str], threads: int | None) -> float:
     taken = cell_ms(runtime.time_layers(artifact, inputs, threads=threads, seconds=_SECONDS, min_rounds=_ROUNDS))
     macs = {f"cell{position}": len(inputs) * shape.macs for position, shape in enumerate(_SHAPES)}
+    # milliseconds to seconds: 37.7 M MACs in .754 ms are 50 G MACs per second
     rates = [macs[cell] / taken[cell] * 1e3 for cell in cells & macs.keys() & taken.keys()]
     if not rates:
         raise OptimizeError(f"the profiler of {runtime.NAME} {runtime.version()} names no layer: use the version in constraints.txt.")
@@ -199,22 +203,24 @@ def _profiled(runtime: Backend, artifact: Artifact, inputs: Any, cells: set[str]
 
 
 def _multiplied(matrices: Sequence[torch.Tensor], timer: Callable[[], float] = time.perf_counter) -> float:
-    """MACs per second of a square matrix times itself, the best of those given."""
+    """Return the MACs per second of a square matrix times itself, the best of those given."""
     rates = []
     with torch.inference_mode():
         for matrix in matrices:
             start = timer()
             torch.mm(matrix, matrix)
+            # n^3 multiplications for a product of two n x n matrices
             rates.append(float(len(matrix)) ** 3 / (timer() - start))
     return max(rates)
 
 
 def _copied(source: torch.Tensor, target: torch.Tensor, timer: Callable[[], float] = time.perf_counter) -> float:
-    """Bytes per second, read and written, of the part that was copied the fastest."""
+    """Return the bytes per second, read and written, of the part that was copied the fastest."""
     rates = []
     for taken, put in zip(source.chunk(_PARTS), target.chunk(_PARTS), strict=True):
         start = timer()
         put.copy_(taken)
+        # read once, written once; in parts, since a disturbance spoils only the part that it falls into
         rates.append(2 * taken.numel() * taken.element_size() / (timer() - start))
     return max(rates)
 
@@ -225,7 +231,7 @@ def _buffers() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _torch_precisions() -> dict[str, torch.dtype]:
-    """bf16 only where it is no emulation."""
+    """Return the precisions that torch is measured in: bf16 only where the processor has instructions for it."""
     native = bool(_NATIVE_BF16 & set(instruction_sets()))
     return {"f32": torch.float32, **({"bf16": torch.bfloat16} if native else {})}
 
@@ -242,7 +248,8 @@ def _torch_threads(threads: int | None) -> Iterator[None]:
 
 
 def _fingerprint(targets: Sequence[str], threads: int | None) -> dict[str, Any]:
-    """All that the figures depend on, as JSON gives it back."""
+    """Return all that the figures depend on, as JSON gives it back."""
+    # peaks change with neither the size of memory nor the version of Python
     here = {name: value for name, value in machine().items() if name not in _INDIFFERENT}
     levels = {target: effective_level(target) for target in sorted(targets)}
     what = {"machine": here, "versions": versions(), "levels": levels, "threads": threads, "method": METHOD}
@@ -251,7 +258,7 @@ def _fingerprint(targets: Sequence[str], threads: int | None) -> dict[str, Any]:
 
 
 def _read(path: Path, made_for: Mapping[str, Any]) -> Peaks | None:
-    """What the file holds; None when it is missing, damaged, or was made for something else."""
+    """Return what the file holds; None when it is missing, damaged, or was made for something else."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if (stored["format"], stored["made_for"]) != (FORMAT, made_for):

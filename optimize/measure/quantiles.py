@@ -30,7 +30,7 @@ CONFIDENCE = 0.95
 
 
 def bounded(samples: Sequence[float]) -> dict[str, dict[str, float | int | None]]:
-    """The percentiles of `SHARES`, each with its bound, in the unit of the samples.
+    """Return the percentiles of `SHARES`, each with its bound, in the unit of the samples.
 
     For each: `value`, linear between order statistics; `at_most`, which the true percentile exceeds with less than 5 % probability, or None
     where the samples are too few for that; `samples_needed`, the fewest that give one.
@@ -48,7 +48,7 @@ def bounded(samples: Sequence[float]) -> dict[str, dict[str, float | int | None]
 
 
 def upper_rank(n: int, share: float, confidence: float = CONFIDENCE) -> int | None:
-    """The k for which the k-th smallest of `n` samples, counted from 1, bounds the quantile of `share` from above; None where none does.
+    """Return the rank k, from 1, of the sample that bounds the quantile of `share` of `n` samples from above; None where none does.
 
     Raises:
         InputError: when `share` or `confidence` does not lie between 0 and 1.
@@ -66,7 +66,7 @@ def upper_rank(n: int, share: float, confidence: float = CONFIDENCE) -> int | No
 
 
 def samples_needed(share: float, confidence: float = CONFIDENCE) -> int:
-    """Fewest samples whose largest bounds the quantile of `share`.
+    """Return the fewest samples whose largest bounds the quantile of `share`.
 
     Raises:
         InputError: when `share` or `confidence` does not lie between 0 and 1.

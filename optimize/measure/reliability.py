@@ -32,19 +32,19 @@ class Reliability:
         return UNSURE if self.reasons else STEADY
 
     def as_dict(self) -> dict[str, Any]:
-        """The form that a result shows."""
+        """Return the form that a result shows."""
         return {"answer": self.answer, "reasons": list(self.reasons)}
 
 
 def doubtful(answers: Mapping[str, Reliability]) -> int:
-    """Number of contenders whose figures are not reliable."""
+    """Return the number of contenders whose figures are not reliable."""
     return sum(bool(answer.reasons) for answer in answers.values())
 
 
 def reliability(
     measured: Mapping[str, Latency], *, load_percent: Mapping[str, float], unsettled: Collection[str] = ()
 ) -> dict[str, Reliability]:
-    """Reliability of every contender's figures.
+    """Return the reliability of every contender's figures.
 
     Args:
         measured: contender -> samples of the same interleaved rounds.
@@ -60,6 +60,7 @@ def reliability(
     for name, latency in measured.items():
         share = block_variation(latency.samples_ms)
         wander = f"the block medians of {name} vary by {100 * share:.1f} %, more than {100 * MOST_BLOCK_VARIATION:.1f} %"
+        # block medians and not single calls: noise of calls averages out in a block, and only what lasted moves its median
         reasons = [wander] if share > MOST_BLOCK_VARIATION else []
         reasons += [f"the medians of {name} had not settled when warm-up was given up"] if name in unsettled else []
         answers[name] = Reliability((*reasons, *busy))

@@ -39,7 +39,7 @@ class Taken(Generic[T]):
     doubtful: int
 
     def note(self, what: str) -> str | None:
-        """Sentence about the repeated measurement; None where the first one was reliable.
+        """Return a sentence about the repeated measurement; None where the first one was reliable.
 
         Args:
             what: what was measured, such as "batch 1".
@@ -57,7 +57,7 @@ def steadiest(
     wait: Callable[[], None] | None = None,
     timer: Callable[[], float] = time.perf_counter,
 ) -> Taken[T]:
-    """Measure, and again while figures are not to be relied on; at most `TRIES` times, and only as long as `EXTRA_S` allows.
+    """Measure, and measure again while figures are not reliable; at most `TRIES` times, and only as long as `EXTRA_S` allows.
 
     Args:
         take: function that measures once.
@@ -68,10 +68,12 @@ def steadiest(
     started = timer()
     best = take()
     min_doubts, times, ended = doubtful(best), 1, timer()
+    # the next measurement is expected to take as long as the first did
     lasted = ended - started
     while min_doubts and times < TRIES and timer() - ended + lasted <= EXTRA_S:
         (wait or await_quiet)()
         again, times = take(), times + 1
+        # strictly fewer doubts: of equally doubtful measurements the first stays, whichever is the faster
         if doubtful(again) < min_doubts:
             best, min_doubts = again, doubtful(again)
     return Taken(best, times, min_doubts)
@@ -86,6 +88,7 @@ def await_quiet(look: Callable[[], float] = foreign_load, timer: Callable[[], fl
     """
     end = timer() + QUIET_S
     while (percent := look()) > BUSY_PERCENT:
+        # a machine that never gets quiet must not stop the run: the measurement is taken, and marked as doubtful
         if timer() >= end:
             note(f"other processes use {percent:.0f} % of this machine: it is timed again all the same")
             return

@@ -1,4 +1,4 @@
-"""How fast a network could run on this machine, and what keeps it from that.
+"""The roofline of a network on this machine: how fast it could run, and what keeps it from that.
 
 The roofline model: Williams, Waterman, Patterson, "Roofline: an insightful visual performance model for multicore architectures",
 Communications of the ACM 52(4), 2009. One multiplication with its addition is one MAC, two floating-point operations. For each layer
@@ -46,10 +46,10 @@ class LayerRoof:
     """The work of one weight tensor: of one layer, or of all layers that share it.
 
     Args:
-        name: of the layer, the first where several share the weight.
-        calls: how often the weight is used for one input.
+        name: name of the layer, the first where several share the weight.
+        calls: number of times that the weight is used for one input.
         macs: multiply-accumulates of the whole batch, all calls.
-        weight_bytes: of the weight, once.
+        weight_bytes: bytes of the weight, counted once.
         activation_bytes: read and written by the whole batch, all calls.
         precision: the layer's.
         peak: MACs per second that the machine reaches in that precision.
@@ -80,6 +80,7 @@ class LayerRoof:
     @property
     def attainable(self) -> float:
         """MACs per second at most."""
+        # bytes per second times MACs per byte: what memory can feed; the lesser of this and the peak is the roof
         return min(self.peak, self.intensity * self.bandwidth)
 
     @property
@@ -89,7 +90,7 @@ class LayerRoof:
 
     @property
     def bound(self) -> Literal["compute", "memory"]:
-        """Which of the two roofs is the lower one."""
+        """The lower one of the two roofs."""
         return "memory" if self.intensity * self.bandwidth < self.peak else "compute"
 
     @property
@@ -103,7 +104,7 @@ class Roofline:
     """A network under the machine's roofs.
 
     Args:
-        layers: in the order of their first call.
+        layers: the layers, in the order of their first call.
         other_ms: the least that MACs outside of these layers take, milliseconds.
         p50_ms: measured median of the network; None where it was not measured.
     """
@@ -134,12 +135,12 @@ class Roofline:
 
     @property
     def overhead_ms(self) -> float | None:
-        """What the median exceeds the roof by, at least 0; None without a measured median."""
+        """Milliseconds of the median beyond the roof, at least 0; None without a measured median."""
         return None if self.p50_ms is None else max(self.p50_ms - self.roof_ms, 0.0)
 
     @property
     def outside_ms(self) -> float | None:
-        """What of the median no layer accounts for, at least 0; None unless the median and every layer were measured."""
+        """Milliseconds of the median that no layer accounts for, at least 0; None unless the median and every layer were measured."""
         taken = [layer.ms for layer in self.layers if layer.ms is not None]
         if self.p50_ms is None or len(taken) < len(self.layers):
             return None
@@ -156,11 +157,12 @@ class Roofline:
         return max(parts, key=lambda part: parts[part])
 
     def in_words(self) -> str:
-        """One sentence: how close the network comes, and what limits it."""
+        """Return one sentence: how close the network comes, and what limits it."""
         if self.p50_ms is None or self.share is None or self.overhead_ms is None:
             return f"At least {_ms(self.roof_ms)}, mostly limited by {self.limit}; the network was not timed."
         roof = f"the roofline allows {_ms(self.roof_ms)}"
         reached = f"{_ms(self.p50_ms)} at the median, where {roof}: {100 * self.share:.0f} % of it is reached"
+        # memory sets this roof only for data that do not fit into the caches
         if self.share > 1:
             return f"{reached}; faster than the roof, since its data stay in the caches or the peaks were taken on a busy machine."
         if self.limit == "compute":
@@ -174,6 +176,7 @@ class Roofline:
         inside_ms = overhead_ms if self.outside_ms is None else max(overhead_ms - self.outside_ms, 0.0)
         if not inside_ms:
             return "all of it outside of these layers"
+        # Example: 1.2 ms beyond the roof inside of 60 calls are 20 microseconds for each: what a call costs, however small its layer.
         us = inside_ms * 1e3 / max(calls, 1)
         per_call = f"{f'{us:.0f} microseconds' if us >= 1 else 'less than a microsecond'} for each of {calls} calls of layers"
         if self.outside_ms is None:
@@ -196,9 +199,9 @@ def roofline(
 
     Args:
         candidate: the network.
-        peaks: of the machine.
-        runtime: whose peaks count: "torch", or a target.
-        precision: of the network, and of every layer that `precisions` does not name.
+        peaks: peaks of the machine.
+        runtime: runtime whose peaks count: "torch", or a target.
+        precision: precision of the network, and of every layer that `precisions` does not name.
         precisions: layer -> its own precision, as a backend's `inspect` gives it.
         batch: inputs in one call.
         p50_ms: measured median of one call, milliseconds.
@@ -217,6 +220,7 @@ def roofline(
     layers = []
     for name, shapes in _by_weight(candidate).items():
         own = named.get(name, precision)
+        # weights and activations in the layer's own precision: an int8 layer moves a quarter of the bytes of an f32 one
         width = width_bytes(own)
         layers.append(
             LayerRoof(
@@ -231,12 +235,13 @@ def roofline(
                 ms=taken.get(name),
             )
         )
+    # products that no layer makes, such as those of attention; at least 0, since the two are counted in different ways
     macs_outside = max(batch * macs(candidate) - sum(layer.macs for layer in layers), 0)
     return Roofline(tuple(layers), macs_outside / peaks.rate(runtime, precision) * 1e3, p50_ms)
 
 
 def width_bytes(precision: str) -> int:
-    """Bytes of one number.
+    """Return the bytes of one number.
 
     Raises:
         InputError: when the precision is not known.
@@ -246,15 +251,17 @@ def width_bytes(precision: str) -> int:
 
 
 def _by_weight(candidate: Candidate) -> dict[str, list[LayerShape]]:
-    """The calls of every weight, under the name of the first module that owns it: an exported file names its layers so."""
+    """Return the calls of every weight, under the name of the first module that owns it: an exported file names its layers so."""
     owners: dict[torch.Tensor, str] = {}
     weights = {name: weight for name, weight in candidate.module.named_parameters(remove_duplicate=False) if name.endswith("weight")}
     for name, weight in weights.items():
+        # tensors hash by identity: a shared weight has one owner, the first module that holds it
         owners.setdefault(weight, _owner(name))
     shapes_by_weight: dict[str, list[LayerShape]] = {}
     for name, shapes in layer_shapes(candidate.module, candidate.example).items():
         # A weight that is computed anew for each call, as by a parametrization, is no parameter and is not shared.
         weight_here = weights.get(f"{name}.weight" if name else "weight")
+        # shapes of all layers that share the weight are collected under its owner
         shapes_by_weight.setdefault(name if weight_here is None else owners[weight_here], []).extend(shapes)
     return shapes_by_weight
 
@@ -264,12 +271,12 @@ def _owner(weight: str) -> str:
 
 
 def _activations(shape: LayerShape) -> int:
-    """Numbers that one call reads and writes for one input, without the weight."""
+    """Return how many numbers one call reads and writes for one input, without the weight."""
     return shape.in_channels * math.prod(shape.spatial) + shape.out_channels * math.prod(shape.output)
 
 
 def _by_layer(times: Mapping[str, float]) -> dict[str, float]:
-    """All calls of a layer together."""
+    """Return the milliseconds of all calls of each layer together."""
     layer_ms: dict[str, float] = {}
     for name, ms in times.items():
         layer_ms[_module_name(name)] = layer_ms.get(_module_name(name), 0.0) + ms

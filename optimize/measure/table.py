@@ -35,7 +35,7 @@ Timer = Callable[[Sequence[LayerShape]], Mapping[LayerShape, float]]
 
 FORMAT = 2
 METHOD = 1
-"""Of `measure/layer_benchmark.py` and the backends' `time_layers`: raised when they would give other figures."""
+"""Version of `measure/layer_benchmark.py` and the backends' `time_layers`: raised when they would give other figures."""
 
 TRIES = 2
 _DECIDING = ("cpu", "physical_cores", "logical_cores", "isa", "os")
@@ -76,11 +76,12 @@ class LatencyTable:
         self._batch = batch
         self._timer = timer or partial(time_cells, runtime, precision=precision, threads=threads, batch=batch)
         self._cells, self._doubtful = dict[str, float](), set[str]()
+        # doubtful figures in the file are taken over only while the machine is as busy as when they were taken: new ones would be no better
         self._lenient = bool(self._read()[1]) and foreign_load() > BUSY_PERCENT  # looking at the machine takes time
         self._take_in()
 
     def ms(self, shape: LayerShape) -> float:
-        """Milliseconds of the layer; when the table lacks it, it is timed now, which alone takes far longer than in a `fill`."""
+        """Return the milliseconds of the layer; when the table lacks it, it is timed now, which alone takes far longer than in a `fill`."""
         if str(shape) not in self._cells:
             self.fill([shape])
         return self._cells[str(shape)]
@@ -105,7 +106,7 @@ class LatencyTable:
             note(f"{doubtful} of {n} layers were timed while other processes used the machine; a later run will time them anew.")
 
     def _timed(self, portion: Sequence[LayerShape]) -> tuple[dict[str, float], bool]:
-        """What the layers take, and whether the machine was quiet meanwhile; where it was not, they are timed once more."""
+        """Return what the layers take, and whether the machine was quiet meanwhile; where it was not, they are timed once more."""
         for _ in range(TRIES):
             busy = watch_foreign_load()
             taken = {str(shape): float(ms) for shape, ms in self._timer(portion).items()}
@@ -114,28 +115,31 @@ class LatencyTable:
         return taken, False
 
     def _take_in(self) -> None:
-        """What the file has and this table lacks; of the doubtful figures only where new ones would be no better."""
+        """Return what the file has and this table lacks; of the doubtful figures only where new ones would be no better."""
         cells, doubtful = self._read()
         new = cells.keys() - self._cells.keys() - (set() if self._lenient else doubtful)
         self._cells |= {line: cells[line] for line in new}
         self._doubtful |= doubtful & new
 
     def _read(self) -> tuple[dict[str, float], set[str]]:
-        """The cells of the file, and which are doubtful; none when it is missing, damaged, or was made for something else."""
+        """Return the cells of the file, and which are doubtful; none when it is missing, damaged, or was made for something else."""
         nothing: tuple[dict[str, float], set[str]] = {}, set()
         try:
             stored = json.loads(self.path.read_text(encoding="utf-8"))
+            # the file's name is a short hash of the fingerprint; the whole of it is compared, since names may collide
             if (stored["format"], stored["made_for"]) != (FORMAT, self.fingerprint):
                 return nothing
             cells = {str(shape): float(taken) for shape, taken in stored["cells"].items()}
             doubtful = set(map(str, stored["doubtful"]))
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return nothing
+        # one impossible figure makes the whole file suspect
         return (cells, doubtful) if all(math.isfinite(taken) and taken > 0 for taken in cells.values()) else nothing
 
     def _write(self) -> None:
         cells, doubtful = self._read()
         reliable = cells.keys() - doubtful
+        # A reliable figure of another process is never replaced by a doubtful one of ours; our reliable figures replace any.
         own = {line: taken for line, taken in self._cells.items() if line not in self._doubtful or line not in reliable}
         content = {
             "format": FORMAT,
@@ -152,7 +156,7 @@ class LatencyTable:
 
 
 def _fingerprint(runtime: Backend, precision: str, threads: int | None, batch: int) -> dict[str, Any]:
-    """All that a figure depends on besides the layer, as JSON gives it back."""
+    """Return all that a figure depends on besides the layer, as JSON gives it back."""
     here = machine()
     asked = {"precision": precision, "threads": threads, "batch": batch}
     what = {"runtime": runtime.NAME, "version": runtime.version(), "level": effective_level(runtime.NAME), **asked}

@@ -13,7 +13,7 @@ _MIB = 2**20
 
 
 def lines(result: Mapping[str, Any]) -> Iterator[str]:
-    """Lines of the whole result."""
+    """Yield the lines of the whole result."""
     yield f"{result['machine']['cpu']}, {result['machine']['logical_cores']} cores"
     yield "of a percentile in brackets: the true one is at most this, with 95 % confidence, or how many samples it takes to say so"
     yield ""
@@ -27,6 +27,7 @@ def lines(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"{label(measurement['batch'], measurement['threads'])} (other processes: {busy})"
         yield from _table(_latencies(measurement["latency_ms"], measurement["reliability"]))
         yield from _unsure(measurement["reliability"])
+        # reasons that were printed for a contender are not repeated for every pair it is in
         said = {reason for answer in measurement["reliability"].values() for reason in answer["reasons"]}
         yield from _answers(measurement["comparison"], said)
         if "energy" in measurement:
@@ -71,6 +72,7 @@ def _on_device(contenders: Mapping[str, Any]) -> Iterator[str]:
         if held is not None:
             yield f"{name} holds {held / _MIB:.0f} MiB of GPU memory after its first batch"
         else:
+            # by reason: several contenders without a GPU have one line in common
             absent[entry["memory"]["device_note"]] = name
     yield from (f"no GPU memory: {note}" for note in absent)
 
@@ -104,12 +106,12 @@ def _bounded(percentile: Mapping[str, Any]) -> str:
 
 
 def _unsure(reliable: Mapping[str, Any]) -> Iterator[str]:
-    """Every reason once: that the machine was busy is one of all contenders."""
+    """Yield every reason once: that the machine was busy is a reason of all contenders."""
     yield from dict.fromkeys(f"{UNSURE}: {reason}" for entry in reliable.values() for reason in entry["reasons"])
 
 
 def _answers(comparison: Mapping[str, Any], said: Set[str]) -> Iterator[str]:
-    """What was said of the contenders' own figures is not said again of every pair."""
+    """Yield the answer for every pair; a reason that was printed for a contender itself is not repeated."""
     for name, entry in comparison.items():
         ratio = "{value:.3f}x [{low:.3f}, {high:.3f}]".format(**entry["ratio"])
         doubted = any(reason in said for reason in entry["reasons"])
@@ -121,5 +123,6 @@ def _answers(comparison: Mapping[str, Any], said: Set[str]) -> Iterator[str]:
 def _table(rows: Iterator[Sequence[str]]) -> Iterator[str]:
     cells = list(rows)
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    # names to the left, numbers to the right, so that digits of one column stand below each other
     for first, *numbers in cells:
         yield "  ".join([first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True))]).rstrip()

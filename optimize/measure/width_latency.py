@@ -48,7 +48,7 @@ class Grid:
 
     @classmethod
     def up_to(cls, shape: LayerShape, *, vary: Literal["both", "in", "out"] = "both") -> Grid:
-        """The widths that suit kernels, up to those the layer has; `vary` names the sides that may change."""
+        """Return the widths that suit kernels, up to those the layer has; `vary` names the sides that may change."""
         step = 1 if shape.depthwise else shape.groups
         ins = widths(shape.in_channels, step) if vary != "out" else (shape.in_channels,)
         outs = widths(shape.out_channels, step) if vary != "in" and not shape.depthwise else (shape.out_channels,)
@@ -68,7 +68,7 @@ class Surface:
     """Milliseconds of one layer as a function of its widths.
 
     Args:
-        grid: where it was measured.
+        grid: the widths at which it was measured.
         ms: (in_widths, out_widths), rising along both.
     """
 
@@ -76,7 +76,7 @@ class Surface:
     ms: npt.NDArray[np.float64]
 
     def __call__(self, in_channels: int, out_channels: int) -> float:
-        """Milliseconds at these widths; a side that the grid holds fixed is not looked at.
+        """Return the milliseconds at these widths; a side that the grid holds fixed is not looked at.
 
         Raises:
             InputError: when a width lies outside the grid.
@@ -84,35 +84,38 @@ class Surface:
         grid = self.grid
         read = _priced("in_channels", in_channels, grid.in_widths, grid.step.ins)
         made = _priced("out_channels", out_channels, grid.out_widths, grid.step.outs)
+        # bilinear: first along the outputs in every row, then between the rows along the inputs
         along = [np.interp(made, grid.out_widths, row) for row in self.ms]
         return float(np.interp(read, grid.in_widths, along))
 
 
 def surfaces(table: LatencyTable, grids: Iterable[Grid]) -> list[Surface]:
-    """One surface for each grid; what the table lacks of all of them is timed together."""
+    """Return one surface for each grid; what the table lacks of all of them is timed together."""
     cells = [(grid, grid.cells) for grid in grids]
     table.fill(chain.from_iterable(row for _, rows in cells for row in rows))
     return [Surface(grid, rising(np.array([[table.ms(shape) for shape in row] for row in rows]))) for grid, rows in cells]
 
 
 def widths(full: int, step: int = 1) -> tuple[int, ...]:
-    """Widths that suit kernels, below `full`, and `full` itself: 1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, … times `step`."""
+    """Return the widths below `full` that suit kernels, and `full`: 1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, … times `step`."""
     multiples = list(_SMALL)
     while multiples[-1] * step < full:
+        # 64 -> 96, 128 -> 192, 256: two widths in each doubling
         multiples += [multiples[-1] * 3 // 2, multiples[-1] * 2]
     return (*(step * width for width in multiples if step * width < full), full)
 
 
 def _priced(name: str, width: int, measured: tuple[int, ...], step: int) -> int:
-    """The width whose cost this one has."""
+    """Return the width whose cost this one has."""
     whole = -(-width // step) * step
     if len(measured) > 1 and (whole < measured[0] or width > measured[-1]):
         raise InputError(f"`{name}` (={width}) must lie within the measured widths, {measured[0]} to {measured[-1]}.")
+    # the next whole block may lie above the grid where the layer itself is no whole block
     return min(whole, measured[-1])
 
 
 def rising(ms: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The nearest of the simple grids that rise along both axes: halfway between the highest so far and the lowest from here on."""
+    """Return the nearest of the simple grids that rise along both axes: halfway between the highest so far and the lowest from here on."""
     highest = np.maximum.accumulate(np.maximum.accumulate(ms, axis=0), axis=1)
     lowest = np.minimum.accumulate(np.minimum.accumulate(ms[::-1, ::-1], axis=0), axis=1)[::-1, ::-1]
     middle: npt.NDArray[np.float64] = (highest + lowest) / 2

@@ -1,1 +1,1 @@
-"""Which precision ships, and which layers of an int8 model stay in float."""
+"""Choice of the precision that ships, and of the layers of an int8 model that stay in float."""

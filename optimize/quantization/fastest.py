@@ -1,4 +1,4 @@
-"""Which of the variants that were judged and timed ships: the fastest that holds the guard-rails, by a measured difference.
+"""Choose the variant that ships: the fastest that holds the guard-rails, by a measured difference.
 
 The exact precision ships unless another is measurably faster: the lower end of the interval of its speed-up is above 1. int8 costs
 accuracy, so it must be measurably faster than every float precision that holds, not only than the exact one.
@@ -46,10 +46,13 @@ def fastest(variants: Sequence[TimedVariant | None]) -> tuple[int, dict[int, str
     for place, variant in enumerate(variants):
         if not place or variant is None or not variant.holds:
             continue
+        # int8 gives up accuracy, so it has to beat every float precision that could ship instead, not only the one that leads now
         opponents = [winner, *(floats if variant.int8 else ())]
         gains = [(ratio(opponent.latency, variant.latency), opponent.name) for opponent in opponents]
+        # the hardest opponent: the one against which the lower end of the interval is smallest
         gain, opponent_name = min(gains, key=lambda pair: pair[0].low)
         measured = f"{gain.value:.2f}x the speed of {opponent_name} (95 % interval {gain.low:.2f} to {gain.high:.2f})"
+        # a leader that does not hold cannot ship, so any variant that holds takes its place, however slow
         if gain.low > 1 or not winner.holds:
             reasons.setdefault(best, f"{variant.name} is faster and holds the guard-rails")
             best, winner = place, variant

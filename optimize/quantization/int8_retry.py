@@ -25,7 +25,7 @@ from optimize.quantization.precision_choice import TIMING_SECONDS, PrecisionCont
 from optimize.quantization.variant import Variant
 
 MAX_CANDIDATES = 3
-"""How many milder candidates are quantized: each costs a compilation and a pass over the guard split."""
+"""Largest number of milder candidates that are quantized: each costs a compilation and a pass over the guard split."""
 SLOWER = "int8 of a milder candidate is faster and holds the guard-rails"
 
 
@@ -65,6 +65,7 @@ def retry_int8(
         The candidate that ships instead, or None where none does; and all variants that were tried, the one that ships last.
     """
     tried: list[Variant] = []
+    # the last three from the end: of a, b, c, d (oldest first) these are d, c, b
     for candidate in candidates[: -MAX_CANDIDATES - 1 : -1]:
         own = context(candidate)
         for runtime in runtimes:
@@ -73,6 +74,7 @@ def retry_int8(
             tried.append(replace(variant, why=about))
             note(f"{runtime.NAME} int8 {about}")
             if faster is not None:
+                # it holds; the candidates before it are larger, so where this one is not faster, none of them is
                 return (candidate if faster else None), tried
     return None, tried
 
@@ -90,6 +92,7 @@ def _try_int8(runtime: Backend, context: PrecisionContext, chosen_session: Sessi
             if not variant.verdict:
                 return variant, None
             example = context.guard.inputs(slice(0, 1))
+            # timed against the chosen variant itself, in turns: its latency from the earlier series was taken under another load
             calls = {"ships": partial(chosen_session.predict, example), "int8": partial(session.predict, example)}
             warm_up(calls, most_s=BRIEF_S)
             timed = interleave(calls, seconds=TIMING_SECONDS)

@@ -1,4 +1,4 @@
-"""Which layers stay in float when int8 of the whole network loses too much: chosen by the guard-rails, not by distances of tensors.
+"""Choose layers that stay in float where int8 of the whole network loses too much, by the guard-rails and not by distances of tensors.
 
 Layers are those with weights, and the sums, products, averages and the like between them, which int8 quantizes too and which may do all the
 harm. Layers that read the same tensor form a group, since the tensor is quantized for all of them or for none.
@@ -79,8 +79,10 @@ def groups(onnx: Path) -> list[tuple[str, ...]]:
     for node in graph.node:
         varying = {name for name in node.input if name and name not in constant}
         if weight_of(node, constant) is not None:
+            # the first two inputs are data and weights, in a product on either side; only what varies is read. A third one is the bias.
             read = makers_read[node.output[0]] = {name for name in node.input[:2] if name not in constant}
         elif node.op_type in WITH_CONSTANT and len(varying) == 1:
+            # conv -> Add(bias): the sum belongs to the convolution, and joins the readers of the convolution's input
             read = makers_read.get(min(varying), varying)
         elif node.op_type in WEIGHTLESS and varying:
             read = varying
@@ -104,10 +106,12 @@ def mixes(layer_groups: Sequence[tuple[str, ...]], attempt: Attempt) -> list[fro
         attempt: quantizes and judges one mix.
     """
     everything = frozenset(name for group in layer_groups for name in group)
+    # One group in int8 at a time shows what that group costs. Quantizing all but one would show little: the others' errors hide it.
     alone_in_int8 = {group: attempt(everything - set(group), True) for group in track(list(layer_groups), "int8 of one layer alone")}
     ranked = sorted(layer_groups, key=lambda group: (alone_in_int8[group].margin, -alone_in_int8[group].divergence))  # the worst first
     passing: list[frozenset[str]] = []
     in_float: list[tuple[str, ...]] = []
+    # the last group stays in int8: with all of them in float there is no mix
     for group in track(ranked[:-1], "layers back to float"):
         in_float.append(group)
         if attempt(_layers(in_float), False).passes:
@@ -116,6 +120,7 @@ def mixes(layer_groups: Sequence[tuple[str, ...]], attempt: Attempt) -> list[fro
     if not passing:
         note("int8: no mix with float layers holds the guard-rails")
         return []
+    # the last one that went back to float was needed, since the mix did not hold without it
     for group in track(list(reversed(in_float[:-1])), "layers to int8 again"):
         fewer = [kept for kept in in_float if kept != group]
         if attempt(_layers(fewer), False).passes:

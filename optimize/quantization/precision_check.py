@@ -1,4 +1,4 @@
-"""Whether a compiled model runs in the precision that its name claims, layer by layer.
+"""Check, layer by layer, that a compiled model runs in the precision that its name claims.
 
 Only layers with weights are checked: they are what int8 is for. Operations between them run in int8 or in float as they do. A model that
 runs a layer in int8 that was to stay in float, or no layer in int8 at all, is not what it is called, and does not ship. Where the runtime
@@ -29,7 +29,7 @@ MAX_LISTED = 6
 
 @dataclass(frozen=True)
 class Claim:
-    """What a precision claims about a model's layers.
+    """The claim that a precision makes about a model's layers.
 
     Args:
         precision: one of `artifact.PRECISIONS` or `artifact.MIXED`.
@@ -62,8 +62,10 @@ class Claim:
     def problem(self, ran: Mapping[str, str], weighted: Collection[str]) -> str:
         """Return why the claim is false; empty where it is true, apart from the layers that `in_float` returns."""
         ignored = [layer for layer in sorted(weighted) if layer in self.ignored_layers]
+        # a layer in int8 that was to stay in float may have cost accuracy that the mix was meant to save
         if astray := [layer for layer in ignored if ran.get(layer) == "int8"]:
             return f"claims {self.precision}, but {listed(astray)} runs in int8 and was to stay in float"
+        # a layer that the runtime lost from sight may run in anything: the claim cannot be shown, so it is not made
         if self.complete and (lost := sorted(set(weighted) - set(ran))):
             return f"claims {self.precision}, but {listed(lost)} is not found in the compiled model: what it runs in is not known"
         precisions = [ran[layer] for layer in weighted if layer in ran and layer not in self.ignored_layers]
@@ -87,6 +89,7 @@ def checked(variant: Variant, ran: Mapping[str, str], onnx: Path, *, rough: bool
     claim, weighted = Claim(variant.precision, variant.kept, complete, needs_one=not rough), with_weights(onnx)
     if problem := claim.problem(ran, weighted):
         return replace(variant, why=problem)
+    # Example: int8 was asked for in 20 layers and the runtime has no integer kernel for 2 of them: "int8+f32", with these two listed.
     in_float = claim.in_float(ran, weighted)
     if not in_float:
         return variant

@@ -1,4 +1,4 @@
-"""Which precision ships: each is compiled, judged and timed on this machine; one that is not measurably faster does not ship.
+"""Choose the precision that ships: each is compiled, judged and timed here; one that is not measurably faster does not ship.
 
 The exact float precision is the one to beat. Another takes its place only when, compiled, it holds the guard-rails on the guard split and
 the lower end of the interval of its speed-up is above 1 (`quantization/fastest.py`). What it really runs in is read from the compiled model
@@ -67,6 +67,7 @@ def compile_all(runtime: Backend, onnx: Path, folder: Path, calibration: Floats,
     made = []
     for precision in (*runtime.precisions(), "int8"):
         home = folder / precision
+        # left by an earlier, interrupted compilation; `read` compares its hashes
         if (home / MANIFEST).is_file():
             made.append(Variant(precision, artifact=Artifact.read(home), target=runtime.NAME))
             continue
@@ -126,6 +127,7 @@ class _Contest:
                 session = self._opened.enter_context(runtime.build(variant.artifact, threads=self._context.threads))
                 judged = self._context.judged(variant, session, runtime)
                 self._variants.append(judged)
+                # without a verdict the precision is not what it claims, and is not timed
                 if judged.verdict is not None:
                     self._sessions[place] = session
             except Exception as problem:  # what the runtime cannot run does not ship
@@ -136,6 +138,7 @@ class _Contest:
     def time(self) -> None:
         """Time the variants that hold the guard-rails, the first in any case, and int8, whose speed decides whether a mix is looked for."""
         example = self._context.guard.inputs(slice(0, 1))
+        # Place 0, the exact precision, is timed even where it does not hold: it is what every speed-up is compared with.
         timed = [place for place in self._sessions if self._holds(place) or self._variants[place].whole]
         calls = {str(place): partial(self._sessions[place].predict, example) for place in timed}
         with stage("time the precisions"):
@@ -147,13 +150,15 @@ class _Contest:
             self._variants[place] = replace(self._variants[place], latency=latencies[str(place)], load_percent=load_percent)
 
     def mix(self, runtime: Backend) -> None:
-        """Where int8 is faster but loses too much, look for layers that have to stay in float."""
+        """Look for layers that have to stay in float, where int8 is faster but loses too much."""
         own = [variant for variant in self._variants if variant.target == runtime.NAME and variant.latency]
         whole = next((variant for variant in own if variant.whole), None)
         holding = [variant for variant in own if not variant.whole and variant.verdict]
+        # int8 holds as a whole, or was not made, or there is no float precision to mix it with
         if whole is None or whole.verdict or not holding:
             return
         floats = min(holding, key=lambda variant: _latency(variant).p50)
+        # A mix is hardly ever faster than int8 of everything: where that gains nothing over float, a search for mixes cannot pay.
         gain = ratio(_latency(floats), _latency(whole))
         if gain.low <= 1:
             note(f"int8 loses too much, and is not measurably faster than {floats.precision}, so no mix is looked for")
@@ -161,6 +166,7 @@ class _Contest:
         search = _Mixing(self._context, runtime, floats.precision)
         known = len(self._variants)
         self.enter(runtime, search.passing_mixes())
+        # everything is timed again, in one series: latencies from two series would differ by what the machine did in between
         if len(self._variants) > known:
             self.time()
 
@@ -198,6 +204,7 @@ class _Mixing:
     def passing_mixes(self) -> list[Variant]:
         """Return the mixes that hold the guard-rails, compiled; the one with the fewest layers in float last."""
         cache = ResultCache((self._context.cache_folder or self._folder) / f"{self._runtime.NAME}.json", self._made_for)
+        # `_attempt` left the artifacts of passing mixes on disk, so `_variant` only opens them here
         return [self._variant(keep) for keep in mixes(groups(self._context.onnx), cache.cached(self._attempt))]
 
     def _attempt(self, keep: frozenset[str], rough: bool) -> MixResult:
@@ -213,12 +220,16 @@ class _Mixing:
                 rmtree(artifact.folder)
         if variant.verdict is None:
             note(f"{variant.precision} with {', '.join(variant.kept)} in float {variant.why}")
+            # the worst margin there is: such a group goes back to float first
             return MixResult(False, float("-inf"), distance)
+        # the tightest limit decides: margins of +2, +.5 and -1 points count as -1
         return MixResult(bool(variant.verdict), min(rail.margin for rail in variant.verdict.rails), distance)
 
     def _variant(self, keep: Collection[str], *, rough: bool = False) -> Variant:
         """Return the mix, compiled; one that was compiled before from all calibration images is used as it is."""
         precision, names, calibration = int8_name(keep, self._float_precision), tuple(sorted(keep)), self._context.calibration
+        # All rough mixes share one folder, since none is used again. The others are named by their layers and by everything else they
+        # depend on, so that a result for another model or other limits is never taken for this one's.
         home = self._folder / ("rough" if rough else hashlib.sha256("\n".join((self._made_for, *names)).encode()).hexdigest()[:16])
         try:
             if (home / MANIFEST).exists() and not rough:

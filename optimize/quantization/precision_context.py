@@ -1,4 +1,4 @@
-"""What a precision is made, judged and timed with: the exported candidate, the guard split, the limits and the runtime's settings."""
+"""All that a precision is made, judged and timed with: the candidate, the guard split, the limits and the runtime's settings."""
 
 from __future__ import annotations
 

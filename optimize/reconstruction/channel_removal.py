@@ -21,7 +21,7 @@ Reader: TypeAlias = tuple[Problem, torch.Tensor]
 
 
 def readers(module: nn.Module, group: ChannelGroup, problems: Sequence[Problem]) -> list[Reader]:
-    """The problems of a group's readers, each with the columns that a channel has in it, (channels, b)."""
+    """Return the problems of a group's readers, each with the columns that a channel has in it, (channels, b)."""
     owned = {slot.module: columns(linear_submodule(module, slot.module), slot.index) for slot in group.consumers}
     return [reader for problem in problems for reader in problem.independent_problems(owned[problem.name])]
 
@@ -29,20 +29,22 @@ def readers(module: nn.Module, group: ChannelGroup, problems: Sequence[Problem])
 def cut_and_refit(
     module: nn.Module, group: ChannelGroup, keep: Index, problems: Sequence[Problem], kept: Mapping[str, Index]
 ) -> tuple[nn.Module, dict[str, Index]]:
-    """The network in which the group holds only the channels `keep` and its readers are refitted, and what each layer still makes."""
+    """Return the network with only the channels `keep` of the group and its readers refitted, and what each layer still makes."""
     stay = {problem.name: _columns_left(module, group, problem, keep) for problem in problems}
+    # a layer may read the group and make it as well, as a depthwise convolution does: its own outputs shrink with its inputs
     made = outputs_left(module, group, keep)
     left = dict(kept)
     if len(keep) < group.size:
         module = keep_channels(module, group, keep)
         left |= {name: left[name][stays] if name in left else stays for name, stays in made.items()}
     for problem in problems:
+        # the problem was set up at full width; columns and outputs that are left are picked out of it
         module = refit(module, problem, stay[problem.name], made.get(problem.name))
     return module, left
 
 
 def unprunable_reason(group: ChannelGroup, module: nn.Module, layers: Sequence[str], inputs: Floats) -> str | None:
-    """Why a group is left alone; None where it can be pruned.
+    """Return why a group is left alone; None where it can be pruned.
 
     Args:
         group: the channels.
@@ -57,7 +59,7 @@ def unprunable_reason(group: ChannelGroup, module: nn.Module, layers: Sequence[s
 
 
 def affected_layers(groups: Sequence[ChannelGroup]) -> set[str]:
-    """The layers that cutting these groups may change."""
+    """Return the layers that cutting these groups may change."""
     return {slot.module for group in groups for slot in group.slots}
 
 
@@ -65,5 +67,6 @@ def _columns_left(module: nn.Module, group: ChannelGroup, problem: Problem, keep
     index = next(slot.index for slot in group.consumers if slot.module == problem.name)
     gone = np.setdiff1d(np.arange(group.size), keep)
     left = torch.ones(len(problem.old), dtype=torch.bool)
+    # by columns and not by channels: a channel read through a 3x3 kernel has nine
     left[columns(linear_submodule(module, problem.name), index[gone]).flatten()] = False
     return left.nonzero().flatten()

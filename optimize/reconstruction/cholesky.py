@@ -56,6 +56,7 @@ def lifted_cholesky(matrix: torch.Tensor) -> tuple[torch.Tensor, float]:
     factor, failed = torch.linalg.cholesky_ex(matrix)
     lift, largest = 0.0, float(matrix.diagonal().abs().max())
     while failed:
+        # 1e-11, 1e-10, ... until a factor exists: the least lift changes the solution least
         lift = 10 * lift or 1e-11
         factor, failed = torch.linalg.cholesky_ex(matrix + lift * largest * torch.eye(len(matrix), dtype=matrix.dtype))
     return factor, lift

@@ -69,6 +69,7 @@ class RowState:
         stay = torch.ones(len(self.old), dtype=torch.bool)
         stay[rows] = False
         removed = self.inputs[:, rows]
+        # z z' is a sum over columns, so columns go by subtraction; no product with the rest is needed
         self.kernel -= removed @ removed.T
         self.inputs, self.old = self.inputs[:, stay], self.old[stay]
         renumber = torch.cumsum(stay, 0) - 1
@@ -83,5 +84,6 @@ class RowState:
 
     def _cost(self, rows: torch.Tensor) -> float:
         half, weights = self.half[:, rows], self.weights[rows]
+        # (A^-1)_SS by Woodbury's identity, for these columns only: A itself is never built
         inverse = (torch.eye(len(rows), dtype=half.dtype) - half.T @ half) / self.ridge
         return float((weights * torch.linalg.solve(inverse, weights)).sum()) / self.energy

@@ -72,6 +72,7 @@ def unknowns(layer: LinearMap) -> int:
 
 def needs_dual_form(layer: nn.Module) -> bool:
     """Return whether the layer's Gram matrix would be too large, so that it is repaired from the rows themselves (`dual_ridge.py`)."""
+    # a grouped layer has one small Gram matrix for each group
     if groups(layer) > 1 or not isinstance(layer, LINEAR_MAPS):
         return False
     return unknowns(layer) > _max_columns()
@@ -86,6 +87,7 @@ def reads(layer: LinearMap) -> torch.Tensor | None:
     """Return which entries of `matrix` are weights, (columns, outputs) of bool; None where all are."""
     if groups(layer) == 1 and not getattr(layer, "transposed", False):
         return None
+    # a layer of ones shows where weights land; the rest of the matrix is zero by construction
     is_weight = _matrix(layer, torch.ones_like(layer.weight, dtype=torch.float64)) != 0
     return None if bool(is_weight.all()) else is_weight
 
@@ -103,6 +105,8 @@ def weight_from(layer: LinearMap, solved: torch.Tensor) -> torch.Tensor:
         return shaped.to(layer.weight.dtype).contiguous()
     reach = [hits for _, hits in _phase_taps(layer)]
     sizes = [*(hits.shape[1] for hits in reach), layer.out_channels // count, *(hits.shape[2] for hits in reach)]
+    # Back from (C, offset, ..., K, phase, ...) to (C, K, offset, phase, ...). In each dimension a tap then picks up the one entry, offset
+    # and phase, that it stands at.
     shaped = blocks.reshape(-1, *sizes).permute(*np.argsort(_by_column(len(reach))).tolist())
     for hits in reach:
         shaped = torch.tensordot(shaped, hits, ([2, 3], [1, 2]))
@@ -136,6 +140,7 @@ def input_rows(layer: LinearMap, inputs: torch.Tensor, at: torch.Tensor) -> torc
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     padded = functional.pad(inputs, _as_padding(_padding(layer)), mode=mode)
     geometry = list(zip(padded.shape[2:], layer.kernel_size, layer.stride, layer.dilation, strict=True))
+    # the number of outputs of a convolution: 8 padded pixels, kernel 3, stride 2 give (8 - 2 - 1) // 2 + 1 = 3
     grid = [(size - dilation * (kernel - 1) - 1) // stride + 1 for size, kernel, stride, dilation in geometry]
     return _patches(padded, at, grid, layer.stride, [np.arange(kernel) * dilation for _, kernel, _, dilation in geometry])
 
@@ -147,17 +152,20 @@ def output_rows(layer: LinearMap, outputs: torch.Tensor, at: torch.Tensor) -> to
     if not layer.transposed:
         return _pick(outputs.flatten(2), at)
     grid = _block_grid(layer, _input_sizes(layer, outputs.shape[2:]))
+    # every spatial dimension becomes (block, phase): 6 outputs at stride 2 are 3 blocks of 2
     split = [part for pair in zip(grid, layer.stride, strict=True) for part in pair]
     missing = [count * step - size for count, step, size in zip(grid, layer.stride, outputs.shape[2:], strict=True)]
     outputs = functional.pad(outputs, _as_padding((0, more) for more in missing))  # mostly a crop: outputs that fill no block are left out
     blocks = outputs.reshape(*outputs.shape[:2], *split)  # (N, K, H, s, W, s)
     spatial = range(2, 2 + len(split))
+    # phases beside the channels, blocks last: a row of the regression then holds all phases of all channels of one block
     blocks = blocks.permute(0, 1, *(axis for axis in spatial if axis % 2), *(axis for axis in spatial if not axis % 2))
     return _pick(blocks.reshape(len(outputs), -1, prod(grid)), at)
 
 
 def _max_columns() -> int:
     """Return the number of columns up to which Gram matrices are built: an elimination holds six of them, in half of the memory at most."""
+    # n^2 * 8 bytes * 6 matrices <= memory / 2: with 8 GiB n is 9,459, and from 13.5 GiB on the limit is MAX_GRAM_COLUMNS
     return min(MAX_GRAM_COLUMNS, isqrt(psutil.virtual_memory().total // (2 * 6 * 8)))
 
 
@@ -171,6 +179,7 @@ def _matrix(layer: LinearMap, weight: torch.Tensor) -> torch.Tensor:
         blocks = weight.permute(*_by_column(len(reach)))
         blocks = blocks.reshape(layer.groups, -1, prod(blocks.shape[1 + len(reach) :]))
     else:
+        # (K, C / groups, *kernel) -> (groups, columns of a group, outputs of a group)
         blocks = weight.reshape(layer.groups, layer.out_channels // layer.groups, -1).mT
     return blocks[0] if layer.groups == 1 else torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
 
@@ -192,6 +201,7 @@ def _phase_taps(layer: Convolution | Transposed) -> list[tuple[list[int], torch.
     """
     phase_taps = []
     for kernel, stride, padding, dilation in zip(layer.kernel_size, layer.stride, _padding(layer), layer.dilation, strict=True):
+        # divmod rounds down, so the phase is in 0 .. stride - 1 also where the padding makes the difference negative
         steps = [divmod(dilation * tap - padding[0], stride) for tap in range(kernel)]
         offsets = sorted({-step for step, _ in steps})
         hits = torch.zeros(kernel, len(offsets), stride, dtype=torch.float64)
@@ -230,6 +240,7 @@ def _patches(
 ) -> torch.Tensor:
     """Return the patches of `padded` at flat positions (N, q) of `grid`, at the offsets `reached` from a corner: (N * q, columns)."""
     corner = np.unravel_index(at.numpy(), tuple(grid))
+    # every combination of offsets: the taps of a patch, in the order of the weight's own axes
     offsets = np.stack(np.meshgrid(*reached, indexing="ij")).reshape(len(grid), -1)
     coordinates = tuple(corner[d][..., None] * stride[d] + offsets[d] for d in range(len(grid)))  # each (N, q, taps)
     flat = torch.from_numpy(np.ravel_multi_index(coordinates, tuple(padded.shape[2:])))

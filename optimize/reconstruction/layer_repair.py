@@ -1,4 +1,4 @@
-"""Which layers can be refitted, and fitting them one after the other to what the original's gave."""
+"""Find the layers that can be refitted, and fit them one after the other to the outputs of the original's."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ def refit_layers(
     """
     for name in names:
         moments = targets.moments(module, [name], changing)[name]
+        # measured anew for each layer: it reads what the layers fitted before it give now
         problem = build_problem(module, original, graph, name, moments, kept, ridge)
         module = refit(module, problem, torch.arange(len(problem.old)))
     return module
@@ -76,6 +77,7 @@ def compensating_norms(group: ChannelGroup, graph: Graph, module: nn.Module, lay
     lacking = [slot.module for slot in group.consumers if slot.module not in layers]
     if not lacking or len(lacking) == len(group.consumers):
         return []
+    # a norm in front of the first such layer reads nothing that has changed because of it
     first = min(graph.order[name] for name in lacking)
     norms = [name for name, layer in module.named_modules() if isinstance(layer, BATCH_NORMS) and unsupported_reason(layer) is None]
     return [name for name in norms if graph.order.get(name, -1) > first]

@@ -98,6 +98,7 @@ class OriginalOutputs:
         self, original: nn.Module, inputs: Floats, layers: Sequence[str], *, rows: int, seed: int, memory: Memory | None = None
     ) -> None:
         self._original = original
+        # shuffled, since a layer with many positions needs the first inputs only, and files are often sorted by class
         self._inputs = torch.from_numpy(inputs[np.random.default_rng(seed).permutation(len(inputs))])
         self._layers = list(layers)
         self._rows = rows
@@ -153,9 +154,11 @@ class OriginalOutputs:
         """Compute the targets of these layers, and of as many following layers as the memory holds, unless they are there."""
         if self._targets.keys() >= set(names):
             return
+        # the layers in front are done with: repair goes from front to back, so the memory is for the layers from here on
         self._targets.clear()
         ahead = self._layers[min(self._layers.index(name) for name in names) :]
         widths = [matrix(linear_submodule(self._original, layer)).shape[1] for layer in ahead]
+        # 4 bytes a value; at 20,000 rows 1 GiB holds 13,421 outputs, dozens of layers, from one pass over the original
         room = np.cumsum(widths) * self._rows * 4 <= MEMORY_BYTES
         fetched = [layer for layer, fits in zip(ahead, room, strict=True) if fits or layer in names]
         parts: dict[str, list[torch.Tensor]] = {layer: [] for layer in fetched}
@@ -173,6 +176,8 @@ class OriginalOutputs:
         self, names: Sequence[str], run: Callable[[int, Sequence[str], Positions], list[tuple[str, T]]]
     ) -> Iterator[tuple[str, T]]:
         """Yield what `run` returns for every batch, until each layer has its rows."""
+        # inputs until a layer has its rows: with 32 positions of each, 20,000 rows take 625 inputs. Before its first call the number of its
+        # positions is not known, so all inputs are assumed.
         need = dict.fromkeys(names, len(self._inputs))
         for number, batch in enumerate(self._batches):
             start = number * BATCH
@@ -185,6 +190,7 @@ class OriginalOutputs:
                 count = positions_per_sample(layer, inputs, output)
                 per_case = _positions_per_case(count, ceil(self._rows / len(self._inputs)))
                 need[name] = ceil(self._rows / per_case)
+                # a transposed convolution has one row for each block of outputs, hence the grid of its inputs
                 sizes = () if isinstance(layer, nn.Linear) else (inputs if layer.transposed else output).shape[2:]
                 grid = tuple(sizes) if prod(sizes) == count else (count,)
                 unusual = None if self._unusual_positions is None else self._unusual_positions[start // BATCH]
@@ -193,7 +199,7 @@ class OriginalOutputs:
             yield from run(number, unfinished, at)
 
 
-def _positions_per_case(positions: int, needed: int) -> int:
+def _positions_per_case(positions: int, required_n: int) -> int:
     """Return how many positions of each case are read.
 
     Neighbouring positions of a large map tell little new, so one in `SPACING` is read, and more positions of each case mean fewer passes.
@@ -203,7 +209,7 @@ def _positions_per_case(positions: int, needed: int) -> int:
         >>> _positions_per_case(64 * 64, 1), _positions_per_case(8 * 8, 1)
         (32, 16)
     """
-    return min(positions, max(needed, MIN_POSITIONS, min(MAX_POSITIONS, positions // SPACING)))
+    return min(positions, max(required_n, MIN_POSITIONS, min(MAX_POSITIONS, positions // SPACING)))
 
 
 def _sums(layer: nn.Module) -> _RunningSums | _RowCollector:
@@ -228,6 +234,7 @@ class _RowCollector:
     def moments(self) -> Moments:
         x, y = torch.cat(self._x), torch.cat(self._y)
         mean_x, mean_y = x.mean(0), y.mean(0)
+        # divided by the root of n, so that z'z is the Gram matrix that the other layers have, and one ridge means the same for both
         inputs, targets = (x - mean_x) / self.rows**0.5, (y - mean_y) / self.rows**0.5
         empty = torch.zeros(0, 0, dtype=torch.float64)
         return Moments(empty, empty, targets.square().sum(0), mean_x, mean_y, self.rows, inputs, targets)
@@ -244,6 +251,7 @@ class _RunningSums:
         self.rows, self.blocks = 0, blocks
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        # bfloat16 or half inputs are too coarse to sum products of
         x, y = (rows.to(torch.promote_types(rows.dtype, torch.float32)) for rows in (x, y))
         if not self.rows:
             p, m = x.shape[1], y.shape[1]
@@ -254,6 +262,7 @@ class _RunningSums:
         self.rows += len(x)
         # of a grouped layer only products within a group are needed: (groups, columns of a group, rows) times its transpose
         parts = x.T.reshape(self.blocks, -1, len(x))
+        # float32 products of one batch, added up in float64: fast, and no digits are lost over many batches
         self.xx += (parts @ parts.mT).flatten(0, 1)
         self.xy += x.T @ y
         self.yy += y.double().square().sum(0)
@@ -265,6 +274,7 @@ class _RunningSums:
         centre = mean_x.reshape(self.blocks, -1)
         gram = self.xx.div_(self.rows).reshape(self.blocks, *centre.shape[1:], -1)
         return Moments(
+            # E[(x - s)(x - s)'] - (mean - s)(mean - s)', with the shift s of the first batch
             gram=gram.addcmul_(centre[:, :, None], centre[:, None, :], value=-1).flatten(0, 1),
             cross=self.xy.div_(self.rows).addr_(mean_x, mean_y, alpha=-1),
             energy=self.yy / self.rows - mean_y.square(),

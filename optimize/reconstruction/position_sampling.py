@@ -56,11 +56,14 @@ def sample_positions(unusual: torch.Tensor | None, grid: Sequence[int], cases: i
     count = int(np.prod(grid))
     if per_case == count:
         return torch.arange(count).expand(cases, -1)
+    # without weights the order of uniform numbers is as good as that of waiting times
     race = np.random.default_rng(seed).random((cases, count))
     if unusual is not None and unusual.dim() - 1 == len(grid):
+        # the mask at the layer's own resolution: a position is unusual where any output pixel that it covers is
         is_unusual = _POOLS[len(grid)](unusual[:, None].float(), list(grid)).flatten(1).numpy() > 0
         rare = is_unusual.sum(1, keepdims=True)
         # the unusual positions of a case together have the chance of all others
         chance = np.where(is_unusual, np.maximum(1.0, (count - rare) / np.maximum(rare, 1)), 1.0)
+        # -log(1 - u) of a uniform u is exponential with rate 1; dividing by the weight makes that the rate
         race = -np.log1p(-race) / chance
     return torch.from_numpy(np.argpartition(race, per_case, axis=1)[:, :per_case])

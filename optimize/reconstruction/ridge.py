@@ -75,6 +75,7 @@ class Problem:
 
     def with_outputs(self, channels: Index, count: int) -> Problem:
         """Return the problem of the layer with only these of its present output channels, `count` outputs each."""
+        # a transposed convolution has `count` outputs, its phases, for each channel: with 4 phases channel 2 has the outputs 8 .. 11
         outputs = torch.from_numpy((channels[:, None] * count + np.arange(count)).ravel())
         return replace(
             self,
@@ -96,6 +97,8 @@ class Problem:
                 solved[places[:, None], outputs], lifted = self._solve(columns[places], outputs)
                 most, lift = max(most, len(places)), max(lift, lifted)
         deficiency = RankDeficiency(self.name, most, self.rows, lift)
+        # Example: 288 columns from 200 rows. The rows span at most 199 dimensions once they are centred, so the ridge alone decides in the
+        # other 89.
         if (self.rows and deficiency.missing) or lift:
             record_finding(deficiency)
         return solved
@@ -113,6 +116,7 @@ class Problem:
             renumbered = torch.full((len(self.old),), -1)
             renumbered[places] = torch.arange(len(places))
             own = renumbered[owned]
+            # a part that reads none of these channels loses nothing by their removal
             if (own >= 0).any():
                 problems.append((self._part(places, outputs), own[own >= 0].view(len(owned), -1)))
         return problems
@@ -140,6 +144,8 @@ class Problem:
         """Return the regression of these outputs, all of which read exactly these columns."""
         return replace(
             self,
+            # the Gram matrix of a grouped layer holds only each group's own block, one below the other: with 2 groups of 3 columns, columns
+            # 3, 4, 5 are rows 3, 4, 5, and within their block the columns 0, 1, 2
             gram=self.gram[columns][:, columns % self.gram.shape[1]],
             target=self.target[columns][:, outputs],
             old=self.old[columns][:, outputs],
@@ -173,6 +179,7 @@ def build_problem(
     outputs = np.arange(width) if name not in kept else kept[name]
     spread = torch.from_numpy((outputs[:, None] * count + np.arange(count)).ravel())
     norm: Any = original.get_submodule(graph.norms[name]) if name in graph.norms else None
+    # An error counts by what it is behind the batch norm: a slope of 2 doubles it, and so weighs its square 4 times.
     weight = torch.ones(len(spread), dtype=torch.float64) if norm is None else _slope(norm)[outputs].square().repeat_interleave(count)
     return Problem(
         name=name,
@@ -212,8 +219,10 @@ def refit(module: nn.Module, problem: Problem, columns: torch.Tensor, channels: 
     intercept = intercept.reshape(-1, outputs_per_channel(layer)).mean(1)
     weight = weight_from(layer, solved)
     if layer.bias is None and problem.norm is not None and problem.norm_mean is not None:
+        # The norm subtracts its mean: x W + b - mean is the same as x W - (mean - b).
         module = with_tensors(module, problem.norm, running_mean=(problem.norm_mean - intercept).to(weight.dtype))
         return with_tensors(module, problem.name, weight=weight)
+    # a layer that had neither a bias nor a norm behind it gets a bias: the mean has to go somewhere
     return with_tensors(module, problem.name, weight=weight, bias=intercept.to(weight.dtype))
 
 

@@ -104,6 +104,7 @@ class Allocate:
         budget = self.first_budget
         while budget >= MIN_BUDGET:
             trial = walk.propose(Prune(budget, importance=self.importance), walk.original)
+            # where this budget removed nothing, a quarter of it would not either
             if trial or trial.changed_nothing:
                 return
             budget /= 4
@@ -113,12 +114,15 @@ class Allocate:
         ladder = None
         for _ in range(MAX_SCANS):
             start = walk.best
+            # widths that only training can repair are worth measuring only where training will follow
             levels = LEVELS if self.finetune is None else (*LEVELS, *BOLD_LEVELS)
             curves, done = scan(start, walk.reference, walk.search.guard, self.pricing.width_multiple, levels, self.importance)
             if not any(len(curve.widths) > 1 for curve in curves):
                 break
+            # The unit of the ladder is the harm that the start has already done: the first rung about doubles it.
             ladder = _Ladder(walk, start, make_knapsack(start, curves, self.pricing), max(done, MIN_HARM), self)
             ladder.climb()
+            # nothing was kept: another scan from the same start would propose the same widths
             if walk.best is start or self.goal_met(walk):
                 break
         return ladder
@@ -150,6 +154,7 @@ class _Ladder:
         harm, previous = self._unit, dict[str, int]()
         for _ in range(MAX_DOUBLINGS):
             widths = self._items.within(harm)
+            # between two rungs no group may have a next width that fits in; the same proposal is not judged twice
             if widths == previous:
                 harm *= 2
                 continue
@@ -160,6 +165,7 @@ class _Ladder:
                     # the last try of the halving was too slow: the mildest that was fast enough becomes the best again
                     self._propose(self._fast_enough)
                 return
+            # "nothing became smaller" is no refusal: a bolder sum may still pass
             if not trial and not trial.changed_nothing:
                 self._halve_gap(harm)
                 return
@@ -179,6 +185,7 @@ class _Ladder:
                 continue
             tried.append(widths)
             trial = self._propose_trained(widths, finetune)
+            # refused even with training: wider strides would be refused too
             if not trial or self._meets_goal(trial):
                 return
 
@@ -213,8 +220,11 @@ class _Ladder:
         for _ in range(MAX_BISECTIONS):
             if low and len(self._trials) >= end:
                 return
+            # Harms span orders of magnitude, so the middle is taken on a logarithmic scale: of .001 and .004 it is .002, not .0025. Where
+            # nothing has passed yet there is no lower end, and the sum is simply halved.
             middle = sqrt(low * high) if low else high / 2
             trial = self._propose(self._items.within(middle))
+            # with a goal, one that is fast enough bounds the search from above like a refused one: the mildest of them is looked for
             if trial and not self._meets_goal(trial):
                 low = self.passed_harm = middle
             else:

@@ -53,10 +53,13 @@ class Budgets:
         for budget in self.budgets:
             trial = walk.propose(Prune(budget, importance=self.importance), walk.best)
             if not trial and not trial.changed_nothing:
+                # the first that is refused ends the series; a budget that removed nothing is no refusal, since a bolder one may remove
+                # something
                 refused = budget
                 break
             passed = budget
         for _ in range(self.gap_proposals if refused else 0):
+            # where nothing has passed there is no lower end to take the geometric mean with
             middle = sqrt(passed * refused) if passed else refused / 4
             if walk.propose(Prune(middle, importance=self.importance), walk.best):
                 passed = middle

@@ -55,6 +55,7 @@ def latency_ms(runtime: Backend, threads: int | None, example: Floats, candidate
         file = Path(scratch) / "model.onnx"
         export_onnx(candidate, file)
         calls = {}
+        # each of the target's float precisions is timed, and the fastest counts: a bf16 machine is not judged by its f32 speed
         for precision in runtime.precisions():
             artifact = runtime.convert(file, Path(scratch) / precision, precision)
             calls[precision] = partial(opened.enter_context(runtime.build(artifact, threads=threads)).predict, example)
@@ -82,6 +83,7 @@ def make_goal(measure: Callable[[Candidate], float], original: Candidate, target
         return None if target_ms is None else Goal(target_ms, measure)
     await_quiet()
     measured_load = watch_foreign_load()
+    # the goal is a quotient: a disturbance of the original's one measurement would move the goal of the whole run
     original_ms, percent = measure(original), measured_load()
     doubt = "" if percent <= BUSY_PERCENT else f"other processes used {percent:.0f} % of this machine while the original was timed"
     return Goal(original_ms / speedup, measure, doubt)

@@ -81,6 +81,8 @@ class Knapsack:
             for name, curve in self._curves.items()
             if not curve.widths[-1]  # only a group whose layer may be removed needs to know its layer
         }
+        # A sweep asks for thousands of prices, so each group knows the few layers whose price its width can change: those that make its
+        # channels, those that read them, and those that come to read them where the layers in between are removed.
         through, self._items_of = self._groups_behind(), {name: list[Item]() for name in self._curves}
         for item in items:
             affected = {name for group, _ in item.read_groups for name in through.get(group, ())}
@@ -93,10 +95,13 @@ class Knapsack:
         for _ in range(MAX_SWEEPS):
             previous = dict(chosen)
             for name, curve in self._curves.items():
+                # Only the layers that this group touches are added up: the rest of the sum is the same for every width, and drops out of
+                # the comparison.
                 costs = [
                     harm + trade_off * self._price(name, {**chosen, name: width})
                     for width, harm in zip(curve.widths, curve.harm, strict=True)
                 ]
+                # widths fall, so of two equal costs the first is the wider one: nothing is narrowed for no gain
                 chosen[name] = curve.widths[costs.index(min(costs))]
             if chosen == previous:
                 break
@@ -105,6 +110,8 @@ class Knapsack:
     def within(self, harm: float) -> dict[str, int]:
         """Return the boldest widths whose harms add up to at most `harm`, by bisection of the trade-off."""
         # a larger trade-off never asks for wider layers, so the harm grows with it: double until it is too much, then bisect
+        # Example: harms of 0 / .01 at trade-offs below / above .357 (the module's example) and `harm` = .02. Doubling never gets beyond
+        # .02, so it ends at 1e12 with the boldest widths there are. With `harm` = .005 the bisection of (0, 1) ends just below .357.
         low, high = 0.0, 1.0
         while self.harm(self.widths(high)) <= harm and high < 1e12:
             low, high = high, 2 * high
@@ -114,6 +121,7 @@ class Knapsack:
                 low = middle
             else:
                 high = middle
+        # `low` is always within the limit; `high` is beyond it, unless the doubling ended at 1e12
         return self.widths(low)
 
     def harm(self, widths: Mapping[str, int]) -> float:
@@ -133,6 +141,7 @@ class Knapsack:
             # Without its layer a group is as wide as what that layer read. That was made in front of it, and curves are in execution
             # order, so `removed` already knows it.
             width = widths[name] or self._maker[name].channels_read(removed)
+            # negative where the bypassed layer read more channels than it made: its readers then become wider than they are now
             removed[name] = curve.widths[0] - width
         without_layer = {id(self._maker[name]) for name, width in widths.items() if not width}
         return sum(item.cost(removed) for item in items if id(item) not in without_layer)
@@ -141,6 +150,7 @@ class Knapsack:
         """Return for each group those its readers may come to read: itself and, where its layer may go, the groups in front of it."""
         reachable: dict[str, set[str]] = {}
         for name in self._curves:
+            # only groups with a width of 0 have a maker here; curves are in execution order, so the groups in front are already known
             front = self._maker[name].read_groups if name in self._maker else ()
             reachable[name] = {name}.union(*(reachable.get(group, set()) for group, _ in front))
         return reachable

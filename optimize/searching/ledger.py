@@ -51,10 +51,12 @@ class Ledger:
         if not lines:
             self.begin()
             return []
+        # through JSON and back, so that a tuple here equals the list in the file
         recorded, current = lines[0]["run"], json.loads(json.dumps(self.identity))
         if differ := [name for name in sorted({*recorded, *current}) if recorded.get(name) != current.get(name)]:
             text = ", ".join(differ)
             raise InputError(f"`--resume` found another run in {self.path} ({text} changed): use --overwrite, or another --out.")
+        # without the half line that an interruption left: the next entry would be appended to it, and both would be lost
         write_atomically(self.path, "".join(map(_line, lines)))
         return lines[1:]
 
@@ -63,6 +65,7 @@ class Ledger:
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(_line(entry))
             stream.flush()
+            # a flush hands the line to the operating system, which may hold it for seconds; a power cut in between would lose the trial
             os.fsync(stream.fileno())
 
     def _complete_lines(self) -> list[dict[str, Any]]:

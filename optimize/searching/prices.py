@@ -67,7 +67,9 @@ def make_knapsack(candidate: Candidate, curves: Sequence[Curve], pricing: Pricin
     shapes = {name: calls for name, calls in layer_shapes(candidate.module, candidate.example).items() if name in by_layer}
     widest = _widest_shapes(shapes, by_layer, curves)
     timed = _latency_surfaces(widest, pricing)
+    # a layer that is called several times has the same channels in each call
     now = {name: (calls[0].in_channels, calls[0].out_channels) for name, calls in shapes.items()}
+    # Time and MACs are spent in every call, weights are stored once. `or 1` stands for a part that nothing has, whose share is then 0.
     whole = {
         "latency": sum(timed[shape](*now[name]) for name, calls in widest.items() for shape in calls if timed) or 1.0,
         "macs": sum(shape.macs for calls in shapes.values() for shape in calls) or 1,
@@ -114,6 +116,8 @@ def _widest_shapes(
         return shapes[name][0].in_channels + sum(more.get(group, 0) * channels for group, channels in by_layer[name][0])
 
     for curve in curves:
+        # This group's layer may be removed; its readers then read what it reads. Example: a layer from 64 to 48 channels goes, so a reader
+        # of 48 channels reads 64, and needs latencies up to that width.
         if not curve.widths[-1]:
             maker = next(name for name in shapes if any(group == curve.group for group, _ in by_layer[name][1]))
             more[curve.group] = max(0, reads(maker) - curve.widths[0])
@@ -128,6 +132,7 @@ def _latency_surfaces(shapes: Mapping[str, Sequence[LayerShape]], pricing: Prici
     if pricing.table is None:
         return {}
     steps = kernel_steps(pricing.table)
+    # a network repeats its shapes, and each costs seconds to measure: `fromkeys` drops repetitions and keeps the order
     grids = [_grid(shape, step_of(shape, steps)) for shape in dict.fromkeys(shape for calls in shapes.values() for shape in calls)]
     return {grid.shape: surface for grid, surface in zip(grids, surfaces(pricing.table, grids), strict=True)}
 

@@ -1,4 +1,4 @@
-"""What narrowing each group of channels alone does to the network's outputs: the whole curve of harm against width, measured.
+"""Measure the curve of harm against width of each group: what narrowing it alone does to the network's outputs.
 
 One pass over the calibration inputs gives the normal equations of every layer. One backward elimination per group then gives the order in
 which its channels go, and what each removal costs its readers. At a few widths along that order the group is cut, its readers are refitted,
@@ -97,6 +97,7 @@ def scan(
     orders = {} if importance is None else removal_orders(importance, candidate, reference, groups)
     harm = _Harm(candidate, reference, guard, len(groups) * (len(levels) + 1))
     example = torch.from_numpy(reference.calibration[:1].copy())
+    # a Gram matrix in float64 takes 8 bytes for each pair of unknowns; 256 channels x 9 taps = 2304 unknowns take 42 MB
     fits = sum(unknowns(linear_submodule(candidate.module, name)) ** 2 * 8 for name in names) <= MEMORY_BYTES
     all_moments = targets.moments(candidate.module, names) if fits and names else {}
     curves = []
@@ -104,8 +105,11 @@ def scan(
         reading_layers = [slot.module for slot in group.consumers]
         moments = all_moments or targets.moments(candidate.module, reading_layers)
         problems = [build_problem(candidate.module, original, graph, name, moments[name], candidate.kept, RIDGE) for name in reading_layers]
+        # Layers in front of this group are the candidate's own in all that follows, so a replay may start behind them. Groups are in
+        # execution order, and the set only shrinks.
         changing = affected_layers(groups[turn:])
         curve = _curve(candidate, group, problems, partial(harm, changing=changing), multiple, levels, orders.get(group.name))
+        # the last point of the curve: the layer removed altogether, where the shapes around it allow that
         shorter = bypassed(candidate.module, group, example)
         if shorter is not None:
             shorter_candidate = Candidate(shorter, candidate.example, kept=without_layers(candidate.kept, group))
@@ -129,16 +133,20 @@ def _curve(
     elimination = eliminate(readers(candidate.module, group, problems), budget=levels[-1], order=order)
     widths, harms = [group.size], [0.0]
     for width in _widths_to_measure(elimination, group.size, multiple, levels):
+        # `order` lists the channels in the order they go, so its first size - width entries are missing at this width
         keep = np.setdiff1d(np.arange(group.size), elimination.order[: group.size - width])
         module, _ = cut_and_refit(candidate.module, group, keep, problems, candidate.kept)
         widths.append(width)
+        # a few dozen images can make a narrower width look better by chance; the knapsack needs a curve that only rises
         harms.append(max(harms[-1], harm(module)))
     return Curve(group.name, tuple(widths), tuple(harms))
 
 
 def _widths_to_measure(elimination: Elimination, size: int, multiple: int, levels: Sequence[float]) -> list[int]:
     """Return the widths to measure, falling: those that the levels lead to, and above each the next one that suits kernels."""
+    # cost is rising: the position of a level in it is the number of channels that can go at that level
     exact = {size - int(np.searchsorted(elimination.cost, level, side="right")) for level in levels}
+    # -(-a // b) rounds up: 59 becomes 64 with a multiple of 8
     friendly = {-(-width // multiple) * multiple for width in exact}
     return sorted((width for width in exact | friendly if width < size), reverse=True)
 
@@ -151,6 +159,7 @@ class _Harm:
     """
 
     def __init__(self, candidate: Candidate, reference: Reference, guard: Split, evaluations: int) -> None:
+        # Example: 20 groups at 8 widths of a network of 50 million MACs: 10^12 / (160 * 5 * 10^7) = 125 inputs.
         count = int(np.clip(MAC_BUDGET // (max(1, evaluations) * max(1, macs(candidate))), MIN_CASES, MAX_CASES))
         unseen = reference.unseen
         whole = len(guard) if unseen is None else len(unseen)

@@ -20,7 +20,7 @@ from optimize.searching.walk import Search, SearchResult, Strategy
 
 
 def labelled(split: Split) -> Labelled:
-    """The items of a split, as recovery training reads them."""
+    """Return the items of a split, as recovery training reads them."""
     return Labelled(split.inputs, split.labels, split.patients)
 
 
@@ -39,9 +39,9 @@ def search(
         candidate: the original; it is not changed.
         data: its four splits; the test split is not read.
         limits: the guard-rails; `Limits()` by default.
-        strategy: what to try, in which order; by default `Allocate`, with parameters and multiply-accumulates as the price of a layer.
+        strategy: strategy that makes proposals; by default `Allocate`, where a layer's price is its parameters and multiply-accumulates.
         retrain: let steps of the strategy that train learn from the train split.
-        seed: of everything drawn at random.
+        seed: seed of everything drawn at random.
 
     Raises:
         InputError: when `retrain` is set and there is no train split.
@@ -55,14 +55,15 @@ def search(
         >>> rng = np.random.default_rng(0)
         >>> data = load_data({name: (rng.random((60, 1, 4, 4), np.float32), np.arange(60) % 2) for name in ("val", "test")})
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 2))
-        >>> found = search(load_model(net, input_shape=(1, 4, 4)), data, Limits(max_drop=0.5, max_class_drop=0.9), strategy=Budgets())
-        >>> found.best.parameters <= 610, len(found.trials) > 0
+        >>> result = search(load_model(net, input_shape=(1, 4, 4)), data, Limits(max_drop=0.5, max_class_drop=0.9), strategy=Budgets())
+        >>> result.best.parameters <= 610, len(result.trials) > 0
         (True, True)
     """
     limits = limits or Limits()
     if retrain and data.training_split is None:
         raise InputError("`retrain` needs a train split: add train_images and train_labels to the data, or leave it out.")
     train = labelled(data.training_split) if retrain and data.training_split is not None else None
+    # images without their labels: repair looks at what the original answers, never at the truth
     splits = [split for split in (data.calibration, data.train) if split is not None]
     inputs = unlabelled(candidate, splits, seed)
     cases = data.guard.n_independent, data.test.n_independent
@@ -72,8 +73,9 @@ def search(
     confidence = search_confidence(limits, *cases)
     strategy = strategy or Allocate(Pricing(None))
     with tempfile.TemporaryDirectory() as folder:
+        # an own folder that is deleted in the end: a search from Python is not resumed, so its ledger and snapshots are of no further use
         reference = Reference(candidate, inputs.fitted, seed, train, Path(folder), inputs.unseen)
         ledger = Ledger(Path(folder) / "ledger.jsonl", {})
         ledger.begin()
-        found = Search(reference, data.guard, data.classes, limits, ledger, strategy, confidence, None, check).run()
-    return found if check is None else replace(found, notes=(check.note,))
+        result = Search(reference, data.guard, data.classes, limits, ledger, strategy, confidence, None, check).run()
+    return result if check is None else replace(result, notes=(check.note,))

@@ -37,6 +37,8 @@ def save(candidate: Candidate, path: Path, since: Candidate | None = None) -> No
 
     known = {} if since is None else since.module.state_dict()
     state = candidate.module.state_dict()
+    # Example: a step refits 2 of 50 layers. 48 layers' tensors are named in the metadata only, and are taken from `since` when it is
+    # restored.
     same = [name for name, tensor in state.items() if name in known and torch.equal(known[name], tensor)]
     tensors = {name: tensor.detach().contiguous().clone() for name, tensor in state.items() if name not in same}
     tensors |= {_KEPT + name: torch.from_numpy(np.array(index)) for name, index in candidate.kept.items()}
@@ -49,8 +51,8 @@ def restore(original: Candidate, path: Path, since: Candidate | None = None) -> 
     """Build the candidate again.
 
     Args:
-        original: whose structure it has.
-        path: of the file.
+        original: the original network, whose structure the candidate has.
+        path: path of the file.
         since: the candidate that `save` was given.
 
     Raises:
@@ -74,7 +76,7 @@ def restore(original: Candidate, path: Path, since: Candidate | None = None) -> 
 
 
 def describe(step: Step) -> dict[str, object]:
-    """A step as plain data: its name and its settings; a step or a signal among the settings has the same form."""
+    """Return a step as plain data: its name and its settings; a step or a signal among the settings has the same form."""
     return {"step": type(step).__name__, "settings": _settings(step)}
 
 
@@ -111,19 +113,24 @@ def rebuilt(module: nn.Module, tensors: dict[str, torch.Tensor], kept: Mapping[s
         KeyError: when they are those of another network, as may be AttributeError, RuntimeError or ValueError.
     """
     tied = _tied(module)
+    # First the layers that are gone (`kept` says so), then the split linear layers, whose names end in ".0" and ".1". Only then does every
+    # tensor of the file have a place to go to.
     module = remove_layers(module, removed_layers(kept or {}))
     pairs: dict[nn.Module, nn.Module] = {}
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Linear) and f"{name}.0.weight" in tensors:
+            # Linear(1, 1) is only a frame: the tensors below bring their shapes with them.
             pairs[layer] = nn.Sequential(*(nn.Linear(1, 1, bias=f"{name}.{place}.bias" in tensors) for place in (0, 1))).eval()
     module = copy_module(module, instead=pairs) if pairs else module
     for name, tensor in tensors.items():
         owner, _, key = name.rpartition(".")
         assign(module.get_submodule(owner), key, tensor)
+    # assigning by name gives every name a tensor of its own, so weights that were shared have to be joined again
     _tie(module, tied)
     for name, layer in module.named_modules():
         if isinstance(layer, LINEAR_MAPS + CHANNELWISE):
             renumber(layer, (kept or {}).get(name))
+    # too few or too many: either way the file belongs to another network
     if missing := module.state_dict().keys() ^ tensors.keys():
         raise KeyError(f"{len(missing)} tensors are missing or unknown, {min(missing)} among them")
     return module
@@ -144,5 +151,6 @@ def _tie(module: nn.Module, tied: list[list[str]]) -> None:
         present = [name for name in names if name in there]
         for name in present[1:]:
             owner, _, key = name.rpartition(".")
+            # a step that changed one of two shared layers has separated them, and their values differ since
             if torch.equal(there[name], there[present[0]]):
                 setattr(module.get_submodule(owner), key, there[present[0]])

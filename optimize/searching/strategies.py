@@ -25,7 +25,7 @@ class NamedStrategy(Protocol):
     """A strategy that a recipe can name.
 
     Attributes:
-        name: what the recipe calls it.
+        name: name of the strategy in a recipe.
         settings: its fields that a run sets, by name; all other fields keep their defaults.
         few_proposals: whether it makes so few proposals that each can be timed on the target.
     """

@@ -72,11 +72,14 @@ class TrainCheck:
             limits: the guard-rails.
             seed: seed of the sample.
         """
+        # 2 * 10^12 / 300 million MACs = 6,666 images, of which 2,048 are enough; a network of 4 billion MACs is checked on 500
         count = int(np.clip(MAC_BUDGET // max(1, macs(original)), MIN_TRAIN_CHECK_CASES, MAX_TRAIN_CHECK_CASES))
         split = train.take(np.sort(np.random.default_rng(seed).permutation(len(train))[:count]))
+        # cases of one patient resemble each other, so patients count, where they are known
         if split.n_independent <= n_guard:
             return None
         baseline = score_split(original.predict, split, classes, "the original on training images")
+        # the confidence for this number of cases: the more there are for each case of the test split, the more certainty is asked for
         checkable = replace(limits, rails=_checkable(limits))
         return cls(split, classes, checkable, search_confidence(limits, split.n_independent, n_test), baseline)
 
@@ -103,6 +106,8 @@ class TrainCheck:
         # "point" pools the cases of all classes for the bounds. That is enough to decide whether the search goes on; no final verdict
         # depends on it.
         own = accept_proposal(replace(self.limits, verdict="point"), self.baseline, score, self.confidence)
+        # Four cases. Both pass: kept. The guard split passes and this does not: refused, since more cases show a loss more surely. The
+        # guard split refuses for chance alone and this passes: kept. Both refuse: refused, with the reasons of both.
         objections = tuple(f"on training images, {reason}" for reason in own.reasons)
         if verdict:
             return verdict if own else Verdict("fail", objections, own.rails)
@@ -114,6 +119,7 @@ class TrainCheck:
         """Return whether the guard refused only because chance could hide more; absolute figures and subgroups it decides alone."""
         if self.limits.verdict != "point" or self.trained or not verdict.rails:
             return False
+        # rails that are surely held decide nothing; each of the others must have been refused for its bound, not for its measured value
         doubtful = [rail for rail in verdict.rails if not (rail.lossless or rail.surely_held)]
         return all(rail.rule == "drop" and rail.column is None and rail.held_by_value for rail in doubtful)
 

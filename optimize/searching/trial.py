@@ -17,7 +17,7 @@ from optimize.searching import snapshot
 NOT_SMALLER = "nothing became smaller"
 
 _END_OF_FIGURE = re.compile(r" \(|; |, and chance ")
-"""What follows the figure in a reason of `optimize.guard.verdict`."""
+"""Text that follows the figure in a reason of `optimize.guard.verdict`."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ class Trial:
     @classmethod
     def read(cls, step: Step, entry: Mapping[str, Any]) -> Trial:
         """Return the trial of a step from the entry that `as_dict` made."""
+        # the rails are not in the ledger: nothing asks for them after the proposal was decided
         verdict = Verdict("pass" if entry["kept"] else "fail", tuple(entry["reasons"]))
         reading, worst = ScoreSummary(entry["overall"], entry["per_class"]), (entry["worst_class"]["name"], entry["worst_class"]["drop"])
         seconds, findings, latency_ms = entry["seconds"], tuple(entry.get("findings", ())), entry.get("latency_ms")
@@ -98,10 +99,12 @@ class Trial:
         Args:
             original: number of parameters of the original.
         """
+        # the first setting of a step is the one that a search varies: a budget, an energy, a group
         setting = next(iter(plain(self.step)["settings"].values()))
         outcome, off = "kept" if self else "rolled back", 100 * (1 - self.parameters / original)
         proposal = f"{type(self.step).__name__} {_brief(setting)}, {off:.1f} % of parameters off"
         line = f"{outcome:>11}  {proposal}: {_figure(self.verdict.reasons[0])}"
+        # cut at a word, for a terminal of that width; the whole reason is in `details`
         return line if len(line) <= COLUMNS else f"{line[: COLUMNS - 2].rpartition(' ')[0]} …"
 
     @property
@@ -113,11 +116,12 @@ class Trial:
 
 def plain(step: Step) -> dict[str, Any]:
     """Return a step as the ledger holds it: JSON turns its tuples into lists."""
+    # through JSON and back, as an entry of the ledger has been: only so can the two be compared
     return dict(json.loads(json.dumps(snapshot.describe(step))))
 
 
 def _figure(reason: str) -> str:
-    """The figure that a reason begins with, without its bound and what else was measured; the ledger has the whole reason.
+    """Return the figure that a reason begins with, without its bound and what else was measured; the ledger has the whole reason.
 
     >>> _figure("accuracy 97.3 % against 97.8 % (a drop of 1.2 pp at most, at 95 % confidence), limit 2 pp; recall of the worst class 8 …")
     'accuracy 97.3 % against 97.8 %'
@@ -128,6 +132,7 @@ def _figure(reason: str) -> str:
 def _brief(setting: Any) -> str:
     """Return a setting in a word or two."""
     if isinstance(setting, list):
+        # the steps of a chain, or the (group, width) pairs of `PruneToWidths`, of which there are too many to name
         inner = [_part(step) for step in setting if isinstance(step, dict)]
         return " and ".join(inner) if inner else f"{len(setting)} groups"
     return f"{setting:g}" if isinstance(setting, float) else str(setting)

@@ -34,7 +34,7 @@ from optimize.searching.train_check import TrainCheck
 from optimize.searching.trial import NOT_SMALLER, ScoreSummary, Trial, plain
 
 MAX_EARLIER = 3
-"""How many candidates kept before the best are remembered."""
+"""Largest number of remembered candidates that were kept before the best."""
 
 
 Judge: TypeAlias = Callable[[Score, Score], Verdict]
@@ -54,7 +54,7 @@ class Strategy(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
-    """What a search found, as the rest of a run uses it.
+    """Result of a search, as the rest of a run uses it.
 
     Args:
         best: the last candidate that was kept; the original where none was.
@@ -131,12 +131,14 @@ class Search:
         with collect_findings() as findings:
             proposed = step(start, self.reference)
         latency_ms = None
+        # A step that removed nothing is not judged: every reading of the guard split is one more occasion for chance to let something pass.
         if proposed.parameters < start.parameters:
             # timed whether or not it is kept: the ledger shows how latency falls with every trial
             latency_ms = None if self.latency_timer is None else self.latency_timer(proposed)
             score = score_split(proposed.predict, self.guard, self.classes, "judge")
             verdict = judge(baseline, score)
             if self.train_check is not None:
+                # the check may turn a pass into a refusal, and a refusal that only chance explains into a pass
                 verdict = self.train_check.for_candidate(proposed).review(verdict, proposed.predict)
         else:
             score, verdict = baseline, Verdict("fail", (NOT_SMALLER,))
@@ -194,6 +196,7 @@ class Walk:
             start: the candidate to try it on.
             judge: decides whether it is kept; by default the limits do (`guard.verdict.accept_proposal`).
         """
+        # numbered by trial, so a resumed run finds the file of the trial it repeats
         file = self.search.ledger.path.parent / WORK_FOLDER / f"trial-{len(self.trials):03d}.safetensors"
         recorded = self._from_ledger(step, start, file)
         if recorded is not None:
@@ -204,6 +207,8 @@ class Walk:
             trial, proposed = self.search.attempt(step, start, self.baseline_score, judge or by_limits)
             if trial:
                 file.parent.mkdir(exist_ok=True)
+                # Written before the line in the ledger. An interruption between the two leaves a file without a line, and the trial is made
+                # again; the other way round a line would say "kept" of a candidate that is lost.
                 snapshot.save(proposed, file, start)
             self.search.ledger.append(trial.as_dict())
         self.trials.append(trial)
@@ -211,6 +216,7 @@ class Walk:
         if recorded is None:
             end_step()  # what the ledger knew took no time, and says nothing about the time that is left
         if trial:
+            # the original is always at hand, and is no milder candidate
             if self.best is not self.original:
                 self.earlier.append(self.best)
             self.best, self.best_score = proposed, trial.score
@@ -219,6 +225,7 @@ class Walk:
     def _drop_rest(self) -> None:
         """Drop the rest of the interrupted run's trials: from here on this run makes other proposals."""
         if len(self._done) > len(self.trials):
+            # written anew up to here, so that the file never holds trials of two different ways
             self.search.ledger.begin()
             for trial in self.trials:
                 self.search.ledger.append(trial.as_dict())
@@ -229,9 +236,13 @@ class Walk:
         if number >= len(self._done):
             return None
         entry = self._done[number]
+        # The step's name and all of its settings must agree. Strategies decide by outcomes alone, so equal steps in equal order mean that
+        # the same candidate was judged.
         if any(entry.get(name) != value for name, value in plain(step).items()):
             return None
         trial = Trial.read(step, entry)
         if not trial:
+            # a refused candidate is never used again, so none is stored; `best` only fills its place in the pair
             return trial, self.best
+        # a kept trial without its file cannot be believed: it is made again
         return (trial, snapshot.restore(self.original, file, start)) if file.exists() else None

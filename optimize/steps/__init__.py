@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def steps() -> dict[str, type[Step]]:
-    """Every step by the name of its class.
+    """Return every step by the name of its class.
 
     >>> [name for name in steps() if name.startswith("Prune")]
     ['Prune', 'PruneToWidths']

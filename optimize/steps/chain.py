@@ -13,7 +13,7 @@ class Chain:
     """Take the steps one after the other; each enters the lineage under its own name.
 
     Args:
-        steps: in order.
+        steps: the steps, in the order they are made.
     """
 
     TRAINS: ClassVar[bool] = False

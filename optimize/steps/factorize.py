@@ -67,19 +67,23 @@ class Factorize:
             return None
         own = OriginalOutputs(candidate.module, reference.calibration, [name], rows=self.rows, seed=reference.seed)
         moments = own.moments(candidate.module, [name])[name]
+        # about zero, not about the mean: the product of two layers has to give x W itself, and nothing makes up for a shifted mean
         return moments.gram.addr(moments.mean_in, moments.mean_in)
 
     def _factors(self, layer: nn.Linear, gram: torch.Tensor | None, least: float) -> nn.Sequential | None:
-        """The two layers; None where they do not save more than `least` parameters."""
+        """Return the two layers; None where they do not save more than `least` parameters."""
         weight = layer.weight.detach().double().T  # (in, out)
         root = None if gram is None else _root(gram)
         left, sigma, right_rows = torch.linalg.svd(weight if root is None else root.T @ weight, full_matrices=False)
         share = torch.cumsum(sigma.square(), 0) / sigma.square().sum().clamp_min(1e-300)
+        # the smallest rank whose share reaches the energy: shares .7, .9, .97, 1 and an energy of .95 give rank 3
         rank = int((share < self.energy - 1e-12).sum()) + 1
+        # Example: 1024 x 512 has 524,288 weights; at rank 128 the two layers have 128 * (1024 + 512) = 196,608.
         if layer.in_features * layer.out_features - rank * (layer.in_features + layer.out_features) <= least:
             return None
         narrow = left[:, :rank] * sigma[:rank]
         if root is not None:
+            # L' W = U S V', so W = (L'^-1 U S) V': the singular values were those of the whitened weights, and the whitening is undone here
             narrow = torch.linalg.solve_triangular(root.T, narrow, upper=True)
         first = nn.Linear(layer.in_features, rank, bias=False)
         second = nn.Linear(rank, layer.out_features, bias=layer.bias is not None)
@@ -91,7 +95,7 @@ class Factorize:
 
 
 def _runs(module: nn.Module, example: torch.Tensor) -> bool:
-    """Whether the network works with the pair in place of the layer: its forward may ask the layer for `in_features` or its weight."""
+    """Return whether the network runs with the pair in place of the layer: its forward may ask the layer for its weight or its sizes."""
     try:
         with torch.inference_mode():
             module(example.clone())
@@ -101,7 +105,7 @@ def _runs(module: nn.Module, example: torch.Tensor) -> bool:
 
 
 def _root(gram: torch.Tensor) -> torch.Tensor:
-    """L with L L' = gram, lower triangular; directions the inputs never take get a little weight, so that L can be inverted."""
+    """Return the lower triangular L with L L' = gram; directions that no input takes get a little weight, so that L can be inverted."""
     lifted = gram.clone()
     lifted.diagonal().add_(1e-6 * float(gram.diagonal().mean()) + 1e-12)
     return cholesky(lifted)

@@ -2,7 +2,7 @@
 
 A copy of the candidate is trained on nine tenths of the train split and judged after every epoch on the last tenth. What is returned is
 the best of its epochs. Whether that is better than the candidate as it came is for the guard to say: the held-out items cannot, since a
-repair was fitted to the original's answers to them too, which the original may know by heart. Weights between the candidate's and the
+repair was fitted to the original's answers to them too, which the original may have memorized. Weights between the candidate's and the
 trained ones, which `interpolation` asks for, may hold what neither does.
 
 All that an epoch draws at random depends on the seed and the epoch's number alone, so an interrupted training goes on from what was
@@ -111,6 +111,8 @@ class Finetune:
             raise InputError("`train` is missing: recovery training needs labelled items to train on: add a train split.")
         if not self.epochs:
             return candidate.after(self, candidate.module)
+        # Another `interpolation` of the same training only mixes its result in other shares, so the training is found under a key without
+        # it. One training is remembered: `allocate` proposes all its interpolations one after the other.
         whole = replace(self, interpolation=1.0)
         key, known = _key(whole, candidate, reference, reference.train), reference.memory.get(_TRAINED)
         if known is None or known[0] != key:
@@ -118,6 +120,7 @@ class Finetune:
             with ddp.mirrored_step(whole, candidate, reference), reproducible(training.device):
                 known = reference.memory[_TRAINED] = key, training.run()
         module = copy_module(candidate.module, share=False)
+        # .5 of the way: every weight is the mean of the repaired one and the trained one
         module.load_state_dict(_interpolate(module.state_dict(), known[1], self.interpolation))
         return candidate.after(self, module.requires_grad_(False))
 
@@ -159,6 +162,7 @@ class _Training:
         self.optimizer = optimizer(step.optimizer, self.network, self.peak, step.weight_decay)
         # One pass over the inputs, and one in the mirror, instead of one in each epoch.
         self.sides = (False, True) if step.horizontal_flip else (False,)
+        # 4 bytes for each logit in float32
         self.remembers = 4 * len(self.sides) * len(train) * int(np.prod(outputs[1:])) <= MAX_TARGETS_BYTES
         self.answers: torch.Tensor | None = None
         self.file = None if reference.scratch is None else reference.scratch / f"finetune-{key}.pt"
@@ -170,6 +174,8 @@ class _Training:
         self.answers = self._ask() if self.remembers else None
         self._begin()
         updates = len(self.fit) // self.batch
+        # The number of the update determines everything: the epoch, the batch, the learning rate. So a training that goes on starts at the
+        # first update that was not made.
         last = 0 if self.state["over"] else self.step.epochs * updates
         batches: list[Batch] = []
         losses: list[float] = []
@@ -190,6 +196,7 @@ class _Training:
         if written is None:
             self.state = {"over": False, "best": _tensors(self.network), "held": []}
             return
+        # weights and the optimizer's moments as they were after the epoch: the next update is the one that would have come
         self.network.load_state_dict(written.pop("weights"))
         self.optimizer.load_state_dict(written.pop("optimizer"))
         self.state = written
@@ -205,14 +212,17 @@ class _Training:
         with suppress(NotImplementedError):  # a network that only evaluates is trained as it evaluates
             self.network.train()
         # for dropout, which must differ between the processes
+        # From the seed, the epoch and the process alone, not from what was drawn before: an epoch draws the same whether or not the
+        # training was interrupted in front of it.
         torch.manual_seed(int(np.random.default_rng((self.seed, number, ddp.rank())).integers(2**62)))
         return epoch_batches(self.fit, self.batch, horizontal_flip=self.step.horizontal_flip, seed=(self.seed, number))
 
     def _update(self, batch: Batch, learning_rate: float) -> float:
-        """One step of the optimizer; the loss of this process's part of the batch."""
+        """Take one step of the optimizer, and return the loss of this process's part of the batch."""
         part = batch.part(ddp.rank(), ddp.size())
         loss = self._loss(self.called, part, self.step.precision)
         self.optimizer.zero_grad()
+        # DDP averages the gradients of its processes; the share makes that the mean over the whole batch, also where the parts are unequal
         torch.autograd.backward(loss * part.share)
         nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT_NORM)
         for group in self.optimizer.param_groups:
@@ -228,6 +238,8 @@ class _Training:
         epochs.append(held)
         if better:
             state["best"] = _tensors(self.network)
+        # Example, patience 3: held-out losses .5, .4, .42, .41, .43. The best is the second of five, and three epochs since brought
+        # nothing.
         state["over"] = not isfinite(held) or len(epochs) - 1 - epochs.index(min(epochs)) >= self.step.effective_patience
         if self.file is not None:
             _write(self.file, {**state, "weights": self.network.state_dict(), "optimizer": self.optimizer.state_dict()})
@@ -236,7 +248,8 @@ class _Training:
         return bool(state["over"])
 
     def _judge(self) -> float:
-        """The leader's loss on the held-out items, infinite where it is not a number."""
+        """Return the leader's loss on the held-out items, infinite where it is not a number."""
+        # One process decides for all, since rounding may differ between them: else some would stop and the others would wait for them.
         if ddp.rank():
             return ddp.broadcast(inf)
         self.network.eval()
@@ -253,6 +266,7 @@ class _Training:
         if self.answers is None:
             aims = self._aims(inputs.clone())
         else:
+            # row 0 holds the answers to the inputs as they are, row 1 those to the mirrored ones
             aims = self.answers[torch.from_numpy(batch.mirrored.astype(np.int64)), torch.from_numpy(batch.rows)].to(self.device)
         with autocast(self.device, precision):
             outputs = network(inputs)
@@ -273,12 +287,12 @@ class _Training:
 
 
 def _batch(count: int) -> int:
-    """The largest power of two that makes enough updates of so many items, within bounds."""
+    """Return the largest power of two that makes enough updates of so many items, within bounds."""
     return int(np.clip(1 << max(0, (count // MIN_UPDATES).bit_length() - 1), MIN_BATCH, MAX_BATCH))
 
 
 def _tensors(network: nn.Module) -> dict[str, torch.Tensor]:
-    """The network's tensors as they are now, on the CPU."""
+    """Return the network's tensors as they are now, on the CPU."""
     return {name: tensor.detach().clone().cpu() for name, tensor in network.state_dict().items()}
 
 
@@ -288,7 +302,7 @@ def _interpolate(start: dict[str, torch.Tensor], end: dict[str, torch.Tensor], s
 
 
 def _key(step: Finetune, candidate: Candidate, reference: Reference, train: Labelled) -> str:
-    """What makes two trainings the same one."""
+    """Return a hash of all that decides the result of a training."""
     whole = hashlib.sha256(f"{step}{reference.seed}{candidate.fingerprint}{reference.original.fingerprint}".encode())
     whole.update(np.ascontiguousarray(train.labels).tobytes())
     return whole.hexdigest()[:16]
@@ -300,7 +314,7 @@ def _write(file: Path, state: dict[str, Any]) -> None:
 
 
 def _read(file: Path | None) -> dict[str, Any] | None:
-    """What was written; None where there is nothing that can be read: training then starts anew."""
+    """Return the state that an interrupted training wrote; None where there is none that can be read: training then starts anew."""
     if file is None or not file.exists():
         return None
     try:

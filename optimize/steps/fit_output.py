@@ -4,7 +4,7 @@ Least squares counts an error in a large logit as much as the same error near th
 logits 9 and 0, an error of 1 moves the first probability by .0002; with logits 0 and 0, by .23. So the layer whose outputs are the
 network's is fitted a second time, with the weights W that minimize
 
-    mean over rows of KL(p || q)  +  pull * ||U (W - V)||^2,       q = softmax(x W + b),  p = softmax of the original's outputs
+    mean over rows of KL(p || q)  +  l2 * ||U (W - V)||^2,       q = softmax(x W + b),  p = softmax of the original's outputs
 
 where V is the least-squares solution and U'U the second moment of what the layer reads. It is convex, as logistic regression is; with one
 output both are sigmoids. Solved by L-BFGS in the coordinates U W, in which the penalty is round. No label is looked at.
@@ -54,6 +54,7 @@ class FitOutput:
         """Return the candidate with the refitted layer."""
         module, original = candidate.module, reference.original.module
         name = output_layer(candidate)
+        # without the same layer at the end of both networks, what the original gave is no target for it
         if name is None or output_layer(reference.original) != name:
             return candidate.after(self, module)
         targets = OriginalOutputs(original, reference.calibration, [name], rows=self.rows, seed=reference.seed, memory=reference.memory)
@@ -75,6 +76,7 @@ def output_layer(candidate: Candidate) -> str | None:
         if unrepairable_reason(layer) is None and groups(layer) == 1 and not getattr(layer, "transposed", False)
     }
     called = calls(candidate.module, list(layers), candidate.example, lambda _, __, output: output.clone())
+    # a layer that is called earlier too would change more than the output
     if not called or [name for name, _ in called].count(called[-1][0]) > 1:
         return None
     name, made = called[-1]
@@ -95,6 +97,8 @@ def fit_to_answers(inputs: Array, targets: Array, weight: Array, bias: Array, l2
     """
     mean = inputs.mean(0)
     centred = inputs - mean
+    # In the coordinates of the inputs' principal axes, each scaled to variance 1, the loss curves alike in all directions, and L-BFGS needs
+    # few steps.
     values, vectors = np.linalg.eigh(centred.T @ centred / len(inputs))
     used = values > values[-1] * 1e-10  # directions that the inputs take at all
     across = vectors[:, used] / np.sqrt(values[used])  # (p, r): centred @ across has the identity for its second moment
@@ -106,6 +110,7 @@ def fit_to_answers(inputs: Array, targets: Array, weight: Array, bias: Array, l2
         step = flat.reshape(rows.shape[1] + 1, classes)
         logs = _log_probabilities(start_outputs + rows @ step[1:] + step[0])
         excess = (np.exp(logs) - probabilities)[:, -classes:] / len(rows)  # with one output the first column is the background's
+        # The gradient of a cross entropy by its logits is q - p. Row 0 belongs to the bias, which no penalty pulls.
         slope = np.vstack([excess.sum(0), rows.T @ excess + 2 * l2 * step[1:]])
         return float(-(probabilities * logs).sum(1).mean() + l2 * np.square(step[1:]).sum()), slope.ravel()
 
@@ -113,6 +118,7 @@ def fit_to_answers(inputs: Array, targets: Array, weight: Array, bias: Array, l2
     options = {"maxfun": MAX_EVALUATIONS, "gtol": GRADIENT_TOLERANCE, "ftol": 1e-12}
     step = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x.reshape(rows.shape[1] + 1, classes)
     change = across @ step[1:]
+    # back to uncentred inputs: (x - mean) change = x change - mean change
     return weight + change, bias + step[0] - mean @ change
 
 

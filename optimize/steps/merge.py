@@ -35,13 +35,13 @@ class Merge:
     A group that cannot be pruned at all is left.
 
     Args:
-        share: of each group's channels to remove, in [0, 1); at least one channel stays, and 0 changes nothing.
-        operator: what is left in their place, see `MergeOperator`.
+        share: share of each group's channels to remove, in [0, 1); at least one channel stays, and 0 changes nothing.
+        operator: name of the operator that leaves something in their place, see `MergeOperator`.
         repair: "batchnorm" measures the norms anew in the end; "least squares" refits each reader towards the original at once.
-        choose: which channels go: smallest L2 "norm", or least "output error".
-        target: what "crossover" aims at.
+        choose: rule that says which channels go: smallest L2 "norm", or least "output error".
+        target: aim of "crossover", see `MergeOperator`.
         rows: sampled positions for each fit.
-        ridge: see `Repair`.
+        ridge: strength of the pull to the present weights, see `Repair`.
         cases: calibration inputs the norms are measured on.
     """
 
@@ -78,11 +78,13 @@ class Merge:
         fitted: dict[str, int] = {}
         for turn, plan in enumerate(track(list(plans), f"merge by {self.operator}, share {self.share:g}")):
             group = groups[turn]
+            # without a plan every channel stands for itself, and the group stays
             merge_into = np.arange(group.size) if plan is None else plan.merge_into(self.share)
             keep = np.unique(merge_into)
             if plan is None or len(keep) == group.size:
                 continue
             cut.append(turn)
+            # first the kept channels and their readers are changed, at full width; then the others are cut
             module = stand_in(module, group, graph.norms, merge_into, reference, plan.likeness)
             kept = kept_after(kept, module, group, keep)
             module = keep_channels(module, group, keep)

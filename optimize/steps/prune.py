@@ -39,7 +39,7 @@ class Prune:
             What earlier prunes of the candidate spent counts: pruning again under the same budget removes nothing more.
         multiple: kept widths are rounded up to a multiple of this; kernels like 8 and 16.
         rows: sampled positions each layer is fitted on.
-        ridge: see `Repair`.
+        ridge: strength of the pull to the present weights, see `Repair`.
         importance: signal that says which channels go first; None for those cheapest in output error, found anew at every stage. A signal
             is asked once, on the candidate as it comes. What it is silent about stays.
         renorm: cut groups too that a layer without a closed-form repair reads besides others: these are repaired, and the batch norms that
@@ -57,6 +57,7 @@ class Prune:
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the pruned and repaired candidate."""
+        # Budgets of one lineage do not add up: after Prune(.001), Prune(.004) may spend .003 more, and Prune(.001) nothing.
         left = self.budget - max((getattr(step, "error_budget", 0.0) for step in candidate.lineage), default=0.0)
         orders = orders_by(self.importance, candidate, reference)
 
@@ -77,7 +78,7 @@ def orders_by(importance: Signal | None, candidate: Candidate, reference: Refere
     """Return the order in which each group's channels go, by its name; empty where output error decides at every stage.
 
     Args:
-        importance: what a channel is worth, or None for output error.
+        importance: signal that says what a channel is worth, or None for output error.
         candidate: the network, as it is before anything is cut.
         reference: the original and the calibration inputs.
     """
@@ -113,12 +114,13 @@ def cut(
         reference: the original and the calibration inputs.
         choose: function from a group and its readers to the channels that go, (k,).
         what: title of the progress bar.
-        renorm: see `Prune`.
+        renorm: whether groups with readers without a closed form are cut too, see `Prune`.
 
     Example: conv1 -> conv2 -> conv3, groups a (made by conv1, read by conv2) and b (made by conv2, read by conv3). Turn 0 cuts a and refits
     conv2 on the narrower inputs. Turn 1 cuts b, which takes rows out of conv2 and leaves its other rows as they were fitted, and refits
-    conv3. With a skip from conv1 to conv3 the latter would be fitted in turn 0, before b in front of it is cut: it is stale, and is fitted
-    once more in the end.
+    conv3. In a residual block (stem -> conv1 -> conv2, conv3 behind the sum stem + conv2) the group of stem and conv2 comes first: turn 0
+    refits conv1 and conv3, turn 1 cuts conv1 and refits conv2, whose output conv3 reads. So conv3 is stale, and is fitted once more in the
+    end.
     """
     graph = trace(candidate)
     original = reference.original.module
@@ -135,14 +137,19 @@ def cut(
         if norms:
             record_finding(f"{group.name} is read by a layer without a closed form: repaired by batch-norm re-estimation there")
             renew.update(norms)
+        # A depthwise convolution passes the group's channels on, so it has to be right before the readers behind it are fitted on what it
+        # gives.
         for name in depthwise_on_path(group, module, layers):
             module = refit_layers(module, original, graph, [name], targets, kept, step.ridge, affected_layers(groups[turn:]))
             fitted[name] = turn
         names = [slot.module for slot in group.consumers if slot.module in layers]
+        # measured on the network as pruned so far: the readers learn to make up for what was removed in front of them, too
         moments = targets.moments(module, names, affected_layers(groups[turn:]))
+        # the same normal equations serve the choice of the channels and, after the cut, the refit
         problems = [build_problem(module, original, graph, name, moments[name], kept, step.ridge) for name in names]
         keep = np.setdiff1d(np.arange(group.size), choose(group, readers(module, group, problems)))
         module, kept = cut_and_refit(module, group, keep, problems, kept)
+        # later groups may be read by the same layer, whose columns have moved up
         groups = without(groups, group, keep)
         fitted |= dict.fromkeys(names, turn)
     cut_out = candidate.after(step, module, kept)
@@ -157,11 +164,14 @@ def cut(
 def _rounded(elimination: Elimination, size: int, multiple: int) -> Index:
     """Return the removals that leave a multiple; the last and most expensive ones are taken back."""
     left = size - len(elimination.order)
+    # Example: 59 of 64 channels are left and the multiple is 8: the width is 64, so all removals are taken back. With 42 left it is 48: the
+    # last six are.
     width = min(size, -(-left // multiple) * multiple)
     return elimination.order[: size - width]
 
 
 def _stale(fitted: dict[str, int], groups: tuple[ChannelGroup, ...], graph: Graph) -> tuple[str, ...]:
     """Return the layers that were refitted before everything in front of them was cut: their inputs have changed since."""
+    # groups taken after a layer's turn that lie in front of it: in the residual block of the example, conv1's group for conv3
     first = [graph.order[group.name] for group in groups]
     return tuple(name for name, turn in fitted.items() if any(place < graph.order[name] for place in first[turn + 1 :]))

@@ -34,9 +34,9 @@ class PruneToWidths:
         widths: (group, channels to keep) by the group's name, the first layer that makes its channels; a group that is not named, or is
             no wider than asked, keeps all it has. 0 takes the layer out; where the network does not run without it, one channel stays.
         rows: sampled positions each layer is fitted on.
-        ridge: see `Repair`.
-        l2: see `FitOutput`.
-        importance: which channels go first; see `Prune`.
+        ridge: strength of the pull to the present weights, see `Repair`.
+        l2: strength of the pull in the fit of the output layer, see `FitOutput`.
+        importance: signal that says which channels go first, see `Prune`.
     """
 
     TRAINS: ClassVar[bool] = False
@@ -50,6 +50,7 @@ class PruneToWidths:
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the narrowed and repaired candidate."""
         chosen = dict(self.widths)
+        # whole layers first: their readers read other channels afterwards, and are then narrowed as they are
         shorter = self._shortened(candidate, reference, [name for name, width in self.widths if not width])
         orders = orders_by(self.importance, shorter, reference)
 
@@ -57,13 +58,14 @@ class PruneToWidths:
             width = chosen.get(group.name, group.size)
             if width >= group.size:
                 return np.array([], dtype=np.int64)
+            # no budget: the widths were chosen, and elimination only says which channels go
             return eliminate(readers, least=max(1, width), order=orders.get(group.name)).order
 
         made = cut(self, shorter, reference, choose, "narrow")
         return candidate.after(self, FitOutput(self.rows, self.l2)(made, reference).module, made.kept)
 
     def _shortened(self, candidate: Candidate, reference: Reference, groups: Sequence[str]) -> Candidate:
-        """The candidate without the layers that make these groups, and with their readers refitted, first to last."""
+        """Return the candidate without the layers that make these groups, and with their readers refitted, first to last."""
         module, kept, readers = candidate.module, dict(candidate.kept), list[str]()
         inputs = torch.from_numpy(reference.calibration[:2].copy())
         for name in groups:

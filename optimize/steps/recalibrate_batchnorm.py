@@ -38,6 +38,7 @@ class RecalibrateBatchNorm:
         module = candidate.module
         inputs = torch.from_numpy(reference.calibration[: self.cases])
         chosen = [name for name in _norms(candidate) if not self.layers or name in self.layers]
+        # In the order they run: a norm's inputs depend on the norms in front of it, which must be right before it is measured.
         for name in track(chosen, "recalibrate"):
             mean, variance = _statistics(module, name, inputs)
             old = module.get_submodule(name).get_buffer("running_mean")
@@ -46,13 +47,13 @@ class RecalibrateBatchNorm:
 
 
 def _norms(candidate: Candidate) -> list[str]:
-    """Batch norms with statistics of their own, in the order of their first call; those never called are left out."""
+    """Return the batch norms with statistics of their own, in the order of their first call; those never called are left out."""
     names = [name for name, layer in candidate.module.named_modules() if isinstance(layer, BATCH_NORMS) and layer.running_mean is not None]
     return list(dict.fromkeys(name for name, _ in calls(candidate.module, names, candidate.example, lambda *_: None)))
 
 
 def _statistics(module: nn.Module, name: str, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and unbiased variance of each channel that the norm reads, float64 (C,)."""
+    """Return the mean and unbiased variance of each channel that the norm reads, float64 (C,)."""
     count, mean, squares = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     for chunk in torch.split(inputs, BATCH):
         for _, (number, centre, spread) in calls(module, [name], chunk, _summary):

@@ -30,13 +30,14 @@ class RemoveChannels:
 
     Args:
         group: its name, the first layer that makes the channels.
-        channels: which of them go, as the candidate numbers them; none changes nothing, and at least one must stay.
-        repair: see `Merge`; "least squares" leaves a reader as it is that has no closed form or too many columns for one.
-        operator: what is left in their place, see `MergeOperator`.
-        merge_into: for every operator but "drop", the channel that stays and stands for each of `channels`.
-        target: what "crossover" aims at.
+        channels: numbers of the channels that go, as the candidate numbers them; none changes nothing, and at least one must stay.
+        repair: the way readers are repaired, see `Merge`; "least squares" leaves a reader without a closed form, or with too many
+            columns for one, as it is.
+        operator: name of the operator that leaves something in their place, see `MergeOperator`.
+        merge_into: the channel that stays and stands for each of `channels`; empty for "drop".
+        target: aim of "crossover", see `MergeOperator`.
         rows: sampled positions for each fit.
-        ridge: see `Repair`.
+        ridge: strength of the pull to the present weights, see `Repair`.
         cases: calibration inputs the norms are measured on.
     """
 
@@ -75,6 +76,7 @@ class RemoveChannels:
         merge_into = self._stand_ins(group)
         keep = np.setdiff1d(np.arange(group.size), self.channels)
         stand_in = MergeOperator(self.operator, self.target, self.rows, self.ridge)
+        # at full width: channels still have their numbers, and what goes can give what it did to its stand-in
         module = stand_in(candidate.module, group, graph.norms, merge_into, reference)
         kept = kept_after(candidate.kept, module, group, keep)
         narrow = candidate.after(self, keep_channels(module, group, keep), kept)
@@ -86,6 +88,7 @@ class RemoveChannels:
         original, module = reference.original.module, narrow.module
         closed = repairable(module, original, graph)
         readers = [slot.module for slot in group.consumers if slot.module in closed]
+        # a single refit of a layer wider than this would take minutes, and a search makes hundreds of proposals
         readers = [name for name in readers if len(matrix(linear_submodule(module, name))) <= WIDEST]
         targets = OriginalOutputs(original, reference.calibration, readers, rows=self.rows, seed=reference.seed, memory=reference.memory)
         fitted = refit_layers(module, original, graph, readers, targets, narrow.kept, self.ridge)
@@ -96,6 +99,7 @@ class RemoveChannels:
         if group is None:
             names = ", ".join(group.name for group in graph.groups)
             raise InputError(f"`group` (={self.group!r}) is none of this network's: write one of {names}.")
+        # checked here and not in `__post_init__`: only the candidate says how wide the group is
         if not {*self.channels, *self.merge_into} <= set(range(group.size)):
             raise InputError(f"`channels` (={self.channels}) of {self.group} must be numbers below {group.size}, its width.")
         if len(self.channels) == group.size:
@@ -104,6 +108,7 @@ class RemoveChannels:
 
     def _stand_ins(self, group: ChannelGroup) -> Index:
         """Return the channel that stands for each, (size,); itself where nothing else does."""
+        # Example: of 4 channels, 1 and 3 go and 0 stands for both: [0, 0, 2, 0].
         stand_ins = np.arange(group.size)
         if self.merge_into:
             stand_ins[list(self.channels)] = self.merge_into

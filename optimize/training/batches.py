@@ -1,4 +1,4 @@
-"""Which items are trained on, and in which order: everything about an epoch that is decided before it starts."""
+"""The items of an epoch and their order: everything about it that is decided before it starts."""
 
 from __future__ import annotations
 
@@ -33,20 +33,21 @@ class Batch:
 
     def part(self, rank: int, size: int) -> Batch:
         """Return the part of process `rank` of `size`."""
+        # every size-th item: parts differ by one item at most, and no order of the file falls to one process
         rows = self.rows[rank::size]
         return Batch(rows, self.mirrored[rank::size], len(rows) * size / len(self.rows))
 
     def inputs(self, train: Labelled) -> torch.Tensor:
-        """(n, C, *spatial) float32."""
+        """Return the items, mirrored where the batch says so, (n, C, *spatial) float32."""
         return torch.from_numpy(self._flipped(train.inputs(self.rows)))
 
     def labels(self, train: Labelled) -> torch.Tensor:
-        """(n,) or (n, …) int64."""
+        """Return the labels of the items, mirrored like these, (n,) or (n, …) int64."""
         labels = np.asarray(train.labels[self.rows], dtype=np.int64)
         return torch.from_numpy(self._flipped(labels) if labels.ndim > 1 else labels)
 
     def _flipped(self, arrays: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """A copy in which some items are mirrored along their last axis."""
+        """Return a copy in which some items are mirrored along their last axis."""
         arrays = arrays.copy()  # the network may work in place
         arrays[self.mirrored] = arrays[self.mirrored][..., ::-1]
         return arrays
@@ -85,6 +86,7 @@ def hold_out(train: Labelled, seed: int) -> tuple[Index, Index]:
     # a patient counts as of the class of the first item; of masks it matters whether there is anything
     strata = np.asarray(train.labels[first]).reshape(len(first), int(np.prod(train.labels.shape[1:]))).max(1, initial=0)
     order = np.random.default_rng(seed).permutation(len(first))
+    # Shuffled, then sorted by class without losing that order: each tenth item of it is a random one, and the classes have their share.
     ranked = order[np.argsort(strata[order], kind="stable")]
     held = np.isin(owners, ranked[min(HELD_OUT_ONE_IN // 2, len(ranked) // 2) :: HELD_OUT_ONE_IN])
     if len(first) < 2 or np.count_nonzero(~held) < 2:

@@ -26,7 +26,7 @@ from optimize.graph.trace import Index
 T = TypeVar("T")
 Rebuild: TypeAlias = Callable[[nn.Module, dict[str, torch.Tensor], dict[str, Index]], nn.Module]
 WAIT = timedelta(days=30)
-"""How long a process may wait for something to train: a search may take days."""
+"""Longest time that a process may wait for something to train: a search may take days."""
 
 
 @dataclass(eq=False)
@@ -57,13 +57,14 @@ def broadcast(value: T) -> T:
     """Return the leader's value, in every process."""
     if size() == 1:
         return value
+    # only settings, tensors and arrays of our own processes travel here; torch pickles them
     box = [value]
     dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     return box[0]
 
 
 def parallel(module: nn.Module, where: torch.device) -> nn.Module:
-    """The network as it is called in training: gradients are averaged over the processes. Batch norms see their own process's share."""
+    """Return the network as training calls it: gradients are averaged over processes; batch norms see their own process's share."""
     if size() == 1:
         return module
     # a network may hold weights that its forward does not use
@@ -76,7 +77,7 @@ def process_group(original: Callable[[], Candidate], rebuild: Rebuild) -> Iterat
 
     Args:
         original: loads the model; called in the processes that do not lead, when there is something to train.
-        rebuild: from the original's module, a candidate's tensors and its kept channels to the candidate's module.
+        rebuild: function from the original's module, a candidate's tensors and its kept channels to the candidate's module.
 
     Yields:
         True in the process that leads, and wherever there is only one; False in the others, once they are no longer needed.
@@ -94,6 +95,7 @@ def process_group(original: Callable[[], Candidate], rebuild: Rebuild) -> Iterat
             _serve(original, rebuild)
         yield me.rank == 0
     finally:
+        # None ends the others' loop. Where the leader failed while they train, they wait for gradients and not for a message.
         if me.rank == 0 and not me.busy:
             broadcast(None)
         _current.reset(token)
@@ -130,6 +132,7 @@ def _serve(original: Callable[[], Candidate], rebuild: Rebuild) -> None:
     known: Candidate | None = None
     while (work := _next_task()) is not None:
         step, tensors, kept, outputs, train, seed = work
+        # loaded once, when there is first something to train
         known = replace(known or original(), outputs=outputs)
         candidate = replace(known, module=rebuild(known.module, tensors, kept), kept=kept)
         step(candidate, Reference(known, known.example.numpy(), seed, train))

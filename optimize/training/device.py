@@ -1,4 +1,4 @@
-"""Where training runs, in which precision and layout, and how it gives the same bytes each time."""
+"""Device, precision and memory layout of training, and how it gives the same bytes each time."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ PRECISIONS: tuple[Precision, ...] = ("auto", "float32", "bfloat16")
 
 
 def device() -> torch.device:
-    """The current GPU where there is one, else the CPU."""
+    """Return the current GPU where there is one, else the CPU."""
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def autocast(where: torch.device, precision: Precision) -> torch.autocast:
-    """The context in which a network is called; "auto" is bfloat16 where the machine computes it natively, as emulated it is slower."""
+    """Return the context to call a network in; "auto" is bfloat16 where the machine computes it natively: emulated, it is slower."""
     half = precision == "bfloat16" or (precision == "auto" and native_bfloat16(where))
     return torch.autocast(where.type, dtype=torch.bfloat16, enabled=half)
 
 
 def native_bfloat16(where: torch.device) -> bool:
-    """Whether a device has instructions that multiply bfloat16."""
+    """Return whether a device has instructions that multiply bfloat16."""
     if where.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return not {"amx_bf16", "avx512_bf16"}.isdisjoint(instruction_sets())
@@ -43,6 +43,7 @@ def channels_last(module: nn.Module, inputs: torch.Tensor) -> nn.Module:
         module: network, changed in place; it is called once in the mode it is in.
         inputs: some inputs, (N, C, *spatial).
     """
+    # channels last is a layout of 2D maps only
     if inputs.dim() != 4:
         return module
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -56,7 +57,7 @@ def channels_last(module: nn.Module, inputs: torch.Tensor) -> nn.Module:
 
 @contextmanager
 def reproducible(where: torch.device) -> Iterator[None]:
-    """While the block runs: only kernels that give the same bytes each time, and random numbers of its own.
+    """Let the block run with kernels that give the same bytes each time only, and with random numbers of its own.
 
     On the CPU the bytes still depend on the number of threads.
     """

@@ -1,4 +1,4 @@
-"""What recovery training minimises: the distance to the original's answers, and to the labels.
+"""The loss of recovery training: the distance to the original's answers, and to the labels.
 
     loss = a (T^2 KL(softmax(t / T) || softmax(z / T)) + distance) + (1 - a) (cross entropy(z, labels) + dice)
 
@@ -42,7 +42,7 @@ class Objective:
         temperature: T, above 0; the higher, the more the classes count that the original holds for unlikely.
         distillation: a, the share of the distillation, in 0..1.
         exclusive: every position has one class of several; otherwise each output is a yes or no of its own.
-        meaning: what the outputs mean, the original's too.
+        meaning: meaning of the outputs, the original's too.
     """
 
     temperature: float
@@ -66,10 +66,12 @@ class Objective:
         return self.distillation * near + (1 - self.distillation) * fit
 
     def _classes(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Logits of classes that exclude each other, of outputs (n, K, *spatial) -> (n, K, *spatial) or (n K, 2, *spatial)."""
+        """Return the logits of classes that exclude each other, of outputs (n, K, *spatial) -> (n, K, *spatial) or (n K, 2, *spatial)."""
         outputs = as_logits(outputs, self.meaning, exclusive=self.exclusive)
         if self.exclusive:
             return outputs
+        # sigmoid(z) = softmax(0, z)[1]: with a zero for "no" beside it, a yes-or-no output is a class of two, and one loss serves both
+        # kinds
         single = outputs.flatten(0, 1)
         return torch.stack([torch.zeros_like(single), single], 1)
 
@@ -84,12 +86,13 @@ def objective(
         labels: labels of all items, (N,), (N, *spatial) or (N, K, *spatial).
         temperature: temperature of the distillation, see `Objective`.
         distillation: share of the distillation, see `Objective`.
-        meaning: what the outputs mean.
+        meaning: meaning of the outputs.
 
     Raises:
         InputError: when the labels do not fit the outputs.
     """
     classes, own = shape[1], tuple(labels.shape[1:])
+    # labels without an axis of classes name one class for each position; with one output there is nothing to exclude
     exclusive = own == tuple(shape[2:]) and classes > 1
     if not exclusive and own not in (tuple(shape[1:]), tuple(shape[2:])):
         shapes = " or ".join(f"(N{''.join(f', {size}' for size in tail)})" for tail in (shape[2:], shape[1:]))
@@ -102,13 +105,14 @@ def objective(
 
 
 def divergence(logits: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:
-    """KL(softmax(aims / T) || softmax(logits / T)), mean over items and positions; (n, K, *spatial) both -> ()."""
+    """Return KL(softmax(targets / T) || softmax(logits / T)), mean over items and positions; (n, K, *spatial) both -> ()."""
     ours, theirs = functional.log_softmax(logits / temperature, 1), functional.log_softmax(targets / temperature, 1)
     return (theirs.exp() * (theirs - ours)).sum(1).mean()
 
 
 def soft_dice(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """1 - Dice of the probabilities, mean over items and classes but the first; (n, K, *spatial) and (n, *spatial) -> ()."""
+    """Return 1 - Dice of the probabilities, mean over items and classes but the first; (n, K, *spatial) and (n, *spatial) -> ()."""
+    # without class 0, the background
     predicted = functional.softmax(logits, 1)[:, 1:].flatten(2)
     numbers = torch.arange(1, logits.shape[1], device=labels.device)
     true = (labels.flatten(1)[:, None] == numbers[:, None]).to(predicted.dtype)
@@ -116,6 +120,6 @@ def soft_dice(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def probability_distance(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Distance of the probabilities as a share of both, mean over items and classes but the first; (n, K, *spatial) both -> ()."""
+    """Return the distance of the probabilities as a share of both, mean over items and classes but the first; (n, K, *spatial) -> ()."""
     ours, theirs = (functional.softmax(outputs, 1)[:, 1:].flatten(2) for outputs in (logits, targets))
     return ((ours - theirs).abs().sum(2) / (ours.sum(2) + theirs.sum(2) + 1)).mean()

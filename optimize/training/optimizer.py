@@ -1,4 +1,4 @@
-"""What of a network is trained, by which rule, and how fast."""
+"""The trained part of a network, its optimizer and its learning rate."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ def trainable_copy(module: nn.Module) -> nn.Module:
 def optimizer(name: str, network: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
     """Return the optimizer `name` of all that is trained; norms and biases do not decay."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    # Decay pulls towards zero. A norm's scale or a bias at zero is no simpler network, only a worse one.
     weights = {"params": [parameter for parameter in trained if parameter.dim() > 1], "weight_decay": weight_decay}
     undecayed = {"params": [parameter for parameter in trained if parameter.dim() <= 1], "weight_decay": 0.0}
     return OPTIMIZERS[name][1]([weights, undecayed], lr=learning_rate)

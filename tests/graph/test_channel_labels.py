@@ -13,7 +13,7 @@ from optimize.graph.channel_labels import LabelUnion, along_axis, compact, conca
 
 def together(ties: LabelUnion) -> list[set[int]]:
     """The units of two labels and more."""
-    units = ties.units().tolist()
+    units = ties.unit_numbers().tolist()
     return sorted((found for each in set(units) if len(found := {place for place, unit in enumerate(units) if unit == each}) > 1), key=min)
 
 
@@ -30,7 +30,7 @@ def test_units_are_what_a_walk_over_all_pairs_reaches(count: int, pairs: list[tu
         for a, b in pairs:
             if a >= 0 and b >= 0:
                 home[a] = home[b] = min(home[a], home[b])
-    units = ties.units()
+    units = ties.unit_numbers()
     assert [[bool(units[a] == units[b]) for a in range(count)] for b in range(count)] == [[a == b for a in home] for b in home]
 
 

@@ -62,7 +62,7 @@ def preflight() -> None:
 
 
 def unavailable_reason() -> str | None:
-    """None: what is compiled here runs here."""
+    """Return None: what is compiled here runs here."""
     return None
 
 
@@ -74,7 +74,7 @@ def version() -> str:
 
 
 def precisions() -> tuple[str, ...]:
-    """("f32",): the CPU kernels know no other float."""
+    """Return ("f32",): the CPU kernels know no other float."""
     return ("f32",)
 
 
@@ -143,6 +143,7 @@ def quantize(
             nodes_to_exclude=sorted(floats),
         )
         quantized = onnx_format.load(Path(scratch) / "quantized.onnx")
+    # In this order: layers are first made to stay in float, since correction runs the graph in this runtime, which would quantize them.
     hold_in_float(quantized, floats)
     correct_biases(model, quantized, calibration)
     _float_answers(quantized)
@@ -156,13 +157,14 @@ def _renamed(graph: Any, prepared: Path, layers: Collection[str]) -> set[str]:
     Preparing fuses nodes under new names, and puts nameless parts in the place of an operation that the runtime has no kernel for.
 
     Args:
-        graph: as it was before.
+        graph: the graph as it was before preparing.
         prepared: file, which is written again.
         layers: names of nodes of `graph`.
     """
     import onnx as onnx_format
 
     model = onnx_format.load(prepared)
+    # one layer may have become several nodes of the prepared file: all of them stay in float
     names = {node.name for node, layer in renamed(model.graph, graph) if layer in layers}
     _own_weights(model.graph, names)
     onnx_format.save(model, prepared)
@@ -178,6 +180,7 @@ def _own_weights(graph: Any, layers: Collection[str]) -> None:
             readers.setdefault(name, set()).add(node.name in layers)
     for node in graph.node:
         for place, name in enumerate(node.input):
+            # weights that only float layers read, or only int8 ones, can stay shared
             if node.name not in layers or name not in stored or len(readers[name]) == 1:
                 continue
             node.input[place] = f"{name} in float"
@@ -191,6 +194,7 @@ def _float_answers(model: Any) -> None:
     """Take the last Q/DQ pair off where a Gemm or MatMul gives the answers: its kernel can give floats, and answers in 256 steps tie."""
     makers = {output: node for node in model.graph.node for output in node.output}
     for answer in model.graph.output:
+        # backwards from the output: DequantizeLinear <- QuantizeLinear <- Gemm or MatMul, and nothing else is touched
         dequantize = makers.get(answer.name)
         quantize = None if dequantize is None else makers.get(dequantize.input[0])
         layer = None if quantize is None else makers.get(quantize.input[0])
@@ -221,7 +225,7 @@ def build(artifact: Artifact, *, threads: int | None = None) -> Session:
 
 
 def inspect(session: Session) -> dict[str, str]:
-    """Layer -> "f32" or "int8", from the graph as ONNX Runtime optimized it for this CPU; nodes that only move numbers are left out."""
+    """Return layer -> "f32" or "int8", from the graph as the runtime optimized it for this CPU; nodes that move numbers are left out."""
     return {node.layer: node.precision for node in _optimized(session.handle) if node.layer}
 
 
@@ -237,7 +241,7 @@ def _optimized(artifact: Artifact) -> list[GraphNode]:
 def time_layers(
     artifact: Artifact, inputs: Floats, *, threads: int | None = None, seconds: float = 1.0, min_rounds: int = 16
 ) -> dict[str, float]:
-    """Layer -> milliseconds inside one run, by the runtime's own profiler: the mean of the faster half of the runs.
+    """Return layer -> milliseconds inside one run, by the runtime's own profiler: the mean of the faster half of the runs.
 
     The profiler charges some of its own work, a few microseconds, to every node. A node that only gives a buffer another shape has nothing
     else to do, so what such nodes take is taken off; where there are none, the figures keep it.
@@ -250,6 +254,7 @@ def time_layers(
     if [kind for kind, *_ in nodes] != [node.kind for node in known]:  # nodes without a name are known by their place alone
         by_name = {node.layer: node for node in known}
         known = [by_name.get(name, GraphNode(kind, name, "")) for kind, name, _ in nodes]
+    # nodes that only give a buffer another shape do no work: what the profiler says they take is its own
     overhead_us = float(np.median([taken for kind, _, taken in nodes if kind in _VIEWS] or [0.0]))
     layers: dict[str, float] = {}
     for (kind, _, taken_us), node in zip(nodes, known, strict=True):
@@ -259,7 +264,7 @@ def time_layers(
 
 
 def _profiled(artifact: Artifact, inputs: Floats, threads: int | None, seconds: float, min_rounds: int) -> list[tuple[str, str, float]]:
-    """Kind, name and microseconds of every node, in the order they ran."""
+    """Return the kind, name and microseconds of every node, in the order they ran."""
     with tempfile.TemporaryDirectory() as scratch, gc_paused():
         session = _open(artifact, threads, profile=Path(scratch) / "profile")
         feed = {session.get_inputs()[0].name: np.ascontiguousarray(inputs, dtype=np.float32)}
@@ -278,7 +283,7 @@ def _profiled(artifact: Artifact, inputs: Floats, threads: int | None, seconds: 
 
 
 def _faster_half(samples: Sequence[float]) -> float:
-    """Mean of the faster half: a disturbance only makes a run slower, and the mean of whole microseconds is finer than each of them."""
+    """Return the mean of the faster half: a disturbance only slows a run down, and a mean of whole microseconds is finer than each."""
     return float(np.mean(np.sort(samples)[: (len(samples) + 1) // 2]))
 
 
@@ -302,7 +307,7 @@ def _open(artifact: Artifact, threads: int | None, *, optimized: Path | None = N
 
 
 def predict_plainly(artifact: Artifact, inputs: Floats) -> Floats:
-    """What the model gives to whoever opens it with default options."""
+    """Return what the model gives to whoever opens it with default options."""
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()

@@ -60,7 +60,7 @@ def preflight() -> None:
 
 
 def unavailable_reason() -> str | None:
-    """None: what is compiled here runs here."""
+    """Return None: what is compiled here runs here."""
     return None
 
 
@@ -70,7 +70,7 @@ def version() -> str:
 
 
 def precisions() -> tuple[str, ...]:
-    """("f32", "bf16") where the CPU has bf16 arithmetic, else ("f32",)."""
+    """Return ("f32", "bf16") where the CPU has bf16 arithmetic, else ("f32",)."""
     native = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return ("f32", "bf16") if "BF16" in native else ("f32",)
 
@@ -153,18 +153,20 @@ class _Request:
     def __call__(self, inputs: Floats) -> Floats:
         if inputs.nbytes > _COPIED_BYTES:
             self._bound = np.empty(0, dtype=np.float32)  # the request now reads the caller's memory, which is not ours to write to
+            # a large input is not copied: that would cost more than binding it
             self._request.infer({0: inputs}, share_inputs=True)
         else:
             if self._bound.shape != inputs.shape:
                 self._bound = np.empty_like(inputs)
                 self._request.set_input_tensor(_openvino().Tensor(self._bound, shared_memory=True))
+            # copying a small input into memory that is already bound is cheaper than binding other memory
             self._bound[...] = inputs
             self._request.infer()
         return np.array(self._request.get_output_tensor().data, dtype=np.float32)
 
 
 def inspect(session: Session) -> dict[str, str]:
-    """Layer -> "f32", "bf16", "int8"…, as the CPU plugin executes it; nodes that only move or convert numbers are left out."""
+    """Return layer -> "f32", "bf16", "int8"…, as the CPU plugin executes it; nodes that only move or convert numbers are left out."""
     integer = {"u8": "int8", "i8": "int8"}
     nodes = [node for node in executed(session.handle) if not node.rest]
     return {layer: integer.get(node.precision, node.precision) for node in nodes for layer in node.layers}
@@ -173,7 +175,7 @@ def inspect(session: Session) -> dict[str, str]:
 def time_layers(
     artifact: Artifact, inputs: Floats, *, threads: int | None = None, seconds: float = 1.0, min_rounds: int = 16
 ) -> dict[str, float]:
-    """Layer -> milliseconds inside one run, by the runtime's own profiler: the smallest of the means of blocks of runs.
+    """Return layer -> milliseconds inside one run, by the runtime's own profiler: the smallest of the means of blocks of runs.
 
     The profiler gives only the mean over all runs so far, in whole microseconds. So the blocks double in length, 2, 4, 8, … runs: each is
     then long enough beside those before it to be separated from them, and a disturbance spoils only the blocks that it falls into.
@@ -192,16 +194,18 @@ def time_layers(
         if node.node in blocks_us:
             taken_ms = max(min(blocks_us[node.node]), _LEAST_US) / 1e3
             for layer in node.layers:
+                # a node that several layers were fused into gives no times of its own for them: they share it equally
                 layers[layer] = layers.get(layer, 0.0) + taken_ms / len(node.layers)
     return layers
 
 
 def _block_means_us(request: Any, inputs: Floats, seconds: float, min_rounds: int) -> dict[str, list[float]]:
-    """Node -> mean microseconds of a run, in each block but the first."""
+    """Return node -> mean microseconds of a run, in each block but the first."""
     ends, totals_us = [0], []
     with gc_paused():
         stop = time.perf_counter() + seconds
         while len(ends) < 3 or ends[-1] < min_rounds or time.perf_counter() < stop:
+            # as many runs as there were so far: 2, 2, 4, 8, ... each block is half of all runs
             more = max(ends[-1], _WARMUP)
             for _ in range(more):
                 request.infer({0: inputs}, share_inputs=True)
@@ -214,12 +218,13 @@ def _block_means_us(request: Any, inputs: Floats, seconds: float, min_rounds: in
 
 
 def options(precision: str) -> dict[str, str]:
-    """What decides the numbers among the options of `compile_model`, for an artifact of this precision."""
+    """Return what decides the numbers among the options of `compile_model`, for an artifact of this precision."""
     return {"INFERENCE_PRECISION_HINT": float_part(precision)}
 
 
 def predict_plainly(artifact: Artifact, inputs: Floats) -> Floats | None:
-    """What the model gives to whoever opens it with default options; None where that may be another thing on a CPU with bf16."""
+    """Return what the model gives to whoever opens it with default options; None where that may be another thing on a CPU with bf16."""
+    # without bf16 in the processor, default options compute in f32, and there is nothing to compare
     if "bf16" not in precisions():
         return None
     compiled = _openvino().Core().compile_model(artifact.main, "CPU")
@@ -250,12 +255,12 @@ def _read(onnx: Path) -> Any:
 
 
 def _dips(model: Any) -> bool:
-    """Whether activations reach a little below zero, so that a range with a free zero point, which costs time, uses its steps better."""
+    """Return whether activations reach a little below zero: a free zero point then uses the steps of a range better, but costs time."""
     return any(node.get_type_name() in _DIPPING for node in model.get_ordered_ops())
 
 
 def _operations(model: Any, layers: Collection[str]) -> list[str]:
-    """Names of the operations that OpenVINO made of these layers of the ONNX file: a convolution and the sum with its bias."""
+    """Return the names of the operations that OpenVINO made of these layers of the ONNX file: a convolution and the sum with its bias."""
     operations_by_layer = operations_of(model, layers)
     if unknown := [layer for layer, operations in operations_by_layer.items() if not operations]:
         raise InputError(f"`ignored_layers` (={unknown[0]!r}) is no layer of the model: name nodes of the ONNX file.")
@@ -270,6 +275,7 @@ def _own_weights(model: Any, kept: Collection[str]) -> None:
         for value in node.inputs() if node.get_friendly_name() in kept else []:
             source = value.get_source_output()
             readers = {target.get_node().get_friendly_name() for target in source.get_target_inputs()}
+            # some reader of this constant will be quantized, and would round it for the one that stays in float, too
             if source.get_node().get_type_name() == "Constant" and readers - {*kept}:
                 own = opset1.constant(np.array(source.get_node().data))
                 own.set_friendly_name(f"{source.get_node().get_friendly_name()} of {node.get_friendly_name()}")

@@ -45,7 +45,7 @@ build, inspect, time_layers = ENGINES.build, ENGINES.inspect, ENGINES.time_layer
 
 
 def for_capabilities(capabilities: Sequence[str]) -> Engines:
-    """The same backend, compiling for these compute capabilities, such as ("8.6", "12.0"), or for ("current",).
+    """Return the same backend, compiling for these compute capabilities, such as ("8.6", "12.0"), or for ("current",).
 
     Raises:
         InputError: when it has no kernels for one of them.

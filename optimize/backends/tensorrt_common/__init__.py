@@ -1,4 +1,4 @@
-"""What both variants of TensorRT share: full TensorRT compiles for the GPU of this machine, TensorRT for RTX also for GPUs elsewhere.
+"""The part that both variants of TensorRT share: full TensorRT compiles for this machine's GPU, TensorRT for RTX also for others.
 
 An artifact holds the engine, the ONNX file it was compiled from, and, of full TensorRT, the timings of kernels. Precision is in the ONNX
 file, since both compile it strongly typed: half precision is cast (`typed.py`), int8 is a Q/DQ graph (`symmetric.py`). An engine is bound
@@ -84,7 +84,7 @@ class Engines:
             raise TargetUnavailable(f"target {self.NAME!r} cannot run here: {' and '.join(reasons)}; {self.variant.instead}.")
 
     def unavailable_reason(self) -> str | None:
-        """Why an artifact of this target cannot run on this machine; None where it can."""
+        """Return why an artifact of this target cannot run on this machine; None where it can."""
         if not self._installed():
             return f"the package {self.variant.package} is not installed"
         here = binding.device()
@@ -101,9 +101,10 @@ class Engines:
         return str(self._trt().__version__)
 
     def precisions(self) -> tuple[str, ...]:
-        """("f32", "f16", "bf16"), without the last where one of the GPUs compiled for does not have it."""
+        """Return ("f32", "f16", "bf16"), without the last where one of the GPUs compiled for does not have it."""
         here = binding.device()
         named = [capability for capability in self.capabilities if capability != CURRENT]
+        # what every GPU compiled for can do counts; "current" stands for the GPU that is here
         capabilities = named or ([] if here is None else [here.capability])
         return ("f32", "f16", "bf16") if all(map(has_bf16, capabilities)) else ("f32", "f16")
 
@@ -147,6 +148,7 @@ class Engines:
             TargetUnavailable: when ONNX Runtime, which collects the ranges, is not installed.
         """
         require_precision(float_precision, self.precisions(), self.NAME)
+        # said before any work: the import inside would fail only after the model was prepared
         if importlib.util.find_spec("onnxruntime") is None:
             missing = f"int8 for target {self.NAME!r} cannot be made here: onnxruntime, which collects its ranges, is not installed"
             raise TargetUnavailable(f"{missing}; pip install 'optimize[{self.NAME}]'.")
@@ -167,20 +169,21 @@ class Engines:
         return Session(artifact.input_shape, runner.run, runner, runner.close)
 
     def inspect(self, session: Session) -> dict[str, str]:
-        """Layer -> "f32", "f16", "bf16" or "int8", as the engine's inspector tells; what only moves or converts numbers is left out."""
+        """Return layer -> "f32", "f16", "bf16" or "int8", as the engine's inspector tells; layers that only move numbers are left out."""
         precisions: dict[str, str] = {}
         for layer in session.handle.layers().values():
+            # an ONNX layer may become several of the engine; the first of them speaks for it
             precisions.setdefault(layer.name, layer.precision)
         return precisions
 
     def time_layers(
         self, artifact: Artifact, inputs: Floats, *, threads: int | None = None, seconds: float = 1.0, min_rounds: int = 16
     ) -> dict[str, float]:
-        """Layer -> milliseconds inside one run, by TensorRT's own profiler: the mean of the faster half of the runs.
+        """Return layer -> milliseconds inside one run, by TensorRT's own profiler: the mean of the faster half of the runs.
 
         Raises:
             InputError: when `inputs` does not have the model's input shape.
-            TargetUnavailable: as `build`.
+            TargetUnavailable: when `build` raises it.
         """
         require_inputs(inputs, artifact.input_shape)
         with self.build(artifact, threads=threads) as session:
@@ -202,6 +205,7 @@ class Engines:
         files = [name for name, content in contents.items() if content]
         for name in files:
             (folder / name).write_bytes(contents[name])
+        # the manifest names the capability itself: "current" would mean another GPU on the machine that reads it
         if CURRENT in capabilities and here is not None:
             capabilities = (here.capability,)
         return Artifact.save(
@@ -215,7 +219,7 @@ class Engines:
         )
 
     def _compile(self, model: bytes, here: binding.Device | None) -> tuple[Engine, tuple[str, ...]]:
-        """The engine, and what it was compiled for."""
+        """Return the engine, and what it was compiled for."""
         if not self.variant.elsewhere:
             return self._timed(model, here, b""), (CURRENT,)
         if self.capabilities:
@@ -223,6 +227,7 @@ class Engines:
         if here is not None and here.capability in SUPPORTED:
             return compile_engine(self._trt(), self.variant.title, model, (CURRENT,)), (CURRENT,)
         try:
+            # no GPU here and none named: compile for all common ones at once, and where that fails for those that take the model alone
             return compile_engine(self._trt(), self.variant.title, model, DEFAULT), DEFAULT
         except InputError:
             accepted = tuple(capability for capability in DEFAULT if self._compiles(model, capability))
@@ -257,7 +262,9 @@ class Engines:
             try:
                 return Runner(trt, artifact.main.read_bytes())
             except OptimizeError as refusal:
+                # version, capability and driver fit, and it still does not open: compiling again is tried for that, too
                 reasons = (str(refusal).rstrip("."),)
+        # an engine cannot be carried over, but the ONNX file beside it holds the same numbers in the same precision
         note(f"the engine in {artifact.folder} does not fit this machine and is compiled again: {'; '.join(reasons)}.")
         try:
             return Runner(trt, self._again(artifact, here).plan)
@@ -273,6 +280,8 @@ class Engines:
         model = (artifact.folder / ONNX).read_bytes()
         if self.variant.elsewhere:
             return compile_engine(self._trt(), self.variant.title, model, (CURRENT,))
+        # the artifact's own timings of kernels let the second compilation choose the kernels of the first, where the GPU is of the same
+        # kind
         return self._timed(model, here, (artifact.folder / TIMINGS).read_bytes() if TIMINGS in sealed else b"")
 
 

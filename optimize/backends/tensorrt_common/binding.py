@@ -1,4 +1,4 @@
-"""What an engine is bound to: the version of TensorRT, the compute capabilities, the driver. A mismatch is found before opening it."""
+"""The things an engine is bound to: TensorRT's version, the compute capabilities, the driver. A mismatch is found before opening it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Device:
 
 
 def device() -> Device | None:
-    """The first GPU that this process sees; None where there is none."""
+    """Return the first GPU that this process sees; None where there is none."""
     devices = gpu().devices
     if not devices:
         return None
@@ -42,7 +42,7 @@ def device() -> Device | None:
 
 
 def built_on(target: str, version: str, capabilities: Sequence[str], here: Device | None) -> dict[str, str]:
-    """What an artifact's manifest says about the machine that compiled it."""
+    """Return what an artifact's manifest says about the machine that compiled it."""
     return {
         "flavour": target,
         "version": version,
@@ -53,7 +53,7 @@ def built_on(target: str, version: str, capabilities: Sequence[str], here: Devic
 
 
 def mismatches(built: Mapping[str, str], version: str, here: Device) -> tuple[str, ...]:
-    """Why an engine does not fit this machine, one line for each reason; none when it fits.
+    """Return why an engine does not fit this machine, one line for each reason; none when it fits.
 
     A driver older than the one it was built under does not fit. One built without a GPU knows of no driver, and fits them all.
     """
@@ -64,6 +64,7 @@ def mismatches(built: Mapping[str, str], version: str, here: Device) -> tuple[st
     if here.capability not in capabilities:
         reasons.append(f"the engine is for compute capability {', '.join(capabilities) or NONE}, here is {here.capability} ({here.name})")
     driver = built.get("driver", NONE)
+    # numbers and not text: "580.9" is older than "580.65", though its text sorts behind it
     if driver != NONE and _numbers(driver) > _numbers(here.driver):
         reasons.append(f"the engine was built under driver {driver}, here is the older {here.driver}")
     return tuple(reasons)

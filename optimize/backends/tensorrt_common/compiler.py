@@ -19,7 +19,7 @@ _LINE = 300
 
 @dataclass(frozen=True)
 class Engine:
-    """What the compiler gives.
+    """Result of a compilation.
 
     Args:
         plan: the engine, serialized. Two compilations of the same model differ in their bytes.
@@ -31,7 +31,7 @@ class Engine:
 
 
 def logger(trt: ModuleType) -> Any:
-    """A logger that keeps errors in its list `errors` instead of printing them; what it was given to must not outlive it."""
+    """Return a logger that keeps errors in its list `errors` instead of printing them; what it was given to must not outlive it."""
     severe = (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR)
 
     def start(self: Any) -> None:
@@ -85,13 +85,14 @@ def compile_engine(trt: ModuleType, title: str, model: bytes, capabilities: Sequ
 
 
 def _parser_error(error: Any) -> str:
-    """A parser's error on one line, with the node that it is about."""
+    """Return a parser's error on one line, with the node that it is about."""
     return f"{error.node_operator()} {error.node_name()!r}: {' '.join(error.desc().split())}"
 
 
 def _strongly_typed(trt: ModuleType) -> int:
-    """The flag under which layers run in the precision of the file; without it TensorRT would choose by itself."""
+    """Return the flag under which layers run in the precision of the file; without it TensorRT would choose by itself."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    # newer versions know strongly typed networks only, and have no flag for it
     return 0 if flag is None else 1 << int(flag)
 
 
@@ -102,6 +103,7 @@ def _profile(builder: Any, network: Any, title: str) -> Any:
     if network.num_inputs != 1 or any(size < 1 for size in shape):
         raise InputError(f"`model` (first input {tensor.name!r} of shape {(batch, *shape)}) must have one input whose batch alone is free"
                          f" to be compiled by {title}: export it with fixed sizes.")
+    # -1 is a free batch; one written into the model is its least, its usual and its largest size
     sizes = PROFILE if batch == -1 else (batch,) * 3
     profile.set_shape(tensor.name, *((size, *shape) for size in sizes))
     return profile

@@ -26,7 +26,7 @@ class EngineLayer:
     """One layer that computes.
 
     Args:
-        name: of the ONNX node that it was made of, the first one where several were fused; the engine's own name where it tells of none.
+        name: name of the ONNX node that it was made of, the first where several were fused; the engine's own name where it tells none.
         precision: "f32", "f16", "bf16" or "int8", of its first input.
     """
 
@@ -35,7 +35,7 @@ class EngineLayer:
 
 
 def layers(information: str) -> dict[str, EngineLayer]:
-    """The engine's name of each layer -> what it computes; empty when the text is not what was expected."""
+    """Return the engine's name of each layer -> what it computes; empty when the text is not what was expected."""
     try:
         entries = json.loads(information)["Layers"]
         return {str(entry["Name"]): layer for entry in entries if isinstance(entry, Mapping) and (layer := _layer(entry)) is not None}
@@ -49,12 +49,13 @@ def _layer(entry: Mapping[str, Any]) -> EngineLayer | None:
     if kind in _MOVERS or precision is None:
         return None
     nodes = _ONNX.findall(str(entry.get("Metadata", "")))
+    # of the nodes fused into a layer, Q/DQ and the Casts put in by `typed.py` are not layers of the model
     own = [node for node in nodes if not node.endswith(_MARKS) and not node.startswith("cast_")]
     return EngineLayer((own or nodes or [str(entry["Name"])])[0], precision)
 
 
 def _precision(tensor: Any) -> str | None:
-    """Of a tensor's "Format/Datatype", or whatever key of that kind this version has; None for indices and the like."""
+    """Return the precision in a tensor's "Format/Datatype", or whatever key of that kind there is; None for indices and the like."""
     if not isinstance(tensor, Mapping):
         return None
     words = " ".join(str(value) for key, value in tensor.items() if re.search("format|datatype", str(key), re.IGNORECASE)).lower()

@@ -26,7 +26,7 @@ class Runner:
     Args:
         trt: `tensorrt` or `tensorrt_rtx`.
         plan: the engine, serialized.
-        device: of torch, where inputs and outputs live.
+        device: device of torch, where inputs and outputs live.
 
     Raises:
         OptimizeError: when the engine cannot be opened here.
@@ -50,7 +50,7 @@ class Runner:
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     def run(self, inputs: Floats) -> Floats:
-        """One batch, (N, C, *spatial) -> (N, K, ...), with N within the engine's profile.
+        """Run one batch, (N, C, *spatial) -> (N, K, ...), with N within the engine's profile.
 
         Raises:
             OptimizeError: when TensorRT refuses the shape, or fails.
@@ -73,13 +73,13 @@ class Runner:
         return np.asarray(copied.numpy(), dtype=np.float32)
 
     def layers(self) -> dict[str, EngineLayer]:
-        """The engine's name of each layer -> what it computes, as the inspector tells."""
+        """Return the engine's name of each layer -> what it computes, as the inspector tells."""
         inspector = self._engine.create_engine_inspector()
         inspector.execution_context = self._context
         return layers(inspector.get_engine_information(self._trt.LayerInformationFormat.JSON))
 
     def time_layers(self, inputs: Floats, seconds: float, min_rounds: int) -> dict[str, float]:
-        """Layer -> milliseconds inside one run on `inputs`: the mean of the faster half of the runs."""
+        """Return layer -> milliseconds inside one run on `inputs`: the mean of the faster half of the runs."""
         computing, taken = self.layers(), dict[str, list[float]]()
         self._context.profiler = self._profiler(lambda name, ms: taken.setdefault(name, []).append(ms))
         inputs = np.ascontiguousarray(inputs, dtype=np.float32)
@@ -90,6 +90,7 @@ class Runner:
                 rounds += 1
         layer_ms: dict[str, float] = {}
         for name, layer in computing.items():
+            # a disturbance only ever slows a run down, so the faster half is what the layer takes
             samples = np.sort(taken.get(name, [])[_WARMUP:])
             if len(samples):
                 layer_ms[layer.name] = layer_ms.get(layer.name, 0.0) + float(samples[: (len(samples) + 1) // 2].mean())

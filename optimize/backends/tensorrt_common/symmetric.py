@@ -28,7 +28,7 @@ _BATCH = 8
 
 
 def quantize(onnx: Path, calibration: Floats, ignored_layers: Collection[str] = ()) -> Any:
-    """The Q/DQ form of a float ONNX file.
+    """Return the Q/DQ form of a float ONNX file.
 
     Args:
         onnx: the float model.
@@ -63,6 +63,7 @@ def quantize(onnx: Path, calibration: Floats, ignored_layers: Collection[str] = 
             weight_type=QuantType.QInt8,
             per_channel=True,
             nodes_to_exclude=sorted(ignored_layers),
+            # symmetric: zero point 0; no quantized bias; and no Q/DQ pair behind a layer, so that TensorRT fuses it with what follows
             extra_options={"ActivationSymmetric": True, "QuantizeBias": False, "OpTypesToExcludeOutputQuantization": _QUANTIZED},
         )
         return onnx_format.load(quantized)

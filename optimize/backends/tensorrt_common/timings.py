@@ -13,7 +13,7 @@ from optimize.progress import note
 
 
 def recall(name: str) -> bytes:
-    """The timings of this name; none when there are none, or they cannot be read."""
+    """Return the timings of this name; none when there are none, or they cannot be read."""
     try:
         return _file(name).read_bytes()
     except OSError:

@@ -26,7 +26,7 @@ _QDQ_OPSET = 19
 
 
 def cast(model: Any, precision: str) -> Any:
-    """A copy of a float ONNX model that computes in `precision`, "f16" or "bf16"; its inputs and outputs stay float.
+    """Return a copy of a float ONNX model that computes in `precision`, "f16" or "bf16"; its inputs and outputs stay float.
 
     Raises:
         InputError: when a weight lies beyond the range of `precision`, or the graph has branches or loops.
@@ -39,11 +39,13 @@ def cast(model: Any, precision: str) -> Any:
     nested = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
     if any(attribute.type in nested for node in graph.node for attribute in node.attribute):
         raise InputError(f"`precision` (={precision!r}) needs a model without branches or loops in its graph: use f32.")
+    # names of the inputs that ONNX defines in float, such as the scales of a Resize; "" stands for an omitted input
     stay = {node.input[k] for node in graph.node for k in _FLOAT_INPUTS.get(node.op_type, ()) if k < len(node.input)} - {""}
     scales = {node.input[1] for node in graph.node if node.op_type in _QDQ}
     for tensor in graph.initializer:
         if tensor.name not in stay:
             _halve(tensor, half, precision)
+        # f16 has no number between 0 and 6e-8, so the scale of a tensor with tiny values may become 0, and dividing by it infinity
         if tensor.name in scales and not onnx.numpy_helper.to_array(tensor).all():
             raise InputError(f"`precision` (={precision!r}) cannot hold the scale {tensor.name!r}, which becomes 0: use f32.")
     for node in graph.node:
@@ -66,13 +68,14 @@ def _halve(tensor: Any, half: int, precision: str) -> None:
     values = onnx.numpy_helper.to_array(tensor)
     with np.errstate(over="ignore"):
         halved = values.astype(onnx.helper.tensor_dtype_to_np_dtype(half))
+    # f16 ends at 65,504: a weight of 70,000 becomes infinite. Infinities that were there before (a mask) may stay.
     if not np.array_equal(np.isfinite(values), np.isfinite(halved.astype(np.float32))):
         raise InputError(f"`precision` (={precision!r}) cannot hold the values of {tensor.name!r}: use f32 or bf16.")
     tensor.CopyFrom(onnx.numpy_helper.from_array(halved, tensor.name))
 
 
 def _halve_attributes(node: Any, half: int, precision: str) -> None:
-    """Constants, and the element types that nodes name themselves."""
+    """Make constants, and the element types that nodes name themselves, half precision."""
     import onnx
 
     for attribute in node.attribute:
@@ -94,6 +97,7 @@ def _cast_ends(graph: Any, half: int) -> None:
     def floats(values: Any) -> set[str]:
         return {value.name for value in values if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
 
+    # Inside, "input" becomes "input_half", made by a Cast from "input"; the caller sees the old names and types.
     ends = {name: f"{name}_half" for name in floats(graph.input) | floats(graph.output)}
     for node in graph.node:
         node.input[:] = [ends.get(name, name) for name in node.input]
@@ -118,6 +122,7 @@ def _cast_around(graph: Any, half: int, operations: set[str]) -> None:
         for k, name in enumerate(node.input):
             node.input[k] = f"{name}_for_{node.name}"
             nodes.append(onnx.helper.make_node("Cast", [name], [node.input[k]], f"cast_{node.input[k]}", to=onnx.TensorProto.FLOAT))
+        # back to half behind it, under the name that its readers know
         name = node.output[0]
         node.output[0] = f"{name}_float"
         nodes += [node, onnx.helper.make_node("Cast", [node.output[0]], [name], f"cast_{name}", to=half)]

@@ -36,7 +36,7 @@ class ClusterMerge:
     Args:
         removed: the channel that goes.
         merge_into: the channel that represents both clusters from now on.
-        similarity: of the two clusters, at most 1.
+        similarity: similarity of the two clusters, at most 1.
     """
 
     removed: int
@@ -59,6 +59,7 @@ def agglomerate(cosine: Scores, min_similarity: float, worth: Scores | None = No
     representatives: list[int] = alive.tolist()
     merges: list[ClusterMerge] = []
     while len(members) > 1:
+        # the diagonal holds sum_AA c, the squared length of the sum of a cluster's unit vectors
         length = np.sqrt(np.maximum(sums.diagonal(), 1e-300))
         similarity = sums / np.outer(length, length)
         np.fill_diagonal(similarity, -np.inf)
@@ -70,6 +71,7 @@ def agglomerate(cosine: Scores, min_similarity: float, worth: Scores | None = No
         pair = representatives[first], representatives[second]
         staying, leaving = _by_worth(worth, *pair) or _by_centrality(cosine, joined, *pair)
         merges.append(ClusterMerge(leaving, staying, float(similarity[first, second])))
+        # the sums of cosines of the joined cluster are those of its parts added, as rows and as columns; then the second one goes
         sums[first] += sums[second]
         sums[:, first] += sums[:, second]
         sums = np.delete(np.delete(sums, second, 0), second, 1)

@@ -1,4 +1,4 @@
-"""What the removal of one channel saves, as the published loop counts it.
+"""The benefit of removing one channel, as the published loop counts it.
 
     benefit = prior * ( own + .25 readers + .10 / steps )
 
@@ -54,7 +54,7 @@ def priors(groups: Sequence[ChannelGroup], blocks: Mapping[str, int]) -> dict[st
     """Return the prior of every group, by name; 1 for groups without a block.
 
     Args:
-        groups: in execution order.
+        groups: groups of channels, in execution order.
         blocks: the block of every group that a convolution makes.
     """
     placed = [group.name for group in groups if group.name in blocks]
@@ -70,6 +70,8 @@ def _macs(module: nn.Module, slot: Slot, maps: Mapping[str, FeatureMaps]) -> flo
         return 0.0
     weight, transposed = layer.get_parameter("weight"), bool(getattr(layer, "transposed", False))
     depthwise = getattr(layer, "groups", 1) > 1
+    # numel / shape[axis] is the number of weights that one channel has in this layer. The weight is (out, in / groups, *kernel), with the
+    # first two exchanged in a transposed convolution; in a depthwise one a channel has one row, whether it is read or made.
     axis = 0 if depthwise or (slot.side == "out") != transposed else 1
     positions = maps[slot.module].positions_read if transposed else maps[slot.module].positions_made
     return float(positions * weight.numel() / weight.shape[axis] * slot.index.shape[1])

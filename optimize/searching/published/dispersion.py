@@ -1,4 +1,4 @@
-"""Whether the remaining channels of a layer still vary: a layer that gives the same to every input has lost its information for good.
+"""Check that the remaining channels of a layer still vary: a layer that gives the same to every input has lost its information.
 
 The dispersion of a channel is the standard deviation of its activations over cases and positions, taken where its first reader reads them.
 The dispersion of a layer is the mean over its channels. It must stay above a share (as published .6) of the layer's dispersion in the
@@ -61,6 +61,7 @@ def dispersions(candidate: Candidate, reference: Reference, groups: Sequence[Cha
     sums = [np.zeros((3, group.size)) for group in groups]
     for group_number, batch_sums in over_activations(candidate, sample_calibration(reference, DISPERSION_BATCHES * BATCH), groups, _sums):
         sums[group_number] += batch_sums
+    # variance = mean of squares - square of mean; rounding may take it just below zero
     return [np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0)) for count, total, squares in sums]
 
 

@@ -25,7 +25,7 @@ class EvidenceCollector:
     """Collects as much evidence as a rule needs; every kind costs forward passes.
 
     Args:
-        needs: what the rule looks at.
+        needs: kind of evidence that the rule looks at.
         reference: the original, and the calibration inputs.
         groups: groups of the original. Random pairs of their channels show which rate of discordant cases is usual.
     """
@@ -66,6 +66,7 @@ def nearest_channels(similarity: Scores, removed: Sequence[int]) -> tuple[list[i
         removed: the channels that go.
     """
     keep = np.setdiff1d(np.arange(len(similarity)), removed)
+    # nearest among the channels that stay: another one that goes cannot take its place
     among = similarity[np.asarray(removed)][:, keep]  # (gone, keep)
     places = np.where(np.isnan(among), -np.inf, among).argmax(1)
     distances = 1 - among[np.arange(len(among)), places]
@@ -75,6 +76,7 @@ def nearest_channels(similarity: Scores, removed: Sequence[int]) -> tuple[list[i
 def active_set(reference: Reference) -> Floats:
     """Return the calibration inputs that rules look at: for a classifier the active set, else all; at most 3000."""
     outputs = reference.original.predict(reference.calibration)
+    # a case that the original is sure of stays right whatever is masked, and would only dilute the rates
     chosen = least_certain(outputs) if outputs.ndim == 2 and outputs.shape[1] > 1 else np.arange(len(outputs))
     order = np.random.default_rng(reference.seed).permutation(len(chosen))
     return reference.calibration[np.sort(chosen[order[:MOST_CASES]])]
@@ -84,10 +86,11 @@ def usual_discordance(reference: Reference, groups: Sequence[ChannelGroup], case
     """Return the 60th percentile of the rate of discordant cases over 64 random pairs of the original's channels."""
     draw = np.random.default_rng(reference.seed)
     wide = [group for group in groups if group.size > 1]
+    # a wide group has more pairs to draw from, so it is drawn in proportion to its width
     owners = draw.choice(len(wide), RANDOM_PAIRS, p=np.array([group.size for group in wide]) / sum(group.size for group in wide))
     rates: list[float] = []
     for owner in np.unique(owners):
         pairs = [tuple(draw.choice(wide[owner].size, 2, replace=False).tolist()) for _ in range((owners == owner).sum())]
-        found = paired_outcomes(reference.original, reference, wide[owner], pairs, cases)
-        rates += [float((differences != 0).mean()) for differences in found]
+        outcomes = paired_outcomes(reference.original, reference, wide[owner], pairs, cases)
+        rates += [float((differences != 0).mean()) for differences in outcomes]
     return float(np.percentile(rates, USUAL_PERCENTILE))

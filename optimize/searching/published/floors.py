@@ -59,6 +59,7 @@ def least_widths(floors: str, groups: Sequence[ChannelGroup], blocks: Mapping[st
 
 
 def _floor_share(floors: str, block: int, count: int) -> float:
-    shares = np.divide(FLOORS[floors], PUBLISHED_WIDTHS)
-    depth = block / max(1, count - 1) * (len(shares) - 1)
-    return float(np.interp(depth, np.arange(len(shares)), shares))
+    width_shares = np.divide(FLOORS[floors], PUBLISHED_WIDTHS)
+    # the block's place on a scale from 0 (first) to 4 (last of five): the middle one of three is at 2
+    depth = block / max(1, count - 1) * (len(width_shares) - 1)
+    return float(np.interp(depth, np.arange(len(width_shares)), width_shares))

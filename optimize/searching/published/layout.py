@@ -46,7 +46,9 @@ def feature_maps(candidate: Candidate) -> dict[str, FeatureMaps]:
             layer_input = args[0] if args else named["input"]
             extents = [[] if isinstance(layer, nn.Linear) else list(tensor.shape[2:]) for tensor in (layer_input, output)]
             read, made = (prod(sizes) for sizes in extents)
+            # a layer that is called several times pays for the positions of every call; its block is that of its largest maps
             known = maps.get(name, FeatureMaps(0, 0, 0.0))
+            # the geometric mean of the extents: 16 x 4 maps have the side 8, the square root of 64 positions
             side = float(made) ** (1 / max(1, len(extents[1])))
             maps[name] = FeatureMaps(known.positions_read + read, known.positions_made + made, max(known.side, side))
 
@@ -69,6 +71,7 @@ def blocks(candidate: Candidate, groups: Sequence[ChannelGroup]) -> dict[str, in
     sides = {group.name: maps[group.name].side for group in groups if convolves(candidate.module, group) and group.name in maps}
     levels: list[float] = []
     for side in sorted(set(sides.values()), reverse=True):
+        # sides fall, so each is compared with the side that began its block: 32, 30, 16 begin blocks at 32 and at 16
         if not levels or side <= levels[-1] / sqrt(2):
             levels.append(side)
     return {name: max(place for place, level in enumerate(levels) if side <= level) for name, side in sides.items()}

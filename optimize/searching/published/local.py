@@ -45,8 +45,8 @@ class Local:
         min_similarity: clusters less similar than this stay apart.
         floors: set of minimum widths, "S1" to "S6", or "none".
         stopping: rule that leaves merges out and ends a layer.
-        operator: how a cluster becomes one channel, see `MergeOperator`. "drop" changes neither the staying channel nor its readers.
-        repair: how the readers are repaired, see `RemoveChannels`.
+        operator: the way a cluster becomes one channel, see `MergeOperator`. "drop" changes neither the staying channel nor its readers.
+        repair: the way the readers are repaired, see `RemoveChannels`.
         rails: limits on a layer and on the whole search; None for the run's limits, and half of them for a layer.
         merges_per_check: number of merges between two judgements.
         retries: number of further tries when merges do not hold.
@@ -80,6 +80,7 @@ class Local:
         if self.importance is not None:
             refuse_silence(self.importance, self.importance(walk.best, walk.reference, groups))
         collect = EvidenceCollector(self.stopping.needs, walk.reference, groups) if groups else None
+        # groups are in execution order, so the deepest layer comes first
         for group in reversed(groups):
             assert collect is not None
             _Layer(self, walk, scope, collect, scope.current_groups(walk.best)[group.name]).merge()
@@ -98,6 +99,7 @@ class _Layer:
 
     def merge(self) -> None:
         """Merge until no two clusters are similar enough, or the limits no longer hold."""
+        # measured once for a layer: while it merges, its clusters are compared by sums of these cosines
         (similarity,) = cosine(self._walk.best, self._walk.reference, [self._group], pooled=True)
         left = self._allowed(agglomerate(similarity, self._strategy.min_similarity, self._worth()))
         while left:
@@ -124,6 +126,7 @@ class _Layer:
                 break
             if decision == "go on":
                 allowed.append(merge)
+                # it counts as kept before it is judged, since rules that compare with earlier merges need these already
                 self._evidence.append(replace(evidence, kept=True))
         return allowed
 
@@ -133,6 +136,7 @@ class _Layer:
         for _ in range(1 + self._strategy.retries):
             if self._propose(chunk[:count]):
                 return count == len(chunk)
+            # always at least one fewer: int(1.6) of two merges is 1, and int(.8) of one ends the tries
             count = min(count - 1, int(count * (1 - self._strategy.undo_share)))
             if count < 1:
                 break

@@ -27,10 +27,10 @@ class StudyRails:
     """Largest drops, as fractions.
 
     Args:
-        step_overall: of accuracy, by one step.
-        step_class: of any class's recall, by one step.
-        overall: of accuracy, against the original.
-        per_class: of any class's recall, against the original.
+        step_overall: largest drop of accuracy by one step.
+        step_class: largest drop of any class's recall by one step.
+        overall: largest drop of accuracy against the original.
+        per_class: largest drop of any class's recall against the original.
         warning_share: share of the cumulative rails above which shallow blocks are spared.
     """
 
@@ -63,6 +63,7 @@ class StudyRails:
             limits: the run's guard-rails. The cumulative rails replace their `max_drop` and `max_class_drop`.
             confidence: confidence of the bounds that must lie within the limits.
         """
+        # all other limits of the run (a subgroup, a class's F1) hold unchanged
         cumulative = {**limits.rails, "max_drop": self.overall, "max_class_drop": self.per_class}
         return partial(self._verdict, previous, replace(limits, rails=cumulative), confidence)
 

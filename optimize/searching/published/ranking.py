@@ -1,4 +1,4 @@
-"""Which channels a round of the stepwise loop takes: those with the lowest scores over all layers, and of these the most beneficial."""
+"""Choose the channels of one round of the stepwise loop: the lowest scores over all layers, and of these the most beneficial."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def round_budget(headroom: int, share: float, max_channels: int) -> int:
 def lowest_scores(scores: Mapping[str, Scores], share: float) -> list[tuple[str, int]]:
     """Return the lowest-scoring share of the channels of all groups together: (group, channel), ascending; NaN ranks last."""
     channels = [(name, channel) for name, score in scores.items() for channel in range(len(score))]
+    # a channel of which the signal says nothing ranks last: it is not known to be unimportant
     values = np.nan_to_num(np.concatenate([*scores.values()]), nan=np.inf, posinf=np.inf)
     return [channels[place] for place in np.argsort(values, kind="stable")[: ceil(share * len(channels) - ROUNDING)]]
 
@@ -32,11 +33,12 @@ def most_beneficial(
     Args:
         ranked: (group, channel), lowest score first.
         benefits: benefit of removing one channel, by group.
-        headroom: how many channels each group has above its floor.
-        count: how many to take.
+        headroom: number of channels that each group has above its floor.
+        count: number of channels to take.
     """
     taken: dict[str, list[int]] = {}
     left = count
+    # the sort is stable: inside a group, and between groups of equal benefit, the order stays that of the scores
     for name, channel in sorted(ranked, key=lambda entry: -benefits[entry[0]]):
         if left and len(taken.get(name, ())) < headroom[name]:
             taken.setdefault(name, []).append(channel)

@@ -1,4 +1,4 @@
-"""Which groups a strategy of single channels may cut, down to which width, and in which block each lies."""
+"""The groups that a strategy of single channels may cut, with their minimum widths and their blocks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHALLOW_BLOCKS = (3, 5)
 
 @dataclass(frozen=True, eq=False)
 class Scope:
-    """What may be cut, decided once, on the original.
+    """The groups that may be cut, decided once, on the original.
 
     Args:
         groups: groups of the original that can be cut.
@@ -41,7 +41,7 @@ class Scope:
         Args:
             reference: the original, and inputs to try a cut on.
             floors: name of a set of minimum widths, see `least_widths`.
-            repair: how readers are repaired. With "least squares", groups whose readers cannot be refitted are left alone.
+            repair: the way readers are repaired. With "least squares", groups whose readers cannot be refitted are left alone.
         """
         original, graph = reference.original, trace(reference.original)
         layers = repairable(original.module, original.module, graph)
@@ -49,6 +49,7 @@ class Scope:
         if repair == "least squares":
             groups = [group for group in graph.groups if unprunable_reason(group, original.module, layers, inputs) is None]
         else:
+            # without a refit any group will do whose cut leaves the network running and its other values as they were
             few = torch.from_numpy(inputs[:2].copy())
             groups = [group for group in graph.groups if check_cut(original.module, group, few) is None]
         placed = blocks(original, groups)
@@ -66,5 +67,6 @@ class Scope:
     def shallow(self) -> tuple[str, ...]:
         """The groups of the first three of five blocks, the deepest first."""
         of, out_of = SHALLOW_BLOCKS
+        # Example: of 10 blocks the first 3 * 10 // 5 = 6 are shallow, of 3 blocks the first one.
         first = of * (1 + max(self.blocks.values(), default=-1)) // out_of
         return tuple(sorted((name for name, block in self.blocks.items() if block < first), key=lambda name: -self.blocks[name]))

@@ -60,7 +60,7 @@ class Stepwise:
         importance: signal that ranks the channels. The published loop compares its ranking inside layers across layers.
         floors: set of minimum widths, "S1" to "S6", or "none".
         stopping: rule that leaves proposals out and ends the loop.
-        repair: how the readers are repaired, see `RemoveChannels`; "batchnorm" is the published one.
+        repair: the way the readers are repaired, see `RemoveChannels`; "batchnorm" is the published one.
         rails: limits on one step and on the whole search; None for the run's limits, and half of them for a step.
         max_rounds: largest number of rounds.
         ranked_share: share of all channels that a round looks at, lowest score first.
@@ -97,6 +97,7 @@ class Stepwise:
     def __call__(self, walk: Walk) -> None:
         """Run rounds until no layer is open or a limit is reached, then align the shallow blocks."""
         scope = Scope.of(walk.reference, self.floors, self.repair)
+        # every layer is at its floor already
         if not any(map(scope.headroom, scope.groups)):
             return
         loop = _Loop(self, walk, scope)
@@ -129,19 +130,24 @@ class _Loop:
         self.round_number += 1
         opened = {name: group for name, group in self._groups().items() if self._scope.headroom(group) and self._is_open(name)}
         if not opened:
+            # A layer that was closed early may have room again once others were cut. Where nothing was kept since all layers were last
+            # opened, nothing has changed for any of them, and the loop ends.
             self.over, self._kept_any = not self._kept_any, False
             self._closed.clear()
             self._skipped.clear()
             self._caps.clear()
             return
+        # linear layers have a benefit of zero, so beside a convolution none of them would ever be taken
         convolutions = {name: group for name, group in opened.items() if name in self._scope.blocks}
         proposed = self._round_channels(convolutions or opened)
         if not proposed:  # the signal is silent about these layers, and stays so
             self._close(list(convolutions or opened), inf)
         size, following = self.strategy.chunk_sizes
+        # Deepest block first, as published. Linear layers have no block and come last.
         for name in sorted(proposed, key=lambda name: -self._scope.blocks.get(name, -1)):
             waiting = proposed[name]
             while waiting:
+                # a layer that was refused before proposes no more at once than half of what was refused
                 count = min(size, self._caps.get(name, following))
                 chunk, waiting = waiting[:count], waiting[count:]
                 outcome = self._check_and_judge(name, chunk)
@@ -151,6 +157,8 @@ class _Loop:
                     self._skipped.add(name)
                     break
                 else:
+                    # The refused chunk was among the least important: the ranking is made anew before this or any other layer is asked
+                    # again.
                     self.over = outcome == "over"
                     self._halve(name, len(chunk))
                     return
@@ -168,10 +176,12 @@ class _Loop:
                 if outcome == "over":
                     return
                 if outcome != "kept":
+                    # refused or too uniform once, a shallow layer stays as it is
                     unaligned.remove(name)
 
     def _groups(self) -> Mapping[str, ChannelGroup]:
         """Return the groups of the best candidate as it is now."""
+        # Tracing runs the network. A candidate never changes, so its groups are traced once, until another is the best.
         if self._traced[0] is not self.walk.best:
             self._traced = (self.walk.best, self._scope.current_groups(self.walk.best))
         return self._traced[1]
@@ -182,6 +192,7 @@ class _Loop:
         module, maps = self.walk.best.module, feature_maps(self.walk.best)
         benefits = {name: benefit(module, group, maps, self._priors[name]) for name, group in opened.items()}
         scores = self._scores(opened)
+        # a signal that says nothing of any layer would end the search without a word
         if self.round_number == 1:
             refuse_silence(self.strategy.importance, list(scores.values()))
         ranked = _with_score(lowest_scores(scores, self.strategy.ranked_share), scores)
@@ -198,6 +209,7 @@ class _Loop:
         group = self._groups()[name]
         if not self._varies_enough(group, chunk):
             return "skipped"
+        # progress: 0 at the start, 1 when every layer is at its floor
         left = sum(map(self._scope.headroom, self._groups().values()))
         evidence = self._collect(self.walk.best, group, chunk, 1 - left / self._room)
         decision = self.strategy.stopping([*self._evidence, evidence])
@@ -218,10 +230,13 @@ class _Loop:
         trial = walk.propose(step, walk.best, self._rails.judge(previous, walk.limits, walk.search.confidence))
         self._evidence.append(replace(evidence, kept=bool(trial)))
         if not trial:
+            # A step that breaks both rails counts as too bold: a smaller one may break neither. Only what breaks the cumulative rail alone
+            # shows that little is left to lose.
             return "too bold" if self._rails.step_problems(previous, trial.score) else "over"
         self._kept_any = True
         self._skipped.clear()
         if self._rails.nearly_used_up(ScoreSummary.of(walk.baseline_score), walk.best_score):
+            # closed up to and including the next round
             self._close(self._scope.shallow, self.round_number + 1)
         return "kept"
 

@@ -1,4 +1,4 @@
-"""When to leave a proposal out, and when to stop: the published rules side by side, each a pure function of what was proposed so far.
+"""Stopping rules: the published ones side by side, each a pure function of the proposals so far.
 
 A rule is a frozen dataclass, its fields are its settings. It is called with the evidence of every proposal so far, the present one last and
 not judged yet, and answers "go on", "pass over" (leave this one out) or "stop". Evidence costs forward passes, so `needs` says which kind a
@@ -51,7 +51,7 @@ class Evidence:
     """One proposal as the rules see it.
 
     Args:
-        distances: for each of its channels, 1 - the largest similarity with a staying channel; NaN for a silent channel.
+        distances: distance of each of its channels, 1 - the largest similarity with a staying channel; NaN for a silent channel.
         discordant: for every case, +1 where it is right only with the channel masked (n10), -1 where it is right only with its nearest
             channel masked (n01), else 0.
         usual_rate: the share of discordant cases that is usual in this network (the 60th percentile over random pairs of channels).
@@ -98,6 +98,7 @@ class Threshold:
 
     def __call__(self, proposals: Sequence[Evidence]) -> Decision:
         """Return "go on" where the ratio is large enough, else "pass over"."""
+        # Example: 170 of 200 channels above the floors are gone: progress is .85, and from here on r >= .85 is asked for.
         least = self.min_ratio_late if proposals[-1].progress >= 1 - self.late_share else self.min_ratio
         return "go on" if ratio(proposals[-1].paired()) >= least else "pass over"
 
@@ -129,6 +130,7 @@ class Wilson:
         for cases in range(self.batch_size, len(last.discordant) + 1, self.batch_size):
             paired = last.paired(cases)
             low, high = wilson_interval(ratio(paired), cases, self.z)
+            # few discordant cases say little about their ratio, so an early "go on" waits for as many as two random channels would give
             enough = paired.n10 + paired.n01 >= max(self.min_discordant, last.usual_rate * cases)
             if low >= self.min_ratio and cases >= self.min_cases_accept and enough:
                 return "go on"
@@ -151,6 +153,7 @@ class McNemar:
     def __call__(self, proposals: Sequence[Evidence]) -> Decision:
         """Return "pass over" where the loss is significant, else "go on"."""
         paired = proposals[-1].paired()
+        # n01 > n10: more cases are right without the nearest channel than without this one, so it is this one that the network needs
         return "pass over" if paired.n01 > paired.n10 and mcnemar(paired) <= self.level else "go on"
 
 
@@ -171,12 +174,14 @@ class ZScore:
 
     def __call__(self, proposals: Sequence[Evidence]) -> Decision:
         """Return "stop" where the largest distance of the proposal's channels is too far above the earlier ones, else "go on"."""
+        # only what was really removed says which distances are usual; a refused proposal was not
         removed = np.array([distance for proposal in proposals[:-1] if proposal.kept for distance in proposal.distances])
         known = removed[~np.isnan(removed)]
         now = [distance for distance in proposals[-1].distances if not np.isnan(distance)]
         if len(removed) < self.min_removals or len(known) < self.min_distances or not now:
             return "go on"
         spread = known.std()
+        # equal distances have no spread to count deviations in
         return "stop" if spread > ROUNDING and (max(now) - known.mean()) / spread > self.max_deviations else "go on"
 
 

@@ -90,6 +90,7 @@ def sample_inputs(module: nn.Module, name: str, inputs: Floats, *, rows: int, se
 def sample_rows(module: nn.Module, name: str, inputs: Floats, *, rows: int, seed: int) -> torch.Tensor:
     """Return rows (n, p) that the layer reads; at the same positions for every network in which the layer's maps have the same size."""
     layer = linear_submodule(module, name)
+    # the positions depend on the seed and on the size of the maps alone, so two networks with equal maps are read at equal places
     draw, per_input = np.random.default_rng(seed), ceil(rows / len(inputs))
 
     def sampled(_: str, layer_inputs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
@@ -108,11 +109,12 @@ def scales(old: torch.Tensor, new: torch.Tensor, owned: torch.Tensor, merge_into
         owned: (size, b) columns of each channel in these rows.
         merge_into: (size,) the kept channel that stands for each channel.
     """
+    # Example: a channel gave (1, 2), its stand-in gives (2, 4): s = (1 * 2 + 2 * 4) / (4 + 16) = .5, so readers take half of it.
     along, length = torch.zeros(2, len(owned), dtype=torch.float64)
     for column in range(owned.shape[1]):
-        before, after = old[:, owned[:, column]], new[:, owned[merge_into, column]]
-        along += (before * after).sum(0)
-        length += after.square().sum(0)
+        old_part, new_part = old[:, owned[:, column]], new[:, owned[merge_into, column]]
+        along += (old_part * new_part).sum(0)
+        length += new_part.square().sum(0)
     return torch.where(length > 0, along / length.clamp_min(1e-300), 1.0)
 
 
@@ -147,7 +149,7 @@ def closed_form(producer: ProducerLayer, merge_into: Index, reading: SampledInpu
         producer: the layer that makes the channels.
         merge_into: (size,) the kept channel that stands for each channel.
         reading: sampled inputs of the layer.
-        target: what the new filter aims at, see the table above.
+        target: aim of the new filter, see the module's table.
         ridge: strength of the pull to the kept filter, as a share of the mean diagonal of the gram matrix.
     """
     members = families(merge_into)
@@ -162,11 +164,13 @@ def closed_form(producer: ProducerLayer, merge_into: Index, reading: SampledInpu
 
 
 def solve(reading: SampledInputs, targets: torch.Tensor, start: torch.Tensor, ridge: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Filters (p, K) and biases (K,) nearest to the targets (n, K), with a ridge penalty towards the filters `start` (p, K)."""
+    """Return the filters (p, K) and biases (K,) nearest to the targets (n, K), with a ridge penalty towards the filters `start` (p, K)."""
+    # the absolute term keeps a layer solvable whose inputs are all constant
     penalty = ridge * float(reading.gram.diagonal().mean()) + 1e-12
     lifted = reading.gram.clone()
     lifted.diagonal().add_(penalty)
     solved = torch.cholesky_solve(reading.covariance(targets) + penalty * start, cholesky(lifted))
+    # rows are centred, so the solved part has the mean 0: the bias brings the output's mean to the target's
     return solved, targets.mean(0, dtype=torch.float64) - reading.mean @ solved
 
 
@@ -186,8 +190,9 @@ def whole_maps(producer: ProducerLayer, inputs: Floats) -> torch.Tensor:
 
 
 def train_filters(producer: ProducerLayer, members: Sequence[Index], maps: torch.Tensor) -> torch.Tensor:
-    """Filters (K, C_in, *kernel) after Adam, one for each family."""
+    """Return the filters (K, C_in, *kernel) after Adam, one for each family."""
     layer = producer.layer
+    # zero, as published: the prediction has no bias, though the layer's outputs, and so the targets, have one
     bias = {} if layer.bias is None else {"bias": torch.zeros(len(members), dtype=layer.weight.dtype)}
     axis = -1 if isinstance(layer, nn.Linear) else 1
     with torch.inference_mode():
@@ -207,6 +212,6 @@ def train_filters(producer: ProducerLayer, members: Sequence[Index], maps: torch
 
 
 def reconstruction_error(reading: SampledInputs, weight: torch.Tensor, bias: torch.Tensor, targets: torch.Tensor) -> float:
-    """Squared error of x W + b against targets (n, K), as a share of their variance."""
+    """Return the squared error of x W + b against targets (n, K), as a share of their variance."""
     off = (reading.outputs(weight, bias) - targets).double().square().sum()
     return float(off / (targets - targets.mean(0)).double().square().sum().clamp_min(1e-300))

@@ -56,13 +56,13 @@ class ProducerLayer:
         return linear_submodule(self.module, self.name)
 
     def plain(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """W (p, size) and b (size,), float64."""
+        """Return W (p, size) and b (size,), float64."""
         bias = self.layer.bias
         whole = torch.zeros(matrix(self.layer).shape[1], dtype=torch.float64) if bias is None else bias.detach().double()
         return matrix(self.layer)[:, self.rows], whole[self.rows]
 
     def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """V (p, size) and c (size,), float64: the norm taken in."""
+        """Return V (p, size) and c (size,), float64: the norm taken in."""
         weight, bias = self.plain()
         if self.norm is None:
             return weight, bias
@@ -75,7 +75,7 @@ class ProducerLayer:
         return weight * slope, bias * slope + shift
 
     def mixed(self, mixture: torch.Tensor) -> nn.Module:
-        """The network with every tensor of the layer and its norm mixed over the channels alike: new = mixture (size, size) old."""
+        """Return the network with every tensor of the layer and its norm mixed over the channels alike: new = mixture (size, size) old."""
         module = self.module
         for name in filter(None, (self.name, self.norm)):
             layer = module.get_submodule(name)
@@ -85,12 +85,13 @@ class ProducerLayer:
         return module
 
     def with_plain(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> nn.Module:
-        """The network whose layer gives x W + b; without a bias of its own, the norm behind it takes b. None leaves b as it was."""
+        """Return the network whose layer gives x W + b; without a bias of its own, the norm behind it takes b. None leaves b as it was."""
         whole = matrix(self.layer).clone()
         whole[:, self.rows] = weight
         module = with_tensors(self.module, self.name, weight=weight_from(self.layer, whole))
         if bias is None:
             return module
+        # a norm subtracts its running mean, so a bias b in front of it is a running mean smaller by b
         if self.layer.bias is None and self.norm is not None:
             mean = self.module.get_submodule(self.norm).get_buffer("running_mean")
             return with_tensors(module, self.norm, running_mean=self._placed(mean, mean[self.rows].double() - bias))
@@ -98,13 +99,15 @@ class ProducerLayer:
         return with_tensors(module, self.name, bias=self._placed(old, bias))
 
     def with_folded(self, weight: torch.Tensor, shift: torch.Tensor, mean_in: torch.Tensor, gram: torch.Tensor) -> nn.Module:
-        """The network in which layer and norm together give x V + c.
+        """Return the network in which layer and norm together give x V + c.
 
         The norm, which must be affine, gets the statistics that these inputs give it, so that measuring them anew changes nothing.
         """
         if self.norm is None:
             return self.with_plain(weight, shift)
         norm: Any = self.module.get_submodule(self.norm)
+        # Statistics of x V under these inputs. The norm divides by sqrt(var + eps), so with that as its slope it gives x V - mean + bias,
+        # and with bias = mean + c the sum is x V + c.
         mean, variance = mean_in @ weight, (weight * (gram @ weight)).sum(0).clamp_min(0)
         values = {"running_mean": mean, "running_var": variance, "weight": (variance + norm.eps).sqrt(), "bias": mean + shift}
         placed = {key: self._placed(getattr(norm, key), value) for key, value in values.items()}
@@ -116,7 +119,7 @@ class ProducerLayer:
         return old.detach().index_copy(0, torch.from_numpy(self.rows), values.to(old.dtype))
 
     def only(self, channels: Index) -> ProducerLayer:
-        """The same layer, with only these of the group's channels in view."""
+        """Return the same layer, with only these of the group's channels in view."""
         return replace(self, rows=self.rows[channels])
 
 
@@ -133,21 +136,25 @@ def fold(producer: ProducerLayer, keep: Index, mean_in: torch.Tensor, gram: torc
         the network, and (size,) the kept place that stands for each channel.
     """
     weight, shift = producer.folded()
+    # a channel is a point of p + 1 coordinates: the folded filter and its shift
     home = clusters(torch.vstack([weight, shift]).T, keep)
+    # v' G v is the variance of x v; with the columns v of `weight`, summing weight * (G weight) down gives all of them at once
     deviation = (weight * (gram @ weight)).sum(0).clamp_min(0).sqrt()
     merged = np.array([k for k in keep if (home == k).sum() > 1], dtype=np.int64)
     if not len(merged):
         return producer.module, home
+    # row k: 1 / members for each member of cluster k, so that mixture times anything is its mean over the cluster
     mixture = torch.from_numpy(np.stack([(home == k) / (home == k).sum() for k in merged]))
     centre, level, deviations = weight @ mixture.T, mixture @ shift, mixture @ deviation
     now = (centre * (gram @ centre)).sum(0).clamp_min(0).sqrt()
     stretch = torch.where(now > 1e-9 * deviations, deviations / now.clamp_min(1e-300), 1.0)
+    # about the mean: mean x centre + level is the same before and after the stretch
     level = level + (1 - stretch) * (mean_in @ centre)
     return producer.only(merged).with_folded(centre * stretch, level, mean_in, gram), home
 
 
 def clusters(points: torch.Tensor, keep: Index) -> Index:
-    """Lloyd's k-means on points (size, q), one centre starting at each kept point: (size,) the kept point whose cluster each joins."""
+    """Return the kept point whose cluster each point joins, (size,), by Lloyd's k-means on points (size, q) started at the kept ones."""
     centres = points[keep].clone()
     home = np.full(len(points), -1)
     for _ in range(ROUNDS):
@@ -162,7 +169,7 @@ def clusters(points: torch.Tensor, keep: Index) -> Index:
 
 
 def compensate(producer: ProducerLayer, keep: Index) -> torch.Tensor:
-    """How much of each kept channel its readers must read on behalf of each other channel: (size, size), row m, column n.
+    """Return how much of each kept channel its readers must read on behalf of each other channel: (size, size), row m, column n.
 
     m is the kept filter with the smallest score: .85 times 1 - cosine, plus .15 times the disagreement of the shifts. Where even their
     cosine is below .45, nothing stands for n.
@@ -172,6 +179,7 @@ def compensate(producer: ProducerLayer, keep: Index) -> torch.Tensor:
     cosine = (weight / length).T @ (weight / length)  # (size, size)
     scale = length[None, :] / length[:, None]  # row m, column n
     apart = (shift[None, :] - scale * shift[:, None]).abs() / scale
+    # Example: filters at a cosine of .9 whose scaled shifts differ by .2 have the score .85 * .1 + .15 * .2 = .115.
     score = COSINE_WEIGHT * (1 - cosine) + (1 - COSINE_WEIGHT) * apart
     size = len(shift)
     reads = torch.zeros(size, size, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""What is left in the place of channels that go.
+"""Merge operators: what is left in the place of channels that go.
 
 An operator is two answers: what each kept channel computes from now on, and how much of it the readers take on behalf of the channels that
 go, as a matrix R (kept channel m, any channel n), so that a reader's columns become  U'_m = sum_n R_mn U_n.
@@ -52,10 +52,10 @@ class MergeOperator:
     the operator (`fallback` says why).
 
     Args:
-        operator: see the table above.
-        target: what "crossover" aims at.
+        operator: name of the operator, see the module's table.
+        target: aim of "crossover", see `crossover.py`.
         rows: sampled positions for each fit.
-        ridge: see `Repair`.
+        ridge: strength of the pull to the present weights, see `Repair`.
     """
 
     operator: Operator
@@ -84,6 +84,7 @@ class MergeOperator:
         """
         if self.operator == "drop":
             return module
+        # a reason in place of a layer: these channels are dropped, so that a comparison of operators removes the same ones everywhere
         producer = _producer(group, module, norms, self.operator, self.target)
         if isinstance(producer, str):
             note(f"{group.name}: dropped, not merged: {producer}")
@@ -98,6 +99,7 @@ class MergeOperator:
             return _read_for_all(producer.mixed(_mean(_members(merge_into))), group, _members(merge_into))
         if self.operator == "medoid":
             return _read_for_all(producer.mixed(_medoids(_members(merge_into), likeness)), group, _members(merge_into))
+        # "fold" and "crossover" need the moments of what the layer reads, which cost a pass over the inputs
         reading = sample_inputs(module, producer.name, reference.calibration, rows=self.rows, seed=reference.seed)
         if self.operator == "fold":
             module, merge_into = fold(producer, np.unique(merge_into), reading.mean, reading.gram)
@@ -105,41 +107,43 @@ class MergeOperator:
         crossed = closed_form(producer, merge_into, reading, target=self.target, ridge=self.ridge)
         return self._scaled(module, crossed, group, merge_into, reference)
 
-    def _scaled(self, before: nn.Module, after: nn.Module, group: ChannelGroup, merge_into: Index, reference: Reference) -> nn.Module:
+    def _scaled(self, unmerged: nn.Module, merged: nn.Module, group: ChannelGroup, merge_into: Index, reference: Reference) -> nn.Module:
         """Return the merged network whose readers take each kept channel times the scale that gives best what they read before."""
-        made = after
+        made = merged
         for slot in group.consumers:
             old, new = (
-                sample_rows(network, slot.module, reference.calibration, rows=self.rows, seed=reference.seed) for network in (before, after)
+                sample_rows(network, slot.module, reference.calibration, rows=self.rows, seed=reference.seed)
+                for network in (unmerged, merged)
             )
-            scale = scales(old, new, columns(linear_submodule(after, slot.module), slot.index), merge_into)
+            # each reader has a scale of its own: behind a pooling or an activation, channels relate to each other in another way
+            scale = scales(old, new, columns(linear_submodule(merged, slot.module), slot.index), merge_into)
             made = _read_for_others(made, slot, _members(merge_into) * scale)
         return made
 
 
 def fallback(group: ChannelGroup, module: nn.Module, norms: Mapping[str, str], operator: Operator, target: Target = "max") -> str | None:
-    """Why the operator cannot merge these channels and they are dropped; None where it can, and for "drop".
+    """Return why the operator cannot merge these channels and they are dropped; None where it can, and for "drop".
 
     Args:
         group: the channels.
         module: the network.
         norms: `Graph.norms`.
-        operator: see `MergeOperator`.
-        target: what "crossover" aims at, see `MergeOperator`.
+        operator: name of the operator, see `MergeOperator`.
+        target: aim of "crossover", see `MergeOperator`.
     """
     producer = _producer(group, module, norms, operator, target)
     return producer if isinstance(producer, str) and operator != "drop" else None
 
 
 def _producer(group: ChannelGroup, module: nn.Module, norms: Mapping[str, str], operator: Operator, target: Target) -> ProducerLayer | str:
-    """The layer that makes the channels, or why the operator cannot work on it."""
-    first, *others = [slot for slot in group.slots if slot.side == "out"]
+    """Return the layer that makes the channels, or why the operator cannot work on it."""
+    first, *further = [slot for slot in group.slots if slot.side == "out"]
     layer, norm = module.get_submodule(first.module), norms.get(first.module)
     why = no_closed_form(layer)
     if why is not None or getattr(layer, "transposed", False) or groups(layer) > 1:
         return f"{first.module}, which makes them, is not a plain convolution or linear layer"
-    if [slot.module for slot in others] != ([] if norm is None else [norm]) or any(slot.index.shape[1] != 1 for slot in (first, *others)):
-        return f"other layers make or scale them too: {', '.join(slot.module for slot in others)}"
+    if [slot.module for slot in further] != ([] if norm is None else [norm]) or any(slot.index.shape[1] != 1 for slot in (first, *further)):
+        return f"other layers make or scale them too: {', '.join(slot.module for slot in further)}"
     if operator in ("crossover", "fold") and len(matrix(linear_submodule(module, first.module))) > WIDEST:
         return f"{first.module}, which makes them, has more than the {WIDEST} columns that a gram matrix may have"
     folds = operator == "fold" or (operator == "crossover" and target == "post-activation")
@@ -149,38 +153,42 @@ def _producer(group: ChannelGroup, module: nn.Module, norms: Mapping[str, str], 
 
 
 def _members(merge_into: Index) -> torch.Tensor:
-    """(size, size): 1 where channel m, the row, stands for channel n."""
+    """Return a (size, size) matrix: 1 where channel m, the row, stands for channel n."""
     return torch.from_numpy((merge_into == np.arange(len(merge_into))[:, None]).astype(np.float64))
 
 
 def _mean(reads: torch.Tensor) -> torch.Tensor:
-    """(size, size): each kept channel the mean of its family; rows of removed ones stay, and are cut."""
+    """Return a (size, size) mixture: each kept channel the mean of its family; rows of removed ones stay, and are cut."""
     members = reads.sum(1, keepdim=True)
+    # Example: channel 0 stands for 0 and 2 of three: row 0 is (.5, 0, .5). Rows 1 and 2: channel 1 keeps itself; 2 stands for nobody, and
+    # its row of the identity keeps it until it is cut.
     return torch.where(members > 0, reads / members.clamp_min(1), torch.eye(len(reads), dtype=reads.dtype))
 
 
 def _medoids(reads: torch.Tensor, likeness: Likeness | None) -> torch.Tensor:
-    """(size, size): each kept channel the member of its family that is most like the rest of it; itself when in doubt."""
+    """Return a (size, size) mixture: each kept channel the member of its family that is most like the rest of it; itself when in doubt."""
     mixture = torch.eye(len(reads), dtype=reads.dtype)
     if likeness is None:
         return mixture
     for k in torch.nonzero(reads.sum(1) > 1).flatten().tolist():
         family = np.concatenate([[k], np.setdiff1d(np.flatnonzero(reads[k].numpy()), [k])])
+        # rounded, so that rounding errors do not decide between equals; the kept channel is first and wins a tie
         central = np.round(likeness[np.ix_(family, family)].mean(1), 9).argmax()
         mixture[k] = torch.nn.functional.one_hot(torch.tensor(family[central]), len(reads))
     return mixture
 
 
 def _read_for_all(module: nn.Module, group: ChannelGroup, reads: torch.Tensor) -> nn.Module:
-    """The network whose readers take each kept channel on behalf of others too."""
+    """Return the network whose readers take each kept channel on behalf of others too."""
     for slot in group.consumers:
         module = _read_for_others(module, slot, reads)
     return module
 
 
 def _read_for_others(module: nn.Module, slot: Slot, reads: torch.Tensor) -> nn.Module:
-    """U' = R U over the channels of one reader."""
+    """Return the network in which one reader has U' = R U over its channels."""
     layer = linear_submodule(module, slot.module)
     whole, owned = matrix(layer).clone(), columns(layer, slot.index)  # (p, m), (size, b)
+    # whole[owned] is (size, b, m): the sum over channels n of R_mn U_n is one product of R with its first axis
     whole[owned] = torch.tensordot(reads, whole[owned], 1)
     return with_tensors(module, slot.module, weight=weight_from(layer, whole))

@@ -1,4 +1,4 @@
-"""Which channels go, and which kept channel stands for each of them: settled once, before any operator changes anything.
+"""Plan of a merge: the channels that go, and the kept channel that stands for each, settled before any operator changes anything.
 
 A controlled comparison of operators needs the same channels removed by all of them. So removal order and likeness are read off the
 network as it was given. Two channels are as alike as the cosine between what their readers read of them (after norm, activation, pooling):
@@ -46,8 +46,9 @@ class RemovalPlan:
     likeness: npt.NDArray[np.float64]
 
     def merge_into(self, share: float) -> Index:
-        """(size,) the kept channel that stands for each channel when this share is removed: itself for those kept."""
+        """Return (size,) the kept channel that stands for each channel when this share is removed: itself for those kept."""
         merge_into = np.arange(len(self.likeness))
+        # half is rounded up: .5 of 5 channels removes 3; at least one stays
         count = min(len(merge_into) - 1, int(share * len(merge_into) + 0.5))
         gone = self.order[:count]
         keep = np.setdiff1d(merge_into, gone)
@@ -63,7 +64,7 @@ def plan_removals(candidate: Candidate, reference: Reference, *, choose: Choice,
         reference: the original and the calibration inputs.
         choose: "norm" removes the channels with the smallest L2 norm first, "output error" the cheapest after the best linear repair.
         rows: sampled positions per reader.
-        ridge: see `Repair`; used by "output error".
+        ridge: strength of the pull to the present weights, see `Repair`; used by "output error".
     """
     graph, module, original = trace(candidate), candidate.module, reference.original.module
     layers = repairable(module, original, graph)
@@ -76,6 +77,7 @@ def plan_removals(candidate: Candidate, reference: Reference, *, choose: Choice,
         moments = targets.moments(module, [slot.module for slot in group.consumers])
         blocks = {slot.module: columns(linear_submodule(module, slot.module), slot.index) for slot in group.consumers}
         if choose == "norm":
+            # without the last: the strongest channel never goes
             order = np.argsort(_norms(module, group), kind="stable")[:-1]
         else:
             problems = [build_problem(module, original, graph, name, moments[name], candidate.kept, ridge) for name in blocks]
@@ -85,7 +87,7 @@ def plan_removals(candidate: Candidate, reference: Reference, *, choose: Choice,
 
 
 def _norms(module: nn.Module, group: ChannelGroup) -> npt.NDArray[np.float64]:
-    """L2 norm of everything that makes each channel, over all the layers that make it: (size,)."""
+    """Return the L2 norm of everything that makes each channel, over all the layers that make it: (size,)."""
     weights = [filters(module.get_submodule(slot.module), slot, weight_of(module, slot)).double() for slot in producer_slots(module, group)]
     return np.asarray(torch.cat(weights, 1).square().sum(1).sqrt().numpy())
 
@@ -94,8 +96,10 @@ def _likeness(readers: Sequence[tuple[Moments, torch.Tensor]]) -> npt.NDArray[np
     products = np.zeros((len(readers[0][1]),) * 2)
     for moments, blocks in readers:
         for positions in blocks.T:
+            # with the means: two channels that are always on are alike even where they hardly vary
             part = moments.between(positions).addr(moments.mean_in[positions], moments.mean_in[positions])
             products += part.numpy()
     length = np.sqrt(np.maximum(products.diagonal(), 1e-300))
     cosine = products / np.outer(length, length)
+    # exactly symmetric, so that rounding does not decide which of two channels is more like the other
     return np.asarray((cosine + cosine.T) / 2)
