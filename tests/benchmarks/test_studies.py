@@ -9,7 +9,8 @@ import pytest
 
 import benchmarks
 
-MODULES = sorted(module.name for module in pkgutil.walk_packages(benchmarks.__path__, "benchmarks.") if not module.name.endswith("__main__"))
+FOUND = pkgutil.walk_packages(benchmarks.__path__, "benchmarks.")
+MODULES = sorted(module.name for module in FOUND if not module.name.endswith("__main__"))
 
 
 def test_the_studies_are_found() -> None:
