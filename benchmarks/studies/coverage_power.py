@@ -19,8 +19,8 @@ import numpy as np
 from benchmarks.results import write
 from optimize.guard.intervals import Estimate, drop_of_share, mean_of, share_of
 from optimize.guard.limits import Limits
+from optimize.guard.mask_comparison import UNSEEN_LOSS
 from optimize.guard.rail import Rail
-from optimize.guard.segmentation_score import UNSEEN_LOSS
 from optimize.progress import shown, track
 
 Draw: TypeAlias = np.random.Generator

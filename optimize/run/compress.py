@@ -1,7 +1,7 @@
 """The main job: a trained model and its data become a verified artifact with a report, or an honest rejection.
 
     prepare     load and check everything, before any work           run/prepare.py
-    search      in torch, decided on the guard split                 this file, search/
+    search      in torch, decided on the guard split                 this file, searching/
     compile     export, choose the precision, time the baselines     run/compile_artifact.py
     judge       in the target's runtime, on the test split           run/final_verdict.py
     finish      the report; `model/` only where the verdict is pass  run/finish.py

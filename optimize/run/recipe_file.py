@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from optimize.errors import InputError, did_you_mean
-from optimize.run.renamed import RENAMED, notice
+from optimize.run.renamed import LEAVE, RENAME, RENAMED, notice
+
+LOCK = "recipe.lock.toml"
+"""The file of a run with its resolved settings. Nobody edits it: the run's report lists its hash."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ def _name(section: str, key: str, names: Mapping[tuple[str, str], str], file: Pa
     """The name of the setting that a key stands for, also where it is the key's old name."""
     if (section, key) in RENAMED:
         name = RENAMED[section, key]
-        notice(key, next(now for (_, now), known in names.items() if known == name), f"[{section}] in {file}")
+        remedy = LEAVE if file.name == LOCK else RENAME
+        notice(key, next(now for (_, now), known in names.items() if known == name), f"[{section}] in {file}", remedy)
         return name
     if (section, key) in names:
         return names[section, key]

@@ -12,9 +12,13 @@ RENAMED_FLAGS: Mapping[str, str] = {"--isa": "--cpu-level", "--contend": "--back
 """Old flag -> its name now."""
 
 
-def notice(old: str, new: str, place: str) -> None:
-    """Say that `place`, a file or the call, uses an old name."""
-    note(f"{place}: `{old}` is now called `{new}`: rename it there, a later version will refuse it.")
+RENAME = "rename it there, a later version will refuse it"
+LEAVE = "leave the file as it is, since the report of its run lists its hash"
+
+
+def notice(old: str, new: str, place: str, remedy: str = RENAME) -> None:
+    """Say that `place`, a file or the call, uses an old name, and what to do about it."""
+    note(f"{place}: `{old}` is now called `{new}`: {remedy}.")
 
 
 def current_flags(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:

@@ -1,4 +1,4 @@
-"""Errors as the exporter and the runtimes raise them, by cause; `tests/test_rehearsal.py` has real ones."""
+"""Errors as the exporter and the runtimes raise them, by cause; `tests/run/test_rehearsal.py` has real ones."""
 
 from __future__ import annotations
 

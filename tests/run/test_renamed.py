@@ -37,6 +37,15 @@ def test_an_old_key_gives_the_same_recipe_and_one_line(section: str, key: str, t
     assert " ".join(err.split()) == f"{place}: `{key}` is now called `{new}`: rename it there, a later version will refuse it."
 
 
+def test_nobody_is_told_to_edit_the_lock_file_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = tmp_path / "recipe.lock.toml"
+    lock.write_text("[run]\nisa = 'avx2'\n", encoding="utf-8")
+    with shown():
+        assert resolve(tmp_path / "m.pt", target="openvino", recipe_file=lock).cpu_level == "avx2"
+    remedy = "leave the file as it is, since the report of its run lists its hash."
+    assert " ".join(capsys.readouterr().err.split()) == f"[run] in {lock}: `isa` is now called `cpu_level`: {remedy}"
+
+
 @pytest.mark.parametrize("order", ["isa = 'avx2'\ncpu_level = 'avx2'\n", "cpu_level = 'avx2'\nisa = 'avx2'\n"])
 def test_both_names_at_once_are_refused(order: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"recipe.toml: \[run\] sets `cpu_level` twice, under its old name too: leave one of them out"):

@@ -18,11 +18,12 @@ from optimize.guard.limits import Limits
 from optimize.run import report_data
 from optimize.run.identity import identity
 from optimize.run.recipe import Recipe
+from optimize.run.recipe_file import LOCK
 
 if TYPE_CHECKING:
     from optimize.run.prepare import Job
 
-LEDGER, LOCK = "ledger.jsonl", "recipe.lock.toml"
+LEDGER = "ledger.jsonl"
 
 
 def require_settings(recipe: Recipe, report: Mapping[str, Any], said: Mapping[str, object]) -> None:

@@ -167,7 +167,8 @@ def _taken_up(run: Examined, model: Path | None, elsewhere: Mapping[str, object]
     from optimize.run.in_memory import FILES_ONLY
     from optimize.run.prepare import loaded
     from optimize.run.recipe import resolve
-    from optimize.run.verification.pinned import LEDGER, LOCK, require_code, require_data, require_settings
+    from optimize.run.recipe_file import LOCK
+    from optimize.run.verification.pinned import LEDGER, require_code, require_data, require_settings
 
     lock = run.folder / LOCK
     if run.report is None or not lock.is_file():
