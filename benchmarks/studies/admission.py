@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.results import write
 from optimize.guard.classification_score import ClassificationScore, answers
 from optimize.guard.limits import Limits
-from optimize.guard.verdict import LIKELY, accept_proposal, judge
+from optimize.guard.verdict import SEARCH_CONFIDENCE, accept_proposal, judge
 from optimize.progress import shown, track
 
 Draw: TypeAlias = np.random.Generator
@@ -92,7 +92,7 @@ def asked(kind: Kind, repeats: int, seed: int) -> dict[str, Any]:
         guard, test = drawn(draw, kind, lost, GUARD), drawn(draw, kind, lost, TEST)
         holds = bool(judge(LIMITS, *test))
         for way, limits in ways.items():
-            if accept_proposal(limits, *guard, confidence=LIKELY):
+            if accept_proposal(limits, *guard, confidence=SEARCH_CONFIDENCE):
                 admitted[way] += 1
                 passed[way] += holds
     return {

@@ -1,22 +1,26 @@
-"""How far the calibration error rose between two models that answered the same cases, with bounds that hold for well calibrated originals.
+"""How far the expected calibration error rose from the baseline to the candidate on the same cases, with bounds.
 
-The error E is the sum over the bins of |g_k|, where g_k is the mean over all cases of (share of the given class - right) in bin k
-(`optimize.guard.confidence_calibration`). Measured on a sample it is too large, and more so the better calibrated the model is: the
-measured rise is too small when the original is the better one. But for the true signs s of the artifact's g,
+The error E is the sum over the bins of |g_k|. The gap g_k is the mean over all cases of (confidence - correct) in bin k
+(`optimize.guard.confidence_calibration`). On a sample E is too large, because the absolute value turns noise of either sign into error. The
+better a model is calibrated, the larger this bias, so a measured rise from a well calibrated baseline is too small.
 
-    E after - E before <= sum s_k (g_k after - g_k before),
+A sum with fixed signs has no such bias. For the true signs s of the candidate's gaps,
 
-since E is the largest such sum over all signs. The right side is a mean of paired differences, in which everything that both models
-share cancels out and nothing is biased; it equals the rise where both err to the same side. So the upper bound is the largest one of this
-mean over all signs that the artifact's own gaps leave plausible:
+    E candidate - E baseline <= sum s_k (g_k candidate - g_k baseline),
 
-* its curve of calibration crosses the diagonal at most twice (this is an assumption; a bin whose own cases show its sign beyond doubt keeps
-  that sign in any case), and
-* with these signs its gaps sum to less than with the best ones by no more than `PLAUSIBLE` standard errors of that difference.
+since sum s_k g_k is E for the candidate, and at most E for the baseline. Example with two bins: the candidate's gaps are 0.03 and -0.01 (E
+is 0.04), the baseline's are 0.01 and 0.01 (E is 0.02). With the signs (+, -) the right side is 0.02 + 0.02 = 0.04, above the rise of 0.02.
 
-The bound of each mean holds a worst case against the model: a case of which it is sure and which it gets wrong
-(`optimize.guard.worst_case`). The lower bound is the better one of that of the swapped models and the difference of the two errors' own
-bounds, both by Student's interval. Rows are patients where these are known.
+The right side is a mean of paired differences, in which everything that both models share cancels out. The upper bound is the largest bound
+of this mean over all signs that are plausible for the candidate:
+
+* Its calibration curve crosses the diagonal at most twice. This is an assumption; a bin whose own cases show its sign beyond doubt keeps
+  that sign in any case.
+* The sum of its gaps with these signs is below that with the best signs by at most `PLAUSIBLE_ERRORS` standard errors of the difference.
+
+The bound of each mean includes a worst case: one more case, which the candidate gets wrong with confidence 1 (`optimize.guard.worst_case`).
+There are two lower bounds, both by Student's interval, and the higher one is used: that of the two models swapped, and the difference of
+the two errors' own bounds. Rows are patients where patients are known.
 """
 
 from __future__ import annotations
@@ -36,13 +40,14 @@ from optimize.guard.worst_case import mean_high
 
 METHOD = "paired gaps of calibration over all plausible signs (Gaffke 2005)"
 METHOD_OF_PATIENTS = f"{METHOD}, over patients"
-CROSSINGS = 2
-PLAUSIBLE = 1.75
-BEYOND_DOUBT = 2.5
-"""Standard errors at which a bin keeps its own sign."""
-LOOKED_AT = 4
-"""Signs whose bound is taken exactly: those with the largest normal bounds."""
-WORST = 1.0
+MAX_CROSSINGS = 2
+PLAUSIBLE_ERRORS = 1.75
+CERTAIN_ERRORS = 2.5
+"""Standard errors from 0 at which the sign of a bin's gap counts as known."""
+EXACT_SIGNS = 4
+"""Number of sign patterns whose bound with a worst case is computed: those with the largest normal bounds."""
+WORST_GAP = 1.0
+"""Gap of one case with confidence 1 that is wrong."""
 
 
 def rise_of_error(
@@ -54,120 +59,137 @@ def rise_of_error(
         baseline: the original's confidence in its answer to each case, and whether the answer is right, both (N,).
         candidate: the candidate's confidence, and whether its answer is right, both (N,).
         confidence: confidence of each bound.
-        patients: number of each case's patient, (N,), or None.
+        patients: patient number of each case, (N,); None where patients are not known.
     """
     cases = len(baseline[0])
     if not cases:
         return Estimate(0.0, *ANYTHING, 0, "cases", METHOD, None), 0.0, 0.0
     sides = [_gaps(*side, patients) for side in (baseline, candidate)]
     old, new = (float(np.abs(side.mean(0)).sum()) for side in sides)
-    units, together = cases, 1.0
+    n_independent, cluster_size = cases, 1.0
     if patients is not None:
         sizes = np.bincount(patients)
-        units, together = len(sizes), float((sizes**2).sum() / sizes.sum()) * len(sizes) / cases
-    place = quantile(confidence, units - 1)
+        # The worst case is then a patient of typical size, sum n_i^2 / n, in units of the mean size: of sizes 1, 1, 4 it is 3 cases, or
+        # 1.5.
+        n_independent, cluster_size = len(sizes), float((sizes**2).sum() / sizes.sum()) * len(sizes) / cases
+    critical = quantile(confidence, n_independent - 1)
     rise, fall = _Signs(sides[1], sides[0]), _Signs(sides[0], sides[1])
-    value, middle, spread = new - old, rise.middle, rise.spread
-    high = max(rise.bound(place, WORST * together), value)
-    low = min(max(-fall.bound(place, None), rise.own_low(place) - fall.own_high(place)), value)
+    value, difference, standard_error = new - old, rise.difference, rise.standard_error
+    high = max(rise.bound(critical, WORST_GAP * cluster_size), value)
+    # A bound may cross the measured value, since that is biased and the bounds are not; the interval always holds the value.
+    low = min(max(-fall.bound(critical, None), rise.own_low(critical) - fall.own_high(critical)), value)
 
     def interval(times: float) -> Interval:
-        return middle - (middle - low) / sqrt(times), middle + (high - middle) / sqrt(times)
+        return difference - (difference - low) / sqrt(times), difference + (high - difference) / sqrt(times)
 
-    usual = min(value, middle - place * spread), max(value, middle + place * spread)
+    usual = min(value, difference - critical * standard_error), max(value, difference + critical * standard_error)
     method, unit = (METHOD, "cases") if patients is None else (METHOD_OF_PATIENTS, "patients")
-    return Estimate(value, low, high, units, unit, method, normal_odds(interval, spread), usual=usual), old, new
+    return Estimate(value, low, high, n_independent, unit, method, normal_odds(interval, standard_error), usual=usual), old, new
 
 
-def _gaps(shares: Doubles, right: Booleans, patients: Integers | None) -> Doubles:
-    """What each case, or patient, adds to the gap of each bin, (units, BINS); the gaps are the means."""
-    rows = np.arange(len(shares)) if patients is None else patients
+def _gaps(confidences: Doubles, correct: Booleans, patients: Integers | None) -> Doubles:
+    """What each case, or each patient, adds to the gap of each bin, (rows, BINS); the mean over the rows is the gap.
+
+    Args:
+        confidences: probability of the predicted class, (N,).
+        correct: whether the prediction is right, (N,).
+        patients: patient number of each case, (N,); None for one row a case.
+    """
+    rows = np.arange(len(confidences)) if patients is None else patients
     gaps = np.zeros((int(rows.max()) + 1, BINS))
-    np.add.at(gaps, (rows, bins_of(shares)), shares.astype(np.float64) - right)
-    return gaps * (len(gaps) / len(shares))
+    np.add.at(gaps, (rows, bins_of(confidences)), confidences.astype(np.float64) - correct)
+    return gaps * (len(gaps) / len(confidences))
 
 
 @dataclass(frozen=True, eq=False)
 class _Signs:
-    """The plausible signs of one model's gaps, and the difference from another's by them.
+    """The plausible signs of one model's gaps, and bounds of its difference from a reference model with these signs.
 
     Args:
-        own: what each unit adds to the model's gaps, (units, BINS).
-        other: to the other's.
+        own: what each case or patient adds to the model's gaps, (rows, BINS).
+        reference: what each case or patient adds to the reference model's gaps, (rows, BINS).
     """
 
     own: Doubles
-    other: Doubles
+    reference: Doubles
 
     @cached_property
     def plausible(self) -> Doubles:
-        """Signs, (patterns, BINS), the likeliest first; a bin without a case has sign 0."""
-        units, means = len(self.own), self.own.mean(0)
-        used = np.flatnonzero((self.own != 0).any(0) | (self.other != 0).any(0))
+        """The plausible sign patterns, (patterns, BINS), the likeliest first; a bin without a case has sign 0."""
+        n_independent, means = len(self.own), self.own.mean(0)
+        used = np.flatnonzero((self.own != 0).any(0) | (self.reference != 0).any(0))
         if not len(used):
             return np.zeros((1, self.own.shape[1]))
         signs = np.zeros((len(_patterns(int(used[-1] - used[0] + 1))), self.own.shape[1]))
         signs[:, used[0] : used[-1] + 1] = _patterns(int(used[-1] - used[0] + 1))
-        moments = self.own.T @ self.own / units
-        sure = np.abs(means) > BEYOND_DOUBT * np.sqrt(np.maximum(np.diag(moments) / units, NO_SPREAD**2))
-        signs = np.concatenate([signs, np.where(sure, np.sign(means), signs)]) if sure.any() else signs
+        # Patterns with few crossings cannot follow a curve that truly crosses three times. So a bin with a sign beyond doubt keeps it, and
+        # the patterns are kept without this correction, too.
+        moments = self.own.T @ self.own / n_independent
+        certain = np.abs(means) > CERTAIN_ERRORS * np.sqrt(np.maximum(np.diag(moments) / n_independent, NO_SPREAD**2))
+        signs = np.concatenate([signs, np.where(certain, np.sign(means), signs)]) if certain.any() else signs
+        # sums[i] is the error E if pattern i holds the true signs. The best pattern gives the largest E; another one stays plausible while
+        # its sum is lower by no more than chance explains: differ in one bin with gap 0.01 and standard error 0.01, and it is.
         sums = signs @ means
         best = int(sums.argmax())
         apart = signs[best] - signs
-        errors = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", apart, moments, apart) / units, NO_SPREAD**2))
-        kept = signs[(sums[best] - sums <= PLAUSIBLE * errors)]
+        errors = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", apart, moments, apart) / n_independent, NO_SPREAD**2))
+        kept = signs[(sums[best] - sums <= PLAUSIBLE_ERRORS * errors)]
         return np.concatenate([signs[best : best + 1], kept])
 
     @cached_property
-    def middle(self) -> float:
-        """The difference by the likeliest signs."""
-        return float(self.plausible[0] @ (self.own - self.other).mean(0))
+    def difference(self) -> float:
+        """The difference of the two models' errors, by the likeliest signs."""
+        return float(self.plausible[0] @ (self.own - self.reference).mean(0))
 
     @cached_property
-    def spread(self) -> float:
-        """Its standard error."""
-        differences = (self.own - self.other) @ self.plausible[0]
+    def standard_error(self) -> float:
+        """The standard error of `difference`."""
+        differences = (self.own - self.reference) @ self.plausible[0]
         return float(differences.std(ddof=1) / sqrt(len(differences))) if len(differences) > 1 else 1.0
 
-    def own_low(self, place: float) -> float:
+    def own_low(self, critical: float) -> float:
         """The lower bound of the model's own error, by the likeliest signs."""
-        return float(-_highs(-self.plausible[:1], self.own, place).max())
+        return float(-_highs(-self.plausible[:1], self.own, critical).max())
 
-    def own_high(self, place: float) -> float:
+    def own_high(self, critical: float) -> float:
         """The upper bound of the model's own error."""
-        return float(_highs(self.plausible, self.own, place).max())
+        return float(_highs(self.plausible, self.own, critical).max())
 
-    def bound(self, place: float, worst: float | None) -> float:
+    def bound(self, critical: float, worst: float | None) -> float:
         """The largest upper bound of the difference.
 
         Args:
-            place: the point of the distribution at its confidence.
-            worst: of a case that was not seen; None for what was seen alone.
+            critical: point of the normal or Student's distribution at the bound's confidence.
+            worst: largest gap of a case outside the sample; None for a bound without a worst case.
         """
-        signs, apart = self.plausible, self.own - self.other
-        units, bounds = len(apart), _highs(signs, apart, place)
+        signs, apart = self.plausible, self.own - self.reference
+        n_independent, bounds = len(apart), _highs(signs, apart, critical)
         if worst is None:
             return float(bounds.max())
-        likeliest = np.argsort(-bounds)[:LOOKED_AT]
-        alpha = float(ndtr(-place))
-        return max(float(bounds[k]) if units < 2 else mean_high(apart @ signs[k], worst, alpha) for k in likeliest)
+        # A bound with a worst case takes a root search, too long for up to 400 patterns; normal bounds show which few can be the largest.
+        likeliest = np.argsort(-bounds)[:EXACT_SIGNS]
+        alpha = float(ndtr(-critical))
+        return max(float(bounds[k]) if n_independent < 2 else mean_high(apart @ signs[k], worst, alpha) for k in likeliest)
 
 
-def _highs(signs: Doubles, gaps: Doubles, place: float) -> Doubles:
-    """Normal upper bounds of the mean of the gaps by each of the signs, (patterns,)."""
-    units, centred = len(gaps), gaps - gaps.mean(0)
-    moments = centred.T @ centred / max(1, units - 1)
-    spread = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", signs, moments, signs), 0.0) / units)
-    return np.asarray(signs @ gaps.mean(0) + place * spread)
+def _highs(signs: Doubles, gaps: Doubles, critical: float) -> Doubles:
+    """The normal upper bound of the signed sum of the gaps, for each pattern of signs, (patterns,)."""
+    n_independent, centred = len(gaps), gaps - gaps.mean(0)
+    moments = centred.T @ centred / max(1, n_independent - 1)
+    standard_errors = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", signs, moments, signs), 0.0) / n_independent)
+    return np.asarray(signs @ gaps.mean(0) + critical * standard_errors)
 
 
 @lru_cache(maxsize=BINS)
 def _patterns(bins: int) -> Doubles:
-    """All signs of so many bins that change at most `CROSSINGS` times, (patterns, bins)."""
-    found = []
-    for count in range(CROSSINGS + 1):
+    """All sign patterns of `bins` bins that change at most `MAX_CROSSINGS` times, (patterns, bins).
+
+    Of 4 bins these are 14 of the 16 patterns, all but + - + - and its opposite. Of 15 bins they are 212.
+    """
+    patterns = []
+    for count in range(MAX_CROSSINGS + 1):
         for cuts in combinations(range(1, bins), count):
             changes = np.ones(bins)
             changes[list(cuts)] = -1
-            found += [np.cumprod(changes), -np.cumprod(changes)]
-    return np.array(found)
+            patterns += [np.cumprod(changes), -np.cumprod(changes)]
+    return np.array(patterns)

@@ -1,12 +1,12 @@
-"""Two classifiers' answers to the same cases, and how far figures fell between them: what guard-rails of classes are judged from.
+"""Two classifiers on the same cases, and how far each figure fell: guard-rails of classes are judged by this.
 
 Figures come in two kinds. A share of cases (accuracy, recall, sensitivity) has an exact bound of its own, from the counts of cases that
 were lost and gained. All others (F1, precision, macro F1) are bootstrapped (`optimize.guard.bootstrap`): for them this module counts, on
 any weights of the cases, what the figure needs.
 
 Example: the precision of class k on one bootstrap draw. Of the cases of k, the draw holds 40 that both models find, 2 that only the
-baseline finds and 1 that only the candidate finds. Of the other cases, both models call 4 "k", the baseline 1 more and the candidate 3
-more. Then the baseline's precision is 42 / (42 + 5), and the candidate's 41 / (41 + 7).
+baseline finds and 1 that only the candidate finds. Of the cases of other classes, both models predict k for 4, the baseline for 1 more and
+the candidate for 3 more. Then the baseline's precision is 42 / (42 + 5), and the candidate's 41 / (41 + 7).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from optimize.guard.bootstrap import BOOTSTRAP, Draws, Pair, Sample, bootstrap_estimate, once, sample
+from optimize.guard.bootstrap import BOOTSTRAP, Draws, PairedFigure, Sample, bootstrap_estimate, on_all_cases, sample
 from optimize.guard.classification_score import ClassificationScore
 from optimize.guard.comparison import Comparison
 from optimize.guard.intervals import ANYTHING, Estimate, drop_of_share
@@ -28,7 +28,7 @@ from optimize.guard.roc import auc_drop
 from optimize.guard.score_intervals import Booleans, Doubles, Integers
 
 FIGURES = {"accuracy": "accuracy", "macro_f1": "macro F1", "auc": "AUC", "recall": "recall", "precision": "precision", "f1": "F1"}
-"""What the figures of `Limits.metric` and `Limits.class_metric` are called in a sentence."""
+"""Names of the figures of `Limits.metric` and `Limits.class_metric`, as in the middle of a sentence."""
 
 Drop = tuple[Estimate, float, float]
 """How far a figure fell, with its bounds; the baseline's figure; the candidate's figure."""
@@ -41,7 +41,8 @@ class ClassComparison(Comparison[ClassificationScore]):
 
     def parts(self, column: str) -> Iterator[tuple[str, ClassComparison]]:
         """The comparison within each subgroup of a column, in the order of their names."""
-        # A subgroup is asked for its overall figure alone: with recalls for its classes nothing of them is bootstrapped.
+        # Only the overall figure of a subgroup is judged. With "recall" as the classes' figure none of its classes is bootstrapped for
+        # nothing.
         limits = replace(self.limits, class_metric="recall")
         for (value, baseline), (_, candidate) in zip(self.baseline.parts(column), self.candidate.parts(column), strict=True):
             yield value, ClassComparison(limits, baseline, candidate)
@@ -51,7 +52,7 @@ class ClassComparison(Comparison[ClassificationScore]):
         return None if self.baseline.patients is None else self.baseline.patients[rows]
 
     def overall_drop(self, limit: float) -> Drop:
-        """How far the figure fell that `limits.metric` names."""
+        """How far the overall figure fell, which is the one that `limits.metric` names."""
         metric, baseline, candidate = self.limits.metric, self.baseline, self.candidate
         if metric == "accuracy":
             estimate = self.drop_of_hits(baseline.correct, candidate.correct, limit, baseline.patients)
@@ -60,13 +61,14 @@ class ClassComparison(Comparison[ClassificationScore]):
             share = float(limit) if isinstance(limit, Relative) else 0.0
             sides = baseline.probabilities, candidate.probabilities
             return auc_drop(*sides, baseline.labels, self.limits.confidence, baseline.patients, share)
-        # One case more that is wrong takes at most all of the smallest class's F1, which is 1 / K of the mean, by 1 / (cases of the class).
+        # The worst case is one more wrong case of the smallest class. It takes 1 / (cases of the class) of that class's F1, which is 1 / K
+        # of the mean. Example: 8 classes, the smallest has 25 cases: the mean falls by 1 / 200.
         counts = np.bincount(baseline.labels)
         worst = 1 / (counts[counts > 0].min() * (counts > 0).sum())
         return self._drop_of_shared(metric, limit, len(baseline), baseline.patients, float(worst))
 
     def class_drop(self, k: int, limit: float) -> Drop:
-        """How far the figure of class k fell that `limits.class_metric` names."""
+        """How far the figure of class k fell, which is the one that `limits.class_metric` names."""
         rows, metric, name = self.baseline.labels == k, self.limits.class_metric, self.baseline.classes[k]
         patients = self.patients_of(rows)
         if metric != "recall":
@@ -86,27 +88,28 @@ class ClassComparison(Comparison[ClassificationScore]):
         """
         return drop_of_share(baseline, candidate, self.limits.confidence, patients, relative=isinstance(limit, Relative))
 
-    def drop_of_figure(self, figure: Pair, limit: float, worst: float) -> Drop:
+    def drop_of_figure(self, figure: PairedFigure, limit: float, worst: float) -> Drop:
         """How far any figure of all cases fell, bounded by the bootstrap.
 
         Args:
             figure: the figure of both models on weighted cases, see `optimize.guard.bootstrap`.
             limit: the limit of the drop; a `Relative` one is bounded as a ratio.
-            worst: by how much one case more, which the candidate gets wrong, can lower the figure.
+            worst: largest fall of the figure by one more case, which the candidate gets wrong.
         """
         baseline = self.baseline
         samples = sample({"figure": figure}, len(baseline), len(baseline.classes), baseline.patients)
         return self._bounded(figure, samples["figure"], limit, len(baseline), baseline.patients, worst)
 
+    # "Shared" figures are drawn together in `_samples`: 2,000 draws of all cases take longer than the figures of all classes on them.
     def _drop_of_shared(self, name: str, limit: float, cases: int, patients: Integers | None, worst: float) -> Drop:
-        values = once(self._pairs[name], len(self.baseline), len(self.baseline.classes))
+        values = on_all_cases(self._pairs[name], len(self.baseline), len(self.baseline.classes))
         if np.isnan(values).any():
             return Estimate(0.0, *ANYTHING, 0, "cases", BOOTSTRAP, None), 0.0, 0.0
         return self._bounded(self._pairs[name], self._samples[name], limit, cases, patients, worst)
 
-    def _bounded(self, figure: Pair, drawn: Sample, limit: float, cases: int, patients: Integers | None, worst: float) -> Drop:
-        baseline, candidate = once(figure, len(self.baseline), len(self.baseline.classes))
-        drops = drawn.shares_lost(baseline) if isinstance(limit, Relative) else drawn.drops()
+    def _bounded(self, figure: PairedFigure, samples: Sample, limit: float, cases: int, patients: Integers | None, worst: float) -> Drop:
+        baseline, candidate = on_all_cases(figure, len(self.baseline), len(self.baseline.classes))
+        drops = samples.relative_drops(baseline) if isinstance(limit, Relative) else samples.drops()
         return bootstrap_estimate(drops, baseline - candidate, self.limits.confidence, cases, patients, worst), baseline, candidate
 
     @cached_property
@@ -115,34 +118,36 @@ class ClassComparison(Comparison[ClassificationScore]):
         return sample(self._pairs, len(self.baseline), len(self.baseline.classes), self.baseline.patients)
 
     @cached_property
-    def _pairs(self) -> dict[str, Pair]:
+    def _pairs(self) -> dict[str, PairedFigure]:
         metric, count = self.limits.class_metric, len(self.baseline.classes)
         pairs = {} if metric == "recall" else {f"{metric} {k}": self._pair_of_class(k, metric) for k in range(count)}
         return pairs | ({"macro_f1": self._pair_of_macro_f1()} if self.limits.metric == "macro_f1" else {})
 
-    def _pair_of_class(self, k: int, metric: str) -> Pair:
+    def _pair_of_class(self, k: int, metric: str) -> PairedFigure:
         """Precision or F1 of class k, see the example above."""
         true, old, new = (predicted == k for predicted in (self.baseline.labels, self.baseline.predicted, self.candidate.predicted))
+        # Every case falls into one of eight groups (of class k or not, predicted k by neither, one or both models), so one matrix product
+        # (draws, n) x (n, 7) counts them for all draws; the eighth group enters neither precision nor F1.
         own = (true & old & new, true & old & ~new, true & ~old & new, true & ~old & ~new)
-        others = (~true & old & new, ~true & old & ~new, ~true & ~old & new)
-        stacked = np.stack([*own, *others], axis=1).astype(np.float64)
+        other_cases = (~true & old & new, ~true & old & ~new, ~true & ~old & new)
+        stacked = np.stack([*own, *other_cases], axis=1).astype(np.float64)
 
-        def pair(drawn: Draws) -> tuple[Doubles, Doubles]:
-            both, lost, gained, neither, both_wrongly, no_longer, newly = (drawn.weights @ stacked).T
-            lost, gained = lost + drawn.unseen[:, 0, k], gained + drawn.unseen[:, 1, k]
-            no_longer, newly = no_longer + drawn.unseen[:, 2, k], newly + drawn.unseen[:, 3, k]
-            cases = both + lost + gained + neither
+        def pair(draws: Draws) -> tuple[Doubles, Doubles]:
+            both, lost, gained, neither, both_wrongly, no_longer, newly = (draws.weights @ stacked).T
+            lost, gained = lost + draws.unseen[:, 0, k], gained + draws.unseen[:, 1, k]
+            no_longer, newly = no_longer + draws.unseen[:, 2, k], newly + draws.unseen[:, 3, k]
+            cases = both + lost + gained + neither  # of class k on this draw
             sides = ((both + lost, both_wrongly + no_longer), (both + gained, both_wrongly + newly))
             figures = [_precision(hits, wrongly) if metric == "precision" else _f1(hits, wrongly, cases) for hits, wrongly in sides]
             return figures[0], figures[1]
 
         return pair
 
-    def _pair_of_macro_f1(self) -> Pair:
+    def _pair_of_macro_f1(self) -> PairedFigure:
         pairs = [self._pair_of_class(k, "f1") for k in range(len(self.baseline.classes)) if (self.baseline.labels == k).any()]
 
-        def pair(drawn: Draws) -> tuple[Doubles, Doubles]:
-            figures = np.array([of_class(drawn) for of_class in pairs])
+        def pair(draws: Draws) -> tuple[Doubles, Doubles]:
+            figures = np.array([of_class(draws) for of_class in pairs])
             counts = np.maximum(1, (~np.isnan(figures)).sum(0))  # a draw may lack a class
             baseline, candidate = np.nansum(figures, axis=0) / counts
             return baseline, candidate

@@ -14,14 +14,14 @@ from scipy.special import softmax
 from optimize.candidate import Floats
 from optimize.data.output_meaning import sum_to_one
 from optimize.guard.confidence_calibration import expected_calibration_error
-from optimize.guard.intervals import as_numbers
+from optimize.guard.design_effect import as_numbers
 from optimize.guard.roc import macro_auc
 from optimize.guard.score_intervals import Booleans, Integers
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class: how many cases it has, and its recall, precision and F1 as fractions; 0 where there is nothing to divide by."""
+    """One class: its number of cases, and its recall, precision and F1 as fractions; 0 where the divisor would be 0."""
 
     cases: int
     recall: float
@@ -31,15 +31,15 @@ class ClassScore:
 
 @dataclass(frozen=True, eq=False)
 class ClassificationScore:
-    """What a classifier answered on one split, of N cases and K classes.
+    """A classifier's predictions on one split of N cases and K classes, with the figures that follow from them.
 
     Args:
         labels: true classes, (N,).
-        predicted: predicted ones, (N,).
-        probabilities: of each answer, (N, K), each row summing to 1.
+        predicted: predicted classes, (N,).
+        probabilities: probability of each class for each case, (N, K); each row sums to 1.
         classes: names of the classes.
-        patients: number of each case's patient, (N,), or None.
-        groups: column -> subgroup of each case, (N,).
+        patients: patient number of each case, (N,); None where patients are not known.
+        groups: subgroup of each case, (N,), by the name of the subgroup column.
     """
 
     labels: Integers
@@ -60,12 +60,12 @@ class ClassificationScore:
 
     @property
     def correct(self) -> Booleans:
-        """Which cases were got right, (N,)."""
+        """Whether each case is predicted correctly, (N,)."""
         return np.asarray(self.labels == self.predicted)
 
     @property
     def accuracy(self) -> float:
-        """Share of cases got right."""
+        """Share of cases that are predicted correctly."""
         return float(self.correct.mean()) if len(self) else 0.0
 
     @property
@@ -76,20 +76,20 @@ class ClassificationScore:
     @property
     def figures(self) -> dict[str, float]:
         """Recall of each class that has cases."""
-        return {name: each.recall for name, each in self.per_class.items() if each.cases}
+        return {name: score.recall for name, score in self.per_class.items() if score.cases}
 
     @cached_property
     def per_class(self) -> dict[str, ClassScore]:
         """Score of each class by its name."""
-        hits, cases, said = np.diag(self.confusion), self.confusion.sum(1), self.confusion.sum(0)
-        recall, precision = hits / np.maximum(cases, 1), hits / np.maximum(said, 1)
-        f1 = 2 * hits / np.maximum(cases + said, 1)
+        hits, cases, predicted = np.diag(self.confusion), self.confusion.sum(1), self.confusion.sum(0)
+        recall, precision = hits / np.maximum(cases, 1), hits / np.maximum(predicted, 1)
+        f1 = 2 * hits / np.maximum(cases + predicted, 1)
         return {name: ClassScore(int(cases[k]), float(recall[k]), float(precision[k]), float(f1[k])) for k, name in enumerate(self.classes)}
 
     @property
     def macro_f1(self) -> float:
-        """Mean of the classes' F1; a class without a case takes no part."""
-        return float(np.mean([each.f1 for each in self.per_class.values() if each.cases] or [0.0]))
+        """Mean of the classes' F1; classes without a case are left out."""
+        return float(np.mean([score.f1 for score in self.per_class.values() if score.cases] or [0.0]))
 
     @cached_property
     def auc(self) -> float | None:
@@ -97,10 +97,10 @@ class ClassificationScore:
         return macro_auc(self.probabilities, self.labels)
 
     def take(self, rows: npt.NDArray[Any]) -> ClassificationScore:
-        """The answers to some of the cases."""
-        each = {name: getattr(self, name)[rows] for name in ("labels", "predicted", "probabilities")}
+        """The score of some of the cases."""
+        columns = {name: getattr(self, name)[rows] for name in ("labels", "predicted", "probabilities")}
         patients = None if self.patients is None else as_numbers(self.patients[rows])
-        return replace(self, **each, patients=patients, groups={column: values[rows] for column, values in self.groups.items()})
+        return replace(self, **columns, patients=patients, groups={column: values[rows] for column, values in self.groups.items()})
 
     def as_dict(self, original: Self | None = None) -> dict[str, Any]:
         """The form that a report shows."""
@@ -111,7 +111,7 @@ class ClassificationScore:
                 "auc": self.auc,
                 "ece": expected_calibration_error(self.probabilities.max(1), self.correct) if len(self) else None,
             },
-            "per_class": {name: asdict(each) for name, each in self.per_class.items()},
+            "per_class": {name: asdict(score) for name, score in self.per_class.items()},
             "per_group": {
                 column: {value: {"cases": len(part), "accuracy": part.accuracy} for value, part in self.parts(column)}
                 for column in self.groups
@@ -134,14 +134,21 @@ def answers(
 ) -> ClassificationScore:
     """Score class outputs (N, K) against labels (N,).
 
-    The shares are the outputs where rows already sum to 1, else their softmax. A case whose outputs are not all finite counts as
-    wrong: the class after the true one has all of its answer.
+    Outputs whose rows sum to 1 are probabilities already; of all others the softmax is taken. A case whose outputs are not all finite
+    counts as wrong: the class after the true one gets probability 1.
+
+    Args:
+        outputs: outputs of the network, (N, K).
+        labels: true classes, (N,).
+        classes: names of the K classes.
+        patients: patient id of each case, (N,).
+        groups: subgroup of each case, (N,), by the name of the subgroup column.
     """
     count, finite = len(classes), np.isfinite(outputs).all(1)
     following = (labels + 1) % count
-    decided = np.where(finite, outputs.argmax(1), following)
+    predicted = np.where(finite, outputs.argmax(1), following)
     whole = np.nan_to_num(outputs[finite].astype(np.float64))
-    shares = np.eye(count, dtype=np.float32)[following]
-    shares[finite] = whole / np.maximum(whole.sum(1, keepdims=True), 1e-12) if sum_to_one(whole) else softmax(whole, axis=1)
+    probabilities = np.eye(count, dtype=np.float32)[following]
+    probabilities[finite] = whole / np.maximum(whole.sum(1, keepdims=True), 1e-12) if sum_to_one(whole) else softmax(whole, axis=1)
     numbers = None if patients is None else as_numbers(patients)
-    return ClassificationScore(labels, decided.astype(np.int64), shares, tuple(classes), numbers, dict(groups or {}))
+    return ClassificationScore(labels, predicted.astype(np.int64), probabilities, tuple(classes), numbers, dict(groups or {}))

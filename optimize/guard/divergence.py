@@ -1,11 +1,12 @@
-"""How far a model's answers have moved from the original's, without a label.
+"""How far a model's probabilities have moved from the original's; needs no labels.
 
-Of every case (with masks: every pixel) the divergence of Kullback and Leibler between the original's answer p and the model's q is taken,
+For every case (with masks: every pixel), p are the original's probabilities and q the model's. Their Kullback-Leibler divergence is
 
-    KL = sum over classes of p (log p - log q),
+    KL = sum over classes of p (log p - log q).
 
-averaged over the cases of which the original says the same class, and then over those classes: a rare class counts as much as a common
-one. An answer is a softmax over the outputs, or one sigmoid where there is a single output.
+It is averaged over the cases for which the original predicts the same class, and then over these classes, so that a rare class counts as
+much as a common one. Example: p = (0.9, 0.1) and q = (0.8, 0.2) give 0.9 * 0.118 - 0.1 * 0.693 = 0.037 nats. Probabilities are the softmax
+of the outputs, or one sigmoid where there is a single output.
 """
 
 from __future__ import annotations
@@ -22,27 +23,28 @@ from optimize.data.output_meaning import logits
 
 
 def log_shares(outputs: Floats, meaning: Meaning = "logits") -> npt.NDArray[np.float32]:
-    """Logarithms of an answer's shares, one row per case or pixel: (N, K) or (N, K, *spatial) -> (rows, classes)."""
+    """Log-probabilities of the classes, one row for each case or pixel: (N, K) or (N, K, *spatial) -> (rows, classes)."""
     outputs = logits(torch.from_numpy(outputs), meaning, exclusive=outputs.shape[1] > 1).numpy()
     rows = np.moveaxis(np.nan_to_num(outputs), 1, -1).reshape(-1, outputs.shape[1])
+    # One output is the logit of the positive class against 0, and sigmoid(z) is softmax((0, z)).
     both = np.concatenate([np.zeros_like(rows), rows], axis=1) if rows.shape[1] == 1 else rows
     return np.asarray(log_softmax(both, axis=1), dtype=np.float32)
 
 
 def divergence(answers: Iterable[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]) -> float:
-    """Mean over the original's classes of the mean divergence, in nats; 0 when nothing has moved.
+    """The divergence in nats, averaged over the classes that the original predicts; 0 when both models agree.
 
     Args:
-        answers: batches of `log_shares`: the original's and the model's.
+        answers: batches of `log_shares`, as (the original's, the model's).
     """
     total, count = np.zeros(0), np.zeros(0)
     for original, model in answers:
         apart = (np.exp(original) * (original - model)).sum(1, dtype=np.float64)
-        said = original.argmax(1)
+        classes_of_original = original.argmax(1)
         classes = original.shape[1]
         if not len(total):
             total, count = np.zeros(classes), np.zeros(classes)
-        total += np.bincount(said, apart, classes)
-        count += np.bincount(said, minlength=classes)
-    seen = count > 0
-    return float(np.mean(np.maximum(total[seen] / count[seen], 0.0))) if seen.any() else 0.0
+        total += np.bincount(classes_of_original, apart, classes)
+        count += np.bincount(classes_of_original, minlength=classes)
+    occurs = count > 0
+    return float(np.mean(np.maximum(total[occurs] / count[occurs], 0.0))) if occurs.any() else 0.0

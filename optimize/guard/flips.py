@@ -1,12 +1,14 @@
-"""Single cases whose decision changed: what a clinician wants to look at before anything else.
+"""Flips: the single cases whose decision changed. A clinician wants to look at these first.
 
 A case that was right and is wrong is *regressed*, one that was wrong and is right is *fixed*, one that is wrong in another way is
 *changed*. With masks the decision about an image is whether it shows a class.
 
-Whether regressions fall on some classes more than on others is asked by the chi-squared test of the counts of regressed and other cases
-of each class, among those that the original got right, since no other can regress. Its p-value is drawn (Hope, Journal of the Royal
-Statistical Society B 30, 1968), since most counts are too small for the distribution's tables: the regressed cases are dealt out anew to
-all of these, 9,999 times.
+A chi-squared test asks whether regressions fall on some classes more than on others. It takes only cases that the original got right, since
+no other case can regress. Most counts are too small for the tables of the chi-squared distribution, so the p-value comes from simulation
+(Hope, Journal of the Royal Statistical Society B 30, 1968): 9,999 times, the regressed cases are dealt at random to all these cases.
+
+Example: two classes with 90 and 10 correct cases, and 3 regressions, all of them in the small class. Dealt at random, that happens in
+10 / 100 * 9 / 99 * 8 / 98 = 0.07 % of the deals, so p is about 0.001.
 """
 
 from __future__ import annotations
@@ -26,15 +28,28 @@ from optimize.guard.score import Score
 from optimize.guard.segmentation_score import SegmentationScore
 
 FILE = "flips.csv"
-LISTED = 200
-DEALT = 9_999
+MAX_LISTED = 200
+DEALS = 9_999
 KINDS = ("regressed", "fixed", "changed")
 COLUMNS = ("id", "patient", "class", "kind", "truth", "before", "after", "confidence_before", "confidence_after")
 
 
 @dataclass(frozen=True)
 class Flip:
-    """One case whose decision changed; `about` is the class with masks, and confidences are shares of the decided class, else None."""
+    """One case whose decision changed.
+
+    Args:
+        case: the user's name of the case.
+        patient: id of its patient; None where patients are not known.
+        groups: its subgroup by the name of the subgroup column.
+        kind: "regressed", "fixed" or "changed".
+        truth: the true decision.
+        baseline: the original's decision.
+        candidate: the candidate's decision.
+        confidence_before: the original's probability of the class that it predicts; None with masks.
+        confidence_after: the candidate's probability of the class that it predicts; None with masks.
+        about: the class that an image shows or not; None without masks.
+    """
 
     case: str
     patient: str | None
@@ -75,88 +90,98 @@ def flips(
         patients: id of each case's patient, (N,); None where patients are not known.
     """
     if isinstance(baseline, ClassificationScore) and isinstance(candidate, ClassificationScore):
-        found = _of_answers(baseline, candidate, names, patients)
+        changed = _of_answers(baseline, candidate, names, patients)
     elif isinstance(baseline, SegmentationScore) and isinstance(candidate, SegmentationScore):
-        found = _of_masks(baseline, candidate, names, patients)
+        changed = _of_masks(baseline, candidate, names, patients)
     else:
         raise TypeError(f"`baseline` and `candidate` ({type(baseline).__name__}, {type(candidate).__name__}) must be scores of one task.")
-    return sorted(found, key=lambda flip: (KINDS.index(flip.kind), -(flip.confidence_after or 0.0)))
+    return sorted(changed, key=lambda flip: (KINDS.index(flip.kind), -(flip.confidence_after or 0.0)))
 
 
-def summary(found: Sequence[Flip], cases: int, *, alone: bool = True) -> dict[str, Any]:
+def summary(flips: Sequence[Flip], cases: int, *, independent: bool = True) -> dict[str, Any]:
     """The form that a report shows, with no more than `LISTED` of the flips.
 
     Args:
-        found: the flips, in order.
-        cases: how many decisions there were.
-        alone: every case stands for itself, and not for its patient: McNemar's test asks for that.
+        flips: the flips, in the order of `flips`.
+        cases: number of decisions.
+        independent: whether every case stands for itself; McNemar's test needs that, so cases of the same patient have no p-value.
     """
-    counts = {kind: sum(flip.kind == kind for flip in found) for kind in KINDS}
-    p_value = mcnemar(counts["regressed"], counts["fixed"]) if alone else None
-    listed = [flip.as_dict() for flip in found[:LISTED]]
+    counts = {kind: sum(flip.kind == kind for flip in flips) for kind in KINDS}
+    p_value = mcnemar(counts["regressed"], counts["fixed"]) if independent else None
+    listed = [flip.as_dict() for flip in flips[:MAX_LISTED]]
     return {"cases": cases, **counts, "p_value": p_value, "file": FILE, "listed": listed}
 
 
-def to_csv(found: Sequence[Flip]) -> str:
+def to_csv(flips: Sequence[Flip]) -> str:
     """All flips as a table; a column for every subgroup column stands at the end."""
-    columns = sorted({column for flip in found for column in flip.groups})
+    columns = sorted({column for flip in flips for column in flip.groups})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*COLUMNS, *columns])
-    for flip in found:
+    for flip in flips:
         row = flip.as_dict()
         writer.writerow([*(_harmless(row.get(name)) for name in COLUMNS), *(_harmless(flip.groups.get(column, "")) for column in columns)])
     return text.getvalue()
 
 
 def unevenness(baseline: ClassificationScore, candidate: ClassificationScore, seed: int = 0) -> dict[str, Any]:
-    """Whether regressions fall on some classes more than on others, in the form that a report shows; see above."""
+    """The test of whether regressions fall on some classes more than on others, in the form that a report shows.
+
+    Args:
+        baseline: the original's score.
+        candidate: the artifact's score on the same cases.
+        seed: seed of the random deals.
+    """
     regressed, fixed = baseline.correct & ~candidate.correct, ~baseline.correct & candidate.correct
     count = len(baseline.classes)
-    cases, right, lost, gained = (
+    cases, correct, lost, gained = (
         np.bincount(baseline.labels[rows], minlength=count) for rows in (slice(None), baseline.correct, regressed, fixed)
     )
     rows = [
         {"class": name, "cases": int(cases[k]), "regressed": int(lost[k]), "fixed": int(gained[k])}
         for k, name in enumerate(baseline.classes)
     ]
-    method = f"chi-squared test over the classes, of cases the original got right, p-value from {DEALT} random deals"
-    return {"p_value": _uneven(right, lost, seed), "method": method, "rows": rows}
+    method = f"chi-squared test over the classes, of cases the original got right, p-value from {DEALS} random deals"
+    return {"p_value": _uneven(correct, lost, seed), "method": method, "rows": rows}
 
 
 def _uneven(cases: npt.NDArray[np.int64], lost: npt.NDArray[np.int64], seed: int) -> float | None:
     total = int(lost.sum())
-    seen = cases > 0
-    if not total or seen.sum() < 2:
+    occurs = cases > 0
+    if not total or occurs.sum() < 2:
         return None
-    expected = total * cases[seen] / cases.sum()
-    dealt = np.random.default_rng(seed).multivariate_hypergeometric(cases[seen], total, size=DEALT, method="marginals")
+    expected = total * cases[occurs] / cases.sum()
+    # Each row: how many of the regressed cases each class gets when they are dealt at random, without replacement.
+    dealt = np.random.default_rng(seed).multivariate_hypergeometric(cases[occurs], total, size=DEALS, method="marginals")
     statistics = ((dealt - expected) ** 2 / expected).sum(1)
-    observed = float(((lost[seen] - expected) ** 2 / expected).sum())
-    return float((1 + (statistics >= observed - 1e-9).sum()) / (1 + DEALT))
+    observed = float(((lost[occurs] - expected) ** 2 / expected).sum())
+    # The observed deal counts as one of 10,000, so p is never 0.
+    return float((1 + (statistics >= observed - 1e-9).sum()) / (1 + DEALS))
 
 
 def _of_answers(
-    before: ClassificationScore, after: ClassificationScore, names: Sequence[str], patients: npt.NDArray[Any] | None
+    baseline: ClassificationScore, candidate: ClassificationScore, names: Sequence[str], patients: npt.NDArray[Any] | None
 ) -> list[Flip]:
-    classes, found = before.classes, []
-    for case in np.flatnonzero(before.predicted != after.predicted).tolist():
-        truth, old, new = int(before.labels[case]), int(before.predicted[case]), int(after.predicted[case])
+    classes, changed = baseline.classes, []
+    for case in np.flatnonzero(baseline.predicted != candidate.predicted).tolist():
+        truth, old, new = int(baseline.labels[case]), int(baseline.predicted[case]), int(candidate.predicted[case])
         kind = "regressed" if old == truth else "fixed" if new == truth else "changed"
-        confidence = float(before.probabilities[case, old]), float(after.probabilities[case, new])
-        whose, groups = _whose(case, patients, before.groups)
-        found.append(Flip(str(names[case]), whose, groups, kind, classes[truth], classes[old], classes[new], *confidence))
-    return found
+        confidence = float(baseline.probabilities[case, old]), float(candidate.probabilities[case, new])
+        patient, groups = _whose(case, patients, baseline.groups)
+        changed.append(Flip(str(names[case]), patient, groups, kind, classes[truth], classes[old], classes[new], *confidence))
+    return changed
 
 
-def _of_masks(before: SegmentationScore, after: SegmentationScore, names: Sequence[str], patients: npt.NDArray[Any] | None) -> list[Flip]:
-    words, found = ("not shown", "shown"), []
-    for case, k in np.argwhere((before.predicted > 0) != (after.predicted > 0)).tolist():
-        truth, old, new = (int(each[case, k] > 0) for each in (before.true, before.predicted, after.predicted))
-        whose, groups = _whose(case, patients, before.groups)
+def _of_masks(
+    baseline: SegmentationScore, candidate: SegmentationScore, names: Sequence[str], patients: npt.NDArray[Any] | None
+) -> list[Flip]:
+    words, changed = ("not shown", "shown"), []
+    for case, k in np.argwhere((baseline.predicted > 0) != (candidate.predicted > 0)).tolist():
+        truth, old, new = (int(counts[case, k] > 0) for counts in (baseline.true, baseline.predicted, candidate.predicted))
+        patient, groups = _whose(case, patients, baseline.groups)
         kind = "regressed" if old == truth else "fixed"
-        found.append(Flip(str(names[case]), whose, groups, kind, words[truth], words[old], words[new], about=before.classes[k]))
-    return found
+        changed.append(Flip(str(names[case]), patient, groups, kind, words[truth], words[old], words[new], about=baseline.classes[k]))
+    return changed
 
 
 def _whose(case: int, patients: npt.NDArray[Any] | None, groups: Mapping[str, npt.NDArray[Any]]) -> tuple[str | None, dict[str, str]]:
@@ -164,5 +189,5 @@ def _whose(case: int, patients: npt.NDArray[Any] | None, groups: Mapping[str, np
 
 
 def _harmless(value: Any) -> Any:
-    """A cell that a spreadsheet does not take for a formula."""
+    """The value, with an apostrophe before text that a spreadsheet would run as a formula, such as '=HYPERLINK(…)'."""
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

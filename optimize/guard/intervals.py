@@ -1,4 +1,4 @@
-"""How far a figure fell between two models on the same cases, with a lower and an upper bound.
+"""How far a figure fell from the baseline to the candidate on the same cases, with a lower and an upper bound.
 
 Every bound is one-sided, with the confidence that was asked for. Each comes in two kinds. The verdict uses bounds that also hold for few
 cases: for shares the exact bound (`optimize.guard.exact`), for means a bound that includes a worst case (`optimize.guard.worst_case`). The
@@ -7,22 +7,21 @@ search, whose choice is judged again on other cases, uses the usual large-sample
 
 *Ratio of two shares.* The score interval of the ratio is widened by as much as the exact bound of the difference is beyond Tango's.
 
-*Cases of the same patient* are no independent cases. The counts are divided by the design effect (Rao and Scott, Biometrics 48, 1992), the
-variance of the difference over patients (Obuchowski, Statistics in Medicine 17, 1998) over that of independent cases, and alpha becomes
-that of a normal distribution at the point of Student's with one degree of freedom less than there are patients. How alike a patient's cases
-are shows only where cases have moved: half a patient whose cases all moved together is added to both variances, so that with nothing to go
-by a patient's cases count as wholly alike (then the effect is Kish's, 1965: sum n_i^2 / n).
+*Cases of the same patient* are not independent. The counts are divided by the design effect (`optimize.guard.design_effect`), and alpha is
+taken from Student's distribution, with one degree of freedom less than there are patients.
 
-*A mean over patients* fell by the mean of their differences x, with Student's interval, mean -+ t s / sqrt(n). Where the differences are
+*A mean over patients* fell by the mean of their differences, with Student's interval, mean -+ t s / sqrt(n). Where the differences are
 skewed (a few patients lost much), that of Hall (Journal of the Royal Statistical Society B 54, 1992) takes its place on the side on which
 it is wider: with g the skewness and s the spread of n differences,
 
     mean - s w(+-t / sqrt(n)),      w(y) = 3 / g ((1 + g (y - g / 6 n))^(1/3) - 1).
 
-Neither knows of a loss that no patient in the sample had: of n patients all well, one in n / 3 may still not be (the rule of three). So the
-verdict's bound holds one more patient against the model, who lost as much as is assumed to be possible.
+Neither interval can know of a loss that no patient in the sample had: if n of n patients did well, one in n / 3 may still do badly (the
+rule of three). So the verdict's bound includes one more patient, who lost as much as is assumed to be possible. Example: 45 of 50 patients
+lost nothing, 5 lost 0.2 each, so the mean is 0.02. Hall's upper bound is 0.040; with one more patient who may lose 0.5 it is 0.052.
 
-Whether anything moved at all is asked by McNemar's exact test, the two-sided binomial test of b against c, of independent cases alone.
+McNemar's exact test asks whether anything changed at all. It is the two-sided binomial test of lost against gained cases, and needs
+independent cases.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import sqrt
 from statistics import NormalDist
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import ndtr
 
+from optimize.guard.design_effect import as_numbers, design_effect
 from optimize.guard.exact import clopper_pearson, hits_chance, paired, pass_chance
 from optimize.guard.score_intervals import Booleans, Doubles, Integers, Interval, tang, tango, wilson
 from optimize.guard.worst_case import mean_high
@@ -50,11 +49,9 @@ RATIO = "score interval of a paired ratio (Tang, Tang and Chan 2003), widened to
 SHARE = "exact bound of a share (Clopper and Pearson 1934)"
 MEAN = "interval over patients with a worst case (Student; Hall 1992, Gaffke 2005)"
 CLUSTERED = ", widened for cases of the same patient"
-PRIOR = 0.5
-"""Of a patient whose cases all moved together."""
-NO_SKEW, NO_SPREAD, LEAST_ALPHA = 1e-6, 1e-9, 1e-12
-FEWEST_PATIENTS = 5
-"""Fewer do not show how much patients differ, and a bound of theirs would be made of nothing."""
+NO_SKEW, NO_SPREAD, MIN_ALPHA = 1e-6, 1e-9, 1e-12
+MIN_PATIENTS = 5
+"""Smallest number of patients with bounds: fewer do not show how much patients differ."""
 ANYTHING: Interval = (-1.0, 1.0)
 
 
@@ -92,21 +89,24 @@ class Estimate:
 
     @property
     def p_value(self) -> float | None:
-        """Of McNemar's exact test, two-sided; None where it does not apply, as among cases of the same patient."""
+        """The two-sided p-value of McNemar's exact test; None where it does not apply, as with several cases of one patient."""
         return mcnemar(self.lost, self.gained) if self.independent and self.lost is not None and self.gained is not None else None
 
     @property
     def for_search(self) -> Estimate:
-        """The same with the bounds that the search goes by."""
+        """This estimate with the bounds that the search uses."""
         return self if self.usual is None else replace(self, low=self.usual[0], high=self.usual[1])
 
 
 def normal_odds(interval: Callable[[float], Interval], spread: float) -> Odds:
-    """Odds of bounds that move with a figure whose estimate is normal.
+    """The odds of bounds that move with the estimate, which is assumed to be normally distributed.
+
+    Example: the estimate is 2 pp with standard deviation 1 pp, the upper bound 4 pp, and the limit 5 pp. The bound of a new sample is
+    within the limit when its estimate is at most 1 pp higher: in 84 % of samples.
 
     Args:
-        interval: the bounds of so many times as many cases.
-        spread: standard deviation of the estimate, with the cases there are.
+        interval: gives the bounds for `times` as many cases.
+        spread: standard deviation of the estimate with the present number of cases.
     """
 
     def odds(times: float, limit: float) -> tuple[float, float]:
@@ -118,7 +118,7 @@ def normal_odds(interval: Callable[[float], Interval], spread: float) -> Odds:
 
 
 def mcnemar(lost: int, gained: int) -> float:
-    """Chance of so uneven a split of the cases that moved, or a more uneven one, if both ways were as likely."""
+    """The p-value of McNemar's exact test: the chance of a split at least as uneven if both directions were equally likely."""
     from scipy.stats import binomtest
 
     return float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
@@ -146,18 +146,19 @@ def drop_of_share(
 
     def counted(times: float) -> tuple[tuple[float, float, float], float]:
         scale = times / widening
-        return (lost * scale, gained * scale, cases * scale), _place(confidence, times, freedom)
+        return (lost * scale, gained * scale, cases * scale), _critical_value(confidence, times, freedom)
 
     def odds(times: float, limit: float) -> tuple[float, float]:
+        # Swapped rates and the negative limit ask for the lower bound: it is the upper bound of the swapped models.
         _, z = counted(times)
-        each, alpha = max(1, round(cases * times / widening)), _alpha(z)
-        shares = lost / cases, gained / cases
-        return pass_chance(*shares, each, alpha, limit), pass_chance(*shares[::-1], each, alpha, -limit)
+        n, alpha = max(1, round(cases * times / widening)), _alpha(z)
+        rates = lost / cases, gained / cases
+        return pass_chance(*rates, n, alpha, limit), pass_chance(*rates[::-1], n, alpha, -limit)
 
     counts, z = counted(1.0)
-    usual, sure = tango(*counts, z), paired(*counts, _alpha(z))
-    alone = patients is None
-    bounds = Estimate(value, *sure, cases, "cases", method, odds if cases else None, lost, gained, independent=alone, usual=usual)
+    usual, exact = tango(*counts, z), paired(*counts, _alpha(z))
+    independent = patients is None
+    bounds = Estimate(value, *exact, cases, "cases", method, odds if cases else None, lost, gained, independent=independent, usual=usual)
     if not relative:
         return bounds
     return _relative(bounds, int((baseline & candidate).sum()), counted, widening)
@@ -166,10 +167,17 @@ def drop_of_share(
 def _relative(
     bounds: Estimate, both: int, counted: Callable[[float], tuple[tuple[float, float, float], float]], widening: float
 ) -> Estimate:
-    """The drop bounded as a ratio, from its bounds as a difference and the number of cases that are right in both."""
+    """The drop with bounds of the ratio of the two shares in place of bounds of their difference.
+
+    Args:
+        bounds: the drop with its bounds as a difference.
+        both: number of cases that both models get right.
+        counted: gives (lost, gained, cases) and the critical value for `times` as many cases.
+        widening: the design effect.
+    """
     lost, gained, cases = bounds.lost or 0, bounds.gained or 0, bounds.n
     if not both + lost:
-        return replace(bounds, low=-1.0, high=1.0, odds=None, usual=None)  # of nothing there is no share
+        return replace(bounds, low=-1.0, high=1.0, odds=None, usual=None)  # the original got nothing right, so there is no ratio
     share = (both + lost) / cases
 
     def interval(times: float) -> Interval:
@@ -178,6 +186,8 @@ def _relative(
         return max(-1.0, share * (1 - high)), share * (1 - low)
 
     assert bounds.usual is not None
+    # No exact bound of a ratio is known that is quick enough. How far the exact bounds of the difference lie outside Tango's shows by how
+    # much score intervals are too narrow at these counts, and the score interval of the ratio is widened by the same amount.
     more = [max(0.0, wide - narrow) for wide, narrow in zip((bounds.usual[0], bounds.high), (bounds.low, bounds.usual[1]), strict=True)]
     low, high = interval(1.0)
     ratio = (both + gained) / (both + lost)
@@ -187,43 +197,43 @@ def _relative(
         low, high = interval(times)
         return low - more[0] / times, high + more[1] / times
 
-    sure = max(-1.0, low - more[0]), min(share, high + more[1])
-    return replace(bounds, low=sure[0], high=sure[1], odds=normal_odds(wider, spread), usual=(low, high))
+    exact = max(-1.0, low - more[0]), min(share, high + more[1])
+    return replace(bounds, low=exact[0], high=exact[1], odds=normal_odds(wider, spread), usual=(low, high))
 
 
 def share_of(hits: Booleans, confidence: float, patients: Integers | None = None) -> Estimate:
-    """A share of cases.
+    """A share of cases with its bounds.
 
     Args:
-        hits: which cases count, (n,).
-        confidence: of either bound.
-        patients: number of each case's patient, (n,); None where every case stands for itself.
+        hits: whether each case counts, (n,).
+        confidence: confidence of each bound.
+        patients: patient number of each case, (n,); None where every case stands for itself.
     """
     cases, count = len(hits), int(hits.sum())
     widening, freedom, method = _clustered(hits.astype(float), patients, SHARE)
 
     def odds(times: float, limit: float) -> tuple[float, float]:
-        each, alpha = max(1, round(cases * times / widening)), _alpha(_place(confidence, times, freedom))
-        return hits_chance(count / cases, each, alpha, limit), hits_chance(1 - count / cases, each, alpha, 1 - limit)
+        n, alpha = max(1, round(cases * times / widening)), _alpha(_critical_value(confidence, times, freedom))
+        return hits_chance(count / cases, n, alpha, limit), hits_chance(1 - count / cases, n, alpha, 1 - limit)
 
-    place = _place(confidence, 1.0, freedom)
-    sure = clopper_pearson(count / widening, cases / widening, _alpha(place))
-    usual = wilson(count / widening, cases / widening, place)
-    return Estimate(count / max(1, cases), *sure, cases, "cases", method, odds if cases else None, usual=usual)
-
-
-def _alpha(place: float) -> float:
-    """Chance beyond a point of the normal distribution; of one or two patients it would be nothing in floats."""
-    return max(float(ndtr(-place)), LEAST_ALPHA)
+    critical = _critical_value(confidence, 1.0, freedom)
+    exact = clopper_pearson(count / widening, cases / widening, _alpha(critical))
+    usual = wilson(count / widening, cases / widening, critical)
+    return Estimate(count / max(1, cases), *exact, cases, "cases", method, odds if cases else None, usual=usual)
 
 
-def _place(confidence: float, times: float, freedom: int | None) -> float:
-    """The point of the normal distribution, or of Student's with the degrees of freedom of so many times as many patients."""
+def _alpha(critical: float) -> float:
+    """The chance beyond a point of the normal distribution, at least `MIN_ALPHA`: Student's point for two patients can be so far out."""
+    return max(float(ndtr(-critical)), MIN_ALPHA)
+
+
+def _critical_value(confidence: float, times: float, freedom: int | None) -> float:
+    """Point of the normal distribution, or of Student's for `times` as many patients where `freedom` is given."""
     return quantile(confidence, None if freedom is None else times * (freedom + 1) - 1)
 
 
 def _clustered(differences: Doubles, patients: Integers | None, method: str) -> tuple[float, int | None, str]:
-    """The design effect, the degrees of freedom, and the name of the method."""
+    """The design effect, the degrees of freedom (None without patients), and the name of the method."""
     if patients is None:
         return 1.0, None, method
     clusters = as_numbers(patients)
@@ -238,20 +248,20 @@ def mean_of(
     ends: Interval = ANYTHING,
     freedom: int | None = None,
 ) -> Estimate:
-    """A mean over patients.
+    """A mean over patients with its bounds.
 
     Args:
-        values: one of each, (n,).
-        confidence: of either bound.
-        worst: the value that a patient who was not seen may have; it widens the bound on its side of the figure.
-        value: the figure itself where it is not quite the mean of `values`.
-        ends: the least and the most that there can be.
+        values: value of each patient, (n,).
+        confidence: confidence of each bound.
+        worst: largest (or smallest) value that a patient outside the sample may have; it widens the bound on its side of the figure.
+        value: the figure, where it is not exactly the mean of `values`.
+        ends: smallest and largest possible value of the mean.
         freedom: degrees of freedom of the spread; by default n - 1.
     """
     count = len(values)
     middle = (float(values.mean()) if count else 0.0) if value is None else value
-    if count < FEWEST_PATIENTS:
-        return Estimate(middle, *ends, count, "patients", MEAN, None, min_n=FEWEST_PATIENTS)
+    if count < MIN_PATIENTS:
+        return Estimate(middle, *ends, count, "patients", MEAN, None, min_n=MIN_PATIENTS)
     spread = float(values.std(ddof=1))
     skew, free = _skewness(values) if spread > NO_SPREAD else 0.0, count - 1 if freedom is None else freedom
 
@@ -259,27 +269,28 @@ def mean_of(
         below, above = reach(quantile(confidence, times * (free + 1) - 1), times * count, skew)
         return max(ends[0], middle - spread * below), min(ends[1], middle + spread * above)
 
-    def sure(times: float) -> Interval:
+    def for_verdict(times: float) -> Interval:
         return with_worst(usual(times), values - values.mean(), middle, worst, confidence, times, ends)
 
-    odds = normal_odds(sure, spread / sqrt(count))
-    return Estimate(middle, *sure(1.0), count, "patients", MEAN, odds, usual=usual(1.0))
+    odds = normal_odds(for_verdict, spread / sqrt(count))
+    return Estimate(middle, *for_verdict(1.0), count, "patients", MEAN, odds, usual=usual(1.0))
 
 
 def with_worst(
     usual: Interval, gaps: Doubles, middle: float, worst: float, confidence: float, times: float, ends: Interval = ANYTHING
 ) -> Interval:
-    """The bounds of a mean, on one side no nearer than with a worst case in them.
+    """The bounds of a mean, of which the one on the side of the worst case is at least as far out as the bound with a worst case.
 
     Args:
-        usual: the bounds by what was seen.
-        gaps: how far each value lies from the mean, (n,).
+        usual: bounds from the values of the sample alone.
+        gaps: differences of the values from their mean, (n,).
         middle: the mean.
-        worst: the value of the worst case; above the mean it widens the upper bound, below it the lower.
-        confidence: of either bound.
-        times: as if there were so many times as many cases.
-        ends: the least and the most that there can be.
+        worst: value of the worst case; above the mean it widens the upper bound, below it the lower one.
+        confidence: confidence of each bound.
+        times: bounds for `times` as many cases with the same values.
+        ends: smallest and largest possible value of the mean.
     """
+    # `mean_high` knows only upper bounds: a worst case below the mean is mirrored.
     sign = 1.0 if worst >= middle else -1.0
     far = mean_high(sign * gaps, sign * (worst - middle), 1 - confidence, times)
     if sign > 0:
@@ -287,9 +298,15 @@ def with_worst(
     return max(ends[0], min(usual[0], middle - far)), usual[1]
 
 
-def reach(place: float, count: float, skew: float) -> tuple[float, float]:
-    """How many spreads a mean of `count` values may lie below and above: Student's place, or Hall's where it is further out, see above."""
-    chance = place / sqrt(count)
+def reach(critical: float, count: float, skew: float) -> tuple[float, float]:
+    """How far the true mean may lie below and above the measured one, in standard deviations; Student's or Hall's, whichever is wider.
+
+    Args:
+        critical: Student's point.
+        count: number of values n.
+        skew: their skewness.
+    """
+    chance = critical / sqrt(count)
     return max(chance, _hall(chance, skew, count)), max(chance, -_hall(-chance, skew, count))
 
 
@@ -299,44 +316,17 @@ def _skewness(values: Doubles) -> float:
     return float(skew(values))
 
 
-def _hall(place: float, skew: float, count: float) -> float:
-    """Hall's w, see above."""
+def _hall(y: float, skew: float, count: float) -> float:
+    """Hall's w(y), the formula in the module's docstring; without skewness it is y itself."""
     if abs(skew) < NO_SKEW:
-        return place
-    return float(3 / skew * (np.cbrt(1 + skew * (place - skew / (6 * count))) - 1))
+        return y
+    return float(3 / skew * (np.cbrt(1 + skew * (y - skew / (6 * count))) - 1))
 
 
 def quantile(confidence: float, freedom: float | None = None) -> float:
-    """Point of the normal distribution, or of Student's."""
+    """Point of the normal distribution, or of Student's where degrees of freedom are given."""
     if freedom is None:
         return NormalDist().inv_cdf(confidence)
     from scipy.special import stdtrit
 
     return float(stdtrit(max(freedom, 1.0), confidence))
-
-
-def design_effect(differences: Doubles, clusters: Integers) -> float:
-    """How many times as large the variance of a mean is as if all cases were independent, at least 1; see above.
-
-    Args:
-        differences: of each case, (n,), each -1, 0 or 1.
-        clusters: number of each case's patient, (n,), from 0 without gaps.
-    """
-    if not len(clusters):
-        return 1.0
-    sizes, mean = np.bincount(clusters).astype(float), float(differences.mean())
-    sums = np.bincount(clusters, weights=differences)
-    typical = float((sizes**2).sum() / sizes.sum())
-    spare = len(sizes) / max(1, len(sizes) - 1)
-    clustered = spare * float(((sums - mean * sizes) ** 2).sum()) + PRIOR * typical**2
-    independent = float(((differences - mean) ** 2).sum()) + PRIOR * typical
-    return max(1.0, clustered / independent)
-
-
-
-
-
-
-def as_numbers(ids: npt.NDArray[Any]) -> Integers:
-    """Ids as numbers from 0 without gaps."""
-    return np.unique(ids, return_inverse=True)[1].reshape(-1).astype(np.int64)

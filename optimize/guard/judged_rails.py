@@ -1,4 +1,4 @@
-"""Every guard-rail that the limits ask for, judged on two scores of the same cases, in the order in which a report shows them."""
+"""Judges every guard-rail that the limits ask for, on two scores of the same cases, in the order in which a report shows them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from optimize.guard.segmentation_score import SegmentationScore
 
 
 def judged_rails(limits: Limits, baseline: Score, candidate: Score) -> list[Rail]:
-    """The rails that `limits` asks for and the task has a figure for.
+    """Every judged rail that `limits` asks for and that the task has a figure for.
 
     Args:
         limits: the limits of the run.
@@ -25,6 +25,7 @@ def judged_rails(limits: Limits, baseline: Score, candidate: Score) -> list[Rail
     """
     compared = compare(limits, baseline, candidate)
     rails: list[Rail] = []
+    # Rows of the same order, such as the floors of F1 and of recall, are one list for the reader: class by class, not figure by figure.
     for _, same_order in groupby(rows(), key=lambda row: row.order):
         judged: list[Rail] = []
         for row in same_order:
@@ -41,13 +42,13 @@ def compare(limits: Limits, baseline: Score, candidate: Score) -> ClassCompariso
         return ClassComparison(limits, baseline, candidate)
     if isinstance(baseline, SegmentationScore) and isinstance(candidate, SegmentationScore):
         return MaskComparison(limits, baseline, candidate)
-    kinds = type(baseline).__name__, type(candidate).__name__
-    raise TypeError(f"`baseline` and `candidate` ({kinds[0]}, {kinds[1]}) must be scores of one task.")
+    types = type(baseline).__name__, type(candidate).__name__
+    raise TypeError(f"`baseline` and `candidate` ({types[0]}, {types[1]}) must be scores of one task.")
 
 
 def class_by_class(rails: Iterable[Rail]) -> list[Rail]:
-    """The rails with those of the same class or subgroup side by side: F1 of a, F1 of b, recall of a -> F1 of a, recall of a, F1 of b."""
-    found: dict[tuple[str, str | None, str | None], list[Rail]] = {}
+    """The rails with those of one class or subgroup side by side: F1 of a, F1 of b, recall of a -> F1 of a, recall of a, F1 of b."""
+    by_class: dict[tuple[str, str | None, str | None], list[Rail]] = {}
     for rail in rails:
-        found.setdefault((rail.scope, rail.column, rail.name), []).append(rail)
-    return [rail for together in found.values() for rail in together]
+        by_class.setdefault((rail.scope, rail.column, rail.name), []).append(rail)
+    return [rail for same_class in by_class.values() for rail in same_class]

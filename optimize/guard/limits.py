@@ -91,7 +91,7 @@ class Limits:
             raise InputError(f"`{unknown[0]}` (={limits[unknown[0]]}) is no limit{did_you_mean(unknown[0], defaults)}.")
         whole = {name: default if limits.get(name) is None else limits[name] for name, default in defaults.items()}
         settings = (verdict, confidence, metric, class_metric, threshold, positive, preset)
-        for name, value in zip((each.name for each in fields(self)), (whole, *settings), strict=True):
+        for name, value in zip((setting.name for setting in fields(self)), (whole, *settings), strict=True):
             object.__setattr__(self, name, value)
         self._check_settings()
         self._check_rails()

@@ -1,4 +1,4 @@
-"""Two models' masks of the same images, and how far Dice fell between them: what guard-rails of masks are judged from.
+"""Two segmentations of the same images, and how far Dice fell: guard-rails of masks are judged by this.
 
 All figures are means over the classes of means over patients. A patient who shows a class that few others show moves that class's mean, and
 so the figure, more than others do. `_influences` gives each patient that weight, so that the spread of the influences is the spread of the
@@ -47,6 +47,7 @@ class MaskComparison(Comparison[SegmentationScore]):
         """How far the overall Dice fell; a `Relative` limit is bounded as a ratio."""
         known, drops = self._drops(limit)
         drop = self.baseline.overall - self.candidate.overall
+        # The added patient shows every class, and loses `UNSEEN_LOSS` of each.
         worst = drop + _influence_of_one(known, UNSEEN_LOSS - means(np.where(known, drops, np.nan)))
         return mean_of(_influences(known, drops), self.limits.confidence, worst, drop, freedom=_freedom(known))
 
@@ -78,10 +79,10 @@ class MaskComparison(Comparison[SegmentationScore]):
         return self.baseline.mean_dice, self.candidate.mean_dice
 
     def _drops(self, limit: float) -> tuple[Booleans, Doubles]:
-        """Who says something about which class, and how far each Dice fell, both (patients, F).
+        """Which patients show which class, and how far each Dice fell, both (patients, F).
 
-        A mask that is rightly empty has Dice 1. Against a relative limit r, the drop of (1 - r) * baseline is looked at, and r times the
-        figure is added again: this is linear in every patient, so that the spread of both figures is in it.
+        A mask that is rightly empty has Dice 1. For a relative limit r, the values are the drops of (1 - r) * baseline, plus r times the
+        class's mean, which leaves the mean as it is. They are linear in every patient, so their spread holds that of both figures.
         """
         old, new = self.baseline.per_patient, self.candidate.per_patient
         known, whole = ~(np.isnan(old) & np.isnan(new)), np.nan_to_num(old, nan=1.0)
@@ -92,13 +93,14 @@ class MaskComparison(Comparison[SegmentationScore]):
 
 
 def _influences(known: Booleans, values: Doubles) -> Doubles:
-    """What each patient adds to the mean over the classes of the means over patients, (patients,), up to a constant.
+    """How much each patient moves the mean over the classes of the means over patients, (patients,), up to a constant.
 
-    This is the linear term of the figure in the patients' weights, see above. Patients who say nothing are left out.
+    This is the derivative of the figure by the patient's weight, times the number of patients. Patients who show no class are left out.
+    In the example of the module, the cyst is shown by one patient and the tumour by two, so the cyst counts twice as much.
 
     Args:
-        known: which patients say something about which class, (patients, F).
-        values: what they say, (patients, F).
+        known: which patients show which class, (patients, F).
+        values: value of each patient and class, (patients, F).
     """
     counts = known.sum(0)
     class_means = np.where(known, values, 0.0).sum(0) / np.maximum(counts, 1)
@@ -111,8 +113,8 @@ def _influence_of_one(known: Booleans, gaps: Doubles) -> float:
     """How far one more patient, who shows every class, lies from the mean over the classes.
 
     Args:
-        known: which patients say something about which class, (patients, F).
-        gaps: how far this patient lies from the mean of each class, (F,).
+        known: which patients show which class, (patients, F).
+        gaps: how far the added patient lies from the mean of each class, (F,).
     """
     counts = known.sum(0)
     shown = counts > 0
@@ -120,6 +122,6 @@ def _influence_of_one(known: Booleans, gaps: Doubles) -> float:
 
 
 def _freedom(known: Booleans) -> int:
-    """Degrees of freedom of the figure's spread: those of the class that fewest patients say something about."""
+    """Degrees of freedom of the figure's spread: those of the class that the fewest patients show."""
     counts = known.sum(0)
     return max(1, int(counts[counts > 0].min(initial=known.shape[0])) - 1)

@@ -17,40 +17,41 @@ from optimize.guard.segmentation_score import SegmentationScore
 
 ALPHA = 1e-3
 """Splits differ for other reasons too, such as hospitals: only a difference far beyond chance is reported."""
-LEAST = 5
-"""Cases or patients that can be compared."""
+MIN_UNITS = 5
+"""Smallest number of cases or patients of a split that can be compared."""
 
 
-def known_by_heart(guard: Score, test: Score) -> str | None:
-    """What to say when the original does much better on the guard than on the test split; None when it does not.
+def memorization_warning(guard: Score, test: Score) -> str | None:
+    """A warning when the original does much better on the guard split than on the test split; None when it does not.
 
     Args:
         guard: the original's score on the guard split.
-        test: its score on the test split.
+        test: the original's score on the test split.
     """
-    one, other = _figures(guard), _figures(test)
-    if min(len(one), len(other)) < LEAST or not (one.std() or other.std()):
+    on_guard, on_test = _figures(guard), _figures(test)
+    if min(len(on_guard), len(on_test)) < MIN_UNITS or not (on_guard.std() or on_test.std()):
         return None
-    # from these, since the other form warns where all cases are alike
-    told = [value for units in (one, other) for value in (units.mean(), units.std(ddof=1), len(units))]
-    if not ttest_ind_from_stats(*told, equal_var=False, alternative="greater").pvalue < ALPHA:
+    # From means and variances, since the form that takes all values warns where all are equal, as where every case is right.
+    statistics = [value for values in (on_guard, on_test) for value in (values.mean(), values.std(ddof=1), len(values))]
+    if not ttest_ind_from_stats(*statistics, equal_var=False, alternative="greater").pvalue < ALPHA:
         return None
     figures = f"{100 * guard.overall:.2f} % on the guard split and {100 * test.overall:.2f} % on the test split"
     return (
-        f"the original reaches {figures}: it may have been trained on the guard's cases, and a search that is judged by them stops early: "
-        "use cases that it has not seen as val or guard"
+        f"the original reaches {figures}: it may have been trained on the guard's cases. "
+        "A search that is judged by such cases stops early. Use cases as val or guard that the original was not trained on"
     )
 
 
 def _figures(score: Score) -> npt.NDArray[np.float64]:
-    """The figure of each case, or of each patient."""
+    """The figure of each case, or of each patient where patients are known."""
     if isinstance(score, SegmentationScore):
-        told = score.per_patient
-        some = ~np.isnan(told).all(1)
-        return np.asarray(np.nanmean(told[some], axis=1))
+        dice = score.per_patient
+        some = ~np.isnan(dice).all(1)
+        return np.asarray(np.nanmean(dice[some], axis=1))
     assert isinstance(score, ClassificationScore)
-    right = score.correct.astype(np.float64)
+    correct = score.correct.astype(np.float64)
     if score.patients is None:
-        return right
+        return correct
+    # Cases of one patient are not independent, which Welch's test needs; the means of patients are.
     _, owners = np.unique(score.patients, return_inverse=True)
-    return np.asarray(np.bincount(owners, right) / np.bincount(owners))
+    return np.asarray(np.bincount(owners, correct) / np.bincount(owners))

@@ -1,6 +1,6 @@
-"""Whether a network is better than a constant answer: the same class, or the same mask, for every image.
+"""Whether a network is better than a constant answer, that is, the same class or the same mask for every image.
 
-Limits are relative to the original. Around an original that knows nothing they protect nothing, and any network holds them. So before a
+Limits are relative to the original. If the original knows nothing, they protect nothing, and any network holds them. So before a
 search the original must beat the best constant answer on the guard split, beyond chance:
 
 *Classes.* The best constant answer is the most frequent class; its accuracy is the *no-information rate*. The original passes when
@@ -11,8 +11,11 @@ search the original must beat the best constant answer on the guard split, beyon
 - where it is used by rank (the metric is AUC, or an operating point is given), the area under the curve of a class is above `LEAST_AREA`
   and the test of Mann and Whitney says that this is no chance (Bonferroni over the classes).
 
-The shares that are asked for besides chance keep out networks with random weights: random features are related to the classes, too. On
-eight kinds of blood cells, the best of 92 such networks reached a mean recall of 0.22, a tenth of the way.
+Example: 60 % of the cases are of one class. The no-information rate is 0.60, and the original needs an accuracy of at least 0.62
+(0.05 of the remaining 0.40 more), with a lower bound above 0.60.
+
+These shares are asked for besides chance because networks with random weights, too, have features that are related to the classes. On eight
+kinds of blood cells, the best of 92 such networks reached a mean recall of 0.22, a tenth of the way.
 
 *Masks.* A constant answer is one mask for every image: nothing, everything, or the pixels that are foreground in at least some share of
 the images, whichever has the largest Dice. The original passes when its overall Dice is higher and the bound of the patients' paired
@@ -30,7 +33,7 @@ import numpy as np
 
 from optimize.data.masks import Array, foreground, perfect
 from optimize.guard.classification_score import ClassificationScore
-from optimize.guard.intervals import FEWEST_PATIENTS, drop_of_share, mean_of, quantile
+from optimize.guard.intervals import MIN_PATIENTS, drop_of_share, mean_of, quantile
 from optimize.guard.limits import Limits
 from optimize.guard.roc import macro_auc
 from optimize.guard.score import Score
@@ -39,26 +42,26 @@ from optimize.guard.segmentation_score import SegmentationScore, score_masks
 
 CONFIDENCE = 0.99
 SKILL, BALANCED_SKILL = 0.05, 0.15
-"""Shares of the way from a constant answer to a perfect one."""
-LEAST_AREA = 0.6
-SPLITS_DIFFER = 0.02
-"""What a figure may differ by between two splits of the same data, besides chance."""
+"""Parts of the way from a constant answer to a perfect one that accuracy and mean recall must reach."""
+MIN_AREA = 0.6
+SPLIT_TOLERANCE = 0.02
+"""Difference of a figure between two splits of the same data that is accepted besides chance."""
 COVERAGES = (0.1, 0.25, 0.5, 0.75, 0.9)
-"""Shares of the images in which a pixel of a constant mask is foreground."""
+"""A constant mask marks the pixels that are foreground in at least this share of the images."""
 
 
 @dataclass(frozen=True)
 class NoInformation:
-    """The original beside the best constant answer; true when the original is better.
+    """The original compared with the best constant answer; true when the original is better.
 
     Args:
         figure: name of what is compared: "accuracy" or "Dice".
-        original: the original's.
-        constant: that of the best constant answer.
-        answer: that answer in words.
+        original: the original's figure.
+        constant: figure of the best constant answer.
+        answer: the best constant answer in words.
         better: whether the original is better by more than chance.
         same: whether the original gives every image the same answer.
-        n: how many cases or patients were compared.
+        n: number of cases or patients that were compared.
         unit: "cases" or "patients".
     """
 
@@ -75,8 +78,8 @@ class NoInformation:
         return self.better
 
     def __str__(self) -> str:
-        said = f"{self.figure} {100 * self.original:.2f} % on {self.n} {self.unit} of the guard split"
-        return f"{said}; {self.answer} reaches {100 * self.constant:.2f} %"
+        measured = f"{self.figure} {100 * self.original:.2f} % on {self.n} {self.unit} of the guard split"
+        return f"{measured}; {self.answer} reaches {100 * self.constant:.2f} %"
 
     def as_dict(self) -> dict[str, Any]:
         """The form that the report uses."""
@@ -95,8 +98,8 @@ def no_information(score: Score, labels: Array, limits: Limits) -> NoInformation
     """Compare a score with the best constant answer on the same cases.
 
     Args:
-        score: of the original on the guard split.
-        labels: of that split: classes (N,), or masks in either form of `optimize.data.masks`.
+        score: the original's score on the guard split.
+        labels: labels of the guard split: classes (N,), or masks in either form of `optimize.data.masks`.
         limits: the guard-rails; they say whether the network is used by rank.
     """
     if isinstance(score, SegmentationScore):
@@ -110,7 +113,7 @@ def _of_classes(answers: ClassificationScore, limits: Limits) -> NoInformation:
     usual = int(counts.argmax())
     constant = answers.labels == usual
     rate, accuracy = float(constant.mean()), answers.accuracy
-    # from the original to the constant answer the share falls by more than chance
+    # The "drop" from the original to the constant answer is how much better the original is, and its lower bound allows for chance.
     gain = drop_of_share(answers.correct, constant, CONFIDENCE, answers.patients)
     better = gain.low > 0 and accuracy - rate >= SKILL * (1 - rate)
     by_rank = limits.metric == "auc" or limits.threshold is not None
@@ -121,75 +124,76 @@ def _of_classes(answers: ClassificationScore, limits: Limits) -> NoInformation:
 
 
 def _balanced(answers: ClassificationScore, counts: Array) -> bool:
-    """Whether the mean recall is above 1 / K by more than chance and by the share that is asked for."""
-    seen = np.flatnonzero(counts)
-    if len(seen) < 2:
+    """Whether the mean recall is above 1 / K, the recall of every constant answer, by more than chance and by `BALANCED_SKILL`."""
+    occurring = np.flatnonzero(counts)
+    if len(occurring) < 2:
         return False
-    hits = np.array([answers.correct[answers.labels == k].sum() for k in seen])
-    recalls = (hits + 1) / (counts[seen] + 2)  # a class of few cases that were all right is not beyond doubt
-    spread = sqrt(float((recalls * (1 - recalls) / counts[seen]).sum())) / len(seen)
-    low = float((hits / counts[seen]).mean()) - quantile(CONFIDENCE) * spread
-    return low > 1 / len(seen) + BALANCED_SKILL * (1 - 1 / len(seen))
+    hits = np.array([answers.correct[answers.labels == k].sum() for k in occurring])
+    recalls = (hits + 1) / (counts[occurring] + 2)  # 5 of 5 would have no spread; 6 of 7 has one
+    spread = sqrt(float((recalls * (1 - recalls) / counts[occurring]).sum())) / len(occurring)
+    low = float((hits / counts[occurring]).mean()) - quantile(CONFIDENCE) * spread
+    return low > 1 / len(occurring) + BALANCED_SKILL * (1 - 1 / len(occurring))
 
 
 def _ranks(answers: ClassificationScore) -> bool:
-    """Whether the answers rank the cases of a class above the others, beyond chance."""
+    """Whether the probabilities rank the cases of any class above all other cases, by more than chance."""
     from scipy.stats import mannwhitneyu
 
-    told = [k for k, cases in enumerate(np.bincount(answers.labels, minlength=len(answers.classes))) if 0 < cases < len(answers)]
-    for k in told:
+    ranked = [k for k, cases in enumerate(np.bincount(answers.labels, minlength=len(answers.classes))) if 0 < cases < len(answers)]
+    for k in ranked:
         own = answers.labels == k
         area = macro_auc(np.stack([1 - answers.probabilities[:, k], answers.probabilities[:, k]], axis=1), own.astype(np.int64))
         chance = mannwhitneyu(answers.probabilities[own, k], answers.probabilities[~own, k], alternative="greater").pvalue
-        if area is not None and area > LEAST_AREA and chance < (1 - CONFIDENCE) / len(told):
+        if area is not None and area > MIN_AREA and chance < (1 - CONFIDENCE) / len(ranked):
             return True
     return False
 
 
 def _of_masks(dice: SegmentationScore, masks: Array) -> NoInformation:
     answers = {words: _constant(mask, masks, dice) for words, mask in _constant_masks(masks, len(dice.classes))}
-    words, best = max(answers.items(), key=lambda each: each[1].overall)
+    words, best = max(answers.items(), key=lambda item: item[1].overall)
     known = ~(np.isnan(dice.per_patient).all(1) | np.isnan(best.per_patient).all(1))
     gains = (_of_patients(dice) - _of_patients(best))[known]
     better = dice.overall > best.overall
-    if len(gains) >= FEWEST_PATIENTS:
+    if len(gains) >= MIN_PATIENTS:
         better = better and mean_of(gains, CONFIDENCE, -1.0).for_search.low > 0
     same = len(dice.masks) > 1 and bool((dice.masks == dice.masks[:1]).all())
     return NoInformation("Dice", dice.overall, best.overall, words, better and not same, same, len(gains), "patients")
 
 
 def _of_patients(dice: SegmentationScore) -> Array:
-    """Mean over the classes of each patient's Dice, (patients,); what says nothing counts as nothing."""
+    """Mean over the classes of each patient's Dice, (patients,); a class without a Dice counts as 0."""
     return np.asarray(np.nan_to_num(dice.per_patient).mean(1))
 
 
 def _constant_masks(masks: Array, classes: int) -> list[tuple[str, Array]]:
-    """Masks that do not look at the image, (F, *spatial), each in words."""
-    counts = np.asarray(sum(truth.astype(np.int64) for truth in _each(masks, classes)))
+    """The constant masks as (words, mask), each (F, *spatial)."""
+    counts = np.asarray(sum(truth.astype(np.int64) for truth in image_masks(masks, classes)))
     usual = "marking in every image the pixels that are foreground in"
     some = [(f"{usual} {100 * share:g} % of them", counts >= share * len(masks)) for share in COVERAGES]
     return [("marking nothing", np.zeros_like(counts, bool)), ("marking everything", np.ones_like(counts, bool)), *some]
 
 
 def _constant(mask: Array, masks: Array, dice: SegmentationScore) -> SegmentationScore:
-    said = perfect(mask[None], len(dice.classes))
-    return score_masks(((said, truth[None]) for truth in _each(masks, len(dice.classes))), dice.classes, dice.patients)
+    outputs = perfect(mask[None], len(dice.classes))
+    return score_masks(((outputs, truth[None]) for truth in image_masks(masks, len(dice.classes))), dice.classes, dice.patients)
 
 
-def _each(masks: Array, classes: int) -> Iterator[Array]:
-    """Image by image, (F, *spatial) of booleans: all classes of all images at once might not fit into memory."""
+def image_masks(masks: Array, classes: int) -> Iterator[Array]:
+    """The masks image by image, (F, *spatial) of booleans: all classes of all images together might not fit into memory."""
     return (foreground(masks[item : item + 1], classes)[0] for item in range(len(masks)))
 
 
 def unexpected(score: Score, expected: float, n: int) -> bool:
-    """Whether the original misses the figure that its user knows, by more than chance and by more than splits differ.
+    """Whether the original misses the figure that its user expects, by more than chance and by more than splits differ.
 
-    The bound is Wilson's at `CONFIDENCE`, which for a mean of figures between 0 and 1 is a careful one; `SPLITS_DIFFER` is added to it.
+    The bound is Wilson's at `CONFIDENCE`. For a mean of figures between 0 and 1 it is wider than needed, since a share varies most.
+    `SPLIT_TOLERANCE` is added to it.
 
     Args:
-        score: of the original on the guard split.
+        score: the original's score on the guard split.
         expected: the overall figure, in 0..1.
         n: number of independent cases or patients.
     """
     high = wilson(score.overall * n, n, quantile(CONFIDENCE))[1]
-    return high + SPLITS_DIFFER < expected
+    return high + SPLIT_TOLERANCE < expected

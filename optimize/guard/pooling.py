@@ -1,14 +1,15 @@
 """Bounds for the search of a small class's drop, which also use cases of the other classes.
 
 A class of 25 cases that lost one may truly lose 4 % or 15 %. A search that bounds each class alone never goes on after the first lost case.
-But the classes of one network lose much alike. So the counts of a class are joined by as many cases of all classes as hold one lost case,
+But the classes of one network lose about as much. So cases of all classes are added to the counts of a class, as many as hold one lost
+case,
 
     b' = b + m B / N,      c' = c + m C / N,      n' = n + m,      m = N / max(1, B)
 
-with b lost, c gained of n cases of the class and B, C, N of all, and bounded by Tango's interval (`guard/intervals.py`). Where losses come
-at random and the classes' rates are spread like an exponential distribution, as wide as it is high, that is the weight to give them: its
-prior is worth one loss (the gamma-Poisson model: Gelman et al., Bayesian Data Analysis, 3rd edition 2013, section 2.6). What was measured
-stays: the upper bound is at least the measured loss.
+with b lost and c gained of the n cases of the class, and B, C, N of all classes. Tango's interval (`optimize.guard.score_intervals`) bounds
+the sum. Why one lost case: if losses come at random, and the rates of the classes follow an exponential distribution, the prior is worth
+one loss (the gamma-Poisson model: Gelman et al., Bayesian Data Analysis, 3rd edition 2013, section 2.6). The upper bound is never below the
+measured loss.
 
 Example: a class lost 1 of 25 cases, and all classes together 4 of 1,000. Then m = 250 cases with 1 lost are added: 2 of 275, whose upper
 bound at 90 % is about 2 %, where 1 of 25 alone has about 12 %; but never less than the measured 4 %.
@@ -41,7 +42,8 @@ def pooled(rails: Sequence[Rail], confidence: float) -> tuple[Rail, ...]:
 
 def _joined(rail: Rail, rails: Sequence[Rail], confidence: float) -> Rail:
     own = rail.estimate
-    lost, gained, cases = (sum(counts) for counts in zip(*(_counts(each.estimate) for each in rails if _like(rail, each)), strict=True))
+    lost, gained, cases = (sum(counts) for counts in zip(*(_counts(other.estimate) for other in rails if _like(rail, other)), strict=True))
+    # With no loss anywhere, all cases are added: then nothing says that this class differs from the others.
     added = cases / max(1, lost)
     b, c, n = (mine + added * whole / cases for mine, whole in zip(_counts(own), (lost, gained, cases), strict=True))
     low, high = tango(b, c, n, quantile(confidence))
@@ -54,9 +56,9 @@ def _counts(bounded: Estimate) -> tuple[int, int, int]:
 
 
 def _can_pool(rail: Rail) -> bool:
-    """Whether the rail is one of several about shares of independent cases."""
-    shares = rail.estimate.lost is not None and rail.estimate.independent and rail.estimate.n > 0
-    return shares and rail.rule == "drop" and rail.scope != "overall"
+    """Whether the rail is the drop of a share of independent cases, in a class or a subgroup."""
+    is_share = rail.estimate.lost is not None and rail.estimate.independent and rail.estimate.n > 0
+    return is_share and rail.rule == "drop" and rail.scope != "overall"
 
 
 def _like(rail: Rail, other: Rail) -> bool:

@@ -1,4 +1,4 @@
-"""One guard-rail: a figure, its limit, what was measured, and what follows from it.
+"""One judged guard-rail: a figure, its limit, the measured value with its bounds, and the outcome.
 
 A statistical verdict asks for non-inferiority (ICH E9, 1998, section 3.3.2). A rail *passes* when the bound of the loss stays within the
 limit. It *fails* when the loss is shown to exceed the limit. Otherwise it is *inconclusive*: then it names the number of cases that would
@@ -30,11 +30,11 @@ Scope = Literal["overall", "class", "group"]
 TOLERANCE = 1e-9
 """Two drops closer than this are the same number: a drop of exactly the limit passes."""
 MAX_REQUIRED_N = 10_000_000
-"""Largest number of cases that is named."""
+"""Largest required number of cases that is named; beyond it, no number is."""
 MIN_POWER = 0.005
-"""With a power below this, the cases are called too few."""
+"""Power below which the reason says that the cases are too few, in place of a power of 0 %."""
 POWER = 0.8
-"""How likely the number of cases that is named decides."""
+"""Power with which the required number of cases decides."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Rail:
     """One guard-rail; all figures are fractions.
 
     Args:
-        figure: what it is about, such as "recall".
+        figure: name of the figure, such as "recall".
         title: the figure with its class or subgroup, in the middle of a sentence, such as "recall of basophil".
         rule: what is compared with the limit: "drop" is baseline - candidate, "rise" is candidate - baseline, and "ceiling" and "floor" are
             the candidate's figure itself.
@@ -122,7 +122,8 @@ class Rail:
 
     @property
     def lossless(self) -> bool:
-        """Whether nothing was lost on balance, so that there is nothing to doubt however few the cases."""
+        """Whether the figure did not fall; the search then needs no bound, however few the cases."""
+        # A figure at its floor that did not fall has lost nothing; without a baseline only a perfect figure has surely lost nothing.
         if self.rule == "floor":
             return self.held_by_value and self.candidate >= (1.0 if self.baseline is None else self.baseline)
         return self.value <= 0
@@ -144,24 +145,26 @@ class Rail:
 
     @cached_property
     def required_n(self) -> int | None:
-        """How many cases or patients decide with a power of 80 %, at these rates; None where it is decided, or no number does."""
+        """Number of cases or patients that decide with a power of 80 %, at these rates; None if it is decided, or if no number does."""
         if self.outcome != "inconclusive":
             return None
-        seen, few, many = self.estimate.n, 0.0, 1.0
-        if not seen or self.estimate.odds is None:
+        n, few, many = self.estimate.n, 0.0, 1.0
+        if not n or self.estimate.odds is None:
             return self.estimate.min_n
+        # Doubling brackets the number, then bisection finds it to 0.2 %. The power grows with the cases, but for small steps of whole
+        # numbers.
         while self._deciding(many) < POWER:
             few, many = many, 2 * many
-            if many * seen > MAX_REQUIRED_N:
+            if many * n > MAX_REQUIRED_N:
                 return None
-        while (many - few) * seen > max(0.5, 0.002 * many * seen):
+        while (many - few) * n > max(0.5, 0.002 * many * n):
             middle = (few + many) / 2
             few, many = (few, middle) if self._deciding(middle) >= POWER else (middle, many)
-        return max(ceil(many * seen - TOLERANCE), self.estimate.min_n or 0)
+        return max(ceil(many * n - TOLERANCE), self.estimate.min_n or 0)
 
     @cached_property
     def power(self) -> float | None:
-        """How likely as many cases as there are decide, at these rates; None where it is decided, or that cannot be said."""
+        """Chance that a new sample of the same size decides, at these rates; None if it is decided, or if the chance is not known."""
         known = self.outcome == "inconclusive" and self.estimate.n and self.estimate.odds is not None
         return self._deciding(1.0) if known else None
 
@@ -170,22 +173,22 @@ class Rail:
 
     @property
     def doubt(self) -> str:
-        """Why the rail is not decided, and how many cases would decide it."""
+        """Why the rail is not decided, and how many cases would decide it, in words."""
         if not self.estimate.n:
             return f"there is no case to measure {self.title} on; {self._limit}"
-        unit, needed = self.estimate.unit, self.required_n
+        unit, required_n = self.estimate.unit, self.required_n
         few = f"{self._sample_size} cannot tell"
         if self.power is not None:
             weak = self.power < MIN_POWER
             few = f"{self._sample_size} {'are too few' if weak else f'decide with a power of {_percent(self.power)}'}"
         if self.estimate.min_n is not None:
-            cure = f"at least {needed} {unit} are needed"
+            cure = f"at least {required_n} {unit} are needed"
         elif self.estimate.odds is None:
             cure = "and how many would is not known"
-        elif needed is None:
+        elif required_n is None:
             cure = f"and no number of {unit} would, since it lies at the limit"
         else:
-            cure = f"about {needed} {unit} would decide with a power of {_percent(POWER)}"
+            cure = f"about {required_n} {unit} would decide with a power of {_percent(POWER)}"
         return f"{self}; {few}, {cure}"
 
     def as_dict(self) -> dict[str, Any]:
@@ -247,6 +250,8 @@ class Rail:
         """The bound that decided, in words: what chance may add to the measured value."""
         if self.confidence is None or self.estimate.min_n is not None:
             return ""
+        # A failed rail shows the bound on the side of the pass, which is the less bad one: even that misses the limit. All others show the
+        # bound on the bad side, which had to stay within the limit.
         shown, confidence = self.outcome == "fail", f"at {100 * self.confidence:.4g} % confidence"
         if self.rule in ("floor", "ceiling"):
             end, word = (self.estimate.high, "most") if shown == (self.rule == "floor") else (self.estimate.low, "least")

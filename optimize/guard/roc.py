@@ -1,18 +1,24 @@
-"""The area under the curve of each class against the rest, and what chance may have done to the drop of its mean over the classes.
+"""The area under the ROC curve (AUC) of each class against the rest, and bounds of the drop of its mean over the classes.
 
-The area is the chance that a positive case scores above another, ties counting half (Mann and Whitney). A case's *placement* is the share
-of cases of the other kind that it is on the right side of; the area is the mean of the placements of either kind, and the variance of a
-difference of areas follows from the differences of placements (DeLong, DeLong and Clarke-Pearson, Biometrics 44, 1988):
+The area is the chance that a positive case scores above a negative one; ties count half (Mann and Whitney). The *placement* of a case is
+the share of the cases of the other kind that it is ranked correctly against. The area is the mean placement of the positive cases, and also
+of the negative ones. Example: positives score 0.9, 0.7, 0.4 and negatives 0.6, 0.3, 0.2. The third positive is above two of three
+negatives, so the placements are 1, 1, 2/3, and those of the negatives 2/3, 1, 1. The area is 8/9 by both.
 
-    var = sum over cases of e^2,      e = ((placement before - after) - (area before - after)) / (number of its kind),
+The variance of a difference of two areas follows from the differences of placements (DeLong, DeLong and Clarke-Pearson, Biometrics 44,
+1988):
 
-averaged over the classes before it is squared; for cases of the same patient the e are added up first (Obuchowski, Biometrics 53, 1997),
+    var = sum over cases of e^2,
+    e = ((placement baseline - candidate) - (area baseline - candidate)) / (number of cases of its kind).
+
+It works because an area is a mean over positives of means over negatives: e is what one case adds to the difference, its influence. The
+influences are averaged over the classes before they are squared. Those of one patient are added up first (Obuchowski, Biometrics 53, 1997).
 Student's distribution takes the place of the normal one, and Hall's interval that of a symmetric one where the e are skewed
-(`optimize.guard.intervals`). Where a class was told apart without a mistake before and after, one positive case out of place that was not
-seen is added to the variance. The search goes by these bounds.
+(`optimize.guard.intervals`). If both models separate a class without a mistake, every e is 0; then one misplaced positive case that the
+sample does not hold is added to the variance. The search uses these bounds.
 
-With few positive cases they promise too much: one positive in m / 3 may come to lie behind every other case without any such among m. So
-the verdict's bound of the drop holds one more case of the rarest class against the model, which loses all of its placement
+With few positive cases these bounds are too narrow: one positive in m / 3 may come to lie behind all other cases although none of m does.
+So the verdict's bound of the drop includes one more case of the rarest class, which loses all of its placement
 (`optimize.guard.worst_case`). No number of positives below 3 / limit can pass then, as with a recall.
 """
 
@@ -33,25 +39,31 @@ DELONG_OF_PATIENTS = "placements of patients with a worst case (Obuchowski 1997,
 
 
 def placements(scores: npt.NDArray[Any], positive: Booleans) -> Doubles:
-    """Share of the cases of the other kind that each case is on the right side of, ties counting half, (N,)."""
+    """The placement of each case, (N,): the share of the cases of the other kind that it is ranked correctly against; ties count half.
+
+    Args:
+        scores: probability of the class, (N,).
+        positive: whether each case is of the class, (N,).
+    """
     ranks = rankdata(scores)
     placed = np.empty(len(scores))
     for own in (positive, ~positive):
-        others = max(1, len(scores) - int(own.sum()))
-        below = (ranks[own] - rankdata(scores[own])) / others
+        n_others = max(1, len(scores) - int(own.sum()))
+        # Rank among all minus rank among its own kind is the number of cases of the other kind below it.
+        below = (ranks[own] - rankdata(scores[own])) / n_others
         placed[own] = below if own is positive else 1 - below
     return placed
 
 
-def macro_auc(shares: npt.NDArray[Any], labels: Integers) -> float | None:
-    """Mean over the classes that can be told from the rest; None where none can.
+def macro_auc(probabilities: npt.NDArray[Any], labels: Integers) -> float | None:
+    """The mean AUC over the classes that have both positive and negative cases; None where no class has.
 
     Args:
-        shares: of each answer, (N, K).
+        probabilities: probability of each class for each case, (N, K).
         labels: true classes, (N,).
     """
-    told = _ranked_classes(labels, shares.shape[1])
-    return float(np.mean([placements(shares[:, k], labels == k)[labels == k].mean() for k in told])) if len(told) else None
+    ranked = _ranked_classes(labels, probabilities.shape[1])
+    return float(np.mean([placements(probabilities[:, k], labels == k)[labels == k].mean() for k in ranked])) if len(ranked) else None
 
 
 def auc_drop(
@@ -72,57 +84,62 @@ def auc_drop(
         patients: patient number of each case, (N,); None where every case stands for itself.
         share: share of the baseline's figure that may be lost; the spread is then that of (1 - share) * baseline - candidate.
     """
-    cases, told = len(labels), _ranked_classes(labels, baseline.shape[1])
-    if not len(told):
+    cases, ranked = len(labels), _ranked_classes(labels, baseline.shape[1])
+    if not len(ranked):
         return Estimate(0.0, *ANYTHING, 0, "cases", DELONG, None), 0.0, 0.0
     old, new, unseen = [], [], 0.0
-    pulls: Doubles = np.zeros(cases)
-    for k in told:
+    influences: Doubles = np.zeros(cases)
+    for k in ranked:
         positive = labels == k
-        each = [placements(side[:, k], positive) for side in (baseline, candidate)]
-        areas = [float(placed[positive].mean()) for placed in each]
+        placed_by_model = [placements(side[:, k], positive) for side in (baseline, candidate)]
+        areas = [float(placed[positive].mean()) for placed in placed_by_model]
         old.append(areas[0])
         new.append(areas[1])
         counts = np.where(positive, positive.sum(), (~positive).sum())
-        contrast = (1 - share) * (each[0] - areas[0]) - (each[1] - areas[1])
-        pulls += contrast / counts / len(told)
-        unseen += (areas[0] == areas[1] == 1.0) / (int(positive.sum()) * len(told)) ** 2
-    units, together = cases, 1.0
+        # With a relative limit of 2 % the candidate must keep 98 % of the baseline's area, so the spread is that of 0.98 * baseline -
+        # candidate.
+        contrast = (1 - share) * (placed_by_model[0] - areas[0]) - (placed_by_model[1] - areas[1])
+        influences += contrast / counts / len(ranked)
+        unseen += (areas[0] == areas[1] == 1.0) / (int(positive.sum()) * len(ranked)) ** 2
+    n_independent, cluster_size = cases, 1.0
     if patients is not None:
-        pulls = np.bincount(patients, weights=pulls).astype(np.float64)
-        units, sizes = len(pulls), np.bincount(patients)
-        together = float((sizes**2).sum() / sizes.sum())
+        # The influences of a patient's cases are added before they are squared, so cases that move together count as one.
+        influences = np.bincount(patients, weights=influences).astype(np.float64)
+        n_independent, sizes = len(influences), np.bincount(patients)
+        cluster_size = float((sizes**2).sum() / sizes.sum())
     value = float(np.mean(old) - np.mean(new))
-    spread = sqrt(float((pulls**2).sum()) * units**2 / max(1, units - 1))
-    third = float((pulls**3).mean() / (pulls**2).mean() ** 1.5) if spread > NO_SPREAD else 0.0
+    spread = sqrt(float((influences**2).sum()) * n_independent**2 / max(1, n_independent - 1))
+    # The skewness of the influences, for Hall's interval.
+    third = float((influences**3).mean() / (influences**2).mean() ** 1.5) if spread > NO_SPREAD else 0.0
 
     def usual(times: float) -> Interval:
-        place = quantile(confidence, times * units - 1)
-        below, above = (hypot(spread * far, place * sqrt(unseen) / times) for far in reach(place, times * units, third))
+        critical = quantile(confidence, times * n_independent - 1)
+        below, above = (hypot(spread * far, critical * sqrt(unseen) / times) for far in reach(critical, times * n_independent, third))
         return max(-1.0, value - below), min(1.0, value + above)
 
-    worst = value + units * together * _worst(labels, told)
+    worst = value + n_independent * cluster_size * _worst(labels, ranked)
 
-    def sure(times: float) -> Interval:
-        return with_worst(usual(times), units * (pulls - pulls.mean()), value, worst, confidence, times)
+    def for_verdict(times: float) -> Interval:
+        return with_worst(usual(times), n_independent * (influences - influences.mean()), value, worst, confidence, times)
 
     method, unit = (DELONG, "cases") if patients is None else (DELONG_OF_PATIENTS, "patients")
-    odds = normal_odds(sure, spread / sqrt(units))
-    found = Estimate(value, *sure(1.0), units, unit, method, odds, usual=usual(1.0))
-    return found, float(np.mean(old)), float(np.mean(new))
+    odds = normal_odds(for_verdict, spread / sqrt(n_independent))
+    estimate = Estimate(value, *for_verdict(1.0), n_independent, unit, method, odds, usual=usual(1.0))
+    return estimate, float(np.mean(old)), float(np.mean(new))
 
 
-def _worst(labels: Integers, told: list[int]) -> float:
-    """By how much a single case can make the mean area fall: one of the rarest class that comes to lie behind all others.
+def _worst(labels: Integers, ranked: list[int]) -> float:
+    """Largest fall of the mean area by a single case: one of the rarest class that comes to lie behind all others.
 
-    It loses its placement among its own class, and all other classes lose it among the rest.
+    Its own class loses 1 / (cases of the class). For each other class it is a negative case that is now ranked above all positives, which
+    costs 1 / (negative cases of that class). Example: 2 classes of 10 and 90 cases lose 1/10 and 1/10, so their mean loses 1/10.
     """
-    counts = np.bincount(labels, minlength=max(told) + 1)[told]
-    others = 1 / (len(labels) - counts)
-    return float((1 / counts + others.sum() - others).max() / len(told))
+    counts = np.bincount(labels, minlength=max(ranked) + 1)[ranked]
+    per_other = 1 / (len(labels) - counts)
+    return float((1 / counts + per_other.sum() - per_other).max() / len(ranked))
 
 
 def _ranked_classes(labels: Integers, classes: int) -> list[int]:
-    """Classes that some cases have and some have not."""
+    """Numbers of the classes that have both positive and negative cases; the others have no AUC."""
     counts = np.bincount(labels, minlength=classes)
     return np.flatnonzero((counts > 0) & (counts < len(labels))).tolist()

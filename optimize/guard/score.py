@@ -1,4 +1,4 @@
-"""What a score of any task offers: one overall figure, and one figure for each class.
+"""The score of a model on a split, for any task: one overall figure, and one figure for each class.
 
 A classification (`ClassificationScore`) has accuracy and recall. A segmentation (`SegmentationScore`) has Dice: of each class the mean over
 the patients, and overall the mean over the classes.
@@ -18,7 +18,7 @@ from optimize.guard.segmentation_score import score_masks
 
 
 class Score(Protocol):
-    """How good a model is on one split."""
+    """The figures of a model on one split."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -30,7 +30,7 @@ class Score(Protocol):
 
     @property
     def figures(self) -> Mapping[str, float]:
-        """Figure of each class that has cases, by its name."""
+        """The figure of each class that has cases, by the name of the class."""
 
     def as_dict(self, original: Any = None) -> dict[str, Any]:
         """The form that a report shows."""
@@ -51,9 +51,9 @@ def score(
         answers: batches of outputs, (n, K) or (n, K, *spatial), each with the true classes, (n,), or the true masks as in
             `optimize.data.masks`.
         classes: names of the classes.
-        patients: patient id of each item over all batches, (N,).
-        groups: column -> subgroup of each item, (N,).
-        meaning: whether outputs that are masks are logits or probabilities; outputs that are classes show it by their values.
+        patients: patient id of each item over all batches, (N,); None where patients are not known.
+        groups: subgroup of each item, (N,), by the name of the subgroup column.
+        meaning: whether outputs of masks are logits or probabilities. Outputs of classes need no such word: probabilities sum to 1.
     """
     if task == "segmentation":
         return score_masks(answers, classes, patients, groups, meaning)

@@ -22,8 +22,8 @@ from optimize.guard.pooling import pooled
 from optimize.guard.rail import Outcome, Rail
 from optimize.guard.score import Score
 
-LIKELY = 0.9
-POWER, MOST = 0.8, 0.9999
+SEARCH_CONFIDENCE = 0.9
+POWER, MAX_CONFIDENCE = 0.8, 0.9999
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def judge(limits: Limits, baseline: Score, candidate: Score) -> Verdict:
     return Verdict("pass", (summary(rails),), rails)
 
 
-def accept_proposal(limits: Limits, baseline: Score, candidate: Score, confidence: float = LIKELY) -> Verdict:
+def accept_proposal(limits: Limits, baseline: Score, candidate: Score, confidence: float = SEARCH_CONFIDENCE) -> Verdict:
     """Whether the search may go on with `candidate`, measured on the same cases as `baseline`.
 
     Args:
@@ -111,16 +111,16 @@ def search_confidence(limits: Limits, guard: int, test: int) -> float:
     normal, ratio = NormalDist(), guard / max(1, test)
     power = normal.inv_cdf(POWER) * sqrt(1 + ratio)
     if limits.verdict == "point":
-        return min(MOST, max(LIKELY, normal.cdf(power)))
-    return min(MOST, normal.cdf(normal.inv_cdf(limits.confidence) * sqrt(ratio) + power))
+        return min(MAX_CONFIDENCE, max(SEARCH_CONFIDENCE, normal.cdf(power)))
+    return min(MAX_CONFIDENCE, normal.cdf(normal.inv_cdf(limits.confidence) * sqrt(ratio) + power))
 
 
 def worst_class(baseline: Score, candidate: Score) -> tuple[str, float]:
     """The class whose figure fell most, and by how much (negative: even the worst one rose); of those that were seen at all."""
     old, new = baseline.figures, candidate.figures
-    falls = {name: old[name] - new[name] for name in old if name in new} or dict.fromkeys(baseline.classes, 0.0)
-    name = max(falls, key=lambda each: falls[each])
-    return name, falls[name]
+    drops = {name: old[name] - new[name] for name in old if name in new} or dict.fromkeys(baseline.classes, 0.0)
+    name = max(drops, key=lambda class_name: drops[class_name])
+    return name, drops[name]
 
 
 def _reason_of_refusal(rail: Rail) -> str:

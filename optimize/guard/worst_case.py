@@ -27,9 +27,10 @@ from scipy.special import ndtr
 
 from optimize.guard.score_intervals import Doubles
 
-NEAR = 1e-9
-MIDDLE = 1e-4
-"""So near the mean the formula divides nothing by nothing, and its limit is taken."""
+TOLERANCE = 1e-9
+"""Relative precision of the bound."""
+NEAR_MEAN = 1e-4
+"""Below this, the formula is 0 / 0 in floats, and its limit is used."""
 
 
 def mean_high(values: Doubles, worst: float, alpha: float, times: float = 1.0) -> float:
@@ -43,21 +44,26 @@ def mean_high(values: Doubles, worst: float, alpha: float, times: float = 1.0) -
     """
     worst = max(worst, float(values.max(initial=worst)))
     points, weights = np.append(values, worst), np.append(np.full(len(values), times), 1.0)
-    scale = max(worst - float(points.min()), NEAR)
+    scale = max(worst - float(points.min()), TOLERANCE)
 
     def beyond(bound: float) -> float:
         return _chance((points - bound) / scale, weights) - alpha
 
-    low, high = float((weights * points).sum() / weights.sum()), worst - NEAR * scale
+    low, high = float((weights * points).sum() / weights.sum()), worst - TOLERANCE * scale
     if high <= low or beyond(high) >= 0:
         return worst
     if beyond(low) <= 0:
         return low
-    return float(brentq(beyond, low, high, xtol=NEAR * scale, rtol=1e-7))
+    return float(brentq(beyond, low, high, xtol=TOLERANCE * scale, rtol=1e-7))
 
 
 def _chance(steps: Doubles, weights: Doubles) -> float:
-    """Chance that the sum of `steps`, each times as many exponentials as its weight says, is positive."""
+    """The chance that the sum of E_i * steps_i is positive, where E_i is a sum of weights_i independent exponential variables.
+
+    Args:
+        steps: values minus the bound, (n + 1,).
+        weights: number of cases with each value, (n + 1,).
+    """
     top, bottom = float(steps.max()), float(steps.min())
     if top <= 0:
         return 0.0
@@ -67,13 +73,17 @@ def _chance(steps: Doubles, weights: Doubles) -> float:
     def slope(at: float) -> float:
         return float((weights * steps / (1 - at * steps)).sum())
 
+    # The cumulant generating function is K(t) = -sum w log(1 - t step). It is finite between the poles 1 / bottom < 0 and 1 / top > 0, and
+    # the saddlepoint is the root of its derivative there, which rises from minus to plus infinity.
     ends = 1 / bottom, 1 / top
-    room = NEAR**1.5 * (ends[1] - ends[0])
-    saddle = float(brentq(slope, ends[0] + room, ends[1] - room, xtol=1e-14, rtol=1e-12))
+    inset = TOLERANCE**1.5 * (ends[1] - ends[0])
+    saddle = float(brentq(slope, ends[0] + inset, ends[1] - inset, xtol=1e-14, rtol=1e-12))
+    # Lugannani and Rice: 1 - Phi(r - log(r / v) / r), here with r = sign(t) sqrt(-2 K(t)) and v = t sqrt(K''(t)), in its form by
+    # Barndorff-Nielsen, which stays within 0 and 1.
     depth = float((weights * np.log1p(-saddle * steps)).sum())
     curve = float((weights * (steps / (1 - saddle * steps)) ** 2).sum())
-    place = copysign(sqrt(max(0.0, 2 * depth)), saddle)
-    if abs(place) < MIDDLE:
+    root = copysign(sqrt(max(0.0, 2 * depth)), saddle)
+    if abs(root) < NEAR_MEAN:
         second, third = float((weights * steps**2).sum()), 2 * float((weights * steps**3).sum())
         return float(0.5 - third / (6 * sqrt(2 * pi) * second**1.5))
-    return float(ndtr(-place - log(saddle * sqrt(curve) / place) / place))
+    return float(ndtr(-root - log(saddle * sqrt(curve) / root) / root))

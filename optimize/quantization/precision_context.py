@@ -12,7 +12,7 @@ from optimize.data.dataset import Split
 from optimize.guard.evaluate import score_split
 from optimize.guard.limits import Limits
 from optimize.guard.score import Score
-from optimize.guard.verdict import LIKELY, accept_proposal
+from optimize.guard.verdict import SEARCH_CONFIDENCE, accept_proposal
 from optimize.quantization.precision_check import checked
 from optimize.quantization.variant import Variant
 from optimize.searching.train_check import TrainCheck
@@ -43,7 +43,7 @@ class PrecisionContext:
     baseline: Score
     limits: Limits
     threads: int | None = None
-    confidence: float = LIKELY
+    confidence: float = SEARCH_CONFIDENCE
     cpu_level: str | None = None
     cache_folder: Path | None = None
     train_check: TrainCheck | None = None

@@ -1,4 +1,8 @@
-"""The record of the change: what is to change, what was fixed beforehand, what was measured. Every line quotes the report."""
+"""The record for change control: the intended change, the criteria that were fixed beforehand, and what was measured.
+
+Quality systems for medical devices ask for such a record of every change. Every line quotes the report; nothing is computed anew but
+percentages, such as "parameters −87.7 %".
+"""
 
 from __future__ import annotations
 
@@ -14,29 +18,31 @@ from optimize.report.wording import DASH, Report, change, count, milliseconds, s
 
 
 def fixed(report: Report) -> list[tuple[str, str]]:
-    """The criteria fixed before the run, as (what, limit)."""
+    """The criteria that were fixed before the run: (what is limited, the limit in words)."""
     return [(limit.criterion[:1].upper() + limit.criterion[1:], limit.stated) for limit in limit_words(report) if limit.asked]
 
 
 def intended(report: Report, runtime: str) -> str:
-    """The change in one sentence."""
+    """The intended change in one sentence, with what becomes smaller."""
     name = report["model"]["name"]
     if not report["compressed"]:
         end = "It was not run." if report.get("unverified") else "No artifact was made."
         return f"Replace {name} by an artifact compiled for {runtime}. {end}"
     made = f"Replace {name} by an artifact compiled for {runtime}{' at ' + report['precision'] if report['precision'] else ''}"
-    before, after = report["baseline"] or {}, report["compressed"]
-    kinds = (("parameters", "parameters"), ("macs", "multiply–accumulates"), ("size_bytes", "size of the files"))
-    told = [f"{words} {change(before.get(key), after.get(key))}" for key, words in kinds if before.get(key) and after.get(key) is not None]
-    return f"{made}{': ' + ', '.join(told) if told else ''}."
+    baseline, candidate = report["baseline"] or {}, report["compressed"]
+    quantities = (("parameters", "parameters"), ("macs", "multiply–accumulates"), ("size_bytes", "size of the files"))
+    known = [(key, words) for key, words in quantities if baseline.get(key) and candidate.get(key) is not None]
+    changes = [f"{words} {change(baseline[key], candidate[key])}" for key, words in known]
+    return f"{made}{': ' + ', '.join(changes) if changes else ''}."
 
 
 def evidence(report: Report) -> Iterator[tuple[str, str]]:
-    """What was measured, as (what, figures); nothing that the report does not hold."""
-    for each in rails.criteria(report):
-        rail = each.rail
-        among = f"worst of {len(each.of.rails)}: " if each.of is not None and len(each.of.rails) > 1 else ""
-        about = each.name if each.of is None else f"{each.name}, {among}{rail['name']}"
+    """What was measured: (what it is, the figures in words). What the report does not hold is left out."""
+    for criterion in rails.criteria(report):
+        rail = criterion.rail
+        # A family (all classes, or all values of a subgroup column) is one line: its worst rail stands for all of them.
+        among = f"worst of {len(criterion.family.rails)}: " if criterion.family is not None and len(criterion.family.rails) > 1 else ""
+        about = criterion.name if criterion.family is None else f"{criterion.name}, {among}{rail['name']}"
         bounds = f" ({rails.bounds(rail)})" if rails.bounds(rail) != DASH else ""
         result = {"pass": "pass", "fail": "fail", "inconclusive": "inconclusive"}[rail["outcome"]]
         yield about, f"{rails.written(rail, rail['value'])}{bounds}, {rails.limit(rail)}: {result}"
@@ -45,6 +51,7 @@ def evidence(report: Report) -> Iterator[tuple[str, str]]:
         regressed, fixed_again, cases = (count(flips[key]) for key in ("regressed", "fixed", "cases"))
         yield "Decisions that changed", f"{regressed} right, now wrong; {fixed_again} wrong, now right; of {cases}"
     strongest = rows.strongest(report)
+    # An unreliable ratio is named without its number, so that nobody copies the number from here into a release note.
     if strongest and strongest.ratio and doubts(report, rows.batches(report)[0], strongest.name):
         yield f"Speed at batch {rows.batches(report)[0]}", UNRELIABLE
     elif strongest and strongest.ratio:
@@ -53,13 +60,13 @@ def evidence(report: Report) -> Iterator[tuple[str, str]]:
         batch = rows.batches(report)[0]
         yield f"Speed at batch {batch}", f"{against}; {milliseconds(rows.find(report, 'compressed', 'latency_ms', batch, 'p50'))} ms"
     for key, what in (("size_bytes", "Size of the files"), ("peak_memory_bytes", "Peak memory of the process")):
-        before, after = (rows.find(report, part, key) for part in ("baseline", "compressed"))
-        if before is not None and after is not None:
-            yield what, f"{scaled(before, 'B')} before, {scaled(after, 'B')} after"
+        baseline, candidate = (rows.find(report, part, key) for part in ("baseline", "compressed"))
+        if baseline is not None and candidate is not None:
+            yield what, f"{scaled(baseline, 'B')} before, {scaled(candidate, 'B')} after"
 
 
 def fingerprint(public_key: str) -> str:
-    """SHA-256 of a public key's raw bytes, in hex; says so where the text is not base64."""
+    """SHA-256 of a public key's raw bytes, in hex; "not readable" where the text is not base64."""
     try:
         return hashlib.sha256(base64.b64decode(public_key, validate=True)).hexdigest()
     except (binascii.Error, ValueError):

@@ -1,7 +1,7 @@
-"""Charts of a report as static SVG, each in a wide and in a narrow form, so that its text keeps its size on a telephone.
+"""Draws charts as static SVG, each in a wide and in a narrow form, so that its text keeps its size on a telephone.
 
-They are Vega-Lite specifications drawn by `vl-convert-python`; without it there are none, and the tables say the same. Colours are the
-page's own variables, so a chart follows the page from light to dark. The same report gives the same bytes.
+`vl-convert-python` draws them from Vega-Lite specifications. Without that package there are no charts, and the tables hold the same
+figures. Colours are the page's own variables, so a chart follows the page from light to dark. The same report gives the same bytes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Chart:
     """One chart.
 
     Args:
-        label: what it shows, for who does not see it.
+        label: what the chart shows, for readers who do not see it.
         wide: SVG for a page of about 800 pixels and for paper.
         narrow: SVG for about 340 pixels.
     """
@@ -63,13 +63,13 @@ def available() -> bool:
 
 
 def chart(label: str, wide: Spec, narrow: Spec) -> Chart | None:
-    """Draw a chart in both forms; None where nothing can draw."""
+    """A chart drawn in both forms; None where `vl-convert-python` is not installed."""
     return Chart(label, *(_svg(json.dumps(spec, sort_keys=True), label) for spec in (wide, narrow))) if available() else None
 
 
 @lru_cache(maxsize=128)
 def _svg(spec: str, label: str) -> str:
-    # Starting the renderer takes a second, which only who draws should pay.
+    # Importing the renderer takes a second, so only code that draws imports it.
     import vl_convert
 
     whole = json.loads(spec) | {"background": None, "padding": 4, "config": _CONFIG}
@@ -81,7 +81,11 @@ def _svg(spec: str, label: str) -> str:
 
 
 def rows_axis(labels: Sequence[str], form: int, limit: tuple[int, int] = (138, 300), *, shown: bool = True) -> Spec:
-    """A vertical axis with one line for each label, in order; equal labels stay apart by the number that is cut off again."""
+    """A vertical axis with one line for each label, in the order given.
+
+    Vega-Lite merges rows with equal labels, such as two subgroups "A" of two columns. So each row is called "000 A", "001 A" (see
+    `numbered`), and the axis shows the text from the fifth character on.
+    """
     axis = {"labelExpr": "slice(datum.label, 4)", "labelLimit": limit[form], "labelColor": "var(--ink)", "title": None, "grid": False}
     return {"field": "row", "type": "nominal", "sort": None, "scale": {"domain": numbered(labels)}, "axis": axis if shown else None}
 

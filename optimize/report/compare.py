@@ -1,4 +1,4 @@
-"""Several runs side by side: one row each, as a page, as JSON and as CSV, and in words why some of them cannot be compared."""
+"""Several runs side by side, one row for each run, as a page, as JSON and as CSV; warnings say why some of them cannot be compared."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from optimize.errors import InputError
-from optimize.report import charts, drawn, rails, rows
+from optimize.report import charts, plots, rails, rows
 from optimize.report.page import OUTCOMES, RUNTIMES, as_json, page, write_all
 from optimize.report.pareto import best
 from optimize.report.render import read, rerender
@@ -20,16 +20,16 @@ from optimize.report.terms import terms
 from optimize.report.wording import Report
 
 FORMAT = 1
-_PASSING = ("load",)
-"""What a machine's fingerprint holds of the moment, not of the machine."""
+_MOMENTARY = ("load",)
+"""Entries of a machine's description that change from moment to moment, and so say nothing about which machine it is."""
 
 
 def compare(folders: Sequence[Path], out: Path) -> Path:
     """Render every run again, write comparison.html, comparison.json and comparison.csv into `out`, and return the page's path.
 
     Args:
-        folders: of two runs or more, each with its report.json.
-        out: made when it is missing.
+        folders: output folders of two or more runs, each with its report.json.
+        out: folder for the three files; it is made when it is missing.
 
     Raises:
         InputError: when a run is missing, unreadable or named twice, or `out` cannot be written; nothing is written then.
@@ -45,24 +45,31 @@ def compare(folders: Sequence[Path], out: Path) -> Path:
 
 
 def comparison(reports: Mapping[str, Report]) -> dict[str, str]:
-    """The three files' texts by name, from reports by the name of their run."""
-    found = [row(name, report) for name, report in reports.items()]
-    said = list(warnings(reports))
+    """The texts of the three files, by file name.
+
+    Args:
+        reports: the reports, by the name of their run.
+    """
+    runs = [row(name, report) for name, report in reports.items()]
+    incomparable = list(warnings(reports))
     text = io.StringIO()
-    writer = csv.DictWriter(text, found[0].keys(), lineterminator="\n")
+    writer = csv.DictWriter(text, runs[0].keys(), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(found)
+    writer.writerows(runs)
     return {
-        "comparison.html": page("comparison.html", rows=found, warnings=said, chart=_chart(found), runtimes=RUNTIMES, outcomes=OUTCOMES),
-        "comparison.json": as_json({"format": FORMAT, "runs": found, "warnings": said}),
+        "comparison.html": page(
+            "comparison.html", rows=runs, warnings=incomparable, chart=_chart(runs), runtimes=RUNTIMES, outcomes=OUTCOMES
+        ),
+        "comparison.json": as_json({"format": FORMAT, "runs": runs, "warnings": incomparable}),
         "comparison.csv": text.getvalue(),
     }
 
 
 def row(name: str, report: Report) -> dict[str, Any]:
-    """One run. Shares, drops and `…_off` are fractions; what was not measured is None."""
+    """The row of one run. Shares, drops and `…_off` are fractions; what was not measured is None."""
     words, whole = terms(report), {**dict.fromkeys(("rails", "baselines", "speedup", "compressed", "baseline")), **report}
-    before, after = whole["baseline"], whole["compressed"]
+    baseline, candidate = whole["baseline"], whole["compressed"]
+    # The judged rails are quoted rather than the metrics, since a run may have been judged by macro F1 or AUC in place of accuracy.
     judged = rails.rails(whole)
     drop = next((rail for rail in judged if rail["scope"] == "overall" and rail["rule"] == "drop"), {})
     dropped = [rail for rail in judged if rail["scope"] == "class" and rail["rule"] == "drop" and rail["value"] is not None]
@@ -75,35 +82,35 @@ def row(name: str, report: Report) -> dict[str, Any]:
         "qualifier": qualifier(whole) or None,
         "target": whole["target"],
         "precision": whole["precision"],
-        "parameters": find(after, "parameters"),
-        "parameters_off": _off(before, after, "parameters"),
-        "macs": find(after, "macs"),
-        "macs_off": _off(before, after, "macs"),
-        "size_bytes": find(after, "size_bytes"),
+        "parameters": find(candidate, "parameters"),
+        "parameters_off": _off(baseline, candidate, "parameters"),
+        "macs": find(candidate, "macs"),
+        "macs_off": _off(baseline, candidate, "macs"),
+        "size_bytes": find(candidate, "size_bytes"),
         "overall": drop.get("figure") or words.overall,
-        "before": drop.get("before", find(before, "metrics", "overall", words.overall_key)),
-        "after": drop.get("after", find(after, "metrics", "overall", words.overall_key)),
+        "before": drop.get("before", find(baseline, "metrics", "overall", words.overall_key)),
+        "after": drop.get("after", find(candidate, "metrics", "overall", words.overall_key)),
         "drop": drop.get("value"),
         "drop_low": drop.get("low"),
         "drop_high": drop.get("high"),
         "worst_class": worst.get("name"),
         "worst_class_figure": worst.get("figure"),
         "worst_class_drop": worst.get("value"),
-        "p50_ms": find(after, "latency_ms", "1", "p50"),
-        "p50_reliable": None if find(after, "latency_ms", "1", "p50") is None else not doubts(whole, "1"),
+        "p50_ms": find(candidate, "latency_ms", "1", "p50"),
+        "p50_reliable": None if find(candidate, "latency_ms", "1", "p50") is None else not doubts(whole, "1"),
         "baseline": strongest.name if strongest and ratio else None,
         "speed": speed(whole) if strongest and ratio else None,
         "speedup": ratio.get("value"),
         "speedup_low": ratio.get("low"),
         "speedup_high": ratio.get("high"),
-        "peak_memory_bytes": find(after, "peak_memory_bytes"),
+        "peak_memory_bytes": find(candidate, "peak_memory_bytes"),
         "model_sha256": whole["model"]["sha256"],
         "test_sha256": find(whole, "data", "test", "sha256"),
     }
 
 
 def warnings(reports: Mapping[str, Report]) -> Iterator[str]:
-    """In words, what keeps the runs from being compared."""
+    """One sentence for each reason why the runs cannot be compared."""
     different: tuple[tuple[str, Callable[[Report], Any], str], ...] = (
         ("are of different models", lambda report: report["model"]["sha256"], "what became smaller or worse is not the same thing"),
         ("were judged on different test data", lambda report: find(report, "data", "test", "sha256"), "their figures do not compare"),
@@ -111,6 +118,7 @@ def warnings(reports: Mapping[str, Report]) -> Iterator[str]:
         ("were measured on different machines", _machine, "their latencies, ratios and memory do not compare"),
     )
     for what, of, therefore in different:
+        # Values such as limits are dicts, which cannot be keys, so equal ones are looked up in a list.
         groups: list[tuple[Any, list[str]]] = []
         for name, report in reports.items():
             value = of(report)
@@ -124,7 +132,7 @@ def warnings(reports: Mapping[str, Report]) -> Iterator[str]:
 
 
 def names(folders: Sequence[Path]) -> list[str]:
-    """Of each folder its name, with as many of its parents as tell it from the others."""
+    """The name of each folder, with as many parent folders as make all names differ: a/run and b/run, but run1 and run2."""
     paths = [folder.resolve() for folder in folders]
     for depth in range(1, max(len(path.parts) for path in paths) + 1):
         short = ["/".join(path.parts[-depth:]) for path in paths]
@@ -134,11 +142,11 @@ def names(folders: Sequence[Path]) -> list[str]:
 
 
 def _distinct(folders: Sequence[Path]) -> None:
-    seen: set[Path] = set()
+    named: set[Path] = set()
     for folder in folders:
-        if folder.resolve() in seen:
+        if folder.resolve() in named:
             raise InputError(f"`run` (={folder}) is named twice: name every run once.")
-        seen.add(folder.resolve())
+        named.add(folder.resolve())
 
 
 def _writable(out: Path) -> None:
@@ -150,25 +158,26 @@ def _writable(out: Path) -> None:
         raise InputError(f"`--out` (={out}) cannot be written ({problem.strerror}): name another folder.") from None
 
 
-def _off(before: Report | None, after: Report | None, key: str) -> float | None:
-    old, new = find(before, key), find(after, key)
+def _off(baseline: Report | None, candidate: Report | None, key: str) -> float | None:
+    old, new = find(baseline, key), find(candidate, key)
     return 1 - new / old if old and new is not None else None
 
 
 def _machine(report: Report) -> dict[str, Any]:
-    return {key: value for key, value in (report["machine"] or {}).items() if key not in _PASSING}
+    return {key: value for key, value in (report["machine"] or {}).items() if key not in _MOMENTARY}
 
 
-def _chart(found: Sequence[Report]) -> charts.Chart | None:
-    drawable = [each for each in found if each["p50_ms"] is not None and each["after"] is not None]
-    if not drawable or len({each["overall"] for each in drawable}) > 1:
+def _chart(runs: Sequence[Report]) -> charts.Chart | None:
+    # Figures of different kinds (accuracy, Dice) cannot share one axis.
+    drawable = [run for run in runs if run["p50_ms"] is not None and run["after"] is not None]
+    if not drawable or len({run["overall"] for run in drawable}) > 1:
         return None
-    marks = best([each["p50_ms"] for each in drawable], [each["after"] for each in drawable])
+    marks = best([run["p50_ms"] for run in drawable], [run["after"] for run in drawable])
     values = [
-        {"cost": each["p50_ms"], "gain": each["after"] * 100, "size": each["parameters"]}
-        | {"label": each["run"] if each["p50_reliable"] else f"{each['run']} *"}
-        | {"kept": each["verdict"] == "pass", "best": mark}
-        for each, mark in zip(drawable, marks, strict=True)
+        {"cost": run["p50_ms"], "gain": run["after"] * 100, "size": run["parameters"]}
+        | {"label": run["run"] if run["p50_reliable"] else f"{run['run']} *"}
+        | {"kept": run["verdict"] == "pass", "best": mark}
+        for run, mark in zip(drawable, marks, strict=True)
     ]
     label = f"Every run: latency and {drawable[0]['overall']}; the line joins those that none beats"
-    return drawn.scatter(values, "median at batch 1, ms", f"{drawable[0]['overall']}, test split, %", label, name_all=True)
+    return plots.scatter(values, "median at batch 1, ms", f"{drawable[0]['overall']}, test split, %", label, name_all=True)

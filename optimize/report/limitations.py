@@ -1,4 +1,4 @@
-"""What the run did not look at, in plain words, read from what its report holds and lacks."""
+"""What a run did not look at, in plain sentences. They follow from what its report holds and from what it lacks."""
 
 from __future__ import annotations
 
@@ -11,40 +11,43 @@ from optimize.report.rows import find, per_group
 from optimize.report.terms import terms
 from optimize.report.wording import Report, count, plain, points
 
-FEW = 30
+FEW_CASES = 30
+"""Cases below which a figure of a class or a subgroup is named as resting on few."""
 _NAMES = {"precision": "precision", "f1": "F1"}
 
 
 def limitations(report: Report, runtime: str) -> list[str]:
-    """Each a sentence or two; the ones that say most about this run come first."""
+    """The limitations, each one or two sentences. Those that are specific to this run come first."""
     return [*_of_verdict(report), *_of_limits(report), *_of_data(report), *_of_everything(report, runtime)]
 
 
 def _of_verdict(report: Report) -> Iterator[str]:
-    found = rails(report)
-    if not found:
+    judged = rails(report)
+    if not judged:
         yield "The run ended before the guard-rails were judged on the test split: nothing is known of how the artifact answers there."
         return
     if report["limits"].get("verdict") == "point":
         yield "The verdict compares the measured values alone with the limits: it does not allow for chance."
-    elif len(found) > 1:
+    elif len(judged) > 1:
         share = plain(100 * (confidence(report) or 0.0))
-        yield f"Each bound holds with {share} % confidence by itself; that all {len(found)} hold together is less certain."
+        yield f"Each bound holds with {share} % confidence by itself; that all {len(judged)} hold together is less certain."
     if (report.get("looks") or {}).get("number", 1) > 1:
         yield "That earlier looks at the test cases are allowed for holds for a model that was not made to answer these very cases."
-    few: dict[str, int] = {rail["name"]: rail["seen"] for rail in found if rail["scope"] != "overall" and rail["seen"] < FEW}
+    few: dict[str, int] = {rail["name"]: rail["seen"] for rail in judged if rail["scope"] != "overall" and rail["seen"] < FEW_CASES}
     if few:
-        named = ", ".join(f"{name} ({count(seen)})" for name, seen in few.items())
+        named = ", ".join(f"{name} ({count(n)})" for name, n in few.items())
+        # One case of 12 is 8.3 pp of a recall: that is how coarse the figure is.
         moved = points(1 / max(1, min(few.values())))
-        yield f"Rests on fewer than {FEW} {found[0]['unit']}: {named}. A single one may move such a figure by up to {moved}."
-    patients = min((rail["seen"] for rail in found if rail["unit"] == "patients" and rail["seen"]), default=0)
+        yield f"Rests on fewer than {FEW_CASES} {judged[0]['unit']}: {named}. A single one may move such a figure by up to {moved}."
+    patients = min((rail["seen"] for rail in judged if rail["unit"] == "patients" and rail["seen"]), default=0)
     if patients:
+        # The rule of three: a loss that none of n patients had may still be one in n / 3 (95 % confidence). 60 patients: one in 20.
         rare = count(max(1, patients // 3))
         yield f"Of {count(patients)} patients: a severe loss in fewer than one of {rare} would probably not have been seen."
     if report["limits"].get("class_metric") in ("precision", "f1"):
-        judged = _NAMES[report["limits"]["class_metric"]]
-        yield f"Classes were judged by their {judged}: recall, the share of a class that is found, had no limit."
-    unknown = [rail["title"] for rail in found if rail["value"] is None]
+        metric = _NAMES[report["limits"]["class_metric"]]
+        yield f"Classes were judged by their {metric}: recall, the share of a class that is found, had no limit."
+    unknown = [rail["title"] for rail in judged if rail["value"] is None]
     if unknown:
         yield f"Could not be measured: {', '.join(unknown)}."
 
@@ -72,7 +75,8 @@ def _of_data(report: Report) -> Iterator[str]:
     empty = [name for name, cases in (test.get("per_class") or {}).items() if not cases]
     if empty:
         yield f"Not in the test split at all: {', '.join(empty)}."
-    yield from (f"Calibration set, {each['check']}: {each['text']}." for each in report["health"] or [] if each["level"] == "warning")
+    findings = [finding for finding in report["health"] or [] if finding["level"] == "warning"]
+    yield from (f"Calibration set, {finding['check']}: {finding['text']}." for finding in findings)
     listed = find(report, "flips", "listed") or []
     flips = report["flips"]
     if flips and len(listed) < (total := flips["regressed"] + flips["fixed"] + flips["changed"]):

@@ -1,4 +1,4 @@
-"""How often the test split was looked at, in words; a report that does not say it has nothing here."""
+"""How often the test split was looked at, in words (`optimize.guard.spending` says why that matters). Empty where a report does not say."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from optimize.report.wording import DASH, Report, count, plain
 
 
 def confidence(report: Report) -> float | None:
-    """Of each bound: that of this look at the test split where the report names one, else that of the limits."""
+    """Confidence of each bound: that of this look at the test split where the report names one, else that of the limits."""
     looks = report.get("looks") or {}
-    found: float | None = looks.get("confidence") or report["limits"].get("confidence")
-    return found
+    value: float | None = looks.get("confidence") or report["limits"].get("confidence")
+    return value
 
 
 def sentence(report: Report) -> str:
-    """Which look at the test split this was, and what was permitted for all of them; empty where the report does not say."""
+    """Which look at the test split this was, and the confidence that all looks share; empty where the report does not say."""
     looks = report.get("looks")
     if not looks:
         return ""
@@ -23,6 +23,7 @@ def sentence(report: Report) -> str:
     first = f"This was look {count(number)} at these test cases"
     if number == 1:
         first = "The test cases were looked at for the first time, as far as the record of looks knows"
+    # Three endings: no statistics at all; statistics with nothing left to spend; statistics with this look's own confidence.
     if looks["all_looks"] is None:
         return f"{first}. Measured values are compared: where a split is looked at again, the best of several results flatters."
     whole = f"{_percent(looks['all_looks'])} confidence is held over all looks together"
@@ -35,8 +36,8 @@ def sentence(report: Report) -> str:
 
 def earlier(report: Report) -> list[tuple[str, str, str]]:
     """The looks before this one: number, date, and verdict."""
-    found: list[dict[str, Any]] = (report.get("looks") or {}).get("earlier") or []
-    return [(str(number), each["date"][:10], each["verdict"] or DASH) for number, each in enumerate(found, start=1)]
+    looks: list[dict[str, Any]] = (report.get("looks") or {}).get("earlier") or []
+    return [(str(number), look["date"][:10], look["verdict"] or DASH) for number, look in enumerate(looks, start=1)]
 
 
 def use_of_test(report: Report) -> str:

@@ -1,4 +1,4 @@
-"""Templates to pages that need nothing but themselves: one style, one script, and a policy that lets no other run."""
+"""Turns templates into self-contained pages: one style, one script, and a content security policy that permits no other script."""
 
 from __future__ import annotations
 
@@ -21,13 +21,19 @@ OUTCOMES = {"pass": "Accepted", "fail": "Rejected", "inconclusive": "Inconclusiv
 
 
 def page(template: str, **shown: Any) -> str:
-    """A template of this folder, filled in; whatever comes from a run is escaped."""
+    """The text of a page.
+
+    Args:
+        template: file name of a template of this folder.
+        shown: values for the template; every text among them is escaped.
+    """
     loader = FileSystemLoader(FOLDER)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(wording.FILTERS)
     script = (FOLDER / "sort.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # It is a file of this package, not of the user's: escaped, it would be no script.
+    # The policy names the script by its hash, so a script that came in with a class name would not run even if escaping failed.
+    # `Markup` turns escaping off for this file alone: it belongs to this package, and escaped it would be no script.
     return environment.get_template(template).render(script=Markup(script), script_hash=f"sha256-{digest}", DASH=wording.DASH, **shown)  # noqa: S704
 
 

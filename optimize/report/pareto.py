@@ -1,4 +1,8 @@
-"""Which of many things no other beats both in what it costs and in what it gives."""
+"""The Pareto frontier: the proposals that no other proposal beats in both cost and accuracy.
+
+Example: costs 1, 2, 3 ms with accuracies 0.90, 0.95, 0.94. The first two are on the frontier; the third costs more than the second and
+reaches less.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from optimize.report.wording import Report
 
 @dataclass(frozen=True)
 class Trial:
-    """One proposal; `cost` is its latency in milliseconds or its MACs, `best` that no other is both cheaper and better."""
+    """One proposal. `cost` is its latency in milliseconds or its MACs; `best` says whether it is on the frontier."""
 
     number: int
     step: str
@@ -26,13 +30,13 @@ class Trial:
 
 @dataclass(frozen=True)
 class Frontier:
-    """All proposals that can be drawn: against latency when every one has it, else against MACs.
+    """All proposals that can be plotted: against latency when every proposal has one, else against MACs.
 
     Args:
-        trials: in the order tried.
+        trials: the proposals, in the order in which they were tried.
         timed: whether `cost` is latency.
-        measured: how many proposals have a latency.
-        left_out: how many lack what is drawn.
+        measured: number of proposals that have a latency.
+        left_out: number of proposals that lack the cost or the accuracy, and so cannot be plotted.
     """
 
     trials: tuple[Trial, ...]
@@ -42,20 +46,21 @@ class Frontier:
 
 
 def best(costs: Sequence[float], gains: Sequence[float]) -> list[bool]:
-    """Of each pair, that no other costs no more, gives no less, and is better in one of the two."""
+    """Whether each pair of cost and gain is on the frontier. Equal pairs are both on it."""
     pairs = list(zip(costs, gains, strict=True))
     return [not any(c <= cost and g >= gain and (c, g) != (cost, gain) for c, g in pairs) for cost, gain in pairs]
 
 
 def frontier(report: Report) -> Frontier:
-    """Accuracy on the guard split against the cost of each proposal."""
+    """The proposals of a run with their accuracy on the guard split and their cost, and which of them are on the frontier."""
     steps = list(enumerate(report["steps"], start=1))
     measured = sum(step.get("latency_ms") is not None for _, step in steps)
     judged = [(i, step) for i, step in steps if step["overall"] is not None]
+    # Latencies and MACs cannot share an axis, so one proposal without a latency makes all of them be plotted by MACs.
     timed = bool(judged) and all(step.get("latency_ms") is not None for _, step in judged)
     key = "latency_ms" if timed else "macs"
-    drawn = [(i, step) for i, step in judged if step.get(key) is not None]
-    undominated = best([step[key] for _, step in drawn], [step["overall"] for _, step in drawn])
+    plotted = [(i, step) for i, step in judged if step.get(key) is not None]
+    undominated = best([step[key] for _, step in plotted], [step["overall"] for _, step in plotted])
     trials = tuple(
         Trial(
             number,
@@ -69,6 +74,6 @@ def frontier(report: Report) -> Frontier:
             step["parameters"],
             mark,
         )
-        for (number, step), mark in zip(drawn, undominated, strict=True)
+        for (number, step), mark in zip(plotted, undominated, strict=True)
     )
-    return Frontier(trials, timed, measured, len(steps) - len(drawn))
+    return Frontier(trials, timed, measured, len(steps) - len(plotted))

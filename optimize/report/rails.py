@@ -1,4 +1,8 @@
-"""The guard-rails as rows of the page: as the report judged them, arranged and drawn to scale, never judged anew."""
+"""The guard-rails as rows of the page, arranged and drawn to scale. They are quoted as the report judged them, never judged anew.
+
+Rails of one figure over all classes are a *family*. The list of criteria shows one line for each family: its worst rail. Example: recall of
+8 classes, of which one fails and seven pass, is the line "the worst of 8: basophil (1 fails, 7 pass)".
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ _WORST_FIRST = {"fail": 0, "inconclusive": 1, "pass": 2}
 
 @dataclass(frozen=True)
 class Bar:
-    """A value with its bounds and its limit, all in percent of the width."""
+    """A drawn rail: its value, its bounds and its limit, all in percent of the drawing's width."""
 
     start: float
     width: float
@@ -50,18 +54,18 @@ class Family:
 
     @property
     def stated(self) -> str:
-        """The limit as it was fixed, when it is the same for all."""
-        found = {limit(rail) for rail in self.rails}
-        return found.pop() if len(found) == 1 else "a limit of each"
+        """The limit in words, when it is the same for all rails of the family."""
+        limits = {limit(rail) for rail in self.rails}
+        return limits.pop() if len(limits) == 1 else "a limit of each"
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """One line of the acceptance criteria: a rail, and of a family the worst with how many others stand behind it."""
+    """One line of the acceptance criteria: a rail of the whole split, or the worst rail of a family."""
 
     name: str
     rail: Rail
-    of: Family | None = None
+    family: Family | None = None
 
 
 def rails(report: Report) -> list[Rail]:
@@ -70,41 +74,44 @@ def rails(report: Report) -> list[Rail]:
 
 
 def families(report: Report) -> list[Family]:
-    """Rails of classes and of subgroups, by what they are about, in the report's order."""
-    found: dict[tuple[Any, ...], list[Rail]] = {}
+    """The families of rails of classes and of subgroups, in the report's order."""
+    by_figure: dict[tuple[Any, ...], list[Rail]] = {}
     for rail in rails(report):
         if rail["scope"] != "overall":
-            found.setdefault((rail["scope"], rail["column"], rail["figure"], rail["rule"]), []).append(rail)
+            by_figure.setdefault((rail["scope"], rail["column"], rail["figure"], rail["rule"]), []).append(rail)
     return [
-        Family(f"t-rails-{i}", scope, column, figure, rule, tuple(each))
-        for i, ((scope, column, figure, rule), each) in enumerate(found.items(), start=1)
+        Family(f"t-rails-{i}", scope, column, figure, rule, tuple(members))
+        for i, ((scope, column, figure, rule), members) in enumerate(by_figure.items(), start=1)
     ]
 
 
 def criteria(report: Report) -> list[Criterion]:
-    """Rails of the whole split one by one, each family by its worst; in the report's order."""
+    """Every rail of the whole split, then the worst rail of each family, in the report's order."""
     whole = [Criterion(name(rail), rail) for rail in rails(report) if rail["scope"] == "overall"]
-    parts = [Criterion(name(worst(each.rails), each.title), worst(each.rails), each) for each in families(report)]
+    parts = [Criterion(name(worst(family.rails), family.title), worst(family.rails), family) for family in families(report)]
     return whole + parts
 
 
 def tiles(report: Report) -> list[Criterion]:
-    """The drop of the overall figure, and of the family of classes that comes nearest to its limit."""
-    found = criteria(report)
-    whole = [each for each in found if each.of is None and each.rail["rule"] == "drop"][:1]
-    parts = [each for each in found if each.of is not None and each.rail["rule"] == "drop"]
-    return whole + ([next(each for each in parts if each.rail is worst([other.rail for other in parts]))] if parts else [])
+    """Criteria for the top of the page: the overall drop, and of all families of drops the rail nearest to its limit."""
+    criteria_shown = criteria(report)
+    whole = [criterion for criterion in criteria_shown if criterion.family is None and criterion.rail["rule"] == "drop"][:1]
+    parts = [criterion for criterion in criteria_shown if criterion.family is not None and criterion.rail["rule"] == "drop"]
+    if not parts:
+        return whole
+    nearest = worst([criterion.rail for criterion in parts])
+    return [*whole, next(criterion for criterion in parts if criterion.rail is nearest)]
 
 
-def worst(found: Sequence[Rail]) -> Rail:
-    """The one that decides: failed before undecided before passed, and of these the nearest to its limit."""
-    return min(found, key=lambda rail: (_WORST_FIRST[rail["outcome"]], _margin(rail)))
+def worst(rails: Sequence[Rail]) -> Rail:
+    """The rail that decides: a failed one before an undecided one before a passed one, and of these the nearest to its limit."""
+    return min(rails, key=lambda rail: (_WORST_FIRST[rail["outcome"]], _margin(rail)))
 
 
-def tally(found: Sequence[Rail]) -> str:
+def tally(rails: Sequence[Rail]) -> str:
     """'1 fails, 2 cannot be told, 5 pass'."""
     words = {"fail": ("fails", "fail"), "inconclusive": ("cannot be told", "cannot be told"), "pass": ("passes", "pass")}
-    counted = {outcome: sum(rail["outcome"] == outcome for rail in found) for outcome in words}
+    counted = {outcome: sum(rail["outcome"] == outcome for rail in rails) for outcome in words}
     return ", ".join(f"{number} {words[outcome][number != 1]}" for outcome, number in counted.items() if number)
 
 
@@ -144,6 +151,7 @@ def decides(rail: Rail) -> str:
     if rail["needed"] is None:
         return "no number of cases would, at the rates observed"
     number = f"{wording.count(rail['needed'])} {rail['unit']}"
+    # Three cases: reports of older versions have no "power"; no power means a minimum; else both numbers are known.
     if "power" not in rail:  # a report of an earlier version
         return f"{number} would decide"
     if rail["power"] is None:  # no number of cases is known to decide, only the fewest that can
@@ -151,30 +159,32 @@ def decides(rail: Rail) -> str:
     return f"{number} would decide with a power of 80 %; these, with {100 * rail['power']:.0f} %"
 
 
-def bars(found: Sequence[Rail]) -> list[Bar | None]:
-    """Each rail drawn to one scale; None where there is no value."""
-    floor = bool(found) and found[0]["rule"] == "floor"
-    values = [rail[key] for rail in found for key in ("value", "low", "high", "limit") if rail[key] is not None]
+def bars(rails: Sequence[Rail]) -> list[Bar | None]:
+    """The drawing of each rail, all on one scale; None for a rail without a value."""
+    floor = bool(rails) and rails[0]["rule"] == "floor"
+    values = [rail[key] for rail in rails for key in ("value", "low", "high", "limit") if rail[key] is not None]
+    # Drops start at 0, so that the length of a bar is the drop. Recalls of 0.91 and 0.93 would look alike on such a scale.
     ends = (min(values, default=0.0), max(values, default=1.0)) if floor else (min([0.0, *values]), max([0.001, *values]))
-    room = (ends[1] - ends[0]) * 0.06 or 0.01
-    low, high = ends[0] - room, ends[1] + room
+    padding = (ends[1] - ends[0]) * 0.06 or 0.01
+    low, high = ends[0] - padding, ends[1] + padding
 
     def at(value: float) -> float:
         return round((value - low) / (high - low) * 100, 3)
 
-    def drawn(rail: Rail) -> Bar | None:
+    def bar(rail: Rail) -> Bar | None:
         value, zero = rail["value"], low if floor else 0.0
         if value is None:
             return None
         start, end = at(min(value, zero)), at(max(value, zero))
         bound = [None if rail[key] is None else at(rail[key]) for key in ("low", "high")]
+        # A drop of 0 would be no bar at all: 0.6 % of the width is the thinnest that can be seen.
         return Bar(start, round(max(end - start, 0.6), 3), at(zero), at(rail["limit"]), bound[0], bound[1], at(value))
 
-    return [drawn(rail) for rail in found]
+    return [bar(rail) for rail in rails]
 
 
 def _margin(rail: Rail) -> float:
-    """How far inside its limit the worse bound lies, in points; a rail without a value comes first."""
+    """How far the worse bound lies inside the limit, as a fraction; minus infinity for a rail without a value."""
     if rail["value"] is None:
         return float("-inf")
     floor = rail["rule"] == "floor"

@@ -1,4 +1,4 @@
-"""One dict, written as report.json and as report.html.
+"""Writes a report, which is one dict, as report.json and as report.html.
 
 The page is self-contained: no font, no picture and no style from anywhere else, and no script but its own, so it reads the same in ten
 years and offline. Whatever comes from a run (class names, file names, reasons) is escaped.
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from optimize.errors import InputError
-from optimize.report import answers, change_control, charts, drawn, looks, rails, rows, speed, standing, wording
+from optimize.report import answers, change_control, charts, looks, original, plots, rails, rows, speed, wording
 from optimize.report.limitations import limitations
 from optimize.report.page import FOLDER, OUTCOMES, RUNTIMES, as_json, page, write_all
 from optimize.report.pareto import frontier
@@ -29,8 +29,9 @@ def render(report: Report) -> str:
     """The report as one HTML page that needs nothing but itself.
 
     Args:
-        report: a report of format 2 (`schema.json`); a part that is missing or null is said to be so on the page.
+        report: a report of format 2 (`schema.json`). The page says of every part that is missing or null that it is missing.
     """
+    # Templates treat an undefined name as an error, so every part is there, if only as None or as an empty list.
     whole = {**dict.fromkeys((*_PARTS, "task")), **report}
     whole |= {name: whole[name] or [] for name in _LISTS}
     return page("report.html", report=whole, **_words(whole), **_rows(whole), **_functions())
@@ -46,11 +47,12 @@ def write(report: Report, folder: Path) -> None:
 
 
 def signed(report: Report, key_file: str | Path) -> dict[str, Any]:
-    """The report with its signature and that of its page.
+    """The report with its own signature and the signature of its page.
 
     Raises:
         InputError: when the key cannot be used, or the package cryptography is not installed.
     """
+    # The page shows the report's signature, so the report is signed first, the page is rendered with it, and is signed then.
     whole = {**report, "signature": sign(report, key_file)}
     return {**whole, "signature": {**whole["signature"], PAGE: sign_page(whole, render(whole).encode(), key_file)}}
 
@@ -69,7 +71,7 @@ def sentence(report: Report) -> str:
 
 
 def _said(report: Report) -> str:
-    reached = standing.figure(report)
+    reached = original.figure(report)
     name = f"{report['model']['name']} (the original: {reached})" if reached else report["model"]["name"]
     runtime = RUNTIMES.get(report["target"], report["target"])
     if report.get("unverified"):
@@ -90,7 +92,7 @@ def _words(report: Report) -> Mapping[str, Any]:
     return {
         "outcome": OUTCOMES[report["verdict"]],
         "qualifier": speed.qualifier(report),
-        "standing": standing.original_sentence(report),
+        "original": original.original_sentence(report),
         "unreliable": speed.UNRELIABLE,
         "sentence": sentence(report),
         "runtime": runtime,
@@ -111,12 +113,12 @@ def _words(report: Report) -> Mapping[str, Any]:
 
 def _rows(report: Report) -> Mapping[str, Any]:
     tried = frontier(report)
-    pictures = {"forest": drawn.forest(report), "latency": drawn.latency(report), "trials": drawn.trials(report, tried)}
+    pictures = {"forest": plots.forest(report), "latency": plots.latency(report), "trials": plots.trials(report, tried)}
     return {
         "rails": rails.rails(report),
         "criteria": rails.criteria(report),
         "families": rails.families(report),
-        "most_rails": drawn.MOST_RAILS,
+        "max_rails": plots.MAX_RAILS,
         "per_class": rows.per_class(report),
         "per_group": rows.per_group(report),
         "class_names": rows.class_names(report),
@@ -133,14 +135,14 @@ def _rows(report: Report) -> Mapping[str, Any]:
         "ran_in": rows.ran_in(report),
         "unmatched": rows.unmatched(report),
         "frontier": tried,
-        "charts": pictures | {"reliability": drawn.reliability(report)},
+        "charts": pictures | {"reliability": plots.reliability(report)},
         "drawn_by": charts.available(),
     }
 
 
 def _functions() -> Mapping[str, Any]:
     own = (rails.bars, rails.bounds, rails.decides, rails.level, rails.limit, rails.tally, rails.written, rails.tiles)
-    return {each.__name__: each for each in (*own, rows.find, rows.contenders, speed.doubts, speed.reasons, wording.change)}
+    return {function.__name__: function for function in (*own, rows.find, rows.contenders, speed.doubts, speed.reasons, wording.change)}
 
 
 def _machine(machine: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -167,8 +169,9 @@ def read(folder: Path) -> dict[str, Any]:
     if not isinstance(report, dict) or report.get("format") != FORMAT:
         writer = (report.get("versions") or {}).get("optimize") if isinstance(report, dict) else None
         by = f" and was written by optimize {writer}" if writer else ""
-        found = f"of format {report.get('format')!r}" if isinstance(report, dict) else "no report"
-        raise InputError(f"{path} is {found}{by}, not of format {FORMAT}: render it with the version that wrote it.")
+        actual = f"of format {report.get('format')!r}" if isinstance(report, dict) else "no report"
+        raise InputError(f"{path} is {actual}{by}, not of format {FORMAT}: render it with the version that wrote it.")
+    # An altered report must not be rendered: the new page would look as trustworthy as the one that was signed.
     if (signed := check(report)).state == "altered":
         raise InputError(f"{path} is not to be relied on. {signed.reason} Take the file that the run wrote.")
     return report

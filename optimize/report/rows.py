@@ -1,4 +1,4 @@
-"""The rows of the report's tables, read from the report's dict: arranged, nothing measured anew.
+"""The rows of the report's tables. They are read from the report's dict and arranged; nothing is measured anew.
 
 Everything is ordered by its content (label order, slowest first, natural order of names), never by the order of a mapping's keys, so a
 report read back from JSON renders to the same bytes. A part the run ended before producing gives empty rows or `None` cells.
@@ -17,7 +17,7 @@ from optimize.report.wording import Report, natural
 
 @dataclass(frozen=True)
 class Contender:
-    """One runtime at one batch size; `ratio` says how many times faster the artifact is than it."""
+    """One runtime at one batch size. `ratio`: how many times as fast the artifact is. `share`: its median in percent of the slowest."""
 
     name: str
     latency: Report
@@ -31,20 +31,20 @@ class LayerRow:
     """One layer of the original and what became of it.
 
     Args:
-        name: in the original.
-        kind: the module's class.
-        before: shape of its weights.
-        after: shapes of the weights that stand for it; empty when it is gone.
-        channels: outputs before and after.
-        rank: of the product, where the layer was split in two.
-        share: part of its weights that is left.
-        precision: that it really ran in, as far as the compiled graph kept its name.
+        name: name of the layer in the original.
+        kind: class of the module.
+        original_shape: shape of its weights in the original.
+        new_shapes: shapes of the weights that replace them; empty when the layer was removed.
+        channels: numbers of outputs in the original and in the candidate.
+        rank: rank of the product, where the layer was split in two; else None.
+        share: share of its weights that is left.
+        precision: precision in which it really ran; None where the compiled graph does not have its name.
     """
 
     name: str
     kind: str
-    before: tuple[int, ...]
-    after: tuple[tuple[int, ...], ...]
+    original_shape: tuple[int, ...]
+    new_shapes: tuple[tuple[int, ...], ...]
     channels: tuple[int, int]
     rank: int | None
     share: float
@@ -52,7 +52,7 @@ class LayerRow:
 
 
 def find(report: Any, *path: str) -> Any:
-    """The value at the end of the path, or None as soon as a part is missing or null."""
+    """The value at the end of a path of keys; None where a part of the path is missing or null."""
     for key in path:
         if report is None:
             return None
@@ -68,17 +68,17 @@ def class_names(report: Report) -> list[str]:
 
 @dataclass(frozen=True)
 class Part:
-    """One class, or one value of a column of subgroups: how many it is taken over, and each figure before and after."""
+    """One class, or one value of a subgroup column: its number of cases or patients, and each figure as (baseline, candidate)."""
 
     name: str
-    seen: int | None
+    n: int | None
     figures: tuple[tuple[float | None, float | None], ...]
 
 
 def per_class(report: Report) -> list[Part]:
     """Every class, in label order."""
     words = terms(report)
-    return [_part(report, ("per_class", name), name, words.seen, [key for _, key in words.figures]) for name in class_names(report)]
+    return [_part(report, ("per_class", name), name, words.unit, [key for _, key in words.figures]) for name in class_names(report)]
 
 
 def per_group(report: Report) -> dict[str, list[Part]]:
@@ -87,7 +87,7 @@ def per_group(report: Report) -> dict[str, list[Part]]:
     known = find(report, "baseline", "metrics", "per_group") or {}
     return {
         column: [
-            _part(report, ("per_group", column, value), value, words.seen, [words.overall_key])
+            _part(report, ("per_group", column, value), value, words.unit, [words.overall_key])
             for value in sorted(known[column], key=natural)
         ]
         for column in sorted(known, key=natural)
@@ -98,20 +98,20 @@ def batches(report: Report) -> list[str]:
     """Every batch size at which anything was timed, smallest first."""
     timed = [find(report, part, "latency_ms") for part in ("baseline", "compressed")]
     timed += [find(entry, "latency_ms") for entry in (report["baselines"] or {}).values()]
-    return sorted({batch for each in timed for batch in each or {}}, key=int)
+    return sorted({batch for medians in timed for batch in medians or {}}, key=int)
 
 
-def unsure(report: Report, batch: str) -> list[str]:
-    """Why latencies at one batch size are not to be relied on, what several have in common once; none where the report does not say."""
-    found = find(report, "latency_reliability", batch) or {}
-    return list(dict.fromkeys(reason for name in sorted(found, key=natural) for reason in found[name]["reasons"]))
+def unreliable_reasons(report: Report, batch: str) -> list[str]:
+    """Reasons why latencies at one batch size are unreliable, each reason once; empty where the report does not say."""
+    entries = find(report, "latency_reliability", batch) or {}
+    return list(dict.fromkeys(reason for name in sorted(entries, key=natural) for reason in entries[name]["reasons"]))
 
 
 def contenders(report: Report, batch: str) -> list[Contender]:
     """The artifact and every baseline at one batch size, slowest first."""
     timed = {name: find(entry, "latency_ms", batch) for name, entry in originals(report).items()}
     ours = find(report, "compressed", "latency_ms", batch)
-    slowest = max([each["p50"] for each in [*timed.values(), ours] if each], default=1.0) or 1.0
+    slowest = max([entry["p50"] for entry in [*timed.values(), ours] if entry], default=1.0) or 1.0
     rows = [
         Contender(name, latency, find(report, "speedup", batch, name), latency["p50"] / slowest * 100)
         for name, latency in timed.items()
@@ -124,21 +124,21 @@ def contenders(report: Report, batch: str) -> list[Contender]:
 
 def originals(report: Report) -> dict[str, Report]:
     """The original in every runtime it was measured in, by name; the one it came in is among them."""
-    found = dict(report["baselines"] or {})
+    entries = dict(report["baselines"] or {})
     runtime = find(report, "baseline", "runtime")
     if runtime and report["baseline"]:
-        found.setdefault(runtime, report["baseline"])
-    return {name: found[name] for name in sorted(found, key=natural)}
+        entries.setdefault(runtime, report["baseline"])
+    return {name: entries[name] for name in sorted(entries, key=natural)}
 
 
 def strongest(report: Report) -> Contender | None:
-    """The fastest baseline at batch 1 (or the smallest batch timed): the one a fair speed-up is quoted against."""
+    """The fastest baseline at batch 1, or at the smallest batch that was timed: a fair speed-up is quoted against this one."""
     timed = [row for row in contenders(report, batches(report)[0]) if not row.ours] if batches(report) else []
     return min(timed, key=lambda row: row.latency["p50"], default=None)
 
 
 def artifact_name(report: Report) -> str:
-    """What the compiled artifact is called in tables: its runtime and precision, each said once."""
+    """The compiled artifact's name in tables: its runtime and its precision, which some runtimes' names hold already."""
     runtime, precision = find(report, "compressed", "runtime") or report["target"], report["precision"]
     return runtime if precision is None or precision in runtime.split() else f"{runtime} {precision}"
 
@@ -147,23 +147,26 @@ def layers(report: Report) -> list[LayerRow]:
     """Layers of the original in execution order, with the precision of the compiled layer of the same name."""
     ran = report["layer_precisions"] or {}
     entries = list(report["layers"] or [])
+    # A factorized layer "fc" has two entries, "fc.0" and "fc.1", each with the original's shape. They become one row with a rank.
+    # Example: (512, 2048) as (64, 2048) and (512, 64) has rank 64 and 16 % of the weights.
     rows: list[LayerRow] = []
     while entries:
         first = entries.pop(0)
         whole = _split_in_two(first, entries[0] if entries else None)
         parts = [first, entries.pop(0)] if whole else [first]
-        after = tuple(tuple(part["after"]) for part in parts if part["after"] is not None)
-        before = tuple(first["before"])
+        new_shapes = tuple(tuple(part["after"]) for part in parts if part["after"] is not None)
+        original_shape = tuple(first["before"])
+        # The two factors may have run in different precisions, so there may be more than one.
         known = sorted({ran[part["name"]] for part in parts if part["name"] in ran})
         rows.append(
             LayerRow(
                 name=whole or first["name"],
                 kind=first["kind"],
-                before=before,
-                after=after,
-                channels=(before[0] if before else 1, (after[-1][0] if after[-1] else 1) if after else 0),
-                rank=after[0][0] if whole else None,
-                share=sum(map(prod, after)) / max(1, prod(before)),
+                original_shape=original_shape,
+                new_shapes=new_shapes,
+                channels=(original_shape[0] if original_shape else 1, (new_shapes[-1][0] if new_shapes[-1] else 1) if new_shapes else 0),
+                rank=new_shapes[0][0] if whole else None,
+                share=sum(map(prod, new_shapes)) / max(1, prod(original_shape)),
                 precision=", ".join(known) or None,
             )
         )
@@ -171,7 +174,7 @@ def layers(report: Report) -> list[LayerRow]:
 
 
 def unmatched(report: Report) -> list[tuple[str, str]]:
-    """Layers of the compiled graph that go by another name than any layer of the original: (name, precision)."""
+    """Layers of the compiled graph whose names the original does not have, as (name, precision)."""
     known = {layer["name"] for layer in report["layers"] or []}
     ran = report["layer_precisions"] or {}
     return [(name, ran[name]) for name in sorted(ran, key=natural) if name not in known]
@@ -183,13 +186,17 @@ def ran_in(report: Report) -> list[tuple[str, int]]:
     return sorted(counted.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _part(report: Report, path: tuple[str, ...], name: str, seen: str, keys: list[str]) -> Part:
-    before, after = (find(report, part, "metrics", *path) for part in ("baseline", "compressed"))
-    return Part(name, find(before, seen), tuple((find(before, key), find(after, key)) for key in keys))
+def _part(report: Report, path: tuple[str, ...], name: str, unit: str, keys: list[str]) -> Part:
+    baseline, candidate = (find(report, part, "metrics", *path) for part in ("baseline", "compressed"))
+    return Part(name, find(baseline, unit), tuple((find(baseline, key), find(candidate, key)) for key in keys))
 
 
 def _split_in_two(first: Report, second: Report | None) -> str | None:
-    """The name of the layer that two rows are the factors of; two linear layers in a row with nothing between are nothing else."""
+    """The name of the layer that was split into these two entries; None where they are two layers of their own.
+
+    Two linear layers in a row with nothing between them are only made by splitting one, and the inner width of a split is below both
+    of its outer widths.
+    """
     if second is None or not (first["after"] and second["after"]):
         return None
     name, _, end = first["name"].rpartition(".")

@@ -1,16 +1,16 @@
-"""The signature of a report: who stands by it, and that nothing in it was changed since (Ed25519, RFC 8032).
+"""Signs a report, and checks that nothing in it was changed since it was signed (Ed25519, RFC 8032).
 
 What is signed is the report without its key "signature", as JSON with sorted keys, no spaces and no escapes, in UTF-8. The block itself:
 
     {"algorithm": "Ed25519", "public_key": base64 of 32 bytes, "sha256": hex of what is signed, "value": base64 of 64 bytes,
      "page": {"sha256": hex of report.html, "value": base64 of 64 bytes}}
 
-The page shows the report and its signature, so its own signature cannot be among what is signed first. It is over the line "optimize
-report.html", the report's sha256 and the page's, each followed by a line feed: a page cannot be put beside another report. A block without
-"page" is of an earlier version.
+The page shows the report and its signature, so the report is signed first and the page second. What is signed for the page is three lines:
+"optimize report.html", the report's sha256 and the page's sha256, each with a line feed at its end. The report's sha256 is among them so
+that a signed page cannot be put beside another report. A block without "page" comes from an earlier version.
 
-A valid signature says that the holder of this public key signed this report, not who that is: whoever changes a report can sign it anew
-with a key of his own. So compare the public key, or its fingerprint, with the one you were given.
+A valid signature says that the holder of this public key signed this report. It does not say who that is: whoever changes a report can sign
+it again with a key of their own. So compare the public key, or its fingerprint, with the one that you were given.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 ALGORITHM = "Ed25519"
 PARTS = ("algorithm", "public_key", "sha256", "value")
 PAGE = "page"
-LONGEST = 2**16
-"""Bytes of a key file that are read; a key has some 120."""
+MAX_KEY_BYTES = 2**16
+"""Largest number of bytes read from a key file; a key has about 120."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """What looking at a report's signature found; true only when it is valid.
+    """The result of checking a report's signature; true only when the signature is valid.
 
     Args:
         state: "valid", "altered" (the report or its signature), or "unsigned".
-        reason: one sentence.
-        fingerprint: of the key that signed, see `fingerprint`; empty unless valid.
+        reason: the result in one sentence.
+        fingerprint: fingerprint of the key that signed, see `fingerprint`; empty unless the signature is valid.
     """
 
     state: Literal["valid", "altered", "unsigned"]
@@ -59,8 +59,8 @@ def sign(report: Mapping[str, Any], key_file: str | Path) -> dict[str, str]:
     """Sign a report; the same report and key give the same signature.
 
     Args:
-        report: what `report.json` holds; a "signature" in it is not signed.
-        key_file: an Ed25519 private key as PEM (PKCS 8), not encrypted, that only its owner may read.
+        report: content of `report.json`; a key "signature" in it is left out of what is signed.
+        key_file: file of an Ed25519 private key in PEM (PKCS 8). It is not encrypted, and only its owner may read it.
 
     Returns:
         The block to be put under "signature".
@@ -83,15 +83,15 @@ def sign_page(report: Mapping[str, Any], page: bytes, key_file: str | Path) -> d
     """Sign the page of a signed report, with the key that signed the report.
 
     Args:
-        report: with its "signature".
+        report: content of `report.json`, with its key "signature".
         page: bytes of `report.html`.
-        key_file: as for `sign`.
+        key_file: file of the private key that signed the report.
 
     Returns:
         The block to be put under "page" in the signature.
 
     Raises:
-        InputError: as `sign` does.
+        InputError: when the key cannot be used, or the package cryptography is not installed.
     """
     require_cryptography()
     digest = hashlib.sha256(page).hexdigest()
@@ -106,7 +106,7 @@ def is_page_of(report: Mapping[str, Any], page: bytes) -> bool:
 
 
 def check(report: Mapping[str, Any]) -> Check:
-    """See whether a report is what was signed, by the key that its signature names.
+    """Check that a report is the one that was signed with the key that its signature names.
 
     Raises:
         InputError: when it is signed and the package cryptography is not installed.
@@ -121,6 +121,7 @@ def check(report: Mapping[str, Any]) -> Check:
     try:
         if block["algorithm"] != ALGORITHM:
             return Check("altered", f"The signature is of algorithm {block['algorithm']!r}, not {ALGORITHM}.")
+        # The block itself is not signed, so a further key in it could be changed by anyone and still look signed.
         if unknown := sorted(set(block) - {*PARTS, PAGE}):
             return Check("altered", f"The signature holds {unknown[0]!r}, which no signature does.")
         public, value = (_decoded(block[name]) for name in ("public_key", "value"))
@@ -133,6 +134,7 @@ def check(report: Mapping[str, Any]) -> Check:
         signed = _signed_bytes(report)
     except InputError:
         return Check("altered", "The report holds what no signed report can.")
+    # The signature alone would settle this; the hash first gives the plainer reason when the report was edited.
     if hashlib.sha256(signed).hexdigest() != digest:
         return Check("altered", "The report is not the one that was signed: its sha256 differs.")
     try:
@@ -162,7 +164,10 @@ def fingerprint(public_key: str) -> str:
 
 
 def _decoded(text: str) -> bytes:
-    """Base64 -> bytes; `ValueError` where the text is not the one that encodes them: several may mean the same, one is written."""
+    """Base64 -> bytes; `ValueError` where another text is the usual encoding of these bytes.
+
+    "QQ==" and "QR==" both decode to b"A". Only the first is what an encoder writes; with the second, a changed report would still be valid.
+    """
     raw = base64.b64decode(text, validate=True)
     if base64.b64encode(raw).decode() != text:
         raise ValueError("base64 with stray bits")
@@ -170,7 +175,7 @@ def _decoded(text: str) -> bytes:
 
 
 def _page_part(block: Mapping[str, str]) -> tuple[str, bytes]:
-    """The page's sha256 and its signature; `ValueError` where there is anything else."""
+    """The page's sha256 and its signature; `ValueError` where the block holds anything else."""
     if set(block) != {"sha256", "value"} or not block["sha256"].isascii():
         raise ValueError("no signature of a page")
     return block["sha256"], _decoded(block["value"])
@@ -183,7 +188,7 @@ def _page_bytes(report_sha256: str, page_sha256: str) -> bytes:
 def _signed_bytes(report: Mapping[str, Any]) -> bytes:
     content = {key: value for key, value in report.items() if key != "signature"}
     try:
-        # Once through JSON first, so that a report in memory and the same one read back give the same bytes: keys become text there.
+        # Through JSON once first, so that a report in memory and the same one read from disk give the same bytes: {1: …} becomes {"1": …}.
         content = json.loads(json.dumps(content, allow_nan=False))
         return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as problem:
@@ -196,6 +201,7 @@ def _private_key(path: Path) -> Ed25519PrivateKey:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     remedy = "give an Ed25519 private key in PEM, such as `openssl genpkey -algorithm ed25519` makes"
+    # Each failure has its own sentence: a wrong kind of key and an encrypted key need different remedies.
     content = _private(path)
     try:
         key = load_pem_private_key(content, password=None)
@@ -214,11 +220,11 @@ def _private(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
             status = os.fstat(stream.fileno())
-            # Windows tells nothing about others in the mode.
+            # The mode is read from the open file, so that the file cannot be exchanged in between. On Windows it says nothing about others.
             if os.name == "posix" and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 mode = f"{stat.S_IMODE(status.st_mode):o}"
                 raise InputError(f"`--sign-key` (={path}) is open to others (mode {mode}): only its owner may read it; chmod 600 {path}")
-            return stream.read(LONGEST)
+            return stream.read(MAX_KEY_BYTES)
     except OSError as problem:
         reason = (problem.strerror or type(problem).__name__).lower()
         raise InputError(f"`--sign-key` (={path}) cannot be read ({reason}): check the path.") from None

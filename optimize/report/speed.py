@@ -1,15 +1,17 @@
 """Whether an artifact is faster and smaller than its original, in words that a headline may use.
 
-The honest rival is the fastest that the original was measured to be: not torch eager, which a runtime without any compression often halves.
-The artifact is faster when the whole 95 % interval of the ratio lies above 1. Where the figures behind that are not to be relied on, no
-number stands in a headline: `UNRELIABLE` stands in its place. The tables and report.json keep the figures, marked.
+A fair comparison is with the fastest runtime that the original was measured in. Torch eager is not fair: another runtime without any
+compression often takes half its time. The artifact is faster when the whole 95 % interval of the ratio lies above 1. Example: 1.4 times as
+fast, with an interval from 1.3 to 1.5, is faster; an interval from 0.9 to 1.9 is not.
+
+Where these figures are unreliable, a headline shows `UNRELIABLE` in place of a number. The tables and report.json keep the figures, marked.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-from optimize.report.rows import batches, contenders, find, originals, strongest, unsure
+from optimize.report.rows import batches, contenders, find, originals, strongest, unreliable_reasons
 from optimize.report.wording import Report
 
 FASTER, NOT_FASTER = "faster", "not faster"
@@ -17,23 +19,26 @@ UNRELIABLE = "not measured reliably"
 ARTIFACT = "artifact"
 """The compiled model's name in `latency_reliability`."""
 BUSY_PERCENT = 20.0
-"""As in `measure.machine`, for a report that has the load and nothing else."""
+"""Load by other processes above which a latency is unreliable, the same as in `measure.machine`."""
 WIDE = 1.5
-"""Ends of a ratio's interval that are further apart than this factor say too little for a headline."""
+"""Largest factor between the ends of a ratio's interval with which the ratio may stand in a headline."""
 
-Answer = Literal["faster", "not faster", "not measured reliably"]
+SpeedAnswer = Literal["faster", "not faster", "not measured reliably"]
 
 
 def doubts(report: Report, batch: str, baseline: str | None = None) -> list[str]:
     """Why a latency is not to be relied on; none where it is, or the report does not say.
 
     Args:
-        report: of a run.
-        batch: batch size.
-        baseline: what the artifact is compared with, whose doubts count too, as does a wide interval; None for the artifact's median alone.
+        report: the report of a run.
+        batch: batch size, as the report's key.
+        baseline: name of the runtime that the artifact is compared with. Its own doubts then count too, and so does a wide interval of the
+            ratio. None for the artifact's median alone.
     """
+    # A ratio is no more reliable than the worse of its two medians.
     names = (ARTIFACT,) if baseline is None else (ARTIFACT, baseline)
     reasons = [reason for name in names for reason in find(report, "latency_reliability", batch, name, "reasons") or []]
+    # Reports of earlier versions have no reasons, only the load of the machine.
     busy = find(report, "load_percent", f"batch {batch}")
     if not reasons and busy is not None and busy > BUSY_PERCENT:
         reasons.append(f"other processes used {busy:.0f} % of this machine while batch {batch} was timed")
@@ -45,19 +50,20 @@ def doubts(report: Report, batch: str, baseline: str | None = None) -> list[str]
 
 
 def reasons(report: Report, batch: str) -> list[str]:
-    """Why any figure of one batch size is not to be relied on, each once."""
+    """Every reason why a figure of one batch size is unreliable, each reason once."""
     baselines = [row.name for row in contenders(report, batch) if not row.ours]
-    return list(dict.fromkeys([*unsure(report, batch), *(reason for name in baselines for reason in doubts(report, batch, name))]))
+    of_ratios = [reason for name in baselines for reason in doubts(report, batch, name)]
+    return list(dict.fromkeys([*unreliable_reasons(report, batch), *of_ratios]))
 
 
-def speed(report: Report) -> Answer | None:
+def speed(report: Report) -> SpeedAnswer | None:
     """Whether the artifact is faster than the original's fastest baseline at the smallest batch; None where that was not measured."""
-    rival = strongest(report)
-    if rival is None or rival.ratio is None:
+    fastest = strongest(report)
+    if fastest is None or fastest.ratio is None:
         return None
-    if doubts(report, batches(report)[0], rival.name):
+    if doubts(report, batches(report)[0], fastest.name):
         return "not measured reliably"
-    return "faster" if rival.ratio["low"] > 1 else "not faster"
+    return "faster" if fastest.ratio["low"] > 1 else "not faster"
 
 
 def smaller(report: Report) -> bool | None:

@@ -1,7 +1,7 @@
-"""JSON that every parser reads alike.
+"""Parses JSON strictly, so that every parser reads the same values.
 
-The standard leaves open what a name that stands twice in one object means: some parsers take the first value, some the last. A file that
-is checked by one and shown by another must hold no such name. `NaN` and `Infinity` are no JSON, though Python reads them.
+The standard leaves open what {"verdict": "fail", "verdict": "pass"} means: some parsers take the first value, some the last. A file that
+one program checks and another shows must not hold a name twice. `NaN` and `Infinity` are not JSON, though Python reads them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ def parse(text: str | bytes) -> Any:
     """The value that a JSON text holds.
 
     Raises:
-        ValueError: when it is no JSON, a name stands twice in one object, a number is none, or it is nested too deeply to be read.
+        ValueError: when the text is not JSON, an object holds a name twice, a number is `NaN` or infinite, or the nesting is too deep.
     """
     try:
         return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
@@ -23,12 +23,12 @@ def parse(text: str | bytes) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    value = dict(pairs)
+    if len(value) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the name {twice[:60]!a} stands twice in one object")
-    return found
+    return value
 
 
 def _no_number(text: str) -> NoReturn:

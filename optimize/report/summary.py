@@ -1,13 +1,13 @@
-"""The report in a few lines of text, for a terminal: the verdict first, and no figure of time that is not to be relied on."""
+"""The report in a few lines of text, for a terminal. The verdict comes first, and an unreliable latency is shown without its figure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
 from optimize.report import looks
+from optimize.report.original import original_sentence
 from optimize.report.render import headline
 from optimize.report.speed import UNRELIABLE, doubts, qualifier
-from optimize.report.standing import original_sentence
 from optimize.report.wording import Report
 
 _WORDS = {"pass": "ACCEPTED", "fail": "REJECTED", "inconclusive": "INCONCLUSIVE"}
@@ -22,15 +22,15 @@ def summary(report: Report) -> Iterator[str]:
     yield from (f"  {reason}" for reason in report["reasons"])
     if (report.get("looks") or {}).get("number", 1) > 1:
         yield f"  {looks.sentence(report)}"
-    before, after = report["baseline"], report["compressed"]
-    if after is None:
+    baseline, candidate = report["baseline"], report["compressed"]
+    if candidate is None:
         return
-    yield f"  parameters {before['parameters']:,} -> {after['parameters']:,} ({_less(before['parameters'], after['parameters'])})"
-    yield f"  MACs       {before['macs']:,} -> {after['macs']:,} ({_less(before['macs'], after['macs'])})"
-    yield f"  size       {before['size_bytes']:,} -> {after['size_bytes']:,} bytes"
+    for name, key in (("parameters", "parameters"), ("MACs      ", "macs")):
+        yield f"  {name} {baseline[key]:,} -> {candidate[key]:,} ({_less(baseline[key], candidate[key])})"
+    yield f"  size       {baseline['size_bytes']:,} -> {candidate['size_bytes']:,} bytes"
     for batch, gains in report["speedup"].items():
         yield f"  batch {batch}: {_timed(report, batch, gains)}"
-    yield from (f"  note: {each}" for each in report["notes"] if "timings are not to be relied on" in each)
+    yield from (f"  note: {note}" for note in report["notes"] if "timings are not to be relied on" in note)
 
 
 def _timed(report: Report, batch: str, gains: Mapping[str, Mapping[str, float]]) -> str:
@@ -49,5 +49,5 @@ def _timed(report: Report, batch: str, gains: Mapping[str, Mapping[str, float]])
     return f"{report['compressed']['latency_ms'][batch]['p50']:.3f} ms; {', '.join(ratios)}"
 
 
-def _less(before: int, after: int) -> str:
-    return f"{100 * (1 - after / before):.1f} % less" if before else "none"
+def _less(baseline: int, candidate: int) -> str:
+    return f"{100 * (1 - candidate / baseline):.1f} % less" if baseline else "none"

@@ -1,4 +1,4 @@
-"""What each task calls its figures, and under which keys report.json has them."""
+"""The names of each task's figures, and their keys in report.json."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ class Terms:
     """The words of one task.
 
     Args:
-        overall: the overall figure, in the middle of a sentence.
-        overall_key: under `metrics.overall`.
-        figures: of a class, as (name, key under `metrics.per_class`).
-        seen: what a class's figures are taken over; also its key under `metrics.per_class`.
-        further: what else is measured overall, as (name, key).
-        write: how the overall figure and a class's figures are written.
-        meaning: how a class's figures come about.
-        counted: caption of the counts of each class.
-        terms: words and what they mean.
+        overall: name of the overall figure, as in the middle of a sentence.
+        overall_key: key of the overall figure under `metrics.overall`.
+        figures: figures of a class, as (name, key under `metrics.per_class`).
+        unit: what a class's figures are taken over, "cases" or "patients"; also the key of their number under `metrics.per_class`.
+        further: further overall figures, as (name, key under `metrics.overall`).
+        write: writes the overall figure and a class's figures as text.
+        meaning: sentence about what a class's figures are taken over.
+        counted: caption of the table with the counts of each class.
+        terms: words of the task and their meanings.
     """
 
     overall: str
     overall_key: str
     figures: tuple[tuple[str, str], ...]
-    seen: str
+    unit: str
     further: tuple[tuple[str, str], ...]
     write: Callable[[float | None], str]
     meaning: str
@@ -40,7 +40,7 @@ CLASSIFICATION = Terms(
     overall="overall accuracy",
     overall_key="accuracy",
     figures=(("Recall", "recall"), ("Precision", "precision"), ("F1", "f1")),
-    seen="cases",
+    unit="cases",
     further=(("Macro F1", "macro_f1"), ("AUC", "auc"), ("Calibration error", "ece")),
     write=wording.percent,
     meaning="Over the cases of the test split.",
@@ -58,7 +58,7 @@ SEGMENTATION = Terms(
     overall="overall Dice",
     overall_key="dice",
     figures=(("Dice", "dice"),),
-    seen="patients",
+    unit="patients",
     further=(("Agreement with the original’s masks", "agreement"),),
     write=wording.fraction,
     meaning="Mean over the patients of the test split; 1 pp is 0.01 of Dice.",

@@ -1,4 +1,4 @@
-"""Numbers in words: one way to write each kind of figure, so that the same value reads the same in every table.
+"""Writes figures as text. Each kind of figure has one form, so that the same value reads the same in every table.
 
 Thousands are set apart by a narrow space, never by a comma or a point, which mean different things in different countries.
 What was not measured is `None` and is written as a dash.
@@ -21,12 +21,13 @@ _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def _signed(text: str) -> str:
-    """A true minus sign, and none on zero."""
+    """The text with a true minus sign (U+2212), and without a sign on zero: '-0.00' -> '0.00'."""
     return text.lstrip("-") if not any(digit in text for digit in "123456789") else text.replace("-", _MINUS)
 
 
 def _three_digits(value: float) -> str:
     """Three significant digits, never an exponent."""
+    # The limits are those of rounding: 9.996 is written 10.0 and not 10.00, which would be four digits.
     digits = 3 if abs(value) < 0.9995 else 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
     return f"{value:.{digits}f}"
 
@@ -41,6 +42,7 @@ def scaled(value: float | None, unit: str = "") -> str:
     if value is None:
         return DASH
     for size, prefix in _UNITS:
+        # 999 600 B would be "1000 kB" with three digits, so it is 1.00 MB already.
         if abs(value) >= 0.9995 * size:
             return f"{_three_digits(value / size)}{_NARROW}{prefix}{unit}"
     return f"{value:.0f}{_NARROW}{unit}".rstrip(_NARROW)
@@ -67,7 +69,7 @@ def fraction(value: float | None) -> str:
 
 
 def probability(value: float | None) -> str:
-    """0.0312 -> '0.031'; below a thousandth, only that."""
+    """0.0312 -> '0.031'; a value below 0.001 is written '< 0.001'."""
     return DASH if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
@@ -81,11 +83,11 @@ def times(value: float | None) -> str:
     return DASH if value is None else f"{_three_digits(value)}×"
 
 
-def change(before: float | None, after: float | None) -> str:
+def change(baseline: float | None, candidate: float | None) -> str:
     """31.5 -> 3.87 gives '−87.7 %'."""
-    if not before or after is None:
+    if not baseline or candidate is None:
         return DASH
-    text = f"{(after / before - 1) * 100:+.1f}"
+    text = f"{(candidate / baseline - 1) * 100:+.1f}"
     return ("0.0" if float(text) == 0 else text.replace("-", _MINUS)) + f"{_NARROW}%"
 
 
@@ -110,13 +112,13 @@ def duration(seconds: float | None) -> str:
 
 
 def plain(value: Any) -> str:
-    """Any setting or machine fact as text: lists joined, yes and no for booleans."""
+    """A setting or a machine fact as text: lists are joined, booleans are yes and no, None is a dash."""
     if value is None:
         return DASH
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, (list, tuple)) and value and all(isinstance(each, (list, tuple)) and len(each) == 2 for each in value):
-        return ", ".join(f"{plain(name)}: {plain(each)}" for name, each in value)
+    if isinstance(value, (list, tuple)) and value and all(isinstance(item, (list, tuple)) and len(item) == 2 for item in value):
+        return ", ".join(f"{plain(name)}: {plain(item)}" for name, item in value)
     if isinstance(value, (list, tuple)):
         return ", ".join(map(plain, value)) or "none"
     if isinstance(value, Mapping):
@@ -140,8 +142,8 @@ def fact(key: str, value: Any) -> str:
     return plain(value) if unit is None else f"{plain(value)}{_NARROW}{unit}"
 
 
-def together(text: str) -> str:
-    """A number and its unit stay on one line."""
+def nonbreaking_units(text: str) -> str:
+    """The text with narrow no-break spaces between numbers and units, so that a line never ends between them."""
     return re.sub(r"(?<=\d) (?=%|pp\b|ms\b)", _NARROW, text)
 
 
@@ -151,5 +153,5 @@ def natural(name: str) -> tuple[tuple[int, int, str], ...]:
 
 
 _NUMBERS = (count, scaled, percent, points, limit, fraction, probability, milliseconds, times, signed)
-_WORDS = (shape, together, duration, plain, label)
-FILTERS: Mapping[str, Callable[..., str]] = {each.__name__: each for each in (*_NUMBERS, *_WORDS)}
+_WORDS = (shape, nonbreaking_units, duration, plain, label)
+FILTERS: Mapping[str, Callable[..., str]] = {filter_.__name__: filter_ for filter_ in (*_NUMBERS, *_WORDS)}

@@ -8,7 +8,7 @@ from optimize.backends.cpu_limit import effective_level
 from optimize.files import sha256
 from optimize.guard.evaluate import score_split
 from optimize.guard.flips import flips
-from optimize.guard.memorization import known_by_heart
+from optimize.guard.memorization import memorization_warning
 from optimize.guard.rail import Outcome
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict, judge
@@ -40,7 +40,7 @@ def final_verdict(job: Job, search: SearchResult, compiled: Compiled) -> Result:
     original, artifact = scores_on_test(job, compiled.chosen.artifact)
     verdict = with_latency_goal(look.settled(judge(look.limits(job.recipe.limits), original, artifact)), search.goal, compiled)
     changed = flips(original, artifact, job.data.test.names.tolist(), job.data.test.patients)
-    sentences = (known_by_heart(search.baseline_score, original), look.sentence(job.recipe.limits))
+    sentences = (memorization_warning(search.baseline_score, original), look.sentence(job.recipe.limits))
     notes = (*search.notes, *_artifact_notes(compiled, job.recipe), *(text for text in sentences if text is not None))
     job.history.end(look, verdict.outcome)
     return Result(verdict, search, compiled, original, artifact, notes, changed, looks=look.as_dict(job.recipe.limits))

@@ -23,7 +23,7 @@ from optimize.data.dataset import Split
 from optimize.data.split_assignment import identify
 from optimize.errors import InputError
 from optimize.guard.limits import Limits
-from optimize.guard.spending import FIRST, at_share, spent_by
+from optimize.guard.spending import FIRST_SHARE, at_share, spent_by
 from optimize.guard.verdict import Verdict
 from optimize.progress import note
 from optimize.run.history_file import Entries, append, entries, locked, split_line, writable
@@ -89,7 +89,7 @@ class Look:
             return f"{many}: {self.why_spent}"
         now, whole = (f"{100 * each.confidence:.6g} %" for each in (self.limits(limits), limits))
         rule = f"{many}: each bound is taken at {now} confidence, so that all looks together err at most as often as one at {whole}"
-        return rule if self.share >= FIRST else f"{rule}; test cases that were never looked at would be judged less strictly"
+        return rule if self.share >= FIRST_SHARE else f"{rule}; test cases that were never looked at would be judged less strictly"
 
     def no_laxer_than(self, reported: Mapping[str, Any] | None) -> Look:
         """The look as the report of the run has it, where this machine's record knows of fewer."""

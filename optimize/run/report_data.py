@@ -21,7 +21,7 @@ from optimize.graph.macs import macs
 from optimize.graph.trace import LINEAR_MAPS
 from optimize.graph.unused_parameters import unused_parameters
 from optimize.guard.classification_score import ClassificationScore
-from optimize.guard.confidence_calibration import USUAL, operating_point, reliability
+from optimize.guard.confidence_calibration import DEFAULT_THRESHOLD, operating_point, reliability
 from optimize.guard.flips import summary, unevenness
 from optimize.guard.limits import Limits
 from optimize.guard.verdict import worst_class
@@ -141,11 +141,11 @@ def _single_cases(limits: Limits, result: Result, cases: int, *, independent: bo
     before, after = result.original, result.artifact
     whole: dict[str, Any] = dict.fromkeys(("flips", "calibration", "operating_points", "unevenness"))
     if result.flips is not None:
-        whole["flips"] = summary(result.flips, cases, alone=independent)
+        whole["flips"] = summary(result.flips, cases, independent=independent)
     if isinstance(before, ClassificationScore) and isinstance(after, ClassificationScore):
         sides = {"before": before, "after": after}
         whole["calibration"] = {name: reliability(each.probabilities.max(1), each.correct) for name, each in sides.items()}
-        threshold = USUAL if limits.threshold is None else limits.threshold
+        threshold = DEFAULT_THRESHOLD if limits.threshold is None else limits.threshold
         points = {
             name: operating_point(before.probabilities[:, k], after.probabilities[:, k], before.labels == k, threshold)
             for k, name in enumerate(before.classes)

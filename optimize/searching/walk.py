@@ -25,7 +25,7 @@ from optimize.graph.macs import macs
 from optimize.guard.evaluate import score_split
 from optimize.guard.limits import Limits
 from optimize.guard.score import Score
-from optimize.guard.verdict import LIKELY, Verdict, accept_proposal, worst_class
+from optimize.guard.verdict import SEARCH_CONFIDENCE, Verdict, accept_proposal, worst_class
 from optimize.progress import collect_findings, end_step, note
 from optimize.searching import snapshot
 from optimize.searching.goal import Goal
@@ -98,7 +98,7 @@ class Search:
     limits: Limits
     ledger: Ledger
     strategy: Strategy
-    confidence: float = LIKELY
+    confidence: float = SEARCH_CONFIDENCE
     latency_timer: Callable[[Candidate], float] | None = None
     train_check: TrainCheck | None = None
 

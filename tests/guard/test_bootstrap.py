@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.metrics import f1_score, precision_score, roc_auc_score
 
 from optimize.guard import bootstrap
-from optimize.guard.bootstrap import BOOTSTRAP_OF_PATIENTS, Sample, bootstrap_estimate, once, sample
+from optimize.guard.bootstrap import BOOTSTRAP_OF_PATIENTS, Sample, bootstrap_estimate, on_all_cases, sample
 from optimize.guard.classification_score import ClassificationScore, answers
 from optimize.guard.confidence_calibration import expected_calibration_error
 from optimize.guard.judged_rails import judged_rails as rails
@@ -33,7 +33,7 @@ def find(found: list[Rail], title: str) -> Rail:
 
 def test_a_drawn_share_has_the_spread_of_a_share() -> None:
     hits = (np.arange(200) < 30).astype(float)
-    drawn = sample({"share": lambda block: ((block.weights @ hits) / 200,) * 2}, 200)["share"].drawn
+    drawn = sample({"share": lambda block: ((block.weights @ hits) / 200,) * 2}, 200)["share"].replicates
     assert drawn.shape == (2, 2000)
     assert drawn[0].mean() == pytest.approx(0.15, abs=0.002)
     assert drawn[0].std() == pytest.approx((0.15 * 0.85 / 200) ** 0.5, rel=0.06)
@@ -42,7 +42,7 @@ def test_a_drawn_share_has_the_spread_of_a_share() -> None:
 def test_whole_patients_are_drawn() -> None:
     hits, patients = np.repeat([1.0, 0.0], [40, 60]), np.repeat(np.arange(10), 10)
     share = {"share": lambda block: ((block.weights @ hits) / block.weights.sum(1),) * 2}
-    drawn = sample(share, 100, patients=patients)["share"].drawn[0]
+    drawn = sample(share, 100, patients=patients)["share"].replicates[0]
     assert drawn.std() == pytest.approx((0.4 * 0.6 / 10) ** 0.5, rel=0.06)
     assert set(np.round(drawn * 10, 6) % 1) == {0.0}
 
@@ -51,9 +51,9 @@ def test_the_same_seed_draws_the_same_and_blocks_do_not_matter(monkeypatch: pyte
     def share(block):
         return ((block.weights @ np.arange(50.0)) + block.unseen[:, 0, 1],) * 2
 
-    first, second, other = (sample({"x": share}, 50, 2, seed=seed)["x"].drawn for seed in (0, 0, 1))
+    first, second, other = (sample({"x": share}, 50, 2, seed=seed)["x"].replicates for seed in (0, 0, 1))
     monkeypatch.setattr(bootstrap, "VALUES_AT_ONCE", 5000)
-    blocks = sample({"x": share}, 50, 2)["x"].drawn
+    blocks = sample({"x": share}, 50, 2)["x"].replicates
     assert np.array_equal(first, second)
     assert np.array_equal(first, blocks)
     assert not np.array_equal(first, other)
@@ -155,4 +155,4 @@ def test_a_relative_limit_is_of_the_originals_figure() -> None:
 
 
 def test_once_is_the_figure_itself() -> None:
-    assert once(lambda block: (block.weights.sum(1), block.unseen.sum((1, 2))), 7) == (7.0, 0.0)
+    assert on_all_cases(lambda block: (block.weights.sum(1), block.unseen.sum((1, 2))), 7) == (7.0, 0.0)

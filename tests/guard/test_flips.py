@@ -11,7 +11,7 @@ from scipy import stats
 
 from optimize.data.masks import perfect
 from optimize.guard.classification_score import answers
-from optimize.guard.flips import LISTED, flips, summary, to_csv, unevenness
+from optimize.guard.flips import MAX_LISTED, flips, summary, to_csv, unevenness
 from optimize.guard.intervals import mcnemar
 from optimize.guard.segmentation_score import score_masks
 from tests.guard.made import moved
@@ -48,12 +48,12 @@ def test_who_flipped_and_how_sure() -> None:
 
 
 def test_the_table_holds_them_all_and_a_spreadsheet_runs_none_of_it() -> None:
-    before, after = moved(LISTED + 30, 0, 10)
+    before, after = moved(MAX_LISTED + 30, 0, 10)
     names = [f"=cmd{k}" for k in range(len(before))]
     found = flips(before, after, names)
-    assert len(summary(found, len(before))["listed"]) == LISTED
+    assert len(summary(found, len(before))["listed"]) == MAX_LISTED
     rows = list(csv.DictReader(io.StringIO(to_csv(found))))
-    assert len(rows) == LISTED + 30
+    assert len(rows) == MAX_LISTED + 30
     assert rows[0]["id"] == "'=cmd0"
     assert {row["kind"] for row in rows} == {"regressed"}
     assert next(csv.reader(io.StringIO(to_csv([])))) == list(rows[0])

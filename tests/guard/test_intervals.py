@@ -10,7 +10,8 @@ from scipy import stats
 from scipy.optimize import minimize_scalar
 from scipy.special import xlogy
 
-from optimize.guard.intervals import design_effect, drop_of_share, mcnemar, mean_of, share_of
+from optimize.guard.design_effect import design_effect
+from optimize.guard.intervals import drop_of_share, mcnemar, mean_of, share_of
 from optimize.guard.score_intervals import tang, tango
 
 Z = float(stats.norm.ppf(0.95))

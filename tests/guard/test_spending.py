@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from optimize.guard.limits import Limits
-from optimize.guard.spending import FIRST, at_share, spent_by
+from optimize.guard.spending import FIRST_SHARE, at_share, spent_by
 
 
 def chance_of_a_bad_pass(order: tuple[bool, ...], good_passes: float, alpha: float) -> float:
@@ -50,7 +50,7 @@ def test_ten_looks_together_pass_a_bad_model_about_as_often_as_one() -> None:
 
 
 def test_the_confidence_of_a_look() -> None:
-    assert at_share(Limits(), FIRST).confidence == 0.96
+    assert at_share(Limits(), FIRST_SHARE).confidence == 0.96
     assert at_share(Limits(), 1.0).confidence == 0.95
     assert at_share(Limits(), spent_by(2)).confidence == 0.995
     assert at_share(Limits(confidence=0.9), spent_by(3)).confidence == pytest.approx(1 - 0.1 * 0.2 / 6)

@@ -13,7 +13,7 @@ from optimize.errors import InputError
 from optimize.guard.classification_score import answers
 from optimize.guard.intervals import drop_of_share
 from optimize.guard.limits import PRESETS, Limits, Relative, parse_points
-from optimize.guard.verdict import LIKELY, accept_proposal, judge, search_confidence, worst_class
+from optimize.guard.verdict import SEARCH_CONFIDENCE, accept_proposal, judge, search_confidence, worst_class
 from tests.guard.made import GATED, ORIGINAL, moved, said, table, two
 
 Z = float(stats.norm.ppf(0.95))
@@ -291,7 +291,7 @@ def test_where_nothing_was_lost_the_search_goes_on_however_few_the_cases() -> No
 def test_what_the_search_lets_pass_mostly_passes_again() -> None:
     """A true drop such that the guard's bound lies just within the limit: on fresh cases four in five pass the verdict."""
     limits, cases = Limits(0.05, 1.0), 1000
-    assert search_confidence(point(), cases, cases) == LIKELY
+    assert search_confidence(point(), cases, cases) == SEARCH_CONFIDENCE
     confidence = search_confidence(limits, cases, cases)
     assert confidence == pytest.approx(stats.norm.cdf(Z + stats.norm.ppf(0.8) * math.sqrt(2)))
     lost = max(k for k in range(60) if drop_of_share(np.ones(cases, bool), np.arange(cases) >= k, confidence).high <= 0.05)

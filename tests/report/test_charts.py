@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from optimize.report import charts, drawn
+from optimize.report import charts, plots
 from optimize.report.pareto import frontier
 from optimize.report.render import render
 from tests.report.read import Page
@@ -15,10 +15,10 @@ from tests.report.sample import RUNS, ended_early, failing, many, masks, passing
 
 pytestmark = pytest.mark.skipif(not charts.available(), reason="vl-convert-python is not installed: pip install 'optimize[report]'")
 FIGURES = {
-    "forest": drawn.forest,
-    "latency": drawn.latency,
-    "trials": lambda report: drawn.trials(report, frontier(report)),
-    "reliability": drawn.reliability,
+    "forest": plots.forest,
+    "latency": plots.latency,
+    "trials": lambda report: plots.trials(report, frontier(report)),
+    "reliability": plots.reliability,
 }
 
 
@@ -56,7 +56,7 @@ def test_a_chart_has_the_same_bytes_each_time(name: str) -> None:
 
 
 def test_the_forest_has_a_point_and_a_limit_for_every_rail_and_bounds_where_there_are_some() -> None:
-    bounded, bare = drawn.forest(passing()), drawn.forest(point())
+    bounded, bare = plots.forest(passing()), plots.forest(point())
     assert bounded
     assert bare
     assert circles(bounded.wide) == len(passing()["rails"])
@@ -66,14 +66,14 @@ def test_the_forest_has_a_point_and_a_limit_for_every_rail_and_bounds_where_ther
 
 
 def test_what_fails_has_another_colour_and_shape() -> None:
-    chart = drawn.forest(failing())
+    chart = plots.forest(failing())
     assert chart
     assert len(re.findall(r'<path[^>]*fill="var\(--bar-bad\)"', chart.wide)) == 2
 
 
 def test_of_very_many_rails_those_that_decide_are_drawn() -> None:
-    shown = drawn.shown(many())
-    assert len(shown) == drawn.MOST_RAILS < len(many()["rails"])
+    shown = plots.shown(many())
+    assert len(shown) == plots.MAX_RAILS < len(many()["rails"])
     assert {"overall accuracy", "recall of attribute number 39"} <= {rail["title"] for rail in shown}
     order = [rail["title"] for rail in many()["rails"]]
     assert [order.index(rail["title"]) for rail in shown] == sorted(order.index(rail["title"]) for rail in shown)
@@ -83,7 +83,7 @@ def test_names_are_escaped_and_equal_names_keep_their_own_line() -> None:
     report = passing()
     for rail, name in zip(report["rails"][2:5], ("<b>&\"'", "platelet", "platelet"), strict=True):
         rail["name"] = name
-    chart = drawn.forest(report)
+    chart = plots.forest(report)
     assert chart
     assert "<b>" not in chart.wide
     assert chart.wide.count("platelet: recall</text>") == 2

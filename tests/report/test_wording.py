@@ -31,7 +31,7 @@ from optimize.report import wording
         (wording.signed, 3, "+3"),
         (wording.signed, -2, "−2"),
         (wording.signed, 0, "0"),
-        (wording.together, "97.5 % in 3 ms, 2 pp of 4 percent", "97.5_% in 3_ms, 2_pp of 4 percent"),
+        (wording.nonbreaking_units, "97.5 % in 3 ms, 2 pp of 4 percent", "97.5_% in 3_ms, 2_pp of 4 percent"),
         (wording.milliseconds, 0.5312, "0.531"),
         (wording.milliseconds, 0.9996, "1.00"),
         (wording.milliseconds, 20.71, "20.7"),

@@ -106,11 +106,11 @@ def rows() -> tuple[GuardRail, ...]:
     >>> [row.name for row in rows()][:3]
     ['max_drop', 'max_class_drop', 'max_group_drop']
     """
-    found = [_row(module.name) for module in pkgutil.iter_modules(__path__)]
-    names = [row.name for row in found]
+    table = [_row(module.name) for module in pkgutil.iter_modules(__path__)]
+    names = [row.name for row in table]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"two files of guard/rails/ define the guard-rail {twice[0]!r}: rename one of them.")
-    return tuple(sorted(found, key=lambda row: (row.order, row.name)))
+    return tuple(sorted(table, key=lambda row: (row.order, row.name)))
 
 
 def _row(module: str) -> GuardRail:

@@ -21,8 +21,8 @@ def _classes(compared: ClassComparison, limit: float) -> Iterator[Rail]:
         rows = baseline.labels != k
         hits = [score.probabilities[rows, k] < threshold for score in (baseline, compared.candidate)]
         estimate = compared.drop_of_hits(hits[0], hits[1], limit, compared.patients_of(rows))
-        shares = [float(right.mean()) if len(right) else 0.0 for right in hits]
-        yield compared.rail("drop", limit, f"specificity at {threshold:g}", estimate, *shares, scope="class", name=name)
+        rates = [float(left_out.mean()) if len(left_out) else 0.0 for left_out in hits]
+        yield compared.rail("drop", limit, f"specificity at {threshold:g}", estimate, *rates, scope="class", name=name)
 
 
 RAIL = GuardRail(

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from optimize.errors import InputError
-from optimize.report.signature import LONGEST, require_cryptography
+from optimize.report.signature import MAX_KEY_BYTES, require_cryptography
 from optimize.run.verification.folder_contents import plain
 
 _REMEDY = "give the Ed25519 public key in PEM, as `openssl pkey -in key.pem -pubout` makes it, or its 44 characters of base64"
@@ -55,7 +55,7 @@ def _content(text: str) -> bytes | None:
         if not text or not Path(text).exists():
             return None
         with Path(text).open("rb") as stream:
-            return stream.read(LONGEST)
+            return stream.read(MAX_KEY_BYTES)
     except ValueError:  # a name that no file can have
         return None
     except OSError as problem:

@@ -15,7 +15,7 @@ from functools import partial
 from optimize.guard.limits import Limits, points
 from optimize.guard.rail import TOLERANCE
 from optimize.guard.score import Score
-from optimize.guard.verdict import LIKELY, Verdict, accept_proposal
+from optimize.guard.verdict import SEARCH_CONFIDENCE, Verdict, accept_proposal
 from optimize.searching.trial import ScoreSummary
 from optimize.searching.walk import Judge
 
@@ -55,7 +55,7 @@ class StudyRails:
             _over(original, now, self.warning_share * self.overall - 2 * TOLERANCE, self.warning_share * self.per_class - 2 * TOLERANCE, "")
         )
 
-    def judge(self, previous: ScoreSummary, limits: Limits, confidence: float = LIKELY) -> Judge:
+    def judge(self, previous: ScoreSummary, limits: Limits, confidence: float = SEARCH_CONFIDENCE) -> Judge:
         """Return the judge of a step that starts from the previous candidate.
 
         Args:

@@ -1,4 +1,4 @@
-"""The original's own figure, which stands before everything that is compared with it."""
+"""How good the original is. A report says this first, since everything else is compared with the original."""
 
 from __future__ import annotations
 
@@ -19,32 +19,34 @@ def figure(report: Report) -> str:
 
 
 def original_sentence(report: Report) -> str:
-    """One sentence about the original; empty where the report has nothing to say of it."""
+    """One sentence about the original; empty where the report knows nothing about it."""
     return "; ".join(_parts(report))
 
 
 def _parts(report: Report) -> Iterator[str]:
     name = _name(report)
-    tested, told = find(report, "baseline", "metrics", "overall", name), find(report, "original")
-    if tested is None and told is None:
+    tested, original = find(report, "baseline", "metrics", "overall", name), find(report, "original")
+    if tested is None and original is None:
         return
     on_test = [] if tested is None else [f"{_percent(tested)} on the test split"]
-    on_guard = [] if told is None else [f"{_percent(told['guard'])} on {count(told['n'])} {told['unit']} of the guard split"]
+    on_guard = []
+    if original is not None:
+        on_guard = [f"{_percent(original['guard'])} on {count(original['n'])} {original['unit']} of the guard split"]
     yield f"The original reaches {NAMES[name]} {' and '.join([*on_test, *on_guard])}"
-    if told is None:
+    if original is None:
         return
-    if told["expected"] is not None:
-        yield f"{_percent(told['expected'])} was expected"
-    yield f"{told['constant_answer']} reaches {_percent(told['constant'])}"
-    if not told["better_than_constant"]:
+    if original["expected"] is not None:
+        yield f"{_percent(original['expected'])} was expected"
+    yield f"{original['constant_answer']} reaches {_percent(original['constant'])}"
+    if not original["better_than_constant"]:
         yield "it is no better than a constant answer, which was allowed, so the limits protect nothing"
 
 
 def _name(report: Report) -> str:
-    """Of the overall figure, as `metrics` has it."""
+    """Key of the overall figure under `metrics.overall` of the report."""
     return "dice" if report.get("task") == "segmentation" else "accuracy"
 
 
 def _percent(share: float) -> str:
-    """For a terminal too, with an ordinary space; the page's filter narrows it."""
+    """0.962 -> '96.20 %', with an ordinary space, which a terminal shows too. The page's filter makes it a narrow one."""
     return f"{100 * share:.2f} %"

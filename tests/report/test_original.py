@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from optimize.report.original import figure, original_sentence
 from optimize.report.render import render
-from optimize.report.standing import figure, original_sentence
 from optimize.report.summary import summary
 from tests.report import sample
 

@@ -1,4 +1,7 @@
-"""What the charts of a report show: its guard-rails, latencies, trials and confidence, as Vega-Lite specifications."""
+"""The four charts of a report as Vega-Lite specifications: guard-rails, latencies, proposals, and reliability of confidence.
+
+Every specification is made twice, for a wide and for a narrow page: pairs such as `(168, 560)[form]` hold the narrow value first.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from optimize.report.speed import doubts
 from optimize.report.terms import terms
 from optimize.report.wording import Report
 
-MOST_RAILS = 40
+MAX_RAILS = 40
 _OUTCOMES = ["pass", "inconclusive", "fail"]
 _COLOURS = ["var(--bar)", "var(--amber)", "var(--bar-bad)"]
 _SHAPES = ["circle", "triangle-up", "diamond"]
@@ -24,11 +27,12 @@ _CONTENDER = (120, 190)
 
 
 def forest(report: Report) -> Chart | None:
-    """Every rail as a point with its bounds beside its limit; of very many those that decide."""
-    found = shown(report)
+    """A forest plot: every rail as a point with its bounds and its limit. Of more than `MAX_RAILS`, those nearest to their limits."""
+    rails = shown(report)
+    # Differences (in points, from 0) and figures themselves (0 to 1) need two axes, so they are two panels.
     sides = [("drop", "rise"), ("floor", "ceiling")]
     titles = ("worse by, percentage points", "measured, as a share")
-    parts = [([rail for rail in found if rail["rule"] in side], title) for side, title in zip(sides, titles, strict=True)]
+    parts = [([rail for rail in rails if rail["rule"] in side], title) for side, title in zip(sides, titles, strict=True)]
     parts = [(part, title) for part, title in parts if part]
     if not parts:
         return None
@@ -38,18 +42,19 @@ def forest(report: Report) -> Chart | None:
 
 def shown(report: Report) -> list[Rail]:
     """The rails that the chart has room for, in the report's order."""
-    found = [rail for rail in rails(report) if rail["value"] is not None]
-    left, kept = list(range(len(found))), set[int]()
-    while left and len(kept) < MOST_RAILS:
-        first = worst([found[i] for i in left])
-        chosen = next(i for i in left if found[i] is first)
+    measured = [rail for rail in rails(report) if rail["value"] is not None]
+    # The worst rail is taken again and again, by index, so that the chosen ones can be shown in the report's order.
+    left, kept = list(range(len(measured))), set[int]()
+    while left and len(kept) < MAX_RAILS:
+        first = worst([measured[i] for i in left])
+        chosen = next(i for i in left if measured[i] is first)
         kept.add(chosen)
         left.remove(chosen)
-    return [found[i] for i in sorted(kept)]
+    return [measured[i] for i in sorted(kept)]
 
 
 def _label(rail: Rail) -> str:
-    """What tells a rail from its neighbours comes first, where a narrow chart does not cut it off."""
+    """A rail's label. Its class comes first, since a narrow chart cuts labels off at their end."""
     if rail["name"] is None:
         return str(rail["title"][:1].upper() + rail["title"][1:])
     return f"{rail['column'] + ' ' if rail['column'] else ''}{rail['name']}: {rail['figure']}"
@@ -63,6 +68,7 @@ def _rails(part: Sequence[Rail], title: str, form: int) -> Spec:
         | {key: None if rail[key] is None else rail[key] * scale for key in ("value", "low", "high", "limit")}
         for label, rail in zip(numbered(labels), part, strict=True)
     ]
+    # The outcome is shown by colour and by shape: about one reader in twelve cannot tell red from green.
     outcome = {"field": "outcome", "type": "nominal", "legend": None}
     colour = outcome | {"scale": {"domain": _OUTCOMES, "range": _COLOURS}}
     shape = outcome | {"scale": {"domain": _OUTCOMES, "range": _SHAPES}}
@@ -85,7 +91,7 @@ def _rails(part: Sequence[Rail], title: str, form: int) -> Spec:
 
 
 def latency(report: Report) -> Chart | None:
-    """Median and spread of every contender, and how many times faster the artifact is, with its interval; for each batch size."""
+    """For each batch size: median and p95 of every contender, and how many times faster the artifact is, with its interval."""
     found = {batch: rows.contenders(report, batch) for batch in rows.batches(report)}
     if not found:
         return None
@@ -114,6 +120,7 @@ def _batch(report: Report, batch: str, entries: Sequence[rows.Contender], form: 
         ],
     }
 
+    # On a logarithmic axis twice as fast and half as fast are equally far from 1.
     def times(field: str) -> Spec:
         return number(field, "times faster, 95 % interval", type="log", nice=False, padding=8)
 
@@ -134,27 +141,35 @@ def _batch(report: Report, batch: str, entries: Sequence[rows.Contender], form: 
 
 
 def _contender(report: Report, batch: str, row: rows.Contender) -> str:
-    """A contender's label, with a star where what is drawn of it is not to be relied on."""
+    """A contender's label, with a star where its latency or its ratio is unreliable."""
     mark = " *" if doubts(report, batch, None if row.ours else row.name) else ""
     return f"{row.name}{', this artifact' if row.ours else ''}{mark}"
 
 
-def trials(report: Report, found: Frontier) -> Chart | None:
+def trials(report: Report, frontier: Frontier) -> Chart | None:
     """Accuracy on the guard split against what each proposal costs."""
-    if not found.trials:
+    if not frontier.trials:
         return None
-    scale = 1 if found.timed or max(trial.cost for trial in found.trials) < 1e6 else 1e6
-    unit = "median at batch 1, ms" if found.timed else "multiply–accumulates per case" + (", millions" if scale > 1 else "")
+    scale = 1 if frontier.timed or max(trial.cost for trial in frontier.trials) < 1e6 else 1e6
+    unit = "median at batch 1, ms" if frontier.timed else "multiply–accumulates per case" + (", millions" if scale > 1 else "")
     values = [
         {"cost": t.cost / scale, "gain": t.overall * 100, "size": t.parameters, "label": str(t.number), "kept": t.kept, "best": t.best}
-        for t in found.trials
+        for t in frontier.trials
     ]
     label = "Every proposal: what it costs and what it reaches; the line joins those that none beats"
     return scatter(values, unit, f"{terms(report).overall}, guard split, %", label)
 
 
 def scatter(values: Values, cost: str, gain: str, label: str, *, name_all: bool = False) -> Chart | None:
-    """Points with `cost`, `gain`, `size`, `label`, `kept` and `best`; a line joins the best, cheapest first."""
+    """A scatter plot of cost and gain, with a line along the frontier.
+
+    Args:
+        values: one mapping for each point, with keys `cost`, `gain`, `size` (its area), `label`, `kept` (filled) and `best` (on the line).
+        cost: title of the horizontal axis.
+        gain: title of the vertical axis.
+        label: description of the chart for readers who do not see it.
+        name_all: label every point, and not only those on the frontier.
+    """
     return chart(label, *(_scatter(values, cost, gain, form, "true" if name_all else "datum.best") for form in _FORMS))
 
 
@@ -163,6 +178,7 @@ def _scatter(values: Values, cost: str, gain: str, form: int, named: str) -> Spe
     kept = {"condition": {"test": "datum.kept", "value": "var(--accent)"}, "value": "transparent"}
     edge = {"condition": {"test": "datum.kept", "value": "var(--accent)"}, "value": "var(--quiet)"}
     size: Mapping[str, Any] = {"value": 80}
+    # The area shows the parameters, but only where every point has a count: a point of size 0 would be invisible.
     if all(value["size"] is not None for value in values):
         size = {"field": "size", "type": "quantitative", "legend": None, "scale": {"type": "linear", "zero": True, "range": [24, 320]}}
     return {
@@ -173,6 +189,7 @@ def _scatter(values: Values, cost: str, gain: str, form: int, named: str) -> Spe
         "layer": [
             {
                 "transform": [{"filter": "datum.best"}],
+                # A step: between two points of the frontier, the cheaper one is the best that its cost can buy.
                 "mark": {"type": "line", "interpolate": "step-after", "color": "var(--bar)", "strokeWidth": 1.5, "strokeDash": [4, 3]},
                 "encoding": {"order": {"field": "cost", "type": "quantitative"}},
             },
@@ -187,12 +204,12 @@ def _scatter(values: Values, cost: str, gain: str, form: int, named: str) -> Spe
 
 
 def reliability(report: Report) -> Chart | None:
-    """Share that is right against confidence, before and after."""
-    found = bins(report)
+    """A reliability diagram of both models: share of right decisions against mean confidence, bin by bin."""
+    bins_with_cases = bins(report)
     values = [
         {"confidence": row[part]["confidence"], "accuracy": row[part]["accuracy"], "cases": row[part]["cases"], "part": part}
         for part in ("before", "after")
-        for row in found
+        for row in bins_with_cases
         if row[part]["cases"]
     ]
     if not values:
@@ -214,6 +231,7 @@ def _reliability(values: Values, form: int) -> Spec:
         "height": (230, 300)[form],
         "layer": [
             {
+                # The diagonal: a model whose confidence equals its share of right decisions.
                 "data": {"values": [{"confidence": 0, "accuracy": 0}, {"confidence": 1, "accuracy": 1}]},
                 "mark": {"type": "line", "color": "var(--quiet)", "strokeDash": [3, 3], "strokeWidth": 1},
                 "encoding": {"x": x, "y": y},
