@@ -22,6 +22,13 @@ SHAPE = (
     "tests/cli/test_cli.py::test_every_option_says_what_it_is",
     "tests/cli/test_cli.py::test_help_and_version_of_the_whole",
     "tests/guard/rails/test_table.py",
+    "tests/backends/test_targets.py::test_targets_are_found_without_any_runtime",
+    "tests/backends/test_targets.py::test_versions_import_nothing",
+    "tests/backends/test_targets.py::test_lists_of_targets",
+    "tests/backends/test_targets.py::test_a_report_names_runtimes_as_their_modules_do",
+    "tests/searching/test_strategies.py::test_every_strategy_is_found_by_its_name",
+    "tests/data/test_sources.py::test_formats_of_others_are_gone_afterwards",
+    "tests/loading/test_model_formats.py::test_formats_of_others_are_gone_afterwards",
     "tests/steps/test_every_step.py::test_a_step_is_restored_from_disk[Sparsify]",
 )
 """What must hold in the copy, beside the tests of the new files: the pages' own lines, and the tests that look at everything."""
