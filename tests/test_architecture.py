@@ -10,10 +10,11 @@ import builtins
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
+
+from tests.import_graph import floors, import_graph, lines, shape
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "optimize"
@@ -122,16 +123,6 @@ def circles(graph: dict[str, set[str]]) -> list[str]:
     return found
 
 
-def shape(graph: dict[str, set[str]]) -> tuple[int, int, int]:
-    """Number of units, of levels (a unit stands one above the highest that it imports), and of imports between units."""
-
-    @cache
-    def level(unit: str) -> int:
-        return 1 + max((level(other) for other in graph[unit] if other in graph), default=0)
-
-    return len(graph), max(level(unit) for unit in graph), sum(len(others) for others in graph.values())
-
-
 def error_classes(source: str) -> set[str]:
     """Names of the exception classes a source defines; a private one is a signal that never leaves its module."""
     known = {name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, BaseException)}
@@ -196,11 +187,24 @@ def test_the_house_has_few_rooms() -> None:
 
 
 def test_the_shape_of_the_house_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    rooms, floors, arrows = shape({unit: units_imported_by(unit) for unit in RANK})
+    graph = import_graph()
     with capsys.disabled():
-        print(f"\nimport graph of optimize/: {rooms} modules and folders, {floors} levels, {arrows} imports between them")
-    assert rooms == len(RANK)
+        print("\n" + lines(graph)[0])
+    assert graph == {unit: units_imported_by(unit) for unit in RANK}
     assert shape({"a": set(), "b": {"a"}, "c": {"a", "b"}}) == (3, 3, 3)
+
+
+def test_rooms_that_import_each_other_stand_on_one_floor() -> None:
+    graph = {"a": set[str](), "b": {"a", "c"}, "c": {"b"}, "a_top": {"c"}}
+    assert floors(graph) == [["a"], ["b", "c"], ["a_top"]]
+    assert shape(graph) == (4, 3, 4)
+
+
+def test_the_graph_is_printed_by_a_script_that_needs_nothing_else() -> None:
+    script = ROOT / "tests" / "import_graph.py"
+    call = [sys.executable, "-I", "-S", str(script), str(PACKAGE)]  # no installed packages, no folder of this repository
+    done = subprocess.run(call, cwd=ROOT.parent, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == lines(import_graph())
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.name != "errors.py"], ids=name)

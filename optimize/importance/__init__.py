@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def signals() -> dict[str, type[Signal]]:
     """Return every signal by its name, in alphabetical order.
 
-    >>> sorted(signals())[:3]
-    ['batchnorm', 'ilr', 'magnitude']
+    >>> {"batchnorm", "ilr", "magnitude"} <= set(signals())
+    True
     """
     classes_by_file = called_dataclasses(__name__, "candidate", "reference", "groups")
     return {name: classes[0] for name, classes in classes_by_file.items()}

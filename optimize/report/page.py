@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ from optimize.files import write_all_atomically
 from optimize.report import wording
 
 FOLDER = Path(__file__).parent
-RUNTIMES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT for RTX"}
+_TARGETS = FOLDER.parent / "backends" / "targets"
+_NAME_AND_TITLE = re.compile(r'^NAME = "([^"]+)"$.*?^DESCRIPTION = Description\(\s*"([^"]+)"', re.MULTILINE | re.DOTALL)
+RUNTIMES = dict(found for file in sorted(_TARGETS.glob("*.py")) for found in _NAME_AND_TITLE.findall(file.read_text(encoding="utf-8")))
+"""Target -> the name of its runtime, as its module states it. Read from the text, since a report imports no backend."""
 OUTCOMES = {"pass": "Accepted", "fail": "Rejected", "inconclusive": "Inconclusive"}
 
 

@@ -39,15 +39,16 @@ from optimize.run.strategies import strategy
 from optimize.searching.goal import latency_ms, latency_timer, make_goal
 from optimize.searching.search import labelled
 from optimize.searching.snapshot import rebuilt
+from optimize.searching.strategies import strategies
 from optimize.searching.walk import Search, SearchResult
 from optimize.training import ddp
 
-TIMED_STRATEGIES = ("allocate", "budget")
+TIMED_STRATEGIES = tuple(name for name, kind in strategies().items() if kind.few_proposals)
 """Strategies that make so few proposals that each can be timed on the target."""
 SHARES = {"load": 2, "export of the original": 3, "search": 55, "compile": 10, "measure": 27, "judge": 3}
 """Parts of a run -> percent of its time that they take, about; only the estimate of its end uses them."""
 PROPOSALS = {"allocate": 22, "budget": 9}
-"""Strategy -> how many proposals it makes, about; only the estimate of the end uses them."""
+"""Strategy -> how many proposals it makes, about; only the estimate of the end uses them, and a strategy that is missing has none."""
 
 
 class Finished(NamedTuple):

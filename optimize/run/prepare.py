@@ -38,6 +38,7 @@ from optimize.run.recipe import Recipe, to_toml
 from optimize.run.rehearsal import rehearse
 from optimize.run.workspace import Workspace
 from optimize.searching.search import labelled as labelled
+from optimize.searching.strategies import strategies
 from optimize.searching.train_check import TrainCheck
 from optimize.training.batches import hold_out
 
@@ -243,8 +244,12 @@ def _check_strategy(recipe: Recipe) -> None:
         raise InputError("`--latency-target` and `--speedup` exclude each other: give one of them.")
     given += ["--retrain"] if recipe.retrain else []
     given += ["--prefer"] if recipe.prefer != "balanced" else []
-    if given and recipe.strategy != "allocate":
-        raise InputError(f"`{given[0]}` needs the strategy 'allocate', not {recipe.strategy!r}: leave --strategy out.")
+    fields = {"--latency-target": "goal", "--speedup": "goal", "--retrain": "finetune", "--prefer": "pricing"}
+    for flag in given:
+        able = [name for name, kind in strategies().items() if fields[flag] in kind.settings]
+        if recipe.strategy not in able:
+            names = " or ".join(map(repr, able))
+            raise InputError(f"`{flag}` needs the strategy {names}, not {recipe.strategy!r}: leave --strategy out.")
 
 
 def _require_decisive(job: Job) -> None:

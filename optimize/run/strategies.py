@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from optimize.backends import Backend
 from optimize.importance import signal_named
-from optimize.importance.ilr import InsideLayerRanking
 from optimize.measure.table import LatencyTable
 from optimize.run.recipe import Recipe
-from optimize.searching.allocate import Allocate
-from optimize.searching.budgets import BUDGETS, ENERGIES, Budgets
+from optimize.searching.budgets import BUDGETS, ENERGIES
 from optimize.searching.goal import Goal
 from optimize.searching.prices import Pricing
-from optimize.searching.published.local import Local
-from optimize.searching.published.stepwise import Stepwise
 from optimize.searching.published.stopping import STOPPING
+from optimize.searching.strategies import make_strategy, strategies
 from optimize.searching.walk import Strategy
 
 WEIGHTS: Mapping[str, Mapping[str, float]] = {
@@ -27,23 +24,32 @@ WEIGHTS: Mapping[str, Mapping[str, float]] = {
 
 
 def strategy(recipe: Recipe, runtime: Backend | None, goal: Goal | None = None) -> Strategy:
-    """The strategy of a recipe, with the settings that are its business.
+    """The strategy of a recipe, with those of the recipe's settings that it names in `settings`.
 
     Args:
         recipe: of the run.
         runtime: the target, on which "allocate" times layers; None where it cannot run here: sizes alone are the price then.
         goal: the latency to be met, for "allocate".
+
+    Raises:
+        InputError: when there is no such strategy or no such signal.
     """
-    signal = None if recipe.importance is None else signal_named(recipe.importance)
-    if recipe.strategy == "stepwise":
-        return Stepwise(signal or InsideLayerRanking(), floors=recipe.floors, stopping=STOPPING[recipe.stopping])
-    if recipe.strategy == "local":
-        return Local(floors=recipe.floors, stopping=STOPPING[recipe.stopping], importance=signal)
-    # what `Prune` does by itself is output error with exact costs at every stage; asked as a signal, it would be asked only once
-    signal = None if recipe.importance == "output_error" else signal
-    energies = ENERGIES if recipe.energy is None else tuple(energy for energy in ENERGIES if energy >= recipe.energy)
-    if recipe.strategy == "allocate":
+    return make_strategy(recipe.strategy, dict(_values(recipe, runtime, goal)))
+
+
+def _values(recipe: Recipe, runtime: Backend | None, goal: Goal | None) -> Iterator[tuple[str, object]]:
+    """Field of a strategy -> what the recipe says about it."""
+    kind = strategies().get(recipe.strategy)
+    if kind is not None and "pricing" in kind.settings:  # a table is read from disk, so only for a strategy that asks for it
         table = None if runtime is None else LatencyTable(runtime, runtime.precisions()[-1], threads=recipe.threads)
-        pricing = Pricing(table, **WEIGHTS[recipe.prefer])
-        return Allocate(pricing, energies=energies, finetune=recipe.finetune, goal=goal, importance=signal)
-    return Budgets(recipe.budgets or BUDGETS, energies, importance=signal)
+        yield "pricing", Pricing(table, **WEIGHTS[recipe.prefer])
+    yield "energies", ENERGIES if recipe.energy is None else tuple(energy for energy in ENERGIES if energy >= recipe.energy)
+    yield "finetune", recipe.finetune
+    yield "goal", goal
+    yield "budgets", recipe.budgets or BUDGETS
+    yield "floors", recipe.floors
+    yield "stopping", STOPPING[recipe.stopping]
+    # What `Prune` does by itself is output error with exact costs at every stage. As a signal it would be asked only once, so a strategy's
+    # own signal is left to the strategy, whether or not the recipe names it.
+    if recipe.importance is not None and recipe.importance != getattr(kind, "default_importance", None):
+        yield "importance", signal_named(recipe.importance)

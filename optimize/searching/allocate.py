@@ -76,6 +76,7 @@ class Allocate:
     name: ClassVar[str] = "allocate"
     settings: ClassVar[tuple[str, ...]] = ("pricing", "energies", "finetune", "goal", "importance")
     few_proposals: ClassVar[bool] = True
+    default_importance: ClassVar[str] = "output_error"
 
     pricing: Pricing
     first_budget: float = FIRST_BUDGET

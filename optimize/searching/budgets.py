@@ -37,6 +37,7 @@ class Budgets:
     name: ClassVar[str] = "budget"
     settings: ClassVar[tuple[str, ...]] = ("budgets", "energies", "importance")
     few_proposals: ClassVar[bool] = True
+    default_importance: ClassVar[str] = "output_error"
 
     budgets: tuple[float, ...] = BUDGETS
     energies: tuple[float, ...] = ENERGIES

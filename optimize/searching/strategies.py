@@ -3,8 +3,8 @@
 A module of `optimize/searching/` or `optimize/searching/published/` that defines a class with the attributes of `NamedStrategy` defines a
 strategy. No list has to be extended.
 
-    >>> sorted(strategies())
-    ['allocate', 'budget', 'local', 'stepwise']
+    >>> {"allocate", "budget", "local", "stepwise"} <= set(strategies())
+    True
     >>> strategies()["budget"].settings
     ('budgets', 'energies', 'importance')
 """
@@ -28,6 +28,9 @@ class NamedStrategy(Protocol):
         name: name of the strategy in a recipe.
         settings: its fields that a run sets, by name; all other fields keep their defaults.
         few_proposals: whether it makes so few proposals that each can be timed on the target.
+
+    One more attribute may be there: `default_importance`, the name of the signal that it uses where its field `importance` is left alone.
+    A recipe that asks for this signal by its name then leaves the field alone as well.
     """
 
     name: ClassVar[str]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
+EXTENDING = tuple(page for page in PAGES if "extending" in (page.stem, page.parent.name))
+"""Pages that name files which are still to be written."""
 LANGUAGES = ("python", "sh", "toml", "text")
 _MARK = re.compile(r"<!-- not run: (?P<reason>\S.*?) -->\s*")
 

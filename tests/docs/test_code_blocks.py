@@ -2,8 +2,8 @@
 
 Python blocks of a page run one after the other in one namespace, in a folder with the files that pages name. `optimize …` lines of a
 shell block are parsed by the command itself and their values are read by the recipe; cheap ones also run. toml blocks are read by the
-recipe. Text blocks say that they are text. A block that is not run says why in an HTML comment in front of it. Pages named `extending…` add
-files to a copy of the package, so each is run by a test of its own, which names it.
+recipe. Text blocks say that they are text. A block that is not run says why in an HTML comment in front of it. The pages on
+extending write files into a copy of the package, where `test_extending.py` runs them.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ import pytest
 from optimize.cli import main
 from optimize.errors import InputError
 from optimize.run.recipe import _SETTINGS, resolve
-from tests.docs.pages import LANGUAGES, PAGES, ROOT, Block, blocks, name
+from tests.docs.pages import EXTENDING, LANGUAGES, PAGES, ROOT, Block, blocks, name
 from tests.runs import command
 
-EXTENDING = [page for page in PAGES if page.name.startswith("extending")]
 BLOCKS = [block for page in PAGES if page not in EXTENDING for block in blocks(name(page), page.read_text(encoding="utf-8"))]
 RUN = ("optimize doctor", "optimize report out", "optimize verify out")
 """Commands that cost little and need nothing but a finished run: they are run wherever a page has them."""
@@ -137,12 +136,6 @@ def test_python(page: str, page_folder: Path, capsys: pytest.CaptureFixture[str]
         if block.page == page:
             # Empty lines in front, so that a traceback names the line of the page.
             exec(compile("\n" * (block.line - 1) + block.text, f"<{page}>", "exec"), namespace)
-
-
-@pytest.mark.parametrize("page", EXTENDING, ids=name)
-def test_pages_on_extending_have_a_test_of_their_own(page: Path) -> None:
-    tests = [path for path in (ROOT / "tests").rglob("*.py") if page.name in path.read_text(encoding="utf-8")]
-    assert tests, f"no test runs the code blocks of {name(page)}"
 
 
 def test_cheap_commands_are_those_of_the_pages() -> None:

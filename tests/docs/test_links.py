@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import PAGES, ROOT, anchors, links, name, paths
+from tests.docs.pages import EXTENDING, PAGES, ROOT, anchors, links, name, paths
 
 GENERATED_LATER = {"benchmarks/results/looks.jsonl"}
-EXISTING = [page for page in PAGES if not page.name.startswith("extending")]
-"""Pages that name only files that are there; those on extending name the file that is to be written."""
+EXISTING = [page for page in PAGES if page not in EXTENDING]
+"""Pages that name only files that are there."""
 PLACEHOLDERS = re.compile(r"NAME|MODEL|\.\.\.")
 
 

@@ -23,6 +23,7 @@ from optimize.searching.published.stepwise import Stepwise
 from optimize.searching.published.stopping import STOPPING, McNemar
 from optimize.steps.finetune import Finetune
 
+NAMES = ("allocate", "budget", "stepwise", "local")
 RUNTIME: Any = SimpleNamespace(NAME="fake", preflight=lambda: None, precisions=lambda: ("f32",), version=lambda: "1")
 
 
@@ -33,7 +34,7 @@ def recipe(**settings: object) -> Recipe:
 def test_the_names() -> None:
     assert names.FLOORS == FLOOR_NAMES
     assert tuple(STOPPING) == names.STOPPING
-    kinds = [type(strategy(recipe(strategy=name), RUNTIME)) for name in names.STRATEGIES]
+    kinds = [type(strategy(recipe(strategy=name), RUNTIME)) for name in NAMES]
     assert kinds == [Allocate, Budgets, Stepwise, Local]
 
 
@@ -76,7 +77,7 @@ def test_floors_and_rules_are_passed_on(name: str, kind: type) -> None:
 
 
 def test_a_signal_reaches_every_strategy() -> None:
-    made = {name: strategy(recipe(strategy=name, importance="magnitude"), RUNTIME) for name in names.STRATEGIES}
+    made = {name: strategy(recipe(strategy=name, importance="magnitude"), RUNTIME) for name in NAMES}
     assert made == {
         "allocate": Allocate(Pricing(), importance=Magnitude()),
         "budget": Budgets(importance=Magnitude()),

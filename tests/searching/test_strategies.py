@@ -34,8 +34,10 @@ class Nothing:
 
 
 def test_every_strategy_is_found_by_its_name() -> None:
-    assert strategies() == {"allocate": Allocate, "budget": Budgets, "local": Local, "stepwise": Stepwise}
-    assert {name for name, kind in strategies().items() if kind.few_proposals} == {"allocate", "budget"}
+    """A strategy in a new file needs no entry here."""
+    shipped = {"allocate": Allocate, "budget": Budgets, "local": Local, "stepwise": Stepwise}
+    assert strategies().items() >= shipped.items()
+    assert {name for name in shipped if strategies()[name].few_proposals} == {"allocate", "budget"}
 
 
 @pytest.mark.parametrize("kind", [Allocate, Budgets, Local, Stepwise])

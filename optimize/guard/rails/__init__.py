@@ -6,7 +6,7 @@ rails.
 
 Nothing else lists the guard-rails. `rows` finds the files, and these read it: `Limits`, the [limits] settings of a recipe, the options of
 `optimize compress`, the check that a task has the figure, the verdict, the report and its section of limitations. A new file here is a new
-guard-rail in all of them (`docs/extending_rail.md`).
+guard-rail in all of them (`docs/extending/guard_rail.md`).
 
 The command's help reads every row, so a file imports what is heavy (torch, scipy) inside its functions only.
 """

@@ -75,6 +75,7 @@ class Stepwise:
     name: ClassVar[str] = "stepwise"
     settings: ClassVar[tuple[str, ...]] = ("importance", "floors", "stopping")
     few_proposals: ClassVar[bool] = False
+    default_importance: ClassVar[str] = "ilr"
 
     importance: Signal = field(default_factory=InsideLayerRanking)
     floors: str = "S2"

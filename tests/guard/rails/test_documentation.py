@@ -1,4 +1,4 @@
-"""The page about a new guard-rail: its blocks run, and its file, put into the folder, is a guard-rail."""
+"""The page about a new guard-rail: its figure is right, and its file, put into the folder, is a guard-rail."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from optimize.guard.limits import Limits, Relative
 from tests.guard.made import table
 from tests.guard.rails.made_up import ROOT, run
 
-PAGE = next(page for page in (ROOT / "docs" / "extending_rail.md", ROOT / "docs" / "extending.md") if page.exists())
+PAGE = ROOT / "docs" / "extending" / "guard_rail.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 FILE = next(block for block in BLOCKS if "max_balanced_accuracy_drop" in block)
 
@@ -26,10 +26,6 @@ def names() -> dict[str, Any]:
     found: dict[str, Any] = {}
     exec(FILE, found)
     return found
-
-
-def test_its_test_runs() -> None:
-    exec(next(block for block in BLOCKS if "RAIL.classification(" in block), names())
 
 
 @pytest.mark.parametrize("limit", [0.03, Relative(0.03)])
@@ -46,5 +42,6 @@ def test_the_figure_is_that_of_scikit_learn(limit: float) -> None:
 
 def test_its_file_is_a_guard_rail(tmp_path: Path) -> None:
     script = "import json\nfrom optimize.guard.limits import Limits\nprint(json.dumps(Limits(max_balanced_accuracy_drop=0.03).as_dict()))"
-    (further,) = json.loads(run(tmp_path, script, FILE))["further"]
+    named = {limit["name"]: limit for limit in json.loads(run(tmp_path, script, FILE))["further"]}
+    further = named["max_balanced_accuracy_drop"]
     assert (further["name"], further["limit"], further["tasks"]) == ("max_balanced_accuracy_drop", 0.03, ["classification"])
