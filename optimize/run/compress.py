@@ -35,15 +35,13 @@ from optimize.run.in_memory import FILES_ONLY, InMemory
 from optimize.run.prepare import Job, prepare
 from optimize.run.recipe import Recipe
 from optimize.run.result import Result
-from optimize.run.strategies import strategy
+from optimize.run.strategies import makes_few_proposals, strategy
 from optimize.searching.goal import latency_ms, latency_timer, make_goal
 from optimize.searching.search import labelled
 from optimize.searching.snapshot import rebuilt
 from optimize.searching.walk import Search, SearchResult
 from optimize.training import ddp
 
-TIMED_STRATEGIES = ("allocate", "budget")
-"""Strategies that make so few proposals that each can be timed on the target."""
 SHARES = {"load": 2, "export of the original": 3, "search": 55, "compile": 10, "measure": 27, "judge": 3}
 """Parts of a run -> percent of its time that they take, about; only the estimate of its end uses them."""
 PROPOSALS = {"allocate": 22, "budget": 9}
@@ -134,8 +132,8 @@ def run_search(job: Job) -> SearchResult:
     asked = None if timer is None else make_goal(timer, job.original, recipe.latency_target_ms, recipe.speedup)
     plan = strategy(recipe, job.runtime if runs_here else None, asked)
     confidence = search_confidence(job.limits, data.guard.n_independent, data.test.n_independent)
-    each = timer if recipe.strategy in TIMED_STRATEGIES else None
-    search = Search(reference, data.guard, data.classes, recipe.limits, job.space.ledger, plan, confidence, each, job.train_check)
+    proposal_timer = timer if makes_few_proposals(recipe.strategy) else None
+    search = Search(reference, data.guard, data.classes, recipe.limits, job.space.ledger, plan, confidence, proposal_timer, job.train_check)
     proposals = PROPOSALS.get(recipe.strategy)
     begin_part("search", proposals and max(2, proposals - len(job.space.trials)))
     walk = search.walk(job.space.trials)

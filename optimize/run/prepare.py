@@ -36,6 +36,7 @@ from optimize.run.in_memory import FILES_ONLY, InMemory, require_fit
 from optimize.run.original import Original, judge_original
 from optimize.run.recipe import Recipe, to_toml
 from optimize.run.rehearsal import rehearse
+from optimize.run.strategies import require_settings
 from optimize.run.workspace import Workspace
 from optimize.searching.search import labelled as labelled
 from optimize.searching.train_check import TrainCheck
@@ -237,14 +238,16 @@ def _original(recipe: Recipe, objects: InMemory) -> Candidate:
 
 
 def _check_strategy(recipe: Recipe) -> None:
-    asked = {"--latency-target": recipe.latency_target_ms, "--speedup": recipe.speedup}
-    given = [name for name, value in asked.items() if value is not None]
-    if len(given) > 1:
+    """Check that the settings of the search go together: two goals exclude each other, and a strategy must take what is asked of it."""
+    goals = {"--latency-target": recipe.latency_target_ms, "--speedup": recipe.speedup}
+    needed = {flag: "goal" for flag, value in goals.items() if value is not None}
+    if len(needed) > 1:
         raise InputError("`--latency-target` and `--speedup` exclude each other: give one of them.")
-    given += ["--retrain"] if recipe.retrain else []
-    given += ["--prefer"] if recipe.prefer != "balanced" else []
-    if given and recipe.strategy != "allocate":
-        raise InputError(f"`{given[0]}` needs the strategy 'allocate', not {recipe.strategy!r}: leave --strategy out.")
+    if recipe.retrain:
+        needed["--retrain"] = "finetune"
+    if recipe.prefer != "balanced":
+        needed["--prefer"] = "pricing"
+    require_settings(recipe, needed)
 
 
 def _require_decisive(job: Job) -> None:

@@ -23,12 +23,12 @@ from optimize.run import parsing as read
 from optimize.run.recipe_file import Setting as _Setting
 from optimize.run.recipe_file import nearest, read_settings
 from optimize.run.renamed import RENAMED as RENAMED
+from optimize.searching.strategy_names import strategy_names
 
 if TYPE_CHECKING:
     from optimize.steps.finetune import Finetune
 
 Outputs: TypeAlias = Literal["auto", "logits", "probabilities"]
-STRATEGIES = ("allocate", "budget", "stepwise", "local")
 PREFERENCES = ("balanced", "latency", "size")
 FLOORS = ("S1", "S2", "S3", "S4", "S5", "S6", "none")
 STOPPING = ("floor", "threshold", "wilson", "mcnemar", "z-score")
@@ -62,7 +62,7 @@ class Recipe:
         limits: the guard-rails.
         reason: why the change is made, for the report.
         sign_key: file of the private key that signs the report, or None.
-        strategy: how the search proceeds, one of `STRATEGIES`.
+        strategy: how the search proceeds, a name of `searching.strategy_names()`.
         importance: signal that says which channels go first, a name of `optimize.importance.signals()`; None for the strategy's own.
         prefer: what the strategy "allocate" spends the allowed loss on, one of `PREFERENCES`.
         floors: smallest widths for the strategies "stepwise" and "local", one of `FLOORS`.
@@ -166,6 +166,11 @@ def _signal(value: Any, name: str, folder: Path) -> str:
     return str(read.choice(*sorted(signals()))(value, name, folder))
 
 
+def _strategy(value: Any, name: str, folder: Path) -> str:
+    """The name of a strategy. The names are read from the files, and not before one is needed."""
+    return str(read.choice(*strategy_names())(value, name, folder))
+
+
 _SETTINGS = {
     "model": _Setting("model", "path", read.path),
     "arch": _Setting("model", "arch", read.optional(read.factory_or_path)),
@@ -195,7 +200,7 @@ _SETTINGS = {
     "positive": _Setting("limits", "positive", read.words),
     "reason": _Setting("change", "reason", read.text),
     "sign_key": _Setting("change", "sign_key", read.optional(read.path)),
-    "strategy": _Setting("search", "strategy", read.choice(*STRATEGIES)),
+    "strategy": _Setting("search", "strategy", _strategy),
     "importance": _Setting("search", "importance", read.optional(_signal)),
     "prefer": _Setting("search", "prefer", read.choice(*PREFERENCES)),
     "floors": _Setting("search", "floors", read.choice(*FLOORS)),

@@ -76,6 +76,8 @@ class Allocate:
     name: ClassVar[str] = "allocate"
     settings: ClassVar[tuple[str, ...]] = ("pricing", "energies", "finetune", "goal", "importance")
     few_proposals: ClassVar[bool] = True
+    own_importance: ClassVar[str] = "output_error"
+    """The signal that `importance=None` stands for."""
 
     pricing: Pricing
     first_budget: float = FIRST_BUDGET

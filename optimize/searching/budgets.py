@@ -37,6 +37,8 @@ class Budgets:
     name: ClassVar[str] = "budget"
     settings: ClassVar[tuple[str, ...]] = ("budgets", "energies", "importance")
     few_proposals: ClassVar[bool] = True
+    own_importance: ClassVar[str] = "output_error"
+    """The signal that `importance=None` stands for."""
 
     budgets: tuple[float, ...] = BUDGETS
     energies: tuple[float, ...] = ENERGIES
