@@ -67,14 +67,14 @@ def health(data: Dataset) -> tuple[Finding, ...]:
 
 def _classes(data: Dataset) -> CheckResults:
     counts, *judged = [split.totals(len(data.classes)) for split in (data.calibration, data.guard, data.test)]
-    needed = np.sum(judged, axis=0) > 0  # calibration needs only the classes that guard or test show
-    rare = [f"{name} {count}" for name, count, need in zip(data.classes, counts, needed, strict=True) if need and count < FEW]
+    required = np.sum(judged, axis=0) > 0  # calibration needs only the classes that guard or test show
+    rare = [f"{name} {count}" for name, count, need in zip(data.classes, counts, required, strict=True) if need and count < FEW]
     items = "items" if data.calibration.task == "classification" else "images that show it"
     if rare:
-        text = f"{len(rare)} of {needed.sum()} classes of guard and test have fewer than {FEW} calibration {items} ({_some(rare)})"
+        text = f"{len(rare)} of {required.sum()} classes of guard and test have fewer than {FEW} calibration {items} ({_some(rare)})"
         yield False, f"{text}: what only they show may be clipped or pruned; add some."
     else:
-        yield True, f"Every class of guard and test ({needed.sum()}) has at least {FEW} calibration {items}."
+        yield True, f"Every class of guard and test ({required.sum()}) has at least {FEW} calibration {items}."
 
 
 def _groups(data: Dataset) -> CheckResults:

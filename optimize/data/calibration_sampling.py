@@ -68,26 +68,26 @@ def unlabelled(original: Candidate, splits: Sequence[Split], seed: int) -> Unlab
     owners, places = owners[pool], places[pool]
     # The exponential race: each input arrives at a random time of mean 1 / chance. The first to arrive are a weighted sample without
     # replacement.
-    order = np.argsort(rng.exponential(size=len(pool)) / _chances(original, splits, owners, places))
+    order = np.argsort(rng.exponential(size=len(pool)) / _sampling_weights(original, splits, owners, places))
 
     def inputs(rows: np.ndarray) -> Floats:
         rows = np.sort(rows)
         return np.concatenate([split.inputs(places[rows[owners[rows] == k]]) for k, split in enumerate(splits)])
 
     spare = max(0, min(count // SHARE_UNSEEN, len(pool) - count, UNSEEN_BYTES // (4 * original.example.numel())))
-    people = _people(splits, owners, places)
+    people = _patient_numbers(splits, owners, places)
     # A repair may not be checked on a patient that it was fitted on, so whole patients are held out where they are known.
     if people is None:
         first = order[: count + spare]
         held = rng.permutation(len(first)) < spare
         fitted, unseen = first[~held], first[held]
     else:
-        held = _held(people, spare, rng)[order]
+        held = _held_out(people, spare, rng)[order]
         fitted, unseen = order[~held][:count], order[held]
     return Unlabelled(inputs(fitted), inputs(unseen) if len(unseen) >= LEAST_UNSEEN else None)
 
 
-def _people(splits: Sequence[Split], owners: np.ndarray, places: np.ndarray) -> np.ndarray | None:
+def _patient_numbers(splits: Sequence[Split], owners: np.ndarray, places: np.ndarray) -> np.ndarray | None:
     """Return a number for each item's patient; None where a split does not know its patients."""
     if any(split.patients is None for split in splits):
         return None
@@ -95,14 +95,14 @@ def _people(splits: Sequence[Split], owners: np.ndarray, places: np.ndarray) -> 
     return np.asarray(np.unique(names, return_inverse=True)[1])
 
 
-def _held(people: np.ndarray, spare: int, rng: np.random.Generator) -> np.ndarray:
+def _held_out(people: np.ndarray, spare: int, rng: np.random.Generator) -> np.ndarray:
     """Return which items are held out: those of random patients, as many patients as have no more than `spare` items in total."""
     order = rng.permutation(people.max() + 1)
     items = np.cumsum(np.bincount(people)[order])
     return np.isin(people, order[: np.searchsorted(items, spare, side="right")])
 
 
-def _chances(original: Candidate, splits: Sequence[Split], owners: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _sampling_weights(original: Candidate, splits: Sequence[Split], owners: np.ndarray, places: np.ndarray) -> np.ndarray:
     tallies = []
     for k, split in enumerate(splits):
         mine = places[owners == k]

@@ -60,8 +60,8 @@ class ChannelRanges:
         order = np.argsort(-beyond, kind="stable").astype(np.int64)
         return np.asarray(order[beyond[order] > APART])
 
-    def clips(self, others: ChannelRanges, margin: float = 0.0) -> Booleans:
+    def clips(self, images: ChannelRanges, margin: float = 0.0) -> Booleans:
         """Return which of the other images reach beyond the range of these, by more than `margin` of its width, in any channel, (M,)."""
         low, high = self.lowest.min(0), self.highest.max(0)
         room = margin * (high - low)
-        return np.asarray(((others.highest > high + room) | (others.lowest < low - room)).any(1))
+        return np.asarray(((images.highest > high + room) | (images.lowest < low - room)).any(1))

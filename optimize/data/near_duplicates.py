@@ -72,40 +72,40 @@ class ImageHashes:
         return cls(signs.reshape(len(signs), -1), unit, np.concatenate([thumbnails for _, thumbnails, _ in small]), small[0][2])
 
 
-def near_duplicate_pairs(some: ImageHashes, others: ImageHashes) -> Integers:
-    """Pairs of images that are one and the same picture: (P, 2), row of `some` and row of `others`, the most alike pair first."""
-    if min(some.size, others.size) < SMALLEST:
+def near_duplicate_pairs(some: ImageHashes, partners: ImageHashes) -> Integers:
+    """Pairs of images that are one and the same picture: (P, 2), row of `some` and row of `partners`, the most alike pair first."""
+    if min(some.size, partners.size) < SMALLEST:
         return np.zeros((0, 2), np.int64)
     pairs, likeness = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.float32)]
     for top in range(0, len(some.signs), BLOCK):
-        for left in range(0, len(others.signs), BLOCK):
-            candidates = _candidates(some, others, slice(top, top + BLOCK), slice(left, left + BLOCK)) + np.array([top, left])
+        for left in range(0, len(partners.signs), BLOCK):
+            candidates = _candidates(some, partners, slice(top, top + BLOCK), slice(left, left + BLOCK)) + np.array([top, left])
             for start in range(0, len(candidates), 1024):
                 part = candidates[start : start + 1024]
-                alike = correlation(some.fine[part[:, 0]], others.fine[part[:, 1]])
+                alike = correlation(some.fine[part[:, 0]], partners.fine[part[:, 1]])
                 pairs.append(part[alike >= ALIKE])
                 likeness.append(alike[alike >= ALIKE])
     return np.concatenate(pairs)[np.argsort(-np.concatenate(likeness), kind="stable")]
 
 
-def correlation(some: Floats, others: Floats) -> Floats:
+def correlation(some: Floats, partners: Floats) -> Floats:
     """Correlation of thumbnails, pair by pair, at the best shift by up to one pixel: 2 x (N, D, H, W) -> (N,)."""
     height, width = some.shape[2:]
-    inner = _unit(others[:, :, 1 : height - 1, 1 : width - 1])
-    shifts = [(down, right) for down in range(3) for right in range(3)]
-    moved = (_unit(some[:, :, down : height - 2 + down, right : width - 2 + right]) for down, right in shifts)
+    inner = _unit(partners[:, :, 1 : height - 1, 1 : width - 1])
+    shifts = [(down, across) for down in range(3) for across in range(3)]
+    moved = (_unit(some[:, :, down : height - 2 + down, across : width - 2 + across]) for down, across in shifts)
     best = np.full(len(some), -1, np.float32)
     for shifted in moved:
         np.maximum(best, np.einsum("nk,nk->n", shifted, inner), out=best)
     return best
 
 
-def _candidates(some: ImageHashes, others: ImageHashes, rows: slice, columns: slice) -> Integers:
+def _candidates(some: ImageHashes, partners: ImageHashes, rows: slice, columns: slice) -> Integers:
     """Pairs of one block that hash and coarse correlation let through, (P, 2)."""
-    coarse = some.coarse[rows] @ others.coarse[columns].T
+    coarse = some.coarse[rows] @ partners.coarse[columns].T
     # The sum of products of 64 signs is 64 - 2 d where d of them differ: 64 for equal hashes, 36 for 14 bits that differ.
-    close = some.signs[rows] @ others.signs[columns].T >= 64 - 2 * HASH_BITS
-    close &= coarse >= 0.99 - SHIFT_LOSS * (28 / max(28, min(some.size, others.size))) ** 2
+    close = some.signs[rows] @ partners.signs[columns].T >= 64 - 2 * HASH_BITS
+    close &= coarse >= 0.99 - SHIFT_LOSS * (28 / max(28, min(some.size, partners.size))) ** 2
     pairs = np.argwhere(close)
     if len(pairs) > MAX_FINE_PAIRS:
         pairs = pairs[np.argpartition(-coarse[close], MAX_FINE_PAIRS)[:MAX_FINE_PAIRS]]

@@ -106,8 +106,8 @@ def _as_array(value: object, name: str, source: str | Path) -> Array:
 
 def _refuse(path: Path) -> NoReturn:
     """Raise what is to be said of a source that no format recognises."""
-    *others, last = [format.NAMED for format in data_formats()]
-    known = f"{', '.join(others)} or {last}"
+    *names, last = [format.NAMED for format in data_formats()]
+    known = f"{', '.join(names)} or {last}"
     if path.is_dir():
         raise InputError(f"`data` (={path}) is a folder that no format recognises: pass {known}; a factory may read any folder.")
     if not path.is_file():

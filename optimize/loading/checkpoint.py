@@ -81,10 +81,10 @@ def _unwrap(loaded: object, path: Path, chosen_name: str | None) -> Checkpoint:
         if not inner:
             break
         chosen = _choice(list(inner), path)
-        others = [key for key in inner if key != chosen and (averaged(key) or _size(inner[key]) >= _size(inner[chosen]) / 2)]
+        alternatives = [key for key in inner if key != chosen and (averaged(key) or _size(inner[key]) >= _size(inner[chosen]) / 2)]
         unnamed = [name for name in _lists(loaded) if averaged(name)]
-        if chosen_name is None and (others or unnamed):
-            notes = (*notes, _note(chosen, others, unnamed))
+        if chosen_name is None and (alternatives or unnamed):
+            notes = (*notes, _note(chosen, alternatives, unnamed))
         loaded = inner[chosen]
     if isinstance(loaded, nn.Module):
         return Checkpoint(loaded.module if isinstance(loaded, nn.DataParallel | AveragedModel) else loaded, notes)
@@ -105,10 +105,10 @@ def _choice(keys: list[str], path: Path) -> str:
     raise InputError(f"`model` (={path}) holds several sets of weights ({', '.join(keys)}): choose one, such as --weights {keys[0]}.")
 
 
-def _note(chosen: str, others: list[str], unnamed: list[str]) -> str:
+def _note(chosen: str, alternatives: list[str], unnamed: list[str]) -> str:
     text = f"the weights are those under `{chosen}`"
-    if others:
-        text += f"; the file also holds `{'`, `'.join(others)}`: take them with --weights {others[0]}"
+    if alternatives:
+        text += f"; the file also holds `{'`, `'.join(alternatives)}`: take them with --weights {alternatives[0]}"
     if unnamed:
         text += f"; `{unnamed[0]}` holds averaged weights without names: to take those, copy them into the model and save its state_dict"
     return text

@@ -48,7 +48,7 @@ def load_factory(spec: str, argument: str = "--arch") -> Callable[..., object]:
 @contextmanager
 def user_code(folder: Path, what: str) -> Iterator[None]:
     """Run a user's code with `folder` importable; raise one InputError that starts with `what` for anything it raises."""
-    before = set(sys.modules)
+    loaded_before = set(sys.modules)
     bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     sys.path.insert(0, str(folder))
     try:
@@ -62,8 +62,8 @@ def user_code(folder: Path, what: str) -> Iterator[None]:
         sys.dont_write_bytecode = bytecode
         if str(folder) in sys.path:
             sys.path.remove(str(folder))
-        for name in set(sys.modules) - before:
-            if _is_sibling(name, sys.modules[name], folder, before):
+        for name in set(sys.modules) - loaded_before:
+            if _is_sibling(name, sys.modules[name], folder, loaded_before):
                 del sys.modules[name]
 
 
@@ -107,10 +107,10 @@ def _execute(path: Path) -> ModuleType:
     return module
 
 
-def _is_sibling(name: str, module: ModuleType | None, folder: Path, before: set[str]) -> bool:
+def _is_sibling(name: str, module: ModuleType | None, folder: Path, loaded_before: set[str]) -> bool:
     """Whether a newly imported module is a file or package that lies directly in `folder`, not, say, in a virtual environment below it."""
     top = name.partition(".")[0]
     origin = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
-    if top in before or origin is None or not Path(origin).is_relative_to(folder):
+    if top in loaded_before or origin is None or not Path(origin).is_relative_to(folder):
         return False
     return Path(origin).relative_to(folder).parts[:1] in ((top,), (f"{top}.py",))

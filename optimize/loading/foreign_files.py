@@ -28,7 +28,7 @@ _BY_FIRST_BYTES = (
 )
 
 
-def refusal(path: Path, head: bytes, formats: Sequence[str]) -> str:
+def unsupported_reason(path: Path, head: bytes, formats: Sequence[str]) -> str:
     """What a file that no format recognises is, and what to do instead; to be read behind the file's name.
 
     Args:
@@ -39,7 +39,7 @@ def refusal(path: Path, head: bytes, formats: Sequence[str]) -> str:
     return f"is {_kind(path, head)}".replace(_FORMATS, ", ".join(formats))
 
 
-def folder_refusal(path: Path, formats: Sequence[str]) -> str:
+def unsupported_folder_reason(path: Path, formats: Sequence[str]) -> str:
     """What a folder that no format recognises is, and what to do instead; to be read behind the folder's name.
 
     Args:
@@ -56,7 +56,7 @@ def folder_refusal(path: Path, formats: Sequence[str]) -> str:
     return f"is a folder: name the file of weights inside it{example}"
 
 
-def zip_refusal(path: Path) -> str | None:
+def unsupported_zip_reason(path: Path) -> str | None:
     """What a zip archive is, and what to do instead, where it holds no weights that `torch.save` wrote; None where it holds them."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -95,7 +95,7 @@ def _kind(path: Path, head: bytes) -> str:
             return words
     if head[4:8] == b"TFL3":
         return f"a TensorFlow Lite model: {_READABLE}; name those that it was made from"
-    words_of_zip = zip_refusal(path) if head.startswith(ZIP) else None
+    words_of_zip = unsupported_zip_reason(path) if head.startswith(ZIP) else None
     if words_of_zip is not None:
         return words_of_zip
     # Of what has no mark of its own, the suffix gives the better advice; it decides nothing, since nothing here is read.

@@ -14,7 +14,7 @@ from typing import Protocol, cast
 from optimize.errors import InputError
 from optimize.loading import formats
 from optimize.loading.factory import describe
-from optimize.loading.foreign_files import folder_refusal, refusal
+from optimize.loading.foreign_files import unsupported_folder_reason, unsupported_reason
 
 HEAD_BYTES = 64
 
@@ -68,7 +68,9 @@ def format_of(path: Path) -> ModelFormat:
         if format.recognises(path, head):
             return format
     names = [format.NAMED for format in model_formats()]
-    raise InputError(f"`model` (={path}) {folder_refusal(path, names) if path.is_dir() else refusal(path, head, names)}.")
+    raise InputError(
+        f"`model` (={path}) {unsupported_folder_reason(path, names) if path.is_dir() else unsupported_reason(path, head, names)}."
+    )
 
 
 def _first_bytes(path: Path) -> bytes:

@@ -25,12 +25,12 @@ SAME_RUN = 1e-5
 """Largest difference between outputs of one network for one input, as a share of the largest: only the order of sums may differ."""
 
 
-def alike(some: Floats, others: Floats, tolerance: float) -> bool:
+def alike(some: Floats, reference: Floats, tolerance: float) -> bool:
     """Return whether outputs differ by no more than the share `tolerance` of the largest one."""
-    if some.shape != others.shape:
+    if some.shape != reference.shape:
         return False
-    scale = float(np.abs(others).max(initial=1e-6))
-    return bool(np.allclose(some, others, rtol=0, atol=tolerance * scale, equal_nan=True))
+    scale = float(np.abs(reference).max(initial=1e-6))
+    return bool(np.allclose(some, reference, rtol=0, atol=tolerance * scale, equal_nan=True))
 
 
 def hidden_weights(candidate: Candidate, image: Floats) -> str | None:

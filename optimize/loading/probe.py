@@ -90,11 +90,11 @@ def check_repeats(candidate: Candidate, pair: Floats) -> None:
     Raises:
         InputError: when they do not, with the place where random numbers are used, if there is one.
     """
-    before = _generators()
+    state = _generators()
     first = candidate.predict(pair)
     candidate.predict(pair[::-1])  # a network that keeps something between calls now keeps it of other inputs
     second = candidate.predict(pair)
-    random_used = before != _generators()
+    random_used = state != _generators()
     if random_used and alike(first, second, 0):
         # Dropout of one value in a thousand may not show in a single call.
         many = np.concatenate([pair] * 4)

@@ -73,10 +73,10 @@ def fill(module: nn.Module, weights: Weights, path: Path, arch: str) -> tuple[st
     for name in both:
         if expected[name].is_floating_point() and not weights[name].is_floating_point():
             raise InputError(f"`model` (={path}): {name} is {weights[name].dtype}, not floats: pass the weights from before quantization.")
-        for other in (same[name] & weights.keys()) - {name}:
-            if not torch.equal(weights[name], weights[other]):
+        for tied_name in (same[name] & weights.keys()) - {name}:
+            if not torch.equal(weights[name], weights[tied_name]):
                 raise InputError(
-                    f"`model` (={path}): {name} and {other} are one tensor in `--arch` (={arch!r}) and two in the file: "
+                    f"`model` (={path}): {name} and {tied_name} are one tensor in `--arch` (={arch!r}) and two in the file: "
                     "pass the factory it was trained with."
                 )
     module.load_state_dict({name: weights[name] for name in both}, strict=False)
@@ -85,9 +85,7 @@ def fill(module: nn.Module, weights: Weights, path: Path, arch: str) -> tuple[st
 
 def _named_as(weights: Weights, expected: Collection[str], path: Path) -> tuple[Weights, tuple[str, ...]]:
     """Return the weights under the network's names, without the prefix under which most of them fit, and notes on what was left out."""
-    fits = Counter(
-        name[:start] for name in weights if not name.endswith(_COUNTER) for start in _starts(name) if name[start:] in expected
-    )
+    fits = Counter(name[:start] for name in weights if not name.endswith(_COUNTER) for start in _starts(name) if name[start:] in expected)
     if not fits:
         return _wrapped(weights, expected), ()
     full = [prefix for prefix, count in fits.items() if count >= ALMOST * max(fits.values())]
@@ -102,13 +100,13 @@ def _named_as(weights: Weights, expected: Collection[str], path: Path) -> tuple[
         )
     inside = {name.removeprefix(chosen): tensor for name, tensor in weights.items() if name.startswith(chosen)}
     outside = [name for name in weights if not name.startswith(chosen)]
-    others = [prefix for prefix in full if prefix != chosen and averaged(prefix)]
+    averages = [prefix for prefix in full if prefix != chosen and averaged(prefix)]
     notes = []
-    if others:
-        name = others[0].rstrip(".")
+    if averages:
+        name = averages[0].rstrip(".")
         what = f"those under `{chosen.rstrip('.')}`" if chosen else "those without a prefix"
         notes.append(f"the weights are {what}; the file also holds `{name}`: take them with --weights {name}")
-        beside = tuple(others)
+        beside = tuple(averages)
         outside = [name for name in outside if not name.startswith(beside)]
         inside = {name: tensor for name, tensor in inside.items() if chosen or not name.startswith(beside)}
     if outside:

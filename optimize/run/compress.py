@@ -98,9 +98,9 @@ def run(recipe: Recipe, objects: InMemory = FILES_ONLY, *, resume: bool = False,
     result = rejected_original(job)
     if result is None:
         job = replace(job, runtimes=fastest_first(job, job.data.guard.inputs(slice(0, 1))))
-        found = run_search(job)
+        search = run_search(job)
         reason = job.runtime.unavailable_reason()
-        result = compile_only(job, found, reason) if reason else final_verdict(job, found, compile_artifact(job, found))
+        result = compile_only(job, search, reason) if reason else final_verdict(job, search, compile_artifact(job, search))
     return Finished(finish(job, result), result.best)
 
 
@@ -114,11 +114,11 @@ def rejected_original(job: Job) -> Result | None:
     return Result(Verdict("fail", reasons), SearchResult(job.original, (), (), score, job.recipe.limits.confidence))
 
 
-def fastest_first(job: Job, one: Floats) -> tuple[Backend, ...]:
+def fastest_first(job: Job, inputs: Floats) -> tuple[Backend, ...]:
     """The target's runtimes by their time for one input of the original, where there is a choice."""
     if len(job.runtimes) == 1:
         return job.runtimes
-    taken = {runtime.NAME: latency_ms(runtime, job.recipe.threads, one, job.original) for runtime in job.runtimes}
+    taken = {runtime.NAME: latency_ms(runtime, job.recipe.threads, inputs, job.original) for runtime in job.runtimes}
     note("the original: " + ", ".join(f"{name} {milliseconds:.3f} ms" for name, milliseconds in taken.items()))
     return tuple(sorted(job.runtimes, key=lambda runtime: taken[runtime.NAME]))
 

@@ -120,10 +120,10 @@ def _runs(target: str) -> bool:
 
 def _require_free(folder: Path) -> None:
     """An earlier demo may be replaced, anyone else's files may not."""
-    found = [name for name in ("net.py", "optimize.toml", "digits.npz", "model.pt") if (folder / name).exists()]
+    present = [name for name in ("net.py", "optimize.toml", "digits.npz", "model.pt") if (folder / name).exists()]
     ours = (folder / "net.py").is_file() and NET.splitlines()[0] in (folder / "net.py").read_text(encoding="utf-8", errors="replace")
-    if found and not ours:
-        raise InputError(f"`--out` (={folder}) holds a {found[0]} that is no demo's, and would lose it: name another folder.")
+    if present and not ours:
+        raise InputError(f"`--out` (={folder}) holds a {present[0]} that is no demo's, and would lose it: name another folder.")
 
 
 def _digits(cut: int) -> dict[str, np.ndarray]:
@@ -132,12 +132,12 @@ def _digits(cut: int) -> dict[str, np.ndarray]:
         from sklearn.datasets import load_digits
     except ImportError:
         raise InputError("the demo needs scikit-learn for its digits: pip install 'optimize[demo]'.") from None
-    found = load_digits()
-    images = (found.images * (255 / 16)).round().astype(np.uint8)
+    digits = load_digits()
+    images = (digits.images * (255 / 16)).round().astype(np.uint8)
     order = np.random.default_rng(cut).permutation(len(images))
     parts = dict(zip(("train", "calibration", "val", "test"), np.split(order, np.cumsum([TRAIN, CALIBRATION, VAL])), strict=True))
     arrays = {f"{name}_images": images[part] for name, part in parts.items()}
-    return arrays | {f"{name}_labels": found.target[part] for name, part in parts.items()}
+    return arrays | {f"{name}_labels": digits.target[part] for name, part in parts.items()}
 
 
 def _train(images: np.ndarray, labels: np.ndarray, folder: Path) -> nn.Module:

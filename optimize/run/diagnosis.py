@@ -34,43 +34,47 @@ ABOUT = 0.1
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def causes(original: Candidate, guard: Split, classes: tuple[str, ...], before: Score, found: NoInformation) -> tuple[str, ...]:
+def causes(original: Candidate, guard: Split, classes: tuple[str, ...], score: Score, compared: NoInformation) -> tuple[str, ...]:
     """Causes in the order of their likelihood, each a clause.
 
     Args:
         original: the network.
         guard: the split on which it does badly.
         classes: names of the labels.
-        before: its score there.
-        found: beside the best constant answer.
+        score: score of the original on `guard`.
+        compared: comparison of that score with the best constant answer.
     """
-    return (*visible_causes(original, guard, classes, before, found), *_untried(found))
+    return (*visible_causes(original, guard, classes, score, compared), *_untried(compared))
 
 
-def visible_causes(original: Candidate, guard: Split, classes: tuple[str, ...], before: Score, found: NoInformation) -> tuple[str, ...]:
+def visible_causes(
+    original: Candidate, guard: Split, classes: tuple[str, ...], baseline: Score, compared: NoInformation
+) -> tuple[str, ...]:
     """Causes that were tried and raise the figure by much, the best first, two at most; arguments as for `causes`.
 
     The second is named only where it explains about as much and is not the first with something added.
     """
     count = int(np.clip(MAC_BUDGET // max(1, macs(original)), LEAST_CASES, CASES))
     some = guard.take(spread(len(guard), count))
-    tried = _orders(before, "")
+    tried = _orders(baseline, "")
     for words, split in _prepared(some):
         score = score_split(original.predict, split, classes, "look for a cause")
         tried += [(score.overall, words), *_orders(score, words)]
     for words, predict, split in _read_otherwise(original, some):
         tried.append((score_split(predict, split, classes, "look for a cause").overall, words))
-    enough = max(found.original + MUCH * (1 - found.original), found.constant + SKILL * (1 - found.constant))
-    best = [each for each in sorted(tried, key=lambda each: -each[0]) if each[0] >= enough]
-    others = [each for each in best[1:] if each[0] >= best[0][0] - ABOUT * (best[0][0] - found.original) and best[0][1] not in each[1]]
-    return tuple(f"{words} (then {found.figure} is {100 * figure:.1f} %)" for figure, words in (best[:1] + others[:1]))
+    enough = max(compared.original + MUCH * (1 - compared.original), compared.constant + SKILL * (1 - compared.constant))
+    best = [trial for trial in sorted(tried, key=lambda trial: -trial[0]) if trial[0] >= enough]
+    second = [
+        trial for trial in best[1:] if trial[0] >= best[0][0] - ABOUT * (best[0][0] - compared.original) and best[0][1] not in trial[1]
+    ]
+    return tuple(f"{words} (then {compared.figure} is {100 * figure:.1f} %)" for figure, words in (best[:1] + second[:1]))
 
 
-def _untried(found: NoInformation) -> Iterator[str]:
-    if found.same:
+def _untried(compared: NoInformation) -> Iterator[str]:
+    if compared.same:
         yield "the weights were never trained, or the network does not look at its input"
     yield "--mean, --std or the order of the channels are not those of training"
-    if not found.same:
+    if not compared.same:
         yield "the weights were never trained, or are not of this network (--arch, arch_args)"
     yield "the data are of another kind than in training, or the labels are in another order or of other images"
 
@@ -81,9 +85,9 @@ def _read_otherwise(original: Candidate, split: Split) -> Iterator[tuple[str, Pr
         return
     middle = THRESHOLD[original.outputs]
     yield "the masks mark the background: invert them", lambda inputs: 2 * middle - original.predict(inputs), split
-    for other in MEANINGS:
-        if other != original.outputs:
-            yield f"--outputs {other}", original.predict, replace(split, outputs=other)
+    for meaning in MEANINGS:
+        if meaning != original.outputs:
+            yield f"--outputs {meaning}", original.predict, replace(split, outputs=meaning)
 
 
 def _prepared(split: Split) -> Iterator[tuple[str, Split]]:
@@ -99,9 +103,9 @@ def _prepared(split: Split) -> Iterator[tuple[str, Split]]:
     if channels == 3:
         ways["--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"] = (*IMAGENET, None)
     for words, (mean, std, standardize) in ways.items():
-        way = Preprocessing(mean, std, own.pad, standardize)
-        if way != own:
-            yield f"images are prepared by {words or 'no mean and std'}", replace(split, preprocessing=way)
+        preprocessing = Preprocessing(mean, std, own.pad, standardize)
+        if preprocessing != own:
+            yield f"images are prepared by {words or 'no mean and std'}", replace(split, preprocessing=preprocessing)
     high = float(images.max(initial=0.0))
     if floats and high > 2:
         yield "the float images hold 0 to 255: divide them by 255", replace(split, images=split.images / split.images.dtype.type(255))

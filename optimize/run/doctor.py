@@ -87,7 +87,7 @@ class Diagnosis:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
-        found: dict[str, Any] = {
+        content: dict[str, Any] = {
             "format": FORMAT,
             "exit_code": self.exit_code,
             "targets": [asdict(target) for target in self.targets],
@@ -99,7 +99,7 @@ class Diagnosis:
             "packages": [asdict(package) for package in self.packages],
             "peaks": None if self.peaks is None else self.peaks.as_dict(),
         }
-        as_read: dict[str, Any] = json.loads(json.dumps(found))
+        as_read: dict[str, Any] = json.loads(json.dumps(content))
         return as_read
 
 
@@ -131,7 +131,7 @@ def doctor(*, roofline: bool = False, threads: int | str | None = None) -> Diagn
         # Loads torch, which takes longer than everything else here.
         from optimize.measure.peaks import peaks as of_machine
 
-        peaks = of_machine([each.name for each in targets if each.runs], count)
+        peaks = of_machine([target.name for target in targets if target.runs], count)
     return Diagnosis(targets, here, cards, torch_build(), packages(_optional()), peaks, meters(), REPORTING)
 
 
@@ -157,10 +157,10 @@ def target(name: str, *, no_gpu: bool = False) -> Target:
     return Target(name, version, bool(precisions), not reason, reason, precisions, int8_on, about.remedy if helps else None)
 
 
-def int8_instructions(isa: Iterable[str] | None = None) -> str | None:
+def int8_instructions(instructions: Iterable[str] | None = None) -> str | None:
     """What 8-bit products run on, of the given instruction sets or of this machine's; None where nothing is known."""
-    found = level(isa)
-    return None if found is None else LEVELS[found][0]
+    cpu_level = level(instructions)
+    return None if cpu_level is None else LEVELS[cpu_level][0]
 
 
 def _optional() -> list[tuple[str, Requirement]]:
@@ -175,34 +175,34 @@ def _only_with_gpu() -> set[str]:
     return packages_of_gpus | {name for name in target_names() if description(name).packages[0].only_with_gpu}
 
 
-def lines(found: Diagnosis) -> list[str]:
+def lines(diagnosis: Diagnosis) -> list[str]:
     """The diagnosis as text: the targets, the machine, and what is missing."""
-    rows = [("target", "installed", "runs here", "precisions", "int8 on"), *map(_row, found.targets)]
+    rows = [("target", "installed", "runs here", "precisions", "int8 on"), *map(_row, diagnosis.targets)]
     text = [*_aligned(rows), ""]
-    useless = _only_with_gpu() if found.gpu.absent else set()
-    text += [_why(each, _NEEDS_GPU if each.name in useless else each.remedy) for each in found.targets if each.reason]
-    text += ["", *_aligned(_facts(found))]
-    absent = [each for each in found.packages if each.version is None]
-    missing = [(each.name, each.purpose, _NEEDS_GPU if each.name in useless else each.remedy or "") for each in absent]
+    useless = _only_with_gpu() if diagnosis.gpu.absent else set()
+    text += [_why(target, _NEEDS_GPU if target.name in useless else target.remedy) for target in diagnosis.targets if target.reason]
+    text += ["", *_aligned(_facts(diagnosis))]
+    absent = [package for package in diagnosis.packages if package.version is None]
+    missing = [(package.name, package.purpose, _NEEDS_GPU if package.name in useless else package.remedy or "") for package in absent]
     if missing:
         text += ["", *_aligned([("missing", "for", "remedy"), *missing])]
-    if found.peaks is not None:
-        text += ["", *_peak_lines(found.peaks)]
+    if diagnosis.peaks is not None:
+        text += ["", *_peak_lines(diagnosis.peaks)]
     return text
 
 
-def _why(each: Target, remedy: str | None) -> str:
-    compiles = "it compiles here, but does not run: " if each.compiles else ""
-    return f"{each.name}: {compiles}{each.reason}{f'; {remedy}' if remedy else ''}."
+def _why(target: Target, remedy: str | None) -> str:
+    compiles = "it compiles here, but does not run: " if target.compiles else ""
+    return f"{target.name}: {compiles}{target.reason}{f'; {remedy}' if remedy else ''}."
 
 
-def _row(each: Target) -> tuple[str, ...]:
-    runs = "yes" if each.runs else "compiles only" if each.compiles else "no"
-    return each.name, each.version or "no", runs, ", ".join(each.precisions) or "-", each.int8_on or "-"
+def _row(target: Target) -> tuple[str, ...]:
+    runs = "yes" if target.runs else "compiles only" if target.compiles else "no"
+    return target.name, target.version or "no", runs, ", ".join(target.precisions) or "-", target.int8_on or "-"
 
 
-def _facts(found: Diagnosis) -> list[tuple[str, ...]]:
-    here, build = found.machine, found.torch
+def _facts(diagnosis: Diagnosis) -> list[tuple[str, ...]]:
+    here, build = diagnosis.machine, diagnosis.torch
     sets: Sequence[str] = here["isa"]  # type: ignore[assignment]
     built = f", built for {build['build']}" if build["build"] else ""
     return [
@@ -210,9 +210,12 @@ def _facts(found: Diagnosis) -> list[tuple[str, ...]]:
         ("instruction sets", " ".join(sets) or "not known"),
         ("cores usable", f"{here['logical_cores']} ({here['physical_cores'] or 'unknown'} physical)"),
         ("memory", f"{_gib(here['memory_bytes'])}, {_gib(here['memory_available_bytes'])} available"),
-        ("GPU", "; ".join([*map(_device, found.gpu.devices), *(f"MIG {each}" for each in found.gpu.mig)]) or found.gpu.note),
-        ("energy", "; ".join([*(each.name for each in found.energy.meters), *found.energy.notes])),
-        ("telemetry", _telemetry(found.reporting)),
+        (
+            "GPU",
+            "; ".join([*map(_device, diagnosis.gpu.devices), *(f"MIG {instance}" for instance in diagnosis.gpu.mig)]) or diagnosis.gpu.note,
+        ),
+        ("energy", "; ".join([*(meter.name for meter in diagnosis.energy.meters), *diagnosis.energy.notes])),
+        ("telemetry", _telemetry(diagnosis.reporting)),
         ("system", str(here["os"])),
         ("Python", str(here["python"])),
         ("torch", f"{build['version'] or 'not installed'}{built}"),
@@ -222,22 +225,22 @@ def _facts(found: Diagnosis) -> list[tuple[str, ...]]:
 def _telemetry(reporting: Sequence[str]) -> str:
     """Whether libraries report to their makers from this process."""
     if not reporting:
-        *others, last = SENDERS
-        return f"off, also that of {', '.join(others)} and {last}"
+        *senders, last = SENDERS
+        return f"off, also that of {', '.join(senders)} and {last}"
     return f"on for {', '.join(reporting)}, imported before optimize: import optimize first"
 
 
-def _device(each: Mapping[str, str | int]) -> str:
+def _device(device: Mapping[str, str | int]) -> str:
     """A GPU; its compute capability, as `--compute-capability` takes it, where the driver tells it."""
-    capability = str(each["compute_capability"])
+    capability = str(device["compute_capability"])
     known = f", compute capability {capability}" if re.fullmatch(r"\d+\.\d+", capability) else ""
-    return f"{each['name']}, {each['memory_mib']} MiB, driver {each['driver']}{known}"
+    return f"{device['name']}, {device['memory_mib']} MiB, driver {device['driver']}{known}"
 
 
 def _peak_lines(peaks: Peaks) -> list[str]:
     busy = f", with other processes using {peaks.load_percent:g} % of it" if peaks.load_percent else ""
     threads = "all cores" if peaks.threads is None else f"{peaks.threads} threads"
-    rates = [(name, precision, rate) for name, each in peaks.rates.items() for precision, rate in each.items()]
+    rates = [(name, precision, rate) for name, by_precision in peaks.rates.items() for precision, rate in by_precision.items()]
     rows = [(name, precision, f"{rate / 1e9:.1f}", f"{rate / peaks.bandwidth:.1f}") for name, precision, rate in rates]
     return [
         f"Peaks of this machine, {threads}{busy}; copy bandwidth {peaks.bandwidth / 1e9:.1f} GB/s",
@@ -250,9 +253,9 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _reason(refusal: str) -> str:
+def _reason(text: str) -> str:
     """A backend's refusal without the words around it, which the table says already."""
-    plain = refusal.partition("cannot run here: ")[2] or refusal
+    plain = text.partition("cannot run here: ")[2] or text
     return re.split(r"; (?:pip install|use target) ", plain)[0].rstrip(".")
 
 

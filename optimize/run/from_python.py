@@ -107,14 +107,14 @@ def verify(
         Traceback (most recent call last):
         optimize.errors.InputError: `run` (=nowhere) does not exist: check the path.
     """
-    given = None if data is None or isinstance(data, str | Path) else data_in_memory(data)
-    objects = InMemory(model if isinstance(model, nn.Module) else None, given)
+    in_memory = None if data is None or isinstance(data, str | Path) else data_in_memory(data)
+    objects = InMemory(model if isinstance(model, nn.Module) else None, in_memory)
     with shown() if progress else nullcontext(), ExitStack() as opened:
         if isinstance(model, nn.Module):
             file: Path | None = opened.enter_context(weights_file(model))
         else:
             file = None if model is None else Path(model)
-        key, source = (None if value is None else str(value) for value in (public_key, data if given is None else None))
+        key, source = (None if value is None else str(value) for value in (public_key, data if in_memory is None else None))
         return verify_folder(Path(folder), public_key=key, model=file, data=source, objects=objects, **settings)
 
 
@@ -176,18 +176,18 @@ def _resolved(
     overrides: dict[str, object] = {**(limits if isinstance(limits, Mapping) else {}), **settings}
     if out is not None:
         overrides["out"] = Path(out).absolute()
-    given = None if data is None or isinstance(data, str | Path) else data_in_memory(data)
+    in_memory = None if data is None or isinstance(data, str | Path) else data_in_memory(data)
     if data is not None:
-        overrides["data"] = str(data) if given is None else ""  # what an optimize.toml names is not read
-    if isinstance(given, Dataset):
-        overrides |= _preparation(given, settings)
-    objects = InMemory(model if isinstance(model, nn.Module) else None, given)
+        overrides["data"] = str(data) if in_memory is None else ""  # what an optimize.toml names is not read
+    if isinstance(in_memory, Dataset):
+        overrides |= _preparation(in_memory, settings)
+    objects = InMemory(model if isinstance(model, nn.Module) else None, in_memory)
     with ExitStack() as opened:
         file = opened.enter_context(weights_file(model)) if isinstance(model, nn.Module) else model
-        found = resolve(file, target=target, overrides=overrides, recipe_file=recipe)
+        resolved = resolve(file, target=target, overrides=overrides, recipe_file=recipe)
         if isinstance(limits, Limits):
-            found = replace(found, limits=_only(limits, settings))
-        yield objects.shaped(found), objects
+            resolved = replace(resolved, limits=_only(limits, settings))
+        yield objects.with_input_shape(resolved), objects
 
 
 def _preparation(data: Dataset, settings: Mapping[str, object]) -> dict[str, object]:

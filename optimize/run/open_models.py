@@ -53,13 +53,13 @@ class ModelOpener:
             InputError: when a path is no model, or a model cannot be run as asked.
             TargetUnavailable: when the runtime of an artifact is not installed, or none is for an ONNX file.
         """
-        found = [contender for position, path in enumerate(paths) for contender in self._of(Path(path), self.scratch / str(position))]
+        contenders = [contender for position, path in enumerate(paths) for contender in self._of(Path(path), self.scratch / str(position))]
         uses: Counter[str] = Counter()
-        for position, each in enumerate(found):
-            uses[each.name] += 1
-            if uses[each.name] > 1:
-                found[position] = replace(each, name=f"{each.name} #{uses[each.name]}")
-        return found
+        for position, contender in enumerate(contenders):
+            uses[contender.name] += 1
+            if uses[contender.name] > 1:
+                contenders[position] = replace(contender, name=f"{contender.name} #{uses[contender.name]}")
+        return contenders
 
     def _of(self, path: Path, scratch: Path) -> Iterator[Contender]:
         if not path.exists():
@@ -156,7 +156,7 @@ def _reported(artifact: Artifact) -> dict[str, Any]:
     """`parameters` and `macs` by the report of the run that an artifact still lies in; nothing where there is none, or it is of another."""
     try:
         report = json.loads((artifact.folder.parent / "report.json").read_text(encoding="utf-8"))
-        files = {each["name"]: each["sha256"] for each in report["artifact"]["files"]}
+        files = {file["name"]: file["sha256"] for file in report["artifact"]["files"]}
         same = all(files.get(file.name) == file.sha256 for file in artifact.files)
         return {name: int(report["compressed"][name]) for name in ("parameters", "macs")} if same else {}
     except (OSError, ValueError, TypeError, KeyError):
@@ -168,7 +168,7 @@ def _weights(path: Path) -> int:
     import onnx
 
     graph: Any = onnx.load(path, load_external_data=False).graph
-    return sum(math.prod(each.dims) for each in graph.initializer if each.data_type != onnx.TensorProto.INT64)
+    return sum(math.prod(weight.dims) for weight in graph.initializer if weight.data_type != onnx.TensorProto.INT64)
 
 
 def _random(shape: tuple[int, ...], seed: int, count: int) -> Floats:
@@ -195,20 +195,20 @@ def fixed_sizes(path: Path, to: Path, input_shape: Sequence[int], batches: Seque
         words = " ".join(str(problem).split())[:200]
         raise InputError(f"`model` (={path}) cannot be read as ONNX ({words}): export it again.") from problem
     weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [each for each in model.graph.input if each.name not in weights]
-    tensors = [each.type.tensor_type for each in inputs]
+    inputs = [tensor_input for tensor_input in model.graph.input if tensor_input.name not in weights]
+    tensors = [tensor_input.type.tensor_type for tensor_input in inputs]
     if len(tensors) != 1 or tensors[0].elem_type != _FLOAT or not tensors[0].shape.dim:
-        names = ", ".join(each.name for each in inputs) or "none"
+        names = ", ".join(tensor_input.name for tensor_input in inputs) or "none"
         raise InputError(f"`model` (={path}) must have one input, a batch of float32 (it has: {names}): export it so.")
     batch, *sizes = tensors[0].shape.dim
-    given = _sizes(path, [size.dim_value for size in sizes], input_shape)
+    input_sizes = _sizes(path, [size.dim_value for size in sizes], input_shape)
     if batch.dim_value and any(count != batch.dim_value for count in batches):
         said, only = comma_separated(batches), batch.dim_value
         raise InputError(f"`--batches` (={said}) must be {only}, which `model` (={path}) was exported for: pass --batches {only}.")
-    for size, value in zip(sizes, given, strict=True):
+    for size, value in zip(sizes, input_sizes, strict=True):
         size.dim_value = value
     # Old files list their weights as inputs too, and what reads the shape looks at the first.
-    model.graph.input.sort(key=lambda each: each.name in weights)
+    model.graph.input.sort(key=lambda tensor_input: tensor_input.name in weights)
     onnx.save(model, to)
     return to
 
@@ -218,10 +218,10 @@ def _sizes(path: Path, known: Sequence[int], input_shape: Sequence[int]) -> tupl
     said = ",".join(str(size or "?") for size in known)
     if not input_shape and not all(known):
         raise InputError(f"`--input` is missing: `model` (={path}) takes inputs of {said}; pass --input C,H,W.")
-    given = tuple(input_shape or known)
-    if len(given) != len(known) or any(size not in (0, asked) for size, asked in zip(known, given, strict=True)):
-        raise InputError(f"`--input` (={comma_separated(given)}) must fit `model` (={path}), whose input is {said}: pass those sizes.")
-    return given
+    sizes = tuple(input_shape or known)
+    if len(sizes) != len(known) or any(size not in (0, asked) for size, asked in zip(known, sizes, strict=True)):
+        raise InputError(f"`--input` (={comma_separated(sizes)}) must fit `model` (={path}), whose input is {said}: pass those sizes.")
+    return sizes
 
 
 def comma_separated(sizes: Sequence[int]) -> str:

@@ -72,7 +72,7 @@ def judge_original(recipe: Recipe, candidate: Candidate, data: Dataset) -> Origi
     candidate, data = replace(candidate, outputs=outputs), data.read_as(outputs)
     score = score_split(candidate.predict, data.guard, data.classes, "judge the original")
     compared = no_information(score, data.guard.labels, recipe.limits)
-    notes = [f"the network's outputs are {outputs}, so a mask is cut at 0.5"] if _cut_elsewhere(outputs, data.guard) else []
+    notes = [f"the network's outputs are {outputs}, so a mask is cut at 0.5"] if _cuts_masks_at_half(outputs, data.guard) else []
     if not compared:
         few = _too_few(data, recipe)
         fault = few or "the original is no better than a constant answer"
@@ -81,10 +81,10 @@ def judge_original(recipe: Recipe, candidate: Candidate, data: Dataset) -> Origi
         elif few:
             raise InputError(f"{few}: {compared}. Add val cases, or pass --allow-weak-original to go on.")
         else:
-            raise InputError(_refusal(f"{fault}: {compared}", candidate, data, score, compared))
+            raise InputError(_with_causes(f"{fault}: {compared}", candidate, data, score, compared))
     if recipe.expect is not None and unexpected(score, recipe.expect, compared.n):
         said = f"`--expect` (={100 * recipe.expect:.4g} %) is missed by the original: {compared}"
-        raise InputError(_refusal(said, candidate, data, score, compared, "expect what it reaches"))
+        raise InputError(_with_causes(said, candidate, data, score, compared, "expect what it reaches"))
     if compared and recipe.expect is None and score.overall < GOOD_FIGURE:
         visible = visible_causes(candidate, data.guard, data.classes, score, compared)
         notes += [f"the original reaches {compared}; {cause}" for cause in visible[:1]]
@@ -113,11 +113,11 @@ def _too_few(data: Dataset, recipe: Recipe) -> str:
     return f"the {len(guard)} cases of the guard split are too few to show that any network is better than a constant answer"
 
 
-def _cut_elsewhere(found: Meaning, guard: Split) -> bool:
-    return found == "probabilities" and guard.labels.dtype == bool
+def _cuts_masks_at_half(outputs: Meaning, guard: Split) -> bool:
+    return outputs == "probabilities" and guard.labels.dtype == bool
 
 
-def _refusal(said: str, candidate: Candidate, data: Dataset, score: Score, compared: NoInformation, way: str = "") -> str:
+def _with_causes(said: str, candidate: Candidate, data: Dataset, score: Score, compared: NoInformation, alternative: str = "") -> str:
     named = causes(candidate, data.guard, data.classes, score, compared)
     likely = "; ".join(f"{number}. {cause}" for number, cause in enumerate(named, start=1))
-    return f"{said}. Causes, the likeliest first: {likely}. Mend that, or {way or 'pass --allow-weak-original'} to go on."
+    return f"{said}. Causes, the likeliest first: {likely}. Mend that, or {alternative or 'pass --allow-weak-original'} to go on."

@@ -1,4 +1,18 @@
-"""Prepare a run: everything that can be wrong is checked before any work is done, the cheapest first."""
+"""Prepare a run: everything that can be wrong is checked before any work is done, the cheapest first.
+
+A wrong setting must not cost minutes, and a wrong run must not replace a good one. So the order is by cost, and nothing is written before
+the last check has passed:
+
+    settings that exclude each other; a target that is not installed        no file is opened
+    the signing key, the formats of model and data, the folder of the run   first bytes of files
+    the model, and its outputs for one input                                seconds
+    limits that the task has no figure for                                  needs the outputs
+    the data, their splits, the calibration split                           seconds to minutes
+    the original against a constant answer (`run/original.py`)              one pass over the guard split
+    a test split that is too small to accept anything                       no pass, but needs the labels
+    export and compilation of the original (`run/rehearsal.py`)             up to minutes
+    the folder of the run is opened                                         the first write
+"""
 
 from __future__ import annotations
 
@@ -57,14 +71,14 @@ class Job:
     Args:
         recipe: the resolved settings.
         runtimes: backends among which the target leaves the choice, the one that the search times on first.
-        baseline: the original, the data, and the original's score on the guard split.
+        baseline: the original with the data and its score on the guard split.
         space: folder of the run.
         started: when the run began, seconds since 1970.
         history: record of looks at the test split.
-        look: the look that the test split will be given.
-        health: what was found about the calibration split.
+        look: the look at the test split that this run will take.
+        health: findings on the calibration split.
         notes: sentences for the report.
-        objects: what was given as objects of this process instead of files.
+        objects: network and data that were passed as objects of this process instead of files.
     """
 
     recipe: Recipe
@@ -85,9 +99,9 @@ class Job:
 
     @cached_property
     def int8_inputs(self) -> Floats:
-        """What gives the activations of int8 their ranges, (N, C, *spatial).
+        """Inputs from which int8 takes the ranges of its activations, (N, C, *spatial), N at most `INT8_CASES`.
 
-        They are taken at random from the whole calibration split: files are often sorted by class.
+        They are sampled from the whole calibration split, because files are often sorted by class.
         """
         split = self.data.calibration
         return split.inputs(np.sort(np.random.default_rng(self.recipe.seed).permutation(len(split))[:INT8_CASES]))
@@ -114,7 +128,7 @@ class Job:
 
     @property
     def limits(self) -> Limits:
-        """The recipe's limits at the confidence of the look that the test split will be given."""
+        """The recipe's limits at the confidence of the look that this run will take."""
         return self.look.limits(self.recipe.limits)
 
     @cached_property
@@ -128,16 +142,17 @@ class Job:
 
 
 def prepare(recipe: Recipe, *, resume: bool, overwrite: bool, objects: InMemory = FILES_ONLY) -> Job:
-    """Check everything that can be wrong, and start the run in its folder or take it up.
+    """Check everything that can be wrong, and start the run in its folder or continue it.
 
     Args:
         recipe: the resolved settings.
         resume: continue the interrupted run in `recipe.out`.
         overwrite: replace the run in `recipe.out`.
-        objects: what was given instead of the recipe's files.
+        objects: network and data that replace the recipe's files.
 
     Raises:
         TargetUnavailable: when nothing can be compiled for the target here.
+        Inconclusive: when the test split is too small to accept anything, and the recipe does not say `force`.
         InputError: when the model, the data or a setting is wrong; nothing was written over.
     """
     _check_strategy(recipe)
@@ -153,6 +168,8 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool, objects: InMemory 
         job = replace(job, look=job.history.expected(job.data.test, fresh=recipe.fresh_test, again=job.space.look))
     elif recipe.fresh_test:
         job.history.require_fresh(job.data.test)
+    # A run that is continued passed this check when it began. It is asked again below, once `open` has compared the identities: where the
+    # folder holds another run, that is the error to report, and not a split that is too small.
     taken_up = resume and job.space.ledger.has_run
     if not taken_up:
         _require_decisive(job)
@@ -163,17 +180,17 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool, objects: InMemory 
     if job.space.report is None:  # what a finished run's report lists is not written again
         if taken_up:
             _require_decisive(job)
-        (recipe.out / "recipe.lock.toml").write_text(to_toml(objects.lasting(recipe)), encoding="utf-8")
+        (recipe.out / "recipe.lock.toml").write_text(to_toml(objects.without_temporary_path(recipe)), encoding="utf-8")
     return job
 
 
 def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory = FILES_ONLY) -> Job:
-    """The model and the data, checked; nothing is written.
+    """Load and check the model and the data; nothing is written.
 
     Args:
         recipe: the resolved settings.
-        check: sees whether the run's folder is as it should be, before anything large is read.
-        objects: what was given instead of the recipe's files.
+        check: function that raises where the run's folder is not as it should be; called before anything large is read.
+        objects: network and data that replace the recipe's files.
 
     Raises:
         TargetUnavailable: when nothing can be compiled for the target here.
@@ -182,6 +199,7 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory
     started = time.time()
     _restrict_cpu_level(recipe)
     candidates = runtimes(recipe.target, recipe.compute_capability)
+    # Three checks that read a few bytes each. Signing comes last in a run, so a wrong key would otherwise be found after hours.
     if recipe.sign_key is not None:
         sign({}, recipe.sign_key)  # raises where the key cannot be used
     if objects.module is None:
@@ -195,6 +213,7 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory
         original = _original(recipe, objects)
     if not recipe.data and objects.data is None:
         raise InputError("`data` is missing: pass --data file.npz, or set [data] path in the optimize.toml beside the model.")
+    # The outputs say what the data must look like: the number of classes, and masks or labels.
     outputs = original.predict(original.example.numpy()).shape
     if not _supported_outputs(outputs, original.example.ndim):
         raise InputError(
@@ -214,6 +233,7 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory
         )
     if objects.data is data:
         require_fit(data, original, outputs)
+    # Until here the example was noise, since no image was known. A real image shows faults that noise hides.
     original = on_images(original, data.calibration.inputs(some(len(data.calibration))))
     if recipe.retrain:
         if data.training_split is None:
@@ -240,21 +260,24 @@ def _original(recipe: Recipe, objects: InMemory) -> Candidate:
 def _check_strategy(recipe: Recipe) -> None:
     """Check that the settings of the search go together: two goals exclude each other, and a strategy must take what is asked of it."""
     goals = {"--latency-target": recipe.latency_target_ms, "--speedup": recipe.speedup}
-    needed = {flag: "goal" for flag, value in goals.items() if value is not None}
-    if len(needed) > 1:
+    required = {flag: "goal" for flag, value in goals.items() if value is not None}
+    if len(required) > 1:
         raise InputError("`--latency-target` and `--speedup` exclude each other: give one of them.")
     if recipe.retrain:
-        needed["--retrain"] = "finetune"
+        required["--retrain"] = "finetune"
     if recipe.prefer != "balanced":
-        needed["--prefer"] = "pricing"
-    require_settings(recipe, needed)
+        required["--prefer"] = "pricing"
+    require_settings(recipe, required)
 
 
 def _require_decisive(job: Job) -> None:
-    """See before the work that the test split can decide anything at all.
+    """Check before the work that the test split can decide anything.
 
-    The best that any model could do there is judged: answers that are all right, against a baseline that is all right. Where even that is
-    "inconclusive", no run can end otherwise.
+    The best possible result is judged: a candidate without any error against a baseline without any error. Where even that is
+    "inconclusive", no run can end with another verdict.
+
+    Example: a class with 20 test cases and a limit of 2 pp. Even without any error, the bound at 95 % confidence is above 10 pp, so this
+    rail stays open whatever is compressed. Well over 100 cases of the class are needed.
 
     Raises:
         Inconclusive: when the split cannot decide, and the recipe does not say `force`.
@@ -275,15 +298,15 @@ def _require_decisive(job: Job) -> None:
 
 
 def too_few(rails: Sequence[Rail]) -> str:
-    """Which rails a split is too small for, those of a kind together, and what they need."""
-    kinds: dict[tuple[str, str | None, str], list[Rail]] = {}
+    """Return which rails a split is too small for, grouped by kind, and how many cases they need."""
+    by_kind: dict[tuple[str, str | None, str], list[Rail]] = {}
     for rail in rails:
-        kinds.setdefault((rail.scope, rail.column, rail.figure), []).append(rail)
-    return "; ".join(_kind_too_few(scope, column, found) for (scope, column, _), found in kinds.items())
+        by_kind.setdefault((rail.scope, rail.column, rail.figure), []).append(rail)
+    return "; ".join(_kind_too_few(scope, column, group) for (scope, column, _), group in by_kind.items())
 
 
 def _kind_too_few(scope: str, column: str | None, rails: Sequence[Rail]) -> str:
-    """What rails of one kind have and need, in words."""
+    """Return how many cases rails of one kind have and how many they need, in words."""
     first = rails[0]
     if len(rails) == 1:
         name, each = first.title, ""
@@ -291,22 +314,22 @@ def _kind_too_few(scope: str, column: str | None, rails: Sequence[Rail]) -> str:
         where = f"subgroups by {column}" if scope == "group" else "classes"
         named = ", ".join(str(rail.name) for rail in rails[:MAX_NAMED]) + (", …" if len(rails) > MAX_NAMED else "")
         name, each = f"{first.figure} of {len(rails)} {where} ({named})", " each"
-    seen, needed = sorted({rail.estimate.n for rail in rails}), [rail.required_n for rail in rails]
-    has = f"{seen[0]} to {seen[-1]}" if len(seen) > 1 else str(seen[0])
-    most = max((number for number in needed if number is not None), default=None)
+    sizes, required = sorted({rail.estimate.n for rail in rails}), [rail.required_n for rail in rails]
+    has = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else str(sizes[0])
+    most = max((number for number in required if number is not None), default=None)
     cure = "how many would do is not known" if most is None else f"about {most} are needed"
     return f"{name}: {has} {first.estimate.unit}{each}, {cure}"
 
 
 def _check_limits(limits: Limits, *, masks: bool) -> None:
-    """Refuse a limit on what the task has no figure for."""
+    """Refuse a limit that was set for a figure that the task does not have."""
     task: Task = "segmentation" if masks else "classification"
     defaults = Limits()
     foreign = [*(CLASS_SETTINGS if masks else ()), *(row.name for row in rows() if row.judge(task) is None)]
     for name in foreign:
         if (value := getattr(limits, name)) != getattr(defaults, name):
-            kinds = ("classes", "masks") if masks else ("masks", "classes")
-            raise InputError(f"`{name}` (={value}) is for {kinds[0]}, and this model gives {kinds[1]}: leave it out.")
+            needs, has = ("classes", "masks") if masks else ("masks", "classes")
+            raise InputError(f"`{name}` (={value}) is for {needs}, and this model gives {has}: leave it out.")
 
 
 def _supported_outputs(outputs: tuple[int, ...], axes: int) -> bool:
@@ -315,7 +338,7 @@ def _supported_outputs(outputs: tuple[int, ...], axes: int) -> bool:
 
 
 def _restrict_cpu_level(recipe: Recipe) -> None:
-    """Keep the runtime to the instruction set of the processor that the recipe names.
+    """Restrict the runtime to the instruction set of the processor that the recipe names.
 
     Raises:
         InputError: when the target does not run on a processor, or cannot be kept to another one.

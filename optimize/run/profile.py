@@ -53,10 +53,11 @@ def profile(models: str | Path | Sequence[str | Path], *, out: str | Path | None
     said = {name: value for name, value in asked.items() if value is not None}
     file = None if out is None else _writable(Path(out))
     plan = _plan(said)
-    rivals = [Path(str(said["contend_with"]))] if "contend_with" in said else []
-    if rivals and not plan.contend:
+    background_models = [Path(str(said["contend_with"]))] if "contend_with" in said else []
+    if background_models and not plan.contend:
         raise InputError(
-            f"`--background-model` (={rivals[0]}) needs the number of background processes: pass --background-load N, or leave it out."
+            f"`--background-model` (={background_models[0]}) needs the number of background processes: "
+            "pass --background-load N, or leave it out."
         )
     ceiling = said.get("gpu_memory_limit")
     if ceiling is not None and not plan.contend:
@@ -75,34 +76,34 @@ def profile(models: str | Path | Sequence[str | Path], *, out: str | Path | None
         )
         contenders = opening.all(models)
         # Of an ONNX file, the first runtime.
-        rival = next(iter(replace(opening, scratch=Path(scratch) / "rivals").all(rivals)), None)
-        wrong = [each.name for each in ([rival] if rival else contenders) if runs_on_cpu(each.runtime)]
+        background_model = next(iter(replace(opening, scratch=Path(scratch) / "rivals").all(background_models)), None)
+        wrong = [contender.name for contender in ([background_model] if background_model else contenders) if runs_on_cpu(contender.runtime)]
         if ceiling is not None and wrong:
             raise InputError(f"`--gpu-memory-limit` (={ceiling}) is for models on a GPU, which {wrong[0]} is not: leave it out.")
-        space, there = said.get("memory_limit"), [each.name for each in contenders if not runs_on_cpu(each.runtime)]
+        space, there = said.get("memory_limit"), [contender.name for contender in contenders if not runs_on_cpu(contender.runtime)]
         if space is not None and there:
             never = f"of which CUDA reserves far more than it uses, so that {there[0]} never runs within it"
             raise InputError(f"`--memory-limit` (={space}) is of address space, {never}: leave it out.")
-        _used(opening, [*contenders, *([rival] if rival else [])])
-        result = benchmark(contenders, plan, background_model=rival)
-        result["notes"] = [*result.get("notes", ()), *(note for contender in contenders for note in _elsewhere(contender))]
+        _require_used(opening, [*contenders, *([background_model] if background_model else [])])
+        result = benchmark(contenders, plan, background_model=background_model)
+        result["notes"] = [*result.get("notes", ()), *(note for contender in contenders for note in _machine_differences(contender))]
     if file is not None:
         _write(file, result)
     return result
 
 
-def _used(opening: ModelOpener, opened: Sequence[Contender]) -> None:
+def _require_used(opening: ModelOpener, opened: Sequence[Contender]) -> None:
     """Refuse a setting that none of the models uses: whoever gives it would believe that it had an effect."""
     shape = opening.input_shape
-    if shape and all(each.input_shape != shape for each in opened):
-        takes = ", ".join(f"{each.name} takes {','.join(map(str, each.input_shape))}" for each in opened)
+    if shape and all(contender.input_shape != shape for contender in opened):
+        takes = ", ".join(f"{contender.name} takes {','.join(map(str, contender.input_shape))}" for contender in opened)
         raise InputError(f"`--input` (={','.join(map(str, shape))}) is no model's ({takes}): leave it out.")
-    if opening.settings and all(isinstance(each.model, Artifact) for each in opened):
+    if opening.settings and all(isinstance(contender.model, Artifact) for contender in opened):
         name, value = next(iter(opening.settings.items()))
         raise InputError(f"`--{name.replace('_', '-')}` (={value}) is for torch models, and none is named: leave it out.")
 
 
-def _elsewhere(contender: Contender) -> list[str]:
+def _machine_differences(contender: Contender) -> list[str]:
     """How this machine differs from the one that an artifact was verified on, as far as the artifact says."""
     if not isinstance(contender.model, Artifact) or self_test.ISA not in contender.model.built:
         return []
@@ -120,12 +121,12 @@ def _plan(said: Mapping[str, Any]) -> Plan:
         "memory_limit": read.size_bytes,
         "gpu_memory_limit": read.size_bytes,
     }
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         name: reader(said[name], _FLAGS.get(name, f"--{name.replace('_', '-')}"), folder)
         for name, reader in readers.items()
         if name in said
     }
-    return Plan(**{f"{name}_bytes" if name.endswith("memory_limit") else name: value for name, value in found.items()})
+    return Plan(**{f"{name}_bytes" if name.endswith("memory_limit") else name: value for name, value in values.items()})
 
 
 def _threads(value: Any, name: str, folder: Path) -> tuple[int, ...]:

@@ -158,8 +158,8 @@ class Report(Mapping[str, Any]):
     def _channels_first(self, images: Array) -> Array:
         """Float images of a network with one channel may come without an axis for it, as they may in the data."""
         channels, *spatial = self.artifact.input_shape
-        alone = images.dtype != np.uint8 and channels == 1 and images.ndim == len(spatial) + 1
-        return images[:, None] if alone else images
+        lacks_channel_axis = images.dtype != np.uint8 and channels == 1 and images.ndim == len(spatial) + 1
+        return images[:, None] if lacks_channel_axis else images
 
     def save_page(self) -> Path:
         """Write report.html again from the report.json in the run's folder, and return its path.

@@ -35,8 +35,8 @@ from optimize.run.result import Compiled, Result
 
 def splits(data: Dataset) -> dict[str, Split]:
     """The splits there are, by name."""
-    found = {"train": data.train, "calibration": data.calibration, "guard": data.guard, "test": data.test}
-    return {name: split for name, split in found.items() if split is not None}
+    by_name = {"train": data.train, "calibration": data.calibration, "guard": data.guard, "test": data.test}
+    return {name: split for name, split in by_name.items() if split is not None}
 
 
 def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *, started: float, foreign_load: float) -> dict[str, Any]:
@@ -76,13 +76,13 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "health": [dict(finding) for finding in result.health],
         "change": {"reason": recipe.reason or None},
         "signature": None,
-        "original": None if result.standing is None else dict(result.standing),
+        "original": None if result.original_check is None else dict(result.original_check),
         "baseline": _baseline(recipe, original, result),
         "compressed": _compressed(recipe, result),
         "baselines": None if compiled is None else compiled.profile.baselines,
         "speedup": None if compiled is None else compiled.profile.speedup,
         "latency_reliability": None if compiled is None else compiled.profile.reliability,
-        "precisions_tried": None if compiled is None else [each.as_dict(compiled.chosen) for each in compiled.variants],
+        "precisions_tried": None if compiled is None else [variant.as_dict(compiled.chosen) for variant in compiled.variants],
         "steps": [dict(trial) for trial in result.search.trials],
         "layers": layers(original.module, result.best.module),
         "layer_precisions": None if compiled is None else dict(compiled.layer_precisions),
@@ -138,21 +138,21 @@ def _limits(limits: Limits, task: str) -> dict[str, Any]:
 
 def _single_cases(limits: Limits, result: Result, cases: int, *, independent: bool) -> dict[str, Any]:
     """Changed decisions, calibration and operating points of the report; `independent` where no patient is known to have several cases."""
-    before, after = result.original, result.artifact
+    baseline, candidate = result.original, result.artifact
     whole: dict[str, Any] = dict.fromkeys(("flips", "calibration", "operating_points", "unevenness"))
     if result.flips is not None:
         whole["flips"] = summary(result.flips, cases, alone=independent)
-    if isinstance(before, ClassificationScore) and isinstance(after, ClassificationScore):
-        sides = {"before": before, "after": after}
-        whole["calibration"] = {name: reliability(each.probabilities.max(1), each.correct) for name, each in sides.items()}
+    if isinstance(baseline, ClassificationScore) and isinstance(candidate, ClassificationScore):
+        sides = {"before": baseline, "after": candidate}
+        whole["calibration"] = {name: reliability(side.probabilities.max(1), side.correct) for name, side in sides.items()}
         threshold = USUAL if limits.threshold is None else limits.threshold
         points = {
-            name: operating_point(before.probabilities[:, k], after.probabilities[:, k], before.labels == k, threshold)
-            for k, name in enumerate(before.classes)
+            name: operating_point(baseline.probabilities[:, k], candidate.probabilities[:, k], baseline.labels == k, threshold)
+            for k, name in enumerate(baseline.classes)
             if name in limits.positive or not limits.positive
         }
         whole["operating_points"] = [{"class": name, **point.as_dict()} for name, point in points.items()]
-        whole["unevenness"] = unevenness(before, after)
+        whole["unevenness"] = unevenness(baseline, candidate)
     return whole
 
 
@@ -183,12 +183,12 @@ def _unverified(result: Result) -> dict[str, Any] | None:
         return None
     compiled = [
         {
-            "target": each.target,
-            "precision": each.precision,
-            "why": each.why,
-            "files": [] if each.artifact is None else [file.as_dict() for file in each.artifact.files],
+            "target": variant.target,
+            "precision": variant.precision,
+            "why": variant.why,
+            "files": [] if variant.artifact is None else [file.as_dict() for file in variant.artifact.files],
         }
-        for each in result.unverified
+        for variant in result.unverified
     ]
     return {"parameters": result.best.parameters, "macs": macs(result.best), "compiled": compiled}
 

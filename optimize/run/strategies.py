@@ -59,18 +59,18 @@ def makes_few_proposals(name: str) -> bool:
     return strategies()[name].few_proposals
 
 
-def require_settings(recipe: Recipe, needed: Mapping[str, str]) -> None:
+def require_settings(recipe: Recipe, required: Mapping[str, str]) -> None:
     """Check that the recipe's strategy takes settings that the user gave.
 
     Args:
         recipe: the resolved settings of the run.
-        needed: flag that the user gave -> setting that a strategy must take for it, such as "--retrain" -> "finetune".
+        required: flag that the user gave -> setting that a strategy must take for it, such as "--retrain" -> "finetune".
 
     Raises:
         InputError: when the strategy does not take one; the text names the strategies that do.
     """
     by_name = strategies()
-    for flag, setting in needed.items():
+    for flag, setting in required.items():
         able = sorted(name for name, kind in by_name.items() if setting in kind.settings)
         if recipe.strategy not in able:
             names = " or ".join(map(repr, able))

@@ -60,10 +60,12 @@ class Workspace:
         model = self.out / "model"
         if model.exists() and not (model / MANIFEST).is_file():
             raise InputError(f"`--out` (={self.out}) holds a `model` that is no artifact of a run, and would lose it: name another folder.")
-        found = [name for name in OURS if (self.out / name).exists()]
-        if found and not (resume or overwrite):
-            raise InputError(f"`--out` (={self.out}) already holds a run ({found[0]}): add --resume, --overwrite, or name another folder.")
-        left = [name for name in found if name != self.ledger.path.name]
+        present = [name for name in OURS if (self.out / name).exists()]
+        if present and not (resume or overwrite):
+            raise InputError(
+                f"`--out` (={self.out}) already holds a run ({present[0]}): add --resume, --overwrite, or name another folder."
+            )
+        left = [name for name in present if name != self.ledger.path.name]
         if resume and left and not self.ledger.has_run:
             lost = f"holds no {self.ledger.path.name} to go on from, but a {left[0]}, which a new run would replace"
             raise InputError(f"`--resume`: `--out` (={self.out}) {lost}: add --overwrite instead, or name another folder.")
@@ -123,11 +125,11 @@ class Workspace:
             left: that `leave` will be given; None where it will not be called.
         """
         moved = {"model": None if artifact is None else artifact.folder, left: None if left is None else self.scratch / left}
-        found = {name: self.out / name for name in OURS if name not in REPORTS and (self.out / name).is_file()}
+        files = {name: self.out / name for name in OURS if name not in REPORTS and (self.out / name).is_file()}
         for name, folder in moved.items():
             if folder is not None:
-                found |= {f"{name}/{path}": folder / path for path in contents(folder).files}
-        return listed(found)
+                files |= {f"{name}/{path}": folder / path for path in contents(folder).files}
+        return listed(files)
 
     def deliver(self, artifact: Artifact | None) -> None:
         """Move an accepted artifact to `model/`; with None, see that nothing is there."""

@@ -33,7 +33,7 @@ _MAY_LACK = ("unverified", "signature")
 _HASH = re.compile("[0-9a-f]{64}")
 
 
-def read_report(folder: Path, found: Contents) -> dict[str, Any]:
+def read_report(folder: Path, inventory: Contents) -> dict[str, Any]:
     """The report in a folder, when it is byte for byte what its content is written as.
 
     Raises:
@@ -42,8 +42,8 @@ def read_report(folder: Path, found: Contents) -> dict[str, Any]:
     from optimize.report.page import as_json
 
     path = folder / REPORT
-    if REPORT not in found.files:
-        raise InputError(f"`{path}` is {found.strange.get(REPORT, 'a folder')}, not the file of the run: {AGAIN}.")
+    if REPORT not in inventory.files:
+        raise InputError(f"`{path}` is {inventory.strange.get(REPORT, 'a folder')}, not the file of the run: {AGAIN}.")
     if path.stat().st_size > LARGEST_REPORT:
         raise InputError(f"`{path}` is larger than any report ({path.stat().st_size} bytes): {AGAIN}.")
     content = path.read_bytes()
@@ -83,13 +83,13 @@ def require_shape(folder: Path, report: Mapping[str, Any]) -> None:
         raise _damaged(folder, "steps")
 
 
-def _are_looks(found: object) -> bool:
+def _are_looks(looks: object) -> bool:
     """Whether this is what a report says of looks at the test split; an earlier version, or a run without a verdict, says nothing."""
-    if found is None:
+    if looks is None:
         return True
-    if not isinstance(found, dict):
+    if not isinstance(looks, dict):
         return False
-    number, share = found.get("number"), found.get("share")
+    number, share = looks.get("number"), looks.get("share")
     counted = type(number) is int and number >= 1
     return counted and isinstance(share, int | float) and not isinstance(share, bool) and 0 <= share <= 1
 
@@ -108,10 +108,12 @@ def listed_files(folder: Path, report: Mapping[str, Any]) -> dict[str, ArtifactF
     left: dict[str, ArtifactFile] = {}
     if report.get("unverified") is not None:
         compiled = report["unverified"].get("compiled")
-        if not isinstance(compiled, list) or not all(isinstance(each, dict) for each in compiled):
+        if not isinstance(compiled, list) or not all(isinstance(variant, dict) for variant in compiled):
             raise _damaged(folder, "unverified")
-        for each in compiled:
-            left |= _entries(folder, "unverified", each.get("files"), f"{UNVERIFIED}/{each.get('target')}/{each.get('precision')}/")
+        for variant in compiled:
+            left |= _entries(
+                folder, "unverified", variant.get("files"), f"{UNVERIFIED}/{variant.get('target')}/{variant.get('precision')}/"
+            )
     if "files" not in report:
         return {**model, **left}
     whole = _entries(folder, "files", report["files"], "")
@@ -124,17 +126,17 @@ def listed_files(folder: Path, report: Mapping[str, Any]) -> dict[str, ArtifactF
 
 
 def _entries(folder: Path, part: str, entries: object, prefix: str) -> dict[str, ArtifactFile]:
-    found: dict[str, ArtifactFile] = {}
+    files: dict[str, ArtifactFile] = {}
     for entry in entries if isinstance(entries, list) else [None]:
         if not isinstance(entry, dict) or set(entry) != {"name", "sha256", "bytes"}:
             raise _damaged(folder, part)
         name, sha256, size = entry["name"], entry["sha256"], entry["bytes"]
         if not isinstance(sha256, str) or not _HASH.fullmatch(sha256) or type(size) is not int or size < 0:
             raise _damaged(folder, part)
-        if not isinstance(name, str) or not _inside(name) or (prefix and "/" in name) or prefix + name in found or name in REPORTS:
+        if not isinstance(name, str) or not _inside(name) or (prefix and "/" in name) or prefix + name in files or name in REPORTS:
             raise InputError(f"`{folder / REPORT}` is damaged: {part!r} lists {ascii(name)[:80]}, which names no file of the run; {AGAIN}.")
-        found[prefix + name] = ArtifactFile(prefix + name, sha256, size)
-    return found
+        files[prefix + name] = ArtifactFile(prefix + name, sha256, size)
+    return files
 
 
 def _inside(name: str) -> bool:
@@ -143,14 +145,14 @@ def _inside(name: str) -> bool:
     return bool(path.parts) and str(path) == name and not path.is_absolute() and ".." not in path.parts and not {"\\", "\0"} & set(name)
 
 
-def require_agreement(folder: Path, report: Mapping[str, Any], files: Mapping[str, ArtifactFile], found: Contents) -> None:
+def require_agreement(folder: Path, report: Mapping[str, Any], files: Mapping[str, ArtifactFile], inventory: Contents) -> None:
     """See that the verdict, what was handed over, and what is there are one story.
 
     Args:
         folder: of the run.
         report: in shape.
         files: that it lists.
-        found: what the folder holds.
+        inventory: what the folder holds.
 
     Raises:
         InputError: naming what contradicts what.
@@ -162,7 +164,7 @@ def require_agreement(folder: Path, report: Mapping[str, Any], files: Mapping[st
         raise InputError(f"`{path}` contradicts itself: verdict {report['verdict']!r}, accepted {report['accepted']}; {AGAIN}.")
     if passed != (report["artifact"] is not None) or (passed and report.get("unverified") is not None):
         raise InputError(f"`{path}` contradicts itself: verdict {report['verdict']!r} beside what it says was handed over; {AGAIN}.")
-    there = {path.split("/")[0] for path in (*found.files, *found.folders, *found.strange)}
+    there = {path.split("/")[0] for path in (*inventory.files, *inventory.folders, *inventory.strange)}
     for name, said in ((MODEL, passed), (UNVERIFIED, report.get("unverified") is not None)):
         if name in there and not said:
             raise InputError(

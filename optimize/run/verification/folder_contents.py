@@ -81,27 +81,27 @@ def listed(files: Mapping[str, Path]) -> list[ArtifactFile]:
     return [replace(ArtifactFile.of(place), name=path) for path, place in sorted(files.items())]
 
 
-def require(folder: Path, expected: Mapping[str, ArtifactFile], found: Contents) -> None:
+def require(folder: Path, expected: Mapping[str, ArtifactFile], inventory: Contents) -> None:
     """See that every file of a list is there, is a regular file, and is the one that was listed.
 
     Args:
         folder: that was listed.
         expected: files by their paths within the folder.
-        found: what `contents` says of the folder.
+        inventory: what `contents` says of the folder.
 
     Raises:
         InputError: naming the first file that is missing, is no file, or has other bytes.
     """
     for path, file in expected.items():
-        if wrong := _wrong(folder, path, file, found):
+        if wrong := _wrong(folder, path, file, inventory):
             raise InputError(f"`{folder}`: its file {plain(path)} {wrong}: {AGAIN}.")
 
 
-def _wrong(folder: Path, path: str, file: ArtifactFile, found: Contents) -> str:
+def _wrong(folder: Path, path: str, file: ArtifactFile, inventory: Contents) -> str:
     """What is wrong with a file of a list; empty where nothing is."""
-    if path in found.strange or path in found.folders:
-        return f"is {found.strange.get(path, 'a folder')}"
-    if path not in found.files:
+    if path in inventory.strange or path in inventory.folders:
+        return f"is {inventory.strange.get(path, 'a folder')}"
+    if path not in inventory.files:
         return "is missing"
     if (size := (folder / path).lstat().st_size) != file.size_bytes:
         return (

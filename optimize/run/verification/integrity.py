@@ -76,9 +76,9 @@ class Examined:
             return
         if not self.folder.is_dir():
             raise InputError(f"`run` (={self.folder}) was removed while it was verified: {AGAIN}.")
-        found = contents(self.folder)
-        require(self.folder, {**self.files, **self.reports}, found)
-        _require_nothing_else(self.folder, self.files, found, complete="files" in self.report, everywhere=self.trusted)
+        inventory = contents(self.folder)
+        require(self.folder, {**self.files, **self.reports}, inventory)
+        _require_nothing_else(self.folder, self.files, inventory, complete="files" in self.report, everywhere=self.trusted)
 
 
 def examine(folder: Path, key: str | None = None) -> Examined:
@@ -95,27 +95,27 @@ def examine(folder: Path, key: str | None = None) -> Examined:
         InputError: when something was altered, is missing or does not belong there, naming it; when the folder holds neither a run nor an
             artifact; when a key was given and it did not sign the report.
     """
-    wanted = None if key is None else public_key(key)
+    required_key = None if key is None else public_key(key)
     folder = _run_of(folder)
     if not folder.is_dir():
         raise InputError(f"`run` (={folder}) is no folder: give the folder of a run, or its `model`.")
     if key is not None and Path(key).exists() and Path(key).resolve().is_relative_to(folder.resolve()):
         raise InputError(f"`--public-key` (={key}) lies in the folder that it is to vouch for: take the one that its owner gave you.")
-    found = contents(folder)
-    if REPORT not in (*found.files, *found.folders, *found.strange):
-        return _alone(folder, found, key)
-    report = read_report(folder, found)
-    signed, findings = _signature(folder, report, wanted)
+    inventory = contents(folder)
+    if REPORT not in (*inventory.files, *inventory.folders, *inventory.strange):
+        return _artifact_only(folder, inventory, key)
+    report = read_report(folder, inventory)
+    signed, findings = _signature(folder, report, required_key)
     require_shape(folder, report)
     files = listed_files(folder, report)
-    require_agreement(folder, report, files, found)
-    require(folder, files, found)
-    _require_nothing_else(folder, files, found, complete="files" in report, everywhere=key is not None)
+    require_agreement(folder, report, files, inventory)
+    require(folder, files, inventory)
+    _require_nothing_else(folder, files, inventory, complete="files" in report, everywhere=key is not None)
     _require_manifest(folder, report)
-    page = _content_of_page(folder, found)
-    findings += _page(folder, report, page, found, bool(signed), strict=key is not None)
+    page = _content_of_page(folder, inventory)
+    findings += _page(folder, report, page, inventory, bool(signed), strict=key is not None)
     if key is None:
-        findings += _uncovered(report, files, found)
+        findings += _uncovered(report, files, inventory)
     return Examined(folder, report, files, _as_read(report, page), findings, signed.fingerprint, key is not None)
 
 
@@ -135,38 +135,38 @@ def _run_of(folder: Path) -> Path:
     return folder.parent if folder.name == MODEL else whole.parent
 
 
-def _alone(folder: Path, found: Contents, key: str | None) -> Examined:
+def _artifact_only(folder: Path, inventory: Contents, key: str | None) -> Examined:
     """An artifact without its report."""
     if key is not None:
         raise InputError(f"`run` (={folder}) holds no {REPORT}, and it is the report that is signed: give the whole folder of the run.")
-    if MODEL in found.folders and MANIFEST not in found.files:
-        folder, found = folder / MODEL, contents(folder / MODEL)
-    if MANIFEST not in found.files:
+    if MODEL in inventory.folders and MANIFEST not in inventory.files:
+        folder, inventory = folder / MODEL, contents(folder / MODEL)
+    if MANIFEST not in inventory.files:
         raise InputError(f"`run` (={folder}) holds no compiled model: give the folder of an accepted or an unverified run, or its `model`.")
     known: dict[str, object] = {MANIFEST: None}
-    if not found.strange:
+    if not inventory.strange:
         artifact = Artifact.read(folder)
         known |= {file.name: file for file in (*artifact.files, *(() if artifact.golden is None else (artifact.golden,)))}
-    if extra := (*found.strange, *found.beside(known)):
-        raise InputError(f"`{folder}` holds {_named(extra[0], found)}, which {MANIFEST} does not name: remove it, or copy it again.")
+    if extra := (*inventory.strange, *inventory.beside(known)):
+        raise InputError(f"`{folder}` holds {_named(extra[0], inventory)}, which {MANIFEST} does not name: remove it, or copy it again.")
     words = f"no {REPORT}: only faults of copying can be noticed; give the whole folder of the run for more"
     return Examined(folder, None, {}, {}, (words,))
 
 
-def _signature(folder: Path, report: Mapping[str, Any], wanted: str | None) -> tuple[Check, tuple[str, ...]]:
+def _signature(folder: Path, report: Mapping[str, Any], required_key: str | None) -> tuple[Check, tuple[str, ...]]:
     """Who signed the report, in words too."""
     path, signed = folder / REPORT, check(report)
     if signed.state == "altered":
         raise InputError(f"`{path}` is not to be relied on. {signed.reason} Take the file that the run wrote.")
-    if wanted is None:
+    if required_key is None:
         if not signed:
             return signed, ("unsigned: anyone could have changed it",)
         return signed, (f"signed by key {signed.fingerprint}; not compared with a key of yours: pass --public-key",)
     if not signed:
         raise InputError(f"`{path}` is unsigned, and `--public-key` asks for a signature: take the report that the key's owner signed.")
-    if report["signature"]["public_key"] != wanted:
+    if report["signature"]["public_key"] != required_key:
         raise InputError(
-            f"`{path}` is signed by key {signed.fingerprint}, not by the key of `--public-key`, {fingerprint(wanted)}: "
+            f"`{path}` is signed by key {signed.fingerprint}, not by the key of `--public-key`, {fingerprint(required_key)}: "
             "take the report that the key's owner signed."
         )
     if "files" in report and "page" not in report["signature"]:
@@ -174,16 +174,18 @@ def _signature(folder: Path, report: Mapping[str, Any], wanted: str | None) -> t
     return signed, (f"signed by key {signed.fingerprint}, the key that you gave",)
 
 
-def _require_nothing_else(folder: Path, files: Mapping[str, ArtifactFile], found: Contents, *, complete: bool, everywhere: bool) -> None:
+def _require_nothing_else(
+    folder: Path, files: Mapping[str, ArtifactFile], inventory: Contents, *, complete: bool, everywhere: bool
+) -> None:
     """Refuse what the report does not list: in the folders of models always, everywhere when asked for."""
     known = dict.fromkeys((*files, *REPORTS))
     if not complete and not everywhere:
         known |= dict.fromkeys(_of_earlier_versions(files))
-    for path in found.beside(known):
+    for path in inventory.beside(known):
         inside = path.split("/")[0] in (MODEL, UNVERIFIED)
         if everywhere or inside:
             because = "" if inside else ", and `--public-key` lets nothing pass that is not signed"
-            raise InputError(f"`{folder}` holds {_named(path, found)}, which the report does not list{because}: remove it, or {AGAIN}.")
+            raise InputError(f"`{folder}` holds {_named(path, inventory)}, which the report does not list{because}: remove it, or {AGAIN}.")
 
 
 def _of_earlier_versions(files: Mapping[str, ArtifactFile]) -> set[str]:
@@ -192,8 +194,8 @@ def _of_earlier_versions(files: Mapping[str, ArtifactFile]) -> set[str]:
     return {f"{UNVERIFIED}/candidate.safetensors", f"{UNVERIFIED}/model.onnx", *(f"{home}/{MANIFEST}" for home in homes)}
 
 
-def _named(path: str, found: Contents) -> str:
-    kind = "the folder " if path in found.folders else f"{found.strange[path]}, " if path in found.strange else ""
+def _named(path: str, inventory: Contents) -> str:
+    kind = "the folder " if path in inventory.folders else f"{inventory.strange[path]}, " if path in inventory.strange else ""
     return kind + plain(path)
 
 
@@ -214,10 +216,10 @@ def _require_manifest(folder: Path, report: Mapping[str, Any]) -> None:
         raise InputError(f"`{path}` names no self-test (golden), which every run writes: {AGAIN}.")
 
 
-def _content_of_page(folder: Path, found: Contents) -> bytes | None:
+def _content_of_page(folder: Path, inventory: Contents) -> bytes | None:
     """The bytes of report.html; None where it is no file."""
     path = folder / PAGE
-    if PAGE not in found.files:
+    if PAGE not in inventory.files:
         return None
     if (size := path.stat().st_size) > LARGEST_REPORT:
         raise InputError(f"`{path}` is larger than any page ({size} bytes): `optimize report {folder}` writes it anew.")
@@ -225,13 +227,13 @@ def _content_of_page(folder: Path, found: Contents) -> bytes | None:
 
 
 def _page(
-    folder: Path, report: Mapping[str, Any], content: bytes | None, found: Contents, signed: bool, *, strict: bool
+    folder: Path, report: Mapping[str, Any], content: bytes | None, inventory: Contents, signed: bool, *, strict: bool
 ) -> tuple[str, ...]:
     """Whether report.html shows this report: by its signature, else by rendering the report again."""
     from optimize.report.render import render
 
-    if content is None and (strict or PAGE in (*found.strange, *found.folders)):
-        kind = found.strange.get(PAGE) or ("a folder" if PAGE in found.folders else "missing")
+    if content is None and (strict or PAGE in (*inventory.strange, *inventory.folders)):
+        kind = inventory.strange.get(PAGE) or ("a folder" if PAGE in inventory.folders else "missing")
         raise InputError(f"`{folder / PAGE}` is {kind}: `optimize report {folder}` writes it anew.")
     if content is None:
         return (f"{PAGE} is missing: `optimize report` writes it anew",)
@@ -251,13 +253,13 @@ def _page(
     return (f"{PAGE} is not the page of {REPORT}: one of them was changed, or another version wrote it",)
 
 
-def _uncovered(report: Mapping[str, Any], files: Mapping[str, ArtifactFile], found: Contents) -> tuple[str, ...]:
+def _uncovered(report: Mapping[str, Any], files: Mapping[str, ArtifactFile], inventory: Contents) -> tuple[str, ...]:
     """What lies in the folder that the report does not vouch for."""
-    beside = [path for path in found.beside(dict.fromkeys((*files, *REPORTS))) if not path.startswith(f"{UNVERIFIED}/")]
+    beside = [path for path in inventory.beside(dict.fromkeys((*files, *REPORTS))) if not path.startswith(f"{UNVERIFIED}/")]
     if "files" not in report:
         known = [path for path in beside if path in OURS]
         beside = [path for path in beside if path not in OURS]
-        told = (f"the report is of an earlier version, which does not vouch for {', '.join(known)}",) if known else ()
+        earlier_version = (f"the report is of an earlier version, which does not vouch for {', '.join(known)}",) if known else ()
     else:
-        told = ()
-    return (*told, *(f"{_named(path, found)} is not of the run" for path in beside[:3]))
+        earlier_version = ()
+    return (*earlier_version, *(f"{_named(path, inventory)} is not of the run" for path in beside[:3]))

@@ -37,12 +37,12 @@ def require_settings(recipe: Recipe, report: Mapping[str, Any], said: Mapping[st
         InputError: naming the first setting that differs.
     """
     masks = report.get("task") == "segmentation"
-    usual, found = Limits().as_dict(), recipe.limits.as_dict()
-    for name in sorted({*found, *report["limits"]}):
+    usual, limits = Limits().as_dict(), recipe.limits.as_dict()
+    for name in sorted({*limits, *report["limits"]}):
         if masks and name in ("metric", "class_metric"):  # the report says Dice of masks, whatever was asked for
             continue
         # A limit that the report does not know is of a later version than it is.
-        _same(f"limits.{name}", found.get(name), report["limits"].get(name, usual.get(name)))
+        _same(f"limits.{name}", limits.get(name), report["limits"].get(name, usual.get(name)))
     _same("seed", recipe.seed, report["seed"])
     if recipe.target != CPU:
         _same("target", recipe.target, report["target"])
@@ -52,9 +52,9 @@ def require_settings(recipe: Recipe, report: Mapping[str, Any], said: Mapping[st
         _same("arch", None if recipe.arch is None else report_data.portable_arch(recipe.arch), report["model"].get("arch"))
 
 
-def _same(name: str, found: object, said: object) -> None:
-    if found != said or isinstance(found, bool) != isinstance(said, bool):
-        raise InputError(f"`{LOCK}` says {name} = {_short(found)}, the report {_short(said)}: copy the folder of the run again.")
+def _same(name: str, locked: object, said: object) -> None:
+    if locked != said or isinstance(locked, bool) != isinstance(said, bool):
+        raise InputError(f"`{LOCK}` says {name} = {_short(locked)}, the report {_short(said)}: copy the folder of the run again.")
 
 
 def _short(value: object) -> str:
@@ -71,7 +71,7 @@ def require_code(recipe: Recipe, ledger: Path) -> None:
     Raises:
         InputError: when the file is another.
     """
-    said = _began(ledger).get("arch")
+    said = _first_ledger_entry(ledger).get("arch")
     if recipe.arch is None or not isinstance(said, list) or len(said) != 2:
         return
     source = Path(recipe.arch.rpartition(":")[0])
@@ -90,30 +90,30 @@ def require_data(job: Job, report: Mapping[str, Any], ledger: Path) -> None:
     Raises:
         InputError: naming the first split that differs.
     """
-    found = report_data.splits(job.data)
+    present = report_data.splits(job.data)
     listed = {name: said for name, said in report["data"].items() if said is not None}
-    for name in sorted({*found, *listed}):
-        if name not in found or name not in listed:
-            where = "the data" if name in found else "the report"
-            raise _other(f"there is a {name} split in {where} alone")
-        split, said = found[name], listed[name]
+    for name in sorted({*present, *listed}):
+        if name not in present or name not in listed:
+            where = "the data" if name in present else "the report"
+            raise _data_error(f"there is a {name} split in {where} alone")
+        split, said = present[name], listed[name]
         if split.sha256 != said["sha256"]:
-            raise _other(f"the {name} split is not that of the run (sha256 {split.sha256[:12]}…, was {said['sha256'][:12]}…)")
+            raise _data_error(f"the {name} split is not that of the run (sha256 {split.sha256[:12]}…, was {said['sha256'][:12]}…)")
         patients = None if split.patients is None else len(set(split.patients.tolist()))
         own = {"cases": len(split), "patients": patients, "per_class": split.class_counts(job.data.classes)}
         if differ := [key for key, value in own.items() if said.get(key) != value]:
-            raise _other(f"{differ[0]} of the {name} split are not those of the run")
+            raise _data_error(f"{differ[0]} of the {name} split are not those of the run")
     if list(job.data.classes) != report["classes"]:
-        raise _other(f"its classes are {_short(list(job.data.classes))}, those of the run {_short(report['classes'])}")
+        raise _data_error(f"its classes are {_short(list(job.data.classes))}, those of the run {_short(report['classes'])}")
     task = report.get("task", "classification")
     if job.data.test.task != task:
-        raise _other(f"it is for {job.data.test.task}, the run was for {_short(task)}")
+        raise _data_error(f"it is for {job.data.test.task}, the run was for {_short(task)}")
     if (original := report.get("original")) is not None:  # a report of an earlier version has none
         _same("model.outputs", job.original.outputs, original["outputs"])
     _require_tags(job, ledger)
 
 
-def _began(ledger: Path) -> dict[str, Any]:
+def _first_ledger_entry(ledger: Path) -> dict[str, Any]:
     """What the run was, as the first line of its ledger has it; empty where that cannot be told."""
     try:
         with ledger.open(encoding="utf-8") as stream:
@@ -123,11 +123,11 @@ def _began(ledger: Path) -> dict[str, Any]:
 
 
 def _require_tags(job: Job, ledger: Path) -> None:
-    began = _began(ledger)
+    began = _first_ledger_entry(ledger)
     for name, now in identity(job.recipe, job.data).items():
         if name.endswith(" tags") and began.get(name, now) != now:
-            raise _other(f"patients, subgroups or names of the {name.removesuffix(' tags')} split are not those of the run")
+            raise _data_error(f"patients, subgroups or names of the {name.removesuffix(' tags')} split are not those of the run")
 
 
-def _other(what: str) -> InputError:
+def _data_error(what: str) -> InputError:
     return InputError(f"`--data`: {what}: name the same file.")

@@ -70,8 +70,8 @@ def _of_file(name: str, content: bytes) -> str:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    if _is_key(alone := content.decode("ascii", errors="replace").strip()):
-        return alone
+    if _is_key(text := content.decode("ascii", errors="replace").strip()):
+        return text
     if b"PRIVATE KEY" in content:
         raise InputError(f"`--public-key` (={name}) holds a private key, which belongs to its owner alone: {_REMEDY}.")
     try:

@@ -87,11 +87,11 @@ def verify(
         said = f"its verdict is {run.report['verdict']!r}"
         raise InputError(f"`run` (={folder}) holds no compiled model ({said}): give the folder of an accepted or an unverified run.")
     judged = data is not None or (objects is not None and objects.data is not None)
-    _of_use({"model": model, **elsewhere}, judged=judged)
+    _require_used({"model": model, **elsewhere}, judged=judged)
     artifact = Artifact.read(run.model)
     _require_here(artifact)
-    outcome, found = run_self_test(artifact)
-    findings = (*run.findings, *found)
+    outcome, self_test_findings = run_self_test(artifact)
+    findings = (*run.findings, *self_test_findings)
     if judged and outcome != "fail":
         # No new report is written, so none is signed.
         job = _taken_up(run, model, {**elsewhere, "data": data, "sign_key": "none"}, objects)
@@ -100,7 +100,7 @@ def verify(
     return Verified(outcome, findings)
 
 
-def _of_use(said: Mapping[str, object], *, judged: bool) -> None:
+def _require_used(said: Mapping[str, object], *, judged: bool) -> None:
     """Refuse a setting that has no effect on the check of a finished model."""
     for name, value in said.items():
         if value is not None and not (judged and name != "sign_key"):
@@ -137,15 +137,15 @@ def run_self_test(artifact: Artifact) -> tuple[Outcome, tuple[str, ...]]:
 
 def _require_here(artifact: Artifact) -> None:
     """Raise `TargetUnavailable` unless this machine runs the target; of an engine without a GPU it says which one is needed."""
-    runtime, needed = backend(artifact.target), artifact.built.get("compute_capabilities")
+    runtime, capabilities = backend(artifact.target), artifact.built.get("compute_capabilities")
     try:
         require_runnable(runtime)
     except TargetUnavailable:
-        if not needed or device() is not None:
+        if not capabilities or device() is not None:
             raise
         raise TargetUnavailable(
             f"target {artifact.target!r} cannot run here: {runtime.unavailable_reason()}; the engine in `{artifact.folder}` is for "
-            f"compute capability {needed}: call optimize verify on a machine with a GPU of such a capability."
+            f"compute capability {capabilities}: call optimize verify on a machine with a GPU of such a capability."
         ) from None
 
 
@@ -183,16 +183,16 @@ def _taken_up(run: Examined, model: Path | None, elsewhere: Mapping[str, object]
         raise InputError(f"`{LOCK}` asks to trust a pickle, and no key vouches for it: pass --trust-pickle if you trust its author.")
     if elsewhere.get("arch") is None:
         require_code(recipe, run.folder / LEDGER)
-    recipe, objects = (recipe, FILES_ONLY) if objects is None else (objects.shaped(recipe), objects)
+    recipe, objects = (recipe, FILES_ONLY) if objects is None else (objects.with_input_shape(recipe), objects)
     job = loaded(recipe, lambda _: _require_model(sha256(recipe.model), report["model"]["sha256"]), objects)
     require_data(job, report, run.folder / LEDGER)
     require_runnable(job.runtime)
     return job
 
 
-def _require_model(found: str, said: str) -> None:
-    if found != said:
-        raise InputError(f"`--model`: the model is not that of the run (sha256 {found[:12]}…, was {said[:12]}…): name the same file.")
+def _require_model(present: str, said: str) -> None:
+    if present != said:
+        raise InputError(f"`--model`: the model is not that of the run (sha256 {present[:12]}…, was {said[:12]}…): name the same file.")
 
 
 def _finished(run: Examined, job: Job) -> Verified:
@@ -220,11 +220,11 @@ def _finished(run: Examined, job: Job) -> Verified:
         copied = {path.removeprefix(prefix): file for path, file in run.files.items() if path.startswith(prefix)}
         require(made, copied, contents(made))
         best = candidate(job.original, made)
-        before = job.baseline_score
+        baseline = job.baseline_score
         confidence = search_confidence(job.limits, job.data.guard.n_independent, job.data.test.n_independent)
         job.space.put(BEFORE, (recipe.out / REPORT).read_text(encoding="utf-8"))
-        found = SearchResult(best, tuple(report["steps"] or ()), (), before, confidence, tuple(report["notes"]))
-        whole = finish(job, final_verdict(job, found, compile_artifact(job, found, made)))
+        search = SearchResult(best, tuple(report["steps"] or ()), (), baseline, confidence, tuple(report["notes"]))
+        whole = finish(job, final_verdict(job, search, compile_artifact(job, search, made)))
     except BaseException:
         job.space.drop(BEFORE)
         job.space.clean()
