@@ -1,4 +1,4 @@
-"""Chooses the unlabelled inputs that a repair is fitted on: inputs of rare classes, and inputs that the original is unsure of, first.
+"""Choose the unlabelled inputs that a repair is fitted on: inputs of rare classes, and inputs on which the original is uncertain, first.
 
 In a uniform sample most inputs belong to the common classes and are easy. A repair fitted on them keeps what they need and loses the rest.
 So the chance of an input falls with how often the original predicts its class, and with the lead of that class over the runner-up:

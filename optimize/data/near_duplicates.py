@@ -1,4 +1,4 @@
-"""Near duplicates: the same picture twice, but not byte by byte (stored again, brightened, shifted by a pixel, resized).
+"""Find near duplicates: pairs of images that show the same picture with other bytes (stored again, brightened, shifted, resized).
 
 Pairs are compared in three stages. Each stage costs more per pair than the one before, and sees only the pairs that passed it. All stages
 look at the mean over channels, averaged over areas:
@@ -44,13 +44,13 @@ there a near duplicate may be missed because of it."""
 
 @dataclass(frozen=True, eq=False)
 class ImageHashes:
-    """What N images are compared by.
+    """Hashes and thumbnails by which N images are compared.
 
     Args:
         signs: the difference hash as -1 and 1, (N, 64).
-        coarse: of mean 0 and length 1, (N, 72); 0 for an image without contrast, which is like none.
+        coarse: the 72 pixels with mean 0 and length 1, (N, 72); 0 for an image without contrast, which resembles no other.
         fine: thumbnails, (N, D, H, W).
-        size: of the smaller side of the images, in pixels.
+        size: smaller side of the images, in pixels.
     """
 
     signs: Floats
@@ -67,16 +67,18 @@ class ImageHashes:
         small = [(_shrink(grey.mean(1), 8, 9), _thumbnails(grey), min(grey.shape[2:])) for grey in greys]
         coarse = np.concatenate([pixels for pixels, _, _ in small])
         signs = np.where(coarse[:, :, 1:] > coarse[:, :, :-1], np.float32(1), np.float32(-1))
+        # the pattern of an almost flat image is noise, which must not make two flat images look alike
         contrast = coarse.std((1, 2))
         unit = _unit(coarse) * (contrast > 0.02 * np.median(contrast))[:, None]
         return cls(signs.reshape(len(signs), -1), unit, np.concatenate([thumbnails for _, thumbnails, _ in small]), small[0][2])
 
 
 def near_duplicate_pairs(some: ImageHashes, partners: ImageHashes) -> Integers:
-    """Pairs of images that are one and the same picture: (P, 2), row of `some` and row of `partners`, the most alike pair first."""
+    """Return pairs of images that show the same picture, (P, 2): row in `some` and row in `partners`, the most similar pair first."""
     if min(some.size, partners.size) < SMALLEST:
         return np.zeros((0, 2), np.int64)
     pairs, likeness = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.float32)]
+    # in blocks: the products of all pairs at once would not fit into memory
     for top in range(0, len(some.signs), BLOCK):
         for left in range(0, len(partners.signs), BLOCK):
             candidates = _candidates(some, partners, slice(top, top + BLOCK), slice(left, left + BLOCK)) + np.array([top, left])
@@ -89,8 +91,9 @@ def near_duplicate_pairs(some: ImageHashes, partners: ImageHashes) -> Integers:
 
 
 def correlation(some: Floats, partners: Floats) -> Floats:
-    """Correlation of thumbnails, pair by pair, at the best shift by up to one pixel: 2 x (N, D, H, W) -> (N,)."""
+    """Return the correlation of thumbnails, pair by pair, at the best shift by up to one pixel: 2 x (N, D, H, W) -> (N,)."""
     height, width = some.shape[2:]
+    # the inner part of one thumbnail against the nine parts of that size in the other
     inner = _unit(partners[:, :, 1 : height - 1, 1 : width - 1])
     shifts = [(down, across) for down in range(3) for across in range(3)]
     moved = (_unit(some[:, :, down : height - 2 + down, across : width - 2 + across]) for down, across in shifts)
@@ -101,7 +104,7 @@ def correlation(some: Floats, partners: Floats) -> Floats:
 
 
 def _candidates(some: ImageHashes, partners: ImageHashes, rows: slice, columns: slice) -> Integers:
-    """Pairs of one block that hash and coarse correlation let through, (P, 2)."""
+    """Return the pairs of one block that pass the hash and the coarse correlation, (P, 2)."""
     coarse = some.coarse[rows] @ partners.coarse[columns].T
     # The sum of products of 64 signs is 64 - 2 d where d of them differ: 64 for equal hashes, 36 for 14 bits that differ.
     close = some.signs[rows] @ partners.signs[columns].T >= 64 - 2 * HASH_BITS

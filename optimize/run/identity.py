@@ -1,7 +1,7 @@
 """The identity of a run: inputs, settings and versions that must be equal for `--resume` to continue it.
 
-A field of `Recipe` belongs to the identity unless `EXCLUDED` names it with a reason. A new field that nobody thinks of is thus included: the
-worst case is a run that is refused although it could have been continued, never one that mixes trials of two different settings.
+A field of `Recipe` belongs to the identity unless `EXCLUDED` names it with a reason. So a new field that nobody thinks of is included. At
+worst a run is refused that could have been continued; trials of two different settings are never mixed.
 
 Example: `--resume` after the data were moved continues the run, because hashes of the splits count and not their path. `--resume` with
 another `--seed` is refused: the proposals so far were made with the first one.

@@ -1,7 +1,8 @@
-"""The original is judged before anything else: what its outputs mean, how good it is, and whether that is good enough to compare with.
+"""Judge the original before any work: what its outputs mean, how good it is, and whether it is good enough to compare with.
 
-Every limit is relative to the original. So the run ends here, before any work, where the original is no better than a constant answer
-(`guard/no_information.py`) or far below the figure that its user expects, with the likely causes (`run/diagnosis.py`).
+Every limit is relative to the original. A network that answers "healthy" to every image loses nothing when it is compressed to nothing, and
+every limit around it holds. So the run ends here where the original is no better than a constant answer (`guard/no_information.py`) or far
+below the score that its user expects. The error lists the likely causes (`run/diagnosis.py`).
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ from optimize.run.diagnosis import causes, visible_causes
 from optimize.run.recipe import Recipe
 
 MEANING_CASES = 64
-"""Guard images whose outputs show what outputs mean."""
+"""Number of guard images by whose outputs logits are told from probabilities."""
 GOOD_FIGURE = 0.9
-"""An overall figure from which on no cause of a bad one is looked for."""
+"""Overall score from which on no cause of a bad score is searched for."""
 
 
 @dataclass(frozen=True, eq=False)
 class Original:
-    """The original on the guard split.
+    """The original with its score on the guard split.
 
     Args:
         candidate: the network, with the meaning of its outputs.
-        data: the four splits, which cut masks by what the outputs mean.
-        score: on the guard split.
-        compared: the score beside the best constant answer.
-        expected: the overall figure that the user expects, in 0..1, or None.
-        notes: what a reader of the report should know.
+        data: the four splits, with the same meaning: it sets the threshold of masks.
+        score: score on the guard split.
+        compared: comparison of that score with the best constant answer.
+        expected: overall score that the user expects, in 0..1, or None.
+        notes: sentences for the report.
     """
 
     candidate: Candidate
@@ -53,7 +54,7 @@ class Original:
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The form that the report uses."""
+        """Return the form that the report uses."""
         return {**self.compared.as_dict(), "expected": self.expected, "outputs": self.candidate.outputs}
 
 
@@ -61,9 +62,9 @@ def judge_original(recipe: Recipe, candidate: Candidate, data: Dataset) -> Origi
     """Judge the original on the guard split.
 
     Args:
-        recipe: of the run.
+        recipe: the resolved settings of the run.
         candidate: the original as it was loaded.
-        data: of the run.
+        data: the four splits.
 
     Raises:
         InputError: when it is no better than a constant answer, or misses the figure that `expect` states.
@@ -94,6 +95,7 @@ def judge_original(recipe: Recipe, candidate: Candidate, data: Dataset) -> Origi
 
 
 def _meaning(recipe: Recipe, candidate: Candidate, guard: Split) -> Meaning:
+    """Return what the outputs mean: what the recipe says, else what their values on some guard images show."""
     if recipe.outputs != "auto":
         return recipe.outputs
     chosen = spread(len(guard), MEANING_CASES)
@@ -102,7 +104,11 @@ def _meaning(recipe: Recipe, candidate: Candidate, guard: Split) -> Meaning:
 
 
 def _too_few(data: Dataset, recipe: Recipe) -> str:
-    """That the guard split could not show even a perfect network to be better than a constant answer; empty where it could."""
+    """Return a clause where the guard split is too small for any network to prove better than a constant answer; else empty text.
+
+    A perfect network is judged in the original's place. Where even that one does not pass, the fault is the data's and not the network's,
+    and the error must ask for more cases instead of naming causes of a bad network.
+    """
     guard = data.guard
     if guard.task != "classification":
         return ""

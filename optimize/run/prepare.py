@@ -17,7 +17,7 @@ the last check has passed:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -30,13 +30,10 @@ from optimize.candidate import Candidate, Floats
 from optimize.data import sources
 from optimize.data.calibration_checks import Finding, health
 from optimize.data.dataset import Dataset, Preprocessing, load_data
-from optimize.data.masks import perfect
-from optimize.errors import Inconclusive, InputError
+from optimize.errors import InputError
 from optimize.guard.limits import CLASS_SETTINGS, Limits
-from optimize.guard.rail import Rail
 from optimize.guard.rails import Task, rows
-from optimize.guard.score import Score, score
-from optimize.guard.verdict import judge
+from optimize.guard.score import Score
 from optimize.hardware.cpu_level import in_words, level
 from optimize.loading import model_formats
 from optimize.loading.live_module import require_no_file_settings
@@ -44,6 +41,7 @@ from optimize.loading.load import load_model
 from optimize.loading.probe import on_images, some
 from optimize.progress import begin_part, note, stage
 from optimize.report.signature import sign
+from optimize.run.decisive import require_decisive
 from optimize.run.history import History, Look
 from optimize.run.identity import identity
 from optimize.run.in_memory import FILES_ONLY, InMemory, require_fit
@@ -60,8 +58,6 @@ REHEARSAL_CASES = 16
 """Guard images on which each runtime must agree with torch before the search."""
 INT8_CASES = 512
 """Calibration images from which ranges of int8 are taken, at most."""
-MAX_NAMED = 4
-"""Classes or subgroups that a line names; of more it gives the number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,14 +168,14 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool, objects: InMemory 
     # folder holds another run, that is the error to report, and not a split that is too small.
     taken_up = resume and job.space.ledger.has_run
     if not taken_up:
-        _require_decisive(job)
+        require_decisive(job.recipe, job.data, job.look)
     begin_part("export of the original")
     able, notes = rehearse(job.original, job.runtimes, job.data.guard.inputs(slice(0, REHEARSAL_CASES)), recipe.threads)
     job = replace(job, runtimes=able, notes=notes)
     job.space.open(identity(recipe, job.data), resume=resume)
     if job.space.report is None:  # what a finished run's report lists is not written again
         if taken_up:
-            _require_decisive(job)
+            require_decisive(job.recipe, job.data, job.look)
         (recipe.out / "recipe.lock.toml").write_text(to_toml(objects.without_temporary_path(recipe)), encoding="utf-8")
     return job
 
@@ -268,57 +264,6 @@ def _check_strategy(recipe: Recipe) -> None:
     if recipe.prefer != "balanced":
         required["--prefer"] = "pricing"
     require_settings(recipe, required)
-
-
-def _require_decisive(job: Job) -> None:
-    """Check before the work that the test split can decide anything.
-
-    The best possible result is judged: a candidate without any error against a baseline without any error. Where even that is
-    "inconclusive", no run can end with another verdict.
-
-    Example: a class with 20 test cases and a limit of 2 pp. Even without any error, the bound at 95 % confidence is above 10 pp, so this
-    rail stays open whatever is compressed. Well over 100 cases of the class are needed.
-
-    Raises:
-        Inconclusive: when the split cannot decide, and the recipe does not say `force`.
-    """
-    test, classes = job.data.test, job.data.classes
-    answers = ((perfect(test.labels[batch], len(classes)), test.labels[batch]) for batch in test.batches)
-    best = score(test.task, answers, classes, test.patients, test.groups)
-    unsure = [rail for rail in judge(job.limits, best, best).rails if rail.outcome == "inconclusive"]
-    if not unsure and not job.look.spent:
-        if sentence := job.look.sentence(job.recipe.limits):
-            note(sentence)
-        return
-    again = f" at look {job.look.number}, at {100 * job.limits.confidence:.6g} % confidence" if job.look.number > 1 else ""
-    said = f"the test split is too small to accept anything{again}: {too_few(unsure)}" if unsure else job.look.why_spent
-    if not job.recipe.force:
-        raise Inconclusive(f"{said}: add test cases{', allow larger drops' if unsure else ''}, or search all the same with --force.")
-    note(said)
-
-
-def too_few(rails: Sequence[Rail]) -> str:
-    """Return which rails a split is too small for, grouped by kind, and how many cases they need."""
-    by_kind: dict[tuple[str, str | None, str], list[Rail]] = {}
-    for rail in rails:
-        by_kind.setdefault((rail.scope, rail.column, rail.figure), []).append(rail)
-    return "; ".join(_kind_too_few(scope, column, group) for (scope, column, _), group in by_kind.items())
-
-
-def _kind_too_few(scope: str, column: str | None, rails: Sequence[Rail]) -> str:
-    """Return how many cases rails of one kind have and how many they need, in words."""
-    first = rails[0]
-    if len(rails) == 1:
-        name, each = first.title, ""
-    else:
-        where = f"subgroups by {column}" if scope == "group" else "classes"
-        named = ", ".join(str(rail.name) for rail in rails[:MAX_NAMED]) + (", …" if len(rails) > MAX_NAMED else "")
-        name, each = f"{first.figure} of {len(rails)} {where} ({named})", " each"
-    sizes, required = sorted({rail.estimate.n for rail in rails}), [rail.required_n for rail in rails]
-    has = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else str(sizes[0])
-    most = max((number for number in required if number is not None), default=None)
-    cure = "how many would do is not known" if most is None else f"about {most} are needed"
-    return f"{name}: {has} {first.estimate.unit}{each}, {cure}"
 
 
 def _check_limits(limits: Limits, *, masks: bool) -> None:

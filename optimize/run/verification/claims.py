@@ -1,4 +1,8 @@
-"""What a report claims of the folder it lies in: read as strictly as it was written, in shape, and in agreement with itself."""
+"""Read what a report says of its folder: written as a run writes it, in the right shape, and without contradictions.
+
+A report that says "pass" beside a model that failed is the attack to prevent here. So the verdict, the list of files and the folders that
+exist must fit each other: "pass" goes with `model/`, and only with it.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +38,16 @@ _HASH = re.compile("[0-9a-f]{64}")
 
 
 def read_report(folder: Path, inventory: Contents) -> dict[str, Any]:
-    """The report in a folder, when it is byte for byte what its content is written as.
+    """Return the report in a folder, whose bytes must be exactly those that a run writes for its content.
+
+    Two texts of one JSON value, such as a key that occurs twice, could show one thing to this program and another to a reader.
+
+    Args:
+        folder: folder of the run.
+        inventory: paths in the folder.
 
     Raises:
-        InputError: when it is not, is no report of this format, or is no regular file.
+        InputError: when the bytes differ, it is no report of this format, or no regular file.
     """
     from optimize.report.page import as_json
 
@@ -61,10 +71,10 @@ def read_report(folder: Path, inventory: Contents) -> dict[str, Any]:
 
 
 def require_shape(folder: Path, report: Mapping[str, Any]) -> None:
-    """See that the parts that anything here or in `verify` looks at are what they should be.
+    """Check the types of all parts that `verify` reads.
 
     Raises:
-        InputError: naming the first part that is not.
+        InputError: naming the first part that has another type.
     """
     for name, kind in _SHAPE.items():
         missing = name not in report and name not in _MAY_LACK
@@ -84,7 +94,7 @@ def require_shape(folder: Path, report: Mapping[str, Any]) -> None:
 
 
 def _are_looks(looks: object) -> bool:
-    """Whether this is what a report says of looks at the test split; an earlier version, or a run without a verdict, says nothing."""
+    """Return whether a value is the part on looks at the test split; None is, from an earlier version or a run without a verdict."""
     if looks is None:
         return True
     if not isinstance(looks, dict):
@@ -99,7 +109,7 @@ def _damaged(folder: Path, part: str) -> InputError:
 
 
 def listed_files(folder: Path, report: Mapping[str, Any]) -> dict[str, ArtifactFile]:
-    """Every file that a report lists, by its path within the folder.
+    """Return every file that a report lists, by its path within the folder.
 
     Raises:
         InputError: when an entry is damaged or reaches out of the folder, or its lists contradict each other.
@@ -140,18 +150,18 @@ def _entries(folder: Path, part: str, entries: object, prefix: str) -> dict[str,
 
 
 def _inside(name: str) -> bool:
-    """Whether a path names a file within the folder, in the one way in which it is written."""
+    """Return whether a path names a file within the folder, in the normal form: no "..", no ".", no backslash, not absolute."""
     path = PurePosixPath(name)
     return bool(path.parts) and str(path) == name and not path.is_absolute() and ".." not in path.parts and not {"\\", "\0"} & set(name)
 
 
 def require_agreement(folder: Path, report: Mapping[str, Any], files: Mapping[str, ArtifactFile], inventory: Contents) -> None:
-    """See that the verdict, what was handed over, and what is there are one story.
+    """Check that the verdict, the listed files and the folders that exist fit each other.
 
     Args:
-        folder: of the run.
-        report: in shape.
-        files: that it lists.
+        folder: folder of the run.
+        report: report whose shape was checked.
+        files: files that the report lists.
         inventory: what the folder holds.
 
     Raises:

@@ -1,6 +1,9 @@
-"""Whether a run's folder is as the run left it, and who says so; found out before anything in it is opened, executed or believed.
+"""Check that a run's folder is as the run left it, and by whom it is signed, before anything in it is opened or executed.
 
-The report lists every file beside it with its SHA-256, and a signature covers the report and its page. So:
+A runtime parses a model with a lot of code, and a factory is code itself. So no file is opened as what it claims to be until every file has
+been compared with its hash. Otherwise a prepared model could attack the runtime before its wrong hash is noticed.
+
+The report lists every file beside it with its SHA-256, and a signature covers the report and its page:
 
 1. `report.json` is read as strictly as it was written: byte for byte the text that its content has.
 2. Its signature is checked, where it has one; where the user gave a public key, it must have one by exactly that key.
@@ -8,8 +11,9 @@ The report lists every file beside it with its SHA-256, and a signature covers t
    given, nothing else anywhere in the folder.
 4. What the report says of the model must agree with itself and with the model's manifest.
 
-Without a key this notices faults of copying and whoever changed some files. Whoever changes all of them, and the report, is noticed only by
-the signature.
+Without a key this detects errors of copying, and changes of some files. A change of all files and of the report is detected only
+by the signature. Example: someone replaces `model/model.onnx`. Its hash differs from the report: detected by step 3. They also write the new
+hash into `report.json`: the signature no longer fits, detected by step 2. They also remove the signature: detected only with `--public-key`.
 """
 
 from __future__ import annotations
@@ -41,16 +45,16 @@ from optimize.run.workspace import OURS, REPORTS, UNVERIFIED
 
 @dataclass(frozen=True)
 class Examined:
-    """A folder that was found to be as it should.
+    """A folder that has passed all checks.
 
     Args:
-        folder: of the run; of the artifact, where that is all there is.
-        report: None where there is none.
-        files: what the report lists, by path within the folder.
-        reports: the report itself and its page, as they were read; empty where there are none.
-        findings: in words, a line each: who signed it, and what is not covered.
-        signed_by: fingerprint of the key that signed the report; empty where none did.
-        trusted: whether that is the key that the user gave.
+        folder: folder of the run; folder of the artifact, where there is no report.
+        report: content of report.json; None where there is none.
+        files: files that the report lists, by path within the folder.
+        reports: the report and its page with their hashes as they were read; empty where there is no report.
+        findings: sentences on who signed the report and what is not covered.
+        signed_by: fingerprint of the key that signed the report; empty where it is unsigned.
+        trusted: whether the user gave that key.
     """
 
     folder: Path
@@ -67,10 +71,10 @@ class Examined:
         return self.folder if self.report is None else self.folder / MODEL
 
     def require_unchanged(self) -> None:
-        """Compare every file once more with what it was: nothing may have been put in its place, or beside it, since.
+        """Compare every file again with its hash. Called at the end: a file may have been replaced while the model was tested.
 
         Raises:
-            InputError: naming the first that was.
+            InputError: naming the first file that was changed, added or removed.
         """
         if self.report is None:
             return
@@ -82,14 +86,14 @@ class Examined:
 
 
 def examine(folder: Path, key: str | None = None) -> Examined:
-    """See that a run's folder, or an artifact's, is as it was left.
+    """Check that the folder of a run, or of an artifact, is as it was written.
 
     Args:
-        folder: of a run, or the `model` in it, or of an artifact that was copied alone.
-        key: the public key that must have signed the report, as a file in PEM or in base64; None where none was given.
+        folder: folder of a run, or the `model` in it, or an artifact that was copied alone.
+        key: public key that must have signed the report, as a file in PEM or as base64; None for any signature or none.
 
     Returns:
-        What there is, and what is known of it.
+        The folder, its report and the findings.
 
     Raises:
         InputError: when something was altered, is missing or does not belong there, naming it; when the folder holds neither a run nor an
@@ -104,6 +108,7 @@ def examine(folder: Path, key: str | None = None) -> Examined:
     inventory = contents(folder)
     if REPORT not in (*inventory.files, *inventory.folders, *inventory.strange):
         return _artifact_only(folder, inventory, key)
+    # From outside inward: the signature covers the report, the report covers the files, and only then is the manifest of the model read.
     report = read_report(folder, inventory)
     signed, findings = _signature(folder, report, required_key)
     require_shape(folder, report)
@@ -120,7 +125,10 @@ def examine(folder: Path, key: str | None = None) -> Examined:
 
 
 def _as_read(report: Mapping[str, Any], page: bytes | None) -> dict[str, ArtifactFile]:
-    """The report, which is written as its content is and no other way, and its page, where there is one."""
+    """Return the hashes of the report and its page.
+
+    The report is not read again: `read_report` has checked that its bytes follow from its content.
+    """
     from optimize.report.page import as_json
 
     read = {REPORT: as_json(report).encode("utf-8"), **({} if page is None else {PAGE: page})}
@@ -128,7 +136,7 @@ def _as_read(report: Mapping[str, Any], page: bytes | None) -> dict[str, Artifac
 
 
 def _run_of(folder: Path) -> Path:
-    """The run that a `model` folder belongs to; the folder itself where it does not."""
+    """Return the folder of the run that a `model` folder belongs to; the folder itself where it belongs to none."""
     whole = folder.absolute()
     if whole.name != MODEL or not os.path.lexists(whole.parent / REPORT):
         return folder
@@ -136,7 +144,7 @@ def _run_of(folder: Path) -> Path:
 
 
 def _artifact_only(folder: Path, inventory: Contents, key: str | None) -> Examined:
-    """An artifact without its report."""
+    """Check an artifact that lies there without its report."""
     if key is not None:
         raise InputError(f"`run` (={folder}) holds no {REPORT}, and it is the report that is signed: give the whole folder of the run.")
     if MODEL in inventory.folders and MANIFEST not in inventory.files:
@@ -154,7 +162,7 @@ def _artifact_only(folder: Path, inventory: Contents, key: str | None) -> Examin
 
 
 def _signature(folder: Path, report: Mapping[str, Any], required_key: str | None) -> tuple[Check, tuple[str, ...]]:
-    """Who signed the report, in words too."""
+    """Return the state of the signature, and a sentence on who signed the report."""
     path, signed = folder / REPORT, check(report)
     if signed.state == "altered":
         raise InputError(f"`{path}` is not to be relied on. {signed.reason} Take the file that the run wrote.")
@@ -177,7 +185,11 @@ def _signature(folder: Path, report: Mapping[str, Any], required_key: str | None
 def _require_nothing_else(
     folder: Path, files: Mapping[str, ArtifactFile], inventory: Contents, *, complete: bool, everywhere: bool
 ) -> None:
-    """Refuse what the report does not list: in the folders of models always, everywhere when asked for."""
+    """Refuse files that the report does not list: always in the folders of models, everywhere with `everywhere`.
+
+    An unlisted file beside a model can be loaded with it, as the weights of an ONNX file are. One beside the report only gives a finding,
+    unless the user gave a key: then everything in the folder must be signed.
+    """
     known = dict.fromkeys((*files, *REPORTS))
     if not complete and not everywhere:
         known |= dict.fromkeys(_of_earlier_versions(files))
@@ -189,7 +201,7 @@ def _require_nothing_else(
 
 
 def _of_earlier_versions(files: Mapping[str, ArtifactFile]) -> set[str]:
-    """What an unverified run holds that earlier versions did not list."""
+    """Return paths in an unverified run that reports of earlier versions did not list."""
     homes = {path.rpartition("/")[0] for path in files if path.startswith(f"{UNVERIFIED}/")}
     return {f"{UNVERIFIED}/candidate.safetensors", f"{UNVERIFIED}/model.onnx", *(f"{home}/{MANIFEST}" for home in homes)}
 
@@ -200,7 +212,7 @@ def _named(path: str, inventory: Contents) -> str:
 
 
 def _require_manifest(folder: Path, report: Mapping[str, Any]) -> None:
-    """The model's manifest must say what the report says."""
+    """Check that the model's manifest agrees with the report."""
     if report["artifact"] is None:
         return
     artifact = Artifact.read(folder / MODEL)
@@ -217,7 +229,7 @@ def _require_manifest(folder: Path, report: Mapping[str, Any]) -> None:
 
 
 def _content_of_page(folder: Path, inventory: Contents) -> bytes | None:
-    """The bytes of report.html; None where it is no file."""
+    """Return the bytes of report.html; None where it is no file."""
     path = folder / PAGE
     if PAGE not in inventory.files:
         return None
@@ -229,7 +241,7 @@ def _content_of_page(folder: Path, inventory: Contents) -> bytes | None:
 def _page(
     folder: Path, report: Mapping[str, Any], content: bytes | None, inventory: Contents, signed: bool, *, strict: bool
 ) -> tuple[str, ...]:
-    """Whether report.html shows this report: by its signature, else by rendering the report again."""
+    """Check that report.html shows this report: by its signature, or by rendering the report again; return a finding where it does not."""
     from optimize.report.render import render
 
     if content is None and (strict or PAGE in (*inventory.strange, *inventory.folders)):
@@ -254,7 +266,7 @@ def _page(
 
 
 def _uncovered(report: Mapping[str, Any], files: Mapping[str, ArtifactFile], inventory: Contents) -> tuple[str, ...]:
-    """What lies in the folder that the report does not vouch for."""
+    """Return sentences on files in the folder that the report does not cover."""
     beside = [path for path in inventory.beside(dict.fromkeys((*files, *REPORTS))) if not path.startswith(f"{UNVERIFIED}/")]
     if "files" not in report:
         known = [path for path in beside if path in OURS]

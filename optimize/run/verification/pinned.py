@@ -1,7 +1,8 @@
-"""What a report fixes of a run that is judged again or finished: its limits, its settings, its model and its data.
+"""Compare a run that is judged again or finished with its report: limits, settings, model and data must be the same.
 
-The settings are read from `recipe.lock.toml`, which anyone can edit; what decides is the report, which can be signed. So whatever the
-report says too must be the same in both, and a run is never judged by limits that its report does not show.
+The settings are read from `recipe.lock.toml`, which anyone can edit; the report can be signed. So every setting that stands in both must be
+the same in both, and a run is never judged by limits that its report does not show. Example: `max_drop = 0.02` in the report and `0.2` in
+the lock file is an error, not a run with a wider limit.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ LEDGER, LOCK = "ledger.jsonl", "recipe.lock.toml"
 
 
 def require_settings(recipe: Recipe, report: Mapping[str, Any], said: Mapping[str, object]) -> None:
-    """See that the lock file asks for what the report says.
+    """Check that the lock file has the settings of the report.
 
     Args:
-        recipe: read from the lock file.
-        report: of the run.
-        said: what the caller said himself, by the names of `Recipe`, which need not be what the run had.
+        recipe: recipe that was read from the lock file.
+        report: report of the run.
+        said: settings that the caller passed, by the names of `Recipe`; these may differ from those of the run.
 
     Raises:
         InputError: naming the first setting that differs.
@@ -62,14 +63,14 @@ def _short(value: object) -> str:
 
 
 def require_code(recipe: Recipe, ledger: Path) -> None:
-    """See that the file that makes the network is the one that the run had, before anything in it is executed.
+    """Check that the file of the network's factory is the one that the run had, before anything in it is executed.
 
     Args:
-        recipe: whose `arch` the lock file names.
-        ledger: of the run, whose first line holds the file's hash; one of an earlier version may hold none.
+        recipe: recipe with the `arch` of the lock file.
+        ledger: ledger of the run. Its first line has the hash of the factory's file; in an earlier version it may have none.
 
     Raises:
-        InputError: when the file is another.
+        InputError: when the file has another hash.
     """
     said = _first_ledger_entry(ledger).get("arch")
     if recipe.arch is None or not isinstance(said, list) or len(said) != 2:
@@ -80,12 +81,12 @@ def require_code(recipe: Recipe, ledger: Path) -> None:
 
 
 def require_data(job: Job, report: Mapping[str, Any], ledger: Path) -> None:
-    """See that the data are those of the run: images, labels, patients, subgroups, names and classes.
+    """Check that the data are those of the run: images, labels, patients, subgroups, names and classes.
 
     Args:
-        job: with the data as they were found.
-        report: of the run.
-        ledger: of the run, whose first line holds hashes of what the report has no place for.
+        job: job with the data that are on this machine.
+        report: report of the run.
+        ledger: ledger of the run. Its first line has the hashes of patients, subgroups and names, which the report does not have.
 
     Raises:
         InputError: naming the first split that differs.
@@ -114,7 +115,7 @@ def require_data(job: Job, report: Mapping[str, Any], ledger: Path) -> None:
 
 
 def _first_ledger_entry(ledger: Path) -> dict[str, Any]:
-    """What the run was, as the first line of its ledger has it; empty where that cannot be told."""
+    """Return the identity of the run from the first line of its ledger; empty where that line cannot be read."""
     try:
         with ledger.open(encoding="utf-8") as stream:
             return dict(json.loads(stream.readline())["run"])

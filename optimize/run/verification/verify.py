@@ -1,7 +1,11 @@
-"""A compiled model on the machine that it is to run on: is it whole, does it compute what it did where it was verified, and is it good?
+"""Check a compiled model on the machine that it is to run on.
 
-Of a run that could not be judged where it was compiled, this is the second half: the precisions are judged and timed on the guard split,
-and one of them on the test split, as `compress` does it. Of a finished one, the model is checked, and with data judged again.
+A finished run: the files are compared with the report, the model repeats its self-test, and with data it is judged on the test split again.
+
+A run that could not be judged where it was compiled: this is its second half. The precisions are judged and timed on the guard split, and
+one of them is judged on the test split, as in `compress`.
+
+    every file against its hash -> is the runtime here? -> self-test -> with --data: the test split -> every file once more
 """
 
 from __future__ import annotations
@@ -29,12 +33,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found.
+    """The result of a verification.
 
     Args:
         outcome: "pass", "fail" or "inconclusive".
-        findings: in words, a line each.
-        report: of the run, where its verdict was finished here.
+        findings: sentences on what was checked, one a line.
+        report: report of the run, where its verdict was finished here; None otherwise.
     """
 
     outcome: Outcome
@@ -42,7 +46,7 @@ class Verified:
     report: Mapping[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the result as plain JSON."""
         return {"outcome": self.outcome, "findings": list(self.findings), "report": None if self.report is None else dict(self.report)}
 
 
@@ -93,7 +97,7 @@ def verify(
     outcome, self_test_findings = run_self_test(artifact)
     findings = (*run.findings, *self_test_findings)
     if judged and outcome != "fail":
-        # No new report is written, so none is signed.
+        # no new report is written, so the key of the lock file is not used
         job = _taken_up(run, model, {**elsewhere, "data": data, "sign_key": "none"}, objects)
         outcome, findings = _judged_again(job, artifact, findings, run.report)
     run.require_unchanged()
@@ -109,12 +113,12 @@ def _require_used(said: Mapping[str, object], *, judged: bool) -> None:
 
 
 def run_self_test(artifact: Artifact) -> tuple[Outcome, tuple[str, ...]]:
-    """How this machine differs from the one that verified the artifact, and whether it gives the recorded answers here.
+    """Return the outcome of the self-test, and sentences on it and on differences between this machine and the one that verified.
 
-    Without recorded answers that is inconclusive.
+    Without recorded answers the outcome is "inconclusive".
 
     Args:
-        artifact: as read, so that its files are those that were sealed.
+        artifact: the artifact, whose files were compared with their hashes when it was read.
 
     Raises:
         TargetUnavailable: when it was made with another version of the runtime than this machine's, which cannot open it.
@@ -150,7 +154,7 @@ def _require_here(artifact: Artifact) -> None:
 
 
 def _unopened(artifact: Artifact, problem: Exception) -> str:
-    """What to say of a model that the runtime here cannot open, where the version is not to blame."""
+    """Return a sentence on a model that the runtime here cannot open; with another version of the runtime, raise `TargetUnavailable`."""
     name, made, here = artifact.target, artifact.runtime, backend(artifact.target).version()
     words = f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
     if here == made:
@@ -162,7 +166,7 @@ def _unopened(artifact: Artifact, problem: Exception) -> str:
 
 
 def _taken_up(run: Examined, model: Path | None, elsewhere: Mapping[str, object], objects: InMemory | None) -> Job:
-    """The run's model and data on this machine, which must be the same as they were; the report decides what that is."""
+    """Return the job with the run's model and data on this machine, which must be those of the report."""
     # Late, here and below: a self-test needs neither torch nor what a run is made of.
     from optimize.run.in_memory import FILES_ONLY
     from optimize.run.prepare import loaded
@@ -173,7 +177,7 @@ def _taken_up(run: Examined, model: Path | None, elsewhere: Mapping[str, object]
     if run.report is None or not lock.is_file():
         raise InputError(f"`run` (={run.folder}) lacks its {LOCK} or {REPORT}: give the whole folder of the run.")
     report = run.report
-    # Whatever processor the run was for: what is asked is what this one computes.
+    # the processor that the run named does not matter here: the question is what this machine computes
     recipe = resolve(model, overrides={**elsewhere, "out": run.folder.absolute(), "cpu_level": "none"}, recipe_file=lock)
     require_settings(recipe, report, elsewhere)
     # A folder that came from elsewhere must not use a key of this machine, nor vouch for a pickle, unless its reader says so.
@@ -196,7 +200,7 @@ def _require_model(present: str, said: str) -> None:
 
 
 def _finished(run: Examined, job: Job) -> Verified:
-    """The verdict that was left open."""
+    """Finish the verdict of a run that could not be judged where it was compiled."""
     import shutil
 
     from optimize.guard.verdict import search_confidence
@@ -236,7 +240,7 @@ def _finished(run: Examined, job: Job) -> Verified:
 def _judged_again(
     job: Job, artifact: Artifact, findings: tuple[str, ...], report: Mapping[str, Any] | None
 ) -> tuple[Outcome, tuple[str, ...]]:
-    """A finished model against the original, on the run's test split, on this machine: not a new look where the record knows it."""
+    """Judge a finished model against the original on the run's test split; it counts as no new look where the record knows the look."""
     from optimize.guard.verdict import judge
     from optimize.run.final_verdict import begin_look, scores_on_test
 
