@@ -59,7 +59,7 @@ def one_line_errors(as_json: bool = False, again: str = "run it again", verbose:
 
 
 def _mendable(problem: Exception) -> str:
-    """What the user can do about an error of the disk or the memory; empty for every other error."""
+    """Return what the user can do about an error of the disk or the memory; empty for every other error."""
     if isinstance(problem, OSError) and problem.errno in _ERRORS_OF_FILES:
         file, reason = problem.filename or "a file of this run", str(problem.strerror).lower()
         return f"`{file}` cannot be read or written ({reason}): see to its permissions, and to the room on its disk."

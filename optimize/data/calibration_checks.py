@@ -43,7 +43,7 @@ class Finding:
     text: str
 
     def as_dict(self) -> dict[str, str]:
-        """The form that the report uses: check, level, text."""
+        """Return the form that the report uses: check, level, text."""
         return asdict(self)
 
 

@@ -45,7 +45,7 @@ class ChannelRanges:
         return cls(np.concatenate([low for low, _ in extremes]), np.concatenate([high for _, high in extremes]))
 
     def outliers(self) -> Integers:
-        """Images that reach far beyond the rest, the farthest first, as rows.
+        """Return images that reach far beyond the rest, the farthest first, as rows.
 
         Of each channel, the range of the rest is from the smallest to the largest value of all images but the `SHARE` of them, at least
         one, that reach lowest, and as many that reach highest. An outlier reaches beyond it, at either end, by more than `APART` of its

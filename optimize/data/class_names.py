@@ -41,7 +41,7 @@ def class_names(arrays: Mapping[str, Array], classes: Sequence[str], num_classes
 
 
 def _numbered(num_classes: int | None, splits: Sequence[Split]) -> tuple[tuple[str, ...], bool]:
-    """The classes by their numbers, and whether number 0 is the background, which is none of them."""
+    """Return the classes by their numbers, and whether number 0 is the background, which is none of them."""
     labels = splits[0].labels
     if splits[0].task == "classification":
         count = num_classes or int(np.flatnonzero(_totals(splits, MAX_CLASSES))[-1]) + 1

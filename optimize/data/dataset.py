@@ -192,7 +192,7 @@ def _form(split: Split) -> str:
 
 
 def _with_calibration(kept: Mapping[str, Split], classes: int, seed: int) -> dict[str, Split]:
-    """The splits that change when calibration is taken out of another one."""
+    """Return the splits that change when calibration is taken out of another one."""
     val, train = kept["val"], kept.get("train")
     if train is not None and (val.task == "segmentation" or len(train) >= TRAIN_ENOUGH_TO_CUT):
         taken, left = fifth(identify("train", train.images, train.patients), ENOUGH_CALIBRATION, seed)

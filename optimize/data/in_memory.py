@@ -22,7 +22,7 @@ _FORMS = "arrays named as in MedMNIST, or 'train', 'val' and 'test' with (images
 
 
 def arrays_of(source: object) -> dict[str, Array]:
-    """The arrays of data in memory, by the names that an `.npz` in the MedMNIST layout has.
+    """Return the arrays of data in memory, by the names that an `.npz` in the MedMNIST layout has.
 
     Args:
         source: a mapping, of one of two kinds. Names of arrays (`train_images`, `train_labels`, `val_*`, `test_*`, …) to arrays or tensors.
@@ -54,7 +54,7 @@ def arrays_of(source: object) -> dict[str, Array]:
 
 
 def as_array(value: object, name: str) -> Array:
-    """A numpy array of an array, a tensor, an image or a list; without a copy where that is possible.
+    """Return a numpy array of an array, a tensor, an image or a list; without a copy where that is possible.
 
     Raises:
         InputError: when it cannot become an array of numbers or text.
@@ -69,7 +69,7 @@ def as_array(value: object, name: str) -> Array:
 
 
 def input_shape_of(arrays: Mapping[str, Array], pad: int = 0) -> tuple[int, ...]:
-    """The shape of one input, (C, *spatial), that images of this form become.
+    """Return the shape of one input, (C, *spatial), that images of this form become.
 
     Args:
         arrays: as `arrays_of` returns them.
@@ -97,7 +97,7 @@ def input_shape_of(arrays: Mapping[str, Array], pad: int = 0) -> tuple[int, ...]
 
 
 def _split_arrays(name: str, content: object) -> dict[str, Array]:
-    """The arrays of one split, or of the names of the classes."""
+    """Return the arrays of one split, or of the names of the classes."""
     if name in CLASS_KEYS:
         return {name: as_array(content, name)}
     if name not in SPLITS:
@@ -118,7 +118,7 @@ def _split_arrays(name: str, content: object) -> dict[str, Array]:
 
 
 def _loaded(loader: DataLoader[Any], where: str) -> tuple[Array, Array]:
-    """Images and labels of a loader, in its order, which must be that of its items."""
+    """Return images and labels of a loader, in its order, which must be that of its items."""
     batched, remedy = loader.batch_sampler, "pass DataLoader(dataset, batch_size=…, shuffle=False), or the dataset itself"
     if isinstance(loader.dataset, IterableDataset):
         raise InputError(f"`{where}` is a DataLoader of an IterableDataset, which has no fixed order: pass arrays or a map-style Dataset.")
@@ -137,7 +137,7 @@ def _loaded(loader: DataLoader[Any], where: str) -> tuple[Array, Array]:
 
 
 def _items(dataset: Any, where: str) -> tuple[Array, Array]:
-    """Images and labels of a torch `Dataset` of pairs."""
+    """Return images and labels of a torch `Dataset` of pairs."""
     count = len(dataset)
     if not count:
         raise InputError(f"`{where}` is empty: every split needs at least one item.")
@@ -156,6 +156,6 @@ def _pair(item: object, where: str) -> Sequence[object]:
 
 
 def _require_same(first: Array, again: Array, where: str) -> None:
-    """See that a second reading gives the same images, as it does not where they are augmented at random."""
+    """Check that a second reading gives the same images, as it does not where they are augmented at random."""
     if first.shape != again.shape or not np.array_equal(first, again, equal_nan=first.dtype.kind == "f"):
         raise InputError(f"`{where}` gives other images when it is read again: leave random augmentation out of it.")

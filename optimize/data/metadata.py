@@ -19,7 +19,7 @@ from optimize.errors import InputError
 
 
 def checked_tags(arrays: Mapping[str, Array], split: str, field: str) -> Array | None:
-    """One tag per item as text, (N,), or None where there is no such array.
+    """Return one tag per item as text, (N,), or None where there is no such array.
 
     Args:
         arrays: the arrays of the user's data.
@@ -45,7 +45,7 @@ EMPTY = "(empty)"
 
 
 def checked_groups(arrays: Mapping[str, Array], split: str) -> dict[str, Array]:
-    """The subgroup columns of a split, by name: column -> text (N,); empty where there is none.
+    """Return the subgroup columns of a split, by name: column -> text (N,); empty where there is none.
 
     Raises:
         InputError: when a column is malformed, or two arrays give the same one.

@@ -116,7 +116,7 @@ def _candidates(some: ImageHashes, partners: ImageHashes, rows: slice, columns: 
 
 
 def _grey(images: Array) -> Floats:
-    """Stored images -> the mean over channels, (N, D, H, W); D is 1 for images, H as well for signals."""
+    """Return stored images -> the mean over channels, (N, D, H, W); D is 1 for images, H as well for signals."""
     grey: Floats = Preprocessing()(images).mean(1)
     spatial = grey.shape[1:]
     return grey.reshape(len(grey), -1, *(1, *spatial)[-2:])
@@ -134,14 +134,14 @@ def _shrink(images: Floats, height: int, width: int) -> Floats:
 
 
 def _areas(size: int, count: int) -> Floats:
-    """Weights that average `size` pixels into `count` equal areas, (count, size)."""
+    """Return weights that average `size` pixels into `count` equal areas, (count, size)."""
     edges, pixels = np.linspace(0, size, count + 1), np.arange(size)
     shared = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
     return np.asarray(np.clip(shared, 0, None) * (count / size), dtype=np.float32)
 
 
 def _unit(images: Floats) -> Floats:
-    """Each image as a vector of mean 0 and length 1, (N, …) -> (N, K); 0 where it has no contrast."""
+    """Return each image as a vector of mean 0 and length 1, (N, …) -> (N, K); 0 where it has no contrast."""
     flat = images.reshape(len(images), -1)
     flat = flat - flat.mean(1, keepdims=True)
     return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6))

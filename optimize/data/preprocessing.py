@@ -88,7 +88,7 @@ class Preprocessing:
             )
 
     def inner(self, padded: Floats) -> Floats:
-        """A view without the `pad`, of inputs or of outputs as large as they are, (N, any, *spatial); class outputs (N, K) stay."""
+        """Return a view without the `pad`, of inputs or of outputs as large as they are, (N, any, *spatial); class outputs (N, K) stay."""
         return padded[(slice(None), slice(None), *[slice(self.pad, size - self.pad) for size in padded.shape[2:]])]
 
 

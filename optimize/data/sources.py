@@ -34,7 +34,7 @@ class DataFormat(Protocol):
     NAMED: str
 
     def recognises(self, source: str) -> bool:
-        """Whether the source is of this format, by a look at its content or its name; false where there is nothing at that path.
+        """Return whether the source is of this format, by a look at its content or its name; false where there is nothing at that path.
 
         Raises:
             InputError: when the source is clearly meant to be of this format and cannot be read, with the remedy.
@@ -49,7 +49,7 @@ class DataFormat(Protocol):
 
 
 def data_formats() -> list[DataFormat]:
-    """All formats, by the names of their modules."""
+    """Return all formats, by the names of their modules."""
     names = sorted(module.name for module in pkgutil.iter_modules(formats.__path__))
     return [cast(DataFormat, import_module(f"{formats.__name__}.{name}")) for name in names]
 

@@ -73,7 +73,7 @@ class Split:
         return [slice(start, start + size) for start in range(0, len(self), size)]
 
     def inputs(self, index: Any = slice(None)) -> Floats:
-        """The network's input for some items, (N, C, *spatial); computed on each call, so ask for no more than is needed."""
+        """Return the network's input for some items, (N, C, *spatial); computed on each call, so ask for no more than is needed."""
         return self.preprocessing(self.images[index])
 
     def take(self, index: Any, name: str | None = None) -> Split:
@@ -121,7 +121,7 @@ class Split:
         return digest.hexdigest()
 
     def totals(self, classes: int) -> Integers:
-        """Number of items of each class, (classes,); with masks, the number of items that show the class anywhere."""
+        """Return number of items of each class, (classes,); with masks, the number of items that show the class anywhere."""
         return np.bincount(self.labels, minlength=classes) if self.labels.ndim == 1 else shown(self.labels, classes).sum(0)
 
     def class_counts(self, classes: Sequence[str]) -> dict[str, int]:
@@ -129,7 +129,7 @@ class Split:
         return {name: int(count) for name, count in zip(classes, self.totals(len(classes)), strict=True)}
 
     def strata(self, classes: int) -> Integers:
-        """One class per item, (N,), by which a split is cut evenly: the label; with masks, the rarest class that the item shows.
+        """Return one class per item, (N,), by which a split is cut evenly: the label; with masks, the rarest class that the item shows.
 
         Classes of masks count from 1; 0 is an item that shows none. The rarest class is taken because it is the one that an uneven cut
         could leave without items: of 100 masks, all with class 1 and three with class 2, those three have stratum 2.

@@ -162,7 +162,7 @@ def fifth(identity: SplitHashes, least: int, seed: int) -> tuple[Integers, Integ
 
 
 def _clusters(identity: SplitHashes) -> Integers:
-    """Number each item's cluster from 0: items linked by patient or by content, directly or through others, share one.
+    """Return number each item's cluster from 0: items linked by patient or by content, directly or through others, share one.
 
     Each item starts with the number of its image. Then all items of a patient, and all copies of an image, take the lowest number among
     them, until no number changes: the connected components of the graph whose edges are "same image" and "same patient".
@@ -184,7 +184,7 @@ def _clusters(identity: SplitHashes) -> Integers:
 
 
 def _shared(split: SplitHashes, protected: SplitHashes) -> npt.NDArray[np.bool_]:
-    """Which items of `split` have an image or a patient that `protected` has too, (N,)."""
+    """Return which items of `split` have an image or a patient that `protected` has too, (N,)."""
     shared = np.isin(split.content, protected.content)
     if split.patients is not None and protected.patients is not None:
         shared |= np.isin(split.patients, protected.patients)
@@ -192,7 +192,7 @@ def _shared(split: SplitHashes, protected: SplitHashes) -> npt.NDArray[np.bool_]
 
 
 def _clash(split: SplitHashes, item: int, protected: SplitHashes) -> str:
-    """What an item shares with a more protected split, in words."""
+    """Return what an item shares with a more protected split, in words."""
     same = np.flatnonzero(protected.content == split.content[item])
     if len(same):
         return f"{split.name}[{item}] = {protected.name}[{same[0]}]"

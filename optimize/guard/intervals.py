@@ -333,10 +333,6 @@ def design_effect(differences: Doubles, clusters: Integers) -> float:
     return max(1.0, clustered / independent)
 
 
-
-
-
-
 def as_numbers(ids: npt.NDArray[Any]) -> Integers:
     """Ids as numbers from 0 without gaps."""
     return np.unique(ids, return_inverse=True)[1].reshape(-1).astype(np.int64)

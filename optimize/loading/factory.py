@@ -48,15 +48,17 @@ def load_factory(spec: str, argument: str = "--arch") -> Callable[..., object]:
 @contextmanager
 def user_code(folder: Path, what: str) -> Iterator[None]:
     """Run a user's code with `folder` importable; raise one InputError that starts with `what` for anything it raises."""
+    # What the code imports from its own folder is forgotten afterwards: the next model's `net.py` is another file of the same name.
     loaded_before = set(sys.modules)
     bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     sys.path.insert(0, str(folder))
     try:
+        # standard output belongs to the command: with --json, one printed line of the user's code would break it
         with redirect_stdout(sys.stderr):
             yield
     except (KeyboardInterrupt, InputError):
         raise
-    except BaseException as problem:
+    except BaseException as problem:  # also SystemExit: a factory must not end the run without a word
         raise InputError(f"{what} raised {describe(problem, folder)}.") from problem
     finally:
         sys.dont_write_bytecode = bytecode
@@ -68,7 +70,7 @@ def user_code(folder: Path, what: str) -> Iterator[None]:
 
 
 def describe(problem: BaseException, folder: Path | None = None) -> str:
-    """An exception in one line; with `folder`, also the last line of a file in there that led to it."""
+    """Return an exception in one line; with `folder`, also the last line of a file in there that led to it."""
     words = " ".join(str(problem).split())
     text = type(problem).__name__ + (f": {words[:300].rstrip('.')}" if words else "")
     calls = [] if folder is None else traceback.extract_tb(problem.__traceback__)
@@ -77,7 +79,7 @@ def describe(problem: BaseException, folder: Path | None = None) -> str:
 
 
 def parse(spec: str, argument: str) -> tuple[Path, str]:
-    """The file and the name in "path/to/file.py:factory".
+    """Return the file and the name in "path/to/file.py:factory".
 
     Raises:
         InputError: when it does not read so, or there is no such file.

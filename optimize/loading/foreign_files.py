@@ -29,7 +29,7 @@ _BY_FIRST_BYTES = (
 
 
 def unsupported_reason(path: Path, head: bytes, formats: Sequence[str]) -> str:
-    """What a file that no format recognises is, and what to do instead; to be read behind the file's name.
+    """Return what a file that no format recognises is, and what to do instead; to be read behind the file's name.
 
     Args:
         path: where the file lies.
@@ -40,7 +40,7 @@ def unsupported_reason(path: Path, head: bytes, formats: Sequence[str]) -> str:
 
 
 def unsupported_folder_reason(path: Path, formats: Sequence[str]) -> str:
-    """What a folder that no format recognises is, and what to do instead; to be read behind the folder's name.
+    """Return what a folder that no format recognises is, and what to do instead; to be read behind the folder's name.
 
     Args:
         path: of the folder.
@@ -57,7 +57,7 @@ def unsupported_folder_reason(path: Path, formats: Sequence[str]) -> str:
 
 
 def unsupported_zip_reason(path: Path) -> str | None:
-    """What a zip archive is, and what to do instead, where it holds no weights that `torch.save` wrote; None where it holds them."""
+    """Return what a zip archive is, and what to do instead, where it holds no weights that `torch.save` wrote; None where it holds them."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -81,7 +81,7 @@ def unsupported_zip_reason(path: Path) -> str | None:
 
 
 def weights_as_data(path: Path) -> bool:
-    """Whether what was passed as data is a file of weights."""
+    """Return whether what was passed as data is a file of weights."""
     with path.open("rb") as file:
         head = file.read(16)
     if head.startswith(ZIP):

@@ -18,7 +18,7 @@ BATCHES = (1, 4, 8, 10, 12, 16, 20, 24, 32, 48, 50, 64, 96, 100, 128, 200, 256, 
 
 
 def input_remedy(module: nn.Module, shape: Sequence[int]) -> str:
-    """How to mend the shape of one input; a general line where the network does not say.
+    """Return how to mend the shape of one input; a general line where the network does not say.
 
     Args:
         module: the network.
@@ -44,7 +44,7 @@ def input_remedy(module: nn.Module, shape: Sequence[int]) -> str:
 
 
 def batch_remedy(module: nn.Module, shape: Sequence[int]) -> str | None:
-    """What to say of a network that fails on two images and runs on another number of them; None where it is none of that kind.
+    """Return what to say of a network that fails on two images and runs on another number of them; None where it is none of that kind.
 
     Args:
         module: the network.
@@ -59,7 +59,7 @@ def batch_remedy(module: nn.Module, shape: Sequence[int]) -> str | None:
 
 
 def _runs(module: nn.Module, shape: Sequence[int]) -> bool:
-    """Whether the network gives one output for each of the inputs (N, C, *spatial)."""
+    """Return whether the network gives one output for each of the inputs (N, C, *spatial)."""
     try:
         with torch.no_grad():
             output = copy.deepcopy(module).to("meta")(torch.empty(*shape, device="meta"))

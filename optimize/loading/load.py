@@ -77,7 +77,7 @@ def load_model(
 
 
 def _tried(module: nn.Module, shape: tuple[int, ...], name: object, notes: tuple[str, ...], probe: bool) -> Candidate:
-    """The candidate of a network that was put in eval mode, tried on two random inputs."""
+    """Return the candidate of a network that was put in eval mode, tried on two random inputs."""
     _check_finite(module, name)
     inputs = finite_inputs(module, shape, lambda inputs: _output(module, inputs))
     candidate = Candidate(module, inputs[:1].clone(), notes=notes)

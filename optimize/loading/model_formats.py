@@ -31,7 +31,7 @@ class ModelFormat(Protocol):
     NAMED: str
 
     def recognises(self, path: Path, head: bytes) -> bool:
-        """Whether a file, or a folder, is of this format.
+        """Return whether a file, or a folder, is of this format.
 
         Args:
             path: where it lies.
@@ -51,7 +51,7 @@ class ModelFormat(Protocol):
 
 
 def model_formats() -> list[ModelFormat]:
-    """All formats, by the names of their modules."""
+    """Return all formats, by the names of their modules."""
     names = sorted(module.name for module in pkgutil.iter_modules(formats.__path__))
     return [cast(ModelFormat, import_module(f"{formats.__name__}.{name}")) for name in names]
 

@@ -1,4 +1,4 @@
-"""Fits weights into the network they belong to, under whatever prefix they were saved; what does not fit is named, with its remedy.
+"""Load weights into a network, whatever prefix their names have in the file; errors name what does not fit, with the remedy.
 
 The prefix is found by counting. Every name in the file is stripped of its first parts, one after the other, and each result that is a name
 of the network counts for what was stripped. With a network that has `conv.weight` and `fc.weight`:
@@ -27,7 +27,7 @@ from optimize.errors import InputError
 from optimize.loading.checkpoint import Weights, averaged
 
 ALMOST = 0.9
-"""Share of the best prefix's fitting names from which another prefix holds weights of the same network too."""
+"""A second prefix that fits this share of the best one's names holds weights of the same network too."""
 _COUNTER = "num_batches_tracked"
 """Files older than batch norm's step counter do not have it, and inference never reads it."""
 _OF_TRAINING = re.compile(r"(criterion|loss\w*|\w*_loss|metrics?|\w*_metrics?|optimizer|scheduler|n_averaged)(\.|$)")
@@ -41,7 +41,7 @@ _KINDS = (
 
 
 def fill(module: nn.Module, weights: Weights, path: Path, arch: str) -> tuple[str, ...]:
-    """Give the network its weights.
+    """Load weights into a network in place, and return notes on the choices that were made.
 
     Args:
         module: the network; it is changed.
@@ -50,13 +50,14 @@ def fill(module: nn.Module, weights: Weights, path: Path, arch: str) -> tuple[st
         arch: the factory that built the network, for errors.
 
     Returns:
-        Notes on what was decided: which part of the file was taken, and what of it was left out.
+        Sentences on the part of the file that was taken, and on what was left out of it.
 
     Raises:
         InputError: when the weights are those of another network, or not floats.
     """
     expected = module.state_dict()
     weights, notes = _named_as(weights, expected, path)
+    # tied weights are one tensor under several names, and a file may hold any one of these names
     same = _tied(expected)
     missing = [name for name in expected if not name.endswith(_COUNTER) and not same[name] & weights.keys()]
     foreign = [name for name in weights if name not in expected and _of_training(name, weights[name])]
@@ -85,12 +86,14 @@ def fill(module: nn.Module, weights: Weights, path: Path, arch: str) -> tuple[st
 
 def _named_as(weights: Weights, expected: Collection[str], path: Path) -> tuple[Weights, tuple[str, ...]]:
     """Return the weights under the network's names, without the prefix under which most of them fit, and notes on what was left out."""
+    # each name votes for every prefix that makes it a name of the network, see the table above
     fits = Counter(name[:start] for name in weights if not name.endswith(_COUNTER) for start in _starts(name) if name[start:] in expected)
     if not fits:
         return _wrapped(weights, expected), ()
     full = [prefix for prefix, count in fits.items() if count >= ALMOST * max(fits.values())]
     plain = [prefix for prefix in full if not averaged(prefix)] or full
     best = [prefix for prefix in plain if fits[prefix] == max(fits[candidate] for candidate in plain)]
+    # no prefix wins a tie: names that fit as they are need no explanation
     chosen = "" if "" in best else best[0]
     if len(best) > 1 and chosen:
         names = [prefix.rstrip(".") for prefix in best]
@@ -128,7 +131,7 @@ def _wrapped(weights: Weights, expected: Collection[str]) -> Weights:
 
 
 def _starts(name: str) -> Iterable[int]:
-    """Where a dotted name, or the rest of one, begins."""
+    """Return the positions at which a dotted name, or a rest of it, begins."""
     return (0, *(place + 1 for place, letter in enumerate(name) if letter == "."))
 
 
@@ -144,15 +147,17 @@ def _tied(expected: Weights) -> dict[str, set[str]]:
 
 
 def _of_training(name: str, tensor: torch.Tensor) -> bool:
-    """Whether an entry is one of a training script (a counter, a loss's weights), not of a network."""
+    """Return whether an entry belongs to a training script (a counter, the weights of a loss) and not to the network."""
     return _OF_TRAINING.match(name) is not None or (tensor.dim() == 0 and "." not in name)
 
 
 def _remedy(missing: Sequence[str], unexpected: Sequence[str], reshaped: Sequence[str], expected: Sequence[str]) -> str:
+    """Return what to do about weights that do not fit, from the kind of misfit."""
     for words, text in _KINDS:
         if any(part in words for name in unexpected for part in name.split(".")):
             return text
     if reshaped and not missing and not unexpected:
+        # only the last layer has another shape: the usual case of a head for another number of classes
         last = expected[-1].rpartition(".")[0]
         if all(name.rpartition(".")[0] == last for name in reshaped):
             return "pass arch_args with as many outputs (classes) as it was trained with"

@@ -127,7 +127,7 @@ def note(text: str, details: Iterable[str] = ()) -> None:
 
 
 def _folded(text: str) -> list[str]:
-    """The lines of a text, of at most `COLUMNS` characters unless a single word is longer.
+    """Return the lines of a text, of at most `COLUMNS` characters unless a single word is longer.
 
     >>> [len(line) for line in _folded("word " * 40)]
     [99, 98, 8]

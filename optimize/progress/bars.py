@@ -110,5 +110,5 @@ def opened(verbose: bool, console: Console | None = None) -> Iterator[Bars]:
 
 
 def _described(estimate: RunEstimate) -> str:
-    """The description of the whole run: which part of it runs."""
+    """Return the description of the whole run: which part of it runs."""
     return f"whole run: {estimate.part or 'start'}"[:WIDTH]

@@ -105,7 +105,7 @@ class RunEstimate:
 
 
 def in_words(seconds: float | None) -> str:
-    """The time left as a person says it, never more exact than an estimate can be.
+    """Return the time left as a person says it, never more exact than an estimate can be.
 
     >>> [in_words(seconds) for seconds in (None, 3, 42, 200, 4000, 30000)]
     ['estimating', 'a few seconds left', 'about 40 s left', 'about 3 min left', 'about 1 h 10 min left', 'about 8 h left']

@@ -105,7 +105,7 @@ def run(recipe: Recipe, objects: InMemory = FILES_ONLY, *, resume: bool = False,
 
 
 def rejected_original(job: Job) -> Result | None:
-    """The end of a run whose original does not hold a limit itself; None where it holds them all."""
+    """Return the end of a run whose original does not hold a limit itself; None where it holds them all."""
     score = job.baseline_score
     verdict = judge(job.recipe.limits, score, score)
     if verdict.outcome != "fail":
@@ -115,7 +115,7 @@ def rejected_original(job: Job) -> Result | None:
 
 
 def fastest_first(job: Job, inputs: Floats) -> tuple[Backend, ...]:
-    """The target's runtimes by their time for one input of the original, where there is a choice."""
+    """Return the target's runtimes by their time for one input of the original, where there is a choice."""
     if len(job.runtimes) == 1:
         return job.runtimes
     taken = {runtime.NAME: latency_ms(runtime, job.recipe.threads, inputs, job.original) for runtime in job.runtimes}
@@ -124,7 +124,7 @@ def fastest_first(job: Job, inputs: Floats) -> tuple[Backend, ...]:
 
 
 def run_search(job: Job) -> SearchResult:
-    """The search of a run: by its strategy, timed on the target where that runs here, taken up where it was interrupted."""
+    """Return the search of a run: by its strategy, timed on the target where that runs here, taken up where it was interrupted."""
     recipe, data = job.recipe, job.data
     reference = _reference(job)
     runs_here = job.runtime.unavailable_reason() is None
@@ -147,7 +147,7 @@ def run_search(job: Job) -> SearchResult:
 
 
 def _reference(job: Job) -> Reference:
-    """What the steps of a run may look at."""
+    """Return what the steps of a run may look at."""
     data, seed = job.data, job.recipe.seed
     train = labelled(data.training_split) if job.recipe.retrain and data.training_split is not None else None
     inputs = unlabelled(job.original, [split for split in (data.calibration, data.train) if split is not None], seed)
@@ -160,7 +160,7 @@ def process_group(recipe: Recipe) -> AbstractContextManager[bool]:
 
 
 def left_alone(best: Candidate, reference: Reference) -> tuple[str, ...]:
-    """Which channels were not for cutting, and why."""
+    """Return which channels were not for cutting, and why."""
     graph = trace(best)
     layers = repairable(best.module, reference.original.module, graph)
     refused = [(group.name, unprunable_reason(group, best.module, layers, reference.calibration)) for group in graph.groups]

@@ -119,7 +119,7 @@ def _runs(target: str) -> bool:
 
 
 def _require_free(folder: Path) -> None:
-    """An earlier demo may be replaced, anyone else's files may not."""
+    """Return an earlier demo may be replaced, anyone else's files may not."""
     present = [name for name in ("net.py", "optimize.toml", "digits.npz", "model.pt") if (folder / name).exists()]
     ours = (folder / "net.py").is_file() and NET.splitlines()[0] in (folder / "net.py").read_text(encoding="utf-8", errors="replace")
     if present and not ours:

@@ -158,25 +158,25 @@ def target(name: str, *, no_gpu: bool = False) -> Target:
 
 
 def int8_instructions(instructions: Iterable[str] | None = None) -> str | None:
-    """What 8-bit products run on, of the given instruction sets or of this machine's; None where nothing is known."""
+    """Return what 8-bit products run on, of the given instruction sets or of this machine's; None where nothing is known."""
     cpu_level = level(instructions)
     return None if cpu_level is None else LEVELS[cpu_level][0]
 
 
 def _optional() -> list[tuple[str, Requirement]]:
-    """What to type to install a package, and the package, for every package that some target or some part needs."""
+    """Return what to type to install a package, and the package, for every package that some target or some part needs."""
     of_targets = [(about.install_command, package) for about in map(description, target_names()) for package in about.packages]
     return [*of_targets, *((install_command(extra), package) for extra, required in EXTRAS.items() for package in required)]
 
 
 def _only_with_gpu() -> set[str]:
-    """Names of the packages, and of the targets whose runtime they bring, that are of no use without an NVIDIA GPU."""
+    """Return names of the packages, and of the targets whose runtime they bring, that are of no use without an NVIDIA GPU."""
     packages_of_gpus = {package.name for _, package in _optional() if package.only_with_gpu}
     return packages_of_gpus | {name for name in target_names() if description(name).packages[0].only_with_gpu}
 
 
 def lines(diagnosis: Diagnosis) -> list[str]:
-    """The diagnosis as text: the targets, the machine, and what is missing."""
+    """Return the diagnosis as text: the targets, the machine, and what is missing."""
     rows = [("target", "installed", "runs here", "precisions", "int8 on"), *map(_row, diagnosis.targets)]
     text = [*_aligned(rows), ""]
     useless = _only_with_gpu() if diagnosis.gpu.absent else set()
@@ -223,7 +223,7 @@ def _facts(diagnosis: Diagnosis) -> list[tuple[str, ...]]:
 
 
 def _telemetry(reporting: Sequence[str]) -> str:
-    """Whether libraries report to their makers from this process."""
+    """Return whether libraries report to their makers from this process."""
     if not reporting:
         *senders, last = SENDERS
         return f"off, also that of {', '.join(senders)} and {last}"
@@ -231,7 +231,7 @@ def _telemetry(reporting: Sequence[str]) -> str:
 
 
 def _device(device: Mapping[str, str | int]) -> str:
-    """A GPU; its compute capability, as `--compute-capability` takes it, where the driver tells it."""
+    """Return a GPU; its compute capability, as `--compute-capability` takes it, where the driver tells it."""
     capability = str(device["compute_capability"])
     known = f", compute capability {capability}" if re.fullmatch(r"\d+\.\d+", capability) else ""
     return f"{device['name']}, {device['memory_mib']} MiB, driver {device['driver']}{known}"
@@ -254,7 +254,7 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def _reason(text: str) -> str:
-    """A backend's refusal without the words around it, which the table says already."""
+    """Return a backend's refusal without the words around it, which the table says already."""
     plain = text.partition("cannot run here: ")[2] or text
     return re.split(r"; (?:pip install|use target) ", plain)[0].rstrip(".")
 

@@ -191,14 +191,14 @@ def _resolved(
 
 
 def _preparation(data: Dataset, settings: Mapping[str, object]) -> dict[str, object]:
-    """The settings of a prepared `Dataset`, which says itself how its images become inputs."""
+    """Return the settings of a prepared `Dataset`, which says itself how its images become inputs."""
     if twice := next((name for name in _PREPARATION if name in settings), None):
         raise InputError(f"`{twice}` (={settings[twice]!r}) is said twice, as a prepared `Dataset` holds it: leave it out.")
     return preprocessing_settings(data.test.preprocessing)
 
 
 def _only(limits: Limits, settings: Mapping[str, object]) -> Limits:
-    """The limits, where no single one is given as a setting too."""
+    """Return the limits, where no single one is given as a setting too."""
     if twice := next((name for name in settings if hasattr(limits, name)), None):
         raise InputError(f"`{twice}` (={settings[twice]!r}) is a limit, and `limits` is given: put it in there.")
     return limits

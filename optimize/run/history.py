@@ -108,7 +108,7 @@ class Look:
         return replace(self, number=max(self.number, reported["number"]), share=min(self.share, reported["share"]))
 
     def as_dict(self, limits: Limits) -> dict[str, Any]:
-        """The form that a report shows."""
+        """Return the form that a report shows."""
         statistical = limits.verdict == "statistical"
         return {
             "number": self.number,

@@ -47,7 +47,7 @@ class ModelOpener:
     settings: Mapping[str, object] = field(default_factory=dict)
 
     def all(self, paths: Sequence[str | Path]) -> list[Contender]:
-        """Contenders of all paths, in order, each with a name of its own.
+        """Return contenders of all paths, in order, each with a name of its own.
 
         Raises:
             InputError: when a path is no model, or a model cannot be run as asked.
@@ -164,7 +164,7 @@ def _reported(artifact: Artifact) -> dict[str, Any]:
 
 
 def _weights(path: Path) -> int:
-    """Numbers in the weights of an ONNX file; what it holds as int64 are shapes and axes."""
+    """Return numbers in the weights of an ONNX file; what it holds as int64 are shapes and axes."""
     import onnx
 
     graph: Any = onnx.load(path, load_external_data=False).graph
@@ -214,7 +214,7 @@ def fixed_sizes(path: Path, to: Path, input_shape: Sequence[int], batches: Seque
 
 
 def _sizes(path: Path, known: Sequence[int], input_shape: Sequence[int]) -> tuple[int, ...]:
-    """The sizes of one input: those of the file, 0 where it leaves them open, and those that were given, which must agree."""
+    """Return the sizes of one input: those of the file, 0 where it leaves them open, and those that were given, which must agree."""
     said = ",".join(str(size or "?") for size in known)
     if not input_shape and not all(known):
         raise InputError(f"`--input` is missing: `model` (={path}) takes inputs of {said}; pass --input C,H,W.")
@@ -225,5 +225,5 @@ def _sizes(path: Path, known: Sequence[int], input_shape: Sequence[int]) -> tupl
 
 
 def comma_separated(sizes: Sequence[int]) -> str:
-    """Sizes as the command takes them, such as "3,32,32"."""
+    """Return sizes as the command takes them, such as "3,32,32"."""
     return ",".join(map(str, sizes))

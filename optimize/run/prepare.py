@@ -245,7 +245,7 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory
 
 
 def _original(recipe: Recipe, objects: InMemory) -> Candidate:
-    """The original as it was loaded, from the recipe's file or from the network in memory."""
+    """Return the original as it was loaded, from the recipe's file or from the network in memory."""
     if objects.module is None:
         return load_model(**recipe.loader_arguments)
     settings = {"arch": recipe.arch, "arch_args": recipe.arch_args, "weights": recipe.weights, "trust_pickle": recipe.trust_pickle}
@@ -278,7 +278,7 @@ def _check_limits(limits: Limits, *, masks: bool) -> None:
 
 
 def _supported_outputs(outputs: tuple[int, ...], axes: int) -> bool:
-    """Whether outputs are classes, (N, K) with K of 2 or more, or masks with as many axes as the image."""
+    """Return whether outputs are classes, (N, K) with K of 2 or more, or masks with as many axes as the image."""
     return outputs[1] >= 2 if len(outputs) == 2 else len(outputs) == axes
 
 

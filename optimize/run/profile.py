@@ -104,7 +104,7 @@ def _require_used(opening: ModelOpener, opened: Sequence[Contender]) -> None:
 
 
 def _machine_differences(contender: Contender) -> list[str]:
-    """How this machine differs from the one that an artifact was verified on, as far as the artifact says."""
+    """Return how this machine differs from the one that an artifact was verified on, as far as the artifact says."""
     if not isinstance(contender.model, Artifact) or self_test.ISA not in contender.model.built:
         return []
     return [f"{contender.name}: {difference}" for difference in self_test.differences(contender.model)]
@@ -130,12 +130,12 @@ def _plan(said: Mapping[str, Any]) -> Plan:
 
 
 def _threads(value: Any, name: str, folder: Path) -> tuple[int, ...]:
-    """Numbers of threads; "all" is every one that this machine has cores for."""
+    """Return numbers of threads; "all" is every one that this machine has cores for."""
     return every_count(int(str(machine()["logical_cores"]))) if value == "all" else read.counts(read.threads)(value, name, folder)
 
 
 def every_count(cores: int) -> tuple[int, ...]:
-    """Numbers of threads from 1 to `cores`; of more than eight cores only the powers of two, and `cores` itself.
+    """Return numbers of threads from 1 to `cores`; of more than eight cores only the powers of two, and `cores` itself.
 
     Example:
         >>> every_count(4), every_count(12)
@@ -147,7 +147,7 @@ def every_count(cores: int) -> tuple[int, ...]:
 
 
 def _writable(file: Path) -> Path:
-    """The file, seen to be writable before minutes are spent on a result that could not be kept."""
+    """Return the file, seen to be writable before minutes are spent on a result that could not be kept."""
     if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
         raise InputError(f"`--out` (={file}) cannot be written: name a file in a folder that is there.")
     return file

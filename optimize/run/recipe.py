@@ -149,7 +149,7 @@ class Recipe:
 
 
 def _reader(row: GuardRail) -> read.Reader:
-    """How the limit of a guard-rail is read: what may be written follows from the rail's rule."""
+    """Return how the limit of a guard-rail is read: what may be written follows from the rail's rule."""
     readers: dict[Rule, read.Reader] = {
         "drop": read.limit,
         "rise": read.points,
@@ -160,14 +160,14 @@ def _reader(row: GuardRail) -> read.Reader:
 
 
 def _signal(value: Any, name: str, folder: Path) -> str:
-    """The name of a signal."""
+    """Return the name of a signal."""
     from optimize.importance import signals  # late: only a recipe that names one needs torch, to see which there are
 
     return str(read.choice(*sorted(signals()))(value, name, folder))
 
 
 def _strategy(value: Any, name: str, folder: Path) -> str:
-    """The name of a strategy. The names are read from the files, and not before one is needed."""
+    """Return the name of a strategy. The names are read from the files, and not before one is needed."""
     return str(read.choice(*strategy_names())(value, name, folder))
 
 
@@ -268,7 +268,7 @@ def resolve(
 
 
 def to_toml(recipe: Recipe) -> str:
-    """The recipe as toml text, from which `resolve(recipe_file=...)` makes an equal recipe."""
+    """Return the recipe as toml text, from which `resolve(recipe_file=...)` makes an equal recipe."""
     tables: dict[str, dict[str, object]] = {}
     for name, setting in _SETTINGS.items():
         value = getattr(recipe.limits if name in _LIMITS else recipe, name)
@@ -277,7 +277,7 @@ def to_toml(recipe: Recipe) -> str:
 
 
 def _plain(name: str, value: object) -> object:
-    """The form of a value in toml, from which the setting's reader makes an equal value."""
+    """Return the form of a value in toml, from which the setting's reader makes an equal value."""
     if value is None or (name == "preset" and not value):
         return "none"
     if isinstance(value, Path | Relative):
@@ -286,12 +286,12 @@ def _plain(name: str, value: object) -> object:
 
 
 def _trusted(settings: dict[str, object], file: Path, overrides: Mapping[str, object]) -> dict[str, object]:
-    """The settings of the file that came with a model, which must not vouch for that model nor point to another one."""
+    """Return the settings of the file that came with a model, which must not vouch for that model nor point to another one."""
     if settings.get("trust_pickle") and "trust_pickle" not in overrides:
         raise InputError(f"{file} asks to trust the pickle it lies beside: pass --trust-pickle yourself if you trust the model's author.")
     return {name: value for name, value in settings.items() if name != "model"}
 
 
 def _flag(name: str) -> str:
-    """The name of a setting's flag, without its dashes."""
+    """Return the name of a setting's flag, without its dashes."""
     return {"input_shape": "input", "latency_target_ms": "latency-target"}.get(name, name.replace("_", "-"))

@@ -28,7 +28,7 @@ class Setting:
 
 
 def read_settings(file: Path, known: Mapping[str, Setting]) -> dict[str, object]:
-    """The settings in a toml file, by their names in `known`.
+    """Return the settings in a toml file, by their names in `known`.
 
     Raises:
         InputError: when the file is no toml, or a section, key or value in it is wrong.
@@ -46,7 +46,7 @@ def read_settings(file: Path, known: Mapping[str, Setting]) -> dict[str, object]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A question that names the most similar known word, for the end of an error; empty where none is similar."""
+    """Return a question that names the most similar known word, for the end of an error; empty where none is similar."""
     near = did_you_mean(word, known)
     return f": {near[2:-1]}".replace("'", "`") if near else ""
 
@@ -71,7 +71,7 @@ def _require_section(section: str, table: object, names: Mapping[tuple[str, str]
 
 
 def _name(section: str, key: str, names: Mapping[tuple[str, str], str], file: Path) -> str:
-    """The name of the setting that a key stands for, also where it is the key's old name."""
+    """Return the name of the setting that a key stands for, also where it is the key's old name."""
     if (section, key) in RENAMED:
         name = RENAMED[section, key]
         notice(key, next(now for (_, now), known in names.items() if known == name), f"[{section}] in {file}")
@@ -84,5 +84,5 @@ def _name(section: str, key: str, names: Mapping[tuple[str, str], str], file: Pa
 
 
 def _home(key: str, names: Mapping[tuple[str, str], str]) -> str | None:
-    """The section that a key belongs in; None where no section has it."""
+    """Return the section that a key belongs in; None where no section has it."""
     return next((section for section, known in names if known == key), None)

@@ -18,7 +18,7 @@ def notice(old: str, new: str, place: str) -> None:
 
 
 def current_flags(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """The words of a call with its old flags replaced, and the pairs (old flag, new flag) that were replaced.
+    """Return the words of a call with its old flags replaced, and the pairs (old flag, new flag) that were replaced.
 
     >>> current_flags(["m.pt", "--isa=avx2", "--seed", "1", "--", "--isa"])
     (['m.pt', '--cpu-level=avx2', '--seed', '1', '--', '--isa'], [('--isa', '--cpu-level')])

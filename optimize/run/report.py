@@ -51,7 +51,7 @@ class Report(Mapping[str, Any]):
 
     @classmethod
     def load(cls, folder: str | Path) -> Report:
-        """The report of an earlier run.
+        """Return the report of an earlier run.
 
         Args:
             folder: the `out` of the run.
@@ -119,7 +119,7 @@ class Report(Mapping[str, Any]):
         return artifact
 
     def predict(self, images: Array, *, prepared: bool = False) -> Floats:
-        """What the artifact answers, in the runtime that it was compiled for.
+        """Return what the artifact answers, in the runtime that it was compiled for.
 
         Args:
             images: as they are stored in the data of the run, (N, H, W) or (N, *spatial, C) uint8, or (N, C, *spatial) floats; they are
@@ -145,7 +145,7 @@ class Report(Mapping[str, Any]):
         return runtime.build(artifact, threads=artifact.use.get("threads"))
 
     def _prepared(self, images: Array) -> Floats:
-        """Stored images as the network's inputs, (N, C, *spatial)."""
+        """Return stored images as the network's inputs, (N, C, *spatial)."""
         use = self.artifact.use["input"]["preprocessing"]
         stored = "uint8" if use["stored"].startswith("uint8") else "float"
         if (images.dtype == np.uint8) != (stored == "uint8") or images.dtype.kind not in "uf":
@@ -176,6 +176,6 @@ class Report(Mapping[str, Any]):
         return f"<Report {self['verdict']}: {self.folder}>"
 
     def _repr_html_(self) -> str:
-        """The page in a frame of its own, in which nothing is executed and nothing of the notebook can be reached."""
+        """Return the page in a frame of its own, in which nothing is executed and nothing of the notebook can be reached."""
         page = html.escape(render.render(self._content), quote=True)
         return f'<iframe sandbox="" srcdoc="{page}" style="width: 100%; height: 40em; border: 0" title="report"></iframe>'

@@ -34,13 +34,13 @@ from optimize.run.result import Compiled, Result
 
 
 def splits(data: Dataset) -> dict[str, Split]:
-    """The splits there are, by name."""
+    """Return the splits there are, by name."""
     by_name = {"train": data.train, "calibration": data.calibration, "guard": data.guard, "test": data.test}
     return {name: split for name, split in by_name.items() if split is not None}
 
 
 def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *, started: float, foreign_load: float) -> dict[str, Any]:
-    """The report of a run as plain JSON.
+    """Return the report of a run as plain JSON.
 
     Args:
         recipe: the resolved settings.
@@ -124,7 +124,7 @@ def layers(original: nn.Module, narrowed: nn.Module) -> list[dict[str, Any]]:
 
 
 def _unused(original: Candidate) -> dict[str, int] | None:
-    """Parameters that no output depends on, by layer; None for a network that cannot be followed, which must not end a run."""
+    """Return parameters that no output depends on, by layer; None for a network that cannot be followed, which must not end a run."""
     try:
         return unused_parameters(original.module, original.example)
     except Exception:  # whatever an operation raises in a mode that its author did not think of
@@ -178,7 +178,7 @@ def _compressed(recipe: Recipe, result: Result) -> dict[str, Any] | None:
 
 
 def _unverified(result: Result) -> dict[str, Any] | None:
-    """What was compiled and could not be run; None where everything was."""
+    """Return what was compiled and could not be run; None where everything was."""
     if not result.unverified:
         return None
     compiled = [
@@ -209,7 +209,7 @@ def _files(compiled: Compiled | None) -> dict[str, Any] | None:
 
 
 def load_note(loads: Mapping[str, float]) -> tuple[str, ...]:
-    """A note on the largest foreign load under which something was timed; on that at the end of the run where nothing was timed.
+    """Return a note on the largest foreign load under which something was timed; on that at the end of the run where nothing was timed.
 
     A load at the end of the run says little about timings that were taken long before.
     """

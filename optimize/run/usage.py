@@ -27,7 +27,7 @@ _LAYOUTS = {1: "NCL", 2: "NCHW", 3: "NCDHW"}
 
 
 def usage(artifact: Artifact, predict: Callable[[Floats], Floats], data: Dataset, threads: int | None) -> dict[str, Any]:
-    """The section of the manifest.
+    """Return the section of the manifest.
 
     Args:
         artifact: the compiled model that ships.
@@ -60,13 +60,13 @@ def usage(artifact: Artifact, predict: Callable[[Floats], Floats], data: Dataset
 
 
 def _options(artifact: Artifact) -> dict[str, str]:
-    """The runtime's options that change the numbers, by their own names; empty where the defaults are used."""
+    """Return the runtime's options that change the numbers, by their own names; empty where the defaults are used."""
     known = getattr(backend(artifact.target), "options", None)
     return dict(known(artifact.precision)) if known is not None else {}
 
 
 def _defaults_suffice(artifact: Artifact, inputs: Floats, outputs: Floats) -> bool | None:
-    """Whether the runtime's default options give the same outputs; None where this machine cannot tell."""
+    """Return whether the runtime's default options give the same outputs; None where this machine cannot tell."""
     plainly = getattr(backend(artifact.target), "predict_plainly", None)
     plain = None if plainly is None else plainly(artifact, inputs)
     if plain is None:
@@ -91,7 +91,7 @@ def _steps(split: Split) -> dict[str, Any]:
 
 
 def _decision(split: Split, classes: list[str]) -> dict[str, Any]:
-    """What the outputs are, and how a decision follows from them."""
+    """Return what the outputs are, and how a decision follows from them."""
     threshold = None
     if split.task == "classification":
         decision = "argmax of axis 1"

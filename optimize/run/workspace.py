@@ -31,10 +31,10 @@ OURS = ("ledger.jsonl", "recipe.lock.toml", "report.json", BEFORE, "report.html"
 
 
 class Workspace:
-    """One run's folder.
+    """The folder of one run.
 
     Args:
-        out: the folder; made, when it is missing, once the run's input has been found good.
+        out: path of the folder; it is made after the run's inputs have been checked.
     """
 
     def __init__(self, out: Path) -> None:
@@ -44,7 +44,7 @@ class Workspace:
         self.report: dict[str, Any] | None = None
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
-        """See that the folder can be written, and that nothing in it would be lost unasked.
+        """Check that the folder can be written, and that nothing in it would be lost without the user's consent.
 
         Raises:
             InputError: when it cannot be written, holds a run and neither `resume` nor `overwrite` is set, one that cannot be resumed, or a
@@ -71,7 +71,7 @@ class Workspace:
             raise InputError(f"`--resume`: `--out` (={self.out}) {lost}: add --overwrite instead, or name another folder.")
 
     def open(self, identity: Mapping[str, Any], *, resume: bool) -> None:
-        """Start the run, or take up the one in the folder; where there is none to take up, nothing that lies there is removed.
+        """Start the run, or continue the one in the folder. With `resume` nothing is removed, also where there is no run to continue.
 
         Raises:
             InputError: when the run to be resumed had other inputs or settings.
@@ -103,11 +103,11 @@ class Workspace:
 
     @property
     def scratch(self) -> Path:
-        """A working folder that outlives an interruption; made by whoever writes into it."""
+        """The working folder, which stays after an interruption; it is made on the first write."""
         return self.out / WORK_FOLDER
 
     def fresh(self, name: str) -> Path:
-        """An empty working folder."""
+        """Make and return an empty working folder."""
         folder = self.out / WORK_FOLDER / name
         _remove(folder)
         folder.mkdir(parents=True)
@@ -118,11 +118,11 @@ class Workspace:
         write_atomically(self.out / name, text)
 
     def contents(self, artifact: Artifact | None, left: str | None) -> list[ArtifactFile]:
-        """Hash every file that the folder will hold beside the report and its page, by its path within the folder.
+        """Return the hash of every file that the folder will hold beside the report and its page, by its path within the folder.
 
         Args:
-            artifact: that `deliver` will be given.
-            left: that `leave` will be given; None where it will not be called.
+            artifact: artifact that `deliver` will move; None where none is accepted.
+            left: name of the folder that `leave` will move; None where it will not be called.
         """
         moved = {"model": None if artifact is None else artifact.folder, left: None if left is None else self.scratch / left}
         files = {name: self.out / name for name in OURS if name not in REPORTS and (self.out / name).is_file()}
@@ -132,7 +132,7 @@ class Workspace:
         return listed(files)
 
     def deliver(self, artifact: Artifact | None) -> None:
-        """Move an accepted artifact to `model/`; with None, see that nothing is there."""
+        """Move an accepted artifact to `model/`; with None, remove what is there."""
         _remove(self.out / "model")
         if artifact is not None:
             os.replace(artifact.folder, self.out / "model")

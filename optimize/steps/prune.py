@@ -76,7 +76,6 @@ class Prune:
 
         return cut(self, candidate, reference, choose, f"prune, budget {self.budget:g}", renorm=self.renorm)
 
-
     @property
     def error_budget(self) -> float:
         """Error that this step may have added to each group; a later `Prune` counts it as spent."""

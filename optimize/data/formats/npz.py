@@ -16,7 +16,7 @@ NAMED = "an .npz"
 
 
 def recognises(source: str) -> bool:
-    """Whether the source is a zip archive that holds no weights of PyTorch.
+    """Return whether the source is a zip archive that holds no weights of PyTorch.
 
     Raises:
         InputError: when the name ends in `.npz` and the content is no whole archive.

@@ -11,9 +11,11 @@ The report lists every file beside it with its SHA-256, and a signature covers t
    given, nothing else anywhere in the folder.
 4. What the report says of the model must agree with itself and with the model's manifest.
 
-Without a key this detects errors of copying, and changes of some files. A change of all files and of the report is detected only
-by the signature. Example: someone replaces `model/model.onnx`. Its hash differs from the report: detected by step 3. They also write the new
-hash into `report.json`: the signature no longer fits, detected by step 2. They also remove the signature: detected only with `--public-key`.
+Without a key this detects errors of copying, and changes of some files; a change of all files and of the report needs the signature:
+
+    someone replaces `model/model.onnx`                      step 3 detects it: the hash differs from the report's
+    and writes the new hash into `report.json`               step 2 detects it: the signature does not fit
+    and removes the signature                                only `--public-key` detects it
 """
 
 from __future__ import annotations

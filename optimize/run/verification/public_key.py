@@ -41,7 +41,7 @@ def public_key(said: str | os.PathLike[str]) -> str:
 
 
 def _is_key(text: str) -> bool:
-    """Whether a text is the one that encodes 32 bytes in base64."""
+    """Return whether a text is the one that encodes 32 bytes in base64."""
     try:
         raw = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -50,7 +50,7 @@ def _is_key(text: str) -> bool:
 
 
 def _content(text: str) -> bytes | None:
-    """What a file of this name holds; None where there is none."""
+    """Return what a file of this name holds; None where there is none."""
     try:
         if not text or not Path(text).exists():
             return None
