@@ -1,4 +1,4 @@
-"""Checks images, labels and masks before anything is computed from them.
+"""Check images, labels and masks before anything is computed from them.
 
 Every error names the array, what it holds and what it should hold. Images come out in the layout the rest of the package relies on: whole
 numbers (uint8) with channels last, (N, *spatial, C), and floats with channels first, (N, C, *spatial).

@@ -1,4 +1,4 @@
-"""Checks that calibration is fit for its use: int8 ranges, repair and widths are taken from it, so it should look like guard and test.
+"""Check the calibration split: int8 ranges, repair and widths are taken from it, so it should resemble guard and test.
 
 Nothing here stops a run: a warning says what is wrong and how to mend it. Of the test split only classes, subgroups and similarity to
 other splits are used, never its values.
@@ -30,7 +30,7 @@ CheckResults: TypeAlias = Iterator[tuple[bool, str]]
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """The result of one check.
 
     Args:
         check: its name: "classes", "groups", "size", "outliers", "clipping", "overlap" or "near duplicates".
@@ -124,7 +124,10 @@ def _clipping(data: Dataset, reach: ChannelRanges) -> CheckResults:
 
 
 def _overlap(data: Dataset) -> CheckResults:
-    """By the hash of the content; the loader leaves none, but a `Dataset` may be made by hand."""
+    """Yield items of calibration that another split holds too, by the hash of their content.
+
+    `load_data` leaves none, but a `Dataset` may be made without it.
+    """
     judged = np.concatenate([identify(split.name, split.images).content for split in (data.guard, data.test)])
     for split in filter(None, (data.calibration, data.train)):
         shared = int(np.isin(identify(split.name, split.images).content, judged).sum())

@@ -1,4 +1,4 @@
-"""How far the values of images reach, and which single images reach far beyond the rest.
+"""Ranges of the values of images per channel, and images whose values reach far beyond those of the rest.
 
 Ranges for int8 are taken from calibration, so one image of extreme values widens the steps of all others, and what reaches beyond the
 ranges later is clipped. Values are those the network reads, per channel, without `pad`.

@@ -1,4 +1,4 @@
-"""Checks that float images have the scale that mean and std are written for.
+"""Check that float images have the scale that mean and std are written for.
 
 Float images are not rescaled. Images in 0..255 with a mean and a std for 0..1 give inputs a hundred times too large, and the outputs
 for them say nothing about the network. So before anything is computed the images are compared with mean and std, and the splits with

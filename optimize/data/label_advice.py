@@ -1,4 +1,4 @@
-"""What to do about labels and masks that do not fit a network's outputs: the usual mistakes, each with its own remedy."""
+"""Remedies for labels and masks that do not fit a network's outputs: one for each of the usual mistakes."""
 
 from __future__ import annotations
 

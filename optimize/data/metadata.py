@@ -1,4 +1,4 @@
-"""What the user's data say of each item beside its image and its label: its patient, its subgroups and its name.
+"""Metadata of each item beside its image and its label: its patient, its subgroups and its name.
 
     {split}_patient                       id of the patient; no patient stands in two splits
     {split}_group, {split}_NAME_group     any number of columns: test_site_group is the column "site", test_group the column "group"

@@ -1,4 +1,4 @@
-"""What the numbers that a network gives mean: logits, or probabilities, after a softmax or a sigmoid of the network's own.
+"""Tell logits from probabilities: whether a network ends with a softmax or a sigmoid of its own.
 
 A mask is cut where a logit is above 0 and where a probability is above 0.5. Cut at 0, every pixel of a network that ends in a sigmoid would
 be foreground. The meaning is found once, from the values that the original gives, and holds for everything that is made of it: the outputs

@@ -1,4 +1,4 @@
-"""Reads the arrays of a user's data, whatever format they are stored in.
+"""Read the arrays of a user's data, whatever format they are stored in.
 
 Each module in `optimize/data/formats/` is one format. The folder is looked through at each call, so a new format is a new file there, and
 nothing else: the command, `load_data` and the error for a source that no format recognises know it at once.
@@ -23,7 +23,7 @@ from optimize.loading.foreign_files import weights_as_data
 
 
 class DataFormat(Protocol):
-    """What a module in `optimize/data/formats/` defines.
+    """The functions and names that a module in `optimize/data/formats/` must define.
 
     A library that only this format needs is imported inside `read`, so that the others work without it.
 

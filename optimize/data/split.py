@@ -1,4 +1,4 @@
-"""One split of the user's data: images, what they show, and who they are of."""
+"""One split of the user's data: images with labels or masks, patients and subgroups."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CASES_AT_ONCE, PIXELS_AT_ONCE = 256, 2**20
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Some labelled images, kept as they are stored.
+    """Labelled images of one split, kept as they are stored.
 
     Args:
         name: train, calibration, guard or test.

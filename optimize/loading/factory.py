@@ -110,7 +110,7 @@ def _execute(path: Path) -> ModuleType:
 
 
 def _is_sibling(name: str, module: ModuleType | None, folder: Path, loaded_before: set[str]) -> bool:
-    """Whether a newly imported module is a file or package that lies directly in `folder`, not, say, in a virtual environment below it."""
+    """Return whether a newly imported module lies directly in `folder`, not in a virtual environment below it."""
     top = name.partition(".")[0]
     origin = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
     if top in loaded_before or origin is None or not Path(origin).is_relative_to(folder):

@@ -1,4 +1,4 @@
-"""Files that people pass as a model and that no model format reads: each is named for what it is, with what to do instead."""
+"""Recognise files that are often passed as a model by mistake, and say what to do instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds the remedy for an `--input` with which a network fails, mostly from the shape that its first convolution reads.
+"""Find the remedy for an `--input` with which a network fails, mostly from the shape that its first convolution reads.
 
 Where another number of images runs, the shape is right, and the network's forward has a batch size written in. That is tried on the meta
 device, where tensors have shapes and no numbers, so it costs no arithmetic.

@@ -1,4 +1,4 @@
-"""A network of this process instead of a file: copied, so that whoever owns it finds it as it was."""
+"""A network of this process instead of a file: it is copied, so that the caller's own network is never changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file of weights and the code of its network become a Candidate that is known to run."""
+"""Load a file of weights and the code of its network as a Candidate that has been tried on inputs."""
 
 from __future__ import annotations
 

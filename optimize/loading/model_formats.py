@@ -1,4 +1,4 @@
-"""Which format a model's file is in: decided by its content, never by its name.
+"""Find the format of a model's file by its content, never by its name.
 
 Each module in `optimize/loading/formats/` is one format. The folder is looked through at each call, so a new format is a new file there,
 and nothing else: the command, `load_model` and the errors for files that cannot be read know it at once.
@@ -20,7 +20,7 @@ HEAD_BYTES = 64
 
 
 class ModelFormat(Protocol):
-    """What a module in `optimize/loading/formats/` defines.
+    """The functions and names that a module in `optimize/loading/formats/` must define.
 
     A library that only this format needs is imported inside `read`, so that the others work without it.
 

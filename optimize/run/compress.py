@@ -43,9 +43,9 @@ from optimize.searching.walk import Search, SearchResult
 from optimize.training import ddp
 
 SHARES = {"load": 2, "export of the original": 3, "search": 55, "compile": 10, "measure": 27, "judge": 3}
-"""Parts of a run -> percent of its time that they take, about; only the estimate of its end uses them."""
+"""Part of a run -> its approximate percentage of the run's time, for the estimate of the run's end only."""
 PROPOSALS = {"allocate": 22, "budget": 9}
-"""Strategy -> how many proposals it makes, about; only the estimate of the end uses them."""
+"""Strategy -> approximate number of its proposals, for the estimate of the run's end only; a strategy may be missing here."""
 
 
 class Finished(NamedTuple):
@@ -160,7 +160,7 @@ def process_group(recipe: Recipe) -> AbstractContextManager[bool]:
 
 
 def left_alone(best: Candidate, reference: Reference) -> tuple[str, ...]:
-    """Return which channels were not for cutting, and why."""
+    """Return which channels could not be removed, and why."""
     graph = trace(best)
     layers = repairable(best.module, reference.original.module, graph)
     refused = [(group.name, unprunable_reason(group, best.module, layers, reference.calibration)) for group in graph.groups]

@@ -1,4 +1,4 @@
-"""The main job on real data that ships with a library: a small net for scikit-learn's handwritten digits, trained here, compressed here."""
+"""The demo: train a small net on scikit-learn's handwritten digits and compress it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine can run, and why not: the targets, the processor, the GPU, the packages, and what would mend what is missing.
+"""Find out what this machine can run: targets, processor, GPU and packages, with a remedy for what is missing.
 
 Nothing is sent, and nothing is measured unless it is asked for. Versions come from the packages' metadata. Runtimes that are installed are
 loaded, since one that is there may still not work. The only program that is run is `nvidia-smi`, where there is one, with fixed queries.
@@ -38,7 +38,7 @@ _NO_METERS = Meters((), ())
 
 @dataclass(frozen=True)
 class Target:
-    """One runtime.
+    """One target and whether it runs on this machine.
 
     Args:
         name: as `--target` takes it.
@@ -63,7 +63,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `optimize doctor` found; `peaks` only where they were asked for. `energy` says which counters of it can be read.
+    """The result of `optimize doctor`. `peaks` is None unless it was asked for; `energy` says which energy counters can be read.
 
     `reporting` names the libraries whose telemetry is on, since this program imported them before `optimize` (`hardware/offline.py`).
     """
@@ -86,7 +86,7 @@ class Diagnosis:
         return "\n".join(lines(self))
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the diagnosis as plain JSON."""
         content: dict[str, Any] = {
             "format": FORMAT,
             "exit_code": self.exit_code,

@@ -1,4 +1,4 @@
-"""The end of a run: the report is written, and the artifact is handed over when it was accepted."""
+"""Finish a run: write the report, and move the artifact to `model/` when it was accepted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from optimize.run.workspace import UNVERIFIED
 
 def finish(job: Job, result: Result) -> dict[str, Any]:
     """Write the report, and move the artifact to `model/` when it was accepted; returns the report."""
-    # Without doubles: where `optimize verify` finishes a run, the notes of its first report are among the result's.
+    # without doubles: where `optimize verify` finishes a run, the notes of its first report are among the result's.
     notes = tuple(dict.fromkeys((*job.baseline.notes, *job.notes, *result.notes)))
     findings = [finding.as_dict() for finding in job.health]
     result = replace(result, health=findings, original_check=job.baseline.as_dict(), notes=notes)

@@ -1,4 +1,4 @@
-"""The commands as functions: what they take as paths they also take as objects of this process.
+"""The commands as functions, which also take objects of this process in place of paths.
 
 Nothing is printed. With `progress`, the lines and bars of the command are shown on standard error.
 """
@@ -59,7 +59,7 @@ def compress(
             `input_shape` (C, *spatial), `arch`, `strategy`, `retrain`, `speedup`, `seed`, `threads`, `max_drop="2pp"`, …
 
     Returns:
-        The report, true when the artifact was accepted; the same stands in `out`.
+        The report, true when the artifact was accepted. It is also written to `out`.
 
     Raises:
         TargetUnavailable: when the target cannot run here; nothing was done.
@@ -88,15 +88,15 @@ def verify(
     """Check a compiled model on this machine, or finish the verdict of a run that could not be judged where it was compiled.
 
     Args:
-        folder: of a run, or the `model` in it.
+        folder: folder of a run, or the `model` in it.
         public_key: the Ed25519 key that must have signed the report, as a file in PEM or as base64; None where any or none will do.
-        model: the original, where it lies elsewhere on this machine, or as the network itself.
+        model: the original, where its file lies elsewhere on this machine, or the network itself; None for the path in the run.
         data: the data of the run, in any form that `compress` takes; the model of a finished run is judged on its test split again.
         progress: show progress on standard error.
-        settings: other settings that are not what they were on that machine: `arch`, `history`, `sign_key`, `trust_pickle`.
+        settings: other settings that differ from those of the run on the other machine: `arch`, `history`, `sign_key`, `trust_pickle`.
 
     Returns:
-        The outcome, "pass", "fail" or "inconclusive", and what was found, a line each.
+        The outcome, "pass", "fail" or "inconclusive", and the findings, one sentence each.
 
     Raises:
         InputError: when the folder holds no run and no model, something in it was altered, or the model or the data are not the run's.
@@ -122,7 +122,7 @@ def compare(folders: Sequence[str | Path], out: str | Path) -> Path:
     """Write comparison.html, comparison.json and comparison.csv, one row for each run, and render the pages of the runs again.
 
     Args:
-        folders: of the runs.
+        folders: folders of the runs.
         out: folder to write into; made where it is missing.
 
     Returns:
@@ -143,11 +143,11 @@ def demo(out: str | Path = "demo", *, progress: bool = False) -> dict[Path, Repo
     """Train a small net on handwritten digits and compress it for every runtime that runs here; takes minutes.
 
     Args:
-        out: folder for all it makes.
+        out: folder for the data, the model and the results.
         progress: show progress on standard error.
 
     Returns:
-        The reports by the folders they are in.
+        Folder of each run -> its report.
 
     Raises:
         InputError: when scikit-learn is not installed, or `out` cannot be written or holds other files.

@@ -1,4 +1,4 @@
-"""Paths become models that can be measured: a compiled artifact, an ONNX file in every CPU runtime, a torch model."""
+"""Open models for measurement from paths: a compiled artifact, an ONNX file in every CPU runtime, a torch model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FLOAT = 1  # TensorProto.FLOAT
 
 @dataclass(frozen=True)
 class ModelOpener:
-    """How models are opened.
+    """Opens models for measurement.
 
     Args:
         scratch: folder for what an ONNX file is converted to; it must outlive the measurement.

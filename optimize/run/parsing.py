@@ -1,4 +1,4 @@
-"""Readers of single settings.
+"""Read single settings from text or from toml values.
 
 A reader is a function of a value as a flag or a toml file has it, of the setting's name for errors, and of the folder where relative paths
 start. It returns the value that `Recipe` holds, or raises an InputError of one line.

@@ -1,4 +1,4 @@
-"""`optimize profile`: models that exist already, measured side by side on this machine."""
+"""Measure existing models beside each other on this machine: the command `optimize profile` as a function."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _FLAGS = {"contend": "--background-load"}
 
 
 def profile(models: str | Path | Sequence[str | Path], *, out: str | Path | None = None, **asked: object) -> dict[str, Any]:
-    """Measure models side by side; the others are compared with the first.
+    """Measure models beside each other and compare each of them with the first.
 
     Args:
-        models: one or several: each a folder with a compiled model, a run's folder, an `.onnx` file, or a file of weights as `compress`
-            takes it.
-        out: file for the result as JSON; None for none.
-        asked: settings as text or as values; None means that the default holds. `batches`, `threads`, `seconds`, `seed`, `contend`,
+        models: one model or several. Each is a folder with a compiled model, a run's folder, an `.onnx` file, or a file of weights as
+            `compress` takes it.
+        out: file to write the result to, as JSON; None for no file.
+        asked: settings as text or as values; None for the default. `batches`, `threads`, `seconds`, `seed`, `contend`,
             `memory_limit` and `gpu_memory_limit` are those of `Plan`; `contend_with` is a model for the background processes;
             `input_shape` and `data` are those of `ModelOpener`; `arch`, `arch_args` and `trust_pickle` are those of `Recipe`, for torch
             models.

@@ -1,9 +1,9 @@
-"""The settings of a run, resolved once.
+"""Resolve all settings of a run from flags, recipe files and defaults.
 
 Command-line flags override `--recipe FILE`, which overrides the `optimize.toml` beside the model, which overrides the defaults.
 
-One table says of every setting where it stands in a toml file and how its value is read. The resolved recipe is written back as
-`recipe.lock.toml`, which names every setting ("none" where there is none), so that reading it back needs nothing else.
+One table lists every setting with its place in a toml file and the reader of its value. The resolved recipe is written to
+`recipe.lock.toml`. That file names every setting, "none" where it has no value, so no other file is needed to read it back.
 """
 
 from __future__ import annotations

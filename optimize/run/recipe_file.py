@@ -1,4 +1,4 @@
-"""Settings in a toml file: where each one stands, how its value is read, and what is wrong with a key that is none."""
+"""Read settings from a toml file, and explain keys that are no settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from optimize.run.renamed import RENAMED, notice
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a setting stands in a toml file, and how its value is read.
+    """The place of a setting in a toml file, and the reader of its value.
 
     Args:
         section: name of the section.

@@ -1,4 +1,4 @@
-"""Keys and flags that had another name in version 0.1: the old names still work in this version, each with a notice of one line."""
+"""Old names of keys and flags from version 0.1: they still work in this version, each with a notice of one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of a run as an object: the dict that report.json holds, with the artifact and the network that it is about."""
+"""The report of a run as an object: the content of report.json with the artifact and the network."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ MAX_REASON = 200
 
 
 class Report(Mapping[str, Any]):
-    """What a run found. It is read like the dict in its report.json, `report["compressed"]["metrics"]`, and true only when it was accepted.
+    """The report of a run: a mapping with the content of report.json, true only when the artifact was accepted.
 
+    `report["compressed"]["metrics"]` reads a value.
     `print(report)` gives the lines that the command ends with; a notebook shows the page, report.html.
 
     Args:
-        content: of report.json, format 2.
-        folder: of the run.
-        candidate: the network that was compiled, where this process made it.
+        content: content of report.json, format 2.
+        folder: folder of the run.
+        candidate: the network that was compiled; None where another process made it.
 
     Example:
         >>> from pathlib import Path
@@ -54,7 +55,7 @@ class Report(Mapping[str, Any]):
         """Return the report of an earlier run.
 
         Args:
-            folder: the `out` of the run.
+            folder: folder of the run, its `out`.
 
         Raises:
             InputError: when the folder holds no readable report of this format, or one that was altered after it was signed.
@@ -75,7 +76,7 @@ class Report(Mapping[str, Any]):
 
     @property
     def verdict(self) -> Verdict:
-        """The answer, true only when it is "pass"; `report["rails"]` has every guard-rail with what was measured."""
+        """The verdict, true only when it is "pass"; `report["rails"]` has every guard-rail with what was measured."""
         return Verdict(self["verdict"], self.reasons)
 
     @property
@@ -119,12 +120,12 @@ class Report(Mapping[str, Any]):
         return artifact
 
     def predict(self, images: Array, *, prepared: bool = False) -> Floats:
-        """Return what the artifact answers, in the runtime that it was compiled for.
+        """Return the artifact's outputs for images, computed in the runtime that it was compiled for.
 
         Args:
             images: as they are stored in the data of the run, (N, H, W) or (N, *spatial, C) uint8, or (N, C, *spatial) floats; they are
                 prepared as the artifact says: scaled, normalised, padded.
-            prepared: `images` are the network's inputs, (N, C, *spatial) float32, already.
+            prepared: whether `images` are network inputs already, (N, C, *spatial) float32.
 
         Returns:
             (N, K) for classes or (N, K, *spatial) for masks, float32: logits or probabilities, as the network gives them.

@@ -1,4 +1,4 @@
-"""What a run found, as the one dict that report.json holds and report.html shows (format 2, `report/schema.json`)."""
+"""Build the report of a run as one dict: the content of report.json and report.html (format 2, `report/schema.json`)."""
 
 from __future__ import annotations
 
@@ -105,7 +105,9 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
 
 
 def layers(original: nn.Module, narrowed: nn.Module) -> list[dict[str, Any]]:
-    """Weight shapes of every convolution and linear layer, `before` in the original and `after` (None where the layer was taken out).
+    """Return the weight shapes of every convolution and linear layer: `before` in the original, `after` in the compressed network.
+
+    `after` is None for a layer that was taken out.
 
     A layer that was factorized into two gives two rows, "name.0" and "name.1".
     """
@@ -222,6 +224,6 @@ def load_note(loads: Mapping[str, float]) -> tuple[str, ...]:
 
 
 def portable_arch(arch: str) -> str:
-    """The factory, "file.py:name", without the folder of the file: a report is read on other machines, where the folder means nothing."""
+    """Return the factory, "file.py:name", without the folder of the file, which means nothing on the machine of a reader."""
     path, _, name = arch.rpartition(":")
     return f"{Path(path).name}:{name}"

@@ -1,4 +1,4 @@
-"""The strategy that a recipe asks for, with the settings that it takes from the recipe."""
+"""Make the strategy that a recipe names, with the settings that it takes from the recipe."""
 
 from __future__ import annotations
 

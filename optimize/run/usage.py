@@ -1,4 +1,4 @@
-"""What one needs to use an artifact without this package: how its input is made, what its output means, which options it is run with.
+"""Describe how to use an artifact without this package: its input, the meaning of its output, the options of its runtime.
 
 It is written into `artifact.json` under "use" together with the self-test, and described in `docs/artifact.md`.
 """

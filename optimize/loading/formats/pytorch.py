@@ -36,7 +36,7 @@ _HARMLESS: tuple[Any, ...] = (
 
 
 def recognises(path: Path, head: bytes) -> bool:
-    """Whether the file is a pickle, or a zip archive with the pickle of `torch.save` in it and no TorchScript or exported program."""
+    """Return whether the file is a pickle, or a zip archive of `torch.save` that is no TorchScript and no exported program."""
     return head.startswith(PICKLE) or (head.startswith(ZIP) and unsupported_zip_reason(path) is None)
 
 
