@@ -61,6 +61,7 @@ def write_all_atomically(contents: Mapping[Path, bytes | str | Callable[[Path], 
     drafts = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in contents}
     try:
         for path, draft in drafts.items():
+            # all drafts first: an error on a full disk comes here, when no old file has been replaced yet
             _write(draft, contents[path])
         for path, draft in drafts.items():
             os.replace(draft, path)
@@ -99,6 +100,7 @@ def called_dataclasses(package: str, *parameters: str) -> dict[str, list[type]]:
         for value in vars(module).values():
             if not (inspect.isclass(value) and is_dataclass(value) and value.__module__ == module.__name__):
                 continue
+            # by the names of the parameters, so that a class needs no base class and no registration
             if list(inspect.signature(value.__call__).parameters) == ["self", *parameters]:
                 classes.setdefault(name, []).append(value)
     return classes

@@ -53,6 +53,7 @@ def one_line_errors(as_json: bool = False, again: str = "run it again", verbose:
     except Exception as problem:
         if text := _mendable(problem):
             refuse(text, InputError.exit_code, as_json)
+        # only here a traceback: it is a fault of this program, and whoever reports it needs to know where
         traceback.print_exc()
         click.echo("error: this is a mistake in optimize, not in your input; the lines above say where.", err=True)
         sys.exit(OUR_MISTAKE)

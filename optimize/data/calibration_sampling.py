@@ -62,8 +62,10 @@ def unlabelled(original: Candidate, splits: Sequence[Split], seed: int) -> Unlab
     """
     count = int(np.clip(MAC_BUDGET // max(1, macs(original)), MIN_INPUTS, MAX_INPUTS))
     rng = np.random.default_rng(seed)
+    # item k of the pool is item places[k] of splits[owners[k]]
     owners = np.repeat(np.arange(len(splits)), [len(split) for split in splits])
     places = np.concatenate([np.arange(len(split)) for split in splits])
+    # weights cost a pass of the network, so they are computed for a uniform sample of the items only
     pool = np.sort(rng.permutation(len(owners))[: POOL * count])
     owners, places = owners[pool], places[pool]
     # The exponential race: each input arrives at a random time of mean 1 / chance. The first to arrive are a weighted sample without
@@ -74,6 +76,7 @@ def unlabelled(original: Candidate, splits: Sequence[Split], seed: int) -> Unlab
         rows = np.sort(rows)
         return np.concatenate([split.inputs(places[rows[owners[rows] == k]]) for k, split in enumerate(splits)])
 
+    # never at the expense of the fitted inputs: only what the pool has beyond them can be kept unseen
     spare = max(0, min(count // SHARE_UNSEEN, len(pool) - count, UNSEEN_BYTES // (4 * original.example.numel())))
     people = _patient_numbers(splits, owners, places)
     # A repair may not be checked on a patient that it was fitted on, so whole patients are held out where they are known.
@@ -110,6 +113,7 @@ def _sampling_weights(original: Candidate, splits: Sequence[Split], owners: np.n
             outputs = original.predict(split.inputs(mine[start : start + split.batch_size]))
             masks = split.labels.dtype == bool
             tallies.append(_tally(logits(torch.from_numpy(outputs), original.outputs, exclusive=not masks).numpy(), masks=masks))
+    # each class has the same total weight, shared among the positions where it is predicted
     counts, weights = (np.concatenate(parts) for parts in zip(*tallies, strict=True))
     return np.asarray((weights / np.maximum(counts.sum(0), 1)).sum(1))
 
@@ -120,6 +124,7 @@ def _tally(outputs: Floats, *, masks: bool) -> tuple[np.ndarray, np.ndarray]:
     if masks:  # what is above 0 is foreground: the background's logit is 0
         logits = np.concatenate([np.zeros_like(logits[:, :1]), logits], axis=1)
     cases, classes, _ = logits.shape
+    # the two largest logits of each position; the softmax is monotone, so their order is that of the probabilities
     two = np.partition(logits, -2, axis=1)[:, -2:].astype(np.float64)
     bins = (np.arange(cases)[:, None] * classes + logits.argmax(1)).reshape(-1)
     doubts = 1 / (1 + (two[:, 1] - two[:, 0])).reshape(-1)

@@ -39,6 +39,7 @@ class ChannelRanges:
         """Return the extremes of all images of a split, computed a batch at a time."""
         extremes = []
         for batch in split.batches:
+            # without the padding, whose zeros would widen every range to 0
             inputs = split.preprocessing.inner(split.inputs(batch))
             flat = inputs.reshape(*inputs.shape[:2], -1)
             extremes.append((flat.min(2), flat.max(2)))

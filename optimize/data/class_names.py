@@ -37,6 +37,7 @@ def class_names(arrays: Mapping[str, Array], classes: Sequence[str], num_classes
         listed = ", ".join(absent[:5]) + (", …" if len(absent) > 5 else "")
         what = "item of label" if splits[0].task == "classification" else "mask that shows class"
         raise InputError(f"`data` has no {what} {listed} in any split: each of the network's {count} classes needs items.")
+    # names in the data that do not fit are passed over, since nobody typed them for this network
     return passed or next((names for names in stored if len(names) == len(set(names)) == count), numbers)
 
 

@@ -40,6 +40,7 @@ def arrays_of(source: object) -> dict[str, Array]:
     """
     if not isinstance(source, Mapping):
         raise InputError(f"`data` is a {type(source).__name__}: pass a path, a prepared Dataset, or a dict of {_FORMS}.")
+    # "train_images" is a name of an array, "train" one of a split; both kinds of mapping are taken
     if any(str(key).endswith("_images") for key in source):
         arrays = {str(key): as_array(value, str(key)) for key, value in source.items() if is_known(str(key))}
     else:
@@ -86,6 +87,7 @@ def input_shape_of(arrays: Mapping[str, Array], pad: int = 0) -> tuple[int, ...]
     shape, floats = images.shape[1:], images.dtype.kind == "f"
     if len(shape) == 2:
         channels, spatial = 1, shape
+    # one axis is small and the other is not: 3 x 28 x 28 and 28 x 28 x 3 say it themselves
     elif len(shape) > 2 and (shape[0] <= MAX_CHANNELS) != (shape[-1] <= MAX_CHANNELS):
         first = shape[0] <= MAX_CHANNELS
         channels, spatial = (shape[0], shape[1:]) if first else (shape[-1], shape[:-1])
@@ -113,6 +115,7 @@ def _split_arrays(name: str, content: object) -> dict[str, Array]:
         images, labels = _items(content, where)
     else:
         raise InputError(f"`{where}` is a {type(content).__name__}: pass (images, labels), a torch Dataset or a DataLoader.")
+    # (N,) and (N, 1) are labels, (N, H, W) is a mask for each image
     kind = "masks" if labels.ndim > 2 else "labels"
     return {f"{name}_images": images, f"{name}_{kind}": labels}
 
@@ -124,6 +127,7 @@ def _loaded(loader: DataLoader[Any], where: str) -> tuple[Array, Array]:
         raise InputError(f"`{where}` is a DataLoader of an IterableDataset, which has no fixed order: pass arrays or a map-style Dataset.")
     if not isinstance(loader.sampler, SequentialSampler) or type(batched) not in (BatchSampler, type(None)):
         raise InputError(f"`{where}` is a DataLoader that shuffles or samples, so no two runs would see the same data: {remedy}.")
+    # the last items that do not fill a batch would be missing from every figure
     if loader.drop_last and len(loader.dataset) % (loader.batch_size or 1):  # type: ignore[arg-type]
         raise InputError(f"`{where}` is a DataLoader with drop_last=True, which leaves items out: {remedy}.")
     parts = [tuple(as_array(part, where) for part in _pair(batch, where)) for batch in loader]
@@ -131,6 +135,7 @@ def _loaded(loader: DataLoader[Any], where: str) -> tuple[Array, Array]:
         raise InputError(f"`{where}` is an empty DataLoader: every split needs at least one item.")
     if loader.batch_size is None:  # the loader hands out single items
         return np.stack([image for image, _ in parts]), np.stack([label for _, label in parts])
+    # read twice: random augmentation in the dataset gives another image the second time
     first = _pair(next(iter(loader)), where)[0]
     _require_same(parts[0][0], as_array(first, where), where)
     return np.concatenate([images for images, _ in parts]), np.concatenate([labels for _, labels in parts])

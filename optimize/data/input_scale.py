@@ -40,6 +40,7 @@ def require_scale(splits: Mapping[str, Array], preprocessing: Preprocessing) -> 
     reach = {name: value for name, value in reach.items() if value > 0}
     if reach:
         small, large = min(reach, key=reach.__getitem__), max(reach, key=reach.__getitem__)
+        # one split in 0..1 and another in 0..255 differ by 255; splits of one kind hardly by 20
         if reach[large] > FAR * reach[small]:
             said = f"`{large}_images` reach to {reach[large]:.4g} and `{small}_images` only to {reach[small]:.4g}"
             raise InputError(f"{said}: all splits must have one scale; store them alike.")
@@ -47,6 +48,7 @@ def require_scale(splits: Mapping[str, Array], preprocessing: Preprocessing) -> 
 
 def _require_fit(name: str, images: Array, preprocessing: Preprocessing) -> None:
     mean, std = (np.asarray(values, dtype=np.float64) for values in (preprocessing.mean, preprocessing.std))
+    # without a mean, or with 0 and 1, nothing was said about the scale
     if not len(mean) or (not mean.any() and (std == 1).all()):
         return
     channels = np.moveaxis(images.astype(np.float64), 1, 0).reshape(images.shape[1], -1)

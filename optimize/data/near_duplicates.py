@@ -111,6 +111,7 @@ def _candidates(some: ImageHashes, partners: ImageHashes, rows: slice, columns: 
     close &= coarse >= 0.99 - SHIFT_LOSS * (28 / max(28, min(some.size, partners.size))) ** 2
     pairs = np.argwhere(close)
     if len(pairs) > MAX_FINE_PAIRS:
+        # only a set of images that all resemble each other gets here
         pairs = pairs[np.argpartition(-coarse[close], MAX_FINE_PAIRS)[:MAX_FINE_PAIRS]]
     return pairs.astype(np.int64)
 
@@ -135,6 +136,7 @@ def _shrink(images: Floats, height: int, width: int) -> Floats:
 
 def _areas(size: int, count: int) -> Floats:
     """Return weights that average `size` pixels into `count` equal areas, (count, size)."""
+    # example: 3 pixels into 2 areas have the edges 0, 1.5, 3, so the middle pixel counts by half in either
     edges, pixels = np.linspace(0, size, count + 1), np.arange(size)
     shared = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
     return np.asarray(np.clip(shared, 0, None) * (count / size), dtype=np.float32)

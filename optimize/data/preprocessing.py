@@ -66,6 +66,7 @@ class Preprocessing:
         inside[...] = images
         if self.standardize:
             _standardize(inside, WHOLE_EPSILON if whole else FLOAT_EPSILON)
+        # standardizing takes the scale off anyway, so bytes are divided only without it
         elif whole:
             inside /= np.float32(255)
         if self.mean:

@@ -63,6 +63,7 @@ def format_of(source: str | Path) -> DataFormat:
     if not str(source):
         raise InputError("`data` is missing: pass --data file.npz or --data file.py:factory, or set [data] path in optimize.toml.")
     try:
+        # lazily: the second format is asked only where the first does not know the source
         recognising = (format for format in data_formats() if format.recognises(str(source)))
         return next(recognising, None) or _refuse(Path(source))
     except OSError as problem:
@@ -83,6 +84,7 @@ def read_arrays(source: str | Path) -> dict[str, Array]:
     try:
         stored = format.read(str(source))
         arrays = {}
+        # arrays of other names are never read: they may be large, or hold objects
         for name in filter(is_known, stored):
             arrays[name] = _as_array(stored[name], name, source)
     except InputError:

@@ -28,12 +28,12 @@ class Split:
         name: train, calibration, guard or test.
         images: uint8 (N, *spatial, C) or (N, H, W), or float (N, C, *spatial).
         labels: classes, (N,), from 0; or masks in one of the two forms of `optimize.data.masks`, without the padding.
-        preprocessing: how images become the network's input.
+        preprocessing: preprocessing that turns images into the network's input.
         patients: id of each item's patient, (N,), or None.
         groups: subgroup columns by name, each text (N,); empty where there is none.
         numbers: position of each item in the user's file, (N,); None stands for 0, 1, 2, …
         item_names: the user's name of each item, text (N,), or None.
-        outputs: what the network's outputs mean when they are compared with the labels.
+        outputs: meaning of the network's outputs, "logits" or "probabilities", when they are compared with the labels.
 
     Example:
         >>> split = Split("test", np.zeros((4, 2, 2, 3), np.uint8), np.array([0, 2, 2, 0]), Preprocessing())
@@ -85,6 +85,7 @@ class Split:
 
     def joined(self, part: Split) -> Split:
         """Return the items of this split and of a part that was taken out of it, in their first order and under this split's name."""
+        # calibration was taken out of train at random; joined in the old order, training sees what it would have seen without the cut
         order = np.argsort(np.concatenate([self.ids, part.ids]), kind="stable")
 
         def both(mine: Array | None, its: Array | None) -> Array | None:
@@ -117,6 +118,7 @@ class Split:
         for start in range(0, len(self), 256):
             digest.update(self.images[start : start + 256].tobytes())
         for start in range(0, len(self), 256):
+            # as 64-bit numbers, so that one and the same labels stored as uint8 or as int64 have one hash
             digest.update(self.labels[start : start + 256].astype("<i8").tobytes())
         return digest.hexdigest()
 
@@ -137,5 +139,6 @@ class Split:
         if self.labels.ndim == 1:
             return self.labels
         present = shown(self.labels, classes)
+        # a class that the item does not show counts as the most common one, so that it is never the rarest
         rarity = np.where(present, present.sum(0), len(present) + 1)
         return np.where(present.any(1), rarity.argmin(1) + 1, 0)

@@ -116,6 +116,7 @@ def halves(identity: SplitHashes, labels: Integers, seed: int) -> tuple[Integers
     sizes = np.bincount(clusters)
     members = np.split(np.argsort(clusters, kind="stable"), np.cumsum(sizes)[:-1])
     # Class by class among clusters of one size: then the odd item left over by one class is made up for by the next.
+    # the last key is the main one: largest cluster first, then class by class, then by chance
     order = np.lexsort((np.random.default_rng(seed).permutation(count), [labels[items[0]] for items in members], -sizes))
     share = 1.0 / np.maximum(np.bincount(labels), 1)
     lead = np.zeros(len(share))
@@ -185,6 +186,7 @@ def _clusters(identity: SplitHashes) -> Integers:
 
 def _shared(split: SplitHashes, protected: SplitHashes) -> npt.NDArray[np.bool_]:
     """Return which items of `split` have an image or a patient that `protected` has too, (N,)."""
+    # an image that stands twice within one split is no overlap; only copies across splits are
     shared = np.isin(split.content, protected.content)
     if split.patients is not None and protected.patients is not None:
         shared |= np.isin(split.patients, protected.patients)

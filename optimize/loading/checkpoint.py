@@ -79,6 +79,7 @@ def averaged(name: str) -> bool:
 def _unwrap(loaded: object, path: Path, chosen_name: str | None) -> Checkpoint:
     """Return the one set of weights in nested containers: the one of that name, or the one that `_choice` takes at each level."""
     notes: tuple[str, ...] = ()
+    # a name that the user gave may lie at any depth; after it the usual choice goes on inside
     if chosen_name is not None:
         loaded = _under(loaded, chosen_name, path)
     while isinstance(loaded, Mapping):
@@ -93,6 +94,7 @@ def _unwrap(loaded: object, path: Path, chosen_name: str | None) -> Checkpoint:
             notes = (*notes, _note(chosen, alternatives, unnamed))
         loaded = inner[chosen]
     if isinstance(loaded, nn.Module):
+        # a wrapper for several GPUs or for averaging holds the network itself as `module`
         return Checkpoint(loaded.module if isinstance(loaded, nn.DataParallel | AveragedModel) else loaded, notes)
     if not isinstance(loaded, Mapping):
         raise InputError(f"`model` (={path}) holds a {type(loaded).__name__}, not named weights: {SAVE_INSTEAD}.")

@@ -50,6 +50,7 @@ def user_code(folder: Path, what: str) -> Iterator[None]:
     """Run a user's code with `folder` importable; raise one InputError that starts with `what` for anything it raises."""
     # What the code imports from its own folder is forgotten afterwards: the next model's `net.py` is another file of the same name.
     loaded_before = set(sys.modules)
+    # no __pycache__ beside the user's files
     bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     sys.path.insert(0, str(folder))
     try:

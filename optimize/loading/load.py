@@ -100,6 +100,7 @@ def _shape(input_shape: Sequence[int]) -> tuple[int, ...]:
 def _plain(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     if any(tensor.is_meta for tensor in module.parameters() if not is_lazy(tensor)):
         raise InputError("`--arch` returned parameters on the meta device, which hold no numbers: build the network on the CPU.")
+    # one form for all: half precision or a GPU in the file says how it was trained, not what is compressed
     module = module.cpu().float().eval()
     if any(is_lazy(parameter) for parameter in module.parameters()):
         # A lazy layer has no weights, nor shapes to compare, before it has seen an input.

@@ -40,6 +40,7 @@ def hidden_weights(candidate: Candidate, image: Floats) -> str | None:
     be unused; so each is changed in turn, and only one that changes the output is named.
     """
     module = candidate.module
+    # by identity: two equal tensors are still two
     known = {id(part) for part in (*module.modules(), *module.parameters(), *module.buffers())}
     outside = [(path, part) for path, part in reachable_objects(module) if id(part) not in known]
     lost: list[tuple[str, torch.Tensor]] = [(path, part) for path, part in outside if isinstance(part, nn.Parameter)]

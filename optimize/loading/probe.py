@@ -147,6 +147,7 @@ def on_images(candidate: Candidate, images: Floats) -> Candidate:
     Raises:
         InputError: when the output on them is not finite, differs from call to call, or depends on the rest of the batch.
     """
+    # by contrast, the largest first
     order = np.argsort(-images.reshape(len(images), -1).std(1), kind="stable")
     pair = np.ascontiguousarray(images[order[[0, min(1, len(order) - 1)]]])
     real = replace(candidate, example=torch.from_numpy(pair[:1].copy()))
@@ -188,6 +189,7 @@ class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.running.pop()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        # torch marks every operation that draws random numbers with this tag
         if torch.Tag.nondeterministic_seeded in func.tags:
             self.found.append((func.overloadpacket.__name__, self.running[-1]))
         return func(*args, **(kwargs or {}))
@@ -207,6 +209,7 @@ def _cause(module: nn.Module, pair: Floats, random_used: bool) -> str:
         for handle in handles:
             handle.remove()
     remedy = "nothing may be drawn at random in eval mode"
+    # torch drew nothing, and still the outputs differ and a generator has moved
     if not draws.found:
         return f"its forward draws from numpy.random or random: {remedy}"
     operation, name = draws.found[0]

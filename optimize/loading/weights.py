@@ -72,6 +72,7 @@ def fill(module: nn.Module, weights: Weights, path: Path, arch: str) -> tuple[st
             f"{_remedy(missing, unexpected, reshaped, list(expected))}."
         )
     for name in both:
+        # copied into floats without a word, int8 weights would be numbers a hundred times too large
         if expected[name].is_floating_point() and not weights[name].is_floating_point():
             raise InputError(f"`model` (={path}): {name} is {weights[name].dtype}, not floats: pass the weights from before quantization.")
         for tied_name in (same[name] & weights.keys()) - {name}:
@@ -80,6 +81,7 @@ def fill(module: nn.Module, weights: Weights, path: Path, arch: str) -> tuple[st
                     f"`model` (={path}): {name} and {tied_name} are one tensor in `--arch` (={arch!r}) and two in the file: "
                     "pass the factory it was trained with."
                 )
+    # not strict: batch norm's counters may be missing, and everything else was checked above
     module.load_state_dict({name: weights[name] for name in both}, strict=False)
     return (*notes, *([f"left out of the weights, as no part of the network: {_few(foreign)}"] if foreign else ()))
 
@@ -91,6 +93,7 @@ def _named_as(weights: Weights, expected: Collection[str], path: Path) -> tuple[
     if not fits:
         return _wrapped(weights, expected), ()
     full = [prefix for prefix, count in fits.items() if count >= ALMOST * max(fits.values())]
+    # a running average has as many names as the network itself, and by default the network itself is meant
     plain = [prefix for prefix in full if not averaged(prefix)] or full
     best = [prefix for prefix in plain if fits[prefix] == max(fits[candidate] for candidate in plain)]
     # no prefix wins a tie: names that fit as they are need no explanation
@@ -109,6 +112,7 @@ def _named_as(weights: Weights, expected: Collection[str], path: Path) -> tuple[
         name = averages[0].rstrip(".")
         what = f"those under `{chosen.rstrip('.')}`" if chosen else "those without a prefix"
         notes.append(f"the weights are {what}; the file also holds `{name}`: take them with --weights {name}")
+        # the averages have a note of their own; listed as "left out" too, they would hide what else was left out
         beside = tuple(averages)
         outside = [name for name in outside if not name.startswith(beside)]
         inside = {name: tensor for name, tensor in inside.items() if chosen or not name.startswith(beside)}

@@ -35,6 +35,7 @@ def shown(verbose: bool = False) -> Iterator[None]:
     Args:
         verbose: whether notes come with their details.
     """
+    # torchrun sets RANK; four processes would draw four bars into one terminal
     if os.environ.get("RANK", "0") != "0":
         yield
         return

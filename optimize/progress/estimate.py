@@ -81,6 +81,7 @@ class RunEstimate:
             return None
         pace = known_seconds / known_share
         if left is None:
+            # a part that is over its time is not about to end: it is given a quarter more of what it took
             left = max(pace * share - spent, OVERTIME * spent)
         return left + pace * self._later_shares()
 

@@ -134,6 +134,7 @@ def profile(
                 notes.append(f"{name} is not among the baselines: {runtime_reason(problem)}")
             else:
                 models[f"{name} f32"] = compiled
+    # last, so that the order of the report is baselines first
     models[ARTIFACT] = artifact
     # All sessions are open at once, since the rounds alternate between them; memory is measured afterwards, each in a process of its own.
     with ExitStack() as opened:
@@ -149,6 +150,7 @@ def profile(
             notes.append(NOT_RELOADED)
             continue
         with stage(f"memory of {name}"):
+            # at the largest batch size, where memory is largest
             memory[name] = peak_memory(opened_by, batch=max(batches), threads=threads).peak_bytes
     return Profile(
         {batch: measured.latency for batch, measured in timed.items()},
@@ -189,7 +191,9 @@ def _time(sessions: Mapping[str, Session], batch: Floats) -> _Timed:
     """Time all sessions on one batch, (n, C, *spatial), in alternating rounds."""
     calls = {name: partial(session.predict, batch) for name, session in sessions.items()}
     with stage(f"latency at batch {len(batch)}"):
+        # the first calls allocate memory and choose kernels, so they are not measured
         warm = warm_up(calls, most_s=BRIEF_S)
+        # the load of other processes while the rounds run says whether their figures can be trusted
         taken = watch_foreign_load()
         latency = interleave(calls, seconds=SECONDS, min_rounds=MIN_ROUNDS)
         busy = taken()

@@ -150,8 +150,10 @@ def retried_int8(job: Job, search: SearchResult, selection: _Selection) -> _Sele
     if instead is None:
         return replace(selection, variants=(*selection.variants, *tried))
     # The candidate that ships instead is the last that was tried.
+    # what would have shipped stays in the report, with the reason why it does not
     slower = selection.changed(replace(selection.chosen, why=f"{selection.chosen.why}; {SLOWER}"))
     variants = (*slower.variants, *tried)
+    # exported again for its parity, which the tries did not keep
     onnx, parity = _exported(context, instead)
     return _Selection(instead, replace(context, onnx=onnx), parity, variants, len(variants) - 1)
 
@@ -168,6 +170,7 @@ def _with_self_test(job: Job, selection: _Selection) -> tuple[_Selection, dict[s
     recipe, artifact, runtime = job.recipe, selection.artifact, backend(selection.chosen.target)
     with runtime.build(artifact, threads=recipe.threads) as session:
         layer_precisions = runtime.inspect(session)
+        # the answers are recorded through the runtime itself: the self-test asks for the same numbers, not for torch's
         inputs = self_test.make(selection.context.calibration, recipe.seed)
         described = artifact.described(usage(artifact, session.predict, job.data, recipe.threads))
         tested = self_test.attach(described, session.predict, inputs, recipe.cpu_level)
@@ -183,6 +186,7 @@ def _measured(job: Job, artifact: Artifact, work: Path) -> Profile:
         job.reload,
         work / "original.onnx",
         artifact,
+        # a batch larger than the split repeats its images
         lambda count: guard.inputs(np.arange(count) % len(guard)),
         scratch=work / "baselines",
         batches=(1, recipe.batch) if recipe.batch > 1 else (1,),

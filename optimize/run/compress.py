@@ -91,12 +91,14 @@ def run(recipe: Recipe, objects: InMemory = FILES_ONLY, *, resume: bool = False,
         TargetUnavailable: when the target cannot run here; nothing was done.
         InputError: when the model, the data or a setting is wrong; nothing was written over.
     """
+    # memory that goes back to the system must be zeroed again on the next call, which makes timings uneven
     retain_freed_memory()
     job = prepare(recipe, resume=resume, overwrite=overwrite, objects=objects)
     if job.space.report is not None:  # the run that is resumed had ended
         return Finished(job.space.report, None)
     result = rejected_original(job)
     if result is None:
+        # the search times its proposals on one runtime; the fastest one on the original is the likeliest to ship
         job = replace(job, runtimes=fastest_first(job, job.data.guard.inputs(slice(0, 1))))
         search = run_search(job)
         reason = job.runtime.unavailable_reason()
@@ -107,6 +109,7 @@ def run(recipe: Recipe, objects: InMemory = FILES_ONLY, *, resume: bool = False,
 def rejected_original(job: Job) -> Result | None:
     """Return the end of a run whose original does not hold a limit itself; None where it holds them all."""
     score = job.baseline_score
+    # the original against itself: drops are 0, so only absolute limits, such as a smallest sensitivity, can fail
     verdict = judge(job.recipe.limits, score, score)
     if verdict.outcome != "fail":
         return None

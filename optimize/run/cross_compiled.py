@@ -56,6 +56,7 @@ def shell_name(out: Path) -> str:
 
     A full path would tell the reader of a report how its machine is set up.
     """
+    # example: called in /home/ann, /home/ann/runs/a becomes runs/a, and /data/b becomes b
     here = Path.cwd()
     return shlex.quote(str(out.relative_to(here)) if out.is_relative_to(here) else out.name)
 

@@ -37,8 +37,10 @@ def require_decisive(recipe: Recipe, data: Dataset, look: Look) -> None:
     """
     test, classes, limits = data.test, data.classes, look.limits(recipe.limits)
     answers = ((perfect(test.labels[batch], len(classes)), test.labels[batch]) for batch in test.batches)
+    # the labels alone are read here, and no image: this is no look at the test split
     best = score(test.task, answers, classes, test.patients, test.groups)
     unsure = [rail for rail in judge(limits, best, best).rails if rail.outcome == "inconclusive"]
+    # a spent look cannot pass either, however many cases the split has
     if not unsure and not look.spent:
         if sentence := look.sentence(recipe.limits):
             note(sentence)
@@ -62,13 +64,14 @@ def _kind_too_few(scope: str, column: str | None, rails: Sequence[Rail]) -> str:
     """Return how many cases rails of one kind have and how many they need, in words."""
     first = rails[0]
     if len(rails) == 1:
-        name, each = first.title, ""
+        name, of_each = first.title, ""
     else:
         where = f"subgroups by {column}" if scope == "group" else "classes"
         named = ", ".join(str(rail.name) for rail in rails[:MAX_NAMED]) + (", …" if len(rails) > MAX_NAMED else "")
-        name, each = f"{first.figure} of {len(rails)} {where} ({named})", " each"
+        name, of_each = f"{first.figure} of {len(rails)} {where} ({named})", " each"
     sizes, required = sorted({rail.estimate.n for rail in rails}), [rail.required_n for rail in rails]
     has = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else str(sizes[0])
+    # the rail that needs the most cases decides, since all of them must hold
     most = max((number for number in required if number is not None), default=None)
     cure = "how many would do is not known" if most is None else f"about {most} are needed"
-    return f"{name}: {has} {first.estimate.unit}{each}, {cure}"
+    return f"{name}: {has} {first.estimate.unit}{of_each}, {cure}"

@@ -119,7 +119,7 @@ def _runs(target: str) -> bool:
 
 
 def _require_free(folder: Path) -> None:
-    """Return an earlier demo may be replaced, anyone else's files may not."""
+    """Refuse a folder with files that are not of an earlier demo; those of a demo may be replaced."""
     present = [name for name in ("net.py", "optimize.toml", "digits.npz", "model.pt") if (folder / name).exists()]
     ours = (folder / "net.py").is_file() and NET.splitlines()[0] in (folder / "net.py").read_text(encoding="utf-8", errors="replace")
     if present and not ours:

@@ -57,6 +57,7 @@ def visible_causes(
 
     The second is returned only where it explains about as much and is not the first one with something added.
     """
+    # each cause costs one evaluation of these images, so a heavy network gets fewer of them
     count = int(np.clip(MAC_BUDGET // max(1, macs(original)), LEAST_CASES, CASES))
     some = guard.take(spread(len(guard), count))
     tried = _orders(baseline, "")
@@ -112,6 +113,7 @@ def _prepared(split: Split) -> Iterator[tuple[str, Split]]:
         preprocessing = Preprocessing(mean, std, own.pad, standardize)
         if preprocessing != own:
             yield f"images are prepared by {words or 'no mean and std'}", replace(split, preprocessing=preprocessing)
+    # the scale of float images shows in their largest value: 255 for bytes, about 1 for images that were divided
     high = float(images.max(initial=0.0))
     if floats and high > 2:
         yield "the float images hold 0 to 255: divide them by 255", replace(split, images=split.images / split.images.dtype.type(255))
@@ -141,5 +143,6 @@ def _orders(score: Score, words: str) -> list[tuple[float, str]]:
     also = f"{words}, and " if words else ""
     names = score.classes
     pairs = ", ".join(f"{names[k]} -> {names[row]}" for row, k in zip(rows, columns, strict=True) if row != k)
+    # a hundred classes in another order would fill the screen
     shown = pairs if len(pairs) < 80 else f"{pairs[:77]}…"
     return [(float(score.confusion[rows, columns].sum() / len(score)), f"{also}the labels are in another order ({shown})")]

@@ -99,6 +99,7 @@ class Diagnosis:
             "packages": [asdict(package) for package in self.packages],
             "peaks": None if self.peaks is None else self.peaks.as_dict(),
         }
+        # as a reader of the JSON has it, with lists in place of tuples
         as_read: dict[str, Any] = json.loads(json.dumps(content))
         return as_read
 

@@ -89,7 +89,7 @@ def verify(
 
     Args:
         folder: folder of a run, or the `model` in it.
-        public_key: the Ed25519 key that must have signed the report, as a file in PEM or as base64; None where any or none will do.
+        public_key: the Ed25519 key that must have signed the report, as a file in PEM or as base64; None for any key or none.
         model: the original, where its file lies elsewhere on this machine, or the network itself; None for the path in the run.
         data: the data of the run, in any form that `compress` takes; the model of a finished run is judged on its test split again.
         progress: show progress on standard error.
@@ -114,6 +114,7 @@ def verify(
             file: Path | None = opened.enter_context(weights_file(model))
         else:
             file = None if model is None else Path(model)
+        # the functions below take text, as the command passes it
         key, source = (None if value is None else str(value) for value in (public_key, data if in_memory is None else None))
         return verify_folder(Path(folder), public_key=key, model=file, data=source, objects=objects, **settings)
 

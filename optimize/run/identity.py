@@ -58,7 +58,9 @@ def identity(recipe: Recipe, data: Dataset) -> dict[str, Any]:
         data: the four splits.
     """
     hashes = {f"{name} data": split.sha256 for name, split in splits(data).items()}
+    # patients and subgroups decide bounds, so a run with other patients is another run
     hashes |= {f"{name} tags": _metadata_hash(split) for name, split in splits(data).items()}
+    # versions count: another runtime may judge the same proposal in another way
     whole = {**_settings(recipe), **hashes, "model": sha256(recipe.model), "versions": versions()}
     return dict(json.loads(json.dumps(whole, default=str)))
 

@@ -49,6 +49,7 @@ class InMemory:
         """Return the recipe with the shape of one input, (C, *spatial), taken from the data where the recipe has none."""
         if recipe.input_shape or self.data is None:
             return recipe
+        # a prepared split knows its padding, arrays do not
         if isinstance(self.data, Dataset):
             return replace(recipe, input_shape=tuple(self.data.test.inputs(slice(0, 1)).shape[1:]))
         return replace(recipe, input_shape=input_shape_of(self.data, recipe.pad))

@@ -70,11 +70,13 @@ def judge_original(recipe: Recipe, candidate: Candidate, data: Dataset) -> Origi
         InputError: when it is no better than a constant answer, or misses the figure that `expect` states.
     """
     outputs = _meaning(recipe, candidate, data.guard)
+    # the meaning sets where masks are cut, so it must be known before the first score
     candidate, data = replace(candidate, outputs=outputs), data.read_as(outputs)
     score = score_split(candidate.predict, data.guard, data.classes, "judge the original")
     compared = no_information(score, data.guard.labels, recipe.limits)
     notes = [f"the network's outputs are {outputs}, so a mask is cut at 0.5"] if _cuts_masks_at_half(outputs, data.guard) else []
     if not compared:
+        # "no better than a constant answer" has two causes, a bad network or too few cases, with opposite remedies
         few = _too_few(data, recipe)
         fault = few or "the original is no better than a constant answer"
         if recipe.allow_weak_original:
@@ -86,6 +88,7 @@ def judge_original(recipe: Recipe, candidate: Candidate, data: Dataset) -> Origi
     if recipe.expect is not None and unexpected(score, recipe.expect, compared.n):
         said = f"`--expect` (={100 * recipe.expect:.4g} %) is missed by the original: {compared}"
         raise InputError(_with_causes(said, candidate, data, score, compared, "expect what it reaches"))
+    # an original that is good enough may still be prepared wrongly in a small way: then a note, not an error
     if compared and recipe.expect is None and score.overall < GOOD_FIGURE:
         visible = visible_causes(candidate, data.guard, data.classes, score, compared)
         notes += [f"the original reaches {compared}; {cause}" for cause in visible[:1]]
@@ -99,6 +102,7 @@ def _meaning(recipe: Recipe, candidate: Candidate, guard: Split) -> Meaning:
     if recipe.outputs != "auto":
         return recipe.outputs
     chosen = spread(len(guard), MEANING_CASES)
+    # in parts of the split's batch size, which bounds the memory
     parts: Sequence[Any] = np.array_split(chosen, -(-len(chosen) // guard.batch_size))
     return meaning(np.concatenate([candidate.predict(guard.inputs(part)) for part in parts]))
 

@@ -81,6 +81,7 @@ def integer(lowest: int, highest: int = 2**31 - 1) -> Integer:
 
     def read(value: Any, name: str, folder: Path) -> int:
         try:
+            # True is an int in Python, and would read as 1
             number = int(value) if isinstance(value, int | str) and not isinstance(value, bool) else lowest - 1
         except ValueError:
             number = lowest - 1
@@ -131,6 +132,7 @@ def numbers(value: Any, name: str, folder: Path) -> tuple[float, ...]:
 
 def share(value: Any, name: str, folder: Path) -> float:
     """Return a fraction in 0..1, from 0.02, "2pp" or "2%"."""
+    # a plain number in 0..1 is taken as it is; through text, 0.1 pp could lose its last digit
     exact = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
     fraction = float(value) if exact else parse_points(value, name)
     if not 0 <= fraction <= 1:

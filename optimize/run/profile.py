@@ -65,6 +65,7 @@ def profile(models: str | Path | Sequence[str | Path], *, out: str | Path | None
     if not models:
         raise InputError("`model` is missing: name at least one.")
     shape, folder = said.get("input_shape", ()), Path.cwd()
+    # checks first, then the models are opened: compiling an ONNX file takes seconds to minutes
     with tempfile.TemporaryDirectory() as scratch:
         opening = ModelOpener(
             scratch=Path(scratch) / "contenders",
@@ -105,6 +106,7 @@ def _require_used(opening: ModelOpener, opened: Sequence[Contender]) -> None:
 
 def _machine_differences(contender: Contender) -> list[str]:
     """Return how this machine differs from the one that an artifact was verified on, as far as the artifact says."""
+    # an artifact of an earlier version does not say on which processor it was verified
     if not isinstance(contender.model, Artifact) or self_test.ISA not in contender.model.built:
         return []
     return [f"{contender.name}: {difference}" for difference in self_test.differences(contender.model)]

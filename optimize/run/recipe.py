@@ -257,9 +257,11 @@ def resolve(
     for name in ("model", "target"):
         if name not in settings:
             raise InputError(f"`{name}` is missing: pass it, or a --recipe that names it.")
+    # the file beside the model comes last of the files, so that it fills gaps and overrides nothing
     beside = Path(str(settings["model"])).parent / "optimize.toml"
     if beside.is_file():
         settings = {**_trusted(read_settings(beside, _SETTINGS), beside, settings), **settings}
+    # a preset is a set of limits; single limits override it wherever they were set
     limits = {name: settings.pop(name) for name in _SETTINGS if name in _LIMITS and name in settings}
     if limits.get("preset") == "none":
         del limits["preset"]
@@ -287,6 +289,7 @@ def _plain(name: str, value: object) -> object:
 
 def _trusted(settings: dict[str, object], file: Path, overrides: Mapping[str, object]) -> dict[str, object]:
     """Return the settings of the file that came with a model, which must not vouch for that model nor point to another one."""
+    # whoever sends a harmful model would also send this file with it
     if settings.get("trust_pickle") and "trust_pickle" not in overrides:
         raise InputError(f"{file} asks to trust the pickle it lies beside: pass --trust-pickle yourself if you trust the model's author.")
     return {name: value for name, value in settings.items() if name != "model"}

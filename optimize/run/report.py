@@ -114,6 +114,7 @@ class Report(Mapping[str, Any]):
             said = f"its verdict is {self['verdict']!r}{f' ({self.reasons[0][:MAX_REASON]})' if self.reasons else ''}"
             raise InputError(f"`run` (={self.folder}) handed no artifact over, as {said}: read its report.")
         artifact = Artifact.read(self.folder / "model")
+        # `Artifact.read` compares files with the manifest beside them; a model that was swapped together with its manifest shows only here
         reported = {file["name"]: file["sha256"] for file in self["artifact"]["files"]}
         if any(reported.get(file.name) != file.sha256 for file in artifact.files):
             raise InputError(f"`{artifact.folder}` holds another model than the one of this report: load the report of the folder again.")
@@ -141,6 +142,7 @@ class Report(Mapping[str, Any]):
     def _session(self) -> Session:
         """The artifact, opened once."""
         artifact = self.artifact
+        # opened at the first call and kept: opening takes far longer than one prediction
         runtime = backend(artifact.target)
         require_runnable(runtime)
         return runtime.build(artifact, threads=artifact.use.get("threads"))
@@ -149,6 +151,7 @@ class Report(Mapping[str, Any]):
         """Return stored images as the network's inputs, (N, C, *spatial)."""
         use = self.artifact.use["input"]["preprocessing"]
         stored = "uint8" if use["stored"].startswith("uint8") else "float"
+        # floats where the run had bytes are most likely scaled already, and would be divided by 255 again
         if (images.dtype == np.uint8) != (stored == "uint8") or images.dtype.kind not in "uf":
             raise InputError(
                 f"`images` are {images.dtype}, and those of the run were {stored}: pass such images, or inputs with `prepared`=True."

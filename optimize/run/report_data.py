@@ -100,6 +100,7 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "artifact": _files(compiled) if result.verdict else None,
         "guard": _guard(result),
     }
+    # through JSON and back: what is signed and rendered is then exactly what is in the file, and a NaN is an error here
     plain: dict[str, Any] = json.loads(json.dumps(whole, allow_nan=False))
     return plain | {"speed": speed(plain)}
 
@@ -216,6 +217,7 @@ def load_note(loads: Mapping[str, float]) -> tuple[str, ...]:
     A load at the end of the run says little about timings that were taken long before.
     """
     loads = {when: percent for when, percent in loads.items() if when != "end"} or loads
+    # one disturbed measurement is enough to doubt the comparison
     worst = max(loads, key=lambda when: loads[when])
     if loads[worst] < BUSY_PERCENT:
         return ()

@@ -36,6 +36,7 @@ def usage(artifact: Artifact, predict: Callable[[Floats], Floats], data: Dataset
         threads: number of threads that it was measured with; None for the runtime's own choice.
     """
     split = data.calibration
+    # calibration images, so that the test split stays unread
     inputs = split.inputs(spread(len(split), USAGE_CASES))
     outputs = predict(inputs)
     return {
@@ -61,6 +62,7 @@ def usage(artifact: Artifact, predict: Callable[[Floats], Floats], data: Dataset
 
 def _options(artifact: Artifact) -> dict[str, str]:
     """Return the runtime's options that change the numbers, by their own names; empty where the defaults are used."""
+    # a backend without this function has no option that changes the numbers
     known = getattr(backend(artifact.target), "options", None)
     return dict(known(artifact.precision)) if known is not None else {}
 
@@ -71,6 +73,7 @@ def _defaults_suffice(artifact: Artifact, inputs: Floats, outputs: Floats) -> bo
     plain = None if plainly is None else plainly(artifact, inputs)
     if plain is None:
         return None
+    # a mixed artifact, "int8+f32", may differ as much as its coarsest part
     allowed = max(TOLERANCES[part][0] for part in artifact.precision.split("+"))
     return bool(np.abs(plain - outputs).max() <= allowed * (float(np.ptp(outputs)) or 1.0))
 
@@ -78,6 +81,7 @@ def _defaults_suffice(artifact: Artifact, inputs: Floats, outputs: Floats) -> bo
 def _steps(split: Split) -> dict[str, Any]:
     """From a stored image to the network's input, in this order."""
     preprocessing: Preprocessing = split.preprocessing
+    # images of bytes are divided by 255 first, unless each image is standardized: that takes the scale off anyway
     whole = split.images.dtype == np.uint8
     spread = WHOLE_EPSILON if whole else FLOAT_EPSILON
     return {

@@ -53,11 +53,13 @@ class Workspace:
         if resume and overwrite:
             raise InputError("`--resume` and `--overwrite` exclude each other: the one continues a run, the other replaces it.")
         try:
+            # the folder need not exist yet, so the nearest one above it that does is tried; nothing is left there
             with tempfile.TemporaryFile(dir=next(folder for folder in (self.out, *self.out.parents) if folder.exists())):
                 pass
         except OSError as problem:
             raise InputError(f"`--out` (={self.out}) cannot be written ({problem.strerror}): name another folder.") from problem
         model = self.out / "model"
+        # a `model` of the user's own must not be deleted by --overwrite
         if model.exists() and not (model / MANIFEST).is_file():
             raise InputError(f"`--out` (={self.out}) holds a `model` that is no artifact of a run, and would lose it: name another folder.")
         present = [name for name in OURS if (self.out / name).exists()]
@@ -79,11 +81,13 @@ class Workspace:
         self.ledger = Ledger(self.ledger.path, identity)
         if resume and self.ledger.has_run:
             self.trials = self.ledger.resume()
+            # a run that was interrupted before its end has no report, or half of one from an older version
             with suppress(OSError, ValueError):
                 self.report = json.loads((self.out / "report.json").read_text(encoding="utf-8"))
             return
         if resume:
             note(f"there is no run to resume in {self.out}: a new one starts")
+        # only files that a run writes: whatever else lies in the folder is the user's
         for name in () if resume else OURS:
             _remove(self.out / name)
         self.ledger.begin()
@@ -135,6 +139,7 @@ class Workspace:
         """Move an accepted artifact to `model/`; with None, remove what is there."""
         _remove(self.out / "model")
         if artifact is not None:
+            # a rename on one file system: other processes see the whole model or none
             os.replace(artifact.folder, self.out / "model")
 
     def leave(self, name: str) -> None:
@@ -152,6 +157,7 @@ class Workspace:
 
 
 def _remove(path: Path) -> None:
+    # of a link to a folder only the link goes, never what it points to
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

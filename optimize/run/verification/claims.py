@@ -59,6 +59,7 @@ def read_report(folder: Path, inventory: Contents) -> dict[str, Any]:
     content = path.read_bytes()
     try:
         report = parse(content.decode("utf-8"))
+        # written again from what was parsed: whatever the parser passes over, such as spaces or a second key, makes the texts differ
         written = as_json(report).encode("utf-8")
     except (ValueError, RecursionError) as problem:
         raise InputError(f"`{path}` is damaged ({' '.join(str(problem).split())[:200]}): {AGAIN}.") from None
@@ -77,6 +78,7 @@ def require_shape(folder: Path, report: Mapping[str, Any]) -> None:
         InputError: naming the first part that has another type.
     """
     for name, kind in _SHAPE.items():
+        # True is an int in Python, and would pass as a seed
         missing = name not in report and name not in _MAY_LACK
         if missing or not isinstance(report.get(name), kind) or (kind is int and isinstance(report[name], bool)):
             raise _damaged(folder, name)
@@ -128,6 +130,7 @@ def listed_files(folder: Path, report: Mapping[str, Any]) -> dict[str, ArtifactF
         return {**model, **left}
     whole = _entries(folder, "files", report["files"], "")
     for part, some in (("artifact", model), ("unverified", left)):
+        # the files of the model stand in two lists: both must say the same, or one could be edited without the other
         if wrong := [path for path, file in some.items() if whole.get(path) != file]:
             raise InputError(f"`{folder / REPORT}` contradicts itself: `files` and {part!r} differ on {plain(wrong[0])}; {AGAIN}.")
     if extra := [path for path in whole if path.startswith(f"{MODEL}/") and path not in model]:
@@ -143,6 +146,7 @@ def _entries(folder: Path, part: str, entries: object, prefix: str) -> dict[str,
         name, sha256, size = entry["name"], entry["sha256"], entry["bytes"]
         if not isinstance(sha256, str) or not _HASH.fullmatch(sha256) or type(size) is not int or size < 0:
             raise _damaged(folder, part)
+        # each file once, inside the folder, and never the report itself, which cannot hold its own hash
         if not isinstance(name, str) or not _inside(name) or (prefix and "/" in name) or prefix + name in files or name in REPORTS:
             raise InputError(f"`{folder / REPORT}` is damaged: {part!r} lists {ascii(name)[:80]}, which names no file of the run; {AGAIN}.")
         files[prefix + name] = ArtifactFile(prefix + name, sha256, size)
@@ -174,6 +178,7 @@ def require_agreement(folder: Path, report: Mapping[str, Any], files: Mapping[st
         raise InputError(f"`{path}` contradicts itself: verdict {report['verdict']!r}, accepted {report['accepted']}; {AGAIN}.")
     if passed != (report["artifact"] is not None) or (passed and report.get("unverified") is not None):
         raise InputError(f"`{path}` contradicts itself: verdict {report['verdict']!r} beside what it says was handed over; {AGAIN}.")
+    # also a folder that is empty, and a link of that name, count as being there
     there = {path.split("/")[0] for path in (*inventory.files, *inventory.folders, *inventory.strange)}
     for name, said in ((MODEL, passed), (UNVERIFIED, report.get("unverified") is not None)):
         if name in there and not said:

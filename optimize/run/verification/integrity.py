@@ -105,6 +105,7 @@ def examine(folder: Path, key: str | None = None) -> Examined:
     folder = _run_of(folder)
     if not folder.is_dir():
         raise InputError(f"`run` (={folder}) is no folder: give the folder of a run, or its `model`.")
+    # a key that came with the folder would only show that the folder agrees with itself
     if key is not None and Path(key).exists() and Path(key).resolve().is_relative_to(folder.resolve()):
         raise InputError(f"`--public-key` (={key}) lies in the folder that it is to vouch for: take the one that its owner gave you.")
     inventory = contents(folder)
@@ -153,6 +154,7 @@ def _artifact_only(folder: Path, inventory: Contents, key: str | None) -> Examin
         folder, inventory = folder / MODEL, contents(folder / MODEL)
     if MANIFEST not in inventory.files:
         raise InputError(f"`run` (={folder}) holds no compiled model: give the folder of an accepted or an unverified run, or its `model`.")
+    # with a link or a pipe in the folder nothing is opened, not even the manifest
     known: dict[str, object] = {MANIFEST: None}
     if not inventory.strange:
         artifact = Artifact.read(folder)
@@ -222,6 +224,7 @@ def _require_manifest(folder: Path, report: Mapping[str, Any]) -> None:
     for name in ("target", "precision"):
         if getattr(artifact, name) != report[name]:
             raise InputError(f"`{path}` says {name} {getattr(artifact, name)!r}, the report {report[name]!r}: {AGAIN}.")
+    # the recorded answers of the self-test are a file of the model like any other
     proof = () if artifact.golden is None else (artifact.golden,)
     listed = {entry["name"]: entry["sha256"] for entry in report["artifact"]["files"] if entry["name"] != MANIFEST}
     if {file.name: file.sha256 for file in (*artifact.files, *proof)} != listed:
@@ -254,6 +257,7 @@ def _page(
     if signed and is_page_of(report, content):
         return ()
     try:
+        # without a signature the page is rendered again from the report: only a page with the same bytes shows this report
         same = render(report).encode() == content
     except Exception:  # whatever a template raises about a report whose details nobody vouches for
         same = False

@@ -45,6 +45,7 @@ def require_settings(recipe: Recipe, report: Mapping[str, Any], said: Mapping[st
         # A limit that the report does not know is of a later version than it is.
         _same(f"limits.{name}", limits.get(name), report["limits"].get(name, usual.get(name)))
     _same("seed", recipe.seed, report["seed"])
+    # "cpu" stands for a choice of runtimes, and the report names the one that was chosen
     if recipe.target != CPU:
         _same("target", recipe.target, report["target"])
     if recipe.classes:
@@ -102,6 +103,7 @@ def require_data(job: Job, report: Mapping[str, Any], ledger: Path) -> None:
             raise _data_error(f"the {name} split is not that of the run (sha256 {split.sha256[:12]}…, was {said['sha256'][:12]}…)")
         patients = None if split.patients is None else len(set(split.patients.tolist()))
         own = {"cases": len(split), "patients": patients, "per_class": split.class_counts(job.data.classes)}
+        # the split's hash covers images and labels; patients and classes come from other arrays
         if differ := [key for key, value in own.items() if said.get(key) != value]:
             raise _data_error(f"{differ[0]} of the {name} split are not those of the run")
     if list(job.data.classes) != report["classes"]:
@@ -124,6 +126,7 @@ def _first_ledger_entry(ledger: Path) -> dict[str, Any]:
 
 
 def _require_tags(job: Job, ledger: Path) -> None:
+    # an earlier version has no such hashes, and then nothing is compared
     began = _first_ledger_entry(ledger)
     for name, now in identity(job.recipe, job.data).items():
         if name.endswith(" tags") and began.get(name, now) != now:

@@ -134,6 +134,7 @@ def run_self_test(artifact: Artifact) -> tuple[Outcome, tuple[str, ...]]:
         return "fail", (*findings, _unopened(artifact, problem))
     if check is None:
         return "inconclusive", (*findings, "it carries no self-test: without --data nothing is known of its answers on this machine")
+    # inputs or answers that are all equal would also be reproduced by a broken model
     if check and not check.tells:
         return "inconclusive", (*findings, f"self-test: {check.line}; but all its inputs or answers are the same, which shows nothing")
     return ("pass" if check else "fail"), (*findings, f"self-test: {check.line}")
@@ -222,10 +223,12 @@ def _finished(run: Examined, job: Job) -> Verified:
     prefix = f"{UNVERIFIED}/"
     try:
         copied = {path.removeprefix(prefix): file for path, file in run.files.items() if path.startswith(prefix)}
+        # the copy is checked, since it is what will be used: the original could have been changed while it was copied
         require(made, copied, contents(made))
         best = candidate(job.original, made)
         baseline = job.baseline_score
         confidence = search_confidence(job.limits, job.data.guard.n_independent, job.data.test.n_independent)
+        # the report of the first half is kept, so that both can be read
         job.space.put(BEFORE, (recipe.out / REPORT).read_text(encoding="utf-8"))
         search = SearchResult(best, tuple(report["steps"] or ()), (), baseline, confidence, tuple(report["notes"]))
         whole = finish(job, final_verdict(job, search, compile_artifact(job, search, made)))
