@@ -48,9 +48,8 @@ class _Progress(Progress):
     def get_renderables(self) -> Iterable[RenderableType]:
         for task in self.tasks:
             if (estimate := task.fields.get("estimate")) is not None:
-                done = max(
-                    task.completed, _RESOLUTION * estimate.fraction
-                )  # an estimate may turn worse, a bar that goes back reads as a fault
+                # an estimate may turn worse, but a bar that goes back looks like a fault
+                done = max(task.completed, _RESOLUTION * estimate.fraction)
                 self.update(task.id, completed=done, description=_described(estimate))
         yield from super().get_renderables()
 

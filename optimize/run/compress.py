@@ -91,7 +91,7 @@ def run(recipe: Recipe, objects: InMemory = FILES_ONLY, *, resume: bool = False,
         TargetUnavailable: when the target cannot run here; nothing was done.
         InputError: when the model, the data or a setting is wrong; nothing was written over.
     """
-    # memory that goes back to the system must be zeroed again on the next call, which makes timings uneven
+    # memory that goes back to the system is cleared again when it is taken, which can cost as much as the arithmetic of a repair
     retain_freed_memory()
     job = prepare(recipe, resume=resume, overwrite=overwrite, objects=objects)
     if job.space.report is not None:  # the run that is resumed had ended

@@ -42,6 +42,7 @@ def compile_only(job: Job, search: SearchResult, reason: str) -> Result:
         parity = export_onnx(search.best, home / "model.onnx", job.data.guard.inputs(slice(0, PARITY_CASES)))
     # every precision, since which of them is fast enough and accurate can only be measured where they run
     compiled = compile_all(job.runtime, home / "model.onnx", home / job.runtime.NAME, job.int8_inputs)
+    # weights and steps, not a pickle: `verify` rebuilds the network from the original and the steps
     snapshot.save(search.best, home / CANDIDATE)
     text = (
         f"the {job.runtime.NAME} artifact was compiled, but could not be run here ({reason}): "

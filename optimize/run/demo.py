@@ -72,6 +72,7 @@ def demo(folder: Path) -> dict[Path, dict[str, Any]]:
         InputError: when scikit-learn is not installed, or `folder` cannot be written or holds other files of the names used here.
         TargetUnavailable: when no runtime is installed.
     """
+    # found out before the training, which takes longer
     targets = [name for name in target_names() if _runs(name)]
     if not targets:
         extras = ",".join(description(name).extra for name in cpu_target_names() if description(name).extra)
@@ -134,6 +135,7 @@ def _digits(cut: int) -> dict[str, np.ndarray]:
         raise InputError("the demo needs scikit-learn for its digits: pip install 'optimize[demo]'.") from None
     digits = load_digits()
     images = (digits.images * (255 / 16)).round().astype(np.uint8)
+    # one permutation, cut in four: no image can be in two splits
     order = np.random.default_rng(cut).permutation(len(images))
     parts = dict(zip(("train", "calibration", "val", "test"), np.split(order, np.cumsum([TRAIN, CALIBRATION, VAL])), strict=True))
     arrays = {f"{name}_images": images[part] for name, part in parts.items()}

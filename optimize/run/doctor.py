@@ -144,6 +144,7 @@ def target(name: str, *, no_gpu: bool = False) -> Target:
     try:
         runtime = backend(name)
         runtime.preflight()
+        # imports the runtime itself: packages that are installed can still fail to load
         runtime.version()
         precisions = (*runtime.precisions(), "int8")
         reason = runtime.unavailable_reason() or ""
@@ -154,24 +155,25 @@ def target(name: str, *, no_gpu: bool = False) -> Target:
         first = (str(problem).strip().splitlines() or [""])[0]
         reason = f"it is installed, but cannot be loaded: {type(problem).__name__}: {first}"
     int8_on = int8_instructions() if precisions and about.on_cpu else None
+    # without a GPU nothing that is installed would make a target for GPUs run
     helps = reason and not (no_gpu and about.packages[0].only_with_gpu)
     return Target(name, version, bool(precisions), not reason, reason, precisions, int8_on, about.remedy if helps else None)
 
 
 def int8_instructions(instructions: Iterable[str] | None = None) -> str | None:
-    """Return what 8-bit products run on, of the given instruction sets or of this machine's; None where nothing is known."""
+    """Return the instructions that compute 8-bit products, of the given sets or of this machine; None where that is not known."""
     cpu_level = level(instructions)
     return None if cpu_level is None else LEVELS[cpu_level][0]
 
 
 def _optional() -> list[tuple[str, Requirement]]:
-    """Return what to type to install a package, and the package, for every package that some target or some part needs."""
+    """Return the install command and the package, for every package that a target or an optional part needs."""
     of_targets = [(about.install_command, package) for about in map(description, target_names()) for package in about.packages]
     return [*of_targets, *((install_command(extra), package) for extra, required in EXTRAS.items() for package in required)]
 
 
 def _only_with_gpu() -> set[str]:
-    """Return names of the packages, and of the targets whose runtime they bring, that are of no use without an NVIDIA GPU."""
+    """Return the names of packages and targets that cannot be used without an NVIDIA GPU."""
     packages_of_gpus = {package.name for _, package in _optional() if package.only_with_gpu}
     return packages_of_gpus | {name for name in target_names() if description(name).packages[0].only_with_gpu}
 
@@ -224,7 +226,7 @@ def _facts(diagnosis: Diagnosis) -> list[tuple[str, ...]]:
 
 
 def _telemetry(reporting: Sequence[str]) -> str:
-    """Return whether libraries report to their makers from this process."""
+    """Return in words whether libraries report to their makers from this process."""
     if not reporting:
         *senders, last = SENDERS
         return f"off, also that of {', '.join(senders)} and {last}"
@@ -232,7 +234,7 @@ def _telemetry(reporting: Sequence[str]) -> str:
 
 
 def _device(device: Mapping[str, str | int]) -> str:
-    """Return a GPU; its compute capability, as `--compute-capability` takes it, where the driver tells it."""
+    """Return a GPU in words, with the compute capability that `--compute-capability` takes, where the driver reports it."""
     capability = str(device["compute_capability"])
     known = f", compute capability {capability}" if re.fullmatch(r"\d+\.\d+", capability) else ""
     return f"{device['name']}, {device['memory_mib']} MiB, driver {device['driver']}{known}"

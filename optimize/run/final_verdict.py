@@ -42,6 +42,7 @@ def final_verdict(job: Job, search: SearchResult, compiled: Compiled) -> Result:
     job.space.remember(look.key)
     begin_part("judge")
     original, artifact = scores_on_test(job, compiled.chosen.artifact)
+    # first the guard-rails, then what the look may decide, then the latency: each may only make the verdict worse
     verdict = with_latency_goal(look.settled(judge(look.limits(job.recipe.limits), original, artifact)), search.goal, compiled)
     changed = flips(original, artifact, job.data.test.names.tolist(), job.data.test.patients)
     sentences = (known_by_heart(search.baseline_score, original), look.sentence(job.recipe.limits))
@@ -67,6 +68,7 @@ def begin_look(job: Job, artifact: Artifact, again: str | None = None) -> Look:
 def scores_on_test(job: Job, artifact: Artifact) -> tuple[Score, Score]:
     """Return the scores on the test split of the original in torch and of the artifact in its runtime."""
     test, classes = job.data.test, job.data.classes
+    # the original is scored again here: its score on the guard split says nothing about these cases
     original = score_split(job.original.predict, test, classes, "test the original")
     with backend(artifact.target).build(artifact, threads=job.recipe.threads) as session:
         return original, score_split(session.predict, test, classes, "test the artifact")

@@ -186,6 +186,7 @@ def _resolved(
     with ExitStack() as opened:
         file = opened.enter_context(weights_file(model)) if isinstance(model, nn.Module) else model
         resolved = resolve(file, target=target, overrides=overrides, recipe_file=recipe)
+        # a `Limits` is complete, so it replaces what the recipe file says; single limits by name override only themselves
         if isinstance(limits, Limits):
             resolved = replace(resolved, limits=_only(limits, settings))
         yield objects.with_input_shape(resolved), objects

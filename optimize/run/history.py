@@ -1,6 +1,6 @@
 """The record of looks at a test split, and the share of the permitted error that the next look may spend.
 
-A verdict at 95 % confidence may be wrong in 5 % of the cases. Whoever tries twenty models on one test split would let about one bad model
+A verdict at 95 % confidence may be wrong in 5 % of the cases. Of twenty bad models that are tried on one test split, about one would
 pass. So each look is recorded beside the data, and each further look is judged more strictly (`guard/spending.py`).
 
 Example: of three runs on `data.npz` the first ends with "fail", the second with "pass", the third is new.
@@ -153,6 +153,7 @@ class History:
             own = _of_user()
             note(f"looks at the test split are recorded in {own}, as the data lie in no file: --history names another file")
             return cls(own)
+        # "folder/data.py:factory" stands for the file data.py
         source = Path(data.rpartition(":")[0] if ".py:" in data else data)
         beside = source.with_name(source.name + SUFFIX)
         if writable(beside):
@@ -214,6 +215,7 @@ class History:
                 date = datetime.now(UTC).isoformat(timespec="seconds")
                 said = {"date": date, "number": look.number, "share": look.share, "fresh": look.fresh, "artifact": artifact}
                 said["statistical"] = limits.verdict == "statistical"
+                # a hash is enough to tell whether the limits are the same, and keeps the lines short
                 digest = hashlib.sha256(json.dumps(what["limits"], sort_keys=True).encode()).hexdigest()
                 append(stream, [*lines, {"look": key, "split": split.sha256, **said, "limits": digest}])
         return look

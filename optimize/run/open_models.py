@@ -55,6 +55,7 @@ class ModelOpener:
         """
         contenders = [contender for position, path in enumerate(paths) for contender in self._of(Path(path), self.scratch / str(position))]
         uses: Counter[str] = Counter()
+        # the same path twice is allowed, to see how much a repetition differs; the names must differ all the same
         for position, contender in enumerate(contenders):
             uses[contender.name] += 1
             if uses[contender.name] > 1:
@@ -64,6 +65,7 @@ class ModelOpener:
     def _of(self, path: Path, scratch: Path) -> Iterator[Contender]:
         if not path.exists():
             raise InputError(f"`model` (={path}) does not exist: check the path.")
+        # by what lies at the path, not by an option: a folder is an artifact or a run, and the suffix tells ONNX from torch
         if path.is_dir():
             yield self._compiled(path)
         elif path.suffix.lower() == ".onnx":
@@ -90,6 +92,7 @@ class ModelOpener:
             try:
                 runtime.preflight()
             except TargetUnavailable as reason:
+                # an ONNX file names no runtime, so one that is not installed is left out and the others are measured
                 missing.append(str(reason))
                 continue
             try:
@@ -149,14 +152,16 @@ class ModelOpener:
         from optimize.data.preprocessing import Preprocessing  # late, as above: it imports torch
 
         images = Preprocessing()(checked_images(self._arrays, "test", shape, None)[: max(self.batches)])
+        # repeats the images where there are fewer than the batch needs
         return lambda count: np.resize(images, (count, *shape))
 
 
 def _reported(artifact: Artifact) -> dict[str, Any]:
-    """`parameters` and `macs` by the report of the run that an artifact still lies in; nothing where there is none, or it is of another."""
+    """Return `parameters` and `macs` from the report beside an artifact; empty where there is no report or it is another artifact's."""
     try:
         report = json.loads((artifact.folder.parent / "report.json").read_text(encoding="utf-8"))
         files = {file["name"]: file["sha256"] for file in report["artifact"]["files"]}
+        # an artifact that was copied into the folder of another run must not get its figures
         same = all(files.get(file.name) == file.sha256 for file in artifact.files)
         return {name: int(report["compressed"][name]) for name in ("parameters", "macs")} if same else {}
     except (OSError, ValueError, TypeError, KeyError):
@@ -164,7 +169,7 @@ def _reported(artifact: Artifact) -> dict[str, Any]:
 
 
 def _weights(path: Path) -> int:
-    """Return numbers in the weights of an ONNX file; what it holds as int64 are shapes and axes."""
+    """Return how many numbers the weights of an ONNX file hold; int64 tensors are left out, since they are shapes and axes."""
     import onnx
 
     graph: Any = onnx.load(path, load_external_data=False).graph
@@ -179,10 +184,10 @@ def fixed_sizes(path: Path, to: Path, input_shape: Sequence[int], batches: Seque
     """Write the ONNX file again as one file whose input has every size but the batch fixed.
 
     Args:
-        path: as the user has it, perhaps with its weights beside it.
+        path: file of the user, perhaps with its weights in a second file beside it.
         to: file to write.
         input_shape: (C, *spatial) for sizes that the file leaves open; empty where it leaves none.
-        batches: batch sizes that it must take.
+        batches: batch sizes that the model must take.
 
     Raises:
         InputError: when it cannot be read, has another number of inputs than one, or does not take floats of these sizes.

@@ -134,6 +134,7 @@ def share(value: Any, name: str, folder: Path) -> float:
     """Return a fraction in 0..1, from 0.02, "2pp" or "2%"."""
     # a plain number in 0..1 is taken as it is; through text, 0.1 pp could lose its last digit
     exact = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+    # "2pp", "2%" and 0.02 are the same here; where the difference matters, `points` and `limit` are the readers
     fraction = float(value) if exact else parse_points(value, name)
     if not 0 <= fraction <= 1:
         raise InputError(f"`{name}` (={value!r}) must lie between 0 and 1, or 0 % and 100 %.")
@@ -183,6 +184,7 @@ def positive_fractions(value: Any, name: str, folder: Path) -> tuple[float, ...]
 
 def milliseconds(value: Any, name: str, folder: Path) -> float:
     """Return milliseconds above 0, from 5, "5ms", "0.005s" or "5000us"."""
+    # without a unit a number is in milliseconds, the unit of the reports
     match = None if isinstance(value, bool) else _DURATION.fullmatch(str(value))
     duration = 0.0 if match is None else float(match[1]) * {"s": 1e3, "us": 1e-3}.get(match[2], 1.0)
     if not 0 < duration < math.inf:
@@ -257,6 +259,7 @@ def _range(part: Any, read: Integer, name: str, folder: Path) -> Sequence[int]:
     if ends is None:
         return [read(part, name, folder)]
     first, last = (read(end, name, folder) for end in ends.groups())
+    # a typing error such as 1-4000000 must not fill the memory
     if not first <= last < first + _MAX_RANGE:
         raise InputError(f"`{name}` (={part!r}) must be a range that rises, of at most {_MAX_RANGE} numbers, such as 1-4.")
     return range(first, last + 1)

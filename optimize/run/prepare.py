@@ -157,9 +157,11 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool, objects: InMemory 
     if unavailable and (recipe.latency_target_ms or recipe.speedup):
         raise InputError(f"a latency can be asked for only where it is measured ({unavailable}): leave out --latency-target or --speedup.")
     job = loaded(recipe, lambda space: space.check(resume=resume, overwrite=overwrite), objects)
+    # warnings only: a weak calibration split costs accuracy of int8, and the guard decides on that
     for finding in job.health:
         if finding.level == "warning":
             note(f"calibration data, {finding.check}: {finding.text}")
+    # the run was interrupted during its look at the test split: it continues that look, whose number and share are fixed
     if resume and job.space.look is not None:
         job = replace(job, look=job.history.expected(job.data.test, fresh=recipe.fresh_test, again=job.space.look))
     elif recipe.fresh_test:
@@ -227,6 +229,7 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory
             seed=recipe.seed,
             drop_overlap=recipe.drop_overlap,
         )
+    # `load_data` returns a prepared `Dataset` as it is, so it was checked against another network or none
     if objects.data is data:
         require_fit(data, original, outputs)
     # Until here the example was noise, since no image was known. A real image shows faults that noise hides.
@@ -293,6 +296,7 @@ def _restrict_cpu_level(recipe: Recipe) -> None:
         return
     if recipe.target != CPU and not runs_on_cpu(recipe.target):
         raise InputError(f"`--cpu-level` (={cpu_level!r}) is for targets that run on a processor, not for {recipe.target}: leave it out.")
+    # "cpu" chooses the faster runtime by timing, which cannot be done for another processor
     if recipe.target == CPU and cpu_level != level():
         able = " or ".join(map(title, limitable()))
         why = f"is not this machine's ({in_words(level())}), and only {able} can be kept to it"

@@ -94,7 +94,7 @@ def profile(models: str | Path | Sequence[str | Path], *, out: str | Path | None
 
 
 def _require_used(opening: ModelOpener, opened: Sequence[Contender]) -> None:
-    """Refuse a setting that none of the models uses: whoever gives it would believe that it had an effect."""
+    """Refuse a setting that none of the models uses, because the user would believe that it had an effect."""
     shape = opening.input_shape
     if shape and all(contender.input_shape != shape for contender in opened):
         takes = ", ".join(f"{contender.name} takes {','.join(map(str, contender.input_shape))}" for contender in opened)

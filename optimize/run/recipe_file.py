@@ -39,6 +39,7 @@ def read_settings(file: Path, known: Mapping[str, Setting]) -> dict[str, object]
         _require_section(section, table, names, file)
         for key, value in table.items():
             name = _name(section, key, names, file)
+            # the old and the new name of one key are two keys for toml, which would not notice
             if name in settings:
                 raise InputError(f"{file}: [{section}] sets `{known[name].key}` twice, under its old name too: leave one of them out.")
             settings[name] = known[name].read(value, f"[{section}] {key} in {file}", file.absolute().parent)
@@ -78,6 +79,7 @@ def _name(section: str, key: str, names: Mapping[tuple[str, str], str], file: Pa
         return name
     if (section, key) in names:
         return names[section, key]
+    # a right key in a wrong section is the most frequent mistake, so the section is named
     home = _home(key, names)
     hint = f": it belongs in [{home}]." if home else nearest(key, [known for _, known in names]) or ": leave it out."
     raise InputError(f"{file}: `{key}` is no setting of [{section}]{hint}")

@@ -40,6 +40,7 @@ def rehearse(
     reasons: list[str] = []
     with stage("export and compile the original"), tempfile.TemporaryDirectory() as scratch:
         onnx = Path(scratch) / "original.onnx"
+        # one export for all runtimes: each of them reads the same file
         export_onnx(original, onnx, inputs)
         expected = original.predict(inputs)
         for runtime in runtimes:
@@ -61,6 +62,7 @@ def _reason_against(
 ) -> str | None:
     """Return why a runtime does not compute what torch computes; None where it does, or where it cannot run on this machine."""
     try:
+        # the first precision is the exact one: a lower one may differ from torch for good reasons
         artifact = runtime.convert(onnx, folder, runtime.precisions()[0])
         # a target that only compiles here, such as an engine without a GPU: that it compiles is all that can be known
         if runtime.unavailable_reason() is not None:
