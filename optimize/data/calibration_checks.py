@@ -33,7 +33,7 @@ class Finding:
     """The result of one check.
 
     Args:
-        check: its name: "classes", "groups", "size", "outliers", "clipping", "overlap" or "near duplicates".
+        check: name of the check: "classes", "groups", "size", "outliers", "clipping", "overlap" or "near duplicates".
         level: "warning" where something is to be mended, or could not be seen.
         text: one sentence, with numbers; of a warning also the remedy.
     """

@@ -34,12 +34,12 @@ class Dataset:
     """The four splits; no image and no patient is in two of them.
 
     Args:
-        train: for recovery training; may be absent.
-        calibration: for activation statistics; its labels are used only where it was taken out of train.
-        guard: for decisions inside the search.
-        test: for the verdict, read once.
+        train: split for recovery training; None where there is none.
+        calibration: split for statistics of activations; its labels are used only where it was taken out of train.
+        guard: split for decisions inside the search.
+        test: split for the verdict.
         classes: name of each label.
-        notes: what was done to the data, for the report.
+        notes: sentences for the report on changes to the data.
         from_train: whether calibration was taken out of train.
 
     Example:
@@ -99,7 +99,7 @@ def load_data(
         source: what one of the formats in `optimize/data/formats/` recognises: an `.npz`, or `file.py:factory` that returns a mapping of
             such arrays. Or data in memory, see `optimize.data.in_memory`: such a mapping itself, or (images, labels), a torch Dataset or a
             DataLoader by name of split. A `Dataset` is returned as it is.
-        preprocessing: how images become the network's input.
+        preprocessing: preprocessing that turns images into the network's input.
         input_shape: shape of one input of the network, (C, *spatial); by default what the images show.
         num_classes: number of outputs of the network, K; by default what the labels or `classes` say, and 1 with masks.
         mask_shape: *spatial of the network's outputs (N, K, *spatial); empty where the network gives classes (N, K). Where `input_shape`

@@ -73,7 +73,7 @@ def input_shape_of(arrays: Mapping[str, Array], pad: int = 0) -> tuple[int, ...]
     """Return the shape of one input, (C, *spatial), that images of this form become.
 
     Args:
-        arrays: as `arrays_of` returns them.
+        arrays: arrays by name, from `arrays_of`.
         pad: zeros that will be added on each side of each spatial axis.
 
     Raises:

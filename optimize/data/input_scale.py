@@ -28,7 +28,7 @@ def require_scale(splits: Mapping[str, Array], preprocessing: Preprocessing) -> 
 
     Args:
         splits: name in the user's data, such as "train" -> images, (N, C, *spatial) where they are floats.
-        preprocessing: how they become the network's input.
+        preprocessing: preprocessing that turns images into the network's input.
 
     Raises:
         InputError: when they do not.

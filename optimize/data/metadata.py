@@ -24,7 +24,7 @@ def checked_tags(arrays: Mapping[str, Array], split: str, field: str) -> Array |
     Args:
         arrays: the arrays of the user's data.
         split: one of `optimize.data.layout.SPLITS`.
-        field: what follows the split's name, such as "patient".
+        field: part of the array's name behind the split's, such as "patient".
 
     Raises:
         InputError: when there is not exactly one, text or whole number, per image.

@@ -56,7 +56,7 @@ def logits(outputs: torch.Tensor, meaning: Meaning, *, exclusive: bool) -> torch
 
     Args:
         outputs: outputs of the network.
-        meaning: what the outputs mean.
+        meaning: meaning of the outputs, "logits" or "probabilities".
         exclusive: whether a case, or a pixel, has one class of several; otherwise each output is a yes or no by itself.
     """
     if meaning == "logits":

@@ -38,7 +38,7 @@ class Checkpoint:
 
     Args:
         content: the weights by name, or the whole network.
-        notes: which of several sets of weights was taken, and how to take another one.
+        notes: sentences on which of several sets of weights was taken, and how to take another one.
     """
 
     content: nn.Module | Weights

@@ -24,7 +24,7 @@ def load_factory(spec: str, argument: str = "--arch") -> Callable[..., object]:
 
     Args:
         spec: "path/to/file.py:factory"; a relative path starts at the current folder.
-        argument: what the caller named the spec, for the error text.
+        argument: name of the flag or argument, for the error text.
 
     Raises:
         InputError: when the spec is malformed, the file is missing or raises, or has no such function; on calling: what the call raised.

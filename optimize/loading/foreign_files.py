@@ -32,8 +32,8 @@ def unsupported_reason(path: Path, head: bytes, formats: Sequence[str]) -> str:
     """Return what a file that no format recognises is, and what to do instead; to be read behind the file's name.
 
     Args:
-        path: where the file lies.
-        head: its first bytes.
+        path: path of the file.
+        head: first bytes of the file.
         formats: names of the formats that can be read.
     """
     return f"is {_kind(path, head)}".replace(_FORMATS, ", ".join(formats))
@@ -43,7 +43,7 @@ def unsupported_folder_reason(path: Path, formats: Sequence[str]) -> str:
     """Return what a folder that no format recognises is, and what to do instead; to be read behind the folder's name.
 
     Args:
-        path: of the folder.
+        path: path of the folder.
         formats: names of the formats that can be read.
     """
     names = {child.name for child in path.iterdir()}

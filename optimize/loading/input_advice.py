@@ -22,7 +22,7 @@ def input_remedy(module: nn.Module, shape: Sequence[int]) -> str:
 
     Args:
         module: the network.
-        shape: with which it fails, meant as (C, *spatial).
+        shape: shape of one input with which it fails, meant as (C, *spatial).
     """
     general = "check --input and --arch"
     first = next((layer for layer in module.modules() if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)), None)
@@ -48,7 +48,7 @@ def batch_remedy(module: nn.Module, shape: Sequence[int]) -> str | None:
 
     Args:
         module: the network.
-        shape: of one input, (C, *spatial).
+        shape: shape of one input, (C, *spatial).
     """
     size = next((size for size in BATCHES if _runs(module, (size, *shape))), None)
     if size is None:

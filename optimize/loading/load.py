@@ -36,11 +36,11 @@ def load_model(
         path: weights in one of the formats of `optimize/loading/formats/`, such as PyTorch's or safetensors; the content decides, not the
             suffix. Or the network itself, on the CPU: it is copied, and neither changed nor kept.
         arch: "file.py:factory", a function that returns the network as an `nn.Module`.
-        arch_args: its keyword arguments.
-        input_shape: of one input, (C, *spatial).
+        arch_args: keyword arguments of that function.
+        input_shape: shape of one input, (C, *spatial).
         trust_pickle: also load a file that runs code on loading; a whole pickled network then needs no `arch`.
-        weights: which of several sets of weights in the file to take, by name; None for the one that is no average of others.
-        probe: also see whether it repeats itself, keeps inputs apart and can be copied (`probe.py`); False where that was seen before.
+        weights: name of the set of weights to take, where the file holds several; None for the one that is no running average.
+        probe: whether to check that it repeats itself, keeps inputs apart and can be copied (`probe.py`).
 
     Raises:
         InputError: when anything about the file, the architecture or their fit is wrong.

@@ -34,7 +34,7 @@ class ModelFormat(Protocol):
         """Return whether a file, or a folder, is of this format.
 
         Args:
-            path: where it lies.
+            path: path of the file or folder.
             head: the first `HEAD_BYTES` bytes of the file, or fewer where it is shorter; empty for a folder.
         """
 
@@ -44,7 +44,7 @@ class ModelFormat(Protocol):
         Nothing in the file may be executed unless `trust_pickle` is true. What this raises becomes one line that calls the file damaged.
 
         Args:
-            path: where the file lies.
+            path: path of the file.
             trust_pickle: whether the user trusts the file's author to run code here; a format that runs none ignores it.
             code: folder that trusted code may import its classes from.
         """

@@ -141,7 +141,7 @@ def on_images(candidate: Candidate, images: Floats) -> Candidate:
     """Return the candidate with a real image as its example, after the checks were repeated on two images.
 
     Args:
-        candidate: as loaded.
+        candidate: the candidate as it was loaded.
         images: some calibration images, (N, C, *spatial), as `some` chooses them.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The bars on standard error: one for the whole run, below it those of what is under way."""
+"""Draw bars on standard error: one for the whole run, and below it one for each piece of work that goes on."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class _Progress(Progress):
 
 
 class Bars:
-    """What a terminal shows of the work.
+    """The bars in a terminal.
 
     Args:
         progress: draws the bars.
@@ -74,7 +74,7 @@ class Bars:
         """Show a bar while the block runs, which is given a function that advances it by one.
 
         Args:
-            description: what is under way.
+            description: name of the work.
             total: number of advances; None where that is not known, for a bar that only shows that work goes on.
         """
         task: TaskID = self._progress.add_task(description[:WIDTH], total=total)
@@ -99,7 +99,7 @@ def opened(verbose: bool, console: Console | None = None) -> Iterator[Bars]:
 
     Args:
         verbose: whether notes come with their details.
-        console: where to draw; standard error by default.
+        console: console to draw on; standard error by default.
     """
     console = console or Console(stderr=True)
     columns = (TextColumn(f"{{task.description:<{WIDTH}}}"), BarColumn(20), _CountColumn(), TimeElapsedColumn(), _LeftColumn())

@@ -52,7 +52,7 @@ class Finished(NamedTuple):
     """A run that has ended.
 
     Attributes:
-        report: as report.json has it.
+        report: content of report.json.
         candidate: the network that was compiled, or the last that was kept; None where an ended run was resumed, which did no work.
     """
 
@@ -83,7 +83,7 @@ def run(recipe: Recipe, objects: InMemory = FILES_ONLY, *, resume: bool = False,
 
     Args:
         recipe: the resolved settings.
-        objects: what was given instead of the recipe's files.
+        objects: network and data that replace the recipe's files.
         resume: continue the interrupted run in `recipe.out`.
         overwrite: replace the run in `recipe.out`.
 

@@ -92,8 +92,8 @@ def prepared(folder: Path, cut: int = 0) -> Path:
     """Write the network's code, its settings, its data and its trained weights into `folder`, and return the file of the weights.
 
     Args:
-        folder: is made.
-        cut: which way the images are cut into splits.
+        folder: folder to write into; it is made where it is missing.
+        cut: seed of the cut of the images into splits.
 
     Raises:
         InputError: when scikit-learn is not installed, or `folder` cannot be written.

@@ -41,14 +41,14 @@ class Target:
     """One target and whether it runs on this machine.
 
     Args:
-        name: as `--target` takes it.
+        name: name that `--target` takes.
         version: installed; None where it is not.
         compiles: whether `optimize compress` can compile for it here.
         runs: whether what was compiled also runs here.
         reason: why not; empty where it runs.
-        precisions: that it offers here, the exact one first.
+        precisions: precisions that it offers on this machine, the exact one first.
         int8_on: the instructions that int8 runs on; None where it does not run, or they are not known.
-        remedy: what to type to mend it; None where nothing is missing, or no package would help.
+        remedy: command that installs what is missing; None where nothing is missing, or no package would help.
     """
 
     name: str

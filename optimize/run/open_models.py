@@ -35,7 +35,7 @@ class ModelOpener:
         batches: batch sizes that will be asked for.
         input_shape: (C, *spatial), where a model leaves it open; or empty.
         data: source of data, as `compress` takes it; its test images are the inputs, uint8 over 255. Empty for random inputs.
-        seed: of random inputs.
+        seed: seed of the random inputs.
         settings: further settings of torch models, by the names of `Recipe`; None means that the default holds.
     """
 

@@ -56,15 +56,15 @@ class Recipe:
         history: file that records looks at the test split, or None for the one beside the data (`run/history.py`).
         fresh_test: whether nobody has looked at the test split, so that its first look may spend the whole permitted error.
         trust_pickle: whether a model file that runs code is loaded.
-        outputs: what the network's outputs mean, "logits" or "probabilities"; "auto" for what their values show.
+        outputs: meaning of the network's outputs, "logits" or "probabilities"; "auto" to tell it from their values.
         expect: overall figure that the original is known to reach, in 0..1; None where it is not known.
         allow_weak_original: whether an original that is no better than a constant answer is accepted.
         limits: the guard-rails.
         reason: why the change is made, for the report.
         sign_key: file of the private key that signs the report, or None.
-        strategy: how the search proceeds, a name of `searching.strategy_names()`.
+        strategy: name of the search strategy, one of `strategy_names()`.
         importance: signal that says which channels go first, a name of `optimize.importance.signals()`; None for the strategy's own.
-        prefer: what the strategy "allocate" spends the allowed loss on, one of `PREFERENCES`.
+        prefer: goal for which the strategy "allocate" uses the allowed loss, one of `PREFERENCES`.
         floors: smallest widths for the strategies "stepwise" and "local", one of `FLOORS`.
         stopping: rule by which "stepwise" and "local" leave out proposals or stop, one of `STOPPING`.
         budgets: error budgets of the strategy "budget", from mild to bold, each in 0..1; empty for the search's own.

@@ -43,12 +43,12 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
     """Return the report of a run as plain JSON.
 
     Args:
-        recipe: the resolved settings.
+        recipe: the resolved settings of the run.
         original: the network as it was loaded.
-        data: its four splits.
-        result: where the run ended.
-        started: when the run began, seconds since 1970.
-        foreign_load: percent of the machine that other processes use at its end.
+        data: the four splits.
+        result: result of the run.
+        started: start of the run, in seconds since 1970.
+        foreign_load: percent of the machine that other processes use at the end of the run.
     """
     compiled = result.compiled
     loads = {**({} if compiled is None else compiled.load_percent), "end": foreign_load}

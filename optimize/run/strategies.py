@@ -78,7 +78,7 @@ def require_settings(recipe: Recipe, required: Mapping[str, str]) -> None:
 
 
 def _latency_table(recipe: Recipe, runtime: Backend | None) -> LatencyTable | None:
-    """Return the latencies of layers in the runtime's fastest precision; None where there is no runtime to time them."""
+    """Return the latencies of layers in the runtime's lowest float precision; None where there is no runtime to time them."""
     return None if runtime is None else LatencyTable(runtime, runtime.precisions()[-1], threads=recipe.threads)
 
 

@@ -166,7 +166,7 @@ def require_agreement(folder: Path, report: Mapping[str, Any], files: Mapping[st
         folder: folder of the run.
         report: report whose shape was checked.
         files: files that the report lists.
-        inventory: what the folder holds.
+        inventory: paths in the folder.
 
     Raises:
         InputError: naming what contradicts what.

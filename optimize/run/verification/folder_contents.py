@@ -87,7 +87,7 @@ def require(folder: Path, expected: Mapping[str, ArtifactFile], inventory: Conte
     Args:
         folder: the folder that was listed.
         expected: files by their paths within the folder.
-        inventory: what `contents` says of the folder.
+        inventory: paths in the folder, from `contents`.
 
     Raises:
         InputError: naming the first file that is missing, is no file, or has other bytes.

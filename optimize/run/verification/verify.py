@@ -65,10 +65,10 @@ def verify(
     (`run/verification/integrity.py`).
 
     Args:
-        folder: of a run, or of an artifact.
-        public_key: that must have signed the report: a file in PEM, or base64; None where any or no signature will do.
+        folder: folder of a run or of an artifact.
+        public_key: key that must have signed the report, as a file in PEM or as base64; None for any signature or none.
         model: file of the original on this machine, where it is not the one that the run had.
-        data: where the data lie on this machine, if not where the run had them; of a finished run, what its model is judged on again.
+        data: path of the data on this machine, where it differs from the run's; with it the model of a finished run is judged again.
         objects: the original or the data, where they are objects of this process.
         elsewhere: other settings of the run that differ on this machine: `arch`, `sign_key` and `trust_pickle`, by the names of `Recipe`;
             None means that they do not.
