@@ -34,7 +34,7 @@ class Finding:
 
     Args:
         check: name of the check: "classes", "groups", "size", "outliers", "clipping", "overlap" or "near duplicates".
-        level: "warning" where something is to be mended, or could not be seen.
+        level: "warning" where the data should be corrected, or the check could not be made; else "ok".
         text: one sentence, with numbers; of a warning also the remedy.
     """
 

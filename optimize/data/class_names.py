@@ -13,7 +13,7 @@ from optimize.errors import InputError
 
 
 def class_names(arrays: Mapping[str, Array], classes: Sequence[str], num_classes: int | None, splits: Sequence[Split]) -> tuple[str, ...]:
-    """Return one name per class; of masks the background, which is no class, has none.
+    """Return one name per class; with masks, the background is no class and has no name.
 
     Args:
         arrays: the arrays of the user's data, which may hold names under one of `CLASS_KEYS`.

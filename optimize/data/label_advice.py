@@ -13,7 +13,7 @@ IGNORED = (255, -1, -100)
 
 
 def remedy_of_kind(labels: Array, item: str) -> str | None:
-    """Return how to mend labels that are no whole numbers, or not one per image; None where no remedy is known.
+    """Return the remedy for labels that are no whole numbers, or not one per image; None where no remedy is known.
 
     Args:
         labels: labels as they are stored.

@@ -57,7 +57,7 @@ def logits(outputs: torch.Tensor, meaning: Meaning, *, exclusive: bool) -> torch
     Args:
         outputs: outputs of the network.
         meaning: meaning of the outputs, "logits" or "probabilities".
-        exclusive: whether a case, or a pixel, has one class of several; otherwise each output is a yes or no by itself.
+        exclusive: whether a case, or a pixel, has one class of several; otherwise each output is a yes-or-no decision.
     """
     if meaning == "logits":
         return outputs

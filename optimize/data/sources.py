@@ -107,7 +107,7 @@ def _as_array(value: object, name: str, source: str | Path) -> Array:
 
 
 def _refuse(path: Path) -> NoReturn:
-    """Raise what is to be said of a source that no format recognises."""
+    """Raise the error for a source that no format recognises."""
     *names, last = [format.NAMED for format in data_formats()]
     known = f"{', '.join(names)} or {last}"
     if path.is_dir():

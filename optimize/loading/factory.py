@@ -20,7 +20,7 @@ from optimize.errors import InputError, did_you_mean
 
 
 def load_factory(spec: str, argument: str = "--arch") -> Callable[..., object]:
-    """Import `file.py` and return its `factory`, wrapped so that calling it is as safe as importing it was.
+    """Import `file.py` and return its `factory`, wrapped so that errors of the call become one line too.
 
     Args:
         spec: "path/to/file.py:factory"; a relative path starts at the current folder.

@@ -64,7 +64,7 @@ def hidden_weights(candidate: Candidate, image: Floats) -> str | None:
 
 
 def copy_fault(candidate: Candidate, pair: Floats) -> str | None:
-    """Return why a copy of the network is not a network of its own; None where it is.
+    """Return why a copy of the network is not independent of it; None where it is.
 
     Two trials show what a copy still shares with the original. First the original runs on one image and the copy on the other: an
     activation that is kept outside the module is then the wrong one. Second a copy gets other weights, and then the original the same ones:

@@ -1,4 +1,4 @@
-"""Progress that costs a library caller nothing: silent unless a caller asked to see it.
+"""Show the progress of long work; nothing is shown unless a caller asks for it.
 
 The command opens `shown()` once. Everything below calls `track`, `stage` and `note`, and need not know whether somebody watches. A long job
 also says which parts it has (`whole_run`) and which one begins (`begin_part`), so that one bar shows the estimated end of the whole.

@@ -19,14 +19,14 @@ _RESOLUTION = 1000
 
 
 class _CountColumn(MofNCompleteColumn):
-    """How many of how many; nothing for the whole run, which has no steps."""
+    """The column "done/total"; empty for the bar of the whole run, which has no steps."""
 
     def render(self, task: Task) -> Text:
         return Text("") if "estimate" in task.fields else super().render(task)
 
 
 class _LeftColumn(ProgressColumn):
-    """The time left: of the whole run by its estimate, of everything else by its own speed; nothing where the length is not known."""
+    """The column of the time left: by the estimate for the whole run, by its speed for other work; empty where the length is unknown."""
 
     max_refresh = 0.5
 

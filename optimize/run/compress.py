@@ -1,4 +1,4 @@
-"""The main job: a trained model and its data become a verified artifact with a report, or an honest rejection.
+"""Run the main job: from a trained model and its data to a verified artifact with a report, or to a rejection.
 
     prepare     load and check everything, before any work           run/prepare.py
     search      in torch, decided on the guard split                 this file, search/
@@ -107,7 +107,7 @@ def run(recipe: Recipe, objects: InMemory = FILES_ONLY, *, resume: bool = False,
 
 
 def rejected_original(job: Job) -> Result | None:
-    """Return the end of a run whose original does not hold a limit itself; None where it holds them all."""
+    """Return the result of a run whose original itself breaks a limit; None where it holds all limits."""
     score = job.baseline_score
     # the original against itself: drops are 0, so only absolute limits, such as a smallest sensitivity, can fail
     verdict = judge(job.recipe.limits, score, score)
@@ -118,7 +118,7 @@ def rejected_original(job: Job) -> Result | None:
 
 
 def fastest_first(job: Job, inputs: Floats) -> tuple[Backend, ...]:
-    """Return the target's runtimes by their time for one input of the original, where there is a choice."""
+    """Return the target's runtimes, the one first that is fastest on one input of the original."""
     if len(job.runtimes) == 1:
         return job.runtimes
     taken = {runtime.NAME: latency_ms(runtime, job.recipe.threads, inputs, job.original) for runtime in job.runtimes}
@@ -127,7 +127,10 @@ def fastest_first(job: Job, inputs: Floats) -> tuple[Backend, ...]:
 
 
 def run_search(job: Job) -> SearchResult:
-    """Return the search of a run: by its strategy, timed on the target where that runs here, taken up where it was interrupted."""
+    """Run the search with the recipe's strategy and return its result; an interrupted search is continued.
+
+    Proposals are timed on the target where it runs on this machine.
+    """
     recipe, data = job.recipe, job.data
     reference = _reference(job)
     runs_here = job.runtime.unavailable_reason() is None
@@ -150,7 +153,7 @@ def run_search(job: Job) -> SearchResult:
 
 
 def _reference(job: Job) -> Reference:
-    """Return what the steps of a run may look at."""
+    """Return the data that the steps of a run may use."""
     data, seed = job.data, job.recipe.seed
     train = labelled(data.training_split) if job.recipe.retrain and data.training_split is not None else None
     inputs = unlabelled(job.original, [split for split in (data.calibration, data.train) if split is not None], seed)
@@ -158,12 +161,15 @@ def _reference(job: Job) -> Reference:
 
 
 def process_group(recipe: Recipe) -> AbstractContextManager[bool]:
-    """Join the processes that torchrun started, if it did: true in the one that is to run the job, false in those that only train."""
+    """Join the processes that torchrun started: true in the one that runs the job, false in those that only help to train.
+
+    Without torchrun there is one process, which runs the job.
+    """
     return ddp.process_group(lambda: load_model(**recipe.loader_arguments), rebuilt)
 
 
 def left_alone(best: Candidate, reference: Reference) -> tuple[str, ...]:
-    """Return which channels could not be removed, and why."""
+    """Return sentences on channels that could not be removed, and why."""
     graph = trace(best)
     layers = repairable(best.module, reference.original.module, graph)
     refused = [(group.name, unprunable_reason(group, best.module, layers, reference.calibration)) for group in graph.groups]

@@ -47,7 +47,7 @@ class ModelOpener:
     settings: Mapping[str, object] = field(default_factory=dict)
 
     def all(self, paths: Sequence[str | Path]) -> list[Contender]:
-        """Return contenders of all paths, in order, each with a name of its own.
+        """Return the contenders of all paths, in order; no two have the same name.
 
         Raises:
             InputError: when a path is no model, or a model cannot be run as asked.

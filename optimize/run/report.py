@@ -180,6 +180,6 @@ class Report(Mapping[str, Any]):
         return f"<Report {self['verdict']}: {self.folder}>"
 
     def _repr_html_(self) -> str:
-        """Return the page in a frame of its own, in which nothing is executed and nothing of the notebook can be reached."""
+        """Return the page in a sandboxed frame: no script runs in it, and it cannot reach the notebook."""
         page = html.escape(render.render(self._content), quote=True)
         return f'<iframe sandbox="" srcdoc="{page}" style="width: 100%; height: 40em; border: 0" title="report"></iframe>'
