@@ -43,6 +43,7 @@ class Dataset:
         from_train: whether calibration was taken out of train.
 
     Example:
+        >>> import numpy as np
         >>> images, labels = np.arange(640, dtype=np.uint8).reshape(10, 8, 8), np.arange(10) % 2
         >>> data = load_data({"calibration": (images, labels), "val": (images + 1, labels), "test": (images + 2, labels)})
         >>> data.classes, data.train, data.test.class_counts(data.classes)
@@ -112,6 +113,7 @@ def load_data(
         InputError: when the data is malformed, does not fit the network, or its splits overlap.
 
     Example:
+        >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> splits = {name: (rng.integers(0, 256, (40, 8, 8), np.uint8), np.arange(40) % 2) for name in ("train", "val", "test")}
         >>> data = load_data(splits, preprocessing=Preprocessing(mean=(0.5,), std=(0.25,)))
