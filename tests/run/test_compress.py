@@ -457,7 +457,7 @@ def test_int8_of_a_milder_candidate_ships_with_its_own_figures(
     brought: Path, any_target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which int8 is wanted and how long it takes is scripted; everything is really compiled, run and judged."""
-    monkeypatch.setattr("optimize.run.finish.runtimes_with_faster_int8", lambda runtimes, *_: list(runtimes))
+    monkeypatch.setattr("optimize.run.compile_artifact.runtimes_with_faster_int8", lambda runtimes, *_: list(runtimes))
     slow, fast = Latency((2.0,) * 30), Latency((1.0,) * 30)
     monkeypatch.setattr("optimize.quantization.int8_retry.interleave", lambda calls, **_: {"ships": slow, "int8": fast})
     report = compress(recipe(brought, tmp_path / "out", any_target))
@@ -527,6 +527,6 @@ def test_what_a_verdict_says_of_the_processor(
     target: str, asked: str | None, here: str, said: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The machine, with AVX-512 VNNI, and what its runtimes are kept to are made up."""
-    monkeypatch.setattr(module, "running", lambda _: here)
+    monkeypatch.setattr(module, "effective_level", lambda _: here)
     monkeypatch.setattr(module, "machine_level", lambda: "avx512_vnni")
     assert module._cpu_level_note(target, asked) == said
