@@ -42,10 +42,10 @@ class Target:
 
     Args:
         name: name that `--target` takes.
-        version: installed; None where it is not.
+        version: installed version; None where the runtime is not installed.
         compiles: whether `optimize compress` can compile for it here.
         runs: whether what was compiled also runs here.
-        reason: why not; empty where it runs.
+        reason: why it does not run; empty where it does.
         precisions: precisions that it offers on this machine, the exact one first.
         int8_on: the instructions that int8 runs on; None where it does not run, or they are not known.
         remedy: command that installs what is missing; None where nothing is missing, or no package would help.

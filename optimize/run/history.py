@@ -75,6 +75,7 @@ class Look:
     @property
     def why_spent(self) -> str:
         """Return a sentence on the look that spent the whole error."""
+        # with --fresh-test one look spends all; otherwise the last one has spent the rest
         whole = [look for look in self.earlier if look["share"] >= 1 and not _returns_its_share(look)]
         return SPENT.format(date=str((whole or self.earlier)[-1]["date"])[:10])
 
@@ -97,6 +98,7 @@ class Look:
             return f"{many}, and measured values are compared: the best of several looks flatters, by how much is not known"
         if self.spent:
             return f"{many}: {self.why_spent}"
+        # of the later looks the bound is stricter: at 95 % for all, a second look is judged at 99.5 %
         now, whole = (f"{100 * strictness.confidence:.6g} %" for strictness in (self.limits(limits), limits))
         rule = f"{many}: each bound is taken at {now} confidence, so that all looks together err at most as often as one at {whole}"
         return rule if self.share >= FIRST else f"{rule}; test cases that were never looked at would be judged less strictly"

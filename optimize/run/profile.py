@@ -145,6 +145,7 @@ def every_count(cores: int) -> tuple[int, ...]:
     """
     if cores <= FEW_CORES:
         return tuple(range(1, cores + 1))
+    # on 64 cores, 64 measurements would take long and show little more than seven
     return tuple(sorted({*(2**power for power in range(cores.bit_length())), cores}))
 
 

@@ -48,6 +48,7 @@ def read_settings(file: Path, known: Mapping[str, Setting]) -> dict[str, object]
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return a question that names the most similar known word, for the end of an error; empty where none is similar."""
+    # the text is " (did you mean 'x'?)", and stands at the end of a line here
     near = did_you_mean(word, known)
     return f": {near[2:-1]}".replace("'", "`") if near else ""
 

@@ -112,6 +112,7 @@ def layers(original: nn.Module, narrowed: nn.Module) -> list[dict[str, Any]]:
 
     A layer that was factorized into two gives two rows, "name.0" and "name.1".
     """
+    # a step keeps the names of modules, so a layer is found again by its name
     now = dict(narrowed.named_modules())
     rows = []
     for name, layer in original.named_modules():
@@ -140,7 +141,14 @@ def _limits(limits: Limits, task: str) -> dict[str, Any]:
 
 
 def _single_cases(limits: Limits, result: Result, cases: int, *, independent: bool) -> dict[str, Any]:
-    """Changed decisions, calibration and operating points of the report; `independent` where no patient is known to have several cases."""
+    """Return changed decisions, calibration and operating points of the report.
+
+    Args:
+        limits: limits of the run, for the threshold and the positive classes.
+        result: result of the run.
+        cases: number of cases of the test split.
+        independent: whether the cases are independent, that is, no patients are known who may have several.
+    """
     baseline, candidate = result.original, result.artifact
     whole: dict[str, Any] = dict.fromkeys(("flips", "calibration", "operating_points", "unevenness"))
     if result.flips is not None:
@@ -207,6 +215,7 @@ def _files(compiled: Compiled | None) -> dict[str, Any] | None:
     if compiled is None or compiled.chosen.artifact is None:
         return None
     artifact = compiled.chosen.artifact
+    # the manifest cannot list its own hash, so the report does
     proof = () if artifact.golden is None else (artifact.golden,)
     return {"files": [file.as_dict() for file in (*artifact.files, *proof, ArtifactFile.of(artifact.folder / MANIFEST))]}
 
@@ -216,6 +225,7 @@ def load_note(loads: Mapping[str, float]) -> tuple[str, ...]:
 
     A load at the end of the run says little about timings that were taken long before.
     """
+    # the load at the end says little about timings that were taken an hour earlier
     loads = {when: percent for when, percent in loads.items() if when != "end"} or loads
     # one disturbed measurement is enough to doubt the comparison
     worst = max(loads, key=lambda when: loads[when])

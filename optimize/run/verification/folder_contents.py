@@ -38,6 +38,7 @@ class Contents:
 
     def beside(self, expected: Mapping[str, object]) -> tuple[str, ...]:
         """Return all paths that a list of files does not contain, sorted; a folder is contained where one of its files is."""
+        # of "model/a.onnx" the folder "model" is accounted for; an empty folder is not
         parents = {path[:at] for path in expected for at, letter in enumerate(path) if letter == "/"}
         return tuple(sorted(({*self.files, *self.strange} - set(expected)) | (set(self.folders) - parents - set(expected))))
 

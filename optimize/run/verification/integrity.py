@@ -82,6 +82,7 @@ class Examined:
             return
         if not self.folder.is_dir():
             raise InputError(f"`run` (={self.folder}) was removed while it was verified: {AGAIN}.")
+        # listed again, so that files which were added meanwhile are seen as well
         inventory = contents(self.folder)
         require(self.folder, {**self.files, **self.reports}, inventory)
         _require_nothing_else(self.folder, self.files, inventory, complete="files" in self.report, everywhere=self.trusted)
@@ -181,6 +182,7 @@ def _signature(folder: Path, report: Mapping[str, Any], required_key: str | None
             f"`{path}` is signed by key {signed.fingerprint}, not by the key of `--public-key`, {fingerprint(required_key)}: "
             "take the report that the key's owner signed."
         )
+    # reports of earlier versions list no files and sign no page
     if "files" in report and "page" not in report["signature"]:
         raise InputError(f"`{path}` lacks the signature of its page: {AGAIN}.")
     return signed, (f"signed by key {signed.fingerprint}, the key that you gave",)

@@ -70,6 +70,7 @@ def _of_file(name: str, content: bytes) -> str:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+    # the 32 bytes in base64, as the signature in a report has them
     if _is_key(text := content.decode("ascii", errors="replace").strip()):
         return text
     if b"PRIVATE KEY" in content:
