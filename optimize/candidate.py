@@ -1,7 +1,7 @@
-"""The one value that flows: an immutable model with the steps that made it.
+"""The value that every part passes on: an immutable model with the steps that made it.
 
-Load gives a `Candidate`; every step is a function from (Candidate, Reference) to a new Candidate; nothing is changed in place,
-so a refused proposal is simply dropped.
+Loading returns a `Candidate`. Every step is a function from (Candidate, Reference) to a new Candidate. Nothing is changed in place, so a
+refused proposal is dropped and leaves no trace.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from torch import nn
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Predict: TypeAlias = Callable[[Floats], Floats]
-"""(N, C, *spatial) float32 -> (N, K) or (N, K, *spatial) float32: what every runtime offers."""
+"""A function from inputs (N, C, *spatial) float32 to outputs (N, K) or (N, K, *spatial) float32; every runtime has one."""
 Meaning: TypeAlias = Literal["logits", "probabilities"]
 """What a network's outputs are: logits, or probabilities after a softmax or a sigmoid of its own (`data/output_meaning.py`)."""
 
 
 def parameters(module: nn.Module) -> int:
-    """Number of a network's parameters; a tensor used twice counts once."""
+    """Return the number of a network's parameters; a tensor that is used twice counts once."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 class Step(Protocol):
-    """A frozen dataclass that is called; its fields are its settings. It never changes what it is given.
+    """A transformation of a candidate: a frozen dataclass that is called, with its settings as fields. It never changes its arguments.
 
     Attributes:
         TRAINS: whether it learns from labelled images of train: such a step's result cannot be checked on those images.
@@ -50,11 +50,11 @@ class Candidate:
 
     Args:
         module: the network, in eval mode; owned by the candidate and never changed.
-        example: one input, (1, C, *spatial) float32, a calibration image or noise and never a constant; fixes every shape but the batch.
-        lineage: the steps that led here, oldest first; empty for the original.
-        kept: layer -> which of the original's output channels it still makes, in order; a layer not named still makes them all.
-        outputs: what the network's outputs mean.
-        notes: what was decided when it was loaded; empty for what steps made.
+        example: one input, (1, C, *spatial) float32: a calibration image or noise, never a constant. It sets every size but the batch.
+        lineage: the steps that made this candidate, oldest first; empty for the original.
+        kept: layer -> indices of the original's output channels that it still makes, in order; a layer that is not named makes all.
+        outputs: meaning of the network's outputs, "logits" or "probabilities".
+        notes: sentences on choices made at loading; empty for a candidate that a step made.
 
     Raises:
         ValueError: when the module is in training mode, or `example` holds another number of inputs than one.
@@ -79,13 +79,27 @@ class Candidate:
             raise ValueError(f"`example` (shape {tuple(self.example.shape)}) must hold exactly one input: (1, C, *spatial).")
 
     def predict(self, inputs: Floats) -> Floats:
-        """Run the network eagerly on the CPU, (N, C, *spatial) -> (N, K, ...), in batches of 256."""
+        """Run the network eagerly on the CPU, in batches of 256.
+
+        Args:
+            inputs: network inputs, (N, C, *spatial) float32.
+
+        Returns:
+            (N, K) or (N, K, *spatial) float32.
+        """
+        # each chunk is cloned, so that a network that writes into its input cannot change the caller's array
         with torch.inference_mode():
             parts = [self.module(chunk.clone()) for chunk in torch.split(torch.from_numpy(np.ascontiguousarray(inputs)), 256)]
         return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
 
     def after(self, step: Step, module: nn.Module, kept: Mapping[str, npt.NDArray[np.int64]] | None = None) -> Candidate:
-        """The candidate that `step` made of this one."""
+        """Return the candidate that `step` made of this one.
+
+        Args:
+            step: the step, for the lineage.
+            module: the new network.
+            kept: the new `kept`; None where the channels are the same.
+        """
         return replace(self, module=module.eval(), lineage=(*self.lineage, step), kept=self.kept if kept is None else kept, notes=())
 
     @property
@@ -95,7 +109,7 @@ class Candidate:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over names, shapes and bytes of the state dict."""
+        """SHA-256 over names, shapes, types and bytes of the state dict, 64 hexadecimal digits."""
         digest = hashlib.sha256()
         for name, tensor in self.module.state_dict().items():
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
@@ -105,12 +119,12 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """What recovery training learns from.
+    """Labelled images for recovery training.
 
     Args:
-        inputs: from indices to the network's inputs, (n, C, *spatial) float32; called for one batch at a time.
-        labels: whole numbers: a class each, (N,), or masks, (N, *spatial) or (N, K, *spatial).
-        patients: id per item, (N,), or None; a patient's items are never both trained on and held out.
+        inputs: function from indices, (n,), to the network's inputs, (n, C, *spatial) float32; called for one batch at a time.
+        labels: whole numbers: one class per item, (N,), or masks, (N, *spatial) or (N, K, *spatial).
+        patients: patient id of each item, (N,), or None. Items of one patient are never both trained on and held out.
     """
 
     inputs: Callable[[npt.NDArray[np.int64]], Floats]
@@ -123,19 +137,18 @@ class Labelled:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What a step may look at: the original, unlabelled inputs to measure it on, and what to train on where that is allowed.
+    """The data that a step may use: the original, unlabelled inputs, and labelled images where training is allowed.
 
     Args:
-        original: the model as it was loaded; every target of a repair comes from it.
-        calibration: inputs, (N, C, *spatial) float32, ready for the network. No labels: repair needs none.
-        seed: of everything a step draws at random.
+        original: the model as it was loaded; repairs are fitted to its outputs.
+        calibration: network inputs, (N, C, *spatial) float32. Repair needs no labels.
+        seed: seed of everything that a step samples at random.
         train: labelled items for recovery training; None where nothing may be trained.
-        scratch: folder in which a long step keeps what it needs to continue after an interruption; None for nowhere.
-        unseen: further inputs, (M, C, *spatial), that no step is fitted on, to measure on; None where there are none to spare.
+        scratch: folder where a long step keeps its state, to continue after an interruption; None for no such folder.
+        unseen: further inputs, (M, C, *spatial) float32, for measurements; no step is fitted on them. None where too few are left.
 
     Attributes:
-        memory: what steps have found out about the original on these inputs, and the last training, so that neither need be done again; it
-            changes no result.
+        memory: cache of what steps computed of the original on these inputs, and of the last training. It changes no result.
 
     Example:
         >>> original = Candidate(nn.Linear(4, 2).eval(), torch.ones(1, 4))

@@ -7,31 +7,53 @@ from collections.abc import Iterable, Sequence
 
 
 class OptimizeError(Exception):
-    """Something went wrong that the user can act on; `exit_code` is what the command returns."""
+    """Base of all errors that the user can act on; `exit_code` is what the command returns.
+
+    >>> [error.exit_code for error in (InputError, Inconclusive, TargetUnavailable)]
+    [2, 3, 4]
+    """
 
     exit_code = 2
 
 
 class InputError(OptimizeError):
-    """The model, the data, a setting or the call itself is wrong. One line: argument, value, rule, remedy."""
+    """The model, the data, a setting or the call itself is wrong. The text is one line: argument, value, rule, remedy.
+
+    >>> raise InputError("`pad` (=-1) must be 0 or more: leave it out.")
+    Traceback (most recent call last):
+    optimize.errors.InputError: `pad` (=-1) must be 0 or more: leave it out.
+    """
 
     exit_code = 2
 
 
 class TargetUnavailable(OptimizeError):
-    """The target cannot run on this machine; found out before any work."""
+    """The target cannot run on this machine; raised before any work.
+
+    >>> isinstance(TargetUnavailable("target 'tensorrt' cannot run here: no GPU"), OptimizeError)
+    True
+    """
 
     exit_code = 4
 
 
 class Inconclusive(OptimizeError):
-    """No verdict but "inconclusive" can come of this run; found out before any work, and the run is made all the same with `force`."""
+    """The run could only end with the verdict "inconclusive"; raised before any work, and not with `force`.
+
+    >>> Inconclusive("the test split is too small to accept anything").exit_code
+    3
+    """
 
     exit_code = 3
 
 
 def require_choice(name: str, value: object, choices: Sequence[object]) -> None:
-    """See that a setting is one of its choices.
+    """Check that a setting is one of its choices.
+
+    Args:
+        name: name of the setting, for the error.
+        value: value of the setting.
+        choices: all allowed values.
 
     Raises:
         InputError: when it is none of them.
@@ -41,7 +63,11 @@ def require_choice(name: str, value: object, choices: Sequence[object]) -> None:
 
 
 def did_you_mean(value: object, choices: Iterable[object]) -> str:
-    """A question that names the choice most like a wrong value, to be put in the middle of a sentence; empty where none is like it."""
+    """Return a question with the choice that is most similar to a wrong value; empty text where none is similar.
+
+    >>> did_you_mean("alocate", ["allocate", "budget"])
+    " (did you mean 'allocate'?)"
+    """
     by_lower = {str(choice).lower(): str(choice) for choice in choices}
     near = difflib.get_close_matches(str(value).strip().lower(), list(by_lower), n=1, cutoff=0.5)
     return f" (did you mean {by_lower[near[0]]!r}?)" if near else ""

@@ -1,4 +1,4 @@
-"""Files as this package writes and names them: whole or not at all, and recognised by their hash.
+"""Write files whole or not at all, and hash them.
 
 A reader never meets half a file. What is written goes to a draft beside the file first, which then takes the file's place in one rename:
 
@@ -21,7 +21,7 @@ from pathlib import Path
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, 64 hexadecimal digits.
+    """Return the SHA-256 of a file's bytes, 64 hexadecimal digits.
 
     Raises:
         OSError: when the file cannot be read.
@@ -31,7 +31,7 @@ def sha256(path: Path) -> str:
 
 
 def sha256_of(stream: BufferedReader) -> str:
-    """SHA-256 of the bytes that are left in an opened file, 64 hexadecimal digits."""
+    """Return the SHA-256 of the bytes that are left in an opened file, 64 hexadecimal digits."""
     return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -61,6 +61,7 @@ def write_all_atomically(contents: Mapping[Path, bytes | str | Callable[[Path], 
     drafts = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in contents}
     try:
         for path, draft in drafts.items():
+            # all drafts first: an error on a full disk comes here, when no old file has been replaced yet
             _write(draft, contents[path])
         for path, draft in drafts.items():
             os.replace(draft, path)
@@ -70,27 +71,27 @@ def write_all_atomically(contents: Mapping[Path, bytes | str | Callable[[Path], 
 
 
 def cache_folder(kind: str) -> Path:
-    """Folder for figures of this machine that runs share: `optimize/KIND` under XDG_CACHE_HOME, or under ~/.cache without that."""
+    """Return the folder for measurements of this machine that runs share: `optimize/KIND` under XDG_CACHE_HOME, or under ~/.cache."""
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (named if named.is_absolute() else Path.home() / ".cache") / "optimize" / kind
 
 
 def module_names(package: str) -> list[str]:
-    """Names of the modules that lie in a package, sorted; nothing but the package itself is imported.
+    """Return the names of a package's modules, sorted; only the package itself is imported.
 
     Args:
-        package: its full name, such as "optimize.importance".
+        package: full name of the package, such as "optimize.importance".
     """
     return sorted(entry.name for entry in pkgutil.iter_modules(importlib.import_module(package).__path__) if not entry.ispkg)
 
 
 def called_dataclasses(package: str, *parameters: str) -> dict[str, list[type]]:
-    """The dataclasses that a package's modules define and that are called with these parameters, by module; all modules are imported.
+    """Return the dataclasses of a package's modules that are called with these parameters, by module; all modules are imported.
 
     This is how a signal or a step is found without a list: one new file is enough.
 
     Args:
-        package: its full name, such as "optimize.importance".
+        package: full name of the package, such as "optimize.importance".
         parameters: names of the parameters of `__call__`, without `self`.
     """
     classes: dict[str, list[type]] = {}
@@ -99,6 +100,7 @@ def called_dataclasses(package: str, *parameters: str) -> dict[str, list[type]]:
         for value in vars(module).values():
             if not (inspect.isclass(value) and is_dataclass(value) and value.__module__ == module.__name__):
                 continue
+            # by the names of the parameters, so that a class needs no base class and no registration
             if list(inspect.signature(value.__call__).parameters) == ["self", *parameters]:
                 classes.setdefault(name, []).append(value)
     return classes

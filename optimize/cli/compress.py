@@ -10,7 +10,7 @@ from typing import Any
 import click
 import cloup
 
-from optimize.cli.limit_options import limit_options
+from optimize.cli.limit_options import either, limit_options
 from optimize.cli.one_line_errors import EXIT, one_line_errors
 from optimize.cli.options import (
     FILE,
@@ -26,6 +26,7 @@ from optimize.cli.options import (
     verbose_option,
 )
 from optimize.cli.printing import print_summary
+from optimize.searching.strategy_names import strategy_names
 
 _MODEL = cloup.option_group(
     "What to compress, and for what",
@@ -59,7 +60,7 @@ _SEARCH = cloup.option_group(
     cloup.option("--speedup", metavar="4x", help="Speed that must be reached, as a multiple of the original's in the target's runtime."),
     cloup.option("--latency-target", "latency_target_ms", metavar="5ms", help="Median latency at batch 1 that must be reached."),
     cloup.option("--retrain/--no-retrain", default=None, help="Train briefly after repair; needs a train split with labels."),
-    cloup.option("--strategy", metavar="NAME", help="How the search proceeds: allocate, budget, stepwise or local."),
+    cloup.option("--strategy", metavar="NAME", help=f"How the search proceeds: {either(strategy_names())}."),
     cloup.option(
         "--importance",
         metavar="NAME",
@@ -123,4 +124,5 @@ def compress(
         click.echo(json.dumps(report, sort_keys=True))
     else:
         print_summary(report, recipe.out)
+    # a script decides by the exit code alone, without reading the report
     sys.exit(EXIT[report["verdict"]])

@@ -22,16 +22,16 @@ def _options() -> list[Callable[[Function], Function]]:
     mode = f"{MODES[0]}: the bound of a loss must hold its limit; {MODES[1]}: the measured loss must."
     return [
         *(cloup.option(row.option, row.name, metavar=row.example, help=row.help) for row in rows()),
-        cloup.option("--metric", metavar="NAME", help=f"What --max-drop limits: {_either(METRICS)}."),
-        cloup.option("--class-metric", metavar="NAME", help=f"What --max-class-drop limits: {_either(CLASS_METRICS)}."),
+        cloup.option("--metric", metavar="NAME", help=f"What --max-drop limits: {either(METRICS)}."),
+        cloup.option("--class-metric", metavar="NAME", help=f"What --max-class-drop limits: {either(CLASS_METRICS)}."),
         cloup.option("--threshold", metavar="0.5", help="Probability from which a case counts as positive for a class."),
         cloup.option("--positive", metavar="NAME,…", help="Classes that count as positive; by default every class."),
-        cloup.option("--preset", metavar="NAME", help=f"Limits by name: {_either(tuple(PRESETS))}; single limits override it."),
+        cloup.option("--preset", metavar="NAME", help=f"Limits by name: {either(tuple(PRESETS))}; single limits override it."),
         cloup.option("--verdict", metavar="MODE", help=mode),
         cloup.option("--confidence", metavar="0.95", help="Confidence of each bound of the statistical verdict."),
     ]
 
 
-def _either(names: tuple[str, ...]) -> str:
+def either(names: tuple[str, ...]) -> str:
     """'a, b or c'."""
     return f"{', '.join(names[:-1])} or {names[-1]}"

@@ -1,4 +1,4 @@
-"""Exit codes, and one line for whatever the user can mend, on standard error and with `--json` also on standard output."""
+"""Exit codes, and errors of the user as one line: on standard error, and with `--json` also on standard output."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TORCH_ALLOCATOR = "DefaultCPUAllocator: "
 
 @contextmanager
 def one_line_errors(as_json: bool = False, again: str = "run it again", verbose: bool = False) -> Iterator[None]:
-    """Show progress while the block runs; end the process with one line and an exit code for whatever the user can mend.
+    """Show progress while the block runs; end the process with one line and an exit code for an error that the user can correct.
 
     Args:
         as_json: whether the line is also printed as JSON on standard output.
@@ -53,13 +53,14 @@ def one_line_errors(as_json: bool = False, again: str = "run it again", verbose:
     except Exception as problem:
         if text := _mendable(problem):
             refuse(text, InputError.exit_code, as_json)
+        # only here a traceback: it is a fault of this program, and whoever reports it needs to know where
         traceback.print_exc()
         click.echo("error: this is a mistake in optimize, not in your input; the lines above say where.", err=True)
         sys.exit(OUR_MISTAKE)
 
 
 def _mendable(problem: Exception) -> str:
-    """What the user can do about an error of the disk or the memory; empty for every other error."""
+    """Return what the user can do about an error of the disk or the memory; empty for every other error."""
     if isinstance(problem, OSError) and problem.errno in _ERRORS_OF_FILES:
         file, reason = problem.filename or "a file of this run", str(problem.strerror).lower()
         return f"`{file}` cannot be read or written ({reason}): see to its permissions, and to the room on its disk."
@@ -78,7 +79,7 @@ def refuse(text: str, exit_code: int, as_json: bool) -> NoReturn:
 
 
 class OneLineErrors(click.Group):
-    """Prints a wrong call as every other mistake, in one line and as JSON. Click alone prints four lines and knows no JSON."""
+    """A group of commands that prints a wrong call in one line, with `--json` as JSON too. Click itself would print four lines."""
 
     def main(self, args: Sequence[str] | None = None, *more: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run the command, as `click.Group.main` does, and end the process."""
@@ -101,7 +102,7 @@ class OneLineErrors(click.Group):
             sys.exit(INTERRUPTED)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the call, after old flags have been replaced by the ones they are called now, each with a notice."""
+        """Parse the call after replacing old flags by their present names, each with a notice."""
         current, replaced = current_flags(args)
         if replaced:
             with shown():

@@ -1,4 +1,4 @@
-"""Checks images, labels and masks before anything is computed from them.
+"""Check images, labels and masks before anything is computed from them.
 
 Every error names the array, what it holds and what it should hold. Images come out in the layout the rest of the package relies on: whole
 numbers (uint8) with channels last, (N, *spatial, C), and floats with channels first, (N, C, *spatial).
@@ -52,6 +52,7 @@ def checked_images(arrays: Mapping[str, Array], split: str, input_shape: Sequenc
     channels, spatial = input_shape[0], tuple(size - 2 * (pad or 0) for size in input_shape[1:])
     last, first = (*spatial, channels), (channels, *spatial)
     floats = images.dtype.kind == "f"
+    # the network's input says which axis is the channels; the shape alone could not (28 x 28 x 3 and 3 x 28 x 28)
     if channels == 1 and images.shape[1:] == spatial:
         images = images[:, None] if floats else images[..., None]
     elif images.shape[1:] == (first if floats else last):
@@ -62,6 +63,7 @@ def checked_images(arrays: Mapping[str, Array], split: str, input_shape: Sequenc
         raise InputError(_shape_problem(key, images.shape[1:], input_shape, pad))
     for start in range(0, len(images) if floats else 0, 256):
         with np.errstate(over="ignore"):
+            # in float32, as the network reads them: a float64 of 1e300 is infinite there. In parts, so that no copy of all images is made
             finite = np.isfinite(images[start : start + 256].astype(np.float32)).reshape(len(images[start : start + 256]), -1).all(axis=1)
         if not finite.all():
             raise InputError(f"`{key}`[{start + int(np.argmin(finite))}] holds NaN or infinity: every value must be finite.")
@@ -74,6 +76,7 @@ def _shape_problem(key: str, shape: tuple[int, ...], input_shape: Sequence[int],
     if pad is None:
         return f"{problem}: resize them, or leave --data out."
     problem += f" with pad {pad}"
+    # the same gap on every spatial side, and an even one, is what padding leaves
     for layout in (shape, (*shape[1:], *shape[:1]), (*shape, 1)):
         gaps = {wide - narrow for wide, narrow in zip(input_shape[1:], layout, strict=False)}
         fits = len(layout) == len(input_shape) and layout[-1] == input_shape[0] and len(gaps) == 1
@@ -132,6 +135,7 @@ def checked_labels(arrays: Mapping[str, Array], split: str, num_classes: int | N
         also = f": {cure}" if cure else ""
         raise InputError(f"`{key}` has shape {labels.shape}: it must be (N,) or (N, 1), one label per image{also}.")
     same_length(key, labels, split, images)
+    # without a network the labels themselves say how many classes there are
     top = (num_classes or MAX_CLASSES) - 1
     wrong = np.flatnonzero((labels < 0) | (labels > top))
     if len(wrong):
@@ -179,6 +183,7 @@ def checked_masks(arrays: Mapping[str, Array], split: str, num_classes: int, sha
 
 def _binary(key: str, masks: Array) -> Array:
     """Return masks of 0 and 1, or of 0 and 255, as booleans."""
+    # image editors store a mask as black and white, 0 and 255
     foreground = 255 if masks.max() == 255 else 1
     outside = (masks != 0) & (masks != foreground)
     if outside.any():

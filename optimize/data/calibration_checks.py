@@ -1,4 +1,4 @@
-"""Checks that calibration is fit for its use: int8 ranges, repair and widths are taken from it, so it should look like guard and test.
+"""Check the calibration split: int8 ranges, repair and widths are taken from it, so it should resemble guard and test.
 
 Nothing here stops a run: a warning says what is wrong and how to mend it. Of the test split only classes, subgroups and similarity to
 other splits are used, never its values.
@@ -30,11 +30,11 @@ CheckResults: TypeAlias = Iterator[tuple[bool, str]]
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """The result of one check.
 
     Args:
-        check: its name: "classes", "groups", "size", "outliers", "clipping", "overlap" or "near duplicates".
-        level: "warning" where something is to be mended, or could not be seen.
+        check: name of the check: "classes", "groups", "size", "outliers", "clipping", "overlap" or "near duplicates".
+        level: "warning" where the data should be corrected, or the check could not be made; else "ok".
         text: one sentence, with numbers; of a warning also the remedy.
     """
 
@@ -43,7 +43,7 @@ class Finding:
     text: str
 
     def as_dict(self) -> dict[str, str]:
-        """The form that the report uses: check, level, text."""
+        """Return the form that the report uses: check, level, text."""
         return asdict(self)
 
 
@@ -67,14 +67,14 @@ def health(data: Dataset) -> tuple[Finding, ...]:
 
 def _classes(data: Dataset) -> CheckResults:
     counts, *judged = [split.totals(len(data.classes)) for split in (data.calibration, data.guard, data.test)]
-    needed = np.sum(judged, axis=0) > 0  # calibration needs only the classes that guard or test show
-    rare = [f"{name} {count}" for name, count, need in zip(data.classes, counts, needed, strict=True) if need and count < FEW]
+    required = np.sum(judged, axis=0) > 0  # calibration needs only the classes that guard or test show
+    rare = [f"{name} {count}" for name, count, need in zip(data.classes, counts, required, strict=True) if need and count < FEW]
     items = "items" if data.calibration.task == "classification" else "images that show it"
     if rare:
-        text = f"{len(rare)} of {needed.sum()} classes of guard and test have fewer than {FEW} calibration {items} ({_some(rare)})"
+        text = f"{len(rare)} of {required.sum()} classes of guard and test have fewer than {FEW} calibration {items} ({_some(rare)})"
         yield False, f"{text}: what only they show may be clipped or pruned; add some."
     else:
-        yield True, f"Every class of guard and test ({needed.sum()}) has at least {FEW} calibration {items}."
+        yield True, f"Every class of guard and test ({required.sum()}) has at least {FEW} calibration {items}."
 
 
 def _groups(data: Dataset) -> CheckResults:
@@ -124,7 +124,10 @@ def _clipping(data: Dataset, reach: ChannelRanges) -> CheckResults:
 
 
 def _overlap(data: Dataset) -> CheckResults:
-    """By the hash of the content; the loader leaves none, but a `Dataset` may be made by hand."""
+    """Yield items of calibration that another split holds too, by the hash of their content.
+
+    `load_data` leaves none, but a `Dataset` may be made without it.
+    """
     judged = np.concatenate([identify(split.name, split.images).content for split in (data.guard, data.test)])
     for split in filter(None, (data.calibration, data.train)):
         shared = int(np.isin(identify(split.name, split.images).content, judged).sum())

@@ -1,4 +1,4 @@
-"""Chooses the unlabelled inputs that a repair is fitted on: inputs of rare classes, and inputs that the original is unsure of, first.
+"""Choose the unlabelled inputs that a repair is fitted on: inputs of rare classes, and inputs on which the original is uncertain, first.
 
 In a uniform sample most inputs belong to the common classes and are easy. A repair fitted on them keeps what they need and loses the rest.
 So the chance of an input falls with how often the original predicts its class, and with the lead of that class over the runner-up:
@@ -62,32 +62,35 @@ def unlabelled(original: Candidate, splits: Sequence[Split], seed: int) -> Unlab
     """
     count = int(np.clip(MAC_BUDGET // max(1, macs(original)), MIN_INPUTS, MAX_INPUTS))
     rng = np.random.default_rng(seed)
+    # item k of the pool is item places[k] of splits[owners[k]]
     owners = np.repeat(np.arange(len(splits)), [len(split) for split in splits])
     places = np.concatenate([np.arange(len(split)) for split in splits])
+    # weights cost a pass of the network, so they are computed for a uniform sample of the items only
     pool = np.sort(rng.permutation(len(owners))[: POOL * count])
     owners, places = owners[pool], places[pool]
     # The exponential race: each input arrives at a random time of mean 1 / chance. The first to arrive are a weighted sample without
     # replacement.
-    order = np.argsort(rng.exponential(size=len(pool)) / _chances(original, splits, owners, places))
+    order = np.argsort(rng.exponential(size=len(pool)) / _sampling_weights(original, splits, owners, places))
 
     def inputs(rows: np.ndarray) -> Floats:
         rows = np.sort(rows)
         return np.concatenate([split.inputs(places[rows[owners[rows] == k]]) for k, split in enumerate(splits)])
 
+    # never at the expense of the fitted inputs: only what the pool has beyond them can be kept unseen
     spare = max(0, min(count // SHARE_UNSEEN, len(pool) - count, UNSEEN_BYTES // (4 * original.example.numel())))
-    people = _people(splits, owners, places)
+    people = _patient_numbers(splits, owners, places)
     # A repair may not be checked on a patient that it was fitted on, so whole patients are held out where they are known.
     if people is None:
         first = order[: count + spare]
         held = rng.permutation(len(first)) < spare
         fitted, unseen = first[~held], first[held]
     else:
-        held = _held(people, spare, rng)[order]
+        held = _held_out(people, spare, rng)[order]
         fitted, unseen = order[~held][:count], order[held]
     return Unlabelled(inputs(fitted), inputs(unseen) if len(unseen) >= LEAST_UNSEEN else None)
 
 
-def _people(splits: Sequence[Split], owners: np.ndarray, places: np.ndarray) -> np.ndarray | None:
+def _patient_numbers(splits: Sequence[Split], owners: np.ndarray, places: np.ndarray) -> np.ndarray | None:
     """Return a number for each item's patient; None where a split does not know its patients."""
     if any(split.patients is None for split in splits):
         return None
@@ -95,14 +98,14 @@ def _people(splits: Sequence[Split], owners: np.ndarray, places: np.ndarray) -> 
     return np.asarray(np.unique(names, return_inverse=True)[1])
 
 
-def _held(people: np.ndarray, spare: int, rng: np.random.Generator) -> np.ndarray:
+def _held_out(people: np.ndarray, spare: int, rng: np.random.Generator) -> np.ndarray:
     """Return which items are held out: those of random patients, as many patients as have no more than `spare` items in total."""
     order = rng.permutation(people.max() + 1)
     items = np.cumsum(np.bincount(people)[order])
     return np.isin(people, order[: np.searchsorted(items, spare, side="right")])
 
 
-def _chances(original: Candidate, splits: Sequence[Split], owners: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _sampling_weights(original: Candidate, splits: Sequence[Split], owners: np.ndarray, places: np.ndarray) -> np.ndarray:
     tallies = []
     for k, split in enumerate(splits):
         mine = places[owners == k]
@@ -110,6 +113,7 @@ def _chances(original: Candidate, splits: Sequence[Split], owners: np.ndarray, p
             outputs = original.predict(split.inputs(mine[start : start + split.batch_size]))
             masks = split.labels.dtype == bool
             tallies.append(_tally(logits(torch.from_numpy(outputs), original.outputs, exclusive=not masks).numpy(), masks=masks))
+    # each class has the same total weight, shared among the positions where it is predicted
     counts, weights = (np.concatenate(parts) for parts in zip(*tallies, strict=True))
     return np.asarray((weights / np.maximum(counts.sum(0), 1)).sum(1))
 
@@ -120,6 +124,7 @@ def _tally(outputs: Floats, *, masks: bool) -> tuple[np.ndarray, np.ndarray]:
     if masks:  # what is above 0 is foreground: the background's logit is 0
         logits = np.concatenate([np.zeros_like(logits[:, :1]), logits], axis=1)
     cases, classes, _ = logits.shape
+    # the two largest logits of each position; the softmax is monotone, so their order is that of the probabilities
     two = np.partition(logits, -2, axis=1)[:, -2:].astype(np.float64)
     bins = (np.arange(cases)[:, None] * classes + logits.argmax(1)).reshape(-1)
     doubts = 1 / (1 + (two[:, 1] - two[:, 0])).reshape(-1)

@@ -1,4 +1,4 @@
-"""How far the values of images reach, and which single images reach far beyond the rest.
+"""Ranges of the values of images per channel, and images whose values reach far beyond those of the rest.
 
 Ranges for int8 are taken from calibration, so one image of extreme values widens the steps of all others, and what reaches beyond the
 ranges later is clipped. Values are those the network reads, per channel, without `pad`.
@@ -39,13 +39,14 @@ class ChannelRanges:
         """Return the extremes of all images of a split, computed a batch at a time."""
         extremes = []
         for batch in split.batches:
+            # without the padding, whose zeros would widen every range to 0
             inputs = split.preprocessing.inner(split.inputs(batch))
             flat = inputs.reshape(*inputs.shape[:2], -1)
             extremes.append((flat.min(2), flat.max(2)))
         return cls(np.concatenate([low for low, _ in extremes]), np.concatenate([high for _, high in extremes]))
 
     def outliers(self) -> Integers:
-        """Images that reach far beyond the rest, the farthest first, as rows.
+        """Return images that reach far beyond the rest, the farthest first, as rows.
 
         Of each channel, the range of the rest is from the smallest to the largest value of all images but the `SHARE` of them, at least
         one, that reach lowest, and as many that reach highest. An outlier reaches beyond it, at either end, by more than `APART` of its
@@ -60,8 +61,8 @@ class ChannelRanges:
         order = np.argsort(-beyond, kind="stable").astype(np.int64)
         return np.asarray(order[beyond[order] > APART])
 
-    def clips(self, others: ChannelRanges, margin: float = 0.0) -> Booleans:
+    def clips(self, images: ChannelRanges, margin: float = 0.0) -> Booleans:
         """Return which of the other images reach beyond the range of these, by more than `margin` of its width, in any channel, (M,)."""
         low, high = self.lowest.min(0), self.highest.max(0)
         room = margin * (high - low)
-        return np.asarray(((others.highest > high + room) | (others.lowest < low - room)).any(1))
+        return np.asarray(((images.highest > high + room) | (images.lowest < low - room)).any(1))

@@ -13,7 +13,7 @@ from optimize.errors import InputError
 
 
 def class_names(arrays: Mapping[str, Array], classes: Sequence[str], num_classes: int | None, splits: Sequence[Split]) -> tuple[str, ...]:
-    """Return one name per class; of masks the background, which is no class, has none.
+    """Return one name per class; with masks, the background is no class and has no name.
 
     Args:
         arrays: the arrays of the user's data, which may hold names under one of `CLASS_KEYS`.
@@ -37,11 +37,12 @@ def class_names(arrays: Mapping[str, Array], classes: Sequence[str], num_classes
         listed = ", ".join(absent[:5]) + (", …" if len(absent) > 5 else "")
         what = "item of label" if splits[0].task == "classification" else "mask that shows class"
         raise InputError(f"`data` has no {what} {listed} in any split: each of the network's {count} classes needs items.")
+    # names in the data that do not fit are passed over, since nobody typed them for this network
     return passed or next((names for names in stored if len(names) == len(set(names)) == count), numbers)
 
 
 def _numbered(num_classes: int | None, splits: Sequence[Split]) -> tuple[tuple[str, ...], bool]:
-    """The classes by their numbers, and whether number 0 is the background, which is none of them."""
+    """Return the classes by their numbers, and whether number 0 is the background, which is none of them."""
     labels = splits[0].labels
     if splits[0].task == "classification":
         count = num_classes or int(np.flatnonzero(_totals(splits, MAX_CLASSES))[-1]) + 1

@@ -34,12 +34,12 @@ class Dataset:
     """The four splits; no image and no patient is in two of them.
 
     Args:
-        train: for recovery training; may be absent.
-        calibration: for activation statistics; its labels are used only where it was taken out of train.
-        guard: for decisions inside the search.
-        test: for the verdict, read once.
+        train: split for recovery training; None where there is none.
+        calibration: split for statistics of activations; its labels are used only where it was taken out of train.
+        guard: split for decisions inside the search.
+        test: split for the verdict.
         classes: name of each label.
-        notes: what was done to the data, for the report.
+        notes: sentences for the report on changes to the data.
         from_train: whether calibration was taken out of train.
 
     Example:
@@ -100,7 +100,7 @@ def load_data(
         source: what one of the formats in `optimize/data/formats/` recognises: an `.npz`, or `file.py:factory` that returns a mapping of
             such arrays. Or data in memory, see `optimize.data.in_memory`: such a mapping itself, or (images, labels), a torch Dataset or a
             DataLoader by name of split. A `Dataset` is returned as it is.
-        preprocessing: how images become the network's input.
+        preprocessing: preprocessing that turns images into the network's input.
         input_shape: shape of one input of the network, (C, *spatial); by default what the images show.
         num_classes: number of outputs of the network, K; by default what the labels or `classes` say, and 1 with masks.
         mask_shape: *spatial of the network's outputs (N, K, *spatial); empty where the network gives classes (N, K). Where `input_shape`
@@ -130,12 +130,14 @@ def load_data(
         num_classes = len(classes)
     present = [name for name in SPLITS if f"{name}_images" in arrays]
     splits = {name: _split(arrays, name, preprocessing, input_shape, num_classes, mask_shape) for name in present}
+    # before the hashes, which read all images: a wrong scale should not cost that time
     require_scale({name: split.images for name, split in splits.items()}, preprocessing)
     _require_alike(source, "image types", {name: str(split.images.dtype) for name, split in splits.items()}, "uint8")
     _require_alike(source, "masks", {name: _form(split) for name, split in splits.items()}, _form(splits["test"]))
     require_patients({name: splits[name].patients is not None for name in ("val", "test")})
     require_columns(splits["val"].groups, splits["test"].groups)
     names = class_names(arrays, classes, num_classes, list(splits.values()))
+    # the most protected first, so that an item in test and train is dropped from train
     order = [name for name in PROTECTED if name in splits]
     rows, notes = disjoint([identify(name, splits[name].images, splits[name].patients) for name in order], drop=drop_overlap)
     for line in notes:
@@ -147,6 +149,7 @@ def load_data(
     training_items = len(kept.get("train", ()))
     if "calibration" not in kept:
         kept |= _with_calibration(kept, len(names), seed)
+    # training may later use these images too, since the network has seen them
     from_train = len(kept.get("train", ())) < training_items
     guard = replace(kept["val"], name="guard")
     return Dataset(kept.get("train") or None, kept["calibration"], guard, kept["test"], names, notes, from_train)
@@ -194,9 +197,10 @@ def _form(split: Split) -> str:
 
 
 def _with_calibration(kept: Mapping[str, Split], classes: int, seed: int) -> dict[str, Split]:
-    """The splits that change when calibration is taken out of another one."""
+    """Return the splits that change when calibration is taken out of another one."""
     val, train = kept["val"], kept.get("train")
     if train is not None and (val.task == "segmentation" or len(train) >= TRAIN_ENOUGH_TO_CUT):
+        # the guard stays whole where train can give up images: every case less widens its bounds
         taken, left = fifth(identify("train", train.images, train.patients), ENOUGH_CALIBRATION, seed)
         return {"calibration": train.take(taken, "calibration"), "train": train.take(left)}
     first, second = halves(identify("val", val.images, val.patients), val.strata(classes), seed)

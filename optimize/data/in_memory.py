@@ -22,7 +22,7 @@ _FORMS = "arrays named as in MedMNIST, or 'train', 'val' and 'test' with (images
 
 
 def arrays_of(source: object) -> dict[str, Array]:
-    """The arrays of data in memory, by the names that an `.npz` in the MedMNIST layout has.
+    """Return the arrays of data in memory, by the names that an `.npz` in the MedMNIST layout has.
 
     Args:
         source: a mapping, of one of two kinds. Names of arrays (`train_images`, `train_labels`, `val_*`, `test_*`, …) to arrays or tensors.
@@ -40,6 +40,7 @@ def arrays_of(source: object) -> dict[str, Array]:
     """
     if not isinstance(source, Mapping):
         raise InputError(f"`data` is a {type(source).__name__}: pass a path, a prepared Dataset, or a dict of {_FORMS}.")
+    # "train_images" is a name of an array, "train" one of a split; both kinds of mapping are taken
     if any(str(key).endswith("_images") for key in source):
         arrays = {str(key): as_array(value, str(key)) for key, value in source.items() if is_known(str(key))}
     else:
@@ -54,7 +55,7 @@ def arrays_of(source: object) -> dict[str, Array]:
 
 
 def as_array(value: object, name: str) -> Array:
-    """A numpy array of an array, a tensor, an image or a list; without a copy where that is possible.
+    """Return a numpy array of an array, a tensor, an image or a list; without a copy where that is possible.
 
     Raises:
         InputError: when it cannot become an array of numbers or text.
@@ -69,10 +70,10 @@ def as_array(value: object, name: str) -> Array:
 
 
 def input_shape_of(arrays: Mapping[str, Array], pad: int = 0) -> tuple[int, ...]:
-    """The shape of one input, (C, *spatial), that images of this form become.
+    """Return the shape of one input, (C, *spatial), that images of this form become.
 
     Args:
-        arrays: as `arrays_of` returns them.
+        arrays: arrays by name, from `arrays_of`.
         pad: zeros that will be added on each side of each spatial axis.
 
     Raises:
@@ -86,6 +87,7 @@ def input_shape_of(arrays: Mapping[str, Array], pad: int = 0) -> tuple[int, ...]
     shape, floats = images.shape[1:], images.dtype.kind == "f"
     if len(shape) == 2:
         channels, spatial = 1, shape
+    # one axis is small and the other is not: 3 x 28 x 28 and 28 x 28 x 3 say it themselves
     elif len(shape) > 2 and (shape[0] <= MAX_CHANNELS) != (shape[-1] <= MAX_CHANNELS):
         first = shape[0] <= MAX_CHANNELS
         channels, spatial = (shape[0], shape[1:]) if first else (shape[-1], shape[:-1])
@@ -97,7 +99,7 @@ def input_shape_of(arrays: Mapping[str, Array], pad: int = 0) -> tuple[int, ...]
 
 
 def _split_arrays(name: str, content: object) -> dict[str, Array]:
-    """The arrays of one split, or of the names of the classes."""
+    """Return the arrays of one split, or of the names of the classes."""
     if name in CLASS_KEYS:
         return {name: as_array(content, name)}
     if name not in SPLITS:
@@ -113,17 +115,19 @@ def _split_arrays(name: str, content: object) -> dict[str, Array]:
         images, labels = _items(content, where)
     else:
         raise InputError(f"`{where}` is a {type(content).__name__}: pass (images, labels), a torch Dataset or a DataLoader.")
+    # (N,) and (N, 1) are labels, (N, H, W) is a mask for each image
     kind = "masks" if labels.ndim > 2 else "labels"
     return {f"{name}_images": images, f"{name}_{kind}": labels}
 
 
 def _loaded(loader: DataLoader[Any], where: str) -> tuple[Array, Array]:
-    """Images and labels of a loader, in its order, which must be that of its items."""
+    """Return images and labels of a loader, in its order, which must be that of its items."""
     batched, remedy = loader.batch_sampler, "pass DataLoader(dataset, batch_size=…, shuffle=False), or the dataset itself"
     if isinstance(loader.dataset, IterableDataset):
         raise InputError(f"`{where}` is a DataLoader of an IterableDataset, which has no fixed order: pass arrays or a map-style Dataset.")
     if not isinstance(loader.sampler, SequentialSampler) or type(batched) not in (BatchSampler, type(None)):
         raise InputError(f"`{where}` is a DataLoader that shuffles or samples, so no two runs would see the same data: {remedy}.")
+    # the last items that do not fill a batch would be missing from every figure
     if loader.drop_last and len(loader.dataset) % (loader.batch_size or 1):  # type: ignore[arg-type]
         raise InputError(f"`{where}` is a DataLoader with drop_last=True, which leaves items out: {remedy}.")
     parts = [tuple(as_array(part, where) for part in _pair(batch, where)) for batch in loader]
@@ -131,13 +135,14 @@ def _loaded(loader: DataLoader[Any], where: str) -> tuple[Array, Array]:
         raise InputError(f"`{where}` is an empty DataLoader: every split needs at least one item.")
     if loader.batch_size is None:  # the loader hands out single items
         return np.stack([image for image, _ in parts]), np.stack([label for _, label in parts])
+    # read twice: random augmentation in the dataset gives another image the second time
     first = _pair(next(iter(loader)), where)[0]
     _require_same(parts[0][0], as_array(first, where), where)
     return np.concatenate([images for images, _ in parts]), np.concatenate([labels for _, labels in parts])
 
 
 def _items(dataset: Any, where: str) -> tuple[Array, Array]:
-    """Images and labels of a torch `Dataset` of pairs."""
+    """Return images and labels of a torch `Dataset` of pairs."""
     count = len(dataset)
     if not count:
         raise InputError(f"`{where}` is empty: every split needs at least one item.")
@@ -156,6 +161,6 @@ def _pair(item: object, where: str) -> Sequence[object]:
 
 
 def _require_same(first: Array, again: Array, where: str) -> None:
-    """See that a second reading gives the same images, as it does not where they are augmented at random."""
+    """Check that a second reading gives the same images, as it does not where they are augmented at random."""
     if first.shape != again.shape or not np.array_equal(first, again, equal_nan=first.dtype.kind == "f"):
         raise InputError(f"`{where}` gives other images when it is read again: leave random augmentation out of it.")

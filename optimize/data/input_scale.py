@@ -1,4 +1,4 @@
-"""Checks that float images have the scale that mean and std are written for.
+"""Check that float images have the scale that mean and std are written for.
 
 Float images are not rescaled. Images in 0..255 with a mean and a std for 0..1 give inputs a hundred times too large, and the outputs
 for them say nothing about the network. So before anything is computed the images are compared with mean and std, and the splits with
@@ -28,7 +28,7 @@ def require_scale(splits: Mapping[str, Array], preprocessing: Preprocessing) -> 
 
     Args:
         splits: name in the user's data, such as "train" -> images, (N, C, *spatial) where they are floats.
-        preprocessing: how they become the network's input.
+        preprocessing: preprocessing that turns images into the network's input.
 
     Raises:
         InputError: when they do not.
@@ -40,6 +40,7 @@ def require_scale(splits: Mapping[str, Array], preprocessing: Preprocessing) -> 
     reach = {name: value for name, value in reach.items() if value > 0}
     if reach:
         small, large = min(reach, key=reach.__getitem__), max(reach, key=reach.__getitem__)
+        # one split in 0..1 and another in 0..255 differ by 255; splits of one kind hardly by 20
         if reach[large] > FAR * reach[small]:
             said = f"`{large}_images` reach to {reach[large]:.4g} and `{small}_images` only to {reach[small]:.4g}"
             raise InputError(f"{said}: all splits must have one scale; store them alike.")
@@ -47,6 +48,7 @@ def require_scale(splits: Mapping[str, Array], preprocessing: Preprocessing) -> 
 
 def _require_fit(name: str, images: Array, preprocessing: Preprocessing) -> None:
     mean, std = (np.asarray(values, dtype=np.float64) for values in (preprocessing.mean, preprocessing.std))
+    # without a mean, or with 0 and 1, nothing was said about the scale
     if not len(mean) or (not mean.any() and (std == 1).all()):
         return
     channels = np.moveaxis(images.astype(np.float64), 1, 0).reshape(images.shape[1], -1)

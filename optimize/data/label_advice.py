@@ -1,4 +1,4 @@
-"""What to do about labels and masks that do not fit a network's outputs: the usual mistakes, each with its own remedy."""
+"""Remedies for labels and masks that do not fit a network's outputs: one for each of the usual mistakes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ IGNORED = (255, -1, -100)
 
 
 def remedy_of_kind(labels: Array, item: str) -> str | None:
-    """Return how to mend labels that are no whole numbers, or not one per image; None where no remedy is known.
+    """Return the remedy for labels that are no whole numbers, or not one per image; None where no remedy is known.
 
     Args:
-        labels: as stored.
-        item: what each label belongs to: "image" or "pixel".
+        labels: labels as they are stored.
+        item: the thing that each label belongs to: "image" or "pixel".
     """
     if labels.dtype.kind in "US":
         return "number the classes from 0, such as numpy.unique(labels, return_inverse=True)[1], and give their names as --classes"
@@ -37,7 +37,7 @@ def remedy_of_range(labels: Array, outputs: int, what: str = "labels") -> str:
     """Return how to mend whole numbers that are outside 0 to `outputs` - 1.
 
     Args:
-        labels: as stored, of any shape.
+        labels: labels as they are stored, of any shape.
         outputs: number of outputs of the network.
         what: the word for them in the text, "labels" or "masks".
     """

@@ -18,7 +18,7 @@ _NAMES = re.compile(rf"({'|'.join(SPLITS)})_(images|labels|masks|patient|(.+_)?g
 
 
 def is_known(name: str) -> bool:
-    """Whether an array of this name is read.
+    """Return whether an array of this name is read.
 
     Example:
         >>> is_known("val_images"), is_known("test_site_group"), is_known("notes")

@@ -1,4 +1,4 @@
-"""What the user's data say of each item beside its image and its label: its patient, its subgroups and its name.
+"""Metadata of each item beside its image and its label: its patient, its subgroups and its name.
 
     {split}_patient                       id of the patient; no patient stands in two splits
     {split}_group, {split}_NAME_group     any number of columns: test_site_group is the column "site", test_group the column "group"
@@ -19,12 +19,12 @@ from optimize.errors import InputError
 
 
 def checked_tags(arrays: Mapping[str, Array], split: str, field: str) -> Array | None:
-    """One tag per item as text, (N,), or None where there is no such array.
+    """Return one tag per item as text, (N,), or None where there is no such array.
 
     Args:
         arrays: the arrays of the user's data.
         split: one of `optimize.data.layout.SPLITS`.
-        field: what follows the split's name, such as "patient".
+        field: part of the array's name behind the split's, such as "patient".
 
     Raises:
         InputError: when there is not exactly one, text or whole number, per image.
@@ -38,6 +38,7 @@ def checked_tags(arrays: Mapping[str, Array], split: str, field: str) -> Array |
     if tags.ndim != 1 or tags.dtype.kind not in "iubUS":
         raise InputError(f"`{key}` is {tags.dtype} of shape {tags.shape}: it must hold one text or whole number per image.")
     same_length(key, tags, split, arrays[f"{split}_images"])
+    # whole numbers and texts are compared as text: patient 7 in one split is patient "7" in another
     return np.char.decode(tags, "utf-8", "replace") if tags.dtype.kind == "S" else tags.astype(str)
 
 
@@ -45,7 +46,7 @@ EMPTY = "(empty)"
 
 
 def checked_groups(arrays: Mapping[str, Array], split: str) -> dict[str, Array]:
-    """The subgroup columns of a split, by name: column -> text (N,); empty where there is none.
+    """Return the subgroup columns of a split, by name: column -> text (N,); empty where there is none.
 
     Raises:
         InputError: when a column is malformed, or two arrays give the same one.
@@ -59,6 +60,7 @@ def checked_groups(arrays: Mapping[str, Array], split: str) -> dict[str, Array]:
             raise InputError(f"`{key}` gives the subgroup column {column!r} a second time: rename it, or leave out `{split}_group`.")
         tags = checked_tags(arrays, split, key.removeprefix(f"{split}_"))
         assert tags is not None
+        # an empty text could not be seen in a table of subgroups
         columns[column] = np.where(tags == "", EMPTY, tags)
     return columns
 
@@ -101,6 +103,7 @@ def require_columns(val: Mapping[str, Array], test: Mapping[str, Array]) -> None
     Raises:
         InputError: when one has a column that the other has not.
     """
+    # a subgroup that only the test split has could never be judged before the verdict
     for column in sorted(val.keys() ^ test.keys()):
         field = "group" if column == "group" else f"{column}_group"
         has, lacks = ("val", "test") if column in val else ("test", "val")

@@ -1,4 +1,4 @@
-"""Near duplicates: the same picture twice, but not byte by byte (stored again, brightened, shifted by a pixel, resized).
+"""Find near duplicates: pairs of images that show the same picture with other bytes (stored again, brightened, shifted, resized).
 
 Pairs are compared in three stages. Each stage costs more per pair than the one before, and sees only the pairs that passed it. All stages
 look at the mean over channels, averaged over areas:
@@ -44,13 +44,13 @@ there a near duplicate may be missed because of it."""
 
 @dataclass(frozen=True, eq=False)
 class ImageHashes:
-    """What N images are compared by.
+    """Hashes and thumbnails by which N images are compared.
 
     Args:
         signs: the difference hash as -1 and 1, (N, 64).
-        coarse: of mean 0 and length 1, (N, 72); 0 for an image without contrast, which is like none.
+        coarse: the 72 pixels with mean 0 and length 1, (N, 72); 0 for an image without contrast, which resembles no other.
         fine: thumbnails, (N, D, H, W).
-        size: of the smaller side of the images, in pixels.
+        size: smaller side of the images, in pixels.
     """
 
     signs: Floats
@@ -67,53 +67,57 @@ class ImageHashes:
         small = [(_shrink(grey.mean(1), 8, 9), _thumbnails(grey), min(grey.shape[2:])) for grey in greys]
         coarse = np.concatenate([pixels for pixels, _, _ in small])
         signs = np.where(coarse[:, :, 1:] > coarse[:, :, :-1], np.float32(1), np.float32(-1))
+        # the pattern of an almost flat image is noise, which must not make two flat images look alike
         contrast = coarse.std((1, 2))
         unit = _unit(coarse) * (contrast > 0.02 * np.median(contrast))[:, None]
         return cls(signs.reshape(len(signs), -1), unit, np.concatenate([thumbnails for _, thumbnails, _ in small]), small[0][2])
 
 
-def near_duplicate_pairs(some: ImageHashes, others: ImageHashes) -> Integers:
-    """Pairs of images that are one and the same picture: (P, 2), row of `some` and row of `others`, the most alike pair first."""
-    if min(some.size, others.size) < SMALLEST:
+def near_duplicate_pairs(some: ImageHashes, partners: ImageHashes) -> Integers:
+    """Return pairs of images that show the same picture, (P, 2): row in `some` and row in `partners`, the most similar pair first."""
+    if min(some.size, partners.size) < SMALLEST:
         return np.zeros((0, 2), np.int64)
     pairs, likeness = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.float32)]
+    # in blocks: the products of all pairs at once would not fit into memory
     for top in range(0, len(some.signs), BLOCK):
-        for left in range(0, len(others.signs), BLOCK):
-            candidates = _candidates(some, others, slice(top, top + BLOCK), slice(left, left + BLOCK)) + np.array([top, left])
+        for left in range(0, len(partners.signs), BLOCK):
+            candidates = _candidates(some, partners, slice(top, top + BLOCK), slice(left, left + BLOCK)) + np.array([top, left])
             for start in range(0, len(candidates), 1024):
                 part = candidates[start : start + 1024]
-                alike = correlation(some.fine[part[:, 0]], others.fine[part[:, 1]])
+                alike = correlation(some.fine[part[:, 0]], partners.fine[part[:, 1]])
                 pairs.append(part[alike >= ALIKE])
                 likeness.append(alike[alike >= ALIKE])
     return np.concatenate(pairs)[np.argsort(-np.concatenate(likeness), kind="stable")]
 
 
-def correlation(some: Floats, others: Floats) -> Floats:
-    """Correlation of thumbnails, pair by pair, at the best shift by up to one pixel: 2 x (N, D, H, W) -> (N,)."""
+def correlation(some: Floats, partners: Floats) -> Floats:
+    """Return the correlation of thumbnails, pair by pair, at the best shift by up to one pixel: 2 x (N, D, H, W) -> (N,)."""
     height, width = some.shape[2:]
-    inner = _unit(others[:, :, 1 : height - 1, 1 : width - 1])
-    shifts = [(down, right) for down in range(3) for right in range(3)]
-    moved = (_unit(some[:, :, down : height - 2 + down, right : width - 2 + right]) for down, right in shifts)
+    # the inner part of one thumbnail against the nine parts of that size in the other
+    inner = _unit(partners[:, :, 1 : height - 1, 1 : width - 1])
+    shifts = [(down, across) for down in range(3) for across in range(3)]
+    moved = (_unit(some[:, :, down : height - 2 + down, across : width - 2 + across]) for down, across in shifts)
     best = np.full(len(some), -1, np.float32)
     for shifted in moved:
         np.maximum(best, np.einsum("nk,nk->n", shifted, inner), out=best)
     return best
 
 
-def _candidates(some: ImageHashes, others: ImageHashes, rows: slice, columns: slice) -> Integers:
-    """Pairs of one block that hash and coarse correlation let through, (P, 2)."""
-    coarse = some.coarse[rows] @ others.coarse[columns].T
+def _candidates(some: ImageHashes, partners: ImageHashes, rows: slice, columns: slice) -> Integers:
+    """Return the pairs of one block that pass the hash and the coarse correlation, (P, 2)."""
+    coarse = some.coarse[rows] @ partners.coarse[columns].T
     # The sum of products of 64 signs is 64 - 2 d where d of them differ: 64 for equal hashes, 36 for 14 bits that differ.
-    close = some.signs[rows] @ others.signs[columns].T >= 64 - 2 * HASH_BITS
-    close &= coarse >= 0.99 - SHIFT_LOSS * (28 / max(28, min(some.size, others.size))) ** 2
+    close = some.signs[rows] @ partners.signs[columns].T >= 64 - 2 * HASH_BITS
+    close &= coarse >= 0.99 - SHIFT_LOSS * (28 / max(28, min(some.size, partners.size))) ** 2
     pairs = np.argwhere(close)
     if len(pairs) > MAX_FINE_PAIRS:
+        # only a set of images that all resemble each other gets here
         pairs = pairs[np.argpartition(-coarse[close], MAX_FINE_PAIRS)[:MAX_FINE_PAIRS]]
     return pairs.astype(np.int64)
 
 
 def _grey(images: Array) -> Floats:
-    """Stored images -> the mean over channels, (N, D, H, W); D is 1 for images, H as well for signals."""
+    """Return stored images -> the mean over channels, (N, D, H, W); D is 1 for images, H as well for signals."""
     grey: Floats = Preprocessing()(images).mean(1)
     spatial = grey.shape[1:]
     return grey.reshape(len(grey), -1, *(1, *spatial)[-2:])
@@ -131,14 +135,15 @@ def _shrink(images: Floats, height: int, width: int) -> Floats:
 
 
 def _areas(size: int, count: int) -> Floats:
-    """Weights that average `size` pixels into `count` equal areas, (count, size)."""
+    """Return weights that average `size` pixels into `count` equal areas, (count, size)."""
+    # example: 3 pixels into 2 areas have the edges 0, 1.5, 3, so the middle pixel counts by half in either
     edges, pixels = np.linspace(0, size, count + 1), np.arange(size)
     shared = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
     return np.asarray(np.clip(shared, 0, None) * (count / size), dtype=np.float32)
 
 
 def _unit(images: Floats) -> Floats:
-    """Each image as a vector of mean 0 and length 1, (N, …) -> (N, K); 0 where it has no contrast."""
+    """Return each image as a vector of mean 0 and length 1, (N, …) -> (N, K); 0 where it has no contrast."""
     flat = images.reshape(len(images), -1)
     flat = flat - flat.mean(1, keepdims=True)
     return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6))

@@ -1,4 +1,4 @@
-"""What the numbers that a network gives mean: logits, or probabilities, after a softmax or a sigmoid of the network's own.
+"""Tell logits from probabilities: whether a network ends with a softmax or a sigmoid of its own.
 
 A mask is cut where a logit is above 0 and where a probability is above 0.5. Cut at 0, every pixel of a network that ends in a sigmoid would
 be foreground. The meaning is found once, from the values that the original gives, and holds for everything that is made of it: the outputs
@@ -26,7 +26,7 @@ _ROUNDING = 1e-5
 
 
 def meaning(outputs: Floats) -> Meaning:
-    """What outputs (N, K) or (N, K, *spatial) mean, by their values; outputs that are not finite are passed over.
+    """Return what outputs (N, K) or (N, K, *spatial) mean, by their values; outputs that are not finite are passed over.
 
     Classes (N, K) are probabilities where rows sum to 1, masks where every value lies in 0..1.
 
@@ -44,20 +44,20 @@ def meaning(outputs: Floats) -> Meaning:
 
 
 def sum_to_one(rows: npt.NDArray[Any]) -> bool:
-    """Whether rows (N, K) of finite numbers are each the probabilities of K classes."""
+    """Return whether rows (N, K) of finite numbers are each the probabilities of K classes."""
     near = min(SUMS[1], max(SUMS[0], rows.shape[1] / 255))
     return len(rows) > 0 and bool(rows.min() >= 0) and bool(np.median(np.abs(rows.sum(1) - 1)) < near)
 
 
 def logits(outputs: torch.Tensor, meaning: Meaning, *, exclusive: bool) -> torch.Tensor:
-    """Outputs (N, K) or (N, K, *spatial) as logits, which they may be already.
+    """Return outputs (N, K) or (N, K, *spatial) as logits, which they may be already.
 
     The softmax, or the sigmoid of each where they are not exclusive, of what is returned gives the probabilities back.
 
     Args:
         outputs: outputs of the network.
-        meaning: what the outputs mean.
-        exclusive: whether a case, or a pixel, has one class of several; otherwise each output is a yes or no by itself.
+        meaning: meaning of the outputs, "logits" or "probabilities".
+        exclusive: whether a case, or a pixel, has one class of several; otherwise each output is a yes-or-no decision.
     """
     if meaning == "logits":
         return outputs

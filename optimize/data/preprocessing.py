@@ -66,6 +66,7 @@ class Preprocessing:
         inside[...] = images
         if self.standardize:
             _standardize(inside, WHOLE_EPSILON if whole else FLOAT_EPSILON)
+        # standardizing takes the scale off anyway, so bytes are divided only without it
         elif whole:
             inside /= np.float32(255)
         if self.mean:
@@ -88,7 +89,7 @@ class Preprocessing:
             )
 
     def inner(self, padded: Floats) -> Floats:
-        """A view without the `pad`, of inputs or of outputs as large as they are, (N, any, *spatial); class outputs (N, K) stay."""
+        """Return a view without the `pad`, of inputs or of outputs as large as they are, (N, any, *spatial); class outputs (N, K) stay."""
         return padded[(slice(None), slice(None), *[slice(self.pad, size - self.pad) for size in padded.shape[2:]])]
 
 

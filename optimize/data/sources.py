@@ -1,4 +1,4 @@
-"""Reads the arrays of a user's data, whatever format they are stored in.
+"""Read the arrays of a user's data, whatever format they are stored in.
 
 Each module in `optimize/data/formats/` is one format. The folder is looked through at each call, so a new format is a new file there, and
 nothing else: the command, `load_data` and the error for a source that no format recognises know it at once.
@@ -23,7 +23,7 @@ from optimize.loading.foreign_files import weights_as_data
 
 
 class DataFormat(Protocol):
-    """What a module in `optimize/data/formats/` defines.
+    """The functions and names that a module in `optimize/data/formats/` must define.
 
     A library that only this format needs is imported inside `read`, so that the others work without it.
 
@@ -34,7 +34,7 @@ class DataFormat(Protocol):
     NAMED: str
 
     def recognises(self, source: str) -> bool:
-        """Whether the source is of this format, by a look at its content or its name; false where there is nothing at that path.
+        """Return whether the source is of this format, by a look at its content or its name; false where there is nothing at that path.
 
         Raises:
             InputError: when the source is clearly meant to be of this format and cannot be read, with the remedy.
@@ -49,7 +49,7 @@ class DataFormat(Protocol):
 
 
 def data_formats() -> list[DataFormat]:
-    """All formats, by the names of their modules."""
+    """Return all formats, by the names of their modules."""
     names = sorted(module.name for module in pkgutil.iter_modules(formats.__path__))
     return [cast(DataFormat, import_module(f"{formats.__name__}.{name}")) for name in names]
 
@@ -63,6 +63,7 @@ def format_of(source: str | Path) -> DataFormat:
     if not str(source):
         raise InputError("`data` is missing: pass --data file.npz or --data file.py:factory, or set [data] path in optimize.toml.")
     try:
+        # lazily: the second format is asked only where the first does not know the source
         recognising = (format for format in data_formats() if format.recognises(str(source)))
         return next(recognising, None) or _refuse(Path(source))
     except OSError as problem:
@@ -83,6 +84,7 @@ def read_arrays(source: str | Path) -> dict[str, Array]:
     try:
         stored = format.read(str(source))
         arrays = {}
+        # arrays of other names are never read: they may be large, or hold objects
         for name in filter(is_known, stored):
             arrays[name] = _as_array(stored[name], name, source)
     except InputError:
@@ -105,9 +107,9 @@ def _as_array(value: object, name: str, source: str | Path) -> Array:
 
 
 def _refuse(path: Path) -> NoReturn:
-    """Raise what is to be said of a source that no format recognises."""
-    *others, last = [format.NAMED for format in data_formats()]
-    known = f"{', '.join(others)} or {last}"
+    """Raise the error for a source that no format recognises."""
+    *names, last = [format.NAMED for format in data_formats()]
+    known = f"{', '.join(names)} or {last}"
     if path.is_dir():
         raise InputError(f"`data` (={path}) is a folder that no format recognises: pass {known}; a factory may read any folder.")
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""One split of the user's data: images, what they show, and who they are of."""
+"""One split of the user's data: images with labels or masks, patients and subgroups."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ CASES_AT_ONCE, PIXELS_AT_ONCE = 256, 2**20
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Some labelled images, kept as they are stored.
+    """Labelled images of one split, kept as they are stored.
 
     Args:
         name: train, calibration, guard or test.
         images: uint8 (N, *spatial, C) or (N, H, W), or float (N, C, *spatial).
         labels: classes, (N,), from 0; or masks in one of the two forms of `optimize.data.masks`, without the padding.
-        preprocessing: how images become the network's input.
+        preprocessing: preprocessing that turns images into the network's input.
         patients: id of each item's patient, (N,), or None.
         groups: subgroup columns by name, each text (N,); empty where there is none.
         numbers: position of each item in the user's file, (N,); None stands for 0, 1, 2, …
         item_names: the user's name of each item, text (N,), or None.
-        outputs: what the network's outputs mean when they are compared with the labels.
+        outputs: meaning of the network's outputs, "logits" or "probabilities", when they are compared with the labels.
 
     Example:
         >>> split = Split("test", np.zeros((4, 2, 2, 3), np.uint8), np.array([0, 2, 2, 0]), Preprocessing())
@@ -73,7 +73,7 @@ class Split:
         return [slice(start, start + size) for start in range(0, len(self), size)]
 
     def inputs(self, index: Any = slice(None)) -> Floats:
-        """The network's input for some items, (N, C, *spatial); computed on each call, so ask for no more than is needed."""
+        """Return the network's input for some items, (N, C, *spatial); computed on each call, so ask for no more than is needed."""
         return self.preprocessing(self.images[index])
 
     def take(self, index: Any, name: str | None = None) -> Split:
@@ -85,6 +85,7 @@ class Split:
 
     def joined(self, part: Split) -> Split:
         """Return the items of this split and of a part that was taken out of it, in their first order and under this split's name."""
+        # calibration was taken out of train at random; joined in the old order, training sees what it would have seen without the cut
         order = np.argsort(np.concatenate([self.ids, part.ids]), kind="stable")
 
         def both(mine: Array | None, its: Array | None) -> Array | None:
@@ -117,11 +118,12 @@ class Split:
         for start in range(0, len(self), 256):
             digest.update(self.images[start : start + 256].tobytes())
         for start in range(0, len(self), 256):
+            # as 64-bit numbers, so that one and the same labels stored as uint8 or as int64 have one hash
             digest.update(self.labels[start : start + 256].astype("<i8").tobytes())
         return digest.hexdigest()
 
     def totals(self, classes: int) -> Integers:
-        """Number of items of each class, (classes,); with masks, the number of items that show the class anywhere."""
+        """Return number of items of each class, (classes,); with masks, the number of items that show the class anywhere."""
         return np.bincount(self.labels, minlength=classes) if self.labels.ndim == 1 else shown(self.labels, classes).sum(0)
 
     def class_counts(self, classes: Sequence[str]) -> dict[str, int]:
@@ -129,7 +131,7 @@ class Split:
         return {name: int(count) for name, count in zip(classes, self.totals(len(classes)), strict=True)}
 
     def strata(self, classes: int) -> Integers:
-        """One class per item, (N,), by which a split is cut evenly: the label; with masks, the rarest class that the item shows.
+        """Return one class per item, (N,), by which a split is cut evenly: the label; with masks, the rarest class that the item shows.
 
         Classes of masks count from 1; 0 is an item that shows none. The rarest class is taken because it is the one that an uneven cut
         could leave without items: of 100 masks, all with class 1 and three with class 2, those three have stratum 2.
@@ -137,5 +139,6 @@ class Split:
         if self.labels.ndim == 1:
             return self.labels
         present = shown(self.labels, classes)
+        # a class that the item does not show counts as the most common one, so that it is never the rarest
         rarity = np.where(present, present.sum(0), len(present) + 1)
         return np.where(present.any(1), rarity.argmin(1) + 1, 0)

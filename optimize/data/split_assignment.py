@@ -1,4 +1,4 @@
-"""Which item stands in which split: no image and no patient is in two of them.
+"""Assign items to splits so that no image and no patient is in two of them.
 
 An image is known by the hash of its bytes, a patient by the id in the user's data. What two splits share is an error, or is dropped from
 the less protected one (train, then calibration, then guard; test never loses an item).
@@ -45,6 +45,7 @@ class SplitHashes:
 
 def identify(name: str, images: Array, patients: Array | None = None) -> SplitHashes:
     """Return the hash of every image of a split, beside the patients."""
+    # 8 bytes are enough: of a million images, two different ones share a hash with a chance of one in 40 million
     digests = b"".join(hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in images)
     return SplitHashes(name, np.frombuffer(digests, dtype=np.int64), patients)
 
@@ -64,6 +65,7 @@ def disjoint(identities: Sequence[SplitHashes], *, drop: bool) -> tuple[list[Int
     clashes: list[str] = []
     notes: list[str] = []
     for identity in identities:
+        # against every more protected split: the first one found gives the text, all of them decide
         shared = np.zeros(len(identity.content), dtype=bool)
         for protected in kept:
             in_both = _shared(identity, protected)
@@ -74,6 +76,7 @@ def disjoint(identities: Sequence[SplitHashes], *, drop: bool) -> tuple[list[Int
             notes.append(f"{int(shared.sum())} of {len(shared)} {identity.name} items were dropped: a more protected split holds them too.")
         if shared.all():
             raise InputError(f"`data`: every item of {identity.name!r} also stands in a more protected split: give it items of its own.")
+        # only what stays protects: an item that was dropped from train must not cause a drop elsewhere
         kept.append(_take(identity, rows[-1]))
     if clashes and not drop:
         total = sum(len(identity.content) - len(left) for identity, left in zip(identities, rows, strict=True))
@@ -113,6 +116,7 @@ def halves(identity: SplitHashes, labels: Integers, seed: int) -> tuple[Integers
     sizes = np.bincount(clusters)
     members = np.split(np.argsort(clusters, kind="stable"), np.cumsum(sizes)[:-1])
     # Class by class among clusters of one size: then the odd item left over by one class is made up for by the next.
+    # the last key is the main one: largest cluster first, then class by class, then by chance
     order = np.lexsort((np.random.default_rng(seed).permutation(count), [labels[items[0]] for items in members], -sizes))
     share = 1.0 / np.maximum(np.bincount(labels), 1)
     lead = np.zeros(len(share))
@@ -151,6 +155,7 @@ def fifth(identity: SplitHashes, least: int, seed: int) -> tuple[Integers, Integ
     clusters = _clusters(identity)
     sizes = np.bincount(clusters)
     order = np.random.default_rng(seed).permutation(len(sizes))
+    # number of clusters, in random order, that hold `least` items, and twice as many
     enough, plenty = (1 + int(np.searchsorted(np.cumsum(sizes[order]), items)) for items in (least, 2 * least))
     count = max(1, min(max(min(round(len(sizes) / 5), plenty), enough), len(sizes) // 2))
     taken = np.isin(clusters, order[:count])
@@ -158,7 +163,7 @@ def fifth(identity: SplitHashes, least: int, seed: int) -> tuple[Integers, Integ
 
 
 def _clusters(identity: SplitHashes) -> Integers:
-    """Number each item's cluster from 0: items linked by patient or by content, directly or through others, share one.
+    """Return number each item's cluster from 0: items linked by patient or by content, directly or through others, share one.
 
     Each item starts with the number of its image. Then all items of a patient, and all copies of an image, take the lowest number among
     them, until no number changes: the connected components of the graph whose edges are "same image" and "same patient".
@@ -169,6 +174,7 @@ def _clusters(identity: SplitHashes) -> Integers:
         patient = np.unique(identity.patients, return_inverse=True)[1].reshape(-1)
         while True:
             previous = cluster
+            # one round carries a number across one link; a chain of links takes as many rounds as it is long
             for key in (patient, content):
                 lowest = np.full(int(key.max()) + 1, len(cluster))
                 np.minimum.at(lowest, key, cluster)
@@ -179,7 +185,8 @@ def _clusters(identity: SplitHashes) -> Integers:
 
 
 def _shared(split: SplitHashes, protected: SplitHashes) -> npt.NDArray[np.bool_]:
-    """Which items of `split` have an image or a patient that `protected` has too, (N,)."""
+    """Return which items of `split` have an image or a patient that `protected` has too, (N,)."""
+    # an image that stands twice within one split is no overlap; only copies across splits are
     shared = np.isin(split.content, protected.content)
     if split.patients is not None and protected.patients is not None:
         shared |= np.isin(split.patients, protected.patients)
@@ -187,7 +194,7 @@ def _shared(split: SplitHashes, protected: SplitHashes) -> npt.NDArray[np.bool_]
 
 
 def _clash(split: SplitHashes, item: int, protected: SplitHashes) -> str:
-    """What an item shares with a more protected split, in words."""
+    """Return what an item shares with a more protected split, in words."""
     same = np.flatnonzero(protected.content == split.content[item])
     if len(same):
         return f"{split.name}[{item}] = {protected.name}[{same[0]}]"

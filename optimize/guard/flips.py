@@ -78,9 +78,7 @@ class Flip:
         return whole if self.about is None else whole | {"class": self.about}
 
 
-def flips(
-    baseline: Score, candidate: Score, names: Sequence[str], patients: npt.NDArray[Any] | None = None
-) -> list[Flip]:
+def flips(baseline: Score, candidate: Score, names: Sequence[str], patients: npt.NDArray[Any] | None = None) -> list[Flip]:
     """Every case whose decision changed: the regressed ones first, and of these the most confident mistakes first.
 
     Args:

@@ -22,7 +22,19 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @dataclass(frozen=True)
 class BatchNormScale:
-    """Mean |gamma| over the group's batch norms; NaN where there is none."""
+    """Mean |gamma| over the group's batch norms; NaN where there is none.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from torch import nn
+        >>> import optimize as opt
+        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)).eval()
+        >>> original = opt.Candidate(net, torch.ones(1, 1, 4, 4))
+        >>> reference = opt.Reference(original, calibration=np.random.default_rng(0).random((64, 1, 4, 4), np.float32))
+        >>> net[1].weight.data = torch.tensor([1.0, -2.0, 0.5, 0.0])
+        >>> opt.BatchNormScale()(original, reference, opt.trace(original).groups)[0].tolist()
+        [1.0, 2.0, 0.5, 0.0]
+    """
 
     def __call__(self, candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
         """Return (size,) per group; comparable across groups where the norms' outputs matter alike."""

@@ -42,6 +42,17 @@ class InsideLayerRanking:
 
     Args:
         batches: number of batches of 128 calibration inputs each, drawn by the reference's seed.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from torch import nn
+        >>> import optimize as opt
+        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)).eval()
+        >>> original = opt.Candidate(net, torch.ones(1, 1, 4, 4))
+        >>> reference = opt.Reference(original, calibration=np.random.default_rng(0).random((64, 1, 4, 4), np.float32))
+        >>> (scores,) = opt.InsideLayerRanking()(original, reference, opt.trace(original).groups)
+        >>> scores.shape, bool((scores >= 0).all() and (scores <= 1).all())
+        ((4,), True)
     """
 
     batches: int = 6

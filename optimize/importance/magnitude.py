@@ -27,6 +27,18 @@ class Magnitude:
 
     Args:
         norm: 1 or 2.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from torch import nn
+        >>> import optimize as opt
+        >>> net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).eval()
+        >>> original = opt.Candidate(net, torch.ones(1, 4))
+        >>> reference = opt.Reference(original, calibration=np.random.default_rng(0).random((64, 4), np.float32))
+        >>> _ = net[0].weight.data[2].zero_(), net[0].bias.data[2].zero_()
+        >>> (scores,) = opt.Magnitude()(original, reference, opt.trace(original).groups)
+        >>> scores.shape, int(scores.argmin())
+        ((6,), 2)
     """
 
     norm: int = 2

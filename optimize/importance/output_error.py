@@ -42,6 +42,18 @@ class OutputError:
     Args:
         rows: sampled positions of each reader.
         ridge: strength of the pull to the present weights, see `Repair`.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from torch import nn
+        >>> import optimize as opt
+        >>> net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).eval()
+        >>> original = opt.Candidate(net, torch.ones(1, 4))
+        >>> reference = opt.Reference(original, calibration=np.random.default_rng(0).random((64, 4), np.float32))
+        >>> _ = net[0].weight.data[2].zero_(), net[0].bias.data[2].fill_(-1)  # channel 2 is 0 behind its ReLU
+        >>> (scores,) = opt.OutputError()(original, reference, opt.trace(original).groups)
+        >>> scores.shape, round(float(scores[2]), 3)
+        ((6,), 0.0)
     """
 
     rows: int = ROWS

@@ -21,6 +21,18 @@ class Redundancy:
     Args:
         measure: name of the similarity.
         pooled: compare the means of the maps instead of the maps.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from torch import nn
+        >>> import optimize as opt
+        >>> net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).eval()
+        >>> original = opt.Candidate(net, torch.ones(1, 4))
+        >>> reference = opt.Reference(original, calibration=np.random.default_rng(0).random((64, 4), np.float32))
+        >>> net[0].weight.data[5], net[0].bias.data[5] = net[0].weight.data[3], net[0].bias.data[3]  # channel 5 doubles channel 3
+        >>> (scores,) = opt.Redundancy()(original, reference, opt.trace(original).groups)
+        >>> scores.round(6)[[3, 5]].tolist()
+        [0.0, 0.0]
     """
 
     measure: Literal["cosine", "pearson", "iou"] = "cosine"

@@ -23,7 +23,20 @@ from optimize.importance.signal import Scores
 
 @dataclass(frozen=True)
 class Snip:
-    """Connection sensitivity summed per channel."""
+    """Connection sensitivity summed per channel.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from torch import nn
+        >>> import optimize as opt
+        >>> net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).eval()
+        >>> original = opt.Candidate(net, torch.ones(1, 4))
+        >>> reference = opt.Reference(original, calibration=np.random.default_rng(0).random((64, 4), np.float32))
+        >>> _ = net[0].weight.data[2].zero_(), net[0].bias.data[2].fill_(-1)  # channel 2 is 0 behind its ReLU
+        >>> (scores,) = opt.Snip()(original, reference, opt.trace(original).groups)
+        >>> scores.shape, float(scores[2])
+        ((6,), 0.0)
+    """
 
     def __call__(self, candidate: Candidate, reference: Reference, groups: Sequence[ChannelGroup]) -> list[Scores]:
         """Return (size,) per group; comparable across groups."""

@@ -1,7 +1,12 @@
-"""What is inside a file of weights: the one set of named tensors that is the network's, or the whole network.
+"""Find the network's weights, or the whole network, in a file.
 
-How the file is read is up to its format (`optimize.loading.model_formats`). What it holds may be nested: training scripts save weights
-beside an epoch, an optimizer's state and a running average of the weights.
+How the file is read is up to its format (`optimize.loading.model_formats`). Its content may be nested, because training scripts save
+weights beside an epoch, an optimizer's state and a running average of the weights. Example:
+
+    {"epoch": 90,                                    no tensors: left out
+     "state_dict": {"conv.weight": …},               taken: a usual name
+     "state_dict_ema": {"conv.weight": …},           a running average: left out, with a note on `--weights state_dict_ema`
+     "optimizer": {"state": {0: {…}}, …}}            no tensors by name: left out
 """
 
 from __future__ import annotations
@@ -29,11 +34,11 @@ _AVERAGED = re.compile(r"(^|[_.\- ])(ema|swa|avg|averaged?|shadow|polyak|teacher
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a file of weights holds.
+    """The content of a file of weights.
 
     Args:
         content: the weights by name, or the whole network.
-        notes: which of several sets of weights was taken, and how to take another one.
+        notes: sentences on which of several sets of weights was taken, and how to take another one.
     """
 
     content: nn.Module | Weights
@@ -67,13 +72,14 @@ def read_checkpoint(path: Path, *, trust_pickle: bool = False, code: Path | None
 
 
 def averaged(name: str) -> bool:
-    """Whether weights under this name, such as `ema`, `state_dict_ema`, `swa_model` or `netEMA`, are a running average of others."""
+    """Return whether weights under this name, such as `ema`, `state_dict_ema`, `swa_model` or `netEMA`, are a running average of others."""
     return _AVERAGED.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()) is not None
 
 
 def _unwrap(loaded: object, path: Path, chosen_name: str | None) -> Checkpoint:
     """Return the one set of weights in nested containers: the one of that name, or the one that `_choice` takes at each level."""
     notes: tuple[str, ...] = ()
+    # a name that the user gave may lie at any depth; after it the usual choice goes on inside
     if chosen_name is not None:
         loaded = _under(loaded, chosen_name, path)
     while isinstance(loaded, Mapping):
@@ -81,12 +87,14 @@ def _unwrap(loaded: object, path: Path, chosen_name: str | None) -> Checkpoint:
         if not inner:
             break
         chosen = _choice(list(inner), path)
-        others = [key for key in inner if key != chosen and (averaged(key) or _size(inner[key]) >= _size(inner[chosen]) / 2)]
+        # a set of half the size or more may be another network, as a teacher is, so the note names it; a small one is a loss or a counter
+        alternatives = [key for key in inner if key != chosen and (averaged(key) or _size(inner[key]) >= _size(inner[chosen]) / 2)]
         unnamed = [name for name in _lists(loaded) if averaged(name)]
-        if chosen_name is None and (others or unnamed):
-            notes = (*notes, _note(chosen, others, unnamed))
+        if chosen_name is None and (alternatives or unnamed):
+            notes = (*notes, _note(chosen, alternatives, unnamed))
         loaded = inner[chosen]
     if isinstance(loaded, nn.Module):
+        # a wrapper for several GPUs or for averaging holds the network itself as `module`
         return Checkpoint(loaded.module if isinstance(loaded, nn.DataParallel | AveragedModel) else loaded, notes)
     if not isinstance(loaded, Mapping):
         raise InputError(f"`model` (={path}) holds a {type(loaded).__name__}, not named weights: {SAVE_INSTEAD}.")
@@ -99,16 +107,17 @@ def _unwrap(loaded: object, path: Path, chosen_name: str | None) -> Checkpoint:
 
 def _choice(keys: list[str], path: Path) -> str:
     """Return the name of the set of weights that is taken where the user named none: a usual name, else the only one that is no average."""
+    # each rule decides only where it leaves one name; a usual name first, then the only set that is no average, then the only set
     for several in ([key for key in _NESTED_UNDER if key in keys][:1], [key for key in keys if not averaged(key)], keys):
         if len(several) == 1:
             return several[0]
     raise InputError(f"`model` (={path}) holds several sets of weights ({', '.join(keys)}): choose one, such as --weights {keys[0]}.")
 
 
-def _note(chosen: str, others: list[str], unnamed: list[str]) -> str:
+def _note(chosen: str, alternatives: list[str], unnamed: list[str]) -> str:
     text = f"the weights are those under `{chosen}`"
-    if others:
-        text += f"; the file also holds `{'`, `'.join(others)}`: take them with --weights {others[0]}"
+    if alternatives:
+        text += f"; the file also holds `{'`, `'.join(alternatives)}`: take them with --weights {alternatives[0]}"
     if unnamed:
         text += f"; `{unnamed[0]}` holds averaged weights without names: to take those, copy them into the model and save its state_dict"
     return text
@@ -142,7 +151,7 @@ def _sets(value: object, name: str = "") -> Iterator[tuple[str, object]]:
 
 
 def _lists(loaded: Mapping[Any, Any], name: str = "") -> Iterator[str]:
-    """Names of lists of tensors, two levels down at most."""
+    """Yield the names of lists of tensors, at most two levels down."""
     for key, value in loaded.items():
         inner = f"{name}.{key}".lstrip(".")
         if isinstance(value, list | tuple) and value and all(isinstance(tensor, torch.Tensor) for tensor in value):
@@ -159,7 +168,7 @@ def _size(value: object) -> int:
 
 
 def _has_tensors(value: object) -> bool:
-    """Whether a value is, or holds one level down, a mapping of names to tensors; an optimizer's state is keyed by number."""
+    """Return whether a value is, or holds one level down, a mapping of names to tensors; an optimizer's state is keyed by number."""
     if not isinstance(value, Mapping) or "param_groups" in value:
         return False
     named = [entry for key, entry in value.items() if isinstance(key, str)]

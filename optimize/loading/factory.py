@@ -20,11 +20,11 @@ from optimize.errors import InputError, did_you_mean
 
 
 def load_factory(spec: str, argument: str = "--arch") -> Callable[..., object]:
-    """Import `file.py` and return its `factory`, wrapped so that calling it is as safe as importing it was.
+    """Import `file.py` and return its `factory`, wrapped so that errors of the call become one line too.
 
     Args:
         spec: "path/to/file.py:factory"; a relative path starts at the current folder.
-        argument: what the caller named the spec, for the error text.
+        argument: name of the flag or argument, for the error text.
 
     Raises:
         InputError: when the spec is malformed, the file is missing or raises, or has no such function; on calling: what the call raised.
@@ -48,27 +48,30 @@ def load_factory(spec: str, argument: str = "--arch") -> Callable[..., object]:
 @contextmanager
 def user_code(folder: Path, what: str) -> Iterator[None]:
     """Run a user's code with `folder` importable; raise one InputError that starts with `what` for anything it raises."""
-    before = set(sys.modules)
+    # What the code imports from its own folder is forgotten afterwards: the next model's `net.py` is another file of the same name.
+    loaded_before = set(sys.modules)
+    # no __pycache__ beside the user's files
     bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     sys.path.insert(0, str(folder))
     try:
+        # standard output belongs to the command: with --json, one printed line of the user's code would break it
         with redirect_stdout(sys.stderr):
             yield
     except (KeyboardInterrupt, InputError):
         raise
-    except BaseException as problem:
+    except BaseException as problem:  # also SystemExit: a factory must not end the run without a word
         raise InputError(f"{what} raised {describe(problem, folder)}.") from problem
     finally:
         sys.dont_write_bytecode = bytecode
         if str(folder) in sys.path:
             sys.path.remove(str(folder))
-        for name in set(sys.modules) - before:
-            if _is_sibling(name, sys.modules[name], folder, before):
+        for name in set(sys.modules) - loaded_before:
+            if _is_sibling(name, sys.modules[name], folder, loaded_before):
                 del sys.modules[name]
 
 
 def describe(problem: BaseException, folder: Path | None = None) -> str:
-    """An exception in one line; with `folder`, also the last line of a file in there that led to it."""
+    """Return an exception in one line; with `folder`, also the last line of a file in there that led to it."""
     words = " ".join(str(problem).split())
     text = type(problem).__name__ + (f": {words[:300].rstrip('.')}" if words else "")
     calls = [] if folder is None else traceback.extract_tb(problem.__traceback__)
@@ -77,7 +80,7 @@ def describe(problem: BaseException, folder: Path | None = None) -> str:
 
 
 def parse(spec: str, argument: str) -> tuple[Path, str]:
-    """The file and the name in "path/to/file.py:factory".
+    """Return the file and the name in "path/to/file.py:factory".
 
     Raises:
         InputError: when it does not read so, or there is no such file.
@@ -107,10 +110,10 @@ def _execute(path: Path) -> ModuleType:
     return module
 
 
-def _is_sibling(name: str, module: ModuleType | None, folder: Path, before: set[str]) -> bool:
-    """Whether a newly imported module is a file or package that lies directly in `folder`, not, say, in a virtual environment below it."""
+def _is_sibling(name: str, module: ModuleType | None, folder: Path, loaded_before: set[str]) -> bool:
+    """Return whether a newly imported module lies directly in `folder`, not in a virtual environment below it."""
     top = name.partition(".")[0]
     origin = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
-    if top in before or origin is None or not Path(origin).is_relative_to(folder):
+    if top in loaded_before or origin is None or not Path(origin).is_relative_to(folder):
         return False
     return Path(origin).relative_to(folder).parts[:1] in ((top,), (f"{top}.py",))

@@ -1,4 +1,4 @@
-"""Files that people pass as a model and that no model format reads: each is named for what it is, with what to do instead."""
+"""Recognise files that are often passed as a model by mistake, and say what to do instead."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ _BY_FIRST_BYTES = (
 )
 
 
-def refusal(path: Path, head: bytes, formats: Sequence[str]) -> str:
-    """What a file that no format recognises is, and what to do instead; to be read behind the file's name.
+def unsupported_reason(path: Path, head: bytes, formats: Sequence[str]) -> str:
+    """Return what a file that no format recognises is, and what to do instead; to be read behind the file's name.
 
     Args:
-        path: where the file lies.
-        head: its first bytes.
+        path: path of the file.
+        head: first bytes of the file.
         formats: names of the formats that can be read.
     """
     return f"is {_kind(path, head)}".replace(_FORMATS, ", ".join(formats))
 
 
-def folder_refusal(path: Path, formats: Sequence[str]) -> str:
-    """What a folder that no format recognises is, and what to do instead; to be read behind the folder's name.
+def unsupported_folder_reason(path: Path, formats: Sequence[str]) -> str:
+    """Return what a folder that no format recognises is, and what to do instead; to be read behind the folder's name.
 
     Args:
-        path: of the folder.
+        path: path of the folder.
         formats: names of the formats that can be read.
     """
     names = {child.name for child in path.iterdir()}
@@ -56,8 +56,8 @@ def folder_refusal(path: Path, formats: Sequence[str]) -> str:
     return f"is a folder: name the file of weights inside it{example}"
 
 
-def zip_refusal(path: Path) -> str | None:
-    """What a zip archive is, and what to do instead, where it holds no weights that `torch.save` wrote; None where it holds them."""
+def unsupported_zip_reason(path: Path) -> str | None:
+    """Return what a zip archive is, and what to do instead, where it holds no weights that `torch.save` wrote; None where it holds them."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -81,7 +81,7 @@ def zip_refusal(path: Path) -> str | None:
 
 
 def weights_as_data(path: Path) -> bool:
-    """Whether what was passed as data is a file of weights."""
+    """Return whether what was passed as data is a file of weights."""
     with path.open("rb") as file:
         head = file.read(16)
     if head.startswith(ZIP):
@@ -95,7 +95,7 @@ def _kind(path: Path, head: bytes) -> str:
             return words
     if head[4:8] == b"TFL3":
         return f"a TensorFlow Lite model: {_READABLE}; name those that it was made from"
-    words_of_zip = zip_refusal(path) if head.startswith(ZIP) else None
+    words_of_zip = unsupported_zip_reason(path) if head.startswith(ZIP) else None
     if words_of_zip is not None:
         return words_of_zip
     # Of what has no mark of its own, the suffix gives the better advice; it decides nothing, since nothing here is read.

@@ -1,4 +1,4 @@
-"""Finds the remedy for an `--input` with which a network fails, mostly from the shape that its first convolution reads.
+"""Find the remedy for an `--input` with which a network fails, mostly from the shape that its first convolution reads.
 
 Where another number of images runs, the shape is right, and the network's forward has a batch size written in. That is tried on the meta
 device, where tensors have shapes and no numbers, so it costs no arithmetic.
@@ -18,11 +18,11 @@ BATCHES = (1, 4, 8, 10, 12, 16, 20, 24, 32, 48, 50, 64, 96, 100, 128, 200, 256, 
 
 
 def input_remedy(module: nn.Module, shape: Sequence[int]) -> str:
-    """How to mend the shape of one input; a general line where the network does not say.
+    """Return how to mend the shape of one input; a general line where the network does not say.
 
     Args:
         module: the network.
-        shape: with which it fails, meant as (C, *spatial).
+        shape: shape of one input with which it fails, meant as (C, *spatial).
     """
     general = "check --input and --arch"
     first = next((layer for layer in module.modules() if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)), None)
@@ -44,11 +44,11 @@ def input_remedy(module: nn.Module, shape: Sequence[int]) -> str:
 
 
 def batch_remedy(module: nn.Module, shape: Sequence[int]) -> str | None:
-    """What to say of a network that fails on two images and runs on another number of them; None where it is none of that kind.
+    """Return what to say of a network that fails on two images and runs on another number of them; None where it is none of that kind.
 
     Args:
         module: the network.
-        shape: of one input, (C, *spatial).
+        shape: shape of one input, (C, *spatial).
     """
     size = next((size for size in BATCHES if _runs(module, (size, *shape))), None)
     if size is None:
@@ -59,7 +59,7 @@ def batch_remedy(module: nn.Module, shape: Sequence[int]) -> str | None:
 
 
 def _runs(module: nn.Module, shape: Sequence[int]) -> bool:
-    """Whether the network gives one output for each of the inputs (N, C, *spatial)."""
+    """Return whether the network gives one output for each of the inputs (N, C, *spatial)."""
     try:
         with torch.no_grad():
             output = copy.deepcopy(module).to("meta")(torch.empty(*shape, device="meta"))

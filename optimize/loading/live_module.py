@@ -1,4 +1,4 @@
-"""A network of this process instead of a file: copied, so that whoever owns it finds it as it was."""
+"""A network of this process instead of a file: it is copied, so that the caller's own network is never changed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from optimize.graph.module_copy import deep_copy
 
 
 def require_no_file_settings(**settings: object) -> None:
-    """See that nothing is set that is about a file of weights.
+    """Check that nothing is set that is about a file of weights.
 
     Raises:
         InputError: naming the first setting that is.
@@ -21,7 +21,7 @@ def require_no_file_settings(**settings: object) -> None:
 
 
 def own_copy(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
-    """A deep copy of a network in eval mode, and a note where it was in training mode.
+    """Return a deep copy of a network in eval mode, and a note where it was in training mode.
 
     Raises:
         InputError: when it does not lie on the CPU, or cannot be copied.

@@ -1,4 +1,4 @@
-"""A file of weights and the code of its network become a Candidate that is known to run."""
+"""Load a file of weights and the code of its network as a Candidate that has been tried on inputs."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def load_model(
         path: weights in one of the formats of `optimize/loading/formats/`, such as PyTorch's or safetensors; the content decides, not the
             suffix. Or the network itself, on the CPU: it is copied, and neither changed nor kept.
         arch: "file.py:factory", a function that returns the network as an `nn.Module`.
-        arch_args: its keyword arguments.
-        input_shape: of one input, (C, *spatial).
+        arch_args: keyword arguments of that function.
+        input_shape: shape of one input, (C, *spatial).
         trust_pickle: also load a file that runs code on loading; a whole pickled network then needs no `arch`.
-        weights: which of several sets of weights in the file to take, by name; None for the one that is no average of others.
-        probe: also see whether it repeats itself, keeps inputs apart and can be copied (`probe.py`); False where that was seen before.
+        weights: name of the set of weights to take, where the file holds several; None for the one that is no running average.
+        probe: whether to check that it repeats itself, keeps inputs apart and can be copied (`probe.py`).
 
     Raises:
         InputError: when anything about the file, the architecture or their fit is wrong.
@@ -77,7 +77,7 @@ def load_model(
 
 
 def _tried(module: nn.Module, shape: tuple[int, ...], name: object, notes: tuple[str, ...], probe: bool) -> Candidate:
-    """The candidate of a network that was put in eval mode, tried on two random inputs."""
+    """Return the candidate of a network that was put in eval mode, tried on two random inputs."""
     _check_finite(module, name)
     inputs = finite_inputs(module, shape, lambda inputs: _output(module, inputs))
     candidate = Candidate(module, inputs[:1].clone(), notes=notes)
@@ -100,6 +100,7 @@ def _shape(input_shape: Sequence[int]) -> tuple[int, ...]:
 def _plain(module: nn.Module, shape: tuple[int, ...]) -> nn.Module:
     if any(tensor.is_meta for tensor in module.parameters() if not is_lazy(tensor)):
         raise InputError("`--arch` returned parameters on the meta device, which hold no numbers: build the network on the CPU.")
+    # one form for all: half precision or a GPU in the file says how it was trained, not what is compressed
     module = module.cpu().float().eval()
     if any(is_lazy(parameter) for parameter in module.parameters()):
         # A lazy layer has no weights, nor shapes to compare, before it has seen an input.

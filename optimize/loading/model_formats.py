@@ -1,4 +1,4 @@
-"""Which format a model's file is in: decided by its content, never by its name.
+"""Find the format of a model's file by its content, never by its name.
 
 Each module in `optimize/loading/formats/` is one format. The folder is looked through at each call, so a new format is a new file there,
 and nothing else: the command, `load_model` and the errors for files that cannot be read know it at once.
@@ -14,13 +14,13 @@ from typing import Protocol, cast
 from optimize.errors import InputError
 from optimize.loading import formats
 from optimize.loading.factory import describe
-from optimize.loading.foreign_files import folder_refusal, refusal
+from optimize.loading.foreign_files import unsupported_folder_reason, unsupported_reason
 
 HEAD_BYTES = 64
 
 
 class ModelFormat(Protocol):
-    """What a module in `optimize/loading/formats/` defines.
+    """The functions and names that a module in `optimize/loading/formats/` must define.
 
     A library that only this format needs is imported inside `read`, so that the others work without it.
 
@@ -31,10 +31,10 @@ class ModelFormat(Protocol):
     NAMED: str
 
     def recognises(self, path: Path, head: bytes) -> bool:
-        """Whether a file, or a folder, is of this format.
+        """Return whether a file, or a folder, is of this format.
 
         Args:
-            path: where it lies.
+            path: path of the file or folder.
             head: the first `HEAD_BYTES` bytes of the file, or fewer where it is shorter; empty for a folder.
         """
 
@@ -44,14 +44,14 @@ class ModelFormat(Protocol):
         Nothing in the file may be executed unless `trust_pickle` is true. What this raises becomes one line that calls the file damaged.
 
         Args:
-            path: where the file lies.
+            path: path of the file.
             trust_pickle: whether the user trusts the file's author to run code here; a format that runs none ignores it.
             code: folder that trusted code may import its classes from.
         """
 
 
 def model_formats() -> list[ModelFormat]:
-    """All formats, by the names of their modules."""
+    """Return all formats, by the names of their modules."""
     names = sorted(module.name for module in pkgutil.iter_modules(formats.__path__))
     return [cast(ModelFormat, import_module(f"{formats.__name__}.{name}")) for name in names]
 
@@ -68,7 +68,9 @@ def format_of(path: Path) -> ModelFormat:
         if format.recognises(path, head):
             return format
     names = [format.NAMED for format in model_formats()]
-    raise InputError(f"`model` (={path}) {folder_refusal(path, names) if path.is_dir() else refusal(path, head, names)}.")
+    raise InputError(
+        f"`model` (={path}) {unsupported_folder_reason(path, names) if path.is_dir() else unsupported_reason(path, head, names)}."
+    )
 
 
 def _first_bytes(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""Checks that a network owns what it computes with: every weight is registered, and a copy shares nothing with the original.
+"""Check that every weight of a network is registered, and that a copy of it shares nothing with the original.
 
 Only then can channels be cut in a copy, and weights be counted, saved and exchanged. An example of each fault:
 
@@ -25,12 +25,12 @@ SAME_RUN = 1e-5
 """Largest difference between outputs of one network for one input, as a share of the largest: only the order of sums may differ."""
 
 
-def alike(some: Floats, others: Floats, tolerance: float) -> bool:
-    """Return whether outputs differ by no more than the share `tolerance` of the largest one."""
-    if some.shape != others.shape:
+def alike(some: Floats, reference: Floats, tolerance: float) -> bool:
+    """Return whether outputs of one shape differ by no more than `tolerance` times the largest of `reference`."""
+    if some.shape != reference.shape:
         return False
-    scale = float(np.abs(others).max(initial=1e-6))
-    return bool(np.allclose(some, others, rtol=0, atol=tolerance * scale, equal_nan=True))
+    scale = float(np.abs(reference).max(initial=1e-6))
+    return bool(np.allclose(some, reference, rtol=0, atol=tolerance * scale, equal_nan=True))
 
 
 def hidden_weights(candidate: Candidate, image: Floats) -> str | None:
@@ -40,6 +40,7 @@ def hidden_weights(candidate: Candidate, image: Floats) -> str | None:
     be unused; so each is changed in turn, and only one that changes the output is named.
     """
     module = candidate.module
+    # by identity: two equal tensors are still two
     known = {id(part) for part in (*module.modules(), *module.parameters(), *module.buffers())}
     outside = [(path, part) for path, part in reachable_objects(module) if id(part) not in known]
     lost: list[tuple[str, torch.Tensor]] = [(path, part) for path, part in outside if isinstance(part, nn.Parameter)]
@@ -47,6 +48,7 @@ def hidden_weights(candidate: Candidate, image: Floats) -> str | None:
         # what such a layer counts by is a buffer; a tensor put aside by a hook is neither, and no weight
         if isinstance(part, nn.Module):
             lost += [(path, buffer) for buffer in part.buffers(recurse=False)]
+    # a counter that is no float has no gradient and is not cut
     lost = [(path, tensor) for path, tensor in lost if tensor.is_floating_point()]
     expected = candidate.predict(image)
     for path, tensor in lost:
@@ -62,7 +64,7 @@ def hidden_weights(candidate: Candidate, image: Floats) -> str | None:
 
 
 def copy_fault(candidate: Candidate, pair: Floats) -> str | None:
-    """Return why a copy of the network is not a network of its own; None where it is.
+    """Return why a copy of the network is not independent of it; None where it is.
 
     Two trials show what a copy still shares with the original. First the original runs on one image and the copy on the other: an
     activation that is kept outside the module is then the wrong one. Second a copy gets other weights, and then the original the same ones:
@@ -76,6 +78,7 @@ def copy_fault(candidate: Candidate, pair: Floats) -> str | None:
         if "graph leaves" in str(problem):
             return "cannot be copied: an attribute holds a tensor that was computed from weights: compute it in forward, or detach it"
         return f"cannot be copied ({describe(problem)}): keep locks, files and other open things out of the network's attributes"
+    # First trial: with the original on the other image in between, only a shared activation makes the copy's output wrong.
     wants = [candidate.predict(pair[:1]), candidate.predict(pair[1:])]
     fault = f"keeps something outside the module ({_holders(module)}): a copy of it gives other outputs, so nothing can be cut: {remedy}"
     try:
@@ -83,6 +86,8 @@ def copy_fault(candidate: Candidate, pair: Floats) -> str | None:
             candidate.predict(pair[1 - place : 2 - place])
             if not alike(_predict(copied, candidate, pair[place : place + 1]), want, SAME_RUN):
                 return fault
+        # Second trial: the copy runs with changed weights, then the original gets the same ones. The outputs must be equal; a copy that
+        # reads a weight of the original has used the old one.
         with _changed(list({id(tensor): tensor for tensor in _floats(changed)}.values())):
             from_copy = _predict(changed, candidate, pair[:1])
             with _replaced(module, changed):
@@ -95,7 +100,7 @@ def copy_fault(candidate: Candidate, pair: Floats) -> str | None:
 
 
 def _holders(module: nn.Module) -> str:
-    """What may hold tensors outside the network: its layers with hooks, else any function among its attributes."""
+    """Return what may hold tensors outside the network: layers with hooks, else functions among its attributes."""
     hooked = [name for name, layer in module.named_modules() if layer._forward_hooks or layer._forward_pre_hooks]
     if hooked:
         return f"probably the hook on `{hooked[0]}`" + (f" or on {len(hooked) - 1} others" if len(hooked) > 1 else "")
@@ -116,7 +121,7 @@ def _floats(module: nn.Module) -> Iterator[torch.Tensor]:
 
 @contextmanager
 def _changed(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
-    """Let every element of the tensors be another one, by a tenth at most, while the block runs."""
+    """Change every element of the tensors by a tenth at most while the block runs."""
     draw = torch.Generator().manual_seed(0)
     kept = [tensor.detach().clone() for tensor in tensors]
     try:
@@ -132,7 +137,7 @@ def _changed(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
 
 @contextmanager
 def _replaced(module: nn.Module, by: nn.Module) -> Iterator[None]:
-    """Let the network have another one's numbers while the block runs."""
+    """Give the network the numbers of another network of the same shapes while the block runs."""
     pairs = list(zip(_floats(module), _floats(by), strict=True))
     kept = [mine.detach().clone() for mine, _ in pairs]
     try:

@@ -1,7 +1,10 @@
-"""Tries a network on a few inputs before any work, to see whether it can be judged, cut and exported at all.
+"""Try a network on a few inputs before any work, to see whether it can be judged, cut and exported.
 
 Constant images would hide faults or invent them: an instance norm amplifies their rounding, a network that standardizes its input divides
 by zero, and dropout of zeros is zero. So the inputs are seeded noise until there are data, and calibration images from then on.
+
+Two inputs are enough for most faults, if they differ: a network that mixes the items of a batch, keeps the last activation, or draws at
+random gives another output for one of them, depending on the other or on the call before.
 """
 
 from __future__ import annotations
@@ -25,16 +28,16 @@ from optimize.loading.ownership import SAME_RUN, alike, copy_fault, hidden_weigh
 TOLERANCE = 1e-3
 """Largest difference between outputs that should be the same, as a share of the largest output."""
 CALLS = 8
-"""Further calls of a network that draws numbers without any effect so far."""
+"""Further calls of a network that uses random numbers, when two calls gave the same output."""
 LOOKED_AT = 32
-"""Calibration images, from all over, of which the two that vary most are taken: many a slice of a scan is blank."""
+"""Number of calibration images, evenly spread, of which the two with the most contrast are taken: many slices of a scan are blank."""
 
 
 def noise(shape: Sequence[int], *, positive: bool = False) -> torch.Tensor:
-    """Two seeded random inputs, (2, *shape) float32, that differ in mean and spread.
+    """Return two seeded random inputs, (2, *shape) float32, that differ in mean and spread.
 
     Args:
-        shape: of one input, (C, *spatial).
+        shape: shape of one input, (C, *spatial).
         positive: uniform in 0..1 instead of normal, for networks that take a logarithm or a root.
     """
     rng = np.random.default_rng(0)
@@ -44,12 +47,12 @@ def noise(shape: Sequence[int], *, positive: bool = False) -> torch.Tensor:
 
 
 def finite_inputs(module: nn.Module, shape: Sequence[int], run: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """Two random inputs on which the network's output is finite, (2, *shape).
+    """Return two random inputs on which the network's output is finite, (2, *shape).
 
     Args:
         module: the network.
-        shape: of one input, (C, *spatial).
-        run: gives the network's output, and raises what is to be said where it has none.
+        shape: shape of one input, (C, *spatial).
+        run: function that returns the network's output, or raises where it has none.
 
     Raises:
         InputError: when the output is finite on neither kind of noise.
@@ -90,11 +93,12 @@ def check_repeats(candidate: Candidate, pair: Floats) -> None:
     Raises:
         InputError: when they do not, with the place where random numbers are used, if there is one.
     """
-    before = _generators()
+    # the state of the random generators shows that numbers were drawn, even where they had no effect on these inputs
+    state = _generators()
     first = candidate.predict(pair)
     candidate.predict(pair[::-1])  # a network that keeps something between calls now keeps it of other inputs
     second = candidate.predict(pair)
-    random_used = before != _generators()
+    random_used = state != _generators()
     if random_used and alike(first, second, 0):
         # Dropout of one value in a thousand may not show in a single call.
         many = np.concatenate([pair] * 4)
@@ -129,20 +133,21 @@ def batch_fault(predict: Predict, pair: Floats) -> str | None:
 
 
 def some(count: int) -> npt.NDArray[np.int64]:
-    """Positions of the calibration images to look at, of so many."""
+    """Return the positions of the calibration images to try, at most `LOOKED_AT` of `count`."""
     return np.unique(np.linspace(0, count - 1, min(count, LOOKED_AT)).astype(np.int64))
 
 
 def on_images(candidate: Candidate, images: Floats) -> Candidate:
-    """The candidate with a real image as its example, once more checked on two of them.
+    """Return the candidate with a real image as its example, after the checks were repeated on two images.
 
     Args:
-        candidate: as loaded.
+        candidate: the candidate as it was loaded.
         images: some calibration images, (N, C, *spatial), as `some` chooses them.
 
     Raises:
         InputError: when the output on them is not finite, differs from call to call, or depends on the rest of the batch.
     """
+    # by contrast, the largest first
     order = np.argsort(-images.reshape(len(images), -1).std(1), kind="stable")
     pair = np.ascontiguousarray(images[order[[0, min(1, len(order) - 1)]]])
     real = replace(candidate, example=torch.from_numpy(pair[:1].copy()))
@@ -167,7 +172,10 @@ def _generators() -> tuple[bytes, str, object]:
 
 
 class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Which operations draw at random, and in which layer."""
+    """Records the operations that draw at random, with the layer in which each runs.
+
+    torch marks such operations with a tag, so none has to be listed here. Hooks on all layers say which one is running.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -181,12 +189,14 @@ class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.running.pop()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        # torch marks every operation that draws random numbers with this tag
         if torch.Tag.nondeterministic_seeded in func.tags:
             self.found.append((func.overloadpacket.__name__, self.running[-1]))
         return func(*args, **(kwargs or {}))
 
 
 def _cause(module: nn.Module, pair: Floats, random_used: bool) -> str:
+    """Return why two calls on the same inputs differ, in words with the remedy."""
     if not random_used:
         return "it keeps something from one call to the next: its forward must not change attributes or buffers that it reads later"
     draws, handles = _Draws(), []
@@ -199,6 +209,7 @@ def _cause(module: nn.Module, pair: Floats, random_used: bool) -> str:
         for handle in handles:
             handle.remove()
     remedy = "nothing may be drawn at random in eval mode"
+    # torch drew nothing, and still the outputs differ and a generator has moved
     if not draws.found:
         return f"its forward draws from numpy.random or random: {remedy}"
     operation, name = draws.found[0]
@@ -210,7 +221,7 @@ def _cause(module: nn.Module, pair: Floats, random_used: bool) -> str:
 
 
 def _first_not_finite(module: nn.Module, inputs: torch.Tensor) -> str:
-    """The first layer whose output is not finite although its inputs are, in words; empty where it is none of them."""
+    """Return the first layer whose output is not finite although its inputs are, in words; empty text where there is none."""
     not_finite: list[str] = []
 
     def look(name: str) -> Callable[..., None]:
@@ -233,7 +244,7 @@ def _first_not_finite(module: nn.Module, inputs: torch.Tensor) -> str:
 
 
 def _by_batch(candidate: Candidate, pair: Floats) -> str:
-    """Which batch norm that runs goes by the batch, in words; empty where it is none of them."""
+    """Return the first batch norm that normalises by the batch, in words; empty text where there is none."""
     by_batch: list[str] = []
 
     def look(name: str) -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""Fits weights into the network they belong to, under whatever prefix they were saved; what does not fit is named, with its remedy.
+"""Load weights into a network, whatever prefix their names have in the file; errors name what does not fit, with the remedy.
 
 The prefix is found by counting. Every name in the file is stripped of its first parts, one after the other, and each result that is a name
 of the network counts for what was stripped. With a network that has `conv.weight` and `fc.weight`:
@@ -27,7 +27,7 @@ from optimize.errors import InputError
 from optimize.loading.checkpoint import Weights, averaged
 
 ALMOST = 0.9
-"""Share of the best prefix's fitting names from which another prefix holds weights of the same network too."""
+"""A second prefix that fits this share of the best one's names holds weights of the same network too."""
 _COUNTER = "num_batches_tracked"
 """Files older than batch norm's step counter do not have it, and inference never reads it."""
 _OF_TRAINING = re.compile(r"(criterion|loss\w*|\w*_loss|metrics?|\w*_metrics?|optimizer|scheduler|n_averaged)(\.|$)")
@@ -41,7 +41,7 @@ _KINDS = (
 
 
 def fill(module: nn.Module, weights: Weights, path: Path, arch: str) -> tuple[str, ...]:
-    """Give the network its weights.
+    """Load weights into a network in place, and return notes on the choices that were made.
 
     Args:
         module: the network; it is changed.
@@ -50,13 +50,14 @@ def fill(module: nn.Module, weights: Weights, path: Path, arch: str) -> tuple[st
         arch: the factory that built the network, for errors.
 
     Returns:
-        Notes on what was decided: which part of the file was taken, and what of it was left out.
+        Sentences on the part of the file that was taken, and on what was left out of it.
 
     Raises:
         InputError: when the weights are those of another network, or not floats.
     """
     expected = module.state_dict()
     weights, notes = _named_as(weights, expected, path)
+    # tied weights are one tensor under several names, and a file may hold any one of these names
     same = _tied(expected)
     missing = [name for name in expected if not name.endswith(_COUNTER) and not same[name] & weights.keys()]
     foreign = [name for name in weights if name not in expected and _of_training(name, weights[name])]
@@ -71,28 +72,31 @@ def fill(module: nn.Module, weights: Weights, path: Path, arch: str) -> tuple[st
             f"{_remedy(missing, unexpected, reshaped, list(expected))}."
         )
     for name in both:
+        # copied into floats without a word, int8 weights would be numbers a hundred times too large
         if expected[name].is_floating_point() and not weights[name].is_floating_point():
             raise InputError(f"`model` (={path}): {name} is {weights[name].dtype}, not floats: pass the weights from before quantization.")
-        for other in (same[name] & weights.keys()) - {name}:
-            if not torch.equal(weights[name], weights[other]):
+        for tied_name in (same[name] & weights.keys()) - {name}:
+            if not torch.equal(weights[name], weights[tied_name]):
                 raise InputError(
-                    f"`model` (={path}): {name} and {other} are one tensor in `--arch` (={arch!r}) and two in the file: "
+                    f"`model` (={path}): {name} and {tied_name} are one tensor in `--arch` (={arch!r}) and two in the file: "
                     "pass the factory it was trained with."
                 )
+    # not strict: batch norm's counters may be missing, and everything else was checked above
     module.load_state_dict({name: weights[name] for name in both}, strict=False)
     return (*notes, *([f"left out of the weights, as no part of the network: {_few(foreign)}"] if foreign else ()))
 
 
 def _named_as(weights: Weights, expected: Collection[str], path: Path) -> tuple[Weights, tuple[str, ...]]:
     """Return the weights under the network's names, without the prefix under which most of them fit, and notes on what was left out."""
-    fits = Counter(
-        name[:start] for name in weights if not name.endswith(_COUNTER) for start in _starts(name) if name[start:] in expected
-    )
+    # each name votes for every prefix that makes it a name of the network, see the table above
+    fits = Counter(name[:start] for name in weights if not name.endswith(_COUNTER) for start in _starts(name) if name[start:] in expected)
     if not fits:
         return _wrapped(weights, expected), ()
     full = [prefix for prefix, count in fits.items() if count >= ALMOST * max(fits.values())]
+    # a running average has as many names as the network itself, and by default the network itself is meant
     plain = [prefix for prefix in full if not averaged(prefix)] or full
     best = [prefix for prefix in plain if fits[prefix] == max(fits[candidate] for candidate in plain)]
+    # no prefix wins a tie: names that fit as they are need no explanation
     chosen = "" if "" in best else best[0]
     if len(best) > 1 and chosen:
         names = [prefix.rstrip(".") for prefix in best]
@@ -102,13 +106,14 @@ def _named_as(weights: Weights, expected: Collection[str], path: Path) -> tuple[
         )
     inside = {name.removeprefix(chosen): tensor for name, tensor in weights.items() if name.startswith(chosen)}
     outside = [name for name in weights if not name.startswith(chosen)]
-    others = [prefix for prefix in full if prefix != chosen and averaged(prefix)]
+    averages = [prefix for prefix in full if prefix != chosen and averaged(prefix)]
     notes = []
-    if others:
-        name = others[0].rstrip(".")
+    if averages:
+        name = averages[0].rstrip(".")
         what = f"those under `{chosen.rstrip('.')}`" if chosen else "those without a prefix"
         notes.append(f"the weights are {what}; the file also holds `{name}`: take them with --weights {name}")
-        beside = tuple(others)
+        # the averages have a note of their own; listed as "left out" too, they would hide what else was left out
+        beside = tuple(averages)
         outside = [name for name in outside if not name.startswith(beside)]
         inside = {name: tensor for name, tensor in inside.items() if chosen or not name.startswith(beside)}
     if outside:
@@ -130,7 +135,7 @@ def _wrapped(weights: Weights, expected: Collection[str]) -> Weights:
 
 
 def _starts(name: str) -> Iterable[int]:
-    """Where a dotted name, or the rest of one, begins."""
+    """Return the positions at which a dotted name, or a rest of it, begins."""
     return (0, *(place + 1 for place, letter in enumerate(name) if letter == "."))
 
 
@@ -146,15 +151,17 @@ def _tied(expected: Weights) -> dict[str, set[str]]:
 
 
 def _of_training(name: str, tensor: torch.Tensor) -> bool:
-    """Whether an entry is one of a training script (a counter, a loss's weights), not of a network."""
+    """Return whether an entry belongs to a training script (a counter, the weights of a loss) and not to the network."""
     return _OF_TRAINING.match(name) is not None or (tensor.dim() == 0 and "." not in name)
 
 
 def _remedy(missing: Sequence[str], unexpected: Sequence[str], reshaped: Sequence[str], expected: Sequence[str]) -> str:
+    """Return what to do about weights that do not fit, from the kind of misfit."""
     for words, text in _KINDS:
         if any(part in words for name in unexpected for part in name.split(".")):
             return text
     if reshaped and not missing and not unexpected:
+        # only the last layer has another shape: the usual case of a head for another number of classes
         last = expected[-1].rpartition(".")[0]
         if all(name.rpartition(".")[0] == last for name in reshaped):
             return "pass arch_args with as many outputs (classes) as it was trained with"

@@ -1,4 +1,4 @@
-"""Progress that costs a library caller nothing: silent unless a caller asked to see it.
+"""Show the progress of long work; nothing is shown unless a caller asks for it.
 
 The command opens `shown()` once. Everything below calls `track`, `stage` and `note`, and need not know whether somebody watches. A long job
 also says which parts it has (`whole_run`) and which one begins (`begin_part`), so that one bar shows the estimated end of the whole.
@@ -35,6 +35,7 @@ def shown(verbose: bool = False) -> Iterator[None]:
     Args:
         verbose: whether notes come with their details.
     """
+    # torchrun sets RANK; four processes would draw four bars into one terminal
     if os.environ.get("RANK", "0") != "0":
         yield
         return
@@ -127,7 +128,7 @@ def note(text: str, details: Iterable[str] = ()) -> None:
 
 
 def _folded(text: str) -> list[str]:
-    """The lines of a text, of at most `COLUMNS` characters unless a single word is longer.
+    """Return the lines of a text, of at most `COLUMNS` characters unless a single word is longer.
 
     >>> [len(line) for line in _folded("word " * 40)]
     [99, 98, 8]

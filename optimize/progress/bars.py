@@ -1,4 +1,4 @@
-"""The bars on standard error: one for the whole run, below it those of what is under way."""
+"""Draw bars on standard error: one for the whole run, and below it one for each piece of work that goes on."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _RESOLUTION = 1000
 
 
 class _CountColumn(MofNCompleteColumn):
-    """How many of how many; nothing for the whole run, which has no steps."""
+    """The column "done/total"; empty for the bar of the whole run, which has no steps."""
 
     def render(self, task: Task) -> Text:
         return Text("") if "estimate" in task.fields else super().render(task)
 
 
 class _LeftColumn(ProgressColumn):
-    """The time left: of the whole run by its estimate, of everything else by its own speed; nothing where the length is not known."""
+    """The column of the time left: by the estimate for the whole run, by its speed for other work; empty where the length is unknown."""
 
     max_refresh = 0.5
 
@@ -48,15 +48,14 @@ class _Progress(Progress):
     def get_renderables(self) -> Iterable[RenderableType]:
         for task in self.tasks:
             if (estimate := task.fields.get("estimate")) is not None:
-                done = max(
-                    task.completed, _RESOLUTION * estimate.fraction
-                )  # an estimate may turn worse, a bar that goes back reads as a fault
+                # an estimate may turn worse, but a bar that goes back looks like a fault
+                done = max(task.completed, _RESOLUTION * estimate.fraction)
                 self.update(task.id, completed=done, description=_described(estimate))
         yield from super().get_renderables()
 
 
 class Bars:
-    """What a terminal shows of the work.
+    """The bars in a terminal.
 
     Args:
         progress: draws the bars.
@@ -75,7 +74,7 @@ class Bars:
         """Show a bar while the block runs, which is given a function that advances it by one.
 
         Args:
-            description: what is under way.
+            description: name of the work.
             total: number of advances; None where that is not known, for a bar that only shows that work goes on.
         """
         task: TaskID = self._progress.add_task(description[:WIDTH], total=total)
@@ -100,7 +99,7 @@ def opened(verbose: bool, console: Console | None = None) -> Iterator[Bars]:
 
     Args:
         verbose: whether notes come with their details.
-        console: where to draw; standard error by default.
+        console: console to draw on; standard error by default.
     """
     console = console or Console(stderr=True)
     columns = (TextColumn(f"{{task.description:<{WIDTH}}}"), BarColumn(20), _CountColumn(), TimeElapsedColumn(), _LeftColumn())
@@ -110,5 +109,5 @@ def opened(verbose: bool, console: Console | None = None) -> Iterator[Bars]:
 
 
 def _described(estimate: RunEstimate) -> str:
-    """The description of the whole run: which part of it runs."""
+    """Return the description of the whole run: which part of it runs."""
     return f"whole run: {estimate.part or 'start'}"[:WIDTH]

@@ -1,7 +1,7 @@
-"""When a run of several parts will end, estimated from how long its parts have taken so far.
+"""Estimate when a run of several parts will end, from the time that its parts have taken so far.
 
-Before a run nobody knows how long it takes: that depends on the network, the data and the machine. What is roughly known is the share that
-each part usually takes. So the time of the parts that have ended gives a pace, in seconds per share, and the pace gives the rest:
+How long a run takes depends on the network, the data and the machine, so it is not known before. Roughly known is the share that each part
+usually takes. So the time of the parts that have ended gives a pace, in seconds per share, and the pace gives the rest:
 
     shares         load 5, search 50, compile 25, measure 20
     so far         load took 6 s, search 54 s: 60 s for 55 shares, a pace of 1.09 s
@@ -27,7 +27,7 @@ OVERTIME = 0.25
 
 
 class RunEstimate:
-    """The parts of a run, which of them have ended, and the time that is left.
+    """Estimates the time left of a run from the parts that have ended.
 
     Args:
         parts: name of each part, in order -> the share of the time that it usually takes, in any unit, above 0.
@@ -81,6 +81,7 @@ class RunEstimate:
             return None
         pace = known_seconds / known_share
         if left is None:
+            # a part that is over its time is not about to end: it is given a quarter more of what it took
             left = max(pace * share - spent, OVERTIME * spent)
         return left + pace * self._later_shares()
 
@@ -105,7 +106,7 @@ class RunEstimate:
 
 
 def in_words(seconds: float | None) -> str:
-    """The time left as a person says it, never more exact than an estimate can be.
+    """Return the time left as a person says it, never more exact than an estimate can be.
 
     >>> [in_words(seconds) for seconds in (None, 3, 42, 200, 4000, 30000)]
     ['estimating', 'a few seconds left', 'about 40 s left', 'about 3 min left', 'about 1 h 10 min left', 'about 8 h left']

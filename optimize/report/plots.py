@@ -240,4 +240,3 @@ def _reliability(values: Values, form: int) -> Spec:
             {"mark": _POINT | {"size": 56}, "encoding": {"x": x, "y": y, "color": colour, "shape": shape}},
         ],
     }
-

@@ -1,7 +1,10 @@
-"""The artifact beside every fair baseline, in the same rounds: the original in torch eager, and in FP32 in every runtime of the CPU.
+"""Measure the artifact beside its baselines: the original in torch eager, and the original in float32 in every runtime that reads ONNX.
 
-Torch eager alone would flatter: a runtime without any compression is often twice as fast. A baseline whose runtime is not installed is left
-out, and a note says so.
+Torch eager alone would flatter the artifact, because a runtime is often twice as fast without any compression. Example: torch eager 4.0 ms,
+the original in OpenVINO 2.0 ms, the artifact 1.0 ms. Compression made the model twice as fast, the change of runtime the other half.
+
+All of them are timed in the same rounds, one call each in turn, so that a machine that becomes slower does so for all. A baseline whose
+runtime is not installed is left out with a note.
 """
 
 from __future__ import annotations
@@ -37,15 +40,15 @@ ARTIFACT = "artifact"
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """The artifact and its baselines, measured. A contender is the artifact, or a baseline.
+    """Measurements of the artifact and its baselines. A contender is the artifact or a baseline.
 
     Args:
-        latency: batch size -> contender -> samples.
-        peak_memory_bytes: contender -> peak of a fresh process; None where it could not be measured.
-        size_bytes: contender -> bytes on disk.
-        notes: which baselines are missing, and why; what was timed several times.
-        reliable: batch size -> contender -> whether its latency is to be relied on.
-        load_percent: batch size -> percent of the machine that other processes used while it was timed.
+        latency: batch size -> contender -> latency samples in milliseconds.
+        peak_memory_bytes: contender -> peak memory of a fresh process in bytes; None where it could not be measured.
+        size_bytes: contender -> size on disk in bytes.
+        notes: which baselines are missing and why, and which measurements were repeated.
+        reliable: batch size -> contender -> whether its latency is reliable, and why not.
+        load_percent: batch size -> percent of the machine that other processes used during the measurement.
     """
 
     latency: Mapping[int, Mapping[str, Latency]]
@@ -56,7 +59,7 @@ class Profile:
     load_percent: Mapping[int, float] = field(default_factory=dict)
 
     def of(self, contender: str) -> dict[str, Any]:
-        """One contender's figures, as the report shows them."""
+        """Return the figures of one contender, as the report shows them."""
         return {
             "latency_ms": {str(batch): rounds[contender].as_dict() for batch, rounds in self.latency.items()},
             "peak_memory_bytes": self.peak_memory_bytes[contender],
@@ -65,24 +68,24 @@ class Profile:
 
     @property
     def baselines(self) -> dict[str, dict[str, Any]]:
-        """Every contender but the artifact."""
+        """The figures of every contender but the artifact, by name."""
         return {name: self.of(name) for name in self.size_bytes if name != ARTIFACT}
 
     @property
     def reliability(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Batch size -> contender -> whether to rely on its latency, as the report shows it."""
-        return {str(batch): {name: each.as_dict() for name, each in found.items()} for batch, found in self.reliable.items()}
+        """Batch size -> contender -> whether its latency is reliable, as the report shows it."""
+        return {str(batch): {name: verdict.as_dict() for name, verdict in reliable.items()} for batch, reliable in self.reliable.items()}
 
     def doubts(self, batch: int) -> tuple[str, ...]:
-        """Why the artifact's own latency at a batch size is not to be relied on; empty where it is, or was not asked."""
-        found = self.reliable.get(batch, {}).get(ARTIFACT)
-        return () if found is None else found.reasons
+        """Return why the artifact's latency at a batch size is not reliable; empty where it is, or where that was not measured."""
+        verdict = self.reliable.get(batch, {}).get(ARTIFACT)
+        return () if verdict is None else verdict.reasons
 
     @property
     def speedup(self) -> dict[str, dict[str, dict[str, float]]]:
         """Batch size -> baseline -> how many times faster the artifact is."""
         return {
-            str(batch): {name: ratio(each, rounds[ARTIFACT]).as_dict() for name, each in rounds.items() if name != ARTIFACT}
+            str(batch): {name: ratio(latency, rounds[ARTIFACT]).as_dict() for name, latency in rounds.items() if name != ARTIFACT}
             for batch, rounds in self.latency.items()
         }
 
@@ -103,14 +106,15 @@ def profile(
 
     Args:
         original: the network as it was loaded.
-        file: the file of its weights.
-        reload: arguments of `load_model` with which a fresh process loads it; None where none can, and its memory is not measured.
-        onnx: the original, exported.
+        file: file of the original's weights.
+        reload: arguments of `load_model` with which a fresh process loads the original; None where none can: its memory is then not
+            measured.
+        onnx: ONNX file of the original.
         artifact: the compiled model that would ship.
-        inputs: n -> a batch of n real inputs, (n, C, *spatial).
-        scratch: folder for the baselines' artifacts.
+        inputs: function from n to a batch of n real inputs, (n, C, *spatial) float32.
+        scratch: folder for the artifacts of the baselines.
         batches: batch sizes to time.
-        threads: of every runtime alike; None leaves each its own choice.
+        threads: number of threads of every runtime; None leaves the choice to each runtime.
     """
     models: dict[str, Artifact | None] = {EAGER: None}
     notes = []
@@ -122,6 +126,7 @@ def profile(
             notes.append(f"{name} is not among the baselines: {missing}")
             continue
         with stage(f"compile the original for {name}"):
+            # opened once here: a network that a runtime compiles but cannot open must not end the measurement of all others
             try:
                 compiled = backend(target).convert(onnx, scratch / target, "f32")
                 backend(target).build(compiled, threads=threads).close()
@@ -129,12 +134,14 @@ def profile(
                 notes.append(f"{name} is not among the baselines: {runtime_reason(problem)}")
             else:
                 models[f"{name} f32"] = compiled
+    # last, so that the order of the report is baselines first
     models[ARTIFACT] = artifact
+    # All sessions are open at once, since the rounds alternate between them; memory is measured afterwards, each in a process of its own.
     with ExitStack() as opened:
         sessions = {name: opened.enter_context(_open(model, original, threads)) for name, model in models.items()}
         taken = {batch: steadiest(partial(_time, sessions, inputs(batch)), _doubts) for batch in batches}
-    timed = {batch: each.value for batch, each in taken.items()}
-    notes += [said for batch, each in taken.items() if (said := each.note(f"batch {batch}"))]
+    timed = {batch: attempt.value for batch, attempt in taken.items()}
+    notes += [said for batch, attempt in taken.items() if (said := attempt.note(f"batch {batch}"))]
     memory: dict[str, int | None] = {}
     for name, model in models.items():
         opened_by = reload if model is None else model
@@ -143,24 +150,25 @@ def profile(
             notes.append(NOT_RELOADED)
             continue
         with stage(f"memory of {name}"):
+            # at the largest batch size, where memory is largest
             memory[name] = peak_memory(opened_by, batch=max(batches), threads=threads).peak_bytes
     return Profile(
-        {batch: each.latency for batch, each in timed.items()},
+        {batch: measured.latency for batch, measured in timed.items()},
         memory,
         {name: file.stat().st_size if model is None else model.size_bytes for name, model in models.items()},
         tuple(notes),
-        {batch: each.reliable for batch, each in timed.items()},
-        {batch: each.load_percent for batch, each in timed.items()},
+        {batch: measured.reliable for batch, measured in timed.items()},
+        {batch: measured.load_percent for batch, measured in timed.items()},
     )
 
 
 def _open(model: Artifact | None, original: Candidate, threads: int | None) -> Session:
-    """A session of an artifact; of the original in torch where it is None."""
+    """Open a session of an artifact; with None, of the original in torch."""
     return eager.build(original, threads=threads) if model is None else backend(model.target).build(model, threads=threads)
 
 
 class _Timed(NamedTuple):
-    """One batch size of a `Profile`."""
+    """The measurements at one batch size."""
 
     latency: dict[str, Latency]
     reliable: dict[str, Reliability]
@@ -168,17 +176,24 @@ class _Timed(NamedTuple):
 
 
 def _doubts(timed: _Timed) -> int:
-    """How many contenders' figures are not to be relied on; those of the headline, the artifact and its fastest baseline, weigh most."""
+    """Return how unreliable a measurement is: the number of doubtful contenders, where the two of the headline count most.
+
+    The headline compares the artifact with its fastest baseline. With three contenders, one doubtful figure of the headline gives 3 + 1 and
+    one of the others gives 1, so `steadiest` repeats a measurement for the headline first.
+    """
     baselines = {name: latency for name, latency in timed.latency.items() if name != ARTIFACT}
     headline = {ARTIFACT, min(baselines, key=lambda name: baselines[name].p50)}
-    first = doubtful({name: each for name, each in timed.reliable.items() if name in headline})
+    first = doubtful({name: verdict for name, verdict in timed.reliable.items() if name in headline})
     return first * len(timed.latency) + doubtful(timed.reliable)
 
 
 def _time(sessions: Mapping[str, Session], batch: Floats) -> _Timed:
-    calls = {name: partial(each.predict, batch) for name, each in sessions.items()}
+    """Time all sessions on one batch, (n, C, *spatial), in alternating rounds."""
+    calls = {name: partial(session.predict, batch) for name, session in sessions.items()}
     with stage(f"latency at batch {len(batch)}"):
+        # the first calls allocate memory and choose kernels, so they are not measured
         warm = warm_up(calls, most_s=BRIEF_S)
+        # the load of other processes while the rounds run says whether their figures can be trusted
         taken = watch_foreign_load()
         latency = interleave(calls, seconds=SECONDS, min_rounds=MIN_ROUNDS)
         busy = taken()

@@ -1,7 +1,12 @@
-"""From the candidate that the search kept to the compiled artifact, measured beside its baselines.
+"""Compile the candidate that the search kept, choose its precision, and measure the artifact beside its baselines.
 
-Everything here is decided on the guard split: which precision ships, whether int8 of an earlier candidate ships instead. The test split is
-not read (`run/final_verdict.py`).
+1. The candidate and the original are exported to ONNX.
+2. Every precision of every runtime of the target is compiled, judged on the guard split and timed; one is chosen.
+3. Where int8 would be faster but breaks a limit, int8 of earlier, milder candidates is tried.
+4. The chosen artifact gets its self-test, and is timed against the original in each runtime.
+
+Everything here is decided on the guard split. The test split is not read: it judges the one artifact that is left
+(`run/final_verdict.py`). Choosing on it, among a dozen variants, would choose the luckiest.
 """
 
 from __future__ import annotations
@@ -35,14 +40,14 @@ PARITY_CASES = 16
 
 @dataclass(frozen=True, eq=False)
 class _Selection:
-    """What ships, among everything that was tried.
+    """All variants that were tried, and which of them ships.
 
     Args:
         candidate: the network that ships.
-        context: where it was exported, compiled and judged.
-        parity: of its ONNX file with torch.
-        variants: every precision that was tried.
-        position: of the one that ships, in `variants`.
+        context: files, splits and limits by which its precisions were compiled and judged.
+        parity: largest difference between its ONNX file and torch.
+        variants: every precision that was tried, of all candidates.
+        position: index in `variants` of the one that ships.
     """
 
     candidate: Candidate
@@ -63,7 +68,7 @@ class _Selection:
         return self.chosen.artifact
 
     def changed(self, chosen: Variant) -> _Selection:
-        """The selection with `chosen` in the place of what ships."""
+        """Return the selection with `chosen` in place of the variant that ships."""
         variants = (*self.variants[: self.position], chosen, *self.variants[self.position + 1 :])
         return replace(self, variants=variants)
 
@@ -72,13 +77,14 @@ def compile_artifact(job: Job, search: SearchResult, compiled_before: Path | Non
     """Export, compile every precision, choose one by the guard split, and measure it beside the baselines.
 
     Args:
-        job: what the run was given.
-        search: what the search found.
-        compiled_before: folder of artifacts that were compiled before; None to compile them now.
+        job: the prepared run.
+        search: result of the search.
+        compiled_before: folder with artifacts of a run that could not be judged where it was compiled; None to compile them now.
     """
     recipe, work = job.recipe, job.space.fresh("compile")
     selection = retried_int8(job, search, _selected(job, search, work, compiled_before))
     selection, layer_precisions = _with_self_test(job, selection)
+    # Measured last, and only the artifact that ships: a measurement takes minutes.
     begin_part("measure")
     figures = _measured(job, selection.artifact, work)
     roofline, no_roofline = reached(
@@ -90,14 +96,14 @@ def compile_artifact(job: Job, search: SearchResult, compiled_before: Path | Non
         p50_ms=figures.latency[1][ARTIFACT].p50,
         threads=recipe.threads,
     )
-    floats = in_float(selection.chosen, _with_weights(layer_precisions, selection.context.onnx))
+    floats = float_layers_note(selection.chosen, _weighted_layers(layer_precisions, selection.context.onnx))
     notes = tuple(text for text in (floats, no_roofline) if text)
     variants, parity = selection.variants, selection.parity
     return Compiled(selection.candidate, selection.chosen, variants, parity, layer_precisions, figures, roofline, notes)
 
 
 def _selected(job: Job, search: SearchResult, work: Path, compiled_before: Path | None) -> _Selection:
-    """The best candidate in the precision that the guard split and the measured latency choose."""
+    """Return the best candidate in the precision that the guard split and the measured latency choose."""
     recipe, guard = job.recipe, job.data.guard
     with stage("export to ONNX"):
         parity = export_onnx(search.best, work / "model.onnx", guard.inputs(slice(0, PARITY_CASES)))
@@ -116,15 +122,19 @@ def _selected(job: Job, search: SearchResult, work: Path, compiled_before: Path 
         train_check=job.train_check and job.train_check.for_candidate(search.best),
     )
     chosen, variants = choose(job.runtimes, context)
+    # by identity, not by value: two variants may be equal in everything but their files
     position = next(position for position, variant in enumerate(variants) if variant is chosen)
     return _Selection(search.best, context, parity, tuple(variants), position)
 
 
 def retried_int8(job: Job, search: SearchResult, selection: _Selection) -> _Selection:
-    """The selection after int8 of earlier candidates was tried, where int8 of the best is faster but fails.
+    """Return the selection after int8 of earlier candidates was tried, where int8 of the best is faster but fails.
 
     An earlier candidate was narrowed less, so int8 may cost it less accuracy. Where its int8 holds the guard-rails and is measurably
     faster than what would ship, it ships instead.
+
+    Example: the best candidate has 30 % of the channels and takes 2.0 ms in float32 and 1.2 ms in int8, but int8 loses 3 pp. An earlier
+    candidate with 45 % takes 1.5 ms in int8 and loses nothing: it is larger, and still faster than 2.0 ms.
     """
     runtimes = runtimes_with_faster_int8(job.runtimes, selection.chosen, selection.variants) if search.earlier else []
     if not runtimes:
@@ -140,24 +150,27 @@ def retried_int8(job: Job, search: SearchResult, selection: _Selection) -> _Sele
     if instead is None:
         return replace(selection, variants=(*selection.variants, *tried))
     # The candidate that ships instead is the last that was tried.
+    # what would have shipped stays in the report, with the reason why it does not
     slower = selection.changed(replace(selection.chosen, why=f"{selection.chosen.why}; {SLOWER}"))
     variants = (*slower.variants, *tried)
+    # exported again for its parity, which the tries did not keep
     onnx, parity = _exported(context, instead)
     return _Selection(instead, replace(context, onnx=onnx), parity, variants, len(variants) - 1)
 
 
 def _exported(context: PrecisionContext, candidate: Candidate) -> tuple[Path, Parity]:
-    """The ONNX file of an earlier candidate, and its parity with torch."""
+    """Export an earlier candidate; return its ONNX file and its parity with torch."""
     home = context.folder / f"milder-{candidate.fingerprint[:16]}"
     home.mkdir(parents=True, exist_ok=True)
     return home / "model.onnx", export_onnx(candidate, home / "model.onnx", context.guard.inputs(slice(0, PARITY_CASES)))
 
 
 def _with_self_test(job: Job, selection: _Selection) -> tuple[_Selection, dict[str, str]]:
-    """The selection whose artifact carries its self-test and says how it is used, and layer -> precision that it really runs in."""
+    """Return the selection with a self-test and a description of its use in the artifact, and layer -> precision it really runs in."""
     recipe, artifact, runtime = job.recipe, selection.artifact, backend(selection.chosen.target)
     with runtime.build(artifact, threads=recipe.threads) as session:
         layer_precisions = runtime.inspect(session)
+        # the answers are recorded through the runtime itself: the self-test asks for the same numbers, not for torch's
         inputs = self_test.make(selection.context.calibration, recipe.seed)
         described = artifact.described(usage(artifact, session.predict, job.data, recipe.threads))
         tested = self_test.attach(described, session.predict, inputs, recipe.cpu_level)
@@ -165,7 +178,7 @@ def _with_self_test(job: Job, selection: _Selection) -> tuple[_Selection, dict[s
 
 
 def _measured(job: Job, artifact: Artifact, work: Path) -> Profile:
-    """The artifact beside its baselines, on images of the guard split."""
+    """Measure the artifact beside its baselines, on images of the guard split."""
     recipe, guard = job.recipe, job.data.guard
     return profile(
         job.original,
@@ -173,6 +186,7 @@ def _measured(job: Job, artifact: Artifact, work: Path) -> Profile:
         job.reload,
         work / "original.onnx",
         artifact,
+        # a batch larger than the split repeats its images
         lambda count: guard.inputs(np.arange(count) % len(guard)),
         scratch=work / "baselines",
         batches=(1, recipe.batch) if recipe.batch > 1 else (1,),
@@ -180,12 +194,12 @@ def _measured(job: Job, artifact: Artifact, work: Path) -> Profile:
     )
 
 
-def in_float(chosen: Variant, ran: Mapping[str, str]) -> str | None:
-    """A sentence on layers of an int8 artifact that ran in float though int8 was asked for; None where there are none.
+def float_layers_note(chosen: Variant, ran: Mapping[str, str]) -> str | None:
+    """Return a sentence on layers of an int8 artifact that ran in float although int8 was asked for; None where there are none.
 
     Args:
         chosen: the precision that ships.
-        ran: layer -> precision that it really ran in.
+        ran: layer -> precision in which the runtime really ran it.
     """
     if not chosen.precision.startswith("int8"):
         return None
@@ -195,10 +209,10 @@ def in_float(chosen: Variant, ran: Mapping[str, str]) -> str | None:
     return f"{len(astray)} of {len(ran)} layers of the {chosen.precision} artifact ran in float: {listed(astray)}"
 
 
-def _with_weights(ran: Mapping[str, str], onnx: Path) -> Mapping[str, str]:
-    """The layers that have weights; all layers where the runtime's names are not those of the ONNX file.
+def _weighted_layers(ran: Mapping[str, str], onnx: Path) -> Mapping[str, str]:
+    """Return the precisions of layers with weights; of all layers where the runtime's names are not those of the ONNX file.
 
-    Layers without weights say nothing: what lies between two layers in float runs in float with them.
+    Layers without weights are left out, because they follow their neighbours: a ReLU between two float layers runs in float with them.
     """
     weighted = with_weights(onnx)
     return {layer: precision for layer, precision in ran.items() if layer in weighted} or ran

@@ -1,4 +1,4 @@
-"""The main job: a trained model and its data become a verified artifact with a report, or an honest rejection.
+"""Run the main job: from a trained model and its data to a verified artifact with a report, or to a rejection.
 
     prepare     load and check everything, before any work           run/prepare.py
     search      in torch, decided on the guard split                 this file, searching/
@@ -35,27 +35,24 @@ from optimize.run.in_memory import FILES_ONLY, InMemory
 from optimize.run.prepare import Job, prepare
 from optimize.run.recipe import Recipe
 from optimize.run.result import Result
-from optimize.run.strategies import strategy
+from optimize.run.strategies import makes_few_proposals, strategy
 from optimize.searching.goal import latency_ms, latency_timer, make_goal
 from optimize.searching.search import labelled
 from optimize.searching.snapshot import rebuilt
-from optimize.searching.strategies import strategies
 from optimize.searching.walk import Search, SearchResult
 from optimize.training import ddp
 
-TIMED_STRATEGIES = tuple(name for name, kind in strategies().items() if kind.few_proposals)
-"""Strategies that make so few proposals that each can be timed on the target."""
 SHARES = {"load": 2, "export of the original": 3, "search": 55, "compile": 10, "measure": 27, "judge": 3}
-"""Parts of a run -> percent of its time that they take, about; only the estimate of its end uses them."""
+"""Part of a run -> its approximate percentage of the run's time, for the estimate of the run's end only."""
 PROPOSALS = {"allocate": 22, "budget": 9}
-"""Strategy -> how many proposals it makes, about; only the estimate of the end uses them, and a strategy that is missing has none."""
+"""Strategy -> approximate number of its proposals, for the estimate of the run's end only; a strategy may be missing here."""
 
 
 class Finished(NamedTuple):
     """A run that has ended.
 
     Attributes:
-        report: as report.json has it.
+        report: content of report.json.
         candidate: the network that was compiled, or the last that was kept; None where an ended run was resumed, which did no work.
     """
 
@@ -86,7 +83,7 @@ def run(recipe: Recipe, objects: InMemory = FILES_ONLY, *, resume: bool = False,
 
     Args:
         recipe: the resolved settings.
-        objects: what was given instead of the recipe's files.
+        objects: network and data that replace the recipe's files.
         resume: continue the interrupted run in `recipe.out`.
         overwrite: replace the run in `recipe.out`.
 
@@ -94,22 +91,25 @@ def run(recipe: Recipe, objects: InMemory = FILES_ONLY, *, resume: bool = False,
         TargetUnavailable: when the target cannot run here; nothing was done.
         InputError: when the model, the data or a setting is wrong; nothing was written over.
     """
+    # memory that goes back to the system is cleared again when it is taken, which can cost as much as the arithmetic of a repair
     retain_freed_memory()
     job = prepare(recipe, resume=resume, overwrite=overwrite, objects=objects)
     if job.space.report is not None:  # the run that is resumed had ended
         return Finished(job.space.report, None)
     result = rejected_original(job)
     if result is None:
+        # the search times its proposals on one runtime; the fastest one on the original is the likeliest to ship
         job = replace(job, runtimes=fastest_first(job, job.data.guard.inputs(slice(0, 1))))
-        found = run_search(job)
+        search = run_search(job)
         reason = job.runtime.unavailable_reason()
-        result = compile_only(job, found, reason) if reason else final_verdict(job, found, compile_artifact(job, found))
+        result = compile_only(job, search, reason) if reason else final_verdict(job, search, compile_artifact(job, search))
     return Finished(finish(job, result), result.best)
 
 
 def rejected_original(job: Job) -> Result | None:
-    """The end of a run whose original does not hold a limit itself; None where it holds them all."""
+    """Return the result of a run whose original itself breaks a limit; None where it holds all limits."""
     score = job.baseline_score
+    # the original against itself: drops are 0, so only absolute limits, such as a smallest sensitivity, can fail
     verdict = judge(job.recipe.limits, score, score)
     if verdict.outcome != "fail":
         return None
@@ -117,17 +117,20 @@ def rejected_original(job: Job) -> Result | None:
     return Result(Verdict("fail", reasons), SearchResult(job.original, (), (), score, job.recipe.limits.confidence))
 
 
-def fastest_first(job: Job, one: Floats) -> tuple[Backend, ...]:
-    """The target's runtimes by their time for one input of the original, where there is a choice."""
+def fastest_first(job: Job, inputs: Floats) -> tuple[Backend, ...]:
+    """Return the target's runtimes, the one first that is fastest on one input of the original."""
     if len(job.runtimes) == 1:
         return job.runtimes
-    taken = {runtime.NAME: latency_ms(runtime, job.recipe.threads, one, job.original) for runtime in job.runtimes}
+    taken = {runtime.NAME: latency_ms(runtime, job.recipe.threads, inputs, job.original) for runtime in job.runtimes}
     note("the original: " + ", ".join(f"{name} {milliseconds:.3f} ms" for name, milliseconds in taken.items()))
     return tuple(sorted(job.runtimes, key=lambda runtime: taken[runtime.NAME]))
 
 
 def run_search(job: Job) -> SearchResult:
-    """The search of a run: by its strategy, timed on the target where that runs here, taken up where it was interrupted."""
+    """Run the search with the recipe's strategy and return its result; an interrupted search is continued.
+
+    Proposals are timed on the target where it runs on this machine.
+    """
     recipe, data = job.recipe, job.data
     reference = _reference(job)
     runs_here = job.runtime.unavailable_reason() is None
@@ -135,8 +138,8 @@ def run_search(job: Job) -> SearchResult:
     asked = None if timer is None else make_goal(timer, job.original, recipe.latency_target_ms, recipe.speedup)
     plan = strategy(recipe, job.runtime if runs_here else None, asked)
     confidence = search_confidence(job.limits, data.guard.n_independent, data.test.n_independent)
-    each = timer if recipe.strategy in TIMED_STRATEGIES else None
-    search = Search(reference, data.guard, data.classes, recipe.limits, job.space.ledger, plan, confidence, each, job.train_check)
+    proposal_timer = timer if makes_few_proposals(recipe.strategy) else None
+    search = Search(reference, data.guard, data.classes, recipe.limits, job.space.ledger, plan, confidence, proposal_timer, job.train_check)
     proposals = PROPOSALS.get(recipe.strategy)
     begin_part("search", proposals and max(2, proposals - len(job.space.trials)))
     walk = search.walk(job.space.trials)
@@ -150,7 +153,7 @@ def run_search(job: Job) -> SearchResult:
 
 
 def _reference(job: Job) -> Reference:
-    """What the steps of a run may look at."""
+    """Return the data that the steps of a run may use."""
     data, seed = job.data, job.recipe.seed
     train = labelled(data.training_split) if job.recipe.retrain and data.training_split is not None else None
     inputs = unlabelled(job.original, [split for split in (data.calibration, data.train) if split is not None], seed)
@@ -158,12 +161,15 @@ def _reference(job: Job) -> Reference:
 
 
 def process_group(recipe: Recipe) -> AbstractContextManager[bool]:
-    """Join the processes that torchrun started, if it did: true in the one that is to run the job, false in those that only train."""
+    """Join the processes that torchrun started: true in the one that runs the job, false in those that only help to train.
+
+    Without torchrun there is one process, which runs the job.
+    """
     return ddp.process_group(lambda: load_model(**recipe.loader_arguments), rebuilt)
 
 
 def left_alone(best: Candidate, reference: Reference) -> tuple[str, ...]:
-    """Which channels were not for cutting, and why."""
+    """Return sentences on channels that could not be removed, and why."""
     graph = trace(best)
     layers = repairable(best.module, reference.original.module, graph)
     refused = [(group.name, unprunable_reason(group, best.module, layers, reference.calibration)) for group in graph.groups]

@@ -1,11 +1,12 @@
-"""The end of a run whose target compiles on this machine and does not run on it: no verdict, but everything that one takes.
+"""End a run whose target compiles on this machine but does not run on it: no verdict, but all files that a verdict needs.
 
     out/unverified/candidate.safetensors   the candidate that the search kept
     out/unverified/model.onnx              the candidate, exported
     out/unverified/<target>/<precision>/   an artifact for each precision that could be compiled
 
-None of these files was ever run, so none is called a model, and the test split has not been read. `run/verification/verify.py` finishes
-the verdict on a machine that runs the target.
+None of these files was ever run, so none of them lies in `model/`, and the test split has not been read. `optimize verify` finishes the
+verdict on a machine that runs the target (`run/verification/verify.py`). It needs the candidate itself beside the artifacts, because it
+checks the artifacts against torch there.
 """
 
 from __future__ import annotations
@@ -29,17 +30,19 @@ CANDIDATE = "candidate.safetensors"
 
 
 def compile_only(job: Job, search: SearchResult, reason: str) -> Result:
-    """Compile every precision ahead of time; the verdict stays open.
+    """Compile every precision ahead of time, and return a result whose verdict is "inconclusive".
 
     Args:
-        job: of the run.
-        search: what the search found.
+        job: the prepared run.
+        search: result of the search.
         reason: why the target cannot run here.
     """
     home = job.space.fresh(UNVERIFIED)
     with stage("export to ONNX"):
         parity = export_onnx(search.best, home / "model.onnx", job.data.guard.inputs(slice(0, PARITY_CASES)))
+    # every precision, since which of them is fast enough and accurate can only be measured where they run
     compiled = compile_all(job.runtime, home / "model.onnx", home / job.runtime.NAME, job.int8_inputs)
+    # weights and steps, not a pickle: `verify` rebuilds the network from the original and the steps
     snapshot.save(search.best, home / CANDIDATE)
     text = (
         f"the {job.runtime.NAME} artifact was compiled, but could not be run here ({reason}): "
@@ -50,17 +53,21 @@ def compile_only(job: Job, search: SearchResult, reason: str) -> Result:
 
 
 def shell_name(out: Path) -> str:
-    """A folder as a shell takes it, from where the command was called; of one elsewhere its name: a report says nothing of its machine."""
+    """Return a folder as a shell takes it: relative to the working directory, or only its name where it lies elsewhere.
+
+    A full path would tell the reader of a report how its machine is set up.
+    """
+    # example: called in /home/ann, /home/ann/runs/a becomes runs/a, and /data/b becomes b
     here = Path.cwd()
     return shlex.quote(str(out.relative_to(here)) if out.is_relative_to(here) else out.name)
 
 
 def candidate(original: Candidate, home: Path) -> Candidate:
-    """The candidate of a run that was left unverified.
+    """Return the candidate of a run that was left unverified.
 
     Args:
         original: the original of the run.
-        home: the folder `unverified` of the run, or a copy of it.
+        home: folder `unverified` of the run, or a copy of it.
 
     Raises:
         InputError: when it is unreadable or was made from another network.

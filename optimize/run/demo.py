@@ -1,4 +1,4 @@
-"""The main job on real data that ships with a library: a small net for scikit-learn's handwritten digits, trained here, compressed here."""
+"""The demo: train a small net on scikit-learn's handwritten digits and compress it."""
 
 from __future__ import annotations
 
@@ -72,6 +72,7 @@ def demo(folder: Path) -> dict[Path, dict[str, Any]]:
         InputError: when scikit-learn is not installed, or `folder` cannot be written or holds other files of the names used here.
         TargetUnavailable: when no runtime is installed.
     """
+    # found out before the training, which takes longer
     targets = [name for name in target_names() if _runs(name)]
     if not targets:
         extras = ",".join(description(name).extra for name in cpu_target_names() if description(name).extra)
@@ -91,8 +92,8 @@ def prepared(folder: Path, cut: int = 0) -> Path:
     """Write the network's code, its settings, its data and its trained weights into `folder`, and return the file of the weights.
 
     Args:
-        folder: is made.
-        cut: which way the images are cut into splits.
+        folder: folder to write into; it is made where it is missing.
+        cut: seed of the cut of the images into splits.
 
     Raises:
         InputError: when scikit-learn is not installed, or `folder` cannot be written.
@@ -119,11 +120,11 @@ def _runs(target: str) -> bool:
 
 
 def _require_free(folder: Path) -> None:
-    """An earlier demo may be replaced, anyone else's files may not."""
-    found = [name for name in ("net.py", "optimize.toml", "digits.npz", "model.pt") if (folder / name).exists()]
+    """Refuse a folder with files that are not of an earlier demo; those of a demo may be replaced."""
+    present = [name for name in ("net.py", "optimize.toml", "digits.npz", "model.pt") if (folder / name).exists()]
     ours = (folder / "net.py").is_file() and NET.splitlines()[0] in (folder / "net.py").read_text(encoding="utf-8", errors="replace")
-    if found and not ours:
-        raise InputError(f"`--out` (={folder}) holds a {found[0]} that is no demo's, and would lose it: name another folder.")
+    if present and not ours:
+        raise InputError(f"`--out` (={folder}) holds a {present[0]} that is no demo's, and would lose it: name another folder.")
 
 
 def _digits(cut: int) -> dict[str, np.ndarray]:
@@ -132,12 +133,13 @@ def _digits(cut: int) -> dict[str, np.ndarray]:
         from sklearn.datasets import load_digits
     except ImportError:
         raise InputError("the demo needs scikit-learn for its digits: pip install 'optimize[demo]'.") from None
-    found = load_digits()
-    images = (found.images * (255 / 16)).round().astype(np.uint8)
+    digits = load_digits()
+    images = (digits.images * (255 / 16)).round().astype(np.uint8)
+    # one permutation, cut in four: no image can be in two splits
     order = np.random.default_rng(cut).permutation(len(images))
     parts = dict(zip(("train", "calibration", "val", "test"), np.split(order, np.cumsum([TRAIN, CALIBRATION, VAL])), strict=True))
     arrays = {f"{name}_images": images[part] for name, part in parts.items()}
-    return arrays | {f"{name}_labels": found.target[part] for name, part in parts.items()}
+    return arrays | {f"{name}_labels": digits.target[part] for name, part in parts.items()}
 
 
 def _train(images: np.ndarray, labels: np.ndarray, folder: Path) -> nn.Module:

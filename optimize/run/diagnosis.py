@@ -1,8 +1,11 @@
-"""Why an original does badly on its own data: likely causes, those that were tried and seen to help first.
+"""Find likely causes why an original does badly on its own data; causes that were tried and raise its score come first.
 
-The most frequent cause is an input that is prepared in another way than in training. So the original is asked again on some guard images
-that are prepared in other usual ways, and its classes are compared with the labels in every order. What raises its figure by much is named
-with the flag that sets it. What cannot be tried is named behind: weights that were never trained, data of another kind.
+The most frequent cause is an input that is prepared in another way than in training. So some guard images are prepared in other usual ways
+and evaluated again, and the classes are compared with the labels in every order. A change that raises the score by much is named with the
+flag that sets it. Causes that cannot be tried are listed after these: weights that were never trained, data of another kind.
+
+Example: accuracy 31 % as called, 33 % with `--standardize image`, 96 % with `--mean 0.5 --std 0.5`. Only the last explains enough of the
+way to 100 % (`MUCH`), so it is named: "images are prepared by --mean 0.5 --std 0.5 (then accuracy is 96.0 %)".
 """
 
 from __future__ import annotations
@@ -24,9 +27,9 @@ from optimize.guard.no_information import SKILL, NoInformation
 from optimize.guard.score import Score
 
 CASES, LEAST_CASES = 256, 16
-"""Guard images that are enough to see a cause by."""
+"""Largest and smallest number of guard images on which a cause is tried."""
 MAC_BUDGET = 10**11
-"""Of one look at them: a heavy network is asked about fewer."""
+"""Most multiply–accumulates of one evaluation of these images: a heavy network is evaluated on fewer."""
 MUCH = 0.3
 """Share of the way from the figure to a perfect one that a cause must explain."""
 ABOUT = 0.1
@@ -34,60 +37,68 @@ ABOUT = 0.1
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def causes(original: Candidate, guard: Split, classes: tuple[str, ...], before: Score, found: NoInformation) -> tuple[str, ...]:
-    """Causes in the order of their likelihood, each a clause.
+def causes(original: Candidate, guard: Split, classes: tuple[str, ...], score: Score, compared: NoInformation) -> tuple[str, ...]:
+    """Return causes, the most likely first, each as a clause.
 
     Args:
-        original: the network.
-        guard: the split on which it does badly.
+        original: the original network.
+        guard: guard split, on which the original does badly.
         classes: names of the labels.
-        before: its score there.
-        found: beside the best constant answer.
+        score: score of the original on `guard`.
+        compared: comparison of that score with the best constant answer.
     """
-    return (*visible_causes(original, guard, classes, before, found), *_untried(found))
+    return (*visible_causes(original, guard, classes, score, compared), *_untried(compared))
 
 
-def visible_causes(original: Candidate, guard: Split, classes: tuple[str, ...], before: Score, found: NoInformation) -> tuple[str, ...]:
-    """Causes that were tried and raise the figure by much, the best first, two at most; arguments as for `causes`.
+def visible_causes(
+    original: Candidate, guard: Split, classes: tuple[str, ...], baseline: Score, compared: NoInformation
+) -> tuple[str, ...]:
+    """Return causes that were tried and raise the score by much, the best first, two at most; arguments as for `causes`.
 
-    The second is named only where it explains about as much and is not the first with something added.
+    The second is returned only where it explains about as much and is not the first one with something added.
     """
+    # each cause costs one evaluation of these images, so a heavy network gets fewer of them
     count = int(np.clip(MAC_BUDGET // max(1, macs(original)), LEAST_CASES, CASES))
     some = guard.take(spread(len(guard), count))
-    tried = _orders(before, "")
+    tried = _orders(baseline, "")
     for words, split in _prepared(some):
         score = score_split(original.predict, split, classes, "look for a cause")
         tried += [(score.overall, words), *_orders(score, words)]
     for words, predict, split in _read_otherwise(original, some):
         tried.append((score_split(predict, split, classes, "look for a cause").overall, words))
-    enough = max(found.original + MUCH * (1 - found.original), found.constant + SKILL * (1 - found.constant))
-    best = [each for each in sorted(tried, key=lambda each: -each[0]) if each[0] >= enough]
-    others = [each for each in best[1:] if each[0] >= best[0][0] - ABOUT * (best[0][0] - found.original) and best[0][1] not in each[1]]
-    return tuple(f"{words} (then {found.figure} is {100 * figure:.1f} %)" for figure, words in (best[:1] + others[:1]))
+    # A cause must explain a good part of the gap, and lift the original clearly above a constant answer; else it is chance.
+    enough = max(compared.original + MUCH * (1 - compared.original), compared.constant + SKILL * (1 - compared.constant))
+    best = [trial for trial in sorted(tried, key=lambda trial: -trial[0]) if trial[0] >= enough]
+    second = [
+        trial for trial in best[1:] if trial[0] >= best[0][0] - ABOUT * (best[0][0] - compared.original) and best[0][1] not in trial[1]
+    ]
+    return tuple(f"{words} (then {compared.figure} is {100 * figure:.1f} %)" for figure, words in (best[:1] + second[:1]))
 
 
-def _untried(found: NoInformation) -> Iterator[str]:
-    if found.same:
+def _untried(compared: NoInformation) -> Iterator[str]:
+    """Yield causes that cannot be tried, the most likely first."""
+    if compared.same:
         yield "the weights were never trained, or the network does not look at its input"
     yield "--mean, --std or the order of the channels are not those of training"
-    if not found.same:
+    if not compared.same:
         yield "the weights were never trained, or are not of this network (--arch, arch_args)"
     yield "the data are of another kind than in training, or the labels are in another order or of other images"
 
 
 def _read_otherwise(original: Candidate, split: Split) -> Iterator[tuple[str, Predict, Split]]:
-    """Other ways to read the outputs as masks, in words what to do."""
+    """Yield other ways to read the outputs as masks: what to do in words, the function that predicts, and the split."""
     if split.labels.dtype != bool:
         return
+    # mirrored at the threshold: what was above it is below it
     middle = THRESHOLD[original.outputs]
     yield "the masks mark the background: invert them", lambda inputs: 2 * middle - original.predict(inputs), split
-    for other in MEANINGS:
-        if other != original.outputs:
-            yield f"--outputs {other}", original.predict, replace(split, outputs=other)
+    for meaning in MEANINGS:
+        if meaning != original.outputs:
+            yield f"--outputs {meaning}", original.predict, replace(split, outputs=meaning)
 
 
 def _prepared(split: Split) -> Iterator[tuple[str, Split]]:
-    """The images prepared in other usual ways, and in words what to do."""
+    """Yield the images prepared in other usual ways: what to do in words, and the split."""
     own, channels = split.preprocessing, split.inputs(slice(0, 1)).shape[1]
     floats = split.images.dtype != np.uint8
     images = split.images.astype(np.float32)
@@ -99,9 +110,10 @@ def _prepared(split: Split) -> Iterator[tuple[str, Split]]:
     if channels == 3:
         ways["--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"] = (*IMAGENET, None)
     for words, (mean, std, standardize) in ways.items():
-        way = Preprocessing(mean, std, own.pad, standardize)
-        if way != own:
-            yield f"images are prepared by {words or 'no mean and std'}", replace(split, preprocessing=way)
+        preprocessing = Preprocessing(mean, std, own.pad, standardize)
+        if preprocessing != own:
+            yield f"images are prepared by {words or 'no mean and std'}", replace(split, preprocessing=preprocessing)
+    # the scale of float images shows in their largest value: 255 for bytes, about 1 for images that were divided
     high = float(images.max(initial=0.0))
     if floats and high > 2:
         yield "the float images hold 0 to 255: divide them by 255", replace(split, images=split.images / split.images.dtype.type(255))
@@ -116,16 +128,21 @@ def _prepared(split: Split) -> Iterator[tuple[str, Split]]:
 
 
 def _orders(score: Score, words: str) -> list[tuple[float, str]]:
-    """Accuracy with the classes in the order that fits best."""
+    """Return the accuracy with the classes in the order that fits best, and the order in words; empty where the present order does.
+
+    Example: a network that calls every cat a dog and every dog a cat has the accuracy 0; with the two swapped it has 1.
+    """
     if not isinstance(score, ClassificationScore) or len(score.classes) < 3:
         return []
     from scipy.optimize import linear_sum_assignment
 
+    # the assignment of predicted classes to labels with the most agreement, without trying all K! orders
     rows, columns = linear_sum_assignment(-score.confusion)
     if (rows == columns).all():
         return []
     also = f"{words}, and " if words else ""
     names = score.classes
     pairs = ", ".join(f"{names[k]} -> {names[row]}" for row, k in zip(rows, columns, strict=True) if row != k)
+    # a hundred classes in another order would fill the screen
     shown = pairs if len(pairs) < 80 else f"{pairs[:77]}…"
     return [(float(score.confusion[rows, columns].sum() / len(score)), f"{also}the labels are in another order ({shown})")]

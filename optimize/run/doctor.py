@@ -1,4 +1,4 @@
-"""What this machine can run, and why not: the targets, the processor, the GPU, the packages, and what would mend what is missing.
+"""Find out what this machine can run: targets, processor, GPU and packages, with a remedy for what is missing.
 
 Nothing is sent, and nothing is measured unless it is asked for. Versions come from the packages' metadata. Runtimes that are installed are
 loaded, since one that is there may still not work. The only program that is run is `nvidia-smi`, where there is one, with fixed queries.
@@ -38,17 +38,17 @@ _NO_METERS = Meters((), ())
 
 @dataclass(frozen=True)
 class Target:
-    """One runtime.
+    """One target and whether it runs on this machine.
 
     Args:
-        name: as `--target` takes it.
-        version: installed; None where it is not.
+        name: name that `--target` takes.
+        version: installed version; None where the runtime is not installed.
         compiles: whether `optimize compress` can compile for it here.
         runs: whether what was compiled also runs here.
-        reason: why not; empty where it runs.
-        precisions: that it offers here, the exact one first.
+        reason: why it does not run; empty where it does.
+        precisions: precisions that it offers on this machine, the exact one first.
         int8_on: the instructions that int8 runs on; None where it does not run, or they are not known.
-        remedy: what to type to mend it; None where nothing is missing, or no package would help.
+        remedy: command that installs what is missing; None where nothing is missing, or no package would help.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `optimize doctor` found; `peaks` only where they were asked for. `energy` says which counters of it can be read.
+    """The result of `optimize doctor`. `peaks` is None unless it was asked for; `energy` says which energy counters can be read.
 
     `reporting` names the libraries whose telemetry is on, since this program imported them before `optimize` (`hardware/offline.py`).
     """
@@ -86,8 +86,8 @@ class Diagnosis:
         return "\n".join(lines(self))
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
-        found: dict[str, Any] = {
+        """Return the diagnosis as plain JSON."""
+        content: dict[str, Any] = {
             "format": FORMAT,
             "exit_code": self.exit_code,
             "targets": [asdict(target) for target in self.targets],
@@ -99,7 +99,8 @@ class Diagnosis:
             "packages": [asdict(package) for package in self.packages],
             "peaks": None if self.peaks is None else self.peaks.as_dict(),
         }
-        as_read: dict[str, Any] = json.loads(json.dumps(found))
+        # as a reader of the JSON has it, with lists in place of tuples
+        as_read: dict[str, Any] = json.loads(json.dumps(content))
         return as_read
 
 
@@ -131,7 +132,7 @@ def doctor(*, roofline: bool = False, threads: int | str | None = None) -> Diagn
         # Loads torch, which takes longer than everything else here.
         from optimize.measure.peaks import peaks as of_machine
 
-        peaks = of_machine([each.name for each in targets if each.runs], count)
+        peaks = of_machine([target.name for target in targets if target.runs], count)
     return Diagnosis(targets, here, cards, torch_build(), packages(_optional()), peaks, meters(), REPORTING)
 
 
@@ -143,6 +144,7 @@ def target(name: str, *, no_gpu: bool = False) -> Target:
     try:
         runtime = backend(name)
         runtime.preflight()
+        # imports the runtime itself: packages that are installed can still fail to load
         runtime.version()
         precisions = (*runtime.precisions(), "int8")
         reason = runtime.unavailable_reason() or ""
@@ -153,56 +155,57 @@ def target(name: str, *, no_gpu: bool = False) -> Target:
         first = (str(problem).strip().splitlines() or [""])[0]
         reason = f"it is installed, but cannot be loaded: {type(problem).__name__}: {first}"
     int8_on = int8_instructions() if precisions and about.on_cpu else None
+    # without a GPU nothing that is installed would make a target for GPUs run
     helps = reason and not (no_gpu and about.packages[0].only_with_gpu)
     return Target(name, version, bool(precisions), not reason, reason, precisions, int8_on, about.remedy if helps else None)
 
 
-def int8_instructions(isa: Iterable[str] | None = None) -> str | None:
-    """What 8-bit products run on, of the given instruction sets or of this machine's; None where nothing is known."""
-    found = level(isa)
-    return None if found is None else LEVELS[found][0]
+def int8_instructions(instructions: Iterable[str] | None = None) -> str | None:
+    """Return the instructions that compute 8-bit products, of the given sets or of this machine; None where that is not known."""
+    cpu_level = level(instructions)
+    return None if cpu_level is None else LEVELS[cpu_level][0]
 
 
 def _optional() -> list[tuple[str, Requirement]]:
-    """What to type to install a package, and the package, for every package that some target or some part needs."""
+    """Return the install command and the package, for every package that a target or an optional part needs."""
     of_targets = [(about.install_command, package) for about in map(description, target_names()) for package in about.packages]
     return [*of_targets, *((install_command(extra), package) for extra, required in EXTRAS.items() for package in required)]
 
 
 def _only_with_gpu() -> set[str]:
-    """Names of the packages, and of the targets whose runtime they bring, that are of no use without an NVIDIA GPU."""
+    """Return the names of packages and targets that cannot be used without an NVIDIA GPU."""
     packages_of_gpus = {package.name for _, package in _optional() if package.only_with_gpu}
     return packages_of_gpus | {name for name in target_names() if description(name).packages[0].only_with_gpu}
 
 
-def lines(found: Diagnosis) -> list[str]:
-    """The diagnosis as text: the targets, the machine, and what is missing."""
-    rows = [("target", "installed", "runs here", "precisions", "int8 on"), *map(_row, found.targets)]
+def lines(diagnosis: Diagnosis) -> list[str]:
+    """Return the diagnosis as text: the targets, the machine, and what is missing."""
+    rows = [("target", "installed", "runs here", "precisions", "int8 on"), *map(_row, diagnosis.targets)]
     text = [*_aligned(rows), ""]
-    useless = _only_with_gpu() if found.gpu.absent else set()
-    text += [_why(each, _NEEDS_GPU if each.name in useless else each.remedy) for each in found.targets if each.reason]
-    text += ["", *_aligned(_facts(found))]
-    absent = [each for each in found.packages if each.version is None]
-    missing = [(each.name, each.purpose, _NEEDS_GPU if each.name in useless else each.remedy or "") for each in absent]
+    useless = _only_with_gpu() if diagnosis.gpu.absent else set()
+    text += [_why(target, _NEEDS_GPU if target.name in useless else target.remedy) for target in diagnosis.targets if target.reason]
+    text += ["", *_aligned(_facts(diagnosis))]
+    absent = [package for package in diagnosis.packages if package.version is None]
+    missing = [(package.name, package.purpose, _NEEDS_GPU if package.name in useless else package.remedy or "") for package in absent]
     if missing:
         text += ["", *_aligned([("missing", "for", "remedy"), *missing])]
-    if found.peaks is not None:
-        text += ["", *_peak_lines(found.peaks)]
+    if diagnosis.peaks is not None:
+        text += ["", *_peak_lines(diagnosis.peaks)]
     return text
 
 
-def _why(each: Target, remedy: str | None) -> str:
-    compiles = "it compiles here, but does not run: " if each.compiles else ""
-    return f"{each.name}: {compiles}{each.reason}{f'; {remedy}' if remedy else ''}."
+def _why(target: Target, remedy: str | None) -> str:
+    compiles = "it compiles here, but does not run: " if target.compiles else ""
+    return f"{target.name}: {compiles}{target.reason}{f'; {remedy}' if remedy else ''}."
 
 
-def _row(each: Target) -> tuple[str, ...]:
-    runs = "yes" if each.runs else "compiles only" if each.compiles else "no"
-    return each.name, each.version or "no", runs, ", ".join(each.precisions) or "-", each.int8_on or "-"
+def _row(target: Target) -> tuple[str, ...]:
+    runs = "yes" if target.runs else "compiles only" if target.compiles else "no"
+    return target.name, target.version or "no", runs, ", ".join(target.precisions) or "-", target.int8_on or "-"
 
 
-def _facts(found: Diagnosis) -> list[tuple[str, ...]]:
-    here, build = found.machine, found.torch
+def _facts(diagnosis: Diagnosis) -> list[tuple[str, ...]]:
+    here, build = diagnosis.machine, diagnosis.torch
     sets: Sequence[str] = here["isa"]  # type: ignore[assignment]
     built = f", built for {build['build']}" if build["build"] else ""
     return [
@@ -210,9 +213,12 @@ def _facts(found: Diagnosis) -> list[tuple[str, ...]]:
         ("instruction sets", " ".join(sets) or "not known"),
         ("cores usable", f"{here['logical_cores']} ({here['physical_cores'] or 'unknown'} physical)"),
         ("memory", f"{_gib(here['memory_bytes'])}, {_gib(here['memory_available_bytes'])} available"),
-        ("GPU", "; ".join([*map(_device, found.gpu.devices), *(f"MIG {each}" for each in found.gpu.mig)]) or found.gpu.note),
-        ("energy", "; ".join([*(each.name for each in found.energy.meters), *found.energy.notes])),
-        ("telemetry", _telemetry(found.reporting)),
+        (
+            "GPU",
+            "; ".join([*map(_device, diagnosis.gpu.devices), *(f"MIG {instance}" for instance in diagnosis.gpu.mig)]) or diagnosis.gpu.note,
+        ),
+        ("energy", "; ".join([*(meter.name for meter in diagnosis.energy.meters), *diagnosis.energy.notes])),
+        ("telemetry", _telemetry(diagnosis.reporting)),
         ("system", str(here["os"])),
         ("Python", str(here["python"])),
         ("torch", f"{build['version'] or 'not installed'}{built}"),
@@ -220,24 +226,24 @@ def _facts(found: Diagnosis) -> list[tuple[str, ...]]:
 
 
 def _telemetry(reporting: Sequence[str]) -> str:
-    """Whether libraries report to their makers from this process."""
+    """Return in words whether libraries report to their makers from this process."""
     if not reporting:
-        *others, last = SENDERS
-        return f"off, also that of {', '.join(others)} and {last}"
+        *senders, last = SENDERS
+        return f"off, also that of {', '.join(senders)} and {last}"
     return f"on for {', '.join(reporting)}, imported before optimize: import optimize first"
 
 
-def _device(each: Mapping[str, str | int]) -> str:
-    """A GPU; its compute capability, as `--compute-capability` takes it, where the driver tells it."""
-    capability = str(each["compute_capability"])
+def _device(device: Mapping[str, str | int]) -> str:
+    """Return a GPU in words, with the compute capability that `--compute-capability` takes, where the driver reports it."""
+    capability = str(device["compute_capability"])
     known = f", compute capability {capability}" if re.fullmatch(r"\d+\.\d+", capability) else ""
-    return f"{each['name']}, {each['memory_mib']} MiB, driver {each['driver']}{known}"
+    return f"{device['name']}, {device['memory_mib']} MiB, driver {device['driver']}{known}"
 
 
 def _peak_lines(peaks: Peaks) -> list[str]:
     busy = f", with other processes using {peaks.load_percent:g} % of it" if peaks.load_percent else ""
     threads = "all cores" if peaks.threads is None else f"{peaks.threads} threads"
-    rates = [(name, precision, rate) for name, each in peaks.rates.items() for precision, rate in each.items()]
+    rates = [(name, precision, rate) for name, by_precision in peaks.rates.items() for precision, rate in by_precision.items()]
     rows = [(name, precision, f"{rate / 1e9:.1f}", f"{rate / peaks.bandwidth:.1f}") for name, precision, rate in rates]
     return [
         f"Peaks of this machine, {threads}{busy}; copy bandwidth {peaks.bandwidth / 1e9:.1f} GB/s",
@@ -250,9 +256,9 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _reason(refusal: str) -> str:
-    """A backend's refusal without the words around it, which the table says already."""
-    plain = refusal.partition("cannot run here: ")[2] or refusal
+def _reason(text: str) -> str:
+    """Return a backend's refusal without the words around it, which the table says already."""
+    plain = text.partition("cannot run here: ")[2] or text
     return re.split(r"; (?:pip install|use target) ", plain)[0].rstrip(".")
 
 

@@ -1,4 +1,8 @@
-"""The verdict on the artifact: through the target's runtime, on the test split, which is read here and nowhere else."""
+"""Judge the artifact in the target's runtime on the test split, which is read here and nowhere else.
+
+The look is recorded before the first test image is read, and its key is kept in the run's folder. A run that is interrupted in between
+continues the same look on `--resume`; it neither forgets the look nor counts it twice.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +33,8 @@ def final_verdict(job: Job, search: SearchResult, compiled: Compiled) -> Result:
     """Judge what was compiled on the test split.
 
     Args:
-        job: what the run was given.
-        search: what the search found.
+        job: the prepared run.
+        search: result of the search.
         compiled: the artifact that would ship, measured.
     """
     assert compiled.chosen.artifact is not None
@@ -38,6 +42,7 @@ def final_verdict(job: Job, search: SearchResult, compiled: Compiled) -> Result:
     job.space.remember(look.key)
     begin_part("judge")
     original, artifact = scores_on_test(job, compiled.chosen.artifact)
+    # first the guard-rails, then what the look may decide, then the latency: each may only make the verdict worse
     verdict = with_latency_goal(look.settled(judge(look.limits(job.recipe.limits), original, artifact)), search.goal, compiled)
     changed = flips(original, artifact, job.data.test.names.tolist(), job.data.test.patients)
     sentences = (memorization_warning(search.baseline_score, original), look.sentence(job.recipe.limits))
@@ -47,10 +52,10 @@ def final_verdict(job: Job, search: SearchResult, compiled: Compiled) -> Result:
 
 
 def begin_look(job: Job, artifact: Artifact, again: str | None = None) -> Look:
-    """Record the look at the test split that begins now; it counts from here on, whatever becomes of the run.
+    """Record that a look at the test split begins, and return it; it counts even where the run is stopped afterwards.
 
     Args:
-        job: what the run was given.
+        job: the prepared run.
         artifact: the compiled model that is judged.
         again: key of the look during which the run was interrupted; None where it was not.
     """
@@ -61,15 +66,16 @@ def begin_look(job: Job, artifact: Artifact, again: str | None = None) -> Look:
 
 
 def scores_on_test(job: Job, artifact: Artifact) -> tuple[Score, Score]:
-    """The original in torch and the artifact in its runtime on the test split."""
+    """Return the scores on the test split of the original in torch and of the artifact in its runtime."""
     test, classes = job.data.test, job.data.classes
+    # the original is scored again here: its score on the guard split says nothing about these cases
     original = score_split(job.original.predict, test, classes, "test the original")
     with backend(artifact.target).build(artifact, threads=job.recipe.threads) as session:
         return original, score_split(session.predict, test, classes, "test the artifact")
 
 
 def with_latency_goal(verdict: Verdict, goal: Goal | None, compiled: Compiled) -> Verdict:
-    """The verdict, which also fails when the compiled artifact is slower than the goal.
+    """Return the verdict, which also fails when the compiled artifact is slower than the goal.
 
     Where the latency was not measured reliably, its median alone decides nothing. Other processes can only make calls slower. So the goal
     is still reached where the median of every tenth of the measurement is within it, and missed where not even the fastest call is.
@@ -85,6 +91,8 @@ def with_latency_goal(verdict: Verdict, goal: Goal | None, compiled: Compiled) -
             return verdict
         return Verdict("fail", (f"median latency at batch 1 is {taken.p50:.3f} ms; {asked}", *verdict.reasons), verdict.rails)
     unsure = f"latency at batch 1 was not measured reliably ({doubts[-1]})"
+    # Other processes only slow calls down. An artifact whose fastest call is too slow is too slow without them as well; one whose slowest
+    # tenth is within the goal reaches it even with them.
     if taken.min > goal.latency_ms:
         late = f"{unsure}, but not even the fastest of {taken.n} calls, {taken.min:.3f} ms, was fast enough; {asked}"
         return Verdict("fail", (late, *verdict.reasons), verdict.rails)
@@ -97,17 +105,18 @@ def with_latency_goal(verdict: Verdict, goal: Goal | None, compiled: Compiled) -
 
 
 def _artifact_notes(compiled: Compiled, recipe: Recipe) -> tuple[str, ...]:
-    """Sentences on the artifact's runtime and precision, for the report."""
+    """Return sentences for the report on the artifact's runtime and precision."""
     notes: list[str | None] = []
     if recipe.target == CPU:
         name = f"{title(compiled.chosen.target)} {compiled.chosen.precision}"
         notes.append(f"target cpu was asked for: {name} was measured to be the fastest that holds the guard-rails")
     notes.append(_cpu_level_note(compiled.chosen.target, recipe.cpu_level))
-    return tuple(each for each in notes if each)
+    return tuple(text for text in notes if text)
 
 
 def _cpu_level_note(target: str, cpu_level: str | None) -> str | None:
-    """What a verdict on this machine says about the instruction set that the recipe names; None where there is nothing to say."""
+    """Return which instruction set the verdict is for, where it is not simply this machine's; None otherwise."""
+    # what the runtime used here: its own restriction, or all that this machine has
     here = effective_level(target)
     if cpu_level is None or not runs_on_cpu(target) or cpu_level == here == machine_level():
         return None

@@ -1,4 +1,4 @@
-"""The end of a run: the report is written, and the artifact is handed over when it was accepted."""
+"""Finish a run: write the report, and move the artifact to `model/` when it was accepted."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from optimize.run.workspace import UNVERIFIED
 
 def finish(job: Job, result: Result) -> dict[str, Any]:
     """Write the report, and move the artifact to `model/` when it was accepted; returns the report."""
-    # Without doubles: where `optimize verify` finishes a run, the notes of its first report are among the result's.
+    # without doubles: where `optimize verify` finishes a run, the notes of its first report are among the result's.
     notes = tuple(dict.fromkeys((*job.baseline.notes, *job.notes, *result.notes)))
-    found = [finding.as_dict() for finding in job.health]
-    result = replace(result, health=found, standing=job.baseline.as_dict(), notes=notes)
+    findings = [finding.as_dict() for finding in job.health]
+    result = replace(result, health=findings, original_check=job.baseline.as_dict(), notes=notes)
     report = report_data.report(job.recipe, job.original, job.data, result, started=job.started, foreign_load=foreign_load())
     if result.flips is not None:
         job.space.put(FILE, to_csv(result.flips))

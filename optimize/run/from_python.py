@@ -1,4 +1,4 @@
-"""The commands as functions: what they take as paths they also take as objects of this process.
+"""The commands as functions, which also take objects of this process in place of paths.
 
 Nothing is printed. With `progress`, the lines and bars of the command are shown on standard error.
 """
@@ -59,7 +59,7 @@ def compress(
             `input_shape` (C, *spatial), `arch`, `strategy`, `retrain`, `speedup`, `seed`, `threads`, `max_drop="2pp"`, …
 
     Returns:
-        The report, true when the artifact was accepted; the same stands in `out`.
+        The report, true when the artifact was accepted. It is also written to `out`.
 
     Raises:
         TargetUnavailable: when the target cannot run here; nothing was done.
@@ -88,15 +88,15 @@ def verify(
     """Check a compiled model on this machine, or finish the verdict of a run that could not be judged where it was compiled.
 
     Args:
-        folder: of a run, or the `model` in it.
-        public_key: the Ed25519 key that must have signed the report, as a file in PEM or as base64; None where any or none will do.
-        model: the original, where it lies elsewhere on this machine, or as the network itself.
+        folder: folder of a run, or the `model` in it.
+        public_key: the Ed25519 key that must have signed the report, as a file in PEM or as base64; None for any key or none.
+        model: the original, where its file lies elsewhere on this machine, or the network itself; None for the path in the run.
         data: the data of the run, in any form that `compress` takes; the model of a finished run is judged on its test split again.
         progress: show progress on standard error.
-        settings: other settings that are not what they were on that machine: `arch`, `history`, `sign_key`, `trust_pickle`.
+        settings: other settings that differ from those of the run on the other machine: `arch`, `history`, `sign_key`, `trust_pickle`.
 
     Returns:
-        The outcome, "pass", "fail" or "inconclusive", and what was found, a line each.
+        The outcome, "pass", "fail" or "inconclusive", and the findings, one sentence each.
 
     Raises:
         InputError: when the folder holds no run and no model, something in it was altered, or the model or the data are not the run's.
@@ -107,14 +107,15 @@ def verify(
         Traceback (most recent call last):
         optimize.errors.InputError: `run` (=nowhere) does not exist: check the path.
     """
-    given = None if data is None or isinstance(data, str | Path) else data_in_memory(data)
-    objects = InMemory(model if isinstance(model, nn.Module) else None, given)
+    in_memory = None if data is None or isinstance(data, str | Path) else data_in_memory(data)
+    objects = InMemory(model if isinstance(model, nn.Module) else None, in_memory)
     with shown() if progress else nullcontext(), ExitStack() as opened:
         if isinstance(model, nn.Module):
             file: Path | None = opened.enter_context(weights_file(model))
         else:
             file = None if model is None else Path(model)
-        key, source = (None if value is None else str(value) for value in (public_key, data if given is None else None))
+        # the functions below take text, as the command passes it
+        key, source = (None if value is None else str(value) for value in (public_key, data if in_memory is None else None))
         return verify_folder(Path(folder), public_key=key, model=file, data=source, objects=objects, **settings)
 
 
@@ -122,7 +123,7 @@ def compare(folders: Sequence[str | Path], out: str | Path) -> Path:
     """Write comparison.html, comparison.json and comparison.csv, one row for each run, and render the pages of the runs again.
 
     Args:
-        folders: of the runs.
+        folders: folders of the runs.
         out: folder to write into; made where it is missing.
 
     Returns:
@@ -143,11 +144,11 @@ def demo(out: str | Path = "demo", *, progress: bool = False) -> dict[Path, Repo
     """Train a small net on handwritten digits and compress it for every runtime that runs here; takes minutes.
 
     Args:
-        out: folder for all it makes.
+        out: folder for the data, the model and the results.
         progress: show progress on standard error.
 
     Returns:
-        The reports by the folders they are in.
+        Folder of each run -> its report.
 
     Raises:
         InputError: when scikit-learn is not installed, or `out` cannot be written or holds other files.
@@ -176,29 +177,30 @@ def _resolved(
     overrides: dict[str, object] = {**(limits if isinstance(limits, Mapping) else {}), **settings}
     if out is not None:
         overrides["out"] = Path(out).absolute()
-    given = None if data is None or isinstance(data, str | Path) else data_in_memory(data)
+    in_memory = None if data is None or isinstance(data, str | Path) else data_in_memory(data)
     if data is not None:
-        overrides["data"] = str(data) if given is None else ""  # what an optimize.toml names is not read
-    if isinstance(given, Dataset):
-        overrides |= _preparation(given, settings)
-    objects = InMemory(model if isinstance(model, nn.Module) else None, given)
+        overrides["data"] = str(data) if in_memory is None else ""  # what an optimize.toml names is not read
+    if isinstance(in_memory, Dataset):
+        overrides |= _preparation(in_memory, settings)
+    objects = InMemory(model if isinstance(model, nn.Module) else None, in_memory)
     with ExitStack() as opened:
         file = opened.enter_context(weights_file(model)) if isinstance(model, nn.Module) else model
-        found = resolve(file, target=target, overrides=overrides, recipe_file=recipe)
+        resolved = resolve(file, target=target, overrides=overrides, recipe_file=recipe)
+        # a `Limits` is complete, so it replaces what the recipe file says; single limits by name override only themselves
         if isinstance(limits, Limits):
-            found = replace(found, limits=_only(limits, settings))
-        yield objects.shaped(found), objects
+            resolved = replace(resolved, limits=_only(limits, settings))
+        yield objects.with_input_shape(resolved), objects
 
 
 def _preparation(data: Dataset, settings: Mapping[str, object]) -> dict[str, object]:
-    """The settings of a prepared `Dataset`, which says itself how its images become inputs."""
+    """Return the settings of a prepared `Dataset`, which says itself how its images become inputs."""
     if twice := next((name for name in _PREPARATION if name in settings), None):
         raise InputError(f"`{twice}` (={settings[twice]!r}) is said twice, as a prepared `Dataset` holds it: leave it out.")
     return preprocessing_settings(data.test.preprocessing)
 
 
 def _only(limits: Limits, settings: Mapping[str, object]) -> Limits:
-    """The limits, where no single one is given as a setting too."""
+    """Return the limits, where no single one is given as a setting too."""
     if twice := next((name for name in settings if hasattr(limits, name)), None):
         raise InputError(f"`{twice}` (={settings[twice]!r}) is a limit, and `limits` is given: put it in there.")
     return limits

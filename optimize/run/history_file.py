@@ -1,10 +1,16 @@
-"""The file that remembers looks at test splits: one line of JSON for each event, only ever appended.
+"""The file of the record of looks: one line of JSON for each event; lines are appended and never changed.
 
     {"format": 1, "split": …, "items": …}           a split, once: its hash, and 64 bits of the hash of each of its images
     {"look": …, "split": …, "share": …, …}          a look begins, before anything of the split is read
-    {"of": …, "verdict": …}                         how it ended
+    {"of": …, "verdict": …}                         the look has ended
 
-What is counted, and what follows from it, is `optimize.run.history`'s.
+A crash may cut off the last line. The next process leaves the rest of that line where it is and writes " CUT" behind it:
+
+    {"look": "3f…", "spl CUT                        ignored when the file is read
+    {"of": "3f…", "verdict": "pass"}                a whole line again
+
+Any other line that cannot be read is an error: a forgotten look would make the next verdict too lenient. What the lines mean for a verdict
+is decided in `optimize.run.history`.
 """
 
 from __future__ import annotations
@@ -27,29 +33,33 @@ from optimize.errors import InputError
 
 FORMAT = 1
 _CUT = b" CUT"
-"""Put behind a line that a crash has cut off, by whoever appends the next one."""
+"""Written behind a line that a crash has cut off, by the process that appends the next line."""
 
 
 @dataclass(frozen=True)
 class Entries:
-    """What the lines of a record say."""
+    """The lines of one record or several.
+
+    Args:
+        lines: the parsed lines, in the order of the files.
+    """
 
     lines: tuple[Mapping[str, Any], ...]
 
     @cached_property
     def items(self) -> dict[str, Integers]:
-        """Split -> its images, hashed."""
+        """SHA-256 of a split -> hashes of its images, (N,)."""
         return {line["split"]: _unpacked(line["items"]) for line in self.lines if "items" in line}
 
     @cached_property
     def looks(self) -> dict[str, Mapping[str, Any]]:
-        """Key -> look, the oldest first, with its verdict."""
+        """Key of a look -> its line, oldest first, with its verdict; None where it did not end."""
         ended = {line["of"]: line["verdict"] for line in self.lines if "of" in line}
         return {line["look"]: {**line, "verdict": ended.get(line["look"])} for line in self.lines if "look" in line}
 
 
 def entries(paths: Sequence[Path]) -> Entries:
-    """What several records say together.
+    """Return the lines of several records together.
 
     Raises:
         InputError: when a line of one is damaged, or it cannot be read.
@@ -58,13 +68,18 @@ def entries(paths: Sequence[Path]) -> Entries:
 
 
 def split_line(sha256: str, items: Integers) -> dict[str, Any]:
-    """The line of a split with the hashes of its images, (N,)."""
+    """Return the line of a split.
+
+    Args:
+        sha256: hash of the whole split.
+        items: hash of each image, (N,).
+    """
     return {"format": FORMAT, "split": sha256, "items": base64.b64encode(items.astype("<i8").tobytes()).decode()}
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[IO[bytes]]:
-    """The file, open to append to, while every other process that asks for it waits; where the system has no such lock, nobody waits."""
+    """Open the file to append to it, while every other process that calls this waits; without waiting where the system has no such lock."""
     with path.open("ab") as stream:
         with suppress(ImportError):  # Windows: two runs at the same moment may then be given the same number
             import fcntl
@@ -74,8 +89,9 @@ def locked(path: Path) -> Iterator[IO[bytes]]:
 
 
 def append(stream: IO[bytes], lines: Sequence[Mapping[str, Any]]) -> None:
-    """Write lines at the end in one go, and see them on disk."""
+    """Append lines in one write, and flush them to the disk."""
     last = Path(stream.name).read_bytes().rpartition(b"\n")[2]
+    # the last line lacks its line break: it is whole, and only that is missing, or a crash has cut it off
     end = b"" if not last else b"\n" if _parsed(last) else _CUT + b"\n"
     stream.write(end + b"".join(json.dumps(line, sort_keys=True).encode() + b"\n" for line in lines))
     stream.flush()
@@ -83,7 +99,7 @@ def append(stream: IO[bytes], lines: Sequence[Mapping[str, Any]]) -> None:
 
 
 def writable(path: Path) -> bool:
-    """Whether a file can be written, or made; nothing is left behind."""
+    """Return whether a file can be written or made; nothing is left behind."""
     if path.exists():
         return path.is_file() and os.access(path, os.W_OK)
     try:
@@ -98,7 +114,7 @@ def _unpacked(text: str) -> Integers:
 
 
 def _read(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The lines of a record, each of which is checked; what a crash left of the last one is passed over.
+    """Yield the lines of a record, each of them checked; a line that a crash has cut off is left out.
 
     Raises:
         InputError: when a line is not one of a record, or the file cannot be read.
@@ -122,14 +138,14 @@ def _read(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _parsed(line: bytes) -> Mapping[str, Any] | None:
-    """A line of a record; None of anything else."""
+    """Return a line of a record; None where it is not one."""
     with suppress(ValueError, KeyError, TypeError):
         entry = json.loads(line)
         if "items" in entry:
             _unpacked(entry["items"])
             return dict(entry) if entry["format"] == FORMAT and isinstance(entry["split"], str) else None
         if "look" in entry:
-            kinds = {"look": str, "split": str, "date": str, "number": int, "share": float | int, "fresh": bool, "statistical": bool}
-            return dict(entry) if all(isinstance(entry[name], kind) for name, kind in kinds.items()) else None
+            types = {"look": str, "split": str, "date": str, "number": int, "share": float | int, "fresh": bool, "statistical": bool}
+            return dict(entry) if all(isinstance(entry[name], kind) for name, kind in types.items()) else None
         return dict(entry) if isinstance(entry["of"], str) and isinstance(entry["verdict"], str) else None
     return None

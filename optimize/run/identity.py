@@ -1,4 +1,11 @@
-"""What makes two runs the same run, so that `--resume` never continues a run with other inputs or settings."""
+"""The identity of a run: inputs, settings and versions that must be equal for `--resume` to continue it.
+
+A field of `Recipe` belongs to the identity unless `EXCLUDED` names it with a reason. So a new field that nobody thinks of is included. At
+worst a run is refused that could have been continued; trials of two different settings are never mixed.
+
+Example: `--resume` after the data were moved continues the run, because hashes of the splits count and not their path. `--resume` with
+another `--seed` is refused: the proposals so far were made with the first one.
+"""
 
 from __future__ import annotations
 
@@ -40,32 +47,37 @@ _UNDER: Mapping[str, str] = {
     **dict.fromkeys(("strategy", "floors", "stopping", "latency_target_ms", "speedup", "prefer"), "strategy"),
     **dict.fromkeys(("retrain", "epochs", "learning_rate", "optimizer", "horizontal_flip"), "retrain"),
 }
-"""Field of `Recipe` -> the word under which the ledger keeps it and an error names it, where that is not the field's name."""
+"""Field of `Recipe` -> the key under which the ledger keeps it and an error names it, where that is not the field's name."""
 
 
 def identity(recipe: Recipe, data: Dataset) -> dict[str, Any]:
-    """What goes into a run, what is asked of it and what computes it, as plain JSON.
+    """Return the identity of a run as plain JSON: hashes of its inputs, its settings, and the versions of the packages that compute it.
 
-    A field that is added to `Recipe` is part of it without further ado; only those in `EXCLUDED` are not.
+    Args:
+        recipe: the resolved settings of the run.
+        data: the four splits.
     """
     hashes = {f"{name} data": split.sha256 for name, split in splits(data).items()}
+    # patients and subgroups decide bounds, so a run with other patients is another run
     hashes |= {f"{name} tags": _metadata_hash(split) for name, split in splits(data).items()}
+    # versions count: another runtime may judge the same proposal in another way
     whole = {**_settings(recipe), **hashes, "model": sha256(recipe.model), "versions": versions()}
     return dict(json.loads(json.dumps(whole, default=str)))
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
-    """The settings that count, by the words of the ledger."""
+    """Return the settings that count, by the keys of the ledger."""
     settings: dict[str, Any] = {}
     for name in (field.name for field in fields(recipe) if field.name not in EXCLUDED):
         settings.setdefault(_UNDER.get(name, name), {})[name] = _value(recipe, name)
     if not recipe.retrain:
         settings["retrain"] = None  # the settings of a training that does not take place make no other run
+    # a key of one field holds the plain value; a key of several, such as "preprocessing", holds a table of them
     return {word: next(iter(values.values())) if values and len(values) == 1 else values for word, values in settings.items()}
 
 
 def _value(recipe: Recipe, name: str) -> Any:
-    """A field as JSON holds it. Of the network's factory, which is code, the content counts too."""
+    """Return a field as JSON holds it; for `arch`, which names code, the hash of its file as well."""
     value = getattr(recipe, name)
     if name == "arch":
         return value and [value, sha256(Path(value.rpartition(":")[0]))]
@@ -75,7 +87,7 @@ def _value(recipe: Recipe, name: str) -> Any:
 
 
 def _metadata_hash(split: Split) -> str:
-    """Hash of what the data say of each item beside its image and label."""
+    """Return the hash of patients, subgroups and names: the split's own hash covers only images and labels."""
     columns = {**split.groups, "patient": split.patients, "name": split.item_names}
     plain = {name: None if values is None else values.tolist() for name, values in columns.items()}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

@@ -1,8 +1,12 @@
-"""What a run was given as objects of this process where the command has files: a network, data.
+"""A network and data as objects of this process, where the command has files.
 
-A run is identified by files: its report names the model by a hash, `--resume` compares it, the size of the original is that of its file. So
-the weights of a network in memory are written to a file of their own for as long as the run lasts. They are written without code: the
-network itself is the copy in this process, and no other process can load it.
+A run is identified by files: its report names the model by a hash, `--resume` compares that hash, and the size of the original is the size
+of its file. So the weights of a network in memory are written to a temporary file for as long as the run lasts:
+
+    compress(net, data)  ->  /tmp/…/Net.safetensors  ->  sha256 in the report; the same weights give the same hash in the next process
+
+The file holds no code. The network itself is the copy in this process, and no other process can load it. Peak memory, which is measured in
+a process of its own, is therefore unknown for it (`NOT_RELOADED`).
 """
 
 from __future__ import annotations
@@ -31,26 +35,27 @@ NOT_RELOADED = "peak memory of torch eager was not measured: the network was giv
 
 @dataclass(frozen=True, eq=False)
 class InMemory:
-    """The objects of a run.
+    """The network and the data of a run that were passed as objects.
 
     Args:
-        module: the original; None where the recipe's file is loaded.
-        data: its four splits, or arrays by the names of MedMNIST; None where the recipe's source is read.
+        module: the original network; None where the recipe's file is loaded.
+        data: the four splits, or arrays by the names of MedMNIST; None where the recipe's source is read.
     """
 
     module: nn.Module | None = None
     data: Dataset | Mapping[str, Array] | None = None
 
-    def shaped(self, recipe: Recipe) -> Recipe:
-        """The recipe with the shape of one input, (C, *spatial), that the data show, where it says none."""
+    def with_input_shape(self, recipe: Recipe) -> Recipe:
+        """Return the recipe with the shape of one input, (C, *spatial), taken from the data where the recipe has none."""
         if recipe.input_shape or self.data is None:
             return recipe
+        # a prepared split knows its padding, arrays do not
         if isinstance(self.data, Dataset):
             return replace(recipe, input_shape=tuple(self.data.test.inputs(slice(0, 1)).shape[1:]))
         return replace(recipe, input_shape=input_shape_of(self.data, recipe.pad))
 
-    def lasting(self, recipe: Recipe) -> Recipe:
-        """The recipe as the lock file has it: without the path of a file that is gone when the run has ended."""
+    def without_temporary_path(self, recipe: Recipe) -> Recipe:
+        """Return the recipe for the lock file: without the folder of the temporary file, which is gone when the run has ended."""
         return recipe if self.module is None else replace(recipe, model=Path(recipe.model.name))
 
 
@@ -58,7 +63,7 @@ FILES_ONLY = InMemory()
 
 
 def data_in_memory(data: object) -> Dataset | Mapping[str, Array]:
-    """A prepared `Dataset` as it is; everything else as arrays.
+    """Return a prepared `Dataset` as it is, and everything else as arrays.
 
     Raises:
         InputError: when it is nothing that `optimize.data.in_memory` reads.
@@ -68,14 +73,16 @@ def data_in_memory(data: object) -> Dataset | Mapping[str, Array]:
 
 @contextmanager
 def weights_file(module: nn.Module) -> Iterator[Path]:
-    """A file of a network's weights, named after its class, that goes when the block ends.
+    """Write a network's weights to a file, named after its class, and remove it when the block ends.
 
-    Equal weights of an equally built network give equal bytes: what the network consists of stands in the file as text.
+    Equal weights of an equally built network give equal bytes. The network's `repr` is part of the file, so two networks with the same
+    weights and other layers (a ReLU instead of a GELU) have other hashes.
 
     Raises:
         InputError: when the network does not lie on the CPU, or its lazy layers have seen no input yet.
     """
-    own, _ = own_copy(module)  # for what it refuses
+    own, _ = own_copy(module)  # raises for networks that cannot be copied, such as those on a GPU
+    # safetensors refuses tensors that share memory, as tied weights do, so each one is cloned
     try:
         tensors = {name: value.clone().contiguous() for name, value in own.state_dict().items() if isinstance(value, torch.Tensor)}
     except (ValueError, RuntimeError) as problem:
@@ -89,12 +96,12 @@ def weights_file(module: nn.Module) -> Iterator[Path]:
 
 
 def require_fit(data: Dataset, original: Candidate, outputs: tuple[int, ...]) -> None:
-    """See that a `Dataset` that was prepared before fits the network.
+    """Check that a `Dataset` that was prepared earlier fits the network.
 
     Args:
         data: the four splits.
-        original: the network.
-        outputs: shape of its output for one input, (1, K) or (1, K, *spatial).
+        original: the original network.
+        outputs: shape of the network's output for one input, (1, K) or (1, K, *spatial).
 
     Raises:
         InputError: when its images, its labels or its classes are not the network's.
@@ -105,12 +112,13 @@ def require_fit(data: Dataset, original: Candidate, outputs: tuple[int, ...]) ->
     task = "classification" if len(outputs) == 2 else "segmentation"
     if data.test.task != task:
         raise InputError(f"`data` is for {data.test.task} and the network gives outputs of {outputs[1:]}: pass labels that fit.")
+    # masks may have one output for each class, or one more for the background
     classes = len(data.classes)
     if outputs[1] not in ((classes,) if task == "classification" else (classes, classes + 1)):
         raise InputError(f"`data` has {classes} classes and the network {outputs[1]} outputs: load it with `num_classes`={outputs[1]}.")
 
 
 def preprocessing_settings(preprocessing: Preprocessing) -> dict[str, object]:
-    """The settings of a recipe that say the same as a `Preprocessing`."""
+    """Return a `Preprocessing` as settings of a recipe."""
     names = ("mean", "std", "pad", "standardize")
     return {name: "none" if (value := getattr(preprocessing, name)) is None else value for name in names}

@@ -1,4 +1,4 @@
-"""Paths become models that can be measured: a compiled artifact, an ONNX file in every CPU runtime, a torch model."""
+"""Open models for measurement from paths: a compiled artifact, an ONNX file in every CPU runtime, a torch model."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _FLOAT = 1  # TensorProto.FLOAT
 
 @dataclass(frozen=True)
 class ModelOpener:
-    """How models are opened.
+    """Opens models for measurement.
 
     Args:
         scratch: folder for what an ONNX file is converted to; it must outlive the measurement.
         batches: batch sizes that will be asked for.
         input_shape: (C, *spatial), where a model leaves it open; or empty.
         data: source of data, as `compress` takes it; its test images are the inputs, uint8 over 255. Empty for random inputs.
-        seed: of random inputs.
+        seed: seed of the random inputs.
         settings: further settings of torch models, by the names of `Recipe`; None means that the default holds.
     """
 
@@ -47,23 +47,25 @@ class ModelOpener:
     settings: Mapping[str, object] = field(default_factory=dict)
 
     def all(self, paths: Sequence[str | Path]) -> list[Contender]:
-        """Contenders of all paths, in order, each with a name of its own.
+        """Return the contenders of all paths, in order; no two have the same name.
 
         Raises:
             InputError: when a path is no model, or a model cannot be run as asked.
             TargetUnavailable: when the runtime of an artifact is not installed, or none is for an ONNX file.
         """
-        found = [contender for position, path in enumerate(paths) for contender in self._of(Path(path), self.scratch / str(position))]
+        contenders = [contender for position, path in enumerate(paths) for contender in self._of(Path(path), self.scratch / str(position))]
         uses: Counter[str] = Counter()
-        for position, each in enumerate(found):
-            uses[each.name] += 1
-            if uses[each.name] > 1:
-                found[position] = replace(each, name=f"{each.name} #{uses[each.name]}")
-        return found
+        # the same path twice is allowed, to see how much a repetition differs; the names must differ all the same
+        for position, contender in enumerate(contenders):
+            uses[contender.name] += 1
+            if uses[contender.name] > 1:
+                contenders[position] = replace(contender, name=f"{contender.name} #{uses[contender.name]}")
+        return contenders
 
     def _of(self, path: Path, scratch: Path) -> Iterator[Contender]:
         if not path.exists():
             raise InputError(f"`model` (={path}) does not exist: check the path.")
+        # by what lies at the path, not by an option: a folder is an artifact or a run, and the suffix tells ONNX from torch
         if path.is_dir():
             yield self._compiled(path)
         elif path.suffix.lower() == ".onnx":
@@ -90,6 +92,7 @@ class ModelOpener:
             try:
                 runtime.preflight()
             except TargetUnavailable as reason:
+                # an ONNX file names no runtime, so one that is not installed is left out and the others are measured
                 missing.append(str(reason))
                 continue
             try:
@@ -149,14 +152,16 @@ class ModelOpener:
         from optimize.data.preprocessing import Preprocessing  # late, as above: it imports torch
 
         images = Preprocessing()(checked_images(self._arrays, "test", shape, None)[: max(self.batches)])
+        # repeats the images where there are fewer than the batch needs
         return lambda count: np.resize(images, (count, *shape))
 
 
 def _reported(artifact: Artifact) -> dict[str, Any]:
-    """`parameters` and `macs` by the report of the run that an artifact still lies in; nothing where there is none, or it is of another."""
+    """Return `parameters` and `macs` from the report beside an artifact; empty where there is no report or it is another artifact's."""
     try:
         report = json.loads((artifact.folder.parent / "report.json").read_text(encoding="utf-8"))
-        files = {each["name"]: each["sha256"] for each in report["artifact"]["files"]}
+        files = {file["name"]: file["sha256"] for file in report["artifact"]["files"]}
+        # an artifact that was copied into the folder of another run must not get its figures
         same = all(files.get(file.name) == file.sha256 for file in artifact.files)
         return {name: int(report["compressed"][name]) for name in ("parameters", "macs")} if same else {}
     except (OSError, ValueError, TypeError, KeyError):
@@ -164,11 +169,11 @@ def _reported(artifact: Artifact) -> dict[str, Any]:
 
 
 def _weights(path: Path) -> int:
-    """Numbers in the weights of an ONNX file; what it holds as int64 are shapes and axes."""
+    """Return how many numbers the weights of an ONNX file hold; int64 tensors are left out, since they are shapes and axes."""
     import onnx
 
     graph: Any = onnx.load(path, load_external_data=False).graph
-    return sum(math.prod(each.dims) for each in graph.initializer if each.data_type != onnx.TensorProto.INT64)
+    return sum(math.prod(weight.dims) for weight in graph.initializer if weight.data_type != onnx.TensorProto.INT64)
 
 
 def _random(shape: tuple[int, ...], seed: int, count: int) -> Floats:
@@ -179,10 +184,10 @@ def fixed_sizes(path: Path, to: Path, input_shape: Sequence[int], batches: Seque
     """Write the ONNX file again as one file whose input has every size but the batch fixed.
 
     Args:
-        path: as the user has it, perhaps with its weights beside it.
+        path: file of the user, perhaps with its weights in a second file beside it.
         to: file to write.
         input_shape: (C, *spatial) for sizes that the file leaves open; empty where it leaves none.
-        batches: batch sizes that it must take.
+        batches: batch sizes that the model must take.
 
     Raises:
         InputError: when it cannot be read, has another number of inputs than one, or does not take floats of these sizes.
@@ -195,35 +200,35 @@ def fixed_sizes(path: Path, to: Path, input_shape: Sequence[int], batches: Seque
         words = " ".join(str(problem).split())[:200]
         raise InputError(f"`model` (={path}) cannot be read as ONNX ({words}): export it again.") from problem
     weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [each for each in model.graph.input if each.name not in weights]
-    tensors = [each.type.tensor_type for each in inputs]
+    inputs = [tensor_input for tensor_input in model.graph.input if tensor_input.name not in weights]
+    tensors = [tensor_input.type.tensor_type for tensor_input in inputs]
     if len(tensors) != 1 or tensors[0].elem_type != _FLOAT or not tensors[0].shape.dim:
-        names = ", ".join(each.name for each in inputs) or "none"
+        names = ", ".join(tensor_input.name for tensor_input in inputs) or "none"
         raise InputError(f"`model` (={path}) must have one input, a batch of float32 (it has: {names}): export it so.")
     batch, *sizes = tensors[0].shape.dim
-    given = _sizes(path, [size.dim_value for size in sizes], input_shape)
+    input_sizes = _sizes(path, [size.dim_value for size in sizes], input_shape)
     if batch.dim_value and any(count != batch.dim_value for count in batches):
         said, only = comma_separated(batches), batch.dim_value
         raise InputError(f"`--batches` (={said}) must be {only}, which `model` (={path}) was exported for: pass --batches {only}.")
-    for size, value in zip(sizes, given, strict=True):
+    for size, value in zip(sizes, input_sizes, strict=True):
         size.dim_value = value
     # Old files list their weights as inputs too, and what reads the shape looks at the first.
-    model.graph.input.sort(key=lambda each: each.name in weights)
+    model.graph.input.sort(key=lambda tensor_input: tensor_input.name in weights)
     onnx.save(model, to)
     return to
 
 
 def _sizes(path: Path, known: Sequence[int], input_shape: Sequence[int]) -> tuple[int, ...]:
-    """The sizes of one input: those of the file, 0 where it leaves them open, and those that were given, which must agree."""
+    """Return the sizes of one input: those of the file, 0 where it leaves them open, and those that were given, which must agree."""
     said = ",".join(str(size or "?") for size in known)
     if not input_shape and not all(known):
         raise InputError(f"`--input` is missing: `model` (={path}) takes inputs of {said}; pass --input C,H,W.")
-    given = tuple(input_shape or known)
-    if len(given) != len(known) or any(size not in (0, asked) for size, asked in zip(known, given, strict=True)):
-        raise InputError(f"`--input` (={comma_separated(given)}) must fit `model` (={path}), whose input is {said}: pass those sizes.")
-    return given
+    sizes = tuple(input_shape or known)
+    if len(sizes) != len(known) or any(size not in (0, asked) for size, asked in zip(known, sizes, strict=True)):
+        raise InputError(f"`--input` (={comma_separated(sizes)}) must fit `model` (={path}), whose input is {said}: pass those sizes.")
+    return sizes
 
 
 def comma_separated(sizes: Sequence[int]) -> str:
-    """Sizes as the command takes them, such as "3,32,32"."""
+    """Return sizes as the command takes them, such as "3,32,32"."""
     return ",".join(map(str, sizes))

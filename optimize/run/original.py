@@ -1,7 +1,8 @@
-"""The original is judged before anything else: what its outputs mean, how good it is, and whether that is good enough to compare with.
+"""Judge the original before any work: what its outputs mean, how good it is, and whether it is good enough to compare with.
 
-Every limit is relative to the original. So the run ends here, before any work, where the original is no better than a constant answer
-(`guard/no_information.py`) or far below the figure that its user expects, with the likely causes (`run/diagnosis.py`).
+Every limit is relative to the original. A network that answers "healthy" to every image loses nothing when it is compressed to nothing, and
+every limit around it holds. So the run ends here where the original is no better than a constant answer (`guard/no_information.py`) or far
+below the score that its user expects. The error lists the likely causes (`run/diagnosis.py`).
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ from optimize.run.diagnosis import causes, visible_causes
 from optimize.run.recipe import Recipe
 
 MEANING_CASES = 64
-"""Guard images whose outputs show what outputs mean."""
+"""Number of guard images by whose outputs logits are told from probabilities."""
 GOOD_FIGURE = 0.9
-"""An overall figure from which on no cause of a bad one is looked for."""
+"""Overall score from which on no cause of a bad score is searched for."""
 
 
 @dataclass(frozen=True, eq=False)
 class Original:
-    """The original on the guard split.
+    """The original with its score on the guard split.
 
     Args:
         candidate: the network, with the meaning of its outputs.
-        data: the four splits, which cut masks by what the outputs mean.
-        score: on the guard split.
-        compared: the score beside the best constant answer.
-        expected: the overall figure that the user expects, in 0..1, or None.
-        notes: what a reader of the report should know.
+        data: the four splits, with the same meaning: it sets the threshold of masks.
+        score: score on the guard split.
+        compared: comparison of that score with the best constant answer.
+        expected: overall score that the user expects, in 0..1, or None.
+        notes: sentences for the report.
     """
 
     candidate: Candidate
@@ -53,7 +54,7 @@ class Original:
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The form that the report uses."""
+        """Return the form that the report uses."""
         return {**self.compared.as_dict(), "expected": self.expected, "outputs": self.candidate.outputs}
 
 
@@ -61,19 +62,21 @@ def judge_original(recipe: Recipe, candidate: Candidate, data: Dataset) -> Origi
     """Judge the original on the guard split.
 
     Args:
-        recipe: of the run.
+        recipe: the resolved settings of the run.
         candidate: the original as it was loaded.
-        data: of the run.
+        data: the four splits.
 
     Raises:
         InputError: when it is no better than a constant answer, or misses the figure that `expect` states.
     """
     outputs = _meaning(recipe, candidate, data.guard)
+    # the meaning sets where masks are cut, so it must be known before the first score
     candidate, data = replace(candidate, outputs=outputs), data.read_as(outputs)
     score = score_split(candidate.predict, data.guard, data.classes, "judge the original")
     compared = no_information(score, data.guard.labels, recipe.limits)
-    notes = [f"the network's outputs are {outputs}, so a mask is cut at 0.5"] if _cut_elsewhere(outputs, data.guard) else []
+    notes = [f"the network's outputs are {outputs}, so a mask is cut at 0.5"] if _cuts_masks_at_half(outputs, data.guard) else []
     if not compared:
+        # "no better than a constant answer" has two causes, a bad network or too few cases, with opposite remedies
         few = _too_few(data, recipe)
         fault = few or "the original is no better than a constant answer"
         if recipe.allow_weak_original:
@@ -81,10 +84,11 @@ def judge_original(recipe: Recipe, candidate: Candidate, data: Dataset) -> Origi
         elif few:
             raise InputError(f"{few}: {compared}. Add val cases, or pass --allow-weak-original to go on.")
         else:
-            raise InputError(_refusal(f"{fault}: {compared}", candidate, data, score, compared))
+            raise InputError(_with_causes(f"{fault}: {compared}", candidate, data, score, compared))
     if recipe.expect is not None and unexpected(score, recipe.expect, compared.n):
         said = f"`--expect` (={100 * recipe.expect:.4g} %) is missed by the original: {compared}"
-        raise InputError(_refusal(said, candidate, data, score, compared, "expect what it reaches"))
+        raise InputError(_with_causes(said, candidate, data, score, compared, "expect what it reaches"))
+    # an original that is good enough may still be prepared wrongly in a small way: then a note, not an error
     if compared and recipe.expect is None and score.overall < GOOD_FIGURE:
         visible = visible_causes(candidate, data.guard, data.classes, score, compared)
         notes += [f"the original reaches {compared}; {cause}" for cause in visible[:1]]
@@ -94,15 +98,21 @@ def judge_original(recipe: Recipe, candidate: Candidate, data: Dataset) -> Origi
 
 
 def _meaning(recipe: Recipe, candidate: Candidate, guard: Split) -> Meaning:
+    """Return what the outputs mean: what the recipe says, else what their values on some guard images show."""
     if recipe.outputs != "auto":
         return recipe.outputs
     chosen = spread(len(guard), MEANING_CASES)
+    # in parts of the split's batch size, which bounds the memory
     parts: Sequence[Any] = np.array_split(chosen, -(-len(chosen) // guard.batch_size))
     return meaning(np.concatenate([candidate.predict(guard.inputs(part)) for part in parts]))
 
 
 def _too_few(data: Dataset, recipe: Recipe) -> str:
-    """That the guard split could not show even a perfect network to be better than a constant answer; empty where it could."""
+    """Return a clause where the guard split is too small for any network to prove better than a constant answer; else empty text.
+
+    A perfect network is judged in the original's place. Where even that one does not pass, the fault is the data's and not the network's,
+    and the error must ask for more cases instead of naming causes of a bad network.
+    """
     guard = data.guard
     if guard.task != "classification":
         return ""
@@ -113,11 +123,11 @@ def _too_few(data: Dataset, recipe: Recipe) -> str:
     return f"the {len(guard)} cases of the guard split are too few to show that any network is better than a constant answer"
 
 
-def _cut_elsewhere(found: Meaning, guard: Split) -> bool:
-    return found == "probabilities" and guard.labels.dtype == bool
+def _cuts_masks_at_half(outputs: Meaning, guard: Split) -> bool:
+    return outputs == "probabilities" and guard.labels.dtype == bool
 
 
-def _refusal(said: str, candidate: Candidate, data: Dataset, score: Score, compared: NoInformation, way: str = "") -> str:
+def _with_causes(said: str, candidate: Candidate, data: Dataset, score: Score, compared: NoInformation, alternative: str = "") -> str:
     named = causes(candidate, data.guard, data.classes, score, compared)
     likely = "; ".join(f"{number}. {cause}" for number, cause in enumerate(named, start=1))
-    return f"{said}. Causes, the likeliest first: {likely}. Mend that, or {way or 'pass --allow-weak-original'} to go on."
+    return f"{said}. Causes, the likeliest first: {likely}. Mend that, or {alternative or 'pass --allow-weak-original'} to go on."

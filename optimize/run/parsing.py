@@ -1,4 +1,4 @@
-"""Readers of single settings.
+"""Read single settings from text or from toml values.
 
 A reader is a function of a value as a flag or a toml file has it, of the setting's name for errors, and of the folder where relative paths
 start. It returns the value that `Recipe` holds, or raises an InputError of one line.
@@ -30,26 +30,26 @@ _DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(us|ms|s|)\s
 
 
 def optional(read: Reader) -> Reader:
-    """A reader that also takes "none", as None."""
+    """Return a reader that also takes "none", as None."""
     return lambda value, name, folder: None if value == "none" else read(value, name, folder)
 
 
 def word(value: Any, name: str, folder: Path) -> str:
-    """Text that is not empty."""
+    """Return text that is not empty."""
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"`{name}` (={value!r}) must be text, and not empty.")
     return value
 
 
 def text(value: Any, name: str, folder: Path) -> str:
-    """Any text, which may be empty."""
+    """Return any text, which may be empty."""
     if not isinstance(value, str):
         raise InputError(f"`{name}` (={value!r}) must be text.")
     return value.strip()
 
 
 def choice(*names: str) -> Reader:
-    """A reader that takes one of these words."""
+    """Return a reader that takes one of these words."""
 
     def read(value: Any, name: str, folder: Path) -> str:
         if value not in names:
@@ -60,27 +60,28 @@ def choice(*names: str) -> Reader:
 
 
 def words(value: Any, name: str, folder: Path) -> tuple[str, ...]:
-    """Texts, from a list or from one text with commas between them."""
+    """Return texts, from a list or from one text with commas between them."""
     return tuple(word(part, name, folder).strip() for part in _parts(value, name))
 
 
 def capabilities(value: Any, name: str, folder: Path) -> tuple[str, ...]:
-    """Compute capabilities, from a list of texts or numbers or with commas between them; or "current"."""
+    """Return compute capabilities, from a list of texts or numbers or with commas between them; or "current"."""
     return ordered([str(part) for part in _parts([value] if isinstance(value, float) else value, name)], name)
 
 
 def switch(value: Any, name: str, folder: Path) -> bool:
-    """True or false, from a toml boolean or a flag."""
+    """Return true or false, from a toml boolean or a flag."""
     if not isinstance(value, bool):
         raise InputError(f"`{name}` (={value!r}) must be true or false.")
     return value
 
 
 def integer(lowest: int, highest: int = 2**31 - 1) -> Integer:
-    """A reader of whole numbers from `lowest` to `highest`; by default at most what 32 bits hold, since runtimes count in these."""
+    """Return a reader of whole numbers from `lowest` to `highest`; by default at most what 32 bits hold, since runtimes count in these."""
 
     def read(value: Any, name: str, folder: Path) -> int:
         try:
+            # True is an int in Python, and would read as 1
             number = int(value) if isinstance(value, int | str) and not isinstance(value, bool) else lowest - 1
         except ValueError:
             number = lowest - 1
@@ -98,7 +99,7 @@ seed = integer(0, 2**32 - 1)
 
 
 def several(read: Integer) -> Callable[[Any, str, Path], tuple[int, ...]]:
-    """A reader of several whole numbers, from a list or with commas between them."""
+    """Return a reader of several whole numbers, from a list or with commas between them."""
     return lambda value, name, folder: tuple(read(part, name, folder) for part in _parts(value, name))
 
 
@@ -108,7 +109,7 @@ _BETWEEN = re.compile(r"\s*[,;x×*]\s*|\s+", re.IGNORECASE)
 
 
 def shape(value: Any, name: str, folder: Path) -> tuple[int, ...]:
-    """Channels and spatial sizes, from a list or from text such as "3,28,28", "3x28x28", "3 28 28" or "(3, 28, 28)"."""
+    """Return channels and spatial sizes, from a list or from text such as "3,28,28", "3x28x28", "3 28 28" or "(3, 28, 28)"."""
     if not isinstance(value, str):
         return sizes(value, name, folder)
     plain = value.strip().strip("()[]").strip()
@@ -120,18 +121,20 @@ def shape(value: Any, name: str, folder: Path) -> tuple[int, ...]:
 
 
 def counts(read: Integer) -> Callable[[Any, str, Path], tuple[int, ...]]:
-    """A reader of several whole numbers and of ranges such as "1-4", which holds both of its ends."""
+    """Return a reader of several whole numbers and of ranges such as "1-4", which holds both of its ends."""
     return lambda value, name, folder: tuple(number for part in _parts(value, name) for number in _range(part, read, name, folder))
 
 
 def numbers(value: Any, name: str, folder: Path) -> tuple[float, ...]:
-    """Numbers, from a list or with commas between them."""
+    """Return numbers, from a list or with commas between them."""
     return tuple(_number(part, name) for part in _parts(value, name))
 
 
 def share(value: Any, name: str, folder: Path) -> float:
-    """A fraction in 0..1, from 0.02, "2pp" or "2%"."""
+    """Return a fraction in 0..1, from 0.02, "2pp" or "2%"."""
+    # a plain number in 0..1 is taken as it is; through text, 0.1 pp could lose its last digit
     exact = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+    # "2pp", "2%" and 0.02 are the same here; where the difference matters, `points` and `limit` are the readers
     fraction = float(value) if exact else parse_points(value, name)
     if not 0 <= fraction <= 1:
         raise InputError(f"`{name}` (={value!r}) must lie between 0 and 1, or 0 % and 100 %.")
@@ -139,7 +142,7 @@ def share(value: Any, name: str, folder: Path) -> float:
 
 
 def fraction(example: str) -> Reader:
-    """A reader of a number in 0..1, or of a percentage."""
+    """Return a reader of a number in 0..1, or of a percentage."""
 
     def read(value: Any, name: str, folder: Path) -> float:
         try:
@@ -151,20 +154,20 @@ def fraction(example: str) -> Reader:
 
 
 def points(value: Any, name: str, folder: Path) -> float:
-    """A difference in 0..1, from 0.02 or "2pp". "2%" is refused: it does not say of what."""
+    """Return a difference in 0..1, from 0.02 or "2pp". "2%" is refused: it does not say of what."""
     if isinstance(value, str) and "%" in value:
         raise InputError(f"`{name}` (={value!r}) is a difference: write it in percentage points, such as '2pp'.")
     return share(value, name, folder)
 
 
 def limit(value: Any, name: str, folder: Path) -> float:
-    """A limit of a drop, from 0.02 or "2pp", a difference, or from "2%", a share of the original's figure."""
+    """Return a limit of a drop, from 0.02 or "2pp", a difference, or from "2%", a share of the original's figure."""
     exact = share(value, name, folder)
     return parse_limit(value, name) if isinstance(value, str) else exact
 
 
 def positive(value: Any, name: str, folder: Path) -> float:
-    """A number above 0."""
+    """Return a number above 0."""
     number = _number(value, name)
     if number <= 0:
         raise InputError(f"`{name}` (={value!r}) must be above 0.")
@@ -172,7 +175,7 @@ def positive(value: Any, name: str, folder: Path) -> float:
 
 
 def positive_fractions(value: Any, name: str, folder: Path) -> tuple[float, ...]:
-    """Fractions above 0, from a list or with commas between them."""
+    """Return fractions above 0, from a list or with commas between them."""
     fractions = tuple(share(part, name, folder) for part in _parts(value, name))
     if not all(fractions):
         raise InputError(f"`{name}` (={value!r}) must hold shares above 0.")
@@ -180,7 +183,8 @@ def positive_fractions(value: Any, name: str, folder: Path) -> tuple[float, ...]
 
 
 def milliseconds(value: Any, name: str, folder: Path) -> float:
-    """Milliseconds above 0, from 5, "5ms", "0.005s" or "5000us"."""
+    """Return milliseconds above 0, from 5, "5ms", "0.005s" or "5000us"."""
+    # without a unit a number is in milliseconds, the unit of the reports
     match = None if isinstance(value, bool) else _DURATION.fullmatch(str(value))
     duration = 0.0 if match is None else float(match[1]) * {"s": 1e3, "us": 1e-3}.get(match[2], 1.0)
     if not 0 < duration < math.inf:
@@ -189,7 +193,7 @@ def milliseconds(value: Any, name: str, folder: Path) -> float:
 
 
 def size_bytes(value: Any, name: str, folder: Path) -> int:
-    """A number of bytes above 0, from 2000000000, "2GB" (1000^3 bytes each) or "512MiB" (1024^2 bytes each)."""
+    """Return a number of bytes above 0, from 2000000000, "2GB" (1000^3 bytes each) or "512MiB" (1024^2 bytes each)."""
     match = None if isinstance(value, bool) else _SIZE.fullmatch(str(value))
     unit = "" if match is None else (match[2] or "")
     step = 1024 if unit.endswith("i") else 1000
@@ -201,7 +205,7 @@ def size_bytes(value: Any, name: str, folder: Path) -> int:
 
 
 def times(value: Any, name: str, folder: Path) -> float:
-    """A factor above 1, from 4 or "4x"."""
+    """Return a factor above 1, from 4 or "4x"."""
     number = _number(value.strip().removesuffix("x") if isinstance(value, str) else value, name)
     if number <= 1:
         raise InputError(f"`{name}` (={value!r}) must be a factor above 1 such as '4x'.")
@@ -209,25 +213,25 @@ def times(value: Any, name: str, folder: Path) -> float:
 
 
 def path(value: Any, name: str, folder: Path) -> Path:
-    """A path; a relative one starts at `folder`."""
+    """Return a path; a relative one starts at `folder`."""
     if isinstance(value, Path):
         return folder / value
     return folder / word(value, name, folder)
 
 
 def factory_or_path(value: Any, name: str, folder: Path) -> str:
-    """A path, or "file.py:factory" whose file is a path."""
+    """Return a path, or "file.py:factory" whose file is a path."""
     text = str(value) if isinstance(value, Path) else word(value, name, folder)
     return str(folder / text)
 
 
 def source(value: Any, name: str, folder: Path) -> str:
-    """A path or "file.py:factory" of the data; empty text where there are none."""
+    """Return a path or "file.py:factory" of the data; empty text where there are none."""
     return "" if value == "" else factory_or_path(value, name, folder)
 
 
 def table(value: Any, name: str, folder: Path) -> dict[str, object]:
-    """Keyword arguments, from a toml table or from the text of an inline one such as '{width = 0.5}'."""
+    """Return keyword arguments, from a toml table or from the text of an inline one such as '{width = 0.5}'."""
     if isinstance(value, str):
         try:
             value = tomllib.loads(f"table = {value}")["table"]
@@ -255,13 +259,14 @@ def _range(part: Any, read: Integer, name: str, folder: Path) -> Sequence[int]:
     if ends is None:
         return [read(part, name, folder)]
     first, last = (read(end, name, folder) for end in ends.groups())
+    # a typing error such as 1-4000000 must not fill the memory
     if not first <= last < first + _MAX_RANGE:
         raise InputError(f"`{name}` (={part!r}) must be a range that rises, of at most {_MAX_RANGE} numbers, such as 1-4.")
     return range(first, last + 1)
 
 
 def _short(value: object) -> str:
-    """A value as an error shows it: of a long one, the beginning."""
+    """Return a value as an error shows it: of a long one, the beginning."""
     return written if len(written := repr(value)) <= 40 else f"{written[:40]}…"
 
 

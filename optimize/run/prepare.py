@@ -1,9 +1,23 @@
-"""Prepare a run: everything that can be wrong is checked before any work is done, the cheapest first."""
+"""Prepare a run: everything that can be wrong is checked before any work is done, the cheapest first.
+
+A wrong setting must not cost minutes, and a wrong run must not replace a good one. So the order is by cost, and nothing is written before
+the last check has passed:
+
+    settings that exclude each other; a target that is not installed        no file is opened
+    the signing key, the formats of model and data, the folder of the run   first bytes of files
+    the model, and its outputs for one input                                seconds
+    limits that the task has no figure for                                  needs the outputs
+    the data, their splits, the calibration split                           seconds to minutes
+    the original against a constant answer (`run/original.py`)              one pass over the guard split
+    a test split that is too small to accept anything                       no pass, but needs the labels
+    export and compilation of the original (`run/rehearsal.py`)             up to minutes
+    the folder of the run is opened                                         the first write
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -16,13 +30,10 @@ from optimize.candidate import Candidate, Floats
 from optimize.data import sources
 from optimize.data.calibration_checks import Finding, health
 from optimize.data.dataset import Dataset, Preprocessing, load_data
-from optimize.data.masks import perfect
-from optimize.errors import Inconclusive, InputError
+from optimize.errors import InputError
 from optimize.guard.limits import CLASS_SETTINGS, Limits
-from optimize.guard.rail import Rail
 from optimize.guard.rails import Task, rows
-from optimize.guard.score import Score, score
-from optimize.guard.verdict import judge
+from optimize.guard.score import Score
 from optimize.hardware.cpu_level import in_words, level
 from optimize.loading import model_formats
 from optimize.loading.live_module import require_no_file_settings
@@ -30,15 +41,16 @@ from optimize.loading.load import load_model
 from optimize.loading.probe import on_images, some
 from optimize.progress import begin_part, note, stage
 from optimize.report.signature import sign
+from optimize.run.decisive import require_decisive
 from optimize.run.history import History, Look
 from optimize.run.identity import identity
 from optimize.run.in_memory import FILES_ONLY, InMemory, require_fit
 from optimize.run.original import Original, judge_original
 from optimize.run.recipe import Recipe, to_toml
 from optimize.run.rehearsal import rehearse
+from optimize.run.strategies import require_settings
 from optimize.run.workspace import Workspace
 from optimize.searching.search import labelled as labelled
-from optimize.searching.strategies import strategies
 from optimize.searching.train_check import TrainCheck
 from optimize.training.batches import hold_out
 
@@ -46,8 +58,6 @@ REHEARSAL_CASES = 16
 """Guard images on which each runtime must agree with torch before the search."""
 INT8_CASES = 512
 """Calibration images from which ranges of int8 are taken, at most."""
-MAX_NAMED = 4
-"""Classes or subgroups that a line names; of more it gives the number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +67,14 @@ class Job:
     Args:
         recipe: the resolved settings.
         runtimes: backends among which the target leaves the choice, the one that the search times on first.
-        baseline: the original, the data, and the original's score on the guard split.
+        baseline: the original with the data and its score on the guard split.
         space: folder of the run.
         started: when the run began, seconds since 1970.
         history: record of looks at the test split.
-        look: the look that the test split will be given.
-        health: what was found about the calibration split.
+        look: the look at the test split that this run will take.
+        health: findings on the calibration split.
         notes: sentences for the report.
-        objects: what was given as objects of this process instead of files.
+        objects: network and data that were passed as objects of this process instead of files.
     """
 
     recipe: Recipe
@@ -85,9 +95,9 @@ class Job:
 
     @cached_property
     def int8_inputs(self) -> Floats:
-        """What gives the activations of int8 their ranges, (N, C, *spatial).
+        """Inputs from which int8 takes the ranges of its activations, (N, C, *spatial), N at most `INT8_CASES`.
 
-        They are taken at random from the whole calibration split: files are often sorted by class.
+        They are sampled from the whole calibration split, because files are often sorted by class.
         """
         split = self.data.calibration
         return split.inputs(np.sort(np.random.default_rng(self.recipe.seed).permutation(len(split))[:INT8_CASES]))
@@ -114,7 +124,7 @@ class Job:
 
     @property
     def limits(self) -> Limits:
-        """The recipe's limits at the confidence of the look that the test split will be given."""
+        """The recipe's limits at the confidence of the look that this run will take."""
         return self.look.limits(self.recipe.limits)
 
     @cached_property
@@ -128,16 +138,17 @@ class Job:
 
 
 def prepare(recipe: Recipe, *, resume: bool, overwrite: bool, objects: InMemory = FILES_ONLY) -> Job:
-    """Check everything that can be wrong, and start the run in its folder or take it up.
+    """Check everything that can be wrong, and start the run in its folder or continue it.
 
     Args:
         recipe: the resolved settings.
         resume: continue the interrupted run in `recipe.out`.
         overwrite: replace the run in `recipe.out`.
-        objects: what was given instead of the recipe's files.
+        objects: network and data that replace the recipe's files.
 
     Raises:
         TargetUnavailable: when nothing can be compiled for the target here.
+        Inconclusive: when the test split is too small to accept anything, and the recipe does not say `force`.
         InputError: when the model, the data or a setting is wrong; nothing was written over.
     """
     _check_strategy(recipe)
@@ -146,34 +157,38 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool, objects: InMemory 
     if unavailable and (recipe.latency_target_ms or recipe.speedup):
         raise InputError(f"a latency can be asked for only where it is measured ({unavailable}): leave out --latency-target or --speedup.")
     job = loaded(recipe, lambda space: space.check(resume=resume, overwrite=overwrite), objects)
+    # warnings only: a weak calibration split costs accuracy of int8, and the guard decides on that
     for finding in job.health:
         if finding.level == "warning":
             note(f"calibration data, {finding.check}: {finding.text}")
+    # the run was interrupted during its look at the test split: it continues that look, whose number and share are fixed
     if resume and job.space.look is not None:
         job = replace(job, look=job.history.expected(job.data.test, fresh=recipe.fresh_test, again=job.space.look))
     elif recipe.fresh_test:
         job.history.require_fresh(job.data.test)
+    # A run that is continued passed this check when it began. It is asked again below, once `open` has compared the identities: where the
+    # folder holds another run, that is the error to report, and not a split that is too small.
     taken_up = resume and job.space.ledger.has_run
     if not taken_up:
-        _require_decisive(job)
+        require_decisive(job.recipe, job.data, job.look)
     begin_part("export of the original")
     able, notes = rehearse(job.original, job.runtimes, job.data.guard.inputs(slice(0, REHEARSAL_CASES)), recipe.threads)
     job = replace(job, runtimes=able, notes=notes)
     job.space.open(identity(recipe, job.data), resume=resume)
     if job.space.report is None:  # what a finished run's report lists is not written again
         if taken_up:
-            _require_decisive(job)
-        (recipe.out / "recipe.lock.toml").write_text(to_toml(objects.lasting(recipe)), encoding="utf-8")
+            require_decisive(job.recipe, job.data, job.look)
+        (recipe.out / "recipe.lock.toml").write_text(to_toml(objects.without_temporary_path(recipe)), encoding="utf-8")
     return job
 
 
 def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory = FILES_ONLY) -> Job:
-    """The model and the data, checked; nothing is written.
+    """Load and check the model and the data; nothing is written.
 
     Args:
         recipe: the resolved settings.
-        check: sees whether the run's folder is as it should be, before anything large is read.
-        objects: what was given instead of the recipe's files.
+        check: function that raises where the run's folder is not as it should be; called before anything large is read.
+        objects: network and data that replace the recipe's files.
 
     Raises:
         TargetUnavailable: when nothing can be compiled for the target here.
@@ -182,6 +197,7 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory
     started = time.time()
     _restrict_cpu_level(recipe)
     candidates = runtimes(recipe.target, recipe.compute_capability)
+    # Three checks that read a few bytes each. Signing comes last in a run, so a wrong key would otherwise be found after hours.
     if recipe.sign_key is not None:
         sign({}, recipe.sign_key)  # raises where the key cannot be used
     if objects.module is None:
@@ -195,6 +211,7 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory
         original = _original(recipe, objects)
     if not recipe.data and objects.data is None:
         raise InputError("`data` is missing: pass --data file.npz, or set [data] path in the optimize.toml beside the model.")
+    # The outputs say what the data must look like: the number of classes, and masks or labels.
     outputs = original.predict(original.example.numpy()).shape
     if not _supported_outputs(outputs, original.example.ndim):
         raise InputError(
@@ -212,8 +229,10 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory
             seed=recipe.seed,
             drop_overlap=recipe.drop_overlap,
         )
+    # `load_data` returns a prepared `Dataset` as it is, so it was checked against another network or none
     if objects.data is data:
         require_fit(data, original, outputs)
+    # Until here the example was noise, since no image was known. A real image shows faults that noise hides.
     original = on_images(original, data.calibration.inputs(some(len(data.calibration))))
     if recipe.retrain:
         if data.training_split is None:
@@ -229,7 +248,7 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory
 
 
 def _original(recipe: Recipe, objects: InMemory) -> Candidate:
-    """The original as it was loaded, from the recipe's file or from the network in memory."""
+    """Return the original as it was loaded, from the recipe's file or from the network in memory."""
     if objects.module is None:
         return load_model(**recipe.loader_arguments)
     settings = {"arch": recipe.arch, "arch_args": recipe.arch_args, "weights": recipe.weights, "trust_pickle": recipe.trust_pickle}
@@ -238,86 +257,36 @@ def _original(recipe: Recipe, objects: InMemory) -> Candidate:
 
 
 def _check_strategy(recipe: Recipe) -> None:
-    asked = {"--latency-target": recipe.latency_target_ms, "--speedup": recipe.speedup}
-    given = [name for name, value in asked.items() if value is not None]
-    if len(given) > 1:
+    """Check that the settings of the search go together: two goals exclude each other, and a strategy must take what is asked of it."""
+    goals = {"--latency-target": recipe.latency_target_ms, "--speedup": recipe.speedup}
+    required = {flag: "goal" for flag, value in goals.items() if value is not None}
+    if len(required) > 1:
         raise InputError("`--latency-target` and `--speedup` exclude each other: give one of them.")
-    given += ["--retrain"] if recipe.retrain else []
-    given += ["--prefer"] if recipe.prefer != "balanced" else []
-    fields = {"--latency-target": "goal", "--speedup": "goal", "--retrain": "finetune", "--prefer": "pricing"}
-    for flag in given:
-        able = [name for name, kind in strategies().items() if fields[flag] in kind.settings]
-        if recipe.strategy not in able:
-            names = " or ".join(map(repr, able))
-            raise InputError(f"`{flag}` needs the strategy {names}, not {recipe.strategy!r}: leave --strategy out.")
-
-
-def _require_decisive(job: Job) -> None:
-    """See before the work that the test split can decide anything at all.
-
-    The best that any model could do there is judged: answers that are all right, against a baseline that is all right. Where even that is
-    "inconclusive", no run can end otherwise.
-
-    Raises:
-        Inconclusive: when the split cannot decide, and the recipe does not say `force`.
-    """
-    test, classes = job.data.test, job.data.classes
-    answers = ((perfect(test.labels[batch], len(classes)), test.labels[batch]) for batch in test.batches)
-    best = score(test.task, answers, classes, test.patients, test.groups)
-    unsure = [rail for rail in judge(job.limits, best, best).rails if rail.outcome == "inconclusive"]
-    if not unsure and not job.look.spent:
-        if sentence := job.look.sentence(job.recipe.limits):
-            note(sentence)
-        return
-    again = f" at look {job.look.number}, at {100 * job.limits.confidence:.6g} % confidence" if job.look.number > 1 else ""
-    said = f"the test split is too small to accept anything{again}: {too_few(unsure)}" if unsure else job.look.why_spent
-    if not job.recipe.force:
-        raise Inconclusive(f"{said}: add test cases{', allow larger drops' if unsure else ''}, or search all the same with --force.")
-    note(said)
-
-
-def too_few(rails: Sequence[Rail]) -> str:
-    """Which rails a split is too small for, those of a kind together, and what they need."""
-    kinds: dict[tuple[str, str | None, str], list[Rail]] = {}
-    for rail in rails:
-        kinds.setdefault((rail.scope, rail.column, rail.figure), []).append(rail)
-    return "; ".join(_kind_too_few(scope, column, found) for (scope, column, _), found in kinds.items())
-
-
-def _kind_too_few(scope: str, column: str | None, rails: Sequence[Rail]) -> str:
-    """What rails of one kind have and need, in words."""
-    first = rails[0]
-    if len(rails) == 1:
-        name, each = first.title, ""
-    else:
-        where = f"subgroups by {column}" if scope == "group" else "classes"
-        named = ", ".join(str(rail.name) for rail in rails[:MAX_NAMED]) + (", …" if len(rails) > MAX_NAMED else "")
-        name, each = f"{first.figure} of {len(rails)} {where} ({named})", " each"
-    seen, needed = sorted({rail.estimate.n for rail in rails}), [rail.required_n for rail in rails]
-    has = f"{seen[0]} to {seen[-1]}" if len(seen) > 1 else str(seen[0])
-    most = max((number for number in needed if number is not None), default=None)
-    cure = "how many would do is not known" if most is None else f"about {most} are needed"
-    return f"{name}: {has} {first.estimate.unit}{each}, {cure}"
+    if recipe.retrain:
+        required["--retrain"] = "finetune"
+    if recipe.prefer != "balanced":
+        required["--prefer"] = "pricing"
+    require_settings(recipe, required)
 
 
 def _check_limits(limits: Limits, *, masks: bool) -> None:
-    """Refuse a limit on what the task has no figure for."""
+    """Refuse a limit that was set for a figure that the task does not have."""
     task: Task = "segmentation" if masks else "classification"
     defaults = Limits()
     foreign = [*(CLASS_SETTINGS if masks else ()), *(row.name for row in rows() if row.judge(task) is None)]
     for name in foreign:
         if (value := getattr(limits, name)) != getattr(defaults, name):
-            kinds = ("classes", "masks") if masks else ("masks", "classes")
-            raise InputError(f"`{name}` (={value}) is for {kinds[0]}, and this model gives {kinds[1]}: leave it out.")
+            needs, has = ("classes", "masks") if masks else ("masks", "classes")
+            raise InputError(f"`{name}` (={value}) is for {needs}, and this model gives {has}: leave it out.")
 
 
 def _supported_outputs(outputs: tuple[int, ...], axes: int) -> bool:
-    """Whether outputs are classes, (N, K) with K of 2 or more, or masks with as many axes as the image."""
+    """Return whether outputs are classes, (N, K) with K of 2 or more, or masks with as many axes as the image."""
     return outputs[1] >= 2 if len(outputs) == 2 else len(outputs) == axes
 
 
 def _restrict_cpu_level(recipe: Recipe) -> None:
-    """Keep the runtime to the instruction set of the processor that the recipe names.
+    """Restrict the runtime to the instruction set of the processor that the recipe names.
 
     Raises:
         InputError: when the target does not run on a processor, or cannot be kept to another one.
@@ -327,6 +296,7 @@ def _restrict_cpu_level(recipe: Recipe) -> None:
         return
     if recipe.target != CPU and not runs_on_cpu(recipe.target):
         raise InputError(f"`--cpu-level` (={cpu_level!r}) is for targets that run on a processor, not for {recipe.target}: leave it out.")
+    # "cpu" chooses the faster runtime by timing, which cannot be done for another processor
     if recipe.target == CPU and cpu_level != level():
         able = " or ".join(map(title, limitable()))
         why = f"is not this machine's ({in_words(level())}), and only {able} can be kept to it"

@@ -1,9 +1,9 @@
-"""The settings of a run, resolved once.
+"""Resolve all settings of a run from flags, recipe files and defaults.
 
 Command-line flags override `--recipe FILE`, which overrides the `optimize.toml` beside the model, which overrides the defaults.
 
-One table says of every setting where it stands in a toml file and how its value is read. The resolved recipe is written back as
-`recipe.lock.toml`, which names every setting ("none" where there is none), so that reading it back needs nothing else.
+One table lists every setting with its place in a toml file and the reader of its value. The resolved recipe is written to
+`recipe.lock.toml`. That file names every setting, "none" where it has no value, so no other file is needed to read it back.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from optimize.run import parsing as read
 from optimize.run.recipe_file import Setting as _Setting
 from optimize.run.recipe_file import nearest, read_settings
 from optimize.run.renamed import RENAMED as RENAMED
+from optimize.searching.strategy_names import strategy_names
 
 if TYPE_CHECKING:
     from optimize.steps.finetune import Finetune
@@ -55,15 +56,15 @@ class Recipe:
         history: file that records looks at the test split, or None for the one beside the data (`run/history.py`).
         fresh_test: whether nobody has looked at the test split, so that its first look may spend the whole permitted error.
         trust_pickle: whether a model file that runs code is loaded.
-        outputs: what the network's outputs mean, "logits" or "probabilities"; "auto" for what their values show.
+        outputs: meaning of the network's outputs, "logits" or "probabilities"; "auto" to tell it from their values.
         expect: overall figure that the original is known to reach, in 0..1; None where it is not known.
         allow_weak_original: whether an original that is no better than a constant answer is accepted.
         limits: the guard-rails.
         reason: why the change is made, for the report.
         sign_key: file of the private key that signs the report, or None.
-        strategy: how the search proceeds, the name of one of `optimize.searching.strategies.strategies()`.
+        strategy: name of the search strategy, one of `strategy_names()`.
         importance: signal that says which channels go first, a name of `optimize.importance.signals()`; None for the strategy's own.
-        prefer: what the strategy "allocate" spends the allowed loss on, one of `PREFERENCES`.
+        prefer: goal for which the strategy "allocate" uses the allowed loss, one of `PREFERENCES`.
         floors: smallest widths for the strategies "stepwise" and "local", one of `FLOORS`.
         stopping: rule by which "stepwise" and "local" leave out proposals or stop, one of `STOPPING`.
         budgets: error budgets of the strategy "budget", from mild to bold, each in 0..1; empty for the search's own.
@@ -148,7 +149,7 @@ class Recipe:
 
 
 def _reader(row: GuardRail) -> read.Reader:
-    """How the limit of a guard-rail is read: what may be written follows from the rail's rule."""
+    """Return how the limit of a guard-rail is read: what may be written follows from the rail's rule."""
     readers: dict[Rule, read.Reader] = {
         "drop": read.limit,
         "rise": read.points,
@@ -159,17 +160,15 @@ def _reader(row: GuardRail) -> read.Reader:
 
 
 def _signal(value: Any, name: str, folder: Path) -> str:
-    """The name of a signal."""
+    """Return the name of a signal."""
     from optimize.importance import signals  # late: only a recipe that names one needs torch, to see which there are
 
     return str(read.choice(*sorted(signals()))(value, name, folder))
 
 
 def _strategy(value: Any, name: str, folder: Path) -> str:
-    """The name of a strategy."""
-    from optimize.searching.strategies import strategies  # late, as above
-
-    return str(read.choice(*strategies())(value, name, folder))
+    """Return the name of a strategy. The names are read from the files, and not before one is needed."""
+    return str(read.choice(*strategy_names())(value, name, folder))
 
 
 _SETTINGS = {
@@ -258,9 +257,11 @@ def resolve(
     for name in ("model", "target"):
         if name not in settings:
             raise InputError(f"`{name}` is missing: pass it, or a --recipe that names it.")
+    # the file beside the model comes last of the files, so that it fills gaps and overrides nothing
     beside = Path(str(settings["model"])).parent / "optimize.toml"
     if beside.is_file():
         settings = {**_trusted(read_settings(beside, _SETTINGS), beside, settings), **settings}
+    # a preset is a set of limits; single limits override it wherever they were set
     limits = {name: settings.pop(name) for name in _SETTINGS if name in _LIMITS and name in settings}
     if limits.get("preset") == "none":
         del limits["preset"]
@@ -269,7 +270,7 @@ def resolve(
 
 
 def to_toml(recipe: Recipe) -> str:
-    """The recipe as toml text, from which `resolve(recipe_file=...)` makes an equal recipe."""
+    """Return the recipe as toml text, from which `resolve(recipe_file=...)` makes an equal recipe."""
     tables: dict[str, dict[str, object]] = {}
     for name, setting in _SETTINGS.items():
         value = getattr(recipe.limits if name in _LIMITS else recipe, name)
@@ -278,7 +279,7 @@ def to_toml(recipe: Recipe) -> str:
 
 
 def _plain(name: str, value: object) -> object:
-    """The form of a value in toml, from which the setting's reader makes an equal value."""
+    """Return the form of a value in toml, from which the setting's reader makes an equal value."""
     if value is None or (name == "preset" and not value):
         return "none"
     if isinstance(value, Path | Relative):
@@ -287,12 +288,13 @@ def _plain(name: str, value: object) -> object:
 
 
 def _trusted(settings: dict[str, object], file: Path, overrides: Mapping[str, object]) -> dict[str, object]:
-    """The settings of the file that came with a model, which must not vouch for that model nor point to another one."""
+    """Return the settings of the file that came with a model, which must not vouch for that model nor point to another one."""
+    # whoever sends a harmful model would also send this file with it
     if settings.get("trust_pickle") and "trust_pickle" not in overrides:
         raise InputError(f"{file} asks to trust the pickle it lies beside: pass --trust-pickle yourself if you trust the model's author.")
     return {name: value for name, value in settings.items() if name != "model"}
 
 
 def _flag(name: str) -> str:
-    """The name of a setting's flag, without its dashes."""
+    """Return the name of a setting's flag, without its dashes."""
     return {"input_shape": "input", "latency_target_ms": "latency-target"}.get(name, name.replace("_", "-"))

@@ -1,4 +1,4 @@
-"""Settings in a toml file: where each one stands, how its value is read, and what is wrong with a key that is none."""
+"""Read settings from a toml file, and explain keys that are no settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOCK = "recipe.lock.toml"
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a setting stands in a toml file, and how its value is read.
+    """The place of a setting in a toml file, and the reader of its value.
 
     Args:
         section: name of the section.
@@ -31,7 +31,7 @@ class Setting:
 
 
 def read_settings(file: Path, known: Mapping[str, Setting]) -> dict[str, object]:
-    """The settings in a toml file, by their names in `known`.
+    """Return the settings in a toml file, by their names in `known`.
 
     Raises:
         InputError: when the file is no toml, or a section, key or value in it is wrong.
@@ -42,6 +42,7 @@ def read_settings(file: Path, known: Mapping[str, Setting]) -> dict[str, object]
         _require_section(section, table, names, file)
         for key, value in table.items():
             name = _name(section, key, names, file)
+            # the old and the new name of one key are two keys for toml, which would not notice
             if name in settings:
                 raise InputError(f"{file}: [{section}] sets `{known[name].key}` twice, under its old name too: leave one of them out.")
             settings[name] = known[name].read(value, f"[{section}] {key} in {file}", file.absolute().parent)
@@ -49,7 +50,8 @@ def read_settings(file: Path, known: Mapping[str, Setting]) -> dict[str, object]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A question that names the most similar known word, for the end of an error; empty where none is similar."""
+    """Return a question that names the most similar known word, for the end of an error; empty where none is similar."""
+    # the text is " (did you mean 'x'?)", and stands at the end of a line here
     near = did_you_mean(word, known)
     return f": {near[2:-1]}".replace("'", "`") if near else ""
 
@@ -74,7 +76,7 @@ def _require_section(section: str, table: object, names: Mapping[tuple[str, str]
 
 
 def _name(section: str, key: str, names: Mapping[tuple[str, str], str], file: Path) -> str:
-    """The name of the setting that a key stands for, also where it is the key's old name."""
+    """Return the name of the setting that a key stands for, also where it is the key's old name."""
     if (section, key) in RENAMED:
         name = RENAMED[section, key]
         remedy = LEAVE if file.name == LOCK else RENAME
@@ -82,11 +84,12 @@ def _name(section: str, key: str, names: Mapping[tuple[str, str], str], file: Pa
         return name
     if (section, key) in names:
         return names[section, key]
+    # a right key in a wrong section is the most frequent mistake, so the section is named
     home = _home(key, names)
     hint = f": it belongs in [{home}]." if home else nearest(key, [known for _, known in names]) or ": leave it out."
     raise InputError(f"{file}: `{key}` is no setting of [{section}]{hint}")
 
 
 def _home(key: str, names: Mapping[tuple[str, str], str]) -> str | None:
-    """The section that a key belongs in; None where no section has it."""
+    """Return the section that a key belongs in; None where no section has it."""
     return next((section for section, known in names if known == key), None)

@@ -1,4 +1,4 @@
-"""Keys and flags that had another name in version 0.1: the old names still work in this version, each with a notice of one line."""
+"""Old names of keys and flags from version 0.1: they still work in this version, each with a notice of one line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def notice(old: str, new: str, place: str, remedy: str = RENAME) -> None:
 
 
 def current_flags(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """The words of a call with its old flags replaced, and the pairs (old flag, new flag) that were replaced.
+    """Return the words of a call with its old flags replaced, and the pairs (old flag, new flag) that were replaced.
 
     >>> current_flags(["m.pt", "--isa=avx2", "--seed", "1", "--", "--isa"])
     (['m.pt', '--cpu-level=avx2', '--seed', '1', '--', '--isa'], [('--isa', '--cpu-level')])

@@ -1,4 +1,4 @@
-"""The report of a run as an object: the dict that report.json holds, with the artifact and the network that it is about."""
+"""The report of a run as an object: the content of report.json with the artifact and the network."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ MAX_REASON = 200
 
 
 class Report(Mapping[str, Any]):
-    """What a run found. It is read like the dict in its report.json, `report["compressed"]["metrics"]`, and true only when it was accepted.
+    """The report of a run: a mapping with the content of report.json, true only when the artifact was accepted.
 
+    `report["compressed"]["metrics"]` reads a value.
     `print(report)` gives the lines that the command ends with; a notebook shows the page, report.html.
 
     Args:
-        content: of report.json, format 2.
-        folder: of the run.
-        candidate: the network that was compiled, where this process made it.
+        content: content of report.json, format 2.
+        folder: folder of the run.
+        candidate: the network that was compiled; None where another process made it.
 
     Example:
         >>> from pathlib import Path
@@ -51,10 +52,10 @@ class Report(Mapping[str, Any]):
 
     @classmethod
     def load(cls, folder: str | Path) -> Report:
-        """The report of an earlier run.
+        """Return the report of an earlier run.
 
         Args:
-            folder: the `out` of the run.
+            folder: folder of the run, its `out`.
 
         Raises:
             InputError: when the folder holds no readable report of this format, or one that was altered after it was signed.
@@ -75,7 +76,7 @@ class Report(Mapping[str, Any]):
 
     @property
     def verdict(self) -> Verdict:
-        """The answer, true only when it is "pass"; `report["rails"]` has every guard-rail with what was measured."""
+        """The verdict, true only when it is "pass"; `report["rails"]` has every guard-rail with what was measured."""
         return Verdict(self["verdict"], self.reasons)
 
     @property
@@ -113,18 +114,19 @@ class Report(Mapping[str, Any]):
             said = f"its verdict is {self['verdict']!r}{f' ({self.reasons[0][:MAX_REASON]})' if self.reasons else ''}"
             raise InputError(f"`run` (={self.folder}) handed no artifact over, as {said}: read its report.")
         artifact = Artifact.read(self.folder / "model")
+        # `Artifact.read` compares files with the manifest beside them; a model that was swapped together with its manifest shows only here
         reported = {file["name"]: file["sha256"] for file in self["artifact"]["files"]}
         if any(reported.get(file.name) != file.sha256 for file in artifact.files):
             raise InputError(f"`{artifact.folder}` holds another model than the one of this report: load the report of the folder again.")
         return artifact
 
     def predict(self, images: Array, *, prepared: bool = False) -> Floats:
-        """What the artifact answers, in the runtime that it was compiled for.
+        """Return the artifact's outputs for images, computed in the runtime that it was compiled for.
 
         Args:
             images: as they are stored in the data of the run, (N, H, W) or (N, *spatial, C) uint8, or (N, C, *spatial) floats; they are
                 prepared as the artifact says: scaled, normalised, padded.
-            prepared: `images` are the network's inputs, (N, C, *spatial) float32, already.
+            prepared: whether `images` are network inputs already, (N, C, *spatial) float32.
 
         Returns:
             (N, K) for classes or (N, K, *spatial) for masks, float32: logits or probabilities, as the network gives them.
@@ -140,14 +142,16 @@ class Report(Mapping[str, Any]):
     def _session(self) -> Session:
         """The artifact, opened once."""
         artifact = self.artifact
+        # opened at the first call and kept: opening takes far longer than one prediction
         runtime = backend(artifact.target)
         require_runnable(runtime)
         return runtime.build(artifact, threads=artifact.use.get("threads"))
 
     def _prepared(self, images: Array) -> Floats:
-        """Stored images as the network's inputs, (N, C, *spatial)."""
+        """Return stored images as the network's inputs, (N, C, *spatial)."""
         use = self.artifact.use["input"]["preprocessing"]
         stored = "uint8" if use["stored"].startswith("uint8") else "float"
+        # floats where the run had bytes are most likely scaled already, and would be divided by 255 again
         if (images.dtype == np.uint8) != (stored == "uint8") or images.dtype.kind not in "uf":
             raise InputError(
                 f"`images` are {images.dtype}, and those of the run were {stored}: pass such images, or inputs with `prepared`=True."
@@ -158,8 +162,8 @@ class Report(Mapping[str, Any]):
     def _channels_first(self, images: Array) -> Array:
         """Float images of a network with one channel may come without an axis for it, as they may in the data."""
         channels, *spatial = self.artifact.input_shape
-        alone = images.dtype != np.uint8 and channels == 1 and images.ndim == len(spatial) + 1
-        return images[:, None] if alone else images
+        lacks_channel_axis = images.dtype != np.uint8 and channels == 1 and images.ndim == len(spatial) + 1
+        return images[:, None] if lacks_channel_axis else images
 
     def save_page(self) -> Path:
         """Write report.html again from the report.json in the run's folder, and return its path.
@@ -176,6 +180,6 @@ class Report(Mapping[str, Any]):
         return f"<Report {self['verdict']}: {self.folder}>"
 
     def _repr_html_(self) -> str:
-        """The page in a frame of its own, in which nothing is executed and nothing of the notebook can be reached."""
+        """Return the page in a sandboxed frame: no script runs in it, and it cannot reach the notebook."""
         page = html.escape(render.render(self._content), quote=True)
         return f'<iframe sandbox="" srcdoc="{page}" style="width: 100%; height: 40em; border: 0" title="report"></iframe>'

@@ -1,4 +1,4 @@
-"""What a run found, as the one dict that report.json holds and report.html shows (format 2, `report/schema.json`)."""
+"""Build the report of a run as one dict: the content of report.json and report.html (format 2, `report/schema.json`)."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ from optimize.run.result import Compiled, Result
 
 
 def splits(data: Dataset) -> dict[str, Split]:
-    """The splits there are, by name."""
-    found = {"train": data.train, "calibration": data.calibration, "guard": data.guard, "test": data.test}
-    return {name: split for name, split in found.items() if split is not None}
+    """Return the splits there are, by name."""
+    by_name = {"train": data.train, "calibration": data.calibration, "guard": data.guard, "test": data.test}
+    return {name: split for name, split in by_name.items() if split is not None}
 
 
 def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *, started: float, foreign_load: float) -> dict[str, Any]:
-    """The report of a run as plain JSON.
+    """Return the report of a run as plain JSON.
 
     Args:
-        recipe: the resolved settings.
+        recipe: the resolved settings of the run.
         original: the network as it was loaded.
-        data: its four splits.
-        result: where the run ended.
-        started: when the run began, seconds since 1970.
-        foreign_load: percent of the machine that other processes use at its end.
+        data: the four splits.
+        result: result of the run.
+        started: start of the run, in seconds since 1970.
+        foreign_load: percent of the machine that other processes use at the end of the run.
     """
     compiled = result.compiled
     loads = {**({} if compiled is None else compiled.load_percent), "end": foreign_load}
@@ -76,13 +76,13 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "health": [dict(finding) for finding in result.health],
         "change": {"reason": recipe.reason or None},
         "signature": None,
-        "original": None if result.standing is None else dict(result.standing),
+        "original": None if result.original_check is None else dict(result.original_check),
         "baseline": _baseline(recipe, original, result),
         "compressed": _compressed(recipe, result),
         "baselines": None if compiled is None else compiled.profile.baselines,
         "speedup": None if compiled is None else compiled.profile.speedup,
         "latency_reliability": None if compiled is None else compiled.profile.reliability,
-        "precisions_tried": None if compiled is None else [each.as_dict(compiled.chosen) for each in compiled.variants],
+        "precisions_tried": None if compiled is None else [variant.as_dict(compiled.chosen) for variant in compiled.variants],
         "steps": [dict(trial) for trial in result.search.trials],
         "layers": layers(original.module, result.best.module),
         "layer_precisions": None if compiled is None else dict(compiled.layer_precisions),
@@ -100,15 +100,19 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "artifact": _files(compiled) if result.verdict else None,
         "guard": _guard(result),
     }
+    # through JSON and back: what is signed and rendered is then exactly what is in the file, and a NaN is an error here
     plain: dict[str, Any] = json.loads(json.dumps(whole, allow_nan=False))
     return plain | {"speed": speed(plain)}
 
 
 def layers(original: nn.Module, narrowed: nn.Module) -> list[dict[str, Any]]:
-    """Weight shapes of every convolution and linear layer, `before` in the original and `after` (None where the layer was taken out).
+    """Return the weight shapes of every convolution and linear layer: `before` in the original, `after` in the compressed network.
+
+    `after` is None for a layer that was taken out.
 
     A layer that was factorized into two gives two rows, "name.0" and "name.1".
     """
+    # a step keeps the names of modules, so a layer is found again by its name
     now = dict(narrowed.named_modules())
     rows = []
     for name, layer in original.named_modules():
@@ -124,7 +128,7 @@ def layers(original: nn.Module, narrowed: nn.Module) -> list[dict[str, Any]]:
 
 
 def _unused(original: Candidate) -> dict[str, int] | None:
-    """Parameters that no output depends on, by layer; None for a network that cannot be followed, which must not end a run."""
+    """Return parameters that no output depends on, by layer; None for a network that cannot be followed, which must not end a run."""
     try:
         return unused_parameters(original.module, original.example)
     except Exception:  # whatever an operation raises in a mode that its author did not think of
@@ -137,22 +141,29 @@ def _limits(limits: Limits, task: str) -> dict[str, Any]:
 
 
 def _single_cases(limits: Limits, result: Result, cases: int, *, independent: bool) -> dict[str, Any]:
-    """Changed decisions, calibration and operating points of the report; `independent` where no patient is known to have several cases."""
-    before, after = result.original, result.artifact
+    """Return changed decisions, calibration and operating points of the report.
+
+    Args:
+        limits: limits of the run, for the threshold and the positive classes.
+        result: result of the run.
+        cases: number of cases of the test split.
+        independent: whether the cases are independent, that is, no patients are known who may have several.
+    """
+    baseline, candidate = result.original, result.artifact
     whole: dict[str, Any] = dict.fromkeys(("flips", "calibration", "operating_points", "unevenness"))
     if result.flips is not None:
         whole["flips"] = summary(result.flips, cases, independent=independent)
-    if isinstance(before, ClassificationScore) and isinstance(after, ClassificationScore):
-        sides = {"before": before, "after": after}
-        whole["calibration"] = {name: reliability(each.probabilities.max(1), each.correct) for name, each in sides.items()}
+    if isinstance(baseline, ClassificationScore) and isinstance(candidate, ClassificationScore):
+        sides = {"before": baseline, "after": candidate}
+        whole["calibration"] = {name: reliability(side.probabilities.max(1), side.correct) for name, side in sides.items()}
         threshold = DEFAULT_THRESHOLD if limits.threshold is None else limits.threshold
         points = {
-            name: operating_point(before.probabilities[:, k], after.probabilities[:, k], before.labels == k, threshold)
-            for k, name in enumerate(before.classes)
+            name: operating_point(baseline.probabilities[:, k], candidate.probabilities[:, k], baseline.labels == k, threshold)
+            for k, name in enumerate(baseline.classes)
             if name in limits.positive or not limits.positive
         }
         whole["operating_points"] = [{"class": name, **point.as_dict()} for name, point in points.items()]
-        whole["unevenness"] = unevenness(before, after)
+        whole["unevenness"] = unevenness(baseline, candidate)
     return whole
 
 
@@ -178,17 +189,17 @@ def _compressed(recipe: Recipe, result: Result) -> dict[str, Any] | None:
 
 
 def _unverified(result: Result) -> dict[str, Any] | None:
-    """What was compiled and could not be run; None where everything was."""
+    """Return what was compiled and could not be run; None where everything was."""
     if not result.unverified:
         return None
     compiled = [
         {
-            "target": each.target,
-            "precision": each.precision,
-            "why": each.why,
-            "files": [] if each.artifact is None else [file.as_dict() for file in each.artifact.files],
+            "target": variant.target,
+            "precision": variant.precision,
+            "why": variant.why,
+            "files": [] if variant.artifact is None else [file.as_dict() for file in variant.artifact.files],
         }
-        for each in result.unverified
+        for variant in result.unverified
     ]
     return {"parameters": result.best.parameters, "macs": macs(result.best), "compiled": compiled}
 
@@ -204,16 +215,19 @@ def _files(compiled: Compiled | None) -> dict[str, Any] | None:
     if compiled is None or compiled.chosen.artifact is None:
         return None
     artifact = compiled.chosen.artifact
+    # the manifest cannot list its own hash, so the report does
     proof = () if artifact.golden is None else (artifact.golden,)
     return {"files": [file.as_dict() for file in (*artifact.files, *proof, ArtifactFile.of(artifact.folder / MANIFEST))]}
 
 
 def load_note(loads: Mapping[str, float]) -> tuple[str, ...]:
-    """A note on the largest foreign load under which something was timed; on that at the end of the run where nothing was timed.
+    """Return a note on the largest foreign load under which something was timed; on that at the end of the run where nothing was timed.
 
     A load at the end of the run says little about timings that were taken long before.
     """
+    # the load at the end says little about timings that were taken an hour earlier
     loads = {when: percent for when, percent in loads.items() if when != "end"} or loads
+    # one disturbed measurement is enough to doubt the comparison
     worst = max(loads, key=lambda when: loads[when])
     if loads[worst] < BUSY_PERCENT:
         return ()
@@ -222,6 +236,6 @@ def load_note(loads: Mapping[str, float]) -> tuple[str, ...]:
 
 
 def portable_arch(arch: str) -> str:
-    """The factory, "file.py:name", without the folder of the file: a report is read on other machines, where the folder means nothing."""
+    """Return the factory, "file.py:name", without the folder of the file, which means nothing on the machine of a reader."""
     path, _, name = arch.rpartition(":")
     return f"{Path(path).name}:{name}"

@@ -1,4 +1,4 @@
-"""Where a run ended: what was found, before it becomes the report."""
+"""The result of a run as objects, before it becomes the report."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from optimize.searching.walk import SearchResult
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """What came out of the target's compiler.
+    """The compiled artifact with everything that was measured of it.
 
     Args:
         candidate: the network that ships.
         chosen: the precision that ships.
-        variants: every precision that was tried.
-        parity: of the ONNX file with torch.
-        layer_precisions: layer -> precision it really ran in.
-        profile: the artifact and its baselines, measured.
+        variants: every precision that was tried, the chosen one among them.
+        parity: largest difference between the ONNX file and torch.
+        layer_precisions: layer -> precision in which the runtime really ran it.
+        profile: measurements of the artifact and its baselines.
         roofline: the artifact under this machine's roofs (`measure/roofline_report.py`); None where that was not measured.
-        notes: why it was not measured, and what a reader should know of the layers.
+        notes: why the roofline was not measured, and what a reader should know of the layers.
     """
 
     candidate: Candidate
@@ -42,7 +42,7 @@ class Compiled:
 
     @property
     def load_percent(self) -> dict[str, float]:
-        """What was timed -> percent of the machine that other processes used meanwhile."""
+        """Name of a measurement -> percent of the machine that other processes used during it."""
         variants = [variant.load_percent for variant in self.variants if variant.load_percent is not None]
         batches = {f"batch {batch}": percent for batch, percent in self.profile.load_percent.items()}
         return ({"every precision": max(variants)} if variants else {}) | batches
@@ -50,21 +50,21 @@ class Compiled:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Where a run ended.
+    """The result of a run.
 
     Args:
-        verdict: the answer.
-        search: what the search found.
+        verdict: the verdict on the artifact, or on the run where there is none.
+        search: result of the search.
         compiled: None when the run ended before there was an artifact.
         original: score of the original on the test split.
         artifact: score of the artifact on the test split.
-        notes: what a reader should know.
+        notes: sentences for the report.
         flips: cases of the test split whose decision changed; None where there is no artifact.
-        health: what was found about the calibration split.
-        unverified: what was compiled and could not be run.
-        parity: of the ONNX file with torch, where nothing was run.
-        standing: the original beside a constant answer (`run/original.py`).
-        looks: at the test split, as `history.Look` says it; None where it was not read.
+        health: findings on the calibration split.
+        unverified: variants that were compiled here and cannot run here.
+        parity: largest difference between the ONNX file and torch, where no artifact was run.
+        original_check: comparison of the original with a constant answer (`run/original.py`).
+        looks: the look at the test split, from `history.Look.as_dict`; None where the split was not read.
     """
 
     verdict: Verdict
@@ -77,10 +77,10 @@ class Result:
     health: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     unverified: Sequence[Variant] = ()
     parity: Parity | None = None
-    standing: Mapping[str, Any] | None = None
+    original_check: Mapping[str, Any] | None = None
     looks: Mapping[str, Any] | None = None
 
     @property
     def best(self) -> Candidate:
-        """The network that was compiled; the last that the search kept where none was."""
+        """The network that was compiled; the last one that the search kept where no artifact was made."""
         return self.search.best if self.compiled is None else self.compiled.candidate

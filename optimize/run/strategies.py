@@ -1,11 +1,13 @@
-"""The strategy that a recipe asks for."""
+"""Make the strategy that a recipe names, with the settings that it takes from the recipe."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from optimize.backends import Backend
+from optimize.errors import InputError
 from optimize.importance import signal_named
+from optimize.importance.signal import Signal
 from optimize.measure.table import LatencyTable
 from optimize.run.recipe import Recipe
 from optimize.searching.budgets import BUDGETS, ENERGIES
@@ -20,36 +22,69 @@ WEIGHTS: Mapping[str, Mapping[str, float]] = {
     "latency": {"latency": 1.0, "macs": 0.1, "parameters": 0.1},
     "size": {"latency": 0.1, "macs": 0.1, "parameters": 1.0},
 }
-"""By what the recipe prefers; nothing counts for nothing, so that of two widths that are as fast the smaller one is taken."""
+"""Value of `prefer` -> weights of a `Pricing`. No weight is 0: of two widths that are equally fast, the smaller one must be cheaper."""
 
 
 def strategy(recipe: Recipe, runtime: Backend | None, goal: Goal | None = None) -> Strategy:
-    """The strategy of a recipe, with those of the recipe's settings that it names in `settings`.
+    """Return the strategy that a recipe names, with the values of the settings that it takes.
 
     Args:
-        recipe: of the run.
-        runtime: the target, on which "allocate" times layers; None where it cannot run here: sizes alone are the price then.
-        goal: the latency to be met, for "allocate".
+        recipe: the resolved settings of the run.
+        runtime: backend on which "allocate" times layers; None where the target cannot run here, and prices have no latency part.
+        goal: latency to be met, for a strategy that takes one; None for the boldest candidate that passes.
 
     Raises:
-        InputError: when there is no such strategy or no such signal.
+        InputError: when there is no such strategy or signal.
     """
-    return make_strategy(recipe.strategy, dict(_values(recipe, runtime, goal)))
-
-
-def _values(recipe: Recipe, runtime: Backend | None, goal: Goal | None) -> Iterator[tuple[str, object]]:
-    """Field of a strategy -> what the recipe says about it."""
+    # A new setting is one line here. Only what the strategy takes is computed, since a latency table opens files of this machine.
+    values: dict[str, Callable[[], object]] = {
+        "budgets": lambda: recipe.budgets or BUDGETS,
+        "energies": lambda: ENERGIES if recipe.energy is None else tuple(share for share in ENERGIES if share >= recipe.energy),
+        "finetune": lambda: recipe.finetune,
+        "floors": lambda: recipe.floors,
+        "goal": lambda: goal,
+        "pricing": lambda: Pricing(_latency_table(recipe, runtime), **WEIGHTS[recipe.prefer]),
+        "stopping": lambda: STOPPING[recipe.stopping],
+    }
+    signal = _signal(recipe)
+    if signal is not None:  # left out otherwise: each strategy has a default of its own
+        values["importance"] = lambda: signal
     kind = strategies().get(recipe.strategy)
-    if kind is not None and "pricing" in kind.settings:  # a table is read from disk, so only for a strategy that asks for it
-        table = None if runtime is None else LatencyTable(runtime, runtime.precisions()[-1], threads=recipe.threads)
-        yield "pricing", Pricing(table, **WEIGHTS[recipe.prefer])
-    yield "energies", ENERGIES if recipe.energy is None else tuple(energy for energy in ENERGIES if energy >= recipe.energy)
-    yield "finetune", recipe.finetune
-    yield "goal", goal
-    yield "budgets", recipe.budgets or BUDGETS
-    yield "floors", recipe.floors
-    yield "stopping", STOPPING[recipe.stopping]
-    # What `Prune` does by itself is output error with exact costs at every stage. As a signal it would be asked only once, so a strategy's
-    # own signal is left to the strategy, whether or not the recipe names it.
-    if recipe.importance is not None and recipe.importance != getattr(kind, "default_importance", None):
-        yield "importance", signal_named(recipe.importance)
+    taken = () if kind is None else kind.settings
+    return make_strategy(recipe.strategy, {name: value() for name, value in values.items() if name in taken})
+
+
+def makes_few_proposals(name: str) -> bool:
+    """Return whether the strategy of this name makes so few proposals that each can be timed on the target."""
+    return strategies()[name].few_proposals
+
+
+def require_settings(recipe: Recipe, required: Mapping[str, str]) -> None:
+    """Check that the recipe's strategy takes settings that the user gave.
+
+    Args:
+        recipe: the resolved settings of the run.
+        required: flag that the user gave -> setting that a strategy must take for it, such as "--retrain" -> "finetune".
+
+    Raises:
+        InputError: when the strategy does not take one; the text names the strategies that do.
+    """
+    by_name = strategies()
+    for flag, setting in required.items():
+        able = sorted(name for name, kind in by_name.items() if setting in kind.settings)
+        if recipe.strategy not in able:
+            names = " or ".join(map(repr, able))
+            raise InputError(f"`{flag}` needs the strategy {names}, not {recipe.strategy!r}: leave --strategy out.")
+
+
+def _latency_table(recipe: Recipe, runtime: Backend | None) -> LatencyTable | None:
+    """Return the latencies of layers in the runtime's lowest float precision; None where there is no runtime to time them."""
+    return None if runtime is None else LatencyTable(runtime, runtime.precisions()[-1], threads=recipe.threads)
+
+
+def _signal(recipe: Recipe) -> Signal | None:
+    """Return the signal that the recipe names; None where the strategy is to use its own."""
+    own = getattr(strategies().get(recipe.strategy), "own_importance", None)
+    # Output error as a signal is computed once, before the first removal. `Prune` without a signal computes it again at every stage with
+    # exact costs, which is better, so a strategy that prunes that way by itself is left to do so.
+    return None if recipe.importance in (None, own) else signal_named(str(recipe.importance))

@@ -1,4 +1,4 @@
-"""What one needs to use an artifact without this package: how its input is made, what its output means, which options it is run with.
+"""Describe how to use an artifact without this package: its input, the meaning of its output, the options of its runtime.
 
 It is written into `artifact.json` under "use" together with the self-test, and described in `docs/artifact.md`.
 """
@@ -27,7 +27,7 @@ _LAYOUTS = {1: "NCL", 2: "NCHW", 3: "NCDHW"}
 
 
 def usage(artifact: Artifact, predict: Callable[[Floats], Floats], data: Dataset, threads: int | None) -> dict[str, Any]:
-    """The section of the manifest.
+    """Return the section of the manifest.
 
     Args:
         artifact: the compiled model that ships.
@@ -36,6 +36,7 @@ def usage(artifact: Artifact, predict: Callable[[Floats], Floats], data: Dataset
         threads: number of threads that it was measured with; None for the runtime's own choice.
     """
     split = data.calibration
+    # calibration images, so that the test split stays unread
     inputs = split.inputs(spread(len(split), USAGE_CASES))
     outputs = predict(inputs)
     return {
@@ -60,17 +61,19 @@ def usage(artifact: Artifact, predict: Callable[[Floats], Floats], data: Dataset
 
 
 def _options(artifact: Artifact) -> dict[str, str]:
-    """The runtime's options that change the numbers, by their own names; empty where the defaults are used."""
+    """Return the runtime's options that change the numbers, by their own names; empty where the defaults are used."""
+    # a backend without this function has no option that changes the numbers
     known = getattr(backend(artifact.target), "options", None)
     return dict(known(artifact.precision)) if known is not None else {}
 
 
 def _defaults_suffice(artifact: Artifact, inputs: Floats, outputs: Floats) -> bool | None:
-    """Whether the runtime's default options give the same outputs; None where this machine cannot tell."""
+    """Return whether the runtime's default options give the same outputs; None where this machine cannot tell."""
     plainly = getattr(backend(artifact.target), "predict_plainly", None)
     plain = None if plainly is None else plainly(artifact, inputs)
     if plain is None:
         return None
+    # a mixed artifact, "int8+f32", may differ as much as its coarsest part
     allowed = max(TOLERANCES[part][0] for part in artifact.precision.split("+"))
     return bool(np.abs(plain - outputs).max() <= allowed * (float(np.ptp(outputs)) or 1.0))
 
@@ -78,6 +81,7 @@ def _defaults_suffice(artifact: Artifact, inputs: Floats, outputs: Floats) -> bo
 def _steps(split: Split) -> dict[str, Any]:
     """From a stored image to the network's input, in this order."""
     preprocessing: Preprocessing = split.preprocessing
+    # images of bytes are divided by 255 first, unless each image is standardized: that takes the scale off anyway
     whole = split.images.dtype == np.uint8
     spread = WHOLE_EPSILON if whole else FLOAT_EPSILON
     return {
@@ -91,7 +95,7 @@ def _steps(split: Split) -> dict[str, Any]:
 
 
 def _decision(split: Split, classes: list[str]) -> dict[str, Any]:
-    """What the outputs are, and how a decision follows from them."""
+    """Return what the outputs are, and how a decision follows from them."""
     threshold = None
     if split.task == "classification":
         decision = "argmax of axis 1"

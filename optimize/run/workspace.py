@@ -31,10 +31,10 @@ OURS = ("ledger.jsonl", "recipe.lock.toml", "report.json", BEFORE, "report.html"
 
 
 class Workspace:
-    """One run's folder.
+    """The folder of one run.
 
     Args:
-        out: the folder; made, when it is missing, once the run's input has been found good.
+        out: path of the folder; it is made after the run's inputs have been checked.
     """
 
     def __init__(self, out: Path) -> None:
@@ -44,7 +44,7 @@ class Workspace:
         self.report: dict[str, Any] | None = None
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
-        """See that the folder can be written, and that nothing in it would be lost unasked.
+        """Check that the folder can be written, and that nothing in it would be lost without the user's consent.
 
         Raises:
             InputError: when it cannot be written, holds a run and neither `resume` nor `overwrite` is set, one that cannot be resumed, or a
@@ -53,23 +53,27 @@ class Workspace:
         if resume and overwrite:
             raise InputError("`--resume` and `--overwrite` exclude each other: the one continues a run, the other replaces it.")
         try:
+            # the folder need not exist yet, so the nearest one above it that does is tried; nothing is left there
             with tempfile.TemporaryFile(dir=next(folder for folder in (self.out, *self.out.parents) if folder.exists())):
                 pass
         except OSError as problem:
             raise InputError(f"`--out` (={self.out}) cannot be written ({problem.strerror}): name another folder.") from problem
         model = self.out / "model"
+        # a `model` of the user's own must not be deleted by --overwrite
         if model.exists() and not (model / MANIFEST).is_file():
             raise InputError(f"`--out` (={self.out}) holds a `model` that is no artifact of a run, and would lose it: name another folder.")
-        found = [name for name in OURS if (self.out / name).exists()]
-        if found and not (resume or overwrite):
-            raise InputError(f"`--out` (={self.out}) already holds a run ({found[0]}): add --resume, --overwrite, or name another folder.")
-        left = [name for name in found if name != self.ledger.path.name]
+        present = [name for name in OURS if (self.out / name).exists()]
+        if present and not (resume or overwrite):
+            raise InputError(
+                f"`--out` (={self.out}) already holds a run ({present[0]}): add --resume, --overwrite, or name another folder."
+            )
+        left = [name for name in present if name != self.ledger.path.name]
         if resume and left and not self.ledger.has_run:
             lost = f"holds no {self.ledger.path.name} to go on from, but a {left[0]}, which a new run would replace"
             raise InputError(f"`--resume`: `--out` (={self.out}) {lost}: add --overwrite instead, or name another folder.")
 
     def open(self, identity: Mapping[str, Any], *, resume: bool) -> None:
-        """Start the run, or take up the one in the folder; where there is none to take up, nothing that lies there is removed.
+        """Start the run, or continue the one in the folder. With `resume` nothing is removed, also where there is no run to continue.
 
         Raises:
             InputError: when the run to be resumed had other inputs or settings.
@@ -77,11 +81,13 @@ class Workspace:
         self.ledger = Ledger(self.ledger.path, identity)
         if resume and self.ledger.has_run:
             self.trials = self.ledger.resume()
+            # a run that was interrupted before its end has no report, or half of one from an older version
             with suppress(OSError, ValueError):
                 self.report = json.loads((self.out / "report.json").read_text(encoding="utf-8"))
             return
         if resume:
             note(f"there is no run to resume in {self.out}: a new one starts")
+        # only files that a run writes: whatever else lies in the folder is the user's
         for name in () if resume else OURS:
             _remove(self.out / name)
         self.ledger.begin()
@@ -101,11 +107,11 @@ class Workspace:
 
     @property
     def scratch(self) -> Path:
-        """A working folder that outlives an interruption; made by whoever writes into it."""
+        """The working folder, which stays after an interruption; it is made on the first write."""
         return self.out / WORK_FOLDER
 
     def fresh(self, name: str) -> Path:
-        """An empty working folder."""
+        """Make and return an empty working folder."""
         folder = self.out / WORK_FOLDER / name
         _remove(folder)
         folder.mkdir(parents=True)
@@ -116,23 +122,24 @@ class Workspace:
         write_atomically(self.out / name, text)
 
     def contents(self, artifact: Artifact | None, left: str | None) -> list[ArtifactFile]:
-        """Hash every file that the folder will hold beside the report and its page, by its path within the folder.
+        """Return the hash of every file that the folder will hold beside the report and its page, by its path within the folder.
 
         Args:
-            artifact: that `deliver` will be given.
-            left: that `leave` will be given; None where it will not be called.
+            artifact: artifact that `deliver` will move; None where none is accepted.
+            left: name of the folder that `leave` will move; None where it will not be called.
         """
         moved = {"model": None if artifact is None else artifact.folder, left: None if left is None else self.scratch / left}
-        found = {name: self.out / name for name in OURS if name not in REPORTS and (self.out / name).is_file()}
+        files = {name: self.out / name for name in OURS if name not in REPORTS and (self.out / name).is_file()}
         for name, folder in moved.items():
             if folder is not None:
-                found |= {f"{name}/{path}": folder / path for path in contents(folder).files}
-        return listed(found)
+                files |= {f"{name}/{path}": folder / path for path in contents(folder).files}
+        return listed(files)
 
     def deliver(self, artifact: Artifact | None) -> None:
-        """Move an accepted artifact to `model/`; with None, see that nothing is there."""
+        """Move an accepted artifact to `model/`; with None, remove what is there."""
         _remove(self.out / "model")
         if artifact is not None:
+            # a rename on one file system: other processes see the whole model or none
             os.replace(artifact.folder, self.out / "model")
 
     def leave(self, name: str) -> None:
@@ -150,6 +157,7 @@ class Workspace:
 
 
 def _remove(path: Path) -> None:
+    # of a link to a folder only the link goes, never what it points to
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

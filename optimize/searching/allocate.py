@@ -71,12 +71,25 @@ class Allocate:
         goal: latency to be met, or None for the boldest candidate that the guard lets pass.
         gap_proposals: number of proposals in the gap between the last sum of harms that passed and the first that did not.
         importance: signal that says which channels of a layer go first, see `Prune`; None for output error.
+
+    Example:
+        >>> import numpy as np
+        >>> from torch import nn
+        >>> import optimize as opt
+        >>> rng = np.random.default_rng(0)
+        >>> splits = {name: (rng.random((60, 1, 4, 4), np.float32), np.arange(60) % 2) for name in ("val", "test")}
+        >>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2))
+        >>> original, data, limits = opt.load_model(net, input_shape=(1, 4, 4)), opt.load_data(splits), opt.Limits(max_drop=0.9)
+        >>> result = opt.search(original, data, limits, strategy=opt.Allocate(Pricing(), energies=()))
+        >>> result.best.parameters <= original.parameters, len(result.trials) > 0
+        (True, True)
     """
 
     name: ClassVar[str] = "allocate"
     settings: ClassVar[tuple[str, ...]] = ("pricing", "energies", "finetune", "goal", "importance")
     few_proposals: ClassVar[bool] = True
-    default_importance: ClassVar[str] = "output_error"
+    own_importance: ClassVar[str] = "output_error"
+    """The signal that `importance=None` stands for."""
 
     pricing: Pricing
     first_budget: float = FIRST_BUDGET

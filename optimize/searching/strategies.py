@@ -29,7 +29,7 @@ class NamedStrategy(Protocol):
         settings: its fields that a run sets, by name; all other fields keep their defaults.
         few_proposals: whether it makes so few proposals that each can be timed on the target.
 
-    One more attribute may be there: `default_importance`, the name of the signal that it uses where its field `importance` is left alone.
+    One more attribute may be there: `own_importance`, the name of the signal that it uses where its field `importance` is left alone.
     A recipe that asks for this signal by its name then leaves the field alone as well.
     """
 

@@ -65,6 +65,18 @@ class SearchResult:
         confidence: confidence of the bounds that had to lie within the limits.
         notes: sentences for the report.
         goal: the latency that was asked for, or None.
+
+    Example:
+        >>> import numpy as np
+        >>> from torch import nn
+        >>> import optimize as opt
+        >>> rng = np.random.default_rng(0)
+        >>> splits = {name: (rng.random((60, 1, 4, 4), np.float32), np.arange(60) % 2) for name in ("val", "test")}
+        >>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2))
+        >>> original, data, limits = opt.load_model(net, input_shape=(1, 4, 4)), opt.load_data(splits), opt.Limits(max_drop=0.9)
+        >>> result = opt.search(original, data, limits, strategy=opt.Budgets(budgets=(0.1,), energies=()))
+        >>> isinstance(result.best, opt.Candidate), result.baseline_score.overall == opt.evaluate(original.predict, data.guard).overall
+        (True, True)
     """
 
     best: Candidate

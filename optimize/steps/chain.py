@@ -14,6 +14,17 @@ class Chain:
 
     Args:
         steps: the steps, in the order they are made.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from torch import nn
+        >>> import optimize as opt
+        >>> net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).eval()
+        >>> original = opt.Candidate(net, torch.ones(1, 4))
+        >>> reference = opt.Reference(original, calibration=np.random.default_rng(0).random((64, 4), np.float32))
+        >>> steps = opt.Chain((opt.RemoveChannels("0", (1,)), opt.FitOutput()))
+        >>> [type(step).__name__ for step in steps(original, reference).lineage]
+        ['RemoveChannels', 'FitOutput']
     """
 
     TRAINS: ClassVar[bool] = False

@@ -31,6 +31,16 @@ class Factorize:
         whiten: weigh directions by how much the inputs use them; off, and for layers too wide for a gram matrix, the weights alone decide.
         worth: share of the network's parameters that splitting a layer must save: a further layer takes time, however small.
         gain: share of the layer's own weights that it must save.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from torch import nn
+        >>> import optimize as opt
+        >>> net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).eval()
+        >>> original = opt.Candidate(net, torch.ones(1, 4))
+        >>> reference = opt.Reference(original, calibration=np.random.default_rng(0).random((64, 4), np.float32))
+        >>> opt.Factorize(1.0)(original, reference).parameters, opt.Factorize(0.5)(original, reference).parameters < original.parameters
+        (44, True)
     """
 
     TRAINS: ClassVar[bool] = False

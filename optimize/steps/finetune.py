@@ -69,6 +69,19 @@ class Finetune:
 
     Raises:
         InputError: when a setting is out of range.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from torch import nn
+        >>> import optimize as opt
+        >>> net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).eval()
+        >>> original = opt.Candidate(net, torch.ones(1, 4))
+        >>> images = np.random.default_rng(0).random((64, 4), np.float32)
+        >>> train = Labelled(lambda rows: images[rows], np.arange(64) % 2)
+        >>> reference = opt.Reference(original, calibration=images, train=train)
+        >>> trained = opt.Finetune(epochs=1, learning_rate=0.01)(original, reference)
+        >>> trained.parameters == original.parameters, trained.fingerprint == original.fingerprint
+        (True, False)
     """
 
     TRAINS: ClassVar[bool] = True

@@ -43,6 +43,18 @@ class FitOutput:
     Args:
         rows: sampled positions it is fitted on.
         l2: strength of the pull to the present weights.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from torch import nn
+        >>> import optimize as opt
+        >>> net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).eval()
+        >>> original = opt.Candidate(net, torch.ones(1, 4))
+        >>> reference = opt.Reference(original, calibration=np.random.default_rng(0).random((64, 4), np.float32))
+        >>> narrow = opt.PruneToWidths((("0", 3),))(original, reference)
+        >>> fitted = opt.FitOutput()(narrow, reference)
+        >>> fitted.parameters == narrow.parameters, torch.equal(fitted.module[0].weight, narrow.module[0].weight)
+        (True, True)
     """
 
     TRAINS: ClassVar[bool] = False

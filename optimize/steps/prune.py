@@ -44,6 +44,16 @@ class Prune:
             is asked once, on the candidate as it comes. What it is silent about stays.
         renorm: cut groups too that a layer without a closed-form repair reads besides others: these are repaired, and the batch norms that
             run behind it are measured anew in the end. Worse than a repair, hence not the rule.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from torch import nn
+        >>> import optimize as opt
+        >>> net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).eval()
+        >>> original = opt.Candidate(net, torch.ones(1, 4))
+        >>> reference = opt.Reference(original, calibration=np.random.default_rng(0).random((64, 4), np.float32))
+        >>> opt.Prune(0.0)(original, reference).parameters, opt.Prune(0.5)(original, reference).parameters < original.parameters
+        (44, True)
     """
 
     TRAINS: ClassVar[bool] = False
@@ -66,7 +76,6 @@ class Prune:
             return _rounded(elimination, group.size, self.multiple)
 
         return cut(self, candidate, reference, choose, f"prune, budget {self.budget:g}", renorm=self.renorm)
-
 
     @property
     def error_budget(self) -> float:

@@ -37,6 +37,20 @@ class PruneToWidths:
         ridge: strength of the pull to the present weights, see `Repair`.
         l2: strength of the pull in the fit of the output layer, see `FitOutput`.
         importance: signal that says which channels go first, see `Prune`.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from torch import nn
+        >>> import optimize as opt
+        >>> net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).eval()
+        >>> original = opt.Candidate(net, torch.ones(1, 4))
+        >>> reference = opt.Reference(original, calibration=np.random.default_rng(0).random((64, 4), np.float32))
+        >>> opt.PruneToWidths((("0", 3),))(original, reference).module
+        Sequential(
+          (0): Linear(in_features=4, out_features=3, bias=True)
+          (1): ReLU()
+          (2): Linear(in_features=3, out_features=2, bias=True)
+        )
     """
 
     TRAINS: ClassVar[bool] = False

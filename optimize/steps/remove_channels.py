@@ -39,6 +39,16 @@ class RemoveChannels:
         rows: sampled positions for each fit.
         ridge: strength of the pull to the present weights, see `Repair`.
         cases: calibration inputs the norms are measured on.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from torch import nn
+        >>> import optimize as opt
+        >>> net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).eval()
+        >>> original = opt.Candidate(net, torch.ones(1, 4))
+        >>> reference = opt.Reference(original, calibration=np.random.default_rng(0).random((64, 4), np.float32))
+        >>> opt.RemoveChannels("0", (1, 4))(original, reference).kept["0"].tolist()
+        [0, 2, 3, 5]
     """
 
     TRAINS: ClassVar[bool] = False

@@ -22,6 +22,19 @@ class Repair:
         rows: sampled positions each layer is fitted on, as far as the inputs allow.
         ridge: strength of the pull to the present weights, as a share of the mean diagonal of the gram matrix.
         layers: only these; empty for all.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from torch import nn
+        >>> import optimize as opt
+        >>> net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).eval()
+        >>> original = opt.Candidate(net, torch.ones(1, 4))
+        >>> reference = opt.Reference(original, calibration=np.random.default_rng(0).random((64, 4), np.float32))
+        >>> cut = opt.RemoveChannels("0", (1, 4), repair="none")(original, reference)
+        >>> def error(candidate):
+        ...     return np.square(candidate.predict(reference.calibration) - original.predict(reference.calibration)).mean()
+        >>> bool(error(opt.Repair()(cut, reference)) <= error(cut))
+        True
     """
 
     TRAINS: ClassVar[bool] = False

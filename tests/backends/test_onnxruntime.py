@@ -14,7 +14,7 @@ from optimize.backends.targets import onnxruntime as target
 from optimize.candidate import Candidate, Floats
 from optimize.errors import TargetUnavailable
 from optimize.quantization.variant import Variant
-from optimize.run.compile_artifact import in_float
+from optimize.run.compile_artifact import float_layers_note
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -119,7 +119,7 @@ def test_signed_activations_after_a_relu_silently_run_in_float(tmp_path: Path) -
             ran[kind] = target.inspect(session)
     assert {ran[onnx.TensorProto.INT8][name] for name in ("first", "second")} == {"f32"}
     assert {ran[onnx.TensorProto.UINT8][name] for name in ("first", "second")} == {"int8"}
-    said = in_float(Variant("int8"), ran[onnx.TensorProto.INT8])
+    said = float_layers_note(Variant("int8"), ran[onnx.TensorProto.INT8])
     assert said is not None
     assert "layers of the int8 artifact ran in float: " in said
     assert "first, " in said

@@ -27,7 +27,7 @@ from optimize.measure.latency import Latency
 from optimize.quantization import precision_choice as module
 from optimize.quantization.mixed_precision import MixResult, ResultCache, groups, mixes
 from optimize.quantization.precision_choice import PrecisionContext, choose
-from optimize.run.compile_artifact import in_float
+from optimize.run.compile_artifact import float_layers_note
 from tests import runs
 
 
@@ -195,7 +195,7 @@ def test_the_ruinous_layer_is_found_and_runs_in_float(runtime: Any, tmp_path: Pa
         ran = runtime.inspect(session)
         assert score_split(session.predict, split, runs.CLASSES, "").overall == best.score.overall  # type: ignore[union-attr]
     assert (ran["0"], ran["6"]) == ("int8", "f32")
-    assert in_float(best, ran) is None
+    assert float_layers_note(best, ran) is None
     assert best.as_dict(best)["layers_in_float"] == list(kept)
     assert [path.name for path in (tmp_path / "work" / f"{runtime.NAME} mixes").iterdir() if path != best.artifact.folder] == ["f32"]
     # What was judged is kept: taken up again, nothing is quantized for the ranking.
@@ -250,4 +250,4 @@ def test_a_ruinous_sum_goes_back_to_float_too(runtime: Any, tmp_path: Path, monk
     with runtime.build(best.artifact, threads=1) as session:
         ran = runtime.inspect(session)
         assert "int8" in ran.values()
-        assert in_float(best, ran) is None
+        assert float_layers_note(best, ran) is None

@@ -23,7 +23,7 @@ from optimize.progress import shown
 from optimize.quantization import precision_choice as module
 from optimize.quantization.precision_choice import PrecisionContext, choose
 from optimize.quantization.variant import Variant
-from optimize.run.compile_artifact import in_float
+from optimize.run.compile_artifact import float_layers_note
 from optimize.searching.train_check import TrainCheck
 from tests import runs
 
@@ -339,9 +339,9 @@ def test_stand_in_mix_that_fails_costs_that_mix_alone(
 
 def test_layers_that_ran_in_float_unasked_are_named() -> None:
     ran = {"a": "int8", "b": "f32", "c": "f32", "d": "int8"}
-    assert in_float(Variant("int8"), ran) == "2 of 4 layers of the int8 artifact ran in float: b, c"
-    assert in_float(Variant("int8+f32", kept=("b",)), ran) == "1 of 4 layers of the int8+f32 artifact ran in float: c"
-    assert in_float(Variant("int8+f32", kept=("b", "c")), ran) is None
-    assert in_float(Variant("f32"), ran) is None
-    many = in_float(Variant("int8"), {str(layer): "f32" for layer in range(9)})
+    assert float_layers_note(Variant("int8"), ran) == "2 of 4 layers of the int8 artifact ran in float: b, c"
+    assert float_layers_note(Variant("int8+f32", kept=("b",)), ran) == "1 of 4 layers of the int8+f32 artifact ran in float: c"
+    assert float_layers_note(Variant("int8+f32", kept=("b", "c")), ran) is None
+    assert float_layers_note(Variant("f32"), ran) is None
+    many = float_layers_note(Variant("int8"), {str(layer): "f32" for layer in range(9)})
     assert many == "9 of 9 layers of the int8 artifact ran in float: 0, 1, 2, 3, 4, 5 and 3 more"

@@ -25,7 +25,7 @@ from optimize.guard.limits import Limits
 from optimize.measure.latency import Latency
 from optimize.quantization.int8_retry import SLOWER
 from optimize.run import final_verdict as module
-from optimize.run.compile_artifact import _with_weights
+from optimize.run.compile_artifact import _weighted_layers
 from optimize.run.compress import compress, left_alone
 from optimize.run.prepare import Job, prepare
 from optimize.run.recipe import Recipe, resolve
@@ -491,8 +491,8 @@ def test_only_layers_with_weights_are_named_when_they_ran_in_float(tmp_path: Pat
     """A pooling between layers that were kept in float runs in float with them, and nobody asked it for anything else."""
     export_onnx(runs.original(), tmp_path / "model.onnx")
     ran = {"0": "int8", "node_max_pool2d": "f32", "4": "f32", "6": "int8"}
-    assert _with_weights(ran, tmp_path / "model.onnx") == {"0": "int8", "4": "f32", "6": "int8"}
-    assert _with_weights({"fused": "f32"}, tmp_path / "model.onnx") == {"fused": "f32"}
+    assert _weighted_layers(ran, tmp_path / "model.onnx") == {"0": "int8", "4": "f32", "6": "int8"}
+    assert _weighted_layers({"fused": "f32"}, tmp_path / "model.onnx") == {"fused": "f32"}
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_latency_units(tmp_path: Path, text: object, value: float) -> None:
         ("[retrain]\nretrain = true\n", r"`retrain` is no setting of \[retrain\]: it belongs in \[search\]"),
         ("[search]\nbudgets = [0.5, 0]\n", "shares above 0"),
         ("[search]\nbudgets = 0.5\n", "must be a list"),
-        ("[search]\nstrategy = 'greedy'\n", r"\(='greedy'\) must be one of allocate, budget, stepwise, local"),
+        ("[search]\nstrategy = 'greedy'\n", r"\(='greedy'\) must be one of allocate, budget, local, stepwise"),
         ("[search]\nstrategy = 3\n", r"\(=3\) must be one of allocate"),
         ("[search]\nfloors = 'S7'\n", r"\(='S7'\) must be one of S1, S2, S3, S4, S5, S6, none"),
         ("[search]\nstopping = 'never'\n", r"\(='never'\) must be one of floor, threshold, wilson, mcnemar, z-score"),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from optimize import searching
+from optimize.errors import InputError
 from optimize.importance.magnitude import Magnitude
 from optimize.importance.output_error import OutputError
 from optimize.run import recipe as names
 from optimize.run.recipe import Recipe
-from optimize.run.strategies import WEIGHTS, strategy
+from optimize.run.strategies import WEIGHTS, makes_few_proposals, require_settings, strategy
 from optimize.searching.allocate import Allocate
 from optimize.searching.budgets import BUDGETS, Budgets
 from optimize.searching.goal import Goal
@@ -21,6 +25,8 @@ from optimize.searching.published.floors import FLOOR_NAMES
 from optimize.searching.published.local import Local
 from optimize.searching.published.stepwise import Stepwise
 from optimize.searching.published.stopping import STOPPING, McNemar
+from optimize.searching.strategies import strategies
+from optimize.searching.strategy_names import strategy_names
 from optimize.steps.finetune import Finetune
 
 NAMES = ("allocate", "budget", "stepwise", "local")
@@ -34,8 +40,8 @@ def recipe(**settings: object) -> Recipe:
 def test_the_names() -> None:
     assert names.FLOORS == FLOOR_NAMES
     assert tuple(STOPPING) == names.STOPPING
-    kinds = [type(strategy(recipe(strategy=name), RUNTIME)) for name in NAMES]
-    assert kinds == [Allocate, Budgets, Stepwise, Local]
+    kinds = [type(strategy(recipe(strategy=name), RUNTIME)) for name in strategy_names()]
+    assert kinds == [Allocate, Budgets, Local, Stepwise]
 
 
 def test_the_default_chooses_widths_jointly_on_the_target() -> None:
@@ -77,7 +83,7 @@ def test_floors_and_rules_are_passed_on(name: str, kind: type) -> None:
 
 
 def test_a_signal_reaches_every_strategy() -> None:
-    made = {name: strategy(recipe(strategy=name, importance="magnitude"), RUNTIME) for name in NAMES}
+    made = {name: strategy(recipe(strategy=name, importance="magnitude"), RUNTIME) for name in strategy_names()}
     assert made == {
         "allocate": Allocate(Pricing(), importance=Magnitude()),
         "budget": Budgets(importance=Magnitude()),
@@ -89,3 +95,38 @@ def test_a_signal_reaches_every_strategy() -> None:
 def test_output_error_is_what_pruning_does_by_itself() -> None:
     assert strategy(recipe(strategy="budget", importance="output_error"), RUNTIME) == Budgets()
     assert strategy(recipe(strategy="stepwise", importance="output_error"), RUNTIME) == Stepwise(OutputError())
+
+
+def test_an_unknown_strategy_is_refused() -> None:
+    with pytest.raises(InputError, match="`strategy`"):
+        strategy(recipe(strategy="alocate"), RUNTIME)
+
+
+def test_which_strategies_are_timed_is_said_by_their_classes() -> None:
+    assert [name for name in strategy_names() if makes_few_proposals(name)] == ["allocate", "budget"]
+
+
+def test_a_setting_that_a_strategy_does_not_take_is_refused_with_those_that_do() -> None:
+    require_settings(recipe(strategy="allocate"), {"--retrain": "finetune", "--speedup": "goal"})
+    with pytest.raises(InputError, match="`--retrain` needs the strategy 'allocate', not 'budget'"):
+        require_settings(recipe(strategy="budget"), {"--retrain": "finetune"})
+    with pytest.raises(InputError, match="needs the strategy 'local' or 'stepwise', not 'budget'"):
+        require_settings(recipe(strategy="budget"), {"--floors": "floors"})
+
+
+def test_names_are_those_of_the_classes_and_need_no_torch() -> None:
+    assert strategy_names() == tuple(sorted(strategies()))
+    script = "import sys, optimize.cli.compress, optimize.run.recipe as r; r.strategy_names(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_a_recipe_can_name_a_strategy_of_a_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "class Nothing:\n    name = 'nothing'\n    settings = ()\n    few_proposals = True\n"
+    (tmp_path / "nothing.py").write_text(text)
+    (tmp_path / "m.pt").touch()
+    monkeypatch.setattr(searching, "__path__", [*searching.__path__, str(tmp_path)])
+    assert names.resolve(tmp_path / "m.pt", target="openvino", overrides={"strategy": "nothing"}).strategy == "nothing"
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="nothing"):
+        names.resolve(tmp_path / "m.pt", target="openvino", overrides={"strategy": "nothing"})

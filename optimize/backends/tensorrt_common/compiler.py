@@ -101,8 +101,10 @@ def _profile(builder: Any, network: Any, title: str) -> Any:
     tensor = network.get_input(0)
     batch, *shape = tuple(tensor.shape)
     if network.num_inputs != 1 or any(size < 1 for size in shape):
-        raise InputError(f"`model` (first input {tensor.name!r} of shape {(batch, *shape)}) must have one input whose batch alone is free"
-                         f" to be compiled by {title}: export it with fixed sizes.")
+        raise InputError(
+            f"`model` (first input {tensor.name!r} of shape {(batch, *shape)}) must have one input whose batch alone is free"
+            f" to be compiled by {title}: export it with fixed sizes."
+        )
     # -1 is a free batch; one written into the model is its least, its usual and its largest size
     sizes = PROFILE if batch == -1 else (batch,) * 3
     profile.set_shape(tensor.name, *((size, *shape) for size in sizes))

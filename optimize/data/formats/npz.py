@@ -16,7 +16,7 @@ NAMED = "an .npz"
 
 
 def recognises(source: str) -> bool:
-    """Whether the source is a zip archive that holds no weights of PyTorch.
+    """Return whether the source is a zip archive that holds no weights of PyTorch.
 
     Raises:
         InputError: when the name ends in `.npz` and the content is no whole archive.
@@ -37,7 +37,7 @@ def read(source: str) -> Mapping[str, Array]:
 
 
 class _Archive(Mapping[str, Array]):
-    """An archive that is opened for each array, so that no file stays open and no array is read that nobody asks for."""
+    """An archive that is opened again for each array, so that no file stays open and only the arrays that are needed are read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -12,7 +12,7 @@ NAMED = "file.py:factory"
 
 
 def recognises(source: str) -> bool:
-    """Whether the source names a function in a Python file.
+    """Return whether the source names a function in a Python file.
 
     Raises:
         InputError: when it does, and there is no such file.

@@ -22,9 +22,7 @@ def _classes(compared: ClassComparison, limit: float) -> Iterator[Rail]:
 
 
 def _masks(compared: MaskComparison, limit: float) -> Iterator[Rail]:
-    yield compared.rail(
-        "drop", limit, "overall Dice", compared.overall_drop(limit), compared.baseline.overall, compared.candidate.overall
-    )
+    yield compared.rail("drop", limit, "overall Dice", compared.overall_drop(limit), compared.baseline.overall, compared.candidate.overall)
 
 
 RAIL = GuardRail(

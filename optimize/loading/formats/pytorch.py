@@ -17,7 +17,7 @@ import torch
 
 from optimize.errors import InputError
 from optimize.loading.factory import describe, user_code
-from optimize.loading.foreign_files import PICKLE, SAVE_INSTEAD, ZIP, zip_refusal
+from optimize.loading.foreign_files import PICKLE, SAVE_INSTEAD, ZIP, unsupported_zip_reason
 
 NAMED = "PyTorch file (.pt, .pth)"
 
@@ -36,8 +36,8 @@ _HARMLESS: tuple[Any, ...] = (
 
 
 def recognises(path: Path, head: bytes) -> bool:
-    """Whether the file is a pickle, or a zip archive with the pickle of `torch.save` in it and no TorchScript or exported program."""
-    return head.startswith(PICKLE) or (head.startswith(ZIP) and zip_refusal(path) is None)
+    """Return whether the file is a pickle, or a zip archive of `torch.save` that is no TorchScript and no exported program."""
+    return head.startswith(PICKLE) or (head.startswith(ZIP) and unsupported_zip_reason(path) is None)
 
 
 def read(path: Path, *, trust_pickle: bool, code: Path) -> object:

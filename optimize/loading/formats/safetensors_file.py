@@ -12,7 +12,7 @@ NAMED = "safetensors"
 
 
 def recognises(path: Path, head: bytes) -> bool:
-    """Whether a header in JSON follows the eight bytes of its length."""
+    """Return whether a header in JSON follows the eight bytes of its length."""
     return head[8:9] == b"{" and head[9:10] in b'"} \n'
 
 

@@ -1,1 +1,1 @@
-"""Whether a folder is what its report says, who signed it, and whether the model in it still computes the same."""
+"""Check that a folder is what its report says, who signed it, and that its model still computes the same."""

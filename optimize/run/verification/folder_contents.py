@@ -1,7 +1,7 @@
-"""The files of a folder by their paths within it: listed without following any link, hashed, and compared with a list.
+"""List the files of a folder without following any link, hash them, and compare them with a list.
 
-A path is written with slashes, "model/artifact.json". Paths that a list names are never opened as such: they are only compared with those
-that the folder was found to hold, so "../x" or "/etc/x" is a file that is missing, and nothing else.
+A path is written with slashes, "model/artifact.json". A path from a list is never opened before it has been compared with the paths that
+the folder holds. So a list that names "../x" or "/etc/x" names a missing file, and no file outside the folder is read.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from optimize.errors import InputError
 from optimize.files import sha256_of
 
 AGAIN = "copy the folder of the run again"
-"""What mends a file that is missing or was altered."""
+"""The remedy for a file that is missing or was altered."""
 DEEPEST = 4
-"""Folders within folders, which is one more than any run has."""
+"""Largest depth of folders within folders: one more than any run has, so that a prepared folder cannot make the listing endless."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a folder holds.
+    """The paths in a folder.
 
     Args:
         files: paths of regular files, sorted.
         folders: paths of folders, sorted.
-        strange: path -> what else lies there, such as "a symbolic link".
+        strange: path of anything that is neither a file nor a folder -> what it is, such as "a symbolic link".
     """
 
     files: tuple[str, ...]
@@ -37,13 +37,14 @@ class Contents:
     strange: Mapping[str, str]
 
     def beside(self, expected: Mapping[str, object]) -> tuple[str, ...]:
-        """Everything that a list of files does not account for, sorted; a folder is accounted for by a file in it."""
+        """Return all paths that a list of files does not contain, sorted; a folder is contained where one of its files is."""
+        # of "model/a.onnx" the folder "model" is accounted for; an empty folder is not
         parents = {path[:at] for path in expected for at, letter in enumerate(path) if letter == "/"}
         return tuple(sorted(({*self.files, *self.strange} - set(expected)) | (set(self.folders) - parents - set(expected))))
 
 
 def contents(folder: Path) -> Contents:
-    """List a folder; no link in it is followed."""
+    """Return the paths in a folder; no link in it is followed."""
     files: list[str] = []
     folders: list[str] = []
     strange: dict[str, str] = {}
@@ -70,39 +71,40 @@ def contents(folder: Path) -> Contents:
 
 
 def listed(files: Mapping[str, Path]) -> list[ArtifactFile]:
-    """Hash files.
+    """Return the hashes of files.
 
     Args:
-        files: path within the folder, where each will lie -> where it lies now.
+        files: path within the folder where the file will lie -> path where it lies now.
 
     Returns:
-        One entry for each, named by its path within the folder, sorted.
+        One entry for each file, named by its path within the folder, sorted by that path.
     """
     return [replace(ArtifactFile.of(place), name=path) for path, place in sorted(files.items())]
 
 
-def require(folder: Path, expected: Mapping[str, ArtifactFile], found: Contents) -> None:
-    """See that every file of a list is there, is a regular file, and is the one that was listed.
+def require(folder: Path, expected: Mapping[str, ArtifactFile], inventory: Contents) -> None:
+    """Check that every file of a list is there, is a regular file, and has the listed hash.
 
     Args:
-        folder: that was listed.
+        folder: the folder that was listed.
         expected: files by their paths within the folder.
-        found: what `contents` says of the folder.
+        inventory: paths in the folder, from `contents`.
 
     Raises:
         InputError: naming the first file that is missing, is no file, or has other bytes.
     """
     for path, file in expected.items():
-        if wrong := _wrong(folder, path, file, found):
+        if wrong := _wrong(folder, path, file, inventory):
             raise InputError(f"`{folder}`: its file {plain(path)} {wrong}: {AGAIN}.")
 
 
-def _wrong(folder: Path, path: str, file: ArtifactFile, found: Contents) -> str:
-    """What is wrong with a file of a list; empty where nothing is."""
-    if path in found.strange or path in found.folders:
-        return f"is {found.strange.get(path, 'a folder')}"
-    if path not in found.files:
+def _wrong(folder: Path, path: str, file: ArtifactFile, inventory: Contents) -> str:
+    """Return what is wrong with a file of a list; empty text where nothing is."""
+    if path in inventory.strange or path in inventory.folders:
+        return f"is {inventory.strange.get(path, 'a folder')}"
+    if path not in inventory.files:
         return "is missing"
+    # the size first: it costs nothing, and a model of gigabytes need not be hashed to be refused
     if (size := (folder / path).lstat().st_size) != file.size_bytes:
         return (
             f"is not the one that the report lists (it has {size} bytes, not {file.size_bytes}); it or report.json was altered or swapped"
@@ -113,11 +115,13 @@ def _wrong(folder: Path, path: str, file: ArtifactFile, found: Contents) -> str:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a regular file, in hex; a link is not followed, where the system can tell.
+    """Return the SHA-256 of a regular file, 64 hexadecimal digits; a link is not followed, where the system can tell.
 
     Raises:
         InputError: when it is no regular file any more.
     """
+    # Listed as a file a moment ago, it may be a link by now. So the flags forbid links, a pipe may not block, and the type of what was
+    # opened is checked, not that of what was listed.
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except OSError as problem:
@@ -131,5 +135,5 @@ def digest(path: Path) -> str:
 
 
 def plain(path: str) -> str:
-    """A path for a message of one line: a name with letters that cannot be printed is escaped."""
+    """Return a path for a message of one line, escaped where it has characters that cannot be printed."""
     return path if path.isprintable() else ascii(path)

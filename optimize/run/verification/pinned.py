@@ -1,7 +1,8 @@
-"""What a report fixes of a run that is judged again or finished: its limits, its settings, its model and its data.
+"""Compare a run that is judged again or finished with its report: limits, settings, model and data must be the same.
 
-The settings are read from `recipe.lock.toml`, which anyone can edit; what decides is the report, which can be signed. So whatever the
-report says too must be the same in both, and a run is never judged by limits that its report does not show.
+The settings are read from `recipe.lock.toml`, which anyone can edit; the report can be signed. So every setting that stands in both must be
+the same in both, and a run is never judged by limits that its report does not show. Example: `max_drop = 0.02` in the report and `0.2` in
+the lock file is an error, not a run with a wider limit.
 """
 
 from __future__ import annotations
@@ -27,24 +28,25 @@ LEDGER = "ledger.jsonl"
 
 
 def require_settings(recipe: Recipe, report: Mapping[str, Any], said: Mapping[str, object]) -> None:
-    """See that the lock file asks for what the report says.
+    """Check that the lock file has the settings of the report.
 
     Args:
-        recipe: read from the lock file.
-        report: of the run.
-        said: what the caller said himself, by the names of `Recipe`, which need not be what the run had.
+        recipe: recipe that was read from the lock file.
+        report: report of the run.
+        said: settings that the caller passed, by the names of `Recipe`; these may differ from those of the run.
 
     Raises:
         InputError: naming the first setting that differs.
     """
     masks = report.get("task") == "segmentation"
-    usual, found = Limits().as_dict(), recipe.limits.as_dict()
-    for name in sorted({*found, *report["limits"]}):
+    usual, limits = Limits().as_dict(), recipe.limits.as_dict()
+    for name in sorted({*limits, *report["limits"]}):
         if masks and name in ("metric", "class_metric"):  # the report says Dice of masks, whatever was asked for
             continue
         # A limit that the report does not know is of a later version than it is.
-        _same(f"limits.{name}", found.get(name), report["limits"].get(name, usual.get(name)))
+        _same(f"limits.{name}", limits.get(name), report["limits"].get(name, usual.get(name)))
     _same("seed", recipe.seed, report["seed"])
+    # "cpu" stands for a choice of runtimes, and the report names the one that was chosen
     if recipe.target != CPU:
         _same("target", recipe.target, report["target"])
     if recipe.classes:
@@ -53,9 +55,9 @@ def require_settings(recipe: Recipe, report: Mapping[str, Any], said: Mapping[st
         _same("arch", None if recipe.arch is None else report_data.portable_arch(recipe.arch), report["model"].get("arch"))
 
 
-def _same(name: str, found: object, said: object) -> None:
-    if found != said or isinstance(found, bool) != isinstance(said, bool):
-        raise InputError(f"`{LOCK}` says {name} = {_short(found)}, the report {_short(said)}: copy the folder of the run again.")
+def _same(name: str, locked: object, said: object) -> None:
+    if locked != said or isinstance(locked, bool) != isinstance(said, bool):
+        raise InputError(f"`{LOCK}` says {name} = {_short(locked)}, the report {_short(said)}: copy the folder of the run again.")
 
 
 def _short(value: object) -> str:
@@ -63,16 +65,16 @@ def _short(value: object) -> str:
 
 
 def require_code(recipe: Recipe, ledger: Path) -> None:
-    """See that the file that makes the network is the one that the run had, before anything in it is executed.
+    """Check that the file of the network's factory is the one that the run had, before anything in it is executed.
 
     Args:
-        recipe: whose `arch` the lock file names.
-        ledger: of the run, whose first line holds the file's hash; one of an earlier version may hold none.
+        recipe: recipe with the `arch` of the lock file.
+        ledger: ledger of the run. Its first line has the hash of the factory's file; in an earlier version it may have none.
 
     Raises:
-        InputError: when the file is another.
+        InputError: when the file has another hash.
     """
-    said = _began(ledger).get("arch")
+    said = _first_ledger_entry(ledger).get("arch")
     if recipe.arch is None or not isinstance(said, list) or len(said) != 2:
         return
     source = Path(recipe.arch.rpartition(":")[0])
@@ -81,41 +83,42 @@ def require_code(recipe: Recipe, ledger: Path) -> None:
 
 
 def require_data(job: Job, report: Mapping[str, Any], ledger: Path) -> None:
-    """See that the data are those of the run: images, labels, patients, subgroups, names and classes.
+    """Check that the data are those of the run: images, labels, patients, subgroups, names and classes.
 
     Args:
-        job: with the data as they were found.
-        report: of the run.
-        ledger: of the run, whose first line holds hashes of what the report has no place for.
+        job: job with the data that are on this machine.
+        report: report of the run.
+        ledger: ledger of the run. Its first line has the hashes of patients, subgroups and names, which the report does not have.
 
     Raises:
         InputError: naming the first split that differs.
     """
-    found = report_data.splits(job.data)
+    present = report_data.splits(job.data)
     listed = {name: said for name, said in report["data"].items() if said is not None}
-    for name in sorted({*found, *listed}):
-        if name not in found or name not in listed:
-            where = "the data" if name in found else "the report"
-            raise _other(f"there is a {name} split in {where} alone")
-        split, said = found[name], listed[name]
+    for name in sorted({*present, *listed}):
+        if name not in present or name not in listed:
+            where = "the data" if name in present else "the report"
+            raise _data_error(f"there is a {name} split in {where} alone")
+        split, said = present[name], listed[name]
         if split.sha256 != said["sha256"]:
-            raise _other(f"the {name} split is not that of the run (sha256 {split.sha256[:12]}…, was {said['sha256'][:12]}…)")
+            raise _data_error(f"the {name} split is not that of the run (sha256 {split.sha256[:12]}…, was {said['sha256'][:12]}…)")
         patients = None if split.patients is None else len(set(split.patients.tolist()))
         own = {"cases": len(split), "patients": patients, "per_class": split.class_counts(job.data.classes)}
+        # the split's hash covers images and labels; patients and classes come from other arrays
         if differ := [key for key, value in own.items() if said.get(key) != value]:
-            raise _other(f"{differ[0]} of the {name} split are not those of the run")
+            raise _data_error(f"{differ[0]} of the {name} split are not those of the run")
     if list(job.data.classes) != report["classes"]:
-        raise _other(f"its classes are {_short(list(job.data.classes))}, those of the run {_short(report['classes'])}")
+        raise _data_error(f"its classes are {_short(list(job.data.classes))}, those of the run {_short(report['classes'])}")
     task = report.get("task", "classification")
     if job.data.test.task != task:
-        raise _other(f"it is for {job.data.test.task}, the run was for {_short(task)}")
+        raise _data_error(f"it is for {job.data.test.task}, the run was for {_short(task)}")
     if (original := report.get("original")) is not None:  # a report of an earlier version has none
         _same("model.outputs", job.original.outputs, original["outputs"])
     _require_tags(job, ledger)
 
 
-def _began(ledger: Path) -> dict[str, Any]:
-    """What the run was, as the first line of its ledger has it; empty where that cannot be told."""
+def _first_ledger_entry(ledger: Path) -> dict[str, Any]:
+    """Return the identity of the run from the first line of its ledger; empty where that line cannot be read."""
     try:
         with ledger.open(encoding="utf-8") as stream:
             return dict(json.loads(stream.readline())["run"])
@@ -124,11 +127,12 @@ def _began(ledger: Path) -> dict[str, Any]:
 
 
 def _require_tags(job: Job, ledger: Path) -> None:
-    began = _began(ledger)
+    # an earlier version has no such hashes, and then nothing is compared
+    began = _first_ledger_entry(ledger)
     for name, now in identity(job.recipe, job.data).items():
         if name.endswith(" tags") and began.get(name, now) != now:
-            raise _other(f"patients, subgroups or names of the {name.removesuffix(' tags')} split are not those of the run")
+            raise _data_error(f"patients, subgroups or names of the {name.removesuffix(' tags')} split are not those of the run")
 
 
-def _other(what: str) -> InputError:
+def _data_error(what: str) -> InputError:
     return InputError(f"`--data`: {what}: name the same file.")

@@ -41,7 +41,7 @@ def public_key(said: str | os.PathLike[str]) -> str:
 
 
 def _is_key(text: str) -> bool:
-    """Whether a text is the one that encodes 32 bytes in base64."""
+    """Return whether a text is the one that encodes 32 bytes in base64."""
     try:
         raw = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -50,7 +50,7 @@ def _is_key(text: str) -> bool:
 
 
 def _content(text: str) -> bytes | None:
-    """What a file of this name holds; None where there is none."""
+    """Return what a file of this name holds; None where there is none."""
     try:
         if not text or not Path(text).exists():
             return None
@@ -70,8 +70,9 @@ def _of_file(name: str, content: bytes) -> str:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    if _is_key(alone := content.decode("ascii", errors="replace").strip()):
-        return alone
+    # the 32 bytes in base64, as the signature in a report has them
+    if _is_key(text := content.decode("ascii", errors="replace").strip()):
+        return text
     if b"PRIVATE KEY" in content:
         raise InputError(f"`--public-key` (={name}) holds a private key, which belongs to its owner alone: {_REMEDY}.")
     try:

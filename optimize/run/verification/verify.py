@@ -1,7 +1,11 @@
-"""A compiled model on the machine that it is to run on: is it whole, does it compute what it did where it was verified, and is it good?
+"""Check a compiled model on the machine that it is to run on.
 
-Of a run that could not be judged where it was compiled, this is the second half: the precisions are judged and timed on the guard split,
-and one of them on the test split, as `compress` does it. Of a finished one, the model is checked, and with data judged again.
+A finished run: the files are compared with the report, the model repeats its self-test, and with data it is judged on the test split again.
+
+A run that could not be judged where it was compiled: this is its second half. The precisions are judged and timed on the guard split, and
+one of them is judged on the test split, as in `compress`.
+
+    every file against its hash -> is the runtime here? -> self-test -> with --data: the test split -> every file once more
 """
 
 from __future__ import annotations
@@ -29,12 +33,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found.
+    """The result of a verification.
 
     Args:
         outcome: "pass", "fail" or "inconclusive".
-        findings: in words, a line each.
-        report: of the run, where its verdict was finished here.
+        findings: sentences on what was checked, one a line.
+        report: report of the run, where its verdict was finished here; None otherwise.
     """
 
     outcome: Outcome
@@ -42,7 +46,7 @@ class Verified:
     report: Mapping[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the result as plain JSON."""
         return {"outcome": self.outcome, "findings": list(self.findings), "report": None if self.report is None else dict(self.report)}
 
 
@@ -61,10 +65,10 @@ def verify(
     (`run/verification/integrity.py`).
 
     Args:
-        folder: of a run, or of an artifact.
-        public_key: that must have signed the report: a file in PEM, or base64; None where any or no signature will do.
+        folder: folder of a run or of an artifact.
+        public_key: key that must have signed the report, as a file in PEM or as base64; None for any signature or none.
         model: file of the original on this machine, where it is not the one that the run had.
-        data: where the data lie on this machine, if not where the run had them; of a finished run, what its model is judged on again.
+        data: path of the data on this machine, where it differs from the run's; with it the model of a finished run is judged again.
         objects: the original or the data, where they are objects of this process.
         elsewhere: other settings of the run that differ on this machine: `arch`, `sign_key` and `trust_pickle`, by the names of `Recipe`;
             None means that they do not.
@@ -87,20 +91,20 @@ def verify(
         said = f"its verdict is {run.report['verdict']!r}"
         raise InputError(f"`run` (={folder}) holds no compiled model ({said}): give the folder of an accepted or an unverified run.")
     judged = data is not None or (objects is not None and objects.data is not None)
-    _of_use({"model": model, **elsewhere}, judged=judged)
+    _require_used({"model": model, **elsewhere}, judged=judged)
     artifact = Artifact.read(run.model)
     _require_here(artifact)
-    outcome, found = run_self_test(artifact)
-    findings = (*run.findings, *found)
+    outcome, self_test_findings = run_self_test(artifact)
+    findings = (*run.findings, *self_test_findings)
     if judged and outcome != "fail":
-        # No new report is written, so none is signed.
+        # no new report is written, so the key of the lock file is not used
         job = _taken_up(run, model, {**elsewhere, "data": data, "sign_key": "none"}, objects)
         outcome, findings = _judged_again(job, artifact, findings, run.report)
     run.require_unchanged()
     return Verified(outcome, findings)
 
 
-def _of_use(said: Mapping[str, object], *, judged: bool) -> None:
+def _require_used(said: Mapping[str, object], *, judged: bool) -> None:
     """Refuse a setting that has no effect on the check of a finished model."""
     for name, value in said.items():
         if value is not None and not (judged and name != "sign_key"):
@@ -109,12 +113,12 @@ def _of_use(said: Mapping[str, object], *, judged: bool) -> None:
 
 
 def run_self_test(artifact: Artifact) -> tuple[Outcome, tuple[str, ...]]:
-    """How this machine differs from the one that verified the artifact, and whether it gives the recorded answers here.
+    """Return the outcome of the self-test, and sentences on it and on differences between this machine and the one that verified.
 
-    Without recorded answers that is inconclusive.
+    Without recorded answers the outcome is "inconclusive".
 
     Args:
-        artifact: as read, so that its files are those that were sealed.
+        artifact: the artifact, whose files were compared with their hashes when it was read.
 
     Raises:
         TargetUnavailable: when it was made with another version of the runtime than this machine's, which cannot open it.
@@ -130,6 +134,7 @@ def run_self_test(artifact: Artifact) -> tuple[Outcome, tuple[str, ...]]:
         return "fail", (*findings, _unopened(artifact, problem))
     if check is None:
         return "inconclusive", (*findings, "it carries no self-test: without --data nothing is known of its answers on this machine")
+    # inputs or answers that are all equal would also be reproduced by a broken model
     if check and not check.tells:
         return "inconclusive", (*findings, f"self-test: {check.line}; but all its inputs or answers are the same, which shows nothing")
     return ("pass" if check else "fail"), (*findings, f"self-test: {check.line}")
@@ -137,20 +142,20 @@ def run_self_test(artifact: Artifact) -> tuple[Outcome, tuple[str, ...]]:
 
 def _require_here(artifact: Artifact) -> None:
     """Raise `TargetUnavailable` unless this machine runs the target; of an engine without a GPU it says which one is needed."""
-    runtime, needed = backend(artifact.target), artifact.built.get("compute_capabilities")
+    runtime, capabilities = backend(artifact.target), artifact.built.get("compute_capabilities")
     try:
         require_runnable(runtime)
     except TargetUnavailable:
-        if not needed or device() is not None:
+        if not capabilities or device() is not None:
             raise
         raise TargetUnavailable(
             f"target {artifact.target!r} cannot run here: {runtime.unavailable_reason()}; the engine in `{artifact.folder}` is for "
-            f"compute capability {needed}: call optimize verify on a machine with a GPU of such a capability."
+            f"compute capability {capabilities}: call optimize verify on a machine with a GPU of such a capability."
         ) from None
 
 
 def _unopened(artifact: Artifact, problem: Exception) -> str:
-    """What to say of a model that the runtime here cannot open, where the version is not to blame."""
+    """Return a sentence on a model that the runtime here cannot open; with another version of the runtime, raise `TargetUnavailable`."""
     name, made, here = artifact.target, artifact.runtime, backend(artifact.target).version()
     words = f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
     if here == made:
@@ -162,7 +167,7 @@ def _unopened(artifact: Artifact, problem: Exception) -> str:
 
 
 def _taken_up(run: Examined, model: Path | None, elsewhere: Mapping[str, object], objects: InMemory | None) -> Job:
-    """The run's model and data on this machine, which must be the same as they were; the report decides what that is."""
+    """Return the job with the run's model and data on this machine, which must be those of the report."""
     # Late, here and below: a self-test needs neither torch nor what a run is made of.
     from optimize.run.in_memory import FILES_ONLY
     from optimize.run.prepare import loaded
@@ -174,7 +179,7 @@ def _taken_up(run: Examined, model: Path | None, elsewhere: Mapping[str, object]
     if run.report is None or not lock.is_file():
         raise InputError(f"`run` (={run.folder}) lacks its {LOCK} or {REPORT}: give the whole folder of the run.")
     report = run.report
-    # Whatever processor the run was for: what is asked is what this one computes.
+    # the processor that the run named does not matter here: the question is what this machine computes
     recipe = resolve(model, overrides={**elsewhere, "out": run.folder.absolute(), "cpu_level": "none"}, recipe_file=lock)
     require_settings(recipe, report, elsewhere)
     # A folder that came from elsewhere must not use a key of this machine, nor vouch for a pickle, unless its reader says so.
@@ -184,20 +189,20 @@ def _taken_up(run: Examined, model: Path | None, elsewhere: Mapping[str, object]
         raise InputError(f"`{LOCK}` asks to trust a pickle, and no key vouches for it: pass --trust-pickle if you trust its author.")
     if elsewhere.get("arch") is None:
         require_code(recipe, run.folder / LEDGER)
-    recipe, objects = (recipe, FILES_ONLY) if objects is None else (objects.shaped(recipe), objects)
+    recipe, objects = (recipe, FILES_ONLY) if objects is None else (objects.with_input_shape(recipe), objects)
     job = loaded(recipe, lambda _: _require_model(sha256(recipe.model), report["model"]["sha256"]), objects)
     require_data(job, report, run.folder / LEDGER)
     require_runnable(job.runtime)
     return job
 
 
-def _require_model(found: str, said: str) -> None:
-    if found != said:
-        raise InputError(f"`--model`: the model is not that of the run (sha256 {found[:12]}…, was {said[:12]}…): name the same file.")
+def _require_model(present: str, said: str) -> None:
+    if present != said:
+        raise InputError(f"`--model`: the model is not that of the run (sha256 {present[:12]}…, was {said[:12]}…): name the same file.")
 
 
 def _finished(run: Examined, job: Job) -> Verified:
-    """The verdict that was left open."""
+    """Finish the verdict of a run that could not be judged where it was compiled."""
     import shutil
 
     from optimize.guard.verdict import search_confidence
@@ -219,13 +224,15 @@ def _finished(run: Examined, job: Job) -> Verified:
     prefix = f"{UNVERIFIED}/"
     try:
         copied = {path.removeprefix(prefix): file for path, file in run.files.items() if path.startswith(prefix)}
+        # the copy is checked, since it is what will be used: the original could have been changed while it was copied
         require(made, copied, contents(made))
         best = candidate(job.original, made)
-        before = job.baseline_score
+        baseline = job.baseline_score
         confidence = search_confidence(job.limits, job.data.guard.n_independent, job.data.test.n_independent)
+        # the report of the first half is kept, so that both can be read
         job.space.put(BEFORE, (recipe.out / REPORT).read_text(encoding="utf-8"))
-        found = SearchResult(best, tuple(report["steps"] or ()), (), before, confidence, tuple(report["notes"]))
-        whole = finish(job, final_verdict(job, found, compile_artifact(job, found, made)))
+        search = SearchResult(best, tuple(report["steps"] or ()), (), baseline, confidence, tuple(report["notes"]))
+        whole = finish(job, final_verdict(job, search, compile_artifact(job, search, made)))
     except BaseException:
         job.space.drop(BEFORE)
         job.space.clean()
@@ -237,7 +244,7 @@ def _finished(run: Examined, job: Job) -> Verified:
 def _judged_again(
     job: Job, artifact: Artifact, findings: tuple[str, ...], report: Mapping[str, Any] | None
 ) -> tuple[Outcome, tuple[str, ...]]:
-    """A finished model against the original, on the run's test split, on this machine: not a new look where the record knows it."""
+    """Judge a finished model against the original on the run's test split; it counts as no new look where the record knows the look."""
     from optimize.guard.verdict import judge
     from optimize.run.final_verdict import begin_look, scores_on_test
 

@@ -52,6 +52,18 @@ class Local:
         retries: number of further tries when merges do not hold.
         undo_share: share of the merges that each retry leaves out.
         importance: signal by which, of two channels that meet, the one worth more stays; None for the more central one.
+
+    Example:
+        >>> import numpy as np
+        >>> from torch import nn
+        >>> import optimize as opt
+        >>> rng = np.random.default_rng(0)
+        >>> splits = {name: (rng.random((60, 1, 4, 4), np.float32), np.arange(60) % 2) for name in ("val", "test")}
+        >>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2))
+        >>> original, data, limits = opt.load_model(net, input_shape=(1, 4, 4)), opt.load_data(splits), opt.Limits(max_drop=0.9)
+        >>> result = opt.search(original, data, limits, strategy=opt.Local(floors="none"))
+        >>> result.best.parameters <= original.parameters, len(result.trials) > 0
+        (True, True)
     """
 
     name: ClassVar[str] = "local"

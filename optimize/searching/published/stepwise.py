@@ -70,12 +70,24 @@ class Stepwise:
         min_dispersion_share: share of its dispersion in the original that a layer must keep.
         alignment_rounds: number of rounds of the final alignment of shallow blocks.
         alignment_chunk: number of channels in one of its proposals.
+
+    Example:
+        >>> import numpy as np
+        >>> from torch import nn
+        >>> import optimize as opt
+        >>> rng = np.random.default_rng(0)
+        >>> splits = {name: (rng.random((60, 1, 4, 4), np.float32), np.arange(60) % 2) for name in ("val", "test")}
+        >>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2))
+        >>> original, data, limits = opt.load_model(net, input_shape=(1, 4, 4)), opt.load_data(splits), opt.Limits(max_drop=0.9)
+        >>> result = opt.search(original, data, limits, strategy=opt.Stepwise(floors="none", max_rounds=1))
+        >>> result.best.parameters <= original.parameters, len(result.trials) > 0
+        (True, True)
     """
 
     name: ClassVar[str] = "stepwise"
     settings: ClassVar[tuple[str, ...]] = ("importance", "floors", "stopping")
     few_proposals: ClassVar[bool] = False
-    default_importance: ClassVar[str] = "ilr"
+    own_importance: ClassVar[str] = "ilr"
 
     importance: Signal = field(default_factory=InsideLayerRanking)
     floors: str = "S2"
