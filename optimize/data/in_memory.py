@@ -5,7 +5,8 @@ Whatever comes in leaves as the arrays that an `.npz` would hold (`optimize/data
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,11 @@ from optimize.errors import InputError, did_you_mean
 
 MAX_CHANNELS = 4
 """An axis of at most so many is taken for the channels where the layout of images has to be guessed."""
+_NAMES_OF_VAL = ("validation", "valid", "dev", "eval")
+_COLUMNS = ("images", "labels", "masks", "patient", "group", "id", "names")
+_COLUMNS_RULE = f"name columns {', '.join(map(repr, _COLUMNS))} or 'NAME_group', or leave it out"
+_LOOKALIKE = re.compile(rf"({'|'.join(SPLITS)})_(?:(?:patients|patient_?ids?|subjects?|subject_?ids?)|((?:.+_)?)groups)")
+"""Names that are near those of patients and of subgroup columns."""
 _FORMS = "arrays named as in MedMNIST, or 'train', 'val' and 'test' with (images, labels), a torch Dataset or a DataLoader each"
 
 
@@ -41,6 +47,7 @@ def arrays_of(source: object) -> dict[str, Array]:
     if not isinstance(source, Mapping):
         raise InputError(f"`data` is a {type(source).__name__}: pass a path, a prepared Dataset, or a dict of {_FORMS}.")
     if any(str(key).endswith("_images") for key in source):
+        _require_no_lookalike(map(str, source))
         arrays = {str(key): as_array(value, str(key)) for key, value in source.items() if is_known(str(key))}
     else:
         arrays = {}
@@ -63,6 +70,8 @@ def as_array(value: object, name: str) -> Array:
         array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
     except Exception as problem:  # whatever an object raises that only looks like an array
         raise InputError(f"`data`: {name} cannot become an array ({' '.join(str(problem).split())[:200]}): pass numpy arrays.") from problem
+    if array.dtype.kind == "O" and array.size and len({type(item) for item in array.flat}) == 1 and isinstance(array.flat[0], str | int):
+        array = np.array(array.tolist())  # a column of a table, such as pandas gives it
     if array.dtype.kind == "O":
         raise InputError(f"`data`: {name} holds Python objects, or rows of different lengths: pass one array of numbers or text.")
     return array
@@ -96,14 +105,27 @@ def input_shape_of(arrays: Mapping[str, Array], pad: int = 0) -> tuple[int, ...]
     return channels, *(size + 2 * pad for size in spatial)
 
 
+def _require_no_lookalike(keys: Iterable[str]) -> None:
+    """See that no array is meant as patients or subgroups and passed over for its name: the splits could share patients unnoticed."""
+    for key in keys:
+        if not is_known(key) and (match := _LOOKALIKE.fullmatch(key)):
+            field = "patient" if match[2] is None else f"{match[2]}group"
+            raise InputError(f"`data` has {key!r}, which is not read: call it '{match[1]}_{field}', or leave it out.")
+
+
 def _split_arrays(name: str, content: object) -> dict[str, Array]:
     """The arrays of one split, or of the names of the classes."""
     if name in CLASS_KEYS:
         return {name: as_array(content, name)}
     if name not in SPLITS:
+        if name.lower() in _NAMES_OF_VAL:
+            raise InputError(f"`data` has {name!r}: call this split 'val'.")
         raise InputError(f"`data` has {name!r}, which is no split{did_you_mean(name, SPLITS)}: name them {', '.join(map(repr, SPLITS))}.")
     where = f"data[{name!r}]"
     if isinstance(content, Mapping):
+        for column in map(str, content):
+            if not is_known(f"{name}_{column}"):
+                raise InputError(f"`{where}` has {column!r}, which is not read{did_you_mean(column, _COLUMNS)}: {_COLUMNS_RULE}.")
         return {f"{name}_{column}": as_array(value, f"{where}[{column!r}]") for column, value in content.items()}
     if isinstance(content, DataLoader):
         images, labels = _loaded(content, where)

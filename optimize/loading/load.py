@@ -56,6 +56,8 @@ def load_model(
         shape = _shape(input_shape)
         own, notes = own_copy(path)
         return _tried(_plain(own, shape), shape, type(path).__name__, notes, probe)
+    if not isinstance(path, str | Path):
+        raise InputError(f"`path` is of class {type(path).__name__}: pass the network itself (an nn.Module), or the path of a file of weights.")
     path = Path(path)
     factory = None if arch is None else load_factory(arch)
     code = None if arch is None else Path(arch.rpartition(":")[0]).absolute().parent
