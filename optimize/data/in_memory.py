@@ -6,7 +6,7 @@ Whatever comes in leaves as the arrays that an `.npz` would hold (`optimize/data
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -148,10 +148,13 @@ def _loaded(loader: DataLoader[Any], where: str) -> tuple[Array, Array]:
         raise InputError(f"`{where}` is a DataLoader that shuffles or samples, so no two runs would see the same data: {remedy}.")
     if loader.drop_last and len(loader.dataset) % (loader.batch_size or 1):  # type: ignore[arg-type]
         raise InputError(f"`{where}` is a DataLoader with drop_last=True, which leaves items out: {remedy}.")
-    parts = [tuple(as_array(part, where) for part in _pair(batch, where)) for batch in loader]
+    parts = [tuple(as_array(part, where) for part in _pair(batch, where)) for batch in _read(loader, where)]
     if not parts:
         raise InputError(f"`{where}` is an empty DataLoader: every split needs at least one item.")
-    if loader.batch_size is None:  # the loader hands out single items
+    single = loader.batch_size is None
+    for what, column in (("images", 0), ("labels", 1)):
+        _require_alike({part[column].shape[0 if single else 1 :] for part in parts}, what, where)
+    if single:  # the loader hands out single items
         return np.stack([image for image, _ in parts]), np.stack([label for _, label in parts])
     first = _pair(next(iter(loader)), where)[0]
     _require_same(parts[0][0], as_array(first, where), where)
@@ -163,12 +166,38 @@ def _items(dataset: Any, where: str) -> tuple[Array, Array]:
     count = len(dataset)
     if not count:
         raise InputError(f"`{where}` is empty: every split needs at least one item.")
-    pairs = [tuple(as_array(part, where) for part in _pair(dataset[position], where)) for position in range(count)]
+    pairs = [tuple(as_array(part, where) for part in _pair(item, where)) for item in _read(map(dataset.__getitem__, range(count)), where)]
     _require_same(pairs[0][0], as_array(_pair(dataset[0], where)[0], where), where)
-    shapes = {image.shape for image, _ in pairs}
-    if len(shapes) > 1:
-        raise InputError(f"`{where}` has images of different shapes ({', '.join(map(str, sorted(shapes)[:3]))}): resize them alike.")
+    _require_alike({image.shape for image, _ in pairs}, "images", where)
+    _require_alike({label.shape for _, label in pairs}, "labels", where)
     return np.stack([image for image, _ in pairs]), np.stack([label for _, label in pairs])
+
+
+def _read(items: Iterable[Any], where: str) -> Iterator[Any]:
+    """The items, or batches, of a user's dataset, whose code may fail at any of them.
+
+    Raises:
+        InputError: naming the position and what the dataset raised.
+    """
+    position, iterator = 0, None
+    while True:
+        try:
+            iterator = iter(items) if iterator is None else iterator
+            item = next(iterator)
+        except StopIteration:
+            return
+        except Exception as problem:  # whatever the code of the dataset raises
+            said = f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
+            raise InputError(f"`{where}` fails at item or batch {position} ({said}): mend the dataset, or leave that out.") from problem
+        yield item
+        position += 1
+
+
+def _require_alike(shapes: set[tuple[int, ...]], what: str, where: str) -> None:
+    """See that the items of a split can be put into one array."""
+    if len(shapes) > 1:
+        cure = "resize them alike" if what == "images" else "give each item one of the same form"
+        raise InputError(f"`{where}` has {what} of different shapes ({', '.join(map(str, sorted(shapes)[:3]))}): {cure}.")
 
 
 def _pair(item: object, where: str) -> Sequence[object]:

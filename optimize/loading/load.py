@@ -129,10 +129,10 @@ def _forward(module: nn.Module, inputs: torch.Tensor) -> object:
 def _output(module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     output, text = _forward(module, inputs), ",".join(map(str, inputs.shape[1:]))
     if not isinstance(output, torch.Tensor):
-        raise InputError(f"the network returns a {type(output).__name__}, not one tensor of logits: wrap it in the --arch file.")
+        raise InputError(f"the network returns a {type(output).__name__}, not one tensor of logits: wrap it in a module that returns the logits (of a file: in its --arch file).")
     if not output.is_floating_point() or output.dim() < 2 or output.shape[0] != 2:
         raise InputError(
             f"the network turns two inputs of {text} into {tuple(output.shape)} {output.dtype}, not floats (N, classes, ...): "
-            "wrap it in the --arch file"
+            "wrap it in a module that returns the logits (of a file: in its --arch file)"
         )
     return output

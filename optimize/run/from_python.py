@@ -189,10 +189,10 @@ def _resolved(
     with ExitStack() as opened:
         file = opened.enter_context(weights_file(model)) if isinstance(model, nn.Module) else model
         found = resolve(file, target=target, overrides=overrides, recipe_file=recipe, prefix="")
-        if isinstance(model, nn.Module) and given is None and not found.data:
-            raise InputError("`data` is missing: pass arrays, or an .npz, see `load_data`.")
         if isinstance(limits, Limits):
             found = replace(found, limits=_only(limits, settings))
+        if isinstance(model, nn.Module) and given is None and not found.data:
+            raise InputError("`data` is missing: pass arrays, or an .npz, see `load_data`.")
         yield objects.shaped(found), objects
 
 

@@ -187,3 +187,26 @@ def test_a_column_of_a_table_is_read_when_its_values_are_alike() -> None:
     assert as_array(np.array([3, 4], dtype=object), "val_labels").dtype.kind == "i"
     with pytest.raises(InputError, match="holds Python objects"):
         as_array(np.array(["a", None], dtype=object), "val_patient")
+
+
+class _Failing(TorchDataset[tuple[torch.Tensor, int]]):
+    def __len__(self) -> int:
+        return 9
+
+    def __getitem__(self, position: int) -> tuple[torch.Tensor, int]:
+        if position == 7:
+            raise FileNotFoundError("image7.png")
+        return torch.zeros(1, 4, 4), 0
+
+
+@pytest.mark.parametrize(("data", "position"), [(_Failing(), 7), (DataLoader(_Failing(), batch_size=3), 2)])
+def test_a_dataset_that_fails_is_told_with_the_item(data: object, position: int) -> None:
+    with pytest.raises(InputError, match=rf"`data\['val'\]` fails at item or batch {position} \(FileNotFoundError: image7.png\)"):
+        arrays_of({"val": data})
+
+
+@pytest.mark.parametrize("batch_size", [1, None])
+def test_batches_of_images_of_different_shapes_are_refused(batch_size: int | None) -> None:
+    ragged: Any = [(torch.zeros(1, 4, 4), 0), (torch.zeros(1, 5, 4), 0)]
+    with pytest.raises(InputError, match=r"images of different shapes \(\(1, 4, 4\), \(1, 5, 4\)\): resize them alike"):
+        arrays_of({"val": DataLoader(ragged, batch_size=batch_size)})
