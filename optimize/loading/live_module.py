@@ -28,7 +28,7 @@ def own_copy(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
         InputError: when it is a TorchScript module, does not lie on the CPU, or cannot be copied.
     """
     if isinstance(module, torch.jit.ScriptModule):
-        raise InputError(f"`model` (={type(module).__name__}) is a TorchScript module, which cannot be cut: pass the network it was made of.")
+        raise InputError(f"`model` (={type(module).__name__}) is TorchScript, which cannot be cut: pass the network it was made of.")
     tensors = [tensor for tensor in (*module.parameters(), *module.buffers()) if not is_lazy(tensor)]
     if elsewhere := next((tensor.device for tensor in tensors if tensor.device.type != "cpu"), None):
         remedy = "build it with weights first" if elsewhere.type == "meta" else "pass model.cpu(), as everything is compared on the CPU"

@@ -109,6 +109,7 @@ def verify(
         Traceback (most recent call last):
         optimize.errors.InputError: `run` (=nowhere) does not exist: check the path.
     """
+    _require_path("folder", folder)
     given = None if data is None or isinstance(data, str | Path) else data_in_memory(data)
     objects = InMemory(model if isinstance(model, nn.Module) else None, given)
     with shown() if progress else nullcontext(), ExitStack() as opened:
@@ -138,6 +139,10 @@ def compare(folders: Sequence[str | Path], out: str | Path) -> Path:
         Traceback (most recent call last):
         optimize.errors.InputError: `run` (=nowhere) holds no report.json: name the --out folder of a run.
     """
+    if isinstance(folders, str | Path):
+        raise InputError(f"`folders` (={str(folders)!r}) must be a list: pass several folders of runs.")
+    for name, path in (*(("folders", folder) for folder in folders), ("out", out)):
+        _require_path(name, path)
     return compare_runs([Path(folder) for folder in folders], Path(out))
 
 
@@ -160,6 +165,7 @@ def demo(out: str | Path = "demo", *, progress: bool = False) -> dict[Path, Repo
         >>> all(reports.values())  # doctest: +SKIP
         True
     """
+    _require_path("out", out)
     with shown() if progress else nullcontext():
         return {folder: Report(report, folder) for folder, report in digits.demo(Path(out)).items()}
 
@@ -205,13 +211,18 @@ def _require_kinds(model: object, limits: object, out: object, recipe: object) -
     if isinstance(limits, Limits) and limits.preset:
         raise InputError(f"`limits` has preset={limits.preset!r}, which sets no limit there: pass limits={{'preset': {limits.preset!r}}}.")
     for name, path in (("out", out), ("recipe", recipe)):
-        if path is not None and not isinstance(path, str | Path):
-            raise InputError(f"`{name}` (={path!r}) must be a path: pass text or a Path.")
+        _require_path(name, "" if path is None else path)
+
+
+def _require_path(name: str, path: object) -> None:
+    if not isinstance(path, str | Path):
+        raise InputError(f"`{name}` (={path!r}) must be a path: pass text or a Path.")
 
 
 def _kind(value: object) -> str:
     """What a wrong model is, for an error: a network that was not built yet by its name, everything else by its class."""
-    return f"the function or class {value.__name__}" if callable(value) and hasattr(value, "__name__") else f"of class {type(value).__name__}"
+    name = getattr(value, "__name__", "") if callable(value) else ""
+    return f"the function or class {name}" if name else f"of class {type(value).__name__}"
 
 
 def _as_plain(value: object) -> object:

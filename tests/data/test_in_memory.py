@@ -168,7 +168,7 @@ def test_labels_of_a_wrong_form_are_refused_as_those_of_a_file(labels: np.ndarra
 
 @pytest.mark.parametrize(
     ("key", "remedy"),
-    [("val_patients", "val_patient"), ("test_patient_id", "test_patient"), ("test_site_groups", "test_site_group"), ("val_groups", "val_group")],
+    [("val_patients", "val_patient"), ("test_patient_id", "test_patient"), ("test_site_groups", "test_site_group")],
 )
 def test_patients_and_subgroups_are_not_passed_over_for_their_name(key: str, remedy: str) -> None:
     arrays = {"val_images": np.zeros((2, 8, 8), np.uint8), "test_images": np.zeros((2, 8, 8), np.uint8), key: np.arange(2)}

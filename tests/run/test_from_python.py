@@ -206,7 +206,8 @@ def _call(model: object = None, limits: object = None, out: object = None, **set
 
 def test_settings_may_be_arrays_and_tensors() -> None:
     data = runs.arrays()
-    with _resolved(runs.trained(), data, "onnxruntime", None, None, None, {"mean": np.full(3, 0.5), "std": torch.full((3,), 0.25)}) as found:
+    arrays = {"mean": np.full(3, 0.5), "std": torch.full((3,), 0.25)}
+    with _resolved(runs.trained(), data, "onnxruntime", None, None, None, arrays) as found:
         assert (found[0].mean, found[0].std) == ((0.5,) * 3, (0.25,) * 3)
     with _resolved(runs.trained(), data, "onnxruntime", None, None, None, {"seed": np.int64(3), "max_drop": np.float32(0.5)}) as found:
         assert (found[0].seed, found[0].limits.max_drop) == (3, 0.5)
