@@ -211,3 +211,18 @@ def test_settings_may_be_arrays_and_tensors() -> None:
         assert (found[0].mean, found[0].std) == ((0.5,) * 3, (0.25,) * 3)
     with _resolved(runs.trained(), data, "onnxruntime", None, None, None, {"seed": np.int64(3), "max_drop": np.float32(0.5)}) as found:
         assert (found[0].seed, found[0].limits.max_drop) == (3, 0.5)
+
+
+def test_predict_takes_images_as_the_data_may_hold_them_and_refuses_others(live: Report) -> None:
+    images = runs.arrays()["test_images"][:4]
+    channels, *spatial = live.artifact.input_shape
+    inputs = np.zeros((2, channels, *spatial), np.float32)
+    graded = torch.from_numpy(inputs).requires_grad_()
+    np.testing.assert_array_equal(live.predict(graded, prepared=True), live.predict(inputs, prepared=True))  # type: ignore[arg-type]
+    for wrong in (images[0], images[:0], np.repeat(images, 2, axis=1)):
+        with pytest.raises(InputError, match=r"^`images` \(shape [^\n]*\) are not like those of the run: pass at least one image in \(N, "):
+            live.predict(wrong)
+    with pytest.raises(InputError, match=r"images (cannot become an array|holds Python objects)"):
+        live.predict([[1], [2, 3]])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"`folder` .* must be a path"):
+        Report.load(3)  # type: ignore[arg-type]
