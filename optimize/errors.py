@@ -62,6 +62,16 @@ def require_choice(name: str, value: object, choices: Sequence[object]) -> None:
         raise InputError(f"`{name}` (={value!r}) is not known{did_you_mean(value, choices)}: write one of {', '.join(map(repr, choices))}.")
 
 
+def require_candidate(value: object) -> None:
+    """See that a network was loaded, and is not passed as the plain `nn.Module`.
+
+    Raises:
+        InputError: when it has no example input, as a `Candidate` has.
+    """
+    if not hasattr(value, "example"):
+        raise InputError(f"`candidate` is of class {type(value).__name__}: pass `load_model(network, input_shape=(C, H, W))`.")
+
+
 def did_you_mean(value: object, choices: Iterable[object]) -> str:
     """Return a question with the choice that is most similar to a wrong value; empty text where none is similar.
 

@@ -209,7 +209,7 @@ def _suggestion(name: str, choices: Sequence[str]) -> str:
 
     Other names are suggested and not taken, so that a recipe has one name for each target.
     """
-    said = name.strip().lower()
+    said = str(name).strip().lower()
     meant = next((target for target in target_names() if said in description(target).aliases), None)
     return did_you_mean(name, choices) if meant is None else f" (did you mean {meant!r}?)"
 

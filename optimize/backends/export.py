@@ -23,7 +23,7 @@ from optimize.backends import backend, description, onnx_target_names
 from optimize.backends.error_reasons import exporter_reason, runtime_reason
 from optimize.backends.quiet import quiet
 from optimize.backends.weighted_nodes import constants, weight_of
-from optimize.errors import InputError, OptimizeError, TargetUnavailable
+from optimize.errors import InputError, OptimizeError, TargetUnavailable, require_candidate
 from optimize.graph.surgery import with_batch_norms
 from optimize.loading.probe import batch_fault
 
@@ -67,7 +67,7 @@ def export_onnx(candidate: Candidate, path: str | Path, inputs: Floats | None = 
             alone changes torch's own answer, such as a constant image before an instance norm, are not judged.
 
     Raises:
-        InputError: when the model ties its batch size, or cannot be traced.
+        InputError: when the model ties its batch size, or cannot be traced, or the folder of `path` does not exist.
         TargetUnavailable: when there is no runtime to compare with.
         OptimizeError: when the file does not compute what torch computes.
 
@@ -81,7 +81,10 @@ def export_onnx(candidate: Candidate, path: str | Path, inputs: Floats | None = 
     """
     import onnx
 
+    require_candidate(candidate)
     path = Path(path)
+    if not path.parent.is_dir() or path.is_dir():
+        raise InputError(f"`path` (={path}) cannot be written: name a file in a folder that exists.")
     cases = _cases(candidate, inputs)
     _require_free_batch(candidate, cases)
     _trace(candidate, path)

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -70,6 +70,17 @@ def _mendable(problem: Exception) -> str:
     return ""
 
 
+def _option_before_command(problem: click.UsageError, words: Sequence[str], commands: Mapping[str, click.Command]) -> str:
+    """What to say of an option of a command that stands before it, as in `optimize --json compress`; empty for every other mistake."""
+    command = next((word for word in words if word in commands), None)
+    if command is None or not isinstance(problem, click.NoSuchOption):
+        return ""
+    option = problem.option_name
+    if not any(word.startswith(option) for word in words[: words.index(command)]):
+        return ""
+    return f"option '{option}' stands before the command: write it behind, as in `optimize {command} {option}`"
+
+
 def refuse(text: str, exit_code: int, as_json: bool) -> NoReturn:
     """Print one line and end the process with this exit code."""
     if as_json:
@@ -93,7 +104,8 @@ class OneLineErrors(click.Group):
             sys.exit(no_command.exit_code)
         except click.UsageError as problem:
             words = sys.argv[1:] if args is None else args
-            text = " ".join(problem.format_message().split()).removesuffix(".")
+            text = _option_before_command(problem, words, self.commands) or " ".join(problem.format_message().split()).removesuffix(".")
+            text = text.replace(" (Did", " Did").replace("?)", "?")
             manual = " ".join(["optimize", *[word for word in words if word in self.commands][:1], "--help"])
             text = f"{text[:1].lower()}{text[1:]}{' See' if text.endswith('?') else ': see'} `{manual}`."
             refuse(text, problem.exit_code, "--json" in words)

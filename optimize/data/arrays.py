@@ -46,7 +46,7 @@ def checked_images(arrays: Mapping[str, Array], split: str, input_shape: Sequenc
     key = f"{split}_images"
     images = arrays[key]
     if images.dtype != np.uint8 and images.dtype.kind != "f":
-        raise InputError(f"`{key}` is {images.dtype}: images must be uint8 (0 to 255) or float32 (taken as they are).")
+        raise InputError(f"`{key}` is {images.dtype}: images must be uint8 (0 to 255) or float32 (taken as they are): convert them.")
     if not len(images.shape) or not len(images):
         raise InputError(f"`{key}` is empty: every split needs at least one item.")
     channels, spatial = input_shape[0], tuple(size - 2 * (pad or 0) for size in input_shape[1:])

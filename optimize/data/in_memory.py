@@ -5,7 +5,8 @@ Whatever comes in leaves as the arrays that an `.npz` would hold (`optimize/data
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,11 @@ from optimize.errors import InputError, did_you_mean
 
 MAX_CHANNELS = 4
 """An axis of at most so many is taken for the channels where the layout of images has to be guessed."""
+_NAMES_OF_VAL = ("validation", "valid", "dev", "eval")
+_COLUMNS = ("images", "labels", "masks", "patient", "group", "id", "names")
+_COLUMNS_RULE = f"name columns {', '.join(map(repr, _COLUMNS))} or 'NAME_group', or leave it out"
+_LOOKALIKE = re.compile(rf"({'|'.join(SPLITS)})_(?:(?:patients|patient_?ids?|subjects?|subject_?ids?)|((?:.+_)?)groups)")
+"""Names that are near those of patients and of subgroup columns."""
 _FORMS = "arrays named as in MedMNIST, or 'train', 'val' and 'test' with (images, labels), a torch Dataset or a DataLoader each"
 
 
@@ -42,6 +48,7 @@ def arrays_of(source: object) -> dict[str, Array]:
         raise InputError(f"`data` is a {type(source).__name__}: pass a path, a prepared Dataset, or a dict of {_FORMS}.")
     # "train_images" is a name of an array, "train" one of a split; both kinds of mapping are taken
     if any(str(key).endswith("_images") for key in source):
+        _require_no_lookalike(map(str, source))
         arrays = {str(key): as_array(value, str(key)) for key, value in source.items() if is_known(str(key))}
     else:
         arrays = {}
@@ -64,6 +71,8 @@ def as_array(value: object, name: str) -> Array:
         array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
     except Exception as problem:  # whatever an object raises that only looks like an array
         raise InputError(f"`data`: {name} cannot become an array ({' '.join(str(problem).split())[:200]}): pass numpy arrays.") from problem
+    if array.dtype.kind == "O" and array.size and len({type(item) for item in array.flat}) == 1 and isinstance(array.flat[0], str | int):
+        array = np.array(array.tolist())  # a column of a table, such as pandas gives it
     if array.dtype.kind == "O":
         raise InputError(f"`data`: {name} holds Python objects, or rows of different lengths: pass one array of numbers or text.")
     return array
@@ -98,14 +107,27 @@ def input_shape_of(arrays: Mapping[str, Array], pad: int = 0) -> tuple[int, ...]
     return channels, *(size + 2 * pad for size in spatial)
 
 
+def _require_no_lookalike(keys: Iterable[str]) -> None:
+    """See that no array is meant as patients or subgroups and passed over for its name: the splits could share patients unnoticed."""
+    for key in keys:
+        if not is_known(key) and (match := _LOOKALIKE.fullmatch(key)):
+            field = "patient" if match[2] is None else f"{match[2]}group"
+            raise InputError(f"`data` has {key!r}, which is not read: call it '{match[1]}_{field}', or leave it out.")
+
+
 def _split_arrays(name: str, content: object) -> dict[str, Array]:
     """Return the arrays of one split, or of the names of the classes."""
     if name in CLASS_KEYS:
         return {name: as_array(content, name)}
     if name not in SPLITS:
+        if name.lower() in _NAMES_OF_VAL:
+            raise InputError(f"`data` has {name!r}: call this split 'val'.")
         raise InputError(f"`data` has {name!r}, which is no split{did_you_mean(name, SPLITS)}: name them {', '.join(map(repr, SPLITS))}.")
     where = f"data[{name!r}]"
     if isinstance(content, Mapping):
+        for column in map(str, content):
+            if not is_known(f"{name}_{column}"):
+                raise InputError(f"`{where}` has {column!r}, which is not read{did_you_mean(column, _COLUMNS)}: {_COLUMNS_RULE}.")
         return {f"{name}_{column}": as_array(value, f"{where}[{column!r}]") for column, value in content.items()}
     if isinstance(content, DataLoader):
         images, labels = _loaded(content, where)
@@ -130,10 +152,13 @@ def _loaded(loader: DataLoader[Any], where: str) -> tuple[Array, Array]:
     # the last items that do not fill a batch would be missing from every figure
     if loader.drop_last and len(loader.dataset) % (loader.batch_size or 1):  # type: ignore[arg-type]
         raise InputError(f"`{where}` is a DataLoader with drop_last=True, which leaves items out: {remedy}.")
-    parts = [tuple(as_array(part, where) for part in _pair(batch, where)) for batch in loader]
+    parts = [tuple(as_array(part, where) for part in _pair(batch, where)) for batch in _read(loader, where)]
     if not parts:
         raise InputError(f"`{where}` is an empty DataLoader: every split needs at least one item.")
-    if loader.batch_size is None:  # the loader hands out single items
+    single = loader.batch_size is None
+    for what, column in (("images", 0), ("labels", 1)):
+        _require_alike({part[column].shape[0 if single else 1 :] for part in parts}, what, where)
+    if single:  # the loader hands out single items
         return np.stack([image for image, _ in parts]), np.stack([label for _, label in parts])
     # read twice: random augmentation in the dataset gives another image the second time
     first = _pair(next(iter(loader)), where)[0]
@@ -146,12 +171,38 @@ def _items(dataset: Any, where: str) -> tuple[Array, Array]:
     count = len(dataset)
     if not count:
         raise InputError(f"`{where}` is empty: every split needs at least one item.")
-    pairs = [tuple(as_array(part, where) for part in _pair(dataset[position], where)) for position in range(count)]
+    pairs = [tuple(as_array(part, where) for part in _pair(item, where)) for item in _read(map(dataset.__getitem__, range(count)), where)]
     _require_same(pairs[0][0], as_array(_pair(dataset[0], where)[0], where), where)
-    shapes = {image.shape for image, _ in pairs}
-    if len(shapes) > 1:
-        raise InputError(f"`{where}` has images of different shapes ({', '.join(map(str, sorted(shapes)[:3]))}): resize them alike.")
+    _require_alike({image.shape for image, _ in pairs}, "images", where)
+    _require_alike({label.shape for _, label in pairs}, "labels", where)
     return np.stack([image for image, _ in pairs]), np.stack([label for _, label in pairs])
+
+
+def _read(items: Iterable[Any], where: str) -> Iterator[Any]:
+    """The items, or batches, of a user's dataset, whose code may fail at any of them.
+
+    Raises:
+        InputError: naming the position and what the dataset raised.
+    """
+    position, iterator = 0, None
+    while True:
+        try:
+            iterator = iter(items) if iterator is None else iterator
+            item = next(iterator)
+        except StopIteration:
+            return
+        except Exception as problem:  # whatever the code of the dataset raises
+            said = f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
+            raise InputError(f"`{where}` fails at item or batch {position} ({said}): mend the dataset, or leave that out.") from problem
+        yield item
+        position += 1
+
+
+def _require_alike(shapes: set[tuple[int, ...]], what: str, where: str) -> None:
+    """See that the items of a split can be put into one array."""
+    if len(shapes) > 1:
+        cure = "resize them alike" if what == "images" else "give each item one of the same form"
+        raise InputError(f"`{where}` has {what} of different shapes ({', '.join(map(str, sorted(shapes)[:3]))}): {cure}.")
 
 
 def _pair(item: object, where: str) -> Sequence[object]:

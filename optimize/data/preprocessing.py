@@ -43,6 +43,9 @@ class Preprocessing:
     standardize: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            if not hasattr(value := getattr(self, name), "__len__") or isinstance(value, str):
+                raise InputError(f"`{name}` (={value!r}) must hold one value per channel: pass a list or a tuple.")
         if len(self.mean) != len(self.std):
             raise InputError(f"`mean` has {len(self.mean)} values and `std` {len(self.std)}: pass both, one value per channel.")
         if not all(map(math.isfinite, self.mean)) or not all(math.isfinite(value) and value > 0 for value in self.std):

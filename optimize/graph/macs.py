@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from optimize.errors import require_candidate
+
 if TYPE_CHECKING:
     from optimize.candidate import Candidate
 
@@ -24,6 +26,7 @@ def macs(candidate: Candidate) -> int:
         >>> macs(Candidate(nn.Conv2d(3, 8, 3).eval(), torch.zeros(1, 3, 6, 6)))  # 8 x 3 x 3 x 3 for each of 4 x 4 positions
         3456
     """
+    require_candidate(candidate)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         candidate.module(candidate.example)
     return int(counter.get_total_flops()) // 2

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate
+from optimize.errors import require_candidate
 from optimize.graph.channel_flow import ChannelFlow
 from optimize.graph.channel_groups import ChannelGroup as ChannelGroup
 from optimize.graph.channel_groups import Index as Index
@@ -59,6 +60,7 @@ def trace(candidate: Candidate) -> Graph:
         >>> [(group.name, group.size) for group in graph.groups], [layer for layer, _ in graph.fixed]
         ([('0', 8)], ['3'])
     """
+    require_candidate(candidate)
     module = candidate.module
     try:
         flow = ChannelFlow(module, candidate.example)

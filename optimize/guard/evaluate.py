@@ -8,6 +8,7 @@ import numpy as np
 
 from optimize.candidate import Predict
 from optimize.data.dataset import Split
+from optimize.errors import InputError
 from optimize.guard.score import Score, score
 from optimize.progress import track
 
@@ -37,6 +38,10 @@ def evaluate(predict: Predict, split: Split, classes: Sequence[str] = ()) -> Sco
         >>> evaluate(always_first, split).overall
         0.75
     """
+    if hasattr(predict, "predict") or hasattr(predict, "state_dict"):
+        raise InputError(f"`predict` is of class {type(predict).__name__}: pass a function of arrays, such as `load_model(…).predict`.")
+    if not isinstance(split, Split):
+        raise InputError(f"`split` is of class {type(split).__name__}: pass one split, such as the `test` of `load_data(…)`.")
     if not classes:
         outputs = predict(split.inputs(slice(0, 1))).shape[1]
         foreground = split.task == "segmentation" and split.labels.dtype != np.bool_

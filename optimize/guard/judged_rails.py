@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 
+from optimize.errors import InputError
 from optimize.guard.class_comparison import ClassComparison
 from optimize.guard.classification_score import ClassificationScore
 from optimize.guard.limits import Limits
@@ -39,6 +40,9 @@ def judged_rails(limits: Limits, baseline: Score, candidate: Score) -> list[Rail
 def compare(limits: Limits, baseline: Score, candidate: Score) -> ClassComparison | MaskComparison:
     """The comparison of two scores of one task."""
     if isinstance(baseline, ClassificationScore) and isinstance(candidate, ClassificationScore):
+        if len(baseline.correct) != len(candidate.correct):
+            counts = f"{len(baseline.correct)} and {len(candidate.correct)} cases"
+            raise InputError(f"`baseline` and `candidate` are scores of {counts}: score both on the same split.")
         return ClassComparison(limits, baseline, candidate)
     if isinstance(baseline, SegmentationScore) and isinstance(candidate, SegmentationScore):
         return MaskComparison(limits, baseline, candidate)

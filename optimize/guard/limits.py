@@ -112,6 +112,8 @@ class Limits:
 
     def _check_rails(self) -> None:
         for name, value in {**self.rails, "threshold": self.threshold}.items():
+            if isinstance(value, str):
+                raise InputError(f"`{name}` (={value!r}) must be a number in 0..1: write 0.02 for two percentage points.")
             if value is not None and not (math.isfinite(value) and 0.0 <= value <= 1.0):
                 raise InputError(f"`{name}` (={value}) must lie between 0 and 1: write 0.02 or '2pp' for two percentage points.")
         for row in rows():

@@ -56,6 +56,8 @@ def load_model(
         shape = _shape(input_shape)
         own, notes = own_copy(path)
         return _tried(_plain(own, shape), shape, type(path).__name__, notes, probe)
+    if not isinstance(path, str | Path):
+        raise InputError(f"`path` is of class {type(path).__name__}: pass the network itself (an nn.Module) or a file of weights.")
     path = Path(path)
     factory = None if arch is None else load_factory(arch)
     code = None if arch is None else Path(arch.rpartition(":")[0]).absolute().parent
@@ -89,6 +91,8 @@ def _tried(module: nn.Module, shape: tuple[int, ...], name: object, notes: tuple
 
 
 def _shape(input_shape: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(input_shape, str) or not hasattr(input_shape, "__len__"):
+        raise InputError(f"`input_shape` (={input_shape!r}) must be a tuple: pass channels and spatial sizes, such as (3, 32, 32).")
     shape = tuple(input_shape)
     if not shape:
         raise InputError("`input` is missing: pass --input 3,32,32 (channels, then spatial size) or set [model] input in optimize.toml.")
@@ -128,10 +132,11 @@ def _forward(module: nn.Module, inputs: torch.Tensor) -> object:
 def _output(module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     output, text = _forward(module, inputs), ",".join(map(str, inputs.shape[1:]))
     if not isinstance(output, torch.Tensor):
-        raise InputError(f"the network returns a {type(output).__name__}, not one tensor of logits: wrap it in the --arch file.")
+        kind = type(output).__name__
+        raise InputError(f"the network returns a {kind}, not one tensor of logits: wrap it in one that returns these (in the --arch file).")
     if not output.is_floating_point() or output.dim() < 2 or output.shape[0] != 2:
         raise InputError(
             f"the network turns two inputs of {text} into {tuple(output.shape)} {output.dtype}, not floats (N, classes, ...): "
-            "wrap it in the --arch file"
+            "wrap it in a module that returns the logits (in the --arch file)"
         )
     return output

@@ -10,6 +10,8 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import torch
 from torch import nn
 
 from optimize.data.dataset import Dataset
@@ -107,6 +109,7 @@ def verify(
         Traceback (most recent call last):
         optimize.errors.InputError: `run` (=nowhere) does not exist: check the path.
     """
+    _require_path("folder", folder)
     in_memory = None if data is None or isinstance(data, str | Path) else data_in_memory(data)
     objects = InMemory(model if isinstance(model, nn.Module) else None, in_memory)
     with shown() if progress else nullcontext(), ExitStack() as opened:
@@ -137,6 +140,10 @@ def compare(folders: Sequence[str | Path], out: str | Path) -> Path:
         Traceback (most recent call last):
         optimize.errors.InputError: `run` (=nowhere) holds no report.json: name the --out folder of a run.
     """
+    if isinstance(folders, str | Path):
+        raise InputError(f"`folders` (={str(folders)!r}) must be a list: pass several folders of runs.")
+    for name, path in (*(("folders", folder) for folder in folders), ("out", out)):
+        _require_path(name, path)
     return compare_runs([Path(folder) for folder in folders], Path(out))
 
 
@@ -159,6 +166,7 @@ def demo(out: str | Path = "demo", *, progress: bool = False) -> dict[Path, Repo
         >>> all(reports.values())  # doctest: +SKIP
         True
     """
+    _require_path("out", out)
     with shown() if progress else nullcontext():
         return {folder: Report(report, folder) for folder, report in digits.demo(Path(out)).items()}
 
@@ -174,6 +182,8 @@ def _resolved(
     settings: Mapping[str, object],
 ) -> Iterator[tuple[Recipe, InMemory]]:
     """The recipe and the objects of a call; the file of a live network's weights is there for as long as the block lasts."""
+    _require_kinds(model, limits, out, recipe)
+    settings = {name: _as_plain(value) for name, value in settings.items()}
     overrides: dict[str, object] = {**(limits if isinstance(limits, Mapping) else {}), **settings}
     if out is not None:
         overrides["out"] = Path(out).absolute()
@@ -185,11 +195,41 @@ def _resolved(
     objects = InMemory(model if isinstance(model, nn.Module) else None, in_memory)
     with ExitStack() as opened:
         file = opened.enter_context(weights_file(model)) if isinstance(model, nn.Module) else model
-        resolved = resolve(file, target=target, overrides=overrides, recipe_file=recipe)
+        resolved = resolve(file, target=target, overrides=overrides, recipe_file=recipe, prefix="")
         # a `Limits` is complete, so it replaces what the recipe file says; single limits by name override only themselves
         if isinstance(limits, Limits):
             resolved = replace(resolved, limits=_only(limits, settings))
+        if isinstance(model, nn.Module) and in_memory is None and not resolved.data:
+            raise InputError("`data` is missing: pass arrays, or an .npz, see `load_data`.")
         yield objects.with_input_shape(resolved), objects
+
+
+def _require_kinds(model: object, limits: object, out: object, recipe: object) -> None:
+    """See that the arguments that are objects or paths are of a kind that is read."""
+    if model is not None and not isinstance(model, str | Path | nn.Module):
+        raise InputError(f"`model` is {_kind(model)}: pass the trained network itself (an nn.Module), or the path of a file of weights.")
+    if limits is not None and not isinstance(limits, Limits | Mapping):
+        raise InputError(f"`limits` (={limits!r}) must be `Limits` or a dict of limits by name: pass `Limits(max_drop=0.02)`.")
+    if isinstance(limits, Limits) and limits.preset:
+        raise InputError(f"`limits` has preset={limits.preset!r}, which sets no limit there: pass limits={{'preset': {limits.preset!r}}}.")
+    for name, path in (("out", out), ("recipe", recipe)):
+        _require_path(name, "" if path is None else path)
+
+
+def _require_path(name: str, path: object) -> None:
+    if not isinstance(path, str | Path):
+        raise InputError(f"`{name}` (={path!r}) must be a path: pass text or a Path.")
+
+
+def _kind(value: object) -> str:
+    """What a wrong model is, for an error: a network that was not built yet by its name, everything else by its class."""
+    name = getattr(value, "__name__", "") if callable(value) else ""
+    return f"the function or class {name}" if name else f"of class {type(value).__name__}"
+
+
+def _as_plain(value: object) -> object:
+    """The value of a setting, where it is an array, a tensor or a number of numpy as lists and numbers."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic | torch.Tensor) else value
 
 
 def _preparation(data: Dataset, settings: Mapping[str, object]) -> dict[str, object]:
@@ -201,6 +241,8 @@ def _preparation(data: Dataset, settings: Mapping[str, object]) -> dict[str, obj
 
 def _only(limits: Limits, settings: Mapping[str, object]) -> Limits:
     """Return the limits, where no single one is given as a setting too."""
+    if "preset" in settings:
+        raise InputError(f"`preset` (={settings['preset']!r}) and `limits` are both given: pass limits={{'preset': …, 'max_drop': …}}.")
     if twice := next((name for name in settings if hasattr(limits, name)), None):
         raise InputError(f"`{twice}` (={settings[twice]!r}) is a limit, and `limits` is given: put it in there.")
     return limits

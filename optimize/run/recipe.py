@@ -232,6 +232,7 @@ def resolve(
     target: str | None = None,
     overrides: Mapping[str, object] | None = None,
     recipe_file: str | Path | None = None,
+    prefix: str = "--",
 ) -> Recipe:
     """Resolve every setting of a run.
 
@@ -240,23 +241,24 @@ def resolve(
         target: runtime to compile for; None where the recipe file names it.
         overrides: values of flags, by the field names of `Recipe` and `Limits`, as text or as values; None counts as not given.
         recipe_file: toml file whose settings override the `optimize.toml` beside the model.
+        prefix: what errors put before the names of overrides: "--" for flags, "" for arguments of a function.
 
     Raises:
         InputError: when a file cannot be read, a key is unknown, or a value is of the wrong kind.
     """
     flags = {name: value for name, value in {**(overrides or {}), "model": model, "target": target}.items() if value is not None}
     if unknown := sorted(flags.keys() - _SETTINGS.keys()):
-        raise InputError(f"`{unknown[0]}` is no setting{nearest(unknown[0], _SETTINGS) or '.'}")
-    settings = {name: _SETTINGS[name].read(value, f"--{_flag(name)}", Path.cwd()) for name, value in flags.items()}
+        raise InputError(f"`{unknown[0]}` is no setting{nearest(unknown[0], _SETTINGS) or ': docs/settings.md lists them.'}")
+    settings = {name: _SETTINGS[name].read(value, f"--{_flag(name)}" if prefix else name, Path.cwd()) for name, value in flags.items()}
     if recipe_file is not None:
         if not Path(recipe_file).exists():
-            raise InputError(f"`--recipe` (={recipe_file}) does not exist: check the path.")
+            raise InputError(f"`{prefix}recipe` (={recipe_file}) does not exist: check the path.")
         settings = {**read_settings(Path(recipe_file), _SETTINGS), **settings}
     if "model" in settings and "target" in settings:
         settings.setdefault("out", Path.cwd() / f"{Path(str(settings['model'])).stem}-{settings['target']}")
     for name in ("model", "target"):
         if name not in settings:
-            raise InputError(f"`{name}` is missing: pass it, or a --recipe that names it.")
+            raise InputError(f"`{name}` is missing: pass it, or a {prefix}recipe that names it.")
     # the file beside the model comes last of the files, so that it fills gaps and overrides nothing
     beside = Path(str(settings["model"])).parent / "optimize.toml"
     if beside.is_file():

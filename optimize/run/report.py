@@ -12,6 +12,8 @@ import numpy as np
 
 from optimize.backends import backend, require_runnable
 from optimize.backends.artifact import Artifact
+from optimize.data.arrays import checked_images
+from optimize.data.in_memory import as_array
 from optimize.data.preprocessing import Preprocessing
 from optimize.errors import InputError
 from optimize.guard.verdict import Verdict
@@ -60,6 +62,8 @@ class Report(Mapping[str, Any]):
         Raises:
             InputError: when the folder holds no readable report of this format, or one that was altered after it was signed.
         """
+        if not isinstance(folder, str | Path):
+            raise InputError(f"`folder` (={folder!r}) must be a path: pass the `out` of a run.")
         return cls(render.read(Path(folder)), Path(folder))
 
     def __getitem__(self, key: str) -> Any:
@@ -135,8 +139,8 @@ class Report(Mapping[str, Any]):
             InputError: when there is no artifact, or the images have another type or shape than those of the run.
             TargetUnavailable: when the runtime is not installed here, or does not run here.
         """
-        session = self._session
-        return session.predict(np.asarray(images) if prepared else self._prepared(np.asarray(images)))
+        session, array = self._session, as_array(images, "images")
+        return session.predict(array if prepared else self._prepared(array))
 
     @cached_property
     def _session(self) -> Session:
@@ -157,13 +161,18 @@ class Report(Mapping[str, Any]):
                 f"`images` are {images.dtype}, and those of the run were {stored}: pass such images, or inputs with `prepared`=True."
             )
         standardize = None if use["standardize"] is None else use["standardize"]["of"]
-        return Preprocessing(tuple(use["mean"]), tuple(use["std"]), use["pad"], standardize)(self._channels_first(images))
+        return Preprocessing(tuple(use["mean"]), tuple(use["std"]), use["pad"], standardize)(self._laid_out(images, use["pad"]))
 
-    def _channels_first(self, images: Array) -> Array:
-        """Float images of a network with one channel may come without an axis for it, as they may in the data."""
-        channels, *spatial = self.artifact.input_shape
-        lacks_channel_axis = images.dtype != np.uint8 and channels == 1 and images.ndim == len(spatial) + 1
-        return images[:, None] if lacks_channel_axis else images
+    def _laid_out(self, images: Array, pad: int) -> Array:
+        """Images in the layout that the data of a run have: channels may come first or last, and one channel without an axis."""
+        try:
+            return checked_images({"test_images": images}, "test", self.artifact.input_shape, pad)
+        except InputError:
+            channels, *spatial = self.artifact.input_shape
+            sizes = [size - 2 * pad for size in spatial]
+            form = ("N", *sizes, channels) if images.dtype == np.uint8 else ("N", channels, *sizes)
+            rule = f"at least one image in ({', '.join(map(str, form))}), every value finite"
+            raise InputError(f"`images` (shape {images.shape}) are not like those of the run: pass {rule}.") from None
 
     def save_page(self) -> Path:
         """Write report.html again from the report.json in the run's folder, and return its path.

@@ -9,7 +9,7 @@ from pathlib import Path
 from optimize.candidate import Candidate, Labelled, Reference
 from optimize.data.calibration_sampling import unlabelled
 from optimize.data.dataset import Dataset, Split
-from optimize.errors import InputError
+from optimize.errors import InputError, require_candidate
 from optimize.guard.limits import Limits
 from optimize.guard.verdict import search_confidence
 from optimize.searching.allocate import Allocate
@@ -44,7 +44,7 @@ def search(
         seed: seed of everything drawn at random.
 
     Raises:
-        InputError: when `retrain` is set and there is no train split.
+        InputError: when an argument is of the wrong kind, or `retrain` is set and there is no train split.
 
     Example:
         >>> import numpy as np
@@ -59,6 +59,13 @@ def search(
         >>> result.best.parameters <= 610, len(result.trials) > 0
         (True, True)
     """
+    require_candidate(candidate)
+    if not isinstance(data, Dataset):
+        raise InputError(f"`data` is of class {type(data).__name__}: pass `load_data(…)`.")
+    if limits is not None and not isinstance(limits, Limits):
+        raise InputError(f"`limits` (={limits!r}) must be `Limits`: pass `Limits(max_drop=0.02)`.")
+    if strategy is not None and not callable(strategy):
+        raise InputError(f"`strategy` (={strategy!r}) must be an object such as `Budgets()` or `Allocate()`: pass one.")
     limits = limits or Limits()
     if retrain and data.training_split is None:
         raise InputError("`retrain` needs a train split: add train_images and train_labels to the data, or leave it out.")

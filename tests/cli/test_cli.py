@@ -243,6 +243,15 @@ def test_wrong_flags_and_missing_ones(tmp_path: Path) -> None:
         ("nonsense", "no such command 'nonsense': see `optimize --help`."),
         ("compress --target", "option '--target' requires an argument: see `optimize compress --help`."),
         ("doctor --nope", "no such option '--nope': see `optimize doctor --help`."),
+        (
+            "-v compress m.pt",
+            "option '-v' stands before the command: write it behind, as in `optimize compress -v`: see `optimize compress --help`.",
+        ),
+        (
+            "compress m.pt --max-dorp 2pp",
+            "no such option '--max-dorp'. Did you mean one of: '--max-class-drop', '--max-drop', '--max-group-drop'? "
+            "See `optimize compress --help`.",
+        ),
     ],
 )
 def test_a_wrong_call_takes_one_line(call: str, text: str) -> None:

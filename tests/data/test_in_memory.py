@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
 from optimize.data.dataset import Dataset, Preprocessing, load_data
-from optimize.data.in_memory import arrays_of, input_shape_of
+from optimize.data.in_memory import arrays_of, as_array, input_shape_of
 from optimize.errors import InputError
 from tests import runs
 
@@ -135,7 +135,7 @@ BATCH = (np.zeros((4, 1, 8, 8), np.float32), np.zeros(4, np.int64))
         (loader("val"), r"`data` is a DataLoader: pass a path"),
         ({"val": BATCH}, r"`data` has no 'test' split; it has val: pass"),
         ({"val_images": BATCH[0]}, r"`data` has no 'test' split; it has val_images"),
-        ({"validation": BATCH, "test": BATCH}, r"`data` has 'validation', which is no split \(did you mean 'calibration'\?\): name them"),
+        ({"validation": BATCH, "test": BATCH}, r"`data` has 'validation': call this split 'val'"),
         ({"val": loader("val", shuffle=True)}, r"`data\['val'\]` is a DataLoader that shuffles or samples, .* pass DataLoader\(dataset"),
         ({"val": loader("val", drop_last=True)}, r"`data\['val'\]` is a DataLoader with drop_last=True, which leaves items out"),
         ({"val": DataLoader(Stream())}, r"`data\['val'\]` is a DataLoader of an IterableDataset, which has no fixed order"),
@@ -164,3 +164,49 @@ def test_images_whose_channels_cannot_be_told_need_the_shape() -> None:
 def test_labels_of_a_wrong_form_are_refused_as_those_of_a_file(labels: np.ndarray) -> None:
     with pytest.raises(InputError, match="`val_labels`"):
         load_data({"val": (BATCH[0], labels), "test": BATCH})
+
+
+@pytest.mark.parametrize(
+    ("key", "remedy"),
+    [("val_patients", "val_patient"), ("test_patient_id", "test_patient"), ("test_site_groups", "test_site_group")],
+)
+def test_patients_and_subgroups_are_not_passed_over_for_their_name(key: str, remedy: str) -> None:
+    arrays = {"val_images": np.zeros((2, 8, 8), np.uint8), "test_images": np.zeros((2, 8, 8), np.uint8), key: np.arange(2)}
+    with pytest.raises(InputError, match=f"{key!r}, which is not read: call it '{remedy}'"):
+        arrays_of(arrays)
+
+
+def test_a_column_of_a_split_that_is_not_read_is_an_error() -> None:
+    part = {"images": np.zeros((2, 8, 8), np.uint8), "labels": np.arange(2), "patients": np.arange(2)}
+    with pytest.raises(InputError, match=r"`data\['val'\]` has 'patients', which is not read \(did you mean 'patient'\?\)"):
+        arrays_of({"val": part, "test": part})
+
+
+def test_a_column_of_a_table_is_read_when_its_values_are_alike() -> None:
+    assert as_array(np.array(["a", "bc"], dtype=object), "val_patient").tolist() == ["a", "bc"]
+    assert as_array(np.array([3, 4], dtype=object), "val_labels").dtype.kind == "i"
+    with pytest.raises(InputError, match="holds Python objects"):
+        as_array(np.array(["a", None], dtype=object), "val_patient")
+
+
+class _Failing(TorchDataset[tuple[torch.Tensor, int]]):
+    def __len__(self) -> int:
+        return 9
+
+    def __getitem__(self, position: int) -> tuple[torch.Tensor, int]:
+        if position == 7:
+            raise FileNotFoundError("image7.png")
+        return torch.zeros(1, 4, 4), 0
+
+
+@pytest.mark.parametrize(("data", "position"), [(_Failing(), 7), (DataLoader(_Failing(), batch_size=3), 2)])
+def test_a_dataset_that_fails_is_told_with_the_item(data: object, position: int) -> None:
+    with pytest.raises(InputError, match=rf"`data\['val'\]` fails at item or batch {position} \(FileNotFoundError: image7.png\)"):
+        arrays_of({"val": data})
+
+
+@pytest.mark.parametrize("batch_size", [1, None])
+def test_batches_of_images_of_different_shapes_are_refused(batch_size: int | None) -> None:
+    ragged: Any = [(torch.zeros(1, 4, 4), 0), (torch.zeros(1, 5, 4), 0)]
+    with pytest.raises(InputError, match=r"images of different shapes \(\(1, 4, 4\), \(1, 5, 4\)\): resize them alike"):
+        arrays_of({"val": DataLoader(ragged, batch_size=batch_size)})

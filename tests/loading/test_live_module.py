@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -79,3 +80,10 @@ def test_what_is_wrong_is_said_in_one_line(module: nn.Module, settings: dict[str
     with pytest.raises(InputError, match=words) as refusal:
         load_model(module, **{"input_shape": (1, 8, 8), **settings})
     assert "\n" not in str(refusal.value)
+
+
+def test_a_torchscript_module_is_refused() -> None:
+    with warnings.catch_warnings(action="ignore"):
+        scripted = torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
+    with pytest.raises(InputError, match="is TorchScript, which cannot be cut: pass the network it was made of"):
+        load_model(scripted, input_shape=(1, 8, 8))

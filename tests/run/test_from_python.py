@@ -179,3 +179,50 @@ def test_what_is_wrong_is_said_in_one_line(
 def test_a_prepared_dataset_must_fit_the_network(network: nn.Module, words: str, any_target: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=words):
         compress(network, DATASET, target=any_target, out=tmp_path / "out", history=tmp_path / "looks.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"limits": "2pp"}, r"`limits` \(='2pp'\) must be `Limits` or a dict of limits by name"),
+        ({"limits": 0.02}, r"`limits` \(=0.02\) must be"),
+        ({"limits": Limits(preset="clinical")}, r"pass limits={'preset': 'clinical'}"),
+        ({"limits": Limits(), "preset": "clinical"}, "`preset` .* and `limits` are both given"),
+        ({"out": 3}, r"`out` \(=3\) must be a path"),
+        ({"model": {"weight": torch.zeros(99, 99)}}, "^`model` is of class dict: pass the trained network itself [^\n]*$"),
+        ({"model": nn.Linear}, "`model` is the function or class Linear"),
+        ({"seed": "x"}, r"^`seed` \(='x'\) must be a whole number"),
+        ({}, "`data` is missing: pass arrays"),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_refused_in_one_line(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words), _call(**arguments):
+        pass
+
+
+def _call(model: object = None, limits: object = None, out: object = None, **settings: object) -> Any:
+    return _resolved(nn.Linear(2, 2) if model is None else model, None, "onnxruntime", limits, out, None, settings)  # type: ignore[arg-type]
+
+
+def test_settings_may_be_arrays_and_tensors() -> None:
+    data = runs.arrays()
+    arrays = {"mean": np.full(3, 0.5), "std": torch.full((3,), 0.25)}
+    with _resolved(runs.trained(), data, "onnxruntime", None, None, None, arrays) as found:
+        assert (found[0].mean, found[0].std) == ((0.5,) * 3, (0.25,) * 3)
+    with _resolved(runs.trained(), data, "onnxruntime", None, None, None, {"seed": np.int64(3), "max_drop": np.float32(0.5)}) as found:
+        assert (found[0].seed, found[0].limits.max_drop) == (3, 0.5)
+
+
+def test_predict_takes_images_as_the_data_may_hold_them_and_refuses_others(live: Report) -> None:
+    images = runs.arrays()["test_images"][:4]
+    channels, *spatial = live.artifact.input_shape
+    inputs = np.zeros((2, channels, *spatial), np.float32)
+    graded = torch.from_numpy(inputs).requires_grad_()
+    np.testing.assert_array_equal(live.predict(graded, prepared=True), live.predict(inputs, prepared=True))  # type: ignore[arg-type]
+    for wrong in (images[0], images[:0], np.repeat(images, 2, axis=1)):
+        with pytest.raises(InputError, match=r"^`images` \(shape [^\n]*\) are not like those of the run: pass at least one image in \(N, "):
+            live.predict(wrong)
+    with pytest.raises(InputError, match=r"images (cannot become an array|holds Python objects)"):
+        live.predict([[1], [2, 3]])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"`folder` .* must be a path"):
+        Report.load(3)  # type: ignore[arg-type]

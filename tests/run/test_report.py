@@ -80,7 +80,7 @@ def test_it_answers_for_images_as_they_are_stored(report: Report) -> None:
     assert np.array_equal(report.predict(test.inputs(slice(0, 9)), prepared=True), expected)
     with pytest.raises(InputError, match=r"`images` are float64, and those of the run were uint8: pass such images, or inputs with"):
         report.predict(test.images[:9] / 255)
-    with pytest.raises(InputError, match=r"`inputs` \(shape \(2, 1, 4, 4\)\) must have shape \(N, 1, 8, 8\)"):
+    with pytest.raises(InputError, match=r"`images` \(shape \(2, 4, 4\)\) are not like those of the run: pass .* \(N, 8, 8, 1\)"):
         report.predict(np.zeros((2, 4, 4), np.uint8))
 
 
