@@ -11,8 +11,8 @@ import click
 
 def print_summary(report: Mapping[str, Any], folder: Path) -> None:
     """Print the summary of a report, and where its page is."""
-    from optimize.report.summary import summary
+    from optimize.report.summary import folded, summary
 
-    for line in summary(dict(report)):
+    for line in folded(summary(dict(report))):
         click.echo(line)
     click.echo(f"report: {folder / 'report.html'}")

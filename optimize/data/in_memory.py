@@ -5,7 +5,6 @@ Whatever comes in leaves as the arrays that an `.npz` would hold (`optimize/data
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
 
 from optimize.data.arrays import Array
-from optimize.data.layout import CLASS_KEYS, SPLITS, is_known
+from optimize.data.layout import CLASS_KEYS, SPLITS, is_known, meant_name
 from optimize.errors import InputError, did_you_mean
 
 MAX_CHANNELS = 4
@@ -22,8 +21,6 @@ MAX_CHANNELS = 4
 _NAMES_OF_VAL = ("validation", "valid", "dev", "eval")
 _COLUMNS = ("images", "labels", "masks", "patient", "group", "id", "names")
 _COLUMNS_RULE = f"name columns {', '.join(map(repr, _COLUMNS))} or 'NAME_group', or leave it out"
-_LOOKALIKE = re.compile(rf"({'|'.join(SPLITS)})_(?:(?:patients|patient_?ids?|subjects?|subject_?ids?)|((?:.+_)?)groups)")
-"""Names that are near those of patients and of subgroup columns."""
 _FORMS = "arrays named as in MedMNIST, or 'train', 'val' and 'test' with (images, labels), a torch Dataset or a DataLoader each"
 
 
@@ -110,9 +107,8 @@ def input_shape_of(arrays: Mapping[str, Array], pad: int = 0) -> tuple[int, ...]
 def _require_no_lookalike(keys: Iterable[str]) -> None:
     """See that no array is meant as patients or subgroups and passed over for its name: the splits could share patients unnoticed."""
     for key in keys:
-        if not is_known(key) and (match := _LOOKALIKE.fullmatch(key)):
-            field = "patient" if match[2] is None else f"{match[2]}group"
-            raise InputError(f"`data` has {key!r}, which is not read: call it '{match[1]}_{field}', or leave it out.")
+        if name := meant_name(key):
+            raise InputError(f"`data` has {key!r}, which is not read: call it {name!r}, or leave it out.")
 
 
 def _split_arrays(name: str, content: object) -> dict[str, Array]:

@@ -15,6 +15,8 @@ import re
 SPLITS = ("train", "calibration", "val", "test")
 CLASS_KEYS = ("classes", "class_names", "label_names", "names")
 _NAMES = re.compile(rf"({'|'.join(SPLITS)})_(images|labels|masks|patient|(.+_)?group|id|names)|{'|'.join(CLASS_KEYS)}")
+_LOOKALIKE = re.compile(rf"({'|'.join(SPLITS)})_(?:(?:patients|patient_?ids?|subjects?|subject_?ids?)|((?:.+_)?)groups)")
+"""Names that are near those of patients and of subgroup columns."""
 
 
 def is_known(name: str) -> bool:
@@ -25,3 +27,16 @@ def is_known(name: str) -> bool:
         (True, True, False)
     """
     return _NAMES.fullmatch(name) is not None
+
+
+def meant_name(name: str) -> str | None:
+    """Return the name that is read, where an array is named almost like patients or a subgroup column; None for all others.
+
+    Example:
+        >>> meant_name("test_patients"), meant_name("val_site_groups"), meant_name("test_patient"), meant_name("notes")
+        ('test_patient', 'val_site_group', None, None)
+    """
+    match = None if is_known(name) else _LOOKALIKE.fullmatch(name)
+    if match is None:
+        return None
+    return f"{match[1]}_patient" if match[2] is None else f"{match[1]}_{match[2]}group"

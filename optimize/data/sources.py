@@ -16,10 +16,11 @@ import numpy as np
 
 from optimize.data import formats
 from optimize.data.arrays import Array
-from optimize.data.layout import is_known
+from optimize.data.layout import is_known, meant_name
 from optimize.errors import InputError
 from optimize.loading.factory import describe
 from optimize.loading.foreign_files import weights_as_data
+from optimize.progress import note
 
 
 class DataFormat(Protocol):
@@ -91,6 +92,10 @@ def read_arrays(source: str | Path) -> dict[str, Array]:
         raise
     except Exception as problem:  # whatever the library that reads a format raises on a damaged file
         raise InputError(f"`data` (={source}): {name or 'it'} cannot be read ({describe(problem)}): copy or save it again.") from problem
+    for passed_over, meant in ((key, meant_name(str(key))) for key in stored):
+        if meant is not None and meant not in arrays:
+            # a file may hold anything, so this is no error; but patients that are passed over may stand in two splits unnoticed
+            note(f"`data` (={source}): {passed_over} is not read: if it is {meant}, call it so.")
     for required in ("val_images", "test_images"):
         if required not in arrays:
             names = list(stored)

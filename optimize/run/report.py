@@ -183,7 +183,7 @@ class Report(Mapping[str, Any]):
         return render.rerender(self.folder)
 
     def __str__(self) -> str:
-        return "\n".join((*summary.summary(self._content), f"report: {self.folder / 'report.html'}"))
+        return "\n".join((*summary.folded(summary.summary(self._content)), f"report: {self.folder / 'report.html'}"))
 
     def __repr__(self) -> str:
         return f"<Report {self['verdict']}: {self.folder}>"

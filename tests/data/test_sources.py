@@ -15,6 +15,7 @@ from optimize.data.dataset import Preprocessing, load_data
 from optimize.data.formats import npz
 from optimize.data.sources import DataFormat, data_formats, format_of, read_arrays
 from optimize.errors import InputError
+from optimize.progress import shown
 from tests.runs import arrays, bring, command
 
 FOLDER_OF_ARRAYS = '''"""A folder with one .npy file per array."""
@@ -112,3 +113,13 @@ def test_arrays_that_nobody_asks_for_are_not_read(tmp_path: Path) -> None:
     assert len(archive) == len(arrays()) + 1
     with pytest.raises(InputError, match="notes holds Python objects"):
         archive["notes"]
+
+
+def test_arrays_named_almost_like_patients_are_named_not_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    everything = arrays()
+    np.savez(tmp_path / "d.npz", **everything, test_patients=np.arange(len(everything["test_labels"])), notes=np.arange(3))  # type: ignore[arg-type]
+    with shown():
+        found = read_arrays(tmp_path / "d.npz")
+    said = " ".join(capsys.readouterr().err.split())
+    assert said == f"`data` (={tmp_path / 'd.npz'}): test_patients is not read: if it is test_patient, call it so."
+    assert set(found) == set(everything)
