@@ -87,8 +87,7 @@ class Sample:
         Example: the figure is 0.9 on all cases. A draw on which it falls from 0.8 to 0.6 loses a quarter, which is 0.225 of 0.9.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
-            # A draw on which the original got nothing right has no ratio. NaN takes the draw out; 0 would claim that nothing was lost on
-            # it.
+            # A draw on which the original got nothing right has no ratio. NaN takes the draw out; 0 would say that nothing was lost.
             losses = (baseline * np.where(old > 0, 1 - new / old, np.nan) for old, new in (self.replicates, self.jackknife))
             return Sample(*(values[None] for values in losses))
 
@@ -184,8 +183,7 @@ def bootstrap_estimate(
         high = min(1.0, max(high, value + _with_worst(samples.jackknife[0], worst * cases / n_independent, confidence)))
 
     def interval(times: float) -> Interval:
-        # How far the bounds of n times the cases would lie: the present distances, divided by sqrt(n). New draws would cost seconds for
-        # each n.
+        # How far the bounds of more cases would lie, without new draws: the present distances shrink with the root of the cases.
         return value - (value - low) / times**0.5, value + (high - value) / times**0.5
 
     odds = normal_odds(interval, float(known.std())) if enough else None

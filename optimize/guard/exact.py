@@ -97,8 +97,7 @@ def pass_chance(lost: float, gained: float, cases: int, alpha: float, limit: flo
         limit: the largest drop that passes.
     """
     if cases > MAX_EXACT_CASES:
-        # Each case changes the drop by 1, 0 or -1, so its variance is b + c - (b - c)^2 with shares b and c. One case at least keeps it
-        # above 0.
+        # Each case counts 1, 0 or -1, so its variance is b + c - (b - c)^2 with shares b and c. One case at least keeps it above 0.
         spread = sqrt(max(lost + gained - (lost - gained) ** 2, 1 / cases) / cases)
         return float(ndtr((limit - lost + gained) / spread + ndtri(alpha)))
     # Tango's bound is rarely wider than the exact one, so the border between what passes and what does not lies at `limit` or just below.
@@ -245,13 +244,11 @@ class _Region:
         """The boundary by the secant method, on the normal quantile of the chance, which is nearly linear in the drop."""
 
         def beyond(at: float) -> float:
-            # On this scale a chance of 5 % is -1.64 and one of 0.5 % is -2.58. The clip keeps chances of 0 and 1, which have no quantile,
-            # finite.
+            # On this scale a chance of 5 % is -1.64 and one of 0.5 % is -2.58. The clip keeps the quantiles of 0 and 1 finite.
             return float(ndtri(np.clip(self.chances_at_drop(at, picked).max(initial=0.0), 1e-300, 1 - 1e-16)) - ndtri(self.target))
 
         previous, previous_value = drop, beyond(drop)
-        # Half of the distance that the normal distribution suggests: the second point then lies on the near side of the root, or not far
-        # beyond.
+        # Half of the distance that the normal distribution suggests, so that the second point does not lie far beyond the root.
         current = float(np.clip(drop + (scale * previous_value / 2 or PRECISION), -1.0, 1.0))
         for _ in range(MAX_STEPS):
             value = beyond(current)
@@ -294,8 +291,7 @@ def _border(edge: float, gained: Doubles, cases: float, z: float, *, whole: bool
         low, high = np.where(within, middle, low), np.where(within, high, middle)
     if whole:
         return np.asarray(low)
-    # Between two whole numbers the border is sought as a fraction; its upper end is returned, which makes the region, and so the bound,
-    # larger.
+    # Between two whole numbers the border is sought as a fraction. The upper end is returned, so the bound can only be too wide.
     low, high = np.maximum(low, -1.0), np.minimum(low + 1, cases - gained)
     for _ in range(MAX_STEPS):
         middle = (low + high) / 2

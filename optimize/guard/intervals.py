@@ -161,7 +161,7 @@ def drop_of_share(
     usual, exact = tango(*counts, z), paired(*counts, _alpha(z))
     independent = patients is None
     bounds = Estimate(value, *exact, cases, "cases", method, odds if cases else None, lost, gained, independent=independent, usual=usual)
-    # The difference is bounded in any case: the bounds of a ratio borrow their widening from it.
+    # The difference is bounded in any case: the bounds of a ratio are widened by what it shows.
     if not relative:
         return bounds
     return _relative(bounds, int((baseline & candidate).sum()), counted, widening)
@@ -196,7 +196,7 @@ def _relative(
     ratio = (both + gained) / (both + lost)
     spread = sqrt((both * (1 - ratio) ** 2 + lost * ratio**2 + gained) * widening) / cases
 
-    # What exactness costs shrinks like 1 / n, and not like the interval itself, whose width shrinks like 1 / sqrt(n).
+    # The widening is taken to shrink like 1 / n. The interval itself shrinks like 1 / sqrt(n).
     def wider(times: float) -> Interval:
         low, high = interval(times)
         return low - more[0] / times, high + more[1] / times

@@ -101,8 +101,7 @@ def auc_drop(
         # candidate.
         contrast = (1 - share) * (placed_by_model[0] - areas[0]) - (placed_by_model[1] - areas[1])
         influences += contrast / counts / len(ranked)
-        # Both models are perfect here. One misplaced positive case of m would move the class's area by up to 1 / m, and the mean by 1 / (m
-        # K).
+        # Both models are perfect here. One misplaced positive of m would move the class's area by up to 1 / m, the mean by 1 / (m K).
         unseen += (areas[0] == areas[1] == 1.0) / (int(positive.sum()) * len(ranked)) ** 2
     n_independent, cluster_size = cases, 1.0
     if patients is not None:
@@ -122,8 +121,8 @@ def auc_drop(
         below, above = (hypot(spread * far, critical * sqrt(unseen) / times) for far in reach(critical, times * n_independent, third))
         return max(-1.0, value - below), min(1.0, value + above)
 
-    # `with_worst` bounds a mean of n values, and one value moves a mean by 1 / n of itself: hence the factor n. A patient moves it by as
-    # much as its cases together.
+    # `with_worst` bounds a mean of n values, which one value moves by 1 / n of itself: hence the factor n. A patient moves it by as much
+    # as all of the patient's cases together.
     worst = value + n_independent * cluster_size * _worst(labels, ranked)
 
     def for_verdict(times: float) -> Interval:
