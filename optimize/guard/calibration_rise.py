@@ -120,8 +120,7 @@ class _Signs:
     def plausible(self) -> Doubles:
         """The plausible sign patterns, (patterns, BINS), the likeliest first; a bin without a case has sign 0."""
         n_independent, means = len(self.own), self.own.mean(0)
-        # Confidences of 3 classes are never below 1/3, so bins 0 to 4 of 15 stay empty: fewer bins mean fewer patterns, and a narrower
-        # bound.
+        # Confidences of two classes are at least 0.5, so bins 0 to 6 of 15 stay empty: fewer bins mean fewer patterns to try.
         used = np.flatnonzero((self.own != 0).any(0) | (self.reference != 0).any(0))
         if not len(used):
             return np.zeros((1, self.own.shape[1]))
@@ -151,12 +150,12 @@ class _Signs:
     def standard_error(self) -> float:
         """The standard error of `difference`."""
         differences = (self.own - self.reference) @ self.plausible[0]
-        # One row has no spread; 1 is larger than any possible standard error, so its bound excludes nothing.
+        # The spread of a single row is not known; 1, as large as the error itself can be, stands for that.
         return float(differences.std(ddof=1) / sqrt(len(differences))) if len(differences) > 1 else 1.0
 
     def own_low(self, critical: float) -> float:
         """The lower bound of the model's own error, by the likeliest signs."""
-        # The likeliest signs alone give a lower bound: with them the sum is an error that the model has at the least.
+        # The sum with any signs is at most the error, so a lower bound of one such sum is a lower bound of the error.
         return float(-_highs(-self.plausible[:1], self.own, critical).max())
 
     def own_high(self, critical: float) -> float:
@@ -177,7 +176,6 @@ class _Signs:
         # A bound with a worst case takes a root search, too long for up to 400 patterns; normal bounds show which few can be the largest.
         likeliest = np.argsort(-bounds)[:EXACT_SIGNS]
         alpha = float(ndtr(-critical))
-        # With one row there is no sample to which a worst case could be added.
         return max(float(bounds[k]) if n_independent < 2 else mean_high(apart @ signs[k], worst, alpha) for k in likeliest)
 
 

@@ -47,6 +47,7 @@ class MaskComparison(Comparison[SegmentationScore]):
     def overall_drop(self, limit: float) -> Estimate:
         """How far the overall Dice fell; a `Relative` limit is bounded as a ratio."""
         known, drops = self._drops(limit)
+        # The drop is passed on as the figure, since the mean of the influences is 0 by construction.
         drop = self.baseline.overall - self.candidate.overall
         # The added patient shows every class, and loses `UNSEEN_LOSS` of each.
         worst = drop + _influence_of_one(known, UNSEEN_LOSS - means(np.where(known, drops, np.nan)))

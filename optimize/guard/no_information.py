@@ -8,7 +8,7 @@ search the original must beat the best constant answer on the guard split, beyon
 - its accuracy is higher by more than chance (the paired bound of `guard.intervals`) and by `SKILL` of what is left above the rate, or
 - its mean recall is higher than 1 / K by `BALANCED_SKILL` of what is left, by more than chance. A constant answer has recall 1 for one of
   K classes and 0 for the others, whatever their shares. The variance is that of a stratified mean, sum r (1 - r) / n / K^2, or
-- where it is used by rank (the metric is AUC, or an operating point is given), the area under the curve of a class is above `LEAST_AREA`
+- where it is used by rank (the metric is AUC, or an operating point is given), the area under the curve of a class is above `MIN_AREA`
   and the test of Mann and Whitney says that this is no chance (Bonferroni over the classes).
 
 Example: 60 % of the cases are of one class. The no-information rate is 0.60, and the original needs an accuracy of at least 0.62
@@ -19,7 +19,7 @@ kinds of blood cells, the best of 92 such networks reached a mean recall of 0.22
 
 *Masks.* A constant answer is one mask for every image: nothing, everything, or the pixels that are foreground in at least some share of
 the images, whichever has the largest Dice. The original passes when its overall Dice is higher and the bound of the patients' paired
-differences is above 0. Fewer than `intervals.FEWEST_PATIENTS` patients bound nothing; then the higher figure alone decides.
+differences is above 0. Fewer than `intervals.MIN_PATIENTS` patients give no bound; then the higher figure alone decides.
 """
 
 from __future__ import annotations
