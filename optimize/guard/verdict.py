@@ -113,8 +113,7 @@ def search_confidence(limits: Limits, guard: int, test: int) -> float:
         test: how many the test split has.
     """
     normal, ratio = NormalDist(), guard / max(1, test)
-    # Guard and test of 1,000 cases each at 95 %: z = 1.64 + 0.84 * 1.41 = 2.84, which is 99.8 %. By points z is 1.19, or 88 %, so 90 % is
-    # used.
+    # Guard and test of 1,000 cases each at 95 %: z = 1.64 + 0.84 * 1.41 = 2.84, which is 99.8 %. By points z is 1.19: 88 %, raised to 90 %.
     power = normal.inv_cdf(POWER) * sqrt(1 + ratio)
     if limits.verdict == "point":
         return min(MAX_CONFIDENCE, max(SEARCH_CONFIDENCE, normal.cdf(power)))
