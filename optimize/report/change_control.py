@@ -70,7 +70,7 @@ def evidence(report: Report) -> Iterator[tuple[str, str]]:
 def fingerprint(public_key: str) -> str:
     """SHA-256 of a public key's raw bytes, in hex; "not readable" where the text is not base64."""
     try:
-        # A page is also made of a report whose signature is damaged, and must then say so instead of failing.
+        # A page may be made of a report whose signature is damaged, and must then say so instead of failing.
         return hashlib.sha256(base64.b64decode(public_key, validate=True)).hexdigest()
     except (binascii.Error, ValueError):
         return "not readable"

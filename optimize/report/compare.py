@@ -34,7 +34,7 @@ def compare(folders: Sequence[Path], out: Path) -> Path:
     Raises:
         InputError: when a run is missing, unreadable or named twice, or `out` cannot be written; nothing is written then.
     """
-    # Everything that can fail is tried before the first file is written, so a failed call changes no run's folder.
+    # The checks come before the first file is written, so a mistake in the call changes no run's folder.
     _distinct(folders)
     reports = dict(zip(names(folders), map(read, folders), strict=True))
     _writable(out)
@@ -178,7 +178,7 @@ def _chart(runs: Sequence[Report]) -> charts.Chart | None:
     drawable = [run for run in runs if run["p50_ms"] is not None and run["after"] is not None]
     if not drawable or len({run["overall"] for run in drawable}) > 1:
         return None
-    # Latencies of different machines are plotted nevertheless; the warning about them stands above the chart.
+    # Points of different machines share the chart; a warning above it says that their latencies do not compare.
     marks = best([run["p50_ms"] for run in drawable], [run["after"] for run in drawable])
     values = [
         {"cost": run["p50_ms"], "gain": run["after"] * 100, "size": run["parameters"]}

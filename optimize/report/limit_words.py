@@ -77,7 +77,7 @@ def limit_words(report: Report) -> list[LimitWords]:
 @cache
 def _named() -> dict[str, Any]:
     """Limits that format 2 names, with their words."""
-    # From the schema and not from the table of guard-rails, since a report must read the same in a version whose table has changed.
+    # From the schema and not from the table of guard-rails: a report of this format must read the same when the table has changed.
     schema = json.loads((FOLDER / "schema.json").read_text(encoding="utf-8"))
     return {name: limit for name, limit in schema["properties"]["limits"]["properties"].items() if "x-rule" in limit}
 

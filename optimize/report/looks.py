@@ -22,7 +22,7 @@ def sentence(report: Report) -> str:
         return ""
     number = looks["number"]
     first = f"This was look {count(number)} at these test cases"
-    # The record is a file of the user, so it knows only of looks that were made with it.
+    # The record knows only of looks that were made with it, hence the words at the end.
     if number == 1:
         first = "The test cases were looked at for the first time, as far as the record of looks knows"
     # Three endings: no statistics at all; statistics with nothing left to spend; statistics with this look's own confidence.

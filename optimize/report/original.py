@@ -34,7 +34,7 @@ def _parts(report: Report) -> Iterator[str]:
     if original is not None:
         on_guard = [f"{_percent(original['guard'])} on {count(original['n'])} {original['unit']} of the guard split"]
     yield f"The original reaches {NAMES[name]} {' and '.join([*on_test, *on_guard])}"
-    # What follows was measured on the guard split, before the search; reports of runs without a search have no such part.
+    # The rest is known from the guard split only, which this report does not hold.
     if original is None:
         return
     if original["expected"] is not None:
