@@ -56,7 +56,7 @@ def frontier(report: Report) -> Frontier:
     """The proposals of a run with their accuracy on the guard split and their cost, and which of them are on the frontier."""
     steps = list(enumerate(report["steps"], start=1))
     measured = sum(step.get("latency_ms") is not None for _, step in steps)
-    # A proposal that was refused before it was measured has no accuracy, and counts among those left out.
+    # A proposal that failed before it was measured has no accuracy, and counts among those left out.
     judged = [(i, step) for i, step in steps if step["overall"] is not None]
     # Latencies and MACs cannot share an axis, so one proposal without a latency makes all of them be plotted by MACs.
     timed = bool(judged) and all(step.get("latency_ms") is not None for _, step in judged)

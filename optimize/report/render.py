@@ -60,7 +60,7 @@ def signed(report: Report, key_file: str | Path) -> dict[str, Any]:
 def headline(report: Report) -> str:
     """The verdict in one sentence."""
     said = _said(report)
-    # "No artifact was handed over" would be said twice of a run that never had one.
+    # Without an artifact the sentence has said so already, and a passed artifact was handed over.
     if report["compressed"] is None or report["verdict"] == "pass":
         return f"{said}."
     return f"{said}; no artifact was handed over."
