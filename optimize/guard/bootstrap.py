@@ -87,6 +87,7 @@ class Sample:
         Example: the figure is 0.9 on all cases. A draw on which it falls from 0.8 to 0.6 loses a quarter, which is 0.225 of 0.9.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
+            # A draw on which the original got nothing right has no ratio. NaN takes the draw out; 0 would say that nothing was lost.
             losses = (baseline * np.where(old > 0, 1 - new / old, np.nan) for old, new in (self.replicates, self.jackknife))
             return Sample(*(values[None] for values in losses))
 
@@ -109,9 +110,11 @@ def sample(
     n_independent = cases if patients is None else int(patients.max()) + 1
 
     def figures(weights: Doubles, unseen: Doubles) -> dict[str, Doubles]:
+        # A patient's weight goes to each of its cases: patients [0, 0, 1] with weights (2, 0) give the cases (2, 2, 0).
         block = Draws(weights if patients is None else weights[:, patients], unseen)
         return {name: np.stack(pair(block)) for name, pair in pairs.items()}
 
+    # 10,000 cases take 419 draws at a time; all 2,000 at once would take 160 MB for the weights alone.
     rows = max(1, VALUES_AT_ONCE // max(1, cases))
     parts: list[dict[str, Doubles]] = []
     for start in range(0, draws, rows):
@@ -123,6 +126,7 @@ def sample(
         parts.append(figures(weights, unseen))
     # With up to 400 cases each is a block of its own, the usual jackknife; else cases are dealt to 400 blocks at random.
     blocks = min(n_independent, BLOCKS)
+    # In random order, since cases often stand in the order of their classes, and a block of one class would look like a skewed figure.
     left_out = extra.permutation(n_independent) % blocks
     without: list[dict[str, Doubles]] = []
     for start in range(0, blocks, rows):
@@ -171,6 +175,7 @@ def bootstrap_estimate(
         # Draws spread by sqrt((n - 1) / n) too little, and Student's point takes the place of the normal one: together 17 % for n = 10.
         critical = quantile(confidence, n_independent - 1) * (n_independent / (n_independent - 1)) ** 0.5
         low, high = (float(np.quantile(known, _level(known, samples.jackknife[0], value, z))) for z in (-critical, critical))
+    # With few cases the corrected percentile can end on the wrong side of the measured figure, which must lie between its own bounds.
     low, high = min(low, value), max(high, value)
     usual = low, high
     if enough:
@@ -178,6 +183,7 @@ def bootstrap_estimate(
         high = min(1.0, max(high, value + _with_worst(samples.jackknife[0], worst * cases / n_independent, confidence)))
 
     def interval(times: float) -> Interval:
+        # How far the bounds of more cases would lie, without new draws: the present distances shrink with the root of the cases.
         return value - (value - low) / times**0.5, value + (high - value) / times**0.5
 
     odds = normal_odds(interval, float(known.std())) if enough else None
@@ -191,6 +197,7 @@ def _with_worst(jackknife: Doubles, worst: float, confidence: float) -> float:
     a share they are the cases themselves: 1 lost of 4 cases gives 0.75, -0.25, -0.25, -0.25 around the share 0.25.
     """
     known = jackknife[~np.isnan(jackknife)]
+    # One pseudo-value has no spread, and so says nothing about a further case.
     if len(known) < 2:
         return 0.0
     return mean_high((len(known) - 1) * (known.mean() - known), len(known) * worst, 1 - confidence)
@@ -200,10 +207,12 @@ def _level(replicates: Doubles, jackknife: Doubles, value: float, z: float) -> f
     """The level of the percentile for point z of the normal distribution: the formula of BCa in the module's docstring."""
     # Ties count half, since figures of few cases take few values: with 40 % of draws below and 20 % equal, p is 50 % and z0 is 0.
     below = float((replicates < value - TIE).mean() + (np.abs(replicates - value) <= TIE).mean() / 2)
+    # With all 2,000 draws on one side p would be 0 or 1, and z0 infinite; one draw is taken to lie on the other side.
     bias = float(ndtri(np.clip(below, 1 / len(replicates), 1 - 1 / len(replicates))))
     known = jackknife[~np.isnan(jackknife)]
     gaps = known.mean() - known if len(known) else known
     spread = float((gaps**2).sum())
+    # Where leaving out cases changes nothing there is no skewness to correct; the division would be 0 / 0.
     skewness = float((gaps**3).sum()) / (6 * spread**1.5) if spread > TIE**2 else 0.0
     # Beyond this pole the formula turns round; the limit on either side is the end of the draws.
     denominator = 1 - skewness * (bias + z)

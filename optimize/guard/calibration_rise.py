@@ -62,6 +62,7 @@ def rise_of_error(
         patients: patient number of each case, (N,); None where patients are not known.
     """
     cases = len(baseline[0])
+    # Without a case there is no bound: the widest one makes the rail inconclusive, and not passed.
     if not cases:
         return Estimate(0.0, *ANYTHING, 0, "cases", METHOD, None), 0.0, 0.0
     sides = [_gaps(*side, patients) for side in (baseline, candidate)]
@@ -75,6 +76,7 @@ def rise_of_error(
     critical = quantile(confidence, n_independent - 1)
     rise, fall = _Signs(sides[1], sides[0]), _Signs(sides[0], sides[1])
     value, difference, standard_error = new - old, rise.difference, rise.standard_error
+    # The upper bound decides whether the rise stays within the limit, so it alone includes the worst case.
     high = max(rise.bound(critical, WORST_GAP * cluster_size), value)
     # A bound may cross the measured value, since that is biased and the bounds are not; the interval always holds the value.
     low = min(max(-fall.bound(critical, None), rise.own_low(critical) - fall.own_high(critical)), value)
@@ -98,6 +100,7 @@ def _gaps(confidences: Doubles, correct: Booleans, patients: Integers | None) ->
     rows = np.arange(len(confidences)) if patients is None else patients
     gaps = np.zeros((int(rows.max()) + 1, BINS))
     np.add.at(gaps, (rows, bins_of(confidences)), confidences.astype(np.float64) - correct)
+    # Scaled so that the mean over the rows is the sum over all cases divided by N, also where a row is a patient with many cases.
     return gaps * (len(gaps) / len(confidences))
 
 
@@ -117,6 +120,7 @@ class _Signs:
     def plausible(self) -> Doubles:
         """The plausible sign patterns, (patterns, BINS), the likeliest first; a bin without a case has sign 0."""
         n_independent, means = len(self.own), self.own.mean(0)
+        # Confidences of two classes are at least 0.5, so bins 0 to 6 of 15 stay empty: fewer bins mean fewer patterns to try.
         used = np.flatnonzero((self.own != 0).any(0) | (self.reference != 0).any(0))
         if not len(used):
             return np.zeros((1, self.own.shape[1]))
@@ -134,6 +138,7 @@ class _Signs:
         apart = signs[best] - signs
         errors = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", apart, moments, apart) / n_independent, NO_SPREAD**2))
         kept = signs[(sums[best] - sums <= PLAUSIBLE_ERRORS * errors)]
+        # The best pattern stands twice: first, where `difference` looks for it, and among all the plausible ones.
         return np.concatenate([signs[best : best + 1], kept])
 
     @cached_property
@@ -145,10 +150,12 @@ class _Signs:
     def standard_error(self) -> float:
         """The standard error of `difference`."""
         differences = (self.own - self.reference) @ self.plausible[0]
+        # The spread of a single row is not known; 1, as large as the error itself can be, stands for that.
         return float(differences.std(ddof=1) / sqrt(len(differences))) if len(differences) > 1 else 1.0
 
     def own_low(self, critical: float) -> float:
         """The lower bound of the model's own error, by the likeliest signs."""
+        # The sum with any signs is at most the error, so a lower bound of one such sum is a lower bound of the error.
         return float(-_highs(-self.plausible[:1], self.own, critical).max())
 
     def own_high(self, critical: float) -> float:
@@ -177,6 +184,7 @@ def _highs(signs: Doubles, gaps: Doubles, critical: float) -> Doubles:
     n_independent, centred = len(gaps), gaps - gaps.mean(0)
     moments = centred.T @ centred / max(1, n_independent - 1)
     standard_errors = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", signs, moments, signs), 0.0) / n_independent)
+    # All patterns at a time, from one covariance matrix of the bins: the variance of the sum with signs s is s' C s.
     return np.asarray(signs @ gaps.mean(0) + critical * standard_errors)
 
 
@@ -189,6 +197,7 @@ def _patterns(bins: int) -> Doubles:
     patterns = []
     for count in range(MAX_CROSSINGS + 1):
         for cuts in combinations(range(1, bins), count):
+            # Cuts at 1 and 3 of 4 bins: changes (1, -1, 1, -1), whose running product is + - - +.
             changes = np.ones(bins)
             changes[list(cuts)] = -1
             patterns += [np.cumprod(changes), -np.cumprod(changes)]

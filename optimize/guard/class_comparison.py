@@ -58,6 +58,7 @@ class ClassComparison(Comparison[ClassificationScore]):
             estimate = self.drop_of_hits(baseline.correct, candidate.correct, limit, baseline.patients)
             return estimate, baseline.accuracy, candidate.accuracy
         if metric == "auc":
+            # A limit in points is a limit on the plain difference of the areas, which is the share 0.
             share = float(limit) if isinstance(limit, Relative) else 0.0
             sides = baseline.probabilities, candidate.probabilities
             return auc_drop(*sides, baseline.labels, self.limits.confidence, baseline.patients, share)
@@ -71,6 +72,7 @@ class ClassComparison(Comparison[ClassificationScore]):
         """How far the figure of class k fell, which is the one that `limits.class_metric` names."""
         rows, metric, name = self.baseline.labels == k, self.limits.class_metric, self.baseline.classes[k]
         patients = self.patients_of(rows)
+        # Precision and F1 depend on the cases of all classes, through those wrongly given to k: so they are drawn from the whole split.
         if metric != "recall":
             cases = int(rows.sum())
             return self._drop_of_shared(f"{metric} {k}", limit, cases, patients, 1 / cases if cases else 0.0)
@@ -103,6 +105,7 @@ class ClassComparison(Comparison[ClassificationScore]):
     # "Shared" figures are drawn together in `_samples`: 2,000 draws of all cases take longer than the figures of all classes on them.
     def _drop_of_shared(self, name: str, limit: float, cases: int, patients: Integers | None, worst: float) -> Drop:
         values = on_all_cases(self._pairs[name], len(self.baseline), len(self.baseline.classes))
+        # A figure that does not exist on all cases (F1 of a class that occurs nowhere) is unmeasured, with n = 0, and not 0.
         if np.isnan(values).any():
             return Estimate(0.0, *ANYTHING, 0, "cases", BOOTSTRAP, None), 0.0, 0.0
         return self._bounded(self._pairs[name], self._samples[name], limit, cases, patients, worst)
@@ -120,6 +123,7 @@ class ClassComparison(Comparison[ClassificationScore]):
     @cached_property
     def _pairs(self) -> dict[str, PairedFigure]:
         metric, count = self.limits.class_metric, len(self.baseline.classes)
+        # Recall has an exact bound, so it is never drawn.
         pairs = {} if metric == "recall" else {f"{metric} {k}": self._pair_of_class(k, metric) for k in range(count)}
         return pairs | ({"macro_f1": self._pair_of_macro_f1()} if self.limits.metric == "macro_f1" else {})
 
@@ -134,6 +138,7 @@ class ClassComparison(Comparison[ClassificationScore]):
 
         def pair(draws: Draws) -> tuple[Doubles, Doubles]:
             both, lost, gained, neither, both_wrongly, no_longer, newly = (draws.weights @ stacked).T
+            # Decisions that the sample does not show, added in both directions: else a class without a mistake had a bound of exactly 0.
             lost, gained = lost + draws.unseen[:, 0, k], gained + draws.unseen[:, 1, k]
             no_longer, newly = no_longer + draws.unseen[:, 2, k], newly + draws.unseen[:, 3, k]
             cases = both + lost + gained + neither  # of class k on this draw
@@ -144,6 +149,7 @@ class ClassComparison(Comparison[ClassificationScore]):
         return pair
 
     def _pair_of_macro_f1(self) -> PairedFigure:
+        # A class without a case in the split has no F1 in the score either, so both means are over the same classes.
         pairs = [self._pair_of_class(k, "f1") for k in range(len(self.baseline.classes)) if (self.baseline.labels == k).any()]
 
         def pair(draws: Draws) -> tuple[Doubles, Doubles]:
@@ -157,6 +163,7 @@ class ClassComparison(Comparison[ClassificationScore]):
 
 def _precision(hits: Doubles, wrongly: Doubles) -> Doubles:
     predicted = hits + wrongly
+    # A class that is never predicted has precision 0 here, as in `ClassificationScore`; NaN would hide that the model lost it.
     return np.where(predicted > 0, hits / np.maximum(predicted, 1e-300), 0.0)
 
 

@@ -56,6 +56,7 @@ class ClassificationScore:
     def confusion(self) -> Integers:
         """Counts, (K, K); row: true class, column: predicted class."""
         count = len(self.classes)
+        # Each pair gets its own number: with 3 classes, a case of class 1 taken for class 2 is 1 * 3 + 2 = 5, row 1 and column 2.
         return np.bincount(self.labels * count + self.predicted, minlength=count * count).reshape(count, count).astype(np.int64)
 
     @property
@@ -81,8 +82,10 @@ class ClassificationScore:
     @cached_property
     def per_class(self) -> dict[str, ClassScore]:
         """Score of each class by its name."""
+        # The divisor 1 stands for 0: then the hits are 0 as well, and so is the figure.
         hits, cases, predicted = np.diag(self.confusion), self.confusion.sum(1), self.confusion.sum(0)
         recall, precision = hits / np.maximum(cases, 1), hits / np.maximum(predicted, 1)
+        # The harmonic mean of recall and precision, in counts: 80 hits, 90 cases and 92 predicted give 160 / 182 = 0.879.
         f1 = 2 * hits / np.maximum(cases + predicted, 1)
         return {name: ClassScore(int(cases[k]), float(recall[k]), float(precision[k]), float(f1[k])) for k, name in enumerate(self.classes)}
 
@@ -99,6 +102,7 @@ class ClassificationScore:
     def take(self, rows: npt.NDArray[Any]) -> ClassificationScore:
         """The score of some of the cases."""
         columns = {name: getattr(self, name)[rows] for name in ("labels", "predicted", "probabilities")}
+        # Numbered anew: code that counts patients by the largest number would else count those who are not in this part.
         patients = None if self.patients is None else as_numbers(self.patients[rows])
         return replace(self, **columns, patients=patients, groups={column: values[rows] for column, values in self.groups.items()})
 
@@ -145,8 +149,10 @@ def answers(
         groups: subgroup of each case, (N,), by the name of the subgroup column.
     """
     count, finite = len(classes), np.isfinite(outputs).all(1)
+    # A wrong class must be named for every such case, and the next one is as good as any. It is fixed, so two runs agree.
     following = (labels + 1) % count
     predicted = np.where(finite, outputs.argmax(1), following)
+    # In double precision, so that rounding does not decide whether a row sums to 1.
     whole = np.nan_to_num(outputs[finite].astype(np.float64))
     probabilities = np.eye(count, dtype=np.float32)[following]
     probabilities[finite] = whole / np.maximum(whole.sum(1, keepdims=True), 1e-12) if sum_to_one(whole) else softmax(whole, axis=1)

@@ -41,6 +41,7 @@ def expected_calibration_error(confidence: npt.NDArray[Any], correct: Booleans) 
 
 def reliability(confidence: npt.NDArray[Any], correct: Booleans) -> dict[str, Any]:
     """The error and the bins, in the form that a report shows."""
+    # Empty bins stay in the list, without figures, so that the bins of two models can be put side by side.
     numbers, bins = bins_of(confidence), []
     for number in range(BINS):
         inside = numbers == number
@@ -98,4 +99,5 @@ def operating_point(
 
 
 def _share(hits: npt.NDArray[Any]) -> float | None:
+    # None and not 0: no positive case in the split is something else than no positive case found.
     return float(hits.mean()) if len(hits) else None

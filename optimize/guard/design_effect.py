@@ -35,9 +35,11 @@ def design_effect(differences: Doubles, clusters: Integers) -> float:
     sums = np.bincount(clusters, weights=differences)
     # Size of a typical case's patient: of one patient with 1 case and one with 9 it is (1 + 81) / 10 = 8.2, not 5.
     typical = float((sizes**2).sum() / sizes.sum())
+    # The usual n / (n - 1): a spread around the sample's own mean is a little too small.
     spare = len(sizes) / max(1, len(sizes) - 1)
     clustered = spare * float(((sums - mean * sizes) ** 2).sum()) + PRIOR * typical**2
     independent = float(((differences - mean) ** 2).sum()) + PRIOR * typical
+    # Below 1 the patients would differ less than chance allows. That is chance itself, and must not make 12 cases count as 15.
     return max(1.0, clustered / independent)
 
 

@@ -39,12 +39,15 @@ def divergence(answers: Iterable[tuple[npt.NDArray[np.float32], npt.NDArray[np.f
     """
     total, count = np.zeros(0), np.zeros(0)
     for original, model in answers:
+        # Summed in double precision: a mask split has millions of pixels, and single precision would lose the small terms.
         apart = (np.exp(original) * (original - model)).sum(1, dtype=np.float64)
         classes_of_original = original.argmax(1)
         classes = original.shape[1]
+        # The number of classes is only known from the first batch; for one output it is 2.
         if not len(total):
             total, count = np.zeros(classes), np.zeros(classes)
         total += np.bincount(classes_of_original, apart, classes)
         count += np.bincount(classes_of_original, minlength=classes)
     occurs = count > 0
+    # A divergence is never negative; rounding can make that of two equal models -1e-9.
     return float(np.mean(np.maximum(total[occurs] / count[occurs], 0.0))) if occurs.any() else 0.0

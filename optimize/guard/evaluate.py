@@ -15,6 +15,7 @@ from optimize.progress import track
 
 def score_split(predict: Predict, split: Split, classes: tuple[str, ...], description: str) -> Score:
     """Score any runtime's predict on a split, in batches so that memory is bounded."""
+    # A generator, so that only one batch of outputs is in memory; masks of volumes can be larger than memory.
     inner = split.preprocessing.inner
     answers = ((inner(predict(split.inputs(batch))), split.labels[batch]) for batch in track(split.batches, description))
     return score(split.task, answers, classes, split.patients, split.groups, split.outputs)
@@ -44,6 +45,7 @@ def evaluate(predict: Predict, split: Split, classes: Sequence[str] = ()) -> Sco
         raise InputError(f"`split` is of class {type(split).__name__}: pass one split, such as the `test` of `load_data(…)`.")
     if not classes:
         outputs = predict(split.inputs(slice(0, 1))).shape[1]
+        # Masks of numbers have a background, class 0, which is not scored. Masks of booleans have a channel for each class and none for it.
         foreground = split.task == "segmentation" and split.labels.dtype != np.bool_
         classes = tuple(str(number) for number in range(int(foreground), outputs))
     return score_split(predict, split, tuple(classes), "evaluate")

@@ -54,6 +54,7 @@ def clopper_pearson(hits: float, cases: float, alpha: float) -> Interval:
     """
     if cases <= 0:
         return 0.0, 1.0
+    # 95 hits of 100 at alpha = 5 % give 0.898 and 0.980; 50 of 50 give 0.942 and 1: only hits rule out no high share.
     low = float(betaincinv(hits, cases - hits + 1, alpha)) if hits > 0 else 0.0
     high = float(betaincinv(hits + 1, cases - hits, 1 - alpha)) if hits < cases else 1.0
     return low, high
@@ -76,6 +77,7 @@ def paired_high(lost: float, gained: float, cases: float, alpha: float) -> float
     """The upper bound of `paired`; the arguments are the same. Cached, since reports ask for the same counts again and again."""
     if cases <= 0 or lost >= cases:
         return 1.0
+    # Tango's bound comes first: it ranks the results, and it is a good first guess of the exact bound.
     start = tango_high(lost, gained, cases, -float(ndtri(alpha)))
     if start >= 1:
         return 1.0
@@ -95,8 +97,10 @@ def pass_chance(lost: float, gained: float, cases: int, alpha: float, limit: flo
         limit: the largest drop that passes.
     """
     if cases > MAX_EXACT_CASES:
+        # Each case counts 1, 0 or -1, so its variance is b + c - (b - c)^2 with shares b and c. One case at least keeps it above 0.
         spread = sqrt(max(lost + gained - (lost - gained) ** 2, 1 / cases) / cases)
         return float(ndtr((limit - lost + gained) / spread + ndtri(alpha)))
+    # Tango's bound is rarely wider than the exact one, so the border between what passes and what does not lies at `limit` or just below.
     low, high = max(-1.0, limit - 1.0), limit
     for _ in range(MAX_STEPS):
         # A result passes when the chance of all results up to it is at most alpha at a drop of `limit`. The results are ordered by Tango's
@@ -120,6 +124,8 @@ def hits_chance(share: float, cases: int, alpha: float, limit: float) -> float:
     """
     if limit >= 1:
         return 1.0
+    # Example: 100 cases, a limit of 5 %, alpha = 5 %. At a true share of 5 % one hit or none has chance 3.7 %, two or fewer 11.8 %: so at
+    # most one hit passes. With up to 58 cases even 0 hits has a chance above 5 %, and nothing passes.
     most = float(bdtrik(alpha, cases, limit)) if limit > 0 else -1.0  # solves P(hits <= most) = alpha
     most = floor(most + 1e-9) if bdtr(0, cases, max(limit, 0.0)) <= alpha else -1
     return float(bdtr(most, cases, share)) if most >= 0 else 0.0
@@ -160,6 +166,7 @@ class _Region:
         # 5 standard deviations of a Poisson count, and 6 cases for small counts, leave out only results of negligible chance.
         first = max(0, floor(low - TAIL_DEVIATIONS * sqrt(low) - TAIL_CASES))
         last = min(floor(self.cases), ceil(high + TAIL_DEVIATIONS * sqrt(high) + TAIL_CASES))
+        # One number of lost cases for each number of gained ones describes the whole region, since fewer lost cases are always in it, too.
         gained = np.arange(first, last + 1, dtype=np.float64)
         lost = _border(self.edge, gained, self.cases, -float(ndtri(self.alpha)), whole=self.whole)
         return gained[lost >= 0], lost[lost >= 0]
@@ -205,6 +212,7 @@ class _Region:
         Args:
             scale: rough standard error of the drop, for the first step of the search.
         """
+        # A drop of exactly -1 means that every case was gained, and leaves no range of q to try.
         drop = max(self.edge, -1 + 1e-9)
         if self.cases < MIN_SECANT_CASES:
             return self._halved(drop)
@@ -215,6 +223,7 @@ class _Region:
             best = int(sizes.argmax())
             drop = self._root(drop, scale, slice(max(0, best - 1), best + 2))
             sizes = self.chances_at_drop(drop)
+            # No q of all 17 gives a larger chance than alpha allows; the 1e-4 changes no digit of the bound that is shown.
             if sizes.max() <= self.target * (1 + 1e-4):
                 break
         return drop
@@ -223,19 +232,23 @@ class _Region:
         """The boundary by bisection: with few cases the chance is far from linear in the drop, and the secant method may fail."""
         low, high = drop, 1.0
         if self.chances_at_drop(low).max() <= self.target:
+            # Tango's bound was already too wide, so the exact bound lies below it.
             low, high = -1.0, drop
         while high - low > PRECISION:
             middle = (low + high) / 2
             low, high = (middle, high) if self.chances_at_drop(middle).max() > self.target else (low, middle)
+        # The upper end, since a bound may be too wide by `PRECISION`, but never too narrow.
         return high
 
     def _root(self, drop: float, scale: float, picked: slice) -> float:
         """The boundary by the secant method, on the normal quantile of the chance, which is nearly linear in the drop."""
 
         def beyond(at: float) -> float:
+            # On this scale a chance of 5 % is -1.64 and one of 0.5 % is -2.58. The clip keeps the quantiles of 0 and 1 finite.
             return float(ndtri(np.clip(self.chances_at_drop(at, picked).max(initial=0.0), 1e-300, 1 - 1e-16)) - ndtri(self.target))
 
         previous, previous_value = drop, beyond(drop)
+        # Half of the distance that the normal distribution suggests, so that the second point does not lie far beyond the root.
         current = float(np.clip(drop + (scale * previous_value / 2 or PRECISION), -1.0, 1.0))
         for _ in range(MAX_STEPS):
             value = beyond(current)
@@ -266,9 +279,11 @@ def _border(edge: float, gained: Doubles, cases: float, z: float, *, whole: bool
         linear = (2 * cases - lost + gained) * edge - lost - gained
         share = (np.sqrt(np.maximum(0.0, linear**2 + 8 * cases * gained * edge * (1 - edge))) - linear) / (4 * cases)
         spread = np.sqrt(np.maximum(0.0, cases * (2 * share + edge * (1 - edge))))
+        # The tolerance takes in results that lie exactly on the edge, such as the observed one, whose bound `edge` itself is.
         return np.asarray(lost - gained - cases * edge + z * spread <= 1e-7 + 1e-9 * cases, dtype=np.bool_)
 
     low = np.full(len(gained), -1.0)
+    # No result with a drop above `edge` can be inside, as its bound is above its drop: so the border is at most gained + cases * edge.
     high = np.maximum(np.floor(np.minimum(cases - gained, gained + cases * edge)), -1.0) + 1
     while (high - low).max(initial=0.0) > 1:
         middle = np.floor((low + high) / 2)
@@ -276,6 +291,7 @@ def _border(edge: float, gained: Doubles, cases: float, z: float, *, whole: bool
         low, high = np.where(within, middle, low), np.where(within, high, middle)
     if whole:
         return np.asarray(low)
+    # Between two whole numbers the border is sought as a fraction. The upper end is returned, so the bound can only be too wide.
     low, high = np.maximum(low, -1.0), np.minimum(low + 1, cases - gained)
     for _ in range(MAX_STEPS):
         middle = (low + high) / 2

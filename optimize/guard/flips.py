@@ -93,11 +93,12 @@ def flips(baseline: Score, candidate: Score, names: Sequence[str], patients: npt
         changed = _of_masks(baseline, candidate, names, patients)
     else:
         raise TypeError(f"`baseline` and `candidate` ({type(baseline).__name__}, {type(candidate).__name__}) must be scores of one task.")
+    # A confident mistake is the one that nobody would look at twice, so it stands at the top.
     return sorted(changed, key=lambda flip: (KINDS.index(flip.kind), -(flip.confidence_after or 0.0)))
 
 
 def summary(flips: Sequence[Flip], cases: int, *, independent: bool = True) -> dict[str, Any]:
-    """The form that a report shows, with no more than `LISTED` of the flips.
+    """The form that a report shows, with no more than `MAX_LISTED` of the flips.
 
     Args:
         flips: the flips, in the order of `flips`.
@@ -105,6 +106,7 @@ def summary(flips: Sequence[Flip], cases: int, *, independent: bool = True) -> d
         independent: whether every case stands for itself; McNemar's test needs that, so cases of the same patient have no p-value.
     """
     counts = {kind: sum(flip.kind == kind for flip in flips) for kind in KINDS}
+    # Cases that stay wrong in another way enter no test: they are wrong before and after.
     p_value = mcnemar(counts["regressed"], counts["fixed"]) if independent else None
     listed = [flip.as_dict() for flip in flips[:MAX_LISTED]]
     return {"cases": cases, **counts, "p_value": p_value, "file": FILE, "listed": listed}
@@ -114,6 +116,7 @@ def to_csv(flips: Sequence[Flip]) -> str:
     """All flips as a table; a column for every subgroup column stands at the end."""
     columns = sorted({column for flip in flips for column in flip.groups})
     text = io.StringIO()
+    # The csv module's own line end is that of Windows; with this one the file has the same bytes on every system.
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*COLUMNS, *columns])
     for flip in flips:
@@ -146,14 +149,17 @@ def unevenness(baseline: ClassificationScore, candidate: ClassificationScore, se
 def _uneven(cases: npt.NDArray[np.int64], lost: npt.NDArray[np.int64], seed: int) -> float | None:
     total = int(lost.sum())
     occurs = cases > 0
+    # Without a regression, or with one class only, there is nothing that could be uneven.
     if not total or occurs.sum() < 2:
         return None
+    # Classes of 90 and 10 cases with 3 regressions: 2.7 and 0.3 are expected. Counts this small are why no table is used.
     expected = total * cases[occurs] / cases.sum()
     # Each row: how many of the regressed cases each class gets when they are dealt at random, without replacement.
     dealt = np.random.default_rng(seed).multivariate_hypergeometric(cases[occurs], total, size=DEALS, method="marginals")
     statistics = ((dealt - expected) ** 2 / expected).sum(1)
     observed = float(((lost[occurs] - expected) ** 2 / expected).sum())
     # The observed deal counts as one of 10,000, so p is never 0.
+    # The 1e-9 makes equal deals equal: their statistics may differ in the last digit.
     return float((1 + (statistics >= observed - 1e-9).sum()) / (1 + DEALS))
 
 
@@ -177,6 +183,7 @@ def _of_masks(
     for case, k in np.argwhere((baseline.predicted > 0) != (candidate.predicted > 0)).tolist():
         truth, old, new = (int(counts[case, k] > 0) for counts in (baseline.true, baseline.predicted, candidate.predicted))
         patient, groups = _whose(case, patients, baseline.groups)
+        # "Shown" and "not shown" are the only two decisions, so there is no third kind here.
         kind = "regressed" if old == truth else "fixed"
         changed.append(Flip(str(names[case]), patient, groups, kind, words[truth], words[old], words[new], about=baseline.classes[k]))
     return changed

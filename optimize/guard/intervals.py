@@ -111,6 +111,7 @@ def normal_odds(interval: Callable[[float], Interval], spread: float) -> Odds:
 
     def odds(times: float, limit: float) -> tuple[float, float]:
         low, high = interval(times)
+        # A sample without any spread would divide by 0; the smallest spread makes the chance 0 or 1 instead.
         chance = max(spread, NO_SPREAD) / sqrt(times)
         return float(ndtr((limit - high) / chance)), float(ndtr((low - limit) / chance))
 
@@ -145,6 +146,7 @@ def drop_of_share(
     value = (lost - gained) / max(1, cases)
 
     def counted(times: float) -> tuple[tuple[float, float, float], float]:
+        # A design effect of 3 turns 12 cases of 4 patients into 4 effective cases; the lost and gained cases shrink by the same factor.
         scale = times / widening
         return (lost * scale, gained * scale, cases * scale), _critical_value(confidence, times, freedom)
 
@@ -159,6 +161,7 @@ def drop_of_share(
     usual, exact = tango(*counts, z), paired(*counts, _alpha(z))
     independent = patients is None
     bounds = Estimate(value, *exact, cases, "cases", method, odds if cases else None, lost, gained, independent=independent, usual=usual)
+    # The difference is bounded in any case: the bounds of a ratio are widened by what it shows.
     if not relative:
         return bounds
     return _relative(bounds, int((baseline & candidate).sum()), counted, widening)
@@ -193,6 +196,7 @@ def _relative(
     ratio = (both + gained) / (both + lost)
     spread = sqrt((both * (1 - ratio) ** 2 + lost * ratio**2 + gained) * widening) / cases
 
+    # The widening is taken to shrink like 1 / n. The interval itself shrinks like 1 / sqrt(n).
     def wider(times: float) -> Interval:
         low, high = interval(times)
         return low - more[0] / times, high + more[1] / times
@@ -214,6 +218,7 @@ def share_of(hits: Booleans, confidence: float, patients: Integers | None = None
 
     def odds(times: float, limit: float) -> tuple[float, float]:
         n, alpha = max(1, round(cases * times / widening)), _alpha(_critical_value(confidence, times, freedom))
+        # Misses are the mirror image of hits: a share is at least 0.9 exactly when the share of misses is at most 0.1.
         return hits_chance(count / cases, n, alpha, limit), hits_chance(1 - count / cases, n, alpha, 1 - limit)
 
     critical = _critical_value(confidence, 1.0, freedom)
@@ -229,6 +234,7 @@ def _alpha(critical: float) -> float:
 
 def _critical_value(confidence: float, times: float, freedom: int | None) -> float:
     """Point of the normal distribution, or of Student's for `times` as many patients where `freedom` is given."""
+    # Twice as many of 10 patients are 20 patients with 19 degrees of freedom: the point at 95 % falls from 1.83 to 1.73.
     return quantile(confidence, None if freedom is None else times * (freedom + 1) - 1)
 
 
@@ -260,6 +266,7 @@ def mean_of(
     """
     count = len(values)
     middle = (float(values.mean()) if count else 0.0) if value is None else value
+    # Bounds from two or three values would look exact and mean nothing; so the widest ones are given, and `min_n` tells the user why.
     if count < MIN_PATIENTS:
         return Estimate(middle, *ends, count, "patients", MEAN, None, min_n=MIN_PATIENTS)
     spread = float(values.std(ddof=1))
@@ -306,6 +313,7 @@ def reach(critical: float, count: float, skew: float) -> tuple[float, float]:
         count: number of values n.
         skew: their skewness.
     """
+    # 50 values with skewness 2 at 95 %: Student reaches 0.24 standard deviations above the mean, Hall 0.30, so 0.30 counts.
     chance = critical / sqrt(count)
     return max(chance, _hall(chance, skew, count)), max(chance, -_hall(-chance, skew, count))
 
@@ -320,6 +328,7 @@ def _hall(y: float, skew: float, count: float) -> float:
     """Hall's w(y), the formula in the module's docstring; without skewness it is y itself."""
     if abs(skew) < NO_SKEW:
         return y
+    # The real cube root, also of a negative number: `x ** (1 / 3)` would be NaN there, as on the lower side of a large skewness.
     return float(3 / skew * (np.cbrt(1 + skew * (y - skew / (6 * count))) - 1))
 
 

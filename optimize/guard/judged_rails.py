@@ -31,6 +31,7 @@ def judged_rails(limits: Limits, baseline: Score, candidate: Score) -> list[Rail
         judged: list[Rail] = []
         for row in same_order:
             judge, limit = row.judge(compared.task), limits.of(row)
+            # A limit that the task has no figure for is refused before a run; here it is only left out.
             if judge is not None and limit is not None:
                 judged += judge(compared, limit)
         rails += class_by_class(judged)
@@ -52,6 +53,7 @@ def compare(limits: Limits, baseline: Score, candidate: Score) -> ClassCompariso
 
 def class_by_class(rails: Iterable[Rail]) -> list[Rail]:
     """The rails with those of one class or subgroup side by side: F1 of a, F1 of b, recall of a -> F1 of a, recall of a, F1 of b."""
+    # A dict keeps the order in which keys came in, so the first figure decides the order of the classes.
     by_class: dict[tuple[str, str | None, str | None], list[Rail]] = {}
     for rail in rails:
         by_class.setdefault((rail.scope, rail.column, rail.name), []).append(rail)

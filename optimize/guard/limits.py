@@ -25,6 +25,7 @@ class Relative(float):
     """A limit that is a share of the original's figure, "1%", where a plain float is a difference, "1pp"."""
 
     def __str__(self) -> str:
+        # Through the shortest decimal form: 0.07 * 100 in floats is 7.000000000000001, and a limit must read as it was set.
         return f"{Decimal(float.__repr__(self)) * 100:f}%"
 
 
@@ -85,19 +86,23 @@ class Limits:
         **limits: float | None,
     ) -> None:
         named = {"max_drop": max_drop, "max_class_drop": max_class_drop, "min_class_f1": min_class_f1}
+        # Later entries win: the copied limits, then the three that have arguments of their own, then all others by name.
         limits = {**(rails or {}), **{name: limit for name, limit in named.items() if limit is not None}, **limits}
         defaults = {row.name: row.default for row in rows()}
         if unknown := sorted(limits.keys() - defaults.keys()):
             raise InputError(f"`{unknown[0]}` (={limits[unknown[0]]}) is no limit{did_you_mean(unknown[0], defaults)}.")
+        # Every rail of the table has an entry, so that a report can say "no limit" where it is None.
         whole = {name: default if limits.get(name) is None else limits[name] for name, default in defaults.items()}
         settings = (verdict, confidence, metric, class_metric, threshold, positive, preset)
         for name, value in zip((setting.name for setting in fields(self)), (whole, *settings), strict=True):
+            # The class is frozen, which also stops its own constructor from setting fields in the usual way.
             object.__setattr__(self, name, value)
         self._check_settings()
         self._check_rails()
 
     def __getattr__(self, name: str) -> Any:
         """The limit of a guard-rail by its name."""
+        # Through `__dict__`, since `self.rails` would call this method again while the object is copied and has no fields yet.
         rails: Mapping[str, float | None] = self.__dict__.get("rails", {})
         if name not in rails:
             raise AttributeError(f"{type(self).__name__} has no {name!r}")
@@ -118,6 +123,7 @@ class Limits:
                 raise InputError(f"`{name}` (={value}) must lie between 0 and 1: write 0.02 or '2pp' for two percentage points.")
         for row in rows():
             value = self.rails[row.name]
+            # No sample shows a drop of at most 0, or a recall of 1, since a bound always leaves some room: the run could not be decided.
             if self.verdict == "statistical" and value == (1 if row.rule == "floor" else 0):
                 remedy = "ask for a little less, or for" if row.rule == "floor" else "allow a little, or ask for"
                 raise InputError(f"`{row.name}` (={value:g}) can be shown by no number of cases: {remedy} --verdict point.")
@@ -176,6 +182,7 @@ class Limits:
         }
 
     def _in_force(self, row: GuardRail) -> float | None:
+        # Read now and not stored: `replace(limits, max_class_drop=0.1)` then moves the limit of subgroups, too.
         own = self.rails[row.name]
         return self.rails[row.fallback] if own is None and row.fallback else own
 
@@ -203,13 +210,16 @@ def parse_points(text: str | float, name: str = "limit") -> float:
     Raises:
         InputError: when the text is no number, or a bare number of 1 or more, whose unit would be a guess.
     """
+    # A float such as 1e-05 prints with an exponent, which the pattern does not read.
     plain = f"{Decimal(str(text)):f}" if isinstance(text, float) and math.isfinite(text) else str(text)
     match = _POINTS.fullmatch(plain)
     if match is None:
         raise InputError(f"`{name}` (={text!r}) must be a share such as '2pp' or 0.02.")
     number, unit = float(match[1]), match[2]
+    # "2" may mean 2 pp or 200 %. A plain 1.0 from code is a fraction, but the text "1" is ambiguous.
     if not unit and (number > 1 or (number == 1 and isinstance(text, str))):
         raise InputError(f"`{name}` (={text!r}) has no unit and is 1 or more: write '{text}pp' if percentage points are meant.")
+    # By decimals: 0.7 / 100 in floats is 0.006999999999999999, and '0.7pp' must be the same limit as 0.007.
     return float(Decimal(match[1]) / 100) if unit else number
 
 

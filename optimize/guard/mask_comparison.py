@@ -41,11 +41,13 @@ class MaskComparison(Comparison[SegmentationScore]):
     def parts(self, column: str) -> Iterator[tuple[str, MaskComparison]]:
         """The comparison within each subgroup of a column, in the order of their names."""
         for (value, baseline), (_, candidate) in zip(self.baseline.parts(column), self.candidate.parts(column), strict=True):
+            # Both scores hold the same images, so both have the same subgroups in the same order; `strict` would show if they had not.
             yield value, MaskComparison(self.limits, baseline, candidate)
 
     def overall_drop(self, limit: float) -> Estimate:
         """How far the overall Dice fell; a `Relative` limit is bounded as a ratio."""
         known, drops = self._drops(limit)
+        # The drop is passed on as the figure, since the mean of the influences is 0 by construction.
         drop = self.baseline.overall - self.candidate.overall
         # The added patient shows every class, and loses `UNSEEN_LOSS` of each.
         worst = drop + _influence_of_one(known, UNSEEN_LOSS - means(np.where(known, drops, np.nan)))
@@ -53,6 +55,7 @@ class MaskComparison(Comparison[SegmentationScore]):
 
     def class_drop(self, k: int, limit: float) -> tuple[Estimate, float, float]:
         """How far the mean Dice of class k fell, and both models' Dice; a `Relative` limit is bounded as a ratio."""
+        # One class is a plain mean over its patients, so its values need no influences.
         known, drops = self._drops(limit)
         # A class that nobody shows is segmented perfectly by marking nothing.
         baseline, candidate = (float(np.nan_to_num(dice[k], nan=1.0)) for dice in self._class_dice)
@@ -62,6 +65,7 @@ class MaskComparison(Comparison[SegmentationScore]):
     def class_dice(self, name: str) -> Estimate:
         """The candidate's mean Dice of a class that some patients show."""
         dice = self.candidate.per_patient[:, self.candidate.classes.index(name)]
+        # A Dice cannot be below 0: with a mean of 0.4 the added patient has Dice 0, and not -0.1.
         worst = max(0.0, self.candidate.figures[name] - UNSEEN_LOSS)
         return mean_of(dice[~np.isnan(dice)], self.limits.confidence, worst, ends=SHARES)
 
@@ -86,8 +90,10 @@ class MaskComparison(Comparison[SegmentationScore]):
         """
         old, new = self.baseline.per_patient, self.candidate.per_patient
         known, whole = ~(np.isnan(old) & np.isnan(new)), np.nan_to_num(old, nan=1.0)
+        # A patient without the class, to whom only one model gives it: the other model's empty mask is right, which is Dice 1.
         drops = whole - np.nan_to_num(new, nan=1.0)
         if isinstance(limit, Relative):
+            # Example: baseline 0.9 and 0.7, limit 10 %. The drops change by -0.1 * (0.9 - 0.8) and -0.1 * (0.7 - 0.8), which add up to 0.
             drops = drops - limit * (whole - ratio(np.where(known, whole, 0.0).sum(0), known.sum(0)))
         return known, drops
 
@@ -105,6 +111,7 @@ def _influences(known: Booleans, values: Doubles) -> Doubles:
     counts = known.sum(0)
     class_means = np.where(known, values, 0.0).sum(0) / np.maximum(counts, 1)
     some, classes = known.any(1), max(1, int((counts > 0).sum()))
+    # In the module's example the tumour counts 1/2 and the cyst 1 in each patient who shows it, times 2 patients, divided by 2 classes.
     influences = np.where(known, (values - class_means) / np.maximum(counts, 1), 0.0).sum(1) * some.sum() / classes
     return np.asarray(influences[some])
 
@@ -124,4 +131,5 @@ def _influence_of_one(known: Booleans, gaps: Doubles) -> float:
 def _freedom(known: Booleans) -> int:
     """Degrees of freedom of the figure's spread: those of the class that the fewest patients show."""
     counts = known.sum(0)
+    # A class of 6 patients in a split of 200 bounds the mean with 5 degrees of freedom, since its own spread is known no better.
     return max(1, int(counts[counts > 0].min(initial=known.shape[0])) - 1)

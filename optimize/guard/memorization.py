@@ -29,6 +29,7 @@ def memorization_warning(guard: Score, test: Score) -> str | None:
         test: the original's score on the test split.
     """
     on_guard, on_test = _figures(guard), _figures(test)
+    # Without any spread, as with two perfect splits, the test would divide by 0.
     if min(len(on_guard), len(on_test)) < MIN_UNITS or not (on_guard.std() or on_test.std()):
         return None
     # From means and variances, since the form that takes all values warns where all are equal, as where every case is right.
@@ -46,6 +47,7 @@ def _figures(score: Score) -> npt.NDArray[np.float64]:
     """The figure of each case, or of each patient where patients are known."""
     if isinstance(score, SegmentationScore):
         dice = score.per_patient
+        # A patient without any of the classes has no Dice to compare.
         some = ~np.isnan(dice).all(1)
         return np.asarray(np.nanmean(dice[some], axis=1))
     assert isinstance(score, ClassificationScore)

@@ -8,7 +8,7 @@ search the original must beat the best constant answer on the guard split, beyon
 - its accuracy is higher by more than chance (the paired bound of `guard.intervals`) and by `SKILL` of what is left above the rate, or
 - its mean recall is higher than 1 / K by `BALANCED_SKILL` of what is left, by more than chance. A constant answer has recall 1 for one of
   K classes and 0 for the others, whatever their shares. The variance is that of a stratified mean, sum r (1 - r) / n / K^2, or
-- where it is used by rank (the metric is AUC, or an operating point is given), the area under the curve of a class is above `LEAST_AREA`
+- where it is used by rank (the metric is AUC, or an operating point is given), the area under the curve of a class is above `MIN_AREA`
   and the test of Mann and Whitney says that this is no chance (Bonferroni over the classes).
 
 Example: 60 % of the cases are of one class. The no-information rate is 0.60, and the original needs an accuracy of at least 0.62
@@ -19,7 +19,7 @@ kinds of blood cells, the best of 92 such networks reached a mean recall of 0.22
 
 *Masks.* A constant answer is one mask for every image: nothing, everything, or the pixels that are foreground in at least some share of
 the images, whichever has the largest Dice. The original passes when its overall Dice is higher and the bound of the patients' paired
-differences is above 0. Fewer than `intervals.FEWEST_PATIENTS` patients bound nothing; then the higher figure alone decides.
+differences is above 0. Fewer than `intervals.MIN_PATIENTS` patients give no bound; then the higher figure alone decides.
 """
 
 from __future__ import annotations
@@ -115,9 +115,12 @@ def _of_classes(answers: ClassificationScore, limits: Limits) -> NoInformation:
     rate, accuracy = float(constant.mean()), answers.accuracy
     # The "drop" from the original to the constant answer is how much better the original is, and its lower bound allows for chance.
     gain = drop_of_share(answers.correct, constant, CONFIDENCE, answers.patients)
+    # Both are needed: with 100,000 cases a gain of 1 pp is beyond chance, and may still be of no use.
     better = gain.low > 0 and accuracy - rate >= SKILL * (1 - rate)
+    # One of the three ways is enough. A network for a rare disease may be useful although it never beats "healthy" in accuracy.
     by_rank = limits.metric == "auc" or limits.threshold is not None
     better = better or _balanced(answers, counts) or (by_rank and _ranks(answers))
+    # The probabilities must be equal, too: a network used by rank may order the cases well and still predict one class for all.
     same = bool((answers.predicted == answers.predicted[0]).all()) and float(np.ptp(answers.probabilities, axis=0).max()) < 1e-4
     answer = f"answering {answers.classes[usual]!r} every time"
     return NoInformation("accuracy", accuracy, rate, answer, better and not same, same, len(answers), "cases")
@@ -131,6 +134,7 @@ def _balanced(answers: ClassificationScore, counts: Array) -> bool:
     hits = np.array([answers.correct[answers.labels == k].sum() for k in occurring])
     recalls = (hits + 1) / (counts[occurring] + 2)  # 5 of 5 would have no spread; 6 of 7 has one
     spread = sqrt(float((recalls * (1 - recalls) / counts[occurring]).sum())) / len(occurring)
+    # The measured recalls give the figure, and the adjusted ones only its spread: adjusting the figure would favour a constant answer.
     low = float((hits / counts[occurring]).mean()) - quantile(CONFIDENCE) * spread
     return low > 1 / len(occurring) + BALANCED_SKILL * (1 - 1 / len(occurring))
 
@@ -142,16 +146,20 @@ def _ranks(answers: ClassificationScore) -> bool:
     ranked = [k for k, cases in enumerate(np.bincount(answers.labels, minlength=len(answers.classes))) if 0 < cases < len(answers)]
     for k in ranked:
         own = answers.labels == k
+        # As a task of two classes, so that the area is that of class k alone: both columns have the same area.
         area = macro_auc(np.stack([1 - answers.probabilities[:, k], answers.probabilities[:, k]], axis=1), own.astype(np.int64))
         chance = mannwhitneyu(answers.probabilities[own, k], answers.probabilities[~own, k], alternative="greater").pvalue
+        # Ten classes are ten chances of a lucky result, so each one must be convincing at a tenth of the error (Bonferroni).
         if area is not None and area > MIN_AREA and chance < (1 - CONFIDENCE) / len(ranked):
             return True
     return False
 
 
 def _of_masks(dice: SegmentationScore, masks: Array) -> NoInformation:
+    # The strongest constant answer is the one to beat. Marking nothing has Dice 0 where every image shows something.
     answers = {words: _constant(mask, masks, dice) for words, mask in _constant_masks(masks, len(dice.classes))}
     words, best = max(answers.items(), key=lambda item: item[1].overall)
+    # A patient for whom one of the answers has no Dice cannot be compared.
     known = ~(np.isnan(dice.per_patient).all(1) | np.isnan(best.per_patient).all(1))
     gains = (_of_patients(dice) - _of_patients(best))[known]
     better = dice.overall > best.overall
@@ -168,6 +176,7 @@ def _of_patients(dice: SegmentationScore) -> Array:
 
 def _constant_masks(masks: Array, classes: int) -> list[tuple[str, Array]]:
     """The constant masks as (words, mask), each (F, *spatial)."""
+    # How many images have foreground at each pixel; centred organs give a blob in the middle, which is hard to beat by chance.
     counts = np.asarray(sum(truth.astype(np.int64) for truth in image_masks(masks, classes)))
     usual = "marking in every image the pixels that are foreground in"
     some = [(f"{usual} {100 * share:g} % of them", counts >= share * len(masks)) for share in COVERAGES]
@@ -195,5 +204,6 @@ def unexpected(score: Score, expected: float, n: int) -> bool:
         expected: the overall figure, in 0..1.
         n: number of independent cases or patients.
     """
+    # Example: 90 % of 500 cases has the upper bound 92.7 %, and 94.7 % with the tolerance. An expected 95 % is missed, 94 % is not.
     high = wilson(score.overall * n, n, quantile(CONFIDENCE))[1]
     return high + SPLIT_TOLERANCE < expected

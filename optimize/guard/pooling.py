@@ -46,7 +46,9 @@ def _joined(rail: Rail, rails: Sequence[Rail], confidence: float) -> Rail:
     # With no loss anywhere, all cases are added: then nothing says that this class differs from the others.
     added = cases / max(1, lost)
     b, c, n = (mine + added * whole / cases for mine, whole in zip(_counts(own), (lost, gained, cases), strict=True))
+    # Fractions of cases are fine here: Tango's formula needs no whole numbers.
     low, high = tango(b, c, n, quantile(confidence))
+    # Pooling may make a bound narrower, but never so narrow that it leaves out what was measured in the class itself.
     joined = replace(own, low=min(own.value, low), high=max(own.value, high), method=own.method + POOLED, odds=None, usual=None)
     return replace(rail, estimate=joined)
 
@@ -57,9 +59,11 @@ def _counts(bounded: Estimate) -> tuple[int, int, int]:
 
 def _can_pool(rail: Rail) -> bool:
     """Whether the rail is the drop of a share of independent cases, in a class or a subgroup."""
+    # The overall rail already uses all cases. Cases of one patient have a design effect of their own, which a sum of counts would lose.
     is_share = rail.estimate.lost is not None and rail.estimate.independent and rail.estimate.n > 0
     return is_share and rail.rule == "drop" and rail.scope != "overall"
 
 
 def _like(rail: Rail, other: Rail) -> bool:
+    # Only rails of one kind share their cases: recall of a class says nothing about the accuracy of a hospital.
     return _can_pool(other) and (rail.scope, rail.column, rail.figure) == (other.scope, other.column, other.figure)

@@ -100,6 +100,7 @@ class Rail:
             column: column of the subgroup.
         """
         title = {"overall": figure, "class": f"{figure} of {name}", "group": f"{figure} where {column} is {name}"}[scope]
+        # "2%" of a baseline of 0.90 is a limit of 0.018, in the unit of the drop.
         absolute = float(limit) * baseline if isinstance(limit, Relative) and baseline is not None else float(limit)
         confidence = limits.bound_confidence
         return cls(figure, title, rule, absolute, stated(limit, rule), baseline, candidate, estimate, confidence, scope, name, column)
@@ -112,10 +113,12 @@ class Rail:
     @property
     def outcome(self) -> Outcome:
         """Whether the limit is held."""
+        # No case shows neither that the limit holds nor that it is broken.
         if not self.estimate.n:
             return "inconclusive"
         if self.confidence is None:
             return "pass" if self.held_by_value else "fail"
+        # Only the bound on the bad side has to be within the limit: for a floor the lower one, else the upper one.
         if self._inside(self.estimate.low, self.estimate.high):
             return "pass"
         return "fail" if self._outside(self.estimate.low, self.estimate.high) else "inconclusive"
@@ -148,6 +151,7 @@ class Rail:
         """Number of cases or patients that decide with a power of 80 %, at these rates; None if it is decided, or if no number does."""
         if self.outcome != "inconclusive":
             return None
+        # `few` and `many` are multiples of the present number of cases; `few` is known not to be enough.
         n, few, many = self.estimate.n, 0.0, 1.0
         if not n or self.estimate.odds is None:
             return self.estimate.min_n
@@ -160,6 +164,7 @@ class Rail:
         while (many - few) * n > max(0.5, 0.002 * many * n):
             middle = (few + many) / 2
             few, many = (few, middle) if self._deciding(middle) >= POWER else (middle, many)
+        # Without the tolerance, 150.0000000001 cases would be rounded up to 151.
         return max(ceil(many * n - TOLERANCE), self.estimate.min_n or 0)
 
     @cached_property
@@ -179,9 +184,11 @@ class Rail:
         unit, required_n = self.estimate.unit, self.required_n
         few = f"{self._sample_size} cannot tell"
         if self.power is not None:
+            # Below half a percent the power would be shown as "0 %", which reads like an error.
             weak = self.power < MIN_POWER
             few = f"{self._sample_size} {'are too few' if weak else f'decide with a power of {_percent(self.power)}'}"
         if self.estimate.min_n is not None:
+            # Four endings: the least number that has bounds, none that is known, none at all, and the number that would decide.
             cure = f"at least {required_n} {unit} are needed"
         elif self.estimate.odds is None:
             cure = "and how many would is not known"
@@ -193,6 +200,7 @@ class Rail:
 
     def as_dict(self) -> dict[str, Any]:
         """The form that a report shows."""
+        # A figure without cases is null in the report, and not 0, which would read as a measured value.
         known = self.estimate.n > 0
         statistical = self.confidence is not None and known
         return {
@@ -229,6 +237,7 @@ class Rail:
     def _deciding(self, times: float) -> float:
         """Chance that `times` as many cases decide the rail, pass or fail, at the measured rates."""
         assert self.estimate.odds is not None
+        # Passing and failing exclude each other, so their chances add up.
         return min(1.0, sum(self.estimate.odds(times, self.limit)))
 
     @property
@@ -240,6 +249,7 @@ class Rail:
     def _said(self) -> str:
         if self.rule in ("floor", "ceiling"):
             return f"{self.title} is {100 * self.value:.2f} % on {self._sample_size}"
+        # "Fell by 0 pp" would be true and misleading.
         if abs(self.value) <= TOLERANCE:
             return f"{self.title} did not change on {self._sample_size}"
         worse, better = ("fell", "rose") if self.rule == "drop" else ("rose", "fell")

@@ -51,6 +51,7 @@ def placements(scores: npt.NDArray[Any], positive: Booleans) -> Doubles:
         n_others = max(1, len(scores) - int(own.sum()))
         # Rank among all minus rank among its own kind is the number of cases of the other kind below it.
         below = (ranks[own] - rankdata(scores[own])) / n_others
+        # A positive case is right to be above the negatives, and a negative case is right not to be above the positives.
         placed[own] = below if own is positive else 1 - below
     return placed
 
@@ -100,6 +101,7 @@ def auc_drop(
         # candidate.
         contrast = (1 - share) * (placed_by_model[0] - areas[0]) - (placed_by_model[1] - areas[1])
         influences += contrast / counts / len(ranked)
+        # Both models are perfect here. One misplaced positive of m would move the class's area by up to 1 / m, the mean by 1 / (m K).
         unseen += (areas[0] == areas[1] == 1.0) / (int(positive.sum()) * len(ranked)) ** 2
     n_independent, cluster_size = cases, 1.0
     if patients is not None:
@@ -108,15 +110,19 @@ def auc_drop(
         n_independent, sizes = len(influences), np.bincount(patients)
         cluster_size = float((sizes**2).sum() / sizes.sum())
     value = float(np.mean(old) - np.mean(new))
+    # Written as the standard deviation of one case or patient, so that spread / sqrt(n) is the standard error, as for any other mean.
     spread = sqrt(float((influences**2).sum()) * n_independent**2 / max(1, n_independent - 1))
     # The skewness of the influences, for Hall's interval.
     third = float((influences**3).mean() / (influences**2).mean() ** 1.5) if spread > NO_SPREAD else 0.0
 
     def usual(times: float) -> Interval:
         critical = quantile(confidence, times * n_independent - 1)
+        # Two independent sources of chance add up as squares: 3 pp and 4 pp make 5 pp.
         below, above = (hypot(spread * far, critical * sqrt(unseen) / times) for far in reach(critical, times * n_independent, third))
         return max(-1.0, value - below), min(1.0, value + above)
 
+    # `with_worst` bounds a mean of n values, which one value moves by 1 / n of itself: hence the factor n. A patient moves it by as much
+    # as all of the patient's cases together.
     worst = value + n_independent * cluster_size * _worst(labels, ranked)
 
     def for_verdict(times: float) -> Interval:
@@ -134,6 +140,7 @@ def _worst(labels: Integers, ranked: list[int]) -> float:
     Its own class loses 1 / (cases of the class). For each other class it is a negative case that is now ranked above all positives, which
     costs 1 / (negative cases of that class). Example: 2 classes of 10 and 90 cases lose 1/10 and 1/10, so their mean loses 1/10.
     """
+    # For the class of the lost case take its 1 / count; for all others take the cost of a negative case, the sum without its own term.
     counts = np.bincount(labels, minlength=max(ranked) + 1)[ranked]
     per_other = 1 / (len(labels) - counts)
     return float((1 / counts + per_other.sum() - per_other).max() / len(ranked))

@@ -57,5 +57,6 @@ def score(
     """
     if task == "segmentation":
         return score_masks(answers, classes, patients, groups, meaning)
+    # All outputs are kept, as AUC ranks all cases at once. They are small, K numbers a case; masks are counted batch by batch.
     outputs, labels = (np.concatenate(parts) for parts in zip(*answers, strict=True))
     return answers_of(outputs, labels, classes, patients, groups)

@@ -42,6 +42,7 @@ def wilson(hits: float, cases: float, z: float) -> Interval:
     """Wilson's bounds of a share: 95 of 100 hits with z = 1.645 (95 % confidence each) give 0.901 and 0.975."""
     if cases <= 0:
         return 0.0, 1.0
+    # 0 of 50 hits: the upper bound is z^2 / (n + z^2) = 2.7 / 52.7 = 5.1 %. The simple interval, mean -+ z standard errors, would end at 0.
     middle, spread = hits + z**2 / 2, z * sqrt(max(0.0, hits * (cases - hits) / cases + z**2 / 4))
     return max(0.0, (middle - spread) / (cases + z**2)), min(1.0, (middle + spread) / (cases + z**2))
 
@@ -58,6 +59,7 @@ def tango_high(lost: float, gained: float, cases: float, z: float) -> float:
     from scipy.optimize import brentq
 
     def beyond(drop: float) -> float:
+        # B, C and q of the formula above. Rounding may make what is under a root a little negative, hence the `max`.
         linear = (2 * cases - lost + gained) * drop - lost - gained
         constant = -gained * drop * (1 - drop)
         share = (sqrt(max(0.0, linear**2 - 8 * cases * constant)) - linear) / (4 * cases)
@@ -72,6 +74,7 @@ def tango_high(lost: float, gained: float, cases: float, z: float) -> float:
 
 def tang(both: float, lost: float, gained: float, cases: float, z: float) -> Interval:
     """Bounds of the ratio of the candidate's share to the original's; (0, infinity) where the original got nothing right."""
+    # 10 of 150 right decisions lost and none gained: the ratio is 0.933, with bounds 0.892 and 0.960 at 95 % confidence.
     baseline, candidate, any_right = both + lost, both + gained, (both + lost + gained) / max(cases, 1e-300)
     if baseline <= 0:
         return 0.0, float("inf")
@@ -95,6 +98,7 @@ def tang(both: float, lost: float, gained: float, cases: float, z: float) -> Int
     middle = candidate / baseline
     far, near = middle * 1e-6, middle * (1 - 1e-9)
     low = 0.0
+    # A candidate that gets nothing right has the ratio 0, and no lower bound above it.
     if middle > 0 and below(far) > 0:
         low = near if below(near) >= 0 else float(brentq(below, far, near))
     # A ratio has no natural end: the upper end is doubled until the bound is below it.

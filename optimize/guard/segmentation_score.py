@@ -111,6 +111,7 @@ class SegmentationScore:
 
     def agreements(self, original: SegmentationScore) -> Doubles:
         """Dice of each patient and class with the original's masks in place of the true ones, (patients, F); NaN where both are empty."""
+        # Image by image, so that only one image's masks are unpacked to bytes at a time.
         shared = np.array([np.unpackbits(ours & theirs, axis=-1).sum(-1) for ours, theirs in zip(self.masks, original.masks, strict=True)])
         # An image with outputs that are not finite agrees in no pixel, though its stored mask is made of wrong pixels on purpose.
         whole = (self.finite & original.finite)[:, None]
@@ -124,6 +125,7 @@ class SegmentationScore:
     def _by_patient(self, both: Counts, marked: Counts) -> Doubles:
         sums = np.zeros((2, int(self.patients.max()) + 1, len(self.classes)))
         for total, pixels in zip(sums, (both, marked), strict=True):
+            # `np.add.at` adds up repeated indices; `total[patients] += pixels` would keep only the last image of each patient.
             np.add.at(total, self.patients, pixels)
         return ratio(2 * sums[0], sums[1])
 
@@ -146,6 +148,7 @@ def score_masks(
     """
     parts = [_compared(outputs, masks, len(classes), meaning) for outputs, masks in answers]
     both, predicted, true, bits, finite = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    # Images of unknown patients count as independent, which makes bounds too narrow if they are not; the report says so.
     numbers = np.arange(len(both)) if patients is None else as_numbers(patients)
     return SegmentationScore(both, predicted, true, bits, finite, numbers, tuple(classes), dict(groups or {}))
 
@@ -153,6 +156,7 @@ def score_masks(
 def _compared(
     outputs: Floats, masks: Array, classes: int, meaning: Meaning
 ) -> tuple[Counts, Counts, Counts, npt.NDArray[np.uint8], Booleans]:
+    # All spatial axes become one, so the same code scores images (H, W) and volumes (D, H, W).
     truth = foreground(masks, classes).reshape(len(outputs), classes, -1)
     finite = np.asarray(np.isfinite(outputs).reshape(len(outputs), -1).all(1))
     # Where outputs are not finite, the mask is the opposite of the true one: every pixel is wrong.
@@ -169,6 +173,7 @@ def mean_agreement(agreements: Doubles) -> float:
     """
     per_class = means(agreements)
     known = per_class[~np.isnan(per_class)]
+    # Two models that both mark nothing agree entirely.
     return float(known.mean()) if len(known) else 1.0
 
 
@@ -180,4 +185,5 @@ def means(per_patient: Doubles) -> Doubles:
 
 def ratio(above: Doubles, below: Array) -> Doubles:
     """The quotient above / below; NaN where `below` is 0."""
+    # The divisor is a whole number of pixels or patients, so at least 1 where it is not 0; `maximum` only avoids a warning.
     return np.where(below > 0, above / np.maximum(below, 1), np.nan)

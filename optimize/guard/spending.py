@@ -8,13 +8,13 @@ A look whose model passes gives its part back, and the next look has it again (t
 part, and the error still holds: as long as no model that breaks a limit has passed, each of them that was looked at has used up a part, so
 the i-th of them is judged at no more than the i-th part, and the chance that any of them passes is at most the sum (Bonferroni).
 
-The first part is `FIRST`, four fifths, since most splits are looked at once. Part n of the later ones is 1 / (n (n - 1)) of the rest, and
-these add up to the rest however many there are: 1/2 + 1/6 + 1/12 + ... = 1. Example at 95 % confidence, with an error of 5 %: the first
-look spends 4 %, so its bounds have 96 % confidence. If it does not pass, the second look spends 0.5 % (99.5 % confidence), the third 0.17
-%.
+The first part is `FIRST_SHARE`, four fifths, since most splits are looked at once. Part n of the later ones is 1 / (n (n - 1)) of the
+rest, and these add up to the rest however many there are: 1/2 + 1/6 + 1/12 + ... = 1. Example at 95 % confidence, with an error of 5 %:
+the first look spends 4 %, so its bounds have 96 % confidence. If it does not pass, the second look spends 0.5 % (99.5 % confidence), the
+third 0.17 %.
 
-To show the same with a power of 80 %, the first part needs 1.09 times the cases that the
-whole error would need, the second 1.9 times, the tenth 3.3 times.
+To show the same with a power of 80 %, the first part needs 1.09 times the cases that the whole error would need, the second 1.9 times,
+the tenth 3.3 times.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ def spent_by(part: int) -> float:
     Args:
         part: one more than the number of earlier looks that did not pass.
     """
+    # With an error of 5 %: 4 %, then 0.5 %, 0.17 %, 0.08 % and so on, which add up to 5 %.
     return FIRST_SHARE if part == 1 else (1 - FIRST_SHARE) / (part * (part - 1))
 
 

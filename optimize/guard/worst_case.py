@@ -42,13 +42,16 @@ def mean_high(values: Doubles, worst: float, alpha: float, times: float = 1.0) -
         alpha: chance that the bound is too low.
         times: bound for `times` as many cases with the same values.
     """
+    # A value in the sample may already be worse than the assumed worst case, and then shows that the assumption was too mild.
     worst = max(worst, float(values.max(initial=worst)))
     points, weights = np.append(values, worst), np.append(np.full(len(values), times), 1.0)
+    # All values are divided by their range, so that the root search works the same for shares and for percentages.
     scale = max(worst - float(points.min()), TOLERANCE)
 
     def beyond(bound: float) -> float:
         return _chance((points - bound) / scale, weights) - alpha
 
+    # The bound lies between the mean with the worst case and the worst case itself.
     low, high = float((weights * points).sum() / weights.sum()), worst - TOLERANCE * scale
     if high <= low or beyond(high) >= 0:
         return worst
@@ -65,6 +68,7 @@ def _chance(steps: Doubles, weights: Doubles) -> float:
         weights: number of cases with each value, (n + 1,).
     """
     top, bottom = float(steps.max()), float(steps.min())
+    # No value is above the bound, so the sum cannot be positive. Where none is below, it cannot be negative.
     if top <= 0:
         return 0.0
     if bottom >= 0:
@@ -76,6 +80,7 @@ def _chance(steps: Doubles, weights: Doubles) -> float:
     # The cumulant generating function is K(t) = -sum w log(1 - t step). It is finite between the poles 1 / bottom < 0 and 1 / top > 0, and
     # the saddlepoint is the root of its derivative there, which rises from minus to plus infinity.
     ends = 1 / bottom, 1 / top
+    # At the poles themselves the slope is infinite, so the search stays just inside them.
     inset = TOLERANCE**1.5 * (ends[1] - ends[0])
     saddle = float(brentq(slope, ends[0] + inset, ends[1] - inset, xtol=1e-14, rtol=1e-12))
     # Lugannani and Rice: 1 - Phi(r - log(r / v) / r), here with r = sign(t) sqrt(-2 K(t)) and v = t sqrt(K''(t)), in its form by
@@ -83,6 +88,7 @@ def _chance(steps: Doubles, weights: Doubles) -> float:
     depth = float((weights * np.log1p(-saddle * steps)).sum())
     curve = float((weights * (steps / (1 - saddle * steps)) ** 2).sum())
     root = copysign(sqrt(max(0.0, 2 * depth)), saddle)
+    # Near the mean both r and v go to 0. The limit holds the skewness only: 1/2 - K''' / (6 sqrt(2 pi) K''^(3/2)).
     if abs(root) < NEAR_MEAN:
         second, third = float((weights * steps**2).sum()), 2 * float((weights * steps**3).sum())
         return float(0.5 - third / (6 * sqrt(2 * pi) * second**1.5))

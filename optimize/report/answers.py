@@ -35,6 +35,7 @@ class Mistake:
 def matrices(report: Report) -> list[tuple[str, str, list[list[Cell]]]]:
     """Confusion matrices as (id, title, cells): baseline, candidate, difference. Empty with more classes than a page can show."""
     baseline, candidate = (find(report, part, "metrics", "confusion") for part in ("baseline", "compressed"))
+    # A matrix of 41 classes has 1,681 cells, which no screen shows legibly; `mistakes` takes its place.
     if len(baseline or candidate or ()) > MAX_CLASSES:
         return []
     counted = [("t-before", "Before", _counted(baseline)), ("t-after", "After", _counted(candidate))]
@@ -49,9 +50,11 @@ def mistakes(report: Report) -> list[Mistake]:
     size = len(baseline or candidate or ())
     if size <= MAX_CLASSES:
         return []
+    # A run that ended early may know no class names: then the number of the label has to do.
     names = report["classes"] or [f"label {i}" for i in range(size)]
     pairs = [(i, j) for i in range(size) for j in range(size) if i != j]
     counted = [Mistake(names[i], names[j], baseline[i][j] if baseline else None, candidate[i][j] if candidate else None) for i, j in pairs]
+    # Most pairs of 100 classes, 9,900 of them, are never mistaken for each other by either model.
     made = [mistake for mistake in counted if mistake.baseline or mistake.candidate]
 
     def rank(mistake: Mistake) -> tuple[int, int]:
@@ -65,7 +68,9 @@ def reliability(report: Report) -> list[dict[str, Any]]:
     """Bins of confidence that hold a case of either model, each with both models' figures."""
     calibration = report["calibration"] or {}
     bins = [(find(calibration, part, "bins") or []) for part in ("before", "after")]
+    # Bin by bin of both models; without one of them there is nothing to compare, and the list is empty.
     both = [{"low": a["low"], "high": a["high"], "before": a, "after": b} for a, b in zip(*bins, strict=False)]
+    # Of two classes the lower bins of confidence are always empty, and seven rows of dashes would say nothing.
     return [row for row in both if row["before"]["cases"] or row["after"]["cases"]]
 
 

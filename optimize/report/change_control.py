@@ -25,12 +25,14 @@ def fixed(report: Report) -> list[tuple[str, str]]:
 def intended(report: Report, runtime: str) -> str:
     """The intended change in one sentence, with what becomes smaller."""
     name = report["model"]["name"]
+    # An artifact for another machine exists, but was never run here; that is not the same as none having been made.
     if not report["compressed"]:
         end = "It was not run." if report.get("unverified") else "No artifact was made."
         return f"Replace {name} by an artifact compiled for {runtime}. {end}"
     made = f"Replace {name} by an artifact compiled for {runtime}{' at ' + report['precision'] if report['precision'] else ''}"
     baseline, candidate = report["baseline"] or {}, report["compressed"]
     quantities = (("parameters", "parameters"), ("macs", "multiply–accumulates"), ("size_bytes", "size of the files"))
+    # A quantity that one side lacks is left out: a change from nothing has no percentage.
     known = [(key, words) for key, words in quantities if baseline.get(key) and candidate.get(key) is not None]
     changes = [f"{words} {change(baseline[key], candidate[key])}" for key, words in known]
     return f"{made}{': ' + ', '.join(changes) if changes else ''}."
@@ -68,6 +70,7 @@ def evidence(report: Report) -> Iterator[tuple[str, str]]:
 def fingerprint(public_key: str) -> str:
     """SHA-256 of a public key's raw bytes, in hex; "not readable" where the text is not base64."""
     try:
+        # A page may be made of a report whose signature is damaged, and must then say so instead of failing.
         return hashlib.sha256(base64.b64decode(public_key, validate=True)).hexdigest()
     except (binascii.Error, ValueError):
         return "not readable"

@@ -64,6 +64,7 @@ def available() -> bool:
 
 def chart(label: str, wide: Spec, narrow: Spec) -> Chart | None:
     """A chart drawn in both forms; None where `vl-convert-python` is not installed."""
+    # Sorted keys make equal charts equal texts, so the cache finds a chart that was drawn before.
     return Chart(label, *(_svg(json.dumps(spec, sort_keys=True), label) for spec in (wide, narrow))) if available() else None
 
 
@@ -72,6 +73,7 @@ def _svg(spec: str, label: str) -> str:
     # Importing the renderer takes a second, so only code that draws imports it.
     import vl_convert
 
+    # The background stays transparent, so that the page's own light or dark colour shows through.
     whole = json.loads(spec) | {"background": None, "padding": 4, "config": _CONFIG}
     svg: str = vl_convert.vegalite_to_svg(whole, vl_version="5.20")
     # The parts of a picture are described by its label and by the table beside it, not one by one.
@@ -86,12 +88,14 @@ def rows_axis(labels: Sequence[str], form: int, limit: tuple[int, int] = (138, 3
     Vega-Lite merges rows with equal labels, such as two subgroups "A" of two columns. So each row is called "000 A", "001 A" (see
     `numbered`), and the axis shows the text from the fifth character on.
     """
+    # `sort: None` keeps the given order; by default Vega-Lite sorts rows by their text.
     axis = {"labelExpr": "slice(datum.label, 4)", "labelLimit": limit[form], "labelColor": "var(--ink)", "title": None, "grid": False}
     return {"field": "row", "type": "nominal", "sort": None, "scale": {"domain": numbered(labels)}, "axis": axis if shown else None}
 
 
 def numbered(labels: Sequence[str]) -> list[str]:
     """'000 first', '001 second'."""
+    # Three digits, since charts have at most a few dozen rows; the prefix has the fixed length of four that the axis cuts off.
     return [f"{i:03d} {label}" for i, label in enumerate(labels)]
 
 

@@ -34,6 +34,7 @@ def compare(folders: Sequence[Path], out: Path) -> Path:
     Raises:
         InputError: when a run is missing, unreadable or named twice, or `out` cannot be written; nothing is written then.
     """
+    # The checks come before the first file is written, so a mistake in the call changes no run's folder.
     _distinct(folders)
     reports = dict(zip(names(folders), map(read, folders), strict=True))
     _writable(out)
@@ -67,6 +68,7 @@ def comparison(reports: Mapping[str, Report]) -> dict[str, str]:
 
 def row(name: str, report: Report) -> dict[str, Any]:
     """The row of one run. Shares, drops and `…_off` are fractions; what was not measured is None."""
+    # Reports of earlier versions may lack a part; None stands for it, and the row has empty cells.
     words, whole = terms(report), {**dict.fromkeys(("rails", "baselines", "speedup", "compressed", "baseline")), **report}
     baseline, candidate = whole["baseline"], whole["compressed"]
     # The judged rails are quoted rather than the metrics, since a run may have been judged by macro F1 or AUC in place of accuracy.
@@ -74,6 +76,7 @@ def row(name: str, report: Report) -> dict[str, Any]:
     drop = next((rail for rail in judged if rail["scope"] == "overall" and rail["rule"] == "drop"), {})
     dropped = [rail for rail in judged if rail["scope"] == "class" and rail["rule"] == "drop" and rail["value"] is not None]
     worst = max(dropped, key=lambda rail: rail["value"], default={})
+    # Ratios of different batch sizes do not compare, so a run without batch 1 has none here.
     strongest = rows.strongest(whole) if "1" in rows.batches(whole) else None
     ratio = (strongest.ratio if strongest else None) or {}
     return {
@@ -134,6 +137,7 @@ def warnings(reports: Mapping[str, Report]) -> Iterator[str]:
 def names(folders: Sequence[Path]) -> list[str]:
     """The name of each folder, with as many parent folders as make all names differ: a/run and b/run, but run1 and run2."""
     paths = [folder.resolve() for folder in folders]
+    # a/run and b/run need their parent folders to differ; run1 and run2 do not.
     for depth in range(1, max(len(path.parts) for path in paths) + 1):
         short = ["/".join(path.parts[-depth:]) for path in paths]
         if len(set(short)) == len(short):
@@ -152,6 +156,7 @@ def _distinct(folders: Sequence[Path]) -> None:
 def _writable(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
+        # Trying to write is the only sure test: permission bits say nothing about a full or read-only disk.
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as problem:
@@ -160,6 +165,7 @@ def _writable(out: Path) -> None:
 
 def _off(baseline: Report | None, candidate: Report | None, key: str) -> float | None:
     old, new = find(baseline, key), find(candidate, key)
+    # 0.75 means three quarters less. An original of 0 has no share, and neither has a missing figure.
     return 1 - new / old if old and new is not None else None
 
 
@@ -172,9 +178,11 @@ def _chart(runs: Sequence[Report]) -> charts.Chart | None:
     drawable = [run for run in runs if run["p50_ms"] is not None and run["after"] is not None]
     if not drawable or len({run["overall"] for run in drawable}) > 1:
         return None
+    # Points of different machines share the chart; a warning above it says that their latencies do not compare.
     marks = best([run["p50_ms"] for run in drawable], [run["after"] for run in drawable])
     values = [
         {"cost": run["p50_ms"], "gain": run["after"] * 100, "size": run["parameters"]}
+        # The star marks a latency that is not reliable, as in the tables of a report.
         | {"label": run["run"] if run["p50_reliable"] else f"{run['run']} *"}
         | {"kept": run["verdict"] == "pass", "best": mark}
         for run, mark in zip(drawable, marks, strict=True)

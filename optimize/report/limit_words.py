@@ -41,6 +41,7 @@ class LimitWords:
     @property
     def asked(self) -> bool:
         """Whether the limit asks for anything."""
+        # A floor of 0 holds for every model, so it counts as no limit, as in `GuardRail.asks`.
         return self.value is not None and (self.rule != "floor" or self.value > 0)
 
     @property
@@ -76,6 +77,7 @@ def limit_words(report: Report) -> list[LimitWords]:
 @cache
 def _named() -> dict[str, Any]:
     """Limits that format 2 names, with their words."""
+    # From the schema and not from the table of guard-rails: a report of this format must read the same when the table has changed.
     schema = json.loads((FOLDER / "schema.json").read_text(encoding="utf-8"))
     return {name: limit for name, limit in schema["properties"]["limits"]["properties"].items() if "x-rule" in limit}
 
@@ -83,6 +85,7 @@ def _named() -> dict[str, Any]:
 def _figures(report: Report, task: str) -> dict[str, str]:
     """The figures that this run's limits are about."""
     limits, masks = report["limits"], task == "segmentation"
+    # Masks have no choice of figure, so their reports name none: it is Dice.
     metric = limits.get("metric") or ("dice" if masks else "accuracy")
     class_metric = limits.get("class_metric") or ("dice" if masks else "recall")
     figure = _FIGURES.get(metric, metric)
@@ -97,5 +100,6 @@ def _figures(report: Report, task: str) -> dict[str, str]:
 def _filled(words: str, figures: dict[str, str]) -> str:
     """Words with the run's figures in their places; a report may come from anywhere, so nothing else is put in."""
     for name, figure in figures.items():
+        # Not `str.format`: with it "{name.__class__}" in a report's words would read attributes of objects.
         words = words.replace(f"{{{name}}}", figure)
     return words

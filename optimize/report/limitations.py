@@ -28,6 +28,7 @@ def _of_verdict(report: Report) -> Iterator[str]:
         return
     if report["limits"].get("verdict") == "point":
         yield "The verdict compares the measured values alone with the limits: it does not allow for chance."
+    # With 10 rails at 95 % each, all 10 bounds hold together with 50 % at the least, by adding up the 10 errors of 5 %.
     elif len(judged) > 1:
         share = plain(100 * (confidence(report) or 0.0))
         yield f"Each bound holds with {share} % confidence by itself; that all {len(judged)} hold together is less certain."
@@ -58,6 +59,7 @@ def _of_limits(report: Report) -> Iterator[str]:
         yield "No column of subgroups was given: nothing is said about sites, scanners, sexes, ages or any other part of the cases."
     elif limits.get("max_group_drop") is None:
         yield f"No limit was fixed for subgroups by {', '.join(groups)}; their figures are shown without being judged."
+    # Three names read "a, b and c", two read "a and b", one stands alone.
     unlimited = [limit.unlimited for limit in limit_words(report) if limit.unlimited and not limit.asked]
     if unlimited:
         last = f" and {unlimited[-1]}" if len(unlimited) > 1 else ""
@@ -70,6 +72,7 @@ def _of_limits(report: Report) -> Iterator[str]:
 
 def _of_data(report: Report) -> Iterator[str]:
     test = find(report, "data", "test") or {}
+    # A patient in two splits is the commonest reason for figures that are too good, and without ids nobody can rule it out.
     if test and test.get("patients") is None:
         yield "The data names no patients: every case counts as independent of the others, and a patient may stand in two splits."
     empty = [name for name, cases in (test.get("per_class") or {}).items() if not cases]
@@ -85,6 +88,7 @@ def _of_data(report: Report) -> Iterator[str]:
 
 
 def _of_everything(report: Report, runtime: str) -> Iterator[str]:
+    # Kernels differ between processors and may round differently, so even the same file can answer differently elsewhere.
     if report["compressed"]:
         files = "the files whose hashes stand above" if report["artifact"] else "the artifact that was measured"
         yield f"The verdict speaks for {files}, through {runtime}, on this kind of machine. Another processor may use other kernels."

@@ -10,6 +10,7 @@ from optimize.report.wording import DASH, Report, count, plain
 def confidence(report: Report) -> float | None:
     """Confidence of each bound: that of this look at the test split where the report names one, else that of the limits."""
     looks = report.get("looks") or {}
+    # Example: limits at 95 %, and a first look that spends four fifths of the 5 %: its bounds have 96 %.
     value: float | None = looks.get("confidence") or report["limits"].get("confidence")
     return value
 
@@ -21,6 +22,7 @@ def sentence(report: Report) -> str:
         return ""
     number = looks["number"]
     first = f"This was look {count(number)} at these test cases"
+    # The record knows only of looks that were made with it, hence the words at the end.
     if number == 1:
         first = "The test cases were looked at for the first time, as far as the record of looks knows"
     # Three endings: no statistics at all; statistics with nothing left to spend; statistics with this look's own confidence.

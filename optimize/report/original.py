@@ -14,6 +14,7 @@ def figure(report: Report) -> str:
     """The original's overall figure in a few words, such as "accuracy 96.20 %"; empty where the report does not know it."""
     name = _name(report)
     value = find(report, "baseline", "metrics", "overall", name)
+    # A run that ended before the test split was read knows the original only on the guard split.
     value = find(report, "original", "guard") if value is None else value
     return "" if value is None else f"{NAMES[name]} {_percent(value)}"
 
@@ -33,6 +34,7 @@ def _parts(report: Report) -> Iterator[str]:
     if original is not None:
         on_guard = [f"{_percent(original['guard'])} on {count(original['n'])} {original['unit']} of the guard split"]
     yield f"The original reaches {NAMES[name]} {' and '.join([*on_test, *on_guard])}"
+    # The rest is known from the guard split only, which this report does not hold.
     if original is None:
         return
     if original["expected"] is not None:

@@ -32,6 +32,7 @@ def page(template: str, **shown: Any) -> str:
         shown: values for the template; every text among them is escaped.
     """
     loader = FileSystemLoader(FOLDER)
+    # `StrictUndefined` makes a misspelt name in a template an error; by default it would be an empty cell.
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(wording.FILTERS)
     script = (FOLDER / "sort.js").read_text(encoding="utf-8")
@@ -47,6 +48,7 @@ def as_json(value: Any) -> str:
     Raises:
         ValueError: when a number is NaN or infinite, which JSON cannot hold and no reader should have to guess about.
     """
+    # Sorted keys: the same report always gives the same bytes, so two files can be compared by their hashes.
     return json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
 
 

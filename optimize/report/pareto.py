@@ -48,6 +48,7 @@ class Frontier:
 def best(costs: Sequence[float], gains: Sequence[float]) -> list[bool]:
     """Whether each pair of cost and gain is on the frontier. Equal pairs are both on it."""
     pairs = list(zip(costs, gains, strict=True))
+    # One pair beats another when it is at least as good in both and not equal to it; so equal pairs do not beat each other.
     return [not any(c <= cost and g >= gain and (c, g) != (cost, gain) for c, g in pairs) for cost, gain in pairs]
 
 
@@ -55,6 +56,7 @@ def frontier(report: Report) -> Frontier:
     """The proposals of a run with their accuracy on the guard split and their cost, and which of them are on the frontier."""
     steps = list(enumerate(report["steps"], start=1))
     measured = sum(step.get("latency_ms") is not None for _, step in steps)
+    # A proposal that failed before it was measured has no accuracy, and counts among those left out.
     judged = [(i, step) for i, step in steps if step["overall"] is not None]
     # Latencies and MACs cannot share an axis, so one proposal without a latency makes all of them be plotted by MACs.
     timed = bool(judged) and all(step.get("latency_ms") is not None for _, step in judged)

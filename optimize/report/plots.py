@@ -33,6 +33,7 @@ def forest(report: Report) -> Chart | None:
     sides = [("drop", "rise"), ("floor", "ceiling")]
     titles = ("worse by, percentage points", "measured, as a share")
     parts = [([rail for rail in rails if rail["rule"] in side], title) for side, title in zip(sides, titles, strict=True)]
+    # A panel without a rail would be an empty frame.
     parts = [(part, title) for part, title in parts if part]
     if not parts:
         return None
@@ -46,6 +47,7 @@ def shown(report: Report) -> list[Rail]:
     # The worst rail is taken again and again, by index, so that the chosen ones can be shown in the report's order.
     left, kept = list(range(len(measured))), set[int]()
     while left and len(kept) < MAX_RAILS:
+        # Up to 40 rounds over some hundred rails take no time that anybody notices.
         first = worst([measured[i] for i in left])
         chosen = next(i for i in left if measured[i] is first)
         kept.add(chosen)
@@ -75,11 +77,14 @@ def _rails(part: Sequence[Rail], title: str, form: int) -> Spec:
     y = rows_axis(labels, form)
 
     def x(field: str) -> Spec:
+        # A recall's axis does not begin at 0: 0.91 and 0.93 would be one point on it.
         return number(field, title, zero=changes, nice=True)
 
+    # The line at 0 separates worse from better. Figures such as a recall have no such point.
     layers = [rule(0, x("value"))] if changes else []
     layers += [
         {
+            # A rail by points has no bounds, and null would be drawn as 0.
             "transform": [{"filter": "datum.low !== null"}],
             "mark": {"type": "rule", "strokeWidth": 2},
             "encoding": {"x": x("low"), "x2": {"field": "high"}, "y": y, "color": colour},
@@ -95,6 +100,7 @@ def latency(report: Report) -> Chart | None:
     found = {batch: rows.contenders(report, batch) for batch in rows.batches(report)}
     if not found:
         return None
+    # On a wide page times and ratios stand side by side and share their labels; on a narrow one, each panel has its own.
     wide = {"vconcat": [{"hconcat": _batch(report, batch, entries, WIDE)} for batch, entries in found.items()]}
     narrow = {"vconcat": [panel for batch, entries in found.items() for panel in _batch(report, batch, entries, NARROW)]}
     return chart("Latency of the artifact and of every baseline, and the ratio between them", wide, narrow)
@@ -109,6 +115,7 @@ def _batch(report: Report, batch: str, entries: Sequence[rows.Contender], form: 
     ]
     colour = {"condition": {"test": "datum.ours", "value": "var(--accent)"}, "value": "var(--bar)"}
     whole: Spec = {"data": {"values": values}, "height": {"step": 23}}
+    # `beside` is the axis of the ratios: without labels where the chart of times stands directly to its left.
     y, beside = rows_axis(names, form, _CONTENDER), rows_axis(names, form, _CONTENDER, shown=form == NARROW)
     x = number("p50", "ms for one call, median to p95", zero=True)
     taken = {
@@ -142,6 +149,7 @@ def _batch(report: Report, batch: str, entries: Sequence[rows.Contender], form: 
 
 def _contender(report: Report, batch: str, row: rows.Contender) -> str:
     """A contender's label, with a star where its latency or its ratio is unreliable."""
+    # The artifact is doubted for its own median; a baseline, for the ratio to it as well.
     mark = " *" if doubts(report, batch, None if row.ours else row.name) else ""
     return f"{row.name}{', this artifact' if row.ours else ''}{mark}"
 
@@ -150,6 +158,7 @@ def trials(report: Report, frontier: Frontier) -> Chart | None:
     """Accuracy on the guard split against what each proposal costs."""
     if not frontier.trials:
         return None
+    # MACs of a small network stay as they are: 4,000 would be 0.004 millions.
     scale = 1 if frontier.timed or max(trial.cost for trial in frontier.trials) < 1e6 else 1e6
     unit = "median at batch 1, ms" if frontier.timed else "multiply–accumulates per case" + (", millions" if scale > 1 else "")
     values = [
@@ -174,6 +183,7 @@ def scatter(values: Values, cost: str, gain: str, label: str, *, name_all: bool 
 
 
 def _scatter(values: Values, cost: str, gain: str, form: int, named: str) -> Spec:
+    # Padding keeps the outermost points and their labels inside the frame.
     x, y = (number(field, title, zero=False, nice=True, padding=16) for field, title in (("cost", cost), ("gain", gain)))
     kept = {"condition": {"test": "datum.kept", "value": "var(--accent)"}, "value": "transparent"}
     edge = {"condition": {"test": "datum.kept", "value": "var(--accent)"}, "value": "var(--quiet)"}
@@ -191,6 +201,7 @@ def _scatter(values: Values, cost: str, gain: str, form: int, named: str) -> Spe
                 "transform": [{"filter": "datum.best"}],
                 # A step: between two points of the frontier, the cheaper one is the best that its cost can buy.
                 "mark": {"type": "line", "interpolate": "step-after", "color": "var(--bar)", "strokeWidth": 1.5, "strokeDash": [4, 3]},
+                # Joined from the cheapest on; without an order Vega-Lite joins points as they come, in the order in which they were tried.
                 "encoding": {"order": {"field": "cost", "type": "quantitative"}},
             },
             {"mark": {"type": "point", "strokeWidth": 1.5, "opacity": 1}, "encoding": {"fill": kept, "stroke": edge, "size": size}},
@@ -210,6 +221,7 @@ def reliability(report: Report) -> Chart | None:
         {"confidence": row[part]["confidence"], "accuracy": row[part]["accuracy"], "cases": row[part]["cases"], "part": part}
         for part in ("before", "after")
         for row in bins_with_cases
+        # An empty bin has no accuracy, and would be drawn at 0.
         if row[part]["cases"]
     ]
     if not values:
@@ -219,6 +231,7 @@ def reliability(report: Report) -> Chart | None:
 
 def _reliability(values: Values, form: int) -> Spec:
     titles = (("confidence", "mean confidence"), ("accuracy", "share that is right"))
+    # Both axes run from 0 to 1 in any case, so that the diagonal is a diagonal.
     x, y = (number(field, title, domain=[0, 1], nice=False) for field, title in titles)
     part = {"field": "part", "type": "nominal", "title": None, "sort": ["before", "after"]}
     legend = {"orient": "top", "labelColor": "var(--ink)", "labelFontSize": TEXT, "symbolSize": 64}

@@ -60,6 +60,7 @@ def signed(report: Report, key_file: str | Path) -> dict[str, Any]:
 def headline(report: Report) -> str:
     """The verdict in one sentence."""
     said = _said(report)
+    # Without an artifact the sentence has said so already, and a passed artifact was handed over.
     if report["compressed"] is None or report["verdict"] == "pass":
         return f"{said}."
     return f"{said}; no artifact was handed over."
@@ -74,6 +75,7 @@ def _said(report: Report) -> str:
     reached = original.figure(report)
     name = f"{report['model']['name']} (the original: {reached})" if reached else report["model"]["name"]
     runtime = RUNTIMES.get(report["target"], report["target"])
+    # Before the check for an artifact: this run has none that was measured, but the reason is another.
     if report.get("unverified"):
         return f"{name} was compiled for {runtime}, which does not run on this machine, so nothing could be judged"
     if report["compressed"] is None:
@@ -105,6 +107,7 @@ def _words(report: Report) -> Mapping[str, Any]:
         "limitations": limitations(report, runtime),
         "intended": change_control.intended(report, runtime),
         "fixed": change_control.fixed(report),
+        # Without an artifact there is no measurement that could be evidence.
         "evidence": list(change_control.evidence(report)) if report["compressed"] else [],
         "fingerprint": change_control.fingerprint(signature["public_key"]) if signature else None,
         "kinds": answers.KINDS,
@@ -142,10 +145,12 @@ def _rows(report: Report) -> Mapping[str, Any]:
 
 def _functions() -> Mapping[str, Any]:
     own = (rails.bars, rails.bounds, rails.decides, rails.level, rails.limit, rails.tally, rails.written, rails.tiles)
+    # Templates call these by their own names, so a name that is searched for is found in both places.
     return {function.__name__: function for function in (*own, rows.find, rows.contenders, speed.doubts, speed.reasons, wording.change)}
 
 
 def _machine(machine: Mapping[str, Any]) -> list[tuple[str, str]]:
+    # The facts that decide speed stand first, all others by name; facts of later versions are shown without a change here.
     ordered = [key for key in _MACHINE_FIRST if key in machine] + sorted(set(machine) - set(_MACHINE_FIRST))
     return [(wording.label(key), wording.fact(key, machine[key])) for key in ordered]
 
@@ -161,11 +166,13 @@ def read(folder: Path) -> dict[str, Any]:
         report = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         remedy = "name the --out folder of a run"
+        # A ledger without a report is a run that was stopped, which can be finished.
         if (folder / "ledger.jsonl").exists():
             remedy = "its run was interrupted: finish it with --resume"
         raise InputError(f"`run` (={folder}) holds no report.json: {remedy}.") from None
     except (OSError, ValueError):
         raise InputError(f"`run` (={folder}) has a report.json that cannot be read: take the file that the run wrote.") from None
+    # A page made from another format would show wrong figures or none, without a word about it.
     if not isinstance(report, dict) or report.get("format") != FORMAT:
         writer = (report.get("versions") or {}).get("optimize") if isinstance(report, dict) else None
         by = f" and was written by optimize {writer}" if writer else ""

@@ -54,6 +54,7 @@ class LayerRow:
 def find(report: Any, *path: str) -> Any:
     """The value at the end of a path of keys; None where a part of the path is missing or null."""
     for key in path:
+        # A part may be null at any depth: a run that ended early has `"compressed": null`.
         if report is None:
             return None
         report = report.get(key)
@@ -63,6 +64,7 @@ def find(report: Any, *path: str) -> Any:
 def class_names(report: Report) -> list[str]:
     """Class names in label order, as far as the report knows it."""
     measured = find(report, "baseline", "metrics", "per_class") or {}
+    # Mappings of a report have sorted keys, so without the list of classes their natural order has to do.
     return list(report["classes"]) if report["classes"] else sorted(measured, key=natural)
 
 
@@ -98,6 +100,7 @@ def batches(report: Report) -> list[str]:
     """Every batch size at which anything was timed, smallest first."""
     timed = [find(report, part, "latency_ms") for part in ("baseline", "compressed")]
     timed += [find(entry, "latency_ms") for entry in (report["baselines"] or {}).values()]
+    # As numbers: as text "16" would stand before "2".
     return sorted({batch for medians in timed for batch in medians or {}}, key=int)
 
 
@@ -111,6 +114,7 @@ def contenders(report: Report, batch: str) -> list[Contender]:
     """The artifact and every baseline at one batch size, slowest first."""
     timed = {name: find(entry, "latency_ms", batch) for name, entry in originals(report).items()}
     ours = find(report, "compressed", "latency_ms", batch)
+    # Bars are shares of the slowest median, which is 100 %. A clock that read 0 must not be divided by.
     slowest = max([entry["p50"] for entry in [*timed.values(), ours] if entry], default=1.0) or 1.0
     rows = [
         Contender(name, latency, find(report, "speedup", batch, name), latency["p50"] / slowest * 100)
@@ -119,6 +123,7 @@ def contenders(report: Report, batch: str) -> list[Contender]:
     ]
     if ours:
         rows.append(Contender(artifact_name(report), ours, None, ours["p50"] / slowest * 100, ours=True))
+    # The artifact stands last, below the runtimes that it is compared with, however slow it is.
     return sorted(rows, key=lambda row: (row.ours, -row.latency["p50"], row.name))
 
 
@@ -127,12 +132,14 @@ def originals(report: Report) -> dict[str, Report]:
     entries = dict(report["baselines"] or {})
     runtime = find(report, "baseline", "runtime")
     if runtime and report["baseline"]:
+        # The runtime may have been measured among the baselines too; that entry stays.
         entries.setdefault(runtime, report["baseline"])
     return {name: entries[name] for name in sorted(entries, key=natural)}
 
 
 def strongest(report: Report) -> Contender | None:
     """The fastest baseline at batch 1, or at the smallest batch that was timed: a fair speed-up is quoted against this one."""
+    # Against Torch eager nearly every artifact looks fast; the fastest runtime is what a user would use otherwise.
     timed = [row for row in contenders(report, batches(report)[0]) if not row.ours] if batches(report) else []
     return min(timed, key=lambda row: row.latency["p50"], default=None)
 
@@ -140,6 +147,7 @@ def strongest(report: Report) -> Contender | None:
 def artifact_name(report: Report) -> str:
     """The compiled artifact's name in tables: its runtime and its precision, which some runtimes' names hold already."""
     runtime, precision = find(report, "compressed", "runtime") or report["target"], report["precision"]
+    # "TensorRT fp16" at fp16 must not become "TensorRT fp16 fp16".
     return runtime if precision is None or precision in runtime.split() else f"{runtime} {precision}"
 
 
@@ -175,6 +183,7 @@ def layers(report: Report) -> list[LayerRow]:
 
 def unmatched(report: Report) -> list[tuple[str, str]]:
     """Layers of the compiled graph whose names the original does not have, as (name, precision)."""
+    # A compiler fuses layers under names of its own; they are listed, so that the precisions add up to all layers that ran.
     known = {layer["name"] for layer in report["layers"] or []}
     ran = report["layer_precisions"] or {}
     return [(name, ran[name]) for name in sorted(ran, key=natural) if name not in known]
@@ -200,6 +209,7 @@ def _split_in_two(first: Report, second: Report | None) -> str | None:
     if second is None or not (first["after"] and second["after"]):
         return None
     name, _, end = first["name"].rpartition(".")
+    # "fc.0" and "fc.1" may also be two layers that the network came with. Then the next line sees two shapes, or no smaller inner width.
     beside = end == "0" and second["name"] == f"{name}.1" and first["kind"] == second["kind"] == "Linear"
     factors = beside and first["before"] == second["before"] and first["after"][0] == second["after"][1] < min(first["before"])
     return name if name and factors else None

@@ -69,6 +69,7 @@ def sign(report: Mapping[str, Any], key_file: str | Path) -> dict[str, str]:
         InputError: when the key cannot be used, the report is no JSON, or the package cryptography is not installed.
     """
     require_cryptography()
+    # Ed25519 takes no random numbers for a signature, so signing twice gives the same report, byte by byte.
     key = _private_key(Path(key_file))
     signed = _signed_bytes(report)
     return {
@@ -94,6 +95,7 @@ def sign_page(report: Mapping[str, Any], page: bytes, key_file: str | Path) -> d
         InputError: when the key cannot be used, or the package cryptography is not installed.
     """
     require_cryptography()
+    # The page is signed by its hash, so that a checker may verify the block without having the page.
     digest = hashlib.sha256(page).hexdigest()
     value = _private_key(Path(key_file)).sign(_page_bytes(report["signature"]["sha256"], digest))
     return {"sha256": digest, "value": base64.b64encode(value).decode()}
@@ -102,6 +104,7 @@ def sign_page(report: Mapping[str, Any], page: bytes, key_file: str | Path) -> d
 def is_page_of(report: Mapping[str, Any], page: bytes) -> bool:
     """Whether these bytes are the page that was signed with a report; the report must have been found valid by `check`."""
     block = (report.get("signature") or {}).get(PAGE)
+    # A report of an earlier version has no signed page, so no page can be shown to belong to it.
     return block is not None and bool(block["sha256"] == hashlib.sha256(page).hexdigest())
 
 
@@ -114,6 +117,7 @@ def check(report: Mapping[str, Any]) -> Check:
     block = report.get("signature")
     if block is None:
         return Check("unsigned", "The report has no signature.")
+    # An unsigned report needs no cryptography, so this comes only now.
     require_cryptography()
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -128,6 +132,7 @@ def check(report: Mapping[str, Any]) -> Check:
         key = Ed25519PublicKey.from_public_bytes(public)
         digest = block["sha256"]
         page = None if PAGE not in block else _page_part(block[PAGE])
+    # The block comes from a file that anyone may have edited: any shape is possible, and none may end in a traceback.
     except (AttributeError, KeyError, TypeError, ValueError):
         return Check("altered", "The signature is damaged: it lacks a part, or a part is malformed.")
     try:
@@ -176,6 +181,7 @@ def _decoded(text: str) -> bytes:
 
 def _page_part(block: Mapping[str, str]) -> tuple[str, bytes]:
     """The page's sha256 and its signature; `ValueError` where the block holds anything else."""
+    # Only these two: a further entry would be shown beside a valid signature, though nobody signed it.
     if set(block) != {"sha256", "value"} or not block["sha256"].isascii():
         raise ValueError("no signature of a page")
     return block["sha256"], _decoded(block["value"])
@@ -186,6 +192,7 @@ def _page_bytes(report_sha256: str, page_sha256: str) -> bytes:
 
 
 def _signed_bytes(report: Mapping[str, Any]) -> bytes:
+    # A signature cannot cover itself.
     content = {key: value for key, value in report.items() if key != "signature"}
     try:
         # Through JSON once first, so that a report in memory and the same one read from disk give the same bytes: {1: …} becomes {"1": …}.
@@ -224,6 +231,7 @@ def _private(path: Path) -> bytes:
             if os.name == "posix" and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 mode = f"{stat.S_IMODE(status.st_mode):o}"
                 raise InputError(f"`--sign-key` (={path}) is open to others (mode {mode}): only its owner may read it; chmod 600 {path}")
+            # No more than a key can have, in case the path is a huge file or an endless device.
             return stream.read(MAX_KEY_BYTES)
     except OSError as problem:
         reason = (problem.strerror or type(problem).__name__).lower()

@@ -43,6 +43,7 @@ def doubts(report: Report, batch: str, baseline: str | None = None) -> list[str]
     if not reasons and busy is not None and busy > BUSY_PERCENT:
         reasons.append(f"other processes used {busy:.0f} % of this machine while batch {batch} was timed")
     ratio = None if baseline is None else find(report, "speedup", batch, baseline)
+    # Example: an interval from 0.9 to 1.9 has ends a factor of 2.1 apart, so 1.4 times as fast may not stand in a headline.
     if ratio and ratio["high"] > WIDE * ratio["low"]:
         ends = f"{ratio['low']:.2f} to {ratio['high']:.2f}"
         reasons.append(f"the interval of the ratio to {baseline}, {ends}, is wider than a factor of {WIDE}")
@@ -61,8 +62,10 @@ def speed(report: Report) -> SpeedAnswer | None:
     fastest = strongest(report)
     if fastest is None or fastest.ratio is None:
         return None
+    # Doubts come before the interval: a busy machine may make even a clear ratio wrong.
     if doubts(report, batches(report)[0], fastest.name):
         return "not measured reliably"
+    # "Not faster" also stands for an interval that holds 1: what is not shown is not claimed.
     return "faster" if fastest.ratio["low"] > 1 else "not faster"
 
 
@@ -70,12 +73,14 @@ def smaller(report: Report) -> bool | None:
     """Whether the artifact's files are smaller than the original's in every form that was measured; None where there is no artifact."""
     ours = find(report, "compressed", "size_bytes")
     sizes = [entry["size_bytes"] for entry in originals(report).values() if entry.get("size_bytes") is not None]
+    # Against the smallest form: an artifact that is smaller than a checkpoint, but larger than the ONNX file, saved nothing.
     return None if ours is None or not sizes else bool(ours < min(sizes))
 
 
 def qualifier(report: Report) -> str:
     """What stands behind "accepted" unless the artifact is both smaller and faster: "smaller, not faster"; empty otherwise."""
     answer, less = speed(report), smaller(report)
+    # A rejected artifact needs no qualifier, and nothing is said where a figure is missing.
     if report["verdict"] != "pass" or answer is None or less is None:
         return ""
     if answer == UNRELIABLE:

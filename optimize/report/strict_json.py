@@ -17,6 +17,7 @@ def parse(text: str | bytes) -> Any:
         ValueError: when the text is not JSON, an object holds a name twice, a number is `NaN` or infinite, or the nesting is too deep.
     """
     try:
+        # The hook sees an object's pairs before they become a dict, which would silently keep the last of two equal names.
         return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
@@ -27,6 +28,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
+        # `!a` and 60 characters: a hostile file must not write control characters or a page of text to the terminal.
         raise ValueError(f"the name {twice[:60]!a} stands twice in one object")
     return value
 

@@ -23,9 +23,11 @@ def summary(report: Report) -> Iterator[str]:
     if known := original_sentence(report):
         yield f"  {known[:1].lower()}{known[1:]}"
     yield from (f"  {reason}" for reason in report["reasons"])
+    # A first look needs no line; from the second on, the bounds are wider than the reader expects.
     if (report.get("looks") or {}).get("number", 1) > 1:
         yield f"  {looks.sentence(report)}"
     baseline, candidate = report["baseline"], report["compressed"]
+    # Without an artifact there are no figures; the reasons above say why.
     if candidate is None:
         return
     for name, key in (("parameters", "parameters"), ("MACs      ", "macs")):
@@ -58,6 +60,7 @@ def _timed(report: Report, batch: str, gains: Mapping[str, Mapping[str, float]])
     for name, gain in gains.items():
         if doubts(report, batch, name):
             ratios.append(f"{name} {UNRELIABLE}")
+        # An interval that holds 1 permits faster and slower, so neither word is used.
         elif gain["low"] <= 1 <= gain["high"]:
             ratios.append(f"{gain['value']:.2f}x the speed of {name}, no clear difference")
         else:

@@ -22,6 +22,7 @@ _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 def _signed(text: str) -> str:
     """The text with a true minus sign (U+2212), and without a sign on zero: '-0.00' -> '0.00'."""
+    # -0.004 pp rounds to "-0.00", which reads as a gain that is none.
     return text.lstrip("-") if not any(digit in text for digit in "123456789") else text.replace("-", _MINUS)
 
 
@@ -60,6 +61,7 @@ def points(value: float | None) -> str:
 
 def limit(value: float) -> str:
     """0.02 -> '2 pp': a limit as it was set, without digits nobody wrote."""
+    # Six digits, as 0.07 * 100 is 7.000000000000001.
     return f"{value * 100:.6g}{_NARROW}pp"
 
 
@@ -85,6 +87,7 @@ def times(value: float | None) -> str:
 
 def change(baseline: float | None, candidate: float | None) -> str:
     """31.5 -> 3.87 gives '−87.7 %'."""
+    # Nothing can be said in percent of 0.
     if not baseline or candidate is None:
         return DASH
     text = f"{(candidate / baseline - 1) * 100:+.1f}"
@@ -107,6 +110,7 @@ def duration(seconds: float | None) -> str:
         return DASH
     if seconds < 60:
         return f"{seconds:.1f} s"
+    # Rounded before it is split, so that 7,199 s are "2 h 00 min" and not "1 h 60 min".
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
 
@@ -115,6 +119,7 @@ def plain(value: Any) -> str:
     """A setting or a machine fact as text: lists are joined, booleans are yes and no, None is a dash."""
     if value is None:
         return DASH
+    # Before numbers, since True is an int in Python and would read "1".
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)) and value and all(isinstance(item, (list, tuple)) and len(item) == 2 for item in value):
@@ -128,6 +133,7 @@ def plain(value: Any) -> str:
 
 def label(key: str) -> str:
     """'memory_bytes' -> 'Memory'; the unit moves to the value."""
+    # The unit stands at the value, so "Memory bytes: 16 GB" would name two.
     words = re.sub(r"_(bytes|ms|s|percent)$", "", key).replace("_", " ")
     return {"cpu": "CPU", "os": "Operating system", "isa": "Instruction sets"}.get(words, words[:1].upper() + words[1:])
 
@@ -144,11 +150,13 @@ def fact(key: str, value: Any) -> str:
 
 def nonbreaking_units(text: str) -> str:
     """The text with narrow no-break spaces between numbers and units, so that a line never ends between them."""
+    # A line that ends in "0.5" and goes on with "pp" is easily read as another figure.
     return re.sub(r"(?<=\d) (?=%|pp\b|ms\b)", _NARROW, text)
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key that puts 'conv2' before 'conv10'."""
+    # Numbers and words are never compared with each other, which Python refuses: each part starts with 0 or 1.
     return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name))
 
 

@@ -3,7 +3,7 @@
 A run is identified by files: its report names the model by a hash, `--resume` compares that hash, and the size of the original is the size
 of its file. So the weights of a network in memory are written to a temporary file for as long as the run lasts:
 
-    compress(net, data)  ->  /tmp/…/Net.safetensors  ->  sha256 in the report; the same weights give the same hash in the next process
+    compress(net, data)  ->  /tmp/…/Net  ->  sha256 in the report; the same weights give the same hash in the next process
 
 The file holds no code. The network itself is the copy in this process, and no other process can load it. Peak memory, which is measured in
 a process of its own, is therefore unknown for it (`NOT_RELOADED`).
@@ -90,7 +90,7 @@ def weights_file(module: nn.Module) -> Iterator[Path]:
     if not tensors:
         raise InputError(f"`model` (={type(module).__name__}) has no weights: pass a trained network.")
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"{type(module).__name__}.safetensors"
+        file = Path(folder) / type(module).__name__
         save_file(tensors, file, metadata={"network": repr(module)})
         yield file
 

@@ -75,6 +75,7 @@ class GuardRail:
     order: int = 100
 
     def __post_init__(self) -> None:
+        # The name alone tells a reader of a recipe which way the limit works, so the two may not disagree.
         if not _NAME.get(self.rule, _OTHER_NAME).fullmatch(self.name):
             raise ValueError(f"`name` (={self.name!r}) of a {self.rule} must be min_… for a floor, max_…_drop for a drop, else max_….")
         if self.classification is None and self.segmentation is None:
@@ -110,10 +111,12 @@ def rows() -> tuple[GuardRail, ...]:
     names = [row.name for row in table]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"two files of guard/rails/ define the guard-rail {twice[0]!r}: rename one of them.")
+    # By name within one order, since the order in which a system lists files differs from system to system.
     return tuple(sorted(table, key=lambda row: (row.order, row.name)))
 
 
 def _row(module: str) -> GuardRail:
+    # A programmer's mistake and not a user's, hence ValueError: it shows when the new file is first read.
     row = getattr(import_module(f"{__name__}.{module}"), "RAIL", None)
     if not isinstance(row, GuardRail):
         raise ValueError(f"guard/rails/{module}.py must define RAIL, a GuardRail: a file of this folder is one guard-rail.")

@@ -18,6 +18,7 @@ def _classes(compared: ClassComparison, limit: float) -> Iterator[Rail]:
 
     figure = FIGURES[compared.limits.class_metric]
     for k, name in enumerate(compared.baseline.classes):
+        # A class without a case gives a rail, too: it says that the class could not be measured, which is no pass.
         yield compared.rail("drop", limit, figure, *compared.class_drop(k, limit), scope="class", name=name)
 
 

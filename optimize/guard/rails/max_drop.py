@@ -17,6 +17,7 @@ def _classes(compared: ClassComparison, limit: float) -> Iterator[Rail]:
     from optimize.guard.class_comparison import FIGURES
 
     metric = compared.limits.metric
+    # A recall of a class is often called accuracy, hence "overall"; macro F1 and AUC are always of all classes.
     figure = "overall accuracy" if metric == "accuracy" else FIGURES[metric]
     yield compared.rail("drop", limit, figure, *compared.overall_drop(limit))
 

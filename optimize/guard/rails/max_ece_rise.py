@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def _classes(compared: ClassComparison, limit: float) -> Iterator[Rail]:
     from optimize.guard.calibration_rise import rise_of_error
 
+    # In double precision, since the gap of a bin is a small difference of two large sums.
     sides = [(score.probabilities.max(1).astype("float64"), score.correct) for score in (compared.baseline, compared.candidate)]
     rise = rise_of_error(sides[0], sides[1], compared.limits.confidence, compared.baseline.patients)
     yield compared.rail("rise", limit, "expected calibration error", *rise)

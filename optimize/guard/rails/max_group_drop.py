@@ -17,6 +17,7 @@ def _classes(compared: ClassComparison, limit: float) -> Iterator[Rail]:
     from optimize.guard.class_comparison import FIGURES
 
     figure = FIGURES[compared.limits.metric]
+    # Without a column of subgroups there is no rail, and the report says that no subgroup was looked at.
     for column in compared.baseline.groups:
         for value, part in compared.parts(column):
             yield part.rail("drop", limit, figure, *part.overall_drop(limit), scope="group", name=value, column=column)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def _classes(compared: ClassComparison, limit: float) -> Iterator[Rail]:
     from optimize.guard.intervals import share_of
 
+    # Fixed cases do not make up for these: a patient who is now diagnosed wrongly gains nothing from another one's luck.
     regressed = compared.baseline.correct & ~compared.candidate.correct
     estimate = share_of(regressed, compared.limits.confidence, compared.baseline.patients)
     yield compared.rail("ceiling", limit, "share of cases that were right and are wrong", estimate, None, estimate.value)

@@ -19,6 +19,7 @@ def _classes(compared: ClassComparison, limit: float) -> Iterator[Rail]:
     for name in compared.limits.positive or baseline.classes:
         k = baseline.classes.index(name)
         rows = baseline.labels != k
+        # A right answer is a probability below the threshold; at exactly the threshold the case counts as positive.
         hits = [score.probabilities[rows, k] < threshold for score in (baseline, compared.candidate)]
         estimate = compared.drop_of_hits(hits[0], hits[1], limit, compared.patients_of(rows))
         rates = [float(left_out.mean()) if len(left_out) else 0.0 for left_out in hits]

@@ -17,6 +17,7 @@ def _masks(compared: MaskComparison, limit: float) -> Iterator[Rail]:
 
     estimate = compared.agreement()
     rail = compared.rail("floor", limit, "agreement", estimate, None, estimate.value)
+    # The title would be "agreement" alone, which does not say with what.
     yield replace(rail, title="agreement with the original’s masks")
 
 

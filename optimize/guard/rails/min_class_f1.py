@@ -27,6 +27,7 @@ def _classes(compared: ClassComparison, limit: float) -> Iterator[Rail]:
         true, predicted = baseline.labels == k, candidate.predicted == k
         if not true.any():
             continue  # max_class_drop has said that the class has no case
+        # Cases that are neither of the class nor predicted as it do not enter F1, so they are no cases of J.
         either = true | predicted
         overlap = share_of((true & predicted)[either], compared.limits.confidence, compared.patients_of(either))
         f1 = baseline.per_class[name].f1, candidate.per_class[name].f1
@@ -53,6 +54,7 @@ def _f1_of_overlap(overlap: Estimate, cases: int) -> Estimate:
 
     def odds(times: float, limit: float) -> tuple[float, float]:
         assert overlap.odds is not None
+        # The inverse of F1 = 2 J / (1 + J): a limit of 0.85 on F1 is a limit of 0.739 on J.
         return overlap.odds(times, limit / (2 - limit))
 
     method = f"{overlap.method}, of the cases that are of the class or taken for it"

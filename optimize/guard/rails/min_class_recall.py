@@ -21,6 +21,7 @@ def _classes(compared: ClassComparison, limit: float) -> Iterator[Rail]:
         if not rows.any():
             continue  # max_class_drop has said that the class has no case
         estimate = share_of(candidate.correct[rows], compared.limits.confidence, compared.patients_of(rows))
+        # The original's recall is shown beside the floor, but only the candidate's is compared with it.
         recalls = baseline.per_class[name].recall, candidate.per_class[name].recall
         yield compared.rail("floor", limit, "recall", estimate, *recalls, scope="class", name=name)
 
