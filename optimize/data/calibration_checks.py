@@ -47,7 +47,7 @@ class Finding:
         return asdict(self)
 
 
-def health(data: Dataset) -> tuple[Finding, ...]:
+def check_calibration(data: Dataset) -> tuple[Finding, ...]:
     """Return what each check says of calibration, compared with guard and test: one finding or more per check."""
     reach = ChannelRanges.of(data.calibration)
     return tuple(

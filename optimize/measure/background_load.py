@@ -25,7 +25,7 @@ from typing import IO, Any
 
 from optimize.backends.artifact import Artifact
 from optimize.errors import OptimizeError
-from optimize.measure.memory import answering, called, importer, last_words, source
+from optimize.measure.memory import answering, importer, last_words, model_in_words, source
 
 READY = "ready"
 
@@ -89,7 +89,7 @@ def _child(request: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
 def _failed(model: Artifact | Mapping[str, object], child: subprocess.Popen[str], errors: IO[str]) -> OptimizeError:
     code = child.wait()
     errors.seek(0)
-    return OptimizeError(f"latency under load of {called(model)} could not be measured: {last_words(errors.read(), code)}.")
+    return OptimizeError(f"latency under load of {model_in_words(model)} could not be measured: {last_words(errors.read(), code)}.")
 
 
 def serve(lines: IO[str], answers: IO[str]) -> None:

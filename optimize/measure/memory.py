@@ -68,7 +68,7 @@ def peak_memory(
     request = json.dumps({**source(model), "batch": batch, "threads": threads, "limit_bytes": limit_bytes}, default=str)
     child = subprocess.run([sys.executable, "-m", "optimize.measure.memory"], input=request, capture_output=True, text=True, check=False)
     if child.returncode:
-        raise OptimizeError(f"memory of {called(model)} could not be measured: {last_words(child.stderr, child.returncode)}.")
+        raise OptimizeError(f"memory of {model_in_words(model)} could not be measured: {last_words(child.stderr, child.returncode)}.")
     # the last line: a runtime may print something of its own before
     return Memory(**json.loads(child.stdout.splitlines()[-1]))
 
@@ -78,7 +78,7 @@ def source(model: Artifact | Mapping[str, object]) -> dict[str, object]:
     return {"artifact": str(model.folder), "target": model.target} if isinstance(model, Artifact) else {"torch": dict(model)}
 
 
-def called(model: Artifact | Mapping[str, object]) -> str:
+def model_in_words(model: Artifact | Mapping[str, object]) -> str:
     """Return the model in an error."""
     return f"`model` (={model.folder if isinstance(model, Artifact) else model['path']})"
 

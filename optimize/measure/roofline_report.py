@@ -16,7 +16,7 @@ SLOWEST = 5
 SECONDS = 1.0
 
 
-def reached(
+def roofline_of_artifact(
     candidate: Candidate,
     runtime: Backend,
     artifact: Artifact,

@@ -22,7 +22,7 @@ from optimize.backends.artifact import Artifact
 from optimize.backends.export import Parity, export_onnx
 from optimize.backends.weighted_nodes import with_weights
 from optimize.candidate import Candidate
-from optimize.measure.roofline_report import reached
+from optimize.measure.roofline_report import roofline_of_artifact
 from optimize.progress import begin_part, stage
 from optimize.quantization.int8_retry import SLOWER, retry_int8, runtimes_with_faster_int8
 from optimize.quantization.precision_check import listed
@@ -87,7 +87,7 @@ def compile_artifact(job: Job, search: SearchResult, compiled_before: Path | Non
     # Measured last, and only the artifact that ships: a measurement takes minutes.
     begin_part("measure")
     figures = _measured(job, selection.artifact, work)
-    roofline, no_roofline = reached(
+    roofline, no_roofline = roofline_of_artifact(
         selection.candidate,
         backend(selection.chosen.target),
         selection.artifact,

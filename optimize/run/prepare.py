@@ -28,7 +28,7 @@ from optimize.backends import CPU, Backend, runs_on_cpu, runtimes, title
 from optimize.backends.cpu_limit import limitable, restrict_level
 from optimize.candidate import Candidate, Floats
 from optimize.data import sources
-from optimize.data.calibration_checks import Finding, health
+from optimize.data.calibration_checks import Finding, check_calibration
 from optimize.data.dataset import Dataset, Preprocessing, load_data
 from optimize.errors import InputError
 from optimize.guard.limits import CLASS_SETTINGS, Limits
@@ -241,7 +241,7 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory
     if unknown := [name for name in recipe.limits.positive if name not in data.classes]:
         raise InputError(f"`positive` (={unknown[0]}) is no class of the data: name some of {', '.join(data.classes[:12])}.")
     with stage("look at the calibration data"):
-        findings = health(data)
+        findings = check_calibration(data)
     history = History.of(recipe.data, recipe.history)
     look = history.expected(data.test, fresh=recipe.fresh_test)
     return Job(recipe, candidates, judge_original(recipe, original, data), space, started, history, look, findings, objects=objects)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from optimize.data.calibration_checks import Finding, health
+from optimize.data.calibration_checks import Finding, check_calibration
 from optimize.data.dataset import Dataset, Preprocessing, Split
 
 Array = npt.NDArray[Any]
@@ -36,11 +36,11 @@ def _data(**splits: Split) -> Dataset:
 
 
 def _of(data: Dataset, check: str) -> list[tuple[str, str]]:
-    return [(found.level, found.text) for found in health(data) if found.check == check]
+    return [(found.level, found.text) for found in check_calibration(data) if found.check == check]
 
 
 def test_sound_data_has_every_check_and_no_warning() -> None:
-    found = health(_data())
+    found = check_calibration(_data())
     assert list(dict.fromkeys(each.check for each in found)) == CHECKS
     assert {each.level for each in found} == {"ok"}
     assert all(each.text[0].isupper() or each.text[0].isdigit() for each in found)
@@ -48,7 +48,7 @@ def test_sound_data_has_every_check_and_no_warning() -> None:
 
 
 def test_a_finding_as_the_report_takes_it() -> None:
-    assert json.loads(json.dumps([each.as_dict() for each in health(_data())]))[2] == {
+    assert json.loads(json.dumps([each.as_dict() for each in check_calibration(_data())]))[2] == {
         "check": "size",
         "level": "ok",
         "text": "Calibration has 300 images, 300 are enough.",

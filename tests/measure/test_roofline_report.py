@@ -14,7 +14,7 @@ from optimize.candidate import Candidate
 from optimize.errors import OptimizeError
 from optimize.measure import roofline_report as module
 from optimize.measure.peaks import Peaks
-from optimize.measure.roofline_report import reached
+from optimize.measure.roofline_report import roofline_of_artifact
 
 INPUTS = np.zeros((2, 100), dtype=np.float32)
 PEAKS = Peaks({"some": {"int8": 4e9, "f32": 1e9}}, 1e12, 3, 7.5)
@@ -38,7 +38,7 @@ def found(monkeypatch: pytest.MonkeyPatch, answer: Any, *, layers: int = 2, peak
     runtime: Any = SimpleNamespace(NAME="some", time_layers=lambda *_, **__: give(answer))
     artifact: Any = SimpleNamespace(precision="int8+f32")
     settings = {"p50_ms": 0.1, "threads": 3} | asked
-    return reached(network(layers), runtime, artifact, {"1": "f32"}, INPUTS, **settings)
+    return roofline_of_artifact(network(layers), runtime, artifact, {"1": "f32"}, INPUTS, **settings)
 
 
 def test_every_figure_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
