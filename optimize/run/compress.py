@@ -142,14 +142,13 @@ def run_search(job: Job) -> SearchResult:
     search = Search(reference, data.guard, data.classes, recipe.limits, job.space.ledger, plan, confidence, proposal_timer, job.train_check)
     proposals = PROPOSALS.get(recipe.strategy)
     begin_part("search", proposals and max(2, proposals - len(job.space.trials)))
-    walk = search.walk(job.space.trials)
+    found = search.run(job.space.trials)
     begin_part("compile")
     # Candidates before the best are asked for int8 where that of the best fails, since they are milder. On the way to a latency the best is
     # the mildest that is fast enough, so those before it are no help.
-    earlier = () if asked else tuple(walk.earlier)
-    notes = (*left_alone(walk.best, reference), *(() if job.train_check is None else (job.train_check.note,)))
-    trials = tuple(trial.as_dict() for trial in walk.trials)
-    return SearchResult(walk.best, trials, earlier, job.baseline_score, confidence, notes, asked)
+    earlier = () if asked else found.earlier
+    notes = (*left_alone(found.best, reference), *(() if job.train_check is None else (job.train_check.note,)))
+    return replace(found, earlier=earlier, notes=notes, goal=asked)
 
 
 def _reference(job: Job) -> Reference:
