@@ -28,7 +28,7 @@ SECTIONS = [
     "Overall accuracy, size, memory and latency",
     "Proposals: tried, kept and rolled back",
     "Layers and the precision in which they ran",
-    "Cost and accuracy of each proposal",
+    "Cost and quality of each proposal",
     "Provenance",
     "Machine, versions and seed",
     "Limitations and notes",

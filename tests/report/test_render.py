@@ -141,7 +141,7 @@ def test_of_masks_a_flip_is_whether_a_class_is_shown() -> None:
         ["Case", "What happened", "Truth", "Before", "After"],
         ["7patient P0tumour", "right, now wrong", "shown", "shown", "not shown"],
     ]
-    assert "That was not tested" in page.text
+    assert "This was not tested" in page.text
 
 
 def test_calibration_operating_points_and_unevenness() -> None:
@@ -178,12 +178,12 @@ def test_masks_have_dice_and_patients_where_classes_have_recall_and_cases() -> N
 def test_the_roofline_stands_with_the_other_measurements() -> None:
     page = Page(render(passing()))
     assert page.tables["t-roofline"] == [
-        ["Layer", "Ran in", "Time, ms", "Of the median", "Roof, ms", "Of its roof reached", "Limited by"],
+        ["Layer", "Ran in", "Time, ms", "Share of the median", "Roof, ms", "Share of the roof", "Limited by"],
         ["conv1", "int8", "0.250", "50.00 %", "0.050", "20.00 %", "compute"],
         ["fc.1", "int8", "0.100", "20.00 %", "0.050", "50.00 %", "memory"],
     ]
     assert page.text.index("40 % of it is reached") < page.text.index("5. Proposals")
-    assert "0.150 ms set by compute and 0.050 ms by memory." in page.text
+    assert "0.150 ms by compute and 0.050 ms by memory." in page.text
     assert "Other processes used" not in page.text
 
 
@@ -201,15 +201,15 @@ def test_the_page_says_how_many_layers_it_leaves_out() -> None:
     layers = [each | {"calls": 1, "macs": 10} for each in roof["slowest"]]
     untimed = layers[0] | {"name": "fused", "ms": None, "of_median": None, "share": None}
     page = Page(render(change(roofline=roof | {"layers": [*layers, untimed], "untimed": 1})))
-    assert "2 of 3 layers; report.json has all of them. Of 1 the profiler tells no time" in page.text
+    assert "2 of 3 layers; report.json has all of them. The profiler has no time for 1 layer:" in page.text
     assert len(page.tables["t-roofline"]) == 3
     assert "report.json has all of them" not in Page(render(passing())).text
 
 
 def test_a_roofline_of_a_busy_machine_or_without_layers_says_so() -> None:
     page = Page(render(change(roofline=passing()["roofline"] | {"load_percent": 35.0, "slowest": []})))
-    assert "Other processes used 35 % of the machine when the peaks were taken" in page.text
-    assert "names no layer of the network" in page.text
+    assert "Other processes used 35 % of the machine when the peaks were measured" in page.text
+    assert "has no time for any layer of the network" in page.text
     assert "t-roofline" not in page.tables
 
 
