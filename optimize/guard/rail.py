@@ -180,23 +180,15 @@ class Rail:
     def doubt(self) -> str:
         """Why the rail is not decided, and how many cases would decide it, in words."""
         if not self.estimate.n:
-            return f"there is no case to measure {self.title} on; {self._limit}"
-        unit, required_n = self.estimate.unit, self.required_n
-        few = f"{self._sample_size} cannot tell"
-        if self.power is not None:
-            # Below half a percent the power would be shown as "0 %", which reads like an error.
-            weak = self.power < MIN_POWER
-            few = f"{self._sample_size} {'are too few' if weak else f'decide with a power of {_percent(self.power)}'}"
-        if self.estimate.min_n is not None:
-            # Four endings: the least number that has bounds, none that is known, none at all, and the number that would decide.
-            cure = f"at least {required_n} {unit} are needed"
-        elif self.estimate.odds is None:
-            cure = "and how many would is not known"
-        elif required_n is None:
-            cure = f"and no number of {unit} would, since it lies at the limit"
+            return f"{self.title} could not be measured: the split has no such case; {self._limit}"
+        if self.power is None:
+            few = f"{self._sample_size} {'does' if self.estimate.n == 1 else 'do'} not decide this"
+        # Below half a percent the power would be shown as "0 %", which reads like an error.
+        elif self.power < MIN_POWER:
+            few = f"{self._sample_size} {'is' if self.estimate.n == 1 else 'are'} too few"
         else:
-            cure = f"about {required_n} {unit} would decide with a power of {_percent(POWER)}"
-        return f"{self}; {few}, {cure}"
+            few = f"with {self._sample_size} the chance of a decision is {_percent(self.power)}"
+        return f"{self}; {few}; {self._cure}"
 
     def as_dict(self) -> dict[str, Any]:
         """The form that a report shows."""
@@ -244,6 +236,21 @@ class Rail:
     def _sample_size(self) -> str:
         count, unit = self.estimate.n, self.estimate.unit
         return f"{count} {unit.removesuffix('s') if count == 1 else unit}"
+
+    @property
+    def _cure(self) -> str:
+        """How many cases would decide, in words."""
+        unit, required_n = self.estimate.unit, self.required_n
+        # Four answers: the least number that has bounds, none that is known, none at all, and the number that would decide.
+        if self.estimate.min_n is not None:
+            return f"at least {required_n} {unit} are needed"
+        if self.estimate.odds is None:
+            return "the number that would is not known"
+        if required_n is None:
+            return f"no number of {unit} would decide, because the measured value is at the limit"
+        if self.power is None or self.power < MIN_POWER:
+            return f"about {required_n} {unit} would give a chance of {_percent(POWER)} for a decision"
+        return f"about {required_n} {unit} would raise it to {_percent(POWER)}"
 
     @property
     def _said(self) -> str:

@@ -95,7 +95,8 @@ def accept_proposal(limits: Limits, baseline: Score, candidate: Score, confidenc
         return Verdict("fail", reasons, rails)
     undecided = sum(not rail.surely_held for rail in rails)
     # The reader of the log must not take "passed" for "shown": with 10 cases and no loss the limit is not shown to hold.
-    few = f"; passed without a loss, but with too few cases for a bound within the limit: {undecided} of {len(rails)} rails"
+    has, limits_hold = ("has", "its limit holds") if undecided == 1 else ("have", "their limits hold")
+    few = f"; {undecided} of {len(rails)} guard-rails lost nothing, but {has} too few cases to show that {limits_hold}"
     return Verdict("pass", (summary(rails) + (few if undecided else ""),), rails)
 
 
@@ -131,11 +132,15 @@ def worst_class(baseline: Score, candidate: Score) -> tuple[str, float]:
 
 
 def _reason_of_refusal(rail: Rail) -> str:
-    """Why the search does not go on: the loss, and what chance may add to it."""
-    # Without a confidence the rail prints its measured value alone; what chance adds is said in the search's own words.
-    plain, floor = str(replace(rail, confidence=None)), rail.rule == "floor"
-    chance = rail.value - rail.estimate.low if floor else rail.estimate.high - rail.value
-    return f"{plain}, and chance alone may {'take' if floor else 'add'} {points(chance)}" if rail.held_by_value else plain
+    """Why the search does not go on: the loss, and how much larger the true loss may be."""
+    # Without a confidence the rail prints its measured value alone; the distance to the bound follows in the search's own words.
+    plain = str(replace(rail, confidence=None))
+    if not rail.held_by_value:
+        return plain
+    if rail.rule == "floor":
+        return f"{plain}; the true value may be {points(rail.value - rail.estimate.low)} lower by chance"
+    true = "the true loss may be {} larger" if rail.rule == "drop" else "the true value may be {} higher"
+    return f"{plain}; {true.format(points(rail.estimate.high - rail.value))} by chance"
 
 
 def summary(rails: tuple[Rail, ...]) -> str:

@@ -24,16 +24,17 @@ def sentence(report: Report) -> str:
     first = f"This was look {count(number)} at these test cases"
     # The record knows only of looks that were made with it, hence the words at the end.
     if number == 1:
-        first = "The test cases were looked at for the first time, as far as the record of looks knows"
+        first = "The record of looks has no earlier look at these test cases"
     # Three endings: no statistics at all; statistics with nothing left to spend; statistics with this look's own confidence.
     if looks["all_looks"] is None:
-        return f"{first}. Measured values are compared: where a split is looked at again, the best of several results flatters."
-    whole = f"{_percent(looks['all_looks'])} confidence is held over all looks together"
+        return f"{first}. Only measured values are compared, so the best result of several looks is better than the model is."
+    whole = f"Every look at the same test cases spends a part of the permitted error of {_percent(1 - looks['all_looks'])}"
     if looks["confidence"] is None:
-        return f"{first}. {whole}, and an earlier look had spent all of it: nothing could pass."
+        return f"{first}. {whole}. An earlier look spent all of it, so no model can pass on these cases."
     if looks["fresh"] and number == 1:
-        return f"{first}. They were said to be fresh, and this look spent the whole permitted error: no later look at them can pass."
-    return f"{first}. {whole}; for this, each bound was taken at {_percent(looks['confidence'])}."
+        return f"{first}. {whole}. This look was declared the only one and spends all of it, so no later look at these cases can pass."
+    held = f"all looks together have {_percent(looks['all_looks'])} confidence"
+    return f"{first}. {whole}. Each bound of this look has {_percent(looks['confidence'])} confidence, so that {held}."
 
 
 def earlier(report: Report) -> list[tuple[str, str, str]]:

@@ -20,8 +20,10 @@ def figure(report: Report) -> str:
 
 
 def original_sentence(report: Report) -> str:
-    """One sentence about the original; empty where the report knows nothing about it."""
-    return "; ".join(_parts(report))
+    """One sentence about the original, or two where it is weak; empty where the report has no figure of it. Without a full stop."""
+    parts = "; ".join(_parts(report))
+    allowed = ". That was allowed, so the limits protect nothing" if find(report, "original", "better_than_constant") is False else ""
+    return f"{parts}{allowed}"
 
 
 def _parts(report: Report) -> Iterator[str]:
@@ -41,7 +43,7 @@ def _parts(report: Report) -> Iterator[str]:
         yield f"{_percent(original['expected'])} was expected"
     yield f"{original['constant_answer']} reaches {_percent(original['constant'])}"
     if not original["better_than_constant"]:
-        yield "it is no better than a constant answer, which was allowed, so the limits protect nothing"
+        yield "it is no better than a constant answer"
 
 
 def _name(report: Report) -> str:

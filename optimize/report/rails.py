@@ -112,9 +112,9 @@ def worst(rails: Sequence[Rail]) -> Rail:
 
 
 def tally(rails: Sequence[Rail]) -> str:
-    """'1 fails, 2 cannot be told, 5 pass'."""
+    """'1 fails, 2 undecided, 5 pass'."""
     # Singular and plural: "1 fails", but "2 fail".
-    words = {"fail": ("fails", "fail"), "inconclusive": ("cannot be told", "cannot be told"), "pass": ("passes", "pass")}
+    words = {"fail": ("fails", "fail"), "inconclusive": ("undecided", "undecided"), "pass": ("passes", "pass")}
     counted = {outcome: sum(rail["outcome"] == outcome for rail in rails) for outcome in words}
     return ", ".join(f"{number} {words[outcome][number != 1]}" for outcome, number in counted.items() if number)
 
@@ -155,14 +155,14 @@ def decides(rail: Rail) -> str:
     if rail["outcome"] != "inconclusive":
         return ""
     if rail["needed"] is None:
-        return "no number of cases would, at the rates observed"
+        return "no number of cases would decide at these rates"
     number = f"{wording.count(rail['needed'])} {rail['unit']}"
     # Three cases: reports of older versions have no "power"; no power means a minimum; else both numbers are known.
     if "power" not in rail:  # a report of an earlier version
         return f"{number} would decide"
     if rail["power"] is None:  # no number of cases is known to decide, only the fewest that can
-        return f"at least {number}"
-    return f"{number} would decide with a power of 80 %; these, with {100 * rail['power']:.0f} %"
+        return f"at least {number} are needed"
+    return f"{number} would give a chance of 80 % for a decision; the present number gives {100 * rail['power']:.0f} %"
 
 
 def bars(rails: Sequence[Rail]) -> list[Bar | None]:

@@ -46,12 +46,18 @@ CLASSIFICATION = Terms(
     meaning="Over the cases of the test split.",
     counted="Cases of each class",
     terms=(
-        ("Recall", "Of the cases that truly belong to a class, the share found; also called sensitivity."),
-        ("Precision", "Of the cases called a class, the share that truly belongs to it."),
+        ("Recall", "Share of the cases of a class that the model assigns to this class; also called sensitivity."),
+        ("Precision", "Share of the cases assigned to a class that truly belong to it."),
         ("F1", "The harmonic mean of recall and precision; macro F1 is its mean over the classes."),
-        ("AUC", "How often a case of a class scores higher than another; one class against the rest, then the mean."),
-        ("Calibration error", "How far confidence lies from the share that is right: the mean over bins of confidence, by their cases."),
-        ("Specificity", "Of the cases that do not belong to a class, the share not called it."),
+        (
+            "AUC",
+            "Probability that a case of a class scores higher than a case of another class; each class against the rest, then the mean.",
+        ),
+        (
+            "Calibration error",
+            "Mean distance between confidence and the share of right decisions, over bins of confidence, weighted by their cases.",
+        ),
+        ("Specificity", "Share of the cases of other classes that the model does not assign to this class."),
     ),
 )
 SEGMENTATION = Terms(
@@ -66,15 +72,16 @@ SEGMENTATION = Terms(
     terms=(
         (
             "Dice",
-            "Twice the pixels that the predicted and the true mask share, divided by the pixels of the one and of the other, over all "
-            "images of a patient; without patient ids each image is a patient. The background is no class. Overall, it is the mean over "
-            "the classes.",
+            "Twice the number of pixels in both the predicted and the true mask, divided by the sum of the pixels of both masks, over "
+            "all images of a patient; without patient ids each image is a patient. The background is not a class. Overall Dice is the "
+            "mean over the classes.",
         ),
         (
             "Patients of a class",
-            "Those in whom it is true or predicted. One who has it nowhere but is given it counts 0; one without either is left out.",
+            "Patients with the class in a true or a predicted mask. A patient with it only in a predicted mask counts 0; one "
+            "without it is left out.",
         ),
-        ("Agreement", "The same with the original’s masks in place of the true ones: how far the artifact marks what the original marks."),
+        ("Agreement", "Dice with the masks of the original in place of the true masks: how similar the artifact’s masks are to them."),
     ),
 )
 

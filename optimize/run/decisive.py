@@ -73,5 +73,5 @@ def _kind_too_few(scope: str, column: str | None, rails: Sequence[Rail]) -> str:
     has = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else str(sizes[0])
     # the rail that needs the most cases decides, since all of them must hold
     most = max((number for number in required if number is not None), default=None)
-    cure = "how many would do is not known" if most is None else f"about {most} are needed"
+    cure = "the number that is needed is not known" if most is None else f"about {most} are needed"
     return f"{name}: {has} {first.estimate.unit}{of_each}, {cure}"

@@ -95,7 +95,8 @@ class Look:
             return None
         many = f"this is look {self.number} at these test cases"
         if limits.verdict == "point":
-            return f"{many}, and measured values are compared: the best of several looks flatters, by how much is not known"
+            flattering = "the best result of several looks is better than the model is, by an unknown amount"
+            return f"{many}, and only measured values are compared: {flattering}"
         if self.spent:
             return f"{many}: {self.why_spent}"
         # of the later looks the bound is stricter: at 95 % for all, a second look is judged at 99.5 %

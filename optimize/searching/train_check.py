@@ -112,7 +112,8 @@ class TrainCheck:
         if verdict:
             return verdict if own else Verdict("fail", objections, own.rails)
         if own:
-            return Verdict("pass", (f"{summary(verdict.rails)}; training images settle what chance could hide",), verdict.rails)
+            excluded = "training images exclude a larger loss, for which the guard split is too small"
+            return Verdict("pass", (f"{summary(verdict.rails)}; {excluded}",), verdict.rails)
         return replace(verdict, reasons=(*verdict.reasons, *objections))
 
     def decided_by_chance(self, verdict: Verdict) -> bool:

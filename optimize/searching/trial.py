@@ -16,7 +16,7 @@ from optimize.searching import snapshot
 
 NOT_SMALLER = "nothing became smaller"
 
-_END_OF_FIGURE = re.compile(r" \(|; |, and chance ")
+_END_OF_FIGURE = re.compile(r" \(|; ")
 """Text that follows the figure in a reason of `optimize.guard.verdict`."""
 
 

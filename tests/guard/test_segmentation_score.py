@@ -144,7 +144,7 @@ def test_the_search_asks_for_an_agreement_that_chance_does_not_explain() -> None
     stricter = Limits(1.0, 1.0, min_agreement=low + 1e-6, verdict="point")
     refused = accept_proposal(stricter, before, after)
     assert refused.outcome == "fail"
-    assert refused.reasons[0].endswith(f"and chance alone may take {100 * (np.mean(each) - low):.4g} pp")
+    assert refused.reasons[0].endswith(f"; the true value may be {100 * (np.mean(each) - low):.4g} pp lower by chance")
     assert judge(stricter, before, after)
     assert not accept_proposal(Limits(1.0, 1.0, min_agreement=0.9), before, after)
     assert "chance" not in accept_proposal(Limits(1.0, 1.0, min_agreement=0.9), before, after).reasons[0]

@@ -94,7 +94,7 @@ def test_twelve_cases_of_a_rare_class_are_inconclusive_with_the_number_that_woul
     assert rare.required_n == math.ceil(math.log(0.049) / math.log(1 - 0.06)) == 49
     (reason,) = verdict.reasons
     assert reason.startswith("recall of c did not change on 12 cases (a drop of 22.22 pp cannot be ruled out, at 95 % confidence)")
-    assert reason.endswith("12 cases are too few, about 49 cases would decide with a power of 80 %")
+    assert reason.endswith("12 cases are too few; about 49 cases would give a chance of 80 % for a decision")
     for cases, enough in ((48, False), (49, True)):
         rows = [[500, 0, 0], [0, 500, 0], [0, 0, cases]]
         assert bool(judge(Limits(), table(rows, "abc"), table(rows, "abc"))) == enough
@@ -115,13 +115,13 @@ def test_the_number_that_is_named_decides_four_times_in_five(lost: int, gained: 
         decides[count] = np.mean([each.high <= 0.06 or each.low > 0.06 for each in found])
     assert decides[cases] == pytest.approx(rail.power, abs=0.1)
     assert 0.72 < decides[rail.required_n] < 0.95  # counts are whole numbers: a case more may decide far more often
-    assert rail.doubt.endswith(f"about {rail.required_n} cases would decide with a power of 80 %")
+    assert rail.doubt.endswith(f"about {rail.required_n} cases would raise it to 80 %")
 
 
 def test_a_drop_at_the_limit_is_decided_by_no_number() -> None:
     rail = judge(Limits(1.0, 0.06), *moved(6, 0, 94)).rails[1]
     assert (rail.outcome, rail.required_n) == ("inconclusive", None)
-    assert "no number of cases would" in rail.doubt
+    assert "no number of cases would decide, because the measured value is at the limit" in rail.doubt
 
 
 def lost_of(lost: int, cases: int) -> tuple[np.ndarray, np.ndarray]:
@@ -151,7 +151,7 @@ def test_no_case_at_all_is_inconclusive_either_way() -> None:
     for limits in (Limits(0.05, 0.06, 0.5), point(0.02, 0.06, 0.9)):
         verdict = judge(limits, before, before)
         assert verdict.outcome == "inconclusive"
-        assert verdict.reasons == ("there is no case to measure recall of a on; the limit is 6 pp",)
+        assert verdict.reasons == ("recall of a could not be measured: the split has no such case; the limit is 6 pp",)
         assert accept_proposal(limits, before, before)
 
 
@@ -160,7 +160,7 @@ def test_a_failure_outweighs_a_doubt_and_both_are_told() -> None:
     assert verdict.outcome == "fail"
     assert [rail.outcome for rail in verdict.rails] == ["fail", "fail", "inconclusive"]
     assert [reason.startswith(rail.title) for reason, rail in zip(verdict.reasons, verdict.rails, strict=True)] == [True] * 3
-    assert "would decide" in verdict.reasons[2]
+    assert "for a decision" in verdict.reasons[2]
 
 
 def test_outputs_that_are_not_numbers_fail() -> None:
@@ -278,7 +278,7 @@ def test_the_search_allows_for_chance(lost: int, cases: int) -> None:
     assert accept_proposal(Limits(1.0, bound + 1e-6), before, after)
     refused = accept_proposal(Limits(1.0, bound - 1e-6), before, after)
     assert refused.outcome == "fail"
-    assert f"chance alone may add {100 * (bound - lost / cases):.4g} pp" in refused.reasons[0]
+    assert f"the true loss may be {100 * (bound - lost / cases):.4g} pp larger by chance" in refused.reasons[0]
 
 
 def test_where_nothing_was_lost_the_search_goes_on_however_few_the_cases() -> None:
@@ -359,7 +359,7 @@ def test_a_figure_that_cannot_be_taken_is_never_held() -> None:
         found = judge(Limits(metric="auc", verdict=mode), before, after)
         rail = next(rail for rail in found.rails if rail.name == "x")
         assert (rail.outcome, rail.required_n) == ("inconclusive", None)
-        assert rail.doubt.startswith("there is no case to measure AUC where site is x on")
+        assert rail.doubt.startswith("AUC where site is x could not be measured: the split has no such case")
         assert rail.as_dict()["after"] is None
 
 

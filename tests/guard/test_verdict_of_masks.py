@@ -79,7 +79,7 @@ def test_patients_without_a_loss_pass_only_where_half_a_dice_lost_by_one_in_thre
     verdict = judge(Limits(limit, 1.0), one(*[0.8] * patients), one(*[0.8] * patients))
     assert (verdict.outcome == "pass") == enough
     if not enough:
-        assert f"{patients} patients are too few, about" in verdict.reasons[0]
+        assert f"{patients} patients are too few; about" in verdict.reasons[0]
 
 
 def test_a_relative_limit_is_of_the_originals_dice() -> None:
@@ -111,7 +111,9 @@ def test_a_class_of_one_patient_is_inconclusive() -> None:
     verdict = judge(Limits(), before, before)
     assert verdict.outcome == "inconclusive"
     (reason,) = verdict.reasons[-1:]
-    assert reason == "Dice of rim did not change on 1 patient; the limit is 6 pp; 1 patient cannot tell, at least 5 patients are needed"
+    assert reason == (
+        "Dice of rim did not change on 1 patient; the limit is 6 pp; 1 patient does not decide this; at least 5 patients are needed"
+    )
     assert accept_proposal(Limits(), before, before)
 
 
@@ -152,7 +154,7 @@ def test_the_search_allows_for_chance(seed: int) -> None:
     assert accept_proposal(Limits(bound + 1e-6, 1.0), before, after)
     refused = accept_proposal(Limits(bound - 1e-6, 1.0), before, after)
     assert refused.outcome == "fail"
-    assert f"chance alone may add {100 * (bound - (old - new).mean()):.4g} pp" in refused.reasons[0]
+    assert f"the true loss may be {100 * (bound - (old - new).mean()):.4g} pp larger by chance" in refused.reasons[0]
     assert judge(Limits(bound - 1e-6, 1.0, verdict="point"), before, after)
 
 

@@ -210,7 +210,7 @@ def failing_group() -> dict[str, Any]:
 def inconclusive() -> dict[str, Any]:
     """Twelve erythroblasts, of which one more is missed than before."""
     before, after = [[96, 3, 1], [2, 198, 0], [1, 0, 11]], [[95, 4, 1], [2, 197, 1], [1, 0, 11]]
-    report = refused("inconclusive", "12 erythroblasts cannot tell whether recall fell by more than 6 pp; 431 are needed")
+    report = refused("inconclusive", "12 erythroblasts are too few to show whether recall fell by more than 6 pp; 431 are needed")
     for part, confusion in (("baseline", before), ("compressed", after)):
         report[part]["metrics"] = metrics(CLASSES, confusion, report[part]["metrics"]["per_group"])
     return report | {"rails": rails(after, before=before)}

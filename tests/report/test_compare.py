@@ -124,7 +124,7 @@ def test_runs_that_compare_are_not_warned_about() -> None:
     busy["machine"]["load"] = 40.0
     assert not list(warnings({"a": passing(), "b": busy, "c": inconclusive()}))
     html = comparison({"a": passing(), "b": busy})["comparison.html"]
-    assert "Not everything compares" not in html
+    assert "These runs are not fully comparable" not in html
     assert "<figure" in html
 
 

@@ -21,20 +21,21 @@ def said(report: dict[str, Any]) -> str:
 @pytest.mark.parametrize(
     ("report", "text"),
     [
-        (point(), "does not allow for chance"),
+        (point(), "without a margin for chance"),
         (point(), "No column of subgroups was given"),
-        (passing(), "Each bound holds with 95 % confidence by itself; that all 11 hold together is less certain."),
-        (inconclusive(), "Rests on fewer than 30 cases: erythroblast (12). A single one may move such a figure by up to 8.33 pp."),
+        (passing(), "Each bound holds with 95 % confidence. The confidence that all 11 hold at the same time is lower."),
+        (inconclusive(), "These figures come from fewer than 30 cases: erythroblast (12). One case changes such a figure by up"),
+        (inconclusive(), "by up to 8.33 pp."),
         (passing(), "sensitivity at an operating point, specificity at an operating point and the share of cases that were right"),
-        (passing(), "The data names no patients"),
+        (passing(), "The data has no patient ids"),
         (passing(), "Calibration set, size: 30 cases are few"),
-        (passing(), "The page lists 4 of 11 cases whose decision changed; flips.csv has all."),
-        (passing(), "the files whose hashes stand above, through OpenVINO"),
-        (failing(), "the artifact that was measured, through OpenVINO"),
+        (passing(), "The page lists 4 of 11 cases whose decision changed; flips.csv lists all of them."),
+        (passing(), "the files whose hashes are listed above, run in OpenVINO"),
+        (failing(), "the artifact that was measured, run in OpenVINO"),
         (failing(), "This report is not signed."),
         (ended_early(), "The run ended before the guard-rails were judged"),
-        (masks(), "Of 12 patients: a severe loss in fewer than one of 4 would probably not have been seen."),
-        (masks(), "Not in the test split at all: cyst."),
+        (masks(), "Of 12 patients: a severe loss in fewer than one of 4 patients would probably not have been observed."),
+        (masks(), "The test split has no case of: cyst."),
         (masks(), "Calibration of confidence is not measured for masks."),
         (passing() | {"calibration": None}, "Calibration of confidence was not measured."),
         (passing() | {"limits": LIMITS | {"max_group_drop": None}}, "No limit was fixed for subgroups by site"),
@@ -42,18 +43,18 @@ def said(report: dict[str, Any]) -> str:
 )
 def test_what_was_not_looked_at_is_said(report: dict[str, Any], text: str) -> None:
     assert text in said(report)
-    assert "Latency is that of the network alone" in said(report)
+    assert "Latency is measured for the network alone" in said(report)
 
 
 @pytest.mark.parametrize(
     ("report", "text"),
     [
-        (passing(), "allow for chance"),
+        (passing(), "margin for chance"),
         (passing(), "subgroups"),
         (passing(), "not signed"),
-        (passing(), "Rests on"),
+        (passing(), "come from fewer than"),
         (passing(), "Calibration of confidence"),
-        (masks(), "names no patients"),
+        (masks(), "has no patient ids"),
         (masks(), "the calibration error"),
         (ended_early(), "another kernel"),
         (passing() | {"limits": LIMITS | dict.fromkeys(ALL_OTHERS, 0.1)}, "No limit was fixed"),
@@ -66,7 +67,7 @@ def test_and_only_then(report: dict[str, Any], text: str) -> None:
 def test_a_rail_that_could_not_be_measured_is_named() -> None:
     report = passing()
     report["rails"][0] = report["rails"][0] | {"value": None}
-    assert "Could not be measured: overall accuracy." in said(report)
+    assert "These figures could not be measured: overall accuracy." in said(report)
 
 
 def test_what_was_fixed_is_told_as_it_was() -> None:

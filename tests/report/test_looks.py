@@ -26,11 +26,17 @@ SECOND = {"number": 2, "share": 0.1, "confidence": 0.995, "seen_before": 7, "ear
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
-        ({}, "95 % confidence is held over all looks together; for this, each bound was taken at 96 %."),
-        (SECOND, "95 % confidence is held over all looks together; for this, each bound was taken at 99.5 %."),
-        ({"fresh": True, "confidence": 0.95, "share": 1}, "this look spent the whole permitted error: no later look at them can pass."),
-        (SECOND | {"confidence": None, "share": 0}, "an earlier look had spent all of it: nothing could pass."),
-        (SECOND | {"confidence": None, "all_looks": None}, "the best of several results flatters."),
+        ({}, "Each bound of this look has 96 % confidence, so that all looks together have 95 % confidence."),
+        (SECOND, "Each bound of this look has 99.5 % confidence, so that all looks together have 95 % confidence."),
+        (
+            {"fresh": True, "confidence": 0.95, "share": 1},
+            "This look was declared the only one and spends all of it, so no later look at these cases can pass.",
+        ),
+        (
+            SECOND | {"confidence": None, "share": 0},
+            "permitted error of 5 %. An earlier look spent all of it, so no model can pass on these cases.",
+        ),
+        (SECOND | {"confidence": None, "all_looks": None}, "the best result of several looks is better than the model is."),
     ],
 )
 def test_in_a_sentence(parts: dict[str, Any], said: str) -> None:

@@ -55,7 +55,7 @@ def test_what_was_expected_and_what_was_allowed_is_said(report: dict[str, Any]) 
     report["original"] |= {"expected": 0.97, "better_than_constant": False}
     said = original_sentence(report)
     assert "97.00 % was expected" in said
-    assert said.endswith("which was allowed, so the limits protect nothing")
+    assert said.endswith("it is no better than a constant answer. That was allowed, so the limits protect nothing")
 
 
 def test_a_name_from_the_data_is_escaped(report: dict[str, Any]) -> None:

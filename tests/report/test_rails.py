@@ -50,7 +50,7 @@ def test_families_keep_the_order_of_the_report_and_their_own_figures_apart() -> 
 
 @pytest.mark.parametrize(
     ("outcomes", "text"),
-    [("pfi", "1 fails, 1 cannot be told, 1 passes"), ("pp", "2 pass"), ("ffii", "2 fail, 2 cannot be told"), ("", "")],
+    [("pfi", "1 fails, 1 undecided, 1 passes"), ("pp", "2 pass"), ("ffii", "2 fail, 2 undecided"), ("", "")],
 )
 def test_tally(outcomes: str, text: str) -> None:
     words = {"p": "pass", "f": "fail", "i": "inconclusive"}
@@ -59,12 +59,12 @@ def test_tally(outcomes: str, text: str) -> None:
 
 def test_what_would_decide() -> None:
     unsure = drop(0.05, 0.07, "inconclusive", needed=1431, power=0.312)
-    said = "1 431 cases would decide with a power of 80 %; these, with 31 %"
+    said = "1 431 cases would give a chance of 80 % for a decision; the present number gives 31 %"
     assert rails.decides(unsure).replace("\u202f", " ") == said
-    assert rails.decides(unsure | {"needed": 5, "power": None}) == "at least 5 cases"
+    assert rails.decides(unsure | {"needed": 5, "power": None}) == "at least 5 cases are needed"
     earlier = {name: value for name, value in unsure.items() if name != "power"}
     assert rails.decides(earlier).replace("\u202f", " ") == "1 431 cases would decide"
-    assert rails.decides(unsure | {"needed": None}) == "no number of cases would, at the rates observed"
+    assert rails.decides(unsure | {"needed": None}) == "no number of cases would decide at these rates"
     assert rails.decides(drop(0.05, 0.055)) == ""
 
 

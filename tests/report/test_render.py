@@ -73,12 +73,12 @@ def test_what_would_decide_stands_beside_what_cannot_be_told() -> None:
     assert [row[4:] for row in tables["t-criteria"][1:]] == [
         ["✓ Pass", ""],
         ["✓ Pass", ""],
-        ["? Cannot tell", "431 cases would decide with a power of 80 %; these, with 31 %"],
+        ["? Inconclusive", "431 cases would give a chance of 80 % for a decision; the present number gives 31 %"],
         ["✓ Pass", ""],
         ["✓ Pass", ""],
     ]
     assert [row[1] for row in tables["t-rails-1"][1:]] == ["100", "200", "12"]
-    assert tables["t-rails-1"][3][-1] == "? Cannot tell431 cases would decide with a power of 80 %; these, with 31 %"
+    assert tables["t-rails-1"][3][-1] == "? Inconclusive431 cases would give a chance of 80 % for a decision; the present number gives 31 %"
 
 
 def test_every_rail_of_a_family_stands_in_its_row_with_its_bounds() -> None:
@@ -102,7 +102,7 @@ def test_a_floor_is_a_figure_not_a_difference() -> None:
 def test_point_mode_has_no_bounds_and_says_so() -> None:
     page = Page(render(point()))
     assert {row[3] for row in page.tables["t-criteria"][1:]} == {"–"}
-    assert "chance is not allowed for" in page.text
+    assert "without a margin for chance" in page.text
     assert "Bounds:" not in page.text
     assert "by the preset “bloodmnist”" in page.text
     assert page.tables["t-criteria"][1][1] == "at most 2 % of the original’s"
@@ -141,7 +141,7 @@ def test_of_masks_a_flip_is_whether_a_class_is_shown() -> None:
         ["Case", "What happened", "Truth", "Before", "After"],
         ["7patient P0tumour", "right, now wrong", "shown", "shown", "not shown"],
     ]
-    assert "That was not tested" in page.text
+    assert "This was not tested" in page.text
 
 
 def test_calibration_operating_points_and_unevenness() -> None:
@@ -178,12 +178,12 @@ def test_masks_have_dice_and_patients_where_classes_have_recall_and_cases() -> N
 def test_the_roofline_stands_with_the_other_measurements() -> None:
     page = Page(render(passing()))
     assert page.tables["t-roofline"] == [
-        ["Layer", "Ran in", "Time, ms", "Of the median", "Roof, ms", "Of its roof reached", "Limited by"],
+        ["Layer", "Ran in", "Time, ms", "Share of the median", "Roof, ms", "Share of the roof", "Limited by"],
         ["conv1", "int8", "0.250", "50.00 %", "0.050", "20.00 %", "compute"],
         ["fc.1", "int8", "0.100", "20.00 %", "0.050", "50.00 %", "memory"],
     ]
-    assert page.text.index("40 % of it is reached") < page.text.index("5. What was tried")
-    assert "0.150 ms set by compute and 0.050 ms by memory." in page.text
+    assert page.text.index("40 % of it is reached") < page.text.index("5. Proposals")
+    assert "0.150 ms by compute and 0.050 ms by memory." in page.text
     assert "Other processes used" not in page.text
 
 
@@ -191,9 +191,9 @@ def test_latency_that_is_not_to_be_relied_on_says_so_and_why() -> None:
     busy = {"answer": "not to be relied on", "reasons": ["other processes used 55 % of the CPU"]}
     steady = {"answer": "steady", "reasons": []}
     text = Page(render(change(latency_reliability={"1": {"a": busy, "b": busy}, "8": {"a": steady}}))).text
-    assert text.count("Not to be relied on at a batch of 1: other processes used 55 % of the CPU.") == 1
-    assert text.count("Not to be relied on") == 1
-    assert "Not to be relied on" not in Page(render(passing())).text
+    assert text.count("Not measured reliably at a batch of 1: other processes used 55 % of the CPU.") == 1
+    assert text.count("Not measured reliably at a batch") == 1
+    assert "Not measured reliably at a batch" not in Page(render(passing())).text
 
 
 def test_the_page_says_how_many_layers_it_leaves_out() -> None:
@@ -201,15 +201,15 @@ def test_the_page_says_how_many_layers_it_leaves_out() -> None:
     layers = [each | {"calls": 1, "macs": 10} for each in roof["slowest"]]
     untimed = layers[0] | {"name": "fused", "ms": None, "of_median": None, "share": None}
     page = Page(render(change(roofline=roof | {"layers": [*layers, untimed], "untimed": 1})))
-    assert "2 of 3 layers; report.json has all of them. Of 1 the profiler tells no time" in page.text
+    assert "2 of 3 layers; report.json has all of them. The profiler has no time for 1 layer:" in page.text
     assert len(page.tables["t-roofline"]) == 3
     assert "report.json has all of them" not in Page(render(passing())).text
 
 
 def test_a_roofline_of_a_busy_machine_or_without_layers_says_so() -> None:
     page = Page(render(change(roofline=passing()["roofline"] | {"load_percent": 35.0, "slowest": []})))
-    assert "Other processes used 35 % of the machine when the peaks were taken" in page.text
-    assert "names no layer of the network" in page.text
+    assert "Other processes used 35 % of the machine when the peaks were measured" in page.text
+    assert "has no time for any layer of the network" in page.text
     assert "t-roofline" not in page.tables
 
 
@@ -218,14 +218,15 @@ def test_a_report_without_a_roofline_has_no_place_for_it() -> None:
     for report in (missing, change(roofline=None, unused_parameters=None)):
         text = Page(render(report)).text
         assert "roofline" not in text
-        assert "enter no answer" not in text
+        assert "are not used for any output" not in text
 
 
 @pytest.mark.parametrize(("count", "said"), [(2, "0, old.1."), (7, "0, old.1, old.2, old.3, old.4 and 2 more.")])
 def test_parameters_that_nothing_reads_are_counted(count: int, said: str) -> None:
     text = Page(render(change(unused_parameters={f"old.{k}": 600 for k in range(count)}))).text
     assert f"{count * 600:,}".replace(",", " ") in text.replace("\u202f", " ").replace("\u2009", " ").replace("\xa0", " ")
-    assert f"parameters of the original enter no answer: old.{said}" in " ".join(text.split()).replace(" ,", ",").replace(" .", ".")
+    words = " ".join(text.split()).replace(" ,", ",").replace(" .", ".")
+    assert f"parameters of the original are not used for any output: old.{said}" in words
 
 
 def test_masks_are_never_said_to_be_accurate_or_recalled() -> None:

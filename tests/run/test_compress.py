@@ -150,7 +150,7 @@ def test_five_test_cases_cannot_tell(inconclusive: Run) -> None:
     assert report["data"]["test"]["cases"] == 5
     # with none lost n cases bound the loss by 1 - 0.04^(1 / n) at a first look; a little of the 4 % is spent on cases that may be gained
     assert (report["rails"][0]["needed"], report["rails"][0]["power"]) == (ceil(log(0.98 * 0.04) / log(1 - 0.04)), 0.0)
-    assert report["reasons"][0].endswith("5 cases are too few, about 80 cases would decide with a power of 80 %")
+    assert report["reasons"][0].endswith("5 cases are too few; about 80 cases would give a chance of 80 % for a decision")
     assert not (inconclusive.out / "model").exists()
     assert "the test split is too small to accept anything" in " ".join(inconclusive.stderr.split())
 

@@ -123,7 +123,7 @@ def test_masks_that_miss_a_limit_are_not_handed_over(rejected: Run) -> None:
 def test_one_patient_cannot_tell(inconclusive: Run) -> None:
     report = inconclusive.report
     assert (inconclusive.exit_code, report["verdict"], report["artifact"]) == (3, "inconclusive", None)
-    assert "1 patient cannot tell, at least 5 patients are needed" in report["reasons"][0]
+    assert "1 patient does not decide this; at least 5 patients are needed" in report["reasons"][0]
     assert "the test split is too small to accept anything" in " ".join(inconclusive.stderr.split())
 
 

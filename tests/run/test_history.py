@@ -61,7 +61,7 @@ def test_a_pass_by_measured_values_gives_nothing_back(history: History) -> None:
     assert look(history, "b").share == pytest.approx(0.1)
     second = history.expected(split(0, 20), fresh=False)
     assert second.as_dict(point)["confidence"] is None
-    assert "flatters" in (second.sentence(point) or "")
+    assert "better than the model is" in (second.sentence(point) or "")
 
 
 def test_the_same_artifact_under_the_same_limits_is_no_new_look(history: History) -> None:

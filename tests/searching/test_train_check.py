@@ -76,7 +76,7 @@ def test_it_objects_to_what_loses_more_than_the_limit(original: Candidate) -> No
 def test_the_chance_in_what_it_saw_counts(original: Candidate) -> None:
     # one in 20 is the limit itself
     found = called(original).review(PASSED, spoilt(original, 20))
-    assert "fell by 5 pp on 160 cases; the limit is 5 pp, and chance alone may add" in found.reasons[0]
+    assert "fell by 5 pp on 160 cases; the limit is 5 pp; the true loss may be" in found.reasons[0]
 
 
 def test_what_the_guard_refuses_for_another_reason_stays_refused(original: Candidate) -> None:
@@ -89,12 +89,12 @@ def test_what_the_guard_refuses_for_another_reason_stays_refused(original: Candi
 def test_chance_that_the_guard_cannot_exclude_is_settled(original: Candidate) -> None:
     unsure = of_few(original, 1)
     assert not unsure
-    assert "chance alone" in unsure.reasons[0]
+    assert "larger by chance" in unsure.reasons[0]
     found = called(original).review(unsure, original.predict)
     assert found.outcome == "pass"
     assert found.reasons == (
         "overall accuracy 95.00 % against 100.00 %, limit 5 pp; recall of the worst class bar −20.00 pp, limit 50 pp; "
-        "training images settle what chance could hide",
+        "training images exclude a larger loss, for which the guard split is too small",
     )
     unsettled = called(original).review(unsure, spoilt(original, 5))
     assert unsettled.reasons[: len(unsure.reasons)] == unsure.reasons

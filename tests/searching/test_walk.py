@@ -53,7 +53,7 @@ def test_a_trial_in_one_line(step: Step, words: str) -> None:
     ("reason", "figure"),
     [
         ("overall accuracy 97.3 % against 97.8 % (a drop of 1.2 pp at most, at 95 %), limit 2 pp", "accuracy 97.3 % against 97.8 %"),
-        ("recall of 8 falls by 3.1 pp, and chance alone may add 4 pp", "recall of 8 falls by 3.1 pp"),
+        ("recall of 8 falls by 3.1 pp; the true loss may be 4 pp larger by chance", "recall of 8 falls by 3.1 pp"),
         ("recall of 8 falls by 3.1 pp; more", "recall of 8 falls by 3.1 pp"),
         ("a " * 80, ""),
     ],

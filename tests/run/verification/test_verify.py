@@ -77,7 +77,7 @@ def test_what_could_not_be_run_is_inconclusive_and_says_what_to_do(left: Run) ->
     assert report["unverified"]["parameters"] < report["baseline"]["parameters"]
     assert all(step["latency_ms"] is None for step in report["steps"])
     page = render(report)
-    assert "Compiled, and never run" in page
+    assert "Compiled, but not run" in page
     assert "optimize verify out" in page
     assert str(left.out.parent) not in page + json.dumps(report)
 
