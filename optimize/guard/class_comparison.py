@@ -23,6 +23,7 @@ from optimize.guard.classification_score import ClassificationScore
 from optimize.guard.comparison import Comparison
 from optimize.guard.intervals import ANYTHING, Estimate, drop_of_share
 from optimize.guard.limits import Relative
+from optimize.guard.rail import Rail
 from optimize.guard.rails import Task
 from optimize.guard.roc import auc_drop
 from optimize.guard.score_intervals import Booleans, Doubles, Integers
@@ -78,6 +79,28 @@ class ClassComparison(Comparison[ClassificationScore]):
             return self._drop_of_shared(f"{metric} {k}", limit, cases, patients, 1 / cases if cases else 0.0)
         estimate = self.drop_of_hits(self.baseline.correct[rows], self.candidate.correct[rows], limit, patients)
         return estimate, self.baseline.per_class[name].recall, self.candidate.per_class[name].recall
+
+    def drops_at_threshold(self, figure: str, limit: float, *, of_class: bool) -> Iterator[Rail]:
+        """Yield the rail of each positive class at the operating point; none where the limits name no threshold.
+
+        Args:
+            figure: name of the figure: "sensitivity" or "specificity".
+            limit: largest allowed drop of it.
+            of_class: whether the figure is about the cases of the class, which the threshold must find, or about all others, which it must
+                leave out.
+        """
+        threshold, baseline = self.limits.threshold, self.baseline
+        if threshold is None:
+            return
+        for name in self.limits.positive or baseline.classes:
+            k = baseline.classes.index(name)
+            rows = (baseline.labels == k) == of_class
+            shares = [score.probabilities[rows, k] for score in (baseline, self.candidate)]
+            # a probability that is no number is right for neither figure, so the second is not the negation of the first
+            hits = [share >= threshold if of_class else share < threshold for share in shares]
+            estimate = self.drop_of_hits(hits[0], hits[1], limit, self.patients_of(rows))
+            rates = [float(right.mean()) if len(right) else 0.0 for right in hits]
+            yield self.rail("drop", limit, f"{figure} at {threshold:g}", estimate, *rates, scope="class", name=name)
 
     def drop_of_hits(self, baseline: Booleans, candidate: Booleans, limit: float, patients: Integers | None) -> Estimate:
         """How far a share of cases fell.

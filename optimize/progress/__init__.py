@@ -124,13 +124,13 @@ def note(text: str, details: Iterable[str] = ()) -> None:
     if bars is None:
         return
     for line in (text, *(f"    {detail}" for detail in details if bars.verbose)):
-        bars.print("\n".join(_folded(line)))
+        bars.print("\n".join(folded(line)))
 
 
-def _folded(text: str) -> list[str]:
+def folded(text: str) -> list[str]:
     """Return the lines of a text, of at most `COLUMNS` characters unless a single word is longer.
 
-    >>> [len(line) for line in _folded("word " * 40)]
+    >>> [len(line) for line in folded("word " * 40)]
     [99, 98, 8]
     """
     if len(text) <= COLUMNS:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from optimize.report import looks
 from optimize.report.original import original_sentence
@@ -11,8 +10,6 @@ from optimize.report.render import headline
 from optimize.report.speed import UNRELIABLE, doubts, qualifier
 from optimize.report.wording import Report
 
-COLUMNS = 100
-"""Width of a line on the terminal."""
 _WORDS = {"pass": "ACCEPTED", "fail": "REJECTED", "inconclusive": "INCONCLUSIVE"}
 
 
@@ -36,19 +33,6 @@ def summary(report: Report) -> Iterator[str]:
     for batch, gains in report["speedup"].items():
         yield f"  batch {batch}: {_timed(report, batch, gains)}"
     yield from (f"  note: {note}" for note in report["notes"] if "timings are not to be relied on" in note)
-
-
-def folded(lines: Iterable[str]) -> Iterator[str]:
-    """Lines of at most `COLUMNS` characters, unless a single word is longer; what goes on is indented by four more.
-
-    Example:
-        >>> [len(line) for line in folded(["word " * 40])]
-        [99, 98, 8]
-    """
-    for line in lines:
-        indent = " " * (len(line) - len(line.lstrip()) + 4)
-        # words are never broken: a path that is cut in two can be copied by nobody
-        yield from textwrap.wrap(line, COLUMNS, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _timed(report: Report, batch: str, gains: Mapping[str, Mapping[str, float]]) -> str:

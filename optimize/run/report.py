@@ -17,6 +17,7 @@ from optimize.data.in_memory import as_array
 from optimize.data.preprocessing import Preprocessing
 from optimize.errors import InputError
 from optimize.guard.verdict import Verdict
+from optimize.progress import folded
 from optimize.report import render, summary
 
 if TYPE_CHECKING:
@@ -183,7 +184,8 @@ class Report(Mapping[str, Any]):
         return render.rerender(self.folder)
 
     def __str__(self) -> str:
-        return "\n".join((*summary.folded(summary.summary(self._content)), f"report: {self.folder / 'report.html'}"))
+        lines = [part for line in summary.summary(self._content) for part in folded(line)]
+        return "\n".join((*lines, f"report: {self.folder / 'report.html'}"))
 
     def __repr__(self) -> str:
         return f"<Report {self['verdict']}: {self.folder}>"

@@ -14,7 +14,8 @@ import pytest
 from optimize.backends import backend
 from optimize.backends.artifact import Artifact
 from optimize.errors import InputError
-from optimize.report.summary import folded, summary
+from optimize.progress import folded
+from optimize.report.summary import summary
 from optimize.run.report import Report
 from tests import runs
 from tests.runs import Run
@@ -46,7 +47,8 @@ def test_what_was_not_accepted_is_false_and_has_no_artifact(outcome: str, code: 
 
 
 def test_the_terminal_gets_the_lines_of_the_command(report: Report) -> None:
-    assert str(report).splitlines() == [*folded(summary(dict(report))), f"report: {report.folder / 'report.html'}"]
+    lines = [part for line in summary(dict(report)) for part in folded(line)]
+    assert str(report).splitlines() == [*lines, f"report: {report.folder / 'report.html'}"]
     assert repr(report) == f"<Report pass: {report.folder}>"
 
 

@@ -13,17 +13,8 @@ if TYPE_CHECKING:
 
 
 def _classes(compared: ClassComparison, limit: float) -> Iterator[Rail]:
-    threshold, baseline = compared.limits.threshold, compared.baseline
-    if threshold is None:
-        return
-    for name in compared.limits.positive or baseline.classes:
-        k = baseline.classes.index(name)
-        rows = baseline.labels == k
-        # Both models are used at the same threshold, as the artifact takes the original's place without a new setting.
-        hits = [score.probabilities[rows, k] >= threshold for score in (baseline, compared.candidate)]
-        estimate = compared.drop_of_hits(hits[0], hits[1], limit, compared.patients_of(rows))
-        rates = [float(found_by_model.mean()) if len(found_by_model) else 0.0 for found_by_model in hits]
-        yield compared.rail("drop", limit, f"sensitivity at {threshold:g}", estimate, *rates, scope="class", name=name)
+    # Both models are used at the same threshold, as the artifact takes the original's place without a new setting.
+    return compared.drops_at_threshold("sensitivity", limit, of_class=True)
 
 
 RAIL = GuardRail(

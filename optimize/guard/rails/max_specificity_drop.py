@@ -13,17 +13,8 @@ if TYPE_CHECKING:
 
 
 def _classes(compared: ClassComparison, limit: float) -> Iterator[Rail]:
-    threshold, baseline = compared.limits.threshold, compared.baseline
-    if threshold is None:
-        return
-    for name in compared.limits.positive or baseline.classes:
-        k = baseline.classes.index(name)
-        rows = baseline.labels != k
-        # A right answer is a probability below the threshold; at exactly the threshold the case counts as positive.
-        hits = [score.probabilities[rows, k] < threshold for score in (baseline, compared.candidate)]
-        estimate = compared.drop_of_hits(hits[0], hits[1], limit, compared.patients_of(rows))
-        rates = [float(left_out.mean()) if len(left_out) else 0.0 for left_out in hits]
-        yield compared.rail("drop", limit, f"specificity at {threshold:g}", estimate, *rates, scope="class", name=name)
+    # A right answer is a probability below the threshold; at exactly the threshold the case counts as positive.
+    return compared.drops_at_threshold("specificity", limit, of_class=False)
 
 
 RAIL = GuardRail(
