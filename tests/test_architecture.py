@@ -39,6 +39,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("steps", "one transformation a file"),
     ("searching", "which steps"),
     ("quantization", "which precision"),
+    ("deploy", "bundles that leave, and gates that let pass"),
     ("run", "the jobs behind the commands"),
     ("cli", "the command"),
     ("__main__", "the command, started as a module"),

@@ -11,6 +11,7 @@ Everything here is decided on the guard split. The test split is not read: it ju
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from optimize.run.baselines import ARTIFACT, Profile, profile
 from optimize.run.prepare import Job
 from optimize.run.result import Compiled
 from optimize.run.usage import usage
+from optimize.run.workspace import ONNX
 from optimize.searching.walk import SearchResult
 
 PARITY_CASES = 16
@@ -99,7 +101,8 @@ def compile_artifact(job: Job, search: SearchResult, compiled_before: Path | Non
     floats = float_layers_note(selection.chosen, _weighted_layers(layer_precisions, selection.context.onnx))
     notes = tuple(text for text in (floats, no_roofline) if text)
     variants, parity = selection.variants, selection.parity
-    return Compiled(selection.candidate, selection.chosen, variants, parity, layer_precisions, figures, roofline, notes)
+    onnx = _onnx_files(job, selection.context.onnx, work / "original.onnx")
+    return Compiled(selection.candidate, selection.chosen, variants, parity, layer_precisions, figures, onnx, roofline, notes)
 
 
 def _selected(job: Job, search: SearchResult, work: Path, compiled_before: Path | None) -> _Selection:
@@ -175,6 +178,15 @@ def _with_self_test(job: Job, selection: _Selection) -> tuple[_Selection, dict[s
         described = artifact.described(usage(artifact, session.predict, job.data, recipe.threads))
         tested = self_test.attach(described, session.predict, inputs, recipe.cpu_level)
     return selection.changed(replace(selection.chosen, artifact=tested)), layer_precisions
+
+
+def _onnx_files(job: Job, model: Path, original: Path) -> Path:
+    """Return a working folder with the ONNX files of the network that ships and of the original."""
+    folder = job.space.fresh(ONNX)
+    # moved, since they may be large; nothing reads them at their old place any more
+    os.replace(model, folder / "model.onnx")
+    os.replace(original, folder / "original.onnx")
+    return folder
 
 
 def _measured(job: Job, artifact: Artifact, work: Path) -> Profile:

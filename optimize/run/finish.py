@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from optimize.guard.flips import FILE, to_csv
@@ -11,7 +12,7 @@ from optimize.report.render import signed, write
 from optimize.run import report_data
 from optimize.run.prepare import Job
 from optimize.run.result import Result
-from optimize.run.workspace import UNVERIFIED
+from optimize.run.workspace import MODEL, NOT_ACCEPTED, ONNX, UNVERIFIED
 
 
 def finish(job: Job, result: Result) -> dict[str, Any]:
@@ -23,15 +24,24 @@ def finish(job: Job, result: Result) -> dict[str, Any]:
     report = report_data.report(job.recipe, job.original, job.data, result, started=job.started, foreign_load=foreign_load())
     if result.flips is not None:
         job.space.put(FILE, to_csv(result.flips))
-    accepted = result.compiled.chosen.artifact if result.compiled is not None and result.verdict else None
+    delivered = _delivered(job, result)
     # Hashed before they are moved: should signing fail, nothing has been handed over.
-    files = job.space.contents(accepted, UNVERIFIED if result.unverified else None)
-    report["files"] = [file.as_dict() for file in files]
+    report["files"] = [file.as_dict() for file in job.space.contents(delivered)]
     if job.recipe.sign_key is not None:
         report = signed(report, job.recipe.sign_key)
-    if result.unverified:
-        job.space.leave(UNVERIFIED)
-    job.space.deliver(accepted)
+    job.space.deliver(delivered)
     write(report, job.recipe.out)
     job.space.clean()
     return report
+
+
+def _delivered(job: Job, result: Result) -> dict[str, Path]:
+    """Return name of a folder of the run -> the working folder that becomes it."""
+    if result.unverified:
+        return {UNVERIFIED: job.space.scratch / UNVERIFIED}
+    if result.compiled is None:
+        return {}
+    artifact = result.compiled.chosen.artifact
+    assert artifact is not None
+    # what was judged and not accepted is kept for whoever asks for it by name, never under the name of an accepted model
+    return {MODEL if result.verdict else NOT_ACCEPTED: artifact.folder, ONNX: result.compiled.onnx}

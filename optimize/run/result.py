@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from optimize.backends.export import Parity
@@ -27,6 +28,7 @@ class Compiled:
         parity: largest difference between the ONNX file and torch.
         layer_precisions: layer -> precision in which the runtime really ran it.
         profile: measurements of the artifact and its baselines.
+        onnx: folder with the ONNX files that were compiled: `model.onnx` of the network that ships and `original.onnx`.
         roofline: the artifact under this machine's roofs (`measure/roofline_report.py`); None where that was not measured.
         notes: why the roofline was not measured, and what a reader should know of the layers.
     """
@@ -37,6 +39,7 @@ class Compiled:
     parity: Parity
     layer_precisions: Mapping[str, str]
     profile: Profile
+    onnx: Path
     roofline: Mapping[str, Any] | None = None
     notes: Sequence[str] = ()
 

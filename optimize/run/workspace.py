@@ -2,7 +2,9 @@
 
     out/ledger.jsonl  recipe.lock.toml  .work/      while the run goes on
     out/model/  report.json  report.html            at its end; `model/` only when it was accepted
-    out/unverified/                                 instead of it, where the target compiles but does not run
+    out/not_accepted/                               instead of `model/`, where an artifact was judged and not accepted
+    out/unverified/                                 instead of both, where the target compiles but does not run
+    out/onnx/                                       the networks as they were compiled: the artifact's and the original's
 
 An earlier run in the folder is touched only when the caller asked for that and the new run's input has been found good.
 """
@@ -18,16 +20,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from optimize.backends.artifact import MANIFEST, Artifact, ArtifactFile
+from optimize.backends.artifact import MANIFEST, ArtifactFile
 from optimize.errors import InputError
 from optimize.files import write_atomically
 from optimize.progress import note
 from optimize.run.verification.folder_contents import contents, listed
 from optimize.searching.ledger import WORK_FOLDER, Ledger
 
-UNVERIFIED, BEFORE, LOOK = "unverified", "report.before.json", "look"
+MODEL, NOT_ACCEPTED, ONNX, UNVERIFIED = "model", "not_accepted", "onnx", "unverified"
+BEFORE, LOOK = "report.before.json", "look"
 REPORTS = ("report.json", "report.html")
-OURS = ("ledger.jsonl", "recipe.lock.toml", "report.json", BEFORE, "report.html", "flips.csv", "model", UNVERIFIED, WORK_FOLDER)
+FILES = ("ledger.jsonl", "recipe.lock.toml", "report.json", BEFORE, "report.html", "flips.csv")
+OURS = (*FILES, MODEL, NOT_ACCEPTED, ONNX, UNVERIFIED, WORK_FOLDER)
 
 
 class Workspace:
@@ -121,31 +125,24 @@ class Workspace:
         """Write a file beside the report; other processes see it whole or not at all."""
         write_atomically(self.out / name, text)
 
-    def contents(self, artifact: Artifact | None, left: str | None) -> list[ArtifactFile]:
+    def contents(self, delivered: Mapping[str, Path]) -> list[ArtifactFile]:
         """Return the hash of every file that the folder will hold beside the report and its page, by its path within the folder.
 
         Args:
-            artifact: artifact that `deliver` will move; None where none is accepted.
-            left: name of the folder that `leave` will move; None where it will not be called.
+            delivered: name of a folder of the run -> the working folder that `deliver` will move there.
         """
-        moved = {"model": None if artifact is None else artifact.folder, left: None if left is None else self.scratch / left}
-        files = {name: self.out / name for name in OURS if name not in REPORTS and (self.out / name).is_file()}
-        for name, folder in moved.items():
-            if folder is not None:
-                files |= {f"{name}/{path}": folder / path for path in contents(folder).files}
+        files = {name: self.out / name for name in FILES if name not in REPORTS and (self.out / name).is_file()}
+        for name, folder in delivered.items():
+            files |= {f"{name}/{path}": folder / path for path in contents(folder).files}
         return listed(files)
 
-    def deliver(self, artifact: Artifact | None) -> None:
-        """Move an accepted artifact to `model/`; with None, remove what is there."""
-        _remove(self.out / "model")
-        if artifact is not None:
+    def deliver(self, delivered: Mapping[str, Path]) -> None:
+        """Move working folders beside the report; of the folders of a run that are not named, what an earlier run left is removed."""
+        for name in (MODEL, NOT_ACCEPTED, ONNX, UNVERIFIED):
+            _remove(self.out / name)
+        for name, folder in delivered.items():
             # a rename on one file system: other processes see the whole model or none
-            os.replace(artifact.folder, self.out / "model")
-
-    def leave(self, name: str) -> None:
-        """Move a working folder beside the report, in place of what is there."""
-        _remove(self.out / name)
-        os.replace(self.scratch / name, self.out / name)
+            os.replace(folder, self.out / name)
 
     def drop(self, name: str) -> None:
         """Remove what lies beside the report under this name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import itertools
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from sklearn.metrics import confusion_matrix, f1_score
@@ -112,7 +114,7 @@ def test_every_proposal_was_timed_on_the_target(accepted_onnxruntime: Run) -> No
 
 def test_what_stands_in_the_folder(accepted: Run) -> None:
     assert {path.name for path in accepted.out.iterdir()} == {
-        *("report.json", "report.html", "flips.csv", "model", "ledger.jsonl", "recipe.lock.toml")
+        *("report.json", "report.html", "flips.csv", "model", "onnx", "ledger.jsonl", "recipe.lock.toml")
     }
     assert not (accepted.out / WORK_FOLDER).exists()
     assert accepted.report["steps"] == accepted.ledger[1:]
@@ -121,6 +123,21 @@ def test_what_stands_in_the_folder(accepted: Run) -> None:
     assert lock.budgets == (0.002, 0.02)
     assert lock.energy == 0.99
     assert lock.limits == Limits(0.04, 0.12)
+
+
+def test_the_networks_as_they_were_compiled_stand_beside_the_model(accepted: Run) -> None:
+    """ONNX Runtime, on the file that the artifact was made from, computes what torch does; the original's file has the original's size."""
+    assert {path.name for path in (accepted.out / "onnx").iterdir()} == {"model.onnx", "original.onnx"}
+    listed = {file["name"]: file["sha256"] for file in accepted.report["files"]}
+    for name in ("model.onnx", "original.onnx"):
+        file = accepted.out / "onnx" / name
+        assert listed[f"onnx/{name}"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    weights = {
+        part: sum(prod(tensor.dims) for tensor in onnx.load(accepted.out / "onnx" / name).graph.initializer if len(tensor.dims) > 1)
+        for part, name in (("baseline", "original.onnx"), ("compressed", "model.onnx"))
+    }
+    for part, count in weights.items():
+        assert 0.8 * accepted.report[part]["parameters"] < count <= accepted.report[part]["parameters"]
 
 
 def test_the_report_says_who_gave_a_second_opinion(accepted: Run, job: Job) -> None:
@@ -137,6 +154,7 @@ def test_a_model_that_misses_a_limit_is_not_handed_over(rejected: Run) -> None:
     report = rejected.report
     assert (rejected.exit_code, report["verdict"], report["accepted"], report["artifact"]) == (1, "fail", False, None)
     assert not (rejected.out / "model").exists()
+    assert Artifact.read(rejected.out / "not_accepted").target == report["target"]
     assert not (rejected.out / WORK_FOLDER).exists()
     worst = min(each["f1"] for each in report["compressed"]["metrics"]["per_class"].values())
     said = rf"is {100 * worst:.2f} % on 30 cases \(at most [\d.]+ %, at 96 % confidence\); the limit is 95.00 %"

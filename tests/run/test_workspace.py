@@ -9,7 +9,7 @@ import pytest
 from optimize.backends.artifact import Artifact
 from optimize.errors import InputError
 from optimize.progress import shown
-from optimize.run.workspace import OURS, Workspace
+from optimize.run.workspace import MODEL, NOT_ACCEPTED, OURS, Workspace
 from optimize.searching.walk import WORK_FOLDER
 
 WHO = {"seed": 1}
@@ -142,16 +142,19 @@ def test_a_working_folder_is_empty_each_time(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_an_accepted_artifact_is_delivered(tmp_path: Path) -> None:
+def test_what_is_delivered_replaces_what_an_earlier_run_left(tmp_path: Path) -> None:
     space = Workspace(tmp_path)
     made = artifact(space.fresh("compile") / "f32")
-    space.deliver(made)
-    assert Artifact.read(tmp_path / "model").sha256 == made.sha256
+    space.deliver({MODEL: made.folder})
+    assert Artifact.read(tmp_path / MODEL).sha256 == made.sha256
     assert not made.folder.exists()
-    space.deliver(artifact(space.fresh("compile") / "int8"))
-    assert Artifact.read(tmp_path / "model").main.read_bytes() == b"weights"
-    space.deliver(None)
-    assert not (tmp_path / "model").exists()
+    space.deliver({MODEL: artifact(space.fresh("compile") / "int8").folder})
+    assert Artifact.read(tmp_path / MODEL).main.read_bytes() == b"weights"
+    space.deliver({NOT_ACCEPTED: artifact(space.fresh("compile") / "int8").folder})
+    assert not (tmp_path / MODEL).exists()
+    assert Artifact.read(tmp_path / NOT_ACCEPTED).main.read_bytes() == b"weights"
+    space.deliver({})
+    assert not (tmp_path / NOT_ACCEPTED).exists()
 
 
 def test_a_link_is_removed_and_not_what_it_points_to(tmp_path: Path) -> None:
