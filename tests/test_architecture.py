@@ -45,7 +45,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("__main__", "the command, started as a module"),
 )
 RANK = {unit: rank for rank, (units, _) in enumerate(ROWS) for unit in units.split()}
-MAX_UNITS = 20
+MAX_UNITS = 21
 
 # Narrower than the table: these may import nothing of the package but what is named.
 ONLY = {
