@@ -1,8 +1,8 @@
 """Extract an archive from outside: the whole of it appears, or nothing does.
 
 The archive may be made by an attacker. What a bundle never holds is refused, whatever it would do: links, devices, pipes, sparse files,
-paths that leave the folder or clash on another system, the same file twice. Sizes are counted while they are read, so nothing that the archive
-says about itself is believed, and a bomb ends at the limit:
+paths that leave the folder or clash on another system, the same file twice. Sizes are counted while they are read, so nothing
+that the archive says about itself is believed, and a bomb ends at the limit:
 
     a few kilobytes of gzip -> 10 GB of zeros         refused after `max_bytes`
     a header that announces a name of 8 GB            refused: names have at most `MAX_HEADER_BYTES`
