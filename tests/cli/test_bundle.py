@@ -21,7 +21,8 @@ def test_it_says_what_was_bundled(run: Path, tmp_path: Path) -> None:
     code, stdout, _ = command("bundle", run, "--out", tmp_path / "b", "--sign-key", keys.private(tmp_path / "k.pem"))
     assert code == 0
     first, second = stdout.splitlines()
-    assert first.startswith(f"{tmp_path / 'b'}: ") and first.endswith("MiB, signed")
+    assert first.startswith(f"{tmp_path / 'b'}: ")
+    assert first.endswith("MiB, signed")
     code, stdout, _ = command("bundle", run, "--out", tmp_path / "b.tar.gz", "--json")
     said = json.loads(stdout)
     assert (code, said["format"], said["accepted"], said["signed_by"]) == (0, "plain", True, None)
@@ -34,7 +35,8 @@ def test_what_was_not_accepted_is_a_wrong_call(tmp_path: Path) -> None:
     made = finished(tmp_path / "out", verdict="fail")
     code, stdout, stderr = command("bundle", made, "--out", tmp_path / "b", "--json")
     assert (code, json.loads(stdout)["exit_code"]) == (2, 2)
-    assert stderr.count("\n") == 1 and "--not-accepted" in stderr
+    assert stderr.count("\n") == 1
+    assert "--not-accepted" in stderr
     code, stdout, _ = command("bundle", made, "--out", tmp_path / "b", "--not-accepted")
     assert code == 0
     assert stdout.startswith("WARNING: This model was rejected")
@@ -48,5 +50,6 @@ def test_wrong_calls(run: Path, tmp_path: Path) -> None:
     ):
         code, stdout, stderr = command(*call)
         assert (code, stdout) == (2, "")
-        assert text in stderr and stderr.count("\n") == 1
+        assert text in stderr
+        assert stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
