@@ -83,7 +83,8 @@ def check_pip(line: str) -> None:
 def check_module(module: str) -> None:
     """`python -m` finds it."""
     path = ROOT / module.replace(".", "/")
-    assert module in ("pytest", "venv", "bundle") or path.with_suffix(".py").exists() or (path / "__main__.py").exists(), f"no module {module}"
+    here = path.with_suffix(".py").exists() or (path / "__main__.py").exists()
+    assert here or module in ("pytest", "venv", "bundle"), f"no module {module}"
 
 
 def check(line: str) -> None:
