@@ -20,7 +20,7 @@ _NO_CASES = {
 _WITH_CASES = {
     "pass": "The model holds the criteria that were fixed before its run, on the cases of this site",
     "fail": "The model does not hold the criteria that were fixed before its run, on the cases of this site",
-    "inconclusive": "The cases of this site are too few, or cannot show, whether the model holds the criteria that were fixed before its run",
+    "inconclusive": "The cases of this site do not show whether the model holds the criteria that were fixed before its run",
 }
 _AGREES = "The model agrees with the original on the cases of this site, within the largest loss that was allowed before its run"
 SIGNERS = ("Carried out by", "Clinical responsibility", "Technical responsibility (IT or medical physics)", "Released for use by")
@@ -93,7 +93,7 @@ def _decides(figure: Mapping[str, Any]) -> str:
 def _criteria(limits: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Return the criteria that ask for something; the further ones, which are later guard-rails, by their names."""
     further = [(entry["name"], entry["limit"]) for entry in limits.get("further", ())]
-    return [(name, value) for name, value in (*limits.items(), *further) if name not in ("further", "relative") and value not in (None, [], "")]
+    return [(name, value) for name, value in (*limits.items(), *further) if name != "further" and value not in (None, [], "")]
 
 
 def _criterion(name: str, value: Any) -> str:
