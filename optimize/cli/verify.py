@@ -28,7 +28,7 @@ _FIRST_LINE = {"pass": "VERIFIED on this machine", "fail": "REFUSED on this mach
 
 @cloup.command()
 @click.argument("run", type=FILE)
-@cloup.option("--public-key", "--key", metavar="FILE|BASE64", help="Ed25519 key (PEM or base64) that must have signed the report, or the bundle.")
+@cloup.option("--public-key", "--key", metavar="FILE|BASE64", help="Ed25519 key (PEM or base64) that must have signed report or bundle.")
 @cloup.option("--model", type=FILE, metavar="FILE", help="The original, where it lies elsewhere on this machine.")
 @arch_option("The function that builds the original, where it lies elsewhere on this machine.")
 @sign_key_option()
