@@ -28,7 +28,7 @@ from optimize.report.strict_json import parse
 MANIFEST = "manifest.json"
 FORMAT, KIND = 1, "optimize-bundle"
 MODEL, REPORT = "model", "report.json"
-MAX_BYTES = 2**26
+MAX_BYTES = 2**24
 """Largest manifest that is read, in bytes; one with a thousand files has about 150,000."""
 
 
