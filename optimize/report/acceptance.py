@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from optimize.report import rails, wording
+from optimize.report import change_control, rails, wording
 from optimize.report.page import RUNTIMES, page
 
 OUTCOMES = {"pass": "Accepted at this site", "fail": "Not accepted at this site", "inconclusive": "Inconclusive at this site"}
@@ -44,7 +44,7 @@ def render(record: Mapping[str, Any]) -> str:
         runtime=RUNTIMES.get(bundle["target"], bundle["target"]),
         figures=[_row(figure) for figure in judged["figures"]],
         per_class=judged["per_class"],
-        criteria=[(wording.label(name), _criterion(name, value)) for name, value in _criteria(record["criteria"])],
+        criteria=_criteria(record),
         machine=[(wording.label(name), wording.fact(name, value)) for name, value in sorted(record["machine"].items())],
         facts=_facts(cases),
         signers=SIGNERS,
@@ -90,16 +90,13 @@ def _decides(figure: Mapping[str, Any]) -> str:
     return "labels would decide" if figure["needed"] is None else f"about {wording.count(figure['needed'])} {figure['unit']} would decide"
 
 
-def _criteria(limits: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Return the criteria that ask for something; the further ones, which are later guard-rails, by their names."""
-    further = [(entry["name"], entry["limit"]) for entry in limits.get("further", ())]
-    return [(name, value) for name, value in (*limits.items(), *further) if name != "further" and value not in (None, [], "")]
-
-
-def _criterion(name: str, value: Any) -> str:
-    if name.startswith(("max_", "min_", "confidence")) and not isinstance(value, str):
-        return f"{100 * value:.6g}\u202f%"
-    return wording.plain(value)
+def _criteria(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the criteria in words, as the report of the run has them, and how they are decided."""
+    limits = record["criteria"]
+    words = change_control.fixed({"limits": limits, "task": record["bundle"]["task"]})
+    if limits["verdict"] != "statistical":
+        return [*words, ("Decided by", "the measured values")]
+    return [*words, ("Decided by", f"one-sided bounds at {100 * limits['confidence']:.4g} % confidence")]
 
 
 def _facts(cases: Mapping[str, Any] | None) -> list[tuple[str, str]]:

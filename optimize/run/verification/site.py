@@ -264,6 +264,7 @@ def _record(checked: _Checked) -> dict[str, Any]:
             "artifact_sha256": bundle.artifact.sha256,
             "report_sha256": manifest.report["sha256"],
             "key": bundle.key,
+            "task": bundle.report.get("task") or "classification",
         },
         "machine": {name: list(value) if isinstance(value, tuple) else value for name, value in machine().items()},
         "versions": versions(),

@@ -222,7 +222,8 @@ def _require_preprocessing(folder: Path, artifact: Artifact) -> None:
 
 def _runner(manifest: Manifest) -> Iterator[str]:
     """Yield whether the code in `bundle/` is that of this version, by the hashes of its files."""
-    own = {f"bundle/{path.relative_to(RUNNER).as_posix()}": path for path in RUNNER.rglob("*.py")}
+    files = (path for path in RUNNER.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    own = {f"bundle/{path.relative_to(RUNNER).as_posix()}": path for path in files}
     listed = {file.path: file.sha256 for file in manifest.files if file.path.startswith("bundle/")}
     hashes = {path: digest(file) for path, file in own.items()}
     # __pycache__ is a file there, which keeps compiled code away
