@@ -23,6 +23,8 @@ _WITH_CASES = {
     "inconclusive": "The cases of this site do not show whether the model holds the criteria that were fixed before its run",
 }
 _AGREES = "The model agrees with the original on the cases of this site, within the largest loss that was allowed before its run"
+MAX_REASONS = 12
+"""Number of reasons at the top of the page; a model with a hundred classes has a hundred."""
 SIGNERS = ("Carried out by", "Clinical responsibility", "Technical responsibility (IT or medical physics)", "Released for use by")
 """Who signs a record by hand."""
 
@@ -35,6 +37,7 @@ def render(record: Mapping[str, Any]) -> str:
     """
     bundle, cases = record["bundle"], record["cases"]
     judged = record["judgement"] or {"figures": [], "per_class": [], "not_judged": [], "disagreements": None}
+    figures = [_row(figure) for figure in judged["figures"]]
     return page(
         "acceptance.html",
         record=record,
@@ -42,7 +45,9 @@ def render(record: Mapping[str, Any]) -> str:
         outcome=OUTCOMES[record["outcome"]],
         sentence=_sentence(record),
         runtime=RUNTIMES.get(bundle["target"], bundle["target"]),
-        figures=[_row(figure) for figure in judged["figures"]],
+        figures=figures,
+        compared=any(row["before"] for row in figures),
+        max_reasons=MAX_REASONS,
         per_class=judged["per_class"],
         criteria=_criteria(record),
         machine=[(wording.label(name), wording.fact(name, value)) for name, value in sorted(record["machine"].items())],

@@ -52,9 +52,7 @@ from optimize.guard.rails import rows
 from optimize.progress import track
 
 Booleans = npt.NDArray[np.bool_]
-_ACCURACY = "largest drop of accuracy that disagreements allow"
-_RECALL = "largest drop of recall that disagreements allow"
-_REGRESSED = "largest share of cases that were right and are wrong"
+_ACCURACY, _RECALL, _REGRESSED = "drop of accuracy", "drop of recall", "share of regressed cases"
 MAX_LISTED = 200
 """Largest number of cases that are listed by their positions."""
 _BOUNDED = ("max_drop", "max_class_drop", "max_group_drop", "max_regressed")
@@ -124,10 +122,12 @@ def rail(
     name: str | None = None,
     column: str | None = None,
 ) -> Rail:
-    """Return a bound of a drop as a judged rail: what is compared with the limit is the largest loss that is still possible."""
+    """Return a bound of a loss as a judged rail: what is compared with the limit is the largest loss that is still possible."""
     made = Rail.of(limits, "ceiling", limit, figure, estimate, None, estimate.value, scope=scope, name=name, column=column)
+    about = f"{figure} of {name}" if scope == "class" else figure
+    of_group = f", where {column} is {name}" if scope == "group" else ""
     # the value is a share of cases, the limit a drop: both are read in points
-    return replace(made, wording=stated(limit))
+    return replace(made, title=f"{about} that disagreements allow{of_group}", wording=stated(limit))
 
 
 def without_failure(judged: Rail) -> dict[str, Any]:

@@ -48,7 +48,7 @@ from optimize.progress import track
 Doubles = npt.NDArray[np.float64]
 METHOD = "bound of a mean in 0..1 (betting, Waudby-Smith and Ramdas 2024)"
 AGREEMENT = "min_agreement"
-_FIGURE = "largest drop of Dice that disagreements allow"
+_FIGURE = "drop of Dice"
 
 
 def judge_mask_agreement(limits: Limits, cases: LocalCases, use: ModelUse, original: Predict, artifact: Predict) -> Judgement:

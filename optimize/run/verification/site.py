@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from optimize.guard.rail import Outcome
 
 RECORDED = "recorded answers in the data"
+UNLIKE = 0.001
+"""Chance below which a lower accuracy of the original here is not taken for chance."""
 _UNUSED = ("model", "arch", "history", "trust_pickle")
 """Options of `optimize verify` that are about the files of a run."""
 
@@ -147,7 +149,9 @@ def _checked(bundle: ExaminedBundle, data: object) -> _Checked:
         return _Checked(bundle, outcome, reasons, findings, (tested, lines), described)
     judgement, original = _judged(bundle, cases)
     outcome, reasons = _capped(bundle, judgement.outcome, judgement.reasons, labelled=cases.labelled)
-    findings += (*cases.findings, *_known_cases(bundle, cases), f"original: {original}")
+    said, unlike = _original_figure(bundle, judgement)
+    findings += (*cases.findings, *_known_cases(bundle, cases), f"original: {original}", *(() if unlike else said))
+    reasons = (*reasons, *(said if unlike else ()))
     return _Checked(
         bundle, outcome, reasons, findings, (tested, lines), {**cases.as_dict(use.classes), "original": original}, judgement
     )
@@ -230,6 +234,24 @@ def _known_cases(bundle: ExaminedBundle, cases: LocalCases) -> Iterator[str]:
     for name, split in bundle.report["data"].items():
         if split is not None and split["sha256"] == cases.sha256:
             yield f"these cases are the {name} split of the run: they show nothing new about the model"
+
+
+def _original_figure(bundle: ExaminedBundle, judgement: Judgement) -> tuple[tuple[str, ...], bool]:
+    """Return what the original reaches here and reached in the run, and whether it is surely worse here; nothing without labels.
+
+    The criteria only compare two models, and hold for two that are equally bad. So this is said beside them.
+    """
+    from optimize.guard.exact import clopper_pearson
+
+    here = next((figure for figure in judgement.figures if figure["scope"] == "overall" and figure["before"] is not None), None)
+    there = next((rail for rail in bundle.report["rails"] or () if here is not None and rail["title"] == here["title"]), None)
+    if here is None or there is None or there["before"] is None:
+        return (), False
+    said = f"{here['title']} of the original: {100 * here['before']:.2f} % here, {100 * there['before']:.2f} % in the run"
+    n, share = here["seen"], here["before"]
+    # of a share of cases chance is known: less than one in a thousand that so few would be right if the cases were alike
+    unlike = "accuracy" in here["figure"] and clopper_pearson(share * n, n, UNLIKE)[1] < there["before"]
+    return (f"{said}; these cases are not like those of the run: find out why before the model is used" if unlike else said,), unlike
 
 
 def _finished(checked: _Checked, record: Path | None, sign_key: str | Path | None) -> Verified:

@@ -266,6 +266,9 @@ def test_labelled_cases_pass_fail_or_are_too_few(made: Path) -> None:
     overall = passed.figures["judgement"]["figures"][0]
     assert overall["after"] == 1.0
     assert overall["before"] == pytest.approx(np.mean(scores(made / "run", images, "original.onnx").argmax(1) == truth))
+    (original,) = (line for line in passed.findings if line.startswith("overall accuracy of the original"))
+    assert f"{100 * overall['before']:.2f} % here" in original
+    assert "not like those of the run" not in original
     few = verify_bundle(made / "bundle", data=(images[:9], truth[:9]))
     assert few.outcome == "inconclusive"
     assert any("would give a chance of 80 %" in line for line in few.findings)
@@ -273,6 +276,9 @@ def test_labelled_cases_pass_fail_or_are_too_few(made: Path) -> None:
     other = (truth + 1) % 3
     lost = {"images": images, "labels": other, "original_outputs": np.eye(3, dtype=np.float32)[other]}
     assert verify_bundle(made / "bundle", data=lost).outcome == "fail"
+    # both models are always wrong: nothing was lost, and the model is of no use here
+    useless = verify_bundle(made / "bundle", data={**lost, "labels": (truth + 2) % 3})
+    assert any("these cases are not like those of the run" in line for line in useless.findings)
 
 
 @pytest.mark.parametrize(("verdict", "labelled"), [("fail", "inconclusive"), ("inconclusive", "pass")])
