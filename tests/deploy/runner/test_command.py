@@ -239,3 +239,10 @@ def test_a_folder_for_masks_that_cannot_be_made_is_a_wrong_call(tmp_path: Path) 
     with Model(folder) as model, pytest.raises(WrongInput, match="cannot be made"):
         Answers(model, tmp_path / "file")
     rehash(folder)
+
+
+def test_a_damaged_check_of_the_sources_refuses_too(copied: Path) -> None:
+    (copied / "bundle" / "sources.py").write_bytes(b"\xff")
+    done = started(copied, "check")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr == "bundle: refused: `sources.py` of the runner is damaged (SyntaxError): copy the bundle again.\n"
