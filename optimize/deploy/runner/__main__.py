@@ -13,9 +13,12 @@ def start() -> int:
     # `python -m` puts the current folder first. In a bundle that folder holds data, and no module may come from it.
     current = [] if sys.flags.safe_path else sys.path[:1]
     sys.path[:] = [path for path in sys.path if path not in (*current, "", root)]
-    from .sources import altered
+    try:
+        from .sources import altered
 
-    line = altered(folder)
+        line = altered(folder)
+    except Exception as problem:  # a damaged byte in that file may raise anything
+        line = f"`sources.py` of the runner is damaged ({type(problem).__name__}): copy the bundle again."
     if line is not None:
         print(f"bundle: refused: {line}", file=sys.stderr)
         return 4
