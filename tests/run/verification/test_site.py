@@ -415,6 +415,7 @@ def test_from_python(made: Path, tmp_path: Path) -> None:
     assert (found.outcome, found.record) == ("pass", tmp_path / "record")
     assert found.figures is not None
     assert found.figures["cases"]["cases"] == 300
+    assert opt.verify(opt.bundle(made / "run", tmp_path / "again")).outcome == "pass"
     with pytest.raises(InputError, match="is for a bundle"):
         opt.verify(made / "run", record=tmp_path / "other")
 
