@@ -142,7 +142,7 @@ def bundle(
         made = packed
         if is_archive_name(path):
             made = work / "archive"
-            write_archive(packed, made, "" if getattr(packing, "AT_TOP", False) else manifest.slug)
+            write_archive(packed, made, "" if getattr(packing, "AT_TOP", False) else f"{manifest.slug}-bundle")
         size = sum(file.stat().st_size for file in ([made] if made.is_file() else made.rglob("*")) if file.is_file())
         put(made, path, work)
     for line in examined.findings:

@@ -134,7 +134,7 @@ def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path, monkeypatc
     extract(Path("b.tar.gz"), tmp_path / "extracted")
     assert files(tmp_path / "extracted") == files(tmp_path / "a")
     with tarfile.open("b.tar.gz") as archive:
-        assert archive.getnames()[0] == "cells-onnxruntime"
+        assert archive.getnames()[0] == "cells-onnxruntime-bundle"
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["b", "b.tar.gz", "other"]
 
 
