@@ -268,6 +268,16 @@ def test_a_file_that_is_replaced_during_the_self_test_is_noticed(copied: Path, m
         verify_bundle(copied)
 
 
+def test_a_model_that_fails_its_self_test_is_not_judged_further(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site, "run_self_test", lambda _: ("fail", ("self-test: 16 inputs, 9 decisions changed",)))
+    monkeypatch.setattr(site, "_judged", lambda *_: pytest.fail("it was judged"))
+    found = verify_bundle(made / "bundle", data={"images": pictures(20)}, record=tmp_path / "record")
+    assert (found.outcome, found.findings[-1]) == ("fail", "self-test: 16 inputs, 9 decisions changed")
+    record = json.loads((tmp_path / "record" / "acceptance.json").read_text())
+    assert (record["outcome"], record["judgement"], record["cases"]["original"]) == ("fail", None, "not asked")
+    assert "does not compute here what it computed" in (tmp_path / "record" / "acceptance.html").read_text()
+
+
 def test_a_machine_without_the_runtime_is_exit_code_four(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from optimize.backends import backend
 
