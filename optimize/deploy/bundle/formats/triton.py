@@ -114,20 +114,22 @@ def config(artifact: Artifact, name: str, labels: str | None = None) -> str:
         f"instance_group [ {{ count: 1 kind: {backend.kind} }} ]",
         # without it the first request of a batch size pays for what the runtime prepares
         *(_warmup(size, given) for size in (1, MAX_BATCH)),
-        *(f"parameters {{ key: {_quoted(key)} value: {{ string_value: {_quoted(value)} }} }}" for key, value in _parameters(artifact).items()),
+        *(_parameter(key, value) for key, value in _parameters(artifact).items()),
     ]
     return "".join(f"{line}\n" for line in lines)
 
 
 def _remarks(artifact: Artifact) -> list[str]:
     """Return comments for the administrator: what of the verified artifact Triton does not check or cannot keep."""
-    said = [f"{artifact.target} {artifact.runtime}, {artifact.precision}. Triton checks no golden outputs: run `python -m bundle check` first."]
+    said = [
+        f"{artifact.target} {artifact.runtime}, {artifact.precision}. Triton compares no golden outputs: run `python -m bundle check` first."
+    ]
     if artifact.target == "openvino":
         said.append("The backend compiles the model for one batch size; smaller batches are padded to it.")
         if "bf16" not in artifact.precision and artifact.use.get("defaults_suffice") is not True:
             said.append(
-                "The backend cannot be told to compute in f32. On a CPU with AMX or AVX512-BF16 some layers may run in bf16, unlike the verified"
-                " model: compare outputs with bundle/model/golden.npz there."
+                "The backend cannot be told to compute in f32. On a CPU with AMX or AVX512-BF16 some layers may run in bf16, unlike the"
+                " verified model: compare outputs with bundle/model/golden.npz there."
             )
     if artifact.target == "tensorrt":
         said.append("An engine runs on the GPU and the version of TensorRT it was built with only: take the Triton release that has it.")
@@ -158,6 +160,10 @@ def _labels(output: Mapping[str, Any]) -> list[str]:
 def _warmup(size: int, given: Mapping[str, Any]) -> str:
     value = f"{{ data_type: TYPE_FP32 dims: {_sizes(given)} zero_data: true }}"
     return f'model_warmup [ {{ name: "batch {size}" batch_size: {size} inputs {{ key: {_quoted(given["name"])} value: {value} }} }} ]'
+
+
+def _parameter(key: str, value: str) -> str:
+    return f"parameters {{ key: {_quoted(key)} value: {{ string_value: {_quoted(value)} }} }}"
 
 
 def _sizes(tensor: Mapping[str, Any]) -> list[int]:

@@ -40,7 +40,11 @@ USE = {
         "classes": ["benign", "mal\nignant", "unklar ä"],
     },
 }
-FILES = {"onnxruntime": ("model.onnx",), "openvino": ("model.xml", "model.bin"), "tensorrt": ("model.engine", "model.onnx", "timings.cache")}
+FILES = {
+    "onnxruntime": ("model.onnx",),
+    "openvino": ("model.xml", "model.bin"),
+    "tensorrt": ("model.engine", "model.onnx", "timings.cache"),
+}
 
 
 def bundle(

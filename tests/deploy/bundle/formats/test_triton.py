@@ -36,7 +36,8 @@ def test_layout_and_fields(tmp_path: Path, target: str, backend: str, platform: 
     assert folder.name == config.name == "cells"
     assert sorted(path.name for path in (folder / "1").iterdir()) == files
     assert sorted(path.name for path in folder.iterdir()) == ["1", "config.pbtxt", "labels.txt"]
-    assert (config.backend, config.platform, [(group.kind, group.count) for group in config.instance_group]) == (backend, platform, [(kind, 1)])
+    assert (config.backend, config.platform) == (backend, platform)
+    assert [(group.kind, group.count) for group in config.instance_group] == [(kind, 1)]
     (given,), (made,) = config.input, config.output
     fp32 = 11
     assert (given.name, given.data_type, list(given.dims)) == ("input", fp32, [1, 4, 4])
@@ -75,7 +76,9 @@ def test_threads_and_precision_are_those_that_were_verified(tmp_path: Path) -> N
     }
 
 
-@pytest.mark.parametrize(("suffices", "precision", "warns"), [(True, "f32", False), (False, "f32", True), (None, "int8+f32", True), (False, "bf16", False)])
+@pytest.mark.parametrize(
+    ("suffices", "precision", "warns"), [(True, "f32", False), (False, "f32", True), (None, "int8+f32", True), (False, "bf16", False)]
+)
 def test_openvino_in_f32_is_warned_about_where_defaults_may_not_suffice(
     tmp_path: Path, suffices: bool | None, precision: str, warns: bool
 ) -> None:
@@ -107,7 +110,13 @@ def test_a_target_without_a_backend_is_refused_and_leaves_nothing(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [("name:", "nom:"), ("max_batch_size: 8", 'max_batch_size: "8"'), ("TYPE_FP32", "TYPE_FLOAT"), ("KIND_CPU", "KIND_NPU"), ("{ count: 1", "{ count: 1.5")],
+    [
+        ("name:", "nom:"),
+        ("max_batch_size: 8", 'max_batch_size: "8"'),
+        ("TYPE_FP32", "TYPE_FLOAT"),
+        ("KIND_CPU", "KIND_NPU"),
+        ("{ count: 1", "{ count: 1.5"),
+    ],
 )
 def test_the_schema_refuses_what_triton_would(tmp_path: Path, before: str, after: str) -> None:
     text = triton.config(Artifact.read(bundle(tmp_path / "bundle") / "model"), "cells")
