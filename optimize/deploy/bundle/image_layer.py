@@ -97,7 +97,7 @@ def write_layer(members: Mapping[str, Member], blobs: Path) -> Layer:
         # neither a name nor a time in gzip's header
         with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as stream:  # type: ignore[arg-type]
             unpacked = _Hashed(stream)  # type: ignore[arg-type]
-            with tarfile.open(mode="w|", fileobj=unpacked, format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
+            with tarfile.open(mode="w|", fileobj=unpacked, format=tarfile.PAX_FORMAT) as archive:
                 _fill(archive, members)
     os.replace(draft, blobs / packed.hash.hexdigest())
     return Layer(packed.digest, packed.size_bytes, unpacked.digest)
