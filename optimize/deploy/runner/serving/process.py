@@ -1,8 +1,11 @@
 """The process of a server: its socket, its signals, and a stop that loses no request.
 
-On SIGTERM the server is not ready any more and asks clients to leave their connections, but it goes on to accept and to answer. It ends
-when no inference request runs and none came for `QUIET_S`, or after the drain time, and then still answers what it has begun. A load
-balancer that looks at /v2/health/ready takes it out meanwhile.
+On SIGTERM the server goes through these steps. A load balancer that looks at /v2/health/ready takes it out in the first one.
+
+    1. it is not ready any more, goes on to accept and to answer, and asks clients to leave their connections
+    2. no inference request runs and none came for `QUIET_S`, or the drain time is over: it accepts no more connections
+    3. again `QUIET_S` without a request: all that was sent over connections it had accepted is answered
+    4. connections are closed, and the process ends with 0
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from ..errors import Refused
 
 if TYPE_CHECKING:
     from ..model import Model
-    from .application import Limits
+    from .application import Limits, Service
 
 QUIET_S = 0.25
 """Time in seconds without an inference request after which a server that was told to stop takes it that clients have gone."""
@@ -63,11 +66,14 @@ def serve(model: Model, sock: socket.socket, limits: Limits, drain_s: float) -> 
             except NotImplementedError:
                 return  # Windows: Uvicorn's own stop
         await told.wait()
-        began = loop.time()
-        while loop.time() < began + drain_s:
-            if not service.running and loop.time() > max(began, service.last_s) + QUIET_S:
-                break
-            await asyncio.sleep(_TICK_S)
+        await _quiet(service, drain_s)
+        # Clients that have connected and were not accepted yet would be cut off by closing the socket. So first no more of them are let in,
+        # and one tick accepts those that are.
+        sock.listen(0)
+        await asyncio.sleep(_TICK_S)
+        for listener in server.servers:
+            listener.close()
+        await _quiet(service, limits.time_limit_s)
         server.should_exit = True
 
     config = uvicorn.Config(
@@ -94,6 +100,14 @@ def serve(model: Model, sock: socket.socket, limits: Limits, drain_s: float) -> 
     server.run(sockets=[sock])
     _say(f"stopped; {service.answered} inference requests were answered")
     return 0
+
+
+async def _quiet(service: Service, longest_s: float) -> None:
+    """Wait until no inference request runs and none came for `QUIET_S`; not longer than `longest_s` seconds."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while loop.time() < began + longest_s and (service.running or loop.time() <= max(began, service.last_s) + QUIET_S):
+        await asyncio.sleep(_TICK_S)
 
 
 def bound(host: str, port: int) -> socket.socket:
