@@ -20,15 +20,6 @@ _LIMIT = 8 << 30
 """Most bytes that all files of one wheel may take unpacked; the largest runtimes take about three gigabytes."""
 
 
-def package_names(wheels: Sequence[Path]) -> set[str]:
-    """Return the names of packages, in lower case and with "-", as requirements spell them.
-
-    >>> sorted(package_names([Path("onnxruntime-1.2-cp311-cp311-linux.whl"), Path("prometheus_client-1-py3-none-any.whl")]))
-    ['onnxruntime', 'prometheus-client']
-    """
-    return {re.sub(r"[-_.]+", "-", wheel.name.partition("-")[0]).lower() for wheel in wheels}
-
-
 def runs_on(wheel: Path, python: str) -> bool:
     """Return whether a wheel is made for a version of Python.
 

@@ -23,20 +23,17 @@ from pathlib import Path
 from typing import Any
 
 from optimize.deploy.bundle.base_image import CONFIG, MANIFEST, BaseImage, read_base
+from optimize.deploy.bundle.container import FOLDER, PACKAGES, PORT, USER, command, serves
 from optimize.deploy.bundle.image_layer import Layer, members_of, write_layer
-from optimize.deploy.bundle.wheel_files import package_names, runs_on, site_packages
+from optimize.deploy.bundle.wheel_files import runs_on, site_packages
 from optimize.deploy.runner.served_name import served_name
 from optimize.errors import InputError
 
 NAME = "oci"
 AT_TOP = True
 """An importer looks for `index.json` at the top of an archive."""
-FOLDER, PACKAGES = "/opt/bundle", "/opt/site-packages"
-USER = "65532:65532"
-"""User and group without a name, a home or a right: the usual "nonroot" of minimal images."""
-PORT = 8080
-SERVER = "uvicorn"
-"""The package that tells whether `python -m bundle serve` can run."""
+MARK = "index.json"
+"""Path that shows a folder to be an earlier layout."""
 _ARM = ("i8mm", "dotprod")
 
 
@@ -74,7 +71,7 @@ def _fill(bundle: Path, out: Path, said: Mapping[str, Any], base: BaseImage | No
         layers.append((write_layer(site_packages(wheels, PACKAGES.lstrip("/")), blobs), "packages of the bundle's wheels"))
     layers.append((write_layer(members_of(bundle, FOLDER.lstrip("/")), blobs), "the bundle"))
     annotations = _annotations(said, base)
-    config = _store(blobs, _config(said, base, layers, annotations, wheels), CONFIG)
+    config = _store(blobs, _config(bundle, said, base, layers, annotations, wheels), CONFIG)
     manifest = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
@@ -94,7 +91,12 @@ def _fill(bundle: Path, out: Path, said: Mapping[str, Any], base: BaseImage | No
 
 
 def _config(
-    said: Mapping[str, Any], base: BaseImage | None, layers: Sequence[tuple[Layer, str]], labels: Mapping[str, str], wheels: Sequence[Path]
+    bundle: Path,
+    said: Mapping[str, Any],
+    base: BaseImage | None,
+    layers: Sequence[tuple[Layer, str]],
+    labels: Mapping[str, str],
+    wheels: Sequence[Path],
 ) -> dict[str, Any]:
     """Return the image's configuration: what runs, as whom, and the hashes of the unpacked layers."""
     runs: dict[str, Any] = {"User": USER, "WorkingDir": FOLDER, "Labels": dict(labels)}
@@ -103,13 +105,12 @@ def _config(
         if not wheels:
             # the packages are the base image's own, wherever it looks for them
             own.pop("PYTHONPATH")
-        serves = not wheels or SERVER in package_names(wheels)
         runs |= {
             "Env": [f"{key}={value}" for key, value in {**base.environment, **own}.items()],
             "Entrypoint": ["python3", "-m", "bundle"],
-            "Cmd": ["serve", "--host", "0.0.0.0", "--port", str(PORT)] if serves else ["check"],  # noqa: S104 the container's own network
+            "Cmd": command(bundle),
             "StopSignal": "SIGTERM",
-            **({"ExposedPorts": {f"{PORT}/tcp": {}}} if serves else {}),
+            **({"ExposedPorts": {f"{PORT}/tcp": {}}} if serves(bundle) else {}),
             "Labels": {**(base.config.get("config", {}).get("Labels") or {}), **labels},
         }
     earlier = [] if base is None else base.config.get("history")

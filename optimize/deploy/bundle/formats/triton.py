@@ -23,6 +23,8 @@ from optimize.deploy.runner.served_name import served_name
 from optimize.errors import InputError
 
 NAME = "triton"
+MARK = "bundle/manifest.json"
+"""Path that shows a folder to be an earlier repository of this kind."""
 MAX_BATCH = 8
 """Largest batch that Triton puts together; within the profile of an engine (`backends/tensorrt_common/compiler.py`)."""
 PREFERRED = (4, 8)
