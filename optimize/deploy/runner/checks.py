@@ -57,7 +57,7 @@ def check(root: Path, public_key: str | Path | None = None, threads: int | None 
     fingerprint = signature.check(root, content, public_key)
     artifact = _read_files(root, said)
     module = runtime(said.target)
-    differences = module.differences(said)
+    differences = module.differences(said, artifact)
     if (version := module.version()) != said.runtime:
         differences.append(f"verified with {said.target} {said.runtime}, here is {version}")
     notes = (*([] if said.warning is None else [said.warning]), *differences)
