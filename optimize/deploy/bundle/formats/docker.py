@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from optimize.deploy.bundle.container import FOLDER, PORT, USER, command, serves
+from optimize.deploy.bundle.container import FOLDER, PORT, USER, command, requirements, serves
 
 NAME = "docker"
 MARK = "bundle/manifest.json"
@@ -78,16 +78,17 @@ def _packages(bundle: Path) -> list[str]:
     """Return the step that installs what the runner needs, from the bundle's wheels where they are there."""
     # a context that was copied with narrow rights could not be read by the user that the image runs as
     readable = f"RUN chmod -R a+rX {FOLDER}"
-    if not (bundle / "requirements.txt").exists():
+    files = requirements(bundle)
+    if not files:
         return [readable]
     # every package is compared with its hash; pip wants one for each, or for none
-    hashes = "--hash=" in (bundle / "requirements.txt").read_text(encoding="utf-8")
+    hashes = all("--hash=" in (bundle / file).read_text(encoding="utf-8") for file in files)
     wheels = any((bundle / "wheels").glob("*.whl"))
     install = [
         "python3 -m pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore",
         *([f"--no-index --find-links={FOLDER}/wheels"] if wheels else []),
         *(["--require-hashes"] if hashes else []),
-        f"-r {FOLDER}/requirements.txt",
+        *(f"-r {FOLDER}/{file}" for file in files),
     ]
     said = "# Nothing is downloaded: the packages are in the bundle." if wheels else "# Packages are downloaded now, and never at start."
     return [said, f"{readable} && {' '.join(install)}"]

@@ -32,13 +32,17 @@ def written(tmp_path: Path, made: Path, requirements: str | None = None) -> tupl
 
 def test_it_installs_from_wheels_serves_and_runs_as_nobody(tmp_path: Path) -> None:
     made = with_wheels(tmp_path / "bundle")
-    folder, said = written(tmp_path, made, "numpy==2.0 --hash=sha256:00\nuvicorn==0.40 --hash=sha256:00\n")
+    folder, said = written(tmp_path, made, "numpy==2.0 \\\n    --hash=sha256:00\n")
     words = [word for word, _ in steps(folder)]
     assert words[:4] == ["ARG", "FROM", "COPY", "RUN"]
     assert words.index("USER") > words.index("RUN")
     assert (said["ARG"], said["FROM"], said["COPY"]) == ("BASE=python:3.11-slim", "${BASE}", "bundle/ /opt/bundle/")
     assert said["USER"] == "65532:65532"
-    assert "--no-index --find-links=/opt/bundle/wheels --require-hashes -r /opt/bundle/requirements.txt" in said["RUN"]
+    files = " -r ".join(f"/opt/bundle/{name}.txt" for name in ("requirements-serve", "requirements"))
+    install = f"--no-index --find-links=/opt/bundle/wheels --require-hashes -r {files}"
+    assert said["RUN"].endswith(install)
+    # its package is not among the wheels
+    assert "requirements-sign" not in said["RUN"]
     assert json.loads(said["ENTRYPOINT"]) == ["python3", "-m", "bundle"]
     assert json.loads(said["CMD"]) == ["serve", "--host", "0.0.0.0", "--port", "8080"]
     assert (said["EXPOSE"], said["STOPSIGNAL"], said["WORKDIR"]) == ("8080", "SIGTERM", "/opt/bundle")
@@ -47,7 +51,7 @@ def test_it_installs_from_wheels_serves_and_runs_as_nobody(tmp_path: Path) -> No
 
 
 def test_without_a_server_it_checks_and_has_no_health(tmp_path: Path) -> None:
-    folder, said = written(tmp_path, bundle(tmp_path / "bundle"), "numpy==2.0\n")
+    folder, said = written(tmp_path, bundle(tmp_path / "bundle"), "# uvicorn is not needed\nnumpy==2.0\n")
     assert json.loads(said["CMD"]) == ["check"]
     assert not {"EXPOSE", "HEALTHCHECK"} & set(said)
     assert said["RUN"].endswith("--root-user-action=ignore -r /opt/bundle/requirements.txt")

@@ -63,6 +63,8 @@ def with_wheels(folder: Path, name: str = WHEEL, server: bool = True) -> Path:
         tool = zipfile.ZipInfo("numpy/tool.so")
         tool.external_attr = 0o100755 << 16
         archive.writestr(tool, b"\x7fELF")
+    (made / "requirements-serve.txt").write_text("uvicorn==0.40 \\\n    --hash=sha256:00\n")
+    (made / "requirements-sign.txt").write_text("cryptography==1.0\n")
     if server:
         with zipfile.ZipFile(made / "wheels" / "uvicorn-0.40-py3-none-any.whl", "w") as archive:
             archive.writestr("uvicorn/__init__.py", "")
