@@ -17,6 +17,7 @@ from optimize.cli.options import FILE, json_option, verbose_option
 @click.argument("run", type=FILE)
 @cloup.option("--out", type=FILE, required=True, metavar="DIR|FILE.tar.gz", help="Folder to make, or archive where it ends in .tar.gz.")
 @cloup.option("--format", metavar="NAME", default="plain", show_default=True, help="What it is packed as: plain, oci, docker or triton.")
+@cloup.option("--base-image", type=FILE, metavar="DIR", help="OCI layout that an image of format oci builds on, so that it can run.")
 @cloup.option("--sign-key", type=FILE, metavar="FILE", help="Private Ed25519 key (PEM) that signs the bundle.")
 @cloup.option("--public-key", metavar="FILE|BASE64", help="The Ed25519 key (PEM or base64) that must have signed the run's report.")
 @cloup.option("--wheels", is_flag=True, help="Add the packages that the runner needs, for a machine that cannot download them.")

@@ -16,7 +16,7 @@ from optimize.deploy.bundle import signature
 from optimize.deploy.bundle.archive import is_archive_name, write_archive
 from optimize.deploy.bundle.assemble import ONNX, assemble
 from optimize.deploy.bundle.bundled_run import BundledRun, Verdict
-from optimize.deploy.bundle.formats import bundle_format
+from optimize.deploy.bundle.formats import bundle_format, extra_arguments
 from optimize.deploy.bundle.manifest import MANIFEST, MODEL, Manifest
 from optimize.deploy.bundle.placing import put, require_free, work_folder
 from optimize.errors import InputError
@@ -77,6 +77,7 @@ def bundle(
     out: str | Path,
     *,
     format: str = "plain",
+    base_image: str | Path | None = None,
     sign_key: str | Path | None = None,
     public_key: str | Path | None = None,
     wheels: bool = False,
@@ -89,6 +90,7 @@ def bundle(
         run: folder of the run.
         out: folder to make, or file of an archive where the name ends in .tar.gz.
         format: what the bundle is packed as, one of `deploy/bundle/formats/`.
+        base_image: folder of an OCI layout that an image of format "oci" builds on; None for an image that only holds the bundle.
         sign_key: file of an Ed25519 private key in PEM that signs the bundle; None for a bundle without a signature.
         public_key: key that must have signed the run's report, as a file in PEM or as base64; None for any signature or none.
         wheels: whether the packages that the runner needs are added, for a machine that cannot download them.
@@ -110,6 +112,7 @@ def bundle(
     folder, path, packing = _folder("run", run), _folder("out", out), bundle_format(format)
     if not folder.exists():
         raise InputError(f"`run` (={folder}) does not exist: check the path.")
+    options = extra_arguments(packing, None if base_image is None else _folder("base_image", base_image))
     # the cheap questions first: hashing a large model for a wrong key would waste minutes
     key = None if sign_key is None else Path(sign_key)
     if key is not None:
@@ -138,7 +141,7 @@ def bundle(
         manifest = assemble(source, assembled, key)
         _require_as_examined(manifest, examined, artifact.folder.relative_to(examined.folder).as_posix())
         signed_by = "" if key is None else signature.keyid(key)
-        packing.write(assembled, packed)
+        packing.write(assembled, packed, **options)
         made = packed
         if is_archive_name(path):
             made = work / "archive"
