@@ -70,7 +70,7 @@ def sign(report: Mapping[str, Any], key_file: str | Path) -> dict[str, str]:
     """
     require_cryptography()
     # Ed25519 takes no random numbers for a signature, so signing twice gives the same report, byte by byte.
-    key = _private_key(Path(key_file))
+    key = private_key(Path(key_file))
     signed = _signed_bytes(report)
     return {
         "algorithm": ALGORITHM,
@@ -97,7 +97,7 @@ def sign_page(report: Mapping[str, Any], page: bytes, key_file: str | Path) -> d
     require_cryptography()
     # The page is signed by its hash, so that a checker may verify the block without having the page.
     digest = hashlib.sha256(page).hexdigest()
-    value = _private_key(Path(key_file)).sign(_page_bytes(report["signature"]["sha256"], digest))
+    value = private_key(Path(key_file)).sign(_page_bytes(report["signature"]["sha256"], digest))
     return {"sha256": digest, "value": base64.b64encode(value).decode()}
 
 
@@ -202,7 +202,12 @@ def _signed_bytes(report: Mapping[str, Any]) -> bytes:
         raise InputError(f"`report` cannot be signed ({problem}): it must hold only what JSON can.") from None
 
 
-def _private_key(path: Path) -> Ed25519PrivateKey:
+def private_key(path: Path) -> Ed25519PrivateKey:
+    """Return the Ed25519 private key in a PEM file that only its owner may read.
+
+    Raises:
+        InputError: when the file cannot be read, is open to others, is encrypted, or holds another kind of key.
+    """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
