@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from optimize.importance.snip import Snip as Snip
     from optimize.importance.taylor import Taylor as Taylor
     from optimize.loading.load import load_model as load_model
+    from optimize.run.bundle import bundle as bundle
     from optimize.run.doctor import doctor as doctor
     from optimize.run.from_python import compare as compare
     from optimize.run.from_python import compress as compress
@@ -89,6 +90,7 @@ _NAMES = {
     "guard.limits": ("Limits",),
     "guard.verdict": ("Verdict", "judge"),
     "loading.load": ("load_model",),
+    "run.bundle": ("bundle",),
     "run.doctor": ("doctor",),
     "run.from_python": ("compare", "compress", "demo", "verify"),
     "run.profile": ("profile",),

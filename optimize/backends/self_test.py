@@ -157,12 +157,23 @@ def check(artifact: Artifact, predict: Callable[[Floats], Floats]) -> Check | No
     spread = float(expected.max() - expected.min()) or 1.0
     difference = float(np.abs(outputs - expected).max()) / spread
     alike = not differences(artifact)
-    # of a mix such as "int8+bf16" the looser of both parts' tolerances counts
-    same_machine, another = (max(limits) for limits in zip(*(TOLERANCES[part] for part in artifact.precision.split("+")), strict=True))
+    same_machine, another = tolerances(artifact.precision)
     allowed = same_machine if alike else another
     changed = _changed(expected, outputs, allowed * spread, _threshold(artifact))
     tells = bool((inputs != inputs[0]).any() and (expected != expected[0]).any())
     return Check(len(inputs), difference if np.isfinite(difference) else float("inf"), allowed, changed, alike, tells)
+
+
+def tolerances(precision: str) -> tuple[float, float]:
+    """Return the largest difference on a machine like the one that verified an artifact, and on another, as shares of the outputs' range.
+
+    Of a mix the looser of both parts' tolerances counts.
+
+    >>> tolerances("int8+bf16")
+    (0.01, 0.03)
+    """
+    same, another = zip(*(TOLERANCES[part] for part in precision.split("+")), strict=True)
+    return max(same), max(another)
 
 
 def differences(artifact: Artifact) -> list[str]:

@@ -68,9 +68,8 @@ def sign(report: Mapping[str, Any], key_file: str | Path) -> dict[str, str]:
     Raises:
         InputError: when the key cannot be used, the report is no JSON, or the package cryptography is not installed.
     """
-    require_cryptography()
     # Ed25519 takes no random numbers for a signature, so signing twice gives the same report, byte by byte.
-    key = private_key(Path(key_file))
+    key = private_key(key_file)
     signed = _signed_bytes(report)
     return {
         "algorithm": ALGORITHM,
@@ -94,10 +93,9 @@ def sign_page(report: Mapping[str, Any], page: bytes, key_file: str | Path) -> d
     Raises:
         InputError: when the key cannot be used, or the package cryptography is not installed.
     """
-    require_cryptography()
     # The page is signed by its hash, so that a checker may verify the block without having the page.
     digest = hashlib.sha256(page).hexdigest()
-    value = private_key(Path(key_file)).sign(_page_bytes(report["signature"]["sha256"], digest))
+    value = private_key(key_file).sign(_page_bytes(report["signature"]["sha256"], digest))
     return {"sha256": digest, "value": base64.b64encode(value).decode()}
 
 
@@ -202,18 +200,23 @@ def _signed_bytes(report: Mapping[str, Any]) -> bytes:
         raise InputError(f"`report` cannot be signed ({problem}): it must hold only what JSON can.") from None
 
 
-def private_key(path: Path) -> Ed25519PrivateKey:
-    """Return the Ed25519 private key in a PEM file that only its owner may read.
+def private_key(key_file: str | Path) -> Ed25519PrivateKey:
+    """Read the private key that `--sign-key` names.
+
+    Args:
+        key_file: file of an Ed25519 private key in PEM (PKCS 8). It is not encrypted, and only its owner may read it.
 
     Raises:
-        InputError: when the file cannot be read, is open to others, is encrypted, or holds another kind of key.
+        InputError: when the key cannot be used, or the package cryptography is not installed.
     """
+    require_cryptography()
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     remedy = "give an Ed25519 private key in PEM, such as `openssl genpkey -algorithm ed25519` makes"
     # Each failure has its own sentence: a wrong kind of key and an encrypted key need different remedies.
+    path = Path(key_file)
     content = _private(path)
     try:
         key = load_pem_private_key(content, password=None)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-from optimize.backends.artifact import Artifact
+from optimize.backends.artifact import Artifact, ArtifactFile
+
+Verdict: TypeAlias = Literal["pass", "fail", "inconclusive", "unverified"]
+"""How the run ended; "unverified" where the artifact never ran."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,17 @@ class BundledFile:
     path: str
     sha256: str
     size_bytes: int
+
+    @classmethod
+    def of_entry(cls, entry: Mapping[str, Any]) -> BundledFile:
+        """Return the file of an entry in a manifest.
+
+        Raises:
+            ValueError: when the entry has other keys, or another type under one of them.
+        """
+        if set(entry) != {"path", "sha256", "bytes"} or [type(entry[name]) for name in ("path", "sha256", "bytes")] != [str, str, int]:
+            raise ValueError("a file without path, sha256 or bytes")
+        return cls(entry["path"], entry["sha256"], entry["bytes"])
 
     def as_dict(self) -> dict[str, str | int]:
         """Return the form that the manifest uses."""
@@ -50,7 +64,7 @@ class BundledRun:
     report: Mapping[str, Any]
     artifact: Artifact
     onnx: Path
-    verdict: Literal["pass", "fail", "inconclusive", "unverified"]
+    verdict: Verdict
     warning: str | None
     scratch: Path
     wheels: bool = False
@@ -70,6 +84,14 @@ class BundledRun:
     def title(self) -> str:
         """Name for people, such as "cells for openvino"."""
         return f"{self.name.rpartition('.')[0] or self.name} for {self.artifact.target}"
+
+    @property
+    def reported_sha256(self) -> str:
+        """SHA-256 of the artifact as the report lists its files; for the report of this artifact it is `artifact.sha256`."""
+        folder = self.artifact.folder.relative_to(self.folder).as_posix()
+        listed = {file["name"]: file["sha256"] for file in self.report["files"]}
+        hashes = (ArtifactFile(file.name, listed.get(f"{folder}/{file.name}", ""), file.size_bytes) for file in self.artifact.files)
+        return replace(self.artifact, files=tuple(hashes)).sha256
 
     @property
     def use(self) -> Mapping[str, Any]:

@@ -1,0 +1,45 @@
+"""`optimize bundle`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import cloup
+
+from optimize.cli.one_line_errors import one_line_errors
+from optimize.cli.options import FILE, json_option, verbose_option
+
+
+@cloup.command()
+@click.argument("run", type=FILE)
+@cloup.option("--out", type=FILE, required=True, metavar="DIR|FILE.tar.gz", help="Folder to make, or archive where it ends in .tar.gz.")
+@cloup.option("--format", metavar="NAME", default="plain", show_default=True, help="What it is packed as: plain, oci, docker or triton.")
+@cloup.option("--sign-key", type=FILE, metavar="FILE", help="Private Ed25519 key (PEM) that signs the bundle.")
+@cloup.option("--public-key", metavar="FILE|BASE64", help="The Ed25519 key (PEM or base64) that must have signed the run's report.")
+@cloup.option("--wheels", is_flag=True, help="Add the packages that the runner needs, for a machine that cannot download them.")
+@cloup.option("--not-accepted", is_flag=True, help="Bundle a run that was not accepted as well; its bundle says so at every start.")
+@cloup.option("--overwrite", is_flag=True, help="Replace an earlier bundle.")
+@json_option("what was bundled")
+@verbose_option()
+def bundle(run: Path, as_json: bool, verbose: bool, **settings: Any) -> None:
+    """Pack a finished run for a machine without a network: the model, a runner that checks it, its report and all documents.
+
+    RUN is the folder of an accepted run.
+
+    Exit code: 0 it was bundled, 2 wrong input, or a run that was not accepted.
+    """
+    with one_line_errors(as_json, verbose=verbose):
+        from optimize.run.bundle import bundle as write
+
+        bundled = write(run, **settings)
+    said = bundled.as_dict()
+    if as_json:
+        click.echo(json.dumps(said, sort_keys=True))
+        return
+    if said["warning"]:
+        click.echo(f"WARNING: {said['warning']}")
+    click.echo(f"{said['path']}: {said['files']} files, {said['bytes'] / 2**20:.1f} MiB, {'signed' if said['signed_by'] else 'not signed'}")
+    click.echo(f"manifest {said['manifest_sha256']}")

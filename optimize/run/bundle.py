@@ -1,0 +1,203 @@
+"""Bundle a finished run: everything that a machine without a network needs, in one folder or archive.
+
+The run is examined first, file by file, as `optimize verify` does; then its files are copied, and what was copied is compared with what was
+examined. A run that was not accepted is bundled only where that was asked for, and its bundle says so at every start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optimize.backends.artifact import Artifact, ArtifactFile
+from optimize.deploy.bundle import signature
+from optimize.deploy.bundle.archive import is_archive_name, write_archive
+from optimize.deploy.bundle.assemble import ONNX, assemble
+from optimize.deploy.bundle.bundled_run import BundledRun, Verdict
+from optimize.deploy.bundle.formats import bundle_format
+from optimize.deploy.bundle.manifest import MANIFEST, MODEL, Manifest
+from optimize.deploy.bundle.placing import put, require_free, work_folder
+from optimize.errors import InputError
+from optimize.progress import note
+from optimize.report.signature import private_key
+from optimize.run.verification.folder_contents import AGAIN, plain
+from optimize.run.verification.integrity import Examined, examine
+from optimize.run.workspace import NOT_ACCEPTED
+from optimize.run.workspace import ONNX as ONNX_FOLDER
+
+_WORDS: Mapping[Verdict, str] = {
+    "fail": "was rejected: it does not hold its limits",
+    "inconclusive": "was not accepted: its test cases could not show that it holds its limits",
+    "unverified": "was never run: nobody knows whether it holds its limits",
+}
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """A bundle that was written; it can be passed wherever a path can.
+
+    Args:
+        path: the folder or the archive.
+        manifest: content of its manifest.json.
+        format: what it is packed as.
+        signed_by: SHA-256 of the public key's 32 bytes; empty where it is not signed.
+        size_bytes: number of bytes of all files, or of the archive.
+        findings: sentences on who signed the run's report.
+    """
+
+    path: Path
+    manifest: Manifest
+    format: str
+    signed_by: str
+    size_bytes: int
+    findings: tuple[str, ...] = ()
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the result as plain JSON."""
+        said = self.manifest
+        return {
+            "path": str(self.path),
+            "format": self.format,
+            "manifest_sha256": said.sha256,
+            "signed_by": self.signed_by or None,
+            "files": len(said.files),
+            "bytes": self.size_bytes,
+            **{name: getattr(said, name) for name in ("target", "precision", "accepted", "verdict", "warning")},
+            "findings": list(self.findings),
+        }
+
+
+def bundle(
+    run: str | Path,
+    out: str | Path,
+    *,
+    format: str = "plain",
+    sign_key: str | Path | None = None,
+    public_key: str | Path | None = None,
+    wheels: bool = False,
+    not_accepted: bool = False,
+    overwrite: bool = False,
+) -> Bundled:
+    """Bundle a finished run for a machine without a network; the command `optimize bundle` as a function.
+
+    Args:
+        run: folder of the run.
+        out: folder to make, or file of an archive where the name ends in .tar.gz.
+        format: what the bundle is packed as, one of `deploy/bundle/formats/`.
+        sign_key: file of an Ed25519 private key in PEM that signs the bundle; None for a bundle without a signature.
+        public_key: key that must have signed the run's report, as a file in PEM or as base64; None for any signature or none.
+        wheels: whether the packages that the runner needs are added, for a machine that cannot download them.
+        not_accepted: whether a run that was not accepted is bundled as well; its bundle says so at every start.
+        overwrite: whether an earlier bundle at `out` is replaced.
+
+    Returns:
+        Where the bundle is, and what it holds. The same run gives the same bytes.
+
+    Raises:
+        InputError: when the folder holds no finished run of this version, a file of it was altered, the run was not accepted, or `out`,
+            the format or the key cannot be used.
+
+    Example:
+        >>> bundle("nowhere", "cells.tar.gz")
+        Traceback (most recent call last):
+        optimize.errors.InputError: `run` (=nowhere) does not exist: check the path.
+    """
+    folder, path, packing = _folder("run", run), _folder("out", out), bundle_format(format)
+    if not folder.exists():
+        raise InputError(f"`run` (={folder}) does not exist: check the path.")
+    # the cheap questions first: hashing a large model for a wrong key would waste minutes
+    key = None if sign_key is None else Path(sign_key)
+    if key is not None:
+        private_key(key)
+    require_free(path, mark=getattr(packing, "MARK", MANIFEST), overwrite=overwrite)
+    examined = examine(folder, None if public_key is None else str(public_key))
+    if path.resolve().is_relative_to(examined.folder.resolve()):
+        raise InputError(
+            f"`--out` (={path}) lies in the folder of the run, which then holds more than its report lists: name another path."
+        )
+    artifact, verdict = _artifact(examined, not_accepted=not_accepted)
+    with work_folder(path) as work:
+        assembled, scratch, packed = (work / name for name in ("bundle", "scratch", "packed"))
+        for made in (assembled, scratch):
+            made.mkdir()
+        source = BundledRun(
+            folder=examined.folder,
+            report=dict(examined.report or {}),
+            artifact=artifact,
+            onnx=examined.folder / ONNX_FOLDER,
+            verdict=verdict,
+            warning=_warning(verdict),
+            scratch=scratch,
+            wheels=wheels,
+        )
+        manifest = assemble(source, assembled, key)
+        _require_as_examined(manifest, examined, artifact.folder.relative_to(examined.folder).as_posix())
+        signed_by = "" if key is None else signature.keyid(key)
+        packing.write(assembled, packed)
+        made = packed
+        if is_archive_name(path):
+            made = work / "archive"
+            write_archive(packed, made, "" if getattr(packing, "AT_TOP", False) else manifest.slug)
+        size = sum(file.stat().st_size for file in ([made] if made.is_file() else made.rglob("*")) if file.is_file())
+        put(made, path, work)
+    for line in examined.findings:
+        note(line)
+    return Bundled(path, manifest, format, signed_by, size, examined.findings)
+
+
+def _folder(name: str, path: object) -> Path:
+    if not isinstance(path, str | Path):
+        raise InputError(f"`{name}` (={path!r}) must be a path: pass text or a Path.")
+    return Path(path)
+
+
+def _artifact(run: Examined, *, not_accepted: bool) -> tuple[Artifact, Verdict]:
+    """Return the artifact that is to be bundled, and the verdict of its run.
+
+    Raises:
+        InputError: when the run was not accepted and that was not asked for, or it lacks what a bundle needs.
+    """
+    report = run.report
+    if report is None:
+        raise InputError(f"`run` (={run.folder}) holds a compiled model without its report: give the whole folder of the run.")
+    verdict: Verdict = "unverified" if report.get("unverified") is not None else report["verdict"]
+    if verdict == "unverified":
+        remedy = "finish it with `optimize verify` on a machine that runs the target"
+        raise InputError(f"`run` (={run.folder}) {_WORDS[verdict]}, so it has no recorded outputs to check a bundle with: {remedy}.")
+    if verdict != "pass" and not not_accepted:
+        raise InputError(f"`run` (={run.folder}) {_WORDS[verdict]}; read its report, or add --not-accepted for a bundle that says so.")
+    folder = MODEL if verdict == "pass" else NOT_ACCEPTED
+    if not any(path.startswith(f"{folder}/") for path in run.files):
+        raise InputError(f"`run` (={run.folder}) holds no compiled model (its verdict is {verdict!r}): repeat the run with other settings.")
+    if missing := [name for name in ONNX if f"{ONNX_FOLDER}/{name}" not in run.files]:
+        said = f"lacks {ONNX_FOLDER}/{missing[0]}, which runs of earlier versions did not keep"
+        raise InputError(f"`run` (={run.folder}) {said}: repeat the run, with `optimize compress --recipe {run.folder}/recipe.lock.toml`.")
+    artifact = Artifact.read(run.folder / folder)
+    if artifact.golden is None or not artifact.use:
+        raise InputError(f"`{artifact.folder}` has no self-test, or does not say how it is used: repeat the run with this version.")
+    return artifact, verdict
+
+
+def _warning(verdict: Verdict) -> str | None:
+    """Return what a bundle says at every start; None where the run was accepted."""
+    return None if verdict == "pass" else f"This model {_WORDS[verdict]}. Do not use it for decisions."
+
+
+def _require_as_examined(manifest: Manifest, run: Examined, model: str) -> None:
+    """Check that the bundle holds the files that were examined: one may have been replaced while it was copied.
+
+    Args:
+        manifest: manifest of the bundle, with the hash of what was written.
+        run: the run as examined.
+        model: folder of the artifact in the run.
+    """
+    examined: dict[str, ArtifactFile] = {**run.files, **run.reports}
+    for file in manifest.files:
+        path = f"{model}/{file.path.removeprefix(f'{MODEL}/')}" if file.path.startswith(f"{MODEL}/") else file.path
+        if (known := examined.get(path)) is not None and known.sha256 != file.sha256:
+            raise InputError(f"`{run.folder}`: its file {plain(path)} was changed while it was bundled: {AGAIN}.")

@@ -1,0 +1,89 @@
+"""The folder of a finished run as this version leaves it, made by hand in a moment: tiny ONNX files, a self-test, how it is used, a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from optimize.backends import backend, self_test
+from optimize.backends.artifact import Artifact
+from optimize.candidate import Floats
+from tests.report.sample import failing, inconclusive, passing
+from tests.sealed import LOCK, told
+
+SHAPE = (1, 4, 4)
+CLASSES = ("platelet", "basophil", "erythroblast")
+MEAN, STD = 0.5, 0.25
+USE = {
+    "options": {},
+    "defaults_suffice": True,
+    "threads": 1,
+    "input": {
+        "name": "input",
+        "shape": ["N", *SHAPE],
+        "dtype": "float32",
+        "layout": "NCHW",
+        "range": [-2.0, 2.0],
+        "preprocessing": {
+            "stored": "uint8, channels last, 0 to 255",
+            "scale": 1 / 255,
+            "standardize": None,
+            "mean": [MEAN],
+            "std": [STD],
+            "pad": 0,
+        },
+    },
+    "output": {
+        "name": "output",
+        "shape": ["N", 3],
+        "dtype": "float32",
+        "task": "classification",
+        "meaning": "logits",
+        "decision": "argmax of axis 1",
+        "classes": list(CLASSES),
+        "threshold": None,
+    },
+}
+REPORTS = {"pass": passing, "fail": failing, "inconclusive": inconclusive}
+
+
+def network(path: Path, weights: Floats) -> None:
+    """(N, 1, 4, 4) -> (N, 3): one matrix, with the names that `backends/export.py` gives."""
+    nodes = [helper.make_node("Flatten", ["input"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["output"])]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *sizes]) for name, sizes in (("input", SHAPE), ("output", (3,)))]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [numpy_helper.from_array(weights, "w")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+
+
+def artifact(folder: Path, weights: Floats, use: dict[str, Any]) -> Artifact:
+    """The network, compiled for ONNX Runtime, with its self-test and its use."""
+    folder.mkdir(parents=True)
+    network(folder / "model.onnx", weights)
+    runtime = backend("onnxruntime")
+    made = Artifact.save(folder, target="onnxruntime", precision="f32", input_shape=SHAPE, runtime=runtime.version(), files=("model.onnx",))
+    inputs = self_test.make(np.random.default_rng(0).normal(size=(8, *SHAPE)).astype(np.float32), 0)
+    with runtime.build(made, threads=1) as session:
+        return self_test.attach(made.described(use), session.predict, inputs)
+
+
+def finished(folder: Path, key: Path | None = None, *, verdict: str = "pass", use: dict[str, Any] | None = None, **report: Any) -> Path:
+    """A run with this verdict, its report signed where a key is given; `report` says what in its report is another."""
+    draw = np.random.default_rng(1)
+    weights = draw.normal(size=(16, 3)).astype(np.float32)
+    name = "model" if verdict == "pass" else "not_accepted"
+    made = artifact(folder / name, weights, USE if use is None else use)
+    (folder / "onnx").mkdir()
+    network(folder / "onnx" / "model.onnx", weights)
+    network(folder / "onnx" / "original.onnx", weights + draw.normal(size=weights.shape).astype(np.float32) / 50)
+    (folder / "recipe.lock.toml").write_text(LOCK)
+    (folder / "ledger.jsonl").write_text('{"run": {}}\n')
+    (folder / "flips.csv").write_text("id,kind\n17,regressed\n")
+    names = [made.files[0].name, "golden.npz", "artifact.json"]
+    files = {"files": [{"name": name} for name in names]} if verdict == "pass" else None
+    whole = REPORTS[verdict]() | {"target": "onnxruntime", "precision": "f32", "files": [], "artifact": files}
+    told(folder, whole | report, key)
+    return folder
