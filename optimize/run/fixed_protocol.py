@@ -8,6 +8,7 @@ from pathlib import Path
 
 from optimize.errors import InputError
 from optimize.run.protocol import read_protocol, sign_protocol
+from optimize.run.protocol_agreement import require_known
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,10 @@ def fix_protocol(
         given = [name for name, value in {**settings, "recipe": recipe_file}.items() if value is not None]
         if given:
             raise InputError(f"`--{given[0].replace('_', '-')}` is for a draft: add --draft MODEL, or leave it out.")
-        protocol = read_protocol(file) if sign_key is None else sign_protocol(file, sign_key)
+        protocol = read_protocol(file, with_signature=sign_key is None)
+        require_known(protocol)
+        if sign_key is not None:
+            protocol = sign_protocol(protocol, sign_key)
         signed = protocol.signed
         return FixedProtocol(file, "signed" if signed else "unsigned", protocol.sha256, None if signed is None else signed.fingerprint)
     if sign_key is not None:

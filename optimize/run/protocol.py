@@ -101,11 +101,12 @@ class Protocol:
         }
 
 
-def read_protocol(file: Path) -> Protocol:
+def read_protocol(file: Path, *, with_signature: bool = True) -> Protocol:
     """Return the protocol in a file, with its signature where one lies beside it.
 
     Args:
         file: TOML, or JSON where its name ends in ".json".
+        with_signature: whether a signature beside it is read and checked.
 
     Raises:
         InputError: when the file cannot be read, lacks something, has a key that no protocol has, or its signature is not valid.
@@ -114,24 +115,22 @@ def read_protocol(file: Path) -> Protocol:
     content = _parsed(file, text)
     _require_complete(file, content)
     envelope = envelope_of(file)
-    signed = dsse.verify(envelope, PAYLOAD_TYPE, text.encode()) if envelope.exists() else None
+    signed = dsse.verify(envelope, PAYLOAD_TYPE, text.encode()) if with_signature and envelope.exists() else None
     return Protocol(file, text, content, signed)
 
 
-def sign_protocol(file: Path, key_file: Path) -> Protocol:
-    """Sign a complete protocol, and return it with its signature, which replaces an earlier one.
+def sign_protocol(protocol: Protocol, key_file: Path) -> Protocol:
+    """Sign a protocol, and return it with its signature, which replaces an earlier one beside it.
 
     Args:
-        file: file of the protocol.
+        protocol: a complete protocol.
         key_file: file of an Ed25519 private key in PEM.
 
     Raises:
-        InputError: when the protocol is not complete, or the key cannot be used.
+        InputError: when the key cannot be used.
     """
-    text = _text(file)
-    _require_complete(file, _parsed(file, text))
-    write_atomically(envelope_of(file), dsse.sign(PAYLOAD_TYPE, text.encode(), key_file))
-    return read_protocol(file)
+    write_atomically(envelope_of(protocol.file), dsse.sign(PAYLOAD_TYPE, protocol.text.encode(), key_file))
+    return read_protocol(protocol.file)
 
 
 def envelope_of(file: Path) -> Path:

@@ -16,6 +16,16 @@ from optimize.run.protocol import Protocol
 from optimize.run.recipe import Recipe, stated_limits, stated_setting
 
 
+def require_known(protocol: Protocol) -> None:
+    """Check that the limits and settings that a protocol fixes exist, and that their values can be read.
+
+    Raises:
+        InputError: naming the first that does not.
+    """
+    _fixed_limits(protocol)
+    _fixed_settings(protocol)
+
+
 def require_settings(protocol: Protocol, recipe: Recipe) -> None:
     """Check that the limits, the settings and the model of a run are those of its protocol.
 
@@ -26,11 +36,10 @@ def require_settings(protocol: Protocol, recipe: Recipe) -> None:
     Raises:
         InputError: naming the first difference.
     """
-    fixed = _in_words(stated_limits(protocol.content["criteria"], f"[criteria] in {protocol.file}"))
+    fixed = _in_words(_fixed_limits(protocol))
     for name, value in _in_words(recipe.limits).items():
         _require_same(protocol, name, fixed[name], value)
-    for name, value in protocol.content["run"].items():
-        stated = stated_setting(name, value, f"[run] in {protocol.file}")
+    for name, stated in _fixed_settings(protocol).items():
         _require_same(protocol, name, str(stated), str(getattr(recipe, name)))
     if stated_hash := protocol.content.get("model", {}).get("sha256"):
         _require_same(protocol, "the sha256 of the model", stated_hash, sha256(recipe.model))
@@ -49,12 +58,20 @@ def require_test_data(protocol: Protocol, data: Dataset) -> None:
     _require_same(protocol, "the sha256 of the test split", protocol.content["test_data"]["sha256"], data.test.sha256)
 
 
+def _fixed_limits(protocol: Protocol) -> Limits:
+    return stated_limits(protocol.content["criteria"], f"[criteria] in {protocol.file}")
+
+
+def _fixed_settings(protocol: Protocol) -> dict[str, object]:
+    return {name: stated_setting(name, value, f"[run] in {protocol.file}") for name, value in protocol.content["run"].items()}
+
+
 def _in_words(limits: Limits) -> Mapping[str, str]:
     """Return every limit that is in force, by name, as text: "0.02", or "0.02 of the original's figure"."""
     said = limits.as_dict()
     # where the numbers came from, a preset or single limits, does not matter
     plain = {name: (value, name in said["relative"]) for name, value in said.items() if name not in ("preset", "relative", "further")}
-    further = {row["name"]: (row["limit"], row["relative"]) for row in said["further"]}
+    further = {row["name"]: (row["limit"], row["relative"]) for row in said.get("further", ())}
     words = {True: " of the original's figure", False: ""}
     return {name: f"{value}{words[relative]}" for name, (value, relative) in {**plain, **further}.items()}
 
