@@ -251,3 +251,42 @@ def test_the_error_rule_fires() -> None:
 def test_the_lone_package_rule_sees_every_form() -> None:
     source = "import models.vgg\nfrom benchmarks import x\nif 1:\n    def f():\n        from tests.y import z"
     assert {each.split(".")[0] for each in imported(source)} & OUTSIDE == OUTSIDE
+
+
+RUNNER = PACKAGE / "deploy" / "runner"
+RUNNER_IMPORTS = {"numpy", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cryptography", "pydicom", "nibabel"}
+"""Beside the standard library and itself; those of a server are allowed in its own modules alone."""
+SERVER_IMPORTS = {"starlette", "uvicorn", "prometheus_client"}
+
+
+def foreign_to_a_bundle(source: str, *, server: bool = False) -> set[str]:
+    """What a source of the runner imports although a bundle may not have it, and what it imports too early."""
+    allowed = sys.stdlib_module_names | RUNNER_IMPORTS | (SERVER_IMPORTS if server else set())
+    strangers = {each.split(".")[0] for each in imported(source) if not each.startswith(".")} - allowed
+    # all but numpy is imported inside of functions: whoever has only one runtime and no readers uses the rest
+    early = ast.unparse(
+        ast.Module([node for node in ast.parse(without_types(source)).body if isinstance(node, ast.Import | ast.ImportFrom)], [])
+    )
+    eager = {each.split(".")[0] for each in imported(early) if not each.startswith(".")} & (RUNNER_IMPORTS | SERVER_IMPORTS)
+    return strangers | (eager - {"numpy"} - (SERVER_IMPORTS if server else set()))
+
+
+@pytest.mark.parametrize("path", sorted(RUNNER.rglob("*.py")), ids=name)
+def test_the_runner_of_a_bundle_needs_numpy_and_a_runtime(path: Path) -> None:
+    server = "server" in path.relative_to(RUNNER).parts or path.stem.startswith("serve")
+    assert foreign_to_a_bundle(code(path), server=server) == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "strangers"),
+    [
+        ("from optimize.files import sha256", {"optimize"}),
+        ("def f():\n    import torch", {"torch"}),
+        ("import onnxruntime", {"onnxruntime"}),
+        ("def f():\n    import onnxruntime, pydicom\nimport numpy as np, json\nfrom . import masks\nfrom ..errors import Refused", set()),
+        ("if TYPE_CHECKING:\n    from cryptography.hazmat import x", set()),
+        ("import starlette", {"starlette"}),
+    ],
+)
+def test_the_rule_of_the_runner_fires(source: str, strangers: set[str]) -> None:
+    assert foreign_to_a_bundle(source) == strangers

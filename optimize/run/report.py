@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from optimize.backends.session import Session
     from optimize.candidate import Candidate, Floats
     from optimize.data.arrays import Array
+    from optimize.run.bundle import Bundled
 
 EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
 """What the command returns for each verdict."""
@@ -174,6 +175,20 @@ class Report(Mapping[str, Any]):
             form = ("N", *sizes, channels) if images.dtype == np.uint8 else ("N", channels, *sizes)
             rule = f"at least one image in ({', '.join(map(str, form))}), every value finite"
             raise InputError(f"`images` (shape {images.shape}) are not like those of the run: pass {rule}.") from None
+
+    def bundle(self, out: str | Path, **settings: Any) -> Bundled:
+        """Bundle the run for a machine without a network, see `optimize.bundle`.
+
+        Args:
+            out: folder to make, or file of an archive where the name ends in .tar.gz.
+            settings: what else `optimize.bundle` takes.
+
+        Raises:
+            InputError: when the run was not accepted, or as `optimize.bundle` does.
+        """
+        from optimize.run.bundle import bundle
+
+        return bundle(self.folder, out, **settings)
 
     def save_page(self) -> Path:
         """Write report.html again from the report.json in the run's folder, and return its path.

@@ -1,4 +1,4 @@
-"""The folder of a finished run as this version leaves it, made by hand in a moment: tiny ONNX files, a self-test, how it is used, a report."""
+"""The folder of a finished run as this version leaves it, made by hand in a moment: tiny ONNX files, a self-test, a report."""
 
 from __future__ import annotations
 

@@ -11,7 +11,24 @@ from optimize.deploy.bundle.bundle_paths import PathSet, path_fault
 GOOD = ("a", "model/model.onnx", "bundle/__pycache__", "wheels/numpy-2.4.6-cp311-cp311-manylinux_2_27_x86_64.whl", "é/ü.txt", "con-1", ".x")
 BAD = (
     *("", "/", "/a", "a/", "a//b", ".", "./a", "..", "../a", "a/../b", "a\\b", "..\\a", "C:a", "C:/a", "a:b", "a\0b", "a\nb", "a\u202eb"),
-    *("con", "CON", "a/nul.txt", "Com1", "lpt9.json", "aux .txt", "conin$ ", "a ", "a.", "a*", "a?", "<a", "a|b", 'a"', "a" * 256, "é" * 128),
+    *(
+        "con",
+        "CON",
+        "a/nul.txt",
+        "Com1",
+        "lpt9.json",
+        "aux .txt",
+        "conin$ ",
+        "a ",
+        "a.",
+        "a*",
+        "a?",
+        "<a",
+        "a|b",
+        'a"',
+        "a" * 256,
+        "é" * 128,
+    ),
     "/".join("a" * 17),
 )
 

@@ -83,7 +83,7 @@ def test_what_is_no_manifest_is_refused(content: bytes, reason: str) -> None:
 
 
 def test_it_is_read_from_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no manifest.json"):
+    with pytest.raises(InputError, match=r"holds no manifest\.json"):
         read_manifest(tmp_path)
     (tmp_path / "manifest.json").write_bytes(canonical(CONTENT))
     assert read_manifest(tmp_path).name == "cells.pt"

@@ -1,0 +1,28 @@
+"""`python -m bundle`: compares the runner's own sources with the manifest before it imports any of them, then runs the command.
+
+Only `sys` is imported at the top, since it is built into the interpreter: no file in the current folder can stand in for it.
+"""
+
+import sys
+
+
+def start() -> int:
+    """Return the exit code: 0 done, 2 wrong call or image, 4 refused."""
+    folder = __file__.replace("\\", "/").rpartition("/")[0]
+    root = folder.rpartition("/")[0]
+    # `python -m` puts the current folder first. In a bundle that folder holds data, and no module may come from it.
+    current = [] if sys.flags.safe_path else sys.path[:1]
+    sys.path[:] = [path for path in sys.path if path not in (*current, "", root)]
+    from .sources import altered
+
+    line = altered(folder)
+    if line is not None:
+        print(f"bundle: refused: {line}", file=sys.stderr)
+        return 4
+    from .command import main
+
+    return main(sys.argv[1:])
+
+
+# There is no `if __name__ == "__main__"`: with one damaged byte in it this file would do nothing, and end with exit code 0.
+raise SystemExit(start())

@@ -1,0 +1,103 @@
+"""`python -m bundle infer`: answers for files of images, one line each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import WrongInput
+
+if TYPE_CHECKING:
+    from ..model import Model
+    from ..preprocess import Array
+
+HELP = "answer for images: PNG, .npy, DICOM (with pydicom), NIfTI (with nibabel); one line for each"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the images, the form of the answers, and the folder of masks."""
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="file of an image, or folder whose images are all taken")
+    parser.add_argument("--json", action="store_true", help="print JSON Lines: one object for each image")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder that masks are written into")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print an answer for each image and return 0; 2 when some image was refused, with one line for each on stderr.
+
+    Raises:
+        Refused: when a check of the bundle fails.
+        WrongInput: when the call is wrong, or a folder holds no image.
+    """
+    from ..answers import Answers
+    from ..model import Model
+
+    with Model(arguments.bundle, arguments.key, arguments.threads) as model:
+        answers = Answers(model, arguments.out)
+        refused: list[WrongInput] = []
+        for batch in _batches(model, arguments.images, refused):
+            for answer in answers(batch):
+                print(json.dumps(answer, ensure_ascii=False) if arguments.json else answers.line(answer), flush=True)
+        return WrongInput.exit_code if refused else 0
+
+
+def _batches(model: Model, paths: Sequence[Path], refused: list[WrongInput]) -> Iterator[list[tuple[Path, int | None, Array]]]:
+    """Return images in batches of at most as many as the runtime takes; of each the file, its place in a stack or None, and the image.
+
+    Args:
+        model: the model.
+        paths: files and folders.
+        refused: list that is filled with what was wrong with images; they are left out.
+    """
+    from ..checks import CHUNK
+    from ..images import read
+
+    batch: list[tuple[Path, int | None, Any]] = []
+    for path in _files(paths):
+        try:
+            for place, (image, alone) in enumerate(_with_alone(read(path, model.preprocessing))):
+                batch.append((path, None if alone else place, image))
+                if len(batch) == CHUNK:
+                    yield batch
+                    batch = []
+        except WrongInput as problem:
+            refused.append(problem)
+            print(f"bundle: {problem}", file=sys.stderr)
+    if batch:
+        yield batch
+
+
+def _with_alone(images: Iterator[Array]) -> Iterator[tuple[Array, bool]]:
+    """Return each image, and whether it is the only one."""
+    first = next(images, None)
+    second = next(images, None)
+    if first is not None:
+        yield first, second is None
+    if second is not None:
+        yield second, False
+    for image in images:
+        yield image, False
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    """Return the files, in the order given; of a folder all files at any depth that some reader knows, sorted by name.
+
+    Raises:
+        WrongInput: when a folder holds none.
+    """
+    from ..images import is_image
+
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        files = sorted(inside for inside in path.rglob("*") if inside.is_file())
+        known = [inside for inside in files if is_image(inside)]
+        if not known:
+            raise WrongInput(f"folder `{path}` holds no image: give PNG, .npy, DICOM or NIfTI.")
+        if len(known) < len(files):
+            print(f"bundle: {len(files) - len(known)} files in `{path}` are no images and are left out", file=sys.stderr)
+        yield from known

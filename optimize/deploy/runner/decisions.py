@@ -1,0 +1,98 @@
+"""What outputs mean: probabilities, class names, masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import Refused
+from .preprocess import Array
+from .self_test import Floats
+
+_ARGMAX = "argmax of axis 1"
+_DECISIONS = {
+    _ARGMAX: ("classification", True),
+    "argmax of axis 1; 0 is the background, then the classes": ("segmentation", True),
+    "output above threshold: one mask per output": ("segmentation", False),
+}
+"""Sentence of artifact.json -> the task, and whether classes exclude each other."""
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """How a decision follows from outputs.
+
+    Args:
+        task: "classification" or "segmentation".
+        exclusive: whether a case, or a pixel, has one class of several; otherwise each output is a yes or no by itself.
+        meaning: "logits" or "probabilities", as the outputs are.
+        classes: names of the classes; the background is not among them.
+        threshold: number above which an output says yes; None where the largest output decides.
+
+    Example:
+        >>> decisions = Decisions("classification", True, "probabilities", ("benign", "malignant"), None)
+        >>> decisions(np.array([[0.2, 0.8]], dtype=np.float32))
+        ['malignant']
+    """
+
+    task: str
+    exclusive: bool
+    meaning: str
+    classes: tuple[str, ...]
+    threshold: float | None
+
+    def __call__(self, outputs: Floats) -> list[str] | Array:
+        """Return what is decided.
+
+        Args:
+            outputs: (N, K) or (N, K, *spatial), as `Model.predict` gives them.
+
+        Returns:
+            Names of the classes, N of them; or masks: class numbers (N, *spatial), where 0 is the background and 1 the first class; or,
+            where masks may overlap, bool (N, K, *spatial).
+        """
+        if self.task == "classification":
+            return [self.classes[place] for place in outputs.argmax(1)]
+        if not self.exclusive:
+            assert self.threshold is not None
+            return np.asarray(outputs > self.threshold)
+        return np.asarray(outputs.argmax(1), dtype=np.uint8 if len(self.classes) < 256 else np.uint16)
+
+    def probabilities(self, outputs: Floats) -> Array:
+        """Return outputs as probabilities, float64 of the same shape; of logits the softmax over axis 1, or the sigmoid of each."""
+        values = outputs.astype(np.float64)
+        if self.meaning == "probabilities":
+            return values
+        if self.exclusive:
+            # the largest is taken off first, so that no exponential overflows
+            raised = np.exp(values - values.max(1, keepdims=True))
+            return np.asarray(raised / raised.sum(1, keepdims=True))
+        shrunk = np.exp(-np.abs(values))
+        return np.where(values >= 0, 1 / (1 + shrunk), shrunk / (1 + shrunk))
+
+
+def read(output: Mapping[str, Any]) -> Decisions:
+    """Return how artifact.json says that a decision follows.
+
+    Args:
+        output: its section use.output.
+
+    Raises:
+        Refused: when it states something that this runner does not know.
+    """
+    try:
+        task, exclusive = _DECISIONS[output["decision"]]
+        classes, threshold, meaning = tuple(map(str, output["classes"])), output["threshold"], output["meaning"]
+        # an exclusive mask has one output more than classes, the background
+        count = len(classes) + (task == "segmentation" and exclusive)
+        if task != output["task"] or output["shape"][1] != count or meaning not in ("logits", "probabilities"):
+            raise ValueError(f"task {output['task']!r}, shape {output['shape']!r}, {len(classes)} classes, meaning {meaning!r}")
+        if (threshold is None) is not exclusive:
+            raise ValueError(f"threshold {threshold!r}")
+        return Decisions(task, exclusive, meaning, classes, None if threshold is None else float(threshold))
+    except (KeyError, TypeError, ValueError, IndexError) as problem:
+        why = f"{type(problem).__name__}: {str(problem)[:200]}"
+        raise Refused(f"artifact.json states outputs that this runner does not know ({why}): use the runner of its version.") from None
