@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]()<>#|!~&$^])")
-_START = re.compile(r"^([-+=]|\d+[.)])")
+_START = re.compile(r"^(\d{1,9}[.)](?=\s|$)|[-+](?=\s|$)|[-=](?=[-=]+$))")
 
 
 def escaped(value: object) -> str:

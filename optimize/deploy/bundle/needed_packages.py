@@ -36,6 +36,7 @@ class NeededPackage:
         version: version that is pinned.
         needs: normalised names of the packages that it needs itself, of those on this platform.
         licence: its licence as its metadata states it; "" where it states none.
+        is_expression: whether that is an SPDX expression, such as "MIT OR Apache-2.0"; else it is any text.
         licence_files: names of the licence files that it installs.
         installed: version that is installed here; None where it is not.
     """
@@ -44,6 +45,7 @@ class NeededPackage:
     version: str
     needs: tuple[str, ...] = ()
     licence: str = ""
+    is_expression: bool = False
     licence_files: tuple[str, ...] = ()
     installed: str | None = None
 
@@ -111,6 +113,7 @@ def _package(name: str, version: str | None) -> NeededPackage | None:
         version=version or distribution.version,
         needs=tuple(sorted(_needs(distribution.requires or ()))),
         licence=_licence(metadata),
+        is_expression=bool(metadata.get("License-Expression")),
         licence_files=tuple(sorted(metadata.get_all("License-File") or ())),
         installed=distribution.version,
     )

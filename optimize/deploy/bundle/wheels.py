@@ -30,18 +30,18 @@ def wheel_of(package: NeededPackage, files: Iterable[Path]) -> Path | None:
         files: files to choose from; what is no wheel is left out.
     """
     ranks = {tag: rank for rank, tag in enumerate(sys_tags())}
-    fitting: list[tuple[int, str, Path]] = []
+    fitting: list[tuple[int, tuple[int, str] | tuple[()], str, Path]] = []
     for file in files:
         try:
-            name, version, _, tags = parse_wheel_filename(file.name)
+            name, version, build, tags = parse_wheel_filename(file.name)
             wanted = Version(package.version)
         except (InvalidWheelFilename, InvalidVersion):
             continue
         rank = min((ranks[tag] for tag in tags if tag in ranks), default=None)
         if name == canonicalize_name(package.name) and version == wanted and rank is not None:
-            # by name last, so that two files of equal rank give the same choice each time
-            fitting.append((rank, file.name, file))
-    return min(fitting)[2] if fitting else None
+            # of equal tags the later build, as pip does; by name last, so that the choice is the same each time
+            fitting.append((-rank, build, file.name, file))
+    return max(fitting)[3] if fitting else None
 
 
 def chosen_wheels(packages: Sequence[NeededPackage], folder: Path) -> dict[str, Path]:

@@ -33,6 +33,7 @@ NONE = "No protocol was fixed before the run. The limits were settings of the ru
 NOT_STATED = "not stated"
 _BENEFITS = ("Speed at batch", "Size of the files", "Peak memory")
 """Beginnings of what `optimize/report/change_control.py` calls the evidence of a benefit; the rest is evidence on risks."""
+_SPLITS = ("train", "calibration", "guard", "test")
 _DESCRIBED = ("description", "reason", "intended_use", "unchanged")
 _TRACED = ("criterion", "limit", "justification", "pass", "fail", "inconclusive")
 _CONSEQUENCES = {"pass": "accepted", "fail": "rejected", "inconclusive": "inconclusive"}
@@ -93,7 +94,9 @@ def _protocol(report: Mapping[str, Any]) -> dict[str, Any]:
         "data_management": {
             "practice": practices.get("data", NOT_STATED),
             "test_data": test.get("description", NOT_STATED),
-            "splits": {name: {"cases": split["cases"], "sha256": split["sha256"]} for name, split in report["data"].items() if split},
+            "splits": {
+                name: {"cases": split["cases"], "sha256": split["sha256"]} for name in _SPLITS if (split := report["data"].get(name))
+            },
         },
         "retraining": practices.get("retraining", NOT_STATED),
         "performance_evaluation": {
@@ -170,7 +173,9 @@ def _traceability(report: Mapping[str, Any]) -> list[dict[str, Any]]:
             continue
         evidence = [rail for rail in judged if _is_judged_by(rail, limit)]
         counts = {outcome: sum(rail["outcome"] == outcome for rail in evidence) for outcome in ("pass", "fail", "inconclusive")}
-        rows.append({"criterion": limit.criterion, "limit": limit.stated, "justification": why.get(limit.name, NOT_STATED), **counts})
+        # the limit of subgroups is that of classes where none was set for them, and so is the reason
+        reason = why.get(limit.name) or (why.get("max_class_drop") if limit.name == "max_group_drop" else None) or NOT_STATED
+        rows.append({"criterion": limit.criterion, "limit": limit.stated, "justification": reason, **counts})
     return rows
 
 

@@ -9,6 +9,7 @@ from optimize.deploy.bundle.markdown import bullets, document, escaped, table
 from optimize.deploy.bundle.needed_packages import PURPOSES, needed
 
 NAME = "LICENSES.md"
+LAST = True
 OWN, OWN_LICENCE = "optimize", "Apache-2.0"
 _PURPOSE = {"run": "to run the model", "sign": "to check the signature, optional", "serve": "to answer over the network, optional"}
 _STATED = "not stated in its metadata: ask its maker"

@@ -126,8 +126,9 @@ def _package(package: NeededPackage, scope: str, hashes: Mapping[tuple[str, str]
         "scope": scope,
     }
     if package.licence:
-        # as a name and not as an SPDX expression: metadata often holds words that are none, such as "Apache 2.0"
-        component["licenses"] = [{"license": {"name": package.licence, "acknowledgement": "declared"}}]
+        # metadata of older packages holds words that are no SPDX expression, such as "Apache 2.0"; these are a name
+        said = {"expression": package.licence} if package.is_expression else {"license": {"name": package.licence}}
+        component["licenses"] = [said]
     if digest := hashes.get((package.name, package.version)):
         component["hashes"] = [_sha256(digest)]
     return component
