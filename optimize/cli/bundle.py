@@ -18,10 +18,6 @@ class _Wheels(click.ParamType[bool | Path]):
 
     name = "folder"
 
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        """Return how the help shows the value."""
-        return "[FOLDER]"
-
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool | Path:
         """Return True, False or the folder."""
         return value if isinstance(value, bool) else Path(value)
@@ -39,6 +35,7 @@ class _Wheels(click.ParamType[bool | Path]):
     flag_value=True,
     default=False,
     type=_Wheels(),
+    metavar="[FOLDER]",
     help="Add the packages that the runner needs, from this folder; without a name they are downloaded.",
 )
 @cloup.option("--model-licence", metavar="TEXT", default="", help="Licence of the model, for the licence notes, such as CC-BY-4.0.")

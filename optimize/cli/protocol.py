@@ -17,7 +17,7 @@ from optimize.cli.options import FILE, arch_option, data_option, json_option, tr
 @click.argument("file", type=FILE)
 @cloup.option("--draft", type=FILE, metavar="MODEL", help="Write FILE as a draft for a change of this model.")
 @cloup.option("--target", metavar="NAME", help="With --draft: the runtime to compile for.")
-@cloup.option("--recipe", "recipe_file", type=FILE, help="With --draft: settings of the run, such as its limits.")
+@cloup.option("--recipe", "recipe_file", type=FILE, metavar="FILE", help="With --draft: settings of the run, such as its limits.")
 @arch_option("With --draft: the function that builds the network.")
 @data_option("With --draft: the data of the run.")
 @trust_pickle_option()
