@@ -77,6 +77,7 @@ _OUTPUT = cloup.option_group(
     cloup.option("--resume", is_flag=True, help="Continue the interrupted run in --out."),
     cloup.option("--overwrite", is_flag=True, help="Replace the run in --out."),
     cloup.option("--reason", metavar="TEXT", help="Why this change is made, for the report's change control."),
+    cloup.option("--protocol", metavar="FILE", help="Protocol of the change that was fixed before the run; a run that differs is refused."),
     sign_key_option(),
     json_option("the report"),
     verbose_option(),

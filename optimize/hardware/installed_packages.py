@@ -47,7 +47,7 @@ pyproject.toml lists the same packages once more: an installer reads it without 
 
 REQUIRED = (
     *("torch", "numpy", "scipy", "safetensors", "psutil", "click", "cloup", "rich", "tomli-w"),
-    *("onnx", "onnxscript", "onnxsim", "jinja2"),
+    *("onnx", "onnxscript", "onnxsim", "jinja2", "rfc8785", "packaging"),
 )
 DECIDING = ("optimize", "torch", "torch-pruning", "numpy", "scipy", "onnx", "onnxscript", "onnxsim")
 """Packages whose versions decide what a run gives, besides the packages of the targets."""

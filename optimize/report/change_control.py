@@ -67,6 +67,17 @@ def evidence(report: Report) -> Iterator[tuple[str, str]]:
             yield what, f"{scaled(baseline, 'B')} before, {scaled(candidate, 'B')} after"
 
 
+def protocol(report: Report) -> str:
+    """The protocol of the change in one or two sentences: its file, its hash and its signature; or that none was fixed."""
+    record = report.get("protocol")
+    if not record:
+        return "No protocol was fixed before the run."
+    signature = record["signature"]
+    signed = f"It was signed with the key {signature['fingerprint']}." if signature else "It was not signed."
+    named = f"{record['file']}, dated {record['content'].get('date', DASH)}, SHA-256 {record['sha256']}"
+    return f"The run was found to agree with {named}, at {record['checked']}, before any work. {signed}"
+
+
 def fingerprint(public_key: str) -> str:
     """SHA-256 of a public key's raw bytes, in hex; "not readable" where the text is not base64."""
     try:

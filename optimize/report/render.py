@@ -107,6 +107,7 @@ def _words(report: Report) -> Mapping[str, Any]:
         "limitations": limitations(report, runtime),
         "intended": change_control.intended(report, runtime),
         "fixed": change_control.fixed(report),
+        "protocol": change_control.protocol(report),
         # Without an artifact there is no measurement that could be evidence.
         "evidence": list(change_control.evidence(report)) if report["compressed"] else [],
         "fingerprint": change_control.fingerprint(signature["public_key"]) if signature else None,

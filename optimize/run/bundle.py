@@ -80,7 +80,9 @@ def bundle(
     base_image: str | Path | None = None,
     sign_key: str | Path | None = None,
     public_key: str | Path | None = None,
-    wheels: bool = False,
+    wheels: bool | str | Path = False,
+    model_licence: str = "",
+    data_licence: str = "",
     not_accepted: bool = False,
     overwrite: bool = False,
 ) -> Bundled:
@@ -93,7 +95,9 @@ def bundle(
         base_image: folder of an OCI layout that an image of format "oci" builds on; None for an image that only holds the bundle.
         sign_key: file of an Ed25519 private key in PEM that signs the bundle; None for a bundle without a signature.
         public_key: key that must have signed the run's report, as a file in PEM or as base64; None for any signature or none.
-        wheels: whether the packages that the runner needs are added, for a machine that cannot download them.
+        wheels: folder with the wheels of the packages that the runner needs, which are added; True to download them; False for none.
+        model_licence: licence of the model, for LICENSES.md and the bill of materials; "" where it is not stated.
+        data_licence: licence of the data, for LICENSES.md; "" where it is not stated.
         not_accepted: whether a run that was not accepted is bundled as well; its bundle says so at every start.
         overwrite: whether an earlier bundle at `out` is replaced.
 
@@ -136,7 +140,9 @@ def bundle(
             verdict=verdict,
             warning=_warning(verdict),
             scratch=scratch,
-            wheels=wheels,
+            wheels=wheels if isinstance(wheels, bool) else _folder("wheels", wheels),
+            model_licence=model_licence,
+            data_licence=data_licence,
         )
         manifest = assemble(source, assembled, key)
         _require_as_examined(manifest, examined, artifact.folder.relative_to(examined.folder).as_posix())

@@ -22,6 +22,7 @@ def finish(job: Job, result: Result) -> dict[str, Any]:
     findings = [finding.as_dict() for finding in job.health]
     result = replace(result, health=findings, original_check=job.baseline.as_dict(), notes=notes)
     report = report_data.report(job.recipe, job.original, job.data, result, started=job.started, foreign_load=foreign_load())
+    report["protocol"] = None if job.protocol is None else dict(job.protocol)
     if result.flips is not None:
         job.space.put(FILE, to_csv(result.flips))
     delivered = _delivered(job, result)

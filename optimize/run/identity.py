@@ -77,8 +77,10 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
 
 
 def _value(recipe: Recipe, name: str) -> Any:
-    """Return a field as JSON holds it; for `arch`, which names code, the hash of its file as well."""
+    """Return a field as JSON holds it; for `arch`, which names code, the hash of its file as well; of a protocol only the hash."""
     value = getattr(recipe, name)
+    if name == "protocol":
+        return value and sha256(value)
     if name == "arch":
         return value and [value, sha256(Path(value.rpartition(":")[0]))]
     if name == "limits":

@@ -4,7 +4,8 @@ A wrong setting must not cost minutes, and a wrong run must not replace a good o
 the last check has passed:
 
     settings that exclude each other; a target that is not installed        no file is opened
-    the signing key, the formats of model and data, the folder of the run   first bytes of files
+    the signing key, the protocol of the change                             small files
+    the formats of model and data, the folder of the run                    first bytes of files
     the model, and its outputs for one input                                seconds
     limits that the task has no figure for                                  needs the outputs
     the data, their splits, the calibration split                           seconds to minutes
@@ -17,7 +18,7 @@ the last check has passed:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -46,6 +47,9 @@ from optimize.run.history import History, Look
 from optimize.run.identity import identity
 from optimize.run.in_memory import FILES_ONLY, InMemory, require_fit
 from optimize.run.original import Original, judge_original
+from optimize.run.protocol import Protocol, read_protocol
+from optimize.run.protocol_agreement import require_settings as require_protocol_settings
+from optimize.run.protocol_agreement import require_test_data
 from optimize.run.recipe import Recipe, to_toml
 from optimize.run.rehearsal import rehearse
 from optimize.run.strategies import require_settings
@@ -75,6 +79,7 @@ class Job:
         health: findings on the calibration split.
         notes: sentences for the report.
         objects: network and data that were passed as objects of this process instead of files.
+        protocol: the protocol that was fixed before the run, as the report has it; None where none was.
     """
 
     recipe: Recipe
@@ -87,6 +92,7 @@ class Job:
     health: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     objects: InMemory = FILES_ONLY
+    protocol: Mapping[str, Any] | None = None
 
     @property
     def reload(self) -> dict[str, Any] | None:
@@ -200,6 +206,7 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory
     # Three checks that read a few bytes each. Signing comes last in a run, so a wrong key would otherwise be found after hours.
     if recipe.sign_key is not None:
         sign({}, recipe.sign_key)  # raises where the key cannot be used
+    protocol = _protocol(recipe)
     if objects.module is None:
         model_formats.format_of(recipe.model)  # raises where it is no file of weights
     if recipe.data and objects.data is None:
@@ -229,6 +236,8 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory
             seed=recipe.seed,
             drop_overlap=recipe.drop_overlap,
         )
+    if protocol is not None:
+        require_test_data(protocol, data)
     # `load_data` returns a prepared `Dataset` as it is, so it was checked against another network or none
     if objects.data is data:
         require_fit(data, original, outputs)
@@ -244,7 +253,17 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory
         findings = check_calibration(data)
     history = History.of(recipe.data, recipe.history)
     look = history.expected(data.test, fresh=recipe.fresh_test)
-    return Job(recipe, candidates, judge_original(recipe, original, data), space, started, history, look, findings, objects=objects)
+    baseline, record = judge_original(recipe, original, data), None if protocol is None else protocol.record()
+    return Job(recipe, candidates, baseline, space, started, history, look, findings, objects=objects, protocol=record)
+
+
+def _protocol(recipe: Recipe) -> Protocol | None:
+    """Return the protocol of the run, whose settings agree with it; None where none was fixed."""
+    if recipe.protocol is None:
+        return None
+    protocol = read_protocol(recipe.protocol)
+    require_protocol_settings(protocol, recipe)
+    return protocol
 
 
 def _original(recipe: Recipe, objects: InMemory) -> Candidate:

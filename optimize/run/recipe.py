@@ -62,6 +62,7 @@ class Recipe:
         limits: the guard-rails.
         reason: why the change is made, for the report.
         sign_key: file of the private key that signs the report, or None.
+        protocol: file of the protocol that was fixed before the run (`run/protocol.py`), or None.
         strategy: name of the search strategy, one of `strategy_names()`.
         importance: signal that says which channels go first, a name of `optimize.importance.signals()`; None for the strategy's own.
         prefer: goal for which the strategy "allocate" uses the allowed loss, one of `PREFERENCES`.
@@ -107,6 +108,7 @@ class Recipe:
     limits: Limits = field(default_factory=Limits)
     reason: str = ""
     sign_key: Path | None = None
+    protocol: Path | None = None
     strategy: str = "allocate"
     importance: str | None = None
     prefer: str = "balanced"
@@ -200,6 +202,7 @@ _SETTINGS = {
     "positive": _Setting("limits", "positive", read.words),
     "reason": _Setting("change", "reason", read.text),
     "sign_key": _Setting("change", "sign_key", read.optional(read.path)),
+    "protocol": _Setting("change", "protocol", read.optional(read.path)),
     "strategy": _Setting("search", "strategy", _strategy),
     "importance": _Setting("search", "importance", read.optional(_signal)),
     "prefer": _Setting("search", "prefer", read.choice(*PREFERENCES)),
@@ -263,12 +266,38 @@ def resolve(
     beside = Path(str(settings["model"])).parent / "optimize.toml"
     if beside.is_file():
         settings = {**_trusted(read_settings(beside, _SETTINGS), beside, settings), **settings}
-    # a preset is a set of limits; single limits override it wherever they were set
     limits = {name: settings.pop(name) for name in _SETTINGS if name in _LIMITS and name in settings}
+    return Recipe(**settings, limits=_limits(limits))  # type: ignore[arg-type]
+
+
+def stated_limits(table: Mapping[str, object], where: str) -> Limits:
+    """Return the limits that a table asks for: what a run has whose recipe has this table as its section [limits], and no other limit.
+
+    Raises:
+        InputError: when a key is no limit, or a value is of the wrong kind.
+    """
+    if unknown := sorted(table.keys() - _LIMITS):
+        raise InputError(f"`{unknown[0]}` of {where} is no limit{nearest(unknown[0], _LIMITS) or ': docs/settings.md lists them.'}")
+    return _limits({name: _SETTINGS[name].read(value, f"{name} of {where}", Path.cwd()) for name, value in table.items()})
+
+
+def stated_setting(name: str, value: object, where: str) -> object:
+    """Return the value of a setting that is no limit, as `Recipe` holds it.
+
+    Raises:
+        InputError: when there is no such setting, or the value is of the wrong kind.
+    """
+    if name not in _SETTINGS or name in _LIMITS:
+        near = nearest(name, _SETTINGS.keys() - _LIMITS)
+        raise InputError(f"`{name}` of {where} is no setting{near or ': docs/settings.md lists them.'}")
+    return _SETTINGS[name].read(value, f"{name} of {where}", Path.cwd())
+
+
+def _limits(limits: dict[str, object]) -> Limits:
+    # a preset is a set of limits; single limits override it wherever they were set
     if limits.get("preset") == "none":
         del limits["preset"]
-    limits = {**PRESETS.get(str(limits.get("preset")), {}), **limits}
-    return Recipe(**settings, limits=Limits(**limits))  # type: ignore[arg-type]
+    return Limits(**{**PRESETS.get(str(limits.get("preset")), {}), **limits})
 
 
 def to_toml(recipe: Recipe) -> str:

@@ -47,12 +47,14 @@ def changed(before: dict[str, Any], now: dict[str, Any]) -> set[str]:
         ({"retrain": True}, "retrain"),
         ({"seed": 1}, "seed"),
         ({"target": "openvino"}, "target"),
+        ({"protocol": Path("p.toml")}, "protocol"),
     ],
 )
 def test_another_setting_is_another_run(
     recipe: Recipe, dataset: Dataset, change: dict[str, Any], what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "other.py").write_text("", encoding="utf-8")
+    for name in ("other.py", "p.toml"):
+        (tmp_path / name).write_text("", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     assert changed(identity(recipe, dataset), identity(replace(recipe, **change), dataset)) == {what}
 

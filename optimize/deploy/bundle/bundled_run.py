@@ -56,7 +56,9 @@ class BundledRun:
         verdict: verdict of the run; "unverified" where the artifact never ran.
         warning: one sentence that is said at every start; None for an accepted run.
         scratch: empty working folder that is removed when the bundle is complete; for files that are too large to hold in memory.
-        wheels: whether the packages that the runner needs are to lie in the bundle.
+        wheels: folder of the wheels that are to lie in the bundle, True to download them, False for a bundle without wheels.
+        model_licence: licence of the model, as its owner states it; "" where it is not stated.
+        data_licence: licence of the data, as their owner states it; "" where it is not stated.
         files: the files that are in the bundle already, by path: all that came before the document that is rendered.
     """
 
@@ -67,7 +69,9 @@ class BundledRun:
     verdict: Verdict
     warning: str | None
     scratch: Path
-    wheels: bool = False
+    wheels: bool | Path = False
+    model_licence: str = ""
+    data_licence: str = ""
     files: Mapping[str, BundledFile] = field(default_factory=dict)
 
     @property

@@ -11,7 +11,7 @@ one of them is judged on the test split, as in `compress`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,7 +187,9 @@ def _taken_up(run: Examined, model: Path | None, elsewhere: Mapping[str, object]
         raise InputError(f"`run` (={run.folder}) lacks its {LOCK} or {REPORT}: give the whole folder of the run.")
     report = run.report
     # the processor that the run named does not matter here: the question is what this machine computes
-    recipe = resolve(model, overrides={**elsewhere, "out": run.folder.absolute(), "cpu_level": "none"}, recipe_file=lock)
+    # and its protocol was checked when the run began; the report has it
+    own = {"out": run.folder.absolute(), "cpu_level": "none", "protocol": "none"}
+    recipe = resolve(model, overrides={**elsewhere, **own}, recipe_file=lock)
     require_settings(recipe, report, elsewhere)
     # A folder that came from elsewhere must not use a key of this machine, nor vouch for a pickle, unless its reader says so.
     if recipe.sign_key is not None and elsewhere.get("sign_key") is None:
@@ -200,7 +202,7 @@ def _taken_up(run: Examined, model: Path | None, elsewhere: Mapping[str, object]
     job = loaded(recipe, lambda _: _require_model(sha256(recipe.model), report["model"]["sha256"]), objects)
     require_data(job, report, run.folder / LEDGER)
     require_runnable(job.runtime)
-    return job
+    return replace(job, protocol=report.get("protocol"))
 
 
 def _require_model(present: str, said: str) -> None:
