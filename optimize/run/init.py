@@ -116,4 +116,3 @@ def _require_readable(text: str) -> None:
         draft = Path(scratch) / f"draft-{os.getpid()}.toml"
         draft.write_text(text, encoding="utf-8")
         resolve("model.pt", target=ANY_TARGET, recipe_file=draft)
-

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from optimize.candidate import Candidate
+from optimize.data.arrays import spread
+from optimize.data.dataset import Dataset
 from optimize.errors import Inconclusive, InputError
 from optimize.graph.macs import macs
 from optimize.guard.verdict import search_confidence
-from optimize.progress import collect_findings, stage
+from optimize.progress import stage
 from optimize.run.compress import PROPOSALS
 from optimize.run.in_memory import FILES_ONLY, InMemory
 from optimize.run.original import Original, judge_original
@@ -23,17 +26,17 @@ from optimize.run.planning.cost import Cost, Work, cost, image_bytes, systems
 from optimize.run.planning.cuts import Cuts, cuts
 from optimize.run.planning.decisions import Decision, decisions
 from optimize.run.planning.end_to_end import EndToEnd, end_to_end
-from optimize.run.planning.machine_rates import Rates, machine_rates
+from optimize.run.planning.machine_rates import Rates, machine_rates, seconds_per_image
 from optimize.run.planning.stages import Stage, model_line, stages, tried_precisions
 from optimize.run.planning.text import lines
-from optimize.run.prepare import check_settings
+from optimize.run.prepare import Job, check_settings, loaded
 from optimize.run.recipe import Recipe
-from optimize.run.run_inputs import RunInputs, read_inputs
 from optimize.run.workspace import Workspace
 
 FORMAT = 1
 MAX_JUDGE_S = 20.0
-"""The original is judged on the guard split only where that takes no longer; a run judges it in any case."""
+"""The original is judged on the whole guard split only where that takes no longer; a run judges it in any case."""
+MIN_JUDGED = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +57,7 @@ class Plan:
         look: number of the look at the test split, and its confidence.
         cost: estimated time and memory of the run.
         rates: what was measured on this machine.
-        original: overall score of the original on the guard split, in 0..1; None where it was not judged.
+        original: overall score of the original on the guard split, or a part of it, in 0..1.
         obstacles: what would stop the run from starting, with the remedy.
         notes: further sentences.
         end_to_end: times of the user's own files through the whole pipeline; None where no file was given.
@@ -74,7 +77,7 @@ class Plan:
     look: dict[str, Any]
     cost: Cost
     rates: Rates
-    original: float | None
+    original: float
     obstacles: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     end_to_end: EndToEnd | None = None
@@ -159,79 +162,78 @@ def plan(
 
     if pipeline is not None and not files:
         raise InputError(f"`pipeline` (={pipeline}) needs files to run on: pass --files IMAGE or --files FOLDER.")
-    inputs = read_inputs(recipe, check, objects)
+    job = loaded(recipe, check, objects, _judged)
     load_s = time.perf_counter() - started
-    rates = machine_rates(inputs.original, inputs.data.calibration, inputs.runtimes, recipe.threads)
+    rates = machine_rates(job.original, job.data.calibration, job.runtimes, recipe.threads)
     if rates.unable and not rates.compile_s:
         raise InputError(f"`model`: {'; '.join(rates.unable)}: take another --target, or write that part of forward with other operators.")
-    baseline = _judged(recipe, inputs, rates)
-    original = inputs.original if baseline is None else baseline.candidate
     with stage("trace the network"):
-        found = cuts(original, original.module, inputs.data.calibration.inputs(slice(0, 2)))
-    work = _work(recipe, inputs, found, load_s)
-    timed = end_to_end(original, inputs, recipe, files, pipeline) if files else None
-    return _made(recipe, inputs, found, work, rates, baseline, obstacles, timed, time.perf_counter() - started)
+        found = cuts(job.original, job.original.module, job.data.calibration.inputs(slice(0, 2)))
+    work = _work(job, found, load_s)
+    timed = end_to_end(job, files, pipeline) if files else None
+    return _made(job, found, work, rates, obstacles, timed, started)
 
 
-def _made(
-    recipe: Recipe,
-    inputs: RunInputs,
-    found: Cuts,
-    work: Work,
-    rates: Rates,
-    baseline: Original | None,
-    obstacles: list[str],
-    timed: EndToEnd | None,
-    took_s: float,
-) -> Plan:
-    data, look = inputs.data, inputs.look
-    limits = look.limits(recipe.limits)
-    confidence = search_confidence(limits, data.guard.n_independent, data.test.n_independent)
+def _made(job: Job, found: Cuts, work: Work, rates: Rates, obstacles: Sequence[str], timed: EndToEnd | None, started: float) -> Plan:
+    """Return the plan of a run, with what its splits can decide."""
+    recipe, data, look = job.recipe, job.data, job.look
+    confidence = search_confidence(job.limits, data.guard.n_independent, data.test.n_independent)
     with stage("count the cases"):
-        test = decisions(data.test, data.classes, limits)
-        guard = decisions(data.guard, data.classes, replace(limits, confidence=confidence), in_search=True)
+        test = decisions(data.test, data.classes, job.limits)
+        guard = decisions(data.guard, data.classes, replace(job.limits, confidence=confidence), in_search=True)
     splits = {name: len(split) for name in ("train", "calibration", "guard", "test") if (split := getattr(data, name)) is not None}
-    if look.spent:
-        obstacles.append(f"{look.why_spent}: bring other test cases, or search all the same with --force")
-    elif any(not one.decidable for one in test) and not recipe.force:
-        obstacles.append("the run would not start (exit code 3), since a limit cannot be decided: add cases, or pass --force")
+    stopped = [*obstacles, *_undecidable(job, test)]
     sentence = look.sentence(recipe.limits)
-    warnings = [f"calibration data, {one.check}: {one.text}" for one in inputs.findings if one.level == "warning"]
-    judged = () if baseline is None else baseline.notes
-    notes = [*inputs.original.notes, *data.notes, *warnings, *rates.unable, *judged, *([sentence] if sentence else [])]
+    warnings = [f"calibration data, {one.check}: {one.text}" for one in job.health if one.level == "warning"]
+    notes = [*job.original.notes, *data.notes, *warnings, *rates.unable, *job.baseline.notes, *([sentence] if sentence else [])]
     return Plan(
         recipe.target,
         recipe.out,
-        model_line(recipe.model.name, inputs.original, work.macs),
+        model_line(recipe.model.name, job.original, work.macs),
         splits,
         tuple(data.classes),
-        stages(recipe, inputs, work, runs_here=bool(rates.compile_s)),
-        tried_precisions(inputs),
+        stages(recipe, job, work, runs_here=bool(rates.compile_s)),
+        tried_precisions(job),
         found,
         test,
         guard,
-        {"number": look.number, "spent": look.spent, "confidence": limits.bound_confidence, "search_confidence": confidence},
+        {"number": look.number, "spent": look.spent, "confidence": job.limits.bound_confidence, "search_confidence": confidence},
         cost(work, rates),
         rates,
-        None if baseline is None else baseline.score.overall,
-        tuple(obstacles),
+        job.baseline_score.overall,
+        tuple(stopped),
         tuple(notes),
         timed,
-        took_s,
+        time.perf_counter() - started,
     )
 
 
-def _judged(recipe: Recipe, inputs: RunInputs, rates: Rates) -> Original | None:
-    """Return the original with its score on the guard split; None where that would take too long for a plan."""
-    if len(inputs.data.guard) * rates.image_s > MAX_JUDGE_S:
-        return None
-    with collect_findings():
-        return judge_original(recipe, inputs.original, inputs.data)
+def _undecidable(job: Job, test: Sequence[Decision]) -> list[str]:
+    """Return why the run would not start for what its test split can decide; empty where it would."""
+    if job.recipe.force:
+        return []
+    if job.look.spent:
+        return [f"{job.look.why_spent}: bring other test cases, or search all the same with --force"]
+    if all(one.decidable for one in test):
+        return []
+    return ["the run would not start (exit code 3), since a limit cannot be decided: see below, or pass --force"]
 
 
-def _work(recipe: Recipe, inputs: RunInputs, found: Cuts, load_s: float) -> Work:
+def _judged(recipe: Recipe, candidate: Candidate, data: Dataset) -> Original:
+    """Return the original with its score on the guard split; where that would take long, on a part of it, and without a verdict."""
+    affordable = int(MAX_JUDGE_S / seconds_per_image(candidate, data.calibration, seconds=0.2))
+    if len(data.guard) <= affordable:
+        return judge_original(recipe, candidate, data)
+    part = data.guard.take(spread(len(data.guard), max(MIN_JUDGED, affordable)))
+    # a part may be too small to tell a good original from a bad one, so here it is only measured
+    judged = judge_original(replace(recipe, allow_weak_original=True, expect=None), candidate, replace(data, guard=part))
+    note = f"the original was scored on {len(part)} of {len(data.guard)} guard images"
+    return replace(judged, data=data.read_as(judged.candidate.outputs), notes=(*judged.notes, note))
+
+
+def _work(job: Job, found: Cuts, load_s: float) -> Work:
     """Return the sizes of the run that decide its cost."""
-    data, original = inputs.data, inputs.original
+    recipe, data, original = job.recipe, job.data, job.original
     training = data.training_split
     return Work(
         guard=len(data.guard),
@@ -245,7 +247,7 @@ def _work(recipe: Recipe, inputs: RunInputs, found: Cuts, load_s: float) -> Work
         epochs=recipe.epochs if recipe.retrain else 0,
         groups=len(found.groups),
         systems=systems(original, found),
-        precisions={name: len(tried) for name, tried in tried_precisions(inputs).items()},
+        precisions={name: len(tried) for name, tried in tried_precisions(job).items()},
         batches=2 if recipe.batch > 1 else 1,
         load_s=load_s,
     )

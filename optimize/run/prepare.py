@@ -27,25 +27,32 @@ import numpy as np
 from optimize.backends import CPU, Backend, runs_on_cpu, runtimes, title
 from optimize.backends.cpu_limit import limitable, restrict_level
 from optimize.candidate import Candidate, Floats
-from optimize.data.calibration_checks import Finding
-from optimize.data.dataset import Dataset
+from optimize.data import sources
+from optimize.data.calibration_checks import Finding, check_calibration
+from optimize.data.dataset import Dataset, Preprocessing, load_data
 from optimize.errors import InputError
-from optimize.guard.limits import Limits
+from optimize.guard.limits import CLASS_SETTINGS, Limits
+from optimize.guard.rails import Task, rows
 from optimize.guard.score import Score
 from optimize.hardware.cpu_level import in_words, level
-from optimize.progress import begin_part, note
+from optimize.loading import model_formats
+from optimize.loading.live_module import require_no_file_settings
+from optimize.loading.load import load_model
+from optimize.loading.probe import on_images, some
+from optimize.progress import begin_part, note, stage
+from optimize.report.signature import sign
 from optimize.run.decisive import require_decisive
 from optimize.run.history import History, Look
 from optimize.run.identity import identity
-from optimize.run.in_memory import FILES_ONLY, InMemory
+from optimize.run.in_memory import FILES_ONLY, InMemory, require_fit
 from optimize.run.original import Original, judge_original
 from optimize.run.recipe import Recipe, to_toml
 from optimize.run.rehearsal import rehearse
-from optimize.run.run_inputs import read_inputs
 from optimize.run.strategies import require_settings
 from optimize.run.workspace import Workspace
 from optimize.searching.search import labelled as labelled
 from optimize.searching.train_check import TrainCheck
+from optimize.training.batches import hold_out
 
 REHEARSAL_CASES = 16
 """Guard images on which each runtime must agree with torch before the search."""
@@ -185,13 +192,19 @@ def check_settings(recipe: Recipe) -> None:
         raise InputError(f"a latency can be asked for only where it is measured ({unavailable}): leave out --latency-target or --speedup.")
 
 
-def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory = FILES_ONLY) -> Job:
+def loaded(
+    recipe: Recipe,
+    check: Callable[[Workspace], None],
+    objects: InMemory = FILES_ONLY,
+    judge: Callable[[Recipe, Candidate, Dataset], Original] = judge_original,
+) -> Job:
     """Load and check the model and the data; nothing is written.
 
     Args:
         recipe: the resolved settings.
         check: function that raises where the run's folder is not as it should be; called before anything large is read.
         objects: network and data that replace the recipe's files.
+        judge: function that judges the original; only a plan, which has seconds, gives another one.
 
     Raises:
         TargetUnavailable: when nothing can be compiled for the target here.
@@ -199,9 +212,64 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory
     """
     started = time.time()
     _restrict_cpu_level(recipe)
-    read = read_inputs(recipe, check, objects)
-    baseline = judge_original(recipe, read.original, read.data)
-    return Job(recipe, read.runtimes, baseline, Workspace(recipe.out), started, read.history, read.look, read.findings, objects=objects)
+    candidates = runtimes(recipe.target, recipe.compute_capability)
+    # Three checks that read a few bytes each. Signing comes last in a run, so a wrong key would otherwise be found after hours.
+    if recipe.sign_key is not None:
+        sign({}, recipe.sign_key)  # raises where the key cannot be used
+    if objects.module is None:
+        model_formats.format_of(recipe.model)  # raises where it is no file of weights
+    if recipe.data and objects.data is None:
+        sources.format_of(recipe.data)  # raises where no format reads it
+    space = Workspace(recipe.out)
+    check(space)
+    begin_part("load")
+    with stage("load the model"):
+        original = _original(recipe, objects)
+    if not recipe.data and objects.data is None:
+        raise InputError("`data` is missing: pass --data file.npz, or set [data] path in the optimize.toml beside the model.")
+    # The outputs say what the data must look like: the number of classes, and masks or labels.
+    outputs = original.predict(original.example.numpy()).shape
+    if not _supported_outputs(outputs, original.example.ndim):
+        raise InputError(
+            f"`model` gives outputs of shape {outputs}: it must give classes, (N, K) with K of 2 or more, or masks, (N, K, *spatial)."
+        )
+    _check_limits(recipe.limits, masks=len(outputs) > 2)
+    with stage("load the data"):
+        data = load_data(
+            recipe.data if objects.data is None else objects.data,
+            preprocessing=Preprocessing(recipe.mean, recipe.std, recipe.pad, recipe.standardize),
+            input_shape=tuple(original.example.shape[1:]),
+            num_classes=outputs[1],
+            mask_shape=outputs[2:],
+            classes=recipe.classes,
+            seed=recipe.seed,
+            drop_overlap=recipe.drop_overlap,
+        )
+    # `load_data` returns a prepared `Dataset` as it is, so it was checked against another network or none
+    if objects.data is data:
+        require_fit(data, original, outputs)
+    # Until here the example was noise, since no image was known. A real image shows faults that noise hides.
+    original = on_images(original, data.calibration.inputs(some(len(data.calibration))))
+    if recipe.retrain:
+        if data.training_split is None:
+            raise InputError("`--retrain` needs a train split: add train_images and train_labels to the data, or run without it.")
+        hold_out(labelled(data.training_split), recipe.seed)  # raises where too few items could be held out
+    if unknown := [name for name in recipe.limits.positive if name not in data.classes]:
+        raise InputError(f"`positive` (={unknown[0]}) is no class of the data: name some of {', '.join(data.classes[:12])}.")
+    with stage("look at the calibration data"):
+        findings = check_calibration(data)
+    history = History.of(recipe.data, recipe.history)
+    look = history.expected(data.test, fresh=recipe.fresh_test)
+    return Job(recipe, candidates, judge(recipe, original, data), space, started, history, look, findings, objects=objects)
+
+
+def _original(recipe: Recipe, objects: InMemory) -> Candidate:
+    """Return the original as it was loaded, from the recipe's file or from the network in memory."""
+    if objects.module is None:
+        return load_model(**recipe.loader_arguments)
+    settings = {"arch": recipe.arch, "arch_args": recipe.arch_args, "weights": recipe.weights, "trust_pickle": recipe.trust_pickle}
+    require_no_file_settings(**settings)
+    return load_model(objects.module, input_shape=recipe.input_shape)
 
 
 def _check_strategy(recipe: Recipe) -> None:
@@ -215,6 +283,22 @@ def _check_strategy(recipe: Recipe) -> None:
     if recipe.prefer != "balanced":
         required["--prefer"] = "pricing"
     require_settings(recipe, required)
+
+
+def _check_limits(limits: Limits, *, masks: bool) -> None:
+    """Refuse a limit that was set for a figure that the task does not have."""
+    task: Task = "segmentation" if masks else "classification"
+    defaults = Limits()
+    foreign = [*(CLASS_SETTINGS if masks else ()), *(row.name for row in rows() if row.judge(task) is None)]
+    for name in foreign:
+        if (value := getattr(limits, name)) != getattr(defaults, name):
+            needs, has = ("classes", "masks") if masks else ("masks", "classes")
+            raise InputError(f"`{name}` (={value}) is for {needs}, and this model gives {has}: leave it out.")
+
+
+def _supported_outputs(outputs: tuple[int, ...], axes: int) -> bool:
+    """Return whether outputs are classes, (N, K) with K of 2 or more, or masks with as many axes as the image."""
+    return outputs[1] >= 2 if len(outputs) == 2 else len(outputs) == axes
 
 
 def _restrict_cpu_level(recipe: Recipe) -> None:

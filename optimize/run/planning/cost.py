@@ -222,4 +222,3 @@ def _memory(work: Work, rates: Rates) -> int:
 def image_bytes(original: Candidate) -> int:
     """Return the bytes of one input in float32."""
     return 4 * prod(original.example.shape)
-

@@ -33,8 +33,7 @@ from optimize.errors import InputError
 from optimize.loading.factory import load_factory
 from optimize.measure.pipeline import FACTORS, PipelineTimes, Stage, time_pipeline
 from optimize.progress import stage
-from optimize.run.recipe import Recipe
-from optimize.run.run_inputs import RunInputs
+from optimize.run.prepare import Job
 
 MAX_FILES = 30
 """Of more files, this many are timed, evenly spread over their order."""
@@ -77,13 +76,11 @@ class _Inputs:
     size: tuple[int, ...] = ()
 
 
-def end_to_end(original: Candidate, inputs: RunInputs, recipe: Recipe, files: Sequence[str | Path], pipeline: str | None) -> EndToEnd:
+def end_to_end(job: Job, files: Sequence[str | Path], pipeline: str | None) -> EndToEnd:
     """Time files through the whole pipeline.
 
     Args:
-        original: the network.
-        inputs: data and runtimes of the run.
-        recipe: the resolved settings.
+        job: network, data and runtimes of the run.
         files: image files, or folders of such.
         pipeline: "file.py:function" from a path to the network's input (N, C, *spatial), or "file.py:function,finish" with a second
             function of the outputs; None for reading as described above.
@@ -96,9 +93,9 @@ def end_to_end(original: Candidate, inputs: RunInputs, recipe: Recipe, files: Se
         raise InputError(f"`files` (={missing}) does not exist: check the path.")
     chosen = [paths[place] for place in spread(len(paths), MAX_FILES)]
     notes = [f"{len(chosen)} of {len(paths)} files were timed"] if len(chosen) < len(paths) else []
-    shape = tuple(original.example.shape[1:])
-    preprocessing = inputs.data.test.preprocessing
-    with _network(original, inputs.runtimes, recipe.threads) as (predict, where), stage("time the files"):
+    original = job.original
+    shape, preprocessing = tuple(original.example.shape[1:]), job.data.test.preprocessing
+    with _network(original, job.runtimes, job.recipe.threads) as (predict, where), stage("time the files"):
         if pipeline is None:
             calls, how, adapted = _own_stages(shape, preprocessing, chosen)
             notes += adapted
@@ -107,7 +104,7 @@ def end_to_end(original: Candidate, inputs: RunInputs, recipe: Recipe, files: Se
         # one pass with the checks, so that a wrong file is an error and no strange time
         calls[NETWORK] = partial(_through, predict)
         how[NETWORK] = f"the original, in {where}"
-        finish, how["finish"] = _finish(pipeline, original, preprocessing, masks=inputs.data.test.task == "segmentation")
+        finish, how["finish"] = _finish(pipeline, original, preprocessing, masks=job.data.test.task == "segmentation")
         calls["finish"] = finish
         times = time_pipeline(chosen, calls)
     return EndToEnd(times, how, tuple(notes))

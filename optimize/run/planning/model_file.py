@@ -105,8 +105,8 @@ def inspect_model(path: Path) -> ModelFile:
     weights = checkpoint.content.state_dict() if isinstance(checkpoint.content, nn.Module) else checkpoint.content
     matrices = [(name, tuple(tensor.shape)) for name, tensor in weights.items() if tensor.ndim > 1]
     count = sum(tensor.numel() for tensor in weights.values() if torch.is_floating_point(tensor))
-    ends = (matrices[0], matrices[-1]) if matrices else (None, None)
-    return ModelFile(form.NAMED, False, len(weights), count, *ends, checkpoint.notes, factories=factories)
+    first, last = (matrices[0], matrices[-1]) if matrices else (None, None)
+    return ModelFile(form.NAMED, False, len(weights), count, first, last, checkpoint.notes, factories=factories)
 
 
 def factories_beside(path: Path) -> tuple[FactoryCandidate, ...]:
@@ -133,7 +133,7 @@ def _candidates(source: Path) -> Iterator[FactoryCandidate]:
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name in classes:
             begin = next((part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"), None)
-            yield _candidate(source, node.name, begin and begin.args, method=True)
+            yield _candidate(source, node.name, None if begin is None else begin.args, method=True)
         elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and _builds(node, classes):
             yield _candidate(source, node.name, node.args, method=False)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from optimize.backends import title
 from optimize.candidate import Candidate
 from optimize.run.planning.cost import Work
+from optimize.run.prepare import Job
 from optimize.run.recipe import Recipe
-from optimize.run.run_inputs import RunInputs
 
 UNKNOWN = "an unknown number of"
 
@@ -26,25 +26,25 @@ class Stage:
     text: str
 
 
-def stages(recipe: Recipe, inputs: RunInputs, work: Work, *, runs_here: bool) -> tuple[Stage, ...]:
+def stages(recipe: Recipe, job: Job, work: Work, *, runs_here: bool) -> tuple[Stage, ...]:
     """Return the stages of a run in their order.
 
     Args:
         recipe: the resolved settings.
-        inputs: model and data.
+        job: model and data, loaded and checked.
         work: the sizes of the run.
         runs_here: whether a runtime of the target runs on this machine.
     """
-    names = [title(runtime.NAME) for runtime in inputs.runtimes]
-    data, several = inputs.data, " and ".join(names)
+    names = [title(runtime.NAME) for runtime in job.runtimes]
+    data, several = job.data, " and ".join(names)
     begin = f"judge the original on {len(data.guard)} guard images; export it, compile it for {several}, compare with torch"
     found = [Stage("prepare", begin), Stage("search", _search(recipe, work))]
     if recipe.retrain:
         text = f"recovery training of refused proposals, up to {recipe.epochs} epochs each, on {work.train} training images"
         found.append(Stage("training", text))
-    tried = "; ".join(f"{title(name)}: {', '.join(precisions)}" for name, precisions in tried_precisions(inputs).items())
+    tried = "; ".join(f"{title(name)}: {', '.join(precisions)}" for name, precisions in tried_precisions(job).items())
     if not runs_here:
-        reason = inputs.runtimes[0].unavailable_reason()
+        reason = job.runtimes[0].unavailable_reason()
         return (
             *found,
             Stage("compile", f"compile {tried}"),
@@ -55,13 +55,13 @@ def stages(recipe: Recipe, inputs: RunInputs, work: Work, *, runs_here: bool) ->
         *found,
         Stage("compile", f"compile, judge and time {tried}; the fastest that holds the limits on the guard split ships"),
         Stage("measure", f"time the artifact beside the original in torch and in the installed runtimes, {batches}; measure memory"),
-        Stage("judge", f"judge the original and the artifact on {len(data.test)} test images, once; this is look {inputs.look.number}"),
+        Stage("judge", f"judge the original and the artifact on {len(data.test)} test images, once; this is look {job.look.number}"),
     )
 
 
-def tried_precisions(inputs: RunInputs) -> dict[str, tuple[str, ...]]:
+def tried_precisions(job: Job) -> dict[str, tuple[str, ...]]:
     """Return runtime -> the precisions that would be compiled for it."""
-    return {runtime.NAME: (*runtime.precisions(), "int8") for runtime in inputs.runtimes}
+    return {runtime.NAME: (*runtime.precisions(), "int8") for runtime in job.runtimes}
 
 
 def model_line(name: str, original: Candidate, macs: int) -> str:

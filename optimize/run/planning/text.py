@@ -32,8 +32,7 @@ def _texts(plan: Plan) -> Iterator[str]:
     yield f"PLAN for {plan.target}, nothing is written: {plan.model}"
     splits = ", ".join(f"{name} {count}" for name, count in plan.splits.items())
     yield f"  images: {splits}; {len(plan.classes)} classes"
-    if plan.original is not None:
-        yield f"  the original reaches {100 * plan.original:.2f} % on the guard split"
+    yield f"  the original reaches {100 * plan.original:.2f} % on the guard split"
     yield from (f"  STOP: {obstacle}" for obstacle in plan.obstacles)
     yield ""
     yield "What would be done"

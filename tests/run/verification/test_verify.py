@@ -482,7 +482,7 @@ def test_an_open_run_that_was_signed_is_finished_and_signed_again(left: Run, tmp
     candidate = out / "unverified" / "candidate.safetensors"
     content = candidate.read_bytes()
     candidate.write_bytes(content[::-1])
-    monkeypatch.setattr("optimize.run.run_inputs.load_model", lambda **_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("optimize.run.prepare.load_model", lambda **_: pytest.fail("a model was loaded"))
     code, _, told = runs.command("verify", out, "--public-key", public)
     assert (code, "its file unverified/candidate.safetensors is not the one" in told) == (2, True)
     candidate.write_bytes(content)
