@@ -18,7 +18,7 @@ Example: 2,000 images at 1 ms take 2 s a pass. A proposal of half the width is f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -50,7 +50,7 @@ MEAN_WIDTH = 0.5
 SCANS = 2
 """Scans of the strategy "allocate" that usually lead on, of at most `MAX_SCANS`."""
 ELIMINATION = 4.0
-"""Operations of a removal order and a repair, in units of p^3 for a layer with p unknowns."""
+"""Time of a removal order and a repair, in units of p^3 operations of a product, for a layer with p unknowns."""
 REPLAYED = 0.5
 """Share of a pass that a scan computes: it starts at the layer that was narrowed."""
 TRAINING = 3.0
@@ -177,12 +177,12 @@ def cost(work: Work, rates: Rates) -> Cost:
     image_s, runtime_s = rates.image_s, _runtime_image_s(rates)
     compile_s = max(rates.compile_s.values(), default=0.0)
     exports = sum(rates.compile_s.values())
-    solve_s = sum(2 * ROWS * p**2 + ELIMINATION * p**3 + p**2 * outputs for p, outputs in work.systems) / rates.flops
+    whole_s, narrow_s = (_solve_s(work.systems, share) / rates.flops for share in (1.0, MEAN_WIDTH))
     parts = {"load": work.load_s, "prepare": work.guard * image_s + 2 * exports}
     if work.proposals is not None:
-        fit_s = (1 + MEAN_WIDTH) * work.fitted * image_s + solve_s
+        fit_s = (1 + MEAN_WIDTH) * work.fitted * image_s + narrow_s
         judge_s = (work.guard + work.checked) * MEAN_WIDTH * image_s
-        begin_s = (min(work.pool, POOL * work.fitted) + work.guard + work.checked) * image_s
+        begin_s = (min(work.pool, POOL * work.fitted) + work.guard + work.checked) * image_s + whole_s
         parts["search"] = begin_s + work.proposals * (fit_s + judge_s + compile_s) + _scans_s(work, image_s, fit_s)
     if work.epochs:
         parts["training"] = MAX_TRAININGS / 2 * work.epochs * work.train * MEAN_WIDTH * TRAINING * image_s
@@ -196,6 +196,12 @@ def cost(work: Work, rates: Rates) -> Cost:
         parts["judge"] = work.test * (image_s + runtime_s)
     left_out = "" if work.proposals is not None else "the search is not in it, since the number of its proposals is not known"
     return Cost(parts, _memory(work, rates), left_out)
+
+
+def _solve_s(systems: Iterable[tuple[int, int]], share: float) -> float:
+    """Return the operations of the moments and the repairs of all layers, when each has this share of its unknowns."""
+    sized = [(share * unknowns, share * outputs) for unknowns, outputs in systems]
+    return sum(2 * ROWS * p * (p + outputs) + ELIMINATION * p**3 for p, outputs in sized)
 
 
 def _scans_s(work: Work, image_s: float, fit_s: float) -> float:

@@ -1,4 +1,4 @@
-"""How fast this machine does the work of a run, measured in a few seconds: a pass of the network, an export, a solved system.
+"""How fast this machine does the work of a run, measured in a few seconds: a pass of the network, an export, a product of matrices.
 
 Only calibration images are used, and nothing is written but to a temporary folder.
 """
@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
-import numpy as np
 import psutil
+import torch
 
 from optimize.backends import Backend
 from optimize.backends.error_reasons import runtime_reason
@@ -27,8 +27,8 @@ FORWARD_IMAGES = 64
 """Largest number of images in one of these passes."""
 WARM_BELOW_S = 8.0
 """An export that took less than this is done twice: the first one of a process also imports its library."""
-SYSTEM_SIZE = 768
-"""Unknowns of the system that is solved to measure the machine; large enough that its memory traffic counts."""
+PRODUCT_SIZE, PRODUCTS = 768, 6
+"""Rows of the matrices whose product measures the machine, large enough that memory traffic counts; and the number of products."""
 Clock = Callable[[], float]
 
 
@@ -40,7 +40,7 @@ class Rates:
         image_s: seconds that the original needs for one image in torch, in a batch.
         compile_s: runtime -> seconds to export, compile and time one candidate there; a runtime that cannot take the network is missing.
         latency_ms: runtime -> median latency of the original at batch 1, in milliseconds.
-        flops: operations per second of a system of linear equations in float64.
+        flops: operations per second of a product of matrices in float64.
         resident_bytes: memory of this process with the model, the data and the runtimes loaded.
         pass_bytes: memory that one pass of the network added.
         unable: sentence on each runtime that cannot take the network.
@@ -82,7 +82,7 @@ def machine_rates(original: Candidate, calibration: Split, runtimes: Sequence[Ba
             unable.append(f"{runtime.NAME} cannot take this network: {runtime_reason(problem)}")
     # read last: what the runtimes hold stays in the process, as in a run
     resident = psutil.Process().memory_info().rss
-    return Rates(image_s, compile_s, latency, solving_rate(), resident, pass_bytes, tuple(unable))
+    return Rates(image_s, compile_s, latency, product_rate(), resident, pass_bytes, tuple(unable))
 
 
 def seconds_per_image(original: Candidate, split: Split, *, seconds: float = FORWARD_S, clock: Clock = time.perf_counter) -> float:
@@ -105,21 +105,20 @@ def seconds_per_image(original: Candidate, split: Split, *, seconds: float = FOR
     return median(taken) / len(images)
 
 
-def solving_rate(size: int = SYSTEM_SIZE, *, clock: Clock = time.perf_counter) -> float:
-    """Return operations per second of a Cholesky factorization in float64, size^3 / 3 operations.
+def product_rate(size: int = PRODUCT_SIZE, *, clock: Clock = time.perf_counter) -> float:
+    """Return operations per second of a product of two square matrices in float64, 2 size^3 operations; the best of several.
 
     Args:
-        size: number of unknowns.
+        size: rows of the matrices.
         clock: function that returns seconds, rising; only a test gives another one.
     """
-    matrix = np.eye(size) + 1.0 / size
-    np.linalg.cholesky(matrix)
+    matrix = torch.eye(size, dtype=torch.float64) + 1.0 / size
     taken = []
-    for _ in range(3):
+    for _ in range(PRODUCTS):
         start = clock()
-        np.linalg.cholesky(matrix)
+        matrix @ matrix
         taken.append(clock() - start)
-    return size**3 / 3 / max(min(taken), 1e-9)
+    return 2 * size**3 / max(min(taken), 1e-9)
 
 
 def _compiled(original: Candidate, calibration: Split, runtime: Backend, threads: int | None) -> tuple[float, float]:
