@@ -55,6 +55,15 @@ def comment(text: str) -> str:
     return f"# {plain(text)}"
 
 
+def suggestion(key: str, content: object, why: str = "") -> str:
+    """Return a setting that is not in force: it becomes one when the user takes the # away.
+
+    >>> suggestion("mean", [0.5], "an example")
+    '# mean = [0.5]  # an example'
+    """
+    return f"# {setting(key, content, why)}"
+
+
 def plain(text: str) -> str:
     """Return a text without line breaks and other control characters."""
     return " ".join(_CONTROL.sub(" ", text).split())
@@ -97,7 +106,7 @@ def data_section(source: str | None, facts: DataFacts | None) -> Section:
         facts: what they hold.
     """
     if source is None or facts is None:
-        missing = comment('path = "data.npz"   # or "file.py:factory": train_images, train_labels, val_*, test_*; see docs/data.md')
+        missing = suggestion("path", "data.npz", 'or "file.py:factory": train_images, train_labels, val_*, test_*; see docs/data.md')
         return Section(("[data]", missing, *_statistics(None)), ("[data] path", "[data] mean and std"))
     data = facts.dataset
     lines = ["[data]", setting("path", source)]
@@ -108,14 +117,16 @@ def data_section(source: str | None, facts: DataFacts | None) -> Section:
         split = getattr(data, name)
         if split is not None:
             counts = ", ".join(f"{label} {count}" for label, count in split.class_counts(data.classes).items())
-            lines += _folded(f"{name:<11} {len(split)} images: {counts}")
+            lines += _folded(f"{name} {len(split)} images: {counts}")
     lines += [comment(f"the data: {note}") for note in data.notes]
     patients = data.test.patients is not None
     lines.append(comment("patients are known" if patients else "no test_patient: every image counts as its own patient"))
     columns = ", ".join(data.test.groups) or "none: add test_NAME_group and val_NAME_group for limits within subgroups"
     lines.append(comment(f"subgroup columns: {columns}"))
     named = data.classes if facts.named else None
-    lines.append(comment(f"classes by name: {', '.join(named)}") if named else comment('classes = ["…"]   # names of the labels, in order'))
+    lines.append(
+        comment(f"classes by name: {', '.join(named)}") if named else suggestion("classes", ["…"], "names of the labels, in order")
+    )
     return Section((*lines, *_statistics(facts)), ("[data] mean and std",))
 
 
@@ -143,7 +154,7 @@ def run_section() -> Section:
     able = [target.name for target in doctor().targets if target.runs]
     here = ", ".join(able) or "none: see optimize doctor"
     lines = ["[run]", comment(f"targets that run on this machine: {here}; the machine that the model is for may be another")]
-    return Section((*lines, comment(f'target = "{able[0] if able else "onnxruntime"}"')), ("[run] target, or --target",))
+    return Section((*lines, suggestion("target", able[0] if able else "onnxruntime")), ("[run] target, or --target",))
 
 
 def _ends(held: ModelFile) -> Iterable[tuple[str, tuple[str, tuple[int, ...]]]]:
@@ -153,11 +164,11 @@ def _ends(held: ModelFile) -> Iterable[tuple[str, tuple[str, tuple[int, ...]]]]:
 def _candidates(held: ModelFile) -> list[str]:
     """Return comments with the factories that may build the network, for the user to choose one."""
     if not held.factories:
-        return [comment('arch = "net.py:make"   # no source file beside the model builds a network: name the function that does')]
+        return [suggestion("arch", "net.py:make", "no source file beside the model builds a network: name the function that does")]
     lines = [comment("arch: take away the # in front of the function that builds this network (they were read, not run)")]
     for one in held.factories[:MAX_CANDIDATES]:
         needs = f"; needs {', '.join(one.required)}: set arch_args" if one.required else ""
-        lines.append(comment(setting("arch", one.spec, f"{one.spec.rpartition(':')[2]}{one.signature}{needs}")))
+        lines.append(suggestion("arch", one.spec, f"{one.spec.rpartition(':')[2]}{one.signature}{needs}"))
     if more := held.factories[MAX_CANDIDATES:]:
         lines.append(comment(f"and {len(more)} more"))
     if any(one.required for one in held.factories):
@@ -168,12 +179,12 @@ def _candidates(held: ModelFile) -> list[str]:
 def _input_line(held: ModelFile, facts: DataFacts | None) -> tuple[str, tuple[str, ...]]:
     """Return the line on the shape of one input, and the question where it is open."""
     question = ("[model] input",)
-    reads = "" if held.channels is None else f"; the first convolution reads {held.channels} channels, {held.spatial} spatial axes"
+    reads = "" if held.channels is None else f"; the first convolution reads {held.channels} channels and {held.spatial} spatial axes"
     if facts is None or not facts.input_shape:
-        return comment(f"input = [C, H, W]   # one input, channels first{reads}"), question
+        return f"# input = [C, H, W]  # one input, channels first{reads}", question
     shape = list(facts.input_shape)
     if held.channels is not None and (held.channels != shape[0] or held.spatial != len(shape) - 1):
-        return comment(f"input = {shape}   # the images are this large, but that does not fit{reads}"), question
+        return suggestion("input", shape, f"the images are this large, but that does not fit{reads}"), question
     return setting("input", shape, "the size of the images; where [data] pad adds n zeros, each spatial size grows by 2 n"), ()
 
 
@@ -182,7 +193,7 @@ def _statistics(facts: DataFacts | None) -> list[str]:
     lines = [comment("mean and std must be those of the training code, which no file says; without them nothing is subtracted or divided")]
     mean, std = ([0.5], [0.5]) if facts is None else (list(facts.mean), list(facts.std))
     where = "an example" if facts is None else f"measured on {facts.measured_cases} images of {facts.measured_on}"
-    return [*lines, comment(setting("mean", mean, where)), comment(setting("std", std))]
+    return [*lines, suggestion("mean", mean, where), suggestion("std", std)]
 
 
 def _or_allow(one: Decision, confidence: float) -> str:
