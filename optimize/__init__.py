@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from optimize.run.from_python import compare as compare
     from optimize.run.from_python import compress as compress
     from optimize.run.from_python import demo as demo
+    from optimize.run.from_python import plan as plan
     from optimize.run.from_python import verify as verify
     from optimize.run.profile import profile as profile
     from optimize.run.report import Report as Report
@@ -92,7 +93,7 @@ _NAMES = {
     "loading.load": ("load_model",),
     "run.bundle": ("bundle",),
     "run.doctor": ("doctor",),
-    "run.from_python": ("compare", "compress", "demo", "verify"),
+    "run.from_python": ("compare", "compress", "demo", "plan", "verify"),
     "run.profile": ("profile",),
     "run.report": ("Report",),
     "searching.search": ("search",),

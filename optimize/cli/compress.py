@@ -14,6 +14,7 @@ from optimize.cli.limit_options import either, limit_options
 from optimize.cli.one_line_errors import EXIT, one_line_errors
 from optimize.cli.options import (
     FILE,
+    Function,
     arch_option,
     data_option,
     history_option,
@@ -25,7 +26,7 @@ from optimize.cli.options import (
     trust_pickle_option,
     verbose_option,
 )
-from optimize.cli.printing import print_summary
+from optimize.cli.printing import print_plan, print_summary
 from optimize.searching.strategy_names import strategy_names
 
 _MODEL = cloup.option_group(
@@ -85,14 +86,19 @@ _OUTPUT = cloup.option_group(
 MOST_USED = ("target", "data", "arch", "out", "recipe_file", "max_drop", "max_class_drop", "speedup", "retrain", "resume")
 
 
+
+
+def run_options(command: Function) -> Function:
+    """Add the model and every setting of a run to a command, with the most used ones first in its help."""
+    # innermost first: `most_used` moves options that the groups have added before
+    for decorate in (_OUTPUT, _SEARCH, limit_options, _DATA, _MODEL, most_used(*MOST_USED)):
+        command = decorate(command)
+    return click.argument("model", required=False, type=FILE)(command)
+
+
 @cloup.command()
-@click.argument("model", required=False, type=FILE)
-@most_used(*MOST_USED)
-@_MODEL
-@_DATA
-@limit_options
-@_SEARCH
-@_OUTPUT
+@run_options
+@cloup.option("--dry-run", is_flag=True, help="Plan the run and end: what would be done, how long, and what can be decided.")
 def compress(
     model: Path | None,
     target: str | None,
@@ -101,14 +107,17 @@ def compress(
     overwrite: bool,
     as_json: bool,
     verbose: bool,
+    dry_run: bool,
     **settings: Any,
 ) -> None:
     """Prune, repair, quantize, compile and verify MODEL for --target.
 
     Command-line flags override --recipe FILE, which overrides the optimize.toml beside the model, which overrides the defaults.
 
-    Exit code: 0 accepted, 1 rejected, 2 wrong input, 3 inconclusive, 4 the target cannot run here.
+    Exit code: 0 accepted, 1 rejected, 2 wrong input, 3 inconclusive, 4 the target cannot run here. With --dry-run those of `optimize plan`.
     """
+    if dry_run:
+        print_plan(model, target, recipe_file, settings, resume=resume, overwrite=overwrite, as_json=as_json, verbose=verbose)
     again = f"the same command with --resume{' instead of --overwrite' if overwrite else ''} continues this run"
     # Imported inside the block: they take seconds, in which the user may stop the command.
     with one_line_errors(as_json, again, verbose):

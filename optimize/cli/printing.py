@@ -1,13 +1,16 @@
-"""The few lines that a command prints at its end."""
+"""What a command prints at its end."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
+from optimize.cli.one_line_errors import one_line_errors
 from optimize.progress import folded
 
 
@@ -18,3 +21,27 @@ def print_summary(report: Mapping[str, Any], folder: Path) -> None:
     for line in summary(dict(report)):
         click.echo("\n".join(folded(line)))
     click.echo(f"report: {folder / 'report.html'}")
+
+
+def print_plan(
+    model: Path | None,
+    target: str | None,
+    recipe_file: Path | None,
+    settings: Mapping[str, Any],
+    *,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+    verbose: bool,
+    files: Sequence[str] = (),
+    pipeline: str | None = None,
+) -> NoReturn:
+    """Plan a run, print the plan and end the process with its exit code."""
+    with one_line_errors(as_json, verbose=verbose):
+        from optimize.run.plan import plan
+        from optimize.run.recipe import resolve
+
+        recipe = resolve(model, target=target, overrides=settings, recipe_file=recipe_file)
+        made = plan(recipe, resume=resume, overwrite=overwrite, files=files, pipeline=pipeline)
+    click.echo(json.dumps(made.as_dict(), sort_keys=True) if as_json else made.text)
+    sys.exit(made.exit_code)

@@ -39,6 +39,11 @@ EXTRAS = {
     "report": (Requirement("vl-convert-python", "charts in report.html", module="vl_convert"),),
     "sign": (Requirement("cryptography", "signatures"),),
     "demo": (Requirement("scikit-learn", "the data of optimize demo", module="sklearn"),),
+    "files": (
+        Requirement("pillow", "photographs of optimize plan --files", module="PIL"),
+        Requirement("pydicom", "DICOM files of optimize plan --files"),
+        Requirement("nibabel", "NIfTI files of optimize plan --files"),
+    ),
 }
 """pip extra -> the packages it installs, but for the extras of targets, which the targets describe themselves.
 

@@ -110,15 +110,15 @@ def measure(request: Mapping[str, Any]) -> Memory:
 
     started = time.perf_counter()
     opener = importer(request)
-    imports_bytes, imported = _peak_bytes(), time.perf_counter()
+    imports_bytes, imported = peak_resident_bytes(), time.perf_counter()
     with opener() as session:
-        opened_bytes, opened = _peak_bytes(), time.perf_counter()
+        opened_bytes, opened = peak_resident_bytes(), time.perf_counter()
         # zeros will do: memory and time of a first call do not depend on the values
         inputs = np.zeros((request["batch"], *session.input_shape), dtype=np.float32)
         first = time.perf_counter()
         session.predict(inputs)
         first_s = time.perf_counter() - first
-        peak_bytes = _peak_bytes()
+        peak_bytes = peak_resident_bytes()
         seconds = imported - started, opened - imported, first_s
         return Memory(peak_bytes, imports_bytes, opened_bytes, *seconds, *_device_bytes(runtime_name(request)))
 
@@ -147,7 +147,7 @@ def _device_bytes(runtime: str) -> tuple[int | None, str]:
     return (None, f"{runtime} runs on the processor") if runs_on_cpu(runtime) else device_bytes()
 
 
-def _peak_bytes() -> int:
+def peak_resident_bytes() -> int:
     """Return the peak resident memory of this process so far."""
     status = Path("/proc/self/status")
     if status.exists():

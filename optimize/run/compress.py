@@ -20,18 +20,16 @@ from typing import Any, NamedTuple
 from optimize.backends import Backend
 from optimize.candidate import Candidate, Floats, Reference
 from optimize.data.calibration_sampling import unlabelled
-from optimize.graph.trace import trace
 from optimize.guard.verdict import Verdict, judge, search_confidence
 from optimize.hardware.malloc import retain_freed_memory
 from optimize.loading.load import load_model
 from optimize.progress import begin_part, note, whole_run
-from optimize.reconstruction.channel_removal import unprunable_reason
-from optimize.reconstruction.layer_repair import repairable
 from optimize.run.compile_artifact import compile_artifact
 from optimize.run.cross_compiled import compile_only
 from optimize.run.final_verdict import final_verdict
 from optimize.run.finish import finish
 from optimize.run.in_memory import FILES_ONLY, InMemory
+from optimize.run.planning.cuts import cuts
 from optimize.run.prepare import Job, prepare
 from optimize.run.recipe import Recipe
 from optimize.run.result import Result
@@ -169,7 +167,4 @@ def process_group(recipe: Recipe) -> AbstractContextManager[bool]:
 
 def left_alone(best: Candidate, reference: Reference) -> tuple[str, ...]:
     """Return sentences on channels that could not be removed, and why."""
-    graph = trace(best)
-    layers = repairable(best.module, reference.original.module, graph)
-    refused = [(group.name, unprunable_reason(group, best.module, layers, reference.calibration)) for group in graph.groups]
-    return tuple(f"channels of {name} were left alone: {reason}" for name, reason in (*graph.fixed, *refused) if reason is not None)
+    return cuts(best, reference.original.module, reference.calibration).left_alone

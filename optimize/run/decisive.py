@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from optimize.data.dataset import Dataset
+from optimize.data.dataset import Dataset, Split
 from optimize.data.masks import perfect
 from optimize.errors import Inconclusive
+from optimize.guard.limits import Limits
 from optimize.guard.rail import Rail
 from optimize.guard.score import score
 from optimize.guard.verdict import judge
@@ -36,10 +37,8 @@ def require_decisive(recipe: Recipe, data: Dataset, look: Look) -> None:
         Inconclusive: when the split cannot decide, and the recipe does not say `force`.
     """
     test, classes, limits = data.test, data.classes, look.limits(recipe.limits)
-    answers = ((perfect(test.labels[batch], len(classes)), test.labels[batch]) for batch in test.batches)
     # the labels alone are read here, and no image: this is no look at the test split
-    best = score(test.task, answers, classes, test.patients, test.groups)
-    unsure = [rail for rail in judge(limits, best, best).rails if rail.outcome == "inconclusive"]
+    unsure = [rail for rail in best_possible_rails(test, classes, limits) if rail.outcome == "inconclusive"]
     # a spent look cannot pass either, however many cases the split has
     if not unsure and not look.spent:
         if sentence := look.sentence(recipe.limits):
@@ -50,6 +49,21 @@ def require_decisive(recipe: Recipe, data: Dataset, look: Look) -> None:
     if not recipe.force:
         raise Inconclusive(f"{said}: add test cases{', allow larger drops' if unsure else ''}, or search all the same with --force.")
     note(said)
+
+
+def best_possible_rails(split: Split, classes: Sequence[str], limits: Limits) -> tuple[Rail, ...]:
+    """Return the guard-rails of a candidate without any error, against an original without any error.
+
+    Only the labels, patients and subgroups of the split are read, and no image.
+
+    Args:
+        split: the split whose size is in question.
+        classes: names of the labels.
+        limits: the guard-rails, at the confidence that counts.
+    """
+    answers = ((perfect(split.labels[batch], len(classes)), split.labels[batch]) for batch in split.batches)
+    best = score(split.task, answers, tuple(classes), split.patients, split.groups)
+    return judge(limits, best, best).rails
 
 
 def too_few(rails: Sequence[Rail]) -> str:

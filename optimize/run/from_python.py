@@ -23,6 +23,8 @@ from optimize.report.compare import compare as compare_runs
 from optimize.run import demo as digits
 from optimize.run.compress import run
 from optimize.run.in_memory import InMemory, data_in_memory, preprocessing_settings, weights_file
+from optimize.run.plan import Plan
+from optimize.run.plan import plan as plan_run
 from optimize.run.recipe import Recipe, resolve
 from optimize.run.report import Report
 from optimize.run.verification.site import is_bundle, verify_path
@@ -78,6 +80,53 @@ def compress(
     with shown() if progress else nullcontext(), _resolved(model, data, target, limits, out, recipe, settings) as (resolved, objects):
         finished = run(resolved, objects, resume=resume, overwrite=overwrite)
         return Report(finished.report, resolved.out, finished.candidate)
+
+
+def plan(
+    model: str | Path | nn.Module,
+    data: object = None,
+    *,
+    target: str | None = None,
+    limits: Limits | Mapping[str, object] | None = None,
+    out: str | Path | None = None,
+    recipe: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    files: Sequence[str | Path] = (),
+    pipeline: str | None = None,
+    progress: bool = False,
+    **settings: object,
+) -> Plan:
+    """Say what `compress` with the same arguments would do, how long it takes, and which limits the data can decide; nothing is written.
+
+    Args:
+        model: as for `compress`.
+        data: as for `compress`.
+        target: as for `compress`.
+        limits: as for `compress`.
+        out: as for `compress`; nothing is written there.
+        recipe: as for `compress`.
+        resume: as for `compress`.
+        overwrite: as for `compress`.
+        files: image files, or folders of such, to time from the file to the answer.
+        pipeline: "file.py:function" from a path to the network's input, for `files`.
+        progress: show progress on standard error.
+        settings: as for `compress`.
+
+    Returns:
+        The plan: `text` for a terminal, `as_dict()` as plain JSON, `exit_code` 3 where the test split can decide none of the limits.
+
+    Raises:
+        TargetUnavailable: when the target cannot run here.
+        InputError: when the model, the data, a file or a setting is wrong, or no setting has that name.
+
+    Example:
+        >>> plan(nn.Linear(2, 2), target="onnxruntime", max_dorp="2pp")
+        Traceback (most recent call last):
+        optimize.errors.InputError: `max_dorp` is no setting: did you mean `max_drop`?
+    """
+    with shown() if progress else nullcontext(), _resolved(model, data, target, limits, out, recipe, settings) as (resolved, objects):
+        return plan_run(resolved, objects, resume=resume, overwrite=overwrite, files=files, pipeline=pipeline)
 
 
 def verify(

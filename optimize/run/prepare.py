@@ -157,11 +157,7 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool, objects: InMemory 
         Inconclusive: when the test split is too small to accept anything, and the recipe does not say `force`.
         InputError: when the model, the data or a setting is wrong; nothing was written over.
     """
-    _check_strategy(recipe)
-    _restrict_cpu_level(recipe)
-    unavailable = runtimes(recipe.target, recipe.compute_capability)[0].unavailable_reason()
-    if unavailable and (recipe.latency_target_ms or recipe.speedup):
-        raise InputError(f"a latency can be asked for only where it is measured ({unavailable}): leave out --latency-target or --speedup.")
+    check_settings(recipe)
     job = loaded(recipe, lambda space: space.check(resume=resume, overwrite=overwrite), objects)
     # warnings only: a weak calibration split costs accuracy of int8, and the guard decides on that
     for finding in job.health:
@@ -188,13 +184,33 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool, objects: InMemory 
     return job
 
 
-def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory = FILES_ONLY) -> Job:
+def check_settings(recipe: Recipe) -> None:
+    """Check the settings against each other and against this machine; no file is opened.
+
+    Raises:
+        TargetUnavailable: when nothing can be compiled for the target here.
+        InputError: when two settings exclude each other, or the target does not take one of them.
+    """
+    _check_strategy(recipe)
+    _restrict_cpu_level(recipe)
+    unavailable = runtimes(recipe.target, recipe.compute_capability)[0].unavailable_reason()
+    if unavailable and (recipe.latency_target_ms or recipe.speedup):
+        raise InputError(f"a latency can be asked for only where it is measured ({unavailable}): leave out --latency-target or --speedup.")
+
+
+def loaded(
+    recipe: Recipe,
+    check: Callable[[Workspace], None],
+    objects: InMemory = FILES_ONLY,
+    judge: Callable[[Recipe, Candidate, Dataset], Original] = judge_original,
+) -> Job:
     """Load and check the model and the data; nothing is written.
 
     Args:
         recipe: the resolved settings.
         check: function that raises where the run's folder is not as it should be; called before anything large is read.
         objects: network and data that replace the recipe's files.
+        judge: function that judges the original; only a plan, which has seconds, gives another one.
 
     Raises:
         TargetUnavailable: when nothing can be compiled for the target here.
@@ -253,7 +269,7 @@ def loaded(recipe: Recipe, check: Callable[[Workspace], None], objects: InMemory
         findings = check_calibration(data)
     history = History.of(recipe.data, recipe.history)
     look = history.expected(data.test, fresh=recipe.fresh_test)
-    baseline, record = judge_original(recipe, original, data), None if protocol is None else protocol.record()
+    baseline, record = judge(recipe, original, data), None if protocol is None else protocol.record()
     return Job(recipe, candidates, baseline, space, started, history, look, findings, objects=objects, protocol=record)
 
 

@@ -1,0 +1,230 @@
+"""Estimate the time and the memory of a run, from the sizes of its parts and the rates of this machine.
+
+A run is a sum of passes of the network, of systems of linear equations, of exports and of timings:
+
+    load        as measured while planning
+    prepare     guard images once, one export for each runtime
+    search      proposals, each: fit (two passes over the images that repairs are fitted on), solve, judge (guard, training check), time
+                scans of the strategy "allocate": every group at every level, on the unseen images
+    compile     each precision of each runtime: compile, judge on guard, time
+    measure     the artifact and its baselines at two batch sizes, then the memory of each in a fresh process
+    judge       the original and the artifact on the test images
+
+How many proposals a search makes, and how narrow they are, is known only afterwards. So the estimate is a range: the sum divided and
+multiplied by `FACTOR`, which is how far estimates were from real runs (docs/plan.md).
+
+Example: 2,000 images at 1 ms take 2 s a pass. A proposal of half the width is fitted in (1 + .5) * 2 s = 3 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from optimize.candidate import Candidate
+from optimize.data.calibration_sampling import LEAST_UNSEEN, MAC_BUDGET, MAX_INPUTS, MIN_INPUTS, POOL, SHARE_UNSEEN
+from optimize.graph.layer_types import linear_submodule, width
+from optimize.measure.warmup import BRIEF_S
+from optimize.quantization.precision_choice import TIMING_SECONDS
+from optimize.reconstruction.layer_matrix import needs_dual_form, unknowns
+from optimize.reconstruction.layer_repair import ROWS
+from optimize.reconstruction.moments import MAX_DUAL_ROWS
+from optimize.run.baselines import SECONDS
+from optimize.run.planning.cuts import Cuts
+from optimize.run.planning.machine_rates import Rates
+from optimize.searching.allocate import MAX_SCANS, MAX_TRAININGS
+from optimize.searching.scan import LEVELS
+from optimize.searching.train_check import MAC_BUDGET as CHECK_MACS
+from optimize.searching.train_check import MAX_TRAIN_CHECK_CASES, MIN_TRAIN_CHECK_CASES
+
+FACTOR = 2.5
+"""The real time is expected between the estimate divided and multiplied by this."""
+MEMORY_FACTOR = 1.5
+"""The real peak of memory is expected between the estimate divided and multiplied by this."""
+MEAN_WIDTH = 0.5
+"""Cost of a proposal's pass, as a share of the original's: proposals are narrower, by an amount that is not known before."""
+SCANS = 2
+"""Scans of the strategy "allocate" that usually lead on, of at most `MAX_SCANS`."""
+ELIMINATION = 4.0
+"""Time of a removal order and a repair, in units of p^3 operations of a product, for a layer with p unknowns."""
+REPLAYED = 0.5
+"""Share of a pass that a scan computes: it starts at the layer that was narrowed."""
+TRAINING = 3.0
+"""Cost of a training step in units of a pass: forward, and backward twice."""
+FRESH_PROCESS_S = 5.0
+"""Seconds of a fresh process that imports a runtime and runs one batch."""
+BASELINES = 3
+"""The original in torch and in two runtimes, usually."""
+INT8_PASSES = 3.0
+"""Passes over the calibration images that ranges of int8 take, in units of the runtime's own pass."""
+INT8_CASES = 512
+MAX_GRAM_BYTES = 1 << 30
+RETAKES = 1.5
+"""A timing is repeated where the machine was busy, up to four times; on a quiet one, once."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """The sizes of a run that decide its cost.
+
+    Args:
+        guard: number of guard images.
+        test: number of test images.
+        pool: number of images that neither decide nor test anything: calibration and train.
+        train: number of training images; 0 where there are none.
+        macs: multiply-accumulates of one image.
+        image_bytes: bytes of one input.
+        proposals: about how many proposals the strategy makes; None where that is not known.
+        scans: whether the strategy scans the widths of all groups.
+        epochs: epochs of a recovery training; 0 where none is allowed.
+        groups: number of groups that can be cut.
+        systems: (unknowns, outputs) of each layer that is repaired.
+        precisions: runtime -> number of precisions that are tried.
+        batches: number of batch sizes that are timed.
+        load_s: seconds that loading model and data took.
+    """
+
+    guard: int
+    test: int
+    pool: int
+    train: int
+    macs: int
+    image_bytes: int
+    proposals: int | None
+    scans: bool
+    epochs: int
+    groups: int
+    systems: tuple[tuple[int, int], ...]
+    precisions: Mapping[str, int]
+    batches: int
+    load_s: float
+
+    @property
+    def fitted(self) -> int:
+        """Number of images that repairs are fitted on, as `data/calibration_sampling.py` takes them."""
+        return min(self.pool, int(np.clip(MAC_BUDGET // max(1, self.macs), MIN_INPUTS, MAX_INPUTS)))
+
+    @property
+    def unseen(self) -> int:
+        """Number of images that repairs are checked on."""
+        spare = min(self.fitted // SHARE_UNSEEN, max(0, min(self.pool, POOL * self.fitted) - self.fitted))
+        return spare if spare >= LEAST_UNSEEN else 0
+
+    @property
+    def checked(self) -> int:
+        """Number of training images of the second check; 0 where the guard split has as many."""
+        most = int(np.clip(CHECK_MACS // max(1, self.macs), MIN_TRAIN_CHECK_CASES, MAX_TRAIN_CHECK_CASES))
+        count = min(self.train, most)
+        return count if count > self.guard else 0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The estimated time and memory of a run.
+
+    Args:
+        parts_s: part of the run -> its seconds; a part whose length is not known is missing.
+        memory_bytes: peak memory of the run's process.
+        note: what the estimate leaves out; empty where it is whole.
+    """
+
+    parts_s: Mapping[str, float]
+    memory_bytes: int
+    note: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Sum of the parts."""
+        return sum(self.parts_s.values())
+
+    @property
+    def range_s(self) -> tuple[float, float]:
+        """Smallest and largest time that is expected, in seconds."""
+        return self.seconds / FACTOR, self.seconds * FACTOR
+
+    @property
+    def memory_range(self) -> tuple[float, float]:
+        """Smallest and largest peak of memory that is expected, in bytes."""
+        return self.memory_bytes / MEMORY_FACTOR, self.memory_bytes * MEMORY_FACTOR
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the estimate as plain JSON."""
+        low, high = self.range_s
+        return {
+            "seconds": {"low": low, "middle": self.seconds, "high": high, "factor": FACTOR, "parts": dict(self.parts_s)},
+            "memory_bytes": {"low": self.memory_range[0], "middle": self.memory_bytes, "high": self.memory_range[1]},
+            "note": self.note or None,
+        }
+
+
+def systems(original: Candidate, found: Cuts) -> tuple[tuple[int, int], ...]:
+    """Return the unknowns and outputs of each layer that is repaired; a layer that is fitted from its rows counts these as unknowns."""
+    layers = [linear_submodule(original.module, name) for name in found.layers]
+    return tuple((MAX_DUAL_ROWS if needs_dual_form(layer) else unknowns(layer), width(layer, "out")) for layer in layers)
+
+
+def cost(work: Work, rates: Rates) -> Cost:
+    """Return the estimated time and memory of a run.
+
+    Args:
+        work: the sizes of the run.
+        rates: what this machine needs for the parts.
+    """
+    image_s, runtime_s = rates.image_s, _runtime_image_s(rates)
+    compile_s = max(rates.compile_s.values(), default=0.0)
+    exports = sum(rates.compile_s.values())
+    whole_s, narrow_s = (_solve_s(work.systems, share) / rates.flops for share in (1.0, MEAN_WIDTH))
+    parts = {"load": work.load_s, "prepare": work.guard * image_s + 2 * exports}
+    if work.proposals is not None:
+        fit_s = (1 + MEAN_WIDTH) * work.fitted * image_s + narrow_s
+        judge_s = (work.guard + work.checked) * MEAN_WIDTH * image_s
+        begin_s = (min(work.pool, POOL * work.fitted) + work.guard + work.checked) * image_s + whole_s
+        parts["search"] = begin_s + work.proposals * (fit_s + judge_s + compile_s) + _scans_s(work, image_s, fit_s)
+    if work.epochs:
+        parts["training"] = MAX_TRAININGS / 2 * work.epochs * work.train * MEAN_WIDTH * TRAINING * image_s
+    if rates.compile_s:
+        variants = sum(work.precisions.get(name, 1) for name in rates.compile_s)
+        judged = work.guard * MEAN_WIDTH * runtime_s + compile_s
+        int8 = len(rates.compile_s) * min(INT8_CASES, work.pool) * INT8_PASSES * runtime_s
+        parts["compile"] = 2 * compile_s + variants * judged + int8 + BRIEF_S + variants * TIMING_SECONDS / 2
+        contenders = BASELINES + 1
+        parts["measure"] = BASELINES * compile_s + work.batches * RETAKES * (BRIEF_S + SECONDS) + contenders * FRESH_PROCESS_S
+        parts["judge"] = work.test * (image_s + runtime_s)
+    left_out = "" if work.proposals is not None else "the search is not in it, since the number of its proposals is not known"
+    return Cost(parts, _memory(work, rates), left_out)
+
+
+def _solve_s(systems: Iterable[tuple[int, int]], share: float) -> float:
+    """Return the operations of the moments and the repairs of all layers, when each has this share of its unknowns."""
+    sized = [(share * unknowns, share * outputs) for unknowns, outputs in systems]
+    return sum(2 * ROWS * p * (p + outputs) + ELIMINATION * p**3 for p, outputs in sized)
+
+
+def _scans_s(work: Work, image_s: float, fit_s: float) -> float:
+    """Return the seconds of the scans, each of which fits once and measures every group at every level."""
+    if not work.scans:
+        return 0.0
+    measured = work.groups * (len(LEVELS) + 1) * (work.unseen or work.guard) * REPLAYED * MEAN_WIDTH * image_s
+    return min(SCANS, MAX_SCANS) * (fit_s + measured)
+
+
+def _runtime_image_s(rates: Rates) -> float:
+    """Return the seconds of one image in the slowest runtime; those of torch where none was timed."""
+    return max(rates.latency_ms.values(), default=1e3 * rates.image_s) / 1e3
+
+
+def _memory(work: Work, rates: Rates) -> int:
+    """Return the estimated peak of memory: what is loaded, the inputs that are held, the moments, and the buffers of a pass."""
+    held = (work.fitted + work.unseen + min(work.pool, INT8_CASES)) * work.image_bytes
+    grams = min(MAX_GRAM_BYTES, sum(8 * p**2 for p, _ in work.systems)) + max((8 * 3 * p**2 for p, _ in work.systems), default=0)
+    targets = sum(4 * ROWS * outputs for _, outputs in work.systems)
+    return int(rates.resident_bytes + held + grams + targets + 2 * rates.pass_bytes)
+
+
+def image_bytes(original: Candidate) -> int:
+    """Return the bytes of one input in float32."""
+    return 4 * prod(original.example.shape)

@@ -1,0 +1,162 @@
+"""What a file of weights holds, and which functions beside it may build its network; nothing of the user's is run.
+
+Source files are parsed and never imported. Example: beside `model.pt` lies `net.py` with `def make(classes: int = 8) -> nn.Module`: its
+candidate is "net.py:make".
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from optimize.errors import InputError
+from optimize.loading.checkpoint import read_checkpoint
+from optimize.loading.model_formats import format_of
+
+MAX_SOURCE_BYTES = 1 << 20
+"""Source files above this are left out: nobody writes a network of that length by hand."""
+MAX_SOURCES = 200
+_NETWORK_NAMES = {"Module", "Sequential"}
+
+
+@dataclass(frozen=True)
+class FactoryCandidate:
+    """A function or class that may build the network.
+
+    Args:
+        spec: "file.py:function", as `--arch` takes it.
+        signature: its arguments, as written.
+        required: names of the arguments without a default.
+    """
+
+    spec: str
+    signature: str
+    required: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """What a file of weights holds.
+
+    Args:
+        format: the format in words.
+        whole_module: whether it is a pickled network, which runs code when it is loaded.
+        tensors: number of weights; 0 where the file was not opened.
+        parameters: number of numbers in them.
+        first: name and shape of the first weight with two axes or more; None where there is none.
+        last: name and shape of the last such weight.
+        notes: sentences on which of several sets of weights is taken, and how to take another one.
+        why_unread: why the weights could not be read; empty where they were.
+        factories: functions beside the file that may build the network.
+    """
+
+    format: str
+    whole_module: bool = False
+    tensors: int = 0
+    parameters: int = 0
+    first: tuple[str, tuple[int, ...]] | None = None
+    last: tuple[str, tuple[int, ...]] | None = None
+    notes: tuple[str, ...] = ()
+    why_unread: str = ""
+    factories: tuple[FactoryCandidate, ...] = ()
+
+    @property
+    def channels(self) -> int | None:
+        """Channels of the input that the first convolution reads; None where the first weight is no convolution's.
+
+        A grouped first convolution reads more: its weight does not say how many.
+        """
+        return self.first[1][1] if self.first is not None and len(self.first[1]) > 2 else None
+
+    @property
+    def spatial(self) -> int | None:
+        """Number of spatial axes that the first convolution reads; None where the first weight is no convolution's."""
+        return len(self.first[1]) - 2 if self.first is not None and len(self.first[1]) > 2 else None
+
+    @property
+    def outputs(self) -> int | None:
+        """Rows of the last weight, which are usually the network's outputs; None where there is no weight."""
+        return None if self.last is None else self.last[1][0]
+
+
+def inspect_model(path: Path) -> ModelFile:
+    """Return what a file of weights holds.
+
+    Args:
+        path: file of weights.
+
+    Raises:
+        InputError: when there is no such file, it is damaged, or of a kind that is not read.
+    """
+    form = format_of(path)
+    factories = factories_beside(path)
+    try:
+        checkpoint = read_checkpoint(path)
+    except InputError as problem:
+        # a pickle that was not trusted, or several sets of weights: the user decides, and the file need not be opened for that
+        if "--trust-pickle" not in str(problem) and "--weights" not in str(problem):
+            raise
+        return ModelFile(form.NAMED, "--trust-pickle" in str(problem), why_unread=str(problem), factories=factories)
+    weights = checkpoint.content.state_dict() if isinstance(checkpoint.content, nn.Module) else checkpoint.content
+    matrices = [(name, tuple(tensor.shape)) for name, tensor in weights.items() if tensor.ndim > 1]
+    count = sum(tensor.numel() for tensor in weights.values() if torch.is_floating_point(tensor))
+    first, last = (matrices[0], matrices[-1]) if matrices else (None, None)
+    return ModelFile(form.NAMED, False, len(weights), count, first, last, checkpoint.notes, factories=factories)
+
+
+def factories_beside(path: Path) -> tuple[FactoryCandidate, ...]:
+    """Return the functions and classes in the source files beside a file that may build a network, by file and line.
+
+    A class counts that inherits from something called `…Module` or `Sequential`. A function counts that says it returns one, or that
+    calls such a class or `nn.Sequential`.
+
+    Args:
+        path: file of weights.
+    """
+    sources = sorted(source for source in path.absolute().parent.glob("*.py") if source.is_file())[:MAX_SOURCES]
+    return tuple(candidate for source in sources for candidate in _candidates(source))
+
+
+def _candidates(source: Path) -> Iterator[FactoryCandidate]:
+    try:
+        if source.stat().st_size > MAX_SOURCE_BYTES:
+            return
+        tree = ast.parse(source.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return  # a file that Python cannot read holds no factory that could be called
+    classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef) and _inherits(node)}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name in classes:
+            begin = next((part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"), None)
+            yield _candidate(source, node.name, None if begin is None else begin.args, method=True)
+        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and _builds(node, classes):
+            yield _candidate(source, node.name, node.args, method=False)
+
+
+def _candidate(source: Path, name: str, arguments: ast.arguments | None, *, method: bool) -> FactoryCandidate:
+    if arguments is None:
+        return FactoryCandidate(f"{source.name}:{name}", "()", ())
+    positional = [*arguments.posonlyargs, *arguments.args]
+    required = positional[: len(positional) - len(arguments.defaults)][1 if method else 0 :]
+    keyword = [one for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default is None]
+    names = tuple(one.arg for one in (*required, *keyword))
+    return FactoryCandidate(f"{source.name}:{name}", f"({ast.unparse(arguments)})", names)
+
+
+def _inherits(node: ast.ClassDef) -> bool:
+    return any(ast.unparse(parent).rpartition(".")[2].endswith(tuple(_NETWORK_NAMES)) for parent in node.bases)
+
+
+def _builds(node: ast.FunctionDef, classes: set[str]) -> bool:
+    """Return whether a function says that it returns a network, or calls something that is one."""
+    if node.returns is not None:
+        stated = ast.unparse(node.returns).strip("'\"").rpartition(".")[2]
+        return stated in _NETWORK_NAMES | classes
+    called = {ast.unparse(part.func).rpartition(".")[2] for part in ast.walk(node) if isinstance(part, ast.Call)}
+    returns = any(isinstance(part, ast.Return) and part.value is not None for part in ast.walk(node))
+    return returns and bool(called & (_NETWORK_NAMES | classes))
