@@ -32,7 +32,7 @@ SHARES = (0.4, 0.25, 0.15, 0.2)
 
 
 def network(size: int, layers: Sequence[tuple[int, int]]) -> Any:
-    """Return an ONNX model of 3x3 convolutions with ReLU and a mean over the pixels, weights seeded: (N, 3, size, size) -> (N, channels)."""
+    """Return an ONNX model, weights seeded: 3x3 convolutions with ReLU, a mean over the pixels; (N, 3, size, size) -> (N, channels)."""
     draw = np.random.default_rng(0)
     nodes, weights, name, width = [], [], "input", 3
     for position, (channels, stride) in enumerate(layers):

@@ -88,7 +88,9 @@ def test_none_is_left_when_the_one_who_measures_is_killed(artifact: Artifact) ->
 def test_one_that_fails_is_named_by_its_last_words(artifact: Artifact) -> None:
     lost = dataclasses.replace(artifact, folder=artifact.folder / "nowhere")
     with (
-        pytest.raises(OptimizeError, match=r"^latency of `model` \(=.*nowhere\) could not be measured: .* failed \(`.*nowhere` is no artifact"),
+        pytest.raises(
+            OptimizeError, match=r"^latency of `model` \(=.*nowhere\) could not be measured: .* failed \(`.*nowhere` is no artifact"
+        ),
         timing_processes([lost], threads=1),
     ):
         pytest.fail("the block was entered without a model")
@@ -158,9 +160,7 @@ class Clock:
 
 
 @pytest.mark.parametrize(("calls", "slowdown", "expected"), [(1, 0.0, 1000), (20, 0.0, 20_000), (20, 0.05, 21_000), (20, 1.0, 40_000)])
-def test_a_block_is_slowed_down_by_a_share_of_its_work(
-    calls: int, slowdown: float, expected: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_block_is_slowed_down_by_a_share_of_its_work(calls: int, slowdown: float, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(timing_process, "time", clock)
     # looks at the clock themselves take a nanosecond each, two or three of which lie around the block
@@ -168,6 +168,7 @@ def test_a_block_is_slowed_down_by_a_share_of_its_work(
 
 
 def test_what_a_runtime_prints_is_no_answer(tmp_path: Path) -> None:
-    script = "import os; from optimize.measure.timing_process import _own_output as own; print('answer', file=own(), flush=True); os.system('echo noise')"
+    own = "from optimize.measure.timing_process import _own_output as own"
+    script = f"import os; {own}; print('answer', file=own(), flush=True); os.system('echo noise')"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("answer\n", "noise\n")

@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from optimize.deploy.gate.sequential import ALPHA, Decision, Outcome, decide
+from optimize.errors import InputError
 from optimize.measure.duet import PairSample, Timed, measure_pair
 
 MAX_SECONDS = 300.0
@@ -93,6 +94,10 @@ def compare_latency(
         InputError: when a setting is out of its range.
         OptimizeError: when a model cannot be opened or run.
     """
+    if not max_seconds >= 0:
+        raise InputError(f"`max_seconds` (={max_seconds}) must be 0 or more: leave it out for {MAX_SECONDS:g}.")
+    if batch < 1:
+        raise InputError(f"`batch` (={batch}) must be 1 or more: leave it out for 1.")
     take = partial(measure_pair, baseline, candidate, batch=batch, threads=threads, slowdown=slowdown)
     return compare(lambda pair: take(seed=seed + pair), max_slowdown=max_slowdown, max_seconds=max_seconds, batch=batch, threads=threads)
 
@@ -139,5 +144,5 @@ def _reason(decision: Decision, max_slowdown: float, seconds: float) -> str:
         return f"{measured}; at most {decision.high:.3f} times, less than the {limit} allowed."
     if decision.outcome == "fail":
         return f"{measured}; at least {decision.low:.3f} times, more than half of the {limit} allowed ({half})."
-    between = f"{decision.low:.3f} to {decision.high:.3f} times"
-    return f"{measured}; {between} after {seconds:.0f} s decides neither: allow more time, or measure on a machine with less other work."
+    known = f"{decision.low:.3f} to {decision.high:.3f} times" if decision.low and math.isfinite(decision.high) else "no bound yet"
+    return f"{measured}; {known} after {seconds:.0f} s decides neither: allow more time, or measure on a quieter machine."

@@ -68,7 +68,7 @@ def test_the_chance_is_that_of_all_sequences_of_coins() -> None:
 
 @given(LOG_RATIOS)
 def test_the_lower_bound_is_the_largest_value_that_was_rejected(log_ratios: list[float]) -> None:
-    """By the definition: c is rejected when the wealth of the signs of d - c ever reached 1/alpha. Just below a value counts, not itself."""
+    """By the definition: c is rejected when the wealth of the signs of d - c ever reached 1/alpha, for c just below a value."""
     alpha = 0.05
     rejected = [-math.inf]
     for value in log_ratios:
