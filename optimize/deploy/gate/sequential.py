@@ -118,4 +118,3 @@ def wealth(heads: int, n: int) -> float:
     tails = n - heads
     log_whole = (n + 1) * math.log(2) + float(betaln(heads + 1, tails + 1))
     return math.exp(log_whole) * float(betaincc(heads + 1, tails + 1, 0.5))
-

@@ -100,8 +100,9 @@ def test_a_real_pair(tmp_path: Path) -> None:
     """Without time for a second one. The candidate is made to take twice its own time, and no neighbour makes a block that slow."""
     artifact = backend("onnxruntime").convert(small.write(tmp_path / "m.onnx"), tmp_path / "artifact", "f32")
     model = SimpleNamespace(name="small", model=artifact)
-    answer = compare_latency(model, model, threads=1, max_seconds=0.0, slowdown=1.0)
+    answer = compare_latency(model, model, threads=1, max_seconds=0.0, slowdown=1.0, pair_seconds=0.05)
     assert (answer.outcome, answer.pairs, answer.threads) == ("inconclusive", 1, 1)
+    assert answer.mode in ("interleaved", "duet")
     (sample,) = answer.samples
     assert len(sample.baseline_ns) == len(sample.candidate_ns) > 1
     assert sample.log_ratio == pytest.approx(math.log(answer.ratio))
