@@ -5,9 +5,9 @@ Every rule takes pairs of processes that were drawn for one decision, and says w
 | rule | what it looks at |
 |---|---|
 | gate | log ratios of pairs, one after the other, until `sequential.decide` has an answer or the time is over |
-| pytest-benchmark | `--benchmark-compare-fail=mean:5%`: mean of the rounds of one process now, against those of one process stored earlier |
+| pytest-benchmark | `--benchmark-compare-fail=mean:5%`: mean of the rounds of one process now, against one stored earlier |
 | t-test | the same two processes: Welch's test on their rounds, one-sided, p < 0.05 |
-| medians | as pyperf: as many processes of each as the gate took in the mean; medians of their medians, more than the limit apart |
+| medians | as pyperf: medians of 20 processes of each model, more than the limit (or half of it) apart |
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from optimize.measure.duet import PairSample
 
 Draw = np.random.Generator
 Rule = Callable[[Sequence[PairSample], Draw, float], bool]
+PROCESSES = 20
+"""Processes of each model that pyperf starts by default."""
 STRETCH = 3
 """Pairs that are drawn together, in the order they were recorded: what lasts longer than a pair stays in the samples."""
 
@@ -76,12 +78,20 @@ def t_test_rule(samples: Sequence[PairSample], draw: Draw, limit: float) -> bool
     return float(ttest_ind(later, stored, equal_var=False, alternative="greater").pvalue) < 0.05
 
 
-def medians_rule(samples: Sequence[PairSample], draw: Draw, limit: float, *, processes: int = 20) -> bool:
-    """Compare medians over processes, each its own median; 20 processes are pyperf's default."""
+def medians_rule(samples: Sequence[PairSample], draw: Draw, limit: float, *, share: float = 1.0, processes: int = PROCESSES) -> bool:
+    """Compare medians over processes, each its own median.
+
+    Args:
+        samples: pairs to draw processes from.
+        draw: generator.
+        limit: largest slow-down.
+        share: part of the limit that the medians must be apart.
+        processes: number of processes of each model.
+    """
     stored, later = (draw_positions(len(samples), draw, processes) for _ in range(2))
     baseline = np.median([samples[position].baseline_ms for position in stored])
     candidate = np.median([samples[position].candidate_ms for position in later])
-    return bool(candidate > (1 + limit) * baseline)
+    return bool(candidate > (1 + share * limit) * baseline)
 
 
 def _two_runs(samples: Sequence[PairSample], draw: Draw) -> tuple[np.ndarray, np.ndarray]:
