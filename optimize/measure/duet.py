@@ -35,8 +35,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from optimize.backends import runs_on_cpu
 from optimize.backends.artifact import Artifact
 from optimize.errors import InputError
+from optimize.measure.memory import runtime_name, source
 from optimize.measure.timing_process import TimingProcess, timing_processes
 
 Mode = Literal["interleaved", "duet"]
@@ -176,6 +178,8 @@ def choose_mode(
     Raises:
         OptimizeError: when a model cannot be opened or run.
     """
+    if not all(runs_on_cpu(runtime_name(source(model.model))) for model in (baseline, candidate)):
+        return "interleaved"  # two processes at once on one GPU take turns there, and in whole time slices
     try:
         core_halves(threads)
     except InputError:

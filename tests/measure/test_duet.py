@@ -105,6 +105,13 @@ def test_the_mode_with_less_spread_is_chosen(noise: dict[str, float], mode: Mode
     assert choose_mode(BASELINE, CANDIDATE, threads=1) == mode
 
 
+def test_two_processes_never_share_a_gpu_at_once(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.noise = {"interleaved": 0.05}
+    monkeypatch.setattr(duet, "runs_on_cpu", lambda runtime: runtime != "torch")
+    assert choose_mode(BASELINE, CANDIDATE, threads=1) == "interleaved"
+    assert machine.opened == []
+
+
 def test_without_cores_for_two_no_process_is_opened_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duet.os, "sched_getaffinity", lambda _: {0})
     assert choose_mode(BASELINE, CANDIDATE, threads=1) == "interleaved"
