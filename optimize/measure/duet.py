@@ -42,9 +42,10 @@ from optimize.measure.memory import runtime_name, source
 from optimize.measure.timing_process import TimingProcess, timing_processes
 
 Mode = Literal["interleaved", "duet"]
-BLOCK_NS = 5_000_000
-"""Nanoseconds of a block: many calls of a fast model, one call of a slow one."""
-SETTLE_NS = 500_000
+BLOCK_NS = 1_000_000
+"""Nanoseconds of a block: many calls of a fast model, one call of a slow one. It is less than a process gets before another one has its
+turn, so most blocks are not disturbed even where all cores are busy: there, blocks of 5 ms made pairs spread three times as much."""
+SETTLE_NS = 100_000
 """Nanoseconds of untimed calls before a block: its process was idle, and the caches hold the other model."""
 START_NS = 300_000
 """Nanoseconds from the request of a duet's block to its start, beside the time to settle: both processes must have read it by then."""

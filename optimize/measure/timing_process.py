@@ -5,8 +5,8 @@
     measuring process                                       timing process
     {"artifact": …, "batch": 1, "threads": 1, "seed": 0}   ->   opens the model, predicts until a call is as fast as it gets
                                                           <-   {"call_ns": 48000}
-    {"calls": 100, "settle": 10}                          ->   10 untimed calls, then 100 timed ones
-                                                          <-   {"ns": 4790000}
+    {"calls": 20, "settle": 2}                            ->   2 untimed calls, then 20 timed ones
+                                                          <-   {"ns": 958000}
     closes the input, or dies                             ->   ends
 
 A block of many calls is timed as a whole, since a single call of 0.05 ms is as short as the disturbances of the timer. The input also

@@ -63,8 +63,8 @@ def test_the_ratio_is_candidate_over_baseline_whoever_is_first(seed: int, mode: 
     assert sample.log_ratio == pytest.approx(math.log(1.2))
     assert (sample.mode, sample.first) == (mode, machine.opened[0])
     assert machine.slowdowns == {"baseline": 0.0, "candidate": 0.05}
-    # a block aims at 5 ms: 50 calls of 0.1 ms, that take 10 ms here
-    assert (sample.calls, sample.baseline_ms, sample.candidate_ms) == (50, 0.2, 0.24)
+    # a block aims at 1 ms: 10 calls of 0.1 ms, that take 10 ms here
+    assert (sample.calls, sample.baseline_ms, sample.candidate_ms) == (10, 1.0, 1.2)
 
 
 def test_either_model_is_first_in_about_half_of_the_pairs(machine: Machine) -> None:
@@ -77,7 +77,7 @@ def test_interleaved_blocks_change_their_order_with_every_round(machine: Machine
     measure_pair(BASELINE, CANDIDATE, seconds=0.0)
     one, other = machine.opened
     assert [name for name, _ in machine.log] == [one, other, other, one] * (duet.MIN_ROUNDS // 2)
-    assert all(command == {"calls": 50, "settle": 5} for _, command in machine.log)
+    assert all(command == {"calls": 10, "settle": 1} for _, command in machine.log)
 
 
 def test_the_blocks_of_a_duet_start_together_and_change_their_cores(machine: Machine) -> None:
@@ -88,11 +88,11 @@ def test_the_blocks_of_a_duet_start_together_and_change_their_cores(machine: Mac
     assert [(first["cores"], second["cores"]) for (_, first), (_, second) in rounds] == [([0], [1]), ([1], [0])] * (duet.MIN_ROUNDS // 2)
 
 
-@pytest.mark.parametrize(("call_ns", "calls", "settle", "rounds"), [(100_000, 50, 5, 91), (50_000_000, 1, 0, 10), (2_000_000, 2, 0, 125)])
+@pytest.mark.parametrize(("call_ns", "calls", "settle", "rounds"), [(100_000, 10, 1, 455), (50_000_000, 1, 0, 10), (2_000_000, 1, 0, 250)])
 def test_rounds_fill_the_time_and_blocks_of_a_slow_model_are_single_calls(
     call_ns: int, calls: int, settle: int, rounds: int, machine: Machine
 ) -> None:
-    """A second of rounds of two blocks each: 91 of 2 * 55 * 0.1 ms, 125 of 2 * 2 * 2 ms, and never fewer than 10."""
+    """A second of rounds of two blocks each: 455 of 2 * 11 * 0.1 ms, 250 of 2 * 2 ms, and never fewer than 10."""
     machine.call_ns = call_ns
     sample = measure_pair(BASELINE, CANDIDATE, seconds=1.0)
     assert (sample.calls, len(sample.baseline_ns)) == (calls, rounds)

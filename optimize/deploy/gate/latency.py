@@ -76,7 +76,7 @@ def compare_latency(
     *,
     max_slowdown: float = 0.05,
     batch: int = 1,
-    threads: int | None = None,
+    threads: int | None = 1,
     max_seconds: float = MAX_SECONDS,
     seed: int = 0,
     slowdown: float = 0.0,
@@ -90,7 +90,8 @@ def compare_latency(
         candidate: model that is compared.
         max_slowdown: largest share by which the candidate may be slower: 0.05 for 5 %.
         batch: number of inputs in one call.
-        threads: number of threads, as in `build`.
+        threads: number of threads, as in `build`. With more than one, a process that wants a single core delays every call of both
+            models by much more than the limit, and nothing is decided; so one thread is the default.
         max_seconds: seconds after which no further pair is opened.
         seed: seed of the inputs, and of the order within each pair.
         slowdown: share by which the candidate is made slower, to test that it is caught.
@@ -175,4 +176,4 @@ def _reason(decision: Decision, max_slowdown: float, seconds: float) -> str:
     if decision.outcome == "fail":
         return f"{measured}; at least {decision.low:.3f} times, more than half of the {limit} allowed ({half})."
     known = f"{decision.low:.3f} to {decision.high:.3f} times" if decision.low and math.isfinite(decision.high) else "no bound yet"
-    return f"{measured}; {known} after {seconds:.0f} s decides neither: allow more time, or measure on a quieter machine."
+    return f"{measured}; {known} after {seconds:.0f} s decides neither: allow more time, measure with one thread, or on a quieter machine."

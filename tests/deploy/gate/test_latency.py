@@ -62,7 +62,8 @@ def test_out_of_time_decides_nothing() -> None:
     """Every second pair is 50 % slower: bounds of the median lie on both sides of the limit."""
     answer = compared(lambda seed: pair(1.5 if seed % 2 else 1.0))
     assert (answer.outcome, answer.pairs, answer.low, answer.high) == ("inconclusive", 30, pytest.approx(1.0), pytest.approx(1.5))
-    assert answer.reason.endswith("1.000 to 1.500 times after 30 s decides neither: allow more time, or measure on a quieter machine.")
+    remedy = "allow more time, measure with one thread, or on a quieter machine."
+    assert answer.reason.endswith(f"1.000 to 1.500 times after 30 s decides neither: {remedy}")
 
 
 def test_without_time_there_is_one_pair_and_no_bound() -> None:
