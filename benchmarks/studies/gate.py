@@ -214,7 +214,7 @@ def main() -> None:
         if earlier:
             raw = {name: earlier[name] for name in ("samples", "live")}
         elif arguments.quick:
-            raw = measured(16, 4, 1, PLANTED)
+            raw = measured(12, 4, 1, PLANTED)
         else:
             raw = measured(arguments.pairs, 12, arguments.live, (0.0, 0.05, 0.10))
         recorded = [Recorded.of(sample) for sample in raw["samples"]]
