@@ -143,28 +143,42 @@ def test_a_slow_model_warms_up_twice() -> None:
 
 
 class Clock:
-    """Stands in for the module `time`: work and every look at the CPU clock move both clocks on."""
+    """Stands in for the module `time`: a call works for 1000 ns on each of some threads, and waits for 500 ns while another process works.
 
-    def __init__(self) -> None:
-        self.now = 0
+    Every look at the CPU clock of the thread takes a nanosecond.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.passed = self.used = 0
 
     def work(self) -> None:
-        self.now += 1000
+        self.passed += 1500
+        self.used += 1000 * self.threads
 
     def thread_time_ns(self) -> int:
-        self.now += 1
-        return self.now
+        self.passed += 1
+        self.used += 1
+        return self.used
+
+    def process_time_ns(self) -> int:
+        return self.used
 
     def perf_counter_ns(self) -> int:
-        return self.now
+        return self.passed
 
 
-@pytest.mark.parametrize(("calls", "slowdown", "expected"), [(1, 0.0, 1000), (20, 0.0, 20_000), (20, 0.05, 21_000), (20, 1.0, 40_000)])
-def test_a_block_is_slowed_down_by_a_share_of_its_work(calls: int, slowdown: float, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
+@pytest.mark.parametrize(
+    ("calls", "threads", "slowdown", "expected"),
+    # 20 calls take 30 us, 20 us of it at work; by four threads 80 us of CPU time, of which no more than the 30 us that passed count
+    [(1, 1, 0.0, 1500), (20, 1, 0.0, 30_000), (20, 1, 0.05, 31_000), (20, 1, 1.0, 50_000), (20, 4, 0.05, 31_500)],
+)
+def test_a_block_is_slowed_down_by_a_share_of_its_own_time(
+    calls: int, threads: int, slowdown: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(threads)
     monkeypatch.setattr(timing_process, "time", clock)
-    # looks at the clock themselves take a nanosecond each, two or three of which lie around the block
-    assert block_ns(clock.work, calls, slowdown) == pytest.approx(expected, abs=4)
+    assert block_ns(clock.work, calls, slowdown) == pytest.approx(expected, abs=3)
 
 
 def test_what_a_runtime_prints_is_no_answer(tmp_path: Path) -> None:
