@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from optimize.run.from_python import compress as compress
     from optimize.run.from_python import demo as demo
     from optimize.run.from_python import verify as verify
+    from optimize.run.gate import gate as gate
     from optimize.run.profile import profile as profile
     from optimize.run.report import Report as Report
     from optimize.searching.allocate import Allocate as Allocate
@@ -91,6 +92,7 @@ _NAMES = {
     "loading.load": ("load_model",),
     "run.doctor": ("doctor",),
     "run.from_python": ("compare", "compress", "demo", "verify"),
+    "run.gate": ("gate",),
     "run.profile": ("profile",),
     "run.report": ("Report",),
     "searching.search": ("search",),

@@ -94,7 +94,7 @@ def score_models(baseline: Contender | None, candidate: Contender, stored: Store
     if isinstance(old, str):
         return Scored(None, new, split, outputs, absent=old)
     if old.shape[1] != shape[1]:
-        raise InputError(f"`--candidate` gives {shape[1]} classes and the baseline gave {old.shape[1]}: compare models of the same classes.")
+        raise InputError(f"`--candidate` gives {shape[1]} classes and the baseline {old.shape[1]}: compare models of the same classes.")
     from optimize.guard.score import score
 
     return Scored(score(split.task, [(old, split.labels)], loaded.classes, split.patients, split.groups), new, split, outputs)

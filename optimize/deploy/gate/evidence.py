@@ -94,7 +94,7 @@ class Evidence:
 
     @cached_property
     def starts(self) -> Starts:
-        """Fresh processes of both models in turns; the order changes from pair to pair: A B, B A, …"""
+        """What fresh processes of both models showed, in turns whose order changes from pair to pair (A B, B A, …)."""
         asked = any(self.plan.limits.get(name) is not None for name in FROM_PROCESSES) or self.baseline is None
         sides: dict[str, list[Memory]] = {"baseline": [], "candidate": []}
         models = {"candidate": self.candidate} if self.baseline is None else {"baseline": self.baseline, "candidate": self.candidate}

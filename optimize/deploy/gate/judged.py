@@ -37,6 +37,7 @@ class Judged:
         outcome: "pass", "fail", "inconclusive", or "not judged" where there is no limit.
         reason: the outcome in a sentence, with what would decide it.
         n: number of repetitions behind each value.
+        samples: what was measured, one entry for each repetition; empty where a figure is counted.
     """
 
     criterion: str
@@ -52,10 +53,15 @@ class Judged:
     outcome: Outcome
     reason: str
     n: int = 1
+    samples: Sequence[Any] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the form that a result shows."""
-        return asdict(self)
+        return {**asdict(self), "samples": list(self.samples)}
+
+    def as_summary(self) -> dict[str, Any]:
+        """Return the form that a history keeps: without the samples and the sentence."""
+        return {name: value for name, value in self.as_dict().items() if name not in ("samples", "reason")}
 
 
 def outcome_of(low: float, high: float, limit: float | None) -> Outcome:

@@ -102,7 +102,7 @@ def read_baseline(file: Path) -> StoredBaseline:
         InputError: when the file is damaged, of another kind or of another format.
     """
     if file.stat().st_size > LARGEST_BYTES:
-        raise InputError(f"`--baseline` (={file}) has more than {LARGEST_BYTES >> 20} MiB, which no stored baseline has: name another file.")
+        raise InputError(f"`--baseline` (={file}) has more than {LARGEST_BYTES >> 20} MiB, as no stored baseline has: name another file.")
     try:
         content = strict_json.parse(file.read_text(encoding="utf-8"))
     except ValueError as problem:
@@ -130,5 +130,5 @@ def read_baseline(file: Path) -> StoredBaseline:
         raise InputError(f"`--baseline` (={file}) is damaged ({words}): measure it again with --write-baseline.") from None
     # a fingerprint that was edited by hand would make figures of another machine believed
     if digest(facts) != content.get("fingerprint_sha256"):
-        raise InputError(f"`--baseline` (={file}) is damaged (its fingerprint does not fit its hash): measure it again with --write-baseline.")
+        raise InputError(f"`--baseline` (={file}) is damaged (its fingerprint was changed): measure it again with --write-baseline.")
     return stored

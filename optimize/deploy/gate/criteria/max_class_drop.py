@@ -31,4 +31,5 @@ CRITERION = Criterion(
     example="3pp",
     judge=_judge,
     record=_record,
+    order=30,
 )

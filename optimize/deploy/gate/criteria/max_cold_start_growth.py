@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from optimize.deploy.gate.criteria import Criterion
@@ -35,7 +36,8 @@ def _judge(evidence: Evidence, limit: float | None) -> Iterator[Judged]:
             yield unknown(NAME, TITLE, UNIT, "growth", limit, why, candidate=median(new))
             return
         growth = unpaired_growth(old, new, evidence.drift)
-    yield judged_growth(NAME, TITLE, UNIT, (median(old), median(new)), growth, limit, len(new), MORE)
+    judged = judged_growth(NAME, TITLE, UNIT, (median(old), median(new)), growth, limit, len(new), MORE)
+    yield replace(judged, samples=[{"baseline": old, "candidate": new}])
 
 
 def _figures(starts: Iterable[Memory]) -> list[float]:
@@ -46,4 +48,12 @@ def _record(evidence: Evidence) -> list[float]:
     return _figures(evidence.starts.candidate)
 
 
-CRITERION = Criterion(name=NAME, rule="growth", help="Largest allowed growth of the time until a fresh process gives its first answer.", example="20%", judge=_judge, record=_record)
+CRITERION = Criterion(
+    name=NAME,
+    rule="growth",
+    help="Largest allowed growth of the time until a fresh process gives its first answer.",
+    example="20%",
+    judge=_judge,
+    record=_record,
+    order=50,
+)

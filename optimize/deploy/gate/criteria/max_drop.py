@@ -32,4 +32,5 @@ CRITERION = Criterion(
     judge=_judge,
     record=_record,
     default=0.01,
+    order=20,
 )

@@ -41,4 +41,5 @@ CRITERION = Criterion(
     judge=_judge,
     record=_record,
     noisy=False,
+    order=70,
 )

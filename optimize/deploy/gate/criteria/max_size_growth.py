@@ -33,4 +33,5 @@ CRITERION = Criterion(
     judge=_judge,
     record=_record,
     noisy=False,
+    order=60,
 )

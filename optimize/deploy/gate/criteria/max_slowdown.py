@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from optimize.deploy.gate.criteria import Criterion
-from optimize.deploy.gate.judged import Judged, unknown
+from optimize.deploy.gate.judged import Judged, Outcome, change_in_words, unknown
 
 if TYPE_CHECKING:
     from optimize.deploy.gate.evidence import Evidence
@@ -39,13 +40,17 @@ def _paired(evidence: Evidence, limit: float | None, batch: int) -> Judged:
     )
     # with few pairs a bound may not exist yet: 0 and infinity stand for that, which JSON cannot hold
     low, high = (bound - 1 if 0 < bound < math.inf else None for bound in (found.low, found.high))
-    outcome = "not judged" if limit is None else found.outcome
-    reason = f"{found.ratio - 1:+.1%}; no limit was asked for" if limit is None else found.reason.rstrip(".")
+    outcome: Outcome = "not judged" if limit is None else found.outcome
+    shown = f"{change_in_words(found.ratio - 1, 'growth')}; no limit was asked for"
+    reason = shown if limit is None else found.reason.rstrip(".")
     values = found.baseline_ms, found.candidate_ms, found.ratio - 1, low, high
-    return Judged(NAME, _name(batch), "ms", "growth", *values, limit, outcome, reason, found.pairs)
+    samples = [sample.as_dict() for sample in found.samples]
+    return Judged(NAME, _name(batch), "ms", "growth", *values, limit, outcome, reason, found.pairs, samples)
 
 
 def _unpaired(evidence: Evidence, limit: float | None, batch: int) -> Judged:
+    from statistics import median
+
     from optimize.deploy.gate.growth import judged_growth, unpaired_growth
 
     old, why = stored_latency(evidence, batch)
@@ -53,9 +58,8 @@ def _unpaired(evidence: Evidence, limit: float | None, batch: int) -> Judged:
         return unknown(NAME, _name(batch), "ms", "growth", limit, why)
     new = _latencies(evidence, batch)
     growth = unpaired_growth(old, new, evidence.drift)
-    from statistics import median
-
-    return judged_growth(NAME, _name(batch), "ms", (median(old), median(new)), growth, limit, len(new), MORE)
+    judged = judged_growth(NAME, _name(batch), "ms", (median(old), median(new)), growth, limit, len(new), MORE)
+    return replace(judged, samples=new)
 
 
 def stored_latency(evidence: Evidence, batch: int) -> tuple[list[float], str]:
@@ -99,4 +103,5 @@ CRITERION = Criterion(
     judge=_judge,
     record=_record,
     default=DEFAULT,
+    order=10,
 )
