@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from optimize.run.from_python import demo as demo
     from optimize.run.from_python import plan as plan
     from optimize.run.from_python import verify as verify
+    from optimize.run.gate import gate as gate
     from optimize.run.profile import profile as profile
     from optimize.run.report import Report as Report
     from optimize.searching.allocate import Allocate as Allocate
@@ -94,6 +95,7 @@ _NAMES = {
     "run.bundle": ("bundle",),
     "run.doctor": ("doctor",),
     "run.from_python": ("compare", "compress", "demo", "plan", "verify"),
+    "run.gate": ("gate",),
     "run.profile": ("profile",),
     "run.report": ("Report",),
     "searching.search": ("search",),

@@ -17,8 +17,8 @@ import optimize as opt
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "optimize"
 FUNCTIONS = (
-    *("backend", "bundle", "compare", "compress", "demo", "doctor", "evaluate", "export_onnx", "judge", "load_data", "load_model", "macs"),
-    *("profile", "search", "trace", "verify"),
+    *("backend", "bundle", "compare", "compress", "demo", "doctor", "evaluate", "export_onnx", "gate", "judge", "load_data", "load_model"),
+    *("macs", "plan", "profile", "search", "trace", "verify"),
 )
 VALUES = ("Artifact", "Candidate", "Dataset", "Limits", "Preprocessing", "Reference", "Report", "SearchResult", "Split", "Verdict")
 ERRORS = ("Inconclusive", "InputError", "OptimizeError", "TargetUnavailable")

@@ -37,6 +37,7 @@ class ModelOpener:
         data: source of data, as `compress` takes it; its test images are the inputs, uint8 over 255. Empty for random inputs.
         seed: seed of the random inputs.
         settings: further settings of torch models, by the names of `Recipe`; None means that the default holds.
+        onnx_targets: targets that run an ONNX file; empty for every one that runs on the processor.
     """
 
     scratch: Path
@@ -45,6 +46,7 @@ class ModelOpener:
     data: str = ""
     seed: int = 0
     settings: Mapping[str, object] = field(default_factory=dict)
+    onnx_targets: tuple[str, ...] = ()
 
     def all(self, paths: Sequence[str | Path]) -> list[Contender]:
         """Return the contenders of all paths, in order; no two have the same name.
@@ -84,7 +86,7 @@ class ModelOpener:
         return replace(self._contender(str(path), artifact), **_reported(artifact))
 
     def _onnx(self, path: Path, scratch: Path) -> Iterator[Contender]:
-        missing, names = [], onnx_target_names()
+        missing, names = [], self.onnx_targets or onnx_target_names()
         scratch.mkdir(parents=True)
         whole = fixed_sizes(path, scratch / "model.onnx", self.input_shape, self.batches)
         for name in names:
