@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from optimize.backends import backend
 from optimize.backends.artifact import Artifact
@@ -85,13 +86,16 @@ def test_it_gives_the_predictions_of_the_report_bit_for_bit(accepted: Run, tmp_p
     assert np.array_equal(found.view(np.uint32), wanted.view(np.uint32))
 
 
-def test_it_checks_itself_and_answers_by_command(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("verdict", "said"), [("inconclusive", "could not show that it holds its limits"), ("unverified", "was never run")]
+)
+def test_it_checks_itself_and_answers_by_command(verdict: str, said: str, tmp_path: Path) -> None:
     require("onnxruntime")
-    bundle(finished(tmp_path / "out", verdict="inconclusive"), tmp_path / "b", not_accepted=True)
+    bundle(finished(tmp_path / "out", verdict=verdict), tmp_path / "b", not_accepted=True)
     env = environment(tmp_path / "libs", "onnxruntime")
     done = python("-m", "bundle", "check", cwd=tmp_path / "b", env=env)
     assert done.returncode == 0, done.stderr
-    assert "could not show that it holds its limits" in done.stderr  # the warning, at every start
+    assert said in done.stderr  # the warning, at every start
     image = np.random.default_rng(3).integers(0, 256, (4, 4, 1), dtype=np.uint8)
     np.save(tmp_path / "image.npy", image)
     done = python("-m", "bundle", "infer", tmp_path / "image.npy", cwd=tmp_path / "b", env=env)
