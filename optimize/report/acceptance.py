@@ -5,10 +5,11 @@ Whatever comes from the bundle or the site (names of classes, subgroups, files, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optimize.report import change_control, rails, wording
+from optimize.report.limit_words import limit_words
 from optimize.report.page import RUNTIMES, page
 
 OUTCOMES = {"pass": "Accepted at this site", "fail": "Not accepted at this site", "inconclusive": "Inconclusive at this site"}
@@ -23,6 +24,7 @@ _WITH_CASES = {
     "inconclusive": "The cases of this site do not show whether the model holds the criteria that were fixed before its run",
 }
 _AGREES = "The model agrees with the original on the cases of this site, within the largest loss that was allowed before its run"
+_NOT_ACCEPTED_BEFORE = "The run of this model did not accept it, and what was found at this site does not undo that"
 MAX_REASONS = 12
 """Number of reasons at the top of the page; a model with a hundred classes has a hundred."""
 SIGNERS = ("Carried out by", "Clinical responsibility", "Technical responsibility (IT or medical physics)", "Released for use by")
@@ -42,6 +44,7 @@ def render(record: Mapping[str, Any]) -> str:
         "acceptance.html",
         record=record,
         judged=judged,
+        not_judged=_not_judged(record, judged["not_judged"]),
         outcome=OUTCOMES[record["outcome"]],
         sentence=_sentence(record),
         runtime=RUNTIMES.get(bundle["target"], bundle["target"]),
@@ -58,7 +61,10 @@ def render(record: Mapping[str, Any]) -> str:
 
 def _sentence(record: Mapping[str, Any]) -> str:
     """Return what the outcome means, in one sentence."""
-    cases, outcome = record["cases"], record["outcome"]
+    cases, outcome, judged = record["cases"], record["outcome"], record["judgement"]
+    found = record["self_test"]["outcome"] if judged is None else judged["outcome"]
+    if outcome == "inconclusive" and found == "pass":
+        return f"{_NOT_ACCEPTED_BEFORE}."
     if cases is None or record["self_test"]["outcome"] == "fail":
         return f"{_NO_CASES[outcome]}."
     if outcome == "pass" and not cases["labelled"]:
@@ -93,6 +99,14 @@ def _decides(figure: Mapping[str, Any]) -> str:
     if figure["outcome"] != "inconclusive":
         return ""
     return "labels would decide" if figure["needed"] is None else f"about {wording.count(figure['needed'])} {figure['unit']} would decide"
+
+
+def _not_judged(record: Mapping[str, Any], lines: Sequence[str]) -> list[str]:
+    """Return why criteria were not judged, with their words in place of their names: "max_drop: …" -> "Drop of overall accuracy: …"."""
+    limits = limit_words({"limits": record["criteria"], "task": record["bundle"]["task"]})
+    words = {limit.name: limit.criterion[:1].upper() + limit.criterion[1:] for limit in limits}
+    parts = (line.partition(": ") for line in lines)
+    return [f"{words.get(name, name)}{colon}{why}" for name, colon, why in parts]
 
 
 def _criteria(record: Mapping[str, Any]) -> list[tuple[str, str]]:

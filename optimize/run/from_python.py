@@ -5,6 +5,7 @@ Nothing is printed. With `progress`, the lines and bars of the command are shown
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -80,7 +81,7 @@ def compress(
 
 
 def verify(
-    folder: str | Path,
+    folder: str | os.PathLike[str],
     *,
     public_key: str | Path | None = None,
     model: str | Path | nn.Module | None = None,
@@ -113,6 +114,8 @@ def verify(
         Traceback (most recent call last):
         optimize.errors.InputError: `run` (=nowhere) does not exist: check the path.
     """
+    # what `bundle` returns is a path too
+    folder = Path(folder) if isinstance(folder, os.PathLike) else folder
     _require_path("folder", folder)
     if is_bundle(Path(folder)):
         with shown() if progress else nullcontext():

@@ -38,6 +38,11 @@ def test_the_page_says_what_came_out(outcome: str, labelled: bool | None, said: 
     assert ("No cases of the site were given" in shown) == (labelled is None)
 
 
+def test_a_model_that_its_run_did_not_accept_is_called_so() -> None:
+    found = record("pass", labelled=False)
+    assert "did not accept it, and what was found at this site does not undo that" in text(render({**found, "outcome": "inconclusive"}))
+
+
 def test_figures_stand_with_bounds_limits_and_what_would_decide() -> None:
     shown = text(render(record("inconclusive")))
     for part in ("Drop of overall accuracy", "97.00", "0.50", "−0.20", "1.20", "at most 2 pp", "400 cases", "about 900 cases would decide"):
@@ -46,7 +51,8 @@ def test_figures_stand_with_bounds_limits_and_what_would_decide() -> None:
 
 def test_without_labels_each_class_says_the_share_that_it_needs() -> None:
     shown = text(render(record(labelled=False)))
-    for part in ("18.00", "no share would do", "Not judged without labels: 1 of the criteria", "4, 17"):
+    reasons = ("Not judged without labels: 1 of the criteria", "Drop of any class’s recall: needs labels")
+    for part in ("18.00", "no share would do", *reasons, "4, 17"):
         assert part in shown
 
 

@@ -99,6 +99,7 @@ def verify_bundle(
     with ExitStack() as opened:
         folder = path
         if path.is_file():
+            _require_archive(path)
             scratch = Path(opened.enter_context(tempfile.TemporaryDirectory()))
             folder = extract(path, scratch / "bundle")
         bundle = examine_bundle(folder, public_key)
@@ -106,6 +107,13 @@ def verify_bundle(
         checked = _checked(bundle, data)
         bundle.require_unchanged()
     return _finished(checked, record, sign_key)
+
+
+def _require_archive(path: Path) -> None:
+    """Check that a file begins as a gzip file does, so that any other file is called what it is."""
+    with path.open("rb") as stream:
+        if stream.read(2) != b"\x1f\x8b":
+            raise InputError(f"`run` (={path}) is neither a folder nor a .tar.gz: give the folder of a run, or a bundle.")
 
 
 @dataclass(frozen=True)
@@ -244,13 +252,16 @@ def _original_figure(bundle: ExaminedBundle, judgement: Judgement) -> tuple[tupl
     from optimize.guard.exact import clopper_pearson
 
     here = next((figure for figure in judgement.figures if figure["scope"] == "overall" and figure["before"] is not None), None)
-    there = next((rail for rail in bundle.report["rails"] or () if here is not None and rail["title"] == here["title"]), None)
-    if here is None or there is None or there["before"] is None:
+    stated = bundle.report.get("rails")
+    rails = stated if isinstance(stated, list) else []
+    there = next((rail for rail in rails if isinstance(rail, dict) and here is not None and rail.get("title") == here["title"]), {})
+    run = there.get("before")
+    if here is None or not isinstance(run, float):
         return (), False
-    said = f"{here['title']} of the original: {100 * here['before']:.2f} % here, {100 * there['before']:.2f} % in the run"
+    said = f"{here['title']} of the original: {100 * here['before']:.2f} % here, {100 * run:.2f} % in the run"
     n, share = here["seen"], here["before"]
     # of a share of cases chance is known: less than one in a thousand that so few would be right if the cases were alike
-    unlike = "accuracy" in here["figure"] and clopper_pearson(share * n, n, UNLIKE)[1] < there["before"]
+    unlike = "accuracy" in here["figure"] and clopper_pearson(share * n, n, UNLIKE)[1] < run
     return (f"{said}; these cases are not like those of the run: find out why before the model is used" if unlike else said,), unlike
 
 
@@ -261,7 +272,8 @@ def _finished(checked: _Checked, record: Path | None, sign_key: str | Path | Non
     # without cases the last reason is the self-test's line, which stands among the findings already
     judgement = checked.judgement
     decided = checked.reasons[:-1] if judgement is None else (*checked.reasons, *(f"not judged: {line}" for line in judgement.not_judged))
-    lines = (*checked.findings, *decided)
+    # names of classes and warnings come from the bundle: nothing in them may steer a terminal
+    lines = tuple("".join(letter if letter.isprintable() else "?" for letter in line) for line in (*checked.findings, *decided))
     if record is not None:
         page = write(content, record, sign_key)
         note(f"acceptance record: {page}")

@@ -11,7 +11,6 @@ The code in `bundle/` is compared with that of this version, and only compared.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from optimize.errors import InputError
 from optimize.report.signature import check as check_report
 from optimize.report.signature import is_page_of
 from optimize.report.strict_json import parse
-from optimize.run.verification.claims import read_report, require_shape
+from optimize.run.verification.claims import LARGEST_REPORT, listed_files, read_report, require_shape
 from optimize.run.verification.folder_contents import contents, digest, plain
 from optimize.run.verification.public_key import public_key
 
@@ -79,6 +78,16 @@ def examine_bundle(folder: Path, key: str | None = None) -> ExaminedBundle:
         InputError: when something was altered, is missing or does not belong there, or the key did not sign it, naming it.
     """
     required_key = None if key is None else public_key(key)
+    try:
+        return _examined(folder, key, required_key)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as problem:
+        if isinstance(problem, InputError):
+            raise
+        # whoever signs nothing can put any value anywhere, so what is read may have any type
+        raise InputError(f"`{folder}` is damaged ({type(problem).__name__}: {ascii(str(problem))[:120]}): {AGAIN}.") from None
+
+
+def _examined(folder: Path, key: str | None, required_key: str | None) -> ExaminedBundle:
     # a key that came with the bundle would only show that the bundle agrees with itself
     if key is not None and Path(key).exists() and Path(key).resolve().is_relative_to(folder.resolve()):
         raise InputError(f"`--key` (={key}) lies in the bundle that it is to vouch for: take the one that its owner gave you.")
@@ -87,7 +96,7 @@ def examine_bundle(folder: Path, key: str | None = None) -> ExaminedBundle:
     _require_files(folder, manifest)
     report, of_report = _report(folder, manifest)
     artifact = _bound_artifact(folder, manifest, report)
-    _require_preprocessing(folder, artifact)
+    _require_documents(folder, artifact, report)
     findings = (f"complete: {len(manifest.files)} files as manifest {manifest.sha256} lists them, and no others", *signed, *of_report)
     findings += ("bound: manifest, report, artifact and ONNX files are of one run", *_runner(manifest), *_warning(manifest))
     return ExaminedBundle(folder, manifest, report, artifact, findings, keyid)
@@ -161,9 +170,8 @@ def _report(folder: Path, manifest: Manifest) -> tuple[dict[str, Any], tuple[str
         raise InputError(f"`{folder / MANIFEST}` is bound to another report than the one beside it: {AGAIN}.")
     if not signed:
         return report, ("the report of the run has no signature of its own",)
-    page = folder / "report.html"
-    if "page" in report["signature"] and not (page.is_file() and is_page_of(report, page.read_bytes())):
-        raise InputError(f"`{page}` is not the page that was signed with the report: {AGAIN}.")
+    if "page" in report["signature"] and not is_page_of(report, _content(folder, "report.html")):
+        raise InputError(f"`{folder / 'report.html'}` is not the page that was signed with the report: {AGAIN}.")
     return report, (f"the report of the run is signed by key {signed.fingerprint}",)
 
 
@@ -190,9 +198,9 @@ def _bound_artifact(folder: Path, manifest: Manifest, report: Mapping[str, Any])
         if said != found:
             raise InputError(f"`{folder / MANIFEST}` says {name} = {ascii(said)[:80]}, which is {ascii(found)[:80]}: {AGAIN}.")
     # the report lists the artifact under the folder that it had in the run; by their hashes the files are the same
-    listed = {(str(entry.get("name", "")).rpartition("/")[2], entry.get("sha256")) for entry in report.get("files", ())}
+    of_report = {path: file.sha256 for path, file in listed_files(folder, report).items()}
+    listed = {(path.rpartition("/")[2], sha256) for path, sha256 in of_report.items()}
     named = (*artifact.files, *(() if artifact.golden is None else (artifact.golden,)))
-    of_report = {entry.get("name"): entry.get("sha256") for entry in report.get("files", ())}
     hashes = {file.path: file.sha256 for file in manifest.files}
     wrong = [f"{MODEL}/{file.name}" for file in named if (file.name, file.sha256) not in listed]
     wrong += [path for path in _OF_RUN if of_report.get(path) != hashes.get(path)]
@@ -204,20 +212,28 @@ def _bound_artifact(folder: Path, manifest: Manifest, report: Mapping[str, Any])
     return artifact
 
 
-def _require_preprocessing(folder: Path, artifact: Artifact) -> None:
-    """Check that the preprocessing which the runner reads is the one of the artifact."""
+def _require_documents(folder: Path, artifact: Artifact, report: Mapping[str, Any]) -> None:
+    """Check that the preprocessing is that of the artifact, and that the criteria are those of the report."""
     try:
-        said = parse((folder / "preprocess.json").read_bytes())
+        said = parse(_content(folder, "preprocess.json"))
         own = artifact.use["input"]
         same = {**own["preprocessing"], **{key: own[key] for key in ("layout", "shape", "dtype")}} == said
-        criteria = parse((folder / "criteria.json").read_bytes())["limits"]
-        limits = json.loads((folder / REPORT).read_text(encoding="utf-8"))["limits"]
+        criteria = parse(_content(folder, "criteria.json"))["limits"]
     except (OSError, ValueError, KeyError, TypeError) as problem:
+        if isinstance(problem, InputError):
+            raise
         raise InputError(f"`{folder}` has no readable preprocess.json or criteria.json ({type(problem).__name__}): {AGAIN}.") from None
     if not same:
         raise InputError(f"`{folder / 'preprocess.json'}` is not the preprocessing of the artifact: {AGAIN}.")
-    if criteria != limits:
+    if criteria != report["limits"]:
         raise InputError(f"`{folder / 'criteria.json'}` has other limits than {REPORT}: {AGAIN}.")
+
+
+def _content(folder: Path, name: str) -> bytes:
+    """Return the bytes of a document, which must not be larger than any report."""
+    if (size := (folder / name).stat().st_size) > LARGEST_REPORT:
+        raise InputError(f"`{folder / name}` is larger than any such file ({size} bytes): {AGAIN}.")
+    return (folder / name).read_bytes()
 
 
 def _runner(manifest: Manifest) -> Iterator[str]:

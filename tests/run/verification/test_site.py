@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import operator
+import random
 import shutil
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +21,15 @@ import optimize as opt
 from optimize.backends.artifact import Artifact
 from optimize.errors import InputError, TargetUnavailable
 from optimize.guard.limits import Limits
+from optimize.report.page import as_json
 from optimize.run.bundle import bundle
 from optimize.run.verification import site
 from optimize.run.verification.site import verify_bundle, verify_path
 from tests import keys
 from tests.conftest import require
-from tests.deploy.finished_run import CLASSES, MEAN, STD, finished
+from tests.deploy import finished_run
+from tests.deploy.finished_run import CLASSES, MEAN, STD, USE, finished
+from tests.report.sample import masks
 from tests.runs import command
 
 Change = Callable[[Path], object]
@@ -192,6 +198,42 @@ def test_a_forged_bundle_is_refused_without_a_key_too(copied: Path, name: str) -
         site.examine_bundle(copied)
 
 
+VALUES: tuple[Any, ...] = (None, True, -1, 0, 3.5, "x", "\x1b[31m", [], {}, [1], {"a": 1}, "../x", [None], 10**30)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to each value in a JSON document."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in inside:
+        yield (*path, key)
+        yield from places(part, (*path, key))
+
+
+@pytest.mark.parametrize("name", ["report.json", "manifest.json", "model/artifact.json", "criteria.json", "preprocess.json"])
+def test_a_value_of_another_kind_ends_in_no_traceback(copied: Path, name: str) -> None:
+    """Seeded changes by somebody who mends all hashes: each is refused in one line, or found to be harmless."""
+    draw, text, manifest = random.Random(5), (copied / name).read_text(), (copied / "manifest.json").read_text()
+    refused = 0
+    for _ in range(25):
+        document = json.loads(text)
+        *way, last = draw.choice(list(places(document)))
+        target = functools.reduce(operator.getitem, way, document)
+        target[last] = draw.choice(VALUES)
+        (copied / "manifest.json").write_text(manifest)
+        if name == "manifest.json":
+            rewritten(copied, **document)
+        else:
+            relisted(copied, name, (as_json(document) if name == "report.json" else json.dumps(document)).encode())
+            if name == "report.json":
+                said = json.loads(manifest)["report"]
+                rewritten(copied, report={**said, "sha256": hashlib.sha256((copied / name).read_bytes()).hexdigest()})
+        try:
+            site.examine_bundle(copied)
+        except InputError:
+            refused += 1
+    assert refused
+
+
 def test_the_key_must_be_the_maker_s(made: Path, copied: Path) -> None:
     with pytest.raises(InputError, match="is not signed by the key"):
         verify_bundle(made / "bundle", public_key=str(made / "other.pub"))
@@ -224,6 +266,16 @@ def test_a_file_that_is_replaced_during_the_self_test_is_noticed(copied: Path, m
     monkeypatch.setattr(site, "run_self_test", meanwhile)
     with pytest.raises(InputError, match=r"README\.md"):
         verify_bundle(copied)
+
+
+def test_a_model_that_fails_its_self_test_is_not_judged_further(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site, "run_self_test", lambda _: ("fail", ("self-test: 16 inputs, 9 decisions changed",)))
+    monkeypatch.setattr(site, "_judged", lambda *_: pytest.fail("it was judged"))
+    found = verify_bundle(made / "bundle", data={"images": pictures(20)}, record=tmp_path / "record")
+    assert (found.outcome, found.findings[-1]) == ("fail", "self-test: 16 inputs, 9 decisions changed")
+    record = json.loads((tmp_path / "record" / "acceptance.json").read_text())
+    assert (record["outcome"], record["judgement"], record["cases"]["original"]) == ("fail", None, "not asked")
+    assert "does not compute here what it computed" in (tmp_path / "record" / "acceptance.html").read_text()
 
 
 def test_a_machine_without_the_runtime_is_exit_code_four(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,6 +331,41 @@ def test_labelled_cases_pass_fail_or_are_too_few(made: Path) -> None:
     # both models are always wrong: nothing was lost, and the model is of no use here
     useless = verify_bundle(made / "bundle", data={**lost, "labels": (truth + 2) % 3})
     assert any("these cases are not like those of the run" in line for line in useless.findings)
+
+
+def test_masks_are_judged_with_and_without_the_true_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a pixel x the network gives the background 0, the tumour x + 0.3 and the cyst 2 x - 0.5: the masks are known by hand."""
+
+    def network(path: Path, weights: np.ndarray) -> None:
+        import onnx
+        from onnx import TensorProto, helper, numpy_helper
+
+        kernel, bias = np.float32([0, 1, 2]).reshape(3, 1, 1, 1), np.float32([0, 0.3, -0.5])
+        initializers = [numpy_helper.from_array(kernel, "k"), numpy_helper.from_array(bias, "b")]
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", n, 4, 4]) for name, n in (("input", 1), ("output", 3))]
+        graph = helper.make_graph([helper.make_node("Conv", ["input", "k", "b"], ["output"])], "g", ends[:1], ends[1:], initializers)
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+
+    monkeypatch.setattr(finished_run, "network", network)
+    output = {**USE["output"], "shape": ["N", 3, 4, 4], "task": "segmentation", "classes": ["tumour", "cyst"]}
+    output["decision"] = "argmax of axis 1; 0 is the background, then the classes"
+    limits = {**Limits(max_drop=0.05, max_class_drop=0.1, min_agreement=0.9).as_dict(), "metric": "dice", "class_metric": "dice"}
+    report = {name: value for name, value in masks().items() if name not in ("target", "precision", "files", "artifact")}
+    finished(tmp_path / "run", use={**USE, "output": output}, **(report | {"limits": limits}))
+    bundle(tmp_path / "run", tmp_path / "bundle")
+    images = pictures(150)
+    pixels = (images / 255 - MEAN) / STD
+    truth = np.where(pixels > 0.8, 2, np.where(pixels > -0.3, 1, 0)).astype(np.uint8)
+    labelled = verify_bundle(tmp_path / "bundle", data={"images": images, "masks": truth})
+    assert labelled.figures is not None
+    assert (labelled.outcome, labelled.figures["judgement"]["figures"][0]["after"]) == ("pass", 1.0)
+    without = verify_bundle(tmp_path / "bundle", data={"images": images}, record=tmp_path / "record")
+    assert without.outcome == "pass"
+    assert any("is 1.0000 over 150 cases" in line for line in without.findings)
+    # recorded answers of an original that marks nothing: agreement is a limit of its own, and fails
+    empty = np.zeros((150, 3, 4, 4), np.float32)
+    empty[:, 0] = 1
+    assert verify_bundle(tmp_path / "bundle", data={"images": images, "original_outputs": empty}).outcome == "fail"
 
 
 @pytest.mark.parametrize(("verdict", "labelled"), [("fail", "inconclusive"), ("inconclusive", "pass")])
@@ -338,6 +425,7 @@ def test_from_python(made: Path, tmp_path: Path) -> None:
     assert (found.outcome, found.record) == ("pass", tmp_path / "record")
     assert found.figures is not None
     assert found.figures["cases"]["cases"] == 300
+    assert opt.verify(opt.bundle(made / "run", tmp_path / "again")).outcome == "pass"
     with pytest.raises(InputError, match="is for a bundle"):
         opt.verify(made / "run", record=tmp_path / "other")
 
@@ -356,6 +444,12 @@ def test_a_wrong_call_is_one_line(made: Path, flags: tuple[str, ...], said: str)
     code, stdout, stderr = command("verify", made / "bundle", *(flag.format(bundle=made / "bundle") for flag in flags))
     assert (code, stdout, len(stderr.splitlines())) == (2, "", 1)
     assert said in stderr
+
+
+def test_a_file_that_is_no_archive_is_called_so(made: Path) -> None:
+    code, _, stderr = command("verify", made / "bundle" / "report.json")
+    assert code == 2
+    assert "is neither a folder nor a .tar.gz" in stderr
 
 
 def test_a_record_is_for_bundles(made: Path, tmp_path: Path) -> None:
