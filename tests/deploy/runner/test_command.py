@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,9 @@ def test_sources_are_compared_before_they_are_imported(copied: Path) -> None:
     done = started(copied, "check")
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr.startswith("bundle: refused: `bundle/command.py` is not the file that was bundled")
+    path.unlink()
+    os.mkfifo(path)
+    assert "lacks its file `bundle/command.py`" in started(copied, "check").stderr
     path.unlink()
     done = started(copied, "check")
     assert (done.returncode, done.stdout) == (4, "")
@@ -222,6 +226,27 @@ def test_another_scale_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "check the scale" in capsys.readouterr().out.splitlines()[1]
 
 
+def test_outputs_that_are_not_finite_are_no_answer(
+    sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "x.npy", IMAGES[:3])
+    real = Model.run
+
+    def run(self: Model, inputs: np.ndarray) -> np.ndarray:
+        outputs = real(self, inputs)
+        outputs[1, 0] = np.nan
+        return outputs
+
+    monkeypatch.setattr(Model, "run", run)
+    call = ["infer", str(tmp_path / "x.npy"), "--bundle", str(sealed)]
+    assert main([*call, "--json"]) == 2
+    good, bad, _ = lines(capsys)
+    assert "class" in good
+    assert set(bad) == {"file", "index", "error"}
+    assert main(call) == 2
+    assert "outputs for it are not finite" in capsys.readouterr().out.splitlines()[1]
+
+
 def test_memory_stays_bounded_for_any_number_of_images(sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save(tmp_path / "x.npy", IMAGES)
     sizes: list[int] = []
@@ -246,3 +271,13 @@ def test_a_damaged_check_of_the_sources_refuses_too(copied: Path) -> None:
     done = started(copied, "check")
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr == "bundle: refused: `sources.py` of the runner is damaged (SyntaxError): copy the bundle again.\n"
+
+
+def test_the_example_of_the_page_runs_in_the_folder_of_a_bundle(copied: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "runner.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    quiet = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run([sys.executable, "-W", "error", "-c", example], cwd=copied, env=quiet, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert "(3, 3) 16 inputs, 0 decisions changed" in done.stdout
+    assert not list(copied.rglob("*.pyc"))

@@ -142,6 +142,8 @@ def written(folder: Path, name: str) -> Path:
             path.write_bytes(path.read_bytes()[:-1])
         case "inverted":
             dicom(path, GREY, PhotometricInterpretation="MONOCHROME1")
+        case "large":
+            dicom(path, GREY, NumberOfFrames=10**9)
         case "no pixels":
             dicom(path, GREY)
             dataset = pydicom.dcmread(path)
@@ -170,6 +172,7 @@ def written(folder: Path, name: str) -> Path:
         ("empty.npy", "of shape (0, 6, 5, 3)"),
         ("cut.npy", "is no array that can be read"),
         ("inverted.dcm", "is 'MONOCHROME1'"),
+        ("large.dcm", "its pixels take more than 1024 MiB"),
         ("no pixels.dcm", "cannot be read as DICOM"),
         ("bomb.nii.gz", "take more than"),
         ("damaged.nii.gz", "cannot be read as NIfTI"),
