@@ -24,6 +24,7 @@ class Artifact:
         input_shape: (C, *spatial), without the batch, which is free.
         files: bytes of the model's files by name, the one that the runtime opens first.
         golden: bytes of the self-test; None where there is none.
+        built: facts that it is bound to, such as the GPU that it was verified on.
         options: options of the runtime that change the numbers.
         threads: number of threads that it was measured with; None for the runtime's own choice.
         preprocessing: how a stored image becomes the input.
@@ -36,6 +37,7 @@ class Artifact:
     input_shape: tuple[int, ...]
     files: Mapping[str, bytes]
     golden: bytes | None
+    built: Mapping[str, str]
     options: Mapping[str, str]
     threads: int | None
     preprocessing: Mapping[str, Any]
@@ -87,6 +89,7 @@ def _artifact(manifest: Manifest, said: Mapping[str, Any], contents: Mapping[str
         input_shape=shape,
         files={entry["name"]: contents[f"{manifest.folder}/{entry['name']}"] for entry in said["files"]},
         golden=None if said.get("golden") is None else contents[f"{manifest.folder}/{said['golden']['name']}"],
+        built={str(name): str(value) for name, value in said["built"].items()},
         options={str(name): str(value) for name, value in use["options"].items()},
         threads=threads,
         preprocessing=dict(use["input"]["preprocessing"]),

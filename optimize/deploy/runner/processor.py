@@ -10,7 +10,7 @@ from .machine import SATURATING, cpu_level, in_words
 from .manifest import Manifest
 
 
-def differences(manifest: Manifest) -> list[str]:
+def differences(manifest: Manifest, artifact: Artifact) -> list[str]:
     """Return how this processor differs from the one that verified the model, in a few words each; none where it computes alike.
 
     Raises:
@@ -21,6 +21,9 @@ def differences(manifest: Manifest) -> list[str]:
     if "int8" in manifest.precision.split("+") and here in SATURATING and made_for not in SATURATING:
         remedy = f"use a machine with {in_words(made_for)}, or compress with --cpu-level {here}"
         raise Refused(f"the int8 model was made for {in_words(made_for)}, this machine has {in_words(here)}, where it overflows: {remedy}.")
+    # what the manifest says must be what the artifact itself says, since two documents may be changed one by one
+    if artifact.built.get("isa") != manifest.cpu_level or artifact.built.get("made_for") != manifest.made_for:
+        raise Refused("artifact.json and manifest.json name other instruction sets: get the bundle again.")
     if here == manifest.cpu_level:
         return []
     return [f"verified on {in_words(manifest.cpu_level)}, here is {in_words(here)}"]

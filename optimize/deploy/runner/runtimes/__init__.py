@@ -1,4 +1,4 @@
-"""One module a runtime: `PACKAGE`, `check(manifest, artifact)` and `open_model(artifact, threads)`, found by the name of the target."""
+"""One module a runtime, by the name of its target: `PACKAGE`, `version`, `differences` and `open_model`."""
 
 from __future__ import annotations
 

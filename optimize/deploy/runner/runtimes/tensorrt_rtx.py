@@ -1,0 +1,29 @@
+"""TensorRT for RTX, on an NVIDIA GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .. import engine
+from ..artifact import Artifact
+from ..self_test import Floats
+
+PACKAGE = "tensorrt_rtx"
+
+differences = engine.differences
+
+
+def version() -> str:
+    """Import TensorRT for RTX and return its version."""
+    return engine.version(PACKAGE)
+
+
+def open_model(artifact: Artifact, threads: int | None) -> Callable[[Floats], Floats]:
+    """Return a function that runs one batch; `threads`, a processor's, are of no concern here.
+
+    Raises:
+        Refused: when the engine cannot be opened here.
+    """
+    import tensorrt_rtx
+
+    return engine.open_engine(tensorrt_rtx, artifact)
