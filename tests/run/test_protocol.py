@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import tomllib
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
@@ -22,6 +24,7 @@ from optimize.run.protocol import envelope_of, read_protocol, sign_protocol
 from optimize.run.protocol_agreement import require_known, require_settings
 from optimize.run.protocol_draft import write_draft
 from optimize.run.recipe import Recipe, resolve, to_toml
+from optimize.run.verification.verify import _taken_up
 from tests import keys, runs
 from tests.docs.pages import ROOT, blocks
 
@@ -270,3 +273,15 @@ def test_flags_that_do_not_go_together_are_refused(tmp_path: Path, flags: tuple[
     code, _, stderr = runs.command("protocol", written(tmp_path, of_the_page()), *flags)
     assert (code, len(stderr.splitlines())) == (2, 1)
     assert text in stderr
+
+
+def test_a_verdict_that_is_finished_elsewhere_keeps_the_protocol_of_its_report(accepted: runs.Run, tmp_path: Path) -> None:
+    """The file of the protocol need not lie on the other machine: it was checked when the run began."""
+    folder = tmp_path / "out"
+    shutil.copytree(accepted.out, folder)
+    lock = tomllib.loads((folder / "recipe.lock.toml").read_text(encoding="utf-8"))
+    lock["change"]["protocol"] = "/nowhere/protocol.toml"
+    (folder / "recipe.lock.toml").write_text(tomli_w.dumps(lock), encoding="utf-8")
+    said = {"file": "protocol.toml", "sha256": "1" * 64}
+    examined: Any = SimpleNamespace(folder=folder, report=accepted.report | {"protocol": said}, trusted=True)
+    assert _taken_up(examined, None, {"sign_key": "none"}, None).protocol == said
