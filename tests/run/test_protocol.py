@@ -126,12 +126,22 @@ def test_what_is_no_setting_is_found_before_it_is_signed(tmp_path: Path, path: s
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("p.toml", b"a = "), ("p.json", b"[]"), ("p.json", b'{"a": 1, "a": 2}'), ("p.toml", b"\xff")]
+    ("name", "content"),
+    [
+        ("p.toml", b"a = "),
+        ("p.toml", b"\xff"),
+        ("p.toml", b"a = nan"),
+        ("p.toml", b"a = " + b"[" * 9999),
+        ("p.json", b"[]"),
+        ("p.json", b'{"a": 1, "a": 2}'),
+        ("p.json", b'{"a": "\\ud800"}'),
+    ],
 )
 def test_what_is_no_protocol_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=name):
+    with pytest.raises(InputError, match=name) as caught:
         read_protocol(tmp_path / name)
+    assert str(caught.value).isprintable()
 
 
 def test_a_huge_or_missing_file_is_refused(tmp_path: Path) -> None:
