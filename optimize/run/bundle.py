@@ -122,6 +122,9 @@ def bundle(
     if key is not None:
         private_key(key)
     require_free(path, mark=getattr(packing, "MARK", MANIFEST), overwrite=overwrite)
+    for name, text in (("model_licence", model_licence), ("data_licence", data_licence)):
+        if not text.isprintable():
+            raise InputError(f"`{name}` (={text!r}) must be one line of text: name the licence, such as CC-BY-4.0.")
     examined = examine(folder, None if public_key is None else str(public_key))
     if path.resolve().is_relative_to(examined.folder.resolve()):
         raise InputError(

@@ -47,9 +47,7 @@ from optimize.run.history import History, Look
 from optimize.run.identity import identity
 from optimize.run.in_memory import FILES_ONLY, InMemory, require_fit
 from optimize.run.original import Original, judge_original
-from optimize.run.protocol import Protocol, read_protocol
-from optimize.run.protocol_agreement import require_settings as require_protocol_settings
-from optimize.run.protocol_agreement import require_test_data
+from optimize.run.protocol_agreement import agreed_protocol, require_test_data
 from optimize.run.recipe import Recipe, to_toml
 from optimize.run.rehearsal import rehearse
 from optimize.run.strategies import require_settings
@@ -222,7 +220,7 @@ def loaded(
     # Three checks that read a few bytes each. Signing comes last in a run, so a wrong key would otherwise be found after hours.
     if recipe.sign_key is not None:
         sign({}, recipe.sign_key)  # raises where the key cannot be used
-    protocol = _protocol(recipe)
+    protocol = agreed_protocol(recipe)
     if objects.module is None:
         model_formats.format_of(recipe.model)  # raises where it is no file of weights
     if recipe.data and objects.data is None:
@@ -252,8 +250,7 @@ def loaded(
             seed=recipe.seed,
             drop_overlap=recipe.drop_overlap,
         )
-    if protocol is not None:
-        require_test_data(protocol, data)
+    require_test_data(protocol, data)
     # `load_data` returns a prepared `Dataset` as it is, so it was checked against another network or none
     if objects.data is data:
         require_fit(data, original, outputs)
@@ -269,17 +266,8 @@ def loaded(
         findings = check_calibration(data)
     history = History.of(recipe.data, recipe.history)
     look = history.expected(data.test, fresh=recipe.fresh_test)
-    baseline, record = judge(recipe, original, data), None if protocol is None else protocol.record()
-    return Job(recipe, candidates, baseline, space, started, history, look, findings, objects=objects, protocol=record)
-
-
-def _protocol(recipe: Recipe) -> Protocol | None:
-    """Return the protocol of the run, whose settings agree with it; None where none was fixed."""
-    if recipe.protocol is None:
-        return None
-    protocol = read_protocol(recipe.protocol)
-    require_protocol_settings(protocol, recipe)
-    return protocol
+    job = Job(recipe, candidates, judge(recipe, original, data), space, started, history, look, findings, objects=objects)
+    return job if protocol is None else replace(job, protocol=protocol.record())
 
 
 def _original(recipe: Recipe, objects: InMemory) -> Candidate:

@@ -157,11 +157,15 @@ def _parsed(file: Path, text: str) -> dict[str, Any]:
     kind = "JSON" if file.suffix.lower() == ".json" else "TOML"
     try:
         content = strict_json.parse(text) if kind == "JSON" else tomllib.loads(text)
-    except ValueError as problem:
-        raise InputError(f"{file} is no valid {kind} ({str(problem)[:200]}): mend it there.") from None
+        plain = json.dumps(content, default=str, allow_nan=False, ensure_ascii=False)
+        # the report is written as UTF-8 after hours of work: what cannot be written must be found now
+        plain.encode()
+    except (ValueError, RecursionError) as problem:
+        reason = " ".join(ascii(str(problem))[1:-1].split())[:200] or "it is nested too deeply"
+        raise InputError(f"{file} is no valid {kind} ({reason}): mend it there.") from None
     if not isinstance(content, dict):
         raise InputError(f"{file} holds no table: write it as `optimize protocol FILE --draft MODEL` does.")
-    return dict(json.loads(json.dumps(content, default=str)))
+    return dict(json.loads(plain))
 
 
 def _require_complete(file: Path, content: Mapping[str, Any]) -> None:

@@ -12,8 +12,21 @@ from optimize.data.dataset import Dataset
 from optimize.errors import InputError
 from optimize.files import sha256
 from optimize.guard.limits import Limits
-from optimize.run.protocol import Protocol
+from optimize.run.protocol import Protocol, read_protocol
 from optimize.run.recipe import Recipe, stated_limits, stated_setting
+
+
+def agreed_protocol(recipe: Recipe) -> Protocol | None:
+    """Return the protocol of a run, which the settings agree with; None where none was fixed.
+
+    Raises:
+        InputError: when the protocol is not complete, its signature is not valid, or the run differs from it.
+    """
+    if recipe.protocol is None:
+        return None
+    protocol = read_protocol(recipe.protocol)
+    require_settings(protocol, recipe)
+    return protocol
 
 
 def require_known(protocol: Protocol) -> None:
@@ -45,17 +58,18 @@ def require_settings(protocol: Protocol, recipe: Recipe) -> None:
         _require_same(protocol, "the sha256 of the model", stated_hash, sha256(recipe.model))
 
 
-def require_test_data(protocol: Protocol, data: Dataset) -> None:
+def require_test_data(protocol: Protocol | None, data: Dataset) -> None:
     """Check that the test split of a run is the one that its protocol names.
 
     Args:
-        protocol: the protocol of the run.
+        protocol: the protocol of the run; None where none was fixed, and any split will do.
         data: the four splits of the run.
 
     Raises:
         InputError: when its hash differs.
     """
-    _require_same(protocol, "the sha256 of the test split", protocol.content["test_data"]["sha256"], data.test.sha256)
+    if protocol is not None:
+        _require_same(protocol, "the sha256 of the test split", protocol.content["test_data"]["sha256"], data.test.sha256)
 
 
 def _fixed_limits(protocol: Protocol) -> Limits:

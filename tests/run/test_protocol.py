@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import tomllib
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
@@ -22,6 +24,7 @@ from optimize.run.protocol import envelope_of, read_protocol, sign_protocol
 from optimize.run.protocol_agreement import require_known, require_settings
 from optimize.run.protocol_draft import write_draft
 from optimize.run.recipe import Recipe, resolve, to_toml
+from optimize.run.verification.verify import _taken_up
 from tests import keys, runs
 from tests.docs.pages import ROOT, blocks
 
@@ -123,12 +126,22 @@ def test_what_is_no_setting_is_found_before_it_is_signed(tmp_path: Path, path: s
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("p.toml", b"a = "), ("p.json", b"[]"), ("p.json", b'{"a": 1, "a": 2}'), ("p.toml", b"\xff")]
+    ("name", "content"),
+    [
+        ("p.toml", b"a = "),
+        ("p.toml", b"\xff"),
+        ("p.toml", b"a = nan"),
+        ("p.toml", b"a = " + b"[" * 9999),
+        ("p.json", b"[]"),
+        ("p.json", b'{"a": 1, "a": 2}'),
+        ("p.json", b'{"a": "\\ud800"}'),
+    ],
 )
 def test_what_is_no_protocol_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=name):
+    with pytest.raises(InputError, match=name) as caught:
         read_protocol(tmp_path / name)
+    assert str(caught.value).isprintable()
 
 
 def test_a_huge_or_missing_file_is_refused(tmp_path: Path) -> None:
@@ -270,3 +283,15 @@ def test_flags_that_do_not_go_together_are_refused(tmp_path: Path, flags: tuple[
     code, _, stderr = runs.command("protocol", written(tmp_path, of_the_page()), *flags)
     assert (code, len(stderr.splitlines())) == (2, 1)
     assert text in stderr
+
+
+def test_a_verdict_that_is_finished_elsewhere_keeps_the_protocol_of_its_report(accepted: runs.Run, tmp_path: Path) -> None:
+    """The file of the protocol need not lie on the other machine: it was checked when the run began."""
+    folder = tmp_path / "out"
+    shutil.copytree(accepted.out, folder)
+    lock = tomllib.loads((folder / "recipe.lock.toml").read_text(encoding="utf-8"))
+    lock["change"]["protocol"] = "/nowhere/protocol.toml"
+    (folder / "recipe.lock.toml").write_text(tomli_w.dumps(lock), encoding="utf-8")
+    said = {"file": "protocol.toml", "sha256": "1" * 64}
+    examined: Any = SimpleNamespace(folder=folder, report=accepted.report | {"protocol": said}, trusted=True)
+    assert _taken_up(examined, None, {"sign_key": "none"}, None).protocol == said

@@ -160,9 +160,7 @@ def _checked(bundle: ExaminedBundle, data: object) -> _Checked:
     said, unlike = _original_figure(bundle, judgement)
     findings += (*cases.findings, *_known_cases(bundle, cases), f"original: {original}", *(() if unlike else said))
     reasons = (*reasons, *(said if unlike else ()))
-    return _Checked(
-        bundle, outcome, reasons, findings, (tested, lines), {**cases.as_dict(use.classes), "original": original}, judgement
-    )
+    return _Checked(bundle, outcome, reasons, findings, (tested, lines), {**cases.as_dict(use.classes), "original": original}, judgement)
 
 
 def _judged(bundle: ExaminedBundle, cases: LocalCases) -> tuple[Judgement, str]:

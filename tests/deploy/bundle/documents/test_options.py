@@ -57,3 +57,9 @@ def test_a_folder_without_them_takes_one_line_and_leaves_nothing(run: Path, tmp_
     assert (code, len(stderr.splitlines())) == (2, 1)
     assert "has no wheel of" in stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty"]
+
+
+def test_a_licence_is_one_line_of_text(run: Path, tmp_path: Path) -> None:
+    code, _, stderr = command("bundle", run, "--out", tmp_path / "a", "--model-licence", "MIT\nand more")
+    assert (code, len(stderr.splitlines())) == (2, 1)
+    assert "`model_licence`" in stderr

@@ -21,7 +21,7 @@ from tests.deploy.bundled_run import bundled
 
 NEEDED = {
     "run": (NeededPackage("a-runtime", "1.0", ("b-array",), installed="1.0"), NeededPackage("b-array", "2.1", installed="2.1")),
-    "sign": (NeededPackage("c-crypto", "3", installed="3"),),
+    "sign": (NeededPackage("b-array", "2.1", installed="2.1"), NeededPackage("c-crypto", "3", installed="3")),
     "serve": (),
 }
 
@@ -71,8 +71,8 @@ def test_hashes_are_those_of_the_wheels_in_the_bundle(run: BundledRun, wheels: P
         path = wheels / f"{file}-py3-none-any.whl"
         assert line.endswith(f"--hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}")
         assert found[f"wheels/{path.name}"] == path
-    # of the optional package there is no wheel: pip wants all hashes of a file or none
-    assert lines(found["requirements-sign.txt"]) == ["c-crypto==3"]
+    # of one optional package there is no wheel: pip wants all hashes of a file or none
+    assert lines(found["requirements-sign.txt"]) == ["b-array==2.1", "c-crypto==3"]
     assert len([path for path in found if path.startswith("wheels/")]) == 2
 
 
