@@ -272,9 +272,9 @@ def other_model(who: Attacker) -> None:
     artifact = Artifact.read(who.folder / "model")
     path = who.folder / "model" / artifact.files[-1].name
     content = path.read_bytes()
-    floats = np.frombuffer(content[len(content) // 2 // 4 * 4 :][:2048], np.float32).copy()
-    # the same numbers in reverse order: the file stays one that the runtime opens
     start = len(content) // 2 // 4 * 4
+    # the same numbers in reverse order: the file stays one that the runtime opens
+    floats = np.frombuffer(content[start:][:2048], np.float32, count=min(2048, len(content) - start) // 4)
     path.write_bytes(content[:start] + floats[::-1].tobytes() + content[start + floats.nbytes :])
     if who.draw.random() < 0.5:
         with np.load(who.folder / GOLDEN) as file:

@@ -32,7 +32,7 @@ def read(path: Path) -> Picture:
     image = opened(path)
     try:
         # unpacked it may be far larger than the file
-        if math.prod(image.shape) * 8 > MAX_BYTES:
+        if math.prod(image.shape) * image.get_data_dtype().itemsize > MAX_BYTES:
             raise ValueError(f"its numbers take more than {MAX_BYTES >> 20} MiB")
         return Picture(np.asarray(image.dataobj))
     except Exception as problem:  # whatever nibabel raises about a file that comes from outside
