@@ -28,11 +28,12 @@ _FIRST_LINE = {"pass": "VERIFIED on this machine", "fail": "REFUSED on this mach
 
 @cloup.command()
 @click.argument("run", type=FILE)
-@cloup.option("--public-key", metavar="FILE|BASE64", help="The Ed25519 key (PEM or base64) that must have signed the report.")
+@cloup.option("--public-key", "--key", metavar="FILE|BASE64", help="Ed25519 key (PEM or base64) that must have signed report or bundle.")
 @cloup.option("--model", type=FILE, metavar="FILE", help="The original, where it lies elsewhere on this machine.")
 @arch_option("The function that builds the original, where it lies elsewhere on this machine.")
 @sign_key_option()
-@data_option("The run's data, where they lie elsewhere; a finished run's model is judged on its test split again.")
+@data_option("Of a run: its data, where they lie elsewhere, to judge it again. Of a bundle: the cases of this site.")
+@cloup.option("--record", type=FILE, metavar="FOLDER", help="Of a bundle: folder for an acceptance record, which --sign-key signs.")
 @history_option("Record of looks at the test split, where it lies elsewhere; by default the run's.")
 @trust_pickle_option()
 @json_option("the findings")
@@ -40,12 +41,13 @@ _FIRST_LINE = {"pass": "VERIFIED on this machine", "fail": "REFUSED on this mach
 def verify(run: Path, as_json: bool, verbose: bool, **settings: Any) -> None:
     """Check a compiled model on this machine, or finish the verdict of a run that could not be judged where it was compiled.
 
-    RUN is the folder of a run, or the `model` in it.
+    RUN is the folder of a run, or the `model` in it; or a bundle, as a folder or a .tar.gz. With --data a bundle is judged on the cases of
+    this site: with labels by the guard-rails of its run, without by its agreement with the original.
 
     Exit code: 0 it holds, 1 it does not, 2 wrong input, 3 inconclusive, 4 the target cannot run here.
     """
     with one_line_errors(as_json, verbose=verbose):
-        from optimize.run.verification.verify import verify as check
+        from optimize.run.verification.site import verify_path as check
 
         verification = check(run, **settings)
     if as_json:

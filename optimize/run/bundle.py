@@ -24,7 +24,7 @@ from optimize.progress import note
 from optimize.report.signature import private_key
 from optimize.run.verification.folder_contents import AGAIN, plain
 from optimize.run.verification.integrity import Examined, examine
-from optimize.run.workspace import NOT_ACCEPTED
+from optimize.run.workspace import NOT_ACCEPTED, UNVERIFIED
 from optimize.run.workspace import ONNX as ONNX_FOLDER
 
 _WORDS: Mapping[Verdict, str] = {
@@ -123,7 +123,7 @@ def bundle(
         raise InputError(
             f"`--out` (={path}) lies in the folder of the run, which then holds more than its report lists: name another path."
         )
-    artifact, verdict = _artifact(examined, not_accepted=not_accepted)
+    artifact, verdict, onnx = _artifact(examined, not_accepted=not_accepted)
     with work_folder(path) as work:
         assembled, scratch, packed = (work / name for name in ("bundle", "scratch", "packed"))
         for made in (assembled, scratch):
@@ -132,20 +132,20 @@ def bundle(
             folder=examined.folder,
             report=dict(examined.report or {}),
             artifact=artifact,
-            onnx=examined.folder / ONNX_FOLDER,
+            onnx=onnx,
             verdict=verdict,
             warning=_warning(verdict),
             scratch=scratch,
             wheels=wheels,
         )
         manifest = assemble(source, assembled, key)
-        _require_as_examined(manifest, examined, artifact.folder.relative_to(examined.folder).as_posix())
+        _require_as_examined(manifest, examined, {MODEL: artifact.folder, ONNX_FOLDER: onnx})
         signed_by = "" if key is None else signature.keyid(key)
         packing.write(assembled, packed, **options)
         made = packed
         if is_archive_name(path):
             made = work / "archive"
-            write_archive(packed, made, "" if getattr(packing, "AT_TOP", False) else manifest.slug)
+            write_archive(packed, made, "" if getattr(packing, "AT_TOP", False) else f"{manifest.slug}-bundle")
         size = sum(file.stat().st_size for file in ([made] if made.is_file() else made.rglob("*")) if file.is_file())
         put(made, path, work)
     for line in examined.findings:
@@ -159,8 +159,8 @@ def _folder(name: str, path: object) -> Path:
     return Path(path)
 
 
-def _artifact(run: Examined, *, not_accepted: bool) -> tuple[Artifact, Verdict]:
-    """Return the artifact that is to be bundled, and the verdict of its run.
+def _artifact(run: Examined, *, not_accepted: bool) -> tuple[Artifact, Verdict, Path]:
+    """Return the artifact that is to be bundled, the verdict of its run, and the folder of its ONNX files.
 
     Raises:
         InputError: when the run was not accepted and that was not asked for, or it lacks what a bundle needs.
@@ -169,21 +169,31 @@ def _artifact(run: Examined, *, not_accepted: bool) -> tuple[Artifact, Verdict]:
     if report is None:
         raise InputError(f"`run` (={run.folder}) holds a compiled model without its report: give the whole folder of the run.")
     verdict: Verdict = "unverified" if report.get("unverified") is not None else report["verdict"]
-    if verdict == "unverified":
-        remedy = "finish it with `optimize verify` on a machine that runs the target"
-        raise InputError(f"`run` (={run.folder}) {_WORDS[verdict]}, so it has no recorded outputs to check a bundle with: {remedy}.")
     if verdict != "pass" and not not_accepted:
-        raise InputError(f"`run` (={run.folder}) {_WORDS[verdict]}; read its report, or add --not-accepted for a bundle that says so.")
-    folder = MODEL if verdict == "pass" else NOT_ACCEPTED
-    if not any(path.startswith(f"{folder}/") for path in run.files):
+        first = "finish it with `optimize verify` where the target runs" if verdict == "unverified" else "read its report"
+        raise InputError(f"`run` (={run.folder}) {_WORDS[verdict]}; {first}, or add --not-accepted for a bundle that says so.")
+    model, onnx = _folders(report, verdict)
+    if model is None or not any(path.startswith(f"{model}/") for path in run.files):
         raise InputError(f"`run` (={run.folder}) holds no compiled model (its verdict is {verdict!r}): repeat the run with other settings.")
-    if missing := [name for name in ONNX if f"{ONNX_FOLDER}/{name}" not in run.files]:
-        said = f"lacks {ONNX_FOLDER}/{missing[0]}, which runs of earlier versions did not keep"
-        raise InputError(f"`run` (={run.folder}) {said}: repeat the run, with `optimize compress --recipe {run.folder}/recipe.lock.toml`.")
-    artifact = Artifact.read(run.folder / folder)
-    if artifact.golden is None or not artifact.use:
-        raise InputError(f"`{artifact.folder}` has no self-test, or does not say how it is used: repeat the run with this version.")
-    return artifact, verdict
+    repeat = f"repeat the run, with `optimize compress --recipe {run.folder}/recipe.lock.toml`"
+    if missing := [name for name in ONNX if f"{onnx}/{name}" not in run.files]:
+        raise InputError(f"`run` (={run.folder}) lacks {onnx}/{missing[0]}, which runs of earlier versions did not keep: {repeat}.")
+    artifact = Artifact.read(run.folder / model)
+    # what was never run has no recorded outputs, and every other model must have them
+    if not artifact.use or (artifact.golden is None and verdict != "unverified"):
+        raise InputError(f"`{artifact.folder}` has no self-test, or does not say how it is used: {repeat}.")
+    return artifact, verdict, run.folder / onnx
+
+
+def _folders(report: Mapping[str, Any], verdict: Verdict) -> tuple[str | None, str]:
+    """Return the folders in the run of the artifact, None where nothing was compiled, and of the ONNX files."""
+    if verdict != "unverified":
+        return (MODEL if verdict == "pass" else NOT_ACCEPTED), ONNX_FOLDER
+    # the first precision is the most exact one, and which other is good enough nobody knows yet
+    compiled = (
+        f"{UNVERIFIED}/{variant['target']}/{variant['precision']}" for variant in report["unverified"]["compiled"] if variant["files"]
+    )
+    return next(compiled, None), UNVERIFIED
 
 
 def _warning(verdict: Verdict) -> str | None:
@@ -191,16 +201,18 @@ def _warning(verdict: Verdict) -> str | None:
     return None if verdict == "pass" else f"This model {_WORDS[verdict]}. Do not use it for decisions."
 
 
-def _require_as_examined(manifest: Manifest, run: Examined, model: str) -> None:
+def _require_as_examined(manifest: Manifest, run: Examined, folders: Mapping[str, Path]) -> None:
     """Check that the bundle holds the files that were examined: one may have been replaced while it was copied.
 
     Args:
         manifest: manifest of the bundle, with the hash of what was written.
         run: the run as examined.
-        model: folder of the artifact in the run.
+        folders: folder in the bundle -> folder of the run that was copied there.
     """
     examined: dict[str, ArtifactFile] = {**run.files, **run.reports}
     for file in manifest.files:
-        path = f"{model}/{file.path.removeprefix(f'{MODEL}/')}" if file.path.startswith(f"{MODEL}/") else file.path
+        folder, slash, name = file.path.partition("/")
+        # "model/model.onnx" in the bundle may be "not_accepted/model.onnx" in the run
+        path = f"{folders[folder].relative_to(run.folder).as_posix()}/{name}" if slash and folder in folders else file.path
         if (known := examined.get(path)) is not None and known.sha256 != file.sha256:
             raise InputError(f"`{run.folder}`: its file {plain(path)} was changed while it was bundled: {AGAIN}.")

@@ -5,6 +5,7 @@ Nothing is printed. With `progress`, the lines and bars of the command are shown
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -24,6 +25,7 @@ from optimize.run.compress import run
 from optimize.run.in_memory import InMemory, data_in_memory, preprocessing_settings, weights_file
 from optimize.run.recipe import Recipe, resolve
 from optimize.run.report import Report
+from optimize.run.verification.site import is_bundle, verify_path
 from optimize.run.verification.verify import Verified
 from optimize.run.verification.verify import verify as verify_folder
 
@@ -79,26 +81,29 @@ def compress(
 
 
 def verify(
-    folder: str | Path,
+    folder: str | os.PathLike[str],
     *,
     public_key: str | Path | None = None,
     model: str | Path | nn.Module | None = None,
     data: object = None,
+    record: str | Path | None = None,
     progress: bool = False,
     **settings: object,
 ) -> Verified:
     """Check a compiled model on this machine, or finish the verdict of a run that could not be judged where it was compiled.
 
     Args:
-        folder: folder of a run, or the `model` in it.
-        public_key: the Ed25519 key that must have signed the report, as a file in PEM or as base64; None for any key or none.
+        folder: folder of a run, or the `model` in it; or a bundle, as a folder or a .tar.gz.
+        public_key: the Ed25519 key that must have signed the report or the bundle, as a file in PEM or as base64; None for any or none.
         model: the original, where its file lies elsewhere on this machine, or the network itself; None for the path in the run.
-        data: the data of the run, in any form that `compress` takes; the model of a finished run is judged on its test split again.
+        data: the data of the run, in any form that `compress` takes; the model of a finished run is judged on its test split again. Of a
+            bundle: cases of this site, as the path of an .npz, a dict of `images` and perhaps `labels` or `masks`, or (images, labels).
+        record: of a bundle: folder for the acceptance record, which `sign_key` signs; None for no record.
         progress: show progress on standard error.
         settings: other settings that differ from those of the run on the other machine: `arch`, `history`, `sign_key`, `trust_pickle`.
 
     Returns:
-        The outcome, "pass", "fail" or "inconclusive", and the findings, one sentence each.
+        The outcome, "pass", "fail" or "inconclusive", and the findings, one sentence each; of a bundle, the figures, too.
 
     Raises:
         InputError: when the folder holds no run and no model, something in it was altered, or the model or the data are not the run's.
@@ -109,7 +114,17 @@ def verify(
         Traceback (most recent call last):
         optimize.errors.InputError: `run` (=nowhere) does not exist: check the path.
     """
+    # what `bundle` returns is a path too
+    folder = Path(folder) if isinstance(folder, os.PathLike) else folder
     _require_path("folder", folder)
+    if is_bundle(Path(folder)):
+        with shown() if progress else nullcontext():
+            key, place = (None if value is None else str(value) for value in (public_key, record))
+            return verify_path(
+                Path(folder), public_key=key, model=model, data=data, record=None if place is None else Path(place), **settings
+            )
+    if record is not None:
+        raise InputError(f"`record` (={record}) is for a bundle, and `{folder}` is none: make one with `bundle`.")
     in_memory = None if data is None or isinstance(data, str | Path) else data_in_memory(data)
     objects = InMemory(model if isinstance(model, nn.Module) else None, in_memory)
     with shown() if progress else nullcontext(), ExitStack() as opened:

@@ -26,7 +26,9 @@ USAGE_CASES = 64
 _LAYOUTS = {1: "NCL", 2: "NCHW", 3: "NCDHW"}
 
 
-def usage(artifact: Artifact, predict: Callable[[Floats], Floats], data: Dataset, threads: int | None) -> dict[str, Any]:
+def usage(
+    artifact: Artifact, predict: Callable[[Floats], Floats], data: Dataset, threads: int | None, *, runs_here: bool = True
+) -> dict[str, Any]:
     """Return the section of the manifest.
 
     Args:
@@ -34,6 +36,7 @@ def usage(artifact: Artifact, predict: Callable[[Floats], Floats], data: Dataset
         predict: runs it, (N, C, *spatial) -> (N, K) or (N, K, *spatial).
         data: the splits of the run.
         threads: number of threads that it was measured with; None for the runtime's own choice.
+        runs_here: whether this machine runs the artifact; where it does not, `predict` is that of the network in torch.
     """
     split = data.calibration
     # calibration images, so that the test split stays unread
@@ -41,7 +44,7 @@ def usage(artifact: Artifact, predict: Callable[[Floats], Floats], data: Dataset
     outputs = predict(inputs)
     return {
         "options": _options(artifact),
-        "defaults_suffice": _defaults_suffice(artifact, inputs, outputs),
+        "defaults_suffice": _defaults_suffice(artifact, inputs, outputs) if runs_here else None,
         "threads": threads,
         "input": {
             "name": INPUT,

@@ -14,7 +14,9 @@ from tests.runs import command
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return finished(tmp_path_factory.mktemp("finished") / "out")
+    folder = tmp_path_factory.mktemp("finished")
+    # signed, since the page of an unsigned run is rendered again each time that it is examined
+    return finished(folder / "out", keys.private(folder / "key.pem"))
 
 
 def test_it_says_what_was_bundled(run: Path, tmp_path: Path) -> None:

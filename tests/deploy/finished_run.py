@@ -48,7 +48,8 @@ USE = {
         "threshold": None,
     },
 }
-REPORTS = {"pass": passing, "fail": failing, "inconclusive": inconclusive}
+REPORTS = {"pass": passing, "fail": failing, "inconclusive": inconclusive, "unverified": inconclusive}
+FOLDERS = {"pass": "model", "fail": "not_accepted", "inconclusive": "not_accepted", "unverified": "unverified/onnxruntime/f32"}
 
 
 def network(path: Path, weights: Floats) -> None:
@@ -59,31 +60,37 @@ def network(path: Path, weights: Floats) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
 
 
-def artifact(folder: Path, weights: Floats, use: dict[str, Any]) -> Artifact:
-    """The network, compiled for ONNX Runtime, with its self-test and its use."""
+def artifact(folder: Path, weights: Floats, use: dict[str, Any], *, tested: bool = True) -> Artifact:
+    """The network, compiled for ONNX Runtime, with its use, and with its self-test unless it never ran."""
     folder.mkdir(parents=True)
     network(folder / "model.onnx", weights)
     runtime = backend("onnxruntime")
     made = Artifact.save(folder, target="onnxruntime", precision="f32", input_shape=SHAPE, runtime=runtime.version(), files=("model.onnx",))
+    made = made.described(use)
+    if not tested:
+        return made
     inputs = self_test.make(np.random.default_rng(0).normal(size=(8, *SHAPE)).astype(np.float32), 0)
     with runtime.build(made, threads=1) as session:
-        return self_test.attach(made.described(use), session.predict, inputs)
+        return self_test.attach(made, session.predict, inputs)
 
 
 def finished(folder: Path, key: Path | None = None, *, verdict: str = "pass", use: dict[str, Any] | None = None, **report: Any) -> Path:
-    """A run with this verdict, its report signed where a key is given; `report` says what in its report is another."""
+    """A run with this verdict, or "unverified", its report signed where a key is given; `report` says what in its report is another."""
     draw = np.random.default_rng(1)
     weights = draw.normal(size=(16, 3)).astype(np.float32)
-    name = "model" if verdict == "pass" else "not_accepted"
-    made = artifact(folder / name, weights, USE if use is None else use)
-    (folder / "onnx").mkdir()
-    network(folder / "onnx" / "model.onnx", weights)
-    network(folder / "onnx" / "original.onnx", weights + draw.normal(size=weights.shape).astype(np.float32) / 50)
+    made = artifact(folder / FOLDERS[verdict], weights, USE if use is None else use, tested=verdict != "unverified")
+    onnx_files = folder / ("unverified" if verdict == "unverified" else "onnx")
+    onnx_files.mkdir(exist_ok=True)
+    network(onnx_files / "model.onnx", weights)
+    network(onnx_files / "original.onnx", weights + draw.normal(size=weights.shape).astype(np.float32) / 50)
     (folder / "recipe.lock.toml").write_text(LOCK)
     (folder / "ledger.jsonl").write_text('{"run": {}}\n')
     (folder / "flips.csv").write_text("id,kind\n17,regressed\n")
     names = [made.files[0].name, "golden.npz", "artifact.json"]
     files = {"files": [{"name": name} for name in names]} if verdict == "pass" else None
     whole = REPORTS[verdict]() | {"target": "onnxruntime", "precision": "f32", "files": [], "artifact": files}
+    if verdict == "unverified":
+        compiled = [{"target": "onnxruntime", "precision": "f32", "why": "", "files": [file.as_dict() for file in made.files]}]
+        whole |= {"unverified": {"parameters": 48, "macs": 48, "compiled": compiled}, "compressed": None, "precision": None}
     told(folder, whole | report, key)
     return folder

@@ -22,7 +22,7 @@ from optimize.deploy.bundle.formats import plain
 from optimize.errors import InputError
 from optimize.run.bundle import bundle
 from tests import keys
-from tests.deploy.finished_run import CLASSES, finished
+from tests.deploy.finished_run import CLASSES, FOLDERS, finished
 
 BY_HAND = ("report.json", "report.html", "recipe.lock.toml", "model/artifact.json", "model/golden.npz", "model/model.onnx")
 
@@ -30,7 +30,9 @@ BY_HAND = ("report.json", "report.html", "recipe.lock.toml", "model/artifact.jso
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Nobody writes into it."""
-    return finished(tmp_path_factory.mktemp("finished") / "out")
+    folder = tmp_path_factory.mktemp("finished")
+    # signed, since the page of an unsigned run is rendered again each time that it is examined
+    return finished(folder / "out", keys.private(folder / "key.pem"))
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -134,7 +136,7 @@ def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path, monkeypatc
     extract(Path("b.tar.gz"), tmp_path / "extracted")
     assert files(tmp_path / "extracted") == files(tmp_path / "a")
     with tarfile.open("b.tar.gz") as archive:
-        assert archive.getnames()[0] == "cells-onnxruntime"
+        assert archive.getnames()[0] == "cells-onnxruntime-bundle"
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["b", "b.tar.gz", "other"]
 
 
@@ -151,7 +153,7 @@ def test_a_signed_bundle_is_signed(run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "c").exists()
 
 
-@pytest.mark.parametrize("verdict", ["fail", "inconclusive"])
+@pytest.mark.parametrize("verdict", ["fail", "inconclusive", "unverified"])
 def test_what_was_not_accepted_is_bundled_only_when_asked_for(verdict: str, tmp_path: Path) -> None:
     made = finished(tmp_path / "out", verdict=verdict)
     with pytest.raises(InputError, match="--not-accepted") as refused:
@@ -165,8 +167,9 @@ def test_what_was_not_accepted_is_bundled_only_when_asked_for(verdict: str, tmp_
     assert "was " in said["warning"]
     first, *_ = (tmp_path / "b" / "README.md").read_text().splitlines()
     assert first == f"**WARNING: {said['warning']}**"
-    assert (tmp_path / "b" / "model" / "model.onnx").read_bytes() == (made / "not_accepted" / "model.onnx").read_bytes()
-    assert said["report"]["artifact_sha256"] == said["artifact"]["sha256"] == Artifact.read(made / "not_accepted").sha256
+    assert (tmp_path / "b" / "model" / "model.onnx").read_bytes() == (made / FOLDERS[verdict] / "model.onnx").read_bytes()
+    assert said["report"]["artifact_sha256"] == said["artifact"]["sha256"] == Artifact.read(made / FOLDERS[verdict]).sha256
+    assert (said["self_test"] is None) == (verdict == "unverified")
 
 
 def test_an_accepted_run_is_not_called_unaccepted(run: Path, tmp_path: Path) -> None:
@@ -191,7 +194,7 @@ def test_what_is_no_whole_run_is_refused(run: Path, tmp_path: Path) -> None:
     (altered("model") / "model" / "model.onnx").write_bytes(b"else")
     assert "model/model.onnx" in refusal(tmp_path / "model")
     _, public = keys.pair(tmp_path, "k")
-    assert "unsigned" in refusal(run, public_key=public)
+    assert "not by the key of `--public-key`" in refusal(run, public_key=public)
     with pytest.raises(InputError, match="must be a path"):
         bundle(3, tmp_path / "b")  # type: ignore[arg-type]
 

@@ -8,14 +8,20 @@ import sys
 
 def start() -> int:
     """Return the exit code: 0 done, 2 wrong call or image, 4 refused."""
+    if sys.version_info < (3, 11):  # noqa: UP036  an older Python reads this file too
+        print(f"bundle: refused: Python is {sys.version.split()[0]}, required is 3.11: install a later one.", file=sys.stderr)
+        return 4
     folder = __file__.replace("\\", "/").rpartition("/")[0]
     root = folder.rpartition("/")[0]
     # `python -m` puts the current folder first. In a bundle that folder holds data, and no module may come from it.
     current = [] if sys.flags.safe_path else sys.path[:1]
     sys.path[:] = [path for path in sys.path if path not in (*current, "", root)]
-    from .sources import altered
+    try:
+        from .sources import altered
 
-    line = altered(folder)
+        line = altered(folder)
+    except Exception as problem:  # a damaged byte in that file may raise anything
+        line = f"`sources.py` of the runner is damaged ({type(problem).__name__}): copy the bundle again."
     if line is not None:
         print(f"bundle: refused: {line}", file=sys.stderr)
         return 4

@@ -52,7 +52,9 @@ class Answers:
         answers = []
         for number, (path, place, _) in enumerate(batch):
             answer: dict[str, Any] = {"file": str(path)} | ({} if place is None else {"index": place})
-            if self._model.task == "classification":
+            if not np.isfinite(outputs[number]).all():
+                answer["error"] = "the model's outputs for it are not finite: check the image"
+            elif self._model.task == "classification":
                 answer["class"] = decided[number]
                 answer["probabilities"] = dict(zip(self._model.classes, map(float, probabilities[number]), strict=True))
                 answer["outputs"] = list(map(float, outputs[number]))
@@ -67,6 +69,8 @@ class Answers:
         """Return an answer as a line for people."""
         name = answer["file"] + (f"[{answer['index']}]" if "index" in answer else "")
         warning = f" (warning: {answer['warning']})" if "warning" in answer else ""
+        if "error" in answer:
+            return f"{name}: {answer['error']}{warning}"
         if "class" in answer:
             return f"{name}: {answer['class']} {answer['probabilities'][answer['class']]:.4f}{warning}"
         pixels = ", ".join(f"{label} {count} pixels" for label, count in answer["pixels"].items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def check(root: Path, public_key: str | Path | None = None, threads: int | None 
     artifact = _read_files(root, said)
     module = runtime(said.target)
     differences = module.differences(said, artifact)
-    if (version := module.version()) != said.runtime:
+    if (version := _version(module, said)) != said.runtime:
         differences.append(f"verified with {said.target} {said.runtime}, here is {version}")
     notes = (*([] if said.warning is None else [said.warning]), *differences)
     run = _in_chunks(_opened(module.open_model, artifact, artifact.threads if threads is None else threads))
@@ -75,6 +76,15 @@ def _read_files(root: Path, said: Manifest) -> Artifact:
     contents.require_exactly(root, (*said.files, manifest.NAME, *envelope))
     keep = {path for path in said.files if path.startswith(f"{said.folder}/") or path == artifacts.REPORT}
     return artifacts.read(said, contents.read_checked(root, said.files, keep))
+
+
+def _version(module: ModuleType, said: Manifest) -> str:
+    """Return the version of the runtime."""
+    try:
+        return str(module.version())
+    except Exception as problem:  # whatever a package raises that was installed in part, or for another processor
+        reason = " ".join(str(problem).split())[:200]
+        raise Refused(f"{said.target} cannot be imported ({reason}): install the version of requirements.txt.") from None
 
 
 def _opened(open_model: Callable[..., Callable[[Floats], Floats]], artifact: Artifact, threads: int | None) -> Callable[[Floats], Floats]:

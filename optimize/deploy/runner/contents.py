@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from .errors import Refused
@@ -101,9 +101,8 @@ def _open(root: Path, path: str) -> int:
     return descriptor
 
 
-def _walk(root: Path, inside: str) -> list[tuple[str, int]]:
-    """Return the path and mode of everything in a folder, sorted by path; links are not followed."""
-    found = []
+def _walk(root: Path, inside: str) -> Iterator[tuple[str, int]]:
+    """Yield the path and mode of everything in a folder, a folder before what lies in it; links are not followed."""
     try:
         entries = sorted(os.scandir(root / inside), key=lambda entry: entry.name)
     except OSError as problem:
@@ -111,7 +110,7 @@ def _walk(root: Path, inside: str) -> list[tuple[str, int]]:
     for entry in entries:
         path = f"{inside}/{entry.name}" if inside else entry.name
         mode = entry.stat(follow_symlinks=False).st_mode
-        found.append((path, mode))
+        # whoever asks has refused a folder that is not listed before it is opened, so that a planted tree of any depth is never walked
+        yield path, mode
         if stat.S_ISDIR(mode):
-            found += _walk(root, path)
-    return found
+            yield from _walk(root, path)

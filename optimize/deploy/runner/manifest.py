@@ -17,6 +17,8 @@ NAME, ENVELOPE = "manifest.json", "manifest.dsse.json"
 FORMAT, KIND = 1, "optimize-bundle"
 MAX_BYTES = 1 << 24
 """Largest size of the manifest and of its envelope; one line for each of some thousand files takes less."""
+MAX_DEPTH = 16
+"""Largest number of folders that a path goes down."""
 VERDICTS = ("pass", "fail", "inconclusive", "unverified")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -123,6 +125,7 @@ def _files(entries: list[dict[str, Any]]) -> dict[str, tuple[str, int]]:
 def _path(path: Any) -> str:
     """Return a path that stays inside the bundle on every system."""
     parts = _word(path).split("/")
+    _require(len(parts) <= MAX_DEPTH, f"path {path[:80]!r} is nested deeper than {MAX_DEPTH} folders")
     _require(not any(part in ("", ".", "..") or "\\" in part or ":" in part for part in parts), f"path {path!r}")
     return str(path)
 

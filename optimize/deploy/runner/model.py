@@ -67,7 +67,8 @@ class Model:
         Raises:
             WrongInput: when they are of another type or shape, naming both; nothing is resized.
         """
-        self.preprocessing.require(np.asarray(images))
+        images = np.asarray(images)
+        self.preprocessing.require(images)
         # preprocessed in the same pieces as the runtime sees, so that memory stays bounded for any N
         pieces = [self.run(self.preprocessing(images[start : start + CHUNK])) for start in range(0, len(images), CHUNK)]
         outputs = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)

@@ -113,6 +113,7 @@ def _decoded(text: str) -> bytes:
 def _key(pinned: str | Path, root: Path) -> Ed25519PublicKey:
     """Return the pinned key."""
     try:
+        from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
     except ImportError:
@@ -135,7 +136,7 @@ def _key(pinned: str | Path, root: Path) -> Ed25519PublicKey:
         raise WrongInput(f"the pinned key `{path}` cannot be read ({problem.strerror}): {remedy}.") from None
     except WrongInput:
         raise
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         raise WrongInput(f"the pinned key `{path}` is no public key in PEM: make it with openssl pkey -in key.pem -pubout.") from None
     if not isinstance(key, Ed25519PublicKey):
         raise WrongInput(f"the pinned key `{path}` is no Ed25519 key: bundles are signed with Ed25519.")

@@ -27,11 +27,15 @@ def altered(package: str) -> str | None:
         # without a readable manifest nothing is known here; `checks.py` says what is wrong with it
         return None
     for path, sha256 in own.items():
+        place = os.path.join(root, *path.split("/"))
+        # a pipe would be waited for
+        if not os.path.isfile(place):
+            return f"the bundle lacks its file `{path}`: copy the whole bundle again."
         try:
-            with open(os.path.join(root, *path.split("/")), "rb") as stream:
+            with open(place, "rb") as stream:
                 found = hashlib.sha256(stream.read()).hexdigest()
         except OSError:
-            return f"the bundle lacks its file `{path}`, or it cannot be read: copy the whole bundle again."
+            return f"`{path}` cannot be read: copy the whole bundle again."
         if found != sha256:
             return f"`{path}` is not the file that was bundled (its sha256 differs): copy the bundle again."
     return None

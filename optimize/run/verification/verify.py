@@ -39,15 +39,22 @@ class Verified:
         outcome: "pass", "fail" or "inconclusive".
         findings: sentences on what was checked, one a line.
         report: report of the run, where its verdict was finished here; None otherwise.
+        figures: of a bundle, the cases, the criteria and every figure with its bounds, as in the acceptance record; None otherwise.
+        record: folder of the acceptance record of a bundle; None where none was written.
     """
 
     outcome: Outcome
     findings: tuple[str, ...]
     report: Mapping[str, Any] | None = None
+    figures: Mapping[str, Any] | None = None
+    record: Path | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as plain JSON."""
-        return {"outcome": self.outcome, "findings": list(self.findings), "report": None if self.report is None else dict(self.report)}
+        whole = {"outcome": self.outcome, "findings": list(self.findings), "report": None if self.report is None else dict(self.report)}
+        if self.figures is None:
+            return whole
+        return {**whole, "figures": dict(self.figures), "record": None if self.record is None else str(self.record)}
 
 
 def verify(
@@ -83,7 +90,7 @@ def verify(
     run = examine(folder, public_key)
     if run.report is not None and run.report.get("unverified") is not None:
         for compiled in sorted((run.folder / UNVERIFIED).glob(f"*/*/{MANIFEST}"))[:1]:
-            _require_here(Artifact.read(compiled.parent))
+            require_here(Artifact.read(compiled.parent))
         for line in run.findings:
             note(line)
         return _finished(run, _taken_up(run, model, {**elsewhere, "data": data}, objects))
@@ -93,7 +100,7 @@ def verify(
     judged = data is not None or (objects is not None and objects.data is not None)
     _require_used({"model": model, **elsewhere}, judged=judged)
     artifact = Artifact.read(run.model)
-    _require_here(artifact)
+    require_here(artifact)
     outcome, self_test_findings = run_self_test(artifact)
     findings = (*run.findings, *self_test_findings)
     if judged and outcome != "fail":
@@ -140,7 +147,7 @@ def run_self_test(artifact: Artifact) -> tuple[Outcome, tuple[str, ...]]:
     return ("pass" if check else "fail"), (*findings, f"self-test: {check.line}")
 
 
-def _require_here(artifact: Artifact) -> None:
+def require_here(artifact: Artifact) -> None:
     """Raise `TargetUnavailable` unless this machine runs the target; of an engine without a GPU it says which one is needed."""
     runtime, capabilities = backend(artifact.target), artifact.built.get("compute_capabilities")
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,16 @@ def test_what_lies_there_must_be_what_is_listed(touch: str, copied: Path) -> Non
     assert words in refusal(copied)
 
 
+def test_a_planted_folder_is_refused_before_it_is_opened(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (copied / "more" / "inside").mkdir(parents=True)
+    opened: list[Path] = []
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: opened.append(Path(path)) or real(path))
+    assert "holds a folder 'more'" in refusal(copied)
+    assert copied / "more" not in opened
+    assert copied / "bundle" in opened
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -150,6 +161,7 @@ def test_what_lies_there_must_be_what_is_listed(touch: str, copied: Path) -> Non
         ({"machine": {}}, "KeyError"),
         ({"files": []}, "that its manifest does not list"),
         ({"files": [{"path": "../x", "sha256": "0" * 64, "bytes": 1}]}, "path '../x'"),
+        ({"files": [{"path": "x/" * 16 + "x", "sha256": "0" * 64, "bytes": 1}]}, "nested deeper than 16"),
         ({"files": [{"path": "/x", "sha256": "0" * 64, "bytes": 1}]}, "path '/x'"),
         ({"files": [{"path": "x", "sha256": "0" * 64, "bytes": 1}] * 2}, "listed twice"),
         ({"files": [{"path": "manifest.json", "sha256": "0" * 64, "bytes": 1}]}, "manifest's own"),
@@ -315,6 +327,12 @@ def test_a_file_replaced_while_it_is_checked_is_not_what_runs(copied: Path, monk
 def test_a_runtime_that_is_not_installed_is_refused(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "onnxruntime is not installed" in refusal(copied)
+
+
+def test_a_runtime_that_was_installed_in_part_is_refused(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert "onnxruntime cannot be imported" in refusal(copied)
 
 
 def test_a_manifest_that_is_too_large_is_not_read(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:

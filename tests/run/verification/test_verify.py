@@ -23,6 +23,7 @@ from optimize.errors import InputError, TargetUnavailable
 from optimize.hardware.cpu_level import LEVELS
 from optimize.hardware.gpu import Gpu
 from optimize.report.render import render
+from optimize.run.bundle import bundle
 from optimize.run.cross_compiled import shell_name
 from optimize.run.verification.verify import verify
 from tests import runs, sealed
@@ -80,6 +81,22 @@ def test_what_could_not_be_run_is_inconclusive_and_says_what_to_do(left: Run) ->
     assert "Compiled, but not run" in page
     assert "optimize verify out" in page
     assert str(left.out.parent) not in page + json.dumps(report)
+
+
+def test_it_can_be_bundled_and_says_that_it_never_ran(left: Run, tmp_path: Path) -> None:
+    manifest = bundle(left.out, tmp_path / "b", not_accepted=True).manifest
+    assert (manifest.verdict, manifest.accepted, manifest.precision, manifest.self_test) == ("unverified", False, "f32", None)
+    assert "was never run" in str(manifest.warning)
+    made = left.out / "unverified"
+    for path, source in (
+        ("onnx/model.onnx", made / "model.onnx"),
+        ("onnx/original.onnx", made / "original.onnx"),
+        ("model/model.onnx", made / TARGET / "f32" / "model.onnx"),
+    ):
+        assert (tmp_path / "b" / path).read_bytes() == source.read_bytes()
+    use = Artifact.read(tmp_path / "b" / "model").use
+    assert (use["output"]["shape"], use["output"]["classes"]) == (["N", 4], list(runs.CLASSES))
+    assert use["defaults_suffice"] is None
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,18 @@ from optimize.deploy.bundle.runtime_machine import RuntimeMachine
 from optimize.hardware.cpu_level import in_words
 
 NAME = "README.md"
+_TESTED = "Then it computes the recorded outputs again and compares them."
 
 _TEXT = """{warning}# {title}
 
 {what}
 
-This folder needs no network and no other software of its maker. It needs Python, numpy and the runtime: `requirements.txt`.
+This folder needs no network and no other software of its maker. It needs Python, numpy and the runtime, in the versions of
+`requirements.txt`. Where the folder `wheels/` is there, this installs them without a network:
+
+```sh
+python -m pip install --no-index --find-links wheels -r requirements.txt
+```
 
 ## First: check it
 
@@ -24,8 +30,8 @@ python -m bundle check
 python -m bundle check --key public.pem
 ```
 
-Call it in this folder. It compares every file with `manifest.json`, looks at the versions and the processor or GPU, and repeats the
-recorded outputs. The second line also checks the signature. Take the public key from its owner, never from this folder.
+Call it in this folder. It compares every file with `manifest.json`, and looks at the versions and the processor or GPU.
+{self_test} The second line also checks the signature. Take the public key from its owner, never from this folder.
 
 ## Use it
 
@@ -69,6 +75,9 @@ On another machine `check` compares the recorded outputs with a wider tolerance.
 | `preprocess.json`, `schema.json` | how an image becomes an input, and what goes in and comes out |
 | `report.html`, `report.json` | what was measured before the model was {handed} |
 | `criteria.json`, `recipe.lock.toml` | the limits and settings that were fixed before |
+| `model_card.md`, `change_control.md`, `change_control.json` | what the model is for, and what was changed |
+| `requirements.txt`, `LICENSES.md`, `sbom.cdx.json` | the packages that it needs, licences, and the bill of materials (CycloneDX) |
+| `wheels/` | those packages; only where they were asked for |
 
 Change no file. With any change the runner refuses to start.
 """
@@ -81,6 +90,7 @@ def render(run: BundledRun) -> str:
         warning="" if run.warning is None else f"**WARNING: {run.warning}**\n\n",
         title=run.title,
         what=_what(run),
+        self_test=_TESTED if run.artifact.golden is not None else "It has no recorded outputs to repeat, since it never ran.",
         stored=given["preprocessing"]["stored"],
         image=_image_shape(given),
         answers=_shape(answered["shape"]),

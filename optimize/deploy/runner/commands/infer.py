@@ -38,10 +38,12 @@ def run(arguments: argparse.Namespace) -> int:
     with Model(arguments.bundle, arguments.key, arguments.threads) as model:
         answers = Answers(model, arguments.out)
         refused: list[WrongInput] = []
+        failed = False
         for batch in _batches(model, arguments.images, refused):
             for answer in answers(batch):
+                failed = failed or "error" in answer
                 print(json.dumps(answer, ensure_ascii=False) if arguments.json else answers.line(answer), flush=True)
-        return WrongInput.exit_code if refused else 0
+        return WrongInput.exit_code if refused or failed else 0
 
 
 def _batches(model: Model, paths: Sequence[Path], refused: list[WrongInput]) -> Iterator[list[tuple[Path, int | None, Array]]]:

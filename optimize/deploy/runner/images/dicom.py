@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import WrongInput
-from . import Picture
+from . import MAX_BYTES, Picture
 
 NAME = "DICOM (with pydicom)"
 _MAGIC_AT = 128
+_SIZES = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel")
+_LARGEST_SAMPLE = 4
+"""Bytes of the largest sample that DICOM has."""
 
 
 def matches(path: Path, head: bytes) -> bool:
@@ -34,6 +38,9 @@ def read(path: Path) -> Picture:
         raise WrongInput(f"`{path}` is DICOM, and pydicom is not installed: pip install pydicom, or give PNG or .npy.") from None
     try:
         dataset = pydicom.dcmread(path)
+        # unpacked they may be far larger than the file
+        if math.prod(int(dataset.get(name) or 1) for name in _SIZES) * _LARGEST_SAMPLE > MAX_BYTES:
+            raise ValueError(f"its pixels take more than {MAX_BYTES >> 20} MiB")
         values, kind = dataset.pixel_array, str(dataset.PhotometricInterpretation)
         rescaled = "RescaleSlope" in dataset and "RescaleIntercept" in dataset
         changes = rescaled and (float(dataset.RescaleSlope), float(dataset.RescaleIntercept)) != (1.0, 0.0)

@@ -1,0 +1,83 @@
+"""How an artifact is used, as the section "use" of its manifest says (docs/artifact.md): its inputs, and what its outputs mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from optimize.backends.artifact import MANIFEST, Artifact
+from optimize.candidate import Meaning
+from optimize.data.output_meaning import MEANINGS
+from optimize.data.preprocessing import Preprocessing
+from optimize.errors import InputError
+
+TASKS = ("classification", "segmentation")
+
+
+@dataclass(frozen=True)
+class ModelUse:
+    """What the site's cases must be like, and how a decision follows from an output.
+
+    Args:
+        task: "classification" or "segmentation".
+        classes: names of the classes, in the order of the outputs; the background is not among them.
+        meaning: whether outputs are "logits" or "probabilities".
+        overlapping: whether each output is a mask of its own, cut at a threshold; false where the largest output decides.
+        preprocessing: preprocessing that turns stored images into the network's input.
+        bytes_stored: whether stored images are uint8; false for floats.
+        input_shape: (C, *spatial).
+        output_shape: (K,) or (K, *spatial).
+        input_range: smallest and largest input of the run's calibration images.
+    """
+
+    task: str
+    classes: tuple[str, ...]
+    meaning: Meaning
+    overlapping: bool
+    preprocessing: Preprocessing
+    bytes_stored: bool
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    input_range: tuple[float, float]
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> ModelUse:
+        """Return what the manifest of an artifact says.
+
+        Raises:
+            InputError: when the manifest has no such section, as one of an earlier version has not, or it is damaged.
+        """
+        try:
+            return cls._of(artifact.use["input"], artifact.use["output"], artifact.input_shape)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as problem:
+            if isinstance(problem, InputError):
+                raise
+            said = f"{type(problem).__name__}: {problem}"
+            raise InputError(
+                f"`{artifact.folder / MANIFEST}` does not say how the model is used ({said}): make the bundle again with this version."
+            ) from None
+
+    @classmethod
+    def _of(cls, taken: Mapping[str, Any], given: Mapping[str, Any], input_shape: tuple[int, ...]) -> ModelUse:
+        steps = taken["preprocessing"]
+        standardize = None if steps["standardize"] is None else str(steps["standardize"]["of"])
+        preprocessing = Preprocessing(tuple(steps["mean"]), tuple(steps["std"]), int(steps["pad"]), standardize)
+        low, high = map(float, taken["range"])
+        classes, output_shape = tuple(map(str, given["classes"])), tuple(map(int, given["shape"][1:]))
+        overlapping = given["threshold"] is not None
+        # with a background there is one output more than there are classes
+        background = given["task"] == "segmentation" and not overlapping
+        if given["task"] not in TASKS or given["meaning"] not in MEANINGS or output_shape[0] != len(classes) + background:
+            raise ValueError("task, meaning, shape and classes of the output do not fit each other")
+        return cls(
+            task=given["task"],
+            classes=classes,
+            meaning=cast(Meaning, given["meaning"]),
+            overlapping=overlapping,
+            preprocessing=preprocessing,
+            bytes_stored=str(steps["stored"]).startswith("uint8"),
+            input_shape=input_shape,
+            output_shape=output_shape,
+            input_range=(low, high),
+        )
