@@ -24,10 +24,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from .errors import BadRequest, Full
 from .metrics import CONTENT_TYPE, Metrics
-from .protocol import HEADER, BadRequest, InferenceRequest, answer, parse
+from .protocol import HEADER, InferenceRequest, answer, parse
 from .served_models import VERSION, ServedModel, served_models
-from .workers import Full, Workers
+from .workers import Workers
 
 if TYPE_CHECKING:
     from ..model import Model
