@@ -31,7 +31,9 @@ python -m bundle check --key public.pem
 ```
 
 Call it in this folder. It compares every file with `manifest.json`, and looks at the versions and the processor or GPU.
-{self_test} The second line also checks the signature. Take the public key from its owner, never from this folder.
+{self_test}
+The second line also checks the signature. It needs the package of `requirements-sign.txt`, which is installed in the same way. Take the
+public key from its owner, never from this folder.
 
 ## Use it
 
@@ -76,7 +78,8 @@ On another machine `check` compares the recorded outputs with a wider tolerance.
 | `report.html`, `report.json` | what was measured before the model was {handed} |
 | `criteria.json`, `recipe.lock.toml` | the limits and settings that were fixed before |
 | `model_card.md`, `change_control.md`, `change_control.json` | what the model is for, and what was changed |
-| `requirements.txt`, `LICENSES.md`, `sbom.cdx.json` | the packages that it needs, licences, and the bill of materials (CycloneDX) |
+| `requirements.txt` | the packages that it needs; `requirements-sign.txt` for signatures, `requirements-serve.txt` to answer over HTTP |
+| `LICENSES.md`, `sbom.cdx.json` | licences, and the bill of materials (CycloneDX) |
 | `wheels/` | those packages; only where they were asked for |
 
 Change no file. With any change the runner refuses to start.
