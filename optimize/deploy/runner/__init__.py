@@ -2,6 +2,7 @@
 
     python -m bundle check [--key pub.pem]
     python -m bundle infer IMAGE... [--json] [--out FOLDER]
+    python -m bundle serve [--port 8080]
 
     from bundle import Model
     with Model("path/of/the/bundle") as model:

@@ -12,8 +12,8 @@ def served_name(name: str) -> str:
         name: name of the model's file, such as "cells.pt".
 
     Example:
-        >>> served_name("cells.pt"), served_name("Zellen v2 (neu).onnx"), served_name("../etc"), served_name("…")
-        ('cells', 'Zellen_v2_neu', 'etc', 'model')
+        >>> served_name("cells.pt"), served_name("Zellen v2 (neu).onnx"), served_name("a/b.pt"), served_name("…")
+        ('cells', 'Zellen_v2_neu', 'a_b', 'model')
     """
     stem = name.rpartition(".")[0] or name
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", stem).strip("._-") or "model"

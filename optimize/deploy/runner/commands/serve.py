@@ -54,8 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise Refused(f"`serve` needs the package {package}, which is not installed: pip install {needed}.")
     _require(arguments)
     from ..model import Model
-    from ..serving.application import Limits
-    from ..serving.process import bound, serve
+    from ..server.application import Limits
+    from ..server.process import bound, serve
 
     limits = Limits(arguments.max_body, arguments.max_batch, arguments.max_waiting, arguments.workers, arguments.time_limit)
     # the address first: the checks of a large bundle take seconds

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from optimize.deploy.runner.model import Model
-from tests.deploy.runner.serving import requests_by_hand as by_hand
+from tests.deploy.runner.server import requests_by_hand as by_hand
 
 THREADS, REQUESTS = 4, 40
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,10 +24,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from .errors import BadRequest, Full
 from .metrics import CONTENT_TYPE, Metrics
-from .protocol import HEADER, BadRequest, InferenceRequest, answer, parse
+from .protocol import HEADER, InferenceRequest, answer, parse
 from .served_models import VERSION, ServedModel, served_models
-from .workers import Full, Workers
+from .workers import Workers
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -78,7 +79,7 @@ class Service:
         self.metrics.taken.set_function(lambda: self.workers.taken)
         self.metrics.ready.set_function(lambda: not self.stopping)
 
-    def application(self, watch: Callable[[], Awaitable[None]] | None = None) -> Application:
+    def application(self, watch: Callable[[], Coroutine[Any, Any, None]] | None = None) -> Application:
         """Return the ASGI application.
 
         Args:
@@ -87,7 +88,7 @@ class Service:
 
         @asynccontextmanager
         async def lifespan(_: Starlette) -> AsyncIterator[None]:
-            task = None if watch is None else asyncio.create_task(watch())  # type: ignore[arg-type]
+            task = None if watch is None else asyncio.create_task(watch())
             yield
             if task is not None:
                 task.cancel()

@@ -20,24 +20,18 @@ from typing import Any
 import numpy as np
 
 from ..preprocess import Array
+from .errors import BadRequest
 
 HEADER = "Inference-Header-Content-Length"
-DATATYPES = {"FP32": np.dtype("<f4"), "UINT8": np.dtype("u1"), "INT64": np.dtype("<i8"), "BOOL": np.dtype("?"), "UINT16": np.dtype("<u2")}
+DATATYPES: Mapping[str, np.dtype[Any]] = {
+    "FP32": np.dtype("<f4"),
+    "UINT8": np.dtype("u1"),
+    "UINT16": np.dtype("<u2"),
+    "INT64": np.dtype("<i8"),
+    "BOOL": np.dtype("?"),
+}
 """Names of the protocol -> how their elements lie in binary data."""
 _LONGEST_ID = 256
-
-
-class BadRequest(ValueError):
-    """What is wrong with a request, and its HTTP status.
-
-    Args:
-        text: one line for the client.
-        status: HTTP status of the answer.
-    """
-
-    def __init__(self, text: str, status: int = 400) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optimize.deploy.runner.serving.protocol import BadRequest, InferenceRequest, Tensor, answer, parse
-from tests.deploy.runner.serving import requests_by_hand as by_hand
+from optimize.deploy.runner.server.errors import BadRequest
+from optimize.deploy.runner.server.protocol import InferenceRequest, Tensor, answer, parse
+from tests.deploy.runner.server import requests_by_hand as by_hand
 
 GIVEN = Tensor("input", "FP32", (1, 2, 2))
 STORED = Tensor("images", "UINT8", (2, 2, 1))

@@ -7,11 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from .errors import Full
+
 Result = TypeVar("Result")
-
-
-class Full(Exception):
-    """No place is free, or the time was up before a thread was."""
 
 
 class Workers:

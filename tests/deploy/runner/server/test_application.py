@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from optimize.deploy.runner.model import Model
-from optimize.deploy.runner.serving.application import Limits, Service
-from tests.deploy.runner.serving import requests_by_hand as by_hand
+from optimize.deploy.runner.server.application import Limits, Service
+from tests.deploy.runner.server import requests_by_hand as by_hand
 
 IMAGES = np.arange(48, dtype=np.uint8).reshape(3, 4, 4, 1) * 5
 INPUTS = np.linspace(-2, 2, 32, dtype=np.float32).reshape(2, 1, 4, 4)
