@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "optimize"
 FUNCTIONS = (
     *("backend", "compare", "compress", "demo", "doctor", "evaluate", "export_onnx", "judge", "load_data", "load_model", "macs"),
-    *("profile", "search", "trace", "verify"),
+    *("plan", "profile", "search", "trace", "verify"),
 )
 VALUES = ("Artifact", "Candidate", "Dataset", "Limits", "Preprocessing", "Reference", "Report", "SearchResult", "Split", "Verdict")
 ERRORS = ("Inconclusive", "InputError", "OptimizeError", "TargetUnavailable")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,10 @@ def brought(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine is not measured."""
     conftest.require("onnxruntime")
     monkeypatch.setattr("optimize.run.plan.machine_rates", lambda *_: RATES)
-    yield
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -192,10 +190,12 @@ def test_files_are_timed_from_the_disk_to_the_answer(brought: Path, quick: None,
 
 
 def test_the_users_own_functions_take_the_place_of_the_stages(brought: Path, quick: None, tmp_path: Path) -> None:
-    (tmp_path / "own.py").write_text(
-        "import numpy as np\n\n\ndef read(path):\n    return np.zeros((2, 1, 8, 8), np.float32)\n\n\ndef wrong(path):\n    return np.zeros(3)\n"
-        "\n\ndef finish(outputs):\n    assert outputs.shape == (2, 4)\n    return outputs.argmax(1)\n"
+    functions = (
+        "def read(path):\n    return np.zeros((2, 1, 8, 8), np.float32)",
+        "def wrong(path):\n    return np.zeros(3)",
+        "def finish(outputs):\n    assert outputs.shape == (2, 4)\n    return outputs.argmax(1)",
     )
+    (tmp_path / "own.py").write_text("\n\n\n".join(("import numpy as np", *functions)) + "\n")
     (tmp_path / "scan.raw").write_bytes(b"anything")
     flags = ("--files", tmp_path / "scan.raw", "--pipeline")
     found = planned(brought, *flags, f"{tmp_path / 'own.py'}:read,finish")[1]["end_to_end"]

@@ -83,7 +83,7 @@ def model_section(path: str, held: ModelFile, facts: DataFacts | None, arch: str
         lines.append(comment(held.why_unread))
     else:
         lines.append(comment(f"{held.tensors} weights by name, {held.parameters:,} numbers: a factory has to build the network"))
-        lines += [comment(f"{which} weight: {name}, {list(shape)}") for which, (name, shape) in _ends(held)]
+        lines += [comment(f"{which} weight in the file: {name}, {list(shape)}") for which, (name, shape) in _ends(held)]
     lines += [comment(note) for note in held.notes]
     questions: list[str] = []
     if arch is not None:
@@ -179,12 +179,12 @@ def _candidates(held: ModelFile) -> list[str]:
 def _input_line(held: ModelFile, facts: DataFacts | None) -> tuple[str, tuple[str, ...]]:
     """Return the line on the shape of one input, and the question where it is open."""
     question = ("[model] input",)
-    reads = "" if held.channels is None else f"; the first convolution reads {held.channels} channels and {held.spatial} spatial axes"
     if facts is None or not facts.input_shape:
-        return f"# input = [C, H, W]  # one input, channels first{reads}", question
+        return "# input = [C, H, W]  # one input, channels first, as the network was trained", question
     shape = list(facts.input_shape)
-    if held.channels is not None and (held.channels != shape[0] or held.spatial != len(shape) - 1):
-        return suggestion("input", shape, f"the images are this large, but that does not fit{reads}"), question
+    if not held.fits(shape):
+        said = f"the images are this large, but no convolution in the file reads {shape[0]} channels with {len(shape) - 1} spatial axes"
+        return suggestion("input", shape, said), question
     return setting("input", shape, "the size of the images; where [data] pad adds n zeros, each spatial size grows by 2 n"), ()
 
 
