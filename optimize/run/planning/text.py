@@ -145,8 +145,8 @@ def _end_to_end(found: EndToEnd) -> Iterator[str]:
 def _time(seconds: float) -> str:
     """Return a time as a person says it.
 
-    >>> [_time(seconds) for seconds in (0.4, 42, 200, 4000)]
-    ['under 1 s', '42 s', '3 min', '1.1 h']
+    >>> [_time(seconds) for seconds in (0.4, 42, 200, 20000)]
+    ['under 1 s', '42 s', '3 min', '5.6 h']
     """
     if seconds < 1:
         return "under 1 s"
