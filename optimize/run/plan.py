@@ -183,9 +183,9 @@ def _made(job: Job, found: Cuts, work: Work, rates: Rates, obstacles: Sequence[s
         guard = decisions(data.guard, data.classes, replace(job.limits, confidence=confidence), in_search=True)
     splits = {name: len(split) for name in ("train", "calibration", "guard", "test") if (split := getattr(data, name)) is not None}
     stopped = [*obstacles, *_undecidable(job, test)]
-    sentence = look.sentence(recipe.limits)
+    further = (rates.doubt, look.sentence(recipe.limits))
     warnings = [f"calibration data, {one.check}: {one.text}" for one in job.health if one.level == "warning"]
-    notes = [*job.original.notes, *data.notes, *warnings, *rates.unable, *job.baseline.notes, *([sentence] if sentence else [])]
+    notes = [*job.original.notes, *data.notes, *warnings, *rates.unable, *job.baseline.notes, *(text for text in further if text)]
     return Plan(
         recipe.target,
         recipe.out,

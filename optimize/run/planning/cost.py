@@ -43,7 +43,7 @@ from optimize.searching.train_check import MAX_TRAIN_CHECK_CASES, MIN_TRAIN_CHEC
 
 FACTOR = 2.5
 """The real time is expected between the estimate divided and multiplied by this."""
-MEMORY_FACTOR = 1.5
+MEMORY_FACTOR = 2.0
 """The real peak of memory is expected between the estimate divided and multiplied by this."""
 MEAN_WIDTH = 0.5
 """Cost of a proposal's pass, as a share of the original's: proposals are narrower, by an amount that is not known before."""
@@ -62,6 +62,8 @@ BASELINES = 3
 INT8_PASSES = 3.0
 """Passes over the calibration images that ranges of int8 take, in units of the runtime's own pass."""
 INT8_CASES = 512
+RETAINED_BYTES = 900 * 10**6
+"""Memory that a run of any size adds: it keeps what it frees (`hardware/malloc.py`), and loads the quantizer and more runtimes."""
 MAX_GRAM_BYTES = 1 << 30
 RETAKES = 1.5
 """A timing is repeated where the machine was busy, up to four times; on a quiet one, once."""
@@ -194,8 +196,12 @@ def cost(work: Work, rates: Rates) -> Cost:
         contenders = BASELINES + 1
         parts["measure"] = BASELINES * compile_s + work.batches * RETAKES * (BRIEF_S + SECONDS) + contenders * FRESH_PROCESS_S
         parts["judge"] = work.test * (image_s + runtime_s)
-    left_out = "" if work.proposals is not None else "the search is not in it, since the number of its proposals is not known"
-    return Cost(parts, _memory(work, rates), left_out)
+    left_out = []
+    if work.proposals is None:
+        left_out.append("the search is not in it, since the number of its proposals is not known")
+    if not rates.compile_s:
+        left_out.append("compilation is not in it, since no runtime of the target runs here")
+    return Cost(parts, _memory(work, rates), "; ".join(left_out))
 
 
 def _solve_s(systems: Iterable[tuple[int, int]], share: float) -> float:
@@ -222,7 +228,7 @@ def _memory(work: Work, rates: Rates) -> int:
     held = (work.fitted + work.unseen + min(work.pool, INT8_CASES)) * work.image_bytes
     grams = min(MAX_GRAM_BYTES, sum(8 * p**2 for p, _ in work.systems)) + max((8 * 3 * p**2 for p, _ in work.systems), default=0)
     targets = sum(4 * ROWS * outputs for _, outputs in work.systems)
-    return int(rates.resident_bytes + held + grams + targets + 2 * rates.pass_bytes)
+    return int(rates.resident_bytes + RETAINED_BYTES + held + grams + targets + 2 * rates.pass_bytes)
 
 
 def image_bytes(original: Candidate) -> int:
