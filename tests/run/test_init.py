@@ -137,6 +137,20 @@ def test_a_wrong_call_writes_nothing(folder: Path, arguments: dict[str, str], te
     assert not (folder / "optimize.toml").exists()
 
 
+def test_the_command_says_what_is_to_be_filled_in(folder: Path) -> None:
+    code, stdout, _ = runs.command("init", "model.pt", "data.npz")
+    assert code == 0
+    assert stdout.splitlines() == [
+        f"written: {folder / 'optimize.toml'}",
+        "to fill in: [model] arch; [data] mean and std; [limits] max_drop and max_class_drop, or more test cases; "
+        "[run] target, or --target",
+        "then: optimize plan model.pt --recipe optimize.toml",
+    ]
+    code, stdout, stderr = runs.command("init", "model.pt", "data.npz")
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith("error: `--out` (=optimize.toml) exists already")
+
+
 def test_statistics_are_those_of_each_channel() -> None:
     images = np.random.default_rng(0).integers(0, 256, (20, 5, 4, 3), np.uint8)
     mean, std, count = channel_statistics(images)
