@@ -91,4 +91,6 @@ def test_rates_are_taken_by_the_clock() -> None:
     assert product_rate(4, clock=lambda: next(ticks)) == 2 * 4**3  # each product takes one tick, a second
     images = Split("calibration", np.zeros((10, 1, 4, 4), np.float32), np.zeros(10, int), Preprocessing())
     candidate = Candidate(nn.Flatten().eval(), torch.zeros(1, 1, 4, 4))
-    assert seconds_per_image(candidate, images, seconds=5, clock=lambda: next(ticks)) == pytest.approx(1 / 10)
+    # one image alone takes a second, so that a pass of two images is what fits twice into five seconds; it takes a second as well
+    assert seconds_per_image(candidate, images, seconds=5, clock=lambda: next(ticks)) == pytest.approx(1 / 2)
+    assert seconds_per_image(candidate, images, seconds=50, clock=lambda: next(ticks)) == pytest.approx(1 / 10)
