@@ -161,9 +161,11 @@ def test_from_python_it_is_the_same(brought: Path, quick: None) -> None:
     assert str(plan) == plan.text
 
 
-def test_a_network_in_memory_is_planned_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_in_memory_is_planned_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     conftest.require("onnxruntime")
     conftest.hurried(monkeypatch)
+    state = tmp_path / "state"
+    monkeypatch.setenv("XDG_STATE_HOME", str(state))
     monkeypatch.setattr("optimize.run.planning.machine_rates.FORWARD_S", 0.01)
     monkeypatch.setattr("optimize.run.planning.machine_rates.WARM_BELOW_S", 0.0)
     plan = opt.plan(runs.trained(), runs.arrays(), target="onnxruntime", mean=[0.5], std=[0.25])
@@ -171,6 +173,7 @@ def test_a_network_in_memory_is_planned_on_this_machine(monkeypatch: pytest.Monk
     assert set(plan.rates.compile_s) == {"onnxruntime"}
     assert plan.cost.seconds > 0
     assert plan.cost.memory_bytes > 10**8
+    assert not state.exists()
 
 
 def test_files_are_timed_from_the_disk_to_the_answer(brought: Path, quick: None, tmp_path: Path) -> None:

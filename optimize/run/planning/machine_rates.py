@@ -82,7 +82,7 @@ def machine_rates(original: Candidate, calibration: Split, runtimes: Sequence[Ba
     watched = watch_foreign_load()
     before = max(peak_resident_bytes(), psutil.Process().memory_info().rss)
     with stage("time a pass of the network"):
-        image_s = seconds_per_image(original, calibration)
+        image_s = seconds_per_image(original, calibration, seconds=FORWARD_S)
     pass_bytes = max(0, peak_resident_bytes() - before)
     compile_s, latency, unable = {}, {}, []
     for runtime in runtimes:
@@ -98,7 +98,7 @@ def machine_rates(original: Candidate, calibration: Split, runtimes: Sequence[Ba
     return Rates(image_s, compile_s, latency, rate, resident, pass_bytes, tuple(unable), load_percent)
 
 
-def seconds_per_image(original: Candidate, split: Split, *, seconds: float = FORWARD_S, clock: Clock = time.perf_counter) -> float:
+def seconds_per_image(original: Candidate, split: Split, *, seconds: float, clock: Clock = time.perf_counter) -> float:
     """Return the median time of one image in a batch, in seconds, of passes that are repeated for a while.
 
     Args:
