@@ -34,9 +34,9 @@ from optimize.run.recipe import Recipe
 from optimize.run.workspace import Workspace
 
 FORMAT = 1
-MAX_JUDGE_S = 20.0
+MAX_JUDGE_S = 10.0
 """The original is judged on the whole guard split only where that takes no longer; a run judges it in any case."""
-MIN_JUDGED = 32
+MIN_JUDGED = 16
 
 
 @dataclass(frozen=True, eq=False)
