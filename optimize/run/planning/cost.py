@@ -4,7 +4,8 @@ A run is a sum of passes of the network, of systems of linear equations, of expo
 
     load        as measured while planning
     prepare     guard images once, one export for each runtime
-    search      proposals, each: fit (two passes over the images that repairs are fitted on), solve, judge (guard, training check), time
+    search      once: choose images, pass them through the original, order and refit all channels at full width
+                proposals, each: fit (a pass over these images), solve, judge (guard, training check), compile and time
                 scans of the strategy "allocate": every group at every level, on the unseen images
     compile     each precision of each runtime: compile, judge on guard, time
     measure     the artifact and its baselines at two batch sizes, then the memory of each in a fresh process
@@ -13,7 +14,7 @@ A run is a sum of passes of the network, of systems of linear equations, of expo
 How many proposals a search makes, and how narrow they are, is known only afterwards. So the estimate is a range: the sum divided and
 multiplied by `FACTOR`, which is how far estimates were from real runs (docs/plan.md).
 
-Example: 2,000 images at 1 ms take 2 s a pass. A proposal of half the width is fitted in (1 + .5) * 2 s = 3 s.
+Example: 2,000 images at 1 ms take 2 s a pass. A proposal that costs .35 of the original is fitted in .7 s.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ FACTOR = 2.5
 """The real time is expected between the estimate divided and multiplied by this."""
 MEMORY_FACTOR = 2.0
 """The real peak of memory is expected between the estimate divided and multiplied by this."""
-MEAN_WIDTH = 0.5
+MEAN_WIDTH = 0.35
 """Cost of a proposal's pass, as a share of the original's: proposals are narrower, by an amount that is not known before."""
 SCANS = 2
 """Scans of the strategy "allocate" that usually lead on, of at most `MAX_SCANS`."""
@@ -182,9 +183,9 @@ def cost(work: Work, rates: Rates) -> Cost:
     whole_s, narrow_s = (_solve_s(work.systems, share) / rates.flops for share in (1.0, MEAN_WIDTH))
     parts = {"load": work.load_s, "prepare": work.guard * image_s + 2 * exports}
     if work.proposals is not None:
-        fit_s = (1 + MEAN_WIDTH) * work.fitted * image_s + narrow_s
+        fit_s = MEAN_WIDTH * work.fitted * image_s + narrow_s
         judge_s = (work.guard + work.checked) * MEAN_WIDTH * image_s
-        begin_s = (min(work.pool, POOL * work.fitted) + work.guard + work.checked) * image_s + whole_s
+        begin_s = (min(work.pool, POOL * work.fitted) + work.fitted + work.guard + work.checked) * image_s + whole_s
         parts["search"] = begin_s + work.proposals * (fit_s + judge_s + compile_s) + _scans_s(work, image_s, fit_s)
     if work.epochs:
         parts["training"] = MAX_TRAININGS / 2 * work.epochs * work.train * MEAN_WIDTH * TRAINING * image_s

@@ -38,8 +38,8 @@ def test_the_parts_are_what_their_sizes_take() -> None:
     parts = cost(WORK, RATES).parts_s
     assert parts["load"] == 3.0
     assert parts["prepare"] == pytest.approx(100 * 0.01 + 2 * 2.0)
-    # once: a pass over the pool and the guard; ten times: fit 1,000 images one and a half times, judge 100 at half the width, compile
-    assert parts["search"] == pytest.approx(1100 * 0.01 + 10 * (1.5 * 1000 * 0.01 + 100 * 0.5 * 0.01 + 2.0))
+    # once: two passes over the pool and one over the guard; ten times: fit 1,000 images and judge 100 at 0.35 of the cost, compile
+    assert parts["search"] == pytest.approx(2100 * 0.01 + 10 * (1100 * 0.35 * 0.01 + 2.0))
     assert parts["judge"] == pytest.approx(200 * (0.01 + 0.005))
     assert "training" not in parts
 
