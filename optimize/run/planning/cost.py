@@ -42,7 +42,7 @@ from optimize.searching.scan import LEVELS
 from optimize.searching.train_check import MAC_BUDGET as CHECK_MACS
 from optimize.searching.train_check import MAX_TRAIN_CHECK_CASES, MIN_TRAIN_CHECK_CASES
 
-FACTOR = 2.5
+FACTOR = 3.0
 """The real time is expected between the estimate divided and multiplied by this."""
 MEMORY_FACTOR = 2.0
 """The real peak of memory is expected between the estimate divided and multiplied by this."""
