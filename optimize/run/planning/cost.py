@@ -164,9 +164,9 @@ class Cost:
         }
 
 
-def systems(original: Candidate, found: Cuts) -> tuple[tuple[int, int], ...]:
+def systems(original: Candidate, removable: Cuts) -> tuple[tuple[int, int], ...]:
     """Return the unknowns and outputs of each layer that is repaired; a layer that is fitted from its rows counts these as unknowns."""
-    layers = [linear_submodule(original.module, name) for name in found.layers]
+    layers = [linear_submodule(original.module, name) for name in removable.layers]
     return tuple((MAX_DUAL_ROWS if needs_dual_form(layer) else unknowns(layer), width(layer, "out")) for layer in layers)
 
 

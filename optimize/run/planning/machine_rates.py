@@ -107,10 +107,10 @@ def seconds_per_image(original: Candidate, split: Split, *, seconds: float, cloc
         seconds: how long to repeat; there are at least two passes.
         clock: function that returns seconds, rising; only a test gives another one.
     """
-    one = split.inputs(slice(0, 1))
-    original.predict(one)  # the first call allocates memory and chooses kernels
+    image = split.inputs(slice(0, 1))
+    original.predict(image)  # the first call allocates memory and chooses kernels
     start = clock()
-    original.predict(one)
+    original.predict(image)
     # a heavy network is passed fewer images, so that two passes stay within the time
     affordable = int(seconds / 2 / max(clock() - start, 1e-9))
     images = split.inputs(slice(0, max(1, min(len(split), split.batch_size, FORWARD_IMAGES, affordable))))

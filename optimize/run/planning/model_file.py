@@ -136,8 +136,8 @@ def _candidate(source: Path, name: str, arguments: ast.arguments | None, *, meth
         return FactoryCandidate(f"{source.name}:{name}", "()", ())
     positional = [*arguments.posonlyargs, *arguments.args]
     required = positional[: len(positional) - len(arguments.defaults)][1 if method else 0 :]
-    keyword = [one for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default is None]
-    names = tuple(one.arg for one in (*required, *keyword))
+    keyword = [argument for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default is None]
+    names = tuple(argument.arg for argument in (*required, *keyword))
     return FactoryCandidate(f"{source.name}:{name}", f"({ast.unparse(arguments)})", names)
 
 
