@@ -64,7 +64,7 @@ def page() -> str:
     parts += [*_options("compress", leave_out=_SETTINGS), ""]
     for command in main.list_commands(_context()):
         if command != "compress":
-            parts += [f"## `optimize {command}`\n", _summary(command) + "\n", *_options(command), ""]
+            parts += [f"## `optimize {command}`\n", _summary(command) + "\n", *_own_options(command), ""]
     return "\n".join(parts)
 
 
@@ -108,6 +108,14 @@ def _options(command: str, leave_out: Mapping[str, object] | tuple[str, ...] = (
     options = [option for option in params if isinstance(option, click.Option) and option.name not in leave_out]
     rows = [_row(_flag(option), option.help or "") for option in options if option.help]
     return [_row("flag", "meaning"), _row("---", "---"), *rows] if rows else ["It has no flags."]
+
+
+def _own_options(command: str) -> list[str]:
+    """The flags of a command; of one that takes all settings of a run, only those that `optimize compress` lacks."""
+    names, shared = ({option.name for option in main.get_command(_context(), one).params} for one in (command, "compress"))  # type: ignore[union-attr]
+    if not shared & set(_SETTINGS) <= names:
+        return _options(command)
+    return ["It takes the settings and flags of `optimize compress`, and:\n", *_options(command, leave_out=tuple(map(str, shared)))]
 
 
 def _summary(command: str) -> str:

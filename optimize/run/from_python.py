@@ -100,18 +100,18 @@ def plan(
     """Say what `compress` with the same arguments would do, how long it takes, and which limits the data can decide; nothing is written.
 
     Args:
-        model: as for `compress`.
-        data: as for `compress`.
-        target: as for `compress`.
-        limits: as for `compress`.
-        out: as for `compress`; nothing is written there.
-        recipe: as for `compress`.
-        resume: as for `compress`.
-        overwrite: as for `compress`.
+        model: file of weights, or the network itself, in each form that `compress` takes; it is never changed.
+        data: the data in each form that `compress` takes; None for the source that the recipe names.
+        target: runtime that the run would compile for.
+        limits: the guard-rails, as `Limits` or by name.
+        out: folder that the run would write to; nothing is written there now.
+        recipe: a toml with settings.
+        resume: whether the run would continue the interrupted one in `out`.
+        overwrite: whether the run would replace the one in `out`.
         files: image files, or folders of such, to time from the file to the answer.
         pipeline: "file.py:function" from a path to the network's input, for `files`.
         progress: show progress on standard error.
-        settings: as for `compress`.
+        settings: every other setting of the recipe, by its name there.
 
     Returns:
         The plan: `text` for a terminal, `as_dict()` as plain JSON, `exit_code` 3 where the test split can decide none of the limits.

@@ -269,10 +269,8 @@ def _items(split: Split) -> Integers:
 
 
 def _of_user() -> Path:
-    """Return the file of this user's own record; its folder is made."""
-    own = _state_folder() / f"looks{SUFFIX.removeprefix('.looks')}"
-    own.parent.mkdir(parents=True, exist_ok=True)
-    return own
+    """Return the file of this user's own record; its folder is made when the first look is written."""
+    return _state_folder() / f"looks{SUFFIX.removeprefix('.looks')}"
 
 
 def _state_folder() -> Path:

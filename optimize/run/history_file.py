@@ -80,6 +80,7 @@ def split_line(sha256: str, items: Integers) -> dict[str, Any]:
 @contextmanager
 def locked(path: Path) -> Iterator[IO[bytes]]:
     """Open the file to append to it, while every other process that calls this waits; without waiting where the system has no such lock."""
+    path.parent.mkdir(parents=True, exist_ok=True)  # the folder of the user's own record may not be there yet
     with path.open("ab") as stream:
         with suppress(ImportError):  # Windows: two runs at the same moment may then be given the same number
             import fcntl

@@ -34,9 +34,9 @@ from optimize.run.recipe import Recipe
 from optimize.run.workspace import Workspace
 
 FORMAT = 1
-MAX_JUDGE_S = 20.0
+MAX_JUDGE_S = 10.0
 """The original is judged on the whole guard split only where that takes no longer; a run judges it in any case."""
-MIN_JUDGED = 32
+MIN_JUDGED = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class Plan:
     @property
     def undecidable(self) -> tuple[Decision, ...]:
         """The guard-rails that the test split cannot decide, whatever is compressed."""
-        return tuple(one for one in self.test if not one.decidable)
+        return tuple(decision for decision in self.test if not decision.decidable)
 
     @property
     def exit_code(self) -> int:
@@ -111,11 +111,11 @@ class Plan:
             "model": self.model,
             "splits": self.splits,
             "classes": list(self.classes),
-            "stages": [{"name": one.name, "text": one.text} for one in self.stages],
+            "stages": [{"name": stage.name, "text": stage.text} for stage in self.stages],
             "precisions": {name: list(tried) for name, tried in self.precisions.items()},
             "cuts": self.cuts.as_dict(),
             "look": self.look,
-            "decidable": {"test": [one.as_dict() for one in self.test], "guard": [one.as_dict() for one in self.guard]},
+            "decidable": {"test": [decision.as_dict() for decision in self.test], "guard": [decision.as_dict() for decision in self.guard]},
             "cost": self.cost.as_dict(),
             "measured": self.rates.as_dict(),
             "original": self.original,
@@ -168,13 +168,13 @@ def plan(
     if rates.unable and not rates.compile_s:
         raise InputError(f"`model`: {'; '.join(rates.unable)}: take another --target, or write that part of forward with other operators.")
     with stage("trace the network"):
-        found = cuts(job.original, job.original.module, job.data.calibration.inputs(slice(0, 2)))
-    work = _work(job, found, load_s)
+        removable = cuts(job.original, job.original.module, job.data.calibration.inputs(slice(0, 2)))
+    work = _work(job, removable, load_s)
     timed = end_to_end(job, files, pipeline) if files else None
-    return _made(job, found, work, rates, obstacles, timed, started)
+    return _made(job, removable, work, rates, obstacles, timed, started)
 
 
-def _made(job: Job, found: Cuts, work: Work, rates: Rates, obstacles: Sequence[str], timed: EndToEnd | None, started: float) -> Plan:
+def _made(job: Job, removable: Cuts, work: Work, rates: Rates, obstacles: Sequence[str], timed: EndToEnd | None, started: float) -> Plan:
     """Return the plan of a run, with what its splits can decide."""
     recipe, data, look = job.recipe, job.data, job.look
     confidence = search_confidence(job.limits, data.guard.n_independent, data.test.n_independent)
@@ -183,9 +183,9 @@ def _made(job: Job, found: Cuts, work: Work, rates: Rates, obstacles: Sequence[s
         guard = decisions(data.guard, data.classes, replace(job.limits, confidence=confidence), in_search=True)
     splits = {name: len(split) for name in ("train", "calibration", "guard", "test") if (split := getattr(data, name)) is not None}
     stopped = [*obstacles, *_undecidable(job, test)]
-    sentence = look.sentence(recipe.limits)
-    warnings = [f"calibration data, {one.check}: {one.text}" for one in job.health if one.level == "warning"]
-    notes = [*job.original.notes, *data.notes, *warnings, *rates.unable, *job.baseline.notes, *([sentence] if sentence else [])]
+    further = (rates.doubt, look.sentence(recipe.limits))
+    warnings = [f"calibration data, {finding.check}: {finding.text}" for finding in job.health if finding.level == "warning"]
+    notes = [*job.original.notes, *data.notes, *warnings, *rates.unable, *job.baseline.notes, *(text for text in further if text)]
     return Plan(
         recipe.target,
         recipe.out,
@@ -194,7 +194,7 @@ def _made(job: Job, found: Cuts, work: Work, rates: Rates, obstacles: Sequence[s
         tuple(data.classes),
         stages(recipe, job, work, runs_here=bool(rates.compile_s)),
         tried_precisions(job),
-        found,
+        removable,
         test,
         guard,
         {"number": look.number, "spent": look.spent, "confidence": job.limits.bound_confidence, "search_confidence": confidence},
@@ -214,7 +214,7 @@ def _undecidable(job: Job, test: Sequence[Decision]) -> list[str]:
         return []
     if job.look.spent:
         return [f"{job.look.why_spent}: bring other test cases, or search all the same with --force"]
-    if all(one.decidable for one in test):
+    if all(decision.decidable for decision in test):
         return []
     return ["the run would not start (exit code 3), since a limit cannot be decided: see below, or pass --force"]
 
@@ -231,7 +231,7 @@ def _judged(recipe: Recipe, candidate: Candidate, data: Dataset) -> Original:
     return replace(judged, data=data.read_as(judged.candidate.outputs), notes=(*judged.notes, note))
 
 
-def _work(job: Job, found: Cuts, load_s: float) -> Work:
+def _work(job: Job, removable: Cuts, load_s: float) -> Work:
     """Return the sizes of the run that decide its cost."""
     recipe, data, original = job.recipe, job.data, job.original
     training = data.training_split
@@ -245,8 +245,8 @@ def _work(job: Job, found: Cuts, load_s: float) -> Work:
         proposals=PROPOSALS.get(recipe.strategy),
         scans=recipe.strategy == "allocate",
         epochs=recipe.epochs if recipe.retrain else 0,
-        groups=len(found.groups),
-        systems=systems(original, found),
+        groups=len(removable.groups),
+        systems=systems(original, removable),
         precisions={name: len(tried) for name, tried in tried_precisions(job).items()},
         batches=2 if recipe.batch > 1 else 1,
         load_s=load_s,

@@ -56,7 +56,7 @@ def parsed(words: list[str]) -> click.Context:
 
 
 def read_settings(params: Mapping[str, Any]) -> None:
-    """Let the recipe read the values of a call of `compress`.
+    """Let the recipe read the values of a call of `compress` or `plan`.
 
     Raises:
         InputError: when it cannot.
@@ -93,7 +93,7 @@ def check(line: str) -> None:
     match words:
         case ["optimize", *rest]:
             context = parsed(rest)
-            if context.info_name == "compress":
+            if context.info_name in ("compress", "plan"):
                 read_settings(context.params)
             if shlex.join(words) in RUN:
                 code, stdout, stderr = command(*rest)

@@ -50,7 +50,7 @@ def test_what_the_files_say_is_in_force_and_nothing_else(folder: Path) -> None:
 def test_the_comments_say_what_was_found(folder: Path) -> None:
     text = init("model.pt", "data.npz").text
     assert '# arch = "net.py:net"  # net(width: int=8)' in text
-    assert "first weight: 0.weight, [8, 1, 3, 3]" in text
+    assert "first weight in the file: 0.weight, [8, 1, 3, 3]" in text
     assert "test 120 images: 0 30, 1 30, 2 30, 3 30" in text
     assert "no test_patient" in text
     # 30 cases a class cannot show 6 pp, and 120 in all not 2 pp
@@ -85,14 +85,13 @@ def test_without_data_their_settings_are_comments(folder: Path) -> None:
     assert tomllib.loads(written.text)["data"] == {}
     assert "[data] path" in written.open_questions
     assert "[model] input" in written.open_questions
-    assert "the first convolution reads 1 channels and 2 spatial axes" in written.text
 
 
 def test_images_that_do_not_fit_the_network_are_no_setting(folder: Path) -> None:
     torch.save(nn.Sequential(nn.Conv2d(3, 4, 3)).state_dict(), folder / "model.pt")
     written = init("model.pt", "data.npz")
     assert "input" not in tomllib.loads(written.text)["model"]
-    assert "that does not fit" in written.text
+    assert "no convolution in the file reads 1 channels" in written.text
 
 
 def test_a_line_break_in_a_name_begins_no_setting(folder: Path) -> None:
@@ -136,6 +135,20 @@ def test_a_wrong_call_writes_nothing(folder: Path, arguments: dict[str, str], te
     with pytest.raises(InputError, match=text):
         init(call.pop("model"), call.pop("data"), **call)  # type: ignore[arg-type]
     assert not (folder / "optimize.toml").exists()
+
+
+def test_the_command_says_what_is_to_be_filled_in(folder: Path) -> None:
+    code, stdout, _ = runs.command("init", "model.pt", "data.npz")
+    assert code == 0
+    assert stdout.splitlines() == [
+        f"written: {folder / 'optimize.toml'}",
+        "to fill in: [model] arch; [data] mean and std; [limits] max_drop and max_class_drop, or more test cases; "
+        "[run] target, or --target",
+        "then: optimize plan model.pt --recipe optimize.toml",
+    ]
+    code, stdout, stderr = runs.command("init", "model.pt", "data.npz")
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith("error: `--out` (=optimize.toml) exists already")
 
 
 def test_statistics_are_those_of_each_channel() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,10 @@ def brought(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine is not measured."""
     conftest.require("onnxruntime")
     monkeypatch.setattr("optimize.run.plan.machine_rates", lambda *_: RATES)
-    yield
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -163,9 +161,11 @@ def test_from_python_it_is_the_same(brought: Path, quick: None) -> None:
     assert str(plan) == plan.text
 
 
-def test_a_network_in_memory_is_planned_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_in_memory_is_planned_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     conftest.require("onnxruntime")
     conftest.hurried(monkeypatch)
+    state = tmp_path / "state"
+    monkeypatch.setenv("XDG_STATE_HOME", str(state))
     monkeypatch.setattr("optimize.run.planning.machine_rates.FORWARD_S", 0.01)
     monkeypatch.setattr("optimize.run.planning.machine_rates.WARM_BELOW_S", 0.0)
     plan = opt.plan(runs.trained(), runs.arrays(), target="onnxruntime", mean=[0.5], std=[0.25])
@@ -173,6 +173,7 @@ def test_a_network_in_memory_is_planned_on_this_machine(monkeypatch: pytest.Monk
     assert set(plan.rates.compile_s) == {"onnxruntime"}
     assert plan.cost.seconds > 0
     assert plan.cost.memory_bytes > 10**8
+    assert not state.exists()
 
 
 def test_files_are_timed_from_the_disk_to_the_answer(brought: Path, quick: None, tmp_path: Path) -> None:
@@ -192,10 +193,12 @@ def test_files_are_timed_from_the_disk_to_the_answer(brought: Path, quick: None,
 
 
 def test_the_users_own_functions_take_the_place_of_the_stages(brought: Path, quick: None, tmp_path: Path) -> None:
-    (tmp_path / "own.py").write_text(
-        "import numpy as np\n\n\ndef read(path):\n    return np.zeros((2, 1, 8, 8), np.float32)\n\n\ndef wrong(path):\n    return np.zeros(3)\n"
-        "\n\ndef finish(outputs):\n    assert outputs.shape == (2, 4)\n    return outputs.argmax(1)\n"
+    functions = (
+        "def read(path):\n    return np.zeros((2, 1, 8, 8), np.float32)",
+        "def wrong(path):\n    return np.zeros(3)",
+        "def finish(outputs):\n    assert outputs.shape == (2, 4)\n    return outputs.argmax(1)",
     )
+    (tmp_path / "own.py").write_text("\n\n\n".join(("import numpy as np", *functions)) + "\n")
     (tmp_path / "scan.raw").write_bytes(b"anything")
     flags = ("--files", tmp_path / "scan.raw", "--pipeline")
     found = planned(brought, *flags, f"{tmp_path / 'own.py'}:read,finish")[1]["end_to_end"]

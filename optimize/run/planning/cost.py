@@ -4,7 +4,8 @@ A run is a sum of passes of the network, of systems of linear equations, of expo
 
     load        as measured while planning
     prepare     guard images once, one export for each runtime
-    search      proposals, each: fit (two passes over the images that repairs are fitted on), solve, judge (guard, training check), time
+    search      once: choose images, pass them through the original, order and refit all channels at full width
+                proposals, each: fit (a pass over these images), solve, judge (guard, training check), compile and time
                 scans of the strategy "allocate": every group at every level, on the unseen images
     compile     each precision of each runtime: compile, judge on guard, time
     measure     the artifact and its baselines at two batch sizes, then the memory of each in a fresh process
@@ -13,7 +14,7 @@ A run is a sum of passes of the network, of systems of linear equations, of expo
 How many proposals a search makes, and how narrow they are, is known only afterwards. So the estimate is a range: the sum divided and
 multiplied by `FACTOR`, which is how far estimates were from real runs (docs/plan.md).
 
-Example: 2,000 images at 1 ms take 2 s a pass. A proposal of half the width is fitted in (1 + .5) * 2 s = 3 s.
+Example: 2,000 images at 1 ms take 2 s a pass. A proposal that costs .35 of the original is fitted in .7 s.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ from optimize.searching.scan import LEVELS
 from optimize.searching.train_check import MAC_BUDGET as CHECK_MACS
 from optimize.searching.train_check import MAX_TRAIN_CHECK_CASES, MIN_TRAIN_CHECK_CASES
 
-FACTOR = 2.5
+FACTOR = 3.0
 """The real time is expected between the estimate divided and multiplied by this."""
-MEMORY_FACTOR = 1.5
+MEMORY_FACTOR = 2.0
 """The real peak of memory is expected between the estimate divided and multiplied by this."""
-MEAN_WIDTH = 0.5
+MEAN_WIDTH = 0.35
 """Cost of a proposal's pass, as a share of the original's: proposals are narrower, by an amount that is not known before."""
 SCANS = 2
 """Scans of the strategy "allocate" that usually lead on, of at most `MAX_SCANS`."""
@@ -62,6 +63,8 @@ BASELINES = 3
 INT8_PASSES = 3.0
 """Passes over the calibration images that ranges of int8 take, in units of the runtime's own pass."""
 INT8_CASES = 512
+RETAINED_BYTES = 900 * 10**6
+"""Memory that a run of any size adds: it keeps what it frees (`hardware/malloc.py`), and loads the quantizer and more runtimes."""
 MAX_GRAM_BYTES = 1 << 30
 RETAKES = 1.5
 """A timing is repeated where the machine was busy, up to four times; on a quiet one, once."""
@@ -161,9 +164,9 @@ class Cost:
         }
 
 
-def systems(original: Candidate, found: Cuts) -> tuple[tuple[int, int], ...]:
+def systems(original: Candidate, removable: Cuts) -> tuple[tuple[int, int], ...]:
     """Return the unknowns and outputs of each layer that is repaired; a layer that is fitted from its rows counts these as unknowns."""
-    layers = [linear_submodule(original.module, name) for name in found.layers]
+    layers = [linear_submodule(original.module, name) for name in removable.layers]
     return tuple((MAX_DUAL_ROWS if needs_dual_form(layer) else unknowns(layer), width(layer, "out")) for layer in layers)
 
 
@@ -180,9 +183,9 @@ def cost(work: Work, rates: Rates) -> Cost:
     whole_s, narrow_s = (_solve_s(work.systems, share) / rates.flops for share in (1.0, MEAN_WIDTH))
     parts = {"load": work.load_s, "prepare": work.guard * image_s + 2 * exports}
     if work.proposals is not None:
-        fit_s = (1 + MEAN_WIDTH) * work.fitted * image_s + narrow_s
+        fit_s = MEAN_WIDTH * work.fitted * image_s + narrow_s
         judge_s = (work.guard + work.checked) * MEAN_WIDTH * image_s
-        begin_s = (min(work.pool, POOL * work.fitted) + work.guard + work.checked) * image_s + whole_s
+        begin_s = (min(work.pool, POOL * work.fitted) + work.fitted + work.guard + work.checked) * image_s + whole_s
         parts["search"] = begin_s + work.proposals * (fit_s + judge_s + compile_s) + _scans_s(work, image_s, fit_s)
     if work.epochs:
         parts["training"] = MAX_TRAININGS / 2 * work.epochs * work.train * MEAN_WIDTH * TRAINING * image_s
@@ -194,8 +197,12 @@ def cost(work: Work, rates: Rates) -> Cost:
         contenders = BASELINES + 1
         parts["measure"] = BASELINES * compile_s + work.batches * RETAKES * (BRIEF_S + SECONDS) + contenders * FRESH_PROCESS_S
         parts["judge"] = work.test * (image_s + runtime_s)
-    left_out = "" if work.proposals is not None else "the search is not in it, since the number of its proposals is not known"
-    return Cost(parts, _memory(work, rates), left_out)
+    left_out = []
+    if work.proposals is None:
+        left_out.append("the search is not in it, since the number of its proposals is not known")
+    if not rates.compile_s:
+        left_out.append("compilation is not in it, since no runtime of the target runs here")
+    return Cost(parts, _memory(work, rates), "; ".join(left_out))
 
 
 def _solve_s(systems: Iterable[tuple[int, int]], share: float) -> float:
@@ -222,7 +229,7 @@ def _memory(work: Work, rates: Rates) -> int:
     held = (work.fitted + work.unseen + min(work.pool, INT8_CASES)) * work.image_bytes
     grams = min(MAX_GRAM_BYTES, sum(8 * p**2 for p, _ in work.systems)) + max((8 * 3 * p**2 for p, _ in work.systems), default=0)
     targets = sum(4 * ROWS * outputs for _, outputs in work.systems)
-    return int(rates.resident_bytes + held + grams + targets + 2 * rates.pass_bytes)
+    return int(rates.resident_bytes + RETAINED_BYTES + held + grams + targets + 2 * rates.pass_bytes)
 
 
 def image_bytes(original: Candidate) -> int:

@@ -65,8 +65,8 @@ def cuts(candidate: Candidate, original: nn.Module, inputs: Floats) -> Cuts:
         >>> import numpy as np
         >>> import torch
         >>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2)).eval()
-        >>> found = cuts(Candidate(net, torch.zeros(1, 1, 4, 4)), net, np.zeros((2, 1, 4, 4), np.float32))
-        >>> found.channels, [name for name, _ in found.refused]
+        >>> removable = cuts(Candidate(net, torch.zeros(1, 1, 4, 4)), net, np.zeros((2, 1, 4, 4), np.float32))
+        >>> removable.channels, [name for name, _ in removable.refused]
         (8, ['3'])
     """
     graph = trace(candidate)

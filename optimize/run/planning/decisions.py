@@ -27,7 +27,7 @@ from optimize.guard.limits import Limits
 from optimize.guard.rail import MAX_REQUIRED_N, POWER, TOLERANCE, Rail
 from optimize.run.decisive import best_possible_rails
 
-NO_EARLIER_COUNT = 1
+ONE_CASE = 1
 _SHARES = ("overall", "accuracy", "recall")
 """First words of the figures that are shares of cases."""
 
@@ -105,8 +105,8 @@ def decisions(split: Split, classes: Sequence[str], limits: Limits, *, in_search
         >>> from optimize.data.dataset import Preprocessing
         >>> labels = np.repeat([0, 1], [200, 20])
         >>> split = Split("test", np.zeros((220, 2, 2), np.uint8), labels, Preprocessing())
-        >>> for one in decisions(split, ("healthy", "ill"), Limits(max_drop=0.02, max_class_drop=0.06)):
-        ...     print(one.title, one.n, one.required_n, one.decidable, one.may_lose)
+        >>> for decision in decisions(split, ("healthy", "ill"), Limits(max_drop=0.02, max_class_drop=0.06)):
+        ...     print(decision.title, decision.n, decision.required_n, decision.decidable, decision.may_lose)
         overall accuracy 220 150 True 0
         recall of healthy 200 49 True 6
         recall of ill 20 49 False None
@@ -114,8 +114,15 @@ def decisions(split: Split, classes: Sequence[str], limits: Limits, *, in_search
     rails = best_possible_rails(split, classes, limits)
     made = tuple(_decision(split.name, rail, in_search=in_search) for rail in rails)
     # a class without a case has no bounds of its own: it needs what its neighbours under the same limit need
-    known = {(one.scope, one.limit, one.unit): one.required_n for one in made if one.required_n is not None and one.n}
-    return tuple(replace(one, required_n=known.get((one.scope, one.limit, one.unit))) if not one.n else one for one in made)
+    known = {
+        (decision.scope, decision.limit, decision.unit): decision.required_n
+        for decision in made
+        if decision.required_n is not None and decision.n
+    }
+    return tuple(
+        replace(decision, required_n=known.get((decision.scope, decision.limit, decision.unit))) if not decision.n else decision
+        for decision in made
+    )
 
 
 def smallest_limit(decision: Decision, confidence: float) -> float | None:
@@ -157,7 +164,7 @@ def _required_n(rail: Rail) -> int | None:
     """Return the smallest number of cases with which the rail is decided at these rates; None where that is not known."""
     odds, n = rail.estimate.odds, rail.estimate.n
     if rail.confidence is None:
-        return NO_EARLIER_COUNT  # measured values are compared, and one case has a value
+        return ONE_CASE  # measured values are compared, and one case has a value
     if odds is None or not n:
         return rail.estimate.min_n
     fewest = _smallest(lambda count: sum(odds(count / n, rail.limit)) >= POWER)

@@ -17,6 +17,7 @@ from optimize.backends import Backend
 from optimize.backends.error_reasons import runtime_reason
 from optimize.candidate import Candidate
 from optimize.data.split import Split
+from optimize.hardware.machine import BUSY_PERCENT, watch_foreign_load
 from optimize.measure.memory import peak_resident_bytes
 from optimize.progress import stage
 from optimize.searching.goal import latency_ms
@@ -44,6 +45,7 @@ class Rates:
         resident_bytes: memory of this process with the model, the data and the runtimes loaded.
         pass_bytes: memory that one pass of the network added.
         unable: sentence on each runtime that cannot take the network.
+        load_percent: percent of the machine that other processes used while it was measured.
     """
 
     image_s: float
@@ -53,6 +55,15 @@ class Rates:
     resident_bytes: int
     pass_bytes: int
     unable: tuple[str, ...] = ()
+    load_percent: float = 0.0
+
+    @property
+    def doubt(self) -> str | None:
+        """What a reader should know of a measurement on a busy machine; None where it was quiet."""
+        if self.load_percent <= BUSY_PERCENT:
+            return None
+        busy = f"other processes used {self.load_percent:.0f} % of this machine while it was measured"
+        return f"{busy}: the estimated time is that of a machine that stays as busy, and a quiet one is faster"
 
     def as_dict(self) -> dict[str, object]:
         """Return the rates as plain JSON."""
@@ -68,9 +79,10 @@ def machine_rates(original: Candidate, calibration: Split, runtimes: Sequence[Ba
         runtimes: runtimes of the target; one that does not run on this machine is left out.
         threads: number of threads of the runtimes; None for their own choice.
     """
+    watched = watch_foreign_load()
     before = max(peak_resident_bytes(), psutil.Process().memory_info().rss)
     with stage("time a pass of the network"):
-        image_s = seconds_per_image(original, calibration)
+        image_s = seconds_per_image(original, calibration, seconds=FORWARD_S)
     pass_bytes = max(0, peak_resident_bytes() - before)
     compile_s, latency, unable = {}, {}, []
     for runtime in runtimes:
@@ -80,12 +92,13 @@ def machine_rates(original: Candidate, calibration: Split, runtimes: Sequence[Ba
             latency[runtime.NAME], compile_s[runtime.NAME] = _compiled(original, calibration, runtime, threads)
         except Exception as problem:  # whatever a runtime raises about a network that it cannot take
             unable.append(f"{runtime.NAME} cannot take this network: {runtime_reason(problem)}")
+    rate, load_percent = product_rate(), watched()
     # read last: what the runtimes hold stays in the process, as in a run
     resident = psutil.Process().memory_info().rss
-    return Rates(image_s, compile_s, latency, product_rate(), resident, pass_bytes, tuple(unable))
+    return Rates(image_s, compile_s, latency, rate, resident, pass_bytes, tuple(unable), load_percent)
 
 
-def seconds_per_image(original: Candidate, split: Split, *, seconds: float = FORWARD_S, clock: Clock = time.perf_counter) -> float:
+def seconds_per_image(original: Candidate, split: Split, *, seconds: float, clock: Clock = time.perf_counter) -> float:
     """Return the median time of one image in a batch, in seconds, of passes that are repeated for a while.
 
     Args:
@@ -94,8 +107,13 @@ def seconds_per_image(original: Candidate, split: Split, *, seconds: float = FOR
         seconds: how long to repeat; there are at least two passes.
         clock: function that returns seconds, rising; only a test gives another one.
     """
-    images = split.inputs(slice(0, min(len(split), split.batch_size, FORWARD_IMAGES)))
-    original.predict(images[:1])  # the first call allocates memory and chooses kernels
+    image = split.inputs(slice(0, 1))
+    original.predict(image)  # the first call allocates memory and chooses kernels
+    start = clock()
+    original.predict(image)
+    # a heavy network is passed fewer images, so that two passes stay within the time
+    affordable = int(seconds / 2 / max(clock() - start, 1e-9))
+    images = split.inputs(slice(0, max(1, min(len(split), split.batch_size, FORWARD_IMAGES, affordable))))
     taken: list[float] = []
     end = clock() + seconds
     while len(taken) < 2 or clock() < end:

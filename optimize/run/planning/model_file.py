@@ -7,7 +7,7 @@ candidate is "net.py:make".
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,8 +48,9 @@ class ModelFile:
         whole_module: whether it is a pickled network, which runs code when it is loaded.
         tensors: number of weights; 0 where the file was not opened.
         parameters: number of numbers in them.
-        first: name and shape of the first weight with two axes or more; None where there is none.
-        last: name and shape of the last such weight.
+        first: name and shape of the first weight in the file with two axes or more; None where there is none.
+        last: name and shape of the last such weight in the file.
+        reads: (channels, number of spatial axes) that each convolution reads.
         notes: sentences on which of several sets of weights is taken, and how to take another one.
         why_unread: why the weights could not be read; empty where they were.
         factories: functions beside the file that may build the network.
@@ -61,27 +62,18 @@ class ModelFile:
     parameters: int = 0
     first: tuple[str, tuple[int, ...]] | None = None
     last: tuple[str, tuple[int, ...]] | None = None
+    reads: frozenset[tuple[int, int]] = frozenset()
     notes: tuple[str, ...] = ()
     why_unread: str = ""
     factories: tuple[FactoryCandidate, ...] = ()
 
-    @property
-    def channels(self) -> int | None:
-        """Channels of the input that the first convolution reads; None where the first weight is no convolution's.
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Return whether a convolution in the file may read one input of this shape, (C, *spatial); true where there is no convolution.
 
-        A grouped first convolution reads more: its weight does not say how many.
+        The order of the weights does not say which layer comes first, so any convolution may be the one that reads the input. A grouped
+        one reads more channels than its weight shows, and then this may be false of a shape that is right.
         """
-        return self.first[1][1] if self.first is not None and len(self.first[1]) > 2 else None
-
-    @property
-    def spatial(self) -> int | None:
-        """Number of spatial axes that the first convolution reads; None where the first weight is no convolution's."""
-        return len(self.first[1]) - 2 if self.first is not None and len(self.first[1]) > 2 else None
-
-    @property
-    def outputs(self) -> int | None:
-        """Rows of the last weight, which are usually the network's outputs; None where there is no weight."""
-        return None if self.last is None else self.last[1][0]
+        return not self.reads or (shape[0], len(shape) - 1) in self.reads
 
 
 def inspect_model(path: Path) -> ModelFile:
@@ -106,7 +98,8 @@ def inspect_model(path: Path) -> ModelFile:
     matrices = [(name, tuple(tensor.shape)) for name, tensor in weights.items() if tensor.ndim > 1]
     count = sum(tensor.numel() for tensor in weights.values() if torch.is_floating_point(tensor))
     first, last = (matrices[0], matrices[-1]) if matrices else (None, None)
-    return ModelFile(form.NAMED, False, len(weights), count, first, last, checkpoint.notes, factories=factories)
+    reads = frozenset((shape[1], len(shape) - 2) for _, shape in matrices if len(shape) > 2)
+    return ModelFile(form.NAMED, False, len(weights), count, first, last, reads, checkpoint.notes, factories=factories)
 
 
 def factories_beside(path: Path) -> tuple[FactoryCandidate, ...]:
@@ -143,8 +136,8 @@ def _candidate(source: Path, name: str, arguments: ast.arguments | None, *, meth
         return FactoryCandidate(f"{source.name}:{name}", "()", ())
     positional = [*arguments.posonlyargs, *arguments.args]
     required = positional[: len(positional) - len(arguments.defaults)][1 if method else 0 :]
-    keyword = [one for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default is None]
-    names = tuple(one.arg for one in (*required, *keyword))
+    keyword = [argument for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default is None]
+    names = tuple(argument.arg for argument in (*required, *keyword))
     return FactoryCandidate(f"{source.name}:{name}", f"({ast.unparse(arguments)})", names)
 
 

@@ -38,21 +38,21 @@ def stages(recipe: Recipe, job: Job, work: Work, *, runs_here: bool) -> tuple[St
     names = [title(runtime.NAME) for runtime in job.runtimes]
     data, several = job.data, " and ".join(names)
     begin = f"judge the original on {len(data.guard)} guard images; export it, compile it for {several}, compare with torch"
-    found = [Stage("prepare", begin), Stage("search", _search(recipe, work))]
+    first = [Stage("prepare", begin), Stage("search", _search(recipe, work))]
     if recipe.retrain:
         text = f"recovery training of refused proposals, up to {recipe.epochs} epochs each, on {work.train} training images"
-        found.append(Stage("training", text))
+        first.append(Stage("training", text))
     tried = "; ".join(f"{title(name)}: {', '.join(precisions)}" for name, precisions in tried_precisions(job).items())
     if not runs_here:
         reason = job.runtimes[0].unavailable_reason()
         return (
-            *found,
+            *first,
             Stage("compile", f"compile {tried}"),
             Stage("judge", f"nothing is timed and the test split is not read, since {several} does not run here: {reason}"),
         )
     batches = "batch 1" if work.batches == 1 else f"batch 1 and {recipe.batch}"
     return (
-        *found,
+        *first,
         Stage("compile", f"compile, judge and time {tried}; the fastest that holds the limits on the guard split ships"),
         Stage("measure", f"time the artifact beside the original in torch and in the installed runtimes, {batches}; measure memory"),
         Stage("judge", f"judge the original and the artifact on {len(data.test)} test images, once; this is look {job.look.number}"),

@@ -36,7 +36,7 @@ def _texts(plan: Plan) -> Iterator[str]:
     yield from (f"  STOP: {obstacle}" for obstacle in plan.obstacles)
     yield ""
     yield "What would be done"
-    yield from _aligned((one.name, one.text) for one in plan.stages)
+    yield from _aligned((stage.name, stage.text) for stage in plan.stages)
     yield from _cut(plan.cuts)
     yield ""
     yield from _cost(plan.cost)
@@ -95,12 +95,12 @@ def _test(plan: Plan) -> Iterator[str]:
         yield f"  every limit can be decided, {len(plan.test)} of {len(plan.test)}"
         return
     yield f"  {len(unsure)} of {len(plan.test)} limits stay open whatever is compressed, so nothing can be accepted:"
-    yield from (f"    {one.title}: {one.remedy}" for one in unsure[:MAX_ROWS])
+    yield from (f"    {decision.title}: {decision.remedy}" for decision in unsure[:MAX_ROWS])
 
 
 def _guard(plan: Plan) -> Iterator[str]:
     confidence = plan.look["search_confidence"]
-    unsure = [one for one in plan.guard if not one.decidable]
+    unsure = [decision for decision in plan.guard if not decision.decidable]
     yield f"What the guard split can decide in the search (bounds at {100 * confidence:.4g} % confidence)"
     if not unsure:
         yield f"  every limit, {len(plan.guard)} of {len(plan.guard)}"
@@ -111,13 +111,13 @@ def _guard(plan: Plan) -> Iterator[str]:
 
 def _table(rows: Sequence[Decision]) -> Iterator[str]:
     """Yield a table of limits, those that cannot be decided first where there are many."""
-    shown = rows if len(rows) <= MAX_ROWS else sorted(rows, key=lambda one: one.decidable)[:MAX_ROWS]
+    shown = rows if len(rows) <= MAX_ROWS else sorted(rows, key=lambda decision: decision.decidable)[:MAX_ROWS]
     cells = [("", "limit", "cases", "needed", "may lose", "")]
-    for one in shown:
-        needed = "not known" if one.required_n is None else str(one.required_n)
-        lose = "-" if one.may_lose is None else str(one.may_lose)
-        unit = "" if one.unit == "cases" else f" {one.unit}"
-        cells.append((one.title[:44], one.limit, f"{one.n}{unit}", needed, lose, "" if one.decidable else "TOO FEW"))
+    for decision in shown:
+        needed = "not known" if decision.required_n is None else str(decision.required_n)
+        lose = "-" if decision.may_lose is None else str(decision.may_lose)
+        unit = "" if decision.unit == "cases" else f" {decision.unit}"
+        cells.append((decision.title[:44], decision.limit, f"{decision.n}{unit}", needed, lose, "" if decision.decidable else "TOO FEW"))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         # names to the left, numbers to the right
@@ -128,25 +128,25 @@ def _table(rows: Sequence[Decision]) -> Iterator[str]:
         yield f"  and {len(rows) - len(shown)} more, see --json"
 
 
-def _end_to_end(found: EndToEnd) -> Iterator[str]:
-    times = found.times
+def _end_to_end(budget: EndToEnd) -> Iterator[str]:
+    times = budget.times
     yield f"From the file to the answer: {times.total_ms:.2f} ms a file ({times.files} files, {times.rounds} rounds, files in the cache)"
     width = max(map(len, times.stages))
     for name, taken in times.stages.items():
         spread = f"({taken.low_ms:.2f} to {taken.high_ms:.2f})"
-        yield f"  {name:<{width}}  {taken.ms:8.2f} ms  {spread:<20} {100 * times.share(name):5.1f} %  {found.how[name]}"
+        yield f"  {name:<{width}}  {taken.ms:8.2f} ms  {spread:<20} {100 * times.share(name):5.1f} %  {budget.how[name]}"
     share, most = times.share(NETWORK), times.speedup(NETWORK, inf)
     gains = [f"{factor:g} times faster: the whole {times.speedup(NETWORK, factor):.2f} times" for factor in FACTORS if factor < inf]
     yield f"  a network that is {'; '.join(gains)}"
     yield f"  it takes {100 * share:.1f} % now, so the whole never becomes more than 1 / (1 - {share:.3f}) = {most:.2f} times faster"
-    yield from (f"  {note}" for note in found.notes)
+    yield from (f"  {note}" for note in budget.notes)
 
 
 def _time(seconds: float) -> str:
     """Return a time as a person says it.
 
-    >>> [_time(seconds) for seconds in (0.4, 42, 200, 4000)]
-    ['under 1 s', '42 s', '3 min', '1.1 h']
+    >>> [_time(seconds) for seconds in (0.4, 42, 200, 20000)]
+    ['under 1 s', '42 s', '3 min', '5.6 h']
     """
     if seconds < 1:
         return "under 1 s"

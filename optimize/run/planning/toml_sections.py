@@ -83,7 +83,7 @@ def model_section(path: str, held: ModelFile, facts: DataFacts | None, arch: str
         lines.append(comment(held.why_unread))
     else:
         lines.append(comment(f"{held.tensors} weights by name, {held.parameters:,} numbers: a factory has to build the network"))
-        lines += [comment(f"{which} weight: {name}, {list(shape)}") for which, (name, shape) in _ends(held)]
+        lines += [comment(f"{which} weight in the file: {name}, {list(shape)}") for which, (name, shape) in _ends(held)]
     lines += [comment(note) for note in held.notes]
     questions: list[str] = []
     if arch is not None:
@@ -138,14 +138,14 @@ def limits_section(facts: DataFacts | None) -> Section:
     if facts is None:
         return Section((*lines, comment("optimize plan says how many test cases of each class these limits need")))
     test, first = facts.dataset.test, at_share(limits, FIRST_SHARE)
-    found = decisions(test, facts.dataset.classes, first)
-    unsure = [one for one in found if not one.decidable]
+    decided = decisions(test, facts.dataset.classes, first)
+    unsure = [decision for decision in decided if not decision.decidable]
     lines.append(comment(f"test cases there are / needed, where nothing is lost, at {100 * first.confidence:.4g} % confidence:"))
-    lines += _folded("; ".join(f"{one.title} {one.n} / {one.required_n or 'not known'}" for one in found))
+    lines += _folded("; ".join(f"{decision.title} {decision.n} / {decision.required_n or 'not known'}" for decision in decided))
     if not unsure:
         return Section((*lines, comment("every limit can be decided by the test split")))
-    lines.append(comment(f"TOO FEW for {len(unsure)} of {len(found)}: no run could be accepted. Add cases, or allow larger drops:"))
-    lines += [comment(f"  {one.title}: {one.remedy}{_or_allow(one, first.confidence)}") for one in unsure]
+    lines.append(comment(f"TOO FEW for {len(unsure)} of {len(decided)}: no run could be accepted. Add cases, or allow larger drops:"))
+    lines += [comment(f"  {decision.title}: {decision.remedy}{_or_allow(decision, first.confidence)}") for decision in unsure]
     return Section(tuple(lines), ("[limits] max_drop and max_class_drop, or more test cases",))
 
 
@@ -166,12 +166,12 @@ def _candidates(held: ModelFile) -> list[str]:
     if not held.factories:
         return [suggestion("arch", "net.py:make", "no source file beside the model builds a network: name the function that does")]
     lines = [comment("arch: take away the # in front of the function that builds this network (they were read, not run)")]
-    for one in held.factories[:MAX_CANDIDATES]:
-        needs = f"; needs {', '.join(one.required)}: set arch_args" if one.required else ""
-        lines.append(suggestion("arch", one.spec, f"{one.spec.rpartition(':')[2]}{one.signature}{needs}"))
+    for factory in held.factories[:MAX_CANDIDATES]:
+        needs = f"; needs {', '.join(factory.required)}: set arch_args" if factory.required else ""
+        lines.append(suggestion("arch", factory.spec, f"{factory.spec.rpartition(':')[2]}{factory.signature}{needs}"))
     if more := held.factories[MAX_CANDIDATES:]:
         lines.append(comment(f"and {len(more)} more"))
-    if any(one.required for one in held.factories):
+    if any(factory.required for factory in held.factories):
         lines.append(comment("arch_args = { classes = 8 }"))
     return lines
 
@@ -179,12 +179,12 @@ def _candidates(held: ModelFile) -> list[str]:
 def _input_line(held: ModelFile, facts: DataFacts | None) -> tuple[str, tuple[str, ...]]:
     """Return the line on the shape of one input, and the question where it is open."""
     question = ("[model] input",)
-    reads = "" if held.channels is None else f"; the first convolution reads {held.channels} channels and {held.spatial} spatial axes"
     if facts is None or not facts.input_shape:
-        return f"# input = [C, H, W]  # one input, channels first{reads}", question
+        return "# input = [C, H, W]  # one input, channels first, as the network was trained", question
     shape = list(facts.input_shape)
-    if held.channels is not None and (held.channels != shape[0] or held.spatial != len(shape) - 1):
-        return suggestion("input", shape, f"the images are this large, but that does not fit{reads}"), question
+    if not held.fits(shape):
+        said = f"the images are this large, but no convolution in the file reads {shape[0]} channels with {len(shape) - 1} spatial axes"
+        return suggestion("input", shape, said), question
     return setting("input", shape, "the size of the images; where [data] pad adds n zeros, each spatial size grows by 2 n"), ()
 
 
@@ -196,9 +196,9 @@ def _statistics(facts: DataFacts | None) -> list[str]:
     return [*lines, suggestion("mean", mean, where), suggestion("std", std)]
 
 
-def _or_allow(one: Decision, confidence: float) -> str:
+def _or_allow(decision: Decision, confidence: float) -> str:
     """Return the smallest limit that the present cases can decide, in words; empty where it is not known."""
-    least = smallest_limit(one, confidence)
+    least = smallest_limit(decision, confidence)
     return "" if least is None else f", or allow at least {100 * least:.1f} pp"
 
 

@@ -38,8 +38,8 @@ def test_the_parts_are_what_their_sizes_take() -> None:
     parts = cost(WORK, RATES).parts_s
     assert parts["load"] == 3.0
     assert parts["prepare"] == pytest.approx(100 * 0.01 + 2 * 2.0)
-    # once: a pass over the pool and the guard; ten times: fit 1,000 images one and a half times, judge 100 at half the width, compile
-    assert parts["search"] == pytest.approx(1100 * 0.01 + 10 * (1.5 * 1000 * 0.01 + 100 * 0.5 * 0.01 + 2.0))
+    # once: two passes over the pool and one over the guard; ten times: fit 1,000 images and judge 100 at 0.35 of the cost, compile
+    assert parts["search"] == pytest.approx(2100 * 0.01 + 10 * (1100 * 0.35 * 0.01 + 2.0))
     assert parts["judge"] == pytest.approx(200 * (0.01 + 0.005))
     assert "training" not in parts
 
@@ -91,4 +91,6 @@ def test_rates_are_taken_by_the_clock() -> None:
     assert product_rate(4, clock=lambda: next(ticks)) == 2 * 4**3  # each product takes one tick, a second
     images = Split("calibration", np.zeros((10, 1, 4, 4), np.float32), np.zeros(10, int), Preprocessing())
     candidate = Candidate(nn.Flatten().eval(), torch.zeros(1, 1, 4, 4))
-    assert seconds_per_image(candidate, images, seconds=5, clock=lambda: next(ticks)) == pytest.approx(1 / 10)
+    # one image alone takes a second, so that a pass of two images is what fits twice into five seconds; it takes a second as well
+    assert seconds_per_image(candidate, images, seconds=5, clock=lambda: next(ticks)) == pytest.approx(1 / 2)
+    assert seconds_per_image(candidate, images, seconds=50, clock=lambda: next(ticks)) == pytest.approx(1 / 10)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from optimize.errors import InputError
@@ -72,14 +73,19 @@ def test_weights_by_name_are_counted(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 5), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 7))
     held = inspect_model(saved(tmp_path, net.state_dict()))
     assert (held.first, held.last) == (("0.weight", (8, 3, 5, 5)), ("3.weight", (7, 8)))
-    assert (held.channels, held.spatial, held.outputs, held.whole_module) == (3, 2, 7, False)
+    assert (held.fits((3, 28, 28)), held.fits((1, 28, 28)), held.fits((3, 8, 28, 28)), held.whole_module) == (True, False, False, False)
     assert held.tensors == len(net.state_dict())
     assert held.parameters == sum(tensor.numel() for tensor in net.state_dict().values() if tensor.is_floating_point())
 
 
-def test_a_network_of_linear_layers_says_no_channels(tmp_path: Path) -> None:
-    held = inspect_model(saved(tmp_path, nn.Linear(4, 2).state_dict()))
-    assert (held.channels, held.spatial, held.outputs) == (None, None, 2)
+def test_a_network_of_linear_layers_fits_any_image(tmp_path: Path) -> None:
+    assert inspect_model(saved(tmp_path, nn.Linear(4, 2).state_dict())).fits((1, 2, 2))
+
+
+def test_the_order_of_a_file_is_not_taken_for_the_order_of_the_layers(tmp_path: Path) -> None:
+    # safetensors sorts by name: the decoder, which reads 64 channels, stands before the encoder, which reads the image
+    save_file({"decoder.weight": torch.zeros(8, 64, 3, 3), "encoder.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "model.safetensors")
+    assert inspect_model(tmp_path / "model.safetensors").fits((3, 28, 28))
 
 
 def test_a_whole_pickled_network_is_named_and_not_loaded(tmp_path: Path) -> None:
