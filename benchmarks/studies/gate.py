@@ -1,13 +1,14 @@
 """How often the latency gate is wrong, beside a busy process on the same cores: false alarms, slow-downs caught, seconds to decide.
 
-    python -m benchmarks.studies.gate [--pairs 80] [--live 2] [--quick] [--recorded benchmarks/results/gate.json] [--dry]
+    python -m benchmarks.studies.gate [--pairs 80] [--live 2] [--quick] [--samples FILE] [--recorded FILE] [--dry]
 
 Pairs of fresh processes are recorded beside the neighbour of `gate_models.py`: two artifacts, each against itself and against itself made
 5 % slower. From these pairs 1,000 decisions are drawn for each slow-down (`gate_rules.py`); 2 % and 10 % are the pairs of the model
 against itself with every block of the candidate made longer. Some decisions are made live, by `compare_latency` itself. Other rules decide
 on the same samples. About 19 minutes; the machine must have no other work.
 
-    --recorded FILE    draw again from the samples of an earlier result; nothing is measured
+    --samples FILE     write what was measured there as soon as it is, so that a run that is stopped is not lost
+    --recorded FILE    draw again from the samples of an earlier result, or of such a file; nothing is measured
 """
 
 from __future__ import annotations
@@ -90,12 +91,10 @@ def record(models: Sequence[Named], pairs: int, mode: Mode, planted: Sequence[fl
     return taken
 
 
-def decide_live(models: Sequence[Named], count: int, slowdowns: Sequence[float]) -> list[dict[str, Any]]:
-    """Return so many decisions of `compare_latency` for each artifact and slow-down."""
+def decide_live(models: Sequence[Named], seed: int, slowdowns: Sequence[float]) -> list[dict[str, Any]]:
+    """Return one decision of `compare_latency` for each artifact and slow-down."""
     results = []
-    for seed, model, slowdown in track(
-        [(seed, model, slowdown) for seed in range(count) for model in models for slowdown in slowdowns], "live"
-    ):
+    for model, slowdown in track([(model, slowdown) for model in models for slowdown in slowdowns], "live decisions"):
         answer = compare_latency(model, model, max_slowdown=LIMIT, threads=THREADS, seed=1000 * seed, slowdown=slowdown)
         figures = {name: value for name, value in answer.as_dict().items() if name != "samples"}
         results.append({"artifact": model.name, "planted": slowdown, **figures})
@@ -192,12 +191,18 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def measured(pairs: int, duets: int, live: int, slowdowns: Sequence[float]) -> dict[str, Any]:
-    """Return what has to be measured beside the neighbour."""
+def measured(pairs: int, duets: int, live: int, slowdowns: Sequence[float], keep: Path | None) -> dict[str, Any]:
+    """Return what has to be measured beside the neighbour; it is written to `keep` after each part."""
     with tempfile.TemporaryDirectory() as folder, neighbour(seed=0):
         models = [Named(name, artifact(name, Path(folder) / str(position))) for position, name in enumerate(SIZES)]
         recorded = record(models, pairs, "interleaved") + record(models, duets, "duet", planted=PLANTED[:1])
-        return {"samples": [each.as_dict() for each in recorded], "live": decide_live(models, live, slowdowns)}
+        raw: dict[str, Any] = {"samples": [each.as_dict() for each in recorded], "live": []}
+        for seed in range(live + 1):
+            if keep:
+                keep.write_text(json.dumps(raw), encoding="utf-8")
+            if seed < live:
+                raw["live"] += decide_live(models, seed, slowdowns)
+        return raw
 
 
 def main() -> None:
@@ -206,7 +211,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=80, help="recorded for each artifact and slow-down")
     parser.add_argument("--live", type=int, default=2, help="decisions for each artifact and slow-down")
     parser.add_argument("--quick", action="store_true", help="few pairs, about four minutes")
-    parser.add_argument("--recorded", type=Path, help="an earlier result")
+    parser.add_argument("--samples", type=Path, help="file for what was measured, while the study goes on")
+    parser.add_argument("--recorded", type=Path, help="an earlier result, or such a file")
     parser.add_argument("--dry", action="store_true", help="print, write nothing")
     arguments = parser.parse_args()
     with shown():
@@ -214,14 +220,14 @@ def main() -> None:
         if earlier:
             raw = {name: earlier[name] for name in ("samples", "live")}
         elif arguments.quick:
-            raw = measured(12, 4, 1, PLANTED)
+            raw = measured(10, 3, 1, PLANTED, arguments.samples)
         else:
-            raw = measured(arguments.pairs, 12, arguments.live, (0.0, 0.05, 0.10))
+            raw = measured(arguments.pairs, 12, arguments.live, (0.0, 0.05, 0.10), arguments.samples)
         recorded = [Recorded.of(sample) for sample in raw["samples"]]
         results = {**raw, "results": analysed(recorded, DECISIONS), "spreads": spreads(recorded)}
     table, lines = [row(each) for each in results["results"]], notes(results)
     if not arguments.dry:
-        write("gate", TITLE, COLUMNS, table, results, lines, recorded=earlier)
+        write("gate", TITLE, COLUMNS, table, results, lines, recorded=earlier if earlier and "machine" in earlier else None)
     print(json.dumps([*table, *lines], indent=1, ensure_ascii=False))
 
 

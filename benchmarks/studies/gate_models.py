@@ -1,8 +1,8 @@
 """The two artifacts of the gate's study, made by hand, and the neighbour that keeps the machine busy.
 
 `python -m benchmarks.studies.gate_models SEED` is the neighbour. It goes through phases of 0.05 to 1 second, drawn by the seed, until its
-standard input ends: multiplies matrices (one core in full), copies arrays that fit into no cache (one core and the memory bus), does both
-(two cores), or rests. It asks for about one core in the mean, at times for both.
+standard input ends: multiplies matrices (one core in full), copies arrays that fit into no cache (one core and the memory bus), or does
+both (two cores). It never rests.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ SIZES: dict[str, tuple[int, tuple[tuple[int, int], ...]]] = {
     "50 ms": (128, ((64, 1),) * 12),
 }
 """Artifact -> width of its input, and (channels, stride) of each of its convolutions."""
-PHASES = ("matrices", "copies", "both", "rest")
-SHARES = (0.4, 0.25, 0.15, 0.2)
+PHASES = ("matrices", "copies", "both")
+SHARES = (0.5, 0.3, 0.2)
 
 
 def network(size: int, layers: Sequence[tuple[int, int]]) -> Any:
@@ -83,7 +83,7 @@ def disturb(seed: int, ended: threading.Event) -> None:
         while time.monotonic() < end:
             array.copy()
 
-    works = {"matrices": (multiply,), "copies": (copy,), "both": (multiply, copy), "rest": ()}
+    works = {"matrices": (multiply,), "copies": (copy,), "both": (multiply, copy)}
     while not ended.is_set():
         end = time.monotonic() + draw.uniform(0.05, 1.0)
         threads = [threading.Thread(target=work, args=(end,)) for work in works[draw.choice(PHASES, p=SHARES)]]
@@ -91,7 +91,6 @@ def disturb(seed: int, ended: threading.Event) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        time.sleep(max(0.0, end - time.monotonic()))
 
 
 def main() -> None:

@@ -143,7 +143,7 @@ def measure_pair(
         batch: number of inputs in one call.
         threads: number of threads, as in `build`.
         mode: "interleaved" or "duet".
-        seconds: seconds of rounds to aim at, opening not counted; there are `MIN_ROUNDS` at least.
+        seconds: seconds of rounds, opening not counted; there are `MIN_ROUNDS` at least, however slow they are.
         seed: seed of the inputs, and of which model is first.
         slowdown: share by which the candidate is made slower, to test that it is caught.
 
@@ -226,12 +226,10 @@ def _measure(pair: _Pair, mode: Mode, seconds: float, threads: int | None) -> Pa
     # the same number of calls in the blocks of both: the quotient of two blocks is then that of two calls
     call_ns = max(process.call_ns for process in pair.processes)
     calls, settle = max(1, round(BLOCK_NS / call_ns)), SETTLE_NS // call_ns
-    round_ns = (calls + settle) * call_ns * (2 if mode == "interleaved" else 1)
-    rounds = max(MIN_ROUNDS, round(seconds * 1e9 / round_ns))
     if mode == "duet":
-        blocks = _duet(pair.processes, calls, settle, rounds, core_halves(threads))
+        blocks = _duet(pair.processes, calls, settle, seconds, core_halves(threads))
     else:
-        blocks = _interleaved(pair.processes, calls, settle, rounds)
+        blocks = _interleaved(pair.processes, calls, settle, seconds)
     first, second = (tuple(side) for side in zip(*blocks, strict=True))
     baseline_ns, candidate_ns = (second, first) if pair.swapped else (first, second)
     return PairSample(
@@ -239,10 +237,18 @@ def _measure(pair: _Pair, mode: Mode, seconds: float, threads: int | None) -> Pa
     )
 
 
-def _interleaved(processes: Sequence[TimingProcess], calls: int, settle: int, rounds: int) -> list[tuple[int, int]]:
+def _rounds(seconds: float) -> Iterator[int]:
+    """Yield 0, 1, … until the seconds are over, `MIN_ROUNDS` times at least."""
+    end, position = time.perf_counter() + seconds, 0
+    while position < MIN_ROUNDS or time.perf_counter() < end:
+        yield position
+        position += 1
+
+
+def _interleaved(processes: Sequence[TimingProcess], calls: int, settle: int, seconds: float) -> list[tuple[int, int]]:
     """Return the nanoseconds of both processes for each round; the order changes from round to round (A B, B A)."""
     blocks = []
-    for position in range(rounds):
+    for position in _rounds(seconds):
         taken = {}
         for side in (0, 1) if position % 2 == 0 else (1, 0):
             processes[side].request(calls=calls, settle=settle)
@@ -251,11 +257,13 @@ def _interleaved(processes: Sequence[TimingProcess], calls: int, settle: int, ro
     return blocks
 
 
-def _duet(processes: Sequence[TimingProcess], calls: int, settle: int, rounds: int, halves: Sequence[list[int]]) -> list[tuple[int, int]]:
+def _duet(
+    processes: Sequence[TimingProcess], calls: int, settle: int, seconds: float, halves: Sequence[list[int]]
+) -> list[tuple[int, int]]:
     """Return the nanoseconds of both processes for each round, both timed at the same time; the cores change with every round."""
     settle_ns = settle * max(process.call_ns for process in processes)
     blocks = []
-    for position in range(rounds):
+    for position in _rounds(seconds):
         # late enough for both to have settled by then, even where they take twice as long as undisturbed
         start_ns = time.perf_counter_ns() + 2 * settle_ns + START_NS
         for process, cores in zip(processes, halves if position % 2 == 0 else halves[::-1], strict=True):
