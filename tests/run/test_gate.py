@@ -136,7 +136,7 @@ def wide(path: Path) -> None:
 def test_accuracy_is_compared_with_each_models_own_preprocessing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Measured(monkeypatch)
     tiny.data(folder / "d.npz")
-    # inverted weights and inverted images give the right answers, but only under this artifact's own preprocessing
+    # right with what it says is to be subtracted, and wrong without
     tiny.artifact(folder / "inverted", sign=-1.0, mean=(1.0,), std=(1.0,))
     tiny.artifact(folder / "wrong", sign=-1.0)
     code, found = called("--baseline", "old", "--candidate", "inverted", "--data", "d.npz", "--max-class-drop", "5pp")

@@ -22,12 +22,15 @@ CLASSES = ("left", "right")
 
 
 def network(path: Path, *, layers: int = 1, sign: float = 1.0, ballast: int = 0) -> Path:
-    """An ONNX file: 1 × 4 × 4 images, bright on the left or on the right half; `layers` extra convolutions change nothing."""
+    """An ONNX file: 1 × 4 × 4 images, bright on the left or on the right half; `layers` convolutions change nothing.
+
+    It takes absolute values, so with `sign` -1 it is right if 1 is subtracted from images in 0..1, and wrong if nothing is.
+    """
     halves = np.zeros((2, 1, 4, 4), np.float32)
     halves[0, :, :, :2], halves[1, :, :, 2:] = sign, sign
     tensors = [numpy_helper.from_array(halves, "halves"), numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), "one")]
     tensors += [numpy_helper.from_array(np.zeros(ballast, np.float32), "ballast")] if ballast else []
-    nodes, last = [], "input"
+    nodes, last = [helper.make_node("Abs", ["input"], ["abs"])], "abs"
     for i in range(layers):
         nodes.append(helper.make_node("Conv", [last, "one"], [f"same{i}"]))
         last = f"same{i}"
@@ -74,7 +77,7 @@ def sample(ratio: float) -> PairSample:
 
 
 class Measured:
-    """What stands in for the machine: every candidate takes `ratio` times as long, and each process that would start is counted."""
+    """What stands in for the machine: every candidate takes `ratio` times as long, and each start of a process is counted."""
 
     def __init__(self, patch: pytest.MonkeyPatch, *, ratio: float = 1.0, decided: bool = True) -> None:
         self.ratio, self.decided, self.starts = ratio, decided, 0
@@ -108,7 +111,8 @@ def judged(name: str = "latency, batch 1", outcome: str = "pass", **changes: Any
     """One figure."""
     values: dict[str, Any] = {
         **{"criterion": "max_slowdown", "name": name, "unit": "ms", "rule": "growth", "baseline": 1.0, "candidate": 1.01, "change": 0.01},
-        **{"low": -0.01, "high": 0.03, "limit": None if outcome == "not judged" else 0.05, "outcome": outcome, "reason": f"it is {outcome}"},
+        **{"low": -0.01, "high": 0.03, "limit": None if outcome == "not judged" else 0.05, "outcome": outcome},
+        "reason": f"it is {outcome}",
     }
     return Judged(**{**values, **changes})
 
