@@ -5,8 +5,8 @@
     measuring process                                       timing process
     {"artifact": …, "batch": 1, "threads": 1, "seed": 0}   ->   opens the model, predicts until a call is as fast as it gets
                                                           <-   {"call_ns": 48000}
-    {"calls": 100, "settle": 10}                          ->   10 untimed calls, then 100 timed ones
-                                                          <-   {"ns": 4790000}
+    {"calls": 20, "settle": 2}                            ->   2 untimed calls, then 20 timed ones
+                                                          <-   {"ns": 958000}
     closes the input, or dies                             ->   ends
 
 A block of many calls is timed as a whole, since a single call of 0.05 ms is as short as the disturbances of the timer. The input also
@@ -86,8 +86,7 @@ def timing_processes(
         batch: number of inputs in one call.
         threads: number of threads of each process, as in `build`.
         seed: seed of the inputs, which are the same in all processes.
-        slowdowns: for each model, how much longer than it needs it is made to take: 0.05 adds 5 % of its own CPU time to each block. It
-            is for testing that a slower model is caught. Empty for none.
+        slowdowns: for each model, the share by which it is made slower, as in `block_ns`, to test that this is caught. Empty for none.
 
     Raises:
         OptimizeError: when a process fails.
@@ -171,14 +170,16 @@ def block_ns(call: Callable[[], object], calls: int, slowdown: float = 0.0) -> i
     Args:
         call: does the work once.
         calls: number of calls.
-        slowdown: share of the CPU time of the calls that is spent once more, doing nothing.
+        slowdown: share of the calls' own time that is spent once more, doing nothing. Their own time is that without the moments in which
+            another process had the core: the CPU time of this process, or with several threads the time that passed.
     """
-    cpu, start = time.thread_time_ns(), time.perf_counter_ns()
+    cpu, start = time.process_time_ns(), time.perf_counter_ns()
     for _ in range(calls):
         call()
     if slowdown:
-        # CPU time and not time: like work that takes longer, the wait is longer again when another process takes the core away
-        end = cpu + round((time.thread_time_ns() - cpu) * (1 + slowdown))
+        own_ns = min(time.process_time_ns() - cpu, time.perf_counter_ns() - start)
+        # CPU time again: like work that takes longer, the wait is longer when another process takes the core away
+        end = time.thread_time_ns() + round(slowdown * own_ns)
         while time.thread_time_ns() < end:
             pass
     return time.perf_counter_ns() - start

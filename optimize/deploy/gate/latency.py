@@ -11,11 +11,13 @@ from statistics import median
 from typing import Any
 
 from optimize.deploy.gate.sequential import ALPHA, Decision, Outcome, decide
-from optimize.measure.duet import PairSample, Timed, measure_pair
+from optimize.errors import InputError
+from optimize.measure.duet import SECONDS, Mode, PairSample, Timed, choose_mode, measure_pair
 
 MAX_SECONDS = 300.0
+"""Seconds after which a comparison that has not decided ends as inconclusive; most decide in half a minute."""
 TakePair = Callable[[int], PairSample]
-"""Seed of a pair -> its sample."""
+"""Position of a pair -> its sample."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class LatencyComparison:
         alpha: chance of each bound to be wrong.
         batch: number of inputs in one call.
         threads: number of threads; None for the runtime's own choice.
+        mode: how the two were timed, "interleaved" or "duet".
         baseline_ms: median over the pairs of the baseline's milliseconds for each call.
         candidate_ms: median over the pairs of the candidate's milliseconds for each call.
         samples: every pair.
@@ -50,6 +53,7 @@ class LatencyComparison:
     alpha: float
     batch: int
     threads: int | None
+    mode: Mode
     baseline_ms: float
     candidate_ms: float
     samples: tuple[PairSample, ...]
@@ -72,10 +76,12 @@ def compare_latency(
     *,
     max_slowdown: float = 0.05,
     batch: int = 1,
-    threads: int | None = None,
+    threads: int | None = 1,
     max_seconds: float = MAX_SECONDS,
     seed: int = 0,
     slowdown: float = 0.0,
+    mode: Mode | None = None,
+    pair_seconds: float = SECONDS,
 ) -> LatencyComparison:
     """Open pairs of fresh processes until it is decided whether the candidate is slower than allowed.
 
@@ -84,17 +90,35 @@ def compare_latency(
         candidate: model that is compared.
         max_slowdown: largest share by which the candidate may be slower: 0.05 for 5 %.
         batch: number of inputs in one call.
-        threads: number of threads, as in `build`.
+        threads: number of threads, as in `build`. With more than one, a process that wants a single core delays every call of both
+            models by much more than the limit, and nothing is decided; so one thread is the default.
         max_seconds: seconds after which no further pair is opened.
         seed: seed of the inputs, and of the order within each pair.
         slowdown: share by which the candidate is made slower, to test that it is caught.
+        mode: "interleaved" or "duet"; None for the one with less spread in a pair that is opened first, and not counted.
+        pair_seconds: seconds of rounds in each pair, opening not counted.
 
     Raises:
         InputError: when a setting is out of its range.
         OptimizeError: when a model cannot be opened or run.
     """
-    take = partial(measure_pair, baseline, candidate, batch=batch, threads=threads, slowdown=slowdown)
-    return compare(lambda pair: take(seed=seed + pair), max_slowdown=max_slowdown, max_seconds=max_seconds, batch=batch, threads=threads)
+    if not max_seconds >= 0:
+        raise InputError(f"`max_seconds` (={max_seconds}) must be 0 or more: leave it out for {MAX_SECONDS:g}.")
+    if batch < 1:
+        raise InputError(f"`batch` (={batch}) must be 1 or more: leave it out for 1.")
+    decide([], max_slowdown=max_slowdown)  # refuses a limit that is out of range
+    started = time.perf_counter()
+    take = partial(measure_pair, baseline, candidate, batch=batch, threads=threads, seconds=pair_seconds, slowdown=slowdown)
+    if mode is None:
+        mode = choose_mode(baseline, candidate, batch=batch, threads=threads, seconds=pair_seconds, seed=seed, slowdown=slowdown)
+    return compare(
+        lambda position: take(mode=mode, seed=seed + 1 + position),
+        max_slowdown=max_slowdown,
+        max_seconds=max_seconds,
+        batch=batch,
+        threads=threads,
+        started=started,
+    )
 
 
 def compare(
@@ -104,12 +128,23 @@ def compare(
     max_seconds: float,
     batch: int = 1,
     threads: int | None = None,
+    started: float | None = None,
     timer: Callable[[], float] = time.perf_counter,
 ) -> LatencyComparison:
-    """Take pairs until they decide or the time is over; the part of `compare_latency` that opens no process."""
+    """Take pairs until they decide or the time is over; the part of `compare_latency` that opens no process.
+
+    Args:
+        take: returns the sample of a new pair, from its position.
+        max_slowdown: largest share by which the candidate may be slower.
+        max_seconds: seconds from `started` on after which no further pair is taken; there is one at least.
+        batch: number of inputs in one call, for the result.
+        threads: number of threads, for the result.
+        started: when the comparison began, by `timer`; None for now.
+        timer: function that returns seconds, rising; only a test gives another one.
+    """
     decision = decide([], max_slowdown=max_slowdown)
     samples: list[PairSample] = []
-    start = timer()
+    start = timer() if started is None else started
     while not samples or (decision.outcome == "inconclusive" and timer() - start < max_seconds):
         samples.append(take(len(samples)))
         decision = decide([sample.log_ratio for sample in samples], max_slowdown=max_slowdown)
@@ -126,6 +161,7 @@ def compare(
         alpha=ALPHA,
         batch=batch,
         threads=threads,
+        mode=samples[0].mode,
         baseline_ms=median(sample.baseline_ms for sample in samples),
         candidate_ms=median(sample.candidate_ms for sample in samples),
         samples=tuple(samples),
@@ -139,5 +175,5 @@ def _reason(decision: Decision, max_slowdown: float, seconds: float) -> str:
         return f"{measured}; at most {decision.high:.3f} times, less than the {limit} allowed."
     if decision.outcome == "fail":
         return f"{measured}; at least {decision.low:.3f} times, more than half of the {limit} allowed ({half})."
-    between = f"{decision.low:.3f} to {decision.high:.3f} times"
-    return f"{measured}; {between} after {seconds:.0f} s decides neither: allow more time, or measure on a machine with less other work."
+    known = f"{decision.low:.3f} to {decision.high:.3f} times" if decision.low and math.isfinite(decision.high) else "no bound yet"
+    return f"{measured}; {known} after {seconds:.0f} s decides neither: allow more time, measure with one thread, or on a quieter machine."

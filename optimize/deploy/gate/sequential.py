@@ -23,6 +23,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from statistics import median
 from typing import Literal
 
 from optimize.errors import InputError
@@ -71,11 +72,14 @@ def decide(log_ratios: Sequence[float], *, max_slowdown: float = 0.05, alpha: fl
     if not max_slowdown > 0:
         raise InputError(f"`max_slowdown` (={max_slowdown}) must be above 0: pass 0.05 for 5 %.")
     low, high = bounds(log_ratios, alpha)
-    # of the two, what came first holds: both can only be said when they came with the same pair, and then neither is
-    passes, fails = high < math.log1p(max_slowdown), low > math.log1p(max_slowdown / 2)
-    outcome: Outcome = "inconclusive" if passes == fails else "pass" if passes else "fail"
-    ratio = math.exp(_median(log_ratios)) if log_ratios else 1.0
-    return Decision(outcome, ratio, math.exp(low), math.exp(high), len(log_ratios))
+    limit, half = math.log1p(max_slowdown), math.log1p(max_slowdown / 2)
+    center = median(log_ratios) if log_ratios else 0.0
+    outcome: Outcome = "inconclusive"
+    if high < limit or low > half:
+        # Both at once can only come between half the limit and the limit, where both answers are right: the nearer one is given.
+        nearer_half = center < (limit + half) / 2
+        outcome = "pass" if high < limit and (nearer_half or low <= half) else "fail"
+    return Decision(outcome, math.exp(center), math.exp(low), math.exp(high), len(log_ratios))
 
 
 def bounds(log_ratios: Sequence[float], alpha: float = ALPHA) -> tuple[float, float]:
@@ -114,8 +118,3 @@ def wealth(heads: int, n: int) -> float:
     tails = n - heads
     log_whole = (n + 1) * math.log(2) + float(betaln(heads + 1, tails + 1))
     return math.exp(log_whole) * float(betaincc(heads + 1, tails + 1, 0.5))
-
-
-def _median(values: Sequence[float]) -> float:
-    ordered = sorted(values)
-    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
