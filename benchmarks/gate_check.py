@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,8 +24,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from optimize.backends import backend
-from optimize.deploy.gate.latency import LatencyComparison, compare
-from optimize.measure.duet import measure_pair
+from optimize.deploy.gate.latency import LatencyComparison, compare_latency
 
 LIMIT = 0.5
 SECONDS = 0.2
@@ -51,8 +49,7 @@ def network(path: Path, layers: int) -> Path:
 
 def compared(baseline: Any, candidate: Any, max_seconds: float) -> LatencyComparison:
     """Return the comparison, with pairs that are shorter than usual."""
-    pair = partial(measure_pair, baseline, candidate, threads=1, seconds=SECONDS)
-    return compare(lambda number: pair(seed=number), max_slowdown=LIMIT, max_seconds=max_seconds, threads=1)
+    return compare_latency(baseline, candidate, max_slowdown=LIMIT, max_seconds=max_seconds, pair_seconds=SECONDS)
 
 
 def main() -> int:

@@ -29,7 +29,7 @@ _BASELINE = "optimize_gate_baseline"
 _MEASUREMENT = {
     "max_seconds": ("S", "Longest comparison of latency; by default 120."),
     "batches": ("N,…", "Batch sizes at each of which latency is compared; by default that of the inputs."),
-    "threads": ("N", "Number of threads; by default the runtime's own choice."),
+    "threads": ("N", "Number of threads; by default 1."),
     "data": ("DATA", "Labelled data for a comparison of accuracy."),
 }
 """Settings of `optimize gate` that are options here too, beside the limits -> metavar and help."""

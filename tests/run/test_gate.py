@@ -213,7 +213,7 @@ def test_what_was_not_stored_is_inconclusive(folder: Path, monkeypatch: pytest.M
     stored(folder, monkeypatch)
     code, found = called("--baseline", "b.json", "--candidate", "new", "--batches", "1,8")
     assert (code, outcomes(found)["latency, batch 8"]) == (3, "inconclusive")
-    assert called("--baseline", "b.json", "--candidate", "new", "--threads", "1")[0] == 3
+    assert called("--baseline", "b.json", "--candidate", "new", "--threads", "2")[0] == 3
     tiny.data(folder / "other.npz", 100)
     code, found = called("--baseline", "b.json", "--candidate", "new", "--data", "other.npz")
     assert "outputs of other cases" in "".join(found["reasons"])

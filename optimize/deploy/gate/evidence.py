@@ -35,7 +35,7 @@ class GatePlan:
     Args:
         limits: limit of each criterion, by its name; None for a figure that is shown and not judged.
         batches: batch sizes, for each of which latency is compared.
-        threads: number of threads; None for the runtime's own choice.
+        threads: number of threads; None for the runtime's own choice. With one, a busy neighbour delays the fewest calls.
         max_seconds: seconds after which a comparison of latency is given up, for each batch size.
         data: source of labelled data, as `compress` takes it; empty for no comparison of accuracy.
         seed: seed of random inputs, and of the order within each pair.
@@ -43,7 +43,7 @@ class GatePlan:
 
     limits: Mapping[str, float | None] = field(default_factory=dict)
     batches: tuple[int, ...] = (1,)
-    threads: int | None = None
+    threads: int | None = 1
     max_seconds: float = 120.0
     data: str = ""
     seed: int = 0

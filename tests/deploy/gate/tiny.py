@@ -91,7 +91,7 @@ class Measured:
         spread = 0.0 if self.decided else 0.5
         ticks = iter(range(10_000))
         return latency.compare(
-            lambda pair: sample(self.ratio * (1 + spread * (-1) ** pair)),
+            lambda position: sample(self.ratio * (1 + spread * (-1) ** position)),
             max_slowdown=settings["max_slowdown"],
             batch=settings["batch"],
             max_seconds=20,
