@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,6 +65,10 @@ def test_page_and_text_name_the_commit_of_a_change() -> None:
     assert "+20 % at commit10" in page
     assert "change at commit10: +20 %" in "\n".join(text(many))
     assert page.count("<circle") == 20
+    assert 'class="change worse"' in page
+    # of accuracy, more is better
+    better = html(follow([replace(many[0].series, rule="drop")]), "h.jsonl")
+    assert 'class="change better"' in better
     assert page.count('class="level"') == 2
     assert "latency &lt;b&gt;" in page
     # nothing is fetched from anywhere
