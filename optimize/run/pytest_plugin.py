@@ -77,13 +77,15 @@ def _time(benchmark: Any, path: Path, inputs: Floats | None, rounds: int, thread
 
     from optimize.errors import OptimizeError
     from optimize.run.open_models import ModelOpener
+    from optimize.run.parsing import threads as read_threads
 
     try:
+        count = read_threads(threads or 1, "--optimize-threads", Path())
         with tempfile.TemporaryDirectory() as scratch:
             batches = (1,) if inputs is None else (len(inputs),)
             model = ModelOpener(scratch=Path(scratch) / "models", batches=batches).all([path])[0]
             given = model.inputs(1) if inputs is None else inputs
-            with model.open(None if threads is None else int(threads)) as session:
+            with model.open(count) as session:
                 outputs: Floats = benchmark.pedantic(session.predict, args=(given,), rounds=rounds, warmup_rounds=WARMUP_ROUNDS)
     except OptimizeError as problem:
         pytest.fail(str(problem), pytrace=False)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from optimize.deploy.gate import fingerprint
-from optimize.errors import InputError
+from optimize.errors import InputError, TargetUnavailable
 from optimize.run.gate import gate
 from optimize.run.gate_settings import gate_plan
 from tests.conftest import require
@@ -253,6 +253,16 @@ def test_a_damaged_baseline_is_refused(folder: Path, monkeypatch: pytest.MonkeyP
     code, found = called("--baseline", "b.json", "--candidate", "new")
     assert code == 2
     assert text in found["error"]
+
+
+def test_a_runtime_that_is_not_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Measured(monkeypatch)
+
+    def missing() -> None:
+        raise TargetUnavailable("target 'onnxruntime' cannot run here: it is not installed.")
+
+    monkeypatch.setattr("optimize.backends.targets.onnxruntime.preflight", missing)
+    assert called(*PAIR)[0] == 4
 
 
 def test_from_python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

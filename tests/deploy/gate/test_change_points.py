@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from dataclasses import replace
@@ -61,6 +62,7 @@ def followed(values: list[float]) -> list[Series]:
 
 def test_page_and_text_name_the_commit_of_a_change() -> None:
     many = follow(followed([1.0] * 10 + [1.2] * 10))
+    assert json.loads(json.dumps(many[0].as_dict()))["changes"] == [{"at": 10, "growth": 0.2, "commit": "commit10"}]
     page = html(many, "h.jsonl")
     assert "+20 % at commit10" in page
     assert "change at commit10: +20 %" in "\n".join(text(many))
