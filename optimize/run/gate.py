@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from optimize.backends import backend, onnx_target_names
-from optimize.deploy.gate.accuracy import require_same_inputs
 from optimize.deploy.gate.criteria import rows
-from optimize.deploy.gate.evidence import Evidence, GatePlan, artifact
+from optimize.deploy.gate.evidence import Evidence, GatePlan, artifact, require_same_inputs
 from optimize.deploy.gate.fingerprint import digest, fingerprint
 from optimize.deploy.gate.history import commit_of, read, series
 from optimize.deploy.gate.history_page import Followed, follow, html, text

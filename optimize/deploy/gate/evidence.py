@@ -15,6 +15,7 @@ from optimize.deploy.gate.accuracy import Scored, score_models
 from optimize.deploy.gate.fingerprint import differences, fingerprint
 from optimize.deploy.gate.growth import PROCESSES
 from optimize.deploy.gate.unpaired import fixed_work_ms
+from optimize.errors import InputError
 from optimize.measure.memory import Memory, peak_memory
 from optimize.progress import track
 
@@ -130,3 +131,14 @@ def artifact(model: Contender) -> Artifact:
     """Return the compiled model behind a name; a gate opens nothing else."""
     assert isinstance(model.model, Artifact)
     return model.model
+
+
+def require_same_inputs(baseline: tuple[int, ...], candidate: tuple[int, ...]) -> None:
+    """Check that both models take inputs of the same shape, (C, *spatial).
+
+    Raises:
+        InputError: naming both shapes.
+    """
+    if baseline != candidate:
+        shapes = [",".join(map(str, shape)) for shape in (candidate, baseline)]
+        raise InputError(f"`--candidate` takes inputs of {shapes[0]} and the baseline of {shapes[1]}: compare models of the same inputs.")
