@@ -155,13 +155,20 @@ def warm_call_ns(call: Callable[[], object], *, warm_ns: int = WARM_NS, timer: C
 
 def _block(call: Callable[[], object], command: Mapping[str, Any], slowdown: float) -> int:
     if command.get("cores"):
-        os.sched_setaffinity(0, command["cores"])
+        _bind(command["cores"])
     for _ in range(command.get("settle", 0)):
         call()
     # The clock is that of the whole system, so two processes that wait for the same moment start together.
     while time.perf_counter_ns() < command.get("start_ns", 0):
         pass
     return block_ns(call, command["calls"], slowdown)
+
+
+def _bind(cores: Sequence[int]) -> None:
+    """Let every thread of this process run on these cores only; a runtime's own threads are bound by their numbers, one by one."""
+    for thread in os.listdir("/proc/self/task"):
+        with suppress(OSError):  # it has ended
+            os.sched_setaffinity(int(thread), cores)
 
 
 def block_ns(call: Callable[[], object], calls: int, slowdown: float = 0.0) -> int:

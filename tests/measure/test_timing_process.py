@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -64,6 +65,12 @@ def test_two_processes_answer_and_none_is_left(artifact: Artifact) -> None:
             for process in processes:
                 process.request(calls=3, settle=1)
             assert all(process.answer()["ns"] > 0 for process in processes)
+            if hasattr(os, "sched_getaffinity"):
+                core = min(os.sched_getaffinity(0))
+                processes[0].request(calls=1, cores=[core])
+                processes[0].answer()
+                threads = psutil.Process(ids[0]).threads()
+                assert {tuple(os.sched_getaffinity(thread.id)) for thread in threads} == {(core,)}
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
