@@ -1,4 +1,4 @@
-# make demo | make test | make lint | make clean
+# make demo | make test | make lint | make gate | make clean
 #
 # PYTHON=python3.12   another interpreter (3.11 or newer)
 # TORCH_INDEX=URL     an extra package index to take PyTorch's CPU wheels from; without it the default index decides, which may mean CUDA
@@ -8,7 +8,7 @@ TORCH_INDEX ?=
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint gate clean
 
 demo: $(READY)
 	$(VENV)/bin/optimize demo --out demo
@@ -19,6 +19,10 @@ test: $(READY)
 lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+
+# The project's own gate: a network against itself, and against a slower one.
+gate: $(READY)
+	$(VENV)/bin/python -m benchmarks.gate_check
 
 clean:
 	rm -rf $(VENV) build demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -36,7 +36,7 @@ def _limit_options(command: Function) -> Function:
 @cloup.option_group(
     "How it is measured",
     cloup.option("--batches", metavar="N,…", help="Batch sizes such as 1,8, at each of which latency is compared; by default 1."),
-    cloup.option("--threads", metavar="N", help="Number of threads; by default the runtime's own choice."),
+    cloup.option("--threads", metavar="N", help="Number of threads; by default 1, which other work on the machine disturbs least."),
     cloup.option("--max-seconds", metavar="S", help="Longest comparison of latency at each batch size; by default 120."),
     data_option("Labelled data, as for compress; accuracy is compared on its test images."),
     seed_option(),

@@ -38,6 +38,10 @@ EXTRAS = {
     "gpu": (Requirement("nvidia-ml-py", "energy and memory of an NVIDIA GPU", module="pynvml", only_with_gpu=True),),
     "report": (Requirement("vl-convert-python", "charts in report.html", module="vl_convert"),),
     "sign": (Requirement("cryptography", "signatures"),),
+    "gate": (
+        Requirement("pytest-benchmark", "the fixture benchmark_artifact of the pytest plugin", module="pytest_benchmark"),
+        Requirement("ruptures", "change points in the history of a gate"),
+    ),
     "demo": (Requirement("scikit-learn", "the data of optimize demo", module="sklearn"),),
     "files": (
         Requirement("pillow", "photographs of optimize plan --files", module="PIL"),

@@ -22,19 +22,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from optimize.backends import backend, onnx_target_names
-from optimize.deploy.gate.accuracy import require_same_inputs
 from optimize.deploy.gate.criteria import rows
-from optimize.deploy.gate.evidence import Evidence, GatePlan, artifact
+from optimize.deploy.gate.evidence import Evidence, GatePlan, artifact, require_same_inputs
 from optimize.deploy.gate.fingerprint import digest, fingerprint
-from optimize.deploy.gate.history import append, commit_of, entry, read, series
+from optimize.deploy.gate.history import commit_of, read, series
 from optimize.deploy.gate.history_page import Followed, follow, html, text
-from optimize.deploy.gate.job_summary import job_summary
-from optimize.deploy.gate.junit import junit as junit_xml
 from optimize.deploy.gate.result import GateResult
 from optimize.deploy.gate.stored_baseline import StoredBaseline, is_baseline, read_baseline, write_baseline
 from optimize.errors import InputError, OptimizeError, require_choice
 from optimize.files import write_atomically
 from optimize.measure.benchmark import Contender
+from optimize.run.gate_outputs import require_writable, write_output
 from optimize.run.gate_settings import gate_plan
 from optimize.run.open_models import ModelOpener
 
@@ -172,7 +170,7 @@ def gate(
     """
     started = time.perf_counter()
     files = {"junit": junit, "summary": summary, "history": history, "out": out}
-    outputs = {name: _writable(Path(file), f"--{name}") for name, file in files.items() if file is not None}
+    outputs = {name: require_writable(Path(file), f"--{name}") for name, file in files.items() if file is not None}
     baseline, candidate = Path(baseline), Path(candidate)
     _require_model(candidate, "--candidate")
     plan = gate_plan(settings)
@@ -193,7 +191,7 @@ def gate(
         seconds=round(time.perf_counter() - started, 3),
     )
     for name, file in outputs.items():
-        _write(name, file, result)
+        write_output(name, file, result)
     return result
 
 
@@ -209,7 +207,7 @@ def store_baseline(candidate: Source, file: Source, *, target: str | None = None
     Raises:
         InputError: when the model or a setting is wrong, or a setting has no use here.
     """
-    path, file = Path(candidate), _writable(Path(file), "--write-baseline")
+    path, file = Path(candidate), require_writable(Path(file), "--write-baseline")
     known = {"batches", "threads", "data", "seed"}
     if unused := sorted(settings.keys() - known):
         flag = f"--{unused[0].replace('_', '-')}"
@@ -237,7 +235,7 @@ def show_history(file: Source, page: Source | None = None, **unused: object) -> 
         raise InputError(
             f"`--{name.replace('_', '-')}` (={value}) has no use when a history is shown: leave it out, or name --baseline and --candidate."
         )
-    place = None if page is None else _writable(Path(page), "--html")
+    place = None if page is None else require_writable(Path(page), "--html")
     followed = tuple(follow(series(read(Path(file)))))
     if place is not None:
         write_atomically(place, html(followed, Path(file).name))
@@ -324,28 +322,3 @@ def _require_model(path: Path, name: str) -> None:
     if path.is_file() and path.suffix.lower() != ".onnx":
         kinds = "the folder of a run, an artifact or an .onnx file"
         raise InputError(f"`{name}` (={path}) is none of what a gate opens: pass {kinds}; `optimize compress` makes one of a torch model.")
-
-
-def _writable(file: Path, name: str) -> Path:
-    """Return the file, seen to be writable before minutes are spent on a result that could not be kept."""
-    permitted = os.access(file if file.exists() else file.parent, os.W_OK)
-    if file.is_dir() or not file.parent.is_dir() or not permitted:
-        raise InputError(f"`{name}` (={file}) cannot be written: name a file in a folder that is there.")
-    return file
-
-
-def _write(name: str, file: Path, result: GateResult) -> None:
-    """Write one output; a summary and a history are appended to, the others replaced."""
-    try:
-        if name == "history":
-            append(file, entry(result))
-        elif name == "summary":
-            # GitHub hands every step one file, to which each step appends
-            with file.open("a", encoding="utf-8", newline="\n") as stream:
-                stream.write(job_summary(result))
-        elif name == "junit":
-            write_atomically(file, junit_xml(result))
-        else:
-            write_atomically(file, json.dumps(result.as_dict(), indent=1, allow_nan=False) + "\n")
-    except OSError as problem:
-        raise InputError(f"`--{name}` (={file}) cannot be written ({problem.strerror}): name another file.") from problem

@@ -18,7 +18,6 @@ from optimize.errors import InputError
 from optimize.progress import stage
 
 if TYPE_CHECKING:
-    from optimize.backends.artifact import Artifact
     from optimize.candidate import Floats, Meaning
     from optimize.data.dataset import Preprocessing
     from optimize.data.split import Split
@@ -84,7 +83,7 @@ def score_models(baseline: Contender | None, candidate: Contender, stored: Store
             mask_shape=shape[2:],
             classes=tuple(use.get("output", {}).get("classes", ())),
         )
-    split, outputs = _as_read(loaded.test, stated[0] or use), None
+    split = _as_read(loaded.test, stated[0] or use)
     new, outputs = _scored(candidate, split, loaded.classes)
     if baseline is not None:
         return Scored(_scored(baseline, _as_read(loaded.test, stated[1] or use), loaded.classes)[0], new, split, outputs)
@@ -115,9 +114,12 @@ def _preprocessing(use: Mapping[str, Any]) -> Preprocessing:
     """Return the preprocessing that a manifest states; uint8 over 255 where it states none."""
     from optimize.data.dataset import Preprocessing
 
-    steps = use.get("input", {}).get("preprocessing", {})
-    standardize = (steps.get("standardize") or {}).get("of")
-    return Preprocessing(tuple(steps.get("mean", ())), tuple(steps.get("std", ())), int(steps.get("pad", 0)), standardize)
+    try:
+        steps = use.get("input", {}).get("preprocessing", {})
+        standardize = (steps.get("standardize") or {}).get("of")
+        return Preprocessing(tuple(steps.get("mean", ())), tuple(steps.get("std", ())), int(steps.get("pad", 0)), standardize)
+    except (AttributeError, TypeError, ValueError) as problem:  # a manifest comes from outside
+        raise InputError(f"`use` of an artifact states no preprocessing that can be read ({problem}): make the artifact again.") from None
 
 
 def _as_read(split: Split, use: Mapping[str, Any]) -> Split:
@@ -157,23 +159,3 @@ def _stored_outputs(record: Any, split: Split) -> Floats | str:
         return f"the stored baseline's outputs are damaged: {again}"
     # one row for each case, or the cases could not be paired
     return outputs if outputs.ndim == 2 and len(outputs) == len(split) else f"the stored baseline's outputs are damaged: {again}"
-
-
-def require_same_inputs(baseline: tuple[int, ...], candidate: tuple[int, ...]) -> None:
-    """Check that both models take inputs of the same shape, (C, *spatial).
-
-    Raises:
-        InputError: naming both shapes.
-    """
-    if baseline != candidate:
-        shapes = [",".join(map(str, shape)) for shape in (candidate, baseline)]
-        raise InputError(f"`--candidate` takes inputs of {shapes[0]} and the baseline of {shapes[1]}: compare models of the same inputs.")
-
-
-def artifact_macs(model: Artifact) -> int | None:
-    """Return the multiply-accumulates of one input, counted in a compiled model that is an ONNX file; None for every other form."""
-    if model.main.suffix != ".onnx":
-        return None
-    from optimize.deploy.gate.onnx_macs import onnx_macs
-
-    return onnx_macs(model.main)

@@ -31,7 +31,7 @@ def judged_drops(evidence: Evidence, criterion: str, limit: float | None) -> Ite
         return
     row = next(row for row in rows() if row.name == criterion)
     # Where no limit was asked for, the default of a run gives the interval, and the outcome is not used.
-    limits = Limits() if limit is None else Limits(**{criterion: limit})
+    limits = Limits() if limit is None else Limits(rails={criterion: limit})
     compared = compare(limits, scored.baseline, scored.candidate)
     judge = row.judge(compared.task)
     assert judge is not None
@@ -41,9 +41,24 @@ def judged_drops(evidence: Evidence, criterion: str, limit: float | None) -> Ite
 
 
 def _judged(rail: Rail, criterion: str, *, asked: bool) -> Judged:
-    known = rail.estimate.n > 0
-    values = (rail.baseline, rail.candidate, rail.value, rail.estimate.low, rail.estimate.high) if known else (None,) * 5
-    judged = Judged(criterion, rail.title, "share", "drop", *values, rail.limit, rail.outcome, "", rail.estimate.n)
+    judged = Judged(
+        criterion=criterion,
+        name=rail.title,
+        unit="share",
+        rule="drop",
+        baseline=rail.baseline,
+        candidate=rail.candidate,
+        change=rail.value,
+        low=rail.estimate.low,
+        high=rail.estimate.high,
+        limit=rail.limit,
+        outcome=rail.outcome,
+        reason="",
+        n=rail.estimate.n,
+    )
+    if not rail.estimate.n:
+        # without a case there is no figure: 0 would read as a measured one
+        judged = replace(judged, baseline=None, candidate=None, change=None, low=None, high=None)
     if not asked:
         return replace(judged, limit=None, outcome="not judged", reason=f"{str(rail).split('; the limit')[0]}; no limit was asked for")
     return replace(judged, reason=rail.doubt if rail.outcome == "inconclusive" else str(rail))

@@ -76,7 +76,7 @@ def change_points(values: Sequence[float]) -> list[Change]:
     # a linear kernel has the same cost as squares around the mean, and is the form of it that is compiled
     search = ruptures.KernelCPD(kernel="linear", min_size=MIN_SEGMENT).fit(np.array(_clipped(logs, sigma))[:, None] / sigma)
     # the last one is the end of the series
-    *places, _ = search.predict(pen=PENALTY * math.log(n) * (1 + SHORT / n))
+    *places, _ = map(int, search.predict(pen=PENALTY * math.log(n) * (1 + SHORT / n)))
     levels = [median(values[start:end]) for start, end in pairwise([0, *places, n])]
     return [Change(at, round(after / before - 1, 6)) for at, (before, after) in zip(places, pairwise(levels), strict=True)]
 

@@ -15,6 +15,7 @@ from optimize.deploy.gate.accuracy import Scored, score_models
 from optimize.deploy.gate.fingerprint import differences, fingerprint
 from optimize.deploy.gate.growth import PROCESSES
 from optimize.deploy.gate.unpaired import fixed_work_ms
+from optimize.errors import InputError
 from optimize.measure.memory import Memory, peak_memory
 from optimize.progress import track
 
@@ -35,7 +36,7 @@ class GatePlan:
     Args:
         limits: limit of each criterion, by its name; None for a figure that is shown and not judged.
         batches: batch sizes, for each of which latency is compared.
-        threads: number of threads; None for the runtime's own choice.
+        threads: number of threads; None for the runtime's own choice. With one, a busy neighbour delays the fewest calls.
         max_seconds: seconds after which a comparison of latency is given up, for each batch size.
         data: source of labelled data, as `compress` takes it; empty for no comparison of accuracy.
         seed: seed of random inputs, and of the order within each pair.
@@ -43,7 +44,7 @@ class GatePlan:
 
     limits: Mapping[str, float | None] = field(default_factory=dict)
     batches: tuple[int, ...] = (1,)
-    threads: int | None = None
+    threads: int | None = 1
     max_seconds: float = 120.0
     data: str = ""
     seed: int = 0
@@ -130,3 +131,14 @@ def artifact(model: Contender) -> Artifact:
     """Return the compiled model behind a name; a gate opens nothing else."""
     assert isinstance(model.model, Artifact)
     return model.model
+
+
+def require_same_inputs(baseline: tuple[int, ...], candidate: tuple[int, ...]) -> None:
+    """Check that both models take inputs of the same shape, (C, *spatial).
+
+    Raises:
+        InputError: naming both shapes.
+    """
+    if baseline != candidate:
+        shapes = [",".join(map(str, shape)) for shape in (candidate, baseline)]
+        raise InputError(f"`--candidate` takes inputs of {shapes[0]} and the baseline of {shapes[1]}: compare models of the same inputs.")

@@ -95,7 +95,7 @@ def judged_growth(
     said = change_in_words(growth.value, "growth")
     # Shown figures have few repetitions, too few for an interval; a growth that was counted has no interval either.
     shown = limit is not None or n >= PROCESSES
-    ends = (growth.low, growth.high) if shown else (None, None)
+    low, high = (growth.low, growth.high) if shown else (None, None)
     if shown and growth.low != growth.high:
         said += f" ({change_in_words(growth.low, 'growth')} to {change_in_words(growth.high, 'growth')})"
     if limit is None:
@@ -103,7 +103,7 @@ def judged_growth(
     else:
         ending = f": {remedy}" if outcome == "inconclusive" and remedy else ""
         reason = f"{said}; the limit is {limit_in_words(limit, 'growth')}{ending}"
-    return Judged(criterion, name, unit, "growth", *sides, growth.value, *ends, limit, outcome, reason, n)
+    return Judged(criterion, name, unit, "growth", *sides, growth.value, low, high, limit, outcome, reason, n)
 
 
 def judged_count(criterion: str, name: str, unit: str, baseline: object, candidate: int | None, limit: float | None) -> Judged:

@@ -52,6 +52,7 @@ class Series:
         candidate: model that it is of, as the user named it.
         machine: hash of the machine's fingerprint.
         points: the comparisons, oldest first.
+        rule: "growth" where a larger figure is worse, "drop" where a smaller one is.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Series:
     candidate: str
     machine: str
     points: tuple[Point, ...]
+    rule: str = "growth"
 
     @property
     def values(self) -> list[float]:
@@ -135,6 +137,7 @@ def series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
     Figures of two machines are never joined: a change of the machine would look like a change of the model.
     """
     found: dict[tuple[str, str, str, str], list[Point]] = {}
+    rules: dict[tuple[str, str, str, str], str] = {}
     for line in lines:
         for figure in line["criteria"]:
             value = figure.get("candidate") if isinstance(figure, dict) else None
@@ -142,7 +145,8 @@ def series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
                 key = (str(figure["name"]), str(figure["unit"]), str(line.get("candidate", "")), str(line.get("fingerprint", "")))
                 point = Point(str(line.get("created", "")), str(line.get("commit") or ""), float(value), str(figure.get("outcome", "")))
                 found.setdefault(key, []).append(point)
-    return [Series(*key, tuple(points)) for key, points in found.items()]
+                rules[key] = str(figure.get("rule", "growth"))
+    return [Series(*key, tuple(points), rules[key]) for key, points in found.items()]
 
 
 def label(point: Point) -> str:

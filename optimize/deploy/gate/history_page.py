@@ -132,7 +132,7 @@ def _chart(one: Followed) -> dict[str, Any]:
             {
                 "x": x(change.at - 0.5),
                 "growth": change_in_words(change.growth, "growth"),
-                "worse": change.growth > 0,
+                "worse": (change.growth > 0) == (one.series.rule == "growth"),
                 "label": label(points[change.at]),
             }
             for change in one.changes

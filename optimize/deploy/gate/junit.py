@@ -34,17 +34,14 @@ def junit(result: GateResult) -> str:
         "errors": str(counts["error"]),
         "time": f"{result.seconds:.3f}",
     }
-    suites = ElementTree.Element("testsuites", name=SUITE, **totals)
-    suite = ElementTree.SubElement(
-        suites,
-        "testsuite",
-        name=SUITE,
-        **totals,
-        skipped=str(counts["skipped"]),
-        # the schema has no time zone here: local time, as every other tool writes it
-        timestamp=datetime.fromisoformat(result.created).replace(tzinfo=None).isoformat(timespec="seconds"),
-        hostname=_plain(platform.node() or "localhost"),
-    )
+    suites = ElementTree.Element("testsuites", {"name": SUITE, **totals})
+    facts_of_suite = {
+        "skipped": str(counts["skipped"]),
+        # the schema has no time zone here
+        "timestamp": datetime.fromisoformat(result.created).replace(tzinfo=None).isoformat(timespec="seconds"),
+        "hostname": _plain(platform.node() or "localhost"),
+    }
+    suite = ElementTree.SubElement(suites, "testsuite", {"name": SUITE, **totals, **facts_of_suite})
     properties = ElementTree.SubElement(suite, "properties")
     facts = {"baseline": result.baseline, "candidate": result.candidate, "commit": result.commit, **result.fingerprint}
     for name, value in facts.items():

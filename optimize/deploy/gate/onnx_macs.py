@@ -14,11 +14,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from optimize.backends.artifact import Artifact
+
 Shape = tuple[int, ...]
 _WEIGHTS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "ConvTranspose": 1, "Gemm": 1}
 """Operation -> place of its weights among its inputs."""
 _LEFT = {"MatMul": 0, "MatMulInteger": 0, "QLinearMatMul": 0}
 """Operation -> place of its left matrix among its inputs."""
+
+
+def artifact_macs(model: Artifact) -> int | None:
+    """Return the multiply-accumulates of one input, counted in a compiled model that is an ONNX file; None for every other form."""
+    return onnx_macs(model.main) if model.main.suffix == ".onnx" else None
 
 
 def onnx_macs(path: Path) -> int | None:

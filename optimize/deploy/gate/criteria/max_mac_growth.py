@@ -23,8 +23,8 @@ def _judge(evidence: Evidence, limit: float | None) -> Iterator[Judged]:
 
 
 def _macs(model: Contender) -> int | None:
-    from optimize.deploy.gate.accuracy import artifact_macs
     from optimize.deploy.gate.evidence import artifact
+    from optimize.deploy.gate.onnx_macs import artifact_macs
 
     return artifact_macs(artifact(model)) if model.macs is None else model.macs
 
