@@ -38,6 +38,11 @@ EXTRAS = {
     "gpu": (Requirement("nvidia-ml-py", "energy and memory of an NVIDIA GPU", module="pynvml", only_with_gpu=True),),
     "report": (Requirement("vl-convert-python", "charts in report.html", module="vl_convert"),),
     "sign": (Requirement("cryptography", "signatures"),),
+    "serve": (
+        Requirement("uvicorn", "the server of python -m bundle serve"),
+        Requirement("starlette", "the routes of python -m bundle serve"),
+        Requirement("prometheus-client", "the metrics of python -m bundle serve", module="prometheus_client"),
+    ),
     "gate": (
         Requirement("pytest-benchmark", "the fixture benchmark_artifact of the pytest plugin", module="pytest_benchmark"),
         Requirement("ruptures", "change points in the history of a gate"),
