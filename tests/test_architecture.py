@@ -273,7 +273,7 @@ def foreign_to_a_bundle(source: str, *, server: bool = False) -> set[str]:
 
 @pytest.mark.parametrize("path", sorted(RUNNER.rglob("*.py")), ids=name)
 def test_the_runner_of_a_bundle_needs_numpy_and_a_runtime(path: Path) -> None:
-    server = "server" in path.relative_to(RUNNER).parts or path.stem.startswith("serve")
+    server = any(part.startswith(("serve", "serving")) for part in path.relative_to(RUNNER).parts)
     assert foreign_to_a_bundle(code(path), server=server) == set()
 
 

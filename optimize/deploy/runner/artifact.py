@@ -55,14 +55,23 @@ def read(manifest: Manifest, contents: Mapping[str, bytes]) -> Artifact:
     Raises:
         Refused: when they contradict each other, or one is damaged.
     """
+    try:
+        artifact = _bound(manifest, contents)
+        _require_report(manifest, contents)
+    # any shape is possible in files that come from outside, and none may end in a traceback
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        why = f"{type(problem).__name__}: {str(problem)[:200]}"
+        raise Refused(f"`{NAME}`, `{REPORT}` or manifest.json is damaged ({why}): get the bundle again.") from None
+    return artifact
+
+
+def _bound(manifest: Manifest, contents: Mapping[str, bytes]) -> Artifact:
+    """Return the artifact, after it was compared with the manifest."""
     path = f"{manifest.folder}/{NAME}"
     said = _parsed(path, contents)
-    try:
-        artifact = _artifact(manifest, said, contents)
-        listed = [(str(entry["name"]), str(entry["sha256"])) for entry in said["files"]]
-        golden = None if said.get("golden") is None else f"{manifest.folder}/{said['golden']['name']}"
-    except (KeyError, TypeError, ValueError, AttributeError) as problem:
-        raise Refused(f"`{path}` is damaged ({type(problem).__name__}: {str(problem)[:200]}): get the bundle again.") from None
+    artifact = _artifact(manifest, said, contents)
+    listed = [(str(entry["name"]), str(entry["sha256"])) for entry in said["files"]]
+    golden = None if said.get("golden") is None else f"{manifest.folder}/{said['golden']['name']}"
     digest = hashlib.sha256("".join(f"{sha256}  {name}\n" for name, sha256 in listed).encode()).hexdigest()
     own = {f"{manifest.folder}/{name}" for name in (NAME, *(name for name, _ in listed))} | ({golden} if golden else set())
     _agree(path, "target and precision", (artifact.target, artifact.precision), (manifest.target, manifest.precision))
@@ -71,7 +80,6 @@ def read(manifest: Manifest, contents: Mapping[str, bytes]) -> Artifact:
     _agree(path, "list of files", own, {name for name in manifest.files if name.startswith(f"{manifest.folder}/")})
     for name, sha256 in [*listed, *([(said["golden"]["name"], said["golden"]["sha256"])] if golden else [])]:
         _agree(path, f"hash of {name}", sha256, manifest.files[f"{manifest.folder}/{name}"][0])
-    _require_report(manifest, contents)
     return artifact
 
 
@@ -102,20 +110,17 @@ def _require_report(manifest: Manifest, contents: Mapping[str, bytes]) -> None:
     """Check that the report is the manifest's, and is of this model."""
     report = _parsed(REPORT, contents)
     said = manifest.content["report"]
-    try:
-        _agree(REPORT, "hash", manifest.files[REPORT][0], said["sha256"])
-        _agree(REPORT, "path", REPORT, said["path"])
-        # None where the report knows of no artifact: a model that was compiled, and never judged
-        if said["artifact_sha256"] is not None:
-            _agree(REPORT, "hash of the model", said["artifact_sha256"], manifest.sha256)
-        _agree(REPORT, "accepted", bool(report["accepted"]), manifest.content["accepted"])
-        if manifest.content["verdict"] != "unverified":
-            _agree(REPORT, "verdict", report["verdict"], manifest.content["verdict"])
-            _agree(REPORT, "target", report["target"], manifest.target)
-        listed = (report.get("artifact") or {}).get("files") or []
-        by_name = {entry["name"]: entry["sha256"] for entry in listed}
-    except (KeyError, TypeError, AttributeError) as problem:
-        raise Refused(f"`{REPORT}` is damaged ({type(problem).__name__}: {str(problem)[:200]}): get the bundle again.") from None
+    _agree(REPORT, "hash", manifest.files[REPORT][0], said["sha256"])
+    _agree(REPORT, "path", REPORT, said["path"])
+    # None where the report knows of no artifact: a model that was compiled, and never judged
+    if said["artifact_sha256"] is not None:
+        _agree(REPORT, "hash of the model", said["artifact_sha256"], manifest.sha256)
+    _agree(REPORT, "accepted", bool(report["accepted"]), manifest.content["accepted"])
+    if manifest.content["verdict"] != "unverified":
+        _agree(REPORT, "verdict", report["verdict"], manifest.content["verdict"])
+        _agree(REPORT, "target", report["target"], manifest.target)
+    listed = (report.get("artifact") or {}).get("files") or []
+    by_name = {entry["name"]: entry["sha256"] for entry in listed}
     for name, sha256 in by_name.items():
         path = f"{manifest.folder}/{name}"
         _agree(REPORT, f"hash of {str(name)[:80]}", sha256, manifest.files[path][0] if path in manifest.files else None)

@@ -12,6 +12,9 @@ class Refused(RuntimeError):
 
     exit_code = 4
 
+    def __init__(self, text: str) -> None:
+        super().__init__(_plain(text))
+
 
 class WrongInput(ValueError):
     """The call, or an image, is wrong; exit code 2.
@@ -21,3 +24,11 @@ class WrongInput(ValueError):
     """
 
     exit_code = 2
+
+    def __init__(self, text: str) -> None:
+        super().__init__(_plain(text))
+
+
+def _plain(text: str) -> str:
+    """Return a text as one line without control characters: names from a hostile file must not steer the terminal."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
