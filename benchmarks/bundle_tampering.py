@@ -22,7 +22,8 @@ import rfc8785
 
 from optimize.backends import backend
 from optimize.backends.artifact import Artifact
-from optimize.deploy.bundle.signature import keyid, pre_authentication_encoding, sign
+from optimize.deploy.bundle.signature import PAYLOAD_TYPE, sign
+from optimize.report.dsse import encoded, keyid
 
 MANIFEST, ENVELOPE, REPORT = "manifest.json", "manifest.dsse.json", "report.json"
 ARTIFACT, GOLDEN = "model/artifact.json", "model/golden.npz"
@@ -355,7 +356,7 @@ def signed_for_another_use(who: Attacker) -> None:
     owner = json.loads((who.other / ENVELOPE).read_text(encoding="utf-8"))
     owner["payload"] = base64.b64encode(content).decode()
     # the signed bytes of the other bundle begin in the same way: the length in front of them is what tells them apart
-    assert pre_authentication_encoding(content) != pre_authentication_encoding((who.other / MANIFEST).read_bytes())
+    assert encoded(PAYLOAD_TYPE, content) != encoded(PAYLOAD_TYPE, (who.other / MANIFEST).read_bytes())
     (who.folder / ENVELOPE).write_bytes(rfc8785.dumps(owner))
 
 

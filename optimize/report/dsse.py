@@ -54,8 +54,18 @@ def encoded(payload_type: str, payload: bytes) -> bytes:
     return b" ".join((b"DSSEv1", str(len(kind)).encode(), kind, str(len(payload)).encode(), payload))
 
 
-def sign(payload_type: str, payload: bytes, key_file: str | Path) -> str:
-    """Return the envelope of a payload as JSON text; the same payload and key give the same text.
+def keyid(key_file: str | Path) -> str:
+    """Return the name of a private key in an envelope: the SHA-256 of the 32 bytes of its public half, 64 hexadecimal digits.
+
+    Raises:
+        InputError: when the key cannot be used, or the package cryptography is not installed.
+    """
+    require_cryptography()
+    return hashlib.sha256(private_key(Path(key_file)).public_key().public_bytes_raw()).hexdigest()
+
+
+def envelope(payload_type: str, payload: bytes, key_file: str | Path) -> dict[str, Any]:
+    """Return the envelope of a payload with one signature; Ed25519 takes no random numbers, so signing twice gives the same.
 
     Args:
         payload_type: media type of the payload, which is signed too.
@@ -66,15 +76,27 @@ def sign(payload_type: str, payload: bytes, key_file: str | Path) -> str:
         InputError: when the key cannot be used, or the package cryptography is not installed.
     """
     require_cryptography()
-    key = private_key(Path(key_file))
-    public = key.public_key().public_bytes_raw()
-    signature = {
-        "keyid": hashlib.sha256(public).hexdigest(),
-        "public_key": base64.b64encode(public).decode(),
-        "sig": base64.b64encode(key.sign(encoded(payload_type, payload))).decode(),
-    }
-    envelope = {"payloadType": payload_type, "payload": base64.b64encode(payload).decode(), "signatures": [signature]}
-    return json.dumps(envelope, indent=2) + "\n"
+    value = private_key(Path(key_file)).sign(encoded(payload_type, payload))
+    signature = {"keyid": keyid(key_file), "sig": base64.b64encode(value).decode()}
+    return {"payloadType": payload_type, "payload": base64.b64encode(payload).decode(), "signatures": [signature]}
+
+
+def sign(payload_type: str, payload: bytes, key_file: str | Path) -> str:
+    """Return the envelope of a payload, with the public key in it, as JSON text; the same payload and key give the same text.
+
+    Args:
+        payload_type: media type of the payload, which is signed too.
+        payload: bytes to sign.
+        key_file: file of an Ed25519 private key in PEM (PKCS 8). It is not encrypted, and only its owner may read it.
+
+    Raises:
+        InputError: when the key cannot be used, or the package cryptography is not installed.
+    """
+    content = envelope(payload_type, payload, key_file)
+    (signature,) = content["signatures"]
+    public = base64.b64encode(private_key(Path(key_file)).public_key().public_bytes_raw()).decode()
+    signatures = [{"keyid": signature["keyid"], "public_key": public, "sig": signature["sig"]}]
+    return json.dumps({**content, "signatures": signatures}, indent=2) + "\n"
 
 
 def verify(file: Path, payload_type: str, payload: bytes) -> Signed:
@@ -94,8 +116,8 @@ def verify(file: Path, payload_type: str, payload: bytes) -> Signed:
 
     try:
         with file.open("rb") as stream:
-            envelope = strict_json.parse(stream.read(MAX_ENVELOPE_BYTES))
-        kind, content, (signature,) = envelope["payloadType"], _decoded(envelope["payload"]), envelope["signatures"]
+            whole = strict_json.parse(stream.read(MAX_ENVELOPE_BYTES))
+        kind, content, (signature,) = whole["payloadType"], _decoded(whole["payload"]), whole["signatures"]
         public, value = _decoded(signature["public_key"]), _decoded(signature["sig"])
         key = Ed25519PublicKey.from_public_bytes(public)
         fingerprint = str(signature["keyid"])
@@ -110,7 +132,7 @@ def verify(file: Path, payload_type: str, payload: bytes) -> Signed:
         raise InputError(f"`{file}` holds a signature that the key in it did not make: sign again.") from None
     if fingerprint != hashlib.sha256(public).hexdigest():
         raise InputError(f"`{file}` names another key than the one that signed: sign again.")
-    return Signed(fingerprint, signature["public_key"], envelope)
+    return Signed(fingerprint, signature["public_key"], whole)
 
 
 def _decoded(text: str) -> bytes:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from optimize.backends.artifact import Artifact, ArtifactFile
-from optimize.deploy.bundle import signature
 from optimize.deploy.bundle.archive import is_archive_name, write_archive
 from optimize.deploy.bundle.assemble import ONNX, assemble
 from optimize.deploy.bundle.bundled_run import BundledRun, Verdict
@@ -21,6 +20,7 @@ from optimize.deploy.bundle.manifest import MANIFEST, MODEL, Manifest
 from optimize.deploy.bundle.placing import put, require_free, work_folder
 from optimize.errors import InputError
 from optimize.progress import note
+from optimize.report.dsse import keyid
 from optimize.report.signature import private_key
 from optimize.run.verification.folder_contents import AGAIN, plain
 from optimize.run.verification.integrity import Examined, examine
@@ -149,7 +149,7 @@ def bundle(
         )
         manifest = assemble(source, assembled, key)
         _require_as_examined(manifest, examined, {MODEL: artifact.folder, ONNX_FOLDER: onnx})
-        signed_by = "" if key is None else signature.keyid(key)
+        signed_by = "" if key is None else keyid(key)
         packing.write(assembled, packed, **options)
         made = packed
         if is_archive_name(path):

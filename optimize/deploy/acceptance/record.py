@@ -9,7 +9,6 @@ The record holds numbers and hashes. It names no case and no patient.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,11 +16,10 @@ from typing import Any
 
 import rfc8785
 
-from optimize.deploy.bundle.signature import pre_authentication_encoding
 from optimize.errors import InputError
 from optimize.files import write_all_atomically
 from optimize.report.acceptance import render
-from optimize.report.signature import private_key
+from optimize.report.dsse import envelope, keyid
 
 FORMAT, KIND = 1, "optimize-acceptance"
 JSON, PAGE, ENVELOPE = "acceptance.json", "acceptance.html", "acceptance.dsse.json"
@@ -86,21 +84,13 @@ def write(content: Mapping[str, Any], folder: Path, key_file: str | Path | None)
     Raises:
         InputError: when the key cannot be used.
     """
-    keyid = None if key_file is None else hashlib.sha256(private_key(key_file).public_key().public_bytes_raw()).hexdigest()
     # the page shows the key and is signed by its hash; so it is rendered first, and the JSON that holds its hash is what is signed
-    whole = {"format": FORMAT, "kind": KIND, **content, "signed_by": keyid}
+    whole = {"format": FORMAT, "kind": KIND, **content, "signed_by": None if key_file is None else keyid(key_file)}
     page = render(whole).encode()
     record: bytes = rfc8785.dumps({**whole, "page": {"path": PAGE, "sha256": hashlib.sha256(page).hexdigest()}})
     files: dict[str, bytes] = {JSON: record, PAGE: page}
-    if key_file is not None and keyid is not None:
-        value = private_key(key_file).sign(pre_authentication_encoding(record, PAYLOAD_TYPE))
-        files[ENVELOPE] = rfc8785.dumps(
-            {
-                "payload": base64.b64encode(record).decode(),
-                "payloadType": PAYLOAD_TYPE,
-                "signatures": [{"keyid": keyid, "sig": base64.b64encode(value).decode()}],
-            }
-        )
+    if key_file is not None:
+        files[ENVELOPE] = rfc8785.dumps(envelope(PAYLOAD_TYPE, record, key_file))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_all_atomically({folder / name: content for name, content in files.items()})

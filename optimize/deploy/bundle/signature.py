@@ -25,22 +25,13 @@ from typing import Any
 import rfc8785
 
 from optimize.errors import InputError
-from optimize.report.signature import private_key, require_cryptography
+from optimize.report.dsse import encoded, envelope
+from optimize.report.signature import require_cryptography
 from optimize.report.strict_json import parse
 
 ENVELOPE = "manifest.dsse.json"
 PAYLOAD_TYPE = "application/vnd.optimize.bundle+json"
 _REMEDY = "take the bundle that the key's owner signed"
-
-
-def pre_authentication_encoding(payload: bytes, payload_type: str = PAYLOAD_TYPE) -> bytes:
-    """Return the bytes that a signature of DSSE v1 is over.
-
-    >>> pre_authentication_encoding(b"hello world", "http://example.com/HelloWorld")
-    b'DSSEv1 29 http://example.com/HelloWorld 11 hello world'
-    """
-    kind = payload_type.encode()
-    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
 def sign(manifest: bytes, key_file: str | Path) -> bytes:
@@ -53,36 +44,24 @@ def sign(manifest: bytes, key_file: str | Path) -> bytes:
     Raises:
         InputError: when the key cannot be used, or the package cryptography is not installed.
     """
-    key = private_key(key_file)
-    signature = {
-        "keyid": keyid(key_file),
-        "sig": base64.b64encode(key.sign(pre_authentication_encoding(manifest))).decode(),
-    }
-    envelope: bytes = rfc8785.dumps(
-        {"payloadType": PAYLOAD_TYPE, "payload": base64.b64encode(manifest).decode(), "signatures": [signature]}
-    )
-    return envelope
+    content: bytes = rfc8785.dumps(envelope(PAYLOAD_TYPE, manifest, key_file))
+    return content
 
 
-def keyid(key_file: str | Path) -> str:
-    """Return the name of a key in an envelope: the SHA-256 of the 32 bytes of its public half, hexadecimal."""
-    return hashlib.sha256(private_key(key_file).public_key().public_bytes_raw()).hexdigest()
-
-
-def check(manifest: bytes, envelope: bytes, public_key: str) -> str:
+def check(manifest: bytes, signed: bytes, public_key: str) -> str:
     """Check that the holder of a key signed a manifest.
 
     Args:
         manifest: bytes of manifest.json.
-        envelope: bytes of manifest.dsse.json.
+        signed: bytes of manifest.dsse.json.
         public_key: the 32 bytes of the public key in base64, as `run/verification/public_key.py` reads them from a file.
 
     Returns:
         The SHA-256 of the key's 32 bytes, hexadecimal.
 
     Raises:
-        InputError: when the envelope is damaged, is of another manifest, or has no valid signature of this key; when the package
-            cryptography is not installed.
+        InputError: when the envelope is damaged, is of another manifest, or has no signature, or one that is not a valid one of this key;
+            when the package cryptography is not installed.
     """
     require_cryptography()
     from cryptography.exceptions import InvalidSignature
@@ -91,7 +70,7 @@ def check(manifest: bytes, envelope: bytes, public_key: str) -> str:
     raw = base64.b64decode(public_key, validate=True)
     wanted = hashlib.sha256(raw).hexdigest()
     try:
-        kind, payload, signatures = _opened(envelope)
+        kind, payload, signatures = _opened(signed)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise InputError(f"`{ENVELOPE}` is damaged ({type(problem).__name__}): {_REMEDY}.") from None
     if kind != PAYLOAD_TYPE:
@@ -99,20 +78,30 @@ def check(manifest: bytes, envelope: bytes, public_key: str) -> str:
     # what is verified must be what is used: another payload in the envelope would be signed, and the manifest beside it would not
     if payload != manifest:
         raise InputError(f"`{ENVELOPE}` signs another manifest than the one beside it: {_REMEDY}.")
-    # keyid is a hint that nobody signed; it only chooses the signature to try
-    for value in (value for name, value in signatures if name == wanted):
+    # each signature must be the key's: one that nobody has checked would travel on as if it had been
+    for name, value in signatures:
+        if name != wanted:
+            raise InputError(f"`{ENVELOPE}` is signed by {ascii(name)[1:-1][:16]}, not by the key {wanted[:16]}: {_REMEDY}.")
         try:
-            Ed25519PublicKey.from_public_bytes(raw).verify(value, pre_authentication_encoding(payload))
+            Ed25519PublicKey.from_public_bytes(raw).verify(value, encoded(PAYLOAD_TYPE, payload))
         except InvalidSignature:
             raise InputError(f"`{ENVELOPE}` has a signature that the key {wanted[:16]} did not make for this bundle: {_REMEDY}.") from None
-        return wanted
-    others = ", ".join(name[:16] for name, _ in signatures) or "nobody"
-    raise InputError(f"`{ENVELOPE}` is not signed by the key {wanted[:16]} (but by {ascii(others)[1:-1][:80]}): {_REMEDY}.")
+    if not signatures:
+        raise InputError(f"`{ENVELOPE}` is signed by nobody, and the key {wanted[:16]} must have signed it: {_REMEDY}.")
+    return wanted
 
 
-def _opened(envelope: bytes) -> tuple[str, bytes, list[tuple[str, bytes]]]:
-    """Return the type, the payload, and the key and bytes of every signature."""
-    content: dict[str, Any] = parse(envelope)
+def _opened(signed: bytes) -> tuple[str, bytes, list[tuple[str, bytes]]]:
+    """Return the type, the payload, and the key and bytes of every signature.
+
+    Raises:
+        ValueError: when it is not written as `sign` writes it: in another form, or with a part that nobody signed and somebody might read.
+    """
+    content: dict[str, Any] = parse(signed)
+    if rfc8785.dumps(content) != signed or set(content) != {"payload", "payloadType", "signatures"}:
+        raise ValueError("not in canonical form, or with further parts")
+    if any(set(entry) != {"keyid", "sig"} for entry in content["signatures"]):
+        raise ValueError("a signature with further parts")
     signatures = [(str(entry["keyid"]), _decoded(entry["sig"])) for entry in content["signatures"]]
     return content["payloadType"], _decoded(content["payload"]), signatures
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rfc8785
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from optimize.deploy.bundle import signature
 from optimize.errors import InputError
+from optimize.report.dsse import encoded, keyid
 from tests import keys
 
 MANIFEST = '{"a":"é"}'.encode()
@@ -38,8 +40,8 @@ def base64_of(key: Ed25519PrivateKey) -> str:
 
 
 def test_what_is_signed_is_the_encoding_of_dsse() -> None:
-    assert signature.pre_authentication_encoding(MANIFEST) == SIGNED
-    assert signature.pre_authentication_encoding(b"", "") == b"DSSEv1 0  0 "
+    assert encoded(signature.PAYLOAD_TYPE, MANIFEST) == SIGNED
+    assert encoded("", b"") == b"DSSEv1 0  0 "
 
 
 def test_the_envelope_holds_what_cryptography_verifies(key: Ed25519PrivateKey, key_file: Path) -> None:
@@ -55,7 +57,7 @@ def test_the_envelope_holds_what_cryptography_verifies(key: Ed25519PrivateKey, k
     assert signature.sign(MANIFEST, key_file) == envelope
     assert envelope.startswith(b'{"payload":"eyJ')
     assert b" " not in envelope
-    assert signature.check(MANIFEST, envelope, base64_of(key)) == entry["keyid"] == signature.keyid(key_file)
+    assert signature.check(MANIFEST, envelope, base64_of(key)) == entry["keyid"] == keyid(key_file)
 
 
 def test_openssl_agrees(key: Ed25519PrivateKey, key_file: Path, tmp_path: Path) -> None:
@@ -69,7 +71,7 @@ def test_openssl_agrees(key: Ed25519PrivateKey, key_file: Path, tmp_path: Path) 
 
 
 def changed(envelope: bytes, **parts: Any) -> bytes:
-    return json.dumps(json.loads(envelope) | parts).encode()
+    return rfc8785.dumps(json.loads(envelope) | parts)
 
 
 def test_every_change_is_refused(key: Ed25519PrivateKey, key_file: Path, tmp_path: Path) -> None:
@@ -78,7 +80,7 @@ def test_every_change_is_refused(key: Ed25519PrivateKey, key_file: Path, tmp_pat
     stranger = keys.private(tmp_path / "other.pem")
     foreign = json.loads(signature.sign(MANIFEST, stranger))["signatures"][0]
     other = base64.b64encode(b"{}").decode()
-    again = base64.b64encode(key.sign(signature.pre_authentication_encoding(b"{}"))).decode()
+    again = base64.b64encode(key.sign(encoded(signature.PAYLOAD_TYPE, b"{}"))).decode()
     for wrong, reason in (
         (b"", "damaged"),
         (b"[" * 100_000, "damaged"),
@@ -87,8 +89,12 @@ def test_every_change_is_refused(key: Ed25519PrivateKey, key_file: Path, tmp_pat
         (changed(envelope, signatures=None), "damaged"),
         (changed(envelope, payloadType="application/vnd.in-toto+json"), "something else"),
         (changed(envelope, payload=other), "another manifest"),
-        (changed(envelope, signatures=[]), "not signed by the key .* \\(but by nobody\\)"),
-        (changed(envelope, signatures=[foreign]), "not signed by the key"),
+        (changed(envelope, signatures=[]), "signed by nobody"),
+        (changed(envelope, signatures=[entry, foreign]), "not by the key"),
+        (changed(envelope, note="trusted"), "damaged"),
+        (changed(envelope, signatures=[entry | {"note": "trusted"}]), "damaged"),
+        (json.dumps(json.loads(envelope)).encode(), "damaged"),
+        (changed(envelope, signatures=[foreign]), "not by the key"),
         (changed(envelope, signatures=[foreign | {"keyid": entry["keyid"]}]), "did not make"),
         (changed(envelope, signatures=[entry | {"sig": again}]), "did not make"),
         (changed(envelope, signatures=[entry | {"sig": entry["sig"][:-3] + "h=="}]), "damaged|did not make"),
@@ -97,12 +103,6 @@ def test_every_change_is_refused(key: Ed25519PrivateKey, key_file: Path, tmp_pat
             signature.check(MANIFEST, wrong, base64_of(key))
     with pytest.raises(InputError, match="another manifest"):
         signature.check(b"{}", envelope, base64_of(key))
-
-
-def test_a_second_signature_of_somebody_else_does_no_harm(key: Ed25519PrivateKey, key_file: Path, tmp_path: Path) -> None:
-    entries = [json.loads(signature.sign(MANIFEST, file))["signatures"][0] for file in (keys.private(tmp_path / "o.pem"), key_file)]
-    both = changed(signature.sign(MANIFEST, key_file), signatures=entries)
-    assert signature.check(MANIFEST, both, base64_of(key)) == entries[1]["keyid"]
 
 
 def test_a_key_that_others_can_read_is_not_used(key_file: Path) -> None:
