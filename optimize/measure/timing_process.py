@@ -9,7 +9,8 @@
                                                           <-   {"ns": 958000}
     closes the input, or dies                             ->   ends
 
-A block of many calls is timed as a whole, since a single call of 0.05 ms is as short as the disturbances of the timer. The input also
+A block of many calls is timed as a whole, since a single call of 0.05 ms is as short as the disturbances of the timer. With one thread,
+the time in which it waited for a core is taken off (`core_waits`): it is that of the machine and not of the model. The input also
 ends when the measuring process dies, in whatever way, so no timing process is left behind.
 """
 
@@ -29,6 +30,7 @@ from typing import IO, Any
 from optimize.backends.artifact import Artifact
 from optimize.backends.session import gc_paused
 from optimize.errors import OptimizeError
+from optimize.measure.core_waits import core_waits
 from optimize.measure.memory import answering, importer, last_words, model_in_words, source
 
 WARM_NS = 100_000_000
@@ -139,8 +141,13 @@ def serve(lines: IO[str], answers: IO[str]) -> None:
 
         with gc_paused():
             print(json.dumps({"call_ns": warm_call_ns(call)}), file=answers, flush=True)
+            # Of several threads that wait at the same time the sum would be too much, and threads of one process also wait for each other.
+            waited_ns = core_waits() if request["threads"] == 1 else lambda: 0
             for line in lines:
-                print(json.dumps({"ns": _block(call, json.loads(line), request["slowdown"])}), file=answers, flush=True)
+                command = json.loads(line)
+                _prepare(call, command)
+                taken = block_ns(call, command["calls"], request["slowdown"], waited_ns)
+                print(json.dumps({"ns": taken}), file=answers, flush=True)
 
 
 def warm_call_ns(call: Callable[[], object], *, warm_ns: int = WARM_NS, timer: Callable[[], int] = time.perf_counter_ns) -> int:
@@ -153,7 +160,7 @@ def warm_call_ns(call: Callable[[], object], *, warm_ns: int = WARM_NS, timer: C
     return fastest
 
 
-def _block(call: Callable[[], object], command: Mapping[str, Any], slowdown: float) -> int:
+def _prepare(call: Callable[[], object], command: Mapping[str, Any]) -> None:
     if command.get("cores"):
         _bind(command["cores"])
     for _ in range(command.get("settle", 0)):
@@ -161,7 +168,6 @@ def _block(call: Callable[[], object], command: Mapping[str, Any], slowdown: flo
     # The clock is that of the whole system, so two processes that wait for the same moment start together.
     while time.perf_counter_ns() < command.get("start_ns", 0):
         pass
-    return block_ns(call, command["calls"], slowdown)
 
 
 def _bind(cores: Sequence[int]) -> None:
@@ -171,16 +177,17 @@ def _bind(cores: Sequence[int]) -> None:
             os.sched_setaffinity(int(thread), cores)
 
 
-def block_ns(call: Callable[[], object], calls: int, slowdown: float = 0.0) -> int:
-    """Return the nanoseconds that so many calls take in a row.
+def block_ns(call: Callable[[], object], calls: int, slowdown: float = 0.0, waited_ns: Callable[[], int] = lambda: 0) -> int:
+    """Return the nanoseconds that so many calls take in a row, without those in which they waited for a core.
 
     Args:
         call: does the work once.
         calls: number of calls.
         slowdown: share of the calls' own time that is spent once more, doing nothing. Their own time is that without the moments in which
             another process had the core: the CPU time of this process, or with several threads the time that passed.
+        waited_ns: returns the nanoseconds waited for a core so far, as `core_waits` gives it.
     """
-    cpu, start = time.process_time_ns(), time.perf_counter_ns()
+    cpu, start, waited = time.process_time_ns(), time.perf_counter_ns(), waited_ns()
     for _ in range(calls):
         call()
     if slowdown:
@@ -189,7 +196,9 @@ def block_ns(call: Callable[[], object], calls: int, slowdown: float = 0.0) -> i
         end = time.thread_time_ns() + round(slowdown * own_ns)
         while time.thread_time_ns() < end:
             pass
-    return time.perf_counter_ns() - start
+    # The waits are read within the time that is taken, so no wait is taken off that lies outside; none at all where a thread has ended.
+    waits = max(0, waited_ns() - waited)
+    return time.perf_counter_ns() - start - waits
 
 
 def _own_output() -> IO[str]:

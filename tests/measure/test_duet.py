@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimize.errors import InputError
@@ -154,6 +154,7 @@ def sample(blocks: Sequence[tuple[int, int]]) -> PairSample:
     return PairSample("interleaved", "baseline", 1, baseline, candidate, 1.0)
 
 
+@settings(deadline=None)
 @given(BLOCKS)
 def test_swapping_the_models_turns_the_sign(blocks: list[tuple[int, int]]) -> None:
     back = sample([(candidate, baseline) for baseline, candidate in blocks])
@@ -161,6 +162,7 @@ def test_swapping_the_models_turns_the_sign(blocks: list[tuple[int, int]]) -> No
     assert back.spread == pytest.approx(sample(blocks).spread, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(BLOCKS, st.integers(2, 1000))
 def test_the_unit_of_time_has_no_effect(blocks: list[tuple[int, int]], scale: int) -> None:
     scaled = sample([(baseline * scale, candidate * scale) for baseline, candidate in blocks])

@@ -115,7 +115,7 @@ def test_one_that_dies_between_two_blocks_is_named_too(artifact: Artifact) -> No
 def test_the_loop_answers_every_line_and_ends_with_its_input(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in for the timing says what it was asked: which calls, and how much slower."""
     asked: list[tuple[int, float]] = []
-    monkeypatch.setattr(timing_process, "block_ns", lambda _, calls, slowdown: asked.append((calls, slowdown)) or 7)
+    monkeypatch.setattr(timing_process, "block_ns", lambda _, calls, slowdown, waited: asked.append((calls, slowdown)) or 7)
     opened = {"artifact": str(artifact.folder), "batch": 1, "threads": 1, "seed": 0, "slowdown": 0.05}
     lines = [opened, {"calls": 3, "settle": 2}, {"calls": 4}]
     answers = io.StringIO()

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimize.backends import backend
@@ -74,6 +74,7 @@ def test_without_time_there_is_one_pair_and_no_bound() -> None:
     assert (result["low"], result["high"], result["processes"], len(result["samples"])) == (None, None, 2, 1)
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(0.8, 1.25), min_size=11, max_size=30), st.floats(0.01, 100))
 def test_the_unit_of_time_has_no_effect(ratios: list[float], scale: float) -> None:
     plain = compared(lambda seed: pair(ratios[seed % len(ratios)], baseline_ns=10**12))

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimize.deploy.gate.sequential import ALPHA, bounds, decide, required_heads, wealth
@@ -66,6 +66,7 @@ def test_the_chance_is_that_of_all_sequences_of_coins() -> None:
     assert rejected / len(sequences) == pytest.approx(ever_rejected(12, 0.05), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(LOG_RATIOS)
 def test_the_lower_bound_is_the_largest_value_that_was_rejected(log_ratios: list[float]) -> None:
     """By the definition: c is rejected when the wealth of the signs of d - c ever reached 1/alpha, for c just below a value."""
@@ -78,6 +79,7 @@ def test_the_lower_bound_is_the_largest_value_that_was_rejected(log_ratios: list
     assert bounds(log_ratios, alpha)[0] == max(rejected)
 
 
+@settings(deadline=None)
 @given(LOG_RATIOS)
 def test_swapping_the_two_gives_the_reciprocal(log_ratios: list[float]) -> None:
     there, back = decide(log_ratios, alpha=0.05), decide([-each for each in log_ratios], alpha=0.05)
@@ -86,6 +88,7 @@ def test_swapping_the_two_gives_the_reciprocal(log_ratios: list[float]) -> None:
     assert back.low == pytest.approx(1 / there.high)
 
 
+@settings(deadline=None)
 @given(LOG_RATIOS, st.floats(-0.2, 0.2))
 def test_the_bounds_only_ever_come_closer(log_ratios: list[float], value: float) -> None:
     before, after = bounds(log_ratios, 0.05), bounds([*log_ratios, value], 0.05)
