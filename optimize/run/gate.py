@@ -27,6 +27,7 @@ from optimize.deploy.gate.evidence import Evidence, GatePlan, artifact, require_
 from optimize.deploy.gate.fingerprint import digest, fingerprint
 from optimize.deploy.gate.history import commit_of, read, series
 from optimize.deploy.gate.history_page import Followed, follow, html, text
+from optimize.deploy.gate.onnx_macs import onnx_macs
 from optimize.deploy.gate.result import GateResult
 from optimize.deploy.gate.stored_baseline import StoredBaseline, is_baseline, read_baseline, write_baseline
 from optimize.errors import InputError, OptimizeError, require_choice
@@ -291,6 +292,9 @@ def _open(path: Path, scratch: Path, plan: GatePlan, target: str | None) -> Cont
         names = (target,)
     opener = ModelOpener(scratch=scratch, batches=plan.batches, seed=plan.seed, onnx_targets=_first_runnable(names))
     model = opener.all([path])[0]
+    if path.suffix.lower() == ".onnx":
+        # counted in the file itself: what a runtime makes of it may be of another format
+        model = replace(model, macs=onnx_macs(path))
     # by the path alone: both sides may run in the same runtime
     return replace(model, name=str(path))
 

@@ -25,6 +25,17 @@ def test_artifact(benchmark_artifact, benchmark):
 """
 
 
+@pytest.fixture(autouse=True)
+def _modules_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytester forgets what a suite imported. A module of ours that is then imported again would have other classes than before."""
+
+    def restore(snapshot: object) -> None:
+        for name in [name for name in sys.modules if name.startswith("test_")]:
+            del sys.modules[name]
+
+    monkeypatch.setattr("_pytest.pytester.SysModulesSnapshot.restore", restore)
+
+
 @pytest.fixture
 def suite(pytester: pytest.Pytester) -> pytest.Pytester:
     """A suite beside a baseline and a candidate."""

@@ -66,7 +66,7 @@ def text(many: Sequence[Followed]) -> Iterator[str]:
     """Yield lines: of each series its course in eight heights, and its changes."""
     for one in many:
         values, unit = one.series.values, one.series.unit
-        yield f"{one.title}: {len(values)} comparisons, last {in_words(values[-1], unit)}"
+        yield f"{one.title}: {len(values)} comparison{'' if len(values) == 1 else 's'}, last {in_words(values[-1], unit)}"
         yield f"  {_course(values)}"
         for change in one.changes:
             point = one.series.points[change.at]

@@ -36,7 +36,8 @@ def onnx_macs(path: Path) -> int | None:
     """
     import onnx
 
-    model: Any = onnx.load(path)
+    # shapes are enough: weights in a second file are not read
+    model: Any = onnx.load(path, load_external_data=False)
     weights = {tensor.name for tensor in model.graph.initializer}
     for tensor_input in model.graph.input:
         sizes = tensor_input.type.tensor_type.shape.dim
