@@ -46,7 +46,7 @@ class _Wheels(click.ParamType[bool | Path]):
 @json_option("what was bundled")
 @verbose_option()
 def bundle(run: Path, as_json: bool, verbose: bool, **settings: Any) -> None:
-    """Pack a finished run for a machine without a network: the model, a runner that checks it, its report and all documents.
+    """Pack a finished run, its model and a runner for a machine without a network.
 
     RUN is the folder of an accepted run.
 
