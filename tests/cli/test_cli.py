@@ -29,7 +29,7 @@ from tests.report.sample import failing, inconclusive, passing
 from tests.runs import Run, command
 
 ROOT = Path(__file__).parent.parent.parent
-SHIPPED = {"compress", "demo", "doctor", "profile", "report", "verify"}
+SHIPPED = {"bundle", "compress", "demo", "doctor", "gate", "init", "plan", "profile", "protocol", "report", "verify"}
 """Commands that this version has; a new file needs no entry."""
 
 
