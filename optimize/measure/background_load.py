@@ -17,7 +17,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -25,6 +24,7 @@ from typing import IO, Any
 
 from optimize.backends.artifact import Artifact
 from optimize.errors import OptimizeError
+from optimize.measure.child_process import child_process
 from optimize.measure.memory import answering, importer, last_words, model_in_words, source
 
 READY = "ready"
@@ -62,28 +62,10 @@ def contending(
 
 @contextmanager
 def _child(request: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
-        # In a session of its own, so that Ctrl-C meets only the one who measures, who then ends it.
-        child = subprocess.Popen(
-            [sys.executable, "-m", "optimize.measure.background_load"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            with suppress(BrokenPipeError):  # it died at once; its last words say why
-                print(request, file=child.stdin, flush=True)
-            yield child, errors
-        finally:
-            # Not asked but ended: it has nothing to lose, and its current call may take long.
-            child.kill()
-            child.wait()
-            for stream in (child.stdin, child.stdout):
-                if stream is not None:
-                    with suppress(BrokenPipeError):
-                        stream.close()
+    with child_process("optimize.measure.background_load") as (child, errors):
+        with suppress(BrokenPipeError):  # it died at once; its last words say why
+            print(request, file=child.stdin, flush=True)
+        yield child, errors
 
 
 def _failed(model: Artifact | Mapping[str, object], child: subprocess.Popen[str], errors: IO[str]) -> OptimizeError:

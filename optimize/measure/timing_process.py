@@ -20,7 +20,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -30,6 +29,7 @@ from typing import IO, Any
 from optimize.backends.artifact import Artifact
 from optimize.backends.session import gc_paused
 from optimize.errors import OptimizeError
+from optimize.measure.child_process import child_process
 from optimize.measure.core_waits import core_waits
 from optimize.measure.memory import answering, importer, last_words, model_in_words, source
 
@@ -104,28 +104,10 @@ def timing_processes(
 
 @contextmanager
 def _process(model: Artifact | Mapping[str, object], request: Mapping[str, object]) -> Iterator[TimingProcess]:
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
-        # In a session of its own, so that Ctrl-C meets only the one who measures, who then ends it.
-        child = subprocess.Popen(
-            [sys.executable, "-m", "optimize.measure.timing_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            process = TimingProcess(model, child, errors)
-            process.request(**request)
-            yield process
-        finally:
-            # Not asked but ended: it has nothing to lose, and its current call may take long.
-            child.kill()
-            child.wait()
-            for stream in (child.stdin, child.stdout):
-                if stream is not None:
-                    with suppress(BrokenPipeError):
-                        stream.close()
+    with child_process("optimize.measure.timing_process") as (child, errors):
+        process = TimingProcess(model, child, errors)
+        process.request(**request)
+        yield process
 
 
 def serve(lines: IO[str], answers: IO[str]) -> None:

@@ -19,7 +19,7 @@ import pytest
 from optimize.backends import backend
 from optimize.backends.artifact import Artifact
 from optimize.errors import OptimizeError
-from optimize.measure import background_load
+from optimize.measure import background_load, child_process
 from optimize.measure.background_load import READY, contending
 from tests.measure import small
 
@@ -100,7 +100,7 @@ def test_one_that_ends_early_spoils_the_measurement(monkeypatch: pytest.MonkeyPa
     """A stand-in says that it is ready, and leaves."""
     script = f"import sys; print({READY!r}); sys.stderr.write('Traceback\\nkilled: no memory')"
     real = subprocess.Popen
-    monkeypatch.setattr(background_load.subprocess, "Popen", lambda _, **more: real([sys.executable, "-c", script], **more))
+    monkeypatch.setattr(child_process.subprocess, "Popen", lambda _, **more: real([sys.executable, "-c", script], **more))
     with (
         pytest.raises(OptimizeError, match=r"of `model` \(=m.pt\) could not be measured: its process failed \(killed: no memory\)"),
         contending({"path": "m.pt"}, 1, batch=1, threads=1) as ids,

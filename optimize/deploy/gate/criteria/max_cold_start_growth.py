@@ -2,50 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from optimize.deploy.gate.criteria import Criterion
-from optimize.deploy.gate.judged import Judged, unknown
+from optimize.deploy.gate.judged import Judged
+from optimize.deploy.gate.process_growth import judge_starts, record_starts
 
 if TYPE_CHECKING:
     from optimize.deploy.gate.evidence import Evidence
     from optimize.measure.memory import Memory
 
-NAME, TITLE, UNIT = "max_cold_start_growth", "cold start", "s"
-MORE = "run it again, or allow more growth"
+NAME = "max_cold_start_growth"
+
+
+def _seconds(start: Memory) -> float:
+    return start.imports_s + start.open_s + start.first_s
 
 
 def _judge(evidence: Evidence, limit: float | None) -> Iterator[Judged]:
-    from statistics import median
-
-    from optimize.deploy.gate.growth import judged_growth, paired_growth, unpaired_growth
-
-    if evidence.disbelief:
-        yield unknown(NAME, TITLE, UNIT, "growth", limit, evidence.disbelief)
-        return
-    new = _figures(evidence.starts.candidate)
-    if evidence.stored is None:
-        old = _figures(evidence.starts.baseline)
-        growth = paired_growth(old, new)
-    else:
-        old = evidence.stored_samples(NAME)
-        if not old:
-            why = f"the stored baseline has no {TITLE}: measure it again, with: {evidence.remedy}"
-            yield unknown(NAME, TITLE, UNIT, "growth", limit, why, candidate=median(new))
-            return
-        growth = unpaired_growth(old, new, evidence.drift)
-    judged = judged_growth(NAME, TITLE, UNIT, (median(old), median(new)), growth, limit, len(new), MORE)
-    yield replace(judged, samples=[{"baseline": old, "candidate": new}])
-
-
-def _figures(starts: Iterable[Memory]) -> list[float]:
-    return [start.imports_s + start.open_s + start.first_s for start in starts]
+    return judge_starts(evidence, limit, _seconds, name=NAME, title="cold start", unit="s", drift=True)
 
 
 def _record(evidence: Evidence) -> list[float]:
-    return _figures(evidence.starts.candidate)
+    return record_starts(evidence, _seconds)
 
 
 CRITERION = Criterion(
