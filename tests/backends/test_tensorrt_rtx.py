@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import shutil
 from dataclasses import replace
@@ -120,6 +121,20 @@ def test_one_engine_takes_every_batch_of_a_session(trt: Any, onnx_file: Path, mo
     plan = compile_engine(trt, TITLE, onnx_file.read_bytes(), ("8.9",)).plan
     assert [tuple(shape) for shape in kept[0].get_shape("input")] == [(1, 3, 8, 8), (8, 3, 8, 8), (32, 3, 8, 8)]
     assert len(plan) > 1000
+
+
+def test_nothing_is_collected_while_the_compiler_may_call_its_logger(trt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collection in that call frees builders in circles of references, which waits forever for the lock that the caller holds."""
+    states: list[bool] = []
+    real = compiler.logger
+
+    def logger(module: Any) -> Any:
+        states.append(gc.isenabled())
+        return real(module)
+
+    monkeypatch.setattr(compiler, "logger", logger)
+    compile_engine(trt, TITLE, linear().SerializeToString(), ("8.9",))
+    assert (states, gc.isenabled()) == ([False], True)
 
 
 def test_a_batch_that_is_fixed_stays_fixed(trt: Any, monkeypatch: pytest.MonkeyPatch) -> None:

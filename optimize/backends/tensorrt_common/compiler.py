@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from optimize.backends.session import CHUNK
+from optimize.backends.session import CHUNK, gc_paused
 from optimize.errors import InputError
 from optimize.hardware.compute_capability import CURRENT
 
@@ -46,6 +46,8 @@ def logger(trt: ModuleType) -> Any:
     return type("Logger", (trt.ILogger,), {"__init__": start, "log": log})()
 
 
+# TensorRT holds a lock while it calls the logger. A collection in that call may free an older builder, which waits for the same lock forever.
+@gc_paused()
 def compile_engine(trt: ModuleType, title: str, model: bytes, capabilities: Sequence[str] = (), timings: bytes | None = None) -> Engine:
     """Compile an ONNX model whose batch is free, or fixed.
 

@@ -32,6 +32,7 @@ class Runner:
         OptimizeError: when the engine cannot be opened here.
     """
 
+    @gc_paused()  # as in `compile_engine`
     def __init__(self, trt: ModuleType, plan: bytes, device: str = "cuda") -> None:
         import torch
 
