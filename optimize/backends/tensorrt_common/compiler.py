@@ -46,7 +46,7 @@ def logger(trt: ModuleType) -> Any:
     return type("Logger", (trt.ILogger,), {"__init__": start, "log": log})()
 
 
-# TensorRT holds a lock while it calls the logger. A collection in that call may free an older builder, which would wait for the lock forever.
+# TensorRT holds a lock while it calls the logger. A collection in that call may free an older builder, which waits for it forever.
 @gc_paused()
 def compile_engine(trt: ModuleType, title: str, model: bytes, capabilities: Sequence[str] = (), timings: bytes | None = None) -> Engine:
     """Compile an ONNX model whose batch is free, or fixed.
