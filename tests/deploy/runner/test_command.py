@@ -95,7 +95,7 @@ def test_images_of_all_kinds_in_one_call(sealed: Path, tmp_path: Path, capsys: p
     (folder / "notes.txt").write_text("no image")
     assert main(["infer", str(folder), str(folder / "3.png"), "--json", "--bundle", str(sealed)]) == 0
     printed = capsys.readouterr()
-    assert "1 files in" in printed.err
+    assert f"1 file in `{folder}` is of no known format" in printed.err
     answers = [json.loads(line) for line in printed.out.splitlines()]
     with Model(sealed) as model:
         expected = model.predict(IMAGES)
@@ -130,6 +130,45 @@ def test_what_does_not_fit_is_left_out_and_ends_in_exit_code_2(sealed: Path, tmp
         "bring it to that size as for the run; nothing is resized here."
     )
     assert "cannot be read (No such file or directory)" in second
+
+
+def test_whatever_is_left_out_of_a_folder_is_named(
+    sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in"
+    for name in ("closed", "linked"):
+        (tmp_path / name if name == "linked" else folder / name).mkdir(parents=True)
+    Image.fromarray(IMAGES[0]).save(folder / "good.png")
+    (folder / "away").symlink_to(tmp_path / "linked")
+    call = ["infer", str(folder), "--bundle", str(sealed)]
+    # a linked folder is said, and nothing is known to be left out
+    assert main(call) == 0
+    assert f"folder `{folder / 'away'}` is a link, which is not followed" in capsys.readouterr().err
+    (folder / "gone.png").symlink_to(tmp_path / "none.png")
+    for name, content in (("empty.png", b""), ("cut.nii", bytes(100)), ("text.NPY", b"text"), ("a.txt", b"a"), ("b.txt", b"")):
+        (folder / name).write_bytes(content)
+    os.mkfifo(folder / "pipe.dcm")
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert main(call) == 2
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 1
+    for words in (
+        f"bundle: folder `{folder / 'closed'}` cannot be read (Permission denied)",
+        f"bundle: `{folder / 'gone.png'}` is a link that leads to no file",
+        f"bundle: `{folder / 'empty.png'}` is named as an image and is empty",
+        f"bundle: `{folder / 'cut.nii'}` is named as an image and begins as no image does",
+        f"bundle: `{folder / 'text.NPY'}` is named as an image and begins",
+        f"bundle: `{folder / 'pipe.dcm'}` is named as an image and is no file",
+        f"bundle: 2 files in `{folder}` are of no known format",
+    ):
+        assert sum(line.startswith(words) for line in printed.err.splitlines()) == 1, words
 
 
 @pytest.mark.parametrize(

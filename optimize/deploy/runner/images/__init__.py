@@ -1,4 +1,4 @@
-"""One reader a format: `NAME`, `matches(path, head)` and `read(path)`, found by what a file holds.
+"""One reader a format: `NAME`, `ENDINGS`, `matches(path, head)` and `read(path)`, found by what a file holds.
 
 A reader returns the numbers as the format defines them, with the axes in the format's order. Nothing is resized, windowed or turned.
 """
@@ -42,6 +42,11 @@ def is_image(path: Path) -> bool:
     """Return whether some reader knows a file, by its first bytes."""
     head = _head(path)
     return any(module.matches(path, head) for module in _READERS)
+
+
+def is_named_as_image(path: Path) -> bool:
+    """Return whether a file has an ending that files of images have, whatever it holds."""
+    return path.name.lower().endswith(tuple(ending for module in _READERS for ending in module.ENDINGS))
 
 
 def read(path: Path, wanted: Preprocessing) -> Iterator[Array]:

@@ -10,6 +10,7 @@ from ..errors import WrongInput
 from . import Picture
 
 NAME = "npy"
+ENDINGS = (".npy",)
 
 
 def matches(path: Path, head: bytes) -> bool:

@@ -24,6 +24,7 @@ from ..preprocess import Array
 from . import MAX_BYTES, Picture
 
 NAME = "PNG"
+ENDINGS = (".png",)
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Colour type -> samples of a pixel: grey, RGB, place in a palette, grey with alpha, RGB with alpha."""
