@@ -320,3 +320,12 @@ def test_the_example_of_the_page_runs_in_the_folder_of_a_bundle(copied: Path) ->
     assert done.stderr == ""
     assert "(3, 3) 16 inputs, 0 decisions changed" in done.stdout
     assert not list(copied.rglob("*.pyc"))
+
+
+@pytest.mark.parametrize("path", ["cells/bundle", "cells/bundle/__main__.py"])
+def test_a_runner_that_is_started_by_its_path_says_how_to_call_it(path: str, tmp_path: Path) -> None:
+    handmade.bundle(tmp_path / "cells", runner=True)
+    done = subprocess.run([sys.executable, path, "check"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    said = "bundle: it was started by the path of a file or folder: call `python -m bundle` in the bundle's folder.\n"
+    assert done.stderr == said
