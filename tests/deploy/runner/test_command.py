@@ -177,7 +177,8 @@ def test_whatever_is_left_out_of_a_folder_is_named(
         (["infer", "EMPTY"], 2, "holds no image"),
         (["infer", "EMPTY", "--out", "EMPTY"], 2, "`--out` is for masks"),
         (["infer", "EMPTY", "--threads", "0"], 2, "`threads` (=0)"),
-        (["check", "--key", "EMPTY/none"], 2, "cannot be read"),
+        (["check", "--key", "EMPTY/none"], 2, "'EMPTY/none' is neither a file nor a key in base64"),
+        (["check", "--key", ""], 2, "the pinned key is an empty text"),
         (["check", "--bundle", "EMPTY"], 4, "refused: `EMPTY` is no bundle"),
     ],
 )
