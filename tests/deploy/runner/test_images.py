@@ -164,8 +164,8 @@ def written(folder: Path, name: str) -> Path:
     ("name", "words"),
     [
         ("alpha.png", "is 6 x 5 with 4 channels, the network takes 6 x 5 with 3 channels"),
-        ("small.png", "is 3 x 5 with 3 channels"),
-        ("grey.png", "is 6 x 5 with 1 channel, "),
+        ("small.png", "is 3 x 5 with 3 channels, the network takes 6 x 5 with 3 channels: bring it to that size"),
+        ("grey.png", "is 6 x 5 with 1 channel, the network takes 6 x 5 with 3 channels: convert it to 3 channels as for the run; nothing"),
         ("objects.npy", "is no array that can be read"),
         ("shape.npy", "is an array of shape (2, 6, 4, 3)"),
         ("texts.npy", "of type <U1, the run's images were uint8"),
