@@ -270,14 +270,14 @@ def test_outputs_that_are_not_finite_are_no_answer(
     sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.save(tmp_path / "x.npy", IMAGES[:3])
-    real = Model.run
+    real = Model.compute
 
     def run(self: Model, inputs: np.ndarray) -> np.ndarray:
         outputs = real(self, inputs)
         outputs[1, 0] = np.nan
         return outputs
 
-    monkeypatch.setattr(Model, "run", run)
+    monkeypatch.setattr(Model, "compute", run)
     call = ["infer", str(tmp_path / "x.npy"), "--bundle", str(sealed)]
     assert main([*call, "--json"]) == 2
     good, bad, _ = lines(capsys)
@@ -290,8 +290,8 @@ def test_outputs_that_are_not_finite_are_no_answer(
 def test_memory_stays_bounded_for_any_number_of_images(sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save(tmp_path / "x.npy", IMAGES)
     sizes: list[int] = []
-    real = Model.run
-    monkeypatch.setattr(Model, "run", lambda self, inputs: sizes.append(len(inputs)) or real(self, inputs))
+    real = Model.compute
+    monkeypatch.setattr(Model, "compute", lambda self, inputs: sizes.append(len(inputs)) or real(self, inputs))
     assert main(["infer", str(tmp_path / "x.npy"), "--bundle", str(sealed)]) == 0
     assert sizes == [32, 32, 6]
 
