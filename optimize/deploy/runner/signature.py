@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .canonical import canonical, parse
 from .contents import read_file
 from .errors import Refused, WrongInput
+from .installing import pip_command
 from .manifest import ENVELOPE, MAX_BYTES
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ def _key(pinned: str | Path, root: Path) -> Ed25519PublicKey:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
     except ImportError:
-        raise Refused("a key is pinned, and only the package cryptography can check a signature: pip install cryptography.") from None
+        remedy = pip_command(root, "sign", "cryptography")
+        raise Refused(f"a key is pinned, and only the package cryptography can check a signature: {remedy}.") from None
     remedy = "give a file in PEM, or the key in base64"
     # a key that was read from a file may end with a line feed
     if not (text := str(pinned).strip()):

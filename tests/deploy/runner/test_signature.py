@@ -132,12 +132,18 @@ def test_a_name_that_no_file_has_is_not_said_to_lie_in_the_bundle(sealed: Path, 
         check(sealed, "key.pub")
 
 
-def test_without_cryptography_a_pinned_key_refuses(sealed: Path, key: Ed25519PrivateKey, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_cryptography_a_pinned_key_refuses(
+    sealed: Path, copied: Path, key: Ed25519PrivateKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in [name for name in sys.modules if name.startswith("cryptography")]:
         monkeypatch.setitem(sys.modules, name, None)
     check(sealed)
     with pytest.raises(Refused, match="pip install cryptography"):
         check(sealed, base64_of(key))
+    # the bundle's own list has the exact versions
+    (copied / "requirements-sign.txt").write_text("cryptography==1.0\n")
+    with pytest.raises(Refused, match=r"pip install -r requirements-sign\.txt in the bundle's folder"):
+        check(copied, base64_of(key))
 
 
 def test_the_builder_signs_in_the_form_that_the_runner_takes(copied: Path, tmp_path: Path) -> None:
