@@ -42,8 +42,8 @@ def _of_folder(folder: Path, leave_out: Callable[[WrongInput], None]) -> list[Pa
                 others += 1
         except WrongInput as problem:
             problems.append(problem)
-    for problem in problems:
-        leave_out(problem)
+    for left_out in problems:
+        leave_out(left_out)
     if not known and not problems:
         raise WrongInput(f"folder `{folder}` holds no image: give PNG, .npy, DICOM or NIfTI.")
     if others:
