@@ -19,6 +19,9 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
+DESCRIPTION = "org.opencontainers.image.description"
+DATA_IMAGE = "Data image: it holds the bundle at "
+"""How the description of an image begins that holds a bundle and no system."""
 _JSON_BYTES = 4 << 20
 """Largest manifest or configuration that is read; the specification recommends to accept this much."""
 
@@ -74,7 +77,8 @@ def read_base(layout: Path, architecture: str) -> BaseImage:
         architecture: processor that the image must be for, as OCI calls it: "amd64" or "arm64".
 
     Raises:
-        InputError: when the folder is no layout, holds no image for Linux on that processor or several, or is damaged.
+        InputError: when the folder is no layout, is damaged, holds no image for Linux on that processor or several, or one of a
+            bundle without a system.
     """
     try:
         index = json.loads((layout / "index.json").read_bytes())
@@ -94,6 +98,7 @@ def read_base(layout: Path, architecture: str) -> BaseImage:
         layers = manifest["layers"]
         if any(not str(layer["mediaType"]).startswith(_LAYER) for layer in layers) or len(layers) != len(config["rootfs"]["diff_ids"]):
             raise _damaged(layout, "its layers are not those of its configuration")
+        data = any(map(_is_data_image, (manifest.get("annotations"), (config.get("config") or {}).get("Labels"))))
     except (KeyError, TypeError, AttributeError) as problem:
         raise _damaged(layout, f"{type(problem).__name__}: {str(problem)[:80]}") from None
     if (config["os"], config["architecture"]) != ("linux", architecture):
@@ -101,7 +106,17 @@ def read_base(layout: Path, architecture: str) -> BaseImage:
             f"`--base-image` (={str(layout)!r}) is for {config['os']}/{config['architecture']}, the bundle for linux/{architecture}:"
             " take a base image for that."
         )
+    if data:
+        raise InputError(
+            f"`--base-image` (={str(layout)!r}) is a data image of a bundle, which has neither Python nor a system:"
+            " take an image with Python, such as python:3.12-slim."
+        )
     return BaseImage(layout / "blobs" / "sha256", digest, config, layers)
+
+
+def _is_data_image(annotations: object) -> bool:
+    """Return whether annotations or labels are those of a data image."""
+    return isinstance(annotations, Mapping) and str(annotations.get(DESCRIPTION)).startswith(DATA_IMAGE)
 
 
 def _images(layout: Path, index: Mapping[str, Any], architecture: str) -> list[tuple[str, dict[str, Any]]]:

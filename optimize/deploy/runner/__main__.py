@@ -11,6 +11,10 @@ def start() -> int:
     if sys.version_info < (3, 11):  # noqa: UP036  an older Python reads this file too
         print(f"bundle: refused: Python is {sys.version.split()[0]}, required is 3.11: install a later one.", file=sys.stderr)
         return 4
+    # `python FOLDER/bundle` and `python bundle/__main__.py` start this file as no part of a package
+    if not __package__:
+        print("bundle: it was started by the path of a file or folder: call `python -m bundle` in the bundle's folder.", file=sys.stderr)
+        return 2
     folder = __file__.replace("\\", "/").rpartition("/")[0]
     root = folder.rpartition("/")[0]
     # `python -m` puts the current folder first. In a bundle that folder holds data, and no module may come from it.

@@ -47,8 +47,8 @@ class Answers:
         """
         images = np.stack([image for _, _, image in batch])
         inputs = self._model.preprocessing(images)
-        outputs = self._model.preprocessing.inner(self._model.run(inputs))
-        decided, probabilities = self._model.decide(outputs), self._model.probabilities(outputs)
+        outputs = self._model.preprocessing.inner(self._model.compute(inputs))
+        decided, probabilities = self._model.decisions(outputs), self._model.decisions.probabilities(outputs)
         answers = []
         for number, (path, place, _) in enumerate(batch):
             answer: dict[str, Any] = {"file": str(path)} | ({} if place is None else {"index": place})

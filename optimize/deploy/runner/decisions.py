@@ -44,6 +44,11 @@ class Decisions:
     classes: tuple[str, ...]
     threshold: float | None
 
+    @property
+    def outputs(self) -> int:
+        """Number of outputs of a case or pixel: one for each class, and for exclusive masks one for the background."""
+        return len(self.classes) + (self.task == "segmentation" and self.exclusive)
+
     def __call__(self, outputs: Floats) -> list[str] | Array:
         """Return what is decided.
 
@@ -86,13 +91,12 @@ def read(output: Mapping[str, Any]) -> Decisions:
     try:
         task, exclusive = _DECISIONS[output["decision"]]
         classes, threshold, meaning = tuple(map(str, output["classes"])), output["threshold"], output["meaning"]
-        # an exclusive mask has one output more than classes, the background
-        count = len(classes) + (task == "segmentation" and exclusive)
-        if task != output["task"] or output["shape"][1] != count or meaning not in ("logits", "probabilities"):
+        found = Decisions(task, exclusive, meaning, classes, None if threshold is None else float(threshold))
+        if task != output["task"] or output["shape"][1] != found.outputs or meaning not in ("logits", "probabilities"):
             raise ValueError(f"task {output['task']!r}, shape {output['shape']!r}, {len(classes)} classes, meaning {meaning!r}")
         if (threshold is None) is not exclusive:
             raise ValueError(f"threshold {threshold!r}")
-        return Decisions(task, exclusive, meaning, classes, None if threshold is None else float(threshold))
+        return found
     except (KeyError, TypeError, ValueError, IndexError) as problem:
         why = f"{type(problem).__name__}: {str(problem)[:200]}"
         raise Refused(f"artifact.json states outputs that this runner does not know ({why}): use the runner of its version.") from None

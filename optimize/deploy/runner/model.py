@@ -67,10 +67,10 @@ class Model:
         Raises:
             WrongInput: when they are of another type or shape, naming both; nothing is resized.
         """
-        images = np.asarray(images)
+        images = _array("images", images)
         self.preprocessing.require(images)
         # preprocessed in the same pieces as the runtime sees, so that memory stays bounded for any N
-        pieces = [self.run(self.preprocessing(images[start : start + CHUNK])) for start in range(0, len(images), CHUNK)]
+        pieces = [self.compute(self.preprocessing(images[start : start + CHUNK])) for start in range(0, len(images), CHUNK)]
         outputs = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         return np.ascontiguousarray(self.preprocessing.inner(outputs))
 
@@ -78,8 +78,9 @@ class Model:
         """Return the outputs for inputs that are preprocessed already, (N, C, *spatial) floats; a pad of masks is not cut off.
 
         Raises:
-            WrongInput: when the shape or the type is another one, or the model is closed.
+            WrongInput: when the shape or the type is another one, numbers are not finite, or the model is closed.
         """
+        inputs = _array("inputs", inputs)
         if self._closed:
             raise WrongInput("this model is closed: open the bundle again.")
         if inputs.ndim != len(self.input_shape) + 1 or inputs.shape[1:] != self.input_shape or not len(inputs):
@@ -88,6 +89,16 @@ class Model:
             raise WrongInput(f"{found}, required is ({required}), N >= 1: preprocess them as in preprocess.json.")
         if inputs.dtype.kind != "f":
             raise WrongInput(f"inputs are of type {inputs.dtype}, required are floats: preprocess them as in preprocess.json.")
+        if not np.isfinite(inputs).all():
+            raise WrongInput("inputs hold numbers that are not finite: preprocess them as in preprocess.json.")
+        return self.compute(inputs)
+
+    def compute(self, inputs: Floats) -> Floats:
+        """Return what `run` returns, without a check: for inputs of `preprocessing`, where one bad image must not stop the others.
+
+        Raises:
+            WrongInput: when the model is closed.
+        """
         return self._run(inputs)
 
     def decide(self, outputs: Floats) -> list[str] | Array:
@@ -95,12 +106,33 @@ class Model:
 
         Args:
             outputs: what `predict` returned.
+
+        Raises:
+            WrongInput: when they are of another shape or type, or not finite.
         """
-        return self.decisions(outputs)
+        return self.decisions(self._required(outputs))
 
     def probabilities(self, outputs: Floats) -> Array:
-        """Return outputs of `predict` as probabilities, float64 of the same shape."""
-        return self.decisions.probabilities(outputs)
+        """Return outputs of `predict` as probabilities, float64 of the same shape.
+
+        Raises:
+            WrongInput: when they are of another shape or type, or not finite.
+        """
+        return self.decisions.probabilities(self._required(outputs))
+
+    def _required(self, outputs: Floats) -> Floats:
+        """Return outputs, after a check that `predict` may have returned them."""
+        outputs = _array("outputs", outputs)
+        masks = self.task == "segmentation"
+        # a pad is cut off masks, so their size is not that of the inputs
+        if outputs.ndim != (len(self.input_shape) + 1 if masks else 2) or outputs.shape[1] != self.decisions.outputs:
+            required = f"(N, {self.decisions.outputs}{', *spatial' if masks else ''})"
+            raise WrongInput(f"outputs have shape {outputs.shape}, required is {required}: give what `predict` returned.")
+        if outputs.dtype.kind != "f":
+            raise WrongInput(f"outputs are of type {outputs.dtype}, required are floats: give what `predict` returned.")
+        if not np.isfinite(outputs).all():
+            raise WrongInput("outputs hold numbers that are not finite: check the images that they are of.")
+        return outputs
 
     def close(self) -> None:
         """Let go of the model; closing twice does no harm."""
@@ -112,6 +144,13 @@ class Model:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _array(name: str, values: Array) -> Array:
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError):  # such as lists of unequal lengths
+        raise WrongInput(f"`{name}` cannot be made an array: give an array of numpy.") from None
 
 
 def _gone(inputs: Floats) -> Floats:

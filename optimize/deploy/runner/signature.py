@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .canonical import canonical, parse
 from .contents import read_file
 from .errors import Refused, WrongInput
+from .installing import pip_command
 from .manifest import ENVELOPE, MAX_BYTES
 
 if TYPE_CHECKING:
@@ -117,22 +118,28 @@ def _key(pinned: str | Path, root: Path) -> Ed25519PublicKey:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
     except ImportError:
-        raise Refused("a key is pinned, and only the package cryptography can check a signature: pip install cryptography.") from None
+        remedy = pip_command(root, "sign", "cryptography")
+        raise Refused(f"a key is pinned, and only the package cryptography can check a signature: {remedy}.") from None
+    remedy = "give a file in PEM, or the key in base64"
+    # a key that was read from a file may end with a line feed
+    if not (text := str(pinned).strip()):
+        raise WrongInput(f"the pinned key is an empty text: {remedy}.")
     try:
-        content = base64.b64decode(str(pinned), validate=True)
+        content = base64.b64decode(text, validate=True)
         # 44 characters that are a key are never taken for the name of a file
         if len(content) == 32:
             return Ed25519PublicKey.from_public_bytes(content)
     except ValueError:
         pass  # it is no base64, so it is the name of a file
     path = Path(pinned)
+    if not _exists(path):
+        raise WrongInput(f"the pinned key {text[:200]!r} is neither a file nor a key in base64: {remedy}.")
     try:
         if path.resolve().is_relative_to(root.resolve()):
             raise WrongInput(f"the pinned key `{path}` lies in the bundle that it is to vouch for: take the key from its owner.")
         with path.open("rb") as stream:
             key = load_pem_public_key(stream.read(_MAX_KEY_BYTES))
     except OSError as problem:
-        remedy = "give a file in PEM, or the key in base64"
         raise WrongInput(f"the pinned key `{path}` cannot be read ({problem.strerror}): {remedy}.") from None
     except WrongInput:
         raise
@@ -141,3 +148,14 @@ def _key(pinned: str | Path, root: Path) -> Ed25519PublicKey:
     if not isinstance(key, Ed25519PublicKey):
         raise WrongInput(f"the pinned key `{path}` is no Ed25519 key: bundles are signed with Ed25519.")
     return key
+
+
+def _exists(path: Path) -> bool:
+    """Return whether something lies at a path; what may not be looked at is taken to lie there."""
+    try:
+        path.stat()
+    except PermissionError:
+        return True
+    except (OSError, ValueError):  # also a text that is too long for a name, or has a null byte
+        return False
+    return True

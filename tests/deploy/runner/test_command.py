@@ -95,7 +95,7 @@ def test_images_of_all_kinds_in_one_call(sealed: Path, tmp_path: Path, capsys: p
     (folder / "notes.txt").write_text("no image")
     assert main(["infer", str(folder), str(folder / "3.png"), "--json", "--bundle", str(sealed)]) == 0
     printed = capsys.readouterr()
-    assert "1 files in" in printed.err
+    assert f"1 file in `{folder}` is of no known format" in printed.err
     answers = [json.loads(line) for line in printed.out.splitlines()]
     with Model(sealed) as model:
         expected = model.predict(IMAGES)
@@ -132,13 +132,53 @@ def test_what_does_not_fit_is_left_out_and_ends_in_exit_code_2(sealed: Path, tmp
     assert "cannot be read (No such file or directory)" in second
 
 
+def test_whatever_is_left_out_of_a_folder_is_named(
+    sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in"
+    for name in ("closed", "linked"):
+        (tmp_path / name if name == "linked" else folder / name).mkdir(parents=True)
+    Image.fromarray(IMAGES[0]).save(folder / "good.png")
+    (folder / "away").symlink_to(tmp_path / "linked")
+    call = ["infer", str(folder), "--bundle", str(sealed)]
+    # a linked folder is said, and nothing is known to be left out
+    assert main(call) == 0
+    assert f"folder `{folder / 'away'}` is a link, which is not followed" in capsys.readouterr().err
+    (folder / "gone.png").symlink_to(tmp_path / "none.png")
+    for name, content in (("empty.png", b""), ("cut.nii", bytes(100)), ("text.NPY", b"text"), ("a.txt", b"a"), ("b.txt", b"")):
+        (folder / name).write_bytes(content)
+    os.mkfifo(folder / "pipe.dcm")
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert main(call) == 2
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 1
+    for words in (
+        f"bundle: folder `{folder / 'closed'}` cannot be read (Permission denied)",
+        f"bundle: `{folder / 'gone.png'}` is a link that leads to no file",
+        f"bundle: `{folder / 'empty.png'}` is named as an image and is empty",
+        f"bundle: `{folder / 'cut.nii'}` is named as an image and begins as no image does",
+        f"bundle: `{folder / 'text.NPY'}` is named as an image and begins",
+        f"bundle: `{folder / 'pipe.dcm'}` is named as an image and is no file",
+        f"bundle: 2 files in `{folder}` are of no known format",
+    ):
+        assert sum(line.startswith(words) for line in printed.err.splitlines()) == 1, words
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         (["infer", "EMPTY"], 2, "holds no image"),
         (["infer", "EMPTY", "--out", "EMPTY"], 2, "`--out` is for masks"),
         (["infer", "EMPTY", "--threads", "0"], 2, "`threads` (=0)"),
-        (["check", "--key", "EMPTY/none"], 2, "cannot be read"),
+        (["check", "--key", "EMPTY/none"], 2, "'EMPTY/none' is neither a file nor a key in base64"),
+        (["check", "--key", ""], 2, "the pinned key is an empty text"),
         (["check", "--bundle", "EMPTY"], 4, "refused: `EMPTY` is no bundle"),
     ],
 )
@@ -230,14 +270,14 @@ def test_outputs_that_are_not_finite_are_no_answer(
     sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.save(tmp_path / "x.npy", IMAGES[:3])
-    real = Model.run
+    real = Model.compute
 
     def run(self: Model, inputs: np.ndarray) -> np.ndarray:
         outputs = real(self, inputs)
         outputs[1, 0] = np.nan
         return outputs
 
-    monkeypatch.setattr(Model, "run", run)
+    monkeypatch.setattr(Model, "compute", run)
     call = ["infer", str(tmp_path / "x.npy"), "--bundle", str(sealed)]
     assert main([*call, "--json"]) == 2
     good, bad, _ = lines(capsys)
@@ -250,8 +290,8 @@ def test_outputs_that_are_not_finite_are_no_answer(
 def test_memory_stays_bounded_for_any_number_of_images(sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save(tmp_path / "x.npy", IMAGES)
     sizes: list[int] = []
-    real = Model.run
-    monkeypatch.setattr(Model, "run", lambda self, inputs: sizes.append(len(inputs)) or real(self, inputs))
+    real = Model.compute
+    monkeypatch.setattr(Model, "compute", lambda self, inputs: sizes.append(len(inputs)) or real(self, inputs))
     assert main(["infer", str(tmp_path / "x.npy"), "--bundle", str(sealed)]) == 0
     assert sizes == [32, 32, 6]
 
@@ -281,3 +321,12 @@ def test_the_example_of_the_page_runs_in_the_folder_of_a_bundle(copied: Path) ->
     assert done.stderr == ""
     assert "(3, 3) 16 inputs, 0 decisions changed" in done.stdout
     assert not list(copied.rglob("*.pyc"))
+
+
+@pytest.mark.parametrize("path", ["cells/bundle", "cells/bundle/__main__.py"])
+def test_a_runner_that_is_started_by_its_path_says_how_to_call_it(path: str, tmp_path: Path) -> None:
+    handmade.bundle(tmp_path / "cells", runner=True)
+    done = subprocess.run([sys.executable, path, "check"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    said = "bundle: it was started by the path of a file or folder: call `python -m bundle` in the bundle's folder.\n"
+    assert done.stderr == said

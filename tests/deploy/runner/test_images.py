@@ -140,6 +140,17 @@ def written(folder: Path, name: str) -> Path:
         case "cut":
             np.save(path, RGB)
             path.write_bytes(path.read_bytes()[:-1])
+        case "begun" | "flipped" | "header" | "braces":
+            np.save(path, RGB) if path.suffix == ".npy" else Image.fromarray(RGB).save(path)
+            content = path.read_bytes()
+            changed = {
+                "begun": content[:60],
+                "flipped": content.replace(b"IDATx", b"IDATy"),
+                "header": content.replace(b"'descr'", b"'other'"),
+                "braces": content.replace(b"}", b"{"),
+            }
+            assert changed[path.stem] != content
+            path.write_bytes(changed[path.stem])
         case "inverted":
             dicom(path, GREY, PhotometricInterpretation="MONOCHROME1")
         case "large":
@@ -164,13 +175,18 @@ def written(folder: Path, name: str) -> Path:
     ("name", "words"),
     [
         ("alpha.png", "is 6 x 5 with 4 channels, the network takes 6 x 5 with 3 channels"),
-        ("small.png", "is 3 x 5 with 3 channels"),
-        ("grey.png", "is 6 x 5 with 1 channel, "),
-        ("objects.npy", "is no array that can be read"),
+        ("small.png", "is 3 x 5 with 3 channels, the network takes 6 x 5 with 3 channels: bring it to that size"),
+        ("grey.png", "is 6 x 5 with 1 channel, the network takes 6 x 5 with 3 channels: convert it to 3 channels as for the run; nothing"),
+        ("objects.npy", "is no array that can be read (it holds objects)"),
         ("shape.npy", "is an array of shape (2, 6, 4, 3)"),
         ("texts.npy", "of type <U1, the run's images were uint8"),
         ("empty.npy", "of shape (0, 6, 5, 3)"),
-        ("cut.npy", "is no array that can be read"),
+        ("cut.npy", "is no array that can be read (it is cut short)"),
+        ("begun.npy", "is no array that can be read (it is cut short)"),
+        ("header.npy", "is no array that can be read (its header is damaged)"),
+        ("braces.npy", "is no array that can be read (its header is damaged)"),
+        ("begun.png", "cannot be read as PNG (it is cut short)"),
+        ("flipped.png", "cannot be read as PNG (the checksum of its chunk IDAT differs)"),
         ("inverted.dcm", "is 'MONOCHROME1'"),
         ("large.dcm", "its pixels take more than 1024 MiB"),
         ("no pixels.dcm", "cannot be read as DICOM"),

@@ -115,9 +115,12 @@ def test_a_closed_model_and_wrong_calls_say_so(sealed: Path) -> None:
     for inputs, words in (
         (np.zeros((1, 1, 8, 7), np.float32), "required is (N, 1, 8, 8)"),
         (np.zeros((1, 1, 8, 8), np.int64), "required are floats"),
+        (np.full((1, 1, 8, 8), np.nan, np.float32), "not finite"),
+        ([[1.0], [1.0, 2.0]], "cannot be made an array"),
+        (None, "required is (N, 1, 8, 8)"),
     ):
         with pytest.raises(WrongInput) as problem:
-            model.run(inputs)
+            model.run(inputs)  # type: ignore[arg-type]
         assert words in str(problem.value)
     with pytest.raises(WrongInput, match="of type float64"):
         model.predict(np.zeros((1, 8, 8)))
@@ -128,6 +131,28 @@ def test_a_closed_model_and_wrong_calls_say_so(sealed: Path) -> None:
     for threads in (0, -1, True, "2"):
         with pytest.raises(WrongInput, match="`threads`"):
             Model(sealed, threads=threads)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("output", "outputs", "words"),
+    [
+        (handmade.CLASSIFICATION, np.zeros((3, 9), np.float32), "outputs have shape (3, 9), required is (N, 3)"),
+        (handmade.CLASSIFICATION, np.zeros(3, np.float32), "required is (N, 3)"),
+        (handmade.CLASSIFICATION, np.zeros((2, 3), np.int64), "of type int64, required are floats"),
+        (handmade.CLASSIFICATION, [["a", "b", "c"]], "required are floats"),
+        (handmade.CLASSIFICATION, "cells", "outputs have shape ()"),
+        (handmade.CLASSIFICATION, np.array([[0, np.nan, 1]], np.float32), "not finite"),
+        (WITH_BACKGROUND, np.zeros((2, 3, 8, 8), np.float32), "required is (N, 4, *spatial)"),
+        (WITH_BACKGROUND, np.zeros((2, 4), np.float32), "required is (N, 4, *spatial)"),
+    ],
+)
+def test_outputs_that_are_none_of_the_model_are_refused(output: dict[str, Any], outputs: Any, words: str, tmp_path: Path) -> None:
+    with Model(handmade.bundle(tmp_path / "cells", output=output)) as model:
+        for call in (model.decide, model.probabilities):
+            with pytest.raises(WrongInput) as problem:
+                call(outputs)
+            assert words in str(problem.value)
+            assert "\n" not in str(problem.value)
 
 
 def test_a_model_whose_inputs_are_others_is_refused(copied: Path) -> None:

@@ -116,7 +116,7 @@ def rows(content: bytes) -> bytes:
         (rows(bytes(14)), "fewer or more"),
         (rows(bytes(10**8)), "fewer or more"),
         (rows(b"\5" + bytes(14)), "filter 5"),
-        (whole()[:-3], "unpack"),
+        (whole()[:-3], "it is cut short"),
         (whole()[:40] + b"\xff" + whole()[41:], "checksum"),
         (whole()[: 8 + 25] + chunk(b"tRNS", b"\0\0") + whole()[8 + 25 :], "transparent"),
         (whole()[: 8 + 25] + chunk(b"NEWS", b"") + whole()[8 + 25 :], "not known"),

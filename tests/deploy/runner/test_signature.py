@@ -26,10 +26,10 @@ def test_the_key_may_come_as_a_file_as_base64_or_from_the_environment(
     sealed: Path, key: Ed25519PrivateKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = public(tmp_path / "key.pub", key)
-    found = [check(sealed, pinned).fingerprint for pinned in (path, str(path), base64_of(key))]
+    found = [check(sealed, pinned).fingerprint for pinned in (path, str(path), base64_of(key), base64_of(key) + "\n")]
     monkeypatch.setenv(VARIABLE, str(path))
     found.append(check(sealed).fingerprint)
-    assert found == [json.loads((sealed / "manifest.dsse.json").read_text())["signatures"][0]["keyid"]] * 4
+    assert found == [json.loads((sealed / "manifest.dsse.json").read_text())["signatures"][0]["keyid"]] * 5
     # an argument goes before the environment
     with pytest.raises(Refused, match="the pinned key is"):
         check(sealed, base64_of(Ed25519PrivateKey.generate()))
@@ -113,7 +113,11 @@ def test_a_key_that_cannot_be_used_is_a_wrong_call(sealed: Path, tmp_path: Path)
     (tmp_path / "text").write_text("no key")
     for pinned, words in (
         (tmp_path / "text", "no public key in PEM"),
-        (tmp_path / "none", "cannot be read"),
+        (tmp_path, "cannot be read"),
+        (tmp_path / "none", "is neither a file nor a key in base64"),
+        (base64_of(Ed25519PrivateKey.generate())[4:], "is neither a file nor a key in base64"),
+        ("k" * 5000, "is neither a file nor a key in base64"),
+        (" ", "is an empty text"),
         (public(tmp_path / "ec.pub", generate_private_key(SECP256R1())), "no Ed25519 key"),
         (sealed / "README.md", "lies in the bundle"),
     ):
@@ -122,12 +126,24 @@ def test_a_key_that_cannot_be_used_is_a_wrong_call(sealed: Path, tmp_path: Path)
         assert "\n" not in str(problem.value)
 
 
-def test_without_cryptography_a_pinned_key_refuses(sealed: Path, key: Ed25519PrivateKey, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_no_file_has_is_not_said_to_lie_in_the_bundle(sealed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sealed)
+    with pytest.raises(WrongInput, match=r"'key\.pub' is neither a file nor"):
+        check(sealed, "key.pub")
+
+
+def test_without_cryptography_a_pinned_key_refuses(
+    sealed: Path, copied: Path, key: Ed25519PrivateKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in [name for name in sys.modules if name.startswith("cryptography")]:
         monkeypatch.setitem(sys.modules, name, None)
     check(sealed)
     with pytest.raises(Refused, match="pip install cryptography"):
         check(sealed, base64_of(key))
+    # the bundle's own list has the exact versions
+    (copied / "requirements-sign.txt").write_text("cryptography==1.0\n")
+    with pytest.raises(Refused, match=r"pip install -r requirements-sign\.txt in the bundle's folder"):
+        check(copied, base64_of(key))
 
 
 def test_the_builder_signs_in_the_form_that_the_runner_takes(copied: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from optimize.deploy.bundle.base_image import CONFIG, MANIFEST, BaseImage, read_base
+from optimize.deploy.bundle.base_image import CONFIG, DATA_IMAGE, DESCRIPTION, MANIFEST, BaseImage, read_base
 from optimize.deploy.bundle.container import FOLDER, PACKAGES, PORT, USER, command, serves
 from optimize.deploy.bundle.image_layer import Layer, members_of, write_layer
 from optimize.deploy.bundle.wheel_files import runs_on, site_packages
@@ -129,17 +129,17 @@ def _config(
 def _annotations(said: Mapping[str, Any], base: BaseImage | None) -> dict[str, str]:
     verdict = "accepted" if said["accepted"] else f"NOT accepted: verdict {said['verdict']}"
     kind = (
-        f"Data image: it holds the bundle at {FOLDER} and cannot run, since it has neither Python nor a system."
+        f"{DATA_IMAGE}{FOLDER} and cannot run, since it has neither Python nor a system."
         if base is None
         else f"Runs the bundle at {FOLDER}."
     )
     found = {
         "org.opencontainers.image.title": f"{said['name']} for {said['target']}",
-        "org.opencontainers.image.description": f"{kind} Precision {said['precision']}, {verdict}.",
+        DESCRIPTION: f"{kind} Precision {said['precision']}, {verdict}.",
         "org.opencontainers.image.created": said["created"],
     }
     if said.get("warning"):
-        found["org.opencontainers.image.description"] += f" {said['warning']}"
+        found[DESCRIPTION] += f" {said['warning']}"
     if base is not None:
         found["org.opencontainers.image.base.digest"] = base.digest
     return found

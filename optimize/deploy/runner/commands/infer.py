@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print an answer for each image and return 0; 2 when some image was refused, with one line for each on stderr.
+    """Print an answer for each image and return 0; 2 when some image was left out, with one line for each on stderr.
 
     Raises:
         Refused: when a check of the bundle fails.
@@ -55,10 +55,15 @@ def _batches(model: Model, paths: Sequence[Path], refused: list[WrongInput]) -> 
         refused: list that is filled with what was wrong with images; they are left out.
     """
     from ..checks import CHUNK
+    from ..image_files import image_files
     from ..images import read
 
+    def leave_out(problem: WrongInput) -> None:
+        refused.append(problem)
+        print(f"bundle: {problem}", file=sys.stderr)
+
     batch: list[tuple[Path, int | None, Any]] = []
-    for path in _files(paths):
+    for path in image_files(paths, leave_out):
         try:
             for place, (image, alone) in enumerate(_with_alone(read(path, model.preprocessing))):
                 batch.append((path, None if alone else place, image))
@@ -66,8 +71,7 @@ def _batches(model: Model, paths: Sequence[Path], refused: list[WrongInput]) -> 
                     yield batch
                     batch = []
         except WrongInput as problem:
-            refused.append(problem)
-            print(f"bundle: {problem}", file=sys.stderr)
+            leave_out(problem)
     if batch:
         yield batch
 
@@ -82,24 +86,3 @@ def _with_alone(images: Iterator[Array]) -> Iterator[tuple[Array, bool]]:
         yield second, False
     for image in images:
         yield image, False
-
-
-def _files(paths: Sequence[Path]) -> Iterator[Path]:
-    """Return the files, in the order given; of a folder all files at any depth that some reader knows, sorted by name.
-
-    Raises:
-        WrongInput: when a folder holds none.
-    """
-    from ..images import is_image
-
-    for path in paths:
-        if not path.is_dir():
-            yield path
-            continue
-        files = sorted(inside for inside in path.rglob("*") if inside.is_file())
-        known = [inside for inside in files if is_image(inside)]
-        if not known:
-            raise WrongInput(f"folder `{path}` holds no image: give PNG, .npy, DICOM or NIfTI.")
-        if len(known) < len(files):
-            print(f"bundle: {len(files) - len(known)} files in `{path}` are no images and are left out", file=sys.stderr)
-        yield from known

@@ -7,6 +7,7 @@ import importlib.util
 import re
 
 from ..errors import Refused, WrongInput
+from ..installing import pip_command
 
 HELP = "answer over HTTP by the Open Inference Protocol (KServe v2), until SIGTERM"
 PACKAGES = {"uvicorn": "uvicorn", "starlette": "starlette", "prometheus_client": "prometheus-client"}
@@ -50,8 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     for module, package in PACKAGES.items():
         if importlib.util.find_spec(module) is None:
-            needed = " ".join(PACKAGES.values())
-            raise Refused(f"`serve` needs the package {package}, which is not installed: pip install {needed}.")
+            remedy = pip_command(arguments.bundle, "serve", *PACKAGES.values())
+            raise Refused(f"`serve` needs the package {package}, which is not installed: {remedy}.")
     _require(arguments)
     from ..model import Model
     from ..server.application import Limits

@@ -1,4 +1,4 @@
-"""One reader a format: `NAME`, `matches(path, head)` and `read(path)`, found by what a file holds.
+"""One reader a format: `NAME`, `ENDINGS`, `matches(path, head)` and `read(path)`, found by what a file holds.
 
 A reader returns the numbers as the format defines them, with the axes in the format's order. Nothing is resized, windowed or turned.
 """
@@ -42,6 +42,11 @@ def is_image(path: Path) -> bool:
     """Return whether some reader knows a file, by its first bytes."""
     head = _head(path)
     return any(module.matches(path, head) for module in _READERS)
+
+
+def is_named_as_image(path: Path) -> bool:
+    """Return whether a file has an ending that files of images have, whatever it holds."""
+    return path.name.lower().endswith(tuple(ending for module in _READERS for ending in module.ENDINGS))
 
 
 def read(path: Path, wanted: Preprocessing) -> Iterator[Array]:
@@ -89,8 +94,10 @@ def _as_stored(path: Path, picture: Picture, wanted: Preprocessing) -> Array:
     channels = wanted.input_shape[0]
     if values.shape != (*spatial, channels):
         size = " x ".join(map(str, values.shape[:-1]))
-        found = f"{size} with {values.shape[-1]} channel{'s' if values.shape[-1] != 1 else ''}"
-        raise WrongInput(f"`{path}` is {found}, {_required(wanted)}: bring it to that size as for the run; nothing is resized here.")
+        found = f"{size} with {_channels(values.shape[-1])}"
+        same = values.shape[:-1] == spatial
+        remedy = f"convert it to {_channels(channels)} as for the run" if same else "bring it to that size as for the run"
+        raise WrongInput(f"`{path}` is {found}, {_required(wanted)}: {remedy}; nothing is {'converted' if same else 'resized'} here.")
     return _typed(path, values if wanted.whole else np.moveaxis(values, -1, 0), wanted)
 
 
@@ -112,8 +119,11 @@ def _typed(path: Path, values: Array, wanted: Preprocessing) -> Array:
 def _required(wanted: Preprocessing) -> str:
     shape = wanted.stored_shape
     spatial, channels = (shape[:-1], shape[-1]) if wanted.whole else (shape[1:], shape[0])
-    plural = "s" if channels != 1 else ""
-    return f"the network takes {' x '.join(map(str, spatial))} with {channels} channel{plural}"
+    return f"the network takes {' x '.join(map(str, spatial))} with {_channels(channels)}"
+
+
+def _channels(count: int) -> str:
+    return f"{count} channel{'s' if count != 1 else ''}"
 
 
 def _head(path: Path) -> bytes:

@@ -11,6 +11,7 @@ from ..errors import WrongInput
 from . import MAX_BYTES, Picture
 
 NAME = "DICOM (with pydicom)"
+ENDINGS = (".dcm",)
 _MAGIC_AT = 128
 _SIZES = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel")
 _LARGEST_SAMPLE = 4

@@ -12,6 +12,7 @@ from ..errors import WrongInput
 from . import MAX_BYTES, Picture
 
 NAME = "NIfTI (with nibabel)"
+ENDINGS = (".nii", ".nii.gz")
 _MAGICS = {344: (b"n+1\0",), 4: (b"n+2\0\r\n\x1a\n",)}
 """Place in the file -> magic bytes there, of NIfTI-1 and NIfTI-2."""
 

@@ -24,10 +24,13 @@ from ..preprocess import Array
 from . import MAX_BYTES, Picture
 
 NAME = "PNG"
+ENDINGS = (".png",)
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Colour type -> samples of a pixel: grey, RGB, place in a palette, grey with alpha, RGB with alpha."""
 _PALETTE = 3
+_HEADER = ">IIBBBBB"
+"""Form of the chunk IHDR: width, height, depth, colour type, and how it is packed, filtered and interlaced."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def read(path: Path) -> Picture:
         header, palette, packed = _chunks(path.read_bytes())
         rows = _rows(header, packed)
         return _picture(header, palette, rows)
-    except (ValueError, struct.error, zlib.error) as problem:
+    except ValueError as problem:
         remedy = "save it again, with 8 or 16 bits, not interlaced"
         raise WrongInput(f"`{path}` cannot be read as PNG ({str(problem)[:200]}): {remedy}.") from None
 
@@ -79,16 +82,21 @@ def _chunks(content: bytes) -> tuple[Header, Array | None, bytes]:
     data: list[bytes] = []
     place, last = len(SIGNATURE), b""
     while last != b"IEND":
-        length, kind = struct.unpack_from(">I4s", content, place)
+        # a chunk has its length, its kind, what it holds, and a checksum
+        length, kind = struct.unpack(">I4s", content[place : place + 8]) if len(content) >= place + 8 else (0, b"")
+        if len(content) < place + 12 + length:
+            raise ValueError("it is cut short")
         body = content[place + 8 : place + 8 + length]
         (crc,) = struct.unpack_from(">I", content, place + 8 + length)
         if crc != zlib.crc32(kind + body):
-            raise ValueError(f"the checksum of its chunk {kind!a} differs")
+            raise ValueError(f"the checksum of its chunk {_name(kind)} differs")
         if (header is None) is not (kind == b"IHDR"):
             raise ValueError("its header is missing, or not alone")
         if kind == b"IHDR":
             header = _header(body)
         elif kind == b"PLTE":
+            if not body or len(body) % 3:
+                raise ValueError("its palette is damaged")
             palette = np.frombuffer(body, np.uint8).reshape(-1, 3)
         elif kind == b"tRNS":
             raise ValueError("it has transparent colours")
@@ -97,14 +105,20 @@ def _chunks(content: bytes) -> tuple[Header, Array | None, bytes]:
                 raise ValueError("its rows are not in one piece")
             data.append(body)
         elif kind != b"IEND" and not kind[0] & 0x20:
-            raise ValueError(f"its chunk {kind!a} is not known, and is marked as needed")
+            raise ValueError(f"its chunk {_name(kind)} is not known, and is marked as needed")
         place, last = place + 12 + length, kind
     assert header is not None
     return header, palette, b"".join(data)
 
 
+def _name(kind: bytes) -> str:
+    return kind.decode("ascii", "backslashreplace")
+
+
 def _header(body: bytes) -> Header:
-    width, height, depth, colour, packing, filtering, interlace = struct.unpack(">IIBBBBB", body)
+    if len(body) != struct.calcsize(_HEADER):
+        raise ValueError("its header is damaged")
+    width, height, depth, colour, packing, filtering, interlace = struct.unpack(_HEADER, body)
     if colour not in _SAMPLES or packing or filtering or interlace > 1 or not 0 < width < 1 << 31 or not 0 < height < 1 << 31:
         raise ValueError("its header is not one of a PNG")
     if depth not in ((1, 2, 4, 8) if colour == _PALETTE else (8, 16)):
@@ -122,8 +136,12 @@ def _rows(header: Header, packed: bytes) -> npt.NDArray[np.uint8]:
     size = (header.row_bytes + 1) * header.height
     unpacking = zlib.decompressobj()
     # never more than there may be: the rest of a bomb is not unpacked
-    content = unpacking.decompress(packed, size)
-    if len(content) != size or unpacking.decompress(unpacking.unconsumed_tail, 1) or not unpacking.eof:
+    try:
+        content = unpacking.decompress(packed, size)
+        whole = len(content) == size and not unpacking.decompress(unpacking.unconsumed_tail, 1) and unpacking.eof
+    except zlib.error:
+        whole = False
+    if not whole:
         raise ValueError("its rows are fewer or more than its header says, or damaged")
     stored = np.frombuffer(content, np.uint8).reshape(header.height, header.row_bytes + 1)
     filters = stored[:, 0]

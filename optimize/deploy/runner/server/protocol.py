@@ -249,6 +249,9 @@ def _from_json(data: object, given: Tensor, shape: Sequence[int]) -> Array:
     if found.dtype.kind not in ("iu" if whole else "iuf") or found.shape not in ((math.prod(shape),), tuple(shape)):
         kind = "whole numbers from 0 to 255" if whole else "numbers"
         raise BadRequest(f"`data` must be {math.prod(shape)} {kind}, flat or of shape {list(shape)}.")
+    # numpy takes true for 1 where it stands among numbers
+    if _has_boolean(data):
+        raise BadRequest("`data` must be numbers: send them instead of true and false.")
     if whole:
         if found.min() < 0 or found.max() > 255:
             raise BadRequest("`data` must be whole numbers from 0 to 255.")
@@ -256,3 +259,9 @@ def _from_json(data: object, given: Tensor, shape: Sequence[int]) -> Array:
     # a number beyond the largest float of 32 bits becomes infinite, which is refused afterwards
     with np.errstate(over="ignore"):
         return found.astype(DATATYPES[given.datatype])
+
+
+def _has_boolean(data: Sequence[Any]) -> bool:
+    """Return whether true or false stands anywhere in lists in lists, which are no deeper than the tensor has axes."""
+    kinds = set(map(type, data))
+    return bool in kinds or (list in kinds and any(map(_has_boolean, data)))

@@ -76,7 +76,7 @@ def served_models(model: Model) -> dict[str, ServedModel]:
     raw = model.run(np.zeros((1, *model.input_shape), np.float32))
     inner = model.preprocessing.inner(raw)
     classes = model.task == "classification"
-    decided = np.zeros((1,), np.int64) if classes else np.asarray(model.decide(inner))
+    decided = np.zeros((1,), np.int64) if classes else np.asarray(model.decisions(inner))
     decision = Tensor(DECISION, _datatype(decided.dtype), decided.shape[1:])
 
     def tensors(inputs: Array, wanted: Mapping[str, bool]) -> dict[str, Array]:
@@ -85,7 +85,7 @@ def served_models(model: Model) -> dict[str, ServedModel]:
     def images(inputs: Array, wanted: Mapping[str, bool]) -> dict[str, Array]:
         found: dict[str, Array] = {OUTPUT: model.predict(inputs)}
         if DECISION in wanted:
-            found[DECISION] = found[OUTPUT].argmax(1) if classes else np.asarray(model.decide(found[OUTPUT]))
+            found[DECISION] = found[OUTPUT].argmax(1) if classes else np.asarray(model.decisions(found[OUTPUT]))
         return found
 
     given = Tensor("images", "UINT8" if whole else "FP32", model.stored_shape)

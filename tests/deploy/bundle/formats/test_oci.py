@@ -236,3 +236,14 @@ def test_umoci_unpacks_it(tmp_path: Path) -> None:
     call = ["umoci", "unpack", "--rootless", "--image", f"{tmp_path / 'out'}:cells-onnxruntime", str(tmp_path / "unpacked")]
     subprocess.run(call, check=True, capture_output=True)
     assert content(tmp_path / "unpacked" / "rootfs" / "opt" / "bundle") == content(made)
+
+
+def test_a_data_image_is_no_base_image(tmp_path: Path) -> None:
+    made = bundle(tmp_path / "bundle")
+    bundle_format("oci").write(made, tmp_path / "data")
+    with pytest.raises(InputError, match="is a data image of a bundle"):
+        oci.write(made, tmp_path / "out", tmp_path / "data")
+    assert not (tmp_path / "out").exists()
+    # an image that runs a bundle may lie below another one's
+    oci.write(with_wheels(tmp_path / "with wheels"), tmp_path / "runs", base_image(tmp_path / "base"))
+    oci.write(with_wheels(tmp_path / "again"), tmp_path / "out", tmp_path / "runs")

@@ -147,4 +147,4 @@ def test_what_cannot_be_served_is_one_line(served_bundle: Path, tmp_path: Path) 
     code, said = refused(served_bundle, PYTHONPATH=str(tmp_path))
     assert code == 4
     assert said.count("\n") == 1
-    assert "pip install uvicorn starlette prometheus-client" in said
+    assert "pip install -r requirements-serve.txt in the bundle's folder" in said

@@ -114,6 +114,14 @@ def test_bytes_are_whole_numbers(data: list[float], text: str) -> None:
         parsed(request({"name": "images", "datatype": "UINT8", "shape": [1, 2, 2, 1], "data": data}), tensor=STORED)
 
 
+@pytest.mark.parametrize("data", [[1, True, 3, 4], [[[[1], [2]], [[3], [False]]]], [True] * 4])
+def test_true_is_no_number(data: list[Any]) -> None:
+    for name, kind, shape, tensor in (("images", "UINT8", [1, 2, 2, 1], STORED), ("input", "FP32", [1, 1, 2, 2], GIVEN)):
+        nested = data if len(data) == 4 else np.array(data, dtype=object).reshape(shape).tolist()
+        with pytest.raises(BadRequest, match="`data` must be"):
+            parsed(request({"name": name, "datatype": kind, "shape": shape, "data": nested}), tensor=tensor)
+
+
 def test_what_was_sent_is_not_repeated() -> None:
     for body in (request({"name": "SECRET"}), b'{"SECRET', request({"data": ["SECRET"]}), request(outputs=[{"name": "SECRET"}])):
         with pytest.raises(BadRequest) as caught:
