@@ -232,7 +232,8 @@ def _names(arrays: Mapping[str, Array], use: ModelUse) -> tuple[int, ...]:
         return same
     unknown = next(name for name in names if name not in use.classes)
     raise InputError(
-        f"`{keys[0]}` has {unknown!r}, which is no class of the model (its classes: {', '.join(use.classes)}): give the classes these names."
+        f"`{keys[0]}` has {unknown!r}, which is no class of the model (its classes: {', '.join(use.classes)}): "
+        "give the classes these names."
     )
 
 
