@@ -74,7 +74,8 @@ def _shape_problem(key: str, shape: tuple[int, ...], input_shape: Sequence[int],
     expected = ",".join(map(str, input_shape))
     problem = f"`{key}` holds images of {_times(shape)}, which do not fit the network's input {expected}"
     if pad is None:
-        return f"{problem}: resize them, or leave --data out."
+        remedy = _differing_channels(shape, input_shape) or "resize them, or leave --data out"
+        return f"{problem}: {remedy}."
     problem += f" with pad {pad}"
     # the same gap on every spatial side, and an even one, is what padding leaves
     for layout in (shape, (*shape[1:], *shape[:1]), (*shape, 1)):
@@ -83,6 +84,13 @@ def _shape_problem(key: str, shape: tuple[int, ...], input_shape: Sequence[int],
         if fits and (gap := gaps.pop()) >= 0 and gap % 2 == 0:
             return f"{problem}: pass --pad {gap // 2}."
     return f"{problem}: {_image_remedy(shape, input_shape, pad)}."
+
+
+def _differing_channels(shape: tuple[int, ...], input_shape: Sequence[int]) -> str:
+    """Return what to do about images that differ from the network's input in their channels alone; empty for all others."""
+    channels, spatial = input_shape[0], tuple(input_shape[1:])
+    stored = 1 if shape == spatial else shape[-1] if shape[:-1] == spatial else shape[0] if shape[1:] == spatial else channels
+    return "" if stored == channels else _channel_remedy(stored, channels)
 
 
 def _image_remedy(shape: tuple[int, ...], input_shape: Sequence[int], pad: int) -> str:

@@ -121,8 +121,11 @@ def verify(file: Path, payload_type: str, payload: bytes) -> Signed:
         public, value = _decoded(signature["public_key"]), _decoded(signature["sig"])
         key = Ed25519PublicKey.from_public_bytes(public)
         fingerprint = str(signature["keyid"])
+    except OSError as problem:
+        reason = (problem.strerror or type(problem).__name__).lower()
+        raise InputError(f"`{file}` cannot be read ({reason}): see to its permissions.") from None
     # the file comes from anyone: any shape is possible, and none may end in a traceback
-    except (OSError, KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise InputError(f"`{file}` is no readable DSSE envelope with one Ed25519 signature: sign again.") from None
     if kind != payload_type or content != payload:
         raise InputError(f"`{file}` was made for other bytes than those of the file beside it: sign again, or take the signed file.")

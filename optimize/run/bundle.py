@@ -6,8 +6,9 @@ examined. A run that was not accepted is bundled only where that was asked for, 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from optimize.deploy.bundle.placing import put, require_free, work_folder
 from optimize.errors import InputError
 from optimize.progress import note
 from optimize.report.dsse import keyid
-from optimize.report.signature import private_key
+from optimize.report.signature import PAGE as PAGE_SIGNATURE
+from optimize.report.signature import is_page_of, private_key
+from optimize.run.verification.claims import PAGE, REPORT
 from optimize.run.verification.folder_contents import AGAIN, plain
 from optimize.run.verification.integrity import Examined, examine
 from optimize.run.workspace import NOT_ACCEPTED, UNVERIFIED
@@ -118,12 +121,14 @@ def bundle(
         raise InputError(f"`run` (={folder}) does not exist: check the path.")
     options = extra_arguments(packing, None if base_image is None else _folder("base_image", base_image))
     # the cheap questions first: hashing a large model for a wrong key would waste minutes
-    key = None if sign_key is None else Path(sign_key)
+    key = None if sign_key is None else _folder("sign_key", sign_key)
+    if public_key is not None:
+        _folder("public_key", public_key)
     if key is not None:
         private_key(key)
     require_free(path, mark=getattr(packing, "MARK", MANIFEST), overwrite=overwrite)
     for name, text in (("model_licence", model_licence), ("data_licence", data_licence)):
-        if not text.isprintable():
+        if not isinstance(text, str) or not text.isprintable():
             raise InputError(f"`{name}` (={text!r}) must be one line of text: name the licence, such as CC-BY-4.0.")
     examined = examine(folder, None if public_key is None else str(public_key))
     if path.resolve().is_relative_to(examined.folder.resolve()):
@@ -131,6 +136,8 @@ def bundle(
             f"`--out` (={path}) lies in the folder of the run, which then holds more than its report lists: name another path."
         )
     artifact, verdict, onnx = _artifact(examined, not_accepted=not_accepted)
+    page = _new_page(examined)
+    findings = examined.findings if page is None else (*examined.findings, f"the bundle holds {PAGE} rendered anew from {REPORT}")
     with work_folder(path) as work:
         assembled, scratch, packed = (work / name for name in ("bundle", "scratch", "packed"))
         for made in (assembled, scratch):
@@ -146,9 +153,10 @@ def bundle(
             wheels=wheels if isinstance(wheels, bool) else _folder("wheels", wheels),
             model_licence=model_licence,
             data_licence=data_licence,
+            page=page,
         )
         manifest = assemble(source, assembled, key)
-        _require_as_examined(manifest, examined, {MODEL: artifact.folder, ONNX_FOLDER: onnx})
+        _require_as_examined(manifest, examined if page is None else _without_page(examined), {MODEL: artifact.folder, ONNX_FOLDER: onnx})
         signed_by = "" if key is None else keyid(key)
         packing.write(assembled, packed, **options)
         made = packed
@@ -157,15 +165,42 @@ def bundle(
             write_archive(packed, made, "" if getattr(packing, "AT_TOP", False) else f"{manifest.slug}-bundle")
         size = sum(file.stat().st_size for file in ([made] if made.is_file() else made.rglob("*")) if file.is_file())
         put(made, path, work)
-    for line in examined.findings:
+    for line in findings:
         note(line)
-    return Bundled(path, manifest, format, signed_by, size, examined.findings)
+    return Bundled(path, manifest, format, signed_by, size, findings)
 
 
 def _folder(name: str, path: object) -> Path:
     if not isinstance(path, str | Path):
         raise InputError(f"`{name}` (={path!r}) must be a path: pass text or a Path.")
     return Path(path)
+
+
+def _new_page(run: Examined) -> str | None:
+    """Return the page of the report, rendered anew, where the run's own is missing or is not the page of this report; otherwise None.
+
+    A page that the report's signature covers was compared with it already, and is kept as it is, whichever version rendered it.
+
+    Raises:
+        InputError: when the report cannot be rendered, or the page is missing and this version renders another one than was signed.
+    """
+    from optimize.report.render import render
+
+    report, own = dict(run.report or {}), run.reports.get(PAGE)
+    covered = PAGE_SIGNATURE in (report.get("signature") or {})
+    if covered and own is not None:
+        return None
+    try:
+        page = render(report)
+    except Exception as problem:  # whatever a template raises about a report whose details nobody vouches for
+        raise InputError(f"`{run.folder / REPORT}` cannot be shown as a page ({type(problem).__name__}): {AGAIN}.") from None
+    if covered and not is_page_of(report, page.encode()):
+        raise InputError(f"`{run.folder / PAGE}` is missing, and this version renders another page than the one that was signed: {AGAIN}.")
+    return None if own is not None and own.sha256 == hashlib.sha256(page.encode()).hexdigest() else page
+
+
+def _without_page(run: Examined) -> Examined:
+    return replace(run, reports={name: file for name, file in run.reports.items() if name != PAGE})
 
 
 def _artifact(run: Examined, *, not_accepted: bool) -> tuple[Artifact, Verdict, Path]:

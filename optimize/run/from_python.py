@@ -27,6 +27,7 @@ from optimize.run.plan import Plan
 from optimize.run.plan import plan as plan_run
 from optimize.run.recipe import Recipe, resolve
 from optimize.run.report import Report
+from optimize.run.verification.bundle_archive import require_not_around_a_bundle
 from optimize.run.verification.site import is_bundle, verify_path
 from optimize.run.verification.verify import Verified
 from optimize.run.verification.verify import verify as verify_folder
@@ -166,12 +167,16 @@ def verify(
     # what `bundle` returns is a path too
     folder = Path(folder) if isinstance(folder, os.PathLike) else folder
     _require_path("folder", folder)
+    for name, value in (("record", record), ("public_key", public_key)):
+        if value is not None:
+            _require_path(name, value)
     if is_bundle(Path(folder)):
         with shown() if progress else nullcontext():
             key, place = (None if value is None else str(value) for value in (public_key, record))
             return verify_path(
                 Path(folder), public_key=key, model=model, data=data, record=None if place is None else Path(place), **settings
             )
+    require_not_around_a_bundle(Path(folder), Path(folder))
     if record is not None:
         raise InputError(f"`record` (={record}) is for a bundle, and `{folder}` is none: make one with `bundle`.")
     in_memory = None if data is None or isinstance(data, str | Path) else data_in_memory(data)

@@ -25,6 +25,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -127,10 +129,35 @@ def sign_protocol(protocol: Protocol, key_file: Path) -> Protocol:
         key_file: file of an Ed25519 private key in PEM.
 
     Raises:
-        InputError: when the key cannot be used.
+        InputError: when the key cannot be used, or the signature cannot be written.
     """
-    write_atomically(envelope_of(protocol.file), dsse.sign(PAYLOAD_TYPE, protocol.text.encode(), key_file))
+    write_beside(envelope_of(protocol.file), dsse.sign(PAYLOAD_TYPE, protocol.text.encode(), key_file))
     return read_protocol(protocol.file)
+
+
+def require_writable(file: Path) -> None:
+    """Check that the folder of a file is there and can be written, before work is done for the file.
+
+    Raises:
+        InputError: when it is not.
+    """
+    if not file.parent.is_dir():
+        raise InputError(f"`protocol` (={file}) cannot be written: there is no folder {file.parent}; make it, or name another file.")
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        raise InputError(f"`protocol` (={file}) cannot be written: you may not write into {file.parent}; name another file.")
+
+
+def write_beside(file: Path, text: str) -> None:
+    """Write a file of a protocol whole or not at all.
+
+    Raises:
+        InputError: when it cannot be written, naming this file and not the draft that takes its place.
+    """
+    try:
+        write_atomically(file, text)
+    except OSError as problem:
+        reason = (problem.strerror or type(problem).__name__).lower()
+        raise InputError(f"`{file}` cannot be written ({reason}): see to the permissions of its folder, or copy the protocol.") from None
 
 
 def envelope_of(file: Path) -> Path:
@@ -182,6 +209,8 @@ def _require_complete(file: Path, content: Mapping[str, Any]) -> None:
     if missing := sorted(set(content["criteria"]) - set(content["justification"]) - set(MEANING)):
         raise InputError(f"[justification] in {file} says nothing of `{missing[0]}`: write why this criterion is enough.")
     _refuse_unknown(content["justification"], set(content["criteria"]), f"[justification] in {file}")
+    for section in ("test_data", "model"):
+        _require_hash(content.get(section, {}).get("sha256"), f"`sha256` of [{section}] in {file}")
     for key, sentence in content["justification"].items():
         _require_text(sentence, f"`{key}` of [justification] in {file}")
 
@@ -207,6 +236,12 @@ def _require_text(value: object, name: str) -> None:
     # a draft has empty texts: they must not pass for a protocol
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{name} must be text, and not empty: write it before the run.")
+
+
+def _require_hash(value: object, name: str) -> None:
+    # capitals are refused as well: a run compares the text with its own hash
+    if value is not None and re.fullmatch("[0-9a-f]{64}", str(value)) is None:
+        raise InputError(f"{name} (={str(value)[:80]!r}) must be a SHA-256, 64 hexadecimal digits in lower case: copy the whole of it.")
 
 
 def _require_sentences(value: object, name: str) -> None:

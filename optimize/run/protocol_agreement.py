@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from optimize.backends import CPU, target_names
 from optimize.data.dataset import Dataset
-from optimize.errors import InputError
+from optimize.errors import InputError, did_you_mean
 from optimize.files import sha256
 from optimize.guard.limits import Limits
 from optimize.run.protocol import Protocol, read_protocol
@@ -37,6 +38,10 @@ def require_known(protocol: Protocol) -> None:
     """
     _fixed_limits(protocol)
     _fixed_settings(protocol)
+    target, choices = str(protocol.content["run"]["target"]), (*target_names(), CPU)
+    if target not in choices:
+        near = did_you_mean(target, choices)
+        raise InputError(f"`target` of [run] in {protocol.file} (={target!r}) must be one of {', '.join(choices)}{near}.")
 
 
 def require_settings(protocol: Protocol, recipe: Recipe) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 import tomli_w
 
 from optimize.errors import InputError
-from optimize.files import sha256, write_atomically
+from optimize.files import sha256
 from optimize.guard.rails import rows
 from optimize.progress import note
 from optimize.run.prepare import loaded
-from optimize.run.protocol import FORMAT, LISTS, MEANING, OPTIONAL_TEXTS, TEXTS
+from optimize.run.protocol import FORMAT, LISTS, MEANING, OPTIONAL_TEXTS, TEXTS, require_writable, write_beside
 from optimize.run.recipe import Recipe, to_toml
 
 HEAD = """# The protocol of a change. Fill in every empty text, then sign the file before the run:
@@ -34,14 +34,15 @@ def write_draft(recipe: Recipe, file: Path) -> Path:
         file: TOML file to write; it must not exist.
 
     Raises:
-        InputError: when the file exists, or the model, the data or a setting is wrong.
+        InputError: when the file exists or cannot be written, or the model, the data or a setting is wrong.
     """
     if file.exists():
         raise InputError(f"`protocol` (={file}) exists: name another file, or remove it.")
     if file.suffix.lower() != ".toml":
         raise InputError(f"`protocol` (={file}) must end in .toml: a draft has comments, which JSON does not have.")
+    require_writable(file)
     data = loaded(recipe, lambda space: None).data
-    write_atomically(file, draft(recipe, data.test.sha256, len(data.test), name=file.name))
+    write_beside(file, draft(recipe, data.test.sha256, len(data.test), name=file.name))
     note(f"the test split has {len(data.test)} cases, sha256 {data.test.sha256[:12]}…")
     return file
 

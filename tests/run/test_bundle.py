@@ -245,6 +245,53 @@ def test_only_a_bundle_is_overwritten(run: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "b.tar.gz", "file", "link", "mine"]
 
 
+def test_only_an_archive_of_a_bundle_is_overwritten(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years")
+    with tarfile.open(tmp_path / "mine.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "thesis.txt", "mine/thesis.txt")
+        archive.add(tmp_path / "thesis.txt", "mine/deeper/manifest.json")
+    (tmp_path / "mine.tgz").write_bytes(b"no archive")
+    for name in ("mine.tar.gz", "mine.tgz"):
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(InputError, match="no earlier bundle"):
+            bundle(run, tmp_path / name, overwrite=True)
+        assert (tmp_path / name).read_bytes() == before
+    for form in ("docker", "oci"):
+        bundle(run, tmp_path / f"{form}.tar.gz", format=form)
+        bundle(run, tmp_path / f"{form}.tar.gz", format=form, overwrite=True)
+        with pytest.raises(InputError, match="no earlier bundle of this format"):
+            bundle(run, tmp_path / f"{form}.tar.gz", overwrite=True)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("left", [None, b"<html>altered</html>"])
+def test_the_page_in_a_bundle_is_that_of_the_report(run: Path, tmp_path: Path, signed: bool, left: bytes | None) -> None:
+    made = Path(shutil.copytree(run, tmp_path / "run")) if signed else finished(tmp_path / "run")
+    page = (made / "report.html").read_bytes()
+    (made / "report.html").unlink()
+    if left is not None:
+        (made / "report.html").write_bytes(left)
+    if signed and left is not None:
+        with pytest.raises(InputError, match="not the page"):
+            bundle(made, tmp_path / "b")
+        return
+    bundled = bundle(made, tmp_path / "b")
+    assert (tmp_path / "b" / "report.html").read_bytes() == page
+    assert "rendered anew" in bundled.findings[-1]
+    bundle(made, tmp_path / "again")
+    assert files(tmp_path / "b") == files(tmp_path / "again")
+    (made / "report.html").write_bytes(page)
+    assert not any("rendered anew" in line for line in bundle(made, tmp_path / "whole").findings)
+    assert files(tmp_path / "whole") == files(tmp_path / "b")
+
+
+@pytest.mark.parametrize("name", ["sign_key", "public_key", "model_licence", "data_licence"])
+def test_a_value_of_another_kind_is_one_line(name: str, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=rf"`{name}` \(=3\) must be"):
+        bundle(run, tmp_path / "b", **{name: 3})  # type: ignore[arg-type]
+    assert not (tmp_path / "b").exists()
+
+
 def test_a_failure_leaves_the_earlier_bundle(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle(run, tmp_path / "b")
     before = files(tmp_path / "b")

@@ -114,6 +114,9 @@ def test_each_gap_is_named_in_one_line(tmp_path: Path, path: str, value: object,
         ("run/sede", 1, "did you mean `seed`"),
         ("run/max_drop", 0.02, "`max_drop`"),
         ("run/seed", "x", "x"),
+        ("run/target", "xyz", "`target` of .* must be one of"),
+        ("test_data/sha256", "abc", "64 hexadecimal digits"),
+        ("model/sha256", "g" * 64, "64 hexadecimal digits"),
     ],
 )
 def test_what_is_no_setting_is_found_before_it_is_signed(tmp_path: Path, path: str, value: object, text: str) -> None:
@@ -164,6 +167,30 @@ def test_a_signature_holds_for_exactly_these_bytes(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="other bytes"):
         read_protocol(file)
     assert read_protocol(file, with_signature=False).signed is None
+
+
+def test_a_draft_into_no_folder_is_refused_before_any_work(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optimize.run.protocol_draft.loaded", None)
+    with pytest.raises(InputError, match="there is no folder"):
+        write_draft(recipe, tmp_path / "nowhere" / "p.toml")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(InputError, match="you may not write"):
+        write_draft(recipe, tmp_path / "p.toml")
+
+
+def test_a_signature_that_cannot_be_written_or_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = written(tmp_path, of_the_page())
+
+    def read_only(path: Path, text: str) -> None:
+        raise PermissionError(13, "Permission denied", f".{path.name}.1.tmp")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("optimize.run.protocol.write_atomically", read_only)
+        with pytest.raises(InputError, match=rf"`{envelope_of(file)}` cannot be written \(permission denied\)"):
+            sign_protocol(read_protocol(file), keys.private(tmp_path / "key.pem"))
+    envelope_of(file).mkdir()
+    with pytest.raises(InputError, match=rf"`{envelope_of(file)}` cannot be read"):
+        read_protocol(file)
 
 
 def filled(file: Path) -> Path:

@@ -12,6 +12,7 @@ Either all names begin with "test_" or none does. Further arrays, such as those 
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 from collections.abc import Mapping
@@ -30,10 +31,18 @@ from optimize.data.split import Split
 from optimize.deploy.acceptance.model_use import ModelUse
 from optimize.errors import InputError
 from optimize.loading.factory import describe
+from optimize.progress import note
 
 TEST = "test_"
 SHARES = "class_shares"
 _FIELD = re.compile(r"images|labels|masks|patient|(?:.+_)?group|id|original_outputs")
+_ALIASES: Mapping[str, str] = {
+    **dict.fromkeys(("label", "y", "target", "targets", "truth", "ground_truth"), "labels"),
+    **dict.fromkeys(("mask", "segmentation", "segmentations"), "masks"),
+    **dict.fromkeys(("shares", "class_share", "prevalence"), SHARES),
+    **dict.fromkeys(("outputs", "original_output", "originals"), "original_outputs"),
+}
+"""Names that others use -> the name that is read."""
 _OTHER_SPLITS = tuple(f"{name}_" for name in SPLITS)
 RANGE_SAMPLE = 64
 """Cases whose inputs are compared with the range of the run's inputs."""
@@ -125,14 +134,41 @@ def _arrays(source: object) -> tuple[str, dict[str, Array]]:
     arrays: dict[str, Array] = {}
     for name in stored:
         field = name.removeprefix(prefix)
+        _require_one_form(name, prefix, named)
         # a column that is passed over for its name would make bounds too narrow, since patients would count as independent cases
         if (field != name or not prefix) and (meant := meant_name(TEST + field)):
-            raise InputError(f"`data`{named} has {name!r}, which is not read: call it {meant.removeprefix(TEST if not prefix else '')!r}.")
+            raise _misnamed(name, meant.removeprefix(TEST if not prefix else ""), named)
         if name in CLASS_KEYS or name == SHARES:
             arrays[name] = _array(stored, name, named)
         elif name.startswith(prefix) and _FIELD.fullmatch(field) and (prefix or not name.startswith(_OTHER_SPLITS)):
             arrays[TEST + field] = _array(stored, name, named)
+        # labels that are passed over for their name would leave the model judged without them
+        elif meant := _meant(name.removeprefix(TEST)):
+            raise _misnamed(name, meant if meant == SHARES else prefix + meant, named)
+        elif not name.startswith(tuple(other for other in _OTHER_SPLITS if other != prefix)):
+            note(f"`data`{named}: {name!r} is not read")
     return prefix, arrays
+
+
+def _require_one_form(name: str, prefix: str, named: str) -> None:
+    """Check that a name has the form of `images` or of `test_images`, whichever the data have."""
+    bare = name.removeprefix(TEST)
+    if name.startswith(TEST) != bool(prefix) and _FIELD.fullmatch(bare) and not bare.startswith(_OTHER_SPLITS):
+        raise InputError(f"`data`{named} has both '{prefix}images' and {name!r}: begin every name with '{TEST}', or none.")
+
+
+def _meant(field: str) -> str | None:
+    """Return the name that is read, where a name is near it; None for all others.
+
+    Example: "label", "Lables" and "y" mean "labels".
+    """
+    plain = field.lower()
+    near = difflib.get_close_matches(plain, (*_ALIASES, *_ALIASES.values()), n=1, cutoff=0.8)
+    return _ALIASES.get(near[0], near[0]) if near else None
+
+
+def _misnamed(name: str, meant: str, named: str) -> InputError:
+    return InputError(f"`data`{named} has {name!r}, which is not read: call it {meant!r}.")
 
 
 def _array(stored: Mapping[str, object], name: str, named: str) -> Array:
@@ -188,12 +224,15 @@ def _names(arrays: Mapping[str, Array], use: ModelUse) -> tuple[int, ...]:
         if use.task == "segmentation" and len(names) < len(use.classes):
             raise InputError(f"`{keys[0]}` (={', '.join(names)}) lacks classes of the model ({', '.join(use.classes)}): name them all.")
         return tuple(use.classes.index(name) for name in names)
-    # a run whose data had no names calls its classes by their numbers
-    if len(names) == len(use.classes) and use.classes in (tuple(map(str, same)), tuple(str(k + 1) for k in same), ("foreground",)):
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise InputError(f"`{keys[0]}` has {twice[0]!r} twice: give each class a name of its own.")
+    # a run whose data had no names calls its classes by their numbers; names of which some are such numbers may mean another order
+    numbered = use.classes in (tuple(map(str, same)), tuple(str(k + 1) for k in same), ("foreground",))
+    if numbered and len(names) == len(use.classes) and not set(names) & set(use.classes):
         return same
-    unknown = [name for name in names if name not in use.classes] or list(names)
+    unknown = next(name for name in names if name not in use.classes)
     raise InputError(
-        f"`{keys[0]}` has {unknown[0]!r}, which is no class of the model, or has it twice (its classes: {', '.join(use.classes)}): "
+        f"`{keys[0]}` has {unknown!r}, which is no class of the model (its classes: {', '.join(use.classes)}): "
         "give the classes these names."
     )
 

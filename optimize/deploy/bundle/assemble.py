@@ -25,7 +25,8 @@ from optimize.files import sha256
 
 RUNNER = Path(__file__).parent.parent / "runner"
 """The package that becomes `bundle/`; its files are copied, so neither package data nor an import of it is needed."""
-OF_RUN = ("report.json", "report.html", "recipe.lock.toml")
+PAGE = "report.html"
+OF_RUN = ("report.json", PAGE, "recipe.lock.toml")
 ONNX = ("model.onnx", "original.onnx")
 NO_CACHE = """This is a file, so that Python cannot make a folder of this name: it would write compiled code there, and run it at the next
 start. Every code file of the runner is listed in manifest.json with its hash. Compiled code beside it would not be listed.
@@ -81,10 +82,10 @@ def _copy(content: str | bytes | Path) -> Callable[[Path], object]:
     return lambda place: place.write_bytes(written)
 
 
-def _of_run(run: BundledRun) -> Iterator[tuple[str, Path]]:
-    """Yield path in the bundle, and file of the run."""
+def _of_run(run: BundledRun) -> Iterator[tuple[str, str | Path]]:
+    """Yield path in the bundle, and file of the run or text."""
     for name in OF_RUN:
-        yield name, run.folder / name
+        yield name, run.folder / name if name != PAGE or run.page is None else run.page
     for name in ONNX:
         yield f"onnx/{name}", run.onnx / name
     artifact = run.artifact

@@ -59,6 +59,7 @@ class BundledRun:
         wheels: folder of the wheels that are to lie in the bundle, True to download them, False for a bundle without wheels.
         model_licence: licence of the model, as its owner states it; "" where it is not stated.
         data_licence: licence of the data, as their owner states it; "" where it is not stated.
+        page: text of report.html where it was rendered anew; None where the run's own file is bundled.
         files: the files that are in the bundle already, by path: all that came before the document that is rendered.
     """
 
@@ -72,6 +73,7 @@ class BundledRun:
     wheels: bool | Path = False
     model_licence: str = ""
     data_licence: str = ""
+    page: str | None = None
     files: Mapping[str, BundledFile] = field(default_factory=dict)
 
     @property

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,12 +28,30 @@ def require_free(out: Path, *, mark: str, overwrite: bool) -> None:
     """
     if not os.path.lexists(out) or (out.is_dir() and not any(out.iterdir())):
         return
-    earlier = out.is_file() if is_archive_name(out) else out.is_dir() and (out / mark).is_file()
+    earlier = _is_archive_with(out, mark) if is_archive_name(out) else out.is_dir() and (out / mark).is_file()
     # a folder of the user's own is never removed, whatever was asked for
     if out.is_symlink() or not earlier:
         raise InputError(f"`--out` (={out}) exists and is no earlier bundle of this format: name another path.")
     if not overwrite:
         raise InputError(f"`--out` (={out}) exists already: add --overwrite, or name another path.")
+
+
+def _is_archive_with(path: Path, mark: str) -> bool:
+    """Return whether a file is a .tar.gz that holds the mark at its top, or in the folder that its first entry lies in."""
+    if not path.is_file() or path.is_symlink():
+        return False
+    try:
+        # as a stream, so that reading ends at the mark
+        with tarfile.open(path, "r|gz") as archive:
+            top = ""
+            for place, entry in enumerate(archive):
+                name = entry.name.removeprefix("./")
+                top = name.partition("/")[0] if not place else top
+                if entry.isfile() and name in (mark, f"{top}/{mark}"):
+                    return True
+    except (OSError, EOFError, tarfile.TarError, zlib.error):
+        return False
+    return False
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from optimize.deploy.bundle.manifest import MANIFEST
 from optimize.errors import InputError, OptimizeError, TargetUnavailable
 from optimize.hardware.machine import machine
 from optimize.progress import note
+from optimize.run.verification.bundle_archive import named_as, require_archive, require_bundle, require_not_around_a_bundle
 from optimize.run.verification.site_integrity import ExaminedBundle, examine_bundle
 from optimize.run.verification.verify import Verified, require_here, run_self_test, verify
 
@@ -56,6 +57,7 @@ def verify_path(path: Path, *, record: Path | None = None, **settings: Any) -> V
         TargetUnavailable: when the target cannot run here.
     """
     if not is_bundle(path):
+        require_not_around_a_bundle(path, path)
         if record is not None:
             raise InputError(f"`--record` (={record}) is for a bundle, and `{path}` is none: make one with `optimize bundle`.")
         return verify(path, **settings)
@@ -99,21 +101,16 @@ def verify_bundle(
     with ExitStack() as opened:
         folder = path
         if path.is_file():
-            _require_archive(path)
+            require_archive(path)
             scratch = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+            opened.enter_context(named_as(path, scratch / "bundle"))
             folder = extract(path, scratch / "bundle")
+            require_bundle(path, folder)
         bundle = examine_bundle(folder, public_key)
         require_here(bundle.artifact)
         checked = _checked(bundle, data)
         bundle.require_unchanged()
     return _finished(checked, record, sign_key)
-
-
-def _require_archive(path: Path) -> None:
-    """Check that a file begins as a gzip file does, so that any other file is called what it is."""
-    with path.open("rb") as stream:
-        if stream.read(2) != b"\x1f\x8b":
-            raise InputError(f"`run` (={path}) is neither a folder nor a .tar.gz: give the folder of a run, or a bundle.")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pytest
 from optimize.data.preprocessing import Preprocessing
 from optimize.deploy.acceptance.local_cases import local_cases
 from optimize.errors import InputError
+from optimize.progress import shown
 from tests.deploy.acceptance.made import images, mask_use, use
 
 LABELS = np.array([0, 1, 2, 0])
@@ -84,7 +85,14 @@ def test_another_scale_is_said() -> None:
         ({"images": images(2), "labels": [0]}, "one per image"),
         ({"images": images(2), "masks": np.zeros((2, 2, 2), int)}, "`masks` does not fit the model, which is for classification"),
         ({"images": images(2), "labels": [0, 1], "classes": np.array(["a", "x"])}, "'x', which is no class"),
-        ({"images": images(2), "labels": [0, 1], "classes": np.array(["a", "a"])}, "or has it twice"),
+        ({"images": images(2), "labels": [0, 1], "classes": np.array(["a", "a"])}, "has 'a' twice"),
+        *(({"images": images(2), name: [0, 1]}, "call it 'labels'") for name in ("label", "Labels", "lables", "y")),
+        ({"test_images": images(2), "test_label": [0, 1]}, "call it 'test_labels'"),
+        ({"images": images(2), "mask": [0, 1]}, "call it 'masks'"),
+        ({"images": images(2), "class_share": [0.1, 0.1, 0.1]}, "call it 'class_shares'"),
+        ({"images": images(2), "original_output": np.zeros((2, 3))}, "call it 'original_outputs'"),
+        ({"images": images(2), "labels": [0, 1], "test_images": images(2), "test_labels": [1, 2]}, "begin every name with 'test_'"),
+        ({"images": images(2), "test_labels": [0, 1]}, "begin every name with 'test_'"),
         ({"images": images(2), "patients": [1, 2]}, "call it 'patient'"),
         ({"test_images": images(2), "test_patients": [1, 2]}, "call it 'test_patient'"),
         ({"images": images(2), "original_outputs": np.zeros((2, 4), np.float32)}, "it must be floats (N, 3)"),
@@ -104,3 +112,30 @@ def test_what_does_not_fit_is_said_in_one_line(arrays: Any, named: str) -> None:
 def test_masks_of_the_other_form_are_refused() -> None:
     with pytest.raises(InputError, match="not in the form of the run"):
         local_cases({"images": images(2, 4), "masks": np.zeros((2, 2, 4, 4), int)}, mask_use())
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("2", "1", "x"), "has 'x', which is no class"),
+        (("1", "2", "3"), "has '3', which is no class"),
+        (("x", "y", "x"), "has 'x' twice"),
+        (("x", "y"), "has 'x', which is no class"),
+    ],
+)
+def test_names_that_contradict_numbered_classes_are_refused(names: tuple[str, ...], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        local_cases({"images": images(2), "labels": [0, 1], "classes": np.array(names)}, use(classes=("0", "1", "2")))
+
+
+def test_numbers_in_another_order_are_mapped() -> None:
+    cases = local_cases({"images": images(2), "labels": [0, 1], "classes": np.array(["2", "1", "0"])}, use(classes=("0", "1", "2")))
+    assert cases.split.labels.tolist() == [2, 1]
+
+
+def test_what_is_not_read_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with shown():
+        assert not local_cases({"images": images(2), "notes": [1, 2], "train_images": images(1)}, use()).labelled
+    told = capsys.readouterr()
+    assert "'notes' is not read" in told.out + told.err
+    assert "train_images" not in told.out + told.err

@@ -428,6 +428,9 @@ def test_from_python(made: Path, tmp_path: Path) -> None:
     assert opt.verify(opt.bundle(made / "run", tmp_path / "again")).outcome == "pass"
     with pytest.raises(InputError, match="is for a bundle"):
         opt.verify(made / "run", record=tmp_path / "other")
+    for name in ("record", "public_key"):
+        with pytest.raises(InputError, match=rf"`{name}` \(=3\)"):
+            opt.verify(made / "bundle", **{name: 3})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -450,6 +453,41 @@ def test_a_file_that_is_no_archive_is_called_so(made: Path) -> None:
     code, _, stderr = command("verify", made / "bundle" / "report.json")
     assert code == 2
     assert "is neither a folder nor a .tar.gz" in stderr
+
+
+def test_what_holds_no_bundle_is_named_and_not_a_temporary_folder(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "notes.txt").write_text("x")
+    for name, folders in (("none", ("x",)), ("two", ("x", "y"))):
+        with tarfile.open(tmp_path / f"{name}.tar.gz", "w:gz") as archive:
+            for folder in folders:
+                archive.add(tmp_path / "x", folder)
+    for form in ("docker", "oci"):
+        bundle(made / "run", tmp_path / f"{form}.tar.gz", format=form)
+    bundle(made / "run", tmp_path / "context", format="docker")
+    for name, rule in (
+        ("none.tar.gz", "must hold manifest.json, and it holds notes.txt"),
+        ("two.tar.gz", "must hold manifest.json, and it holds x, y"),
+        ("docker.tar.gz", "the bundle lies in its folder bundle/: extract it"),
+        ("oci.tar.gz", "is an image"),
+        ("context", "the bundle lies in its folder bundle/: give that folder"),
+    ):
+        with pytest.raises(InputError) as refused:
+            verify_path(tmp_path / name)
+        assert f"`run` (={tmp_path / name})" in str(refused.value)
+        assert rule in str(refused.value)
+    with pytest.raises(InputError, match="the bundle lies in its folder bundle/"):
+        opt.verify(tmp_path / "context")
+
+
+def test_an_altered_file_in_an_archive_is_named_by_the_archive(copied: Path, tmp_path: Path) -> None:
+    (copied / "README.md").write_text("altered")
+    with tarfile.open(tmp_path / "b.tar.gz", "w:gz") as archive:
+        archive.add(copied, "cells")
+    with pytest.raises(InputError) as refused:
+        verify_path(tmp_path / "b.tar.gz")
+    assert str(tmp_path / "b.tar.gz") in str(refused.value)
+    assert "/bundle`" not in str(refused.value)
 
 
 def test_a_record_is_for_bundles(made: Path, tmp_path: Path) -> None:
