@@ -191,8 +191,15 @@ def gate(
         fingerprint_sha256=digest(facts),
         seconds=round(time.perf_counter() - started, 3),
     )
+    failures = []
     for name, file in outputs.items():
-        write_output(name, file, result)
+        try:
+            write_output(name, file, result)
+        except InputError as problem:
+            # the other outputs are written all the same: minutes of measuring are in them
+            failures.append(str(problem))
+    if failures:
+        raise InputError(f"{' '.join(failures)} The verdict was: {result.outcome}.")
     return result
 
 

@@ -66,6 +66,11 @@ def _growth(value: Any, name: str) -> float:
     """Return a growth as a share of the baseline's figure, from "5%" or 0.05; a growth may be more than 100 %."""
     if isinstance(value, str) and "pp" in value:
         raise InputError(f"`{name}` (={value!r}) is a share of the baseline's figure: write it in percent, such as '5%'.")
+    problem = InputError(f"`{name}` (={value!r}) must be a share such as 5% or 0.05.")
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise InputError(f"`{name}` (={value!r}) must be a share such as '5%' or 0.05.")
-    return parse_points(value, name)
+        raise problem
+    try:
+        return parse_points(value, name)
+    except InputError:
+        # the wording of limits on accuracy speaks of percentage points, which a growth has not
+        raise problem from None

@@ -63,6 +63,10 @@ class Starts:
     candidate: tuple[Memory, ...]
 
 
+LARGEST_DRIFT = 1.5
+"""Factor by which the fixed work may take longer or shorter than then; beyond it an interval would say nothing."""
+
+
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """Both models and what was measured of them.
@@ -110,6 +114,15 @@ class Evidence:
         """How much longer the fixed work takes than when the baseline was stored, as a share."""
         then = None if self.stored is None else self.stored.fixed_work_ms
         return 0.0 if not then else fixed_work_ms() / then - 1
+
+    @cached_property
+    def drift_disbelief(self) -> str:
+        """Why figures of time cannot be compared although the machine is the same: its speed changed too much; empty where it did not."""
+        ratio = 1 + self.drift
+        if 1 / LARGEST_DRIFT <= ratio <= LARGEST_DRIFT:
+            return ""
+        speed = f"this machine computes {1 / ratio:.2g} times as fast as when the baseline was stored"
+        return f"{speed}, so the figures cannot be compared: measure it again, with: {self.remedy}"
 
     @cached_property
     def scored(self) -> Scored:

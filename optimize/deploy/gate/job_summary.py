@@ -44,7 +44,7 @@ def plot(result: GateResult) -> Iterator[str]:
     width = max((len(figure.name) for figure in known), default=0)
     for figure in known:
         assert figure.change is not None
-        yield f"{figure.name:{width}}  {_bar(figure)}  {change_in_words(figure.change, figure.rule)}"
+        yield f"{figure.name:{width}}  {_bar(figure)}  {_change(figure)}"
     if known:
         yield f"{'':{width}}  ┊ no change   ● measured   ├ ┤ interval   ┃ limit"
 
@@ -72,8 +72,15 @@ def _bar(figure: Judged) -> str:
     return "".join(cells)
 
 
+def _change(figure: Judged) -> str:
+    """Return candidate − baseline in words: a drop of accuracy is negative here, though it counts as worse."""
+    if figure.change is None:
+        return ""
+    return change_in_words(-figure.change if figure.rule == "drop" else figure.change, figure.rule)
+
+
 def _row(figure: Judged) -> str:
-    change = "" if figure.change is None else change_in_words(figure.change, figure.rule)
+    change = _change(figure)
     limit = "none" if figure.limit is None else limit_in_words(figure.limit, figure.rule)
     values = in_words(figure.baseline, figure.unit), in_words(figure.candidate, figure.unit)
     return f"| {escaped(figure.name)} | {values[0]} | {values[1]} | {change} | {limit} | {SIGNS[figure.outcome]} |"

@@ -176,4 +176,8 @@ def _reason(decision: Decision, max_slowdown: float, seconds: float) -> str:
     if decision.outcome == "fail":
         return f"{measured}; at least {decision.low:.3f} times, more than half of the {limit} allowed ({half})."
     known = f"{decision.low:.3f} to {decision.high:.3f} times" if decision.low and math.isfinite(decision.high) else "no bound yet"
+    if known == "no bound yet":
+        pairs = "1 pair" if decision.n == 1 else f"{decision.n} pairs"
+        advice = "allow more time with --max-seconds, measure with one thread, or on a quieter machine"
+        return f"{pairs} of processes in {seconds:.0f} s gives no bound yet: {advice}."
     return f"{measured}; {known} after {seconds:.0f} s decides neither: allow more time, measure with one thread, or on a quieter machine."

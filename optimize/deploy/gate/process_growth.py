@@ -48,6 +48,9 @@ def judge_starts(
             why = f"the stored baseline has no {title}: measure it again, with: {evidence.remedy}"
             yield unknown(name, title, unit, "growth", limit, why, candidate=median(new))
             return
+        if drift and evidence.drift_disbelief:
+            yield unknown(name, title, unit, "growth", limit, evidence.drift_disbelief, candidate=median(new))
+            return
         growth = unpaired_growth(old, new, evidence.drift if drift else 0.0)
     judged = judged_growth(name, title, unit, (median(old), median(new)), growth, limit, len(new), MORE)
     yield replace(judged, samples=[{"baseline": old, "candidate": new}])

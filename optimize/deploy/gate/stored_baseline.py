@@ -11,6 +11,7 @@ and the figures are not used.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -128,6 +129,9 @@ def read_baseline(file: Path) -> StoredBaseline:
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         words = f"{type(problem).__name__}: {problem}"
         raise InputError(f"`--baseline` (={file}) is damaged ({words}): measure it again with --write-baseline.") from None
+    if not (math.isfinite(stored.fixed_work_ms) and stored.fixed_work_ms > 0):
+        words = f"fixed_work_ms is {stored.fixed_work_ms:g}, and must be a finite number above 0"
+        raise InputError(f"`--baseline` (={file}) is damaged ({words}): measure it again with --write-baseline.")
     # a fingerprint that was edited by hand would make figures of another machine believed
     if digest(facts) != content.get("fingerprint_sha256"):
         raise InputError(f"`--baseline` (={file}) is damaged (its fingerprint was changed): measure it again with --write-baseline.")

@@ -56,6 +56,8 @@ def _unpaired(evidence: Evidence, limit: float | None, batch: int) -> Judged:
     old, why = stored_latency(evidence, batch)
     if not old:
         return unknown(NAME, _name(batch), "ms", "growth", limit, why)
+    if evidence.drift_disbelief:
+        return unknown(NAME, _name(batch), "ms", "growth", limit, evidence.drift_disbelief, baseline=median(old))
     new = _latencies(evidence, batch)
     growth = unpaired_growth(old, new, evidence.drift)
     judged = judged_growth(NAME, _name(batch), "ms", (median(old), median(new)), growth, limit, len(new), MORE)
