@@ -14,7 +14,7 @@ import os
 import shlex
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -177,6 +177,7 @@ def gate(
     plan = gate_plan(settings)
     if not is_baseline(baseline):
         _require_model(baseline, "--baseline")
+    _require_target(target, (candidate, baseline))
     with _evidence(baseline, candidate, plan, target) as (evidence, notes):
         facts = fingerprint(evidence.candidate.runtime)
         judged = tuple(figure for row in rows() for figure in row.judge(evidence, plan.limits.get(row.name)))
@@ -222,6 +223,7 @@ def store_baseline(candidate: Source, file: Source, *, target: str | None = None
         raise InputError(f"`{flag}` (={settings[unused[0]]}) has no use with --write-baseline, which judges nothing: leave it out.")
     _require_model(path, "--candidate")
     plan = gate_plan(settings)
+    _require_target(target, (path,))
     with tempfile.TemporaryDirectory() as scratch:
         model = _open(path, Path(scratch), plan, target)
         return StoredResult(file, write_baseline(file, path, Evidence(model, None, None, plan)))
@@ -325,6 +327,16 @@ def _target_of(path: Path) -> str | None:
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return None
+
+
+def _require_target(target: str | None, sides: Sequence[Path]) -> None:
+    """Refuse a target that is none, or that nothing would use: a compiled model runs in the runtime it was compiled for."""
+    if target is None:
+        return
+    require_choice("--target", target, onnx_target_names())
+    # the model of a stored baseline may be an .onnx file too
+    if not any(side.suffix.lower() == ".onnx" or is_baseline(side) for side in sides):
+        raise InputError(f"`--target` (={target}) is for .onnx files, and neither side is one: leave it out.")
 
 
 def _require_model(path: Path, name: str) -> None:

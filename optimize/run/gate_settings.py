@@ -10,6 +10,7 @@ from optimize.deploy.gate.criteria import Criterion, rows
 from optimize.deploy.gate.evidence import GatePlan
 from optimize.errors import InputError, did_you_mean
 from optimize.guard.limits import parse_limit, parse_points
+from optimize.hardware.machine import machine
 from optimize.run import parsing as read
 
 _READERS: Mapping[str, read.Reader] = {
@@ -41,6 +42,9 @@ def gate_plan(settings: Mapping[str, Any]) -> GatePlan:
     values: dict[str, Any] = {
         name: reader(said[name], f"--{name.replace('_', '-')}", Path.cwd()) for name, reader in _READERS.items() if name in said
     }
+    cores = int(str(machine()["logical_cores"]))
+    if values.get("threads", 1) > cores:
+        raise InputError(f"`--threads` (={values['threads']}) is more than the {cores} cores of this machine: name at most {cores}.")
     batches = values.get("batches", (1,))
     if not batches or len(set(batches)) < len(batches):
         raise InputError(f"`--batches` (={','.join(map(str, batches))}) must hold at least one number, and none twice.")

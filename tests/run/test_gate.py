@@ -100,6 +100,11 @@ def test_all_outputs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ((*PAIR, "--max-slowdown", "5pp"), "write it in percent"),
         ((*PAIR, "--max-slowdown", "0%"), "above 0"),
         ((*PAIR, "--max-slowdown", "much"), "must be a share"),
+        ((*PAIR, "--max-slowdown", "5"), "must be a share such as 5% or 0.05"),
+        ((*PAIR, "--target", "nope"), "`--target` (='nope')"),
+        ((*PAIR, "--target", "openvino"), "neither side is one"),
+        (("--candidate", "new", "--write-baseline", "b.json", "--target", "openvino"), "neither side is one"),
+        ((*PAIR, "--threads", "1000"), "cores of this machine"),
         ((*PAIR, "--max-drop", "1pp"), "needs labelled data"),
         ((*PAIR, "--batches", "1,1"), "none twice"),
         ((*PAIR, "--write-baseline", "b.json"), "leave out --baseline"),
@@ -190,6 +195,30 @@ def test_a_machine_that_became_slower_is_no_regression(folder: Path, monkeypatch
     assert called("--baseline", "b.json", "--candidate", "new")[0] == 3
 
 
+def test_a_machine_of_another_speed_decides_nothing_and_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored(folder, monkeypatch)
+    Measured(monkeypatch)
+    monkeypatch.setattr("optimize.deploy.gate.evidence.fixed_work_ms", lambda: 2.0)
+    code, found = called("--baseline", "b.json", "--candidate", "new")
+    assert code == 3
+    assert any("computes 0.5 times as fast as when the baseline was stored" in reason for reason in found["reasons"])
+
+
+def test_an_output_that_cannot_be_written_stops_no_other_and_the_verdict_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Measured(monkeypatch)
+    monkeypatch.setattr("optimize.run.gate_outputs.append", _full)
+    code, found = called(*PAIR, "--history", "h.jsonl", "--junit", "j.xml", "--out", "o.json")
+    assert code == 2
+    assert "`--history`" in found["error"]
+    assert found["error"].endswith("The verdict was: pass.")
+    assert (folder / "j.xml").is_file()
+    assert (folder / "o.json").is_file()
+
+
+def _full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def test_on_another_machine_it_is_not_believed_and_says_how_to_measure_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stored(folder, monkeypatch)
     there = fingerprint.machine()
@@ -243,6 +272,10 @@ def test_a_stored_baseline_whose_model_is_there_is_measured_side_by_side(folder:
         (lambda content: content["fingerprint"].update(cpu="X"), "fingerprint was changed"),
         (lambda content: content.update(format=2), "has format 2"),
         (lambda content: content.pop("figures"), "is damaged"),
+        (lambda content: content.update(fixed_work_ms=0), "fixed_work_ms is 0"),
+        (lambda content: content["figures"].update(max_slowdown={"1": ["fast"] * 8}), "max_slowdown is no list of numbers above 0"),
+        (lambda content: content["figures"].update(max_slowdown={"1": []}), "max_slowdown is no list of numbers above 0"),
+        (lambda content: content["figures"].update(max_memory_growth=[-1.0]), "max_memory_growth is no list of numbers above 0"),
     ],
 )
 def test_a_damaged_baseline_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch, change: Any, text: str) -> None:

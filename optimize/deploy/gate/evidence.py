@@ -133,11 +133,26 @@ class Evidence:
         """Return what the stored baseline holds for a criterion; None where it holds nothing, or nothing is stored."""
         return None if self.stored is None else self.stored.figures.get(criterion)
 
-    def stored_samples(self, criterion: str) -> list[float]:
-        """Return what the stored baseline holds for a criterion as numbers above 0; empty where it holds none."""
+    def stored_samples(self, criterion: str, part: str | None = None) -> list[float]:
+        """Return what the stored baseline holds for a criterion as numbers above 0; empty where it holds nothing.
+
+        Args:
+            criterion: name of the limit.
+            part: name of the samples within it, where it has several, such as a batch size.
+
+        Raises:
+            InputError: when it holds anything else, which no comparison has stored.
+        """
         samples = self.stored_figure(criterion)
-        sound = isinstance(samples, list) and all(isinstance(value, int | float) and value > 0 for value in samples)
-        return [float(value) for value in samples] if sound else []
+        if part is not None and isinstance(samples, dict):
+            samples = samples.get(part)
+        if samples is None:
+            return []
+        sound = isinstance(samples, list) and all(type(value) in (int, float) and value > 0 for value in samples)
+        if not (samples and sound):
+            file = "" if self.stored is None else self.stored.file
+            raise InputError(f"`--baseline` (={file}) is damaged ({criterion} is no list of numbers above 0): measure it again.")
+        return [float(value) for value in samples]
 
 
 def artifact(model: Contender) -> Artifact:

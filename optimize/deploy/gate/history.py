@@ -18,6 +18,7 @@ from typing import Any
 
 from optimize.deploy.gate.result import GateResult
 from optimize.errors import InputError
+from optimize.progress import note
 from optimize.report import strict_json
 
 FORMAT = 1
@@ -111,23 +112,28 @@ def append(file: Path, line: Mapping[str, Any]) -> None:
 
 
 def read(file: Path) -> list[dict[str, Any]]:
-    """Return the lines of a history, oldest first; a line that a crash has cut off is left out.
+    """Return the lines of a history, oldest first; lines that are damaged, such as one that a crash has cut off, are counted in a note.
 
     Raises:
-        InputError: when the file is missing, or a whole line is not one of a history.
+        InputError: when the file is missing or holds no comparison, or a whole line is not one of a history.
     """
     if not file.is_file():
         raise InputError(f"`--history` (={file}) does not exist: name the file that a comparison with --history wrote.")
-    lines = []
+    lines, damaged = [], 0
     for number, text in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         try:
             line = strict_json.parse(text)
         except ValueError:
             # Every whole line ends with a closing brace. A part of one is no JSON, and is what a crash leaves.
+            damaged += bool(text.strip())
             continue
         if not isinstance(line, dict) or line.get("format") != FORMAT or not isinstance(line.get("criteria"), list):
             raise InputError(f"`--history` (={file}) has a line {number} that is none of a history: name a file that --history wrote.")
         lines.append(line)
+    if not lines:
+        raise InputError(f"`--history` (={file}) holds no comparison: name the file that a comparison with --history wrote.")
+    if damaged:
+        note(f"{damaged} damaged {'line' if damaged == 1 else 'lines'} of {file} are left out")
     return lines
 
 

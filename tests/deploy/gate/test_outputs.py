@@ -15,6 +15,7 @@ from optimize.deploy.gate.history import append, commit_of, entry, read, series
 from optimize.deploy.gate.job_summary import WIDTH, job_summary, plot
 from optimize.deploy.gate.junit import junit
 from optimize.errors import InputError
+from optimize.progress import shown
 from tests.deploy.gate.tiny import judged, result
 
 ALL = tuple(judged(f"figure {outcome}", outcome) for outcome in ("pass", "fail", "inconclusive", "not judged"))
@@ -124,18 +125,24 @@ def test_those_that_append_at_once_lose_nothing(tmp_path: Path) -> None:
     assert len([json.loads(line) for line in file.read_text().splitlines()]) == 80
 
 
-def test_a_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
+def test_a_line_that_was_cut_off_is_passed_over_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "h.jsonl"
     append(file, entry(result(judged())))
     whole = file.read_bytes()
     file.write_bytes(whole + whole[: len(whole) // 2])
     append(file, entry(result(judged())))
-    assert len(read(file)) == 2
+    with shown():
+        assert len(read(file)) == 2
+    assert "1 damaged line of" in " ".join(capsys.readouterr().err.split())
 
 
 def test_another_file_is_no_history(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         read(tmp_path / "none.jsonl")
+    for text in ("", "\n", "not a history\n"):
+        (tmp_path / "other.jsonl").write_text(text)
+        with pytest.raises(InputError, match="holds no comparison"):
+            read(tmp_path / "other.jsonl")
     (tmp_path / "other.jsonl").write_text('{"format": 1}\n')
     with pytest.raises(InputError, match="line 1 that is none of a history"):
         read(tmp_path / "other.jsonl")

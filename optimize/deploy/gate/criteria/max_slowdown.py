@@ -68,15 +68,14 @@ def stored_latency(evidence: Evidence, batch: int) -> tuple[list[float], str]:
     """Return what a stored baseline holds for a batch size, in milliseconds by process; empty with the reason where it is not used."""
     if evidence.disbelief:
         return [], evidence.disbelief
-    stored = evidence.stored_figure(NAME)
     settings = {} if evidence.stored is None else evidence.stored.settings
     if settings.get("threads") != evidence.plan.threads:
         said = settings.get("threads") or "the runtime's own number of"
         return [], f"the stored baseline was measured with {said} threads: pass the same --threads, or measure it again: {evidence.remedy}"
-    samples = stored.get(str(batch)) if isinstance(stored, dict) else None
-    if not isinstance(samples, list) or not samples or not all(isinstance(value, int | float) and value > 0 for value in samples):
+    samples = evidence.stored_samples(NAME, str(batch))
+    if not samples:
         return [], f"the stored baseline has no latency at batch {batch}: measure it again, with: {evidence.remedy}"
-    return [float(value) for value in samples], ""
+    return samples, ""
 
 
 def _latencies(evidence: Evidence, batch: int) -> list[float]:
