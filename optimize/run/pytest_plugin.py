@@ -75,10 +75,15 @@ def _time(benchmark: Any, path: Path, inputs: Floats | None, rounds: int, thread
     """Time an artifact in this process, and return its outputs and the number of inputs."""
     import tempfile
 
+    import numpy as np
+
     from optimize.errors import OptimizeError
     from optimize.run.open_models import ModelOpener
     from optimize.run.parsing import threads as read_threads
 
+    if inputs is not None and (not isinstance(inputs, np.ndarray) or inputs.ndim < 2 or not len(inputs)):
+        kind = type(inputs).__name__
+        pytest.fail(f"`inputs` (={kind}) must be an array (N, C, *spatial), N from 1: leave it out for a random one.", pytrace=False)
     try:
         count = read_threads(threads or 1, "--optimize-threads", Path())
         with tempfile.TemporaryDirectory() as scratch:
@@ -100,11 +105,16 @@ def _hold(config: pytest.Config, baseline: str | Path, candidate: str | Path, ba
     from optimize.run.gate import gate
 
     names = (*(row.name for row in rows()), *_MEASUREMENT)
+    options = {f"--{name.replace('_', '-')}": f"--optimize-{name.replace('_', '-')}" for name in names}
     settings = {name: value for name in names if (value := config.getoption(f"optimize_{name}")) is not None}
     try:
         result = gate(baseline, candidate, **{"batches": (batch,), **settings})
     except OptimizeError as problem:
-        pytest.fail(str(problem), pytrace=False)
+        # a gate names its own options, which have other names here
+        words = str(problem).replace("`--baseline`", "`--optimize-gate-baseline`")
+        for own, here in options.items():
+            words = words.replace(f"`{own}`", f"`{here}`")
+        pytest.fail(words, pytrace=False)
     benchmark.extra_info["gate"] = {"outcome": result.outcome, "reasons": result.reasons}
     if result.outcome == "fail":
         pytest.fail("\n".join(result.lines), pytrace=False)

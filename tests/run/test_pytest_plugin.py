@@ -71,7 +71,14 @@ def test_a_wrong_option_is_one_line(suite: pytest.Pytester, monkeypatch: pytest.
     Measured(monkeypatch)
     result = suite.runpytest_inprocess(*PLUGIN, "--optimize-gate-baseline", "old", "--optimize-max-slowdown", "5pp")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*--max-slowdown*write it in percent*"])
+    result.stdout.fnmatch_lines(["*`--optimize-max-slowdown`*write it in percent*"])
+
+
+def test_inputs_that_are_no_images_are_one_line(suite: pytest.Pytester) -> None:
+    suite.makepyfile("def test_artifact(benchmark_artifact):\n    benchmark_artifact('new', 'abc')\n")
+    result = suite.runpytest_inprocess(*PLUGIN)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*`inputs` (=str) must be an array*"])
 
 
 def test_without_pytest_benchmark_it_says_what_to_install(suite: pytest.Pytester) -> None:
