@@ -76,7 +76,8 @@ def test_a_wrong_option_is_one_line(suite: pytest.Pytester, monkeypatch: pytest.
 
 def test_inputs_that_are_no_images_are_one_line(suite: pytest.Pytester) -> None:
     suite.makepyfile("def test_artifact(benchmark_artifact):\n    benchmark_artifact('new', 'abc')\n")
-    result = suite.runpytest_inprocess(*PLUGIN)
+    # pytest-benchmark warns of a fixture that has timed nothing
+    result = suite.runpytest_inprocess(*PLUGIN, "-W", "ignore")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*`inputs` (=str) must be an array*"])
 
