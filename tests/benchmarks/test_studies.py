@@ -19,4 +19,4 @@ def test_the_studies_are_found() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_study_can_be_imported(name: str) -> None:
-    importlib.import_module(name)
+    assert importlib.import_module(name).__doc__

@@ -44,7 +44,7 @@ class StoredBaseline:
         settings: batch sizes, threads and data that it was measured with.
         fingerprint: facts of the machine.
         figures: what each criterion recorded, by its name.
-        fixed_work_ms: what the fixed work took; 0 where it is not known.
+        fixed_work_ms: milliseconds that the fixed work took, above 0.
     """
 
     file: Path
