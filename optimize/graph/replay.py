@@ -18,6 +18,8 @@ from collections.abc import Callable, Collection, Sequence
 from functools import reduce
 from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import fx, nn
 
@@ -46,6 +48,7 @@ class Replay:
         # later places overwrite earlier ones, so what is left is the last operation that reads each value
         self._last_use = {used: place for place, node in enumerate(self._nodes) for used in node.all_input_nodes}
         self._saved: dict[int, tuple[int, Values]] = {}
+        self._ahead: dict[int, tuple[int, Values]] = {}
         self._outputs_checked = False
 
     def check(self, module: nn.Module, names: Sequence[str]) -> None:
@@ -59,7 +62,7 @@ class Replay:
         except Exception:  # sizes of the first network may be constants of the trace: whatever it raises, the network is run itself
             alike = False
         if not alike:
-            self._nodes = []
+            self._give_up()
 
     def calls(self, module: nn.Module, names: Sequence[str], number: int, read: Read[T], changing: Collection[str]) -> list[tuple[str, T]]:
         """Return (name, `read(name, input, output)`) for every call of the named layers on one batch, in order.
@@ -78,6 +81,84 @@ class Replay:
         # saved values must outlive this pass, and an operation may work in place
         return self._run(module, names, start, _cloned(values), read)
 
+    def inputs(
+        self, module: nn.Module, names: Sequence[str], number: int, read: Callable[[str, torch.Tensor], T], changing: Collection[str]
+    ) -> list[tuple[str, T]]:
+        """Return (name, `read(name, input)`) for every call of the named layers on one batch, in order.
+
+        The last layer itself is not run: what it gives is not asked for, and it will mostly be changed next.
+
+        Args:
+            module: the network as it is.
+            names: the layers to read.
+            number: number of the batch.
+            read: returns what is wanted of an input.
+            changing: as in `calls`.
+        """
+        self._ahead.pop(number, None)
+        if self._nodes:
+            try:
+                return self._inputs(module, names, number, read, changing)
+            except Exception:  # sizes of the first network may be constants of the trace: whatever that raises, the network is run itself
+                self._give_up()
+        return calls(module, names, self._batches[number], lambda name, layer_input, _: read(name, layer_input))
+
+    def narrow(self, cut: Collection[str], reader: str, gone: npt.NDArray[np.int64], axis: int, changing: Collection[str]) -> None:
+        """Let the next pass start in front of `reader`, whose input was read last, without running the layers that were cut once more.
+
+        A layer that loses some of its channels gives the others as before. So where what it gives is read by one layer only, the next pass
+        can start from what that layer read, without the channels that are gone. Where more than that depends on the layers that were cut,
+        nothing happens, and the next pass runs them.
+
+        Args:
+            cut: the layers that lost channels, or passed them on.
+            reader: the layer that read them.
+            gone: positions of the reader's input that are gone.
+            axis: dimension of the reader's input that holds these positions.
+            changing: the layers that may differ in later passes.
+
+        Example: conv1 -> relu -> conv2, where conv1 loses 3 of 8 channels. What conv2 read was (n, 8, H, W); the pass that reads the layer
+        behind conv2 starts from 5 channels of it, and conv1 is not run again.
+        """
+        later = min((place for place, node in enumerate(self._nodes) if _calls(node, changing)), default=len(self._nodes))
+        for number, (place, values) in self._ahead.items():
+            read = self._nodes[place].all_input_nodes[0]
+            if self._nodes[place].target != reader or later < place or self._made_by(cut, number, place) & values.keys() != {read}:
+                continue
+            keep = np.delete(np.arange(values[read].shape[axis]), gone)
+            self._saved[number] = (place, {**values, read: values[read].index_select(axis, torch.from_numpy(keep))})
+        self._ahead.clear()
+
+    def _made_by(self, names: Collection[str], number: int, end: int) -> set[fx.Node]:
+        """Return what depends on the named layers in front of `end`; nothing where one is called outside of the part that was run."""
+        start = self._saved.get(number, (0, {}))[0]
+        if not all(start <= place < end for place, node in enumerate(self._nodes) if _calls(node, names)):
+            return set()
+        made: set[fx.Node] = set()
+        for node in self._nodes[start:end]:
+            if _calls(node, names) or not made.isdisjoint(node.all_input_nodes):
+                made.add(node)
+        return made
+
+    def _inputs(
+        self, module: nn.Module, names: Sequence[str], number: int, read: Callable[[str, torch.Tensor], T], changing: Collection[str]
+    ) -> list[tuple[str, T]]:
+        start, values = self._run_to_first_change(module, number, changing) if changing else (0, self._entry(self._batches[number]))
+        values = _cloned(values)
+        called = [place for place, node in enumerate(self._nodes) if _calls(node, names)]
+        results = []
+        for place in range(start, called[-1] + 1):
+            node = self._nodes[place]
+            if place in called:
+                results.append((str(node.target), read(str(node.target), values[node.all_input_nodes[0]])))
+            if place < called[-1]:
+                self._step(module, place, values)
+        # the next pass may start from these values, see `narrow`
+        held = sum(_bytes(saved) for _, saved in (*self._saved.values(), *self._ahead.values()))
+        if changing and len(called) == 1 and held + _bytes(values) <= MEMORY_BYTES:
+            self._ahead[number] = (called[0], values)
+        return results
+
     def check_outputs(self, module: nn.Module) -> None:
         """Check that the trace gives the network's outputs; give the trace up where it does not.
 
@@ -94,8 +175,19 @@ class Replay:
             except Exception:  # as above
                 alike = False
             if not alike:
-                self._nodes = []
+                self._give_up()
         self._outputs_checked = True
+
+    @property
+    def traced(self) -> bool:
+        """Whether the operations of the trace are run, and not the network itself."""
+        return bool(self._nodes)
+
+    def _give_up(self) -> None:
+        """Run the network itself from now on."""
+        self._nodes = []
+        self._saved.clear()
+        self._ahead.clear()
 
     def outputs(self, module: nn.Module, number: int, changing: Collection[str]) -> torch.Tensor:
         """Return the network's outputs for one batch; `number` and `changing` as in `calls`."""

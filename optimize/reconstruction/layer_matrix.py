@@ -118,6 +118,29 @@ def outputs_per_channel(layer: LinearMap) -> int:
     return prod(layer.stride) if not isinstance(layer, nn.Linear) and layer.transposed else 1
 
 
+def position_grid(layer: LinearMap, inputs: Sequence[int]) -> list[int]:
+    """Return the spatial sizes of the grid of a layer's rows, whose product is the number of rows of one case.
+
+    A convolution has a row for each output position, a transposed one for each block of outputs, and a linear layer for each position that
+    it is called at, which may be a single one.
+
+    Args:
+        layer: the layer.
+        inputs: shape of what it reads, with cases.
+
+    Example:
+        >>> position_grid(nn.Conv2d(3, 4, 3, stride=2, padding=1), (5, 3, 8, 8)), position_grid(nn.Linear(4, 2), (5, 7, 4))
+        ([4, 4], [7])
+    """
+    if isinstance(layer, nn.Linear):
+        return [prod(inputs[1:-1])]
+    if layer.transposed:
+        return _block_grid(layer, inputs[2:])
+    geometry = zip(inputs[2:], _padding(layer), layer.kernel_size, layer.stride, layer.dilation, strict=True)
+    # the number of outputs of a convolution: 8 pixels and 1 at each border, kernel 3, stride 2 give (10 - 2 - 1) // 2 + 1 = 4
+    return [(size + sum(more) - dilation * (kernel - 1) - 1) // stride + 1 for size, more, kernel, stride, dilation in geometry]
+
+
 def positions_per_sample(layer: LinearMap, inputs: torch.Tensor, outputs: torch.Tensor) -> int:
     """Return how many rows one case has."""
     if isinstance(layer, nn.Linear):

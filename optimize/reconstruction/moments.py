@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -27,17 +27,20 @@ from torch import nn
 from optimize.candidate import Floats
 from optimize.graph.layer_types import groups, linear_submodule
 from optimize.graph.replay import Replay, calls
-from optimize.reconstruction.layer_matrix import input_rows, matrix, needs_dual_form, output_rows, positions_per_sample
+from optimize.graph.trace import ChannelGroup, Index
+from optimize.reconstruction.layer_matrix import input_rows, matrix, needs_dual_form, output_rows, position_grid
 from optimize.reconstruction.position_sampling import sample_positions, unusual_positions
 
 T = TypeVar("T")
 Memory: TypeAlias = dict[Any, Any]
-Positions: TypeAlias = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
-"""(layer's name, its input, its output) -> the flat positions at which each case is read, (cases, positions)."""
+Positions: TypeAlias = Callable[[str, torch.Tensor], torch.Tensor]
+"""(layer's name, its input) -> the flat positions at which each case is read, (cases, positions)."""
 
 BATCH = 128
 MIN_POSITIONS, MAX_POSITIONS, SPACING = 16, 128, 128
 MEMORY_BYTES = 1 << 30
+CHUNK = 4096
+"""Number of rows of which products are computed together."""
 MAX_DUAL_ROWS = 2048
 """Number of rows that a wide layer is fitted on: they are held in memory, and solving takes cubic time in their number."""
 WIDEST = 8192
@@ -82,6 +85,17 @@ class Moments:
         return self.gram.reshape(-1, self.gram.shape[1], self.gram.shape[1]).diagonal(dim1=1, dim2=2).flatten()
 
 
+class HasModule(Protocol):
+    """The result of a change: it has the network at the end."""
+
+    @property
+    def module(self) -> nn.Module:
+        """The network at the end."""
+
+
+Changed = TypeVar("Changed", bound=HasModule)
+
+
 class OriginalOutputs:
     """Outputs of the original's layers at sampled positions of the inputs, held within a memory limit.
 
@@ -110,6 +124,8 @@ class OriginalOutputs:
         if "unusual" not in memory:
             memory["unusual"] = unusual_positions(original, self._batches)
         self._unusual_positions: list[torch.Tensor] | None = memory["unusual"]
+        self._sampled: dict[Any, torch.Tensor] = memory.setdefault(("positions", rows, seed), {})
+        self._following = False
         self._replay = Replay(original, self._batches)
 
     def moments(self, module: nn.Module, names: Sequence[str], changing: Collection[str] = ()) -> dict[str, Moments]:
@@ -126,9 +142,44 @@ class OriginalOutputs:
             sums[name].add(inputs, targets)
         return {name: total.moments() for name, total in sums.items()}
 
-    def rows(self, module: nn.Module, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    def follow(self, change: Callable[[], Changed]) -> Changed:
+        """Return what `change` returns, which asks for moments of a network while it changes it from front to back.
+
+        Every pass goes on where the last one ended (`graph/replay.py`). Whether the trace still computes what the network does is checked
+        once, on the network at the end. Where it does not, `change` is called again, and every pass runs the network itself.
+
+        Args:
+            change: function whose result has the network at the end as `module`.
+        """
+        self._following = True
+        try:
+            changed = change()
+            if self._replay.traced:
+                self._replay.check_outputs(changed.module)
+                if not self._replay.traced:
+                    changed = change()
+        finally:
+            self._following = False
+        return changed
+
+    def narrow(self, group: ChannelGroup, keep: Index, changing: Collection[str]) -> None:
+        """Go on behind the layers that made a group's channels, of which only `keep` are left; see `Replay.narrow`.
+
+        Args:
+            group: the group that was cut.
+            keep: its channels that are left.
+            changing: the layers that later passes may find changed.
+        """
+        readers = list(group.consumers)
+        makers = {slot.module for slot in group.slots if slot.side == "out"}
+        if len(readers) == 1 and readers[0].module not in makers:
+            layer = linear_submodule(self._original, readers[0].module)
+            gone = np.delete(readers[0].index, keep, axis=0).ravel()
+            self._replay.narrow(makers, readers[0].module, gone, -1 if isinstance(layer, nn.Linear) else 1, changing)
+
+    def rows(self, module: nn.Module, name: str, changing: Collection[str] = ()) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the rows themselves: those that the layer `name` of `module` reads, (n, p), and the original's outputs, (n, m)."""
-        inputs, targets = zip(*((inputs, targets) for _, inputs, targets in self._row_batches(module, [name])), strict=True)
+        inputs, targets = zip(*((inputs, targets) for _, inputs, targets in self._row_batches(module, [name], changing)), strict=True)
         return torch.cat(inputs), torch.cat(targets)
 
     def _row_batches(
@@ -137,13 +188,14 @@ class OriginalOutputs:
         """Yield batch by batch: a layer, the rows it reads, and the original's outputs for them."""
         self._fetch_targets(names)
         taken = dict.fromkeys(names, 0)
-        self._replay.check(module, names)
+        if not self._following:
+            self._replay.check(module, names)
 
         def read(number: int, layers: Sequence[str], at: Positions) -> list[tuple[str, torch.Tensor]]:
-            def rows(name: str, inputs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-                return input_rows(linear_submodule(module, name), inputs, at(name, inputs, output))
+            def rows(name: str, inputs: torch.Tensor) -> torch.Tensor:
+                return input_rows(linear_submodule(module, name), inputs, at(name, inputs))
 
-            return self._replay.calls(module, layers, number, rows, changing)
+            return self._replay.inputs(module, layers, number, rows, changing)
 
         for name, rows in self._read_batches(names, read):
             part = slice(taken[name], taken[name] + len(rows))
@@ -168,7 +220,7 @@ class OriginalOutputs:
 
     def _outputs(self, number: int, names: Sequence[str], at: Positions) -> list[tuple[str, torch.Tensor]]:
         def rows(name: str, inputs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-            return output_rows(linear_submodule(self._original, name), output, at(name, inputs, output))
+            return output_rows(linear_submodule(self._original, name), output, at(name, inputs))
 
         return calls(self._original, names, self._batches[number], rows)
 
@@ -185,18 +237,22 @@ class OriginalOutputs:
             if not unfinished:
                 return
 
-            def at(name: str, inputs: torch.Tensor, output: torch.Tensor, cases: int = len(batch), start: int = start) -> torch.Tensor:
-                layer = linear_submodule(self._original, name)
-                count = positions_per_sample(layer, inputs, output)
-                per_case = _positions_per_case(count, ceil(self._rows / len(self._inputs)))
+            def at(name: str, inputs: torch.Tensor, cases: int = len(batch), start: int = start) -> torch.Tensor:
+                grid = tuple(position_grid(linear_submodule(self._original, name), inputs.shape))
+                per_case = _positions_per_case(prod(grid), ceil(self._rows / len(self._inputs)))
                 need[name] = ceil(self._rows / per_case)
-                # a transposed convolution has one row for each block of outputs, hence the grid of its inputs
-                sizes = () if isinstance(layer, nn.Linear) else (inputs if layer.transposed else output).shape[2:]
-                grid = tuple(sizes) if prod(sizes) == count else (count,)
-                unusual = None if self._unusual_positions is None else self._unusual_positions[start // BATCH]
-                return sample_positions(unusual, grid, cases, per_case, (self._seed, start, count))
+                return self._positions(grid, start, cases, per_case)
 
             yield from run(number, unfinished, at)
+
+
+    def _positions(self, grid: tuple[int, ...], start: int, cases: int, per_case: int) -> torch.Tensor:
+        """Return the positions at which these cases are read, the same for every network and for every layer with this grid."""
+        key = (grid, start, per_case)
+        if key not in self._sampled:
+            unusual = None if self._unusual_positions is None else self._unusual_positions[start // BATCH]
+            self._sampled[key] = sample_positions(unusual, grid, cases, per_case, (self._seed, start, prod(grid)))
+        return self._sampled[key]
 
 
 def _positions_per_case(positions: int, required_n: int) -> int:
@@ -243,16 +299,25 @@ class _RowCollector:
 class _RunningSums:
     """Running sums of the moments.
 
-    The means of the first batch are subtracted from all rows: with large means, sum x^2 / n - mean^2 would be a small difference of large
+    The means of the first rows are subtracted from all rows: with large means, sum x^2 / n - mean^2 would be a small difference of large
     numbers and lose its digits.
     """
 
     def __init__(self, blocks: int) -> None:
         self.rows, self.blocks = 0, blocks
+        self.waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
         # bfloat16 or half inputs are too coarse to sum products of
         x, y = (rows.to(torch.promote_types(rows.dtype, torch.float32)) for rows in (x, y))
+        self.waiting.append((x, y))
+        # Adding a product up in float64 takes as long as the product of a few hundred rows, so small batches are put together first.
+        if sum(len(rows) for rows, _ in self.waiting) >= CHUNK:
+            self._add_waiting()
+
+    def _add_waiting(self) -> None:
+        x, y = (torch.cat(parts) for parts in zip(*self.waiting, strict=True))
+        self.waiting.clear()
         if not self.rows:
             p, m = x.shape[1], y.shape[1]
             self.shift_x, self.shift_y = x.mean(0), y.mean(0)
@@ -270,11 +335,13 @@ class _RunningSums:
         self.y += y.double().sum(0)
 
     def moments(self) -> Moments:
+        if self.waiting:
+            self._add_waiting()
         mean_x, mean_y = self.x / self.rows, self.y / self.rows
         centre = mean_x.reshape(self.blocks, -1)
         gram = self.xx.div_(self.rows).reshape(self.blocks, *centre.shape[1:], -1)
         return Moments(
-            # E[(x - s)(x - s)'] - (mean - s)(mean - s)', with the shift s of the first batch
+            # E[(x - s)(x - s)'] - (mean - s)(mean - s)', with the shift s of the first rows
             gram=gram.addcmul_(centre[:, :, None], centre[:, None, :], value=-1).flatten(0, 1),
             cross=self.xy.div_(self.rows).addr_(mean_x, mean_y, alpha=-1),
             energy=self.yy / self.rows - mean_y.square(),

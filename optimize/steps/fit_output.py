@@ -12,6 +12,7 @@ output both are sigmoids. Solved by L-BFGS in the coordinates U W, in which the 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,6 +21,7 @@ import numpy.typing as npt
 import torch
 from scipy.optimize import minimize
 from scipy.special import logsumexp
+from torch import nn
 
 from optimize.candidate import Candidate, Reference
 from optimize.graph.layer_types import groups, linear_submodule
@@ -64,20 +66,37 @@ class FitOutput:
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the candidate with the refitted layer."""
-        module, original = candidate.module, reference.original.module
-        name = output_layer(candidate)
-        # without the same layer at the end of both networks, what the original gave is no target for it
-        if name is None or output_layer(reference.original) != name:
-            return candidate.after(self, module)
+        name = shared_output_layer(candidate, reference)
+        if name is None:
+            return candidate.after(self, candidate.module)
+        original = reference.original.module
         targets = OriginalOutputs(original, reference.calibration, [name], rows=self.rows, seed=reference.seed, memory=reference.memory)
-        inputs, outputs = (rows.double().numpy() for rows in targets.rows(module, name))
+        return candidate.after(self, self.fitted(candidate.module, name, targets))
+
+    def fitted(self, module: nn.Module, name: str, targets: OriginalOutputs, changing: Collection[str] = ()) -> nn.Module:
+        """Return the network with the refitted output layer.
+
+        Args:
+            module: the network.
+            name: name of its output layer.
+            targets: outputs of the original's layers.
+            changing: layers from which on the network has still to be run, see `OriginalOutputs.moments`.
+        """
+        inputs, outputs = (rows.double().numpy() for rows in targets.rows(module, name, changing))
         layer = linear_submodule(module, name)
         bias = np.zeros(outputs.shape[1]) if layer.bias is None else layer.bias.detach().double().numpy()
         weight, bias = fit_to_answers(inputs, outputs, matrix(layer).numpy(), bias, self.l2)
         tensors = {"weight": weight_from(layer, torch.from_numpy(weight))}
         if layer.bias is not None:
             tensors["bias"] = torch.from_numpy(bias).to(layer.bias.dtype)
-        return candidate.after(self, with_tensors(module, name, **tensors))
+        return with_tensors(module, name, **tensors)
+
+
+def shared_output_layer(candidate: Candidate, reference: Reference) -> str | None:
+    """Return the name of the layer that gives the outputs of the candidate and of the original; None where they have no such layer."""
+    name = output_layer(candidate)
+    # without the same layer at the end of both networks, what the original gave is no target for it
+    return name if name is not None and output_layer(reference.original) == name else None
 
 
 def output_layer(candidate: Candidate) -> str | None:

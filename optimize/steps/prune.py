@@ -10,11 +10,12 @@ fewer channels; it does not do more harm.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol
 
 import numpy as np
+from torch import nn
 
 from optimize.candidate import Candidate, Reference, Step
 from optimize.graph.trace import ChannelGroup, Graph, Index, trace, without
@@ -114,6 +115,7 @@ def cut(
     what: str,
     *,
     renorm: bool = False,
+    finish: Callable[[nn.Module, OriginalOutputs, Collection[str]], nn.Module] | None = None,
 ) -> Candidate:
     """Take the groups in execution order, cut what `choose` says out of each, and refit its readers at once.
 
@@ -124,6 +126,8 @@ def cut(
         choose: function from a group and its readers to the channels that go, (k,).
         what: title of the progress bar.
         renorm: whether groups with readers without a closed form are cut too, see `Prune`.
+        finish: function from the network at the end, the original's outputs, and the layers that are still to be run, to the network that
+            is returned; None for the network itself.
 
     Example: conv1 -> conv2 -> conv3, groups a (made by conv1, read by conv2) and b (made by conv2, read by conv3). Turn 0 cuts a and refits
     conv2 on the narrower inputs. Turn 1 cuts b, which takes rows out of conv2 and leaves its other rows as they were fitted, and refits
@@ -135,39 +139,82 @@ def cut(
     original = reference.original.module
     layers = repairable(candidate.module, original, graph)
     targets = OriginalOutputs(original, reference.calibration, layers, rows=step.rows, seed=reference.seed, memory=reference.memory)
-    module, kept, groups = candidate.module, dict(candidate.kept), graph.groups
-    fitted: dict[str, int] = {}
-    renew: set[str] = set()
-    for turn in track(range(len(groups)), what):
-        group = groups[turn]
-        norms = compensating_norms(group, graph, module, layers) if renorm else []
-        if unprunable_reason(group, module, [*layers, *(slot.module for slot in group.consumers if norms)], reference.calibration):
-            continue
-        if norms:
-            record_finding(f"{group.name} is read by a layer without a closed form: repaired by batch-norm re-estimation there")
-            renew.update(norms)
-        # A depthwise convolution passes the group's channels on, so it has to be right before the readers behind it are fitted on what it
-        # gives.
-        for name in depthwise_on_path(group, module, layers):
-            module = refit_layers(module, original, graph, [name], targets, kept, step.ridge, affected_layers(groups[turn:]))
-            fitted[name] = turn
-        names = [slot.module for slot in group.consumers if slot.module in layers]
-        # measured on the network as pruned so far: the readers learn to make up for what was removed in front of them, too
-        moments = targets.moments(module, names, affected_layers(groups[turn:]))
-        # the same normal equations serve the choice of the channels and, after the cut, the refit
-        problems = [build_problem(module, original, graph, name, moments[name], kept, step.ridge) for name in names]
-        keep = np.setdiff1d(np.arange(group.size), choose(group, readers(module, group, problems)))
-        module, kept = cut_and_refit(module, group, keep, problems, kept)
-        # later groups may be read by the same layer, whose columns have moved up
-        groups = without(groups, group, keep)
-        fitted |= dict.fromkeys(names, turn)
-    cut_out = candidate.after(step, module, kept)
-    stale = _stale(fitted, groups, graph)
-    if stale:
-        module = Repair(step.rows, step.ridge, stale)(cut_out, reference).module
-    if renew:
-        module = RecalibrateBatchNorm(layers=tuple(sorted(renew)))(candidate.after(step, module, kept), reference).module
-    return candidate.after(step, module, kept)
+
+    def change() -> _Cut:
+        made = _Cut(candidate.module, dict(candidate.kept), graph.groups)
+        for turn in track(range(len(graph.groups)), what):
+            made = _cut_group(step, turn, made, graph, reference, layers, targets, choose, renorm=renorm)
+        cut_out = candidate.after(step, made.module, made.kept)
+        stale = _stale(made.fitted, made.groups, graph)
+        module = Repair(step.rows, step.ridge, stale)(cut_out, reference).module if stale else made.module
+        if made.renew:
+            renewed = RecalibrateBatchNorm(layers=tuple(sorted(made.renew)))
+            module = renewed(candidate.after(step, module, made.kept), reference).module
+        if finish is not None:
+            # what was read last is still at hand, unless layers in front of it have changed since
+            module = finish(module, targets, () if stale or made.renew else affected_layers(graph.groups[-1:]))
+        return replace(made, module=module)
+
+    made = targets.follow(change)
+    return candidate.after(step, made.module, made.kept)
+
+
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """What has been cut so far.
+
+    Args:
+        module: the network.
+        kept: see `Candidate.kept`.
+        groups: all groups, as they are in the network by now.
+        fitted: layer -> turn in which it was fitted last.
+        renew: batch norms to be measured anew in the end.
+    """
+
+    module: nn.Module
+    kept: dict[str, Index]
+    groups: tuple[ChannelGroup, ...]
+    fitted: Mapping[str, int] = field(default_factory=dict)
+    renew: frozenset[str] = frozenset()
+
+
+def _cut_group(
+    step: Cutting,
+    turn: int,
+    before: _Cut,
+    graph: Graph,
+    reference: Reference,
+    layers: Sequence[str],
+    targets: OriginalOutputs,
+    choose: Callable[[ChannelGroup, Sequence[Reader]], Index],
+    *,
+    renorm: bool,
+) -> _Cut:
+    """Return the network after one more group was cut and its readers refitted."""
+    module, kept, groups, original = before.module, before.kept, before.groups, reference.original.module
+    group, changing, fitted, renew = groups[turn], affected_layers(groups[turn:]), dict(before.fitted), before.renew
+    norms = compensating_norms(group, graph, module, layers) if renorm else []
+    if unprunable_reason(group, module, [*layers, *(slot.module for slot in group.consumers if norms)], reference.calibration):
+        return before
+    if norms:
+        record_finding(f"{group.name} is read by a layer without a closed form: repaired by batch-norm re-estimation there")
+        renew = renew.union(norms)
+    # A depthwise convolution passes the group's channels on, so it has to be right before the readers behind it are fitted on what it
+    # gives.
+    for name in depthwise_on_path(group, module, layers):
+        module = refit_layers(module, original, graph, [name], targets, kept, step.ridge, changing)
+        fitted[name] = turn
+    names = [slot.module for slot in group.consumers if slot.module in layers]
+    # measured on the network as pruned so far: the readers learn to make up for what was removed in front of them, too
+    moments = targets.moments(module, names, changing)
+    # the same normal equations serve the choice of the channels and, after the cut, the refit
+    problems = [build_problem(module, original, graph, name, moments[name], kept, step.ridge) for name in names]
+    keep = np.setdiff1d(np.arange(group.size), choose(group, readers(module, group, problems)))
+    module, kept = cut_and_refit(module, group, keep, problems, kept)
+    # later groups may be read by the same layer, whose columns have moved up
+    left = without(groups, group, keep)
+    targets.narrow(group, keep, affected_layers(left[turn + 1 :]))
+    return _Cut(module, kept, left, fitted | dict.fromkeys(names, turn), renew)
 
 
 def _rounded(elimination: Elimination, size: int, multiple: int) -> Index:
@@ -179,7 +226,7 @@ def _rounded(elimination: Elimination, size: int, multiple: int) -> Index:
     return elimination.order[: size - width]
 
 
-def _stale(fitted: dict[str, int], groups: tuple[ChannelGroup, ...], graph: Graph) -> tuple[str, ...]:
+def _stale(fitted: Mapping[str, int], groups: tuple[ChannelGroup, ...], graph: Graph) -> tuple[str, ...]:
     """Return the layers that were refitted before everything in front of them was cut: their inputs have changed since."""
     # groups taken after a layer's turn that lie in front of it: in the residual block of the example, conv1's group for conv3
     first = [graph.order[group.name] for group in groups]

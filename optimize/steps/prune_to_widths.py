@@ -7,12 +7,13 @@ first, and its readers are refitted to what they read then. In the end the layer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import torch
+from torch import nn
 
 from optimize.candidate import Candidate, Reference
 from optimize.graph.bypass import bypassed, without_layers
@@ -21,7 +22,8 @@ from optimize.importance.output_error import eliminate
 from optimize.importance.signal import Signal
 from optimize.reconstruction.channel_removal import Reader
 from optimize.reconstruction.layer_repair import RIDGE, ROWS
-from optimize.steps.fit_output import PULL, FitOutput
+from optimize.reconstruction.moments import OriginalOutputs
+from optimize.steps.fit_output import PULL, FitOutput, shared_output_layer
 from optimize.steps.prune import cut, orders_by
 from optimize.steps.repair import Repair
 
@@ -75,8 +77,12 @@ class PruneToWidths:
             # no budget: the widths were chosen, and elimination only says which channels go
             return eliminate(readers, least=max(1, width), order=orders.get(group.name)).order
 
-        made = cut(self, shorter, reference, choose, "narrow")
-        return candidate.after(self, FitOutput(self.rows, self.l2)(made, reference).module, made.kept)
+        def finish(module: nn.Module, targets: OriginalOutputs, changing: Collection[str]) -> nn.Module:
+            return FitOutput(self.rows, self.l2).fitted(module, last, targets, changing) if last is not None else module
+
+        last = shared_output_layer(shorter, reference)
+        made = cut(self, shorter, reference, choose, "narrow", finish=finish)
+        return candidate.after(self, made.module, made.kept)
 
     def _shortened(self, candidate: Candidate, reference: Reference, groups: Sequence[str]) -> Candidate:
         """Return the candidate without the layers that make these groups, and with their readers refitted, first to last."""

@@ -50,7 +50,11 @@ class Repair:
         original = reference.original.module
         chosen = [name for name in repairable(candidate.module, original, graph) if not self.layers or name in self.layers]
         targets = OriginalOutputs(original, reference.calibration, chosen, rows=self.rows, seed=reference.seed, memory=reference.memory)
-        module = candidate.module
-        for turn, name in enumerate(track(chosen, "repair")):
-            module = refit_layers(module, original, graph, [name], targets, candidate.kept, self.ridge, chosen[turn:])
-        return candidate.after(self, module, candidate.kept)
+
+        def change() -> Candidate:
+            module = candidate.module
+            for turn, name in enumerate(track(chosen, "repair")):
+                module = refit_layers(module, original, graph, [name], targets, candidate.kept, self.ridge, chosen[turn:])
+            return candidate.after(self, module, candidate.kept)
+
+        return targets.follow(change)
