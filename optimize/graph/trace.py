@@ -24,10 +24,10 @@ from optimize.graph.channel_groups import ChannelGroup as ChannelGroup
 from optimize.graph.channel_groups import Index as Index
 from optimize.graph.channel_groups import Slot as Slot
 from optimize.graph.channel_groups import without as without
+from optimize.graph.cut_check import check_cut
 from optimize.graph.layer_types import CHANNELWISE as CHANNELWISE
 from optimize.graph.layer_types import LINEAR_MAPS as LINEAR_MAPS
 from optimize.graph.layer_types import Side, unsupported_reason
-from optimize.graph.surgery import check_cut
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from optimize.candidate import Floats
+from optimize.graph.cut_check import check_cut
 from optimize.graph.layer_types import linear_submodule
-from optimize.graph.surgery import check_cut, keep_channels, outputs_left
+from optimize.graph.surgery import keep_channels, outputs_left
 from optimize.graph.trace import ChannelGroup, Index
 from optimize.reconstruction.layer_matrix import columns
 from optimize.reconstruction.ridge import Problem, refit

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph.surgery import check_cut
+from optimize.graph.cut_check import check_cut
 from optimize.graph.trace import ChannelGroup, trace
 from optimize.reconstruction.channel_removal import unprunable_reason
 from optimize.reconstruction.layer_repair import repairable
