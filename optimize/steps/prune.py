@@ -22,7 +22,7 @@ from optimize.importance.output_error import Elimination, eliminate
 from optimize.importance.removal_order import removal_orders
 from optimize.importance.signal import Signal
 from optimize.progress import record_finding, track
-from optimize.reconstruction.channel_removal import Reader, affected_layers, cut_and_refit, readers, unprunable_reason
+from optimize.reconstruction.channel_removal import Reader, affected_layers, cut_and_refit, readers, unprunable_reason, unprunable_reasons
 from optimize.reconstruction.layer_repair import RIDGE, ROWS, compensating_norms, depthwise_on_path, refit_layers, repairable
 from optimize.reconstruction.moments import OriginalOutputs
 from optimize.reconstruction.ridge import build_problem
@@ -138,10 +138,13 @@ def cut(
     module, kept, groups = candidate.module, dict(candidate.kept), graph.groups
     fitted: dict[str, int] = {}
     renew: set[str] = set()
+    # all cuts are tried together, once; each turn below then finds its answer in the memory
+    unprunable_reasons(groups, module, layers, reference.calibration, reference.memory)
     for turn in track(range(len(groups)), what):
         group = groups[turn]
         norms = compensating_norms(group, graph, module, layers) if renorm else []
-        if unprunable_reason(group, module, [*layers, *(slot.module for slot in group.consumers if norms)], reference.calibration):
+        able = [*layers, *(slot.module for slot in group.consumers if norms)]
+        if unprunable_reason(group, module, able, reference.calibration, reference.memory):
             continue
         if norms:
             record_finding(f"{group.name} is read by a layer without a closed form: repaired by batch-norm re-estimation there")
