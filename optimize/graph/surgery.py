@@ -1,7 +1,11 @@
-"""Cutting channels out of a network, always in a copy.
+"""Cutting channels out of a network, in a copy or in place.
 
-A copy shares every tensor it does not change: nothing in the package writes into a weight, so sharing is safe and a copy costs almost
-nothing. Training must ask for a copy of its own (`copy_module(module, share=False)`).
+A copy shares every tensor it does not change: nothing in the package writes into a weight, so sharing is safe and a copy takes almost no
+memory. Training must ask for a copy of its own (`copy_module(module, share=False)`).
+
+A copy takes time, though: all objects of the network are visited. A step that changes one layer after the other makes one private copy, and
+changes that with the functions that work in place (`cut_in_place`, `mask_in_place`, `set_tensors`). They give a layer new tensors and never
+write into old ones, so the networks that share the old ones stay as they are. No one else may hold the module that is passed.
 
 Example: conv1 (3 -> 4), norm1, conv2 (4 -> 5), all with 3x3 kernels, and the group of conv1's 4 channels. Keeping channels 0 and 2 selects
 from conv1's weight (4, 3, 3, 3) the rows 0 and 2, from each of norm1's vectors the entries 0 and 2, and from conv2's weight (5, 4, 3, 3)
@@ -10,7 +14,7 @@ the columns 0 and 2. The weights are (2, 3, 3, 3) and (5, 2, 3, 3) then, and con
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any
 
@@ -18,8 +22,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from optimize.graph.channel_groups import ChannelGroup, Index, Slot
-from optimize.graph.layer_types import BATCH_NORMS, CHANNELWISE, INSTANCE_NORMS, affine_norm, depthwise, groups, unsupported_reason
+from optimize.graph.channel_groups import ChannelGroup, Index
+from optimize.graph.channel_groups import Slot as Slot
+from optimize.graph.layer_types import BATCH_NORMS, CHANNELWISE, INSTANCE_NORMS, Side, affine_norm, depthwise, groups, unsupported_reason
 from optimize.graph.layer_types import width as width
 from optimize.graph.module_copy import deep_copy
 
@@ -36,42 +41,73 @@ def copy_module(module: nn.Module, *, share: bool = True, instead: Mapping[nn.Mo
 
 
 def keep_channels(module: nn.Module, group: ChannelGroup, keep: Index) -> nn.Module:
-    """Return a copy of the network in which `group` holds only the channels `keep`, in that order."""
+    """Return a copy of the network in which `group` holds only the channels `keep`, (k,), rising."""
     pruned = copy_module(module)
-    for slot in group.slots:
-        _cut(pruned.get_submodule(slot.module), slot, keep)
+    cut_in_place(pruned, group, keep)
     return pruned
 
 
-def check_cut(module: nn.Module, group: ChannelGroup, inputs: torch.Tensor) -> str | None:
-    """Return why cutting the group's channels differs from setting their readers' weights to zero; None where it does not.
-
-    The trace may be wrong, so the network itself is run with half of the channels cut. Operations that mix channels (a softmax, a
-    normalization), fixed shapes, and channels that are part of the output all show.
+def cut_in_place(module: nn.Module, group: ChannelGroup, keep: Index) -> None:
+    """Leave only the channels `keep` of `group` in a network.
 
     Args:
-        module: the network.
-        group: the channels to try.
-        inputs: (N, C, *spatial), a few inputs.
+        module: a private copy, such as `copy_module` makes; it is changed.
+        group: the channels, numbered as in the network.
+        keep: channels that stay, (k,), rising.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+        >>> index = np.arange(6)[:, None]
+        >>> private = copy_module(net)
+        >>> cut_in_place(private, ChannelGroup(6, (Slot("0", "out", index), Slot("2", "in", index))), np.array([0, 3]))
+        >>> private[0].out_features, private[2].in_features, net[0].out_features
+        (2, 2, 6)
     """
-    # a regular cut and a random one: a regular one alone can pass by luck where channels are used in blocks
-    for keep in (np.arange(0, group.size, 2), np.sort(np.random.default_rng(0).permutation(group.size)[: group.size // 2 + 1])):
-        try:
-            with torch.inference_mode():
-                # what a correct cut must equal: the readers take nothing from these channels
-                expected = mask_channels(module, group, np.setdiff1d(np.arange(group.size), keep))(inputs.clone())
-                actual = keep_channels(module, group, keep)(inputs.clone())
-        except Exception as problem:  # the user's forward, on shapes it may not expect: whatever it raises means "cannot be cut"
-            return f"the network does not run with fewer channels ({type(problem).__name__})"
-        if expected.shape != actual.shape:
-            return "the channels are part of the network's output"
-        if not torch.allclose(actual, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
-            return "something mixes the channels"
-    return None
+    cut_groups_in_place(module, [(group, keep)])
+
+
+def cut_groups_in_place(module: nn.Module, cuts: Iterable[tuple[ChannelGroup, Index]]) -> None:
+    """Leave only some channels of several groups in a network, all at once: no group has to be renumbered for the cut of another.
+
+    Args:
+        module: a private copy; it is changed.
+        cuts: groups, all numbered as in the network before any cut, each with the channels that stay.
+    """
+    # the outputs first: a layer that makes and reads the channels may lose whole groups of a grouped convolution with its outputs
+    for (name, side), lost in sorted(lost_positions(cuts).items(), key=lambda entry: entry[0][1] == "in"):
+        layer = module.get_submodule(name)
+        _cut(layer, side, np.delete(np.arange(width(layer, side)), lost))
+
+
+def lost_positions(cuts: Iterable[tuple[ChannelGroup, Index]]) -> dict[tuple[str, Side], Index]:
+    """Return (layer, side) -> the positions that go there, for every slot of groups that keep only some channels.
+
+    Args:
+        cuts: groups, each with the channels that stay.
+    """
+    parts: dict[tuple[str, Side], list[Index]] = {}
+    for group, keep in cuts:
+        gone = np.setdiff1d(np.arange(group.size), keep)
+        for slot in group.slots:
+            parts.setdefault((slot.module, slot.side), []).append(slot.index[gone].ravel())
+    return {place: np.concatenate(lost) for place, lost in parts.items()}
 
 
 def mask_channels(module: nn.Module, group: ChannelGroup, channels: Index) -> nn.Module:
     """Return a copy of the network in which the readers' weights for these channels of the group are zero."""
+    masked = copy_module(module)
+    mask_in_place(masked, group, channels)
+    return masked
+
+
+def mask_in_place(module: nn.Module, group: ChannelGroup, channels: Index) -> None:
+    """Set the readers' weights for these channels of the group to zero.
+
+    Args:
+        module: a private copy; it is changed.
+        group: the channels, numbered as in the network.
+        channels: the channels that no layer reads afterwards, (k,).
+    """
     for slot in group.consumers:
         layer = module.get_submodule(slot.module)
         weight, positions = layer.get_parameter("weight").detach(), torch.from_numpy(slot.index[channels].ravel())
@@ -80,8 +116,7 @@ def mask_channels(module: nn.Module, group: ChannelGroup, channels: Index) -> nn
         else:
             # a grouped weight counts its columns within the group; the channels go at the same place of every group
             weight = weight.index_fill(1, positions % weight.shape[1], 0)
-        module = with_tensors(module, slot.module, weight=weight)
-    return module
+        assign(layer, "weight", weight)
 
 
 def outputs_left(module: nn.Module, group: ChannelGroup, keep: Index) -> dict[str, Index]:
@@ -128,17 +163,27 @@ def with_batch_norms(module: nn.Module) -> nn.Module:
 def with_tensors(module: nn.Module, name: str, **tensors: torch.Tensor) -> nn.Module:
     """Return a copy of the network in which the layer `name` has these parameters or buffers."""
     changed = copy_module(module)
-    layer = changed.get_submodule(name)
-    for key, value in tensors.items():
-        assign(layer, key, value)
+    set_tensors(changed, name, **tensors)
     return changed
 
 
-def _cut(layer: nn.Module, slot: Slot, keep: Index) -> None:
-    """Cut one side of a layer, in place, down to the channels `keep` of the slot's group, and whatever belongs to other groups."""
-    left = np.delete(np.arange(width(layer, slot.side)), np.delete(slot.index, keep, axis=0).ravel())
+def set_tensors(module: nn.Module, name: str, **tensors: torch.Tensor) -> None:
+    """Give the layer `name` these parameters or buffers.
+
+    Args:
+        module: a private copy; it is changed.
+        name: name of the layer.
+        tensors: new values, by the name of the parameter or buffer; they are copied.
+    """
+    layer = module.get_submodule(name)
+    for key, value in tensors.items():
+        assign(layer, key, value)
+
+
+def _cut(layer: nn.Module, side: Side, left: Index) -> None:
+    """Cut one side of a layer, in place, down to the positions `left`."""
     positions = torch.from_numpy(left)
-    if slot.side == "in":
+    if side == "in":
         transposed = getattr(layer, "transposed", False)
         # The weight of a grouped convolution has (in / groups) columns, which all groups share. The channels are cut at the same place of
         # every group, so the first group's positions are the columns: of 8 inputs in 2 groups without 1 and 5, the first 3 of the

@@ -24,10 +24,10 @@ from optimize.graph.channel_groups import ChannelGroup as ChannelGroup
 from optimize.graph.channel_groups import Index as Index
 from optimize.graph.channel_groups import Slot as Slot
 from optimize.graph.channel_groups import without as without
+from optimize.graph.cut_check import check_cuts
 from optimize.graph.layer_types import CHANNELWISE as CHANNELWISE
 from optimize.graph.layer_types import LINEAR_MAPS as LINEAR_MAPS
 from optimize.graph.layer_types import Side, unsupported_reason
-from optimize.graph.surgery import check_cut
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ def _slices_need_ties(flow: ChannelFlow, candidate: Candidate) -> bool:
     blocks = {place: set(block.tolist()) for place, block in flow.blocks.items()}
     parted = {place for place, labels in blocks.items() if labels & flow.sliced}
     groups = [group for group in _groups(flow, candidate.module)[0] if any((slot.module, slot.side) in parted for slot in group.slots)]
-    return any(check_cut(candidate.module, group, candidate.example) for group in groups)
+    return any(check_cuts(candidate.module, groups, candidate.example))
 
 
 def _alike_units(flow: ChannelFlow, layers: dict[str, nn.Module]) -> Iterator[tuple[tuple[Slot, ...], str | None]]:

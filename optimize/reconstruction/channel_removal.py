@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import nn
 
 from optimize.candidate import Floats
+from optimize.graph.cut_check import check_cuts
 from optimize.graph.layer_types import linear_submodule
-from optimize.graph.surgery import check_cut, keep_channels, outputs_left
+from optimize.graph.surgery import keep_channels, outputs_left
 from optimize.graph.trace import ChannelGroup, Index
 from optimize.reconstruction.layer_matrix import columns
+from optimize.reconstruction.moments import Memory
 from optimize.reconstruction.ridge import Problem, refit
 
 Reader: TypeAlias = tuple[Problem, torch.Tensor]
@@ -43,19 +45,61 @@ def cut_and_refit(
     return module, left
 
 
-def unprunable_reason(group: ChannelGroup, module: nn.Module, layers: Sequence[str], inputs: Floats) -> str | None:
+def unprunable_reason(
+    group: ChannelGroup, module: nn.Module, layers: Sequence[str], inputs: Floats, memory: Memory | None = None
+) -> str | None:
     """Return why a group is left alone; None where it can be pruned.
 
     Args:
         group: the channels.
         module: the network.
-        layers: those that can be repaired.
-        inputs: some real ones, to try a cut on.
+        layers: layers that can be repaired.
+        inputs: at least two real inputs, to try a cut on.
+        memory: answers for networks of the same original on the same inputs, see `unprunable_reasons`; None to try the cut anew.
     """
-    for slot in group.consumers:
-        if slot.module not in layers:
-            return f"{slot.module}, which reads it, has no closed-form repair"
-    return check_cut(module, group, torch.from_numpy(inputs[:2].copy()))
+    return unprunable_reasons([group], module, layers, inputs, memory)[0]
+
+
+def unprunable_reasons(
+    groups: Sequence[ChannelGroup], module: nn.Module, layers: Sequence[str], inputs: Floats, memory: Memory | None = None
+) -> list[str | None]:
+    """Return for every group why it is left alone; None where it can be pruned.
+
+    A cut is right or wrong by how the network connects its layers, whatever their weights and widths are. So a cut is tried once and
+    remembered, until a layer is removed or replaced by one of another kind. All cuts that are not remembered are tried together, which
+    takes hardly longer than one: a caller that will need the answers for many groups asks for all of them here first.
+
+    Args:
+        groups: groups of the network.
+        module: the network.
+        layers: layers that can be repaired.
+        inputs: at least two real inputs, to try the cuts on.
+        memory: answers so far, which are used and added to: `Reference.memory`, since all networks of one run are made of one original.
+            None to try every cut anew.
+    """
+    closed = set(layers)
+    reasons = [next((_no_repair(slot.module) for slot in group.consumers if slot.module not in closed), None) for group in groups]
+    known: dict[Any, str | None] = {} if memory is None else memory.setdefault(("cuts", _kinds_of_layers(module)), {})
+    # a single channel cannot be cut, which says nothing about the group where it has several
+    unknown = [
+        group for group, reason in zip(groups, reasons, strict=True) if reason is None and group.size > 1 and _place(group) not in known
+    ]
+    known |= zip(map(_place, unknown), check_cuts(module, unknown, torch.from_numpy(inputs[:2].copy())), strict=True)
+    return [reason or known.get(_place(group)) for group, reason in zip(groups, reasons, strict=True)]
+
+
+def _no_repair(layer: str) -> str:
+    return f"{layer}, which reads it, has no closed-form repair"
+
+
+def _kinds_of_layers(module: nn.Module) -> tuple[tuple[str, type], ...]:
+    """Return name and class of every layer: what changes when one is removed or replaced."""
+    return tuple((name, type(layer)) for name, layer in module.named_modules())
+
+
+def _place(group: ChannelGroup) -> tuple[tuple[str, str, int], ...]:
+    """Return where a group's channels are made and read, and how often, without how many they are."""
+    return tuple((slot.module, slot.side, slot.index.shape[1]) for slot in group.slots)
 
 
 def affected_layers(groups: Sequence[ChannelGroup]) -> set[str]:

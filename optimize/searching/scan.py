@@ -37,7 +37,7 @@ from optimize.importance.output_error import Elimination, eliminate
 from optimize.importance.removal_order import removal_orders
 from optimize.importance.signal import Signal
 from optimize.progress import track
-from optimize.reconstruction.channel_removal import affected_layers, cut_and_refit, readers, unprunable_reason
+from optimize.reconstruction.channel_removal import affected_layers, cut_and_refit, readers, unprunable_reasons
 from optimize.reconstruction.layer_matrix import unknowns
 from optimize.reconstruction.layer_repair import RIDGE, ROWS, refit_layers, repairable
 from optimize.reconstruction.moments import BATCH, OriginalOutputs
@@ -91,7 +91,8 @@ def scan(
     """
     graph, original = trace(candidate), reference.original.module
     layers = repairable(candidate.module, original, graph)
-    groups = [group for group in graph.groups if unprunable_reason(group, candidate.module, layers, reference.calibration) is None]
+    reasons = unprunable_reasons(graph.groups, candidate.module, layers, reference.calibration, reference.memory)
+    groups = [group for group, reason in zip(graph.groups, reasons, strict=True) if reason is None]
     names = list(dict.fromkeys(slot.module for group in groups for slot in group.consumers))
     targets = OriginalOutputs(original, reference.calibration, layers, rows=ROWS, seed=reference.seed, memory=reference.memory)
     orders = {} if importance is None else removal_orders(importance, candidate, reference, groups)

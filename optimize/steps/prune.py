@@ -23,7 +23,7 @@ from optimize.importance.output_error import Elimination, eliminate
 from optimize.importance.removal_order import removal_orders
 from optimize.importance.signal import Signal
 from optimize.progress import record_finding, track
-from optimize.reconstruction.channel_removal import Reader, affected_layers, cut_and_refit, readers, unprunable_reason
+from optimize.reconstruction.channel_removal import Reader, affected_layers, cut_and_refit, readers, unprunable_reason, unprunable_reasons
 from optimize.reconstruction.layer_repair import RIDGE, ROWS, compensating_norms, depthwise_on_path, refit_layers, repairable
 from optimize.reconstruction.moments import OriginalOutputs
 from optimize.reconstruction.ridge import build_problem
@@ -142,6 +142,8 @@ def cut(
 
     def change() -> _Cut:
         made = _Cut(candidate.module, dict(candidate.kept), graph.groups)
+        # all cuts are tried together, once; each turn below then finds its answer in the memory
+        unprunable_reasons(graph.groups, candidate.module, layers, reference.calibration, reference.memory)
         for turn in track(range(len(graph.groups)), what):
             made = _cut_group(step, turn, made, graph, reference, layers, targets, choose, renorm=renorm)
         cut_out = candidate.after(step, made.module, made.kept)
@@ -194,7 +196,8 @@ def _cut_group(
     module, kept, groups, original = before.module, before.kept, before.groups, reference.original.module
     group, changing, fitted, renew = groups[turn], affected_layers(groups[turn:]), dict(before.fitted), before.renew
     norms = compensating_norms(group, graph, module, layers) if renorm else []
-    if unprunable_reason(group, module, [*layers, *(slot.module for slot in group.consumers if norms)], reference.calibration):
+    able = [*layers, *(slot.module for slot in group.consumers if norms)]
+    if unprunable_reason(group, module, able, reference.calibration, reference.memory):
         return before
     if norms:
         record_finding(f"{group.name} is read by a layer without a closed form: repaired by batch-norm re-estimation there")

@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from optimize.candidate import Candidate
-from optimize.graph.surgery import check_cut, copy_module, keep_channels, mask_channels, replace_module, width, with_tensors
+from optimize.graph.cut_check import check_cut
+from optimize.graph.surgery import copy_module, keep_channels, mask_channels, replace_module, width, with_tensors
 from optimize.graph.trace import ChannelGroup, Slot, trace
 from optimize.reconstruction.layer_matrix import columns, matrix, weight_from
 from tests import nets

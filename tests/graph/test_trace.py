@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn import functional
 
 from optimize.candidate import Candidate
-from optimize.graph.surgery import check_cut, keep_channels
+from optimize.graph.cut_check import check_cut
+from optimize.graph.surgery import keep_channels
 from optimize.graph.trace import Graph, trace, without
 from tests import nets
 from tests.nets import INTRICATE, TOPOLOGIES, Pieces, candidate, cases

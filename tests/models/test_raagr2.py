@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from optimize.candidate import Candidate
-from optimize.graph.surgery import check_cut
+from optimize.graph.cut_check import check_cut
 from optimize.graph.trace import trace
 from optimize.loading.factory import load_factory
 from tests.models.conftest import ROOT

@@ -10,7 +10,7 @@ from torch import nn
 from optimize.candidate import Candidate, Floats, parameters
 from optimize.graph.channel_groups import ChannelGroup
 from optimize.graph.trace import trace
-from optimize.reconstruction.channel_removal import affected_layers, unprunable_reason
+from optimize.reconstruction.channel_removal import affected_layers, unprunable_reasons
 from optimize.reconstruction.layer_repair import repairable
 
 
@@ -71,7 +71,7 @@ def cuts(candidate: Candidate, original: nn.Module, inputs: Floats) -> Cuts:
     """
     graph = trace(candidate)
     layers = repairable(candidate.module, original, graph)
-    reasons = [unprunable_reason(group, candidate.module, layers, inputs) for group in graph.groups]
+    reasons = unprunable_reasons(graph.groups, candidate.module, layers, inputs)
     able = tuple(group for group, reason in zip(graph.groups, reasons, strict=True) if reason is None)
     refused = [(group.name, reason) for group, reason in zip(graph.groups, reasons, strict=True) if reason is not None]
     cut_parameters = sum(parameters(candidate.module.get_submodule(name)) for name in affected_layers(able))

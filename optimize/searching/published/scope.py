@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from optimize.candidate import Candidate, Reference
-from optimize.graph.surgery import check_cut
+from optimize.graph.cut_check import check_cuts
 from optimize.graph.trace import ChannelGroup, trace
-from optimize.reconstruction.channel_removal import unprunable_reason
+from optimize.reconstruction.channel_removal import unprunable_reasons
 from optimize.reconstruction.layer_repair import repairable
 from optimize.searching.published.floors import least_widths
 from optimize.searching.published.layout import blocks
@@ -47,11 +47,11 @@ class Scope:
         layers = repairable(original.module, original.module, graph)
         inputs = reference.calibration
         if repair == "least squares":
-            groups = [group for group in graph.groups if unprunable_reason(group, original.module, layers, inputs) is None]
+            reasons = unprunable_reasons(graph.groups, original.module, layers, inputs, reference.memory)
         else:
             # without a refit any group will do whose cut leaves the network running and its other values as they were
-            few = torch.from_numpy(inputs[:2].copy())
-            groups = [group for group in graph.groups if check_cut(original.module, group, few) is None]
+            reasons = check_cuts(original.module, graph.groups, torch.from_numpy(inputs[:2].copy()))
+        groups = [group for group, reason in zip(graph.groups, reasons, strict=True) if reason is None]
         placed = blocks(original, groups)
         return cls(tuple(groups), least_widths(floors, groups, placed), placed)
 

@@ -24,7 +24,7 @@ from optimize.graph.trace import ChannelGroup, Index, trace
 from optimize.importance.magnitude import filters, producer_slots, weight_of
 from optimize.importance.output_error import eliminate
 from optimize.progress import track
-from optimize.reconstruction.channel_removal import unprunable_reason
+from optimize.reconstruction.channel_removal import unprunable_reasons
 from optimize.reconstruction.layer_matrix import columns
 from optimize.reconstruction.layer_repair import repairable
 from optimize.reconstruction.moments import Moments, OriginalOutputs
@@ -70,8 +70,9 @@ def plan_removals(candidate: Candidate, reference: Reference, *, choose: Choice,
     layers = repairable(module, original, graph)
     targets = OriginalOutputs(original, reference.calibration, layers, rows=rows, seed=reference.seed)
     plans: list[RemovalPlan | None] = []
-    for group in track(graph.groups, f"plan removals, by {choose}"):
-        if unprunable_reason(group, module, layers, reference.calibration):
+    reasons = unprunable_reasons(graph.groups, module, layers, reference.calibration, reference.memory)
+    for group, reason in zip(track(graph.groups, f"plan removals, by {choose}"), reasons, strict=True):
+        if reason:
             plans.append(None)
             continue
         moments = targets.moments(module, [slot.module for slot in group.consumers])
