@@ -30,6 +30,7 @@ from optimize.reconstruction.layer_matrix import columns
 from optimize.reconstruction.layer_repair import RIDGE, ROWS, repairable
 from optimize.reconstruction.moments import OriginalOutputs
 from optimize.reconstruction.ridge import Problem, build_problem, cholesky
+from optimize.reconstruction.shared_bias import SharedBiasState
 
 CHUNKS = 32
 """A group is eliminated in about this many chunks: exact costs after each single removal of 512 channels would take minutes."""
@@ -136,12 +137,29 @@ def eliminate(
     return Elimination(np.asarray(removed, dtype=np.int64), np.asarray(costs))
 
 
-def _cheapest_first(states: Sequence[_State | RowState]) -> Index:
+def _cheapest_first(states: Sequence[_State | RowState | SharedBiasState]) -> Index:
     """Return the places of the channels still alive, by what losing each alone would cost all readers together."""
     return np.asarray(np.argsort(np.sum([state.costs() for state in states], axis=0), kind="stable"))
 
 
-def _state(problem: Problem, blocks: torch.Tensor) -> _State | RowState:
+def _state(problem: Problem, blocks: torch.Tensor) -> _State | RowState | SharedBiasState:
+    return _shared_bias_state(problem, blocks) if problem.phases > 1 else _own_state(problem, blocks)
+
+
+def _shared_bias_state(problem: Problem, blocks: torch.Tensor) -> SharedBiasState:
+    parts = []
+    scale = problem.weight.sqrt()
+    # without a tap a phase is nothing but its intercept
+    alone, leverage = problem.mean_out * scale, torch.zeros(len(scale), dtype=torch.float64)
+    for phase, own, outputs in problem.phase_problems(blocks):
+        state = _own_state(phase, own)
+        alone[outputs] -= phase.mean_in @ state.weights[:, :-1]
+        leverage[outputs] = phase.mean_in @ state.weights[:, -1]
+        parts.append((state, outputs))
+    return SharedBiasState(parts, alone, leverage, problem.phases, problem.energy)
+
+
+def _own_state(problem: Problem, blocks: torch.Tensor) -> _State | RowState:
     if problem.inputs is None or problem.targets is None:
         return _State(problem, blocks)
     scale = problem.weight.sqrt()
@@ -162,10 +180,13 @@ class _State:
         self.energy = problem.energy
 
     def costs(self) -> np.ndarray:
-        inverse = self.inverse[self.blocks[:, :, None], self.blocks[:, None, :]]  # (channels, b, b)
+        inverse = self.inverse_of(self.blocks)  # (channels, b, b)
         weights = self.weights[self.blocks]  # (channels, b, m)
         values = (weights * torch.linalg.solve(inverse, weights)).sum((1, 2))
         return np.asarray((values / self.energy).numpy())
+
+    def inverse_of(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.inverse[rows[..., :, None], rows[..., None, :]]
 
     def joint_cost(self, chosen: Index) -> float:
         rows = self.blocks[torch.from_numpy(chosen)].flatten()

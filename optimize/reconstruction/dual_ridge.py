@@ -63,6 +63,13 @@ class RowState:
         """Return what removing these channels together costs."""
         return self._cost(self.blocks[torch.from_numpy(chosen)].flatten())
 
+    def inverse_of(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return (A^-1)_SS for every set of columns S in the last axis: (..., b) -> (..., b, b)."""
+        # by Woodbury's identity, for these columns only: A itself is never built
+        half = self.half.T[rows]  # (..., b, n)
+        inverse: torch.Tensor = (torch.eye(rows.shape[-1], dtype=half.dtype) - half @ half.mT) / self.ridge
+        return inverse
+
     def remove(self, chosen: Index) -> None:
         """Remove these channels for good."""
         rows = self.blocks[torch.from_numpy(chosen)].flatten()
@@ -83,7 +90,5 @@ class RowState:
         self.half = torch.linalg.solve_triangular(factor, self.inputs, upper=False)  # A^-1 = (I - half' half) / lambda
 
     def _cost(self, rows: torch.Tensor) -> float:
-        half, weights = self.half[:, rows], self.weights[rows]
-        # (A^-1)_SS by Woodbury's identity, for these columns only: A itself is never built
-        inverse = (torch.eye(len(rows), dtype=half.dtype) - half.T @ half) / self.ridge
-        return float((weights * torch.linalg.solve(inverse, weights)).sum()) / self.energy
+        weights = self.weights[rows]
+        return float((weights * torch.linalg.solve(self.inverse_of(rows), weights)).sum()) / self.energy

@@ -8,7 +8,7 @@ The pull towards V makes the repair of an untouched network the identity. Means 
 goes into the layer's bias, or, where the layer has none and a batch norm follows, into that norm's running mean.
 
 Where outputs do not read every column (grouped, depthwise and overlapping transposed convolutions), those that read the same columns are a
-regression of their own.
+regression of their own. The phases of a transposed convolution share one bias, which couples their regressions (`shared_bias.py`).
 
 Example: a layer reads two channels that are nearly equal, x2 = x1, with weights 1 and 1. When channel 2 is removed, gram = [g] and
 cross = [2 g] for channel 1, so W = (2 g + lambda) / (g + lambda), about 2: channel 1 takes over what channel 2 did.
@@ -33,6 +33,7 @@ from optimize.reconstruction.cholesky import RankDeficiency, lifted_cholesky
 from optimize.reconstruction.cholesky import cholesky as cholesky
 from optimize.reconstruction.layer_matrix import matrix, outputs_per_channel, reads, weight_from
 from optimize.reconstruction.moments import Moments
+from optimize.reconstruction.shared_bias import spread_over_phases, steps_to_shared_bias
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ class Problem:
         target: (p, m), centred moments of these rows with the original's outputs.
         old: (p, m), the present weights.
         weight: (m,), weight of a squared error in each output: the squared slope of the batch norm behind it.
-        energy: weighted variance of the original's outputs; the unit of a removal's cost.
+        energy: weighted variance of the original's outputs about the mean of their channel; the unit of a removal's cost.
         ridge: lambda.
         mean_in: (p,), mean of the rows.
         mean_out: (m,), mean of the original's outputs.
@@ -55,6 +56,8 @@ class Problem:
         rows: number of rows that the moments come from.
         inputs: (n, p), the rows themselves, where there are too many columns for a Gram matrix; gram and target are empty then.
         targets: (n, m), the original's outputs on these rows.
+        phases: number of outputs, side by side, that share one bias: the phases of a transposed convolution.
+        bias: (K,), the present intercept; with `norm_mean` it is relative to that mean. None where it is not known.
     """
 
     name: str
@@ -72,6 +75,8 @@ class Problem:
     rows: int = 0
     inputs: torch.Tensor | None = None
     targets: torch.Tensor | None = None
+    phases: int = 1
+    bias: torch.Tensor | None = None
 
     def with_outputs(self, channels: Index, count: int) -> Problem:
         """Return the problem of the layer with only these of its present output channels, `count` outputs each."""
@@ -86,16 +91,25 @@ class Problem:
             mean_out=self.mean_out[outputs],
             norm_mean=None if self.norm_mean is None else self.norm_mean[channels],
             reads=None if self.reads is None else self.reads[:, outputs],
+            bias=None if self.bias is None else self.bias[channels],
         )
 
     def solve(self, columns: torch.Tensor) -> torch.Tensor:
         """Return the weights on the columns that stay, (len(columns), m), without all others; record a `RankDeficiency` as a finding."""
-        solved = torch.zeros(len(columns), self.old.shape[1], dtype=torch.float64)
+        solved, shift = (torch.zeros(len(columns), self.old.shape[1], dtype=torch.float64) for _ in range(2))
         most, lift = 0, 0.0
         for places, outputs in self._parts(columns):
             if len(places):  # a phase of a transposed convolution may have no tap at all
-                solved[places[:, None], outputs], lifted = self._solve(columns[places], outputs)
+                part = self._part(columns[places], outputs)
+                weights, lifted = (part.with_mean_output() if self.phases > 1 else part)._solve()
+                solved[places[:, None], outputs] = weights[:, : len(outputs)]
+                if self.phases > 1:
+                    # A^-1 m: where the weights go when the intercept moves
+                    shift[places[:, None], outputs] = weights[:, -1:]
                 most, lift = max(most, len(places)), max(lift, lifted)
+        if self.phases > 1:
+            mean = self.mean_in[columns]
+            solved += shift * steps_to_shared_bias(self.mean_out - mean @ solved, mean @ shift, self.phases)
         deficiency = RankDeficiency(self.name, most, self.rows, lift)
         # Example: 288 columns from 200 rows. The rows span at most 199 dimensions once they are centred, so the ridge alone decides in the
         # other 89.
@@ -104,32 +118,58 @@ class Problem:
         return solved
 
     def independent_problems(self, owned: torch.Tensor) -> list[tuple[Problem, torch.Tensor]]:
-        """Return independent problems in which every output reads every column, each with its columns of each channel.
+        """Return independent problems, each with its columns of each channel; in each every output reads every column.
+
+        A transposed convolution stays one problem, since the bias couples its phases; `phase_problems` takes it apart.
 
         Args:
             owned: (channels, b), the columns of each channel.
         """
-        if self.reads is None:
+        if self.reads is None or self.phases > 1:
             return [(self, owned)]
-        problems = []
+        # a part that reads none of these channels loses nothing by their removal
+        return [(self._part(places, outputs), own) for places, outputs, own in self._parts_with_channels(owned) if own.numel()]
+
+    def phase_problems(self, owned: torch.Tensor) -> list[tuple[Problem, torch.Tensor, torch.Tensor]]:
+        """Return the phases' problems without the shared bias, each with its columns of each channel and its outputs among all.
+
+        Every problem has a last output for A^-1 m, see `with_mean_output`. A phase that reads nothing has no problem.
+
+        Args:
+            owned: (channels, b), the columns of each channel.
+        """
+        parts = self._parts_with_channels(owned)
+        return [(self._part(places, outputs).with_mean_output(), own, outputs) for places, outputs, own in parts if len(places)]
+
+    def with_mean_output(self) -> Problem:
+        """Return the problem with one more output, last, whose solution is A^-1 m for the mean m of the rows."""
+        zero, mean = torch.zeros(len(self.old), 1, dtype=torch.float64), self.mean_in[:, None]
+        weight = torch.cat([self.weight, self.weight.new_ones(1)])
+        if self.inputs is None or self.targets is None:
+            # A^-1 (target + lambda old) with target = m and old = 0
+            return replace(self, target=torch.cat([self.target, mean], 1), old=torch.cat([self.old, zero], 1), weight=weight)
+        # from the rows only a target in their span can be given, so here target = 0 and old = m / lambda
+        targets = torch.cat([self.targets, self.targets.new_zeros(len(self.targets), 1)], 1)
+        return replace(self, targets=targets, old=torch.cat([self.old, mean / self.ridge], 1), weight=weight)
+
+    def _parts_with_channels(self, owned: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Return (columns, outputs, own) of every part; `own` are its columns of each channel, (channels, b), by their places in it."""
+        parts = []
         for places, outputs in self._parts(torch.arange(len(self.old))):
             renumbered = torch.full((len(self.old),), -1)
             renumbered[places] = torch.arange(len(places))
             own = renumbered[owned]
-            # a part that reads none of these channels loses nothing by their removal
-            if (own >= 0).any():
-                problems.append((self._part(places, outputs), own[own >= 0].view(len(owned), -1)))
-        return problems
+            parts.append((places, outputs, own[own >= 0].view(len(owned), -1)))
+        return parts
 
-    def _solve(self, columns: torch.Tensor, outputs: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """Return the weights of outputs that all read all of the columns, and the lift of their Gram matrix."""
+    def _solve(self) -> tuple[torch.Tensor, float]:
+        """Return the weights of a problem whose outputs all read all of its columns, and the lift of its Gram matrix."""
         if self.inputs is not None and self.targets is not None:
-            return dual_ridge.solve(self.inputs[:, columns], self.targets[:, outputs], self.old[columns][:, outputs], self.ridge)
-        part = self._part(columns, outputs)
-        matrix_with_ridge = part.gram.clone()
-        matrix_with_ridge.diagonal().add_(part.ridge)
+            return dual_ridge.solve(self.inputs, self.targets, self.old, self.ridge)
+        matrix_with_ridge = self.gram.clone()
+        matrix_with_ridge.diagonal().add_(self.ridge)
         factor, lift = lifted_cholesky(matrix_with_ridge)
-        return torch.cholesky_solve(part.target + part.ridge * part.old, factor), lift
+        return torch.cholesky_solve(self.target + self.ridge * self.old, factor), lift
 
     def _parts(self, columns: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return (places in `columns`, outputs) of the independent regressions: outputs that read the same columns are solved together."""
@@ -142,12 +182,15 @@ class Problem:
 
     def _part(self, columns: torch.Tensor, outputs: torch.Tensor) -> Problem:
         """Return the regression of these outputs, all of which read exactly these columns."""
+        by_rows = self.inputs is not None
         return replace(
             self,
             # the Gram matrix of a grouped layer holds only each group's own block, one below the other: with 2 groups of 3 columns, columns
             # 3, 4, 5 are rows 3, 4, 5, and within their block the columns 0, 1, 2
-            gram=self.gram[columns][:, columns % self.gram.shape[1]],
-            target=self.target[columns][:, outputs],
+            gram=self.gram if by_rows else self.gram[columns][:, columns % self.gram.shape[1]],
+            target=self.target if by_rows else self.target[columns][:, outputs],
+            inputs=None if self.inputs is None else self.inputs[:, columns],
+            targets=None if self.targets is None else self.targets[:, outputs],
             old=self.old[columns][:, outputs],
             weight=self.weight[outputs],
             mean_in=self.mean_in[columns],
@@ -155,6 +198,7 @@ class Problem:
             norm=None,
             norm_mean=None,
             reads=None,
+            bias=None,
         )
 
 
@@ -187,7 +231,8 @@ def build_problem(
         target=moments.cross[:, spread] if moments.targets is None else moments.cross,
         old=old,
         weight=weight,
-        energy=max(float((moments.energy[spread] * weight).sum()), 1e-300),
+        # about the mean of the channel: what is left of the original's outputs when only the bias stays
+        energy=max(float(((moments.energy[spread] + spread_over_phases(moments.mean_out[spread], count)) * weight).sum()), 1e-300),
         # the absolute term keeps a layer solvable whose inputs are all constant
         ridge=ridge * float(moments.variance.mean()) + 1e-12,
         mean_in=moments.mean_in,
@@ -198,6 +243,7 @@ def build_problem(
         rows=moments.rows,
         inputs=moments.inputs,
         targets=None if moments.targets is None else moments.targets[:, spread],
+        phases=count,
     )
 
 
@@ -215,7 +261,8 @@ def refit(module: nn.Module, problem: Problem, columns: torch.Tensor, channels: 
         problem = problem.with_outputs(channels, outputs_per_channel(layer))
     solved = problem.solve(columns)
     intercept = problem.mean_out - problem.mean_in[columns] @ solved
-    # a transposed convolution has one bias for all phases of a channel: take their mean
+    # The phases of a transposed convolution share one bias. With the joint solution the best one is the mean over the phases, whatever
+    # their weights.
     intercept = intercept.reshape(-1, outputs_per_channel(layer)).mean(1)
     weight = weight_from(layer, solved)
     if layer.bias is None and problem.norm is not None and problem.norm_mean is not None:
