@@ -11,12 +11,12 @@ from torch import nn
 
 from optimize.candidate import Floats
 from optimize.graph.cut_check import check_cuts
-from optimize.graph.layer_types import linear_submodule
-from optimize.graph.surgery import keep_channels, outputs_left
+from optimize.graph.layer_types import linear_submodule, width
+from optimize.graph.surgery import copy_module, cut_groups_in_place, cut_in_place, lost_positions, outputs_left
 from optimize.graph.trace import ChannelGroup, Index
 from optimize.reconstruction.layer_matrix import columns
 from optimize.reconstruction.moments import Memory
-from optimize.reconstruction.ridge import Problem, refit
+from optimize.reconstruction.ridge import Problem, refit_in_place
 
 Reader: TypeAlias = tuple[Problem, torch.Tensor]
 """A layer that reads a group: its regression problem, and the columns of each channel in it, (channels, b)."""
@@ -36,13 +36,43 @@ def cut_and_refit(
     # a layer may read the group and make it as well, as a depthwise convolution does: its own outputs shrink with its inputs
     made = outputs_left(module, group, keep)
     left = dict(kept)
+    changed = copy_module(module)
     if len(keep) < group.size:
-        module = keep_channels(module, group, keep)
+        cut_in_place(changed, group, keep)
         left |= {name: left[name][stays] if name in left else stays for name, stays in made.items()}
     for problem in problems:
         # the problem was set up at full width; columns and outputs that are left are picked out of it
-        module = refit(module, problem, stay[problem.name], made.get(problem.name))
-    return module, left
+        refit_in_place(changed, problem, stay[problem.name], made.get(problem.name))
+    return changed, left
+
+
+def cut_all_and_refit(
+    module: nn.Module, cuts: Sequence[tuple[ChannelGroup, Index]], problems: Sequence[Problem], kept: Mapping[str, Index]
+) -> tuple[nn.Module, dict[str, Index]]:
+    """Return the network with only some channels of several groups and all their readers refitted at once, and what each layer still makes.
+
+    Each reader is fitted to what it reads in the network before any cut, without the columns that go. So what is lost in front of it is not
+    made up for, and all readers are fitted from one set of normal equations.
+
+    Args:
+        module: the network.
+        cuts: groups, all numbered as in the network, each with the channels that stay.
+        problems: the normal equations of the groups' readers.
+        kept: `Candidate.kept`.
+    """
+    changed, left = copy_module(module), dict(kept)
+    lost = lost_positions(cuts)
+    made: dict[str, Index] = {}
+    for (name, side), gone in lost.items():
+        if side == "out":
+            made[name] = np.delete(np.arange(width(module.get_submodule(name), "out")), gone)
+            left[name] = left[name][made[name]] if name in left else made[name]
+    cut_groups_in_place(changed, cuts)
+    for problem in problems:
+        stays = torch.ones(len(problem.old), dtype=torch.bool)
+        stays[columns(linear_submodule(module, problem.name), lost[problem.name, "in"])] = False
+        refit_in_place(changed, problem, stays.nonzero().flatten(), made.get(problem.name))
+    return changed, left
 
 
 def unprunable_reason(

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from optimize.graph.layer_types import linear_submodule
-from optimize.graph.surgery import with_tensors
+from optimize.graph.surgery import copy_module, set_tensors
 from optimize.graph.trace import Graph, Index
 from optimize.progress import record_finding
 from optimize.reconstruction import dual_ridge
@@ -248,13 +248,20 @@ def build_problem(
 
 
 def refit(module: nn.Module, problem: Problem, columns: torch.Tensor, channels: Index | None = None) -> nn.Module:
-    """Return a copy of the network whose layer has the repaired weights and intercept.
+    """Return a copy of the network whose layer has the repaired weights and intercept; arguments as of `refit_in_place`."""
+    changed = copy_module(module)
+    refit_in_place(changed, problem, columns, channels)
+    return changed
+
+
+def refit_in_place(module: nn.Module, problem: Problem, columns: torch.Tensor, channels: Index | None = None) -> None:
+    """Give a layer the repaired weights and intercept.
 
     Args:
-        module: the network after the cut.
+        module: a private copy of the network, after the cut; it is changed.
         problem: the repair, set up before the cut.
         columns: the columns of the problem that stayed.
-        channels: the output channels that stayed, where the layer also makes what it reads; None for all.
+        channels: the output channels that stayed, where the layer also loses outputs; None for all.
     """
     layer = linear_submodule(module, problem.name)
     if channels is not None:
@@ -267,10 +274,11 @@ def refit(module: nn.Module, problem: Problem, columns: torch.Tensor, channels: 
     weight = weight_from(layer, solved)
     if layer.bias is None and problem.norm is not None and problem.norm_mean is not None:
         # The norm subtracts its mean: x W + b - mean is the same as x W - (mean - b).
-        module = with_tensors(module, problem.norm, running_mean=(problem.norm_mean - intercept).to(weight.dtype))
-        return with_tensors(module, problem.name, weight=weight)
-    # a layer that had neither a bias nor a norm behind it gets a bias: the mean has to go somewhere
-    return with_tensors(module, problem.name, weight=weight, bias=intercept.to(weight.dtype))
+        set_tensors(module, problem.norm, running_mean=(problem.norm_mean - intercept).to(weight.dtype))
+        set_tensors(module, problem.name, weight=weight)
+    else:
+        # a layer that had neither a bias nor a norm behind it gets a bias: the mean has to go somewhere
+        set_tensors(module, problem.name, weight=weight, bias=intercept.to(weight.dtype))
 
 
 def _slope(norm: Any) -> torch.Tensor:

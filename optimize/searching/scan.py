@@ -33,6 +33,7 @@ from optimize.graph.trace import ChannelGroup, Graph, Index, trace
 from optimize.importance.output_error import Elimination, eliminate
 from optimize.importance.removal_order import removal_orders
 from optimize.importance.signal import Signal
+from optimize.importance.start_equations import start_equations
 from optimize.progress import track
 from optimize.reconstruction.channel_removal import readers, unprunable_reasons
 from optimize.reconstruction.layer_matrix import unknowns
@@ -86,7 +87,7 @@ def scan(
 
     Args:
         candidate: a network that was pruned mildly, so that its normal equations are small.
-        reference: the original, and inputs to fit on. Its memory keeps the moments and eliminations, see `scan_memory_keys`.
+        reference: the original, and inputs to fit on. Its memory keeps the moments and eliminations, see `importance/start_equations.py`.
         guard: the guard split. The harm is measured on its inputs where the reference has no unseen ones; its labels are not used.
         multiple: widths that are a multiple of this suit the target's kernels.
         levels: costs of removal at which a group is measured, rising.
@@ -101,18 +102,18 @@ def scan(
     measured = MeasuredHarm(candidate, reference, _batches(candidate, reference, guard))
     harm = GroupHarm(candidate, measured, reference.seed)
     removal = LayerRemoval(candidate, reference, targets, measured)
-    _forget(reference)
+    equations = start_equations(candidate, reference, ROWS)
     curves: list[Curve] = []
     parts = list(_parts(candidate.module, groups, 2 * len(levels)))
     for part in parts:
         names = list(dict.fromkeys(slot.module for group in part for slot in group.consumers))
         moments = targets.moments(candidate.module, names)
         if len(parts) == 1:
-            reference.memory[moments_key(candidate)] = moments
+            equations.moments.update(moments)
         narrowings = []
         for group in track(part, "scan widths"):
             narrowing = _narrowing(candidate, original, graph, group, moments, orders.get(group.name), multiple, levels)
-            reference.memory[elimination_key(candidate, group.name)] = narrowing.elimination
+            equations.eliminations[group.name, RIDGE] = narrowing.elimination
             narrowings.append(narrowing)
         # Layers in front of this part are the candidate's own in all that follows, so what is measured may start behind them.
         behind = groups[len(curves) :]
@@ -120,25 +121,6 @@ def scan(
         removed = removal(part, harms, behind, len(groups))
         curves += [_curve(narrowing, harms[narrowing.group.name], removed.get(narrowing.group.name)) for narrowing in narrowings]
     return curves, measured.from_original
-
-
-def moments_key(candidate: Candidate) -> tuple[str, str]:
-    """Return the key under which the reference's memory holds the candidate's moments after a scan, layer -> `Moments`.
-
-    They are there unless they take more than `MEMORY_BYTES`, and until another candidate is scanned.
-    """
-    return "scan moments", candidate.fingerprint
-
-
-def elimination_key(candidate: Candidate, group: str) -> tuple[str, str, str]:
-    """Return the key under which the reference's memory holds a group's `Elimination` after a scan of the candidate."""
-    return "scan elimination", candidate.fingerprint, group
-
-
-def _forget(reference: Reference) -> None:
-    """Drop the moments and eliminations of a candidate that was scanned earlier."""
-    for key in [key for key in reference.memory if isinstance(key, tuple) and key[0] in ("scan moments", "scan elimination")]:
-        del reference.memory[key]
 
 
 def _parts(module: nn.Module, groups: Sequence[ChannelGroup], widths: int) -> Iterator[list[ChannelGroup]]:

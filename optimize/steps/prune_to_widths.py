@@ -7,7 +7,7 @@ first, and its readers are refitted to what they read then. In the end the layer
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -20,9 +20,12 @@ from optimize.graph.bypass import bypassed, without_layers
 from optimize.graph.trace import ChannelGroup, Index, trace
 from optimize.importance.output_error import eliminate
 from optimize.importance.signal import Signal
-from optimize.reconstruction.channel_removal import Reader
-from optimize.reconstruction.layer_repair import RIDGE, ROWS
+from optimize.importance.start_equations import StartEquations, problems_at, readers_of, start_equations
+from optimize.progress import track
+from optimize.reconstruction.channel_removal import Reader, cut_all_and_refit, readers, unprunable_reasons
+from optimize.reconstruction.layer_repair import RIDGE, ROWS, repairable
 from optimize.reconstruction.moments import OriginalOutputs
+from optimize.reconstruction.ridge import Problem
 from optimize.steps.fit_output import PULL, FitOutput, shared_output_layer
 from optimize.steps.prune import cut, orders_by
 from optimize.steps.repair import Repair
@@ -39,6 +42,9 @@ class PruneToWidths:
         ridge: strength of the pull to the present weights, see `Repair`.
         l2: strength of the pull in the fit of the output layer, see `FitOutput`.
         importance: signal that says which channels go first, see `Prune`.
+        at_once: fit all readers at once, to what they read in the candidate, instead of one after the other to what the cut layers in front
+            of them give. What is lost in front is then not made up for, but the equations of one candidate serve all widths, and a
+            proposal takes a tenth of the time: good enough to tell which widths are worth the better repair.
 
     Example:
         >>> import numpy as np, torch
@@ -62,6 +68,7 @@ class PruneToWidths:
     ridge: float = RIDGE
     l2: float = PULL
     importance: Signal | None = None
+    at_once: bool = False
 
     def __call__(self, candidate: Candidate, reference: Reference) -> Candidate:
         """Return the narrowed and repaired candidate."""
@@ -69,6 +76,11 @@ class PruneToWidths:
         # whole layers first: their readers read other channels afterwards, and are then narrowed as they are
         shorter = self._shortened(candidate, reference, [name for name, width in self.widths if not width])
         orders = orders_by(self.importance, shorter, reference)
+        last = shared_output_layer(shorter, reference)
+        if self.at_once:
+            made = self._cut_at_once(shorter, reference, chosen, orders)
+            fitted = made if last is None else FitOutput(self.rows, self.l2)(made, reference)
+            return candidate.after(self, fitted.module, made.kept)
 
         def choose(group: ChannelGroup, readers: Sequence[Reader]) -> Index:
             width = chosen.get(group.name, group.size)
@@ -80,9 +92,50 @@ class PruneToWidths:
         def finish(module: nn.Module, targets: OriginalOutputs, changing: Collection[str]) -> nn.Module:
             return FitOutput(self.rows, self.l2).fitted(module, last, targets, changing) if last is not None else module
 
-        last = shared_output_layer(shorter, reference)
         made = cut(self, shorter, reference, choose, "narrow", finish=finish)
         return candidate.after(self, made.module, made.kept)
+
+    def _cut_at_once(
+        self, candidate: Candidate, reference: Reference, chosen: Mapping[str, int], orders: Mapping[str, Index]
+    ) -> Candidate:
+        graph = trace(candidate)
+        layers = repairable(candidate.module, reference.original.module, graph)
+        reasons = unprunable_reasons(graph.groups, candidate.module, layers, reference.calibration, reference.memory)
+        narrowed = [
+            group
+            for group, reason in zip(graph.groups, reasons, strict=True)
+            if reason is None and max(1, chosen.get(group.name, group.size)) < group.size
+        ]
+        equations = start_equations(candidate, reference, self.rows)
+        problems = problems_at(candidate, reference, graph, readers_of(narrowed), equations, self.ridge)
+        by_name = {problem.name: problem for problem in problems}
+        cuts = []
+        for group in track(narrowed, "narrow at once"):
+            count = group.size - max(1, chosen[group.name])
+            own = [by_name[slot.module] for slot in group.consumers]
+            order = self._order(candidate, group, own, equations, count, orders.get(group.name))
+            cuts.append((group, np.setdiff1d(np.arange(group.size), order[:count])))
+        module, kept = cut_all_and_refit(candidate.module, cuts, problems, candidate.kept)
+        return candidate.after(self, module, kept)
+
+    def _order(
+        self,
+        candidate: Candidate,
+        group: ChannelGroup,
+        problems: Sequence[Problem],
+        equations: StartEquations,
+        count: int,
+        order: Index | None,
+    ) -> Index:
+        """Return the channels of a group in the order they go, at least `count` of them."""
+        if order is not None:
+            return order
+        known = equations.eliminations.get((group.name, self.ridge))
+        if known is None or len(known.order) < count:
+            # down to one channel: what is remembered must not depend on which proposal came first
+            known = eliminate(readers(candidate.module, group, problems))
+            equations.eliminations[group.name, self.ridge] = known
+        return known.order
 
     def _shortened(self, candidate: Candidate, reference: Reference, groups: Sequence[str]) -> Candidate:
         """Return the candidate without the layers that make these groups, and with their readers refitted, first to last."""

@@ -18,6 +18,7 @@ from optimize.searching.allocate import (
     INTERPOLATIONS,
     MAX_BISECTIONS,
     MAX_DOUBLINGS,
+    MAX_FINALISTS,
     MAX_SCANS,
     MIN_BUDGET,
     Allocate,
@@ -62,7 +63,7 @@ class Script:
     idle: Callable[[Step], bool] = lambda _: False
     original: Candidate = START
     best: Any = START
-    reference: Any = None
+    reference: Any = field(default_factory=lambda: SimpleNamespace(memory={}))
     search: Any = field(default_factory=lambda: SimpleNamespace(guard=None))
     offered: list[tuple[Any, bool]] = field(default_factory=list)
 
@@ -80,8 +81,8 @@ def harm(step: Any) -> float:
     return float(narrow.widths[0][1] / 1e6)
 
 
-def ladder(script: Script, unit: float = 1.0, items: Any = None, **settings: Any) -> _Ladder:
-    return _Ladder(cast(Walk, script), START, cast(Knapsack, items or Nats()), unit, Allocate(Pricing(), **settings))
+def ladder(script: Script, unit: float = 1.0, items: Any = None, at_once: bool = False, **settings: Any) -> _Ladder:
+    return _Ladder(cast(Walk, script), START, cast(Knapsack, items or Nats()), unit, Allocate(Pricing(), **settings), at_once=at_once)
 
 
 def climbed(*keeps: bool, after: bool = False, **settings: Any) -> tuple[list[float], Script]:
@@ -122,6 +123,32 @@ def test_widths_that_do_not_change_are_passed_over() -> None:
     script = Script(lambda _: True)
     ladder(script, items=Narrowest()).climb()
     assert [step.widths for step, _ in script.offered] == [(("a", 1),), (("a", 2),), (("a", 3),)]
+
+
+@pytest.mark.parametrize(
+    ("plain", "better", "finalists"),
+    [
+        # the better repair holds the first sum that was refused, and bolder ones up to 5: 4 * sqrt(2) = 5.66 is refused, and then 4.76 is kept
+        (3.99, 5.0, [4.0, 4 * sqrt(2), 4 * 2**0.25]),
+        # it holds no more than the plain one: what passed is repaired better
+        (3.99, 3.99, [4.0, 2 * 2 ** (7 / 8)]),
+        # everything holds: as bold as the number of finalists allows
+        (3.99, 1e9, [4.0 * 2 ** (turn / 2) for turn in range(MAX_FINALISTS)]),
+    ],
+)
+def test_scouts_find_where_the_finalists_begin(plain: float, better: float, finalists: list[float]) -> None:
+    class Fine:
+        def within(self, harm: float) -> dict[str, int]:
+            return {"a": round(harm * 1e6)}
+
+    script = Script(lambda step: harm(step) <= (plain if cast(PruneToWidths, step).at_once else better))
+    ladder(script, items=Fine(), at_once=True).climb()
+    scouts = [harm(step) for step, _ in script.offered if step.at_once]
+    assert scouts == pytest.approx([1, 2, 4, 2 * 2**0.5, 2 * 2**0.75, 2 * 2 ** (7 / 8)], rel=1e-5)
+    assert [harm(step) for step, _ in script.offered if not step.at_once] == pytest.approx(
+        [max(scouts[2], 0) if each == 4.0 else each for each in finalists], rel=1e-5
+    )
+    assert not script.best.at_once
 
 
 @pytest.mark.parametrize("held", [4, 6, 7])
