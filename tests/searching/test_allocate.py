@@ -330,7 +330,7 @@ def test_what_was_kept_is_scanned_again_as_long_as_that_leads_on(
     def climb(self: _Ladder) -> None:
         assert self._start is script.best is scanned[-1]
         if told.pop(0):
-            script.best = object()
+            script.best = replace(START)
 
     monkeypatch.setattr(allocate, "scan", scan)
     monkeypatch.setattr(allocate, "make_knapsack", lambda *_: Nats())
