@@ -76,6 +76,8 @@ class PruneToWidths:
             return eliminate(readers, least=max(1, width), order=orders.get(group.name)).order
 
         made = cut(self, shorter, reference, choose, "narrow")
+        if made.module is candidate.module:
+            return candidate.after(self, candidate.module)
         return candidate.after(self, FitOutput(self.rows, self.l2)(made, reference).module, made.kept)
 
     def _shortened(self, candidate: Candidate, reference: Reference, groups: Sequence[str]) -> Candidate:
