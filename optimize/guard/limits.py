@@ -22,7 +22,22 @@ _POINTS = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(pp|%|)\s*")
 
 
 class Relative(float):
-    """A limit that is a share of the original's figure, "1%", where a plain float is a difference, "1pp"."""
+    """A limit that is a share of the original's figure, "1%", where a plain float is a difference, "1pp".
+
+    Times or by a number it is a relative limit still. As a difference it is `absolute(limit, figure)`.
+
+    >>> str(Relative(0.05) / 2), str(3 * Relative(0.05))
+    ('2.500%', '15.00%')
+    """
+
+    def __mul__(self, factor: object) -> Any:
+        # Of an array it is a plain number, as numpy would have it.
+        return Relative(float(self) * factor) if isinstance(factor, int | float) else NotImplemented
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: object) -> Any:
+        return Relative(float(self) / divisor) if isinstance(divisor, int | float) else NotImplemented
 
     def __str__(self) -> str:
         # Through the shortest decimal form: 0.07 * 100 in floats is 7.000000000000001, and a limit must read as it was set.
@@ -231,6 +246,15 @@ def parse_limit(text: str | float, name: str = "limit") -> float:
     """
     share = parse_points(text, name)
     return Relative(share) if "%" in str(text) else share
+
+
+def absolute(limit: float, figure: float) -> float:
+    """Return a limit of a drop as a difference: of a `Relative` limit, its share of the figure that the drop starts from.
+
+    >>> absolute(0.02, 0.5), absolute(Relative(0.02), 0.5)
+    (0.02, 0.01)
+    """
+    return float(limit) * figure if isinstance(limit, Relative) else limit
 
 
 def points(share: float) -> str:

@@ -9,9 +9,9 @@ from torch import nn
 
 from optimize.graph.layer_types import BATCH_NORMS, depthwise, unsupported_reason
 from optimize.graph.trace import ChannelGroup, Graph, Index
+from optimize.reconstruction.held_out import confirmed_refit
 from optimize.reconstruction.layer_matrix import unrepairable_reason
 from optimize.reconstruction.moments import OriginalOutputs
-from optimize.reconstruction.ridge import build_problem, refit
 
 ROWS = 20_000
 """Sampled positions that a layer is fitted on, where nothing else is asked for."""
@@ -31,6 +31,8 @@ def refit_layers(
 ) -> nn.Module:
     """Return the network in which layers are fitted, one after the other, to the outputs that the original's layers gave.
 
+    Every fit is checked on held-out rows, and taken back as far as they do not confirm it (`held_out.py`).
+
     Args:
         module: the network.
         original: the original network.
@@ -42,11 +44,52 @@ def refit_layers(
         changing: layers that may still change, see `OriginalOutputs.moments`.
     """
     for name in names:
-        moments = targets.moments(module, [name], changing)[name]
         # measured anew for each layer: it reads what the layers fitted before it give now
-        problem = build_problem(module, original, graph, name, moments, kept, ridge)
-        module = refit(module, problem, torch.arange(len(problem.old)))
+        moments = targets.split_moments(module, [name], changing)[name]
+        module = confirmed_refit(module, original, graph, name, moments, kept, ridge)
     return module
+
+
+def unchanged_layers(module: nn.Module, original: nn.Module, example: torch.Tensor) -> set[str]:
+    """Return the layers that give what the original's layers give: they and everything that runs before them are as in the original.
+
+    Empty where the networks cannot be compared layer by layer.
+
+    Args:
+        module: the network.
+        original: the original network.
+        example: one input, (1, C, *spatial).
+    """
+    ours, theirs = dict(module.named_modules()), dict(original.named_modules())
+    if ours.keys() != theirs.keys():
+        return set()
+    changed = {name for name, layer in ours.items() if not _same(layer, theirs[name])}
+    called: list[str] = []
+    leaves = [(name, layer) for name, layer in ours.items() if next(layer.children(), None) is None]
+    handles = [layer.register_forward_pre_hook(lambda _, __, name=name: called.append(name)) for name, layer in leaves]
+    try:
+        with torch.inference_mode():
+            module(example.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    # what was changed and never called as a layer may be used anywhere, as the tensors of an attention are
+    if changed - set(called):
+        return set()
+    first = next((place for place, name in enumerate(called) if name in changed), len(called))
+    # a layer that is called again behind the first change reads something else then
+    return set(called[:first]) - set(called[first:])
+
+
+def _same(layer: nn.Module, original: nn.Module) -> bool:
+    """Return whether two layers have the same type, settings and tensors of their own."""
+    if type(layer) is not type(original) or layer.extra_repr() != original.extra_repr():
+        return False
+    ours, theirs = ({**layer._parameters, **layer._buffers} for layer in (layer, original))
+    if ours.keys() != theirs.keys():
+        return False
+    pairs = ((ours[key], theirs[key]) for key in ours)
+    return all(a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs)
 
 
 def depthwise_on_path(group: ChannelGroup, module: nn.Module, layers: Sequence[str]) -> list[str]:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from optimize.graph.layer_types import linear_submodule
+from optimize.graph.layer_types import LinearMap, linear_submodule
 from optimize.graph.surgery import copy_module, set_tensors
 from optimize.graph.trace import Graph, Index
 from optimize.progress import record_finding
@@ -34,6 +34,19 @@ from optimize.reconstruction.cholesky import cholesky as cholesky
 from optimize.reconstruction.layer_matrix import matrix, outputs_per_channel, reads, weight_from
 from optimize.reconstruction.moments import Moments
 from optimize.reconstruction.shared_bias import spread_over_phases, steps_to_shared_bias
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What a layer computes.
+
+    Args:
+        weights: (p, m), weights on the columns that are left.
+        intercept: (K,), one for each output channel.
+    """
+
+    weights: torch.Tensor
+    intercept: torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +70,8 @@ class Problem:
         inputs: (n, p), the rows themselves, where there are too many columns for a Gram matrix; gram and target are empty then.
         targets: (n, m), the original's outputs on these rows.
         phases: number of outputs, side by side, that share one bias: the phases of a transposed convolution.
-        bias: (K,), the present intercept; with `norm_mean` it is relative to that mean. None where it is not known.
+        variance_out: (m,), variance of the original's outputs; None where it is not known.
+        present_intercept: (K,), what the layer adds at present; without a bias, what the norm behind it adds more than the original's.
     """
 
     name: str
@@ -76,7 +90,19 @@ class Problem:
     inputs: torch.Tensor | None = None
     targets: torch.Tensor | None = None
     phases: int = 1
-    bias: torch.Tensor | None = None
+    present_intercept: torch.Tensor | None = None
+    variance_out: torch.Tensor | None = None
+
+    @property
+    def unknowns(self) -> int:
+        """Number of columns that are solved for together: all, or those of one group."""
+        return self.inputs.shape[1] if self.inputs is not None else self.gram.shape[1]
+
+    @property
+    def bias(self) -> torch.Tensor:
+        """The present intercept, (K,); zeros where the problem does not say."""
+        channels = self.old.shape[1] // self.phases
+        return torch.zeros(channels, dtype=torch.float64) if self.present_intercept is None else self.present_intercept
 
     def with_outputs(self, channels: Index, count: int) -> Problem:
         """Return the problem of the layer with only these of its present output channels, `count` outputs each."""
@@ -91,11 +117,46 @@ class Problem:
             mean_out=self.mean_out[outputs],
             norm_mean=None if self.norm_mean is None else self.norm_mean[channels],
             reads=None if self.reads is None else self.reads[:, outputs],
-            bias=None if self.bias is None else self.bias[channels],
+            present_intercept=None if self.present_intercept is None else self.present_intercept[channels],
+            variance_out=None if self.variance_out is None else self.variance_out[outputs],
         )
 
-    def solve(self, columns: torch.Tensor) -> torch.Tensor:
-        """Return the weights on the columns that stay, (len(columns), m), without all others; record a `RankDeficiency` as a finding."""
+    def solution(self, columns: torch.Tensor, *, record: bool = True) -> Solution:
+        """Return the repaired weights and intercept on the columns that stay; arguments as of `solve`."""
+        weights = self.solve(columns, record=record)
+        return Solution(weights, self.best_intercept(columns, weights))
+
+    def best_intercept(self, columns: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Return the intercept that meets the mean of every output channel with these weights on these columns, (K,)."""
+        # The phases of a transposed convolution share one bias. Whatever their weights, the best one is the mean over the phases.
+        return (self.mean_out - self.mean_in[columns] @ weights).view(-1, self.phases).mean(1)
+
+    def cross_of(self, columns: torch.Tensor) -> torch.Tensor:
+        """Return the centred moments of some columns with the original's outputs, (len(columns), m)."""
+        if self.inputs is not None and self.targets is not None:
+            return self.inputs[:, columns].T @ self.targets
+        return self.target[columns]
+
+    def gram_times(self, columns: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Return the Gram matrix of some columns times weights (len(columns), m), at the entries that are weights."""
+        if self.inputs is not None:
+            rows = self.inputs[:, columns]
+            return rows.T @ (rows @ weights)
+        if len(self.gram) == self.gram.shape[1]:
+            return self.gram[columns][:, columns] @ weights
+        product = torch.zeros_like(weights)
+        for places, outputs in self._parts(columns):
+            own = columns[places]
+            product[places[:, None], outputs] = self.gram[own][:, own % self.gram.shape[1]] @ weights[places[:, None], outputs]
+        return product
+
+    def solve(self, columns: torch.Tensor, *, record: bool = True) -> torch.Tensor:
+        """Return the weights on the columns that stay, (len(columns), m), without all others.
+
+        Args:
+            columns: the columns that stay.
+            record: whether a `RankDeficiency` is recorded as a finding.
+        """
         solved, shift = (torch.zeros(len(columns), self.old.shape[1], dtype=torch.float64) for _ in range(2))
         most, lift = 0, 0.0
         for places, outputs in self._parts(columns):
@@ -113,7 +174,7 @@ class Problem:
         deficiency = RankDeficiency(self.name, most, self.rows, lift)
         # Example: 288 columns from 200 rows. The rows span at most 199 dimensions once they are centred, so the ridge alone decides in the
         # other 89.
-        if (self.rows and deficiency.missing) or lift:
+        if record and ((self.rows and deficiency.missing) or lift):
             record_finding(deficiency)
         return solved
 
@@ -198,7 +259,8 @@ class Problem:
             norm=None,
             norm_mean=None,
             reads=None,
-            bias=None,
+            present_intercept=None,
+            variance_out=None,
         )
 
 
@@ -225,6 +287,7 @@ def build_problem(
     norm: Any = original.get_submodule(graph.norms[name]) if name in graph.norms else None
     # An error counts by what it is behind the batch norm: a slope of 2 doubles it, and so weighs its square 4 times.
     weight = torch.ones(len(spread), dtype=torch.float64) if norm is None else _slope(norm)[outputs].square().repeat_interleave(count)
+    norm_mean = None if norm is None else norm.running_mean.double()[outputs]
     return Problem(
         name=name,
         gram=moments.gram,
@@ -238,12 +301,14 @@ def build_problem(
         mean_in=moments.mean_in,
         mean_out=moments.mean_out[spread],
         norm=graph.norms.get(name),
-        norm_mean=None if norm is None else norm.running_mean.double()[outputs],
+        norm_mean=norm_mean,
         reads=reads(layer),
         rows=moments.rows,
         inputs=moments.inputs,
         targets=None if moments.targets is None else moments.targets[:, spread],
         phases=count,
+        variance_out=moments.energy[spread],
+        present_intercept=_present_intercept(module, layer, graph.norms.get(name), norm_mean),
     )
 
 
@@ -266,19 +331,42 @@ def refit_in_place(module: nn.Module, problem: Problem, columns: torch.Tensor, c
     layer = linear_submodule(module, problem.name)
     if channels is not None:
         problem = problem.with_outputs(channels, outputs_per_channel(layer))
-    solved = problem.solve(columns)
-    intercept = problem.mean_out - problem.mean_in[columns] @ solved
-    # The phases of a transposed convolution share one bias. With the joint solution the best one is the mean over the phases, whatever
-    # their weights.
-    intercept = intercept.reshape(-1, outputs_per_channel(layer)).mean(1)
-    weight = weight_from(layer, solved)
-    if layer.bias is None and problem.norm is not None and problem.norm_mean is not None:
+    set_solution(module, problem, problem.solution(columns))
+
+
+def with_solution(module: nn.Module, problem: Problem, solution: Solution) -> nn.Module:
+    """Return a copy of the network whose layer has these weights and this intercept."""
+    changed = copy_module(module)
+    set_solution(changed, problem, solution)
+    return changed
+
+
+def set_solution(module: nn.Module, problem: Problem, solution: Solution) -> None:
+    """Give a layer these weights and this intercept.
+
+    Args:
+        module: a private copy of the network; it is changed.
+        problem: the repair of the layer.
+        solution: its weights and intercept.
+    """
+    weight = weight_from(linear_submodule(module, problem.name), solution.weights)
+    intercept = solution.intercept
+    if linear_submodule(module, problem.name).bias is None and problem.norm is not None and problem.norm_mean is not None:
         # The norm subtracts its mean: x W + b - mean is the same as x W - (mean - b).
         set_tensors(module, problem.norm, running_mean=(problem.norm_mean - intercept).to(weight.dtype))
         set_tensors(module, problem.name, weight=weight)
     else:
         # a layer that had neither a bias nor a norm behind it gets a bias: the mean has to go somewhere
         set_tensors(module, problem.name, weight=weight, bias=intercept.to(weight.dtype))
+
+
+def _present_intercept(module: nn.Module, layer: LinearMap, norm: str | None, norm_mean: torch.Tensor | None) -> torch.Tensor | None:
+    """Return what the layer adds at present, (K,); without a bias, by how much the norm behind it subtracts less than the original's."""
+    if layer.bias is not None:
+        return layer.bias.detach().double()
+    if norm is None or norm_mean is None:
+        return None
+    return norm_mean - module.get_submodule(norm).get_buffer("running_mean").double()
 
 
 def _slope(norm: Any) -> torch.Tensor:

@@ -6,7 +6,7 @@ any operator.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias, get_args
 
@@ -15,7 +15,7 @@ import numpy as np
 from optimize.candidate import Candidate, Reference
 from optimize.errors import InputError, require_choice
 from optimize.graph.surgery import keep_channels, kept_after
-from optimize.graph.trace import trace, without
+from optimize.graph.trace import ChannelGroup, Graph, trace, without
 from optimize.progress import track
 from optimize.reconstruction.layer_repair import RIDGE, ROWS, depthwise_on_path, refit_layers, repairable
 from optimize.reconstruction.moments import OriginalOutputs
@@ -94,6 +94,11 @@ class Merge:
             keep = np.unique(merge_into)
             if plan is None or len(keep) == group.size:
                 continue
+            # What was fitted in front of the group reads something else since later groups were cut. It is fitted again before the merge:
+            # afterwards its fit to the original's outputs would undo what the merge made of them.
+            behind = [name for name in _stale(fitted, cut, groups, graph) if graph.order[name] <= graph.order[group.name]]
+            module = refit_layers(module, original, graph, behind, targets, kept, self.ridge)
+            fitted |= dict.fromkeys(behind, turn)
             cut.append(turn)
             # first the kept channels and their readers are changed, at full width; then the others are cut
             module = stand_in(module, group, graph.norms, merge_into, reference, plan.likeness)
@@ -107,9 +112,21 @@ class Merge:
         merged = candidate.after(self, module, kept)
         if self.repair == "batchnorm" and cut:
             module = RecalibrateBatchNorm(self.cases)(merged, reference).module
-        # a reader refitted before everything in front of it was cut reads something else by now
-        early = {name: [at for at in cut if at > turn] for name, turn in fitted.items()}
-        stale = tuple(name for name, later in early.items() if any(graph.order[groups[at].name] < graph.order[name] for at in later))
+        stale = _stale(fitted, cut, groups, graph)
         if stale:
             module = Repair(self.rows, self.ridge, stale)(merged, reference).module
         return candidate.after(self, module, kept)
+
+
+def _stale(fitted: Mapping[str, int], cut: Sequence[int], groups: Sequence[ChannelGroup], graph: Graph) -> tuple[str, ...]:
+    """Return the layers, in execution order, that were fitted before everything in front of them was cut.
+
+    Args:
+        fitted: layer -> turn in which it was fitted.
+        cut: turns in which a group was cut.
+        groups: all groups; the place of each is its turn.
+        graph: graph of the network.
+    """
+    later = {name: [groups[at].name for at in cut if at > turn] for name, turn in fitted.items()}
+    stale = [name for name, makers in later.items() if any(graph.order[maker] < graph.order[name] for maker in makers)]
+    return tuple(sorted(stale, key=lambda name: graph.order[name]))

@@ -70,6 +70,9 @@ class Prune:
         """Return the pruned and repaired candidate."""
         # Budgets of one lineage do not add up: after Prune(.001), Prune(.004) may spend .003 more, and Prune(.001) nothing.
         left = self.budget - max((getattr(step, "error_budget", 0.0) for step in candidate.lineage), default=0.0)
+        if left <= 0:
+            # nothing may be removed, so nothing has to be made up for
+            return candidate.after(self, candidate.module)
         orders = orders_by(self.importance, candidate, reference)
 
         def choose(group: ChannelGroup, readers: Sequence[Reader]) -> Index:
@@ -119,6 +122,8 @@ def cut(
 ) -> Candidate:
     """Take the groups in execution order, cut what `choose` says out of each, and refit its readers at once.
 
+    Until the first channel goes, nothing is refitted: a network that keeps all its channels stays as it is.
+
     Args:
         step: the step that cuts; its fields say how readers are fitted, and it enters the lineage.
         candidate: the network to cut.
@@ -149,7 +154,7 @@ def cut(
         cut_out = candidate.after(step, made.module, made.kept)
         stale = _stale(made.fitted, made.groups, graph)
         module = Repair(step.rows, step.ridge, stale)(cut_out, reference).module if stale else made.module
-        if made.renew:
+        if made.renew and made.fitted:
             renewed = RecalibrateBatchNorm(layers=tuple(sorted(made.renew)))
             module = renewed(candidate.after(step, module, made.kept), reference).module
         if finish is not None:
@@ -204,7 +209,7 @@ def _cut_group(
         renew = renew.union(norms)
     # A depthwise convolution passes the group's channels on, so it has to be right before the readers behind it are fitted on what it
     # gives.
-    for name in depthwise_on_path(group, module, layers):
+    for name in depthwise_on_path(group, module, layers) if fitted else ():
         module = refit_layers(module, original, graph, [name], targets, kept, step.ridge, changing)
         fitted[name] = turn
     names = [slot.module for slot in group.consumers if slot.module in layers]
@@ -213,6 +218,8 @@ def _cut_group(
     # the same normal equations serve the choice of the channels and, after the cut, the refit
     problems = [build_problem(module, original, graph, name, moments[name], kept, step.ridge) for name in names]
     keep = np.setdiff1d(np.arange(group.size), choose(group, readers(module, group, problems)))
+    if not fitted and len(keep) == group.size:
+        return before
     module, kept = cut_and_refit(module, group, keep, problems, kept)
     # later groups may be read by the same layer, whose columns have moved up
     left = without(groups, group, keep)

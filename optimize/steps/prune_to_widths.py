@@ -79,7 +79,7 @@ class PruneToWidths:
         last = shared_output_layer(shorter, reference)
         if self.at_once:
             made = self._cut_at_once(shorter, reference, chosen, orders)
-            fitted = made if last is None else FitOutput(self.rows, self.l2)(made, reference)
+            fitted = made if last is None or made.module is candidate.module else FitOutput(self.rows, self.l2)(made, reference)
             return candidate.after(self, fitted.module, made.kept)
 
         def choose(group: ChannelGroup, readers: Sequence[Reader]) -> Index:
@@ -90,7 +90,9 @@ class PruneToWidths:
             return eliminate(readers, least=max(1, width), order=orders.get(group.name)).order
 
         def finish(module: nn.Module, targets: OriginalOutputs, changing: Collection[str]) -> nn.Module:
-            return FitOutput(self.rows, self.l2).fitted(module, last, targets, changing) if last is not None else module
+            if last is None or module is candidate.module:
+                return module
+            return FitOutput(self.rows, self.l2).fitted(module, last, targets, changing)
 
         made = cut(self, shorter, reference, choose, "narrow", finish=finish)
         return candidate.after(self, made.module, made.kept)
@@ -106,6 +108,8 @@ class PruneToWidths:
             for group, reason in zip(graph.groups, reasons, strict=True)
             if reason is None and max(1, chosen.get(group.name, group.size)) < group.size
         ]
+        if not narrowed:
+            return candidate
         equations = start_equations(candidate, reference, self.rows)
         problems = problems_at(candidate, reference, graph, readers_of(narrowed), equations, self.ridge)
         by_name = {problem.name: problem for problem in problems}

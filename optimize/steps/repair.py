@@ -8,15 +8,16 @@ from typing import ClassVar
 from optimize.candidate import Candidate, Reference
 from optimize.graph.trace import trace
 from optimize.progress import track
-from optimize.reconstruction.layer_repair import RIDGE, ROWS, refit_layers, repairable
+from optimize.reconstruction.layer_repair import RIDGE, ROWS, refit_layers, repairable, unchanged_layers
 from optimize.reconstruction.moments import OriginalOutputs
 
 
 @dataclass(frozen=True)
 class Repair:
-    """Refit every linear layer of the network to the original's outputs, first to last; shapes do not change.
+    """Refit the linear layers of the network to the original's outputs, first to last; shapes do not change.
 
-    Convolutions are fitted group by group, depthwise ones channel by channel.
+    Convolutions are fitted group by group, depthwise ones channel by channel. Layers that are as in the original, and so is everything in
+    front of them, stay. A fit that held-out rows do not confirm is taken back (`reconstruction/held_out.py`), so that no layer gets worse.
 
     Args:
         rows: sampled positions each layer is fitted on, as far as the inputs allow.
@@ -48,7 +49,10 @@ class Repair:
         """Return the refitted candidate."""
         graph = trace(candidate)
         original = reference.original.module
-        chosen = [name for name in repairable(candidate.module, original, graph) if not self.layers or name in self.layers]
+        # what nothing in front of it has changed is right as it is
+        unchanged = unchanged_layers(candidate.module, original, candidate.example)
+        closed = repairable(candidate.module, original, graph)
+        chosen = [name for name in closed if name not in unchanged and (not self.layers or name in self.layers)]
         targets = OriginalOutputs(original, reference.calibration, chosen, rows=self.rows, seed=reference.seed, memory=reference.memory)
 
         def change() -> Candidate:

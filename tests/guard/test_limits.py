@@ -7,12 +7,13 @@ import math
 import re
 from decimal import Decimal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from optimize.errors import InputError
-from optimize.guard.limits import PRESETS, Limits, Relative, parse_limit, parse_points, stated
+from optimize.guard.limits import PRESETS, Limits, Relative, absolute, parse_limit, parse_points, stated
 
 
 @pytest.mark.parametrize(
@@ -128,3 +129,19 @@ def test_the_report_says_which_limits_are_relative() -> None:
 
 def test_defaults() -> None:
     assert Limits() == Limits(max_drop=0.02, max_class_drop=0.06, min_class_f1=0.0, min_agreement=0.0)
+
+
+def test_a_scaled_relative_limit_is_relative() -> None:
+    limit = Relative(0.02)
+    for scaled, value in ((limit / 2, 0.01), (limit * 3, 0.06), (0.5 * limit, 0.01)):
+        assert isinstance(scaled, Relative)
+        assert scaled == pytest.approx(value)
+    assert str(limit / 2) == "1.00%"
+    # of an array it is a plain number
+    np.testing.assert_allclose(limit * np.array([0.5, 1.0]), [0.01, 0.02])
+    np.testing.assert_allclose(np.array([0.5, 1.0]) * limit, [0.01, 0.02])
+
+
+def test_a_relative_limit_as_a_difference() -> None:
+    assert absolute(Relative(0.02), 0.5) == pytest.approx(0.01)
+    assert absolute(0.02, 0.5) == 0.02

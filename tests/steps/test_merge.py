@@ -264,7 +264,43 @@ def test_after_least_squares_the_last_layer_is_the_best_map_of_what_it_reads(bui
     x, got = outputs_at(made.module, last, aim.calibration)
     _, want = outputs_at(start.module, last, aim.calibration)
     ones = np.column_stack([x, np.ones(len(x))])
-    np.testing.assert_allclose(got, ones @ np.linalg.lstsq(ones, want, rcond=None)[0], atol=2e-3)
+    best = ones @ np.linalg.lstsq(ones, want, rcond=None)[0]
+    # a last step as small as the noise may be taken back, see `reconstruction/held_out.py`
+    assert np.square(got - want).mean() <= 1.03 * np.square(best - want).mean() + 1e-6
+
+
+class TwoBlocks(nn.Module):
+    """stem -> x + conv2(conv1(x)) -> x + conv4(conv3(x)) -> head: conv3 reads a sum that changes after its first fit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv1, self.conv2 = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 6, 3, padding=1), nn.Conv2d(6, 8, 3, padding=1)
+        self.conv3, self.conv4, self.head = nn.Conv2d(8, 6, 3, padding=1), nn.Conv2d(6, 8, 3, padding=1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x = x + self.conv2(torch.relu(self.conv1(x)))
+        x = x + self.conv4(torch.relu(self.conv3(x)))
+        return self.head(torch.relu(x))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("operator", ["average", "average-add"])
+def test_a_merge_behind_a_changed_sum_is_not_undone(operator: Operator) -> None:
+    """The groups in front are merged first, and conv3 is repaired after that. Its own merge must then be the mean of these filters."""
+    start = candidate(TwoBlocks())
+    aim = reference(start, 60)
+    names = [group.name for group in trace(start).groups]
+    assert names == ["stem", "conv1", "conv3"]
+    plans = plan_removals(start, aim, choose="norm", rows=500, ridge=1e-4)
+    merge = Merge(0.5, operator, "least squares", rows=2000)
+    made = merge.with_plans(start, aim, plans)
+    in_front = merge.with_plans(start, aim, [plans[0], plans[1], None])
+    assert plans[2] is not None
+    merge_into = plans[2].merge_into(0.5)
+    filters = in_front.module.get_submodule("conv3").get_parameter("weight")
+    means = torch.stack([filters[merge_into == k].mean(0) for k in np.unique(merge_into)])
+    assert any((merge_into == k).sum() > 1 for k in merge_into)
+    torch.testing.assert_close(made.module.get_submodule("conv3").get_parameter("weight"), means, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("operator", OPERATORS)

@@ -11,7 +11,7 @@ from torch import nn
 from optimize.candidate import Candidate, Reference
 from optimize.graph.surgery import copy_module, with_tensors
 from optimize.graph.trace import trace
-from optimize.reconstruction.layer_repair import repairable
+from optimize.reconstruction.layer_repair import repairable, unchanged_layers
 from optimize.steps.merge import Merge
 from optimize.steps.repair import Repair
 from tests import nets
@@ -53,8 +53,34 @@ def test_layers_are_fitted_in_turn_each_on_what_the_repaired_one_before_gives() 
 @pytest.mark.parametrize("name", TOPOLOGIES)
 def test_an_untouched_network_stays_as_it_is(name: str) -> None:
     start = candidate(TOPOLOGIES[name]())
-    inputs = cases(8, seed=5)
-    np.testing.assert_allclose(Repair()(start, reference(start)).predict(inputs), start.predict(inputs), rtol=1e-3, atol=1e-4)
+    same = Repair()(start, reference(start))
+    assert same.fingerprint == start.fingerprint
+    assert same.lineage == (Repair(),)
+
+
+def test_layers_in_front_of_the_first_change_stay_and_those_behind_it_are_fitted() -> None:
+    start = candidate(TOPOLOGIES["chain"]())
+    first, second = repairable(start.module, start.module, trace(start))[:2]
+    broken = disturbed(start, second)
+    unchanged = unchanged_layers(broken.module, start.module, start.example)
+    assert first in unchanged
+    assert second not in unchanged
+    before, after = (dict(each.module.named_parameters()) for each in (broken, Repair()(broken, reference(start))))
+    assert torch.equal(before[f"{first}.weight"], after[f"{first}.weight"])
+    assert not torch.equal(before[f"{second}.weight"], after[f"{second}.weight"])
+
+
+def test_a_layer_that_is_called_again_behind_a_change_is_not_unchanged() -> None:
+    again, between = nn.Linear(4, 4), nn.Linear(4, 4)
+    start = candidate(nn.Sequential(again, nn.Tanh(), between, nn.Tanh(), again, nn.Linear(4, 2)), (4,))
+    assert unchanged_layers(disturbed(start, "2").module, start.module, start.example) == {"1"}
+    assert unchanged_layers(start.module, start.module, start.example) == {"0", "1", "2", "3", "5"}
+
+
+def test_networks_with_other_layers_have_no_unchanged_ones() -> None:
+    start = candidate(nets.chain())
+    wrapped = nn.Sequential(start.module).eval()
+    assert unchanged_layers(wrapped, start.module, start.example) == set()
 
 
 @pytest.mark.parametrize("build", [Untraceable, Attention, SomeUnused], ids=lambda build: build.__name__)

@@ -15,6 +15,7 @@ from optimize.graph.surgery import copy_module, keep_channels, with_tensors
 from optimize.graph.trace import ChannelGroup, trace
 from optimize.steps.merge import Merge
 from optimize.steps.prune import Prune
+from optimize.steps.prune_to_widths import PruneToWidths
 from optimize.steps.repair import Repair
 from tests.nets import INTRICATE, candidate, cases, ready, reference
 
@@ -30,10 +31,14 @@ def widths(of: Candidate) -> dict[str, int]:
 def test_nothing_spent_changes_nothing(name: str) -> None:
     start = candidate(INTRICATE[name]())
     inputs, aim = cases(8, seed=5), reference(start, 48)
-    for step in (Prune(0.0, rows=500), Merge(0.0), Repair(rows=500)):
+    full = PruneToWidths(tuple(widths(start).items()), rows=500)
+    # too little for any channel: the groups are looked at, and nothing is cut
+    for step in (Prune(0.0, rows=500), Prune(1e-12, multiple=64, rows=500), full, Merge(0.0), Repair(rows=500)):
         made = step(start, aim)
         assert widths(made) == widths(start)
-        np.testing.assert_allclose(made.predict(inputs), start.predict(inputs), rtol=1e-3, atol=1e-4)
+        assert made.fingerprint == start.fingerprint
+        assert made.lineage == (step,)
+        np.testing.assert_allclose(made.predict(inputs), start.predict(inputs), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", INTRICATE)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 
-from optimize.guard.limits import Limits, points
+from optimize.guard.limits import Limits, Relative, absolute, points
 from optimize.guard.rail import TOLERANCE
 from optimize.guard.score import Score
 from optimize.guard.verdict import SEARCH_CONFIDENCE, Verdict, accept_proposal
@@ -27,7 +27,7 @@ class StudyRails:
     """Largest drops, as fractions.
 
     Args:
-        step_overall: largest drop of accuracy by one step.
+        step_overall: largest drop of accuracy by one step; any of these four may be `Relative`, a share of what the drop starts from.
         step_class: largest drop of any class's recall by one step.
         overall: largest drop of accuracy against the original.
         per_class: largest drop of any class's recall against the original.
@@ -51,9 +51,8 @@ class StudyRails:
 
     def nearly_used_up(self, original: ScoreSummary, now: ScoreSummary) -> bool:
         """Return whether little is left of the cumulative rails: the current candidate has lost `warning_share` of them."""
-        return bool(
-            _over(original, now, self.warning_share * self.overall - 2 * TOLERANCE, self.warning_share * self.per_class - 2 * TOLERANCE, "")
-        )
+        # exactly that share counts as little left
+        return bool(_over(original, now, self.warning_share * self.overall, self.warning_share * self.per_class, "", tolerance=-TOLERANCE))
 
     def judge(self, previous: ScoreSummary, limits: Limits, confidence: float = SEARCH_CONFIDENCE) -> Judge:
         """Return the judge of a step that starts from the previous candidate.
@@ -77,8 +76,18 @@ CIFAR = StudyRails(0.015, 0.045, 0.03, 0.09)
 """The published rails."""
 
 
-def _over(reference: ScoreSummary, proposal: ScoreSummary, overall: float, per_class: float, rule: str) -> tuple[str, ...]:
-    drops = [("overall accuracy", reference.overall - proposal.overall, overall)]
+def _over(
+    reference: ScoreSummary, proposal: ScoreSummary, overall: float, per_class: float, rule: str, *, tolerance: float = TOLERANCE
+) -> tuple[str, ...]:
+    figures = [("overall accuracy", reference.overall, proposal.overall, overall)]
     # in the order just measured: JSON sorts the classes of a summary that comes from the ledger
-    drops += [(f"recall of {name}", reference.per_class[name] - recall, per_class) for name, recall in proposal.per_class.items()]
-    return tuple(f"{what} fell by {points(drop)}; {rule} {points(rail)}" for what, drop, rail in drops if drop > rail + TOLERANCE)
+    figures += [(f"recall of {name}", reference.per_class[name], recall, per_class) for name, recall in proposal.per_class.items()]
+    return tuple(
+        f"{what} fell by {points(before - now)}; {rule} {_wording(rail)}"
+        for what, before, now, rail in figures
+        if before - now > absolute(rail, before) + tolerance
+    )
+
+
+def _wording(rail: float) -> str:
+    return f"{100 * rail:.4g} % of it" if isinstance(rail, Relative) else points(rail)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from optimize.guard.limits import Limits
+from optimize.guard.limits import Limits, Relative
 from optimize.searching.published.rails import CELEBA, CIFAR, StudyRails
 from optimize.searching.trial import ScoreSummary
 from tests.searching.scores import scored
@@ -84,3 +84,15 @@ def test_the_least_f1_is_the_runs() -> None:
 )
 def test_the_warning(wrong: tuple[float, ...], warned: bool) -> None:
     assert CELEBA.nearly_used_up(reading(0, 0, 0, 0), reading(*wrong)) is warned
+
+
+def test_half_of_a_relative_limit_is_half_of_the_share() -> None:
+    """2 % of an accuracy of 50 % is 1 pp, so one step may lose half a point, and not one."""
+    rails = StudyRails.within(Limits(Relative(0.02), Relative(0.06)))
+    assert (str(rails.step_overall), str(rails.step_class)) == ("1.00%", "3.00%")
+    assert rails.step_problems(reading(0.5, 0.5), reading(0.5049, 0.5049)) == ()
+    (reason,) = rails.step_problems(reading(0.5, 0.5), reading(0.506, 0.506))
+    assert reason == "overall accuracy fell by 0.6 pp; one step may lose 1 % of it"
+    # 85 % of 2 % of 50 % is 0.85 pp
+    assert not rails.nearly_used_up(reading(0.5, 0.5), reading(0.508, 0.508))
+    assert rails.nearly_used_up(reading(0.5, 0.5), reading(0.509, 0.509))

@@ -1,0 +1,155 @@
+"""A repair that held-out rows do not confirm is taken back, as far as they say.
+
+With fewer independent rows than unknowns, least squares meets the rows it was fitted on and may be far off everywhere else. So every fifth
+row is kept apart, in whole cases but for one a batch. The layer is fitted to the others, and the held-out rows compare three states:
+
+    present     the weights and the intercept that the layer has
+    centred     the same weights, with the intercept that is best for them
+    repaired    the fitted weights and their intercept
+
+Along a straight line from one state to the next, W0 + t (W1 - W0), the squared error on the held-out rows is a parabola in t. With the
+residuals r at t = 0 and their change d up to t = 1 it is E(r - t d)^2, so it is least at
+
+    t = E(r d) / E(d^2),        with the standard error  se = sqrt( E(r - t d)^2 / (n E(d^2)) )  over n rows
+
+Both are sums over the held-out moments: no row is read again, and nothing is factorized.
+
+Where rows are plentiful and the repair is no worse than the other two states on the held-out rows, the layer gets the fit to all rows: the
+minimum that `ridge.py` states. Otherwise it goes along its two lines to t - se, taken into 0 .. 1. Neither part of the way can raise the
+layer's error on the held-out rows, so the layer is not worse there than it was. One standard error less keeps few held-out rows from
+confirming noise (the rule of Breiman et al., Classification and Regression Trees, 1984, section 3.4.3).
+
+Example: the residuals of an output are 1 and 1 on two held-out rows, and the repair changes its outputs by 2 and 0. At t = 1 they would be
+-1 and 1, no better than before. The best is t = (1 * 2 + 1 * 0) / (4 + 0) = .5, with the residuals 0 and 1. Its standard error is
+sqrt(.5 / (2 * 2)) = .35, so the layer goes .15 of the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from optimize.graph.trace import Graph, Index
+from optimize.progress import record_finding
+from optimize.reconstruction.moments import Moments
+from optimize.reconstruction.ridge import Problem, Solution, build_problem, with_solution
+
+PLENTY = 2
+"""Rows for each unknown from which on more rows make the fit better. Near one row each they make it worse, so a check by fewer is none."""
+FULL = 0.95
+"""Share of the way to the fitted weights from which on a repair is not called partial."""
+NEGLIGIBLE = 1e-6
+"""Squared change of a layer's outputs, as a share of their variance, below which a partial repair is not reported."""
+
+
+@dataclass(frozen=True)
+class PartialRepair:
+    """A repair that held-out rows did not confirm.
+
+    Args:
+        layer: name of the layer.
+        share: share of the way to the fitted weights that it went.
+    """
+
+    layer: str
+    share: float
+
+    def __str__(self) -> str:
+        return f"{self.layer} was refitted {100 * self.share:.0f} % of the way: held-out rows did not confirm the rest"
+
+
+def confirmed_refit(
+    module: nn.Module,
+    original: nn.Module,
+    graph: Graph,
+    name: str,
+    moments: tuple[Moments, Moments | None],
+    kept: Mapping[str, Index],
+    ridge: float,
+) -> nn.Module:
+    """Return the network in which one layer is repaired as far as held-out rows confirm it.
+
+    Args:
+        module: the network.
+        original: the original network.
+        graph: graph of the network.
+        name: the layer.
+        moments: moments of the rows to fit to, and of the held-out rows; None where there are none, and nothing can be checked.
+        kept: layer -> which of the original's output channels it still makes.
+        ridge: strength of the pull to the present weights, as a share of the mean diagonal of the Gram matrix.
+    """
+    fitting, held_out = moments
+    every = fitting if held_out is None else fitting.pooled(held_out)
+    fit, whole = (build_problem(module, original, graph, name, part, kept, ridge) for part in (fitting, every))
+    columns = torch.arange(len(fit.old))
+    check = None if held_out is None else build_problem(module, original, graph, name, held_out, kept, ridge)
+    return with_solution(module, whole, confirmed_solution(fit, check, columns, whole))
+
+
+def confirmed_solution(fit: Problem, held_out: Problem | None, columns: torch.Tensor, every: Problem | None = None) -> Solution:
+    """Return the repair of a layer as far as held-out rows confirm it; record a `PartialRepair` as a finding.
+
+    Args:
+        fit: the repair, by the rows to fit to.
+        held_out: the same layer by the held-out rows; None to take the repair unchecked.
+        columns: the columns that stay.
+        every: the repair by all rows, which is returned where the held-out rows confirm the one by `fit`; None for that one.
+    """
+    every = fit if every is None else every
+    if held_out is None:
+        return every.solution(columns)
+    plenty = fit.rows >= PLENTY * min(len(columns), fit.unknowns)
+    repaired = fit.solution(columns, record=not plenty)
+    present = Solution(fit.old[columns], fit.bias)
+    centred = Solution(present.weights, fit.best_intercept(columns, present.weights))
+    first, second = _Line(held_out, columns, present, centred), _Line(held_out, columns, centred, repaired)
+    rise = second.rise()
+    if plenty and rise <= 0 and first.rise() + rise <= 0:
+        return every.solution(columns)
+    line = _Line(held_out, columns, first.end(first.share), repaired)
+    # a step that changes next to nothing is no news, whatever its share
+    if line.share < FULL and float(line.curve @ fit.weight) > NEGLIGIBLE * fit.energy:
+        record_finding(PartialRepair(fit.name, line.share))
+    return line.end(line.share)
+
+
+class _Line:
+    """The squared error on held-out rows along the straight line between two states of a layer."""
+
+    def __init__(self, held_out: Problem, columns: torch.Tensor, start: Solution, end: Solution) -> None:
+        self.start, self.weight, self.rows = start, held_out.weight, held_out.rows
+        self.weights, self.intercept = end.weights - start.weights, end.intercept - start.intercept
+        mean, phases = held_out.mean_in[columns], held_out.phases
+        residual = held_out.mean_out - mean @ start.weights - start.intercept.repeat_interleave(phases)
+        change = mean @ self.weights + self.intercept.repeat_interleave(phases)
+        fitted, cross = held_out.gram_times(columns, start.weights), held_out.cross_of(columns)
+        # E(r d), E(d^2) and E(r^2) for each output: the part about the means, and the means' part
+        self.gain = (self.weights * (cross - fitted)).sum(0) + residual * change
+        self.curve = (self.weights * held_out.gram_times(columns, self.weights)).sum(0) + change.square()
+        self.error = (start.weights * (fitted - 2 * cross)).sum(0) + residual.square()
+        if held_out.variance_out is not None:
+            self.error += held_out.variance_out
+
+    @cached_property
+    def share(self) -> float:
+        """The best t for all outputs together, with the weight of each squared error, less its standard error; in 0 .. 1."""
+        gain, curve = float(self.gain @ self.weight), float(self.curve @ self.weight)
+        if curve <= 0:
+            return 1.0
+        share = gain / curve
+        left = (self.error - 2 * share * self.gain + share**2 * self.curve).clamp_min(0.0)
+        # the outputs' errors are taken for independent
+        deviation = float(((self.weight.square() * left) @ self.curve) / max(self.rows, 1)) ** 0.5 / curve
+        return min(1.0, max(0.0, share - deviation))
+
+    def rise(self) -> float:
+        """Return by how much the weighted squared error at the end is larger than at the start."""
+        return float((self.curve - 2 * self.gain) @ self.weight)
+
+    def end(self, share: float) -> Solution:
+        """Return the state at the share t of the line."""
+        return Solution(self.start.weights + share * self.weights, self.start.intercept + share * self.intercept)
