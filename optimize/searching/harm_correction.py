@@ -39,7 +39,7 @@ class Correction:
 
     def __call__(self, predicted: float) -> float:
         """Return the corrected harm, in nats."""
-        return self.factor * max(predicted, 0.0) ** self.slope
+        return self.factor * float(np.power(max(predicted, 0.0), self.slope))
 
 
 def spread_over_sizes(predicted: Sequence[float], most: int = MEASURED_PAIRS) -> list[int]:

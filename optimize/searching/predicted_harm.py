@@ -1,7 +1,8 @@
 """The harm of many small changes of a network, from a few backward passes instead of a forward pass for each.
 
-A change of a group's readers moves their outputs by dz. To first order the network's outputs move by d = sum over readers of J dz, with J the
-Jacobian from a reader's output to the network's. For a probe u (`harm_probes.py`), one backward pass gives u'J for every layer at once, so
+A change of a group's readers moves their outputs by dz. To first order the network's outputs move by d = sum over readers of J dz, with J
+the Jacobian from a reader's output to the network's. For a probe u (`harm_probes.py`), one backward pass gives u'J for every layer at once,
+so
 
     harm  =  1/2 sum over inputs of  mean over probes of  ( sum over readers of <u'J, dz> )^2
 
@@ -17,11 +18,11 @@ Inputs are taken a few at a time, so that what is held of them stays within `CHU
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -39,6 +40,8 @@ CHUNK_BYTES = 512 << 20
 GRADIENT_BYTES = 128 << 20
 """Bytes of the gradients of one layer's weights for single inputs."""
 MAX_CHUNK = 64
+_Recorded: TypeAlias = tuple[str, torch.Tensor, tuple[Any, ...], dict[str, Any], torch.Tensor]
+"""A layer's name, what it read, its further arguments, its named arguments, and the zeros added to its output."""
 
 
 class NoGradients(Exception):
@@ -133,9 +136,9 @@ class PredictedHarm:
 
 
 @contextmanager
-def _recorded(module: nn.Module, names: Sequence[str]) -> Iterator[list[tuple[str, torch.Tensor, tuple[Any, ...], dict[str, Any], torch.Tensor]]]:
+def _recorded(module: nn.Module, names: Sequence[str]) -> Iterator[list[_Recorded]]:
     """Record the calls of the named layers while the block runs, and add zeros to their outputs, by which gradients can be taken."""
-    recorded: list[tuple[str, torch.Tensor, tuple[Any, ...], dict[str, Any], torch.Tensor]] = []
+    recorded: list[_Recorded] = []
 
     def hook_of(name: str) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
@@ -198,7 +201,7 @@ def _by_weight_gradients(layer: nn.Conv2d, differences: torch.Tensor, inputs: to
     size = max(1, GRADIENT_BYTES // (4 * probes * len(flat)))
     moved = []
     for part, by_output in zip(torch.split(inputs, size), torch.split(gradients, size, dim=1), strict=True):
-        patches = functional.unfold(part, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+        patches = functional.unfold(part, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]  # no text, see `_plain`
         rows = by_output.flatten(3).transpose(0, 1).reshape(len(part), probes * outputs, -1)
         by_weight = (rows @ patches.mT).reshape(len(part), probes, -1)
         moved.append((by_weight @ flat).permute(2, 1, 0))
