@@ -99,12 +99,17 @@ class PredictedHarm:
         readers = list(dict.fromkeys(change.layer for group in changes for change in group))
         generator = torch.Generator().manual_seed(self._seed)
         parts: list[list[torch.Tensor]] = [[] for _ in changes]
+        silent = set(readers)
         for inputs, weights in self._chunks(readers):
             calls = self._calls(readers, inputs, weights, generator)
+            silent -= {name for name in silent if any(bool(call.gradients.any()) for call in calls[name])}
             for group, part in zip(changes, parts, strict=True):
                 moved = sum(_moved(self._module, change, call, len(inputs)) for change in group for call in calls[change.layer])
                 assert isinstance(moved, torch.Tensor)
                 part.append(moved.square().mean(1) / 2)
+        # an operation behind the layer may have the derivative zero everywhere, as rounding has: that would look like no harm
+        if silent:
+            raise NoGradients(f"gradients of the outputs do not reach {', '.join(sorted(silent))}")
         return [torch.cat(part, dim=1) for part in parts]
 
     def _chunks(self, readers: Sequence[str]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
