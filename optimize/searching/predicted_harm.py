@@ -44,8 +44,8 @@ _Recorded: TypeAlias = tuple[str, torch.Tensor, tuple[Any, ...], dict[str, Any],
 """A layer's name, what it read, its further arguments, its named arguments, and the zeros added to its output."""
 
 
-class NoGradients(Exception):
-    """Gradients of the network's outputs do not reach its layers."""
+class _NoGradients(Exception):
+    """The network cannot be run with gradients, or they do not reach a layer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,15 +87,18 @@ class PredictedHarm:
         self._meaning = meaning
         self._batches, self._weights, self._seed = batches, weights, seed
 
-    def __call__(self, changes: Sequence[Sequence[ReaderChange]]) -> list[torch.Tensor]:
-        """Return for each group what each input adds to the harm at each width, (widths, inputs), in nats.
+    def __call__(self, changes: Sequence[Sequence[ReaderChange]]) -> list[torch.Tensor] | str:
+        """Return for each group what each input adds to the harm at each width, (widths, inputs), in nats; or why that cannot be told.
 
         Args:
             changes: how each group's readers change; at least one group, and one width for each.
-
-        Raises:
-            NoGradients: when the network cannot be run with gradients, or they do not reach a reader.
         """
+        try:
+            return self._shares(changes)
+        except _NoGradients as problem:
+            return str(problem)
+
+    def _shares(self, changes: Sequence[Sequence[ReaderChange]]) -> list[torch.Tensor]:
         readers = list(dict.fromkeys(change.layer for group in changes for change in group))
         generator = torch.Generator().manual_seed(self._seed)
         parts: list[list[torch.Tensor]] = [[] for _ in changes]
@@ -109,7 +112,7 @@ class PredictedHarm:
                 part.append(moved.square().mean(1) / 2)
         # an operation behind the layer may have the derivative zero everywhere, as rounding has: that would look like no harm
         if silent:
-            raise NoGradients(f"gradients of the outputs do not reach {', '.join(sorted(silent))}")
+            raise _NoGradients(f"gradients of the outputs do not reach {', '.join(sorted(silent))}")
         return [torch.cat(part, dim=1) for part in parts]
 
     def _chunks(self, readers: Sequence[str]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -133,7 +136,7 @@ class PredictedHarm:
                 probes = output_probes(outputs.detach(), weights, generator)
                 rounds = [torch.autograd.grad(outputs, shifts, probe, retain_graph=True) for probe in probes]
         except Exception as problem:  # the user's forward under autograd: whatever it raises means "no gradients"
-            raise NoGradients(str(problem)) from problem
+            raise _NoGradients(f"the network cannot be run with gradients ({type(problem).__name__})") from problem
         calls: dict[str, list[_Call]] = {name: [] for name in readers}
         for (name, layer_inputs, args, kwargs, shift), *gradients in zip(recorded, *rounds, strict=True):
             calls[name].append(_Call(layer_inputs, args, kwargs, shift, torch.stack(gradients)))

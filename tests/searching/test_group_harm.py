@@ -1,4 +1,4 @@
-"""Harm of many widths: predictions agree with what is measured, cost grows with layers and not with their square, and failures fall back."""
+"""Harm of many widths: predictions agree with what is measured, and the work grows with the layers, not with their square."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ def test_without_gradients_a_few_widths_are_measured_and_the_others_interpolated
         pairs = [(harm, true) for width, harm, true in zip(curve.widths, curve.harm, measured[name].harm, strict=True) if width]
         exact = [harm == pytest.approx(true, rel=1e-4) for harm, true in pairs[1:]]
         # the first width, one in the middle and the last one
-        assert exact[0] and exact[-1] and sum(exact) >= min(3, len(exact))
+        assert exact[0]
+        assert exact[-1]
+        assert sum(exact) >= min(3, len(exact))
 
 
 def deep(layers: int) -> nn.Module:
