@@ -24,7 +24,7 @@ from optimize.progress import note
 from optimize.reconstruction.channel_removal import affected_layers
 from optimize.searching.harm_correction import MEASURED_PAIRS, SMALLEST, fit_correction, spread_over_sizes
 from optimize.searching.measured_harm import MeasuredHarm
-from optimize.searching.predicted_harm import NoGradients, PredictedHarm
+from optimize.searching.predicted_harm import PredictedHarm
 from optimize.searching.width_changes import ReaderChange, changed_module
 
 MEASURED_WIDTHS = 3
@@ -80,21 +80,23 @@ class GroupHarm:
         some = [narrowing for narrowing in narrowings if narrowing.widths]
         pairs = [(narrowing, number) for narrowing in some for number in range(len(narrowing.widths))]
         if len(pairs) <= MEASURED_PAIRS:
-            values = self._measure(pairs, behind, None)
+            values: npt.NDArray[np.float64] | str = self._measure(pairs, behind, None)
         else:
-            try:
-                values = self._corrected(some, pairs, behind)
-            except NoGradients as problem:
-                note(f"harm is measured at {MEASURED_WIDTHS} widths of each group: {problem}")
-                return self._interpolated(narrowings, behind)
+            values = self._corrected(some, pairs, behind)
+        if isinstance(values, str):
+            note(f"harm is measured at {MEASURED_WIDTHS} widths of each group: {values}")
+            return self._interpolated(narrowings, behind)
         ends = np.cumsum([len(narrowing.widths) for narrowing in narrowings])
         return {narrowing.group.name: part for narrowing, part in zip(narrowings, np.split(values, ends[:-1]), strict=True)}
 
     def _corrected(
         self, narrowings: Sequence[Narrowing], pairs: Sequence[tuple[Narrowing, int]], behind: Sequence[ChannelGroup]
-    ) -> npt.NDArray[np.float64]:
-        """Return the predictions for all pairs of a group and a width, corrected by what a few of them measure."""
-        shares = torch.cat(self._predicted([narrowing.changes for narrowing in narrowings])).double()
+    ) -> npt.NDArray[np.float64] | str:
+        """Return the predictions for all pairs of a group and a width, corrected by what a few of them measure; or why there are none."""
+        found = self._predicted([narrowing.changes for narrowing in narrowings])
+        if isinstance(found, str):
+            return found
+        shares = torch.cat(found).double()
         predicted = shares.sum(1).numpy()
         # in execution order, as `behind` asks for
         places = sorted(spread_over_sizes(predicted.tolist()))
@@ -104,7 +106,7 @@ class GroupHarm:
         share = self._measured.share(CORRECTION_BATCHES)
         correction = fit_correction((few / share).tolist(), (measured / share).tolist())
         if not correction.trusted:
-            raise NoGradients("predictions from gradients do not agree with what was measured")
+            return "predictions from gradients do not agree with what was measured"
         return np.asarray([correction(harm) for harm in predicted])
 
     def _interpolated(self, narrowings: Sequence[Narrowing], behind: Sequence[ChannelGroup]) -> dict[str, npt.NDArray[np.float64]]:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 MEASURED_PAIRS = 12
 SMALLEST = 1e-7
@@ -39,7 +40,7 @@ class Correction:
 
     def __call__(self, predicted: float) -> float:
         """Return the corrected harm, in nats."""
-        return self.factor * max(predicted, 0.0) ** self.slope
+        return self.factor * float(np.power(max(predicted, 0.0), self.slope))
 
 
 def spread_over_sizes(predicted: Sequence[float], most: int = MEASURED_PAIRS) -> list[int]:
@@ -61,16 +62,20 @@ def fit_correction(predicted: Sequence[float], measured: Sequence[float]) -> Cor
         >>> round(line.factor, 6), round(line.slope, 6), line.trusted
         (2.0, 1.0, True)
     """
-    pairs = np.asarray([predicted, measured], dtype=np.float64).reshape(2, -1)
-    x, y = np.log(np.maximum(pairs, SMALLEST))
-    telling = (pairs > SMALLEST).any(0)
+    pairs = np.maximum(np.asarray([predicted, measured], dtype=np.float64).reshape(2, -1), SMALLEST)
+    x, y = np.log(pairs)
+    # where both are next to nothing they agree; where one is, the pair says nothing about the line
+    telling, usable = (pairs > SMALLEST).any(0), (pairs > SMALLEST).all(0)
     if not telling.any():
         return Correction()
-    x, y = x[telling], y[telling]
-    # the median of the slopes of all pairs (Theil and Sen): one bad prediction does not turn the line
+    slope, offset = _line(x[usable], y[usable])
+    off = np.abs(y - offset - slope * x)[telling] > np.log(MAX_FACTOR)
+    return Correction(float(np.exp(offset)), slope, bool(off.mean() <= MAX_SHARE_OFF))
+
+
+def _line(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return slope and offset of a robust line: the median of the slopes of all pairs of points (Theil and Sen), within bounds."""
     rise, run = (np.subtract.outer(values, values)[np.triu_indices(len(values), 1)] for values in (y, x))
     apart = run != 0
     slope = float(np.clip(np.median(rise[apart] / run[apart]), *SLOPES)) if apart.sum() > 1 else 1.0
-    offset = float(np.median(y - slope * x))
-    off = np.abs(y - offset - slope * x) > np.log(MAX_FACTOR)
-    return Correction(float(np.exp(offset)), slope, bool(off.mean() <= MAX_SHARE_OFF))
+    return slope, float(np.median(y - slope * x)) if len(x) else 0.0

@@ -4,14 +4,14 @@ For outputs that move from z by a small d, the divergence of the answers (`guard
 
     KL  =  1/2 d' F d,      F = diag(p) - p p',      p = softmax(z)
 
-and p (1 - p) in place of F where a single output is the logit of a yes. A probe is a random vector u with E[u u'] = F, so the mean of (u'd)^2
-over probes is d' F d. With signs x of mean 0, one for each class,
+and p (1 - p) in place of F where a single output is the logit of a yes. A probe is a random vector u with E[u u'] = F, so the mean of
+(u'd)^2 over probes is d' F d. With signs x of mean 0, one for each class,
 
     u  =  sqrt(p) x - p (sqrt(p)'x)
 
-Signs are rows of a Hadamard matrix, by the rank of each class's probability. Over as many probes as there are classes the mean is exact. With
-fewer it is exact for the likeliest classes, which hold nearly all of p. Pixels of a mask have independent signs, so that the square of a sum
-over pixels is, on average, the sum of squares.
+Signs are rows of a Hadamard matrix, by the rank of each class's probability. Over as many probes as there are classes the mean is exact.
+With fewer it is exact for the likeliest classes, which hold nearly all of p. Pixels of a mask have independent signs, so that the square of
+a sum over pixels is, on average, the sum of squares.
 
 Example: p = (.5, .5), two probes with signs (1, 1) and (1, -1): u = (0, 0) and (.71, -.71), so the mean of u u' is
 ((.25, -.25), (-.25, .25)) = F.
@@ -22,8 +22,8 @@ from __future__ import annotations
 import torch
 
 PROBES = 4
-"""Backward passes for each input. The error of a mean over n inputs is about sqrt(2 / (4 n)): with 48 inputs a tenth, and it is the same for
-all widths of a group."""
+"""Backward passes for each input. The error of a mean over n inputs is about sqrt(2 / (4 n)) with masks: a tenth with 48 inputs, and about
+the same for all widths of a group."""
 
 
 def output_probes(logits: torch.Tensor, weights: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

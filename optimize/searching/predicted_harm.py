@@ -1,7 +1,8 @@
 """The harm of many small changes of a network, from a few backward passes instead of a forward pass for each.
 
-A change of a group's readers moves their outputs by dz. To first order the network's outputs move by d = sum over readers of J dz, with J the
-Jacobian from a reader's output to the network's. For a probe u (`harm_probes.py`), one backward pass gives u'J for every layer at once, so
+A change of a group's readers moves their outputs by dz. To first order the network's outputs move by d = sum over readers of J dz, with J
+the Jacobian from a reader's output to the network's. For a probe u (`harm_probes.py`), one backward pass gives u'J for every layer at once,
+so
 
     harm  =  1/2 sum over inputs of  mean over probes of  ( sum over readers of <u'J, dz> )^2
 
@@ -17,11 +18,11 @@ Inputs are taken a few at a time, so that what is held of them stays within `CHU
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -39,10 +40,12 @@ CHUNK_BYTES = 512 << 20
 GRADIENT_BYTES = 128 << 20
 """Bytes of the gradients of one layer's weights for single inputs."""
 MAX_CHUNK = 64
+_Recorded: TypeAlias = tuple[str, torch.Tensor, tuple[Any, ...], dict[str, Any], torch.Tensor]
+"""A layer's name, what it read, its further arguments, its named arguments, and the zeros added to its output."""
 
 
-class NoGradients(Exception):
-    """Gradients of the network's outputs do not reach its layers."""
+class _NoGradients(Exception):
+    """The network cannot be run with gradients, or they do not reach a layer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,24 +87,32 @@ class PredictedHarm:
         self._meaning = meaning
         self._batches, self._weights, self._seed = batches, weights, seed
 
-    def __call__(self, changes: Sequence[Sequence[ReaderChange]]) -> list[torch.Tensor]:
-        """Return for each group what each input adds to the harm at each width, (widths, inputs), in nats.
+    def __call__(self, changes: Sequence[Sequence[ReaderChange]]) -> list[torch.Tensor] | str:
+        """Return for each group what each input adds to the harm at each width, (widths, inputs), in nats; or why that cannot be told.
 
         Args:
             changes: how each group's readers change; at least one group, and one width for each.
-
-        Raises:
-            NoGradients: when the network cannot be run with gradients, or they do not reach a reader.
         """
+        try:
+            return self._shares(changes)
+        except _NoGradients as problem:
+            return str(problem)
+
+    def _shares(self, changes: Sequence[Sequence[ReaderChange]]) -> list[torch.Tensor]:
         readers = list(dict.fromkeys(change.layer for group in changes for change in group))
         generator = torch.Generator().manual_seed(self._seed)
         parts: list[list[torch.Tensor]] = [[] for _ in changes]
+        silent = set(readers)
         for inputs, weights in self._chunks(readers):
             calls = self._calls(readers, inputs, weights, generator)
+            silent -= {name for name in silent if any(bool(call.gradients.any()) for call in calls[name])}
             for group, part in zip(changes, parts, strict=True):
                 moved = sum(_moved(self._module, change, call, len(inputs)) for change in group for call in calls[change.layer])
                 assert isinstance(moved, torch.Tensor)
                 part.append(moved.square().mean(1) / 2)
+        # an operation behind the layer may have the derivative zero everywhere, as rounding has: that would look like no harm
+        if silent:
+            raise _NoGradients(f"gradients of the outputs do not reach {', '.join(sorted(silent))}")
         return [torch.cat(part, dim=1) for part in parts]
 
     def _chunks(self, readers: Sequence[str]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -125,7 +136,7 @@ class PredictedHarm:
                 probes = output_probes(outputs.detach(), weights, generator)
                 rounds = [torch.autograd.grad(outputs, shifts, probe, retain_graph=True) for probe in probes]
         except Exception as problem:  # the user's forward under autograd: whatever it raises means "no gradients"
-            raise NoGradients(str(problem)) from problem
+            raise _NoGradients(f"the network cannot be run with gradients ({type(problem).__name__})") from problem
         calls: dict[str, list[_Call]] = {name: [] for name in readers}
         for (name, layer_inputs, args, kwargs, shift), *gradients in zip(recorded, *rounds, strict=True):
             calls[name].append(_Call(layer_inputs, args, kwargs, shift, torch.stack(gradients)))
@@ -133,9 +144,9 @@ class PredictedHarm:
 
 
 @contextmanager
-def _recorded(module: nn.Module, names: Sequence[str]) -> Iterator[list[tuple[str, torch.Tensor, tuple[Any, ...], dict[str, Any], torch.Tensor]]]:
+def _recorded(module: nn.Module, names: Sequence[str]) -> Iterator[list[_Recorded]]:
     """Record the calls of the named layers while the block runs, and add zeros to their outputs, by which gradients can be taken."""
-    recorded: list[tuple[str, torch.Tensor, tuple[Any, ...], dict[str, Any], torch.Tensor]] = []
+    recorded: list[_Recorded] = []
 
     def hook_of(name: str) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
@@ -198,7 +209,7 @@ def _by_weight_gradients(layer: nn.Conv2d, differences: torch.Tensor, inputs: to
     size = max(1, GRADIENT_BYTES // (4 * probes * len(flat)))
     moved = []
     for part, by_output in zip(torch.split(inputs, size), torch.split(gradients, size, dim=1), strict=True):
-        patches = functional.unfold(part, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+        patches = functional.unfold(part, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]  # no text, see `_plain`
         rows = by_output.flatten(3).transpose(0, 1).reshape(len(part), probes * outputs, -1)
         by_weight = (rows @ patches.mT).reshape(len(part), probes, -1)
         moved.append((by_weight @ flat).permute(2, 1, 0))

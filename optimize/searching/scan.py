@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from torch import nn
 
 from optimize.candidate import Candidate, Floats, Reference
@@ -101,7 +102,7 @@ def scan(
     orders = {} if importance is None else removal_orders(importance, candidate, reference, groups)
     measured = MeasuredHarm(candidate, reference, _batches(candidate, reference, guard))
     harm = GroupHarm(candidate, measured, reference.seed)
-    removal = LayerRemoval(candidate, reference, targets, measured)
+    removal = LayerRemoval(candidate, reference, graph, targets, measured)
     equations = start_equations(candidate, reference, ROWS)
     curves: list[Curve] = []
     parts = list(_parts(candidate.module, groups, 2 * len(levels)))
@@ -174,7 +175,7 @@ def _narrowing(
     return Narrowing(group, elimination, tuple(widths), tuple(changes))
 
 
-def _curve(narrowing: Narrowing, harms: Sequence[float], removed: float | None) -> Curve:
+def _curve(narrowing: Narrowing, harms: npt.NDArray[np.float64], removed: float | None) -> Curve:
     widths = (narrowing.group.size, *narrowing.widths)
     # a few dozen images can make a narrower width look better by chance; the knapsack needs a curve that only rises
     rising = tuple(float(harm) for harm in np.maximum.accumulate([0.0, *harms]))

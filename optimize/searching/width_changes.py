@@ -1,8 +1,8 @@
 """What narrowing a group does to the layers that read it, as differences of their weights at full width.
 
 A channel that is removed is a channel that no reader takes anything from. So the narrowed and repaired network gives what the network as it
-is gives with other weights in the readers: zeros for the channels that are gone, and the repaired weights for all others. The differences to
-the present weights are small tensors, and nothing has to be cut or copied to know them.
+is gives with other weights in the readers: zeros for the channels that are gone, and the repaired weights for all others. The differences
+to the present weights are small tensors, and nothing has to be cut or copied to know them.
 
 With the normal equations solved once on all columns, weights W and inverse B, the weights without the columns S are
 
@@ -94,7 +94,7 @@ def _reader_change(
     index = next(slot.index for slot in group.consumers if slot.module == problem.name)
     count = outputs_per_channel(layer)
     present, norm = _present_intercept(module, problem, count)
-    solver, weights, biases = _Solver(problem), [], []
+    solver, weights, biases = _Solver(problem, count), [], []
     for gone, left in zip(removals, made, strict=True):
         solved = solver.without(columns(layer, index[gone]).flatten())
         intercept = (problem.mean_out - problem.mean_in @ solved).reshape(-1, count).mean(1)
@@ -123,10 +123,10 @@ def _present_intercept(module: nn.Module, problem: Problem, count: int) -> tuple
 class _Solver:
     """Solves one reader's normal equations without some of its columns, again and again."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, count: int) -> None:
         self._problem = problem
-        # a layer whose outputs read different columns, and one without a Gram matrix, is solved by its own means
-        self._closed = problem.reads is None and problem.inputs is None
+        # a layer whose outputs read different columns or share a bias, and one without a Gram matrix, is solved by its own means
+        self._closed = problem.reads is None and problem.inputs is None and count == 1
         if self._closed:
             matrix = problem.gram.clone()
             matrix.diagonal().add_(problem.ridge)
@@ -136,14 +136,14 @@ class _Solver:
 
     def without(self, gone: torch.Tensor) -> torch.Tensor:
         """Return the weights at full width, (p, m), with zeros in the rows `gone`."""
-        left = torch.ones(len(self._problem.old), dtype=torch.bool)
-        left[gone] = False
         if self._closed:
-            corner = torch.linalg.solve(self._inverse[gone][:, gone], self._weights[gone])
-            solved = self._weights - self._inverse[:, gone] @ corner
+            corner: torch.Tensor = torch.linalg.solve(self._inverse[gone][:, gone], self._weights[gone])
+            solved: torch.Tensor = self._weights - self._inverse[:, gone] @ corner
             solved[gone] = 0
             return solved
         solved = torch.zeros_like(self._problem.old)
+        left = torch.ones(len(solved), dtype=torch.bool)
+        left[gone] = False
         places = left.nonzero().flatten()
         solved[places] = self._problem.solve(places)
         return solved

@@ -6,7 +6,7 @@ A run is a sum of passes of the network, of systems of linear equations, of expo
     prepare     guard images once, one export for each runtime
     search      once: choose images, pass them through the original, order and refit all channels at full width
                 proposals, each: fit (a pass over these images), solve, judge (guard, training check), compile and time
-                scans of the strategy "allocate": every group at every level, on the unseen images
+                scans of the strategy "allocate": a fixed number of passes over the unseen images, and trials without a layer
     compile     each precision of each runtime: compile, judge on guard, time
     measure     the artifact and its baselines at two batch sizes, then the memory of each in a fresh process
     judge       the original and the artifact on the test images
@@ -38,7 +38,8 @@ from optimize.run.baselines import SECONDS
 from optimize.run.planning.cuts import Cuts
 from optimize.run.planning.machine_rates import Rates
 from optimize.searching.allocate import MAX_SCANS, MAX_TRAININGS
-from optimize.searching.scan import LEVELS
+from optimize.searching.layer_removal import MAX_REMOVALS
+from optimize.searching.scan import PASSES
 from optimize.searching.train_check import MAC_BUDGET as CHECK_MACS
 from optimize.searching.train_check import MAX_TRAIN_CHECK_CASES, MIN_TRAIN_CHECK_CASES
 
@@ -53,7 +54,7 @@ SCANS = 2
 ELIMINATION = 4.0
 """Time of a removal order and a repair, in units of p^3 operations of a product, for a layer with p unknowns."""
 REPLAYED = 0.5
-"""Share of a pass that a scan computes: it starts at the layer that was narrowed."""
+"""Share of a pass that a trial without a layer computes: it starts at that layer."""
 TRAINING = 3.0
 """Cost of a training step in units of a pass: forward, and backward twice."""
 FRESH_PROCESS_S = 5.0
@@ -212,11 +213,11 @@ def _solve_s(systems: Iterable[tuple[int, int]], share: float) -> float:
 
 
 def _scans_s(work: Work, image_s: float, fit_s: float) -> float:
-    """Return the seconds of the scans, each of which fits once and measures every group at every level."""
+    """Return the seconds of the scans, each of which fits once, makes passes forward and backward, and tries to do without layers."""
     if not work.scans:
         return 0.0
-    measured = work.groups * (len(LEVELS) + 1) * (work.unseen or work.guard) * REPLAYED * MEAN_WIDTH * image_s
-    return min(SCANS, MAX_SCANS) * (fit_s + measured)
+    passes = PASSES + REPLAYED * min(work.groups, MAX_REMOVALS)
+    return min(SCANS, MAX_SCANS) * (fit_s + passes * (work.unseen or work.guard) * MEAN_WIDTH * image_s)
 
 
 def _runtime_image_s(rates: Rates) -> float:
