@@ -78,7 +78,10 @@ def without(groups: Iterable[ChannelGroup], cut: ChannelGroup, keep: Index) -> t
         removed[slot.module, slot.side] = np.sort(slot.index[lost].ravel())
     renumbered = []
     for group in groups:
-        if group is cut:
+        if group is not cut and not any((slot.module, slot.side) in removed for slot in group.slots):
+            # most groups share no layer's side with the one that is cut
+            renumbered.append(group)
+        elif group is cut:
             slots = tuple(_shifted(replace(slot, index=slot.index[keep]), removed) for slot in group.slots)
             renumbered.append(ChannelGroup(len(keep), slots))
         else:

@@ -81,13 +81,16 @@ class Knapsack:
             for name, curve in self._curves.items()
             if not curve.widths[-1]  # only a group whose layer may be removed needs to know its layer
         }
-        # A sweep asks for thousands of prices, so each group knows the few layers whose price its width can change: those that make its
-        # channels, those that read them, and those that come to read them where the layers in between are removed.
-        through, self._items_of = self._groups_behind(), {name: list[Item]() for name in self._curves}
+        # A sweep asks for thousands of prices, so each group knows the few layers that make or read its channels, and the groups that may
+        # hand its channels on because their own layer may be removed.
+        self._items_of = {name: list[Item]() for name in self._curves}
         for item in items:
-            affected = {name for group, _ in item.read_groups for name in through.get(group, ())}
-            for name in affected.union(group for group, _ in item.made_groups) & self._items_of.keys():
+            for name in dict.fromkeys(group for group, _ in (*item.read_groups, *item.made_groups) if group in self._items_of):
                 self._items_of[name].append(item)
+        self._removable_behind = {name: list[str]() for name in self._curves}
+        for name, maker in self._maker.items():
+            for group in dict.fromkeys(group for group, _ in maker.read_groups if group in self._removable_behind):
+                self._removable_behind[group].append(name)
 
     def widths(self, trade_off: float) -> dict[str, int]:
         """Return the widths for a trade-off, in nats per unit of price; 0 leaves everything as wide as it is."""
@@ -95,12 +98,11 @@ class Knapsack:
         for _ in range(MAX_SWEEPS):
             previous = dict(chosen)
             for name, curve in self._curves.items():
-                # Only the layers that this group touches are added up: the rest of the sum is the same for every width, and drops out of
-                # the comparison.
-                costs = [
-                    harm + trade_off * self._price(name, {**chosen, name: width})
-                    for width, harm in zip(curve.widths, curve.harm, strict=True)
-                ]
+                # only the layers that this group touches are added up: the rest of the sum is the same for every width
+                items, costs = self._affected_items(name, chosen), list[float]()
+                for width, harm in zip(curve.widths, curve.harm, strict=True):
+                    chosen[name] = width
+                    costs.append(harm + trade_off * self._cost(items, chosen))
                 # widths fall, so of two equal costs the first is the wider one: nothing is narrowed for no gain
                 chosen[name] = curve.widths[costs.index(min(costs))]
             if chosen == previous:
@@ -132,28 +134,46 @@ class Knapsack:
         """Return the price of all layers together."""
         return self._cost(self._items, widths)
 
-    def _price(self, name: str, widths: Mapping[str, int]) -> float:
-        return self._cost(self._items_of[name], widths)
+    def _affected_items(self, name: str, widths: Mapping[str, int]) -> list[Item]:
+        """Return the layers whose price the width of a group changes: that make it, read it, or read it where layers are removed.
+
+        Example: a chain of layers a, b, c, in which b is removed. The width of a's group changes the price of a, and of c, which reads it.
+        """
+        waiting, found, affected = [name], {name}, dict[int, Item]()
+        for group in waiting:
+            affected |= {id(item): item for item in self._items_of[group]}
+            # a layer that is removed hands on what it reads, under the name of its own group
+            behind = [reader for reader in self._removable_behind[group] if not widths[reader] and reader not in found]
+            found.update(behind)
+            waiting += behind
+        return list(affected.values())
 
     def _cost(self, items: Iterable[Item], widths: Mapping[str, int]) -> float:
-        removed = dict[str, int]()
-        for name, curve in self._curves.items():
-            # Without its layer a group is as wide as what that layer read. That was made in front of it, and curves are in execution
-            # order, so `removed` already knows it.
-            width = widths[name] or self._maker[name].channels_read(removed)
-            # negative where the bypassed layer read more channels than it made: its readers then become wider than they are now
-            removed[name] = curve.widths[0] - width
-        without_layer = {id(self._maker[name]) for name, width in widths.items() if not width}
-        return sum(item.cost(removed) for item in items if id(item) not in without_layer)
+        # a layer that makes a group of width 0 is removed, and costs nothing
+        makers = {id(self._maker[group]) for item in items for group, _ in item.made_groups if widths.get(group) == 0}
+        present = [item for item in items if id(item) not in makers]
+        removed = self._removed((group for item in present for group, _ in (*item.read_groups, *item.made_groups)), widths)
+        return sum(item.cost(removed) for item in present)
 
-    def _groups_behind(self) -> dict[str, set[str]]:
-        """Return for each group those its readers may come to read: itself and, where its layer may go, the groups in front of it."""
-        reachable: dict[str, set[str]] = {}
-        for name in self._curves:
-            # only groups with a width of 0 have a maker here; curves are in execution order, so the groups in front are already known
-            front = self._maker[name].read_groups if name in self._maker else ()
-            reachable[name] = {name}.union(*(reachable.get(group, set()) for group, _ in front))
-        return reachable
+    def _removed(self, groups: Iterable[str], widths: Mapping[str, int]) -> dict[str, int]:
+        """Return how many units these groups have lost, and those in front of them that the answer depends on."""
+        removed = dict[str, int]()
+        waiting = [group for group in groups if group in self._curves]
+        while waiting:
+            name = waiting.pop()
+            if name in removed:
+                continue
+            width = widths[name]
+            if not width:
+                # without its layer a group is as wide as what that layer read, which is found first
+                reads = [group for group, _ in self._maker[name].read_groups if group in self._curves and group not in removed]
+                if reads:
+                    waiting += [name, *reads]
+                    continue
+                width = self._maker[name].channels_read(removed)
+            # negative where the bypassed layer read more channels than it made: its readers then become wider than they are now
+            removed[name] = self._curves[name].widths[0] - width
+        return removed
 
 
 def groups_by_layer(graph: Graph, groups: Sequence[ChannelGroup]) -> dict[str, tuple[list[tuple[str, int]], list[tuple[str, int]]]]:

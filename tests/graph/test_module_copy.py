@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import threading
 import types
@@ -146,3 +147,43 @@ def test_tensors_put_aside_are_not_copied() -> None:
     copied = copy_module(module)
     assert copied.aside is not module.aside  # type: ignore[union-attr]
     assert copied.aside["skip"] is module.aside["skip"]  # type: ignore[index]
+
+
+def test_simple_layers_are_copied_as_deepcopy_does() -> None:
+    """Attribute by attribute: what is shared stays shared within the copy, and only there."""
+
+    class Marked(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(3, 3)
+            self.marks, self.sizes, self.note = marks, (1, 2), "first"
+
+    marks: list[int] = [1]
+    inner = nn.Sequential(Marked(), nn.Conv2d(3, 3, 3, padding=1), nn.Sequential(nn.BatchNorm1d(3), nn.PReLU()))
+    module = nn.ModuleList([inner, Marked(), inner[0], nn.Linear(3, 3)]).eval()
+    module[3].weight = module[1].weight
+    for share in (True, False):
+        copied = copy_module(module, share=share)
+        assert str(copied) == str(module)
+        assert copied[2] is copied[0][0] is not module[2]  # type: ignore[index]
+        assert copied[1].marks is copied[0][0].marks is not marks  # type: ignore[index, union-attr]
+        assert copied[3].weight is copied[1].weight  # type: ignore[index, union-attr]
+        assert (copied[3].weight is module[3].weight) is share  # type: ignore[index, union-attr]
+        wanted = copy.deepcopy(module)
+        for own, want in zip(copied.modules(), wanted.modules(), strict=True):
+            assert (type(own), vars(own).keys(), own.training) == (type(want), vars(want).keys(), False)
+        # neither a hook nor a layer of the copy is one of the original
+        handle = copied[1].register_forward_hook(lambda *_: None)  # type: ignore[index, union-attr]
+        assert not module[1]._forward_hooks
+        handle.remove()
+        copied[0].append(nn.ReLU())  # type: ignore[index, union-attr]
+        assert len(module[0]) == 3
+
+
+def test_a_class_that_copies_itself_is_asked() -> None:
+    class Counted(nn.Linear):
+        def __deepcopy__(self, memo: dict[int, object]) -> nn.Linear:
+            return nn.Linear(2, 2)
+
+    copied = copy_module(nn.Sequential(Counted(5, 5), nn.Linear(5, 5)))
+    assert [type(layer) for layer in copied] == [nn.Linear, nn.Linear]  # type: ignore[arg-type]
+    assert copied[0].in_features == 2  # type: ignore[index]
