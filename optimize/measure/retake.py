@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from optimize.hardware.machine import BUSY_PERCENT, foreign_load
-from optimize.progress import note
+from optimize.progress import note, timed
 
 T = TypeVar("T")
 
@@ -71,7 +71,8 @@ def steadiest(
     # the next measurement is expected to take as long as the first did
     lasted = ended - started
     while min_doubts and times < TRIES and timer() - ended + lasted <= EXTRA_S:
-        (wait or await_quiet)()
+        with timed("wait for a quiet machine"):
+            (wait or await_quiet)()
         again, times = take(), times + 1
         # strictly fewer doubts: of equally doubtful measurements the first stays, whichever is the faster
         if doubtful(again) < min_doubts:

@@ -8,6 +8,7 @@ from typing import Any
 
 from optimize.guard.flips import FILE, to_csv
 from optimize.hardware.machine import foreign_load as foreign_load
+from optimize.progress import current_profile
 from optimize.report.render import signed, write
 from optimize.run import report_data
 from optimize.run.prepare import Job
@@ -23,6 +24,7 @@ def finish(job: Job, result: Result) -> dict[str, Any]:
     result = replace(result, health=findings, original_check=job.baseline.as_dict(), notes=notes)
     report = report_data.report(job.recipe, job.original, job.data, result, started=job.started, foreign_load=foreign_load())
     report["protocol"] = None if job.protocol is None else dict(job.protocol)
+    report["profile"] = _profile(job)
     if result.flips is not None:
         job.space.put(FILE, to_csv(result.flips))
     delivered = _delivered(job, result)
@@ -34,6 +36,16 @@ def finish(job: Job, result: Result) -> dict[str, Any]:
     write(report, job.recipe.out)
     job.space.clean()
     return report
+
+
+def _profile(job: Job) -> dict[str, Any] | None:
+    """Return the profile of this call as the report has it; None where none was recorded, as where `optimize verify` ends a run."""
+    profile = current_profile()
+    if profile is None:
+        return None
+    taken_over = job.space.trials
+    resumed = {"resumed": bool(taken_over), "taken_over_seconds": sum(trial["seconds"] for trial in taken_over)}
+    return profile.as_dict() | resumed
 
 
 def _delivered(job: Job, result: Result) -> dict[str, Path]:
