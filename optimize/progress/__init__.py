@@ -21,11 +21,13 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
 
+from optimize.progress.deadline import check_deadline
 from optimize.progress.estimate import RunEstimate
 from optimize.progress.run_profile import RunProfile, Timed
 
 if TYPE_CHECKING:
     from optimize.progress.bars import Bars
+    from optimize.progress.deadline import Deadline
 
 T = TypeVar("T")
 COLUMNS = 100
@@ -77,6 +79,20 @@ def whole_run(parts: Mapping[str, float]) -> Iterator[None]:
         _profile.reset(tokens[1])
 
 
+def expect_parts(seconds: Mapping[str, float]) -> None:
+    """Say how long later parts of the whole run will take, as far as that is known by now; nothing happens outside of `whole_run`."""
+    estimate = _estimate.get()
+    if estimate is not None:
+        estimate.expect(seconds)
+
+
+def limit_part(name: str, deadline: Deadline) -> None:
+    """Say that a part of the whole run ends at the deadline at the latest; nothing happens outside of `whole_run`."""
+    estimate = _estimate.get()
+    if estimate is not None:
+        estimate.limit(name, deadline.left)
+
+
 def current_profile() -> RunProfile | None:
     """Return the profile of the whole run that goes on, for its report; None outside of `whole_run`."""
     return _profile.get()
@@ -118,12 +134,23 @@ def end_step() -> None:
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Yield from `items`, advancing a bar. `total` is needed only where `items` has no length."""
+    """Yield from `items`, advancing a bar.
+
+    Args:
+        items: what to yield.
+        description: name of the work, for the bar and for the run's profile.
+        total: number of items; needed only where `items` has no length.
+
+    Raises:
+        OutOfTime: when a deadline is enforced (`deadline.py`) and has passed, before a further item.
+    """
     bars, profile = _bars.get(), _profile.get()
     if total is None and isinstance(items, Sized):
         total = len(items)
     with timed(description), nullcontext(_nothing) if bars is None else bars.task(description, total) as advance:
-        for item in items:
+        for turn, item in enumerate(items):
+            if turn:  # not after the last item either: work that is complete is not thrown away
+                check_deadline()
             yield item
             advance()
             if profile is not None:

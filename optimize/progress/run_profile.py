@@ -152,10 +152,10 @@ class RunProfile:
             "rows": [row.as_dict() for row in rows],
         }
 
-    def seconds_of(self, part: str) -> float:
-        """Return the seconds of a part so far."""
+    def seconds_of(self, part: str, stage: str | None = None) -> float:
+        """Return the seconds of a part so far, or of one stage of it, without those of stages inside this one."""
         self._advance()
-        return sum(row.seconds for (name, _), row in self._rows.items() if name == part)
+        return sum(row.seconds for (name, own), row in self._rows.items() if name == part and stage in (None, own))
 
     def _advance(self) -> None:
         """Add the time since the last call to the innermost stage, and the memory to all that are open."""

@@ -13,6 +13,7 @@ from optimize.report.render import signed, write
 from optimize.run import report_data
 from optimize.run.prepare import Job
 from optimize.run.result import Result
+from optimize.run.time_budget import expectation, record
 from optimize.run.workspace import MODEL, NOT_ACCEPTED, ONNX, UNVERIFIED
 
 
@@ -25,6 +26,8 @@ def finish(job: Job, result: Result) -> dict[str, Any]:
     report = report_data.report(job.recipe, job.original, job.data, result, started=job.started, foreign_load=foreign_load())
     report["protocol"] = None if job.protocol is None else dict(job.protocol)
     report["profile"] = _profile(job)
+    search = result.search
+    report["time_budget"] = None if job.budget is None else job.budget.as_dict(search.out_of_time, len(search.trials))
     if result.flips is not None:
         job.space.put(FILE, to_csv(result.flips))
     delivered = _delivered(job, result)
@@ -35,6 +38,8 @@ def finish(job: Job, result: Result) -> dict[str, Any]:
     job.space.deliver(delivered)
     write(report, job.recipe.out)
     job.space.clean()
+    if result.compiled is not None:
+        record(expectation(job))
     return report
 
 
