@@ -42,6 +42,8 @@ REFUSED_WITHIN_S = 10.0
 """A budget that is too short is refused where that is known within these seconds; a run that has worked longer ends as well as it can."""
 MAX_RECORDS = 10
 """Runs that are remembered."""
+MIN_RECORDED_S = 1.0
+"""A part that is expected to be shorter is not remembered: its real time is that of other things, such as opening files."""
 RATIO_BOUNDS = 0.25, 4.0
 """A real time is believed to be between these multiples of the expected one: a run that was suspended for an hour must not count."""
 Ratios = dict[str, list[float]]
@@ -192,7 +194,7 @@ def time_budget(job: Job) -> TimeBudget | None:
     if profile is None or given is None:
         return None
     budget = TimeBudget(given, profile.started, MARGIN * sum(expected.values()) + FINISH_S, PROPOSALS.get(job.recipe.strategy))
-    least = budget.spent + budget.rest_s
+    least = budget.spent + sum(expected.values())
     if given < least and budget.spent < REFUSED_WITHIN_S:
         # rounded up to 10 s, since an estimate has no more digits
         enough = -(-least // 10) * 10
@@ -242,7 +244,7 @@ def record(expected: Expectation, folder: Path | None = None) -> None:
         return
     ratios = recorded(folder)
     for part, seconds in expected.plain.items():
-        if seconds > 0 and (took := profile.seconds_of(part)):
+        if seconds >= MIN_RECORDED_S and (took := profile.seconds_of(part)):
             ratios[part] = [*ratios.get(part, []), round(took / seconds, 3)][-MAX_RECORDS:]
     # a cache that cannot be written is no reason to end a run
     with suppress(OSError):
