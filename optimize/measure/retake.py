@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from optimize.hardware.machine import BUSY_PERCENT, foreign_load
-from optimize.progress import note
+from optimize.progress import note, timed
+from optimize.progress.deadline import time_left
 
 T = TypeVar("T")
 
@@ -20,6 +21,8 @@ TRIES = 4
 """Largest number of times that one measurement is taken."""
 EXTRA_S = 60.0
 """No further measurement is begun that would end later than this after the end of the first, seconds."""
+MAX_SHARE = 0.25
+"""Share of the time that a run has left for repeating a measurement; it counts only where there is a time budget."""
 QUIET_S = 5.0
 """Longest wait for a quiet machine before another measurement, seconds."""
 
@@ -70,8 +73,9 @@ def steadiest(
     min_doubts, times, ended = doubtful(best), 1, timer()
     # the next measurement is expected to take as long as the first did
     lasted = ended - started
-    while min_doubts and times < TRIES and timer() - ended + lasted <= EXTRA_S:
-        (wait or await_quiet)()
+    while min_doubts and times < TRIES and timer() - ended + lasted <= min(EXTRA_S, MAX_SHARE * time_left()):
+        with timed("wait for a quiet machine"):
+            (wait or await_quiet)()
         again, times = take(), times + 1
         # strictly fewer doubts: of equally doubtful measurements the first stays, whichever is the faster
         if doubtful(again) < min_doubts:

@@ -9,8 +9,10 @@ usually takes. So the time of the parts that have ended gives a pace, in seconds
     measure        20 * 1.09 = 22 s
     left           about 39 s
 
-A part that consists of steps, such as the proposals of a search, is better known by them: half of its steps take half of its time. Until a
-fifth of the shares is known in one of these ways there is no estimate, since a pace from the short first part would be a guess.
+Two things are known better than by shares. A part that consists of steps, such as the proposals of a search, is known by them: half of its
+steps take half of its time. And a caller that has measured something may say what a later part will take, in seconds (`expect`), or when it
+ends at the latest (`limit`). Until a fifth of the run is known in one of these ways there is no estimate, since a pace from the short first
+part would be a guess.
 """
 
 from __future__ import annotations
@@ -38,8 +40,11 @@ class RunEstimate:
         self._shares, self._clock = dict(parts), clock
         self._started = self._part_started = clock()
         self._known_share = self._known_seconds = 0.0
+        self._expected: dict[str, float] = {}
+        self._limits: dict[str, float] = {}
         self._steps: int | None = None
         self._ended_steps = 0
+        self._steps_started = self._started
         self.part: str | None = None
         """Name of the running part; None before the first."""
 
@@ -47,16 +52,27 @@ class RunEstimate:
         """End the running part and begin another one; parts that were left out count as ended, in no time.
 
         Args:
-            part: name of the part; a name that is not among the shares, or the running one, changes nothing.
+            part: name of the part; a name that is not among the shares changes nothing. The running part goes on: only its steps begin now.
             steps: about how many steps it has; None where that is not known.
         """
-        if part not in self._shares or part == self.part:
+        if part not in self._shares:
             return
         now = self._clock()
+        if part == self.part:
+            self._steps, self._ended_steps, self._steps_started = steps or self._steps, 0, now
+            return
         if self.part is not None:
             self._known_share += self._shares[self.part]
             self._known_seconds += now - self._part_started
-        self.part, self._part_started, self._steps, self._ended_steps = part, now, steps, 0
+        self.part, self._part_started, self._steps_started, self._steps, self._ended_steps = part, now, now, steps, 0
+
+    def expect(self, seconds: Mapping[str, float]) -> None:
+        """Take what parts will take from these seconds, instead of from shares."""
+        self._expected |= {part: duration for part, duration in seconds.items() if part in self._shares}
+
+    def limit(self, part: str, seconds: float) -> None:
+        """Say that a part ends at the latest so many seconds from now."""
+        self._limits[part] = self._clock() + seconds
 
     def end_step(self) -> None:
         """Count a step of the running part."""
@@ -74,16 +90,18 @@ class RunEstimate:
             return None
         spent, share = self._clock() - self._part_started, self._shares[self.part]
         known_share, known_seconds = self._known_share, self._known_seconds
-        left = self._left_by_steps(spent)
+        left, later = self._left_of_running(spent), self._later()
         if left is not None:
             known_share, known_seconds = known_share + share, known_seconds + spent + left
-        if known_share < KNOWN_SHARE * sum(self._shares.values()):
+        elif known_share < KNOWN_SHARE * sum(self._shares.values()):
             return None
-        pace = known_seconds / known_share
+        unknown = sum(self._shares[part] for part in later if part not in self._expected)
+        if unknown and known_share < KNOWN_SHARE * sum(self._shares.values()):
+            return None
+        pace = known_seconds / known_share if known_share else 0.0
         if left is None:
-            # a part that is over its time is not about to end: it is given a quarter more of what it took
-            left = max(pace * share - spent, OVERTIME * spent)
-        return left + pace * self._later_shares()
+            left = _not_overdue(pace * share, spent)
+        return left + pace * unknown + sum(self._expected.get(part, 0.0) for part in later)
 
     @property
     def fraction(self) -> float:
@@ -93,16 +111,34 @@ class RunEstimate:
             return self._known_share / sum(self._shares.values())
         return self.elapsed / (self.elapsed + remaining) if remaining else 1.0
 
-    def _left_by_steps(self, spent: float) -> float | None:
+    def _left_of_running(self, spent: float) -> float | None:
+        """Seconds until the running part ends, by its steps or by what was expected, within its limit; None where nothing says that."""
+        assert self.part is not None
+        left = self._left_by_steps()
+        if left is None and self.part in self._expected:
+            left = _not_overdue(self._expected[self.part], spent)
+        if self.part not in self._limits:
+            return left
+        to_limit = max(0.0, self._limits[self.part] - self._clock())
+        return to_limit if left is None else min(left, to_limit)
+
+    def _left_by_steps(self) -> float | None:
         """Seconds until the running part ends, by the steps that have ended; None where that is not known."""
         if self._steps is None or self._ended_steps < MIN_STEPS:
             return None
+        spent = self._clock() - self._steps_started
         steps_left = max(self._steps - self._ended_steps, OVERTIME * self._ended_steps)
         return spent * steps_left / self._ended_steps
 
-    def _later_shares(self) -> float:
+    def _later(self) -> list[str]:
+        """Names of the parts that have not begun."""
         names = list(self._shares)
-        return sum(self._shares[name] for name in names[names.index(self.part or "") + 1 :])
+        return names[names.index(self.part or "") + 1 :]
+
+
+def _not_overdue(expected: float, spent: float) -> float:
+    """Return the seconds left; a part that is over its time is not about to end, so it is given a quarter more of what it took."""
+    return max(expected - spent, OVERTIME * spent)
 
 
 def in_words(seconds: float | None) -> str:

@@ -38,11 +38,14 @@ from optimize.hardware.machine import watch_foreign_load
 from optimize.measure.latency import Latency, interleave, ratio
 from optimize.measure.warmup import BRIEF_S, warm_up
 from optimize.progress import note, stage
+from optimize.progress.deadline import Deadline, OutOfTime, time_left
 from optimize.quantization.fastest import TimedVariant, fastest
 from optimize.quantization.mixed_precision import MixResult, ResultCache, groups, mixes
 from optimize.quantization.precision_context import PrecisionContext as PrecisionContext
 from optimize.quantization.variant import Variant
 
+MAX_SHARE_OF_MIXES = 0.5
+"""Share of the time that a run has left which the search for a mix may take; it counts only where a run was given a time budget."""
 TIMING_SECONDS = 2.0
 EXACT_PRECISION = "f32"
 ROUGH_CASES = 64
@@ -165,7 +168,12 @@ class _Contest:
             return
         search = _Mixing(self._context, runtime, floats.precision)
         known = len(self._variants)
-        self.enter(runtime, search.passing_mixes())
+        try:
+            # what a time budget leaves is also needed for the measurement and the verdict
+            with Deadline.after(MAX_SHARE_OF_MIXES * time_left()).enforced():
+                self.enter(runtime, search.passing_mixes())
+        except OutOfTime:
+            note("the time budget ended the search for layers that stay in float beside int8")
         # everything is timed again, in one series: latencies from two series would differ by what the machine did in between
         if len(self._variants) > known:
             self.time()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from optimize.errors import InputError
-from optimize.report import answers, change_control, charts, looks, original, plots, rails, rows, speed, wording
+from optimize.report import answers, change_control, charts, looks, original, plots, rails, rows, speed, time_spent, wording
 from optimize.report.limitations import limitations
 from optimize.report.page import FOLDER, OUTCOMES, RUNTIMES, as_json, page, write_all
 from optimize.report.pareto import frontier
@@ -112,6 +112,7 @@ def _words(report: Report) -> Mapping[str, Any]:
         "evidence": list(change_control.evidence(report)) if report["compressed"] else [],
         "fingerprint": change_control.fingerprint(signature["public_key"]) if signature else None,
         "kinds": answers.KINDS,
+        "time_sentence": time_spent.sentence(report),
     }
 
 
@@ -139,6 +140,7 @@ def _rows(report: Report) -> Mapping[str, Any]:
         "ran_in": rows.ran_in(report),
         "unmatched": rows.unmatched(report),
         "frontier": tried,
+        "time_rows": time_spent.longest(report),
         "charts": pictures | {"reliability": plots.reliability(report)},
         "drawn_by": charts.available(),
     }

@@ -20,6 +20,8 @@ def summary(report: Report) -> Iterator[str]:
     if known := original_sentence(report):
         yield f"  {known[:1].lower()}{known[1:]}"
     yield from (f"  {reason}" for reason in report["reasons"])
+    if (budget := report.get("time_budget")) and budget["stopped"]:
+        yield f"  the search was {budget['sentence']}"
     # A first look needs no line; from the second on, the bounds are wider than the reader expects.
     if (report.get("looks") or {}).get("number", 1) > 1:
         yield f"  {looks.sentence(report)}"

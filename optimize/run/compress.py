@@ -13,7 +13,7 @@ Some targets compile on machines that they do not run on. Then nothing is timed,
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -24,26 +24,27 @@ from optimize.guard.verdict import Verdict, judge, search_confidence
 from optimize.hardware.malloc import retain_freed_memory
 from optimize.loading.load import load_model
 from optimize.progress import begin_part, note, whole_run
+from optimize.progress.deadline import OutOfTime
 from optimize.run.compile_artifact import compile_artifact
 from optimize.run.cross_compiled import compile_only
 from optimize.run.final_verdict import final_verdict
 from optimize.run.finish import finish
 from optimize.run.in_memory import FILES_ONLY, InMemory
+from optimize.run.planning.cost import PROPOSALS
 from optimize.run.planning.cuts import cuts
 from optimize.run.prepare import Job, prepare
 from optimize.run.recipe import Recipe
 from optimize.run.result import Result
 from optimize.run.strategies import makes_few_proposals, strategy
-from optimize.searching.goal import latency_ms, latency_timer, make_goal
+from optimize.run.time_budget import within
+from optimize.searching.goal import Goal, latency_ms, latency_timer, make_goal
 from optimize.searching.search import labelled
 from optimize.searching.snapshot import rebuilt
 from optimize.searching.walk import Search, SearchResult
 from optimize.training import ddp
 
 SHARES = {"load": 2, "export of the original": 3, "search": 55, "compile": 10, "measure": 27, "judge": 3}
-"""Part of a run -> its approximate percentage of the run's time, for the estimate of the run's end only."""
-PROPOSALS = {"allocate": 22, "budget": 9}
-"""Strategy -> approximate number of its proposals, for the estimate of the run's end only; a strategy may be missing here."""
+"""Part of a run -> its approximate percentage of the run's time, for the estimate of the run's end until more is known."""
 
 
 class Finished(NamedTuple):
@@ -96,12 +97,18 @@ def run(recipe: Recipe, objects: InMemory = FILES_ONLY, *, resume: bool = False,
         return Finished(job.space.report, None)
     result = rejected_original(job)
     if result is None:
-        # the search times its proposals on one runtime; the fastest one on the original is the likeliest to ship
-        job = replace(job, runtimes=fastest_first(job, job.data.guard.inputs(slice(0, 1))))
-        search = run_search(job)
-        reason = job.runtime.unavailable_reason()
-        result = compile_only(job, search, reason) if reason else final_verdict(job, search, compile_artifact(job, search))
+        with within(job.budget):
+            result = _compressed(job)
     return Finished(finish(job, result), result.best)
+
+
+def _compressed(job: Job) -> Result:
+    """Search, compile what was kept last, and judge it."""
+    # the search times its proposals on one runtime; the fastest one on the original is the likeliest to ship
+    job = replace(job, runtimes=fastest_first(job, job.data.guard.inputs(slice(0, 1))))
+    search = run_search(job)
+    reason = job.runtime.unavailable_reason()
+    return compile_only(job, search, reason) if reason else final_verdict(job, search, compile_artifact(job, search))
 
 
 def rejected_original(job: Job) -> Result | None:
@@ -127,8 +134,30 @@ def fastest_first(job: Job, inputs: Floats) -> tuple[Backend, ...]:
 def run_search(job: Job) -> SearchResult:
     """Run the search with the recipe's strategy and return its result; an interrupted search is continued.
 
-    Proposals are timed on the target where it runs on this machine.
+    Proposals are timed on the target where it runs on this machine. A time budget ends the search with what was kept last.
     """
+    begin_part("search")
+    try:
+        with nullcontext() if job.budget is None else job.budget.search_deadline.enforced():
+            search, reference, asked = _prepared_search(job)
+    except OutOfTime:
+        found = SearchResult(job.original, (), (), job.baseline_score, job.limits.confidence, out_of_time=True)
+        begin_part("compile")
+        return replace(found, notes=_budget_notes(job, found))
+    proposals = PROPOSALS.get(job.recipe.strategy)
+    begin_part("search", proposals and max(2, proposals - len(job.space.trials)))
+    found = search.run(job.space.trials)
+    begin_part("compile")
+    # Candidates before the best are asked for int8 where that of the best fails, since they are milder. On the way to a latency the best is
+    # the mildest that is fast enough, so those before it are no help. Where a time budget ended the search, there is no time for them.
+    earlier = () if asked or found.out_of_time else found.earlier
+    check = () if job.train_check is None else (job.train_check.note,)
+    notes = (*left_alone(found.best, reference), *check, *_budget_notes(job, found))
+    return replace(found, earlier=earlier, notes=notes, goal=asked)
+
+
+def _prepared_search(job: Job) -> tuple[Search, Reference, Goal | None]:
+    """Return the search of a run, the data that its steps may use, and the latency to be met."""
     recipe, data = job.recipe, job.data
     reference = _reference(job)
     runs_here = job.runtime.unavailable_reason() is None
@@ -137,16 +166,20 @@ def run_search(job: Job) -> SearchResult:
     plan = strategy(recipe, job.runtime if runs_here else None, asked)
     confidence = search_confidence(job.limits, data.guard.n_independent, data.test.n_independent)
     proposal_timer = timer if makes_few_proposals(recipe.strategy) else None
-    search = Search(reference, data.guard, data.classes, recipe.limits, job.space.ledger, plan, confidence, proposal_timer, job.train_check)
-    proposals = PROPOSALS.get(recipe.strategy)
-    begin_part("search", proposals and max(2, proposals - len(job.space.trials)))
-    found = search.run(job.space.trials)
-    begin_part("compile")
-    # Candidates before the best are asked for int8 where that of the best fails, since they are milder. On the way to a latency the best is
-    # the mildest that is fast enough, so those before it are no help.
-    earlier = () if asked else found.earlier
-    notes = (*left_alone(found.best, reference), *(() if job.train_check is None else (job.train_check.note,)))
-    return replace(found, earlier=earlier, notes=notes, goal=asked)
+    deadline = None if job.budget is None else job.budget.search_deadline
+    search = Search(
+        reference, data.guard, data.classes, recipe.limits, job.space.ledger, plan, confidence, proposal_timer, job.train_check, deadline
+    )
+    return search, reference, asked
+
+
+def _budget_notes(job: Job, found: SearchResult) -> tuple[str, ...]:
+    """Return a sentence on what a time budget left untried; nothing where the search ended by itself."""
+    if job.budget is None or not found.out_of_time:
+        return ()
+    said = f"the search was {job.budget.as_dict(True, len(found.trials))['sentence']}"
+    note(said)
+    return (said,)
 
 
 def _reference(job: Job) -> Reference:

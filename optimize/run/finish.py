@@ -8,10 +8,12 @@ from typing import Any
 
 from optimize.guard.flips import FILE, to_csv
 from optimize.hardware.machine import foreign_load as foreign_load
+from optimize.progress import current_profile
 from optimize.report.render import signed, write
 from optimize.run import report_data
 from optimize.run.prepare import Job
 from optimize.run.result import Result
+from optimize.run.time_budget import expectation, record
 from optimize.run.workspace import MODEL, NOT_ACCEPTED, ONNX, UNVERIFIED
 
 
@@ -23,6 +25,9 @@ def finish(job: Job, result: Result) -> dict[str, Any]:
     result = replace(result, health=findings, original_check=job.baseline.as_dict(), notes=notes)
     report = report_data.report(job.recipe, job.original, job.data, result, started=job.started, foreign_load=foreign_load())
     report["protocol"] = None if job.protocol is None else dict(job.protocol)
+    report["profile"] = _profile(job)
+    search = result.search
+    report["time_budget"] = None if job.budget is None else job.budget.as_dict(search.out_of_time, len(search.trials))
     if result.flips is not None:
         job.space.put(FILE, to_csv(result.flips))
     delivered = _delivered(job, result)
@@ -33,7 +38,19 @@ def finish(job: Job, result: Result) -> dict[str, Any]:
     job.space.deliver(delivered)
     write(report, job.recipe.out)
     job.space.clean()
+    if result.compiled is not None:
+        record(expectation(job))
     return report
+
+
+def _profile(job: Job) -> dict[str, Any] | None:
+    """Return the profile of this call as the report has it; None where none was recorded, as where `optimize verify` ends a run."""
+    profile = current_profile()
+    if profile is None:
+        return None
+    taken_over = job.space.trials
+    resumed = {"resumed": bool(taken_over), "taken_over_seconds": sum(trial["seconds"] for trial in taken_over)}
+    return profile.as_dict() | resumed
 
 
 def _delivered(job: Job, result: Result) -> dict[str, Path]:

@@ -37,6 +37,7 @@ EXCLUDED: Mapping[str, str] = {
     "sign_key": "it only signs the report",
     "threads": "a strategy that proposes other steps with it is judged anew from there",
     "batch": "it is timed only at the end",
+    "time_budget": "it only ends the search earlier: the proposals up to there are the same",
 }
 """Fields of `Recipe` that may differ between a run and its continuation, and why. Every other field is part of the identity."""
 

@@ -28,6 +28,8 @@ _MAX_RANGE = 1024
 """Numbers that a range such as "1-4" may have."""
 _DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(us|ms|s|)\s*")
 
+_TIME = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*(s|min|h|)\s*")
+
 
 def optional(read: Reader) -> Reader:
     """Return a reader that also takes "none", as None."""
@@ -189,6 +191,15 @@ def milliseconds(value: Any, name: str, folder: Path) -> float:
     duration = 0.0 if match is None else float(match[1]) * {"s": 1e3, "us": 1e-3}.get(match[2], 1.0)
     if not 0 < duration < math.inf:
         raise InputError(f"`{name}` (={value!r}) must be a duration above 0 such as '5ms'.")
+    return duration
+
+
+def seconds(value: Any, name: str, folder: Path) -> float:
+    """Return seconds above 0, from 90, "90s", "3min" or "1.5h"."""
+    match = None if isinstance(value, bool) else _TIME.fullmatch(str(value))
+    duration = 0.0 if match is None else float(match[1]) * {"min": 60.0, "h": 3600.0}.get(match[2], 1.0)
+    if not 0 < duration < math.inf:
+        raise InputError(f"`{name}` (={value!r}) must be a time above 0 such as '90s', '3min' or '1h'.")
     return duration
 
 

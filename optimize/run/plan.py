@@ -19,10 +19,9 @@ from optimize.errors import Inconclusive, InputError
 from optimize.graph.macs import macs
 from optimize.guard.verdict import search_confidence
 from optimize.progress import stage
-from optimize.run.compress import PROPOSALS
 from optimize.run.in_memory import FILES_ONLY, InMemory
 from optimize.run.original import Original, judge_original
-from optimize.run.planning.cost import Cost, Work, cost, image_bytes, systems
+from optimize.run.planning.cost import PROPOSALS, Cost, Work, cost, image_bytes, systems
 from optimize.run.planning.cuts import Cuts, cuts
 from optimize.run.planning.decisions import Decision, decisions
 from optimize.run.planning.end_to_end import EndToEnd, end_to_end
@@ -62,6 +61,7 @@ class Plan:
         notes: further sentences.
         end_to_end: times of the user's own files through the whole pipeline; None where no file was given.
         took_s: seconds that planning took.
+        time_budget: seconds that the run may take; None where none was given.
     """
 
     target: str
@@ -82,6 +82,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     end_to_end: EndToEnd | None = None
     took_s: float = field(default=0.0, compare=False)
+    time_budget: float | None = None
 
     @property
     def undecidable(self) -> tuple[Decision, ...]:
@@ -123,6 +124,7 @@ class Plan:
             "notes": list(self.notes),
             "end_to_end": None if self.end_to_end is None else self.end_to_end.as_dict(),
             "took_s": self.took_s,
+            "time_budget": None if self.time_budget is None else self.cost.within(self.time_budget),
         }
 
 
@@ -205,6 +207,7 @@ def _made(job: Job, removable: Cuts, work: Work, rates: Rates, obstacles: Sequen
         tuple(notes),
         timed,
         time.perf_counter() - started,
+        recipe.time_budget,
     )
 
 

@@ -12,6 +12,7 @@ the last check has passed:
     the original against a constant answer (`run/original.py`)              one pass over the guard split
     a test split that is too small to accept anything                       no pass, but needs the labels
     export and compilation of the original (`run/rehearsal.py`)             up to minutes
+    a time budget that is too short for the rest (`run/time_budget.py`)     no pass
     the folder of the run is opened                                         the first write
 """
 
@@ -51,6 +52,7 @@ from optimize.run.protocol_agreement import agreed_protocol, require_test_data
 from optimize.run.recipe import Recipe, to_toml
 from optimize.run.rehearsal import rehearse
 from optimize.run.strategies import require_settings
+from optimize.run.time_budget import TimeBudget, time_budget
 from optimize.run.workspace import Workspace
 from optimize.searching.search import labelled as labelled
 from optimize.searching.train_check import TrainCheck
@@ -78,6 +80,7 @@ class Job:
         notes: sentences for the report.
         objects: network and data that were passed as objects of this process instead of files.
         protocol: the protocol that was fixed before the run, as the report has it; None where none was.
+        budget: the time that the run may take; None where none was given.
     """
 
     recipe: Recipe
@@ -91,6 +94,7 @@ class Job:
     notes: tuple[str, ...] = ()
     objects: InMemory = FILES_ONLY
     protocol: Mapping[str, Any] | None = None
+    budget: TimeBudget | None = None
 
     @property
     def reload(self) -> dict[str, Any] | None:
@@ -174,6 +178,7 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool, objects: InMemory 
     begin_part("export of the original")
     able, notes = rehearse(job.original, job.runtimes, job.data.guard.inputs(slice(0, REHEARSAL_CASES)), recipe.threads)
     job = replace(job, runtimes=able, notes=notes)
+    job = replace(job, budget=time_budget(job))
     job.space.open(identity(recipe, job.data), resume=resume)
     if job.space.report is None:  # what a finished run's report lists is not written again
         if taken_up:

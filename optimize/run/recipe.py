@@ -83,6 +83,7 @@ class Recipe:
         batch: larger batch size that is timed beside 1.
         compute_capability: GPUs to compile for, where the target lets one choose; empty leaves it to the target.
         force: whether the run starts although its verdict can only be "inconclusive".
+        time_budget: seconds that the run may take; None for as long as the search needs.
     """
 
     model: Path
@@ -129,6 +130,7 @@ class Recipe:
     batch: int = 8
     compute_capability: tuple[str, ...] = ()
     force: bool = False
+    time_budget: float | None = None
 
     @property
     def loader_arguments(self) -> dict[str, Any]:
@@ -224,6 +226,7 @@ _SETTINGS = {
     "compute_capability": _Setting("run", "compute_capability", read.capabilities),
     "cpu_level": _Setting("run", "cpu_level", read.optional(read.choice(*LEVELS))),
     "force": _Setting("run", "force", read.switch),
+    "time_budget": _Setting("run", "time_budget", read.optional(read.seconds)),
     "out": _Setting("run", "out", read.path),
 }
 _LIMITS = {setting for setting, where in _SETTINGS.items() if where.section == "limits"}

@@ -14,9 +14,11 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any, Protocol, TypeAlias
 
 from optimize.candidate import Candidate, Reference, Step
@@ -27,6 +29,7 @@ from optimize.guard.limits import Limits
 from optimize.guard.score import Score
 from optimize.guard.verdict import SEARCH_CONFIDENCE, Verdict, accept_proposal, worst_class
 from optimize.progress import collect_findings, end_step, note
+from optimize.progress.deadline import Deadline, OutOfTime
 from optimize.searching import snapshot
 from optimize.searching.goal import Goal
 from optimize.searching.ledger import WORK_FOLDER, Ledger
@@ -65,6 +68,7 @@ class SearchResult:
         confidence: confidence of the bounds that had to lie within the limits.
         notes: sentences for the report.
         goal: the latency that was asked for, or None.
+        out_of_time: whether a deadline ended the search before its strategy did.
 
     Example:
         >>> import numpy as np
@@ -86,6 +90,7 @@ class SearchResult:
     confidence: float
     notes: tuple[str, ...] = ()
     goal: Goal | None = None
+    out_of_time: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +107,7 @@ class Search:
         confidence: confidence of the bounds that must lie within the limits, see `guard.verdict.search_confidence`.
         latency_timer: measures a candidate's latency on the target in milliseconds, for the ledger; None where there are too many trials.
         train_check: second check of proposals that pass the guard split, on training images; None where there are too few.
+        deadline: moment at which the search ends with what was kept last; None for as long as the strategy goes on.
     """
 
     reference: Reference
@@ -113,6 +119,7 @@ class Search:
     confidence: float = SEARCH_CONFIDENCE
     latency_timer: Callable[[Candidate], float] | None = None
     train_check: TrainCheck | None = None
+    deadline: Deadline | None = None
 
     def run(self, done: Sequence[Mapping[str, Any]] = ()) -> SearchResult:
         """Let the strategy make its proposals, and return what it found.
@@ -122,12 +129,17 @@ class Search:
         """
         walk = self.walk(done)
         trials = tuple(trial.as_dict() for trial in walk.trials)
-        return SearchResult(walk.best, trials, tuple(walk.earlier), walk.baseline_score, self.confidence)
+        return SearchResult(walk.best, trials, tuple(walk.earlier), walk.baseline_score, self.confidence, out_of_time=walk.out_of_time)
 
     def walk(self, done: Sequence[Mapping[str, Any]] = ()) -> Walk:
         """Let the strategy make its proposals, and return the walk at its end; `run` gives the same as one frozen value."""
         walk = Walk(self, done)
-        self.strategy(walk)
+        try:
+            with nullcontext() if self.deadline is None else self.deadline.enforced():
+                self.strategy(walk)
+        except OutOfTime:
+            # nothing is lost but the proposal that was under way: what was kept before is the result
+            walk.out_of_time = True
         return walk
 
     def attempt(self, step: Step, start: Candidate, baseline: Score, judge: Judge) -> tuple[Trial, Candidate]:
@@ -179,6 +191,7 @@ class Walk:
         best_score: the best candidate's score on the guard split.
         trials: every proposal so far.
         earlier: candidates that were kept before the best, the last `MAX_EARLIER`, oldest first.
+        out_of_time: whether the deadline has ended the search.
     """
 
     def __init__(self, search: Search, done: Sequence[Mapping[str, Any]]) -> None:
@@ -188,6 +201,7 @@ class Walk:
         self.earlier: deque[Candidate] = deque(maxlen=MAX_EARLIER)
         self.baseline_score = score_split(self.best.predict, search.guard, search.classes, "judge the original")
         self.best_score = ScoreSummary.of(self.baseline_score)
+        self.out_of_time = False
         self._done = list(done)
 
     @property
@@ -207,6 +221,9 @@ class Walk:
             step: the step to try. Its fields must tell it from every other proposal, since the ledger finds it by them.
             start: the candidate to try it on.
             judge: decides whether it is kept; by default the limits do (`guard.verdict.accept_proposal`).
+
+        Raises:
+            OutOfTime: when the search has a deadline, and a proposal like this would take longer than until then.
         """
         # numbered by trial, so a resumed run finds the file of the trial it repeats
         file = self.search.ledger.path.parent / WORK_FOLDER / f"trial-{len(self.trials):03d}.safetensors"
@@ -214,6 +231,7 @@ class Walk:
         if recorded is not None:
             trial, proposed = recorded
         else:
+            self._require_time(step)
             self._drop_rest()
             by_limits = partial(accept_proposal, self.limits, confidence=self.search.confidence)
             trial, proposed = self.search.attempt(step, start, self.baseline_score, judge or by_limits)
@@ -233,6 +251,13 @@ class Walk:
                 self.earlier.append(self.best)
             self.best, self.best_score = proposed, trial.score
         return trial
+
+    def _require_time(self, step: Step) -> None:
+        """Check that the time left is enough for a proposal with such a step, as far as this run has shown what one takes."""
+        if self.search.deadline is not None:
+            # the last three: later proposals are narrower, and so are faster than the first ones
+            alike = [trial.seconds for trial in self.trials if type(trial.step) is type(step) and not trial.changed_nothing][-3:]
+            self.search.deadline.require(median(alike) if alike else 0.0)
 
     def _drop_rest(self) -> None:
         """Drop the rest of the interrupted run's trials: from here on this run makes other proposals."""

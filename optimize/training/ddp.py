@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from optimize.candidate import Candidate, Reference, Step
 from optimize.errors import InputError
 from optimize.graph.trace import Index
+from optimize.progress.deadline import not_enforced
 
 T = TypeVar("T")
 Rebuild: TypeAlias = Callable[[nn.Module, dict[str, torch.Tensor], dict[str, Index]], nn.Module]
@@ -113,7 +114,9 @@ def mirrored_step(step: Step, candidate: Candidate, reference: Reference) -> Ite
     # the kept channels tell which layers were taken out; what the outputs mean was found on data that the others did not read
     made = dict(candidate.module.state_dict()), dict(candidate.kept), candidate.outputs
     broadcast((step, *made, reference.train, reference.seed))
-    yield
+    # a deadline that ended the step in this process alone would leave the others waiting in the middle of it
+    with not_enforced():
+        yield
     # not reached after an exception: the others are then somewhere inside, and end when this process does
     me.busy = False
 

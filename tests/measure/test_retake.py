@@ -6,6 +6,7 @@ import pytest
 
 from optimize.measure import retake
 from optimize.measure.retake import Taken, await_quiet, steadiest
+from optimize.progress.deadline import Deadline
 
 
 class Clock:
@@ -54,6 +55,13 @@ def test_a_long_measurement_is_not_repeated_for_ever(monkeypatch: pytest.MonkeyP
     assert taken([1, 1, 0], 25.0, monkeypatch)[0].times == 3
     assert taken([1, 1, 0], 31.0, monkeypatch)[0].times == 2
     assert taken([1, 1, 0], 61.0, monkeypatch)[0].times == 1
+
+
+def test_with_a_time_budget_a_measurement_is_repeated_only_where_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    for left, times in ((100.0, 3), (20.0, 1)):
+        with Deadline(left, lambda: 0.0).announced():
+            found, _ = taken([4, 2, 1], 7.0, monkeypatch)
+        assert found.times == times
 
 
 def test_a_note_says_how_often_and_whether_it_helped() -> None:

@@ -130,3 +130,46 @@ def test_the_fraction_never_leaves_its_range(run: RunEstimate, clock: Clock) -> 
 )
 def test_the_time_left_in_words(seconds: float | None, words: str) -> None:
     assert in_words(seconds) == words
+
+
+def test_what_was_said_in_seconds_is_not_taken_from_shares(run: RunEstimate, clock: Clock) -> None:
+    run.begin("load")
+    clock.now += 1
+    run.expect({"compile": 20.0, "measure": 40.0, "nothing": 9.0})
+    run.begin("search", steps=4)
+    assert run.remaining is None
+    for _ in range(2):
+        clock.now += 15
+        run.end_step()
+    assert run.remaining == 30 + 20 + 40
+    run.begin("compile")
+    clock.now += 5
+    assert run.remaining == 15 + 40
+    clock.now += 35
+    assert run.remaining == 10 + 40  # overdue: a quarter more of the 40 s
+
+
+def test_a_part_with_a_limit_ends_there(run: RunEstimate, clock: Clock) -> None:
+    run.expect({"compile": 20.0, "measure": 40.0})
+    run.limit("search", 100)
+    run.begin("load")
+    clock.now += 10
+    run.begin("search", steps=50)
+    assert run.remaining == 90 + 20 + 40
+    for _ in range(5):
+        clock.now += 6
+        run.end_step()
+    assert run.remaining == 60 + 60
+    clock.now += 500
+    assert run.remaining == 60
+
+
+def test_steps_are_timed_from_when_they_begin(run: RunEstimate, clock: Clock) -> None:
+    run.expect({"compile": 0.0, "measure": 0.0})
+    run.begin("search")
+    clock.now += 1000  # choosing images, which is no step
+    run.begin("search", steps=4)
+    for _ in range(2):
+        clock.now += 10
+        run.end_step()
+    assert run.remaining == 20

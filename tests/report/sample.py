@@ -88,6 +88,23 @@ def passing() -> dict[str, Any]:
         "versions": {"torch": "2.13.0", "optimize": "0.1.0"},
         "seed": 7,
         "duration_s": 75.2,
+        "profile": {
+            "seconds": 75.0,
+            "cpu_seconds": 120.0,
+            "peak_memory_bytes": 1_500_000_000,
+            "resumed": False,
+            "taken_over_seconds": 0,
+            "rows": [
+                {"part": part, "stage": stage, "calls": calls, "seconds": seconds, "cpu_seconds": cpu, "peak_memory_bytes": peak}
+                for part, stage, calls, seconds, cpu, peak in (
+                    ("load", "load the data", 1, 5.0, 4.0, 900_000_000),
+                    ("search", "judge", 4, 20.0, 38.0, 1_500_000_000),
+                    ("search", "narrow", 4, 40.0, 70.0, 1_400_000_000),
+                    ("measure", "latency at batch 1", 1, 10.0, 8.0, 1_500_000_000),
+                )
+            ],
+        },
+        "time_budget": None,
         "model": {"name": "cells.pt", "sha256": "a" * 64, "arch": "net.py:make"},
         "classes": CLASSES,
         "data": {"train": None, "calibration": split(CLASSES, 30, "b"), "guard": split(CLASSES, 60, "c"), "test": split(CLASSES, 350, "d")},

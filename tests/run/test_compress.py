@@ -28,7 +28,7 @@ from optimize.measure.latency import Latency
 from optimize.quantization.int8_retry import SLOWER
 from optimize.run import final_verdict as module
 from optimize.run.compile_artifact import _weighted_layers
-from optimize.run.compress import compress, left_alone
+from optimize.run.compress import SHARES, compress, left_alone
 from optimize.run.prepare import Job, prepare
 from optimize.run.recipe import Recipe, resolve
 from optimize.run.verification.integrity import examine
@@ -99,6 +99,22 @@ def test_the_artifact_stands_under_the_roofline(accepted: Run) -> None:
     assert sum(each["ms"] is None for each in roof["layers"]) == roof["untimed"]
     assert sum(each["macs"] for each in roof["layers"]) == compressed["macs"]
     assert report["unused_parameters"] == {}
+
+
+def test_the_profile_adds_up_to_the_run(accepted: Run) -> None:
+    report = accepted.report
+    profile, rows = report["profile"], report["profile"]["rows"]
+    assert list(dict.fromkeys(row["part"] for row in rows)) == ["start", *SHARES]
+    for name in ("seconds", "cpu_seconds"):
+        assert profile[name] == pytest.approx(sum(row[name] for row in rows), abs=0.01)
+    # the duration counts from when the inputs are read, a moment after the profile begins
+    assert 0 <= profile["seconds"] - report["duration_s"] < 5
+    calls = {(row["part"], row["stage"]): row["calls"] for row in rows}
+    assert calls["load", "load the model"] == calls["load", "judge the original"] == 1
+    assert calls["search", "judge"] == sum(step["reasons"] != [NOT_SMALLER] for step in report["steps"])
+    assert (profile["resumed"], profile["taken_over_seconds"]) == (False, 0)
+    assert 10**7 < profile["peak_memory_bytes"] == max(row["peak_memory_bytes"] for row in rows)
+    assert report["time_budget"] is None
 
 
 def test_memory_was_measured_of_everyone(accepted_onnxruntime: Run) -> None:

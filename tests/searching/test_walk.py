@@ -9,7 +9,8 @@ import pytest
 from optimize.candidate import Candidate, Reference, Step
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict
-from optimize.progress import COLUMNS
+from optimize.progress import COLUMNS, track
+from optimize.progress.deadline import Deadline, OutOfTime
 from optimize.searching.budgets import Budgets
 from optimize.searching.trial import NOT_SMALLER, ScoreSummary, Trial
 from optimize.searching.walk import WORK_FOLDER, Search, Walk
@@ -153,3 +154,64 @@ def test_what_the_rows_do_not_determine_stands_in_the_ledger(search: Search, ori
     layer = next(line for line in trials[0]["findings"] if "unknowns" in line)
     assert "independent ones too few: the ridge decides between equals" in layer
     assert written(told)[0]["findings"] == trials[0]["findings"]
+
+
+class Clock:
+    """Seconds that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_deadline_ends_the_search_with_what_was_kept_last(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two proposals of 40 s are made; the third would end after 110 s. Without the deadline the same strategy makes more."""
+    clock, plain = Clock(), Search.attempt
+
+    def attempt(self: Search, *arguments: object) -> tuple[Trial, Candidate]:
+        trial, proposed = plain(self, *arguments)  # type: ignore[arg-type]
+        clock.now += 40
+        return replace(trial, seconds=40.0), proposed
+
+    def strategy(walk: Walk) -> None:
+        for budget in (0.001, 0.002, 0.003, 0.004):
+            walk.propose(Prune(budget), walk.original)
+
+    monkeypatch.setattr(Search, "attempt", attempt)
+    cut = replace(search, strategy=strategy, deadline=Deadline(110, clock)).run()
+    assert (len(cut.trials), cut.out_of_time) == (2, True)
+    assert cut.best is not search.reference.original
+    # the ledger goes on from there: the first two proposals are taken over, and the end is that of a search without a deadline
+    went_on = replace(search, strategy=strategy).run(cut.trials)
+    assert (len(went_on.trials), went_on.out_of_time) == (4, False)
+    assert went_on.trials[:2] == cut.trials
+    assert len(written(search)) == 4
+
+
+def test_a_deadline_ends_long_work_between_two_of_its_items(search: Search) -> None:
+    clock, done = Clock(), list[int]()
+
+    def strategy(walk: Walk) -> None:
+        walk.propose(Prune(0.001), walk.original)
+        for turn in track(range(10), "scan"):
+            clock.now += 30
+            done.append(turn)
+
+    found = replace(search, strategy=strategy, deadline=Deadline(100, clock)).run()
+    assert (done, found.out_of_time, len(found.trials)) == ([0, 1, 2, 3], True, 1)
+    assert found.best is not search.reference.original
+
+
+def test_a_proposal_of_another_kind_says_nothing_of_what_this_one_takes(search: Search) -> None:
+    clock = Clock()
+    walk = Walk(replace(search, deadline=Deadline(50, clock)), [])
+    verdict, score = Verdict("pass", ("held",)), ScoreSummary(0.9, {})
+    walk.trials = [Trial(Chain((Prune(0.1),)), verdict, 250, 10, score, ("a", 0.1), 500.0)]
+    walk._require_time(Prune(0.1))
+    walk.trials += [Trial(Prune(0.1), verdict, 250, 10, score, ("a", 0.1), seconds) for seconds in (90.0, 60.0, 20.0, 10.0)]
+    walk._require_time(Prune(0.2))  # 20 s, the median of the last three
+    clock.now = 31
+    with pytest.raises(OutOfTime):
+        walk._require_time(Prune(0.2))

@@ -47,6 +47,8 @@ FACTOR = 3.0
 """The real time is expected between the estimate divided and multiplied by this."""
 MEMORY_FACTOR = 2.0
 """The real peak of memory is expected between the estimate divided and multiplied by this."""
+PROPOSALS = {"allocate": 22, "budget": 9}
+"""Strategy -> approximate number of its proposals, for estimates of time only; a strategy may be missing here."""
 MEAN_WIDTH = 0.35
 """Cost of a proposal's pass, as a share of the original's: proposals are narrower, by an amount that is not known before."""
 SCANS = 2
@@ -134,11 +136,13 @@ class Cost:
         parts_s: part of the run -> its seconds; a part whose length is not known is missing.
         memory_bytes: peak memory of the run's process.
         note: what the estimate leaves out; empty where it is whole.
+        proposals: about how many proposals the search makes; None where that is not known.
     """
 
     parts_s: Mapping[str, float]
     memory_bytes: int
     note: str = ""
+    proposals: int | None = None
 
     @property
     def seconds(self) -> float:
@@ -154,6 +158,23 @@ class Cost:
     def memory_range(self) -> tuple[float, float]:
         """Smallest and largest peak of memory that is expected, in bytes."""
         return self.memory_bytes / MEMORY_FACTOR, self.memory_bytes * MEMORY_FACTOR
+
+    @property
+    def least_s(self) -> float:
+        """Seconds of a run that makes no proposal at all: it loads, compiles the original, measures and judges it."""
+        return sum(seconds for part, seconds in self.parts_s.items() if part not in ("search", "training"))
+
+    def proposals_within(self, budget_s: float) -> int | None:
+        """Return about how many proposals fit into a time budget in seconds; None where that is not known, all where it is enough."""
+        if "search" not in self.parts_s or self.proposals is None:
+            return None
+        # what the search does besides proposals, such as scans and the choice of images, is taken as spread evenly over them
+        share = min(1.0, max(0.0, budget_s - self.least_s) / self.parts_s["search"])
+        return int(share * self.proposals)
+
+    def within(self, budget_s: float) -> dict[str, Any]:
+        """Return what fits into a time budget in seconds, as plain JSON."""
+        return {"seconds": budget_s, "without_search_s": self.least_s, "proposals": self.proposals_within(budget_s)}
 
     def as_dict(self) -> dict[str, Any]:
         """Return the estimate as plain JSON."""
@@ -178,7 +199,7 @@ def cost(work: Work, rates: Rates) -> Cost:
         work: the sizes of the run.
         rates: what this machine needs for the parts.
     """
-    image_s, runtime_s = rates.image_s, _runtime_image_s(rates)
+    image_s = rates.image_s
     compile_s = max(rates.compile_s.values(), default=0.0)
     exports = sum(rates.compile_s.values())
     whole_s, narrow_s = (_solve_s(work.systems, share) / rates.flops for share in (1.0, MEAN_WIDTH))
@@ -190,20 +211,33 @@ def cost(work: Work, rates: Rates) -> Cost:
         parts["search"] = begin_s + work.proposals * (fit_s + judge_s + compile_s) + _scans_s(work, image_s, fit_s)
     if work.epochs:
         parts["training"] = MAX_TRAININGS / 2 * work.epochs * work.train * MEAN_WIDTH * TRAINING * image_s
-    if rates.compile_s:
-        variants = sum(work.precisions.get(name, 1) for name in rates.compile_s)
-        judged = work.guard * MEAN_WIDTH * runtime_s + compile_s
-        int8 = len(rates.compile_s) * min(INT8_CASES, work.pool) * INT8_PASSES * runtime_s
-        parts["compile"] = 2 * compile_s + variants * judged + int8 + BRIEF_S + variants * TIMING_SECONDS / 2
-        contenders = BASELINES + 1
-        parts["measure"] = BASELINES * compile_s + work.batches * RETAKES * (BRIEF_S + SECONDS) + contenders * FRESH_PROCESS_S
-        parts["judge"] = work.test * (image_s + runtime_s)
+    parts |= rest(work, rates)
     left_out = []
     if work.proposals is None:
         left_out.append("the search is not in it, since the number of its proposals is not known")
     if not rates.compile_s:
         left_out.append("compilation is not in it, since no runtime of the target runs here")
-    return Cost(parts, _memory(work, rates), "; ".join(left_out))
+    return Cost(parts, _memory(work, rates), "; ".join(left_out), work.proposals)
+
+
+def rest(work: Work, rates: Rates) -> dict[str, float]:
+    """Return the seconds of the parts of a run that follow the search; empty where no runtime of the target runs here.
+
+    Args:
+        work: the sizes of the run.
+        rates: what this machine needs for the parts.
+    """
+    if not rates.compile_s:
+        return {}
+    runtime_s, compile_s = _runtime_image_s(rates), max(rates.compile_s.values())
+    variants = sum(work.precisions.get(name, 1) for name in rates.compile_s)
+    judged = work.guard * MEAN_WIDTH * runtime_s + compile_s
+    int8 = len(rates.compile_s) * min(INT8_CASES, work.pool) * INT8_PASSES * runtime_s
+    return {
+        "compile": 2 * compile_s + variants * judged + int8 + BRIEF_S + variants * TIMING_SECONDS / 2,
+        "measure": BASELINES * compile_s + work.batches * RETAKES * (BRIEF_S + SECONDS) + (BASELINES + 1) * FRESH_PROCESS_S,
+        "judge": work.test * (rates.image_s + runtime_s),
+    }
 
 
 def _solve_s(systems: Iterable[tuple[int, int]], share: float) -> float:

@@ -39,7 +39,7 @@ def _texts(plan: Plan) -> Iterator[str]:
     yield from _aligned((stage.name, stage.text) for stage in plan.stages)
     yield from _cut(plan.cuts)
     yield ""
-    yield from _cost(plan.cost)
+    yield from _cost(plan.cost, plan.time_budget)
     yield ""
     yield from _test(plan)
     yield ""
@@ -74,15 +74,30 @@ def _cut(cuts: Cuts) -> Iterator[str]:
         yield from _aligned([("", f"and {more} more, see --json")])
 
 
-def _cost(cost: Cost) -> Iterator[str]:
+def _cost(cost: Cost, budget_s: float | None) -> Iterator[str]:
     low, high = cost.range_s
     yield f"Time: {_time(low)} to {_time(high)} (an estimate, right within a factor of {FACTOR:g})"
     parts = ", ".join(f"{name} {_time(seconds)}" for name, seconds in cost.parts_s.items())
     yield f"  in the middle {_time(cost.seconds)}: {parts}"
     if cost.note:
         yield f"  {cost.note}"
+    if budget_s is not None:
+        yield f"  {_within(cost, budget_s)}"
     least, most = cost.memory_range
     yield f"Memory: {scaled(least, 'B')} to {scaled(most, 'B')} in the process of the run"
+
+
+def _within(cost: Cost, budget_s: float) -> str:
+    """Return what fits into a time budget."""
+    fixed = f"the time budget of {_time(budget_s)}: about {_time(cost.least_s)} of it is needed without any search"
+    number = cost.proposals_within(budget_s)
+    if budget_s <= cost.least_s:
+        return f"{fixed}, so it is too short"
+    if number is None:
+        return f"{fixed}, and the search has the rest"
+    if number == cost.proposals:
+        return f"{fixed}, and the whole search fits into the rest"
+    return f"{fixed}, and about {number} of {cost.proposals} proposals fit into the rest"
 
 
 def _test(plan: Plan) -> Iterator[str]:
