@@ -54,14 +54,18 @@ def steadiest(
     take: Callable[[], T],
     doubtful: Callable[[T], int],
     *,
+    serious: int = 1,
+    extra_s: float = EXTRA_S,
     wait: Callable[[], None] | None = None,
     timer: Callable[[], float] = time.perf_counter,
 ) -> Taken[T]:
-    """Measure, and measure again while figures are not reliable; at most `TRIES` times, and only as long as `EXTRA_S` allows.
+    """Measure, and measure again while figures are not reliable; at most `TRIES` times, and only as long as `extra_s` allows.
 
     Args:
         take: function that measures once.
         doubtful: function that counts the doubtful figures of a measurement; 0 ends it.
+        serious: number of doubtful figures from which on a measurement is taken more than twice.
+        extra_s: no further measurement is begun that would end later than this after the end of the first, seconds.
         wait: function that returns when the machine is quiet, or after a moment; only a test gives another one.
         timer: function that returns seconds, rising; only a test gives another one.
     """
@@ -70,7 +74,7 @@ def steadiest(
     min_doubts, times, ended = doubtful(best), 1, timer()
     # the next measurement is expected to take as long as the first did
     lasted = ended - started
-    while min_doubts and times < TRIES and timer() - ended + lasted <= EXTRA_S:
+    while min_doubts >= (1 if times == 1 else max(1, serious)) and times < TRIES and timer() - ended + lasted <= extra_s:
         (wait or await_quiet)()
         again, times = take(), times + 1
         # strictly fewer doubts: of equally doubtful measurements the first stays, whichever is the faster

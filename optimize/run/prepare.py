@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -27,6 +27,7 @@ import numpy as np
 
 from optimize.backends import CPU, Backend, runs_on_cpu, runtimes, title
 from optimize.backends.cpu_limit import limitable, restrict_level
+from optimize.backends.export_template import Exporter
 from optimize.candidate import Candidate, Floats
 from optimize.data import sources
 from optimize.data.calibration_checks import Finding, check_calibration
@@ -78,6 +79,7 @@ class Job:
         notes: sentences for the report.
         objects: network and data that were passed as objects of this process instead of files.
         protocol: the protocol that was fixed before the run, as the report has it; None where none was.
+        exporter: exporter of the run, which traces the original only once.
     """
 
     recipe: Recipe
@@ -91,6 +93,7 @@ class Job:
     notes: tuple[str, ...] = ()
     objects: InMemory = FILES_ONLY
     protocol: Mapping[str, Any] | None = None
+    exporter: Exporter = field(default_factory=Exporter)
 
     @property
     def reload(self) -> dict[str, Any] | None:
@@ -172,7 +175,7 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool, objects: InMemory 
     if not taken_up:
         require_decisive(job.recipe, job.data, job.look)
     begin_part("export of the original")
-    able, notes = rehearse(job.original, job.runtimes, job.data.guard.inputs(slice(0, REHEARSAL_CASES)), recipe.threads)
+    able, notes = rehearse(job.original, job.runtimes, job.data.guard.inputs(slice(0, REHEARSAL_CASES)), recipe.threads, job.exporter)
     job = replace(job, runtimes=able, notes=notes)
     job.space.open(identity(recipe, job.data), resume=resume)
     if job.space.report is None:  # what a finished run's report lists is not written again

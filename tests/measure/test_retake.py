@@ -56,6 +56,14 @@ def test_a_long_measurement_is_not_repeated_for_ever(monkeypatch: pytest.MonkeyP
     assert taken([1, 1, 0], 61.0, monkeypatch)[0].times == 1
 
 
+def test_figures_that_do_not_count_are_taken_twice_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two doubtful figures are serious here: one alone is worth one more measurement."""
+    monkeypatch.setattr(retake, "TRIES", 4)
+    for doubts, times in (([1, 1, 0], 2), ([2, 2, 1, 0], 3), ([2, 2, 2, 2], 4)):
+        left = iter(doubts)
+        assert steadiest(lambda left=left: next(left), lambda doubt: doubt, serious=2, wait=lambda: None).times == times
+
+
 def test_a_note_says_how_often_and_whether_it_helped() -> None:
     assert Taken(0, 1, 5).note("batch 1") is None
     said = "batch 8 was timed 3 times, since the machine was busy or had not settled: the steadiest counts, which is "
