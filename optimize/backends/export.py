@@ -101,6 +101,20 @@ def export_onnx(candidate: Candidate, path: str | Path, inputs: Floats | None = 
     )
 
 
+def compared(candidate: Candidate, path: Path, inputs: Floats | None = None) -> tuple[Parity, bool]:
+    """Return the differences between what a file and torch compute, and whether they are within the tolerance.
+
+    Args:
+        candidate: the network that the file is to compute.
+        path: an ONNX file.
+        inputs: (N, C, *spatial), what to compare on; seven random inputs when None.
+
+    Raises:
+        OptimizeError: when the runtime cannot run the file, or its outputs have another shape.
+    """
+    return _compare(candidate, path, _cases(candidate, inputs), OPSET)
+
+
 def _cases(candidate: Candidate, inputs: Floats | None) -> Floats:
     example = candidate.example.numpy()
     if inputs is None or not len(inputs):

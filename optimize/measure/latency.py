@@ -10,7 +10,7 @@ are drawn with replacement, so that what a round shares (a foreign process, a cl
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,8 @@ from optimize.backends.session import gc_paused
 from optimize.errors import InputError
 
 _RESAMPLES = 2000
+LOOKS, FIRST_LOOK = 8, 2
+"""Parts of a measurement after which it may end early, and the first of them: a quarter of the time is always measured."""
 
 
 @dataclass(frozen=True)
@@ -91,16 +93,19 @@ def interleave(
     min_rounds: int = 30,
     warmup: int = 5,
     settle_s: float = 0.002,
+    enough: Callable[[Mapping[str, Sequence[float]]], bool] | None = None,
     timer: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Latency]:
     """Time each contender once per round, in the order given, until both `seconds` and `min_rounds` are reached.
 
     Args:
         contenders: name -> a call that does the work and returns when it is done.
-        seconds: shortest time to measure for, warm-up not counted.
+        seconds: shortest time to measure for, warm-up not counted; with `enough` the longest.
         min_rounds: fewest rounds, however slow they are.
         warmup: rounds that are run but not counted.
         settle_s: seconds of untimed calls before each timed one, rounded up to whole calls; 0 for none.
+        enough: function of the samples so far that says whether they are enough (`measure/median_precision.py`); it is asked after every
+            eighth of `seconds`, from the second on. None measures for `seconds` in any case.
         timer: function that returns seconds, rising; only a test gives another one.
     """
     if min_rounds < 1:
@@ -110,9 +115,13 @@ def interleave(
         for _ in range(warmup):
             for call in contenders.values():
                 call()
-        end, rounds = timer() + seconds, 0
+        begin, rounds, looks = timer(), 0, FIRST_LOOK
         # one call of each contender in a round: A B A B, so that a slow second falls on all of them
-        while rounds < min_rounds or timer() < end:
+        while rounds < min_rounds or (passed := timer() - begin) < seconds:
+            if enough is not None and rounds >= min_rounds and passed >= looks * seconds / LOOKS:
+                if enough(samples):
+                    break
+                looks += 1
             for name, call in contenders.items():
                 # untimed calls of the same contender: its own weights are in the caches again, as in a loop that serves one model
                 _settle(call, settle_s, timer)

@@ -57,14 +57,18 @@ def steadiest(
     take: Callable[[], T],
     doubtful: Callable[[T], int],
     *,
+    serious: int = 1,
+    extra_s: float = EXTRA_S,
     wait: Callable[[], None] | None = None,
     timer: Callable[[], float] = time.perf_counter,
 ) -> Taken[T]:
-    """Measure, and measure again while figures are not reliable; at most `TRIES` times, and only as long as `EXTRA_S` allows.
+    """Measure, and measure again while figures are not reliable; at most `TRIES` times, and only as long as `extra_s` allows.
 
     Args:
         take: function that measures once.
         doubtful: function that counts the doubtful figures of a measurement; 0 ends it.
+        serious: number of doubtful figures from which on a measurement is taken more than twice.
+        extra_s: no further measurement is begun that would end later than this after the end of the first, seconds.
         wait: function that returns when the machine is quiet, or after a moment; only a test gives another one.
         timer: function that returns seconds, rising; only a test gives another one.
     """
@@ -73,7 +77,11 @@ def steadiest(
     min_doubts, times, ended = doubtful(best), 1, timer()
     # the next measurement is expected to take as long as the first did
     lasted = ended - started
-    while min_doubts and times < TRIES and timer() - ended + lasted <= min(EXTRA_S, MAX_SHARE * time_left()):
+
+    def in_time() -> bool:
+        return timer() - ended + lasted <= min(extra_s, MAX_SHARE * time_left())
+
+    while min_doubts >= (1 if times == 1 else max(1, serious)) and times < TRIES and in_time():
         with timed("wait for a quiet machine"):
             (wait or await_quiet)()
         again, times = take(), times + 1

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from optimize.backends.session import gc_paused
 from optimize.measure.latency import interleave
 
 WITHIN = 0.02
@@ -73,14 +74,16 @@ def warm_up(
     """
     medians: dict[str, list[float]] = {name: [] for name in contenders}
     end = timer() + most_s
-    for done in range(1, most_windows + 1):
-        window = interleave(contenders, seconds=window_s, min_rounds=window_rounds, warmup=0, settle_s=settle_s, timer=timer)
-        for name, latency in window.items():
-            # medians, since single slow calls are no sign that the machine has not settled
-            medians[name].append(latency.p50)
-        # all at once: while one contender still warms up, it may disturb the others
-        if all(map(_stands, medians.values())) or (done > 1 and timer() >= end):
-            break
+    # once for all windows: with a large network in memory, a collection takes as long as a window
+    with gc_paused():
+        for done in range(1, most_windows + 1):
+            window = interleave(contenders, seconds=window_s, min_rounds=window_rounds, warmup=0, settle_s=settle_s, timer=timer)
+            for name, latency in window.items():
+                # medians, since single slow calls are no sign that the machine has not settled
+                medians[name].append(latency.p50)
+            # all at once: while one contender still warms up, it may disturb the others
+            if all(map(_stands, medians.values())) or (done > 1 and timer() >= end):
+                break
     return Warmup({name: tuple(taken) for name, taken in medians.items()})
 
 

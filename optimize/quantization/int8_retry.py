@@ -19,9 +19,10 @@ from optimize.backends import Backend
 from optimize.backends.session import Session
 from optimize.candidate import Candidate
 from optimize.measure.latency import interleave, ratio
+from optimize.measure.median_precision import precise
 from optimize.measure.warmup import BRIEF_S, warm_up
 from optimize.progress import note, stage
-from optimize.quantization.precision_choice import TIMING_SECONDS, PrecisionContext, failure_reason
+from optimize.quantization.precision_choice import PRECISION, TIMING_SECONDS, PrecisionContext, failure_reason
 from optimize.quantization.variant import Variant
 
 MAX_CANDIDATES = 3
@@ -95,7 +96,7 @@ def _try_int8(runtime: Backend, context: PrecisionContext, chosen_session: Sessi
             # timed against the chosen variant itself, in turns: its latency from the earlier series was taken under another load
             calls = {"ships": partial(chosen_session.predict, example), "int8": partial(session.predict, example)}
             warm_up(calls, most_s=BRIEF_S)
-            timed = interleave(calls, seconds=TIMING_SECONDS)
+            timed = interleave(calls, seconds=TIMING_SECONDS, enough=precise(PRECISION))
     except Exception as problem:  # a candidate that cannot be quantized or run is passed over; the next may do
         return replace(variant, why=failure_reason("made", problem)), None
     gain = ratio(timed["ships"], timed["int8"])

@@ -36,6 +36,7 @@ from optimize.data.arrays import spread
 from optimize.guard.divergence import divergence, log_shares
 from optimize.hardware.machine import watch_foreign_load
 from optimize.measure.latency import Latency, interleave, ratio
+from optimize.measure.median_precision import precise
 from optimize.measure.warmup import BRIEF_S, warm_up
 from optimize.progress import note, stage
 from optimize.progress.deadline import Deadline, OutOfTime, time_left
@@ -47,6 +48,9 @@ from optimize.quantization.variant import Variant
 MAX_SHARE_OF_MIXES = 0.5
 """Share of the time that a run has left which the search for a mix may take; it counts only where a run was given a time budget."""
 TIMING_SECONDS = 2.0
+"""Longest time for which variants are timed."""
+PRECISION = 0.005
+"""Timing ends early once every median is known to half a percent: less of a difference would not decide which variant ships."""
 EXACT_PRECISION = "f32"
 ROUGH_CASES = 64
 """Number of calibration inputs that is enough to rank layers by."""
@@ -147,7 +151,7 @@ class _Contest:
         with stage("time the precisions"):
             warm_up(calls, most_s=BRIEF_S)
             measured_load = watch_foreign_load()
-            latencies = interleave(calls, seconds=TIMING_SECONDS)
+            latencies = interleave(calls, seconds=TIMING_SECONDS, enough=precise(PRECISION))
             load_percent = measured_load()
         for place in timed:
             self._variants[place] = replace(self._variants[place], latency=latencies[str(place)], load_percent=load_percent)

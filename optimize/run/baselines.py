@@ -10,6 +10,7 @@ runtime is not installed is left out with a note.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +26,7 @@ from optimize.candidate import Candidate, Floats
 from optimize.errors import TargetUnavailable
 from optimize.hardware.machine import watch_foreign_load
 from optimize.measure.latency import Latency, interleave, ratio
+from optimize.measure.median_precision import precise
 from optimize.measure.memory import peak_memory
 from optimize.measure.reliability import Reliability, doubtful, reliability
 from optimize.measure.retake import steadiest
@@ -33,7 +35,14 @@ from optimize.progress import stage
 from optimize.run.in_memory import NOT_RELOADED
 
 SECONDS = 4.0
+"""Longest time of one measurement."""
+PRECISION = 0.005
+"""A measurement ends early once every median is known to half a percent and is steady."""
 MIN_ROUNDS = 20
+EXTRA_SECONDS = 20.0
+"""No measurement is repeated that would end later than this after the end of the first."""
+MEMORY_PROCESSES = 2
+"""Number of fresh processes that measure memory at once."""
 EAGER = "torch eager"
 ARTIFACT = "artifact"
 
@@ -139,27 +148,34 @@ def profile(
     # All sessions are open at once, since the rounds alternate between them; memory is measured afterwards, each in a process of its own.
     with ExitStack() as opened:
         sessions = {name: opened.enter_context(_open(model, original, threads)) for name, model in models.items()}
-        taken = {batch: steadiest(partial(_time, sessions, inputs(batch)), _doubts) for batch in batches}
+        retaken = partial(steadiest, doubtful=_doubts, serious=len(sessions), extra_s=EXTRA_SECONDS)
+        taken = {batch: retaken(partial(_time, sessions, inputs(batch))) for batch in batches}
     timed = {batch: attempt.value for batch, attempt in taken.items()}
     notes += [said for batch, attempt in taken.items() if (said := attempt.note(f"batch {batch}"))]
-    memory: dict[str, int | None] = {}
-    for name, model in models.items():
-        opened_by = reload if model is None else model
-        if opened_by is None:
-            memory[name] = None
-            notes.append(NOT_RELOADED)
-            continue
-        with stage(f"memory of {name}"):
-            # at the largest batch size, where memory is largest
-            memory[name] = peak_memory(opened_by, batch=max(batches), threads=threads).peak_bytes
+    openers = {name: reload if model is None else model for name, model in models.items()}
+    notes += [NOT_RELOADED for opener in openers.values() if opener is None]
     return Profile(
         {batch: measured.latency for batch, measured in timed.items()},
-        memory,
+        # at the largest batch size, where memory is largest
+        _peak_memory_bytes(openers, max(batches), threads),
         {name: file.stat().st_size if model is None else model.size_bytes for name, model in models.items()},
         tuple(notes),
         {batch: measured.reliable for batch, measured in timed.items()},
         {batch: measured.load_percent for batch, measured in timed.items()},
     )
+
+
+def _peak_memory_bytes(
+    openers: Mapping[str, Artifact | Mapping[str, object] | None], batch: int, threads: int | None
+) -> dict[str, int | None]:
+    """Return the peak memory of each contender in a fresh process of its own; None for what no fresh process can open."""
+
+    def measured(opener: Artifact | Mapping[str, object] | None) -> int | None:
+        return None if opener is None else peak_memory(opener, batch=batch, threads=threads).peak_bytes
+
+    # Two at once: most of their time is spent on imports, and another process changes the time that one takes, but not its memory.
+    with stage("memory in fresh processes"), ThreadPoolExecutor(MEMORY_PROCESSES) as pool:
+        return dict(zip(openers, pool.map(measured, openers.values()), strict=True))
 
 
 def _open(model: Artifact | None, original: Candidate, threads: int | None) -> Session:
@@ -195,6 +211,6 @@ def _time(sessions: Mapping[str, Session], batch: Floats) -> _Timed:
         warm = warm_up(calls, most_s=BRIEF_S)
         # the load of other processes while the rounds run says whether their figures can be trusted
         taken = watch_foreign_load()
-        latency = interleave(calls, seconds=SECONDS, min_rounds=MIN_ROUNDS)
+        latency = interleave(calls, seconds=SECONDS, min_rounds=MIN_ROUNDS, enough=precise(PRECISION))
         busy = taken()
     return _Timed(latency, reliability(latency, load_percent={"during": busy}, unsettled=warm.unsettled), busy)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,7 @@ def _selected(job: Job, search: SearchResult, work: Path, compiled_before: Path 
     recipe, guard = job.recipe, job.data.guard
     with stage("export to ONNX"):
         parity = export_onnx(search.best, work / "model.onnx", guard.inputs(slice(0, PARITY_CASES)))
-        export_onnx(job.original, work / "original.onnx")
+        job.exporter.export(job.original, work / "original.onnx")
     context = PrecisionContext(
         onnx=work / "model.onnx",
         folder=compiled_before or work,
@@ -144,8 +145,10 @@ def retried_int8(job: Job, search: SearchResult, selection: _Selection) -> _Sele
         return selection
     context = selection.context
 
+    exported = cache(partial(_exported, context))  # by identity: a candidate is never changed
+
     def own(candidate: Candidate) -> PrecisionContext:
-        onnx, _ = _exported(context, candidate)
+        onnx, _ = exported(candidate)
         return replace(context, onnx=onnx, folder=onnx.parent, train_check=job.train_check and job.train_check.for_candidate(candidate))
 
     with backend(selection.chosen.target).build(selection.artifact, threads=context.threads) as session:
@@ -156,8 +159,7 @@ def retried_int8(job: Job, search: SearchResult, selection: _Selection) -> _Sele
     # what would have shipped stays in the report, with the reason why it does not
     slower = selection.changed(replace(selection.chosen, why=f"{selection.chosen.why}; {SLOWER}"))
     variants = (*slower.variants, *tried)
-    # exported again for its parity, which the tries did not keep
-    onnx, parity = _exported(context, instead)
+    onnx, parity = exported(instead)
     return _Selection(instead, replace(context, onnx=onnx), parity, variants, len(variants) - 1)
 
 

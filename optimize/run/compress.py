@@ -126,7 +126,8 @@ def fastest_first(job: Job, inputs: Floats) -> tuple[Backend, ...]:
     """Return the target's runtimes, the one first that is fastest on one input of the original."""
     if len(job.runtimes) == 1:
         return job.runtimes
-    taken = {runtime.NAME: latency_ms(runtime, job.recipe.threads, inputs, job.original) for runtime in job.runtimes}
+    threads, exporter = job.recipe.threads, job.exporter
+    taken = {runtime.NAME: latency_ms(runtime, threads, inputs, job.original, exporter) for runtime in job.runtimes}
     note("the original: " + ", ".join(f"{name} {milliseconds:.3f} ms" for name, milliseconds in taken.items()))
     return tuple(sorted(job.runtimes, key=lambda runtime: taken[runtime.NAME]))
 
@@ -161,7 +162,7 @@ def _prepared_search(job: Job) -> tuple[Search, Reference, Goal | None]:
     recipe, data = job.recipe, job.data
     reference = _reference(job)
     runs_here = job.runtime.unavailable_reason() is None
-    timer = latency_timer(job.runtime, recipe.threads, data.guard.inputs(slice(0, 1))) if runs_here else None
+    timer = latency_timer(job.runtime, recipe.threads, data.guard.inputs(slice(0, 1)), job.exporter) if runs_here else None
     asked = None if timer is None else make_goal(timer, job.original, recipe.latency_target_ms, recipe.speedup)
     plan = strategy(recipe, job.runtime if runs_here else None, asked)
     confidence = search_confidence(job.limits, data.guard.n_independent, data.test.n_independent)

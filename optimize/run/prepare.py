@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,6 +28,7 @@ import numpy as np
 
 from optimize.backends import CPU, Backend, runs_on_cpu, runtimes, title
 from optimize.backends.cpu_limit import limitable, restrict_level
+from optimize.backends.export_template import Exporter
 from optimize.candidate import Candidate, Floats
 from optimize.data import sources
 from optimize.data.calibration_checks import Finding, check_calibration
@@ -81,6 +82,7 @@ class Job:
         objects: network and data that were passed as objects of this process instead of files.
         protocol: the protocol that was fixed before the run, as the report has it; None where none was.
         budget: the time that the run may take; None where none was given.
+        exporter: exporter of the run, which traces the original only once.
     """
 
     recipe: Recipe
@@ -95,6 +97,7 @@ class Job:
     objects: InMemory = FILES_ONLY
     protocol: Mapping[str, Any] | None = None
     budget: TimeBudget | None = None
+    exporter: Exporter = field(default_factory=Exporter)
 
     @property
     def reload(self) -> dict[str, Any] | None:
@@ -176,7 +179,7 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool, objects: InMemory 
     if not taken_up:
         require_decisive(job.recipe, job.data, job.look)
     begin_part("export of the original")
-    able, notes = rehearse(job.original, job.runtimes, job.data.guard.inputs(slice(0, REHEARSAL_CASES)), recipe.threads)
+    able, notes = rehearse(job.original, job.runtimes, job.data.guard.inputs(slice(0, REHEARSAL_CASES)), recipe.threads, job.exporter)
     job = replace(job, runtimes=able, notes=notes)
     job = replace(job, budget=time_budget(job))
     job.space.open(identity(recipe, job.data), resume=resume)

@@ -16,14 +16,15 @@ import numpy as np
 
 from optimize.backends import Backend
 from optimize.backends.error_reasons import runtime_reason
-from optimize.backends.export import TOLERANCE, export_onnx, steady_cases
+from optimize.backends.export import TOLERANCE, steady_cases
+from optimize.backends.export_template import Exporter
 from optimize.candidate import Candidate, Floats
 from optimize.errors import InputError, OptimizeError
 from optimize.progress import note, stage
 
 
 def rehearse(
-    original: Candidate, runtimes: Sequence[Backend], inputs: Floats, threads: int | None
+    original: Candidate, runtimes: Sequence[Backend], inputs: Floats, threads: int | None, exporter: Exporter | None = None
 ) -> tuple[tuple[Backend, ...], tuple[str, ...]]:
     """Return the runtimes that compute what the original computes, and a note on each one that does not.
 
@@ -32,6 +33,7 @@ def rehearse(
         runtimes: runtimes of the target.
         inputs: images of the data, (N, C, *spatial) float32.
         threads: number of threads of the runtimes; None for their own choice.
+        exporter: exporter that keeps the file of the original for the rest of the run; None where nothing follows.
 
     Raises:
         InputError: when the network cannot be exported, or no runtime is left.
@@ -41,7 +43,7 @@ def rehearse(
     with stage("export and compile the original"), tempfile.TemporaryDirectory() as scratch:
         onnx = Path(scratch) / "original.onnx"
         # one export for all runtimes: each of them reads the same file
-        export_onnx(original, onnx, inputs)
+        (exporter or Exporter()).export(original, onnx, inputs)
         expected = original.predict(inputs)
         for runtime in runtimes:
             reason = _reason_against(runtime, onnx, Path(scratch) / runtime.NAME, original, inputs, expected, threads)

@@ -10,15 +10,21 @@ from functools import cache, partial
 from pathlib import Path
 
 from optimize.backends import Backend
-from optimize.backends.export import export_onnx
+from optimize.backends.export_template import Exporter
+from optimize.backends.session import gc_paused
 from optimize.candidate import Candidate, Floats
 from optimize.hardware.machine import BUSY_PERCENT, watch_foreign_load
 from optimize.measure.latency import interleave
+from optimize.measure.median_precision import precise
 from optimize.measure.retake import await_quiet
 from optimize.measure.warmup import warm_up
 from optimize.progress import note, stage
 
 TIMING_SECONDS = 0.5
+"""Longest time for warm-up, and longest time of the measurement."""
+WARMUP_WINDOW_S = 0.1
+PRECISION = 0.01
+"""A measurement ends early once its median is known to 1 %."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Goal:
         return taken <= self.latency_ms
 
 
-def latency_ms(runtime: Backend, threads: int | None, example: Floats, candidate: Candidate) -> float:
+def latency_ms(runtime: Backend, threads: int | None, example: Floats, candidate: Candidate, exporter: Exporter | None = None) -> float:
     """Return the median latency at batch 1 in the target's runtime, in the fastest of its float precisions; int8 may be faster still.
 
     Args:
@@ -50,22 +56,27 @@ def latency_ms(runtime: Backend, threads: int | None, example: Floats, candidate
         threads: number of threads of the runtime, or None for its own choice.
         example: one input, (1, C, *spatial).
         candidate: the candidate to compile.
+        exporter: exporter that may have traced a network of the same topology; None to trace the candidate.
     """
     with stage("latency on the target"), tempfile.TemporaryDirectory() as scratch, ExitStack() as opened:
         file = Path(scratch) / "model.onnx"
-        export_onnx(candidate, file)
+        (exporter or Exporter()).fill(candidate, file)
         calls = {}
         # each of the target's float precisions is timed, and the fastest counts: a bf16 machine is not judged by its f32 speed
         for precision in runtime.precisions():
             artifact = runtime.convert(file, Path(scratch) / precision, precision)
             calls[precision] = partial(opened.enter_context(runtime.build(artifact, threads=threads)).predict, example)
-        warm_up(calls, most_s=TIMING_SECONDS)
-        return min(latency.p50 for latency in interleave(calls, seconds=TIMING_SECONDS).values())
+        with gc_paused():
+            warm_up(calls, window_s=WARMUP_WINDOW_S, most_s=TIMING_SECONDS)
+            return min(latency.p50 for latency in interleave(calls, seconds=TIMING_SECONDS, enough=precise(PRECISION)).values())
 
 
-def latency_timer(runtime: Backend, threads: int | None, example: Floats) -> Callable[[Candidate], float]:
-    """Return `latency_ms` as a function of the candidate; no candidate is timed twice."""
-    return cache(partial(latency_ms, runtime, threads, example))  # cached by identity: a candidate is never changed
+def latency_timer(
+    runtime: Backend, threads: int | None, example: Floats, exporter: Exporter | None = None
+) -> Callable[[Candidate], float]:
+    """Return `latency_ms` as a function of the candidate; no candidate is timed twice, and one of each topology is traced."""
+    # cached by identity: a candidate is never changed
+    return cache(partial(latency_ms, runtime, threads, example, exporter=exporter or Exporter()))
 
 
 def make_goal(measure: Callable[[Candidate], float], original: Candidate, target_ms: float | None, speedup: float | None) -> Goal | None:

@@ -64,6 +64,14 @@ def test_with_a_time_budget_a_measurement_is_repeated_only_where_there_is_time(m
         assert found.times == times
 
 
+def test_figures_that_do_not_count_are_taken_twice_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two doubtful figures are serious here: one alone is worth one more measurement."""
+    monkeypatch.setattr(retake, "TRIES", 4)
+    for doubts, times in (([1, 1, 0], 2), ([2, 2, 1, 0], 3), ([2, 2, 2, 2], 4)):
+        left = iter(doubts)
+        assert steadiest(lambda left=left: next(left), lambda doubt: doubt, serious=2, wait=lambda: None).times == times
+
+
 def test_a_note_says_how_often_and_whether_it_helped() -> None:
     assert Taken(0, 1, 5).note("batch 1") is None
     said = "batch 8 was timed 3 times, since the machine was busy or had not settled: the steadiest counts, which is "

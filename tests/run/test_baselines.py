@@ -66,6 +66,7 @@ def measured(exported: tuple[Path, Artifact], brought: Path, scratch: Path, patc
         return Memory(1000 * len(asked), 0)
 
     patch.setattr(module, "peak_memory", answer)
+    patch.setattr(module, "MEMORY_PROCESSES", 1)
     patch.setattr(module, "SECONDS", 0.0)
     patch.setattr(module, "MIN_ROUNDS", 3)
     # Nothing stands still for the artifact, and others take a tenth of the machine, then half.
