@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.results import write
 from benchmarks.studies.peers.cases import CACHE
 from optimize.backends import title
-from optimize.guard.verdict import POWER
+from optimize.guard.limits import POWER
 from optimize.progress import note, shown
 from optimize.run.compress import compress
 from optimize.run.demo import prepared

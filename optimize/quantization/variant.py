@@ -54,5 +54,6 @@ class Variant:
             "why": self.why,
             "latency_ms_p50": None if self.latency is None else self.latency.p50,
             "verdict": None if self.verdict is None else self.verdict.outcome,
+            "chance": None if self.verdict is None else self.verdict.chance,
             "size_bytes": None if self.artifact is None else self.artifact.size_bytes,
         }

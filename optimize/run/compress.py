@@ -20,10 +20,11 @@ from typing import Any, NamedTuple
 from optimize.backends import Backend
 from optimize.candidate import Candidate, Floats, Reference
 from optimize.data.calibration_sampling import unlabelled
-from optimize.guard.verdict import Verdict, judge, search_confidence
+from optimize.guard.verdict import Verdict, judge
 from optimize.hardware.malloc import retain_freed_memory
 from optimize.loading.load import load_model
 from optimize.progress import begin_part, note, whole_run
+from optimize.run.acceptance_plan import announce, sentences
 from optimize.run.compile_artifact import compile_artifact
 from optimize.run.cross_compiled import compile_only
 from optimize.run.final_verdict import final_verdict
@@ -98,6 +99,7 @@ def run(recipe: Recipe, objects: InMemory = FILES_ONLY, *, resume: bool = False,
     if result is None:
         # the search times its proposals on one runtime; the fastest one on the original is the likeliest to ship
         job = replace(job, runtimes=fastest_first(job, job.data.guard.inputs(slice(0, 1))))
+        announce(job)
         search = run_search(job)
         reason = job.runtime.unavailable_reason()
         result = compile_only(job, search, reason) if reason else final_verdict(job, search, compile_artifact(job, search))
@@ -135,9 +137,18 @@ def run_search(job: Job) -> SearchResult:
     timer = latency_timer(job.runtime, recipe.threads, data.guard.inputs(slice(0, 1))) if runs_here else None
     asked = None if timer is None else make_goal(timer, job.original, recipe.latency_target_ms, recipe.speedup)
     plan = strategy(recipe, job.runtime if runs_here else None, asked)
-    confidence = search_confidence(job.limits, data.guard.n_independent, data.test.n_independent)
-    proposal_timer = timer if makes_few_proposals(recipe.strategy) else None
-    search = Search(reference, data.guard, data.classes, recipe.limits, job.space.ledger, plan, confidence, proposal_timer, job.train_check)
+    search = Search(
+        reference,
+        data.guard,
+        data.classes,
+        recipe.limits,
+        job.space.ledger,
+        plan,
+        job.search_confidence,
+        timer if makes_few_proposals(recipe.strategy) else None,
+        job.train_check,
+        job.acceptance_rule,
+    )
     proposals = PROPOSALS.get(recipe.strategy)
     begin_part("search", proposals and max(2, proposals - len(job.space.trials)))
     found = search.run(job.space.trials)
@@ -145,7 +156,7 @@ def run_search(job: Job) -> SearchResult:
     # Candidates before the best are asked for int8 where that of the best fails, since they are milder. On the way to a latency the best is
     # the mildest that is fast enough, so those before it are no help.
     earlier = () if asked else found.earlier
-    notes = (*left_alone(found.best, reference), *(() if job.train_check is None else (job.train_check.note,)))
+    notes = (*left_alone(found.best, reference), *(() if job.train_check is None else (job.train_check.note,)), *sentences(job))
     return replace(found, earlier=earlier, notes=notes, goal=asked)
 
 

@@ -17,7 +17,6 @@ from optimize.data.arrays import spread
 from optimize.data.dataset import Dataset
 from optimize.errors import Inconclusive, InputError
 from optimize.graph.macs import macs
-from optimize.guard.verdict import search_confidence
 from optimize.progress import stage
 from optimize.run.compress import PROPOSALS
 from optimize.run.in_memory import FILES_ONLY, InMemory
@@ -177,7 +176,7 @@ def plan(
 def _made(job: Job, removable: Cuts, work: Work, rates: Rates, obstacles: Sequence[str], timed: EndToEnd | None, started: float) -> Plan:
     """Return the plan of a run, with what its splits can decide."""
     recipe, data, look = job.recipe, job.data, job.look
-    confidence = search_confidence(job.limits, data.guard.n_independent, data.test.n_independent)
+    confidence = job.search_confidence
     with stage("count the cases"):
         test = decisions(data.test, data.classes, job.limits)
         guard = decisions(data.guard, data.classes, replace(job.limits, confidence=confidence), in_search=True)

@@ -32,9 +32,13 @@ from optimize.data import sources
 from optimize.data.calibration_checks import Finding, check_calibration
 from optimize.data.dataset import Dataset, Preprocessing, load_data
 from optimize.errors import InputError
+from optimize.guard.acceptance_rule import AcceptanceRule
+from optimize.guard.best_possible import best_possible_rails
 from optimize.guard.limits import CLASS_SETTINGS, Limits
+from optimize.guard.rail import Rail
 from optimize.guard.rails import Task, rows
 from optimize.guard.score import Score
+from optimize.guard.verdict import search_confidence
 from optimize.hardware.cpu_level import in_words, level
 from optimize.loading import model_formats
 from optimize.loading.live_module import require_no_file_settings
@@ -138,7 +142,23 @@ class Job:
         if data.training_split is None:
             return None
         cases = data.guard.n_independent, data.test.n_independent
-        return TrainCheck.from_train(self.original, data.training_split, *cases, data.classes, recipe.limits, recipe.seed)
+        return TrainCheck.from_train(self.original, data.training_split, *cases, data.classes, recipe.limits, recipe.seed, recipe.power)
+
+    @cached_property
+    def search_confidence(self) -> float:
+        """Confidence of the bounds on the guard split where no chance of acceptance can be asked for."""
+        return search_confidence(self.limits, self.data.guard.n_independent, self.data.test.n_independent, self.recipe.power)
+
+    @cached_property
+    def test_rails(self) -> tuple[Rail, ...]:
+        """The guard-rails of a perfect candidate on the test split, from its labels alone; no image is read."""
+        return best_possible_rails(self.data.test, self.data.classes, self.limits)
+
+    @cached_property
+    def acceptance_rule(self) -> AcceptanceRule:
+        """The rule by which the search keeps a proposal, and by which a precision may ship."""
+        n_guard, power = self.data.guard.n_independent, self.recipe.power
+        return AcceptanceRule.planned(self.limits, self.baseline_score, self.test_rails, n_guard, power, self.search_confidence)
 
 
 def prepare(recipe: Recipe, *, resume: bool, overwrite: bool, objects: InMemory = FILES_ONLY) -> Job:
