@@ -42,6 +42,8 @@ MAX_DRAWS, MIN_DRAWS, MAX_COUNTS = 4096, 1024, 400_000
 NODES = (np.arange(15) + 0.5) / 15
 """Points of the distribution of a true value, each with the same weight."""
 MANY_CASES = 1e6
+MIN_ROWS = 32
+"""Number of gained cases that a table covers at least; it covers a tenth of the cases where these are more."""
 
 
 def rail_key(rail: Rail) -> RailKey:
@@ -82,6 +84,8 @@ def acceptance_chances(rails: Sequence[Rail], test_sizes: Mapping[RailKey, int],
         if id(rail) not in chances:
             chance = _chance_of_figure(rail, test_sizes.get(rail_key(rail), 0), limits, times)
             chances[id(rail)] = chance
+            if _follows(rail, rails[0]):
+                continue
             # Where the guard split has no case, a rail that lost nothing is left to the verdict, as nothing could be asked of it.
             joint *= (1.0 if rail.lossless else 0.0) if chance is None else chance
     return Chances(joint, tuple(chances[id(rail)] for rail in rails))
@@ -102,6 +106,17 @@ def _families(rails: Sequence[Rail], test_sizes: Mapping[RailKey, int]) -> list[
     if home is None:
         return [overall, *families]
     return [[*family, overall[0]] if family is home else family for family in families]
+
+
+def _follows(rail: Rail, overall: Rail) -> bool:
+    """Whether a rail holds where the overall one does: the Dice of the only class is the overall Dice, mostly under a looser limit."""
+    same = (rail.figure.lower(), rail.rule, rail.value, rail.estimate.n) == (
+        overall.figure.lower().removeprefix("overall "),
+        overall.rule,
+        overall.value,
+        overall.estimate.n,
+    )
+    return same and rail is not overall and rail.scope == "class" and rail.rule == "drop" and rail.limit >= overall.limit
 
 
 def _adds_up(overall: Rail, classes: Sequence[Rail], test_sizes: Mapping[RailKey, int]) -> bool:
@@ -141,12 +156,12 @@ def _passed(family: Sequence[Rail], test_sizes: Mapping[RailKey, int], limits: L
 def _passes(rail: Rail, effective: int, lost: Integers, gained: Integers, cases: int, limits: Limits) -> Booleans:
     alpha = None if limits.bound_confidence is None else _alpha(rail, cases, limits)
     # A round number of rows, so that the tables of many candidates are found again in the cache.
-    most = 16 * (1 + int(gained.max(initial=0)) // 16)
+    most = min(16 * (1 + int(gained.max(initial=0)) // 16), max(MIN_ROWS, effective // 10))
     return passing_counts(effective, rail.limit, alpha, most).passes(lost, gained)
 
 
 def _alpha(rail: Rail, cases: int, limits: Limits) -> float:
-    """The chance beyond the verdict's critical value on the test split; with patients by Student's distribution, as many as there will be."""
+    """The chance beyond the verdict's critical value on the test split; with patients it is Student's, for as many as there will be."""
     freedom = rail.estimate.freedom
     if freedom is None:
         return 1 - limits.confidence
@@ -177,7 +192,9 @@ def _chance_of_figure(rail: Rail, future: int, limits: Limits, times: float) -> 
     return float(np.mean([estimate.odds(future / estimate.n, rail.limit - shift)[1 if floor else 0] for shift in true]))
 
 
-def enlarged_guard(rails: Sequence[Rail], test_sizes: Mapping[RailKey, int], limits: Limits, power: float, most: float = 64.0) -> float | None:
+def enlarged_guard(
+    rails: Sequence[Rail], test_sizes: Mapping[RailKey, int], limits: Limits, power: float, most: float = 64.0
+) -> float | None:
     """How many times as many guard cases would raise the chance to `power`, at the same rates; None where not even `most` times would.
 
     Args:

@@ -6,9 +6,9 @@
 A search asks for more: that the final verdict will probably be "pass" (`optimize.guard.acceptance_rule`). Where no size of a test split is
 known, or where it can accept nothing, `accept_proposal` answers instead: is a proposal good enough to go on with? Many proposals are judged
 on the same cases, and the boldest one that passes looks better than it is. So the bound of each loss must stay within its limit, at the
-confidence that `search_confidence` gives. The bounds are the usual large-sample intervals: what a guard of ten patients cannot exclude is left to the final
-verdict. A rail that lost nothing passes, however few its cases. Where the final verdict will compare measured values, the bounds of a
-class also use the cases of the other classes (`optimize.guard.pooling`).
+confidence that `search_confidence` gives. The bounds are the usual large-sample intervals: what a guard of ten patients cannot exclude is
+left to the final verdict. A rail that lost nothing passes, however few its cases. Where the final verdict will compare measured values, the
+bounds of a class also use the cases of the other classes (`optimize.guard.pooling`).
 """
 
 from __future__ import annotations
