@@ -26,7 +26,13 @@ def announce(job: Job) -> None:
 
 
 def sentences(job: Job) -> tuple[str, ...]:
-    """Return what a reader should know before the search: the largest loss, rails with few cases, and a guard split that is too small."""
+    """Return what a reader should know before the search: what the test split accepts, and a guard split that is too small to show it."""
+    sentence = job.acceptance_rule.note
+    return (*sentences_on_test(job), *(() if sentence is None else (sentence,)))
+
+
+def sentences_on_test(job: Job) -> tuple[str, ...]:
+    """Return what the test split accepts: the largest loss, and rails that pass only where nearly nothing changes."""
     losses, power = _losses(job), f"{100 * job.recipe.power:.4g} %"
     known = [found for found in losses if found.loss is not None]
     said = []
@@ -41,8 +47,6 @@ def sentences(job: Job) -> tuple[str, ...]:
         )
     if tight := [found for found in losses if found.nearly_no_change]:
         said.append(_tight(tight, power))
-    if sentence := job.acceptance_rule.note:
-        said.append(sentence)
     return tuple(said)
 
 

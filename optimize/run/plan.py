@@ -18,6 +18,7 @@ from optimize.data.dataset import Dataset
 from optimize.errors import Inconclusive, InputError
 from optimize.graph.macs import macs
 from optimize.progress import stage
+from optimize.run.acceptance_plan import sentences_on_test
 from optimize.run.compress import PROPOSALS
 from optimize.run.in_memory import FILES_ONLY, InMemory
 from optimize.run.original import Original, judge_original
@@ -182,7 +183,7 @@ def _made(job: Job, removable: Cuts, work: Work, rates: Rates, obstacles: Sequen
         guard = decisions(data.guard, data.classes, replace(job.limits, confidence=confidence), in_search=True)
     splits = {name: len(split) for name in ("train", "calibration", "guard", "test") if (split := getattr(data, name)) is not None}
     stopped = [*obstacles, *_undecidable(job, test)]
-    further = (rates.doubt, look.sentence(recipe.limits))
+    further = (rates.doubt, look.sentence(recipe.limits), *sentences_on_test(job))
     warnings = [f"calibration data, {finding.check}: {finding.text}" for finding in job.health if finding.level == "warning"]
     notes = [*job.original.notes, *data.notes, *warnings, *rates.unable, *job.baseline.notes, *(text for text in further if text)]
     return Plan(
