@@ -97,12 +97,12 @@ class AcceptanceRule:
         broken = tuple(reason_of_refusal(rail) for rail in rails if not (rail.held_by_value or rail.lossless))
         if broken:
             return Verdict("fail", broken, rails, chances.joint)
-        said = f"the chance of acceptance is {_percent(chances.joint)}"
+        said = f"chance of acceptance {_percent(chances.joint)}"
         if chances.joint >= self.asked_chance:
             return Verdict("pass", (f"{summary(rails)}; {said}",), rails, chances.joint)
         # The weakest rails explain a small chance best; those that the guard split says nothing about come first.
         weakest = sorted(zip(chances.rails, rails, strict=True), key=lambda pair: -1.0 if pair[0] is None else pair[0])[:MAX_NAMED]
-        reasons = (f"{said}, and {_percent(self.asked_chance)} is asked for", *(_weak(chance, rail) for chance, rail in weakest))
+        reasons = (f"{said}; {_percent(self.asked_chance)} is asked for", *(_weak(chance, rail) for chance, rail in weakest))
         return Verdict("fail", reasons, rails, chances.joint)
 
     @cached_property

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from scipy.special import bdtr, gammaln, ndtr, xlog1py, xlogy
 from optimize.guard.intervals import MIN_ALPHA, quantile
 from optimize.guard.limits import Limits
 from optimize.guard.passing_counts import passing_counts
-from optimize.guard.rail import MAX_REQUIRED_N, Rail
+from optimize.guard.rail import Rail
 
 GAINED = 0.005
 """Share of the cases that is assumed to be gained."""
@@ -94,13 +94,19 @@ def largest_losses(rails: Sequence[Rail], limits: Limits, power: float) -> tuple
         recall of common 26 3.2 pp
         recall of rare 2 0.6 pp
     """
+    # Many classes have one limit, and some have one size: nothing is computed twice.
     found = cache(lambda cases, limit, alpha: _of_share(cases, limit, alpha, power))
+    required = cache(lambda limit, alpha: _required_n(limit, alpha, power))
     made = []
     for rail in rails:
         if rail.rule != "drop" or rail.estimate.lost is None or not rail.estimate.n:
             made.append(LargestLoss(rail, None, None, False, None))
             continue
-        made.append(LargestLoss(rail, *found(*_size(rail, limits))))
+        size = _size(rail, limits)
+        loss, most_lost = found(*size)
+        number = None if loss is not None else required(*size[1:])
+        # Several cases of a patient count as fewer, so more of them are needed.
+        made.append(LargestLoss(rail, loss, most_lost, True, number and ceil(number * rail.estimate.widening)))
     return tuple(made)
 
 
@@ -151,10 +157,10 @@ def _size(rail: Rail, limits: Limits) -> tuple[int, float, float | None]:
     return effective, rail.limit, max(MIN_ALPHA, float(ndtr(-quantile(limits.confidence, estimate.freedom))))
 
 
-def _of_share(cases: int, limit: float, alpha: float | None, power: float) -> tuple[float | None, int, bool, int | None]:
+def _of_share(cases: int, limit: float, alpha: float | None, power: float) -> tuple[float | None, int]:
+    """The largest true loss that passes with the power, and the largest number of lost cases where none is gained."""
     most_lost = int(passing_counts(cases, limit, alpha, 0).most_lost[0])
-    loss = _largest_passing(lambda true: pass_chance_of(true, cases, limit, alpha), limit, power)
-    return loss, most_lost, True, None if loss is not None else _required_n(cases, limit, alpha, power)
+    return _largest_passing(lambda true: pass_chance_of(true, cases, limit, alpha), limit, power), most_lost
 
 
 def _largest_passing(chance: Callable[[float], float], limit: float, power: float) -> float | None:
@@ -168,12 +174,12 @@ def _largest_passing(chance: Callable[[float], float], limit: float, power: floa
     return low
 
 
-def _required_n(cases: int, limit: float, alpha: float | None, power: float) -> int | None:
-    """The number of cases with which no net loss passes with the power."""
-    few, many = cases, 2 * cases
+def _required_n(limit: float, alpha: float | None, power: float) -> int | None:
+    """The number of cases with which no net loss passes with the power; None where it is above `MAX_SEARCHED_N`."""
+    few, many = 1, 2
     while pass_chance_of(0.0, many, limit, alpha) < power:
         few, many = many, 2 * many
-        if many > min(MAX_SEARCHED_N, MAX_REQUIRED_N):
+        if many > MAX_SEARCHED_N:
             return None
     while many - few > max(1, few // 50):
         middle = (few + many) // 2

@@ -33,7 +33,7 @@ def test_what_will_probably_pass_is_kept_and_the_chance_is_told() -> None:
     assert kept
     assert kept.chance is not None
     assert kept.chance >= asked.asked_chance == pytest.approx(1 - CAUTION * 0.1)
-    assert "the chance of acceptance is" in kept.reasons[0]
+    assert "; chance of acceptance 9" in kept.reasons[0]
     assert (asked.note, asked.required_guard) == (None, None)
 
 
@@ -43,7 +43,7 @@ def test_what_may_well_fail_is_refused_with_the_weakest_rails() -> None:
     assert not refused
     assert refused.chance is not None
     assert refused.chance < 0.92
-    assert "and 92 % is asked for" in refused.reasons[0]
+    assert "%; 92 % is asked for" in refused.reasons[0]
     assert any("and passes with" in reason for reason in refused.reasons[1:])
     assert rule((150, 150), (400, 400), 0.5)(*pair((1, 2), guard)), "a bolder search keeps more"
 
