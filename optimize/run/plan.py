@@ -29,8 +29,9 @@ from optimize.run.planning.end_to_end import EndToEnd, end_to_end
 from optimize.run.planning.machine_rates import Rates, machine_rates, seconds_per_image
 from optimize.run.planning.stages import Stage, model_line, stages, tried_precisions
 from optimize.run.planning.text import lines
-from optimize.run.prepare import Job, check_settings, loaded
+from optimize.run.prepare import Job, loaded
 from optimize.run.recipe import Recipe
+from optimize.run.setting_checks import check_settings
 from optimize.run.workspace import Workspace
 
 FORMAT = 1
