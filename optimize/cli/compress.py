@@ -68,6 +68,7 @@ _SEARCH = cloup.option_group(
         help="Signal that says which channels go first: output_error, magnitude, taylor, …; see docs/search.md.",
     ),
     cloup.option("--prefer", metavar="WHAT", help="What the allowed loss is spent on: balanced, latency or size."),
+    cloup.option("--power", metavar="P", help="Chance of acceptance that the search aims at; 0.9 by default. Less is bolder."),
     seed_option(),
     cloup.option("--time-budget", metavar="3min", help="Time that the run may take: 90s, 3min or 1h. The search ends early enough for it."),
     cloup.option("--force", is_flag=True, default=None, help="Run also where the test split is known to be too small for a verdict."),

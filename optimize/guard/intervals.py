@@ -72,6 +72,8 @@ class Estimate:
         min_n: number of cases or patients from which there are bounds; None where there are bounds already.
         independent: whether every case stands for itself; False where several may be of one patient.
         usual: the large-sample bounds that the search uses; None where they are the same.
+        widening: design effect by which the counts of cases were divided; 1 where every case stands for itself.
+        freedom: degrees of freedom of the bounds' critical value; None where it is that of the normal distribution.
     """
 
     value: float
@@ -86,6 +88,8 @@ class Estimate:
     min_n: int | None = None
     independent: bool = True
     usual: Interval | None = None
+    widening: float = 1.0
+    freedom: int | None = None
 
     @property
     def p_value(self) -> float | None:
@@ -161,6 +165,7 @@ def drop_of_share(
     usual, exact = tango(*counts, z), paired(*counts, _alpha(z))
     independent = patients is None
     bounds = Estimate(value, *exact, cases, "cases", method, odds if cases else None, lost, gained, independent=independent, usual=usual)
+    bounds = replace(bounds, widening=widening, freedom=freedom)
     # The difference is bounded in any case: the bounds of a ratio are widened by what it shows.
     if not relative:
         return bounds

@@ -18,6 +18,8 @@ METRICS = ("accuracy", "macro_f1", "auc")
 CLASS_METRICS = ("recall", "precision", "f1")
 CLASS_SETTINGS = ("metric", "class_metric", "threshold", "positive")
 """Settings of limits that masks have no use for."""
+POWER = 0.9
+"""Chance that the final verdict is "pass" for what the search keeps, where a run does not ask for another."""
 _POINTS = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(pp|%|)\s*")
 
 

@@ -3,11 +3,12 @@
 `judge` gives the final verdict: accepted only when every rail passes, rejected when one fails, and otherwise "inconclusive"
 (`optimize.guard.rail` says what a rail asks).
 
-`accept_proposal` answers the search's question: is a proposal good enough to go on with? Many proposals are judged on the same cases, and
-the boldest one that passes looks better than it is. So the bound of each loss must stay within its limit, at the confidence that
-`search_confidence` gives. The bounds are the usual large-sample intervals: what a guard of ten patients cannot exclude is left to the final
-verdict. A rail that lost nothing passes, however few its cases. Where the final verdict will compare measured values, the bounds of a
-class also use the cases of the other classes (`optimize.guard.pooling`).
+A search asks for more: that the final verdict will probably be "pass" (`optimize.guard.acceptance_rule`). Where no size of a test split is
+known, or where it can accept nothing, `accept_proposal` answers instead: is a proposal good enough to go on with? Many proposals are judged
+on the same cases, and the boldest one that passes looks better than it is. So the bound of each loss must stay within its limit, at the
+confidence that `search_confidence` gives. The bounds are the usual large-sample intervals: what a guard of ten patients cannot exclude is
+left to the final verdict. A rail that lost nothing passes, however few its cases. Where the final verdict will compare measured values, the
+bounds of a class also use the cases of the other classes (`optimize.guard.pooling`).
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from math import sqrt
 from statistics import NormalDist
 
 from optimize.guard.judged_rails import judged_rails
-from optimize.guard.limits import Limits, points
+from optimize.guard.limits import POWER, Limits, points
 from optimize.guard.pooling import pooled
 from optimize.guard.rail import Outcome, Rail
 from optimize.guard.score import Score
 
-SEARCH_CONFIDENCE = 0.9
-POWER, MAX_CONFIDENCE = 0.8, 0.9999
+SEARCH_CONFIDENCE, MAX_CONFIDENCE = 0.9, 0.9999
+
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Verdict:
         outcome: outcome of all rails together.
         reasons: the rails that decided, in words.
         rails: every judged rail; empty where none was judged.
+        chance: chance that the final verdict will be "pass", as the guard split shows it; None where it was not asked for.
 
     Example:
         >>> bool(Verdict("pass", ("all limits hold",))), bool(Verdict("inconclusive", ("12 cases are too few",)))
@@ -43,6 +45,7 @@ class Verdict:
     outcome: Outcome
     reasons: tuple[str, ...]
     rails: tuple[Rail, ...] = ()
+    chance: float | None = None
 
     def __bool__(self) -> bool:
         return self.outcome == "pass"
@@ -90,7 +93,7 @@ def accept_proposal(limits: Limits, baseline: Score, candidate: Score, confidenc
     # A verdict by points asks nothing of small classes but their measured values: there the search may use cases of other classes.
     if limits.verdict == "point":
         rails = pooled(rails, confidence)
-    reasons = tuple(_reason_of_refusal(rail) for rail in rails if not (rail.lossless or rail.surely_held))
+    reasons = tuple(reason_of_refusal(rail) for rail in rails if not (rail.lossless or rail.surely_held))
     if reasons:
         return Verdict("fail", reasons, rails)
     undecided = sum(not rail.surely_held for rail in rails)
@@ -100,10 +103,10 @@ def accept_proposal(limits: Limits, baseline: Score, candidate: Score, confidenc
     return Verdict("pass", (summary(rails) + (few if undecided else ""),), rails)
 
 
-def search_confidence(limits: Limits, guard: int, test: int) -> float:
+def search_confidence(limits: Limits, guard: int, test: int, power: float = POWER) -> float:
     """The confidence that the search asks for.
 
-    What passes on the guard must pass anew on other cases, so the guard's bound holds the chance of both, with power 80 %:
+    What passes on the guard must pass anew on other cases, so the guard's bound holds the chance of both, with the asked power:
     z = z_c s + z_p sqrt(1 + s^2), where s^2 is the guard's cases over the test's, and z_c and z_p are the points of the normal distribution
     at the verdict's confidence and the power (the usual calculation of a sample's size, turned round). Where the verdict compares measured
     values, z_c is 0, and 90 % the least.
@@ -112,14 +115,15 @@ def search_confidence(limits: Limits, guard: int, test: int) -> float:
         limits: the guard-rails.
         guard: how many cases or patients the guard has.
         test: how many the test split has.
+        power: the chance that is asked for.
     """
     normal, ratio = NormalDist(), guard / max(1, test)
-    # Guard and test of 1,000 cases each at 95 %: z = 1.64 + 0.84 * 1.41 = 2.84, which is 99.8 %. By points z is 1.19: 88 %, raised to 90 %.
-    power = normal.inv_cdf(POWER) * sqrt(1 + ratio)
+    # Guard and test of 1,000 cases each at 95 % and a power of 90 %: z = 1.64 + 1.28 * 1.41 = 3.46. By points z is 1.81: 96 %.
+    reserve = normal.inv_cdf(power) * sqrt(1 + ratio)
     if limits.verdict == "point":
-        return min(MAX_CONFIDENCE, max(SEARCH_CONFIDENCE, normal.cdf(power)))
+        return min(MAX_CONFIDENCE, max(SEARCH_CONFIDENCE, normal.cdf(reserve)))
     # A guard much larger than the test would ask for 100 %, which no bound gives.
-    return min(MAX_CONFIDENCE, normal.cdf(normal.inv_cdf(limits.confidence) * sqrt(ratio) + power))
+    return min(MAX_CONFIDENCE, normal.cdf(normal.inv_cdf(limits.confidence) * sqrt(ratio) + reserve))
 
 
 def worst_class(baseline: Score, candidate: Score) -> tuple[str, float]:
@@ -131,7 +135,7 @@ def worst_class(baseline: Score, candidate: Score) -> tuple[str, float]:
     return name, drops[name]
 
 
-def _reason_of_refusal(rail: Rail) -> str:
+def reason_of_refusal(rail: Rail) -> str:
     """Why the search does not go on: the loss, and how much larger the true loss may be."""
     # Without a confidence the rail prints its measured value alone; the distance to the bound follows in the search's own words.
     plain = str(replace(rail, confidence=None))

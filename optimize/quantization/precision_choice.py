@@ -281,6 +281,7 @@ class _Mixing:
             ).encode()
         )
         identity.update(repr(self._context.limits).encode())
+        identity.update(b"" if self._context.rule is None else self._context.rule.identity.encode())
         identity.update(b"" if self._context.train_check is None else self._context.train_check.split.sha256.encode())
         return identity.hexdigest()
 

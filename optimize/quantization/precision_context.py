@@ -9,6 +9,7 @@ from optimize.backends import Backend
 from optimize.backends.session import Session
 from optimize.candidate import Floats
 from optimize.data.dataset import Split
+from optimize.guard.acceptance_rule import AcceptanceRule
 from optimize.guard.evaluate import score_split
 from optimize.guard.limits import Limits
 from optimize.guard.score import Score
@@ -34,6 +35,7 @@ class PrecisionContext:
         cpu_level: instruction set that int8 is made for; None for this machine's.
         cache_folder: folder for the results of an interrupted search of mixes, or None for one in `folder`.
         train_check: second check of variants that pass the guard split, on training images; None where there are too few.
+        rule: decides whether a variant may ship; None for `accept_proposal` at `confidence`.
     """
 
     onnx: Path
@@ -47,6 +49,7 @@ class PrecisionContext:
     cpu_level: str | None = None
     cache_folder: Path | None = None
     train_check: TrainCheck | None = None
+    rule: AcceptanceRule | None = None
 
     def judged(self, variant: Variant, session: Session, runtime: Backend, *, rough: bool = False) -> Variant:
         """Return the variant with its score and verdict on the guard split; without them where it is not the precision it claims.
@@ -61,7 +64,10 @@ class PrecisionContext:
         if variant.why:  # the claim is false: judging it would say nothing about that precision
             return variant
         score = score_split(session.predict, self.guard, self.baseline.classes, f"judge {variant.precision}")
-        verdict = accept_proposal(self.limits, self.baseline, score, self.confidence)
+        if self.rule is None:
+            verdict = accept_proposal(self.limits, self.baseline, score, self.confidence)
+        else:
+            verdict = self.rule(self.baseline, score)
         if self.train_check is not None:
             verdict = self.train_check.review(verdict, session.predict)
         return replace(variant, score=score, verdict=verdict, why="" if verdict else "; ".join(verdict.reasons))

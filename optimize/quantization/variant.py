@@ -55,4 +55,5 @@ class Variant:
             "latency_ms_p50": None if self.latency is None else self.latency.p50,
             "verdict": None if self.verdict is None else self.verdict.outcome,
             "size_bytes": None if self.artifact is None else self.artifact.size_bytes,
+            **({} if self.verdict is None or self.verdict.chance is None else {"chance": self.verdict.chance}),
         }

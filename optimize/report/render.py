@@ -12,7 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from optimize.errors import InputError
-from optimize.report import answers, change_control, charts, looks, original, plots, rails, rows, speed, time_spent, wording
+from optimize.report import (
+    acceptance_plan,
+    answers,
+    change_control,
+    charts,
+    looks,
+    original,
+    plots,
+    rails,
+    rows,
+    speed,
+    time_spent,
+    wording,
+)
 from optimize.report.limitations import limitations
 from optimize.report.page import FOLDER, OUTCOMES, RUNTIMES, as_json, page, write_all
 from optimize.report.pareto import frontier
@@ -121,6 +134,7 @@ def _rows(report: Report) -> Mapping[str, Any]:
     pictures = {"forest": plots.forest(report), "latency": plots.latency(report), "trials": plots.trials(report, tried)}
     return {
         "rails": rails.rails(report),
+        "plan_rails": acceptance_plan.tightest(report),
         "criteria": rails.criteria(report),
         "families": rails.families(report),
         "max_rails": plots.MAX_RAILS,

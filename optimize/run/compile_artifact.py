@@ -2,8 +2,9 @@
 
 1. The candidate and the original are exported to ONNX.
 2. Every precision of every runtime of the target is compiled, judged on the guard split and timed; one is chosen.
-3. Where int8 would be faster but breaks a limit, int8 of earlier, milder candidates is tried.
-4. The chosen artifact gets its self-test, and is timed against the original in each runtime.
+3. Where no precision of the candidate has the chance of acceptance that the run asks for, the next milder candidate is compiled instead.
+4. Where int8 would be faster but breaks a limit, int8 of milder candidates is tried.
+5. The chosen artifact gets its self-test, and is timed against the original in each runtime.
 
 Everything here is decided on the guard split. The test split is not read: it judges the one artifact that is left
 (`run/final_verdict.py`). Choosing on it, among a dozen variants, would choose the luckiest.
@@ -12,7 +13,7 @@ Everything here is decided on the guard split. The test split is not read: it ju
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from optimize.backends.export import Parity, export_onnx
 from optimize.backends.weighted_nodes import with_weights
 from optimize.candidate import Candidate
 from optimize.measure.roofline_report import roofline_of_artifact
-from optimize.progress import begin_part, stage
+from optimize.progress import begin_part, note, stage
 from optimize.quantization.int8_retry import SLOWER, retry_int8, runtimes_with_faster_int8
 from optimize.quantization.precision_check import listed
 from optimize.quantization.precision_choice import PrecisionContext, choose
@@ -42,7 +43,7 @@ PARITY_CASES = 16
 
 
 @dataclass(frozen=True, eq=False)
-class _Selection:
+class Selection:
     """All variants that were tried, and which of them ships.
 
     Args:
@@ -51,6 +52,8 @@ class _Selection:
         parity: largest difference between its ONNX file and torch.
         variants: every precision that was tried, of all candidates.
         position: index in `variants` of the one that ships.
+        milder: candidates that the search kept before this one, oldest first.
+        notes: sentences for the report on candidates that were compiled and do not ship.
     """
 
     candidate: Candidate
@@ -58,6 +61,8 @@ class _Selection:
     parity: Parity
     variants: tuple[Variant, ...]
     position: int
+    milder: tuple[Candidate, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def chosen(self) -> Variant:
@@ -70,7 +75,7 @@ class _Selection:
         assert self.chosen.artifact is not None
         return self.chosen.artifact
 
-    def changed(self, chosen: Variant) -> _Selection:
+    def changed(self, chosen: Variant) -> Selection:
         """Return the selection with `chosen` in place of the variant that ships."""
         variants = (*self.variants[: self.position], chosen, *self.variants[self.position + 1 :])
         return replace(self, variants=variants)
@@ -85,8 +90,7 @@ def compile_artifact(job: Job, search: SearchResult, compiled_before: Path | Non
         compiled_before: folder with artifacts of a run that could not be judged where it was compiled; None to compile them now.
     """
     recipe, work = job.recipe, job.space.fresh("compile")
-    selection = retried_int8(job, search, _selected(job, search, work, compiled_before))
-    selection, layer_precisions = _with_self_test(job, selection)
+    selection, layer_precisions = _with_self_test(job, select(job, search, work, compiled_before))
     # Measured last, and only the artifact that ships: a measurement takes minutes.
     begin_part("measure")
     figures = _measured(job, selection.artifact, work)
@@ -100,14 +104,30 @@ def compile_artifact(job: Job, search: SearchResult, compiled_before: Path | Non
         threads=recipe.threads,
     )
     floats = float_layers_note(selection.chosen, _weighted_layers(layer_precisions, selection.context.onnx))
-    notes = tuple(text for text in (floats, no_roofline) if text)
+    notes = (*selection.notes, *(text for text in (floats, no_roofline) if text))
     variants, parity = selection.variants, selection.parity
     onnx = _onnx_files(job, selection.context.onnx, work / "original.onnx")
     return Compiled(selection.candidate, selection.chosen, variants, parity, layer_precisions, figures, onnx, roofline, notes)
 
 
-def _selected(job: Job, search: SearchResult, work: Path, compiled_before: Path | None) -> _Selection:
-    """Return the best candidate in the precision that the guard split and the measured latency choose."""
+def select(job: Job, search: SearchResult, work: Path, compiled_before: Path | None = None) -> Selection:
+    """Return what ships, by the guard split and the measured latency.
+
+    Args:
+        job: the prepared run.
+        search: result of the search.
+        work: empty folder for what is compiled.
+        compiled_before: folder with artifacts of a run that could not be judged where it was compiled; None to compile them now.
+    """
+    return retried_int8(job, _accepted_on_guard(job, search, work, compiled_before))
+
+
+def _accepted_on_guard(job: Job, search: SearchResult, work: Path, compiled_before: Path | None) -> Selection:
+    """Return the boldest candidate that the guard split lets ship, in the precision that it and the measured latency choose.
+
+    The best candidate of the search comes first, then those that it kept before, and the original last. Where none may ship, the one with
+    the largest chance of acceptance is returned, and the test split decides.
+    """
     recipe, guard = job.recipe, job.data.guard
     with stage("export to ONNX"):
         parity = export_onnx(search.best, work / "model.onnx", guard.inputs(slice(0, PARITY_CASES)))
@@ -124,14 +144,76 @@ def _selected(job: Job, search: SearchResult, work: Path, compiled_before: Path 
         cpu_level=recipe.cpu_level,
         cache_folder=job.space.scratch / "mixes",
         train_check=job.train_check and job.train_check.for_candidate(search.best),
+        rule=job.acceptance_rule,
     )
+    first = _chosen(job, search.best, context, parity, search.earlier)
+    # A milder candidate is no answer where a latency is asked for, and where the compilation took place elsewhere there is none.
+    if first.chosen.verdict or search.goal is not None or compiled_before is not None or search.best is job.original:
+        return first
+    return _backed_off(job, first)
+
+
+def _chosen(job: Job, candidate: Candidate, context: PrecisionContext, parity: Parity, milder: Sequence[Candidate]) -> Selection:
+    """Return a candidate in the precision that is chosen for it."""
     chosen, variants = choose(job.runtimes, context)
     # by identity, not by value: two variants may be equal in everything but their files
     position = next(position for position, variant in enumerate(variants) if variant is chosen)
-    return _Selection(search.best, context, parity, tuple(variants), position)
+    return Selection(candidate, context, parity, tuple(variants), position, tuple(milder))
 
 
-def retried_int8(job: Job, search: SearchResult, selection: _Selection) -> _Selection:
+def _backed_off(job: Job, first: Selection) -> Selection:
+    """Return the boldest milder candidate that may ship; the one with the largest chance of acceptance where none may.
+
+    Example: the best candidate has a chance of 93 % in torch. Compiled it is 84 %, since two more cases are lost, and 92 % is asked for.
+    The candidate that was kept before it has 95 % when compiled, and ships.
+    """
+    tried, notes = [first], [_refusal(job, first)]
+    note(notes[-1])
+    # The original comes last: as it is compiled it changes hardly anything.
+    remaining = (job.original, *first.milder)
+    while remaining and not tried[-1].chosen.verdict:
+        *earlier, candidate = remaining
+        remaining = tuple(earlier)
+        with stage("export a milder candidate"):
+            context, parity = _own_context(job, first.context, candidate)
+        tried.append(_chosen(job, candidate, context, parity, remaining[1:]))
+        notes.append(_refusal(job, tried[-1]))
+        note(notes[-1])
+    ships = max(tried, key=lambda selection: (bool(selection.chosen.verdict), _chance(selection.chosen)))
+    others = [_told(selection) for selection in tried if selection is not ships]
+    before = tuple(variant for variants in others for variant in variants)
+    return replace(ships, variants=(*before, *ships.variants), position=len(before) + ships.position, notes=tuple(notes))
+
+
+def _chance(variant: Variant) -> float:
+    """Return the chance of acceptance of a variant; -1 where it has none."""
+    return -1.0 if variant.verdict is None or variant.verdict.chance is None else variant.verdict.chance
+
+
+def _refusal(job: Job, selection: Selection) -> str:
+    """Return what became of a compiled candidate, in a sentence."""
+    chance, size = _chance(selection.chosen), f"the candidate with {selection.candidate.parameters:,} parameters"
+    if selection.candidate is job.original:
+        size = "the original"
+    has = "has no precision that could be judged" if chance < 0 else f"has a chance of acceptance of {100 * chance:.1f} %"
+    outcome = "and may ship" if selection.chosen.verdict else "and is not to ship as long as a milder one has more"
+    return f"{size}, compiled as {selection.chosen.target} {selection.chosen.precision}, {has} {outcome}"
+
+
+def _told(selection: Selection) -> tuple[Variant, ...]:
+    """Return the variants of a candidate that does not ship, each with the candidate that it is of."""
+    of = f"of the candidate with {selection.candidate.parameters:,} parameters"
+    return tuple(replace(variant, why=f"{of}: {variant.why}" if variant.why else of) for variant in selection.variants)
+
+
+def _own_context(job: Job, context: PrecisionContext, candidate: Candidate) -> tuple[PrecisionContext, Parity]:
+    """Export a milder candidate; return where its precisions are compiled and judged, and its parity with torch."""
+    onnx, parity = _exported(context, candidate)
+    check = job.train_check and job.train_check.for_candidate(candidate)
+    return replace(context, onnx=onnx, folder=onnx.parent, train_check=check), parity
+
+
+def retried_int8(job: Job, selection: Selection) -> Selection:
     """Return the selection after int8 of earlier candidates was tried, where int8 of the best is faster but fails.
 
     An earlier candidate was narrowed less, so int8 may cost it less accuracy. Where its int8 holds the guard-rails and is measurably
@@ -140,27 +222,24 @@ def retried_int8(job: Job, search: SearchResult, selection: _Selection) -> _Sele
     Example: the best candidate has 30 % of the channels and takes 2.0 ms in float32 and 1.2 ms in int8, but int8 loses 3 pp. An earlier
     candidate with 45 % takes 1.5 ms in int8 and loses nothing: it is larger, and still faster than 2.0 ms.
     """
-    runtimes = runtimes_with_faster_int8(job.runtimes, selection.chosen, selection.variants) if search.earlier else []
+    runtimes = runtimes_with_faster_int8(job.runtimes, selection.chosen, selection.variants) if selection.milder else []
     if not runtimes:
         return selection
     context = selection.context
 
-    exported = cache(partial(_exported, context))  # by identity: a candidate is never changed
-
-    def own(candidate: Candidate) -> PrecisionContext:
-        onnx, _ = exported(candidate)
-        return replace(context, onnx=onnx, folder=onnx.parent, train_check=job.train_check and job.train_check.for_candidate(candidate))
+    # by identity: a candidate is never changed, and is exported once
+    own = cache(partial(_own_context, job, context))
 
     with backend(selection.chosen.target).build(selection.artifact, threads=context.threads) as session:
-        instead, tried = retry_int8(runtimes, selection.chosen, session, search.earlier, own)
+        instead, tried = retry_int8(runtimes, selection.chosen, session, selection.milder, lambda candidate: own(candidate)[0])
     if instead is None:
         return replace(selection, variants=(*selection.variants, *tried))
     # The candidate that ships instead is the last that was tried.
     # what would have shipped stays in the report, with the reason why it does not
     slower = selection.changed(replace(selection.chosen, why=f"{selection.chosen.why}; {SLOWER}"))
     variants = (*slower.variants, *tried)
-    onnx, parity = exported(instead)
-    return _Selection(instead, replace(context, onnx=onnx), parity, variants, len(variants) - 1)
+    its_context, parity = own(instead)
+    return Selection(instead, its_context, parity, variants, len(variants) - 1, notes=selection.notes)
 
 
 def _exported(context: PrecisionContext, candidate: Candidate) -> tuple[Path, Parity]:
@@ -170,7 +249,7 @@ def _exported(context: PrecisionContext, candidate: Candidate) -> tuple[Path, Pa
     return home / "model.onnx", export_onnx(candidate, home / "model.onnx", context.guard.inputs(slice(0, PARITY_CASES)))
 
 
-def _with_self_test(job: Job, selection: _Selection) -> tuple[_Selection, dict[str, str]]:
+def _with_self_test(job: Job, selection: Selection) -> tuple[Selection, dict[str, str]]:
     """Return the selection with a self-test and a description of its use in the artifact, and layer -> precision it really runs in."""
     recipe, artifact, runtime = job.recipe, selection.artifact, backend(selection.chosen.target)
     with runtime.build(artifact, threads=recipe.threads) as session:

@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 from optimize.backends import Backend
 from optimize.candidate import Candidate, Floats, Reference
 from optimize.data.calibration_sampling import unlabelled
-from optimize.guard.verdict import Verdict, judge, search_confidence
+from optimize.guard.verdict import Verdict, judge
 from optimize.hardware.malloc import retain_freed_memory
 from optimize.loading.load import load_model
 from optimize.progress import begin_part, note, whole_run
 from optimize.progress.deadline import OutOfTime
+from optimize.run.acceptance_plan import announce, sentences
 from optimize.run.compile_artifact import compile_artifact
 from optimize.run.cross_compiled import compile_only
 from optimize.run.final_verdict import final_verdict
@@ -106,6 +107,7 @@ def _compressed(job: Job) -> Result:
     """Search, compile what was kept last, and judge it."""
     # the search times its proposals on one runtime; the fastest one on the original is the likeliest to ship
     job = replace(job, runtimes=fastest_first(job, job.data.guard.inputs(slice(0, 1))))
+    announce(job)
     search = run_search(job)
     reason = job.runtime.unavailable_reason()
     return compile_only(job, search, reason) if reason else final_verdict(job, search, compile_artifact(job, search))
@@ -150,10 +152,10 @@ def run_search(job: Job) -> SearchResult:
     found = search.run(job.space.trials)
     begin_part("compile")
     # Candidates before the best are asked for int8 where that of the best fails, since they are milder. On the way to a latency the best is
-    # the mildest that is fast enough, so those before it are no help. Where a time budget ended the search, there is no time for them.
-    earlier = () if asked or found.out_of_time else found.earlier
+    # the mildest that is fast enough, so those before it are no help. Where a time budget ended the search, there is time for one at most.
+    earlier = () if asked else found.earlier[-1:] if found.out_of_time else found.earlier
     check = () if job.train_check is None else (job.train_check.note,)
-    notes = (*left_alone(found.best, reference), *check, *_budget_notes(job, found))
+    notes = (*left_alone(found.best, reference), *check, *sentences(job), *_budget_notes(job, found))
     return replace(found, earlier=earlier, notes=notes, goal=asked)
 
 
@@ -165,11 +167,18 @@ def _prepared_search(job: Job) -> tuple[Search, Reference, Goal | None]:
     timer = latency_timer(job.runtime, recipe.threads, data.guard.inputs(slice(0, 1)), job.exporter) if runs_here else None
     asked = None if timer is None else make_goal(timer, job.original, recipe.latency_target_ms, recipe.speedup)
     plan = strategy(recipe, job.runtime if runs_here else None, asked)
-    confidence = search_confidence(job.limits, data.guard.n_independent, data.test.n_independent)
-    proposal_timer = timer if makes_few_proposals(recipe.strategy) else None
-    deadline = None if job.budget is None else job.budget.search_deadline
     search = Search(
-        reference, data.guard, data.classes, recipe.limits, job.space.ledger, plan, confidence, proposal_timer, job.train_check, deadline
+        reference,
+        data.guard,
+        data.classes,
+        recipe.limits,
+        job.space.ledger,
+        plan,
+        job.search_confidence,
+        timer if makes_few_proposals(recipe.strategy) else None,
+        job.train_check,
+        deadline=None if job.budget is None else job.budget.search_deadline,
+        rule=job.acceptance_rule,
     )
     return search, reference, asked
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from optimize.data.dataset import Dataset, Split
-from optimize.data.masks import perfect
+from optimize.data.dataset import Dataset
 from optimize.errors import Inconclusive
-from optimize.guard.limits import Limits
+from optimize.guard.best_possible import best_possible_rails as best_possible_rails
 from optimize.guard.rail import Rail
-from optimize.guard.score import score
-from optimize.guard.verdict import judge
 from optimize.progress import note
 from optimize.run.history import Look
 from optimize.run.recipe import Recipe
@@ -49,21 +46,6 @@ def require_decisive(recipe: Recipe, data: Dataset, look: Look) -> None:
     if not recipe.force:
         raise Inconclusive(f"{said}: add test cases{', allow larger drops' if unsure else ''}, or search all the same with --force.")
     note(said)
-
-
-def best_possible_rails(split: Split, classes: Sequence[str], limits: Limits) -> tuple[Rail, ...]:
-    """Return the guard-rails of a candidate without any error, against an original without any error.
-
-    Only the labels, patients and subgroups of the split are read, and no image.
-
-    Args:
-        split: the split whose size is in question.
-        classes: names of the labels.
-        limits: the guard-rails, at the confidence that counts.
-    """
-    answers = ((perfect(split.labels[batch], len(classes)), split.labels[batch]) for batch in split.batches)
-    best = score(split.task, answers, tuple(classes), split.patients, split.groups)
-    return judge(limits, best, best).rails
 
 
 def too_few(rails: Sequence[Rail]) -> str:

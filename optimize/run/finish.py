@@ -11,6 +11,7 @@ from optimize.hardware.machine import foreign_load as foreign_load
 from optimize.progress import current_profile
 from optimize.report.render import signed, write
 from optimize.run import report_data
+from optimize.run.acceptance_plan import as_dict
 from optimize.run.prepare import Job
 from optimize.run.result import Result
 from optimize.run.time_budget import expectation, record
@@ -24,6 +25,7 @@ def finish(job: Job, result: Result) -> dict[str, Any]:
     findings = [finding.as_dict() for finding in job.health]
     result = replace(result, health=findings, original_check=job.baseline.as_dict(), notes=notes)
     report = report_data.report(job.recipe, job.original, job.data, result, started=job.started, foreign_load=foreign_load())
+    report["acceptance_plan"] = as_dict(job, result)
     report["protocol"] = None if job.protocol is None else dict(job.protocol)
     report["profile"] = _profile(job)
     search = result.search

@@ -155,6 +155,14 @@ def fraction(example: str) -> Reader:
     return read
 
 
+def power(value: Any, name: str, folder: Path) -> float:
+    """Return a chance of acceptance, in 0.5..1 without its ends."""
+    chance = float(fraction("0.9")(value, name, folder))  # type: ignore[arg-type]
+    if not 0.5 <= chance < 1:
+        raise InputError(f"`{name}` (={value!r}) must be at least 0.5 and below 1, such as 0.9.")
+    return chance
+
+
 def points(value: Any, name: str, folder: Path) -> float:
     """Return a difference in 0..1, from 0.02 or "2pp". "2%" is refused: it does not say of what."""
     if isinstance(value, str) and "%" in value:

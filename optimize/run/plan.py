@@ -17,8 +17,8 @@ from optimize.data.arrays import spread
 from optimize.data.dataset import Dataset
 from optimize.errors import Inconclusive, InputError
 from optimize.graph.macs import macs
-from optimize.guard.verdict import search_confidence
 from optimize.progress import stage
+from optimize.run.acceptance_plan import sentences_on_test
 from optimize.run.in_memory import FILES_ONLY, InMemory
 from optimize.run.original import Original, judge_original
 from optimize.run.planning.cost import PROPOSALS, Cost, Work, cost, image_bytes, systems
@@ -28,8 +28,9 @@ from optimize.run.planning.end_to_end import EndToEnd, end_to_end
 from optimize.run.planning.machine_rates import Rates, machine_rates, seconds_per_image
 from optimize.run.planning.stages import Stage, model_line, stages, tried_precisions
 from optimize.run.planning.text import lines
-from optimize.run.prepare import Job, check_settings, loaded
+from optimize.run.prepare import Job, loaded
 from optimize.run.recipe import Recipe
+from optimize.run.setting_checks import check_settings
 from optimize.run.workspace import Workspace
 
 FORMAT = 1
@@ -179,13 +180,13 @@ def plan(
 def _made(job: Job, removable: Cuts, work: Work, rates: Rates, obstacles: Sequence[str], timed: EndToEnd | None, started: float) -> Plan:
     """Return the plan of a run, with what its splits can decide."""
     recipe, data, look = job.recipe, job.data, job.look
-    confidence = search_confidence(job.limits, data.guard.n_independent, data.test.n_independent)
+    confidence = job.search_confidence
     with stage("count the cases"):
         test = decisions(data.test, data.classes, job.limits)
         guard = decisions(data.guard, data.classes, replace(job.limits, confidence=confidence), in_search=True)
     splits = {name: len(split) for name in ("train", "calibration", "guard", "test") if (split := getattr(data, name)) is not None}
     stopped = [*obstacles, *_undecidable(job, test)]
-    further = (rates.doubt, look.sentence(recipe.limits))
+    further = (rates.doubt, look.sentence(recipe.limits), *sentences_on_test(job))
     warnings = [f"calibration data, {finding.check}: {finding.text}" for finding in job.health if finding.level == "warning"]
     notes = [*job.original.notes, *data.notes, *warnings, *rates.unable, *job.baseline.notes, *(text for text in further if text)]
     return Plan(

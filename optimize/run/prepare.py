@@ -26,18 +26,19 @@ from typing import Any
 
 import numpy as np
 
-from optimize.backends import CPU, Backend, runs_on_cpu, runtimes, title
-from optimize.backends.cpu_limit import limitable, restrict_level
+from optimize.backends import Backend, runtimes
 from optimize.backends.export_template import Exporter
 from optimize.candidate import Candidate, Floats
 from optimize.data import sources
 from optimize.data.calibration_checks import Finding, check_calibration
 from optimize.data.dataset import Dataset, Preprocessing, load_data
 from optimize.errors import InputError
-from optimize.guard.limits import CLASS_SETTINGS, Limits
-from optimize.guard.rails import Task, rows
+from optimize.guard.acceptance_rule import AcceptanceRule
+from optimize.guard.best_possible import best_possible_rails
+from optimize.guard.limits import Limits
+from optimize.guard.rail import Rail
 from optimize.guard.score import Score
-from optimize.hardware.cpu_level import in_words, level
+from optimize.guard.verdict import search_confidence
 from optimize.loading import model_formats
 from optimize.loading.live_module import require_no_file_settings
 from optimize.loading.load import load_model
@@ -52,7 +53,7 @@ from optimize.run.original import Original, judge_original
 from optimize.run.protocol_agreement import agreed_protocol, require_test_data
 from optimize.run.recipe import Recipe, to_toml
 from optimize.run.rehearsal import rehearse
-from optimize.run.strategies import require_settings
+from optimize.run.setting_checks import check_settings, require_cpu_level, require_figures, supported_outputs
 from optimize.run.time_budget import TimeBudget, time_budget
 from optimize.run.workspace import Workspace
 from optimize.searching.search import labelled as labelled
@@ -145,7 +146,23 @@ class Job:
         if data.training_split is None:
             return None
         cases = data.guard.n_independent, data.test.n_independent
-        return TrainCheck.from_train(self.original, data.training_split, *cases, data.classes, recipe.limits, recipe.seed)
+        return TrainCheck.from_train(self.original, data.training_split, *cases, data.classes, recipe.limits, recipe.seed, recipe.power)
+
+    @cached_property
+    def search_confidence(self) -> float:
+        """Confidence of the bounds on the guard split where no chance of acceptance can be asked for."""
+        return search_confidence(self.limits, self.data.guard.n_independent, self.data.test.n_independent, self.recipe.power)
+
+    @cached_property
+    def test_rails(self) -> tuple[Rail, ...]:
+        """The guard-rails of a perfect candidate on the test split, from its labels alone; no image is read."""
+        return best_possible_rails(self.data.test, self.data.classes, self.limits)
+
+    @cached_property
+    def acceptance_rule(self) -> AcceptanceRule:
+        """The rule by which the search keeps a proposal, and by which a precision may ship."""
+        n_guard, power = self.data.guard.n_independent, self.recipe.power
+        return AcceptanceRule.planned(self.limits, self.baseline_score, self.test_rails, n_guard, power, self.search_confidence)
 
 
 def prepare(recipe: Recipe, *, resume: bool, overwrite: bool, objects: InMemory = FILES_ONLY) -> Job:
@@ -190,20 +207,6 @@ def prepare(recipe: Recipe, *, resume: bool, overwrite: bool, objects: InMemory 
     return job
 
 
-def check_settings(recipe: Recipe) -> None:
-    """Check the settings against each other and against this machine; no file is opened.
-
-    Raises:
-        TargetUnavailable: when nothing can be compiled for the target here.
-        InputError: when two settings exclude each other, or the target does not take one of them.
-    """
-    _check_strategy(recipe)
-    _restrict_cpu_level(recipe)
-    unavailable = runtimes(recipe.target, recipe.compute_capability)[0].unavailable_reason()
-    if unavailable and (recipe.latency_target_ms or recipe.speedup):
-        raise InputError(f"a latency can be asked for only where it is measured ({unavailable}): leave out --latency-target or --speedup.")
-
-
 def loaded(
     recipe: Recipe,
     check: Callable[[Workspace], None],
@@ -223,7 +226,7 @@ def loaded(
         InputError: when the model, the data or a setting is wrong.
     """
     started = time.time()
-    _restrict_cpu_level(recipe)
+    require_cpu_level(recipe)
     candidates = runtimes(recipe.target, recipe.compute_capability)
     # Three checks that read a few bytes each. Signing comes last in a run, so a wrong key would otherwise be found after hours.
     if recipe.sign_key is not None:
@@ -242,11 +245,11 @@ def loaded(
         raise InputError("`data` is missing: pass --data file.npz, or set [data] path in the optimize.toml beside the model.")
     # The outputs say what the data must look like: the number of classes, and masks or labels.
     outputs = original.predict(original.example.numpy()).shape
-    if not _supported_outputs(outputs, original.example.ndim):
+    if not supported_outputs(outputs, original.example.ndim):
         raise InputError(
             f"`model` gives outputs of shape {outputs}: it must give classes, (N, K) with K of 2 or more, or masks, (N, K, *spatial)."
         )
-    _check_limits(recipe.limits, masks=len(outputs) > 2)
+    require_figures(recipe.limits, masks=len(outputs) > 2)
     with stage("load the data"):
         data = load_data(
             recipe.data if objects.data is None else objects.data,
@@ -285,51 +288,3 @@ def _original(recipe: Recipe, objects: InMemory) -> Candidate:
     settings = {"arch": recipe.arch, "arch_args": recipe.arch_args, "weights": recipe.weights, "trust_pickle": recipe.trust_pickle}
     require_no_file_settings(**settings)
     return load_model(objects.module, input_shape=recipe.input_shape)
-
-
-def _check_strategy(recipe: Recipe) -> None:
-    """Check that the settings of the search go together: two goals exclude each other, and a strategy must take what is asked of it."""
-    goals = {"--latency-target": recipe.latency_target_ms, "--speedup": recipe.speedup}
-    required = {flag: "goal" for flag, value in goals.items() if value is not None}
-    if len(required) > 1:
-        raise InputError("`--latency-target` and `--speedup` exclude each other: give one of them.")
-    if recipe.retrain:
-        required["--retrain"] = "finetune"
-    if recipe.prefer != "balanced":
-        required["--prefer"] = "pricing"
-    require_settings(recipe, required)
-
-
-def _check_limits(limits: Limits, *, masks: bool) -> None:
-    """Refuse a limit that was set for a figure that the task does not have."""
-    task: Task = "segmentation" if masks else "classification"
-    defaults = Limits()
-    foreign = [*(CLASS_SETTINGS if masks else ()), *(row.name for row in rows() if row.judge(task) is None)]
-    for name in foreign:
-        if (value := getattr(limits, name)) != getattr(defaults, name):
-            needs, has = ("classes", "masks") if masks else ("masks", "classes")
-            raise InputError(f"`{name}` (={value}) is for {needs}, and this model gives {has}: leave it out.")
-
-
-def _supported_outputs(outputs: tuple[int, ...], axes: int) -> bool:
-    """Return whether outputs are classes, (N, K) with K of 2 or more, or masks with as many axes as the image."""
-    return outputs[1] >= 2 if len(outputs) == 2 else len(outputs) == axes
-
-
-def _restrict_cpu_level(recipe: Recipe) -> None:
-    """Restrict the runtime to the instruction set of the processor that the recipe names.
-
-    Raises:
-        InputError: when the target does not run on a processor, or cannot be kept to another one.
-    """
-    cpu_level = recipe.cpu_level
-    if cpu_level is None:
-        return
-    if recipe.target != CPU and not runs_on_cpu(recipe.target):
-        raise InputError(f"`--cpu-level` (={cpu_level!r}) is for targets that run on a processor, not for {recipe.target}: leave it out.")
-    # "cpu" chooses the faster runtime by timing, which cannot be done for another processor
-    if recipe.target == CPU and cpu_level != level():
-        able = " or ".join(map(title, limitable()))
-        why = f"is not this machine's ({in_words(level())}), and only {able} can be kept to it"
-        raise InputError(f"`--cpu-level` (={cpu_level!r}) {why}: name one runtime as --target.")
-    restrict_level(recipe.target, cpu_level)

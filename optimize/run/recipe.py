@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import tomli_w
 
 from optimize.errors import InputError
-from optimize.guard.limits import CLASS_METRICS, METRICS, MODES, PRESETS, Limits, Relative
+from optimize.guard.limits import CLASS_METRICS, METRICS, MODES, POWER, PRESETS, Limits, Relative
 from optimize.guard.rails import GuardRail, Rule, rows
 from optimize.hardware.cpu_level import LEVELS
 from optimize.run import parsing as read
@@ -77,6 +77,7 @@ class Recipe:
         horizontal_flip: whether a recovery training also sees mirrored inputs.
         latency_target_ms: median latency in milliseconds that the artifact must reach at batch 1; None where none is asked for.
         speedup: speed that the artifact must reach, as a multiple of the original's in the same runtime; None where none is asked for.
+        power: chance of acceptance that the search aims at, in 0.5..1.
         seed: seed of everything that is sampled at random.
         cpu_level: level of the processor that the artifact is made for, one of `hardware.cpu_level.LEVELS`; None for this machine's.
         threads: number of threads of the runtime, or None for its own choice.
@@ -124,6 +125,7 @@ class Recipe:
     horizontal_flip: bool = False
     latency_target_ms: float | None = None
     speedup: float | None = None
+    power: float = POWER
     seed: int = 0
     cpu_level: str | None = None
     threads: int | None = None
@@ -219,6 +221,7 @@ _SETTINGS = {
     "horizontal_flip": _Setting("retrain", "horizontal_flip", read.switch),
     "latency_target_ms": _Setting("search", "latency_target_ms", read.optional(read.milliseconds)),
     "speedup": _Setting("search", "speedup", read.optional(read.times)),
+    "power": _Setting("search", "power", read.power),
     "seed": _Setting("search", "seed", read.seed),
     "threads": _Setting("profile", "threads", read.optional(read.threads)),
     "batch": _Setting("profile", "batch", read.batch),

@@ -10,7 +10,10 @@ from optimize.candidate import Candidate, Labelled, Reference
 from optimize.data.calibration_sampling import unlabelled
 from optimize.data.dataset import Dataset, Split
 from optimize.errors import InputError, require_candidate
-from optimize.guard.limits import Limits
+from optimize.guard.acceptance_rule import AcceptanceRule
+from optimize.guard.best_possible import best_possible_rails
+from optimize.guard.evaluate import score_split
+from optimize.guard.limits import POWER, Limits
 from optimize.guard.verdict import search_confidence
 from optimize.searching.allocate import Allocate
 from optimize.searching.ledger import Ledger
@@ -32,6 +35,7 @@ def search(
     strategy: Strategy | None = None,
     retrain: bool = False,
     seed: int = 0,
+    power: float = POWER,
 ) -> SearchResult:
     """Search for the smallest network that holds its limits on the guard split, in torch alone; nothing is compiled or timed.
 
@@ -42,6 +46,7 @@ def search(
         strategy: strategy that makes proposals; by default `Allocate`, where a layer's price is its parameters and multiply-accumulates.
         retrain: let steps of the strategy that train learn from the train split.
         seed: seed of everything drawn at random.
+        power: chance that the search aims at that the final verdict will be "pass", in 0.5..1.
 
     Raises:
         InputError: when an argument is of the wrong kind, or `retrain` is set and there is no train split.
@@ -67,6 +72,8 @@ def search(
     if strategy is not None and not callable(strategy):
         raise InputError(f"`strategy` (={strategy!r}) must be an object such as `Budgets()` or `Allocate()`: pass one.")
     limits = limits or Limits()
+    if not 0.5 <= power < 1:
+        raise InputError(f"`power` (={power!r}) must be at least 0.5 and below 1, such as 0.9.")
     if retrain and data.training_split is None:
         raise InputError("`retrain` needs a train split: add train_images and train_labels to the data, or leave it out.")
     train = labelled(data.training_split) if retrain and data.training_split is not None else None
@@ -76,13 +83,17 @@ def search(
     cases = data.guard.n_independent, data.test.n_independent
     check = None
     if data.training_split is not None:
-        check = TrainCheck.from_train(candidate, data.training_split, *cases, data.classes, limits, seed)
-    confidence = search_confidence(limits, *cases)
+        check = TrainCheck.from_train(candidate, data.training_split, *cases, data.classes, limits, seed, power)
+    confidence = search_confidence(limits, *cases, power)
+    # the labels of the test split alone are read, since the chance of acceptance depends on its size
+    sizes = best_possible_rails(data.test, data.classes, limits)
+    baseline = score_split(candidate.predict, data.guard, data.classes, "judge the original")
+    rule = AcceptanceRule.planned(limits, baseline, sizes, data.guard.n_independent, power, confidence)
     strategy = strategy or Allocate(Pricing(None))
     with tempfile.TemporaryDirectory() as folder:
         # an own folder that is deleted in the end: a search from Python is not resumed, so its ledger and snapshots are of no further use
         reference = Reference(candidate, inputs.fitted, seed, train, Path(folder), inputs.unseen)
         ledger = Ledger(Path(folder) / "ledger.jsonl", {})
         ledger.begin()
-        result = Search(reference, data.guard, data.classes, limits, ledger, strategy, confidence, None, check).run()
-    return result if check is None else replace(result, notes=(check.note,))
+        result = Search(reference, data.guard, data.classes, limits, ledger, strategy, confidence, None, check, rule=rule).run()
+    return replace(result, notes=tuple(text for text in (rule.note, check and check.note) if text))

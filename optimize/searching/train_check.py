@@ -27,7 +27,7 @@ from optimize.candidate import Candidate, Predict
 from optimize.data.dataset import Split
 from optimize.graph.macs import macs
 from optimize.guard.evaluate import score_split
-from optimize.guard.limits import Limits
+from optimize.guard.limits import POWER, Limits
 from optimize.guard.rails import rows
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict, accept_proposal, search_confidence, summary
@@ -59,7 +59,15 @@ class TrainCheck:
 
     @classmethod
     def from_train(
-        cls, original: Candidate, train: Split, n_guard: int, n_test: int, classes: tuple[str, ...], limits: Limits, seed: int
+        cls,
+        original: Candidate,
+        train: Split,
+        n_guard: int,
+        n_test: int,
+        classes: tuple[str, ...],
+        limits: Limits,
+        seed: int,
+        power: float = POWER,
     ) -> Self | None:
         """Score the original on a random sample of the training split; return None where the sample is no larger than the guard split.
 
@@ -71,6 +79,7 @@ class TrainCheck:
             classes: names of the labels.
             limits: the guard-rails.
             seed: seed of the sample.
+            power: the chance of acceptance that the run asks for.
         """
         # 2 * 10^12 / 300 million MACs = 6,666 images, of which 2,048 are enough; a network of 4 billion MACs is checked on 500
         count = int(np.clip(MAC_BUDGET // max(1, macs(original)), MIN_TRAIN_CHECK_CASES, MAX_TRAIN_CHECK_CASES))
@@ -81,7 +90,7 @@ class TrainCheck:
         baseline = score_split(original.predict, split, classes, "the original on training images")
         # the confidence for this number of cases: the more there are for each case of the test split, the more certainty is asked for
         checkable = replace(limits, rails=_checkable(limits))
-        return cls(split, classes, checkable, search_confidence(limits, split.n_independent, n_test), baseline)
+        return cls(split, classes, checkable, search_confidence(limits, split.n_independent, n_test, power), baseline)
 
     def for_candidate(self, candidate: Candidate) -> Self:
         """Return the check for this candidate: it knows whether the candidate was trained on the images."""
@@ -110,10 +119,10 @@ class TrainCheck:
         # guard split refuses for chance alone and this passes: kept. Both refuse: refused, with the reasons of both.
         objections = tuple(f"on training images, {reason}" for reason in own.reasons)
         if verdict:
-            return verdict if own else Verdict("fail", objections, own.rails)
+            return verdict if own else Verdict("fail", objections, own.rails, verdict.chance)
         if own:
             excluded = "training images exclude a larger loss, for which the guard split is too small"
-            return Verdict("pass", (f"{summary(verdict.rails)}; {excluded}",), verdict.rails)
+            return Verdict("pass", (f"{summary(verdict.rails)}; {excluded}",), verdict.rails, verdict.chance)
         return replace(verdict, reasons=(*verdict.reasons, *objections))
 
     def decided_by_chance(self, verdict: Verdict) -> bool:

@@ -81,6 +81,7 @@ class Trial:
             "worst_class": {"name": name, "drop": drop},
             "seconds": round(self.seconds, 3),
             "latency_ms": self.latency_ms,
+            "chance": self.verdict.chance,
             **({"findings": list(self.findings)} if self.findings else {}),
         }
 
@@ -88,7 +89,7 @@ class Trial:
     def read(cls, step: Step, entry: Mapping[str, Any]) -> Trial:
         """Return the trial of a step from the entry that `as_dict` made."""
         # the rails are not in the ledger: nothing asks for them after the proposal was decided
-        verdict = Verdict("pass" if entry["kept"] else "fail", tuple(entry["reasons"]))
+        verdict = Verdict("pass" if entry["kept"] else "fail", tuple(entry["reasons"]), chance=entry.get("chance"))
         reading, worst = ScoreSummary(entry["overall"], entry["per_class"]), (entry["worst_class"]["name"], entry["worst_class"]["drop"])
         seconds, findings, latency_ms = entry["seconds"], tuple(entry.get("findings", ())), entry.get("latency_ms")
         return cls(step, verdict, entry["parameters"], entry["macs"], reading, worst, seconds, findings, latency_ms)

@@ -36,8 +36,8 @@ from optimize.searching.ledger import WORK_FOLDER, Ledger
 from optimize.searching.train_check import TrainCheck
 from optimize.searching.trial import NOT_SMALLER, ScoreSummary, Trial, plain
 
-MAX_EARLIER = 3
-"""Largest number of remembered candidates that were kept before the best."""
+MAX_EARLIER = 8
+"""Largest number of remembered candidates that were kept before the best: where the best is not accepted as compiled, they are tried."""
 
 
 Judge: TypeAlias = Callable[[Score, Score], Verdict]
@@ -108,6 +108,7 @@ class Search:
         latency_timer: measures a candidate's latency on the target in milliseconds, for the ledger; None where there are too many trials.
         train_check: second check of proposals that pass the guard split, on training images; None where there are too few.
         deadline: moment at which the search ends with what was kept last; None for as long as the strategy goes on.
+        rule: decides whether a proposal is kept that comes without a judge of its own; None for `accept_proposal` at `confidence`.
     """
 
     reference: Reference
@@ -120,6 +121,12 @@ class Search:
     latency_timer: Callable[[Candidate], float] | None = None
     train_check: TrainCheck | None = None
     deadline: Deadline | None = None
+    rule: Judge | None = None
+
+    @property
+    def judge(self) -> Judge:
+        """Decides whether a proposal is kept."""
+        return self.rule or partial(accept_proposal, self.limits, confidence=self.confidence)
 
     def run(self, done: Sequence[Mapping[str, Any]] = ()) -> SearchResult:
         """Let the strategy make its proposals, and return what it found.
@@ -220,7 +227,7 @@ class Walk:
         Args:
             step: the step to try. Its fields must tell it from every other proposal, since the ledger finds it by them.
             start: the candidate to try it on.
-            judge: decides whether it is kept; by default the limits do (`guard.verdict.accept_proposal`).
+            judge: decides whether it is kept; by default the search's rule does.
 
         Raises:
             OutOfTime: when the search has a deadline, and a proposal like this would take longer than until then.
@@ -233,8 +240,7 @@ class Walk:
         else:
             self._require_time(step)
             self._drop_rest()
-            by_limits = partial(accept_proposal, self.limits, confidence=self.search.confidence)
-            trial, proposed = self.search.attempt(step, start, self.baseline_score, judge or by_limits)
+            trial, proposed = self.search.attempt(step, start, self.baseline_score, judge or self.search.judge)
             if trial:
                 file.parent.mkdir(exist_ok=True)
                 # Written before the line in the ledger. An interruption between the two leaves a file without a line, and the trial is made

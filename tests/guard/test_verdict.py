@@ -291,8 +291,8 @@ def test_where_nothing_was_lost_the_search_goes_on_however_few_the_cases() -> No
 def test_what_the_search_lets_pass_mostly_passes_again() -> None:
     """A true drop such that the guard's bound lies just within the limit: on fresh cases four in five pass the verdict."""
     limits, cases = Limits(0.05, 1.0), 1000
-    assert search_confidence(point(), cases, cases) == SEARCH_CONFIDENCE
-    confidence = search_confidence(limits, cases, cases)
+    assert search_confidence(point(), cases, cases, 0.8) == SEARCH_CONFIDENCE
+    confidence = search_confidence(limits, cases, cases, 0.8)
     assert confidence == pytest.approx(stats.norm.cdf(Z + stats.norm.ppf(0.8) * math.sqrt(2)))
     lost = max(k for k in range(60) if drop_of_share(np.ones(cases, bool), np.arange(cases) >= k, confidence).high <= 0.05)
     # that many on the guard: what it truly loses is spread around it as the guard's cases are
@@ -306,7 +306,7 @@ def test_what_the_search_lets_pass_mostly_passes_again() -> None:
 def test_what_the_search_lets_pass_mostly_passes_again_as_measured() -> None:
     """The same where measured values are compared: many cases on the guard, few on the test split."""
     cases, test = 8000, 2000
-    confidence = search_confidence(point(), cases, test)
+    confidence = search_confidence(point(), cases, test, 0.8)
     assert confidence == pytest.approx(stats.norm.cdf(stats.norm.ppf(0.8) * math.sqrt(1 + cases / test)))
     lost = max(k for k in range(480) if drop_of_share(np.ones(cases, bool), np.arange(cases) >= k, confidence).high <= 0.05)
     rng = np.random.default_rng(0)

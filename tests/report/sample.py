@@ -63,6 +63,12 @@ def flip(number: int, kind: str, truth: str, before: str, after: str, **others: 
     return at | {"truth": truth, "before": before, "after": after, "confidence_before": 0.91, "confidence_after": 0.55} | others
 
 
+def plan_rail(title: str, scope: str, cases: int, loss: float | None, most_lost: int, required: int | None) -> dict[str, Any]:
+    name = title.removeprefix("recall of ") if scope == "class" else None
+    at = {"title": title, "scope": scope, "column": None, "name": name, "stated": "6 pp", "cases": cases, "unit": "cases"}
+    return at | {"largest_loss": loss, "most_lost": most_lost, "nearly_no_change": loss is None, "required": required}
+
+
 def passing() -> dict[str, Any]:
     baselines: dict[str, dict[str, Any]] = {
         name: {"latency_ms": latency(p50), "peak_memory_bytes": 5_000_000, "size_bytes": 20_000_000}
@@ -117,6 +123,20 @@ def passing() -> dict[str, Any]:
             for batch in ("1", "16")
         },
         "precisions_tried": [tried("f32", "slower than int8", 1.25, 2_000_000), tried("int8", "fastest that holds", 0.5, 1_000_000)],
+        "acceptance_plan": {
+            "power": 0.9,
+            "asked": 0.92,
+            "unchanged": 0.988,
+            "required_guard": None,
+            "shipped": 0.947,
+            "gained": 0.005,
+            "loss_of_all": 0.0041,
+            "rails": [
+                plan_rail("recall of basophil", "class", 40, 0.0, 2, None),
+                plan_rail("overall accuracy", "overall", 350, 0.0062, 3, None),
+                plan_rail("recall of <b>", "class", 25, None, 0, 73),
+            ],
+        },
         "steps": [
             {
                 "step": step,
@@ -235,7 +255,7 @@ def inconclusive() -> dict[str, Any]:
 
 def ended_early() -> dict[str, Any]:
     gone = ("precision", "compressed", "baselines", "speedup", "precisions_tried", "steps", "layers", "layer_precisions", "parity", "guard")
-    gone += ("roofline", "flips", "calibration", "operating_points", "unevenness")
+    gone += ("acceptance_plan", "roofline", "flips", "calibration", "operating_points", "unevenness")
     return failing() | dict.fromkeys(gone) | {"rails": [], "reasons": ["the original itself misses the F1 limit"]}
 
 

@@ -128,7 +128,7 @@ def test_widths_that_do_not_change_are_passed_over() -> None:
 @pytest.mark.parametrize(
     ("plain", "better", "finalists"),
     [
-        # the better repair holds the first sum that was refused, and bolder ones up to 5: 4 * sqrt(2) = 5.66 is refused, and then 4.76 is kept
+        # the better repair holds the first sum that was refused, and bolder ones up to 5: 5.66 is refused, and then 4.76 is kept
         (3.99, 5.0, [4.0, 4 * sqrt(2), 4 * 2**0.25]),
         # it holds no more than the plain one: what passed is repaired better
         (3.99, 3.99, [4.0, 2 * 2 ** (7 / 8)]),

@@ -7,6 +7,9 @@ from dataclasses import replace
 import pytest
 
 from optimize.candidate import Candidate, Reference, Step
+from optimize.guard.acceptance_rule import AcceptanceRule
+from optimize.guard.best_possible import best_possible_rails
+from optimize.guard.evaluate import score_split
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict
 from optimize.progress import COLUMNS, track
@@ -215,3 +218,18 @@ def test_a_proposal_of_another_kind_says_nothing_of_what_this_one_takes(search: 
     clock.now = 31
     with pytest.raises(OutOfTime):
         walk._require_time(Prune(0.2))
+
+
+def test_the_chance_of_acceptance_is_asked_for_recorded_and_read_back(search: Search, original: Candidate) -> None:
+    baseline = score_split(original.predict, search.guard, search.classes, "judge")
+    rails = best_possible_rails(runs.split("test", runs.arrays(200)), search.classes, search.limits)
+    rule = AcceptanceRule.planned(search.limits, baseline, rails, len(search.guard))
+    asked = replace(search, rule=rule)
+    found = asked.run()
+    chances = [entry["chance"] for entry in found.trials if entry["reasons"] != [NOT_SMALLER]]
+    assert all((entry["chance"] or 0) >= rule.asked_chance for entry in found.trials if entry["kept"])
+    assert any(entry["kept"] for entry in found.trials)
+    assert min(chances) < rule.asked_chance, "the ruinous one has hardly any"
+    assert [entry["chance"] for entry in written(asked)] == [entry["chance"] for entry in found.trials]
+    again = asked.run(written(asked))
+    assert timeless(list(again.trials)) == timeless(list(found.trials))

@@ -214,7 +214,6 @@ def _finished(run: Examined, job: Job) -> Verified:
     """Finish the verdict of a run that could not be judged where it was compiled."""
     import shutil
 
-    from optimize.guard.verdict import search_confidence
     from optimize.hardware.malloc import retain_freed_memory
     from optimize.run.compile_artifact import compile_artifact
     from optimize.run.cross_compiled import candidate
@@ -237,10 +236,9 @@ def _finished(run: Examined, job: Job) -> Verified:
         require(made, copied, contents(made))
         best = candidate(job.original, made)
         baseline = job.baseline_score
-        confidence = search_confidence(job.limits, job.data.guard.n_independent, job.data.test.n_independent)
         # the report of the first half is kept, so that both can be read
         job.space.put(BEFORE, (recipe.out / REPORT).read_text(encoding="utf-8"))
-        search = SearchResult(best, tuple(report["steps"] or ()), (), baseline, confidence, tuple(report["notes"]))
+        search = SearchResult(best, tuple(report["steps"] or ()), (), baseline, job.search_confidence, tuple(report["notes"]))
         whole = finish(job, final_verdict(job, search, compile_artifact(job, search, made)))
     except BaseException:
         job.space.drop(BEFORE)

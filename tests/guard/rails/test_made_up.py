@@ -23,7 +23,7 @@ from optimize.cli import main
 from optimize.errors import InputError
 from optimize.guard.limits import Limits
 from optimize.guard.verdict import judge
-from optimize.run.prepare import _check_limits
+from optimize.run.setting_checks import require_figures
 from optimize.run.recipe import resolve, to_toml
 from tests.guard.made import two
 
@@ -34,7 +34,7 @@ recipe = resolve(here / "m.pt", target="openvino", overrides={"out": "o"})
 flagged = resolve(here / "m.pt", target="openvino", overrides={"out": "o", "max_changed": "3%"})
 (here / "recipe.lock.toml").write_text(to_toml(recipe))
 errors = []
-for refused in (lambda: _check_limits(recipe.limits, masks=True), lambda: Limits(max_changed=2), lambda: Limits(max_changed=0)):
+for refused in (lambda: require_figures(recipe.limits, masks=True), lambda: Limits(max_changed=2), lambda: Limits(max_changed=0)):
     try:
         refused()
     except InputError as problem:

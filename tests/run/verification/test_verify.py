@@ -394,7 +394,7 @@ def test_a_run_for_another_level_is_judged_on_this_one(
     lock.write_text(lock.read_text().replace('cpu_level = "none"', 'cpu_level = "avx2"'))
     sealed.told(out, sealed.read(out))
     assert 'cpu_level = "avx2"' in lock.read_text()
-    monkeypatch.setattr("optimize.run.prepare.restrict_level", lambda *_: pytest.fail("it was kept to another"))
+    monkeypatch.setattr("optimize.run.setting_checks.restrict_level", lambda *_: pytest.fail("it was kept to another"))
     assert verify(out, data=str(brought.parent / "data.npz")).outcome == "pass"
 
 

@@ -1,0 +1,74 @@
+"""Check the settings of a run against each other, against this machine and against the task."""
+
+from __future__ import annotations
+
+from optimize.backends import CPU, runs_on_cpu, runtimes, title
+from optimize.backends.cpu_limit import limitable, restrict_level
+from optimize.errors import InputError
+from optimize.guard.limits import CLASS_SETTINGS, Limits
+from optimize.guard.rails import Task, rows
+from optimize.hardware.cpu_level import in_words, level
+from optimize.run.recipe import Recipe
+from optimize.run.strategies import require_settings
+
+
+def check_settings(recipe: Recipe) -> None:
+    """Check the settings against each other and against this machine; no file is opened.
+
+    Raises:
+        TargetUnavailable: when nothing can be compiled for the target here.
+        InputError: when two settings exclude each other, or the target does not take one of them.
+    """
+    _check_strategy(recipe)
+    require_cpu_level(recipe)
+    unavailable = runtimes(recipe.target, recipe.compute_capability)[0].unavailable_reason()
+    if unavailable and (recipe.latency_target_ms or recipe.speedup):
+        raise InputError(f"a latency can be asked for only where it is measured ({unavailable}): leave out --latency-target or --speedup.")
+
+
+def _check_strategy(recipe: Recipe) -> None:
+    """Check that the settings of the search go together: two goals exclude each other, and a strategy must take what is asked of it."""
+    goals = {"--latency-target": recipe.latency_target_ms, "--speedup": recipe.speedup}
+    required = {flag: "goal" for flag, value in goals.items() if value is not None}
+    if len(required) > 1:
+        raise InputError("`--latency-target` and `--speedup` exclude each other: give one of them.")
+    if recipe.retrain:
+        required["--retrain"] = "finetune"
+    if recipe.prefer != "balanced":
+        required["--prefer"] = "pricing"
+    require_settings(recipe, required)
+
+
+def require_figures(limits: Limits, *, masks: bool) -> None:
+    """Refuse a limit that was set for a figure that the task does not have."""
+    task: Task = "segmentation" if masks else "classification"
+    defaults = Limits()
+    foreign = [*(CLASS_SETTINGS if masks else ()), *(row.name for row in rows() if row.judge(task) is None)]
+    for name in foreign:
+        if (value := getattr(limits, name)) != getattr(defaults, name):
+            needs, has = ("classes", "masks") if masks else ("masks", "classes")
+            raise InputError(f"`{name}` (={value}) is for {needs}, and this model gives {has}: leave it out.")
+
+
+def supported_outputs(outputs: tuple[int, ...], axes: int) -> bool:
+    """Return whether outputs are classes, (N, K) with K of 2 or more, or masks with as many axes as the image."""
+    return outputs[1] >= 2 if len(outputs) == 2 else len(outputs) == axes
+
+
+def require_cpu_level(recipe: Recipe) -> None:
+    """Restrict the runtime to the instruction set of the processor that the recipe names.
+
+    Raises:
+        InputError: when the target does not run on a processor, or cannot be kept to another one.
+    """
+    cpu_level = recipe.cpu_level
+    if cpu_level is None:
+        return
+    if recipe.target != CPU and not runs_on_cpu(recipe.target):
+        raise InputError(f"`--cpu-level` (={cpu_level!r}) is for targets that run on a processor, not for {recipe.target}: leave it out.")
+    # "cpu" chooses the faster runtime by timing, which cannot be done for another processor
+    if recipe.target == CPU and cpu_level != level():
+        able = " or ".join(map(title, limitable()))
+        why = f"is not this machine's ({in_words(level())}), and only {able} can be kept to it"
+        raise InputError(f"`--cpu-level` (={cpu_level!r}) {why}: name one runtime as --target.")
+    restrict_level(recipe.target, cpu_level)
