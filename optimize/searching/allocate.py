@@ -198,6 +198,8 @@ class _Ladder:
         """Propose with the better repair the first widths that were refused without it, bolder ones while they are kept, or milder ones."""
         low, high = self.passed_harm, inf
         harm = self._refused_harm if self._refused_harm < inf else low
+        if not harm:
+            return  # no proposal was made
         for _ in range(MAX_FINALISTS):
             trial = self._propose(self._items.within(harm))
             if trial:
