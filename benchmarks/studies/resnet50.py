@@ -83,7 +83,7 @@ def fitted(data: Path, work: Path) -> Path:
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
         value = nn.functional.cross_entropy(features @ weight.T + bias, labels) + 1e-3 * weight.square().sum()
-        value.backward()
+        torch.autograd.backward(value)
         return value
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
@@ -108,8 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with shown():
         data = enlarged(asked.data, work)
         model = fitted(data, work)
-        settings: dict[str, Any] = {"arch": ARCH, "arch_args": {"num_classes": CLASSES}, "input_shape": (3, SIZE, SIZE), "data": str(data), **LIMITS}
-        settings |= {"out": work / asked.target, "history": HISTORY}
+        settings: dict[str, Any] = {"arch": ARCH, "arch_args": {"num_classes": CLASSES}, "input_shape": (3, SIZE, SIZE), **LIMITS}
+        settings |= {"data": str(data), "out": work / asked.target, "history": HISTORY}
         if asked.time_budget:
             settings["time_budget"] = asked.time_budget
         report = compress(resolve(model, target=asked.target, overrides=settings), overwrite=True)
