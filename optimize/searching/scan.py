@@ -87,7 +87,7 @@ def scan(
 
     Args:
         candidate: a network that was pruned mildly, so that its normal equations are small.
-        reference: the original, and inputs to fit on. Its memory keeps the moments and eliminations, see `scan_memory_keys`.
+        reference: the original, and inputs to fit on. Its memory keeps the moments and eliminations, see `moments_key` and `elimination_key`.
         guard: the guard split. The harm is measured on its inputs where the reference has no unseen ones; its labels are not used.
         multiple: widths that are a multiple of this suit the target's kernels.
         levels: costs of removal at which a group is measured, rising.
@@ -100,7 +100,7 @@ def scan(
     orders = {} if importance is None else removal_orders(importance, candidate, reference, groups)
     measured = MeasuredHarm(candidate, reference, _batches(candidate, reference, guard))
     harm = GroupHarm(candidate, measured, reference.seed)
-    removal = LayerRemoval(candidate, reference, graph, targets, measured)
+    removal = LayerRemoval(candidate, reference, targets, measured)
     _forget(reference)
     curves: list[Curve] = []
     parts = list(_parts(candidate.module, groups, 2 * len(levels)))
