@@ -87,7 +87,7 @@ def scan(
 
     Args:
         candidate: a network that was pruned mildly, so that its normal equations are small.
-        reference: the original, and inputs to fit on. Its memory keeps the moments and eliminations, see `moments_key` and `elimination_key`.
+        reference: the original, and inputs to fit on. Its memory keeps the moments and eliminations, see `scan_memory_keys`.
         guard: the guard split. The harm is measured on its inputs where the reference has no unseen ones; its labels are not used.
         multiple: widths that are a multiple of this suit the target's kernels.
         levels: costs of removal at which a group is measured, rising.
