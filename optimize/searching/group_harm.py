@@ -4,6 +4,10 @@ Predictions take a fixed number of passes of the network (`predicted_harm.py`). 
 also measured (`measured_harm.py`), and bring the predictions to scale (`harm_correction.py`). Where there are no more widths than that, all
 are measured.
 
+How well they agree, for trained networks that were pruned mildly, against measurements of every width on the same inputs: the rank
+correlation is .999 for a VGG16 on blood cells (129 widths, nine in ten of the ratios between .91 and 1.23), and .99 for a ResNet20 (43
+widths, .85 to 1.20). Measurements on another sample of several hundred inputs differ by more: for the ResNet20 .97, and .87 to 1.60.
+
 Where gradients do not reach the layers, or predictions do not agree with what is measured, three widths of each group are measured, and
 those between them follow by straight lines of log(harm) against log(cost of removal).
 """

@@ -10,7 +10,7 @@ import torch
 
 from optimize.candidate import Candidate, Reference
 from optimize.graph.bypass import bypassed, without_layers
-from optimize.graph.trace import ChannelGroup, Graph
+from optimize.graph.trace import ChannelGroup, trace
 from optimize.reconstruction.channel_removal import affected_layers
 from optimize.reconstruction.layer_repair import RIDGE, refit_layers
 from optimize.reconstruction.moments import OriginalOutputs
@@ -28,13 +28,14 @@ class LayerRemoval:
     Args:
         candidate: the network as it is.
         reference: the original and the calibration inputs.
-        graph: graph of the candidate.
         targets: outputs of the original's layers.
         measured: measures the harm of a change.
     """
 
-    def __init__(self, candidate: Candidate, reference: Reference, graph: Graph, targets: OriginalOutputs, measured: MeasuredHarm) -> None:
-        self._candidate, self._original, self._graph = candidate, reference.original.module, graph
+    def __init__(self, candidate: Candidate, reference: Reference, targets: OriginalOutputs, measured: MeasuredHarm) -> None:
+        self._candidate, self._original = candidate, reference.original.module
+        # it serves without a layer too: the norms behind the layers that are refitted are the same
+        self._graph = trace(candidate)
         self._targets, self._measured = targets, measured
         self._example = torch.from_numpy(reference.calibration[:1].copy())
 
@@ -68,6 +69,5 @@ class LayerRemoval:
             return None
         kept = without_layers(candidate.kept, group)
         names = [slot.module for slot in group.consumers]
-        # the candidate's graph serves: the norms behind the readers are the same without the layer in front of them
         fitted = refit_layers(shorter, self._original, self._graph, names, self._targets, kept, RIDGE, changing)
         return self._measured(fitted, changing, REMOVAL_BATCHES) / self._measured.share(REMOVAL_BATCHES)

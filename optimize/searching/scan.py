@@ -102,7 +102,7 @@ def scan(
     orders = {} if importance is None else removal_orders(importance, candidate, reference, groups)
     measured = MeasuredHarm(candidate, reference, _batches(candidate, reference, guard))
     harm = GroupHarm(candidate, measured, reference.seed)
-    removal = LayerRemoval(candidate, reference, graph, targets, measured)
+    removal = LayerRemoval(candidate, reference, targets, measured)
     equations = start_equations(candidate, reference, ROWS)
     curves: list[Curve] = []
     parts = list(_parts(candidate.module, groups, 2 * len(levels)))
