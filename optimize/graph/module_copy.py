@@ -8,7 +8,8 @@ Example: with `layer.register_forward_hook(lambda *_: stored.append(layer))`, a 
 to the *original* list. The copy made here appends its own layer to a list of its own.
 
 `copy.deepcopy` takes its time, and a step that goes through a network layer by layer copies it once a layer. Most layers hold nothing but
-tensors, plain values and such layers themselves. These are copied by hand, several times as fast, and neither searched nor given to `deepcopy`.
+tensors, plain values and such layers themselves. These are copied by hand, several times as fast, and are neither searched nor given to
+`deepcopy`.
 """
 
 from __future__ import annotations
