@@ -8,12 +8,14 @@ Example: with `layer.register_forward_hook(lambda *_: stored.append(layer))`, a 
 to the *original* list. The copy made here appends its own layer to a list of its own.
 
 `copy.deepcopy` takes its time, and a step that goes through a network layer by layer copies it once a layer. Most layers hold nothing but
-tensors, plain values and such layers themselves. These are copied by hand, several times as fast, and neither searched nor given to `deepcopy`.
+tensors, plain values and such layers themselves. These are copied by hand, several times as fast, and are neither searched nor given to
+`deepcopy`.
 """
 
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from types import CellType, FunctionType, MethodType, ModuleType
@@ -60,6 +62,17 @@ def deep_copy(module: nn.Module, *, share: bool, instead: Mapping[nn.Module, nn.
         share: whether the copy uses the same tensors.
         instead: layers -> their replacements in the copy, wherever they are referred to.
     """
+    # a copy is thousands of small containers, and the collector would look through all that exist again and again meanwhile
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return _deep_copy(module, share=share, instead=instead)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _deep_copy(module: nn.Module, *, share: bool, instead: Mapping[nn.Module, nn.Module]) -> nn.Module:
     # deepcopy looks up `memo` first: what is entered there by its id is used in place of a copy. So tensors are shared, layers are
     # replaced, and functions are copied empty, to be filled when all they may refer to exists.
     memo: dict[int, Any] = {id(old): new for old, new in instead.items()}

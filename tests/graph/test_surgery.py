@@ -12,8 +12,19 @@ from torch.nn import functional
 
 from optimize.candidate import Candidate
 from optimize.graph.cut_check import check_cut
-from optimize.graph.surgery import copy_module, keep_channels, mask_channels, replace_module, width, with_tensors
-from optimize.graph.trace import ChannelGroup, Slot, trace
+from optimize.graph.surgery import (
+    copy_module,
+    cut_groups_in_place,
+    cut_in_place,
+    keep_channels,
+    mask_channels,
+    mask_in_place,
+    replace_module,
+    set_tensors,
+    width,
+    with_tensors,
+)
+from optimize.graph.trace import ChannelGroup, Slot, trace, without
 from optimize.reconstruction.layer_matrix import columns, matrix, weight_from
 from tests import nets
 from tests.nets import INTRICATE, TOPOLOGIES, candidate, cases
@@ -48,6 +59,35 @@ def test_cutting_is_not_reading(name: str) -> None:
             assert not torch.allclose(want, start.module(inputs), rtol=1e-3)
         assert sum(p.numel() for p in pruned.parameters()) < start.parameters
         assert check_cut(start.module, group, inputs) is None
+    assert start.fingerprint == before
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES | INTRICATE)
+def test_all_at_once_is_one_after_the_other(name: str) -> None:
+    start = candidate((TOPOLOGIES | INTRICATE)[name]())
+    before, groups, random = start.fingerprint, trace(start).groups, np.random.default_rng(1)
+    keeps = [np.sort(random.permutation(group.size)[: group.size // 2]) for group in groups]
+    together, module, left = copy_module(start.module), start.module, groups
+    cut_groups_in_place(together, zip(groups, keeps, strict=True))
+    for place, keep in enumerate(keeps):
+        module, left = keep_channels(module, left[place], keep), without(left, left[place], keep)
+    assert str(together) == str(module)
+    for key, tensor in module.state_dict().items():
+        assert torch.equal(tensor, together.state_dict()[key]), key
+    assert start.fingerprint == before
+
+
+def test_a_private_copy_is_changed_in_place_and_no_other() -> None:
+    start = candidate(nets.chain())
+    group, before, private = trace(start).groups[0], start.fingerprint, copy_module(start.module)
+    layers = list(private)  # type: ignore[call-overload]
+    mask_in_place(private, group, np.array([1, 2]))
+    assert not private.get_submodule("2").get_parameter("weight")[:, 1:3].any()
+    cut_in_place(private, group, np.array([0, 3]))
+    set_tensors(private, "0", bias=torch.zeros(2))
+    assert [layer is own for layer, own in zip(layers, private, strict=True)] == [True] * len(layers)  # type: ignore[call-overload]
+    assert private.get_submodule("0").get_parameter("bias").tolist() == [0.0, 0.0]
+    assert (width(private.get_submodule("0"), "out"), width(private.get_submodule("2"), "in")) == (2, 2)
     assert start.fingerprint == before
 
 
