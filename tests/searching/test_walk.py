@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from optimize.candidate import Candidate, Reference, Step
+from optimize.errors import OutOfTime
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict
 from optimize.progress import COLUMNS, track
-from optimize.progress.deadline import Deadline, OutOfTime
+from optimize.progress.deadline import Deadline
 from optimize.searching.budgets import Budgets
 from optimize.searching.trial import NOT_SMALLER, ScoreSummary, Trial
 from optimize.searching.walk import WORK_FOLDER, Search, Walk
