@@ -37,6 +37,13 @@ class TargetUnavailable(OptimizeError):
     exit_code = 4
 
 
+class OutOfTime(BaseException):
+    """The time for a block of work is up; whoever set the deadline catches it (`progress/deadline.py`).
+
+    It is no `Exception`, as `KeyboardInterrupt` is none: code that expects a runtime to fail in any way must not take this for a failure.
+    """
+
+
 class Inconclusive(OptimizeError):
     """The run could only end with the verdict "inconclusive"; raised before any work, and not with `force`.
 

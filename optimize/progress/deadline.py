@@ -21,15 +21,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from math import inf
 
+from optimize.errors import OutOfTime
+
 _enforced: ContextVar[Deadline | None] = ContextVar("enforced", default=None)
 _announced: ContextVar[Deadline | None] = ContextVar("announced", default=None)
-
-
-class OutOfTime(BaseException):
-    """The time for a block of work is up.
-
-    It is no `Exception`, as `KeyboardInterrupt` is none: code that expects a runtime to fail in any way must not take this for a failure.
-    """
 
 
 @dataclass(frozen=True)

@@ -33,13 +33,14 @@ from optimize.backends.artifact import MANIFEST, Artifact
 from optimize.backends.session import Session
 from optimize.candidate import Floats
 from optimize.data.arrays import spread
+from optimize.errors import OutOfTime
 from optimize.guard.divergence import divergence, log_shares
 from optimize.hardware.machine import watch_foreign_load
 from optimize.measure.latency import Latency, interleave, ratio
 from optimize.measure.median_precision import precise
 from optimize.measure.warmup import BRIEF_S, warm_up
 from optimize.progress import note, stage
-from optimize.progress.deadline import Deadline, OutOfTime, time_left
+from optimize.progress.deadline import Deadline, time_left
 from optimize.quantization.fastest import TimedVariant, fastest
 from optimize.quantization.mixed_precision import MixResult, ResultCache, groups, mixes
 from optimize.quantization.precision_context import PrecisionContext as PrecisionContext

@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 from optimize.backends import Backend
 from optimize.candidate import Candidate, Floats, Reference
 from optimize.data.calibration_sampling import unlabelled
+from optimize.errors import OutOfTime
 from optimize.guard.verdict import Verdict, judge
 from optimize.hardware.malloc import retain_freed_memory
 from optimize.loading.load import load_model
 from optimize.progress import begin_part, note, whole_run
-from optimize.progress.deadline import OutOfTime
 from optimize.run.acceptance_plan import announce, sentences
 from optimize.run.compile_artifact import compile_artifact
 from optimize.run.cross_compiled import compile_only

@@ -23,13 +23,14 @@ from typing import Any, Protocol, TypeAlias
 
 from optimize.candidate import Candidate, Reference, Step
 from optimize.data.dataset import Split
+from optimize.errors import OutOfTime
 from optimize.graph.macs import macs
 from optimize.guard.evaluate import score_split
 from optimize.guard.limits import Limits
 from optimize.guard.score import Score
 from optimize.guard.verdict import SEARCH_CONFIDENCE, Verdict, accept_proposal, worst_class
 from optimize.progress import collect_findings, end_step, note
-from optimize.progress.deadline import Deadline, OutOfTime
+from optimize.progress.deadline import Deadline
 from optimize.searching import snapshot
 from optimize.searching.goal import Goal
 from optimize.searching.ledger import WORK_FOLDER, Ledger

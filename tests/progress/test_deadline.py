@@ -8,8 +8,9 @@ from math import inf
 
 import pytest
 
+from optimize.errors import OutOfTime
 from optimize.progress import track
-from optimize.progress.deadline import Deadline, OutOfTime, check_deadline, not_enforced, time_left
+from optimize.progress.deadline import Deadline, check_deadline, not_enforced, time_left
 
 
 @dataclass

@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 
 from optimize.candidate import Candidate, Reference, Step
+from optimize.errors import OutOfTime
 from optimize.guard.acceptance_rule import AcceptanceRule
 from optimize.guard.best_possible import best_possible_rails
 from optimize.guard.evaluate import score_split
 from optimize.guard.score import Score
 from optimize.guard.verdict import Verdict
 from optimize.progress import COLUMNS, track
-from optimize.progress.deadline import Deadline, OutOfTime
+from optimize.progress.deadline import Deadline
 from optimize.searching.budgets import Budgets
 from optimize.searching.trial import NOT_SMALLER, ScoreSummary, Trial
 from optimize.searching.walk import WORK_FOLDER, Search, Walk
