@@ -138,7 +138,10 @@ def run_search(job: Job) -> SearchResult:
     plan = strategy(recipe, job.runtime if runs_here else None, asked)
     confidence = search_confidence(job.limits, data.guard.n_independent, data.test.n_independent)
     proposal_timer = timer if makes_few_proposals(recipe.strategy) else None
-    search = Search(reference, data.guard, data.classes, recipe.limits, job.space.ledger, plan, confidence, proposal_timer, job.train_check)
+    ledger, baseline_score = job.space.ledger, job.baseline_score
+    search = Search(
+        reference, data.guard, data.classes, recipe.limits, ledger, plan, confidence, proposal_timer, job.train_check, baseline_score
+    )
     proposals = PROPOSALS.get(recipe.strategy)
     begin_part("search", proposals and max(2, proposals - len(job.space.trials)))
     found = search.run(job.space.trials)

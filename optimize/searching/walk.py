@@ -102,6 +102,7 @@ class Search:
         confidence: confidence of the bounds that must lie within the limits, see `guard.verdict.search_confidence`.
         latency_timer: measures a candidate's latency on the target in milliseconds, for the ledger; None where there are too many trials.
         train_check: second check of proposals that pass the guard split, on training images; None where there are too few.
+        baseline_score: the original's score on the guard split; None to score it now.
     """
 
     reference: Reference
@@ -113,6 +114,7 @@ class Search:
     confidence: float = SEARCH_CONFIDENCE
     latency_timer: Callable[[Candidate], float] | None = None
     train_check: TrainCheck | None = None
+    baseline_score: Score | None = None
 
     def run(self, done: Sequence[Mapping[str, Any]] = ()) -> SearchResult:
         """Let the strategy make its proposals, and return what it found.
@@ -186,7 +188,8 @@ class Walk:
         self.original = self.best = search.reference.original
         self.trials: list[Trial] = []
         self.earlier: deque[Candidate] = deque(maxlen=MAX_EARLIER)
-        self.baseline_score = score_split(self.best.predict, search.guard, search.classes, "judge the original")
+        known = search.baseline_score
+        self.baseline_score = known or score_split(self.best.predict, search.guard, search.classes, "judge the original")
         self.best_score = ScoreSummary.of(self.baseline_score)
         self._done = list(done)
 
