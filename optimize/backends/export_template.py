@@ -18,7 +18,7 @@ channels: the weight is scaled by gamma / sqrt(variance + eps) of the 40 that ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -36,8 +36,9 @@ from optimize.errors import OptimizeError
 from optimize.graph.surgery import with_batch_norms
 
 Values: TypeAlias = npt.NDArray[Any]
-Origin: TypeAlias = Callable[[nn.Module], Values]
-"""network -> values of one tensor of its file."""
+Tensors: TypeAlias = Mapping[str, torch.Tensor]
+Origin: TypeAlias = Callable[[nn.Module, Tensors], Values]
+"""(network, its parameters and buffers) -> values of one tensor of its file."""
 SIZED = ("Reshape", "Expand", "Split", "Slice", "Tile")
 """Kinds of nodes that may hold numbers of channels."""
 Topology: TypeAlias = tuple[tuple[str, type], ...]
@@ -97,11 +98,14 @@ class Template:
 
         self._model = onnx.load(path)
         module = with_batch_norms(candidate.module)
+        tensors = module.state_dict()
         self._origins: dict[str, Origin] = {}
         for stored in self._model.graph.initializer:
             values = to_array(stored)
-            if origin := next((origin for origin in _origins(module, stored.name) if _same(origin(module), values)), None):
-                self._origins[stored.name] = origin
+            for origin in _origins(module, tensors, stored.name, values.shape):
+                if _same(origin(module, tensors), values):
+                    self._origins[stored.name] = origin
+                    break
         self._fillable = _flatten_freely(self._model.graph)
         # widths of tensors between the nodes, which the runtime infers by itself
         del self._model.graph.value_info[:]
@@ -114,13 +118,13 @@ class Template:
         if not self._fillable:
             return False
         module = with_batch_norms(candidate.module)
-        layers = dict(module.named_modules())
+        tensors, layers = module.state_dict(), dict(module.named_modules())
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
         try:
             for stored in model.graph.initializer:
                 if origin := self._origins.get(stored.name):
-                    stored.CopyFrom(from_array(np.ascontiguousarray(origin(module)), stored.name))
+                    stored.CopyFrom(from_array(np.ascontiguousarray(origin(module, tensors)), stored.name))
             for node in model.graph.node:
                 layer = layers.get(node.name.partition("#")[0])
                 for attribute in node.attribute:
@@ -136,18 +140,30 @@ def _topology(module: nn.Module) -> Topology:
     return tuple((name, type(layer)) for name, layer in module.named_modules())
 
 
-def _origins(module: nn.Module, name: str) -> Iterator[Origin]:
-    """Yield where a tensor of the file may come from, the likeliest first."""
-    tensors = [key for key, tensor in module.state_dict().items() if tensor.is_floating_point()]
-    for key in sorted(tensors, key=lambda key: key != name):
-        yield lambda network, key=key: _array(network.state_dict()[key])  # type: ignore[misc]
-        yield lambda network, key=key: _array(network.state_dict()[key]).T  # type: ignore[misc]
+def _origins(network: nn.Module, tensors: Tensors, name: str, shape: tuple[int, ...]) -> Iterator[Origin]:
+    """Yield where a tensor of the file may come from, the likeliest first.
+
+    Args:
+        network: the network that was traced.
+        tensors: its parameters and buffers.
+        name: name of the tensor in the file.
+        shape: shape of the tensor in the file.
+    """
+    # a counter of batches, a whole number, is in no file
+    floats = [key for key, tensor in tensors.items() if tensor.is_floating_point()]
+    for key in sorted(floats, key=lambda key: key != name):
+        if tuple(tensors[key].shape) == shape:
+            yield lambda _, tensors, key=key: _array(tensors[key])  # type: ignore[misc]
+        if tuple(tensors[key].shape)[::-1] == shape:
+            yield lambda _, tensors, key=key: _array(tensors[key]).T  # type: ignore[misc]
     layer_name, _, kind = name.rpartition(".")
-    layers = dict(module.named_modules())
+    layers = dict(network.named_modules())
     if kind in ("weight", "bias", "weight_bias") and isinstance(layers.get(layer_name), (_ConvNd, nn.Linear)):
-        for norm_name, norm in layers.items():
-            if isinstance(norm, _BatchNorm) and norm.running_mean is not None:
-                yield lambda network, norm_name=norm_name: _folded(network, layer_name, norm_name, kind)  # type: ignore[misc]
+        place = list(layers).index(layer_name)
+        # as a rule the batch norm is the next module
+        for norm_name in [*list(layers)[place:], *list(layers)[:place]]:
+            if isinstance(layers[norm_name], _BatchNorm) and getattr(layers[norm_name], "running_mean", None) is not None:
+                yield lambda network, _, norm_name=norm_name: _folded(network, layer_name, norm_name, kind)  # type: ignore[misc]
 
 
 def _folded(network: nn.Module, layer_name: str, norm_name: str, kind: str) -> Values:

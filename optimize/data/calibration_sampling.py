@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from optimize.candidate import Candidate, Floats
@@ -32,8 +33,10 @@ MAX_INPUTS, MIN_INPUTS = 2048, 256
 """Bounds of the number of inputs that are fitted."""
 MAC_BUDGET = 7 * 10**11
 """Most multiply–accumulates of one pass over the chosen inputs: a heavy network is repaired on fewer inputs."""
-POOL = 4
-"""Inputs that are evaluated for each one that is chosen."""
+MIN_POOL, POOL = 2, 4
+"""Inputs that are evaluated for each one that is chosen: at least, and at most."""
+STEP = 64
+"""Inputs that are evaluated before it is asked whether they are enough."""
 LEAST_UNSEEN, SHARE_UNSEEN = 32, 4
 """At least 32 inputs are kept unseen, or none; at most one for every four that are fitted."""
 UNSEEN_BYTES = 1 << 28
@@ -65,12 +68,15 @@ def unlabelled(original: Candidate, splits: Sequence[Split], seed: int) -> Unlab
     # item k of the pool is item places[k] of splits[owners[k]]
     owners = np.repeat(np.arange(len(splits)), [len(split) for split in splits])
     places = np.concatenate([np.arange(len(split)) for split in splits])
-    # weights cost a pass of the network, so they are computed for a uniform sample of the items only
-    pool = np.sort(rng.permutation(len(owners))[: POOL * count])
+    # Weights cost a pass of the network, so they are computed for a uniform sample of the items only, and for no more than are needed.
+    pool = rng.permutation(len(owners))[: POOL * count]
+    weights = _sampling_weights(original, splits, owners[pool], places[pool], count)
+    pool = pool[: len(weights)]
+    weights, pool = weights[np.argsort(pool)], np.sort(pool)
     owners, places = owners[pool], places[pool]
     # The exponential race: each input arrives at a random time of mean 1 / chance. The first to arrive are a weighted sample without
     # replacement.
-    order = np.argsort(rng.exponential(size=len(pool)) / _sampling_weights(original, splits, owners, places))
+    order = np.argsort(rng.exponential(size=len(pool)) / weights)
 
     def inputs(rows: np.ndarray) -> Floats:
         rows = np.sort(rows)
@@ -105,17 +111,59 @@ def _held_out(people: np.ndarray, spare: int, rng: np.random.Generator) -> np.nd
     return np.isin(people, order[: np.searchsorted(items, spare, side="right")])
 
 
-def _sampling_weights(original: Candidate, splits: Sequence[Split], owners: np.ndarray, places: np.ndarray) -> np.ndarray:
-    tallies = []
-    for k, split in enumerate(splits):
-        mine = places[owners == k]
-        for start in track(range(0, len(mine), split.batch_size), "choose inputs for repair"):
-            outputs = original.predict(split.inputs(mine[start : start + split.batch_size]))
-            masks = split.labels.dtype == bool
-            tallies.append(_tally(logits(torch.from_numpy(outputs), original.outputs, exclusive=not masks).numpy(), masks=masks))
+def _sampling_weights(
+    original: Candidate, splits: Sequence[Split], owners: np.ndarray, places: np.ndarray, count: int
+) -> npt.NDArray[np.float64]:
+    """Return the weights of the first items, as many as it takes to choose `count` of them in which every class has its share.
+
+    Example: 256 items are to be chosen, of 8 classes. After 512 items each class was predicted at least 32 times: these are enough.
+    With a class that is predicted for one item in fifty, 1,024 items are evaluated, which is the limit.
+    """
+    masks = splits[0].labels.dtype == bool
+    tallies: list[tuple[np.ndarray, np.ndarray]] = []
+    done, steps = 0, range(-(-len(owners) // STEP))
+    for step in track(steps, "choose inputs for repair"):
+        part = np.arange(step * STEP, min((step + 1) * STEP, len(owners)))
+        tallies.append(_tallies(original, splits, owners[part], places[part], masks=masks))
+        done += len(part)
+        # of twice as many as are chosen, the uncertain half can be preferred
+        if done >= MIN_POOL * count and _all_seen(np.concatenate([counts for counts, _ in tallies]), count):
+            break
     # each class has the same total weight, shared among the positions where it is predicted
     counts, weights = (np.concatenate(parts) for parts in zip(*tallies, strict=True))
-    return np.asarray((weights / np.maximum(counts.sum(0), 1)).sum(1))
+    return np.asarray((weights / np.maximum(counts.sum(0), 1)).sum(1), dtype=np.float64)
+
+
+def _all_seen(counts: np.ndarray, count: int) -> bool:
+    """Return whether every class that is predicted at all has its share of `count` items among those evaluated.
+
+    A class counts by its effective number of items, the square of its sum over the sum of its squares: of an item that has nearly all of a
+    class's positions the class has one item, however many others have a few.
+
+    Args:
+        counts: positions at which each class is predicted, (n, K).
+        count: number of items to choose.
+    """
+    total, squares = counts.sum(0), np.square(counts).sum(0)
+    seen = total > 0
+    effective = np.square(total[seen]) / squares[seen]
+    return bool(effective.min() >= count / len(effective))
+
+
+def _tallies(
+    original: Candidate, splits: Sequence[Split], owners: np.ndarray, places: np.ndarray, *, masks: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the tallies of items, in their order."""
+    rows, parts = [], []
+    for k, split in enumerate(splits):
+        mine = np.flatnonzero(owners == k)
+        for batch in (mine[start : start + split.batch_size] for start in range(0, len(mine), split.batch_size)):
+            outputs = original.predict(split.inputs(places[batch]))
+            parts.append(_tally(logits(torch.from_numpy(outputs), original.outputs, exclusive=not masks).numpy(), masks=masks))
+            rows.append(batch)
+    order = np.argsort(np.concatenate(rows))
+    counts, weights = (np.concatenate(tally)[order] for tally in zip(*parts, strict=True))
+    return counts, weights
 
 
 def _tally(outputs: Floats, *, masks: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -40,14 +40,17 @@ def half_width(samples: Sequence[float]) -> float:
     return float((high - low) / 2 / np.median(ordered))
 
 
-def precise(within: float) -> Callable[[Mapping[str, Sequence[float]]], bool]:
+def precise(within: float, min_samples: int = MIN_SAMPLES) -> Callable[[Mapping[str, Sequence[float]]], bool]:
     """Return a function that says whether the medians of all contenders are known precisely enough.
 
     Args:
         within: largest half of the width of an interval, as a share of the median.
+        min_samples: fewest samples of a contender, for figures besides its median.
     """
 
     def enough(samples: Mapping[str, Sequence[float]]) -> bool:
+        if any(len(taken) < min_samples for taken in samples.values()):
+            return False
         return all(half_width(taken) <= within and block_variation(taken) <= MOST_BLOCK_VARIATION for taken in samples.values())
 
     return enough

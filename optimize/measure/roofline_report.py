@@ -13,7 +13,7 @@ from optimize.measure.roofline import LayerRoof, Roofline, roofline
 from optimize.progress import stage
 
 SLOWEST = 5
-SECONDS = 1.0
+SECONDS = 0.3
 
 
 def roofline_of_artifact(

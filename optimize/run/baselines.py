@@ -36,8 +36,8 @@ from optimize.run.in_memory import NOT_RELOADED
 
 SECONDS = 4.0
 """Longest time of one measurement."""
-PRECISION = 0.005
-"""A measurement ends early once every median is known to half a percent and is steady."""
+PRECISION, P99_SAMPLES = 0.005, 299
+"""A measurement ends early once every median is steady and known to half a percent, and a 99th percentile can have a bound."""
 MIN_ROUNDS = 20
 EXTRA_SECONDS = 20.0
 """No measurement is repeated that would end later than this after the end of the first."""
@@ -211,6 +211,6 @@ def _time(sessions: Mapping[str, Session], batch: Floats) -> _Timed:
         warm = warm_up(calls, most_s=BRIEF_S)
         # the load of other processes while the rounds run says whether their figures can be trusted
         taken = watch_foreign_load()
-        latency = interleave(calls, seconds=SECONDS, min_rounds=MIN_ROUNDS, enough=precise(PRECISION))
+        latency = interleave(calls, seconds=SECONDS, min_rounds=MIN_ROUNDS, enough=precise(PRECISION, P99_SAMPLES))
         busy = taken()
     return _Timed(latency, reliability(latency, load_percent={"during": busy}, unsettled=warm.unsettled), busy)

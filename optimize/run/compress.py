@@ -177,6 +177,7 @@ def _prepared_search(job: Job) -> tuple[Search, Reference, Goal | None]:
         job.search_confidence,
         timer if makes_few_proposals(recipe.strategy) else None,
         job.train_check,
+        baseline_score=job.baseline_score,
         deadline=None if job.budget is None else job.budget.search_deadline,
         rule=job.acceptance_rule,
     )

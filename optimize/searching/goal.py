@@ -71,9 +71,7 @@ def latency_ms(runtime: Backend, threads: int | None, example: Floats, candidate
             return min(latency.p50 for latency in interleave(calls, seconds=TIMING_SECONDS, enough=precise(PRECISION)).values())
 
 
-def latency_timer(
-    runtime: Backend, threads: int | None, example: Floats, exporter: Exporter | None = None
-) -> Callable[[Candidate], float]:
+def latency_timer(runtime: Backend, threads: int | None, example: Floats, exporter: Exporter | None = None) -> Callable[[Candidate], float]:
     """Return `latency_ms` as a function of the candidate; no candidate is timed twice, and one of each topology is traced."""
     # cached by identity: a candidate is never changed
     return cache(partial(latency_ms, runtime, threads, example, exporter=exporter or Exporter()))

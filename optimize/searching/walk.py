@@ -110,6 +110,7 @@ class Search:
         train_check: second check of proposals that pass the guard split, on training images; None where there are too few.
         deadline: moment at which the search ends with what was kept last; None for as long as the strategy goes on.
         rule: decides whether a proposal is kept that comes without a judge of its own; None for `accept_proposal` at `confidence`.
+        baseline_score: the original's score on the guard split; None to score it now.
     """
 
     reference: Reference
@@ -121,6 +122,7 @@ class Search:
     confidence: float = SEARCH_CONFIDENCE
     latency_timer: Callable[[Candidate], float] | None = None
     train_check: TrainCheck | None = None
+    baseline_score: Score | None = None
     deadline: Deadline | None = None
     rule: Judge | None = None
 
@@ -207,7 +209,8 @@ class Walk:
         self.original = self.best = search.reference.original
         self.trials: list[Trial] = []
         self.earlier: deque[Candidate] = deque(maxlen=MAX_EARLIER)
-        self.baseline_score = score_split(self.best.predict, search.guard, search.classes, "judge the original")
+        known = search.baseline_score
+        self.baseline_score = known or score_split(self.best.predict, search.guard, search.classes, "judge the original")
         self.best_score = ScoreSummary.of(self.baseline_score)
         self.out_of_time = False
         self._done = list(done)

@@ -121,6 +121,17 @@ def test_the_pool_is_looked_at_in_batches(monkeypatch: pytest.MonkeyPatch) -> No
     assert sizes == [7, 7, 7, 7, 7, 5]
 
 
+@pytest.mark.parametrize(("rare", "evaluated"), [(2, 2 * MIN_INPUTS), (25, 4 * MIN_INPUTS)])
+def test_no_more_are_evaluated_than_are_needed(rare: int, evaluated: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the inputs are of the second class, or one in 25, which is less than its share of those to choose."""
+    monkeypatch.setattr("optimize.data.calibration_sampling.MAX_INPUTS", MIN_INPUTS)
+    predict, seen = Candidate.predict, []
+    monkeypatch.setattr(Candidate, "predict", lambda self, inputs: seen.append(len(inputs)) or predict(self, inputs))
+    logits = one_hot((np.arange(3000) % rare == 0).astype(int)) + 0.1 * np.random.default_rng(0).random((3000, 3))
+    assert len(unlabelled(the_input_is_the_logits(), [split(logits)], seed=0).fitted) == MIN_INPUTS
+    assert sum(seen) == evaluated
+
+
 def test_what_is_left_is_drawn_alike_and_never_fitted_on(monkeypatch) -> None:
     monkeypatch.setattr("optimize.data.calibration_sampling.MAX_INPUTS", MIN_INPUTS)
     classes = np.repeat([0, 1, 2], [900, 90, 10])

@@ -31,6 +31,8 @@ def test_every_contender_must_be_known_and_steady() -> None:
     still, drifting = [2.0] * 100, [*[2.0] * 50, *[2.2] * 50]
     assert precise(0.01)({"a": still})
     assert not precise(0.01)({"a": still, "b": still[:5]})
+    assert precise(0.01, 100)({"a": still})
+    assert not precise(0.01, 101)({"a": still})
     # the interval of the median is from 2.0 to 2.2 ms here; a wide one would do, and the drift would still be seen
     assert not precise(1.0)({"a": drifting})
 

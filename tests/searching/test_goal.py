@@ -30,7 +30,7 @@ def test_a_goal_is_met_at_exactly_its_latency() -> None:
 def test_a_speedup_is_of_the_originals_own_latency(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Candidate] = []
 
-    def fake(_: Any, __: Any, ___: Any, candidate: Candidate) -> float:
+    def fake(_: Any, __: Any, ___: Any, candidate: Candidate, **____: Any) -> float:
         asked.append(candidate)
         return candidate.parameters / 100
 
@@ -113,7 +113,7 @@ def test_an_unreachable_goal_is_a_rejection_with_its_reason(
     brought: Path, any_target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the search measures on its way is a stand-in; the artifact is timed."""
-    monkeypatch.setattr(module, "latency_ms", lambda *_: 1.0)
+    monkeypatch.setattr(module, "latency_ms", lambda *_, **__: 1.0)
     found = shortened(brought, tmp_path / "out", "--latency-target", "1e-6ms", target=any_target)
     assert (found.exit_code, found.report["verdict"], found.report["artifact"]) == (1, "fail", None)
     assert "were asked for" in found.report["reasons"][0]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optimize.backends import int8_name, require_precision
+from optimize.backends.activation_ranges import ranges_file
 from optimize.backends.artifact import Artifact
 from optimize.backends.bias_correction import correct_biases
 from optimize.backends.float_layers import hold_in_float
@@ -131,17 +132,19 @@ def quantize(
         prepared = Path(scratch) / "prepared.onnx"
         quant_pre_process(onnx, prepared, skip_symbolic_shape=True)
         floats = _renamed(model.graph, prepared, {*ignored_layers, *transposed})
-        quantize_static(
-            prepared,
-            Path(scratch) / "quantized.onnx",
-            reader,
-            quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            reduce_range=saturates(cpu_level),
-            nodes_to_exclude=sorted(floats),
-        )
+        with ranges_file(onnx, calibration, Path(scratch)) as ranges:
+            quantize_static(
+                prepared,
+                Path(scratch) / "quantized.onnx",
+                reader,
+                quant_format=QuantFormat.QDQ,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                reduce_range=saturates(cpu_level),
+                nodes_to_exclude=sorted(floats),
+                calibration_cache_path=ranges,
+            )
         quantized = onnx_format.load(Path(scratch) / "quantized.onnx")
     # In this order: layers are first made to stay in float, since correction runs the graph in this runtime, which would quantize them.
     hold_in_float(quantized, floats)
