@@ -52,7 +52,7 @@ DIGITS = {"train": 450, "calibration": 100, "val": 400, "test": 547}
 CNN5_SPLITS = {"train": 6000, "calibration": 800, "val": 1000, "test": 2500}
 VGG_SPLITS = {"val": 850, "test": 1484}
 """Images of each split; what is left of them is the truth pool."""
-CNN5_WIDTHS, CNN5_EPOCHS = (32, 64, 96, 128, 128), 12
+CNN5_WIDTHS, CNN5_EPOCHS = (24, 48, 96, 96, 96), 8
 PARTS = ("images", "labels")
 
 

@@ -126,16 +126,16 @@ class AcceptanceRule:
 
     @property
     def note(self) -> str | None:
-        """A sentence for the report where the guard split is too small to show the power; None where it is not."""
+        """A sentence for the report where no candidate can be shown to have the power; None where one can."""
         if self.asked_chance >= self.power:
             return None
         if self.best_chance < MIN_BEST:
             return "the test split can accept nothing, so the search asked the guard split alone"
         unit = self.unchanged[0].estimate.unit if self.unchanged else "cases"
-        need = "" if self.required_guard is None else f"; about {self.required_guard} guard {unit} would show it"
+        need = "" if self.required_guard is None else f"; with about {self.required_guard} guard {unit} it could ask for that"
         return (
-            f"the guard split ({self.n_guard} {unit}) is too small to show a chance of acceptance of {_percent(self.power)}: a candidate "
-            f"that changes nothing on it has {_percent(self.best_chance)}, so the search asked for {_percent(self.asked_chance)}{need}"
+            f"even a candidate that changes nothing on the guard split ({self.n_guard} {unit}) has a chance of acceptance of only "
+            f"{_percent(self.best_chance)}, so the search asked for {_percent(self.asked_chance)} and not for {_percent(self.power)}{need}"
         )
 
     @property

@@ -72,7 +72,7 @@ def test_a_small_guard_asks_for_nearly_its_best_and_says_how_many_would_do() -> 
     assert asked.note is not None
     assert asked.required_guard is not None
     assert asked.required_guard > 40
-    assert f"about {asked.required_guard} guard cases would show it" in asked.note
+    assert f"with about {asked.required_guard} guard cases it could ask for that" in asked.note
     each = asked.required_guard // 2 + 1
     assert rule((each, each), (150, 150)).best_chance > 0.9
 

@@ -91,3 +91,12 @@ def test_a_shape_is_read_as_people_write_it(text: str) -> None:
 def test_what_is_no_shape_is_named_whole(text: str) -> None:
     with pytest.raises(InputError, match=rf"^`--input` \(='{re.escape(text)}'\) must be channels, then spatial sizes"):
         parsing.shape(text, "--input", Path())
+
+
+def test_a_power_is_a_chance_from_a_half_to_below_one() -> None:
+    assert [parsing.power(value, "--power", Path()) for value in ("0.9", "80%", 0.5)] == [0.9, 0.8, 0.5]
+    for value in (0.49, 1.0, "100%"):
+        with pytest.raises(InputError, match=r"^`--power` \(='?[\d.%]+'?\) must be at least 0.5 and below 1, such as 0.9"):
+            parsing.power(value, "--power", Path())
+    with pytest.raises(InputError, match=r"^`--power` \(='often'\) must lie between 0 and 1, such as 0.9"):
+        parsing.power("often", "--power", Path())
