@@ -123,7 +123,7 @@ def _copied_by_attributes(kind: type) -> bool:
     """Return whether `copy.deepcopy` copies modules of a class attribute by attribute, as it does unless the class says otherwise."""
     usual = all(getattr(kind, name, None) is getattr(nn.Module, name, None) for name in ("__reduce_ex__", "__getstate__"))
     # those of torch's own layers give attributes to layers from old files, and leave all others as they are
-    usual &= getattr(kind.__setstate__, "__module__", "").startswith("torch.nn.modules.")
+    usual &= getattr(getattr(kind, "__setstate__", None), "__module__", "").startswith("torch.nn.modules.")
     return usual and not hasattr(kind, "__deepcopy__") and not any("__slots__" in vars(parent) for parent in kind.__mro__)
 
 
