@@ -4,14 +4,14 @@
 2. From there, each group alone is narrowed along its elimination curve, and the harm to the outputs is measured (`scan.py`).
 3. A knapsack picks all widths together: the lowest price of the layers, by a latency table of the target, for a given sum of harms.
 4. The ladder: the sum of harms is doubled until the guard refuses, and then the gap is halved. That takes a few proposals, not hundreds.
-   These are repaired at once, from the normal equations that the scan left, which takes a tenth of the time of a repair from layer to layer.
+   These are repaired at once, from the normal equations that the scan left. A repair from layer to layer takes ten times as long.
 5. The better repair, from layer to layer, is for the finalists: for the mildest widths that the guard refused and bolder ones as long as
    they are kept, and otherwise for the boldest that it kept.
 6. Harms do not quite add up, least of all those of layers that are removed one behind the other. So what was kept is scanned again, and the
    ladder is climbed once more, as long as that leads on.
 
 Example of a ladder that starts at a sum of .001 nats: .001, .002 and .004 are kept, .008 is refused. The gap is halved on a logarithmic
-scale: sqrt(.004 * .008) = .0057 is kept, .0067 is refused, .0062 is kept, and the ladder ends there, after `GAP_PROPOSALS` = 3. Repaired from
+scale: sqrt(.004 * .008) = .0057 is kept, .0067 is refused, .0062 is kept, and that part ends there, after `GAP_PROPOSALS` = 3. Repaired from
 layer to layer, .0067 is kept, .0095 is refused, and .0080, between them, is kept: that is the result.
 
 Where a latency is asked for, the mildest proposal that meets it is the answer, and nothing bolder is tried. Where recovery training is

@@ -114,7 +114,8 @@ def scan(
         narrowings = []
         for group in track(part, "scan widths"):
             narrowing = _narrowing(candidate, original, graph, group, moments, orders.get(group.name), multiple, levels)
-            equations.eliminations[group.name, RIDGE] = narrowing.elimination
+            if importance is None:  # by output error, which is what is remembered
+                equations.eliminations[group.name, RIDGE] = narrowing.elimination
             narrowings.append(narrowing)
         # Layers in front of this part are the candidate's own in all that follows, so what is measured may start behind them.
         behind = groups[len(curves) :]
