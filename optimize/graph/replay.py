@@ -121,17 +121,21 @@ class Replay:
         behind conv2 starts from 5 channels of it, and conv1 is not run again.
         """
         later = min((place for place, node in enumerate(self._nodes) if _calls(node, changing)), default=len(self._nodes))
+        made: dict[tuple[int, int], set[fx.Node]] = {}
         for number, (place, values) in self._ahead.items():
-            read = self._nodes[place].all_input_nodes[0]
-            if self._nodes[place].target != reader or later < place or self._made_by(cut, number, place) & values.keys() != {read}:
+            read, part = self._nodes[place].all_input_nodes[0], (self._saved.get(number, (0, {}))[0], place)
+            if self._nodes[place].target != reader or later < place:
+                continue
+            if part not in made:  # the same for all batches, as far as the memory holds them
+                made[part] = self._made_by(cut, *part)
+            if made[part] & values.keys() != {read}:
                 continue
             keep = np.delete(np.arange(values[read].shape[axis]), gone)
             self._saved[number] = (place, {**values, read: values[read].index_select(axis, torch.from_numpy(keep))})
         self._ahead.clear()
 
-    def _made_by(self, names: Collection[str], number: int, end: int) -> set[fx.Node]:
-        """Return what depends on the named layers in front of `end`; nothing where one is called outside of the part that was run."""
-        start = self._saved.get(number, (0, {}))[0]
+    def _made_by(self, names: Collection[str], start: int, end: int) -> set[fx.Node]:
+        """Return which operations between two places depend on the named layers; none where such a layer is called elsewhere."""
         if not all(start <= place < end for place, node in enumerate(self._nodes) if _calls(node, names)):
             return set()
         made: set[fx.Node] = set()

@@ -11,7 +11,7 @@
    ladder is climbed once more, as long as that leads on.
 
 Example of a ladder that starts at a sum of .001 nats: .001, .002 and .004 are kept, .008 is refused. The gap is halved on a logarithmic
-scale: sqrt(.004 * .008) = .0057 is kept, .0067 is refused, .0062 is kept, and that part ends there, after `GAP_PROPOSALS` = 3. Repaired from
+scale: sqrt(.004 * .008) = .0057 is kept, .0067 is refused, .0062 is kept, and that part ends, after `GAP_PROPOSALS` = 3. Repaired from
 layer to layer, .0067 is kept, .0095 is refused, and .0080, between them, is kept: that is the result.
 
 Where a latency is asked for, the mildest proposal that meets it is the answer, and nothing bolder is tried. Where recovery training is
