@@ -26,6 +26,7 @@ sqrt(.5 / (2 * 2)) = .35, so the layer goes .15 of the way.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -147,7 +148,8 @@ class _Line:
         share = gain / curve
         left = (self.error - 2 * share * self.gain + share**2 * self.curve).clamp_min(0.0)
         # the outputs' errors are taken for independent
-        deviation = float(((self.weight.square() * left) @ self.curve) / max(self.rows, 1)) ** 0.5 / curve
+        spread = float((self.weight.square() * left) @ self.curve)
+        deviation = math.sqrt(spread / max(self.rows, 1)) / curve
         return min(1.0, max(0.0, share - deviation))
 
     def rise(self) -> float:
