@@ -38,6 +38,7 @@ from optimize.graph.trace import Graph, Index
 from optimize.progress import record_finding
 from optimize.reconstruction.moments import Moments
 from optimize.reconstruction.ridge import Problem, Solution, build_problem, with_solution
+from optimize.reconstruction.split_moments import pooled
 
 PLENTY = 2
 """Rows for each unknown from which on more rows make the fit better. Near one row each they make it worse, so a check by fewer is none."""
@@ -84,7 +85,7 @@ def confirmed_refit(
         ridge: strength of the pull to the present weights, as a share of the mean diagonal of the Gram matrix.
     """
     fitting, held_out = moments
-    every = fitting if held_out is None else fitting.pooled(held_out)
+    every = fitting if held_out is None else pooled(fitting, held_out)
     fit, whole = (build_problem(module, original, graph, name, part, kept, ridge) for part in (fitting, every))
     columns = torch.arange(len(fit.old))
     check = None if held_out is None else build_problem(module, original, graph, name, held_out, kept, ridge)
@@ -105,7 +106,10 @@ def confirmed_solution(fit: Problem, held_out: Problem | None, columns: torch.Te
         return every.solution(columns)
     plenty = fit.rows >= PLENTY * min(len(columns), fit.unknowns)
     repaired = fit.solution(columns, record=not plenty)
-    present = Solution(fit.old[columns], fit.bias)
+    channels = fit.old.shape[1] // fit.phases
+    # where the problem does not say what the layer adds, it adds nothing
+    zero = torch.zeros(channels, dtype=torch.float64)
+    present = Solution(fit.old[columns], zero if fit.present_intercept is None else fit.present_intercept)
     centred = Solution(present.weights, fit.best_intercept(columns, present.weights))
     first, second = _Line(held_out, columns, present, centred), _Line(held_out, columns, centred, repaired)
     rise = second.rise()
@@ -127,10 +131,10 @@ class _Line:
         mean, phases = held_out.mean_in[columns], held_out.phases
         residual = held_out.mean_out - mean @ start.weights - start.intercept.repeat_interleave(phases)
         change = mean @ self.weights + self.intercept.repeat_interleave(phases)
-        fitted, cross = held_out.gram_times(columns, start.weights), held_out.cross_of(columns)
+        fitted, cross = _gram_times(held_out, columns, start.weights), _cross(held_out, columns)
         # E(r d), E(d^2) and E(r^2) for each output: the part about the means, and the means' part
         self.gain = (self.weights * (cross - fitted)).sum(0) + residual * change
-        self.curve = (self.weights * held_out.gram_times(columns, self.weights)).sum(0) + change.square()
+        self.curve = (self.weights * _gram_times(held_out, columns, self.weights)).sum(0) + change.square()
         self.error = (start.weights * (fitted - 2 * cross)).sum(0) + residual.square()
         if held_out.variance_out is not None:
             self.error += held_out.variance_out
@@ -144,7 +148,8 @@ class _Line:
         share = gain / curve
         left = (self.error - 2 * share * self.gain + share**2 * self.curve).clamp_min(0.0)
         # the outputs' errors are taken for independent
-        deviation = math.sqrt(float(((self.weight.square() * left) @ self.curve) / max(self.rows, 1))) / curve
+        spread = float((self.weight.square() * left) @ self.curve)
+        deviation = math.sqrt(spread / max(self.rows, 1)) / curve
         return min(1.0, max(0.0, share - deviation))
 
     def rise(self) -> float:
@@ -154,3 +159,25 @@ class _Line:
     def end(self, share: float) -> Solution:
         """Return the state at the share t of the line."""
         return Solution(self.start.weights + share * self.weights, self.start.intercept + share * self.intercept)
+
+
+def _cross(problem: Problem, columns: torch.Tensor) -> torch.Tensor:
+    """Return the centred moments of some columns with the original's outputs, (len(columns), m)."""
+    if problem.inputs is not None and problem.targets is not None:
+        return problem.inputs[:, columns].T @ problem.targets
+    return problem.target[columns]
+
+
+def _gram_times(problem: Problem, columns: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the Gram matrix of some columns times weights (len(columns), m), at the entries that are weights."""
+    if problem.inputs is not None:
+        rows = problem.inputs[:, columns]
+        return rows.T @ (rows @ weights)
+    if len(problem.gram) == problem.gram.shape[1]:
+        return problem.gram[columns][:, columns] @ weights
+    # of a grouped layer there are only the groups' own blocks, one below the other
+    product = torch.zeros_like(weights)
+    for places, outputs in problem.parts(columns):
+        own = columns[places]
+        product[places[:, None], outputs] = problem.gram[own][:, own % problem.gram.shape[1]] @ weights[places[:, None], outputs]
+    return product

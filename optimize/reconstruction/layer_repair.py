@@ -12,6 +12,7 @@ from optimize.graph.trace import ChannelGroup, Graph, Index
 from optimize.reconstruction.held_out import confirmed_refit
 from optimize.reconstruction.layer_matrix import unrepairable_reason
 from optimize.reconstruction.moments import OriginalOutputs
+from optimize.reconstruction.split_moments import split_moments
 
 ROWS = 20_000
 """Sampled positions that a layer is fitted on, where nothing else is asked for."""
@@ -45,7 +46,7 @@ def refit_layers(
     """
     for name in names:
         # measured anew for each layer: it reads what the layers fitted before it give now
-        moments = targets.split_moments(module, [name], changing)[name]
+        moments = split_moments(targets, module, name, changing)
         module = confirmed_refit(module, original, graph, name, moments, kept, ridge)
     return module
 

@@ -43,8 +43,6 @@ CHUNK = 4096
 """Number of rows of which products are computed together."""
 MAX_DUAL_ROWS = 2048
 """Number of rows that a wide layer is fitted on: they are held in memory, and solving takes cubic time in their number."""
-HELD_OUT = 0.2
-"""Share of the rows that a repair is checked on, and not fitted to."""
 WIDEST = 8192
 """Columns up to which steps that need a Gram matrix build one: half a gigabyte in float64, and solving it takes cubic time."""
 
@@ -85,27 +83,6 @@ class Moments:
         if self.inputs is not None:
             return self.inputs.square().sum(0)
         return self.gram.reshape(-1, self.gram.shape[1], self.gram.shape[1]).diagonal(dim1=1, dim2=2).flatten()
-
-    def pooled(self, further: Moments) -> Moments:
-        """Return the moments of these rows and further ones together."""
-        rows = self.rows + further.rows
-        share, rest = self.rows / rows, further.rows / rows
-        mean_in, mean_out = share * self.mean_in + rest * further.mean_in, share * self.mean_out + rest * further.mean_out
-        gap_in, gap_out = self.mean_in - further.mean_in, self.mean_out - further.mean_out
-        # Moments about the common mean: the mean of both parts' own, and share * rest times the product of the gaps between their means.
-        # Example: rows 0, 2 and rows 4, 6: both have variance 1, and together 1 + 1/2 * 1/2 * 4^2 = 5.
-        between = share * rest
-        energy = share * self.energy + rest * further.energy + between * gap_out.square()
-        if self.inputs is not None and self.targets is not None and further.inputs is not None and further.targets is not None:
-            parts = ((self, self.inputs, self.targets), (further, further.inputs, further.targets))
-            inputs = torch.cat([(x * part.rows**0.5 + part.mean_in - mean_in) / rows**0.5 for part, x, _ in parts])
-            targets = torch.cat([(y * part.rows**0.5 + part.mean_out - mean_out) / rows**0.5 for part, _, y in parts])
-            return Moments(self.gram, self.cross, energy, mean_in, mean_out, rows, inputs, targets)
-        gaps = gap_in.reshape(-1, self.gram.shape[1])  # a grouped layer has a Gram matrix for each group
-        apart = (gaps[:, :, None] * gaps[:, None, :]).flatten(0, 1)
-        gram = (share * self.gram).add_(further.gram, alpha=rest).add_(apart, alpha=between)
-        cross = (share * self.cross).add_(further.cross, alpha=rest).addr_(gap_in, gap_out, alpha=between)
-        return Moments(gram, cross, energy, mean_in, mean_out, rows)
 
 
 class HasModule(Protocol):
@@ -160,8 +137,8 @@ class OriginalOutputs:
             changing: layers in which this or a later `module` may differ from earlier ones. What lies in front of the first of them is
                 run only once. Empty when nothing is known.
         """
-        sums = {name: _sums(module.get_submodule(name)) for name in names}
-        for name, inputs, targets in self._row_batches(module, names, changing):
+        sums = {name: running_sums(module.get_submodule(name)) for name in names}
+        for name, inputs, targets in self.row_batches(module, names, changing):
             sums[name].add(inputs, targets)
         return {name: total.moments() for name, total in sums.items()}
 
@@ -200,32 +177,12 @@ class OriginalOutputs:
             gone = np.delete(readers[0].index, keep, axis=0).ravel()
             self._replay.narrow(makers, readers[0].module, gone, -1 if isinstance(layer, nn.Linear) else 1, changing)
 
-    def split_moments(
-        self, module: nn.Module, names: Sequence[str], changing: Collection[str] = ()
-    ) -> dict[str, tuple[Moments, Moments | None]]:
-        """Return the moments as `moments` does, in two: those of the rows to fit to, and those of every fifth row, held out.
-
-        Args:
-            module: the network as it is.
-            names: the layers to measure.
-            changing: layers that may change, see `moments`.
-        """
-        sums = {name: (_sums(module.get_submodule(name), 1 - HELD_OUT), _sums(module.get_submodule(name), HELD_OUT)) for name in names}
-        for name, inputs, targets in self._row_batches(module, names, changing):
-            # Rows come case by case, so the last ones are whole cases but for one. Neighbours in one image are much alike: rows held out
-            # in between them would confirm anything.
-            first = len(inputs) - int(HELD_OUT * len(inputs))
-            for total, part in zip(sums[name], (slice(first), slice(first, None)), strict=True):
-                if len(inputs[part]):
-                    total.add(inputs[part], targets[part])
-        return {name: (fit.moments(), held_out.moments() if held_out.rows else None) for name, (fit, held_out) in sums.items()}
-
     def rows(self, module: nn.Module, name: str, changing: Collection[str] = ()) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the rows themselves: those that the layer `name` of `module` reads, (n, p), and the original's outputs, (n, m)."""
-        inputs, targets = zip(*((inputs, targets) for _, inputs, targets in self._row_batches(module, [name], changing)), strict=True)
+        inputs, targets = zip(*((inputs, targets) for _, inputs, targets in self.row_batches(module, [name], changing)), strict=True)
         return torch.cat(inputs), torch.cat(targets)
 
-    def _row_batches(
+    def row_batches(
         self, module: nn.Module, names: Sequence[str], changing: Collection[str] = ()
     ) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
         """Yield batch by batch: a layer, the rows it reads, and the original's outputs for them."""
@@ -311,7 +268,8 @@ def _positions_per_case(positions: int, required_n: int) -> int:
     return min(positions, max(required_n, MIN_POSITIONS, min(MAX_POSITIONS, positions // SPACING)))
 
 
-def _sums(layer: nn.Module, share: float = 1.0) -> _RunningSums | _RowCollector:
+def running_sums(layer: nn.Module, share: float = 1.0) -> _RunningSums | _RowCollector:
+    """Return empty sums for a layer; of rows that are kept themselves it takes this share of the most that are."""
     return _RowCollector(ceil(share * MAX_DUAL_ROWS)) if needs_dual_form(layer) else _RunningSums(groups(layer))
 
 

@@ -98,12 +98,6 @@ class Problem:
         """Number of columns that are solved for together: all, or those of one group."""
         return self.inputs.shape[1] if self.inputs is not None else self.gram.shape[1]
 
-    @property
-    def bias(self) -> torch.Tensor:
-        """The present intercept, (K,); zeros where the problem does not say."""
-        channels = self.old.shape[1] // self.phases
-        return torch.zeros(channels, dtype=torch.float64) if self.present_intercept is None else self.present_intercept
-
     def with_outputs(self, channels: Index, count: int) -> Problem:
         """Return the problem of the layer with only these of its present output channels, `count` outputs each."""
         # a transposed convolution has `count` outputs, its phases, for each channel: with 4 phases channel 2 has the outputs 8 .. 11
@@ -131,25 +125,6 @@ class Problem:
         # The phases of a transposed convolution share one bias. Whatever their weights, the best one is the mean over the phases.
         return (self.mean_out - self.mean_in[columns] @ weights).view(-1, self.phases).mean(1)
 
-    def cross_of(self, columns: torch.Tensor) -> torch.Tensor:
-        """Return the centred moments of some columns with the original's outputs, (len(columns), m)."""
-        if self.inputs is not None and self.targets is not None:
-            return self.inputs[:, columns].T @ self.targets
-        return self.target[columns]
-
-    def gram_times(self, columns: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """Return the Gram matrix of some columns times weights (len(columns), m), at the entries that are weights."""
-        if self.inputs is not None:
-            rows = self.inputs[:, columns]
-            return rows.T @ (rows @ weights)
-        if len(self.gram) == self.gram.shape[1]:
-            return self.gram[columns][:, columns] @ weights
-        product = torch.zeros_like(weights)
-        for places, outputs in self._parts(columns):
-            own = columns[places]
-            product[places[:, None], outputs] = self.gram[own][:, own % self.gram.shape[1]] @ weights[places[:, None], outputs]
-        return product
-
     def solve(self, columns: torch.Tensor, *, record: bool = True) -> torch.Tensor:
         """Return the weights on the columns that stay, (len(columns), m), without all others.
 
@@ -159,7 +134,7 @@ class Problem:
         """
         solved, shift = (torch.zeros(len(columns), self.old.shape[1], dtype=torch.float64) for _ in range(2))
         most, lift = 0, 0.0
-        for places, outputs in self._parts(columns):
+        for places, outputs in self.parts(columns):
             if len(places):  # a phase of a transposed convolution may have no tap at all
                 part = self._part(columns[places], outputs)
                 weights, lifted = (part.with_mean_output() if self.phases > 1 else part)._solve()
@@ -216,7 +191,7 @@ class Problem:
     def _parts_with_channels(self, owned: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Return (columns, outputs, own) of every part; `own` are its columns of each channel, (channels, b), by their places in it."""
         parts = []
-        for places, outputs in self._parts(torch.arange(len(self.old))):
+        for places, outputs in self.parts(torch.arange(len(self.old))):
             renumbered = torch.full((len(self.old),), -1)
             renumbered[places] = torch.arange(len(places))
             own = renumbered[owned]
@@ -232,7 +207,7 @@ class Problem:
         factor, lift = lifted_cholesky(matrix_with_ridge)
         return torch.cholesky_solve(self.target + self.ridge * self.old, factor), lift
 
-    def _parts(self, columns: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def parts(self, columns: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return (places in `columns`, outputs) of the independent regressions: outputs that read the same columns are solved together."""
         if self.reads is None:
             return [(torch.arange(len(columns)), torch.arange(self.old.shape[1]))]

@@ -41,7 +41,7 @@ EXAMPLES: tuple[Step, ...] = (
     PruneToWidths((("0", 4), ("3", 3)), rows=500),
     RecalibrateBatchNorm(64),
     RemoveChannels("0", (1, 2), "batchnorm"),
-    Repair(rows=500, layers=("3",)),
+    Repair(rows=500, layers=("8",)),
 )
 """Steps with settings that change a tiny network. A step that is not among them has an `EXAMPLE` in a test file of its own."""
 
