@@ -102,8 +102,9 @@ class AcceptanceRule:
             return Verdict("pass", (f"{summary(rails)}; {said}",), rails, chances.joint)
         # The weakest rails explain a small chance best; those that the guard split says nothing about come first.
         weakest = sorted(zip(chances.rails, rails, strict=True), key=lambda pair: -1.0 if pair[0] is None else pair[0])[:MAX_NAMED]
-        reasons = (f"{said}; {_percent(self.asked_chance)} is asked for", *(_weak(chance, rail) for chance, rail in weakest))
-        return Verdict("fail", reasons, rails, chances.joint)
+        first, *others = (_weak(chance, rail) for chance, rail in weakest)
+        # The first reason begins with a measured figure, which is what the terminal shows of it.
+        return Verdict("fail", (f"{first}; {said}, {_percent(self.asked_chance)} is asked for", *others), rails, chances.joint)
 
     @cached_property
     def best_chance(self) -> float:
