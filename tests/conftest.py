@@ -128,6 +128,7 @@ def hurried(patch: pytest.MonkeyPatch, *, memory: bool = True) -> None:
     patch.setattr("optimize.quantization.precision_choice.TIMING_SECONDS", 0.02)
     patch.setattr("optimize.run.baselines.SECONDS", 0.02)
     patch.setattr("optimize.searching.goal.TIMING_SECONDS", 0.02)
+    patch.setattr("optimize.searching.goal.WARMUP_WINDOW_S", 0.01)
     for module in ("quantization.precision_choice", "run.baselines"):
         patch.setattr(f"optimize.{module}.warm_up", partial(warm_up, window_s=0, window_rounds=1, most_windows=2))
     patch.setattr("optimize.measure.latency._RESAMPLES", 200)

@@ -209,8 +209,8 @@ class Walk:
         self.original = self.best = search.reference.original
         self.trials: list[Trial] = []
         self.earlier: deque[Candidate] = deque(maxlen=MAX_EARLIER)
-        known = search.baseline_score
-        self.baseline_score = known or score_split(self.best.predict, search.guard, search.classes, "judge the original")
+        score = search.baseline_score
+        self.baseline_score = score_split(self.best.predict, search.guard, search.classes, "judge the original") if score is None else score
         self.best_score = ScoreSummary.of(self.baseline_score)
         self.out_of_time = False
         self._done = list(done)
