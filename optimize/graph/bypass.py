@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from optimize.graph.layer_calls import calls
 from optimize.graph.layer_types import BATCH_NORMS, groups, width
-from optimize.graph.replay import calls
 from optimize.graph.surgery import assign, copy_module, renumber
 from optimize.graph.trace import LINEAR_MAPS, ChannelGroup, Index, Slot
 

@@ -23,11 +23,10 @@ import numpy.typing as npt
 import torch
 from torch import fx, nn
 
+from optimize.graph.layer_calls import Read, calls
+
 T = TypeVar("T")
-Hook: TypeAlias = Callable[[nn.Module, tuple[torch.Tensor, ...], dict[str, torch.Tensor], torch.Tensor], None]
 Values: TypeAlias = dict[fx.Node, Any]
-Read: TypeAlias = Callable[[str, torch.Tensor, torch.Tensor], T]
-"""(layer's name, its input, its output) -> what is wanted of the call."""
 
 MEMORY_BYTES = 2 << 30
 
@@ -251,28 +250,6 @@ class Replay:
         return {node: inputs.clone() for node in self._nodes if node.op == "placeholder"}
 
 
-def calls(module: nn.Module, names: Sequence[str], inputs: torch.Tensor, read: Read[T]) -> list[tuple[str, T]]:
-    """Return (name, `read(name, input, output)`) for every call of the named layers, in order; stop the network after the last call.
-
-    `read` is called at once, since a later operation may overwrite the tensors in place.
-    """
-    results: list[tuple[str, T]] = []
-    # A layer may be called many times, so one can only stop early when the last named layer is never reused: the number of
-    # calls is counted on a single case first.
-    expected = _count_calls(module, names, inputs[:1])
-
-    def record(name: str) -> Hook:
-        def hook(_: nn.Module, args: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor], output: torch.Tensor) -> None:
-            results.append((name, read(name, args[0] if args else named["input"], output)))
-            if len(results) == expected:
-                raise _AllSeen
-
-        return hook
-
-    _run_hooked(module, names, record, inputs)
-    return results
-
-
 class _Tracer(fx.Tracer):
     """Traces every module without children as one operation, whoever wrote it."""
 
@@ -336,34 +313,3 @@ def _bytes(value: Any) -> int:
     if isinstance(value, dict | tuple | list):
         return sum(map(_bytes, value.values() if isinstance(value, dict) else value))
     return value.nbytes if isinstance(value, torch.Tensor) else 0
-
-
-def _count_calls(module: nn.Module, names: Sequence[str], inputs: torch.Tensor) -> int:
-    count = 0
-
-    def record(_: str) -> Hook:
-        def hook(*_: object) -> None:
-            nonlocal count
-            count += 1
-
-        return hook
-
-    _run_hooked(module, names, record, inputs)
-    return count
-
-
-class _AllSeen(Exception):
-    pass
-
-
-def _run_hooked(module: nn.Module, names: Sequence[str], hook: Callable[[str], Hook], inputs: torch.Tensor) -> None:
-    # these hooks run before the user's own, which may give the output another form
-    handles = [module.get_submodule(name).register_forward_hook(hook(name), with_kwargs=True, prepend=True) for name in names]
-    try:
-        with torch.inference_mode():
-            module(inputs.clone())  # the network may work in place
-    except _AllSeen:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Floats, Reference
-from optimize.graph.replay import calls
+from optimize.graph.layer_calls import calls
 from optimize.graph.trace import ChannelGroup, Slot
 from optimize.reconstruction.moments import BATCH
 

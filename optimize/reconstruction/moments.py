@@ -25,8 +25,9 @@ import torch
 from torch import nn
 
 from optimize.candidate import Floats
+from optimize.graph.layer_calls import calls
 from optimize.graph.layer_types import groups, linear_submodule
-from optimize.graph.replay import Replay, calls
+from optimize.graph.replay import Replay
 from optimize.graph.trace import ChannelGroup, Index
 from optimize.reconstruction.layer_matrix import input_rows, matrix, needs_dual_form, output_rows, position_grid
 from optimize.reconstruction.position_sampling import sample_positions, unusual_positions
@@ -39,8 +40,7 @@ Positions: TypeAlias = Callable[[str, torch.Tensor], torch.Tensor]
 BATCH = 128
 MIN_POSITIONS, MAX_POSITIONS, SPACING = 16, 128, 128
 MEMORY_BYTES = 1 << 30
-CHUNK = 4096
-"""Number of rows of which products are computed together."""
+CHUNK = 4096  # rows of which products are computed together
 MAX_DUAL_ROWS = 2048
 """Number of rows that a wide layer is fitted on: they are held in memory, and solving takes cubic time in their number."""
 WIDEST = 8192
@@ -86,11 +86,10 @@ class Moments:
 
 
 class HasModule(Protocol):
-    """The result of a change: it has the network at the end."""
+    """The result of a change, with the network at the end."""
 
     @property
-    def module(self) -> nn.Module:
-        """The network at the end."""
+    def module(self) -> nn.Module: ...  # noqa: D102
 
 
 Changed = TypeVar("Changed", bound=HasModule)
@@ -145,8 +144,8 @@ class OriginalOutputs:
     def follow(self, change: Callable[[], Changed]) -> Changed:
         """Return what `change` returns, which asks for moments of a network while it changes it from front to back.
 
-        Every pass goes on where the last one ended (`graph/replay.py`). Whether the trace still computes what the network does is checked
-        once, on the network at the end. Where it does not, `change` is called again, and every pass runs the network itself.
+        Every pass goes on where the last one ended (`graph/replay.py`). Whether the trace computes what the network does is checked once,
+        on the network at the end. Where it does not, `change` is called again, and every pass runs the network itself.
 
         Args:
             change: function whose result has the network at the end as `module`.
@@ -170,8 +169,7 @@ class OriginalOutputs:
             keep: its channels that are left.
             changing: the layers that later passes may find changed.
         """
-        readers = list(group.consumers)
-        makers = {slot.module for slot in group.slots if slot.side == "out"}
+        readers, makers = group.consumers, {slot.module for slot in group.slots if slot.side == "out"}
         if len(readers) == 1 and readers[0].module not in makers:
             layer = linear_submodule(self._original, readers[0].module)
             gone = np.delete(readers[0].index, keep, axis=0).ravel()

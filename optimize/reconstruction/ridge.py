@@ -303,9 +303,8 @@ def refit_in_place(module: nn.Module, problem: Problem, columns: torch.Tensor, c
         columns: the columns of the problem that stayed.
         channels: the output channels that stayed, where the layer also loses outputs; None for all.
     """
-    layer = linear_submodule(module, problem.name)
     if channels is not None:
-        problem = problem.with_outputs(channels, outputs_per_channel(layer))
+        problem = problem.with_outputs(channels, outputs_per_channel(linear_submodule(module, problem.name)))
     set_solution(module, problem, problem.solution(columns))
 
 
@@ -324,9 +323,9 @@ def set_solution(module: nn.Module, problem: Problem, solution: Solution) -> Non
         problem: the repair of the layer.
         solution: its weights and intercept.
     """
-    weight = weight_from(linear_submodule(module, problem.name), solution.weights)
-    intercept = solution.intercept
-    if linear_submodule(module, problem.name).bias is None and problem.norm is not None and problem.norm_mean is not None:
+    layer, intercept = linear_submodule(module, problem.name), solution.intercept
+    weight = weight_from(layer, solution.weights)
+    if layer.bias is None and problem.norm is not None and problem.norm_mean is not None:
         # The norm subtracts its mean: x W + b - mean is the same as x W - (mean - b).
         set_tensors(module, problem.norm, running_mean=(problem.norm_mean - intercept).to(weight.dtype))
         set_tensors(module, problem.name, weight=weight)

@@ -24,8 +24,8 @@ from scipy.special import logsumexp
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
+from optimize.graph.layer_calls import calls
 from optimize.graph.layer_types import groups, linear_submodule
-from optimize.graph.replay import calls
 from optimize.graph.surgery import with_tensors
 from optimize.reconstruction.layer_matrix import matrix, unrepairable_reason, weight_from
 from optimize.reconstruction.layer_repair import ROWS

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
+from optimize.graph.layer_calls import calls
 from optimize.graph.layer_types import BATCH_NORMS
-from optimize.graph.replay import calls
 from optimize.graph.surgery import with_tensors
 from optimize.progress import track
 from optimize.reconstruction.moments import BATCH

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from optimize.graph.replay import Replay, calls
+from optimize.graph.layer_calls import calls
+from optimize.graph.replay import Replay
 from optimize.graph.surgery import with_tensors
 from tests import nets
 from tests.nets import TOPOLOGIES, cases, ready

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from optimize.graph.replay import calls
+from optimize.graph.layer_calls import calls
 from optimize.graph.surgery import with_tensors
 from optimize.reconstruction import moments
 from optimize.reconstruction.moments import Moments, OriginalOutputs

@@ -35,8 +35,8 @@ from torch import nn
 from torch.func import functional_call
 
 from optimize.candidate import Floats
+from optimize.graph.layer_calls import calls
 from optimize.graph.layer_types import linear_submodule
-from optimize.graph.replay import calls
 from optimize.graph.trace import Index
 from optimize.reconstruction.layer_matrix import input_rows, positions_per_sample
 from optimize.reconstruction.moments import BATCH
