@@ -299,7 +299,9 @@ class _Ladder:
                 low = self.passed_harm = middle
             else:
                 high = middle
-                self._refused_harm = self._refused_harm if trial else middle
+                # "nothing became smaller" is no refusal, and one that is fast enough is none either
+                if not trial and not trial.changed_nothing:
+                    self._refused_harm = middle
 
     def _meets_goal(self, trial: Trial) -> bool:
         """Return whether the trial was kept and meets the goal."""

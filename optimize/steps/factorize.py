@@ -75,10 +75,18 @@ class Factorize:
         layer = candidate.module.get_submodule(name)
         if not self.whiten or not isinstance(layer, nn.Linear) or layer.in_features > WIDEST:
             return None
-        own = OriginalOutputs(candidate.module, reference.calibration, [name], rows=self.rows, seed=reference.seed)
-        moments = own.moments(candidate.module, [name])[name]
-        # about zero, not about the mean: the product of two layers has to give x W itself, and nothing makes up for a shifted mean
-        return moments.gram.addr(moments.mean_in, moments.mean_in)
+        # a search asks for one candidate with one energy after the other: what its layers read is the same each time
+        fingerprint, known = reference.memory.get("factorized inputs", ("", {}))
+        if fingerprint != (own_fingerprint := candidate.fingerprint):
+            known = {}
+            reference.memory["factorized inputs"] = own_fingerprint, known
+        if (name, self.rows) not in known:
+            own = OriginalOutputs(candidate.module, reference.calibration, [name], rows=self.rows, seed=reference.seed)
+            moments = own.moments(candidate.module, [name])[name]
+            # about zero, not about the mean: the product of two layers has to give x W itself, and nothing makes up for a shifted mean
+            known[name, self.rows] = moments.gram.addr(moments.mean_in, moments.mean_in)
+        gram: torch.Tensor = known[name, self.rows]
+        return gram
 
     def _factors(self, layer: nn.Linear, gram: torch.Tensor | None, least: float) -> nn.Sequential | None:
         """Return the two layers; None where they do not save more than `least` parameters."""
