@@ -33,12 +33,14 @@ class StartEquations:
     Args:
         rows: number of rows that each layer is fitted on.
         moments: layer -> its moments in the candidate.
-        eliminations: (group, ridge) -> its elimination by output error.
+        eliminations: (group, ridge) -> its elimination by output error, as far as a scan went.
+        whole_eliminations: the same, down to one channel.
     """
 
     rows: int
     moments: dict[str, Moments] = field(default_factory=dict)
     eliminations: dict[tuple[str, float], Elimination] = field(default_factory=dict)
+    whole_eliminations: dict[tuple[str, float], Elimination] = field(default_factory=dict)
 
 
 def start_equations(candidate: Candidate, reference: Reference, rows: int) -> StartEquations:

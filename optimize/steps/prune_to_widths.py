@@ -134,11 +134,13 @@ class PruneToWidths:
         """Return the channels of a group in the order they go, at least `count` of them."""
         if order is not None:
             return order
+        # as far as a scan went, or else down to one channel: an order must not depend on which proposal asked first
         known = equations.eliminations.get((group.name, self.ridge))
         if known is None or len(known.order) < count:
-            # down to one channel: what is remembered must not depend on which proposal came first
+            known = equations.whole_eliminations.get((group.name, self.ridge))
+        if known is None:
             known = eliminate(readers(candidate.module, group, problems))
-            equations.eliminations[group.name, self.ridge] = known
+            equations.whole_eliminations[group.name, self.ridge] = known
         return known.order
 
     def _shortened(self, candidate: Candidate, reference: Reference, groups: Sequence[str]) -> Candidate:
