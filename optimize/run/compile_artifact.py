@@ -13,6 +13,7 @@ Everything here is decided on the guard split. The test split is not read: it ju
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -27,6 +28,7 @@ from optimize.backends.weighted_nodes import with_weights
 from optimize.candidate import Candidate
 from optimize.measure.roofline_report import roofline_of_artifact
 from optimize.progress import begin_part, note, stage
+from optimize.progress.deadline import time_left
 from optimize.quantization.int8_retry import SLOWER, retry_int8, runtimes_with_faster_int8
 from optimize.quantization.precision_check import listed
 from optimize.quantization.precision_choice import PrecisionContext, choose
@@ -170,13 +172,16 @@ def _backed_off(job: Job, first: Selection) -> Selection:
     tried, notes = [first], [_refusal(job, first)]
     note(notes[-1])
     # The original comes last: as it is compiled it changes hardly anything.
-    remaining = (job.original, *first.milder)
-    while remaining and not tried[-1].chosen.verdict:
+    remaining, lasted = (job.original, *first.milder), 0.0
+    # With a time budget no candidate is begun that would take longer than what is left.
+    while remaining and not tried[-1].chosen.verdict and lasted < time_left():
+        started = time.monotonic()
         *earlier, candidate = remaining
         remaining = tuple(earlier)
         with stage("export a milder candidate"):
             context, parity = _own_context(job, first.context, candidate)
         tried.append(_chosen(job, candidate, context, parity, remaining[1:]))
+        lasted = time.monotonic() - started
         notes.append(_refusal(job, tried[-1]))
         note(notes[-1])
     ships = max(tried, key=lambda selection: (bool(selection.chosen.verdict), _chance(selection.chosen)))
