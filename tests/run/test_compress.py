@@ -220,7 +220,7 @@ def stopped_at_the_search(monkeypatch: pytest.MonkeyPatch) -> list[Reference]:
     """Let the next run stop where its search would begin; what the search would have been given."""
     given: list[Reference] = []
 
-    def stop(reference: Reference, *_: object) -> None:
+    def stop(reference: Reference, *_: object, **__: object) -> None:
         given.append(reference)
         raise Stopped
 
