@@ -25,6 +25,7 @@ from typing import Any
 COLUMNS = ("target", "revision", "runs", "seconds", "CPU seconds", "peak memory", "accepted", "parameters off", "file", "accuracy lost")
 TARGETS = ("onnxruntime", "openvino")
 LIMIT_S = 180
+SOURCE = "bloodmnist_rebuilt_28.npz"
 HERE = Path(__file__).resolve().parent.parent.parent
 
 
@@ -55,13 +56,20 @@ def one(target: str, seed: int, folder: Path) -> None:
         "size_bytes": None if after is None else after["size_bytes"],
         "lost": None if after is None else before["metrics"]["overall"]["accuracy"] - after["metrics"]["overall"]["accuracy"],
         "proposals": len(report["steps"]),
+        "both": judged_both_ways(report["steps"]),
         "load_percent": report.get("load_percent"),
         "profile": report.get("profile"),
     }
     (folder / "outcome.json").write_text(json.dumps(found), encoding="utf-8")
 
 
-SOURCE = "bloodmnist_rebuilt_28.npz"
+def judged_both_ways(steps: Sequence[Mapping[str, Any]]) -> list[tuple[bool, bool]]:
+    """Whether widths were kept that were repaired at once, and whether the same widths were that were repaired from layer to layer."""
+    kept: dict[str, dict[bool, bool]] = {}
+    for step in steps:
+        if step["step"] == "PruneToWidths" and "at_once" in step["settings"]:
+            kept.setdefault(json.dumps(step["settings"]["widths"]), {})[step["settings"]["at_once"]] = step["kept"]
+    return [(both[True], both[False]) for both in kept.values() if len(both) == 2]
 
 
 def outcome(tree: Path, target: str, seed: int, folder: Path) -> dict[str, Any]:
@@ -146,6 +154,12 @@ def tell(found: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], before:
             cpu = [first["cpu_seconds"] / second["cpu_seconds"] for first, second in pairs]
             faster, work = spread(ratios, "{:.1f}x"), spread(cpu, "{:.1f}x")
             notes.append(f"{target}: {faster} as fast as before, {work} by CPU seconds, {len(pairs)} pairs.")
+    both = [pair for of in found.values() for run in of["after"] for pair in run["both"]]
+    better, worse = (sum(once is first and late is not first for once, late in both) for first in (False, True))
+    notes.append(
+        f"{len(both)} widths were judged after both repairs: {better} were kept only after the one from layer to layer, {worse} only after the "
+        "one at once. Those were the first that were refused, or the last that were kept, so they lie where the two differ most."
+    )
     title = "The time of a whole run: half-width VGG16 on blood cells, limits of 2 pp and 6 pp at 95 % confidence"
     write("run_time", title, list(COLUMNS), table, {"runs": found, "before": before}, notes)
 
