@@ -157,8 +157,8 @@ def tell(found: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]], before:
     both = [pair for of in found.values() for run in of["after"] for pair in run["both"]]
     better, worse = (sum(once is first and late is not first for once, late in both) for first in (False, True))
     notes.append(
-        f"{len(both)} widths were judged after both repairs: {better} were kept only after the one from layer to layer, {worse} only after the "
-        "one at once. Those were the first that were refused, or the last that were kept, so they lie where the two differ most."
+        f"{len(both)} widths were judged after both repairs: {better} were kept only after the one from layer to layer, {worse} only after "
+        "the one at once. Those were the first that were refused, or the last that were kept, so they lie where the two differ most."
     )
     title = "The time of a whole run: half-width VGG16 on blood cells, limits of 2 pp and 6 pp at 95 % confidence"
     write("run_time", title, list(COLUMNS), table, {"runs": found, "before": before}, notes)
