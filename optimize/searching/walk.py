@@ -256,8 +256,8 @@ class Walk:
         if recorded is None:
             end_step()  # what the ledger knew took no time, and says nothing about the time that is left
         if trial:
-            # the original is always at hand, and is no milder candidate
-            if self.best is not self.original:
+            # the original is always at hand, and is no milder candidate; nor is one of the same widths that was repaired less well
+            if self.best is not self.original and self.best.parameters > proposed.parameters:
                 self.earlier.append(self.best)
             self.best, self.best_score = proposed, trial.score
         return trial
