@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import reduce
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,18 @@ from optimize.graph.layer_calls import Read, calls
 T = TypeVar("T")
 Values: TypeAlias = dict[fx.Node, Any]
 
-MEMORY_BYTES = 2 << 30
+MEMORY_BYTES = 3 << 29
+
+
+class HasModule(Protocol):
+    """The result of a change, with the network at the end."""
+
+    @property
+    def module(self) -> nn.Module:
+        """The network at the end."""
+
+
+Changed = TypeVar("Changed", bound=HasModule)
 
 
 class Replay:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -27,8 +27,9 @@ from torch import nn
 from optimize.candidate import Floats
 from optimize.graph.layer_calls import calls
 from optimize.graph.layer_types import groups, linear_submodule
-from optimize.graph.replay import Replay
+from optimize.graph.replay import Changed, Replay
 from optimize.graph.trace import ChannelGroup, Index
+from optimize.progress import timed
 from optimize.reconstruction.layer_matrix import input_rows, matrix, needs_dual_form, output_rows, position_grid
 from optimize.reconstruction.position_sampling import sample_positions, unusual_positions
 
@@ -37,7 +38,7 @@ Memory: TypeAlias = dict[Any, Any]
 Positions: TypeAlias = Callable[[str, torch.Tensor], torch.Tensor]
 """(layer's name, its input) -> the flat positions at which each case is read, (cases, positions)."""
 
-BATCH = 128
+BATCH, LEAST_BATCH, BATCH_VALUES = 128, 8, 1 << 22  # cases, and values of their inputs: at 3 x 224 x 224, 27 cases
 MIN_POSITIONS, MAX_POSITIONS, SPACING = 16, 128, 128
 MEMORY_BYTES = 1 << 30
 CHUNK = 4096  # rows of which products are computed together
@@ -85,16 +86,6 @@ class Moments:
         return self.gram.reshape(-1, self.gram.shape[1], self.gram.shape[1]).diagonal(dim1=1, dim2=2).flatten()
 
 
-class HasModule(Protocol):
-    """The result of a change, with the network at the end."""
-
-    @property
-    def module(self) -> nn.Module: ...  # noqa: D102
-
-
-Changed = TypeVar("Changed", bound=HasModule)
-
-
 class OriginalOutputs:
     """Outputs of the original's layers at sampled positions of the inputs, held within a memory limit.
 
@@ -116,7 +107,9 @@ class OriginalOutputs:
         self._layers = list(layers)
         self._rows = rows
         self._seed = seed
-        self._batches = torch.split(self._inputs, BATCH)
+        # a batch of large images would take gigabytes in the first layers, where maps are widest
+        self._batch = int(np.clip(BATCH_VALUES // max(1, self._inputs[0].numel()), min(LEAST_BATCH, BATCH), BATCH))
+        self._batches = torch.split(self._inputs, self._batch)
         memory = {} if memory is None else memory
         # the same inputs and positions: the original's outputs there need not be computed again
         self._targets: dict[str, torch.Tensor] = memory.setdefault(("targets", rows, seed), {})
@@ -137,9 +130,10 @@ class OriginalOutputs:
                 run only once. Empty when nothing is known.
         """
         sums = {name: running_sums(module.get_submodule(name)) for name in names}
-        for name, inputs, targets in self.row_batches(module, names, changing):
-            sums[name].add(inputs, targets)
-        return {name: total.moments() for name, total in sums.items()}
+        with timed("normal equations"):
+            for name, inputs, targets in self.row_batches(module, names, changing):
+                sums[name].add(inputs, targets)
+            return {name: total.moments() for name, total in sums.items()}
 
     def follow(self, change: Callable[[], Changed]) -> Changed:
         """Return what `change` returns, which asks for moments of a network while it changes it from front to back.
@@ -230,7 +224,7 @@ class OriginalOutputs:
         # positions is not known, so all inputs are assumed.
         need = dict.fromkeys(names, len(self._inputs))
         for number, batch in enumerate(self._batches):
-            start = number * BATCH
+            start = number * self._batch
             unfinished = [name for name in names if need[name] > start]
             if not unfinished:
                 return
@@ -248,7 +242,7 @@ class OriginalOutputs:
         """Return the positions at which these cases are read, the same for every network and for every layer with this grid."""
         key = (grid, start, per_case)
         if key not in self._sampled:
-            unusual = None if self._unusual_positions is None else self._unusual_positions[start // BATCH]
+            unusual = None if self._unusual_positions is None else self._unusual_positions[start // self._batch]
             self._sampled[key] = sample_positions(unusual, grid, cases, per_case, (self._seed, start, prod(grid)))
         return self._sampled[key]
 

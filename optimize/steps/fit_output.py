@@ -27,6 +27,7 @@ from optimize.candidate import Candidate, Reference
 from optimize.graph.layer_calls import calls
 from optimize.graph.layer_types import groups, linear_submodule
 from optimize.graph.surgery import with_tensors
+from optimize.progress import timed
 from optimize.reconstruction.layer_matrix import matrix, unrepairable_reason, weight_from
 from optimize.reconstruction.layer_repair import ROWS
 from optimize.reconstruction.moments import OriginalOutputs
@@ -82,10 +83,12 @@ class FitOutput:
             targets: outputs of the original's layers.
             changing: layers from which on the network has still to be run, see `OriginalOutputs.moments`.
         """
-        inputs, outputs = (rows.double().numpy() for rows in targets.rows(module, name, changing))
+        with timed("inputs of the output layer"):
+            inputs, outputs = (rows.double().numpy() for rows in targets.rows(module, name, changing))
         layer = linear_submodule(module, name)
         bias = np.zeros(outputs.shape[1]) if layer.bias is None else layer.bias.detach().double().numpy()
-        weight, bias = fit_to_answers(inputs, outputs, matrix(layer).numpy(), bias, self.l2)
+        with timed("fit the output layer"):
+            weight, bias = fit_to_answers(inputs, outputs, matrix(layer).numpy(), bias, self.l2)
         tensors = {"weight": weight_from(layer, torch.from_numpy(weight))}
         if layer.bias is not None:
             tensors["bias"] = torch.from_numpy(bias).to(layer.bias.dtype)
