@@ -38,7 +38,7 @@ def sampled_rates(changed: Doubles, cases: Doubles, count: int, rng: np.random.G
     Example:
         >>> rates = sampled_rates(np.array([0.0, 9.0]), np.array([60.0, 900.0]), 4000, np.random.default_rng(0))
         >>> [f"{100 * mean:.1f} %" for mean in rates.mean(0)]
-        ['0.7 %', '1.0 %']
+        ['0.9 %', '1.0 %']
     """
     shape, mean = (grid.ravel() for grid in np.meshgrid(SHAPES, MEANS, indexing="ij"))
     rest = shape * (1 - mean) / mean
