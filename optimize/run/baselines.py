@@ -39,7 +39,7 @@ SECONDS = 4.0
 PRECISION, P99_SAMPLES = 0.005, 299
 """A measurement ends early once every median is steady and known to half a percent, and a 99th percentile can have a bound."""
 MIN_ROUNDS = 20
-EXTRA_SECONDS = 20.0
+EXTRA_SECONDS = 10.0
 """No measurement is repeated that would end later than this after the end of the first."""
 MEMORY_PROCESSES = 2
 """Number of fresh processes that measure memory at once."""

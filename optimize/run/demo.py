@@ -56,6 +56,9 @@ path = "digits.npz"
 mean = [0.305]
 std = [0.376]
 
+[profile]
+batch = 1                           # no larger batches are timed
+
 [limits]
 max_drop = "2pp"
 max_class_drop = "15pp"             # a class has about 60 test images: more than that they could not show

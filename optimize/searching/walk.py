@@ -106,7 +106,7 @@ class Search:
         ledger: file that every trial is written to.
         strategy: decides what to try, in which order.
         confidence: confidence of the bounds that must lie within the limits, see `guard.verdict.search_confidence`.
-        latency_timer: measures a candidate's latency on the target in milliseconds, for the ledger; None where there are too many trials.
+        latency_timer: measures the latency of a kept candidate on the target in milliseconds, for the ledger; None for no latencies.
         train_check: second check of proposals that pass the guard split, on training images; None where there are too few.
         deadline: moment at which the search ends with what was kept last; None for as long as the strategy goes on.
         rule: decides whether a proposal is kept that comes without a judge of its own; None for `accept_proposal` at `confidence`.
@@ -167,13 +167,14 @@ class Search:
         latency_ms = None
         # A step that removed nothing is not judged: every reading of the guard split is one more occasion for chance to let something pass.
         if proposed.parameters < start.parameters:
-            # timed whether or not it is kept: the ledger shows how latency falls with every trial
-            latency_ms = None if self.latency_timer is None else self.latency_timer(proposed)
             score = score_split(proposed.predict, self.guard, self.classes, "judge")
             verdict = judge(baseline, score)
             if self.train_check is not None:
                 # the check may turn a pass into a refusal, and a refusal that only chance explains into a pass
                 verdict = self.train_check.for_candidate(proposed).review(verdict, proposed.predict)
+            # what is refused is never shipped, and opening and timing it takes as long as judging it
+            if verdict and self.latency_timer is not None:
+                latency_ms = self.latency_timer(proposed)
         else:
             score, verdict = baseline, Verdict("fail", (NOT_SMALLER,))
         trial = Trial(

@@ -19,8 +19,6 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import minimize
-from scipy.special import logsumexp
 from torch import nn
 
 from optimize.candidate import Candidate, Reference
@@ -129,33 +127,38 @@ def fit_to_answers(inputs: Array, targets: Array, weight: Array, bias: Array, l2
         bias: (K,) biases to start from; nothing pulls them.
         l2: strength of the penalty, per unit of a standardized weight.
     """
-    mean = inputs.mean(0)
-    centred = inputs - mean
+    given, wanted, present, offset = (torch.from_numpy(part) for part in (inputs, targets, weight, bias))
+    mean = given.mean(0)
+    centred = given - mean
     # In the coordinates of the inputs' principal axes, each scaled to variance 1, the loss curves alike in all directions, and L-BFGS needs
     # few steps.
-    values, vectors = np.linalg.eigh(centred.T @ centred / len(inputs))
+    values, vectors = torch.linalg.eigh(centred.T @ centred / len(given))
     used = values > values[-1] * 1e-10  # directions that the inputs take at all
-    across = vectors[:, used] / np.sqrt(values[used])  # (p, r): centred @ across has the identity for its second moment
-    rows, classes = centred @ across, targets.shape[1]
-    start_outputs = inputs @ weight + bias
-    probabilities = np.exp(_log_probabilities(targets))
+    across = vectors[:, used] / values[used].sqrt()  # (p, r): centred @ across has the identity for its second moment
+    rows, classes = centred @ across, wanted.shape[1]
+    start_outputs = given @ present + offset
+    probabilities = _log_probabilities(wanted).exp()
 
-    def loss(flat: Array) -> tuple[float, Array]:
-        step = flat.reshape(rows.shape[1] + 1, classes)
-        logs = _log_probabilities(start_outputs + rows @ step[1:] + step[0])
-        excess = (np.exp(logs) - probabilities)[:, -classes:] / len(rows)  # with one output the first column is the background's
+    step = torch.zeros(rows.shape[1] + 1, classes, dtype=torch.float64, requires_grad=True)
+    options = {"max_iter": MAX_EVALUATIONS, "max_eval": MAX_EVALUATIONS, "tolerance_grad": GRADIENT_TOLERANCE, "tolerance_change": 1e-12}
+    # torch's own, on torch's threads: those of two libraries on the same cores wait for each other
+    optimizer = torch.optim.LBFGS([step], line_search_fn="strong_wolfe", history_size=10, **options)  # type: ignore[arg-type]
+
+    def loss() -> torch.Tensor:
+        now = step.detach()
+        logs = _log_probabilities(start_outputs + rows @ now[1:] + now[0])
+        excess = (logs.exp() - probabilities)[:, -classes:] / len(rows)  # with one output the first column is the background's
         # The gradient of a cross entropy by its logits is q - p. Row 0 belongs to the bias, which no penalty pulls.
-        slope = np.vstack([excess.sum(0), rows.T @ excess + 2 * l2 * step[1:]])
-        return float(-(probabilities * logs).sum(1).mean() + l2 * np.square(step[1:]).sum()), slope.ravel()
+        step.grad = torch.cat([excess.sum(0, keepdim=True), rows.T @ excess + 2 * l2 * now[1:]])
+        return -(probabilities * logs).sum(1).mean() + l2 * now[1:].square().sum()
 
-    start = np.zeros((rows.shape[1] + 1) * classes)
-    options = {"maxfun": MAX_EVALUATIONS, "gtol": GRADIENT_TOLERANCE, "ftol": 1e-12}
-    step = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x.reshape(rows.shape[1] + 1, classes)
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    step = step.detach()
     change = across @ step[1:]
     # back to uncentred inputs: (x - mean) change = x change - mean change
-    return weight + change, bias + step[0] - mean @ change
+    return (present + change).numpy(), (offset + step[0] - mean @ change).numpy()
 
 
-def _log_probabilities(outputs: Array) -> Array:
-    both = np.concatenate([np.zeros_like(outputs), outputs], axis=1) if outputs.shape[1] == 1 else outputs
-    return np.asarray(both - logsumexp(both, axis=1, keepdims=True))
+def _log_probabilities(outputs: torch.Tensor) -> torch.Tensor:
+    both = torch.cat([torch.zeros_like(outputs), outputs], 1) if outputs.shape[1] == 1 else outputs
+    return both.log_softmax(1)
