@@ -34,7 +34,7 @@ from optimize.measure.warmup import BRIEF_S, warm_up
 from optimize.progress import stage
 from optimize.run.in_memory import NOT_RELOADED
 
-SECONDS = 4.0
+SECONDS = 3.0
 """Longest time of one measurement."""
 PRECISION, P99_SAMPLES = 0.005, 299
 """A measurement ends early once every median is steady and known to half a percent, and a 99th percentile can have a bound."""

@@ -164,7 +164,9 @@ def _prepared_search(job: Job) -> tuple[Search, Reference, Goal | None]:
     recipe, data = job.recipe, job.data
     reference = _reference(job)
     runs_here = job.runtime.unavailable_reason() is None
-    timer = latency_timer(job.runtime, recipe.threads, data.guard.inputs(slice(0, 1)), job.exporter) if runs_here else None
+    # without a latency to be met, what is timed is only told
+    brief, example = recipe.latency_target_ms is None and recipe.speedup is None, data.guard.inputs(slice(0, 1))
+    timer = latency_timer(job.runtime, recipe.threads, example, job.exporter, brief=brief) if runs_here else None
     asked = None if timer is None else make_goal(timer, job.original, recipe.latency_target_ms, recipe.speedup)
     plan = strategy(recipe, job.runtime if runs_here else None, asked)
     search = Search(

@@ -21,6 +21,8 @@ from optimize.measure.warmup import warm_up
 from optimize.progress import note, stage
 
 TIMING_SECONDS = 0.5
+BRIEF_SECONDS = 0.15
+"""Seconds of a measurement that decides nothing."""
 """Longest time for warm-up, and longest time of the measurement."""
 WARMUP_WINDOW_S = 0.1
 PRECISION = 0.01
@@ -48,7 +50,15 @@ class Goal:
         return taken <= self.latency_ms
 
 
-def latency_ms(runtime: Backend, threads: int | None, example: Floats, candidate: Candidate, exporter: Exporter | None = None) -> float:
+def latency_ms(
+    runtime: Backend,
+    threads: int | None,
+    example: Floats,
+    candidate: Candidate,
+    exporter: Exporter | None = None,
+    *,
+    brief: bool = False,
+) -> float:
     """Return the median latency at batch 1 in the target's runtime, in the fastest of its float precisions; int8 may be faster still.
 
     Args:
@@ -57,7 +67,9 @@ def latency_ms(runtime: Backend, threads: int | None, example: Floats, candidate
         example: one input, (1, C, *spatial).
         candidate: the candidate to compile.
         exporter: exporter that may have traced a network of the same topology; None to trace the candidate.
+        brief: whether the figure decides nothing, so that a shorter measurement will do.
     """
+    seconds = min(BRIEF_SECONDS, TIMING_SECONDS) if brief else TIMING_SECONDS
     with stage("latency on the target"), tempfile.TemporaryDirectory() as scratch, ExitStack() as opened:
         file = Path(scratch) / "model.onnx"
         (exporter or Exporter()).fill(candidate, file)
@@ -67,14 +79,16 @@ def latency_ms(runtime: Backend, threads: int | None, example: Floats, candidate
             artifact = runtime.convert(file, Path(scratch) / precision, precision)
             calls[precision] = partial(opened.enter_context(runtime.build(artifact, threads=threads)).predict, example)
         with gc_paused():
-            warm_up(calls, window_s=WARMUP_WINDOW_S, most_s=TIMING_SECONDS)
-            return min(latency.p50 for latency in interleave(calls, seconds=TIMING_SECONDS, enough=precise(PRECISION)).values())
+            warm_up(calls, window_s=WARMUP_WINDOW_S, most_s=seconds)
+            return min(latency.p50 for latency in interleave(calls, seconds=seconds, enough=precise(PRECISION)).values())
 
 
-def latency_timer(runtime: Backend, threads: int | None, example: Floats, exporter: Exporter | None = None) -> Callable[[Candidate], float]:
+def latency_timer(
+    runtime: Backend, threads: int | None, example: Floats, exporter: Exporter | None = None, *, brief: bool = False
+) -> Callable[[Candidate], float]:
     """Return `latency_ms` as a function of the candidate; no candidate is timed twice, and one of each topology is traced."""
     # cached by identity: a candidate is never changed
-    return cache(partial(latency_ms, runtime, threads, example, exporter=exporter or Exporter()))
+    return cache(partial(latency_ms, runtime, threads, example, exporter=exporter or Exporter(), brief=brief))
 
 
 def make_goal(measure: Callable[[Candidate], float], original: Candidate, target_ms: float | None, speedup: float | None) -> Goal | None:
