@@ -14,9 +14,10 @@ from optimize.graph.cut_check import check_cuts
 from optimize.graph.layer_types import linear_submodule, width
 from optimize.graph.surgery import copy_module, cut_groups_in_place, cut_in_place, lost_positions, outputs_left
 from optimize.graph.trace import ChannelGroup, Index
+from optimize.reconstruction.held_out import CheckedProblem
 from optimize.reconstruction.layer_matrix import columns
 from optimize.reconstruction.moments import Memory
-from optimize.reconstruction.ridge import Problem, refit_in_place
+from optimize.reconstruction.ridge import Problem, refit_in_place, set_solution
 
 Reader: TypeAlias = tuple[Problem, torch.Tensor]
 """A layer that reads a group: its regression problem, and the columns of each channel in it, (channels, b)."""
@@ -29,10 +30,18 @@ def readers(module: nn.Module, group: ChannelGroup, problems: Sequence[Problem])
 
 
 def cut_and_refit(
-    module: nn.Module, group: ChannelGroup, keep: Index, problems: Sequence[Problem], kept: Mapping[str, Index]
+    module: nn.Module, group: ChannelGroup, keep: Index, checked: Sequence[CheckedProblem], kept: Mapping[str, Index]
 ) -> tuple[nn.Module, dict[str, Index]]:
-    """Return the network with only the channels `keep` of the group and its readers refitted, and what each layer still makes."""
-    stay = {problem.name: _columns_left(module, group, problem, keep) for problem in problems}
+    """Return the network with only the channels `keep` of the group and its readers refitted, and what each layer still makes.
+
+    Args:
+        module: the network.
+        group: the group, numbered as in the network.
+        keep: its channels that stay, (k,), rising.
+        checked: the normal equations of its readers.
+        kept: `Candidate.kept`.
+    """
+    stay = {each.every.name: _columns_left(module, group, each.every, keep) for each in checked}
     # a layer may read the group and make it as well, as a depthwise convolution does: its own outputs shrink with its inputs
     made = outputs_left(module, group, keep)
     left = dict(kept)
@@ -40,9 +49,10 @@ def cut_and_refit(
     if len(keep) < group.size:
         cut_in_place(changed, group, keep)
         left |= {name: left[name][stays] if name in left else stays for name, stays in made.items()}
-    for problem in problems:
+    for each in checked:
         # the problem was set up at full width; columns and outputs that are left are picked out of it
-        refit_in_place(changed, problem, stay[problem.name], made.get(problem.name))
+        problem, solution = each.solution(stay[each.every.name], made.get(each.every.name))
+        set_solution(changed, problem, solution)
     return changed, left
 
 

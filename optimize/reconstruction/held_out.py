@@ -36,12 +36,13 @@ from torch import nn
 
 from optimize.graph.trace import Graph, Index
 from optimize.progress import record_finding
-from optimize.reconstruction.moments import Moments
 from optimize.reconstruction.ridge import Problem, Solution, build_problem, with_solution
-from optimize.reconstruction.split_moments import pooled
+from optimize.reconstruction.split_moments import Split, pooled
 
 PLENTY = 2
 """Rows for each unknown from which on more rows make the fit better. Near one row each they make it worse, so a check by fewer is none."""
+AMPLE = 8
+"""Rows for each unknown from which on the refit after a cut is not checked: the fit is as good as its rows then."""
 FULL = 0.95
 """Share of the way to the fitted weights from which on a repair is not called partial."""
 NEGLIGIBLE = 1e-6
@@ -64,12 +65,52 @@ class PartialRepair:
         return f"{self.layer} was refitted {100 * self.share:.0f} % of the way: held-out rows did not confirm the rest"
 
 
+@dataclass(frozen=True, eq=False)
+class CheckedProblem:
+    """The normal equations of one layer by all rows, by the rows to fit to, and by the held-out rows.
+
+    Args:
+        every: by all rows.
+        fit: by the rows to fit to; None where the rows are so many that nothing has to be checked.
+        held_out: by the held-out rows; None likewise.
+    """
+
+    every: Problem
+    fit: Problem | None = None
+    held_out: Problem | None = None
+
+    def solution(self, columns: torch.Tensor, channels: Index | None) -> tuple[Problem, Solution]:
+        """Return the repair as far as the held-out rows confirm it, with the problem of the outputs that stay.
+
+        Args:
+            columns: the columns that stay.
+            channels: the output channels that stay, where the layer also makes what it reads; None for all.
+        """
+        parts = (self.every, self.fit, self.held_out)
+        if channels is not None:
+            parts = tuple(part and part.with_outputs(channels, part.phases) for part in parts)  # type: ignore[assignment]
+        every, fit, held_out = parts
+        assert every is not None
+        return every, every.solution(columns) if fit is None else confirmed_solution(fit, held_out, columns, every)
+
+
+def checked_problem(
+    module: nn.Module, original: nn.Module, graph: Graph, name: str, moments: Split, kept: Mapping[str, Index], ridge: float
+) -> CheckedProblem:
+    """Return the normal equations of a layer that is repaired after a cut; arguments as of `confirmed_refit`."""
+    fitting, held_out = moments
+    every = build_problem(module, original, graph, name, fitting if held_out is None else pooled(fitting, held_out), kept, ridge)
+    if held_out is None or fitting.rows >= AMPLE * every.unknowns:
+        return CheckedProblem(every)
+    return CheckedProblem(every, *(build_problem(module, original, graph, name, part, kept, ridge) for part in (fitting, held_out)))
+
+
 def confirmed_refit(
     module: nn.Module,
     original: nn.Module,
     graph: Graph,
     name: str,
-    moments: tuple[Moments, Moments | None],
+    moments: Split,
     kept: Mapping[str, Index],
     ridge: float,
 ) -> nn.Module:

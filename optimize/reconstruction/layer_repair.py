@@ -46,7 +46,7 @@ def refit_layers(
     """
     for name in names:
         # measured anew for each layer: it reads what the layers fitted before it give now
-        moments = split_moments(targets, module, name, changing)
+        moments = split_moments(targets, module, [name], changing)[name]
         module = confirmed_refit(module, original, graph, name, moments, kept, ridge)
     return module
 

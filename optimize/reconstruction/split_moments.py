@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import torch
 from torch import nn
 
+from optimize.progress import timed
 from optimize.reconstruction.moments import Moments, OriginalOutputs, running_sums
 
 HELD_OUT = 0.2
 """Share of the rows that a repair is checked on, and not fitted to."""
 
 
-def split_moments(
-    targets: OriginalOutputs, module: nn.Module, name: str, changing: Collection[str] = ()
-) -> tuple[Moments, Moments | None]:
-    """Return a layer's moments of the rows to fit to, and of every fifth row, held out; None where there are too few rows for one.
+Split: TypeAlias = tuple[Moments, Moments | None]
+"""Moments of the rows to fit to, and of the held-out rows; None where there are too few rows for one."""
+
+
+def split_moments(targets: OriginalOutputs, module: nn.Module, names: Sequence[str], changing: Collection[str] = ()) -> dict[str, Split]:
+    """Return each layer's moments of the rows to fit to, and of every fifth row, held out.
 
     Args:
         targets: outputs of the original's layers.
         module: the network as it is.
-        name: the layer.
+        names: the layers.
         changing: layers that may change, see `OriginalOutputs.moments`.
     """
-    layer = module.get_submodule(name)
-    fitted, held_out = running_sums(layer, 1 - HELD_OUT), running_sums(layer, HELD_OUT)
-    count = 0
-    for _, inputs, outputs in targets.row_batches(module, [name], changing):
-        # Rows come case by case, so the last ones are whole cases but for one. Neighbours in one image are much alike: rows held out in
-        # between them would confirm anything.
-        held = int(HELD_OUT * len(inputs))
-        first = len(inputs) - held
-        fitted.add(inputs[:first], outputs[:first])
-        if held:
-            held_out.add(inputs[first:], outputs[first:])
-        count += held
-    return fitted.moments(), held_out.moments() if count else None
+    layers = {name: module.get_submodule(name) for name in names}
+    fitted, held_out = ({name: running_sums(layer, share) for name, layer in layers.items()} for share in (1 - HELD_OUT, HELD_OUT))
+    counts = dict.fromkeys(names, 0)
+    with timed("normal equations"):
+        for name, inputs, outputs in targets.row_batches(module, names, changing):
+            # Rows come case by case, so the last ones are whole cases but for one. Neighbours in one image are much alike: rows held out
+            # in between them would confirm anything.
+            held = int(HELD_OUT * len(inputs))
+            first = len(inputs) - held
+            fitted[name].add(inputs[:first], outputs[:first])
+            if held:
+                held_out[name].add(inputs[first:], outputs[first:])
+            counts[name] += held
+        return {name: (fitted[name].moments(), held_out[name].moments() if counts[name] else None) for name in names}
 
 
 def pooled(one: Moments, other: Moments) -> Moments:

@@ -24,9 +24,10 @@ from optimize.importance.removal_order import removal_orders
 from optimize.importance.signal import Signal
 from optimize.progress import record_finding, track
 from optimize.reconstruction.channel_removal import Reader, affected_layers, cut_and_refit, readers, unprunable_reason, unprunable_reasons
+from optimize.reconstruction.held_out import checked_problem
 from optimize.reconstruction.layer_repair import RIDGE, ROWS, compensating_norms, depthwise_on_path, refit_layers, repairable
 from optimize.reconstruction.moments import OriginalOutputs
-from optimize.reconstruction.ridge import build_problem
+from optimize.reconstruction.split_moments import split_moments
 from optimize.steps.recalibrate_batchnorm import RecalibrateBatchNorm
 from optimize.steps.repair import Repair
 
@@ -214,13 +215,13 @@ def _cut_group(
         fitted[name] = turn
     names = [slot.module for slot in group.consumers if slot.module in layers]
     # measured on the network as pruned so far: the readers learn to make up for what was removed in front of them, too
-    moments = targets.moments(module, names, changing)
+    moments = split_moments(targets, module, names, changing)
     # the same normal equations serve the choice of the channels and, after the cut, the refit
-    problems = [build_problem(module, original, graph, name, moments[name], kept, step.ridge) for name in names]
-    keep = np.setdiff1d(np.arange(group.size), choose(group, readers(module, group, problems)))
+    checked = [checked_problem(module, original, graph, name, moments[name], kept, step.ridge) for name in names]
+    keep = np.setdiff1d(np.arange(group.size), choose(group, readers(module, group, [each.every for each in checked])))
     if not fitted and len(keep) == group.size:
         return before
-    module, kept = cut_and_refit(module, group, keep, problems, kept)
+    module, kept = cut_and_refit(module, group, keep, checked, kept)
     # later groups may be read by the same layer, whose columns have moved up
     left = without(groups, group, keep)
     targets.narrow(group, keep, affected_layers(left[turn + 1 :]))

@@ -21,7 +21,7 @@ def test_both_parts_together_are_the_moments_of_all_rows(layer: nn.Module, wide:
     start = candidate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), copy_module(layer, share=False)))
     targets = OriginalOutputs(start.module, cases(40), ["2"], rows=400, seed=0)
     whole = targets.moments(start.module, ["2"])["2"]
-    fit, held_out = split_moments(targets, start.module, "2")
+    fit, held_out = split_moments(targets, start.module, ["2"])["2"]
     assert held_out is not None
     assert held_out.rows == pytest.approx(0.2 * whole.rows, abs=1)
     both = pooled(fit, held_out)
@@ -39,5 +39,5 @@ def test_both_parts_together_are_the_moments_of_all_rows(layer: nn.Module, wide:
 
 def test_of_a_handful_of_rows_none_is_held_out() -> None:
     start = candidate(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), (4,))
-    fit, held_out = split_moments(OriginalOutputs(start.module, cases(4, (4,)), ["2"], rows=400, seed=0), start.module, "2")
+    fit, held_out = split_moments(OriginalOutputs(start.module, cases(4, (4,)), ["2"], rows=400, seed=0), start.module, ["2"])["2"]
     assert (fit.rows, held_out) == (4, None)

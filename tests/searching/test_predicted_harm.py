@@ -13,6 +13,7 @@ from torch import nn
 from optimize.candidate import Candidate
 from optimize.graph.trace import Graph, trace
 from optimize.reconstruction.channel_removal import cut_and_refit, unprunable_reason
+from optimize.reconstruction.held_out import CheckedProblem
 from optimize.reconstruction.layer_repair import RIDGE, repairable
 from optimize.reconstruction.moments import OriginalOutputs
 from optimize.reconstruction.ridge import Problem, build_problem
@@ -76,7 +77,7 @@ def test_changes_at_full_width_are_the_cut_and_repaired_network(name: str) -> No
         problems = problems_of(start, graph, [slot.module for slot in group.consumers], layers)
         gone = np.arange(group.size // 2)
         changes = width_changes(start.module, group, problems, [gone])
-        cut, _ = cut_and_refit(start.module, group, np.setdiff1d(np.arange(group.size), gone), problems, {})
+        cut, _ = cut_and_refit(start.module, group, np.setdiff1d(np.arange(group.size), gone), list(map(CheckedProblem, problems)), {})
         with torch.inference_mode():
             expected, actual = cut(inputs.clone()), changed_module(start.module, changes, 0)(inputs.clone())
         torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))

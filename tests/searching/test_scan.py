@@ -74,7 +74,7 @@ def test_harm_is_what_the_narrowed_network_does() -> None:
     inputs = guard().inputs()
     assert len(curve.widths) > 1
     for width, harm in zip(curve.widths[1:], curve.harm[1:], strict=True):
-        made = PruneToWidths((("0", width),))(start, reference(start))
+        made = PruneToWidths((("0", width),), at_once=True)(start, reference(start))
         measured = divergence([(log_shares(start.predict(inputs)), log_shares(made.predict(inputs)))])
         assert harm >= measured - 1e-5  # it never falls
         assert harm == pytest.approx(measured, rel=0.02, abs=1e-4) or harm in curve.harm[: curve.widths.index(width)]
@@ -91,7 +91,7 @@ def test_a_move_towards_the_original_is_no_gift() -> None:
     curves, done = scanned(start, original)
     [curve], inputs = curves.values(), guard().inputs()
     width, harm = curve.widths[1], curve.harm[1]
-    made = PruneToWidths((("0", width),))(start, reference(original))
+    made = PruneToWidths((("0", width),), at_once=True)(start, reference(original))
     now, then, aim = (log_shares(each.predict(inputs)) for each in (start, made, original))
     assert divergence([(aim, then)]) < done / 2
     assert harm == pytest.approx(divergence([(now, then)]), rel=0.02)
