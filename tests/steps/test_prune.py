@@ -305,16 +305,21 @@ def test_a_transposed_convolution_of_any_kind_is_a_reader() -> None:
     assert widths(Prune(1e9)(start, reference(start))) == {"0": 1, "2": 1}
 
 
-def test_with_few_rows_a_cut_does_no_more_harm_than_leaving_the_readers_alone() -> None:
-    """288 columns are fitted on 48 rows. On unseen inputs the repaired reader must not be worse than one that only lost its columns."""
+@pytest.mark.parametrize("count", [220, 253])
+def test_with_few_rows_a_cut_does_no_more_harm_than_leaving_the_readers_alone(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """252 columns are fitted on about as many rows, the worst there is. On unseen inputs, a reader that only lost its columns is no better."""
     start = candidate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 6), nn.Flatten()))
     unseen = cases(400, seed=9)
-    wanted = start.predict(unseen)
-    for seed in range(3):
-        made = PruneToWidths((("0", 7),))(start, reference(start, 48, seed))
+
+    def repaired_to_left() -> float:
+        made = PruneToWidths((("0", 7),))(start, reference(start, count))
         [gone] = set(range(8)) - set(made.kept["0"].tolist())
         weight = start.module.get_submodule("2").get_parameter("weight").detach().clone()
         weight[:, gone] = 0
         cut = Candidate(with_tensors(start.module, "2", weight=weight), start.example)
-        repaired, left = (np.square(each.predict(unseen) - wanted).mean() for each in (made, cut))
-        assert repaired <= 1.05 * left
+        repaired, left = (np.square(each.predict(unseen) - start.predict(unseen)).mean() for each in (made, cut))
+        return float(repaired / left)
+
+    assert repaired_to_left() < 1
+    monkeypatch.setattr("optimize.reconstruction.held_out.AMPLE", 0)
+    assert repaired_to_left() > 2, "without the check it is much worse"
