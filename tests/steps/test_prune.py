@@ -307,7 +307,7 @@ def test_a_transposed_convolution_of_any_kind_is_a_reader() -> None:
 
 @pytest.mark.parametrize("count", [220, 253])
 def test_with_few_rows_a_cut_does_no_more_harm_than_leaving_the_readers_alone(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """252 columns are fitted on about as many rows, the worst there is. On unseen inputs, a reader that only lost its columns is no better."""
+    """252 columns are fitted on about as many rows, the worst there is; errors are those on unseen inputs."""
     start = candidate(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 6), nn.Flatten()))
     unseen = cases(400, seed=9)
 
