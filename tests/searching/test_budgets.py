@@ -20,20 +20,20 @@ def walking(search: Search, levels: tuple[float, ...] = (), energies: tuple[floa
 
 
 def test_the_walk_keeps_what_holds_and_rolls_back_what_does_not(search: Search, original: Candidate) -> None:
-    best, trials = ran(walking(search, (0.001, RUINOUS), (0.99, 0.9, 0.01), 1))
+    best, trials = ran(walking(search, (0.001, RUINOUS), (0.999, 0.99, 0.01), 1))
     assert settings(trials) == [
         ("Prune", 0.001, True),
         ("Prune", RUINOUS, False),
         ("Prune", sqrt(0.001 * RUINOUS), False),
+        ("Factorize", 0.999, True),
         ("Factorize", 0.99, True),
-        ("Factorize", 0.9, True),
         ("Factorize", 0.01, False),
     ]
     assert written(search) == trials
     # each energy starts from the pruned network, not from the last factorization
-    assert best.lineage == (Prune(0.001), Factorize(0.9))
+    assert best.lineage == (Prune(0.001), Factorize(0.99))
     aim = search.reference
-    assert best.fingerprint == Factorize(0.9)(Prune(0.001)(original, aim), aim).fingerprint
+    assert best.fingerprint == Factorize(0.99)(Prune(0.001)(original, aim), aim).fingerprint
     assert best.parameters == trials[4]["parameters"] < trials[3]["parameters"] < trials[0]["parameters"] < original.parameters
 
 
