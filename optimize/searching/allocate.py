@@ -4,7 +4,7 @@
 2. From there, each group alone is narrowed along its elimination curve, and the harm to the outputs is measured (`scan.py`).
 3. A knapsack picks all widths together: the lowest price of the layers, by a latency table of the target, for a given sum of harms.
 4. The ladder: the sum of harms is doubled until the guard refuses, and then the gap is halved. That takes a few proposals, not hundreds.
-   These are repaired at once, from the normal equations that the scan left. A repair from layer to layer takes ten times as long.
+   These are repaired at once, from the normal equations that the scan left. A repair from layer to layer takes several times as long.
 5. The better repair, from layer to layer, is for the finalists: for the mildest widths that the guard refused and bolder ones as long as
    they are kept, and otherwise for the boldest that it kept.
 6. Harms do not quite add up, least of all those of layers that are removed one behind the other. So what was kept is scanned again, and the

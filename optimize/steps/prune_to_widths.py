@@ -44,7 +44,7 @@ class PruneToWidths:
         importance: signal that says which channels go first, see `Prune`.
         at_once: fit all readers at once, to what they read in the candidate, instead of one after the other to what the cut layers in front
             of them give. What is lost in front is then not made up for, but the equations of one candidate serve all widths, and a
-            proposal takes a tenth of the time: good enough to tell which widths are worth the better repair.
+            proposal takes a fraction of the time: good enough to tell which widths are worth the better repair.
 
     Example:
         >>> import numpy as np, torch
