@@ -34,6 +34,7 @@ class Split:
         numbers: position of each item in the user's file, (N,); None stands for 0, 1, 2, …
         item_names: the user's name of each item, text (N,), or None.
         outputs: meaning of the network's outputs, "logits" or "probabilities", when they are compared with the labels.
+        threshold: probability from which a single output is a yes.
 
     Example:
         >>> split = Split("test", np.zeros((4, 2, 2, 3), np.uint8), np.array([0, 2, 2, 0]), Preprocessing())
@@ -52,6 +53,7 @@ class Split:
     numbers: Integers | None = None
     item_names: Array | None = None
     outputs: Meaning = "logits"
+    threshold: float = 0.5
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -81,7 +83,7 @@ class Split:
         patients, item_names = (None if tags is None else tags[index] for tags in (self.patients, self.item_names))
         groups = {column: tags[index] for column, tags in self.groups.items()}
         kept = self.images[index], self.labels[index], self.preprocessing
-        return Split(name or self.name, *kept, patients, groups, self.ids[index], item_names, self.outputs)
+        return Split(name or self.name, *kept, patients, groups, self.ids[index], item_names, self.outputs, self.threshold)
 
     def joined(self, part: Split) -> Split:
         """Return the items of this split and of a part that was taken out of it, in their first order and under this split's name."""
@@ -94,7 +96,7 @@ class Split:
         images, labels = np.concatenate([self.images, part.images])[order], np.concatenate([self.labels, part.labels])[order]
         groups = {column: np.concatenate([tags, part.groups[column]])[order] for column, tags in self.groups.items()}
         tags = both(self.patients, part.patients), groups, both(self.ids, part.ids), both(self.item_names, part.item_names)
-        return Split(self.name, images, labels, self.preprocessing, *tags, self.outputs)
+        return Split(self.name, images, labels, self.preprocessing, *tags, self.outputs, self.threshold)
 
     @property
     def ids(self) -> Integers:
