@@ -59,10 +59,10 @@ class Dataset:
     notes: tuple[str, ...] = ()
     from_train: bool = False
 
-    def read_as(self, outputs: Meaning) -> Dataset:
-        """Return the same data for a network whose outputs have this meaning."""
-        train = None if self.train is None else replace(self.train, outputs=outputs)
-        judged = {name: replace(getattr(self, name), outputs=outputs) for name in ("calibration", "guard", "test")}
+    def read_as(self, outputs: Meaning, threshold: float = 0.5) -> Dataset:
+        """Return the same data for a network whose outputs have this meaning, and whose single output is a yes from `threshold` on."""
+        train = None if self.train is None else replace(self.train, outputs=outputs, threshold=threshold)
+        judged = {name: replace(getattr(self, name), outputs=outputs, threshold=threshold) for name in ("calibration", "guard", "test")}
         return replace(self, train=train, **judged)
 
     @cached_property
