@@ -31,25 +31,28 @@ MONAI: dict[str, dict[str, Any]] = {
     "ViT": {"in_channels": 1, "img_size": 64, "patch_size": 16, "hidden_size": 64, "mlp_dim": 128, "num_heads": 4, "spatial_dims": 2},
 }
 SMP = ("Unet", "UnetPlusPlus", "MAnet", "Linknet", "FPN", "PSPNet", "DeepLabV3", "DeepLabV3Plus", "PAN", "UPerNet", "Segformer")
-TIMM = """
-beit_base_patch16_224 halonet_h1 eca_halonext26ts gernet_s repvgg_a0 cait_xxs24_224 coat_tiny coat_lite_tiny convit_tiny
-convmixer_768_32 test_convnext test_convnext3 cpubone_nano crossvit_tiny_240 crossvit_9_240 csatv2 cs3darknet_s cs3darknet_m
-cspnext_tiny davit_tiny deit_tiny_patch16_224 deit_tiny_distilled_patch16_224 densenet121 densenetblur121d dla46x_c dla46_c dpn48b
-dpn68 edgenext_xx_small edgenext_x_small efficientformer_l1 efficientformerv2_s0 tinynet_e mnasnet_050 efficientnet_lite0
-tf_efficientnet_b0 efficientnet_b0 mobilenetv2_100 efficientvim_m1 efficientvit_b0 efficientvit_b1 efficientvit_m0
-eva02_tiny_patch14_224 fasternet_t0 fasternet_t1 fastvit_t8 focalnet_tiny_srf gcvit_xxtiny ghostnet_050 ghostnetv3_050
-hardcorenas_a hgnetv2_b0 hgnetv2_b1 hiera_tiny_224 sam2_hiera_tiny hrnet_w18_small iformer_t inception_next_atto
-inception_resnet_v2 inception_v3 inception_v4 lcnetv2_small levit_128s levit_128 lowformer_b0 test_mambaout mambaout_femto
-test_coatnet test_maxvit caformer_s18 convformer_s18 gmlp_ti16_224 gmixer_12_224 mixer_s32_224 resmlp_12_224 mobilenetv3_small_050
-mobilenetv3_large_100 mobilenetv4_conv_small lcnet_035 mobilenetv5_base mobilevit_xxs mobilevitv2_050 mvitv2_tiny nest_tiny
-nextvit_small test_nfnet nfnet_l0 dm_nfnet_f0 eca_nfnet_l0 pit_ti_224 pnasnet5large pvt_v2_b0 pvt_v2_b1 rdnet_tiny regnetx_002
-regnety_002 regnetz_b16 repghostnet_050 repvit_m1 res2next50 res2net50_14w_8s resnest14d resnest26d resnet10t resnet18 resnet50
-seresnet18 skresnet18 ecaresnet26t resnetv2_18 resnetv2_18d resnetv2_50 rexnet_100 selecsls42 legacy_seresnet18 sequencer2d_s
-shvit_s1 starnet_s050 swiftformer_xs swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 swinv2_cr_tiny_224 tiny_vit_5m_224
-tnt_s_patch16_224 tresnet_m twins_svt_small twins_pcpvt_small vgg11_bn visformer_tiny test_vit vit_tiny_patch16_224
-vit_tiny_r_s16_p8_224 test_vit_relpos samvit_base_patch16 vitamin_small_224 volo_d1_224 ese_vovnet19b_slim_dw xception41
-xcit_nano_12_p8_224
-""".split()
+TIMM = [
+    "beit_base_patch16_224", "halonet_h1", "eca_halonext26ts", "gernet_s", "repvgg_a0", "cait_xxs24_224", "coat_tiny",
+    "coat_lite_tiny", "convit_tiny", "convmixer_768_32", "test_convnext", "test_convnext3", "cpubone_nano", "crossvit_tiny_240",
+    "crossvit_9_240", "csatv2", "cs3darknet_s", "cs3darknet_m", "cspnext_tiny", "davit_tiny", "deit_tiny_patch16_224",
+    "deit_tiny_distilled_patch16_224", "densenet121", "densenetblur121d", "dla46x_c", "dla46_c", "dpn48b", "dpn68",
+    "edgenext_xx_small", "edgenext_x_small", "efficientformer_l1", "efficientformerv2_s0", "tinynet_e", "mnasnet_050",
+    "efficientnet_lite0", "tf_efficientnet_b0", "efficientnet_b0", "mobilenetv2_100", "efficientvim_m1", "efficientvit_b0",
+    "efficientvit_b1", "efficientvit_m0", "eva02_tiny_patch14_224", "fasternet_t0", "fasternet_t1", "fastvit_t8", "focalnet_tiny_srf",
+    "gcvit_xxtiny", "ghostnet_050", "ghostnetv3_050", "hardcorenas_a", "hgnetv2_b0", "hgnetv2_b1", "hiera_tiny_224", "sam2_hiera_tiny",
+    "hrnet_w18_small", "iformer_t", "inception_next_atto", "inception_resnet_v2", "inception_v3", "inception_v4", "lcnetv2_small",
+    "levit_128s", "levit_128", "lowformer_b0", "test_mambaout", "mambaout_femto", "test_coatnet", "test_maxvit", "caformer_s18",
+    "convformer_s18", "gmlp_ti16_224", "gmixer_12_224", "mixer_s32_224", "resmlp_12_224", "mobilenetv3_small_050",
+    "mobilenetv3_large_100", "mobilenetv4_conv_small", "lcnet_035", "mobilenetv5_base", "mobilevit_xxs", "mobilevitv2_050",
+    "mvitv2_tiny", "nest_tiny", "nextvit_small", "test_nfnet", "nfnet_l0", "dm_nfnet_f0", "eca_nfnet_l0", "pit_ti_224",
+    "pnasnet5large", "pvt_v2_b0", "pvt_v2_b1", "rdnet_tiny", "regnetx_002", "regnety_002", "regnetz_b16", "repghostnet_050",
+    "repvit_m1", "res2next50", "res2net50_14w_8s", "resnest14d", "resnest26d", "resnet10t", "resnet18", "resnet50", "seresnet18",
+    "skresnet18", "ecaresnet26t", "resnetv2_18", "resnetv2_18d", "resnetv2_50", "rexnet_100", "selecsls42", "legacy_seresnet18",
+    "sequencer2d_s", "shvit_s1", "starnet_s050", "swiftformer_xs", "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256",
+    "swinv2_cr_tiny_224", "tiny_vit_5m_224", "tnt_s_patch16_224", "tresnet_m", "twins_svt_small", "twins_pcpvt_small", "vgg11_bn",
+    "visformer_tiny", "test_vit", "vit_tiny_patch16_224", "vit_tiny_r_s16_p8_224", "test_vit_relpos", "samvit_base_patch16",
+    "vitamin_small_224", "volo_d1_224", "ese_vovnet19b_slim_dw", "xception41", "xcit_nano_12_p8_224",
+]
 """The smallest one or two networks of every file of timm, and some that are widely used."""
 SIZES = (64, 96, 128, 160, 224, 299)
 """Sides that are tried, the smallest first."""
@@ -134,7 +137,7 @@ def _timm(name: str) -> Built:
             with torch.no_grad():
                 module(torch.randn(2, channels, *sides))
             return Built(module, (channels, *sides))
-        except Exception:  # noqa: S112  # whatever a builder raises on a setting that it does not know
+        except Exception:  # whatever a builder raises on a setting that it does not know
             continue
     raise RuntimeError("it runs at no size that was tried")
 
@@ -144,7 +147,7 @@ def _side(module: nn.Module, channels: int, usual: Any = None) -> tuple[int, int
         try:
             with torch.no_grad():
                 module(torch.randn(2, channels, side, side))
-        except Exception:  # noqa: S112  # whatever a network raises on an input that is too small
+        except Exception:  # whatever a network raises on an input that is too small
             continue
         return side, side
     if usual is None:

@@ -1,7 +1,7 @@
 """Import torchvision where its compiled operators do not load, as beside a PyTorch from another package index.
 
-Its classifiers need none of them. Only its own registrations ask for two operators by name as it is imported, so these are declared, without
-any code behind them, where they are missing.
+Its classifiers need none of them. Only its own registrations ask for two operators by name as it is imported. So these are declared where
+they are missing, without any code behind them.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python -m benchmarks.studies.coverage_nets [--families torchvision timm monai smp odd] [--names PATTERN] [--stages trace prune compile]
                                                [--limit N] [--work DIR] [--show]
 
-Each network has random weights, batch norms that were measured on noise, and the smallest input that it takes. In a process of its own it is
+Each network has random weights, batch norms that were measured on noise, and the smallest input that it takes. In an own process it is
 
     loaded    as a user's network is, and traced
     pruned    of about 30 % of its MACs, the widths of all groups alike, with repair; and with a budget of 0, which must change nothing
@@ -123,9 +123,9 @@ def _prune(found: dict[str, Any], candidate: Candidate, graph: Graph, inputs: Fl
     reference = Reference(candidate, inputs)
     # with few rows and random weights a repair promises nothing; what is asked is whether it runs, and stays finite
     same = Prune(0.0)(candidate, reference)
-    change = np.abs(same.predict(inputs[:4]) - candidate.predict(inputs[:4])).max() / max(1e-12, np.abs(candidate.predict(inputs[:4])).max())
-    found["unchanged"] = bool(change <= 1e-6)
-    found["change_at_0"] = float(change)
+    before = candidate.predict(inputs[:4])
+    change = float(np.abs(same.predict(inputs[:4]) - before).max() / max(1e-12, np.abs(before).max()))
+    found["unchanged"], found["change_at_0"] = change <= 1e-6, change
     if not graph.groups:
         return
     share = math.sqrt(SHARE)
@@ -134,8 +134,6 @@ def _prune(found: dict[str, Any], candidate: Candidate, graph: Graph, inputs: Fl
     outputs = cut.predict(inputs[:4])
     found["left"] = macs(cut) / max(1, macs(candidate))
     found["pruned"] = bool(np.isfinite(outputs).all()) and cut.parameters < candidate.parameters
-    if "refusals" not in found and not found["pruned"]:
-        found["refusals"] = "nothing became smaller"
 
 
 def _compile(found: dict[str, Any], candidate: Candidate, inputs: Floats) -> None:
@@ -248,8 +246,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def told(found: Mapping[str, Any]) -> str:
     """One line on one network."""
     if "traceback" in found or "refused" in found:
-        fault = found.get("traceback") or found["refused"]
-        return f"{found['family']:12} {found['name']:34} {'TRACEBACK' if 'traceback' in found else 'refused'}: {fault.strip().splitlines()[-1][:200]}"
+        kind, fault = ("TRACEBACK", found["traceback"]) if "traceback" in found else ("refused", found["refused"])
+        return f"{found['family']:12} {found['name']:34} {kind}: {fault.strip().splitlines()[-1][:200]}"
     shares = f"{found['groups']:3} groups, {100 * found['prunable']:3.0f} % of MACs"
     rest = {key: found[key] for key in ("left", "pruned", "unchanged", "change_at_0", "errors") if key in found}
     text = ", ".join(f"{key} {value:.2g}" if isinstance(value, float) else f"{key} {value}" for key, value in rest.items())

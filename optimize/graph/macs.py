@@ -79,11 +79,11 @@ def _recurrent(steps: Shape, from_input: Shape, from_state: Shape, *_: Any, out_
 
 
 def _trilinear(*shapes_and_axes: Any, out_shape: Any, **__: Any) -> int:
-    """`nn.Bilinear`, x^T A_k y for every output k: the product of the sizes, after each of x, A and y got axes of size 1 where it has none."""
+    """`nn.Bilinear`, x^T A_k y for every output k: the product of the sizes, with axes of size 1 where x, A or y has none."""
     wide = []
     for shape, axes in zip(shapes_and_axes[:3], shapes_and_axes[3:6], strict=True):
         sizes = list(shape)
         for axis in axes:
             sizes.insert(axis, 1)
         wide.append(sizes)
-    return 2 * prod(max(sizes) for sizes in zip(*wide, strict=True))
+    return 2 * int(prod(max(sizes) for sizes in zip(*wide, strict=True)))

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -154,11 +155,13 @@ def _plain_norm(layer: nn.Module, _: torch.Tensor) -> nn.Module | None:
     kind = next((kind for kind in _NORMS if isinstance(layer, kind)), None)
     if kind is None:
         return None
-    settings: dict[str, Any] = {"eps": layer.eps, "affine": layer.affine}
+    of: Any = layer
+    settings: dict[str, Any] = {"eps": of.eps, "affine": of.affine}
+    plain: nn.Module
     if kind is nn.GroupNorm:
-        plain: nn.Module = nn.GroupNorm(layer.num_groups, layer.num_channels, **settings)  # type: ignore[arg-type]
+        plain = nn.GroupNorm(of.num_groups, of.num_channels, **settings)
     else:
-        plain = kind(layer.num_features, track_running_stats=layer.running_mean is not None, **settings)  # type: ignore[call-arg]
+        plain = kind(of.num_features, track_running_stats=of.running_mean is not None, **settings)  # type: ignore[call-arg]
     plain.load_state_dict({name: tensor for name, tensor in _tensors(layer).items() if name in plain.state_dict()}, strict=False)
     children = [child for child in layer.children() if not isinstance(child, nn.Identity)]
     return nn.Sequential(plain, *children) if children else plain
@@ -167,7 +170,7 @@ def _plain_norm(layer: nn.Module, _: torch.Tensor) -> nn.Module | None:
 def _frozen_norm(layer: nn.Module, given: torch.Tensor) -> nn.Module | None:
     """Return the batch norm that has the layer's four vectors."""
     tensors = _tensors(layer)
-    if not BATCH_NORM_TENSORS <= tensors.keys() or any(tensor.dim() > 1 for tensor in tensors.values()):
+    if not tensors.keys() >= BATCH_NORM_TENSORS or any(tensor.dim() > 1 for tensor in tensors.values()):
         return None
     kind = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}[given.dim()]
     plain = kind(len(tensors["weight"]), eps=float(getattr(layer, "eps", 1e-5)))
@@ -209,7 +212,11 @@ def _plain_map(layer: nn.Module, given: torch.Tensor) -> nn.Module | None:
         groups = int(first.get("groups", 1))
         further = {name: first[name] for name in ("stride", "padding", "dilation") if name in first}
         plain = _CONVOLUTIONS[func](
-            weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]), groups=groups, bias=bias is not None, **further
+            *(weight.shape[1] * groups, weight.shape[0]),
+            tuple(weight.shape[2:]),  # type: ignore[arg-type]
+            groups=groups,
+            bias=bias is not None,
+            **further,
         )
     tensors = {"weight": weight} if bias is None else {"weight": weight, "bias": bias.detach()}
     plain.load_state_dict(tensors)
@@ -230,9 +237,13 @@ def _padding(given: torch.Tensor, read: torch.Tensor) -> nn.Module | None:
     extra = [wide - narrow for wide, narrow in zip(read.shape[2:], given.shape[2:], strict=True)]
     if given.shape[:2] != read.shape[:2] or min(extra) < 0:
         raise ValueError("the input was cut")
-    # the usual side of an odd pixel is the end, as in TensorFlow's SAME
-    pads = [side for size in reversed(extra) for side in (size // 2, size - size // 2)]
-    return _PADDINGS[len(extra)](tuple(pads) if len(pads) > 1 else pads[0], 0.0)
+    # the pixels that were added lie at both ends, and an odd one at either
+    for starts in product(*(range(size + 1) for size in extra)):
+        inside = tuple(slice(start, start + size) for start, size in zip(starts, given.shape[2:], strict=True))
+        if torch.equal(read[:, :, *inside], given):
+            pads = [side for start, size in zip(reversed(starts), reversed(extra), strict=True) for side in (start, size - start)]
+            return _PADDINGS[len(extra)](tuple(pads), 0.0)  # type: ignore[arg-type]
+    raise ValueError("the input was changed")
 
 
 def _same(actual: Any, expected: Any) -> bool:

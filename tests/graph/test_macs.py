@@ -70,7 +70,10 @@ class Of(nn.Module):
 SEQUENCES = {
     # (shape, module, closed formula); L tokens of E numbers in H heads take 2 H L L (E / H) for the products of attention
     "attention": ((1, 4, 197, 64), Attention(), 2 * 4 * 197 * 197 * 64),
-    "encoder layer": ((1, 17, 64), nn.TransformerEncoderLayer(64, 4, 128, batch_first=True), 17 * (4 * 64 * 64 + 2 * 64 * 128) + 2 * 17 * 17 * 64),
+    "encoder layer": (
+        *((1, 17, 64), nn.TransformerEncoderLayer(64, 4, 128, batch_first=True)),
+        17 * (4 * 64 * 64 + 2 * 64 * 128) + 2 * 17 * 17 * 64,
+    ),
     "lstm": ((1, 10, 24), Last(nn.LSTM(24, 16, batch_first=True)), 10 * 4 * 16 * (24 + 16)),
     "lstm of two layers, both ways": (
         *((1, 10, 24), Last(nn.LSTM(24, 16, 2, batch_first=True, bidirectional=True))),
