@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.networks.catalogue import FAMILIES, build, every
 from benchmarks.results import ROOT, write
@@ -43,7 +44,7 @@ from optimize.backends.export import export_onnx
 from optimize.candidate import Candidate, Floats, Reference
 from optimize.errors import OptimizeError
 from optimize.graph.layer_types import BATCH_NORMS
-from optimize.graph.macs import counter, macs
+from optimize.graph.macs import attention_in_parts, macs
 from optimize.graph.trace import LINEAR_MAPS, Graph, trace
 from optimize.loading.load import load_model
 from optimize.steps.prune import Prune
@@ -108,7 +109,7 @@ def prunable_share(candidate: Candidate, graph: Graph) -> float:
     """The share of the linear layers' MACs that lies in layers which make or read the channels of a group."""
     names = {slot.module for group in graph.groups for slot in group.slots}
     total = prunable = 0
-    with counter() as counted:
+    with attention_in_parts(), FlopCounterMode(display=False) as counted, torch.no_grad():
         candidate.module(candidate.example)
     counts, root = counted.get_flop_counts(), type(candidate.module).__name__
     for name, layer in candidate.module.named_modules():

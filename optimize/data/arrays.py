@@ -6,17 +6,16 @@ numbers (uint8) with channels last, (N, *spatial, C), and floats with channels f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
+from optimize.data.array_types import Array as Array
+from optimize.data.array_types import Integers as Integers
 from optimize.data.label_advice import remedy_of_kind, remedy_of_range
+from optimize.data.lazy_images import Images, LazyImages, row_batches
 from optimize.errors import InputError
-
-Array: TypeAlias = npt.NDArray[Any]
-Integers: TypeAlias = npt.NDArray[np.int64]
 
 MAX_CLASSES = 100_000
 
@@ -31,8 +30,8 @@ def spread(count: int, most: int) -> Integers:
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
 
 
-def checked_images(arrays: Mapping[str, Array], split: str, input_shape: Sequence[int], pad: int | None) -> Array:
-    """Return the images of a split in this package's layout, without copying them.
+def checked_images(arrays: Mapping[str, Array], split: str, input_shape: Sequence[int], pad: int | None) -> Images:
+    """Return the images of a split in this package's layout, without copying or decoding them all.
 
     Args:
         arrays: the arrays of the user's data.
@@ -44,7 +43,7 @@ def checked_images(arrays: Mapping[str, Array], split: str, input_shape: Sequenc
         InputError: when they have the wrong type, rank or size, or hold NaN or infinity.
     """
     key = f"{split}_images"
-    images = arrays[key]
+    images: Images = arrays[key]
     if images.dtype != np.uint8 and images.dtype.kind != "f":
         raise InputError(f"`{key}` is {images.dtype}: images must be uint8 (0 to 255) or float32 (taken as they are): convert them.")
     if not len(images.shape) or not len(images):
@@ -54,20 +53,29 @@ def checked_images(arrays: Mapping[str, Array], split: str, input_shape: Sequenc
     floats = images.dtype.kind == "f"
     # the network's input says which axis is the channels; the shape alone could not (28 x 28 x 3 and 3 x 28 x 28)
     if channels == 1 and images.shape[1:] == spatial:
-        images = images[:, None] if floats else images[..., None]
+        images = _rearranged(images, np.expand_dims, axis=0 if floats else -1)
     elif images.shape[1:] == (first if floats else last):
         pass
     elif images.shape[1:] == (last if floats else first):
-        images = np.moveaxis(images, -1, 1) if floats else np.moveaxis(images, 1, -1)
+        source, destination = (-1, 0) if floats else (0, -1)
+        images = _rearranged(images, np.moveaxis, source=source, destination=destination)
     else:
         raise InputError(_shape_problem(key, images.shape[1:], input_shape, pad))
-    for start in range(0, len(images) if floats else 0, 256):
+    for batch in row_batches(images) if floats else ():
         with np.errstate(over="ignore"):
             # in float32, as the network reads them: a float64 of 1e300 is infinite there. In parts, so that no copy of all images is made
-            finite = np.isfinite(images[start : start + 256].astype(np.float32)).reshape(len(images[start : start + 256]), -1).all(axis=1)
+            finite = np.isfinite(images[batch].astype(np.float32)).reshape(batch.stop - batch.start, -1).all(axis=1)
         if not finite.all():
-            raise InputError(f"`{key}`[{start + int(np.argmin(finite))}] holds NaN or infinity: every value must be finite.")
+            raise InputError(f"`{key}`[{batch.start + int(np.argmin(finite))}] holds NaN or infinity: every value must be finite.")
     return images
+
+
+def _rearranged(images: Images, function: Callable[..., Array], **axes: int) -> Images:
+    """Return the images with their axes rearranged by NumPy's `function`, whose arguments are axes of one image, from 0 or from -1."""
+    if isinstance(images, LazyImages):
+        return images.map(partial(function, **axes))
+    # the first axis of a whole array counts its images
+    return function(images, **{name: axis + 1 if axis >= 0 else axis for name, axis in axes.items()})
 
 
 def _shape_problem(key: str, shape: tuple[int, ...], input_shape: Sequence[int], pad: int | None) -> str:
@@ -211,7 +219,7 @@ def _times(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape)) or "one number"
 
 
-def same_length(key: str, array: Array, split: str, images: Array) -> None:
+def same_length(key: str, array: Array, split: str, images: Images) -> None:
     """Check that the array of the name `key` has one entry for each of the split's images.
 
     Raises:

@@ -80,7 +80,16 @@ def unlabelled(original: Candidate, splits: Sequence[Split], seed: int) -> Unlab
 
     def inputs(rows: np.ndarray) -> Floats:
         rows = np.sort(rows)
-        return np.concatenate([split.inputs(places[rows[owners[rows] == k]]) for k, split in enumerate(splits)])
+        # filled batch by batch: joined at the end, all inputs would be in memory twice
+        filled = np.empty((len(rows), *original.example.shape[1:]), np.float32)
+        done = 0
+        for k, split in enumerate(splits):
+            mine = places[rows[owners[rows] == k]]
+            for start in range(0, len(mine), split.batch_size):
+                batch = split.inputs(mine[start : start + split.batch_size])
+                filled[done : done + len(batch)] = batch
+                done += len(batch)
+        return filled
 
     # never at the expense of the fitted inputs: only what the pool has beyond them can be kept unseen
     spare = max(0, min(count // SHARE_UNSEEN, len(pool) - count, UNSEEN_BYTES // (4 * original.example.numel())))

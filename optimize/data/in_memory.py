@@ -6,7 +6,7 @@ Whatever comes in leaves as the arrays that an `.npz` would hold (`optimize/data
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sequenti
 
 from optimize.data.arrays import Array
 from optimize.data.layout import CLASS_KEYS, SPLITS, is_known, meant_name
+from optimize.data.lazy_images import LazyImages
 from optimize.errors import InputError, did_you_mean
 
 MAX_CHANNELS = 4
@@ -64,6 +65,8 @@ def as_array(value: object, name: str) -> Array:
     Raises:
         InputError: when it cannot become an array of numbers or text.
     """
+    if isinstance(value, LazyImages):
+        return cast(Array, value)  # it is indexed as an array, and is decoded only where images are used
     try:
         array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
     except Exception as problem:  # whatever an object raises that only looks like an array

@@ -8,22 +8,26 @@ one another.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 
 import numpy as np
 
 from optimize.data.arrays import Array, spread
+from optimize.data.lazy_images import Images
 from optimize.data.preprocessing import Preprocessing
 from optimize.errors import InputError
 
 CASES = 256
 """Images of a split that are enough to see its scale by."""
+MAX_VALUES = 2**24
+"""Most values of a split that are looked at, where that is not fewer than 8 images: it bounds the memory."""
 FAR = 20.0
 """Most stds that the images may spread, or lie away from the mean."""
 NARROW = 0.1
 """Share of a std that the range of the images must have at least."""
 
 
-def require_scale(splits: Mapping[str, Array], preprocessing: Preprocessing) -> None:
+def require_scale(splits: Mapping[str, Images], preprocessing: Preprocessing) -> None:
     """Check that float images fit mean and std, and that the splits have one scale.
 
     Args:
@@ -64,8 +68,9 @@ def _require_fit(name: str, images: Array, preprocessing: Preprocessing) -> None
     raise InputError(f"{said} of another scale: write them in the scale of the images.")
 
 
-def _some(images: Array) -> Array:
-    return np.asarray(images[spread(len(images), CASES)])
+def _some(images: Images) -> Array:
+    # large images are many values each, so fewer of them show the scale as well
+    return np.asarray(images[spread(len(images), min(CASES, max(8, MAX_VALUES // prod(images.shape[1:]))))])
 
 
 def _text(values: Array) -> str:

@@ -21,13 +21,15 @@ A volume is compared in the last two axes, as up to `SLABS` slabs of its depth.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
 from optimize.candidate import Floats
-from optimize.data.arrays import Array, Integers
+from optimize.data.arrays import Array, Integers, spread
+from optimize.data.lazy_images import Images, taken
 from optimize.data.preprocessing import Preprocessing
 
 HASH_BITS = 14
@@ -59,24 +61,42 @@ class ImageHashes:
     size: int
 
     @classmethod
-    def of(cls, images: Array) -> ImageHashes:
-        """Return the hashes of uint8 images (N, *spatial, C) or (N, H, W), or floats (N, C, *spatial)."""
-        # A few at a time: their float copies are all that is added to memory beside the thumbnails.
-        size = max(1, VALUES_AT_ONCE // prod(images.shape[1:]))
-        greys = (_grey(images[start : start + size]) for start in range(0, len(images), size))
-        small = [(_shrink(grey.mean(1), 8, 9), _thumbnails(grey), min(grey.shape[2:])) for grey in greys]
-        coarse = np.concatenate([pixels for pixels, _, _ in small])
+    def of(cls, images: Images, usual_contrast: float | None = None) -> ImageHashes:
+        """Return the hashes of uint8 images (N, *spatial, C) or (N, H, W), or floats (N, C, *spatial).
+
+        Args:
+            images: the images; of a lazy stack a few are decoded at a time.
+            usual_contrast: median contrast of the data set that the images belong to; None for that of the images.
+        """
+        coarse, fine, size = _small(images)
         signs = np.where(coarse[:, :, 1:] > coarse[:, :, :-1], np.float32(1), np.float32(-1))
         # the pattern of an almost flat image is noise, which must not make two flat images look alike
         contrast = coarse.std((1, 2))
-        unit = _unit(coarse) * (contrast > 0.02 * np.median(contrast))[:, None]
-        return cls(signs.reshape(len(signs), -1), unit, np.concatenate([thumbnails for _, thumbnails, _ in small]), small[0][2])
+        unit = _unit(coarse) * (contrast > 0.02 * (np.median(contrast) if usual_contrast is None else usual_contrast))[:, None]
+        return cls(signs.reshape(len(signs), -1), unit, fine, size)
+
+
+def hash_blocks(images: Images) -> Iterator[tuple[int, ImageHashes]]:
+    """Yield the position of the first image of each block, and the block's hashes; so those of all images are never in memory at once.
+
+    What counts as an almost flat image is decided by up to `BLOCK` images, spread over all: by all of them where there are no more.
+    """
+    sample = taken(images, spread(len(images), BLOCK)) if len(images) > BLOCK else None
+    usual = None if sample is None else float(np.median(_small(sample)[0].std((1, 2))))
+    for start in range(0, len(images), BLOCK):
+        yield start, ImageHashes.of(taken(images, slice(start, start + BLOCK)), usual)
 
 
 def near_duplicate_pairs(some: ImageHashes, partners: ImageHashes) -> Integers:
     """Return pairs of images that show the same picture, (P, 2): row in `some` and row in `partners`, the most similar pair first."""
+    pairs, likeness = similar_pairs(some, partners)
+    return pairs[np.argsort(-likeness, kind="stable")]
+
+
+def similar_pairs(some: ImageHashes, partners: ImageHashes) -> tuple[Integers, Floats]:
+    """Return the pairs of `near_duplicate_pairs` in the order of their rows, (P, 2), and the correlation of each, (P,)."""
     if min(some.size, partners.size) < SMALLEST:
-        return np.zeros((0, 2), np.int64)
+        return np.zeros((0, 2), np.int64), np.zeros(0, np.float32)
     pairs, likeness = [np.zeros((0, 2), np.int64)], [np.zeros(0, np.float32)]
     # in blocks: the products of all pairs at once would not fit into memory
     for top in range(0, len(some.signs), BLOCK):
@@ -87,7 +107,7 @@ def near_duplicate_pairs(some: ImageHashes, partners: ImageHashes) -> Integers:
                 alike = correlation(some.fine[part[:, 0]], partners.fine[part[:, 1]])
                 pairs.append(part[alike >= ALIKE])
                 likeness.append(alike[alike >= ALIKE])
-    return np.concatenate(pairs)[np.argsort(-np.concatenate(likeness), kind="stable")]
+    return np.concatenate(pairs), np.concatenate(likeness)
 
 
 def correlation(some: Floats, partners: Floats) -> Floats:
@@ -114,6 +134,16 @@ def _candidates(some: ImageHashes, partners: ImageHashes, rows: slice, columns: 
         # only a set of images that all resemble each other gets here
         pairs = pairs[np.argpartition(-coarse[close], MAX_FINE_PAIRS)[:MAX_FINE_PAIRS]]
     return pairs.astype(np.int64)
+
+
+def _small(images: Images) -> tuple[Floats, Floats, int]:
+    """Return the images at 8 x 9 pixels, (N, 8, 9), their thumbnails, (N, D, H, W), and their smaller side in pixels."""
+    # A few at a time: their float copies are all that is added to memory beside the thumbnails.
+    size = max(1, VALUES_AT_ONCE // prod(images.shape[1:]))
+    greys = (_grey(images[start : start + size]) for start in range(0, len(images), size))
+    small = [(_shrink(grey.mean(1), 8, 9), _thumbnails(grey), min(grey.shape[2:])) for grey in greys]
+    coarse, fine = (np.concatenate(parts) for parts in zip(*[(pixels, thumbnails) for pixels, thumbnails, _ in small], strict=True))
+    return coarse, fine, small[0][2]
 
 
 def _grey(images: Array) -> Floats:

@@ -17,6 +17,7 @@ import numpy as np
 from optimize.data import formats
 from optimize.data.arrays import Array
 from optimize.data.layout import is_known, meant_name
+from optimize.data.lazy_images import LazyImages
 from optimize.errors import InputError
 from optimize.loading.factory import describe
 from optimize.loading.foreign_files import weights_as_data
@@ -42,7 +43,7 @@ class DataFormat(Protocol):
         """
 
     def read(self, source: str) -> Mapping[str, Any]:
-        """Return arrays, or what NumPy can make arrays of, by the names in `optimize.data.layout`.
+        """Return arrays, or what NumPy can make arrays of, by the names in `optimize.data.layout`; images may be a `LazyImages`.
 
         A mapping that reads each array when it is asked for saves memory: names that `is_known` does not know are never asked for. What
         this or the mapping raises becomes one line that names the source and the array.
@@ -105,6 +106,8 @@ def read_arrays(source: str | Path) -> dict[str, Array]:
 
 
 def _as_array(value: object, name: str, source: str | Path) -> Array:
+    if isinstance(value, LazyImages):
+        return cast(Array, value)  # it is indexed as an array, and is decoded only where images are used
     try:
         return np.asarray(value)
     except Exception as problem:

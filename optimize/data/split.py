@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 
 from optimize.candidate import Floats, Meaning
 from optimize.data.arrays import Array, Integers
+from optimize.data.lazy_images import Images, joined, row_batches, taken
 from optimize.data.masks import shown
 from optimize.data.preprocessing import Preprocessing
 
@@ -26,7 +27,8 @@ class Split:
 
     Args:
         name: train, calibration, guard or test.
-        images: uint8 (N, *spatial, C) or (N, H, W), or float (N, C, *spatial).
+        images: uint8 (N, *spatial, C) or (N, H, W), or float (N, C, *spatial); an array, or a `LazyImages`, which decodes items as they
+            are asked for. Go through them by `batches`, and never convert them as a whole.
         labels: classes, (N,), from 0; or masks in one of the two forms of `optimize.data.masks`, without the padding.
         preprocessing: preprocessing that turns images into the network's input.
         patients: id of each item's patient, (N,), or None.
@@ -44,7 +46,7 @@ class Split:
     """
 
     name: str
-    images: Array
+    images: Images
     labels: Array
     preprocessing: Preprocessing
     patients: Array | None = None
@@ -77,11 +79,15 @@ class Split:
         return self.preprocessing(self.images[index])
 
     def take(self, index: Any, name: str | None = None) -> Split:
-        """Return the split with only some of its items, under another name if one is passed."""
+        """Return the split with only some of its items, under another name if one is passed; lazy images are not decoded."""
         patients, item_names = (None if tags is None else tags[index] for tags in (self.patients, self.item_names))
         groups = {column: tags[index] for column, tags in self.groups.items()}
-        kept = self.images[index], self.labels[index], self.preprocessing
+        kept = taken(self.images, index), self.labels[index], self.preprocessing
         return Split(name or self.name, *kept, patients, groups, self.ids[index], item_names, self.outputs)
+
+    def loaded(self) -> Split:
+        """Return the same split with all its images decoded; for a few items."""
+        return replace(self, images=np.asarray(self.images))
 
     def joined(self, part: Split) -> Split:
         """Return the items of this split and of a part that was taken out of it, in their first order and under this split's name."""
@@ -91,7 +97,7 @@ class Split:
         def both(mine: Array | None, its: Array | None) -> Array | None:
             return None if mine is None or its is None else np.concatenate([mine, its])[order]
 
-        images, labels = np.concatenate([self.images, part.images])[order], np.concatenate([self.labels, part.labels])[order]
+        images, labels = joined(self.images, part.images, order), np.concatenate([self.labels, part.labels])[order]
         groups = {column: np.concatenate([tags, part.groups[column]])[order] for column, tags in self.groups.items()}
         tags = both(self.patients, part.patients), groups, both(self.ids, part.ids), both(self.item_names, part.item_names)
         return Split(self.name, images, labels, self.preprocessing, *tags, self.outputs)
@@ -115,8 +121,8 @@ class Split:
     def sha256(self) -> str:
         """SHA-256 over the bytes of images and labels, item by item."""
         digest = hashlib.sha256()
-        for start in range(0, len(self), 256):
-            digest.update(self.images[start : start + 256].tobytes())
+        for batch in row_batches(self.images):
+            digest.update(self.images[batch].tobytes())
         for start in range(0, len(self), 256):
             # as 64-bit numbers, so that one and the same labels stored as uint8 or as int64 have one hash
             digest.update(self.labels[start : start + 256].astype("<i8").tobytes())

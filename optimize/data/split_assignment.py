@@ -14,7 +14,6 @@ through one. A cluster holds the items that are linked by an image or by a patie
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from optimize.data.arrays import Array, Integers
+from optimize.data.lazy_images import Images, LazyImages, content_hash
 from optimize.errors import InputError
 
 PROTECTED = ("test", "val", "calibration", "train")
@@ -43,11 +43,12 @@ class SplitHashes:
     patients: Array | None = None
 
 
-def identify(name: str, images: Array, patients: Array | None = None) -> SplitHashes:
+def identify(name: str, images: Images, patients: Array | None = None) -> SplitHashes:
     """Return the hash of every image of a split, beside the patients."""
     # 8 bytes are enough: of a million images, two different ones share a hash with a chance of one in 40 million
-    digests = b"".join(hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in images)
-    return SplitHashes(name, np.frombuffer(digests, dtype=np.int64), patients)
+    if isinstance(images, LazyImages):
+        return SplitHashes(name, images.content_hashes(), patients)
+    return SplitHashes(name, np.fromiter(map(content_hash, images), np.int64, len(images)), patients)
 
 
 def disjoint(identities: Sequence[SplitHashes], *, drop: bool) -> tuple[list[Integers], tuple[str, ...]]:

@@ -1,11 +1,20 @@
-"""Multiply-accumulates of one forward pass."""
+"""Multiply-accumulates of one forward pass.
+
+Torch's counter knows the sum for each operation that multiplies matrices. Three kinds of operations are counted here besides: the fused
+attention of the CPU, a recurrent layer that runs as one operation, and products of a matrix and a vector. An encoder layer or a multi-head
+attention that runs as one operation is run in its parts instead, so that each part is counted by its own formula.
+
+Example: 64 tokens of 32 channels in an encoder layer with 64 hidden units. The projections of queries, keys, values and outputs take
+64 x 4 x 32^2 = 262,144, the two products of the attention 2 x 64^2 x 32 = 262,144, whatever the number of heads, and the two layers of the
+MLP 2 x 64 x 32 x 64 = 262,144: together 786,432.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,14 +24,12 @@ from optimize.errors import require_candidate
 if TYPE_CHECKING:
     from optimize.candidate import Candidate
 
-Shape: TypeAlias = Sequence[int]
-
 
 def macs(candidate: Candidate) -> int:
     """Return the multiply-accumulates of one input, batch 1.
 
-    One multiplication with its addition is one MAC. Counted are the matrix products: convolutions (also transposed), linear layers,
-    matrix multiplications, attention, recurrent layers. Not counted are biases, normalization, activations, pooling and interpolation.
+    One multiplication with its addition is one MAC. Counted are the matrix products: convolutions (also transposed), linear and recurrent
+    layers, matrix multiplications, attention. Not counted are biases, normalization, activations, pooling and interpolation.
     A layer used twice counts twice.
 
     Example:
@@ -32,58 +39,47 @@ def macs(candidate: Candidate) -> int:
         3456
     """
     require_candidate(candidate)
-    with counter() as counted:
+    with attention_in_parts(), FlopCounterMode(display=False, custom_mapping=_FORMULAS) as counter, torch.no_grad():
         candidate.module(candidate.example)
-    return int(counted.get_total_flops()) // 2
+    return int(counter.get_total_flops()) // 2
 
 
 @contextmanager
-def counter() -> Iterator[FlopCounterMode]:
-    """Count the floating-point operations of what runs in the block, two for each MAC, also by the names of modules."""
-    # torch has one fused operator for a whole encoder layer. Without it the same products run one by one, and are seen.
-    fused = torch.backends.mha.get_fastpath_enabled()
+def attention_in_parts() -> Iterator[None]:
+    """Run torch's multi-head attentions and encoder layers as their single products, not as one operation that hides them."""
+    before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with FlopCounterMode(display=False, custom_mapping=_further()) as counted, torch.no_grad():
-            yield counted
+        yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
-def _further() -> dict[Any, Callable[..., int]]:
-    """Return operator -> its operations by the shapes of its arguments, for operators that torch's own counter passes over."""
-    aten = torch.ops.aten
-    return {
-        aten._scaled_dot_product_flash_attention_for_cpu: _attention,
-        aten.mkldnn_rnn_layer: _recurrent,
-        aten.mv: lambda matrix, *_, out_shape, **__: 2 * prod(matrix),
-        aten.addmv: lambda _, matrix, *__, out_shape, **___: 2 * prod(matrix),
-        aten.dot: lambda vector, *_, out_shape, **__: 2 * prod(vector),
-        aten.addbmm: lambda _, left, right, *__, out_shape, **___: 2 * prod(left) * right[-1],
-        aten._trilinear: _trilinear,
-    }
+# The counter gives shapes in place of tensors, and wants two operations for each multiply-accumulate.
 
 
-def _attention(query: Shape, key: Shape, value: Shape, *_: Any, out_shape: Any, **__: Any) -> int:
-    """Attention of L queries to S keys in every head: L S E for the products with the keys, and L S E' for the weighted sum of the values.
-
-    >>> _attention((1, 4, 197, 64), (1, 4, 197, 64), (1, 4, 197, 64), out_shape=None) // 2
-    19870208
-    """
-    return 2 * prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
+    # each pair of a query and a key takes one product as long as the key, and one as long as the value
+    return 2 * prod(query[:-1]) * key[-2] * (key[-1] + value[-1])
 
 
-def _recurrent(steps: Shape, from_input: Shape, from_state: Shape, *_: Any, out_shape: Any, **__: Any) -> int:
-    """A recurrent layer: both matrices at every step of every sequence, (steps, N, features)."""
+def _recurrent(steps: Sequence[int], from_input: Sequence[int], from_state: Sequence[int], *_: Any, **__: Any) -> int:
+    # (steps, N, inputs): each step of each sequence takes one product with either matrix
     return 2 * prod(steps[:2]) * (prod(from_input) + prod(from_state))
 
 
-def _trilinear(*shapes_and_axes: Any, out_shape: Any, **__: Any) -> int:
-    """`nn.Bilinear`, x^T A_k y for every output k: the product of the sizes, with axes of size 1 where x, A or y has none."""
-    wide = []
-    for shape, axes in zip(shapes_and_axes[:3], shapes_and_axes[3:6], strict=True):
-        sizes = list(shape)
-        for axis in axes:
-            sizes.insert(axis, 1)
-        wide.append(sizes)
-    return 2 * int(prod(max(sizes) for sizes in zip(*wide, strict=True)))
+def _matrix_vector(matrix: Sequence[int], *_: Any, **__: Any) -> int:
+    return 2 * prod(matrix)
+
+
+def _added_matrix_vector(_: Sequence[int], matrix: Sequence[int], *__: Any, **___: Any) -> int:
+    return 2 * prod(matrix)
+
+
+_FORMULAS = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten.mkldnn_rnn_layer: _recurrent,
+    torch.ops.aten.mv: _matrix_vector,
+    torch.ops.aten.dot: _matrix_vector,
+    torch.ops.aten.addmv: _added_matrix_vector,
+}

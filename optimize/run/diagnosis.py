@@ -59,7 +59,7 @@ def visible_causes(
     """
     # each cause costs one evaluation of these images, so a heavy network gets fewer of them
     count = int(np.clip(MAC_BUDGET // max(1, macs(original)), LEAST_CASES, CASES))
-    some = guard.take(spread(len(guard), count))
+    some = guard.take(spread(len(guard), count)).loaded()
     tried = _orders(baseline, "")
     for words, split in _prepared(some):
         score = score_split(original.predict, split, classes, "look for a cause")
@@ -101,7 +101,7 @@ def _prepared(split: Split) -> Iterator[tuple[str, Split]]:
     """Yield the images prepared in other usual ways: what to do in words, and the split."""
     own, channels = split.preprocessing, split.inputs(slice(0, 1)).shape[1]
     floats = split.images.dtype != np.uint8
-    images = split.images.astype(np.float32)
+    images = np.asarray(split.images, dtype=np.float32)
     ways = {
         "": ((), (), None),
         "--mean 0.5 --std 0.5": ((0.5,), (0.5,), None),

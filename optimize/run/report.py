@@ -168,7 +168,7 @@ class Report(Mapping[str, Any]):
     def _laid_out(self, images: Array, pad: int) -> Array:
         """Images in the layout that the data of a run have: channels may come first or last, and one channel without an axis."""
         try:
-            return checked_images({"test_images": images}, "test", self.artifact.input_shape, pad)
+            return np.asarray(checked_images({"test_images": images}, "test", self.artifact.input_shape, pad))
         except InputError:
             channels, *spatial = self.artifact.input_shape
             sizes = [size - 2 * pad for size in spatial]

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from optimize.candidate import Candidate
 from optimize.graph.macs import macs
@@ -40,55 +44,101 @@ def test_closed_formula(case: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr() == ("", "")
 
 
+class Applied(nn.Module):
+    def __init__(self, operation: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.operation = operation
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.operation(x)
+
+
 class Attention(nn.Module):
+    def __init__(self, *, need_weights: bool) -> None:
+        super().__init__()
+        self.attention, self.need_weights = nn.MultiheadAttention(32, 4, batch_first=True), need_weights
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return nn.functional.scaled_dot_product_attention(x, x, x)
+        output: torch.Tensor = self.attention(x, x, x, need_weights=self.need_weights)[0]
+        return output
 
 
-class Last(nn.Module):
-    """The outputs of a recurrent layer."""
-
-    def __init__(self, layer: nn.Module) -> None:
+class Recurrent(nn.Module):
+    def __init__(self, layer: nn.RNNBase) -> None:
         super().__init__()
         self.layer = layer
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer(x)[0]
+        output: torch.Tensor = self.layer(x)[0]
+        return output
 
 
-class Of(nn.Module):
-    """A function of the input and a constant."""
-
-    def __init__(self, function: object, *shape: int) -> None:
-        super().__init__()
-        self.function, self.constant = function, torch.randn(*shape)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.function(x, self.constant)  # type: ignore[operator]
+def attend(x: torch.Tensor, **settings: Any) -> torch.Tensor:
+    heads = x.unflatten(-1, (4, -1)).transpose(1, 2)
+    return functional.scaled_dot_product_attention(heads, heads, heads, **settings)
 
 
-SEQUENCES = {
-    # (shape, module, closed formula); L tokens of E numbers in H heads take 2 H L L (E / H) for the products of attention
-    "attention": ((1, 4, 197, 64), Attention(), 2 * 4 * 197 * 197 * 64),
-    "encoder layer": (
-        *((1, 17, 64), nn.TransformerEncoderLayer(64, 4, 128, batch_first=True)),
-        17 * (4 * 64 * 64 + 2 * 64 * 128) + 2 * 17 * 17 * 64,
+# (1, n, d) in, here n = 10 tokens of d = 32 channels. Attention takes 2 n^2 d whatever the number of heads, its projections 4 n d^2.
+PROJECTIONS, ATTENTION = 4 * 10 * 32 * 32, 2 * 10 * 10 * 32
+GATES = 10 * 16 * (32 + 16)  # for each of 10 steps, 16 units read 32 inputs and 16 states
+TOKENS = {
+    "attention": (Applied(attend), ATTENTION),
+    "attention with a mask": (Applied(lambda x: attend(x, attn_mask=torch.zeros(10, 10))), ATTENTION),
+    "causal attention": (Applied(lambda x: attend(x, is_causal=True)), ATTENTION),  # the products exist, though half of them are not used
+    "values of another width": (
+        Applied(lambda x: functional.scaled_dot_product_attention(x, x, torch.cat([x, x], -1))),
+        10 * 10 * 32 + 10 * 10 * 64,
     ),
-    "lstm": ((1, 10, 24), Last(nn.LSTM(24, 16, batch_first=True)), 10 * 4 * 16 * (24 + 16)),
-    "lstm of two layers, both ways": (
-        *((1, 10, 24), Last(nn.LSTM(24, 16, 2, batch_first=True, bidirectional=True))),
-        2 * 10 * 4 * 16 * (24 + 16) + 2 * 10 * 4 * 16 * (32 + 16),
+    "multi-head attention": (Attention(need_weights=False), PROJECTIONS + ATTENTION),
+    "multi-head attention with weights": (Attention(need_weights=True), PROJECTIONS + ATTENTION),
+    "encoder layer": (nn.TransformerEncoderLayer(32, 4, 48, batch_first=True), PROJECTIONS + ATTENTION + 2 * 10 * 32 * 48),
+    "encoder": (
+        nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 4, 48, batch_first=True), 2, enable_nested_tensor=False),
+        2 * (PROJECTIONS + ATTENTION + 2 * 10 * 32 * 48),
     ),
-    "gru": ((1, 10, 24), Last(nn.GRU(24, 16, batch_first=True)), 10 * 3 * 16 * (24 + 16)),
-    "matmul": ((1, 3, 4, 5), Of(torch.matmul, 5, 6), 3 * 4 * 5 * 6),
-    "einsum": ((1, 3, 5), Of(lambda x, c: torch.einsum("bij,bjk->bik", x, c), 1, 5, 6), 3 * 5 * 6),
-    "matrix times vector": ((1, 4, 5), Of(lambda x, c: torch.mv(x[0], c), 5), 4 * 5),
-    "bilinear": ((1, 3, 5), Of(lambda x, c: nn.functional.bilinear(x, x, c), 7, 5, 5), 3 * 7 * 5 * 5),
+    "matmul": (Applied(lambda x: x @ x.mT), 10 * 10 * 32),
+    "bmm": (Applied(lambda x: torch.bmm(x.mT, x)), 10 * 32 * 32),
+    "baddbmm": (Applied(lambda x: torch.baddbmm(torch.zeros(1, 10, 10), x, x.mT)), 10 * 10 * 32),
+    "einsum": (Applied(lambda x: torch.einsum("bnd,bmd->bnm", x, x)), 10 * 10 * 32),
+    "outer product": (Applied(lambda x: torch.einsum("bn,bm->bnm", x[:, :, 0], x[:, :, 1])), 0),  # nothing is added up
+    "matrix and vector": (Applied(lambda x: (x[0] @ x[0, 0])[None]), 10 * 32),
+    "two vectors": (Applied(lambda x: (x[0, 0] @ x[0, 1]).view(1, 1)), 32),
+    "linear": (nn.Linear(32, 7), 10 * 32 * 7),
+    "conv1d": (nn.Conv1d(10, 6, 3, groups=2), 5 * 6 * 3 * 30),
+    "transposed conv1d": (nn.ConvTranspose1d(10, 6, 3, stride=2), 10 * 6 * 3 * 32),
+    "conv3d": (nn.Sequential(nn.Unflatten(1, (2, 5, 1)), nn.Conv3d(2, 4, (3, 1, 5))), 2 * 4 * 15 * 3 * 28),
+    "rnn": (Recurrent(nn.RNN(32, 16, batch_first=True)), GATES),
+    "gru": (Recurrent(nn.GRU(32, 16, batch_first=True)), 3 * GATES),
+    "lstm": (Recurrent(nn.LSTM(32, 16, batch_first=True)), 4 * GATES),
+    "lstm of two layers in both directions": (
+        Recurrent(nn.LSTM(32, 16, 2, batch_first=True, bidirectional=True)),
+        2 * 4 * GATES + 2 * 4 * 10 * 16 * (2 * 16 + 16),
+    ),
 }
 
 
-@pytest.mark.parametrize("case", SEQUENCES)
-def test_closed_formula_of_sequences(case: str) -> None:
-    shape, module, expected = SEQUENCES[case]
-    assert macs(Candidate(module.eval(), torch.randn(*shape))) == expected
+@pytest.mark.parametrize("case", TOKENS)
+def test_closed_formula_on_tokens(case: str) -> None:
+    module, expected = TOKENS[case]
+    assert macs(Candidate(module.eval(), torch.randn(1, 10, 32))) == expected
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_an_attention_of_the_usual_size() -> None:
+    heads = Applied(lambda x: functional.scaled_dot_product_attention(x, x, x))
+    assert macs(Candidate(heads.eval(), torch.randn(1, 4, 197, 64))) == 2 * 4 * 197 * 197 * 64 == 19_870_208
+
+
+def test_a_small_vision_transformer() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.head = nn.Conv2d(1, 32, 4, 4), nn.Linear(32, 8)
+            self.encoder = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            output: torch.Tensor = self.head(self.encoder(self.patches(x).flatten(2).mT).mean(1))
+            return output
+
+    # patches 16 x 32 for each of 64 positions, the encoder layer of the module's example, and the head
+    assert macs(Candidate(Net().eval(), torch.randn(1, 1, 32, 32))) == 64 * 16 * 32 + 786_432 + 32 * 8 == 819_456

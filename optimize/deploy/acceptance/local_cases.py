@@ -25,6 +25,7 @@ from optimize.candidate import Floats
 from optimize.data.arrays import Array, checked_images, checked_labels, checked_masks, same_length, spread
 from optimize.data.in_memory import as_array
 from optimize.data.layout import CLASS_KEYS, SPLITS, meant_name
+from optimize.data.lazy_images import Images, row_batches
 from optimize.data.metadata import checked_groups, checked_names, checked_tags
 from optimize.data.sources import format_of
 from optimize.data.split import Split
@@ -281,10 +282,10 @@ def _shares(arrays: Mapping[str, Array], use: ModelUse, names: tuple[int, ...]) 
     return known
 
 
-def _digest(images: Array) -> str:
+def _digest(images: Images) -> str:
     digest = hashlib.sha256()
-    for start in range(0, len(images), 256):
-        digest.update(images[start : start + 256].tobytes())
+    for batch in row_batches(images):
+        digest.update(images[batch].tobytes())
     return digest.hexdigest()
 
 

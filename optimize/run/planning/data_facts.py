@@ -12,6 +12,7 @@ from optimize.data.arrays import Array, spread
 from optimize.data.dataset import Dataset, load_data
 from optimize.data.in_memory import input_shape_of
 from optimize.data.layout import CLASS_KEYS
+from optimize.data.lazy_images import Images, row_batches, taken
 from optimize.data.sources import read_arrays
 from optimize.errors import InputError
 
@@ -78,7 +79,7 @@ def inspect_data(source: str) -> DataFacts:
     return DataFacts(dataset, shape, named, mean, std, measured.name, cases)
 
 
-def channel_statistics(images: Array) -> tuple[tuple[float, ...], tuple[float, ...], int]:
+def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...], int]:
     """Return the mean and the standard deviation of each channel, and the number of images that they were taken from.
 
     Args:
@@ -89,12 +90,22 @@ def channel_statistics(images: Array) -> tuple[tuple[float, ...], tuple[float, .
         >>> mean, std, count
         ((0.5,), (0.5,), 2)
     """
-    chosen = np.asarray(images[spread(len(images), STATISTICS_CASES)])
-    if chosen.dtype == np.uint8:
-        chosen = np.moveaxis(chosen[..., None] if chosen.ndim == 3 else chosen, -1, 1) / np.float32(255)
-    channels = np.moveaxis(chosen, 1, 0).reshape(chosen.shape[1], -1).astype(np.float64)
-    mean, std = (tuple(round(float(value), 5) for value in values) for values in (channels.mean(1), channels.std(1)))
-    return mean, std, len(chosen)
+    chosen = taken(images, spread(len(images), STATISTICS_CASES))
+    parts = [_moments(chosen[batch]) for batch in row_batches(chosen)]
+    shares = np.array([batch.stop - batch.start for batch in row_batches(chosen)])[:, None] / len(chosen)
+    means, variances = (np.array(values) for values in zip(*parts, strict=True))
+    mean = (shares * means).sum(0)
+    # the variance of all is the mean of the parts' variances plus the variance of their means
+    std = np.sqrt((shares * (variances + np.square(means - mean))).sum(0))
+    return tuple(round(float(value), 5) for value in mean), tuple(round(float(value), 5) for value in std), len(chosen)
+
+
+def _moments(images: Array) -> tuple[Array, Array]:
+    """Return mean and variance of each channel, 2 x (C,), of images as `channel_statistics` takes them."""
+    if images.dtype == np.uint8:
+        images = np.moveaxis(images[..., None] if images.ndim == 3 else images, -1, 1) / np.float32(255)
+    channels = np.moveaxis(images, 1, 0).reshape(images.shape[1], -1).astype(np.float64)
+    return channels.mean(1), channels.var(1)
 
 
 def relative(path: Path, folder: Path) -> str:
