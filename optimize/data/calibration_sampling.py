@@ -168,7 +168,9 @@ def _tallies(
         mine = np.flatnonzero(owners == k)
         for batch in (mine[start : start + split.batch_size] for start in range(0, len(mine), split.batch_size)):
             outputs = original.predict(split.inputs(places[batch]))
-            parts.append(_tally(logits(torch.from_numpy(outputs), original.outputs, exclusive=not masks).numpy(), masks=masks))
+            # a single output of two classes is a yes or no as that of a mask is
+            alone = masks or outputs.shape[1] == 1
+            parts.append(_tally(logits(torch.from_numpy(outputs), original.outputs, exclusive=not alone).numpy(), masks=alone))
             rows.append(batch)
     order = np.argsort(np.concatenate(rows))
     counts, weights = (np.concatenate(tally)[order] for tally in zip(*parts, strict=True))

@@ -10,6 +10,7 @@ from pathlib import Path
 from optimize.candidate import Meaning
 from optimize.data.arrays import Array, checked_images, checked_labels, checked_masks
 from optimize.data.class_names import class_names
+from optimize.data.fitted_files import fitted_files
 from optimize.data.in_memory import arrays_of, input_shape_of
 from optimize.data.input_scale import require_scale
 from optimize.data.layout import SPLITS
@@ -58,10 +59,10 @@ class Dataset:
     notes: tuple[str, ...] = ()
     from_train: bool = False
 
-    def read_as(self, outputs: Meaning) -> Dataset:
-        """Return the same data for a network whose outputs have this meaning."""
-        train = None if self.train is None else replace(self.train, outputs=outputs)
-        judged = {name: replace(getattr(self, name), outputs=outputs) for name in ("calibration", "guard", "test")}
+    def read_as(self, outputs: Meaning, threshold: float = 0.5) -> Dataset:
+        """Return the same data for a network whose outputs have this meaning, and whose single output is a yes from `threshold` on."""
+        train = None if self.train is None else replace(self.train, outputs=outputs, threshold=threshold)
+        judged = {name: replace(getattr(self, name), outputs=outputs, threshold=threshold) for name in ("calibration", "guard", "test")}
         return replace(self, train=train, **judged)
 
     @cached_property
@@ -128,6 +129,7 @@ def load_data(
         mask_shape = mask_shape or (input_shape[1:] if "test_masks" in arrays else ())
     if num_classes is None and classes and not mask_shape:
         num_classes = len(classes)
+    arrays = fitted_files(arrays, input_shape)
     present = [name for name in SPLITS if f"{name}_images" in arrays]
     splits = {name: _split(arrays, name, preprocessing, input_shape, num_classes, mask_shape) for name in present}
     # before the hashes, which read all images: a wrong scale should not cost that time

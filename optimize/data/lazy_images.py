@@ -41,6 +41,8 @@ class LazyImages:
         dtype: type of the values.
         rows: positions in `sources` of the items of this stack, (N,).
         parallel: whether `decode` may run in several threads at once; what Pillow, zlib and NumPy do in it then runs in parallel.
+        files: whether the items are image files as people keep them, of any size and gray or in colour: they are fitted to the network's
+            input before use.
         known_hashes: hashes of contents by position in `sources`, filled by `content_hashes`; stacks taken from one another share it.
 
     Example:
@@ -57,6 +59,7 @@ class LazyImages:
     dtype: np.dtype[Any]
     rows: Integers
     parallel: bool = False
+    files: bool = False
     known_hashes: dict[int, int] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -79,6 +82,10 @@ class LazyImages:
 
     def __getitem__(self, index: Any) -> Array:
         """Return images as a real array: one image for a number; for a slice, integers or a mask, (n, *item_shape)."""
+        if isinstance(index, tuple):
+            # further axes are those of the images: `images[:, 0]` is the first row of pixels of each
+            some = self[index[0]]
+            return some[index[1:] if some.ndim == len(self.item_shape) else (slice(None), *index[1:])]
         if isinstance(index, int | np.integer):
             return self._checked(int(self.rows[index]))
         rows = self.rows[index].tolist()
@@ -116,7 +123,7 @@ class LazyImages:
             InputError: when the first image cannot be decoded.
         """
         # `decode` and not `_checked`: images may have any shape before this function
-        return lazy_images(self.sources, _Composed(self.decode, function), rows=self.rows, parallel=self.parallel)
+        return lazy_images(self.sources, _Composed(self.decode, function), rows=self.rows, parallel=self.parallel, files=self.files)
 
     def content_hashes(self) -> Integers:
         """Return 64 bits of the hash of each image, (N,); an image is decoded for it only once."""
@@ -143,7 +150,12 @@ Images: TypeAlias = Array | LazyImages
 
 
 def lazy_images(
-    sources: Sequence[Any], decode: Callable[[Any], Array], *, rows: Integers | None = None, parallel: bool = False
+    sources: Sequence[Any],
+    decode: Callable[[Any], Array],
+    *,
+    rows: Integers | None = None,
+    parallel: bool = False,
+    files: bool = False,
 ) -> LazyImages:
     """Return a stack of images, one for each source; its shape and type are those of the first image, which is decoded.
 
@@ -152,6 +164,7 @@ def lazy_images(
         decode: function from a source to its image, (H, W, C): the same image at each call. What it raises should be an `InputError`.
         rows: positions in `sources` of the items of the stack; None for all.
         parallel: whether `decode` may run in several threads at once.
+        files: whether the items are image files, of any size and gray or in colour.
 
     Raises:
         InputError: when there is no source, or the first image cannot be decoded.
@@ -160,7 +173,7 @@ def lazy_images(
     if not len(rows):
         raise InputError("`data` has a split without images: every split needs at least one item.")
     first = decode(sources[int(rows[0])])
-    return LazyImages(sources, decode, first.shape, first.dtype, rows, parallel)
+    return LazyImages(sources, decode, first.shape, first.dtype, rows, parallel, files)
 
 
 def row_batches(images: Images) -> Iterator[slice]:
@@ -190,13 +203,10 @@ def joined(first: Images, second: Images, order: Integers) -> Images:
     """
     if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
         return np.concatenate([first, second])[order]
-    if (
-        isinstance(first, LazyImages)
-        and isinstance(second, LazyImages)
-        and first.decode is second.decode
-        and first.sources is second.sources
-    ):
-        return replace(first, rows=np.concatenate([first.rows, second.rows])[order])
+    lazy = [images for images in (first, second) if isinstance(images, LazyImages)]
+    # parts of one stack are one stack again, without a second layer of look-up
+    if len(lazy) == 2 and lazy[0].decode is lazy[1].decode and lazy[0].sources is lazy[1].sources:
+        return replace(lazy[0], rows=np.concatenate([stack.rows for stack in lazy])[order])
     return LazyImages(range(len(order)), _Chained(first, second), first.shape[1:], first.dtype, order)
 
 

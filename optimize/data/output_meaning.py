@@ -7,6 +7,8 @@ of an int8 model are coarser, and would be a worse place to look.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import exp, log
 from typing import Any, get_args
 
 import numpy as np
@@ -23,12 +25,15 @@ SUMS = (0.05, 0.5)
 _TINY = 1e-6
 """The smallest probability whose logarithm is taken."""
 _ROUNDING = 1e-5
+_FAR = 500.0
+"""Logits further out are cut: their exponential would overflow."""
 
 
 def meaning(outputs: Floats) -> Meaning:
     """Return what outputs (N, K) or (N, K, *spatial) mean, by their values; outputs that are not finite are passed over.
 
-    Classes (N, K) are probabilities where rows sum to 1, masks where every value lies in 0..1.
+    Classes (N, K) are probabilities where rows sum to 1; masks, and the single output (N, 1) of a yes-or-no decision, where every value
+    lies in 0..1.
 
     Example:
         >>> meaning(np.array([[0.9, 0.1], [0.2, 0.8]], dtype=np.float32))
@@ -36,7 +41,7 @@ def meaning(outputs: Floats) -> Meaning:
         >>> meaning(np.array([[[[-3.0, 0.4]]]], dtype=np.float32))
         'logits'
     """
-    if outputs.ndim == 2:
+    if outputs.ndim == 2 and outputs.shape[1] > 1:
         return "probabilities" if sum_to_one(outputs[np.isfinite(outputs).all(1)]) else "logits"
     values = outputs[np.isfinite(outputs)]
     inside = len(values) > 0 and values.min() >= -_ROUNDING and values.max() <= 1 + _ROUNDING
@@ -47,6 +52,50 @@ def sum_to_one(rows: npt.NDArray[Any]) -> bool:
     """Return whether rows (N, K) of finite numbers are each the probabilities of K classes."""
     near = min(SUMS[1], max(SUMS[0], rows.shape[1] / 255))
     return len(rows) > 0 and bool(rows.min() >= 0) and bool(np.median(np.abs(rows.sum(1) - 1)) < near)
+
+
+def of_two_classes(outputs: npt.NDArray[Any], meaning: Meaning) -> npt.NDArray[Any]:
+    """Return a single output, (N, 1), as the outputs of two classes, (N, 2); outputs of several classes are returned as they are.
+
+    A logit z is that of the second class against 0, since sigmoid(z) is the second value of softmax((0, z)).
+
+    Example:
+        >>> of_two_classes(np.array([[3.0]]), "logits").tolist(), of_two_classes(np.array([[0.25]]), "probabilities").tolist()
+        ([[0.0, 3.0]], [[0.75, 0.25]])
+    """
+    if outputs.shape[1] != 1:
+        return outputs
+    return np.concatenate([1 - outputs if meaning == "probabilities" else np.zeros_like(outputs), outputs], axis=1)
+
+
+def output_threshold(probability: float, meaning: Meaning) -> float:
+    """Return the output that stands for a probability: its logit, log(p / (1 - p)), or the probability itself.
+
+    Example:
+        >>> output_threshold(0.5, "logits"), output_threshold(0.3, "probabilities")
+        (0.0, 0.3)
+    """
+    if meaning == "probabilities":
+        return probability
+    inside = min(max(probability, _TINY), 1 - _TINY)
+    return log(inside / (1 - inside))
+
+
+def stated_threshold(output: object, meaning: Meaning) -> float:
+    """Return the probability that the threshold of an output stands for, the inverse of `output_threshold`; 0.5 where none is stated.
+
+    Example:
+        >>> stated_threshold(0.0, "logits"), stated_threshold(0.3, "probabilities"), stated_threshold(None, "logits")
+        (0.5, 0.3, 0.5)
+    """
+    if not isinstance(output, int | float):
+        return 0.5
+    return float(output) if meaning == "probabilities" else 1 / (1 + exp(-max(-_FAR, min(_FAR, output))))
+
+
+def classes_of(outputs: Sequence[int]) -> int:
+    """Return how many classes, or masks, outputs of shape (N, K) or (N, K, *spatial) decide between: 2 for a single output (N, 1)."""
+    return 2 if len(outputs) == 2 and outputs[1] == 1 else outputs[1]
 
 
 def logits(outputs: torch.Tensor, meaning: Meaning, *, exclusive: bool) -> torch.Tensor:

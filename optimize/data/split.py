@@ -36,6 +36,7 @@ class Split:
         numbers: position of each item in the user's file, (N,); None stands for 0, 1, 2, …
         item_names: the user's name of each item, text (N,), or None.
         outputs: meaning of the network's outputs, "logits" or "probabilities", when they are compared with the labels.
+        threshold: probability from which a single output is a yes.
 
     Example:
         >>> split = Split("test", np.zeros((4, 2, 2, 3), np.uint8), np.array([0, 2, 2, 0]), Preprocessing())
@@ -54,6 +55,7 @@ class Split:
     numbers: Integers | None = None
     item_names: Array | None = None
     outputs: Meaning = "logits"
+    threshold: float = 0.5
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -82,8 +84,8 @@ class Split:
         """Return the split with only some of its items, under another name if one is passed; lazy images are not decoded."""
         patients, item_names = (None if tags is None else tags[index] for tags in (self.patients, self.item_names))
         groups = {column: tags[index] for column, tags in self.groups.items()}
-        kept = taken(self.images, index), self.labels[index], self.preprocessing
-        return Split(name or self.name, *kept, patients, groups, self.ids[index], item_names, self.outputs)
+        kept = {"images": taken(self.images, index), "labels": self.labels[index], "numbers": self.ids[index]}
+        return replace(self, name=name or self.name, patients=patients, groups=groups, item_names=item_names, **kept)
 
     def loaded(self) -> Split:
         """Return the same split with all its images decoded; for a few items."""
@@ -99,8 +101,8 @@ class Split:
 
         images, labels = joined(self.images, part.images, order), np.concatenate([self.labels, part.labels])[order]
         groups = {column: np.concatenate([tags, part.groups[column]])[order] for column, tags in self.groups.items()}
-        tags = both(self.patients, part.patients), groups, both(self.ids, part.ids), both(self.item_names, part.item_names)
-        return Split(self.name, images, labels, self.preprocessing, *tags, self.outputs)
+        patients, numbers, names = both(self.patients, part.patients), both(self.ids, part.ids), both(self.item_names, part.item_names)
+        return replace(self, images=images, labels=labels, patients=patients, groups=groups, numbers=numbers, item_names=names)
 
     @property
     def ids(self) -> Integers:

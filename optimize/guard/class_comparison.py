@@ -92,7 +92,7 @@ class ClassComparison(Comparison[ClassificationScore]):
         threshold, baseline = self.limits.threshold, self.baseline
         if threshold is None:
             return
-        for name in self.limits.positive or baseline.classes:
+        for name in self.limits.positive or baseline.may_be_positive:
             k = baseline.classes.index(name)
             rows = (baseline.labels == k) == of_class
             shares = [score.probabilities[rows, k] for score in (baseline, self.candidate)]

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
-from optimize.candidate import Floats
-from optimize.data.output_meaning import sum_to_one
+from optimize.candidate import Floats, Meaning
+from optimize.data.output_meaning import of_two_classes, sum_to_one
 from optimize.guard.confidence_calibration import expected_calibration_error
 from optimize.guard.design_effect import as_numbers
 from optimize.guard.roc import macro_auc
@@ -40,6 +40,7 @@ class ClassificationScore:
         classes: names of the classes.
         patients: patient number of each case, (N,); None where patients are not known.
         groups: subgroup of each case, (N,), by the name of the subgroup column.
+        single: whether one output decides between two classes; the second one is then the positive one.
     """
 
     labels: Integers
@@ -48,6 +49,7 @@ class ClassificationScore:
     classes: tuple[str, ...]
     patients: Integers | None = None
     groups: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    single: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -78,6 +80,11 @@ class ClassificationScore:
     def figures(self) -> dict[str, float]:
         """Recall of each class that has cases."""
         return {name: score.recall for name, score in self.per_class.items() if score.cases}
+
+    @property
+    def may_be_positive(self) -> tuple[str, ...]:
+        """Names of the classes that an operating point may be about where the limits name none."""
+        return self.classes[1:] if self.single else self.classes
 
     @cached_property
     def per_class(self) -> dict[str, ClassScore]:
@@ -135,8 +142,10 @@ def answers(
     classes: Sequence[str],
     patients: npt.NDArray[Any] | None = None,
     groups: Mapping[str, npt.NDArray[Any]] | None = None,
+    meaning: Meaning = "logits",
+    threshold: float = 0.5,
 ) -> ClassificationScore:
-    """Score class outputs (N, K) against labels (N,).
+    """Score class outputs (N, K), or a single output (N, 1) of two classes, against labels (N,).
 
     Outputs whose rows sum to 1 are probabilities already; of all others the softmax is taken. A case whose outputs are not all finite
     counts as wrong: the class after the true one gets probability 1.
@@ -147,14 +156,21 @@ def answers(
         classes: names of the K classes.
         patients: patient id of each case, (N,).
         groups: subgroup of each case, (N,), by the name of the subgroup column.
+        meaning: whether a single output is a logit or a probability; of several outputs their sums show it.
+        threshold: probability from which a single output means the second class.
     """
+    single, outputs = outputs.shape[1] == 1, of_two_classes(outputs, meaning)
     count, finite = len(classes), np.isfinite(outputs).all(1)
     # A wrong class must be named for every such case, and the next one is as good as any. It is fixed, so two runs agree.
     following = (labels + 1) % count
-    predicted = np.where(finite, outputs.argmax(1), following)
+    decided = outputs.argmax(1)
     # In double precision, so that rounding does not decide whether a row sums to 1.
     whole = np.nan_to_num(outputs[finite].astype(np.float64))
     probabilities = np.eye(count, dtype=np.float32)[following]
     probabilities[finite] = whole / np.maximum(whole.sum(1, keepdims=True), 1e-12) if sum_to_one(whole) else softmax(whole, axis=1)
+    # As the artifact decides: a probability of exactly the threshold is a no, and at 0.5 the larger of both classes is taken.
+    if single:
+        decided = (probabilities[:, 1] > threshold).astype(np.int64)
+    predicted = np.where(finite, decided, following)
     numbers = None if patients is None else as_numbers(patients)
-    return ClassificationScore(labels, predicted.astype(np.int64), probabilities, tuple(classes), numbers, dict(groups or {}))
+    return ClassificationScore(labels, predicted.astype(np.int64), probabilities, tuple(classes), numbers, dict(groups or {}), single)

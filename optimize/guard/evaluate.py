@@ -8,6 +8,7 @@ import numpy as np
 
 from optimize.candidate import Predict
 from optimize.data.dataset import Split
+from optimize.data.output_meaning import classes_of
 from optimize.errors import InputError
 from optimize.guard.score import Score, score
 from optimize.progress import track
@@ -18,7 +19,7 @@ def score_split(predict: Predict, split: Split, classes: tuple[str, ...], descri
     # A generator, so that only one batch of outputs is in memory; masks of volumes can be larger than memory.
     inner = split.preprocessing.inner
     answers = ((inner(predict(split.inputs(batch))), split.labels[batch]) for batch in track(split.batches, description))
-    return score(split.task, answers, classes, split.patients, split.groups, split.outputs)
+    return score(split.task, answers, classes, split.patients, split.groups, split.outputs, split.threshold)
 
 
 def evaluate(predict: Predict, split: Split, classes: Sequence[str] = ()) -> Score:
@@ -44,7 +45,7 @@ def evaluate(predict: Predict, split: Split, classes: Sequence[str] = ()) -> Sco
     if not isinstance(split, Split):
         raise InputError(f"`split` is of class {type(split).__name__}: pass one split, such as the `test` of `load_data(…)`.")
     if not classes:
-        outputs = predict(split.inputs(slice(0, 1))).shape[1]
+        outputs = classes_of(predict(split.inputs(slice(0, 1))).shape)
         # Masks of numbers have a background, class 0, which is not scored. Masks of booleans have a channel for each class and none for it.
         foreground = split.task == "segmentation" and split.labels.dtype != np.bool_
         classes = tuple(str(number) for number in range(int(foreground), outputs))

@@ -43,6 +43,7 @@ def score(
     patients: Array | None = None,
     groups: Mapping[str, Array] | None = None,
     meaning: Meaning = "logits",
+    threshold: float = 0.5,
 ) -> Score:
     """The score of a model's outputs, batch by batch.
 
@@ -53,10 +54,12 @@ def score(
         classes: names of the classes.
         patients: patient id of each item over all batches, (N,); None where patients are not known.
         groups: subgroup of each item, (N,), by the name of the subgroup column.
-        meaning: whether outputs of masks are logits or probabilities. Outputs of classes need no such word: probabilities sum to 1.
+        meaning: whether outputs of masks, or a single output of two classes, are logits or probabilities. Several outputs of classes need
+            no such word: probabilities sum to 1.
+        threshold: probability from which a single output is a yes.
     """
     if task == "segmentation":
         return score_masks(answers, classes, patients, groups, meaning)
     # All outputs are kept, as AUC ranks all cases at once. They are small, K numbers a case; masks are counted batch by batch.
     outputs, labels = (np.concatenate(parts) for parts in zip(*answers, strict=True))
-    return answers_of(outputs, labels, classes, patients, groups)
+    return answers_of(outputs, labels, classes, patients, groups, meaning, threshold)

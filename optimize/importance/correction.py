@@ -24,6 +24,7 @@ import numpy.typing as npt
 from torch import nn
 
 from optimize.candidate import Candidate, Floats, Reference
+from optimize.data.output_meaning import of_two_classes
 from optimize.graph.surgery import mask_channels
 from optimize.graph.trace import ChannelGroup, Index
 from optimize.progress import track
@@ -73,11 +74,12 @@ def paired_outcomes(
         inputs: (N, C, *spatial); None for all calibration inputs.
     """
     inputs = reference.calibration if inputs is None else inputs
-    truth = reference.original.predict(inputs).argmax(1)
+    meaning = reference.original.outputs
+    truth = of_two_classes(reference.original.predict(inputs), meaning).argmax(1)
     correct: dict[int, npt.NDArray[np.bool_]] = {}
     for channel in track(sorted({channel for pair in pairs for channel in pair}), f"mask channels of {group.name}"):
         masked = Candidate(masked_channel(candidate.module, group, channel), candidate.example)
-        correct[channel] = masked.predict(inputs).argmax(1) == truth
+        correct[channel] = of_two_classes(masked.predict(inputs), meaning).argmax(1) == truth
     return [(correct[i].astype(np.int8) - correct[j].astype(np.int8)).ravel() for i, j in pairs]
 
 

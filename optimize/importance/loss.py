@@ -14,8 +14,7 @@ import torch
 from torch.nn import functional
 
 from optimize.candidate import Meaning, Reference
-from optimize.data.output_meaning import logits
-from optimize.errors import InputError
+from optimize.data.output_meaning import logits, of_two_classes
 
 BATCH = 32
 """A backward pass holds every activation, where streaming forward holds a layer's: a quarter of what `moments.py` takes at once."""
@@ -24,19 +23,19 @@ BATCH = 32
 def batches(reference: Reference) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield calibration inputs by 32, (n, C, *spatial), and the original's classes for them, (n,) or (n, *spatial).
 
-    Raises:
-        InputError: when the network has one output: every case then has the same class, and the loss is 0 whatever the network does.
+    A single output decides between the classes 0 and 1.
     """
     for start in range(0, len(reference.calibration), BATCH):
         inputs = reference.calibration[start : start + BATCH].copy()  # the network may work in place
         outputs = reference.original.predict(inputs)
-        if outputs.shape[1] < 2:
-            raise InputError("`importance`: gradient signals need two outputs or more, and this network has one: take 'output_error'.")
-        yield torch.from_numpy(inputs), torch.from_numpy(outputs.argmax(1))
+        yield torch.from_numpy(inputs), torch.from_numpy(of_two_classes(outputs, reference.original.outputs).argmax(1))
 
 
 def total_loss(outputs: torch.Tensor, classes: torch.Tensor, meaning: Meaning = "logits") -> torch.Tensor:
     """Return the sum over cases of their cross entropy, (n, K) or (n, K, *spatial) -> (); positions of dense outputs are averaged."""
-    losses = functional.cross_entropy(logits(outputs, meaning, exclusive=True), classes, reduction="none")
+    scores = logits(outputs, meaning, exclusive=outputs.shape[1] > 1)
+    # a single logit is that of the second class against 0
+    both = torch.cat([torch.zeros_like(scores), scores], 1) if scores.shape[1] == 1 else scores
+    losses = functional.cross_entropy(both, classes, reduction="none")
     # summed over cases: the caller divides by the number of all cases, since batches may differ in size
     return losses.reshape(len(outputs), -1).mean(1).sum()

@@ -25,6 +25,7 @@ from optimize.candidate import Candidate
 from optimize.data.arrays import Array
 from optimize.data.dataset import Dataset
 from optimize.data.in_memory import arrays_of, input_shape_of
+from optimize.data.output_meaning import classes_of
 from optimize.data.preprocessing import Preprocessing
 from optimize.errors import InputError
 from optimize.loading.live_module import own_copy
@@ -114,8 +115,9 @@ def require_fit(data: Dataset, original: Candidate, outputs: tuple[int, ...]) ->
         raise InputError(f"`data` is for {data.test.task} and the network gives outputs of {outputs[1:]}: pass labels that fit.")
     # masks may have one output for each class, or one more for the background
     classes = len(data.classes)
-    if outputs[1] not in ((classes,) if task == "classification" else (classes, classes + 1)):
-        raise InputError(f"`data` has {classes} classes and the network {outputs[1]} outputs: load it with `num_classes`={outputs[1]}.")
+    expected = classes_of(outputs)
+    if expected not in ((classes,) if task == "classification" else (classes, classes + 1)):
+        raise InputError(f"`data` has {classes} classes and the network {outputs[1]} outputs: load it with `num_classes`={expected}.")
 
 
 def preprocessing_settings(preprocessing: Preprocessing) -> dict[str, object]:

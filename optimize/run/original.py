@@ -71,7 +71,7 @@ def judge_original(recipe: Recipe, candidate: Candidate, data: Dataset) -> Origi
     """
     outputs = _meaning(recipe, candidate, data.guard)
     # the meaning sets where masks are cut, so it must be known before the first score
-    candidate, data = replace(candidate, outputs=outputs), data.read_as(outputs)
+    candidate, data = replace(candidate, outputs=outputs), data.read_as(outputs, 0.5 if (at := recipe.limits.threshold) is None else at)
     score = score_split(candidate.predict, data.guard, data.classes, "judge the original")
     compared = no_information(score, data.guard.labels, recipe.limits)
     notes = [f"the network's outputs are {outputs}, so a mask is cut at 0.5"] if _cuts_masks_at_half(outputs, data.guard) else []

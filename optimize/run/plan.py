@@ -232,7 +232,7 @@ def _judged(recipe: Recipe, candidate: Candidate, data: Dataset) -> Original:
     # a part may be too small to tell a good original from a bad one, so here it is only measured
     judged = judge_original(replace(recipe, allow_weak_original=True, expect=None), candidate, replace(data, guard=part))
     note = f"the original was scored on {len(part)} of {len(data.guard)} guard images"
-    return replace(judged, data=data.read_as(judged.candidate.outputs), notes=(*judged.notes, note))
+    return replace(judged, data=data.read_as(judged.candidate.outputs, judged.data.test.threshold), notes=(*judged.notes, note))
 
 
 def _work(job: Job, removable: Cuts, load_s: float) -> Work:

@@ -32,6 +32,7 @@ from optimize.candidate import Candidate, Floats
 from optimize.data import sources
 from optimize.data.calibration_checks import Finding, check_calibration
 from optimize.data.dataset import Dataset, Preprocessing, load_data
+from optimize.data.output_meaning import classes_of
 from optimize.errors import InputError
 from optimize.guard.acceptance_rule import AcceptanceRule
 from optimize.guard.best_possible import best_possible_rails
@@ -247,7 +248,7 @@ def loaded(
     outputs = original.predict(original.example.numpy()).shape
     if not supported_outputs(outputs, original.example.ndim):
         raise InputError(
-            f"`model` gives outputs of shape {outputs}: it must give classes, (N, K) with K of 2 or more, or masks, (N, K, *spatial)."
+            f"`model` gives outputs of shape {outputs}: it must give classes, (N, K), one yes or no, (N, 1), or masks, (N, K, *spatial)."
         )
     require_figures(recipe.limits, masks=len(outputs) > 2)
     with stage("load the data"):
@@ -255,7 +256,7 @@ def loaded(
             recipe.data if objects.data is None else objects.data,
             preprocessing=Preprocessing(recipe.mean, recipe.std, recipe.pad, recipe.standardize),
             input_shape=tuple(original.example.shape[1:]),
-            num_classes=outputs[1],
+            num_classes=classes_of(outputs),
             mask_shape=outputs[2:],
             classes=recipe.classes,
             seed=recipe.seed,

@@ -160,7 +160,7 @@ def _single_cases(limits: Limits, result: Result, cases: int, *, independent: bo
         points = {
             name: operating_point(baseline.probabilities[:, k], candidate.probabilities[:, k], baseline.labels == k, threshold)
             for k, name in enumerate(baseline.classes)
-            if name in limits.positive or not limits.positive
+            if name in (limits.positive or baseline.may_be_positive)
         }
         whole["operating_points"] = [{"class": name, **point.as_dict()} for name, point in points.items()]
         whole["unevenness"] = unevenness(baseline, candidate)

@@ -51,8 +51,8 @@ def require_figures(limits: Limits, *, masks: bool) -> None:
 
 
 def supported_outputs(outputs: tuple[int, ...], axes: int) -> bool:
-    """Return whether outputs are classes, (N, K) with K of 2 or more, or masks with as many axes as the image."""
-    return outputs[1] >= 2 if len(outputs) == 2 else len(outputs) == axes
+    """Return whether outputs are classes, (N, K), one yes or no, (N, 1), or masks with as many axes as the image."""
+    return len(outputs) in (2, axes) and outputs[1] >= 1
 
 
 def require_cpu_level(recipe: Recipe) -> None:

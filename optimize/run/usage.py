@@ -16,7 +16,7 @@ from optimize.backends.self_test import TOLERANCES
 from optimize.candidate import Floats
 from optimize.data.arrays import spread
 from optimize.data.dataset import Dataset, Split
-from optimize.data.output_meaning import THRESHOLD
+from optimize.data.output_meaning import THRESHOLD, output_threshold
 from optimize.data.preprocessing import FLOAT_EPSILON, WHOLE_EPSILON, Preprocessing
 
 INPUT, OUTPUT = "input", "output"
@@ -58,7 +58,7 @@ def usage(
             "name": OUTPUT,
             "shape": ["N", *outputs.shape[1:]],
             "dtype": "float32",
-            **_decision(split, list(data.classes)),
+            **_decision(split, list(data.classes), outputs.shape),
         },
     }
 
@@ -97,10 +97,13 @@ def _steps(split: Split) -> dict[str, Any]:
     }
 
 
-def _decision(split: Split, classes: list[str]) -> dict[str, Any]:
-    """Return what the outputs are, and how a decision follows from them."""
+def _decision(split: Split, classes: list[str], outputs: tuple[int, ...]) -> dict[str, Any]:
+    """Return what the outputs are, of shape (N, K) or (N, K, *spatial), and how a decision follows from them."""
     threshold = None
-    if split.task == "classification":
+    if split.task == "classification" and outputs[1] == 1:
+        decision = "output above threshold: the second class, else the first"
+        threshold = output_threshold(split.threshold, split.outputs)
+    elif split.task == "classification":
         decision = "argmax of axis 1"
     elif split.labels.dtype == np.bool_:
         decision, threshold = "output above threshold: one mask per output", THRESHOLD[split.outputs]

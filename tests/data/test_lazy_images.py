@@ -38,7 +38,18 @@ def stack(images: np.ndarray = STORED) -> tuple[LazyImages, Counted]:
 
 @pytest.mark.parametrize(
     "index",
-    [slice(None), slice(3, 9, 2), slice(5, 5), [7, 3, 3], np.array([59, 0]), np.arange(60) % 7 == 0, 4, np.int64(-1)],
+    [
+        slice(None),
+        slice(3, 9, 2),
+        slice(5, 5),
+        [7, 3, 3],
+        np.array([59, 0]),
+        np.arange(60) % 7 == 0,
+        4,
+        np.int64(-1),
+        (5, 1),
+        (slice(4), 0, -1),
+    ],
     ids=str,
 )
 def test_indexing_gives_what_the_array_gives(index: Any) -> None:

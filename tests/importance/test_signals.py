@@ -18,6 +18,7 @@ from optimize.files import called_dataclasses
 from optimize.graph.trace import trace
 from optimize.importance import name_of, signal_named, signals
 from optimize.importance.batchnorm import BatchNormScale
+from optimize.importance.loss import total_loss
 from optimize.importance.magnitude import Magnitude
 from optimize.importance.output_error import OutputError
 from optimize.importance.removal_order import removal_orders
@@ -121,7 +122,12 @@ def test_what_a_signal_is_silent_about_stays_and_a_silent_signal_is_refused() ->
         Prune(0.3, importance=BatchNormScale())(start, reference(start))
 
 
-def test_gradient_signals_need_two_classes() -> None:
-    start = Candidate(nets.ready(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 3))), torch.from_numpy(cases(1)))
-    with pytest.raises(InputError, match=r"`importance`: .* two outputs or more, and this network has one: take 'output_error'"):
-        Prune(0.3, importance=Taylor())(start, Reference(start, cases(8)))
+def test_a_single_logit_has_the_loss_of_the_same_decision_between_two_classes() -> None:
+    single = torch.tensor([[2.0], [-1.0]])
+    both = torch.cat([torch.zeros_like(single), single], 1)
+    classes = torch.tensor([1, 1])
+    assert torch.allclose(total_loss(single, classes), total_loss(both, classes))
+    # by hand: log(1 + exp(-2)) + log(1 + exp(1))
+    assert abs(float(total_loss(single, classes)) - 1.4402) < 1e-3
+    net = Candidate(nets.ready(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 3))), torch.from_numpy(cases(1)))
+    assert Prune(0.3, importance=Taylor())(net, Reference(net, cases(8))).kept["0"].size < 4

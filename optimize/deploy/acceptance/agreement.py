@@ -72,7 +72,7 @@ def judge_agreement(limits: Limits, cases: LocalCases, use: ModelUse, original: 
     before, after = (_outputs(predict, cases, name) for predict, name in ((original, "original"), (artifact, "artifact")))
     # outputs that are not finite decide nothing, so such a case agrees with nothing
     finite = np.isfinite(before).all(1) & np.isfinite(after).all(1)
-    decided, decided_now = before.argmax(1), after.argmax(1)
+    decided, decided_now = use.decided(before), use.decided(after)
     differ = (decided != decided_now) | ~finite
     patients = None if cases.split.patients is None else as_numbers(cases.split.patients)
     rails = list(_rails(limits, differ, patients, cases.split.groups))

@@ -198,6 +198,7 @@ def _cases(arrays: Mapping[str, Array], use: ModelUse) -> LocalCases:
         *("site", images, placeholder if labels is None else labels, use.preprocessing, patients, groups),
         item_names=checked_names(arrays, "test"),
         outputs=use.meaning,
+        threshold=use.threshold,
     )
     recorded = _recorded(arrays, use, len(images))
     shares = _shares(arrays, use, names)

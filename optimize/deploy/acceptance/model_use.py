@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
+
 from optimize.backends.artifact import MANIFEST, Artifact
-from optimize.candidate import Meaning
-from optimize.data.output_meaning import MEANINGS
+from optimize.candidate import Floats, Meaning
+from optimize.data.arrays import Integers
+from optimize.data.output_meaning import MEANINGS, stated_threshold
 from optimize.data.preprocessing import Preprocessing
 from optimize.errors import InputError
+from optimize.guard.classification_score import answers
 
 TASKS = ("classification", "segmentation")
 
@@ -23,12 +27,13 @@ class ModelUse:
         task: "classification" or "segmentation".
         classes: names of the classes, in the order of the outputs; the background is not among them.
         meaning: whether outputs are "logits" or "probabilities".
-        overlapping: whether each output is a mask of its own, cut at a threshold; false where the largest output decides.
+        overlapping: whether each output is a yes or no of its own, cut at a threshold; false where the largest output decides.
         preprocessing: preprocessing that turns stored images into the network's input.
         bytes_stored: whether stored images are uint8; false for floats.
         input_shape: (C, *spatial).
         output_shape: (K,) or (K, *spatial).
         input_range: smallest and largest input of the run's calibration images.
+        threshold: probability from which an output is a yes, where outputs are cut.
     """
 
     task: str
@@ -40,6 +45,12 @@ class ModelUse:
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     input_range: tuple[float, float]
+    threshold: float = 0.5
+
+    def decided(self, outputs: Floats) -> Integers:
+        """Return the number of the class of each case, (N,), of outputs (N, K) of a classification."""
+        scores = answers(outputs, np.zeros(len(outputs), np.int64), self.classes, meaning=self.meaning, threshold=self.threshold)
+        return scores.predicted
 
     @classmethod
     def of(cls, artifact: Artifact) -> ModelUse:
@@ -68,7 +79,8 @@ class ModelUse:
         overlapping = given["threshold"] is not None
         # with a background there is one output more than there are classes
         background = given["task"] == "segmentation" and not overlapping
-        if given["task"] not in TASKS or given["meaning"] not in MEANINGS or output_shape[0] != len(classes) + background:
+        expected = 1 if given["task"] == "classification" and overlapping else len(classes) + background
+        if given["task"] not in TASKS or given["meaning"] not in MEANINGS or output_shape[0] != expected:
             raise ValueError("task, meaning, shape and classes of the output do not fit each other")
         return cls(
             task=given["task"],
@@ -80,4 +92,5 @@ class ModelUse:
             input_shape=input_shape,
             output_shape=output_shape,
             input_range=(low, high),
+            threshold=stated_threshold(given["threshold"], cast(Meaning, given["meaning"])),
         )

@@ -70,6 +70,7 @@ def score_models(baseline: Contender | None, candidate: Contender, stored: Store
     if not data:
         return Scored(absent="no data were given: pass --data DATA")
     from optimize.data.dataset import load_data
+    from optimize.data.output_meaning import classes_of
 
     stated = [model_use(model) for model in (candidate, baseline) if model is not None]
     with stage("load the data"):
@@ -79,7 +80,7 @@ def score_models(baseline: Contender | None, candidate: Contender, stored: Store
             data,
             preprocessing=_preprocessing(use),
             input_shape=candidate.input_shape,
-            num_classes=shape[1],
+            num_classes=classes_of(shape),
             mask_shape=shape[2:],
             classes=tuple(use.get("output", {}).get("classes", ())),
         )
@@ -96,7 +97,9 @@ def score_models(baseline: Contender | None, candidate: Contender, stored: Store
         raise InputError(f"`--candidate` gives {shape[1]} classes and the baseline {old.shape[1]}: compare models of the same classes.")
     from optimize.guard.score import score
 
-    return Scored(score(split.task, [(old, split.labels)], loaded.classes, split.patients, split.groups), new, split, outputs)
+    answers = [(old, split.labels)]
+    before = score(split.task, answers, loaded.classes, split.patients, split.groups, split.outputs, split.threshold)
+    return Scored(before, new, split, outputs)
 
 
 def model_use(model: Contender) -> Mapping[str, Any]:
@@ -124,8 +127,11 @@ def _preprocessing(use: Mapping[str, Any]) -> Preprocessing:
 
 def _as_read(split: Split, use: Mapping[str, Any]) -> Split:
     """Return the split as one model reads it: its own preprocessing, and the meaning of its own outputs where it states one."""
-    meaning: Meaning = use.get("output", {}).get("meaning", split.outputs)
-    return replace(split, preprocessing=_preprocessing(use), outputs=meaning)
+    from optimize.data.output_meaning import stated_threshold
+
+    output = use.get("output", {})
+    meaning: Meaning = output.get("meaning", split.outputs)
+    return replace(split, preprocessing=_preprocessing(use), outputs=meaning, threshold=stated_threshold(output.get("threshold"), meaning))
 
 
 def _scored(model: Contender, split: Split, classes: tuple[str, ...]) -> tuple[Score, Floats | None]:

@@ -15,6 +15,7 @@ from .self_test import Floats
 _ARGMAX = "argmax of axis 1"
 _DECISIONS = {
     _ARGMAX: ("classification", True),
+    "output above threshold: the second class, else the first": ("classification", False),
     "argmax of axis 1; 0 is the background, then the classes": ("segmentation", True),
     "output above threshold: one mask per output": ("segmentation", False),
 }
@@ -47,7 +48,13 @@ class Decisions:
     @property
     def outputs(self) -> int:
         """Number of outputs of a case or pixel: one for each class, and for exclusive masks one for the background."""
+        if self.task == "classification" and not self.exclusive:
+            return 1
         return len(self.classes) + (self.task == "segmentation" and self.exclusive)
+
+    def numbers(self, outputs: Floats) -> Array:
+        """Return the number of the class of each case, int64 (N,), of outputs (N, K) of a classification."""
+        return np.asarray(outputs.argmax(1) if self.threshold is None else outputs[:, 0] > self.threshold, dtype=np.int64)
 
     def __call__(self, outputs: Floats) -> list[str] | Array:
         """Return what is decided.
@@ -60,23 +67,34 @@ class Decisions:
             where masks may overlap, bool (N, K, *spatial).
         """
         if self.task == "classification":
-            return [self.classes[place] for place in outputs.argmax(1)]
+            return [self.classes[place] for place in self.numbers(outputs)]
         if not self.exclusive:
             assert self.threshold is not None
             return np.asarray(outputs > self.threshold)
         return np.asarray(outputs.argmax(1), dtype=np.uint8 if len(self.classes) < 256 else np.uint16)
 
     def probabilities(self, outputs: Floats) -> Array:
-        """Return outputs as probabilities, float64 of the same shape; of logits the softmax over axis 1, or the sigmoid of each."""
+        """Return outputs as probabilities, float64 of the same shape; of logits the softmax over axis 1, or the sigmoid of each.
+
+        A single output of two classes gives the probabilities of both, (N, 2).
+        """
         values = outputs.astype(np.float64)
+        if self.task == "classification" and not self.exclusive:
+            second = values if self.meaning == "probabilities" else _sigmoid(values)
+            return np.concatenate([1 - second, second], axis=1)
         if self.meaning == "probabilities":
             return values
         if self.exclusive:
             # the largest is taken off first, so that no exponential overflows
             raised = np.exp(values - values.max(1, keepdims=True))
             return np.asarray(raised / raised.sum(1, keepdims=True))
-        shrunk = np.exp(-np.abs(values))
-        return np.where(values >= 0, 1 / (1 + shrunk), shrunk / (1 + shrunk))
+        return _sigmoid(values)
+
+
+def _sigmoid(values: Array) -> Array:
+    # of a number that is not positive, so that no exponential overflows
+    shrunk = np.exp(-np.abs(values))
+    return np.where(values >= 0, 1 / (1 + shrunk), shrunk / (1 + shrunk))
 
 
 def read(output: Mapping[str, Any]) -> Decisions:
@@ -94,7 +112,7 @@ def read(output: Mapping[str, Any]) -> Decisions:
         found = Decisions(task, exclusive, meaning, classes, None if threshold is None else float(threshold))
         if task != output["task"] or output["shape"][1] != found.outputs or meaning not in ("logits", "probabilities"):
             raise ValueError(f"task {output['task']!r}, shape {output['shape']!r}, {len(classes)} classes, meaning {meaning!r}")
-        if (threshold is None) is not exclusive:
+        if (threshold is None) is not exclusive or (task == "classification" and not exclusive and len(classes) != 2):
             raise ValueError(f"threshold {threshold!r}")
         return found
     except (KeyError, TypeError, ValueError, IndexError) as problem:

@@ -27,7 +27,7 @@ from optimize.backends.export import export_onnx
 from optimize.candidate import Candidate, Floats, Predict
 from optimize.data.arrays import Array, spread
 from optimize.data.image_files import ImageFile, image_files, read_image
-from optimize.data.output_meaning import THRESHOLD
+from optimize.data.output_meaning import THRESHOLD, of_two_classes
 from optimize.data.preprocessing import Preprocessing
 from optimize.errors import InputError
 from optimize.loading.factory import load_factory
@@ -192,7 +192,7 @@ def _finish(pipeline: str | None, original: Candidate, preprocessing: Preprocess
 
 def _largest_class(outputs: _Inputs, *, logits: bool) -> tuple[Array, Floats]:
     """Return the class of each image, and the probabilities."""
-    scores = outputs.values
+    scores = of_two_classes(outputs.values, "logits" if logits else "probabilities")
     if logits:
         scores = np.exp(scores - scores.max(1, keepdims=True))
         scores /= scores.sum(1, keepdims=True)

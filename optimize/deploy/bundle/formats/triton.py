@@ -156,7 +156,12 @@ def _parameters(artifact: Artifact) -> dict[str, str]:
 
 def _labels(output: Mapping[str, Any]) -> list[str]:
     """Return the names of the classes where each output is one class; empty for masks, whose outputs are images."""
-    return [" ".join(str(name).split()) for name in output["classes"]] if output["task"] == "classification" else []
+    return [" ".join(str(name).split()) for name in output["classes"]] if _one_each(output) else []
+
+
+def _one_each(output: Mapping[str, Any]) -> bool:
+    # a single output is the score of the second of two classes, so a label of it would be wrong
+    return output["task"] == "classification" and output["threshold"] is None
 
 
 def _warmup(size: int, given: Mapping[str, Any]) -> str:

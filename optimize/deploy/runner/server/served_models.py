@@ -85,7 +85,7 @@ def served_models(model: Model) -> dict[str, ServedModel]:
     def images(inputs: Array, wanted: Mapping[str, bool]) -> dict[str, Array]:
         found: dict[str, Array] = {OUTPUT: model.predict(inputs)}
         if DECISION in wanted:
-            found[DECISION] = found[OUTPUT].argmax(1) if classes else np.asarray(model.decisions(found[OUTPUT]))
+            found[DECISION] = model.decisions.numbers(found[OUTPUT]) if classes else np.asarray(model.decisions(found[OUTPUT]))
         return found
 
     given = Tensor("images", "UINT8" if whole else "FP32", model.stored_shape)
