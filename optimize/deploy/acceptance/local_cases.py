@@ -23,6 +23,7 @@ import numpy as np
 
 from optimize.candidate import Floats
 from optimize.data.arrays import Array, checked_images, checked_labels, checked_masks, same_length, spread
+from optimize.data.fitted_files import fitted_files
 from optimize.data.in_memory import as_array
 from optimize.data.layout import CLASS_KEYS, SPLITS, meant_name
 from optimize.data.lazy_images import Images, row_batches
@@ -184,6 +185,7 @@ def _array(stored: Mapping[str, object], name: str, named: str) -> Array:
 def _cases(arrays: Mapping[str, Array], use: ModelUse) -> LocalCases:
     # images are compared with the size that they have before zeros are added around them
     stored_shape = (use.input_shape[0], *(size - 2 * use.preprocessing.pad for size in use.input_shape[1:]))
+    arrays = fitted_files(arrays, stored_shape)
     images = checked_images(arrays, "test", stored_shape, None)
     stored = images.dtype == np.uint8
     if stored != use.bytes_stored:
