@@ -42,6 +42,8 @@ def score(split: str) -> Any:
         (lambda: opt_.search(loaded(), {}), "`data` is of class dict"),
         (lambda: opt_.search(loaded(), data(), 0.02), r"`limits` \(=0.02\) must be `Limits`"),
         (lambda: opt_.search(loaded(), data(), strategy="budget"), r"`strategy` \(='budget'\) must be an object"),
+        (lambda: opt_.search(loaded(), data(), time_budget_s="3min"), r"`time_budget_s` \(='3min'\) must be a number of seconds above 0"),
+        (lambda: opt_.search(loaded(), data(), time_budget_s=0), r"`time_budget_s` \(=0\) must be a number of seconds above 0"),
         (lambda: opt_.evaluate(loaded(), data().test), "`predict` is of class Candidate: pass a function"),
         (lambda: opt_.evaluate(NET, data().test), "`predict` is of class Sequential"),
         (lambda: opt_.evaluate(loaded().predict, data()), "`split` is of class Dataset: pass one split"),

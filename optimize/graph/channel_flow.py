@@ -207,6 +207,9 @@ class ChannelFlow(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.sources.setdefault(name, set()).add(self._made.get(layer_input, None))  # type: ignore[no-untyped-call]
         self._used(layer_input, name if affine_norm(layer) else None)
         block = self._block(name, layer, "out")
+        if isinstance(layer, nn.GroupNorm):
+            # mean and spread are those of a whole group of channels: without one of them the others would get other values
+            self.ties.tie(block.view(layer.num_groups, -1), block.view(layer.num_groups, -1)[:, :1])
         # a norm's channel belongs to whatever occurs at that place of axis 1, for all cases and positions
         self.ties.tie(block[:, None], along_axis(self._labels[layer_input], layer_input.dim(), min(1, layer_input.dim() - 1), len(block)))
         self._labels[output] = self._labels[layer_input]

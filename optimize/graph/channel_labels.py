@@ -50,7 +50,7 @@ class LabelUnion:
         """Return one new label for a tensor of this shape that cannot be cut."""
         label = self.new(1)
         self.reasons[int(label)] = reason
-        return label.expand(tuple(shape))
+        return label.reshape(()).expand(tuple(shape))
 
     def tie(self, first: Labels, second: Labels) -> None:
         """Record that labels belong together, element by element after broadcasting; constants are left out."""

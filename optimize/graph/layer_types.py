@@ -14,7 +14,8 @@ LinearMap: TypeAlias = nn.Linear | Convolution | Transposed
 LINEAR_MAPS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-CHANNELWISE = (*BATCH_NORMS, nn.PReLU, *INSTANCE_NORMS)
+CHANNELWISE = (*BATCH_NORMS, nn.PReLU, *INSTANCE_NORMS, nn.GroupNorm)
+"""Layers that pass every channel on. A group norm mixes the channels of each of its groups, so these go together."""
 
 
 def linear_submodule(module: nn.Module, name: str) -> LinearMap:
@@ -36,9 +37,16 @@ def linear_submodule(module: nn.Module, name: str) -> LinearMap:
 def width(layer: nn.Module, side: Side) -> int:
     """Return how many channels a layer makes ("out") or reads ("in")."""
     if isinstance(layer, CHANNELWISE):
-        return int(layer.num_parameters if isinstance(layer, nn.PReLU) else layer.num_features)
+        return int(getattr(layer, width_name(layer)))
     kind = "features" if isinstance(layer, nn.Linear) else "channels"
     return int(getattr(layer, f"{side}_{kind}"))
+
+
+def width_name(layer: nn.Module) -> str:
+    """Return the attribute in which a channelwise layer keeps its number of channels."""
+    if isinstance(layer, nn.PReLU):
+        return "num_parameters"
+    return "num_channels" if isinstance(layer, nn.GroupNorm) else "num_features"
 
 
 def groups(layer: nn.Module) -> int:

@@ -24,7 +24,17 @@ from torch import nn
 
 from optimize.graph.channel_groups import ChannelGroup, Index
 from optimize.graph.channel_groups import Slot as Slot
-from optimize.graph.layer_types import BATCH_NORMS, CHANNELWISE, INSTANCE_NORMS, Side, affine_norm, depthwise, groups, unsupported_reason
+from optimize.graph.layer_types import (
+    BATCH_NORMS,
+    CHANNELWISE,
+    INSTANCE_NORMS,
+    Side,
+    affine_norm,
+    depthwise,
+    groups,
+    unsupported_reason,
+    width_name,
+)
 from optimize.graph.layer_types import width as width
 from optimize.graph.module_copy import deep_copy
 
@@ -210,7 +220,9 @@ def renumber(layer: Any, made: Index | None = None) -> None:
     """
     if isinstance(layer, CHANNELWISE):
         if made is not None:
-            setattr(layer, "num_parameters" if isinstance(layer, nn.PReLU) else "num_features", len(made))
+            if isinstance(layer, nn.GroupNorm):  # whole groups of the norm are gone, and the others keep their size
+                layer.num_groups = len(np.unique(made // (layer.num_channels // layer.num_groups)))
+            setattr(layer, width_name(layer), len(made))
         return
     shape = layer.weight.shape
     if isinstance(layer, nn.Linear):

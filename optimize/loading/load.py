@@ -15,6 +15,7 @@ from optimize.loading.checkpoint import read_checkpoint
 from optimize.loading.factory import describe, load_factory
 from optimize.loading.input_advice import batch_remedy, input_remedy
 from optimize.loading.live_module import own_copy, require_no_file_settings
+from optimize.loading.plain_layers import with_plain_layers
 from optimize.loading.probe import check, finite_inputs, noise
 from optimize.loading.weights import fill
 from optimize.progress import note
@@ -82,6 +83,9 @@ def _tried(module: nn.Module, shape: tuple[int, ...], name: object, notes: tuple
     """Return the candidate of a network that was put in eval mode, tried on two random inputs."""
     _check_finite(module, name)
     inputs = finite_inputs(module, shape, lambda inputs: _output(module, inputs))
+    # after the weights were loaded, whose names are those of the network as it was built
+    module, rewritten = with_plain_layers(module, inputs)
+    notes += rewritten
     candidate = Candidate(module, inputs[:1].clone(), notes=notes)
     if probe:
         check(candidate, inputs.numpy())

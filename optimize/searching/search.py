@@ -15,6 +15,7 @@ from optimize.guard.best_possible import best_possible_rails
 from optimize.guard.evaluate import score_split
 from optimize.guard.limits import POWER, Limits
 from optimize.guard.verdict import search_confidence
+from optimize.progress.deadline import Deadline
 from optimize.searching.allocate import Allocate
 from optimize.searching.ledger import Ledger
 from optimize.searching.prices import Pricing
@@ -36,6 +37,7 @@ def search(
     retrain: bool = False,
     seed: int = 0,
     power: float = POWER,
+    time_budget_s: float | None = None,
 ) -> SearchResult:
     """Search for the smallest network that holds its limits on the guard split, in torch alone; nothing is compiled or timed.
 
@@ -47,9 +49,11 @@ def search(
         retrain: let steps of the strategy that train learn from the train split.
         seed: seed of everything drawn at random.
         power: chance that the search aims at that the final verdict will be "pass", in 0.5..1.
+        time_budget_s: seconds after which it ends with the best candidate so far; None to let the strategy end by itself. No proposal is
+            begun that would take longer than what is left.
 
     Raises:
-        InputError: when an argument is of the wrong kind, or `retrain` is set and there is no train split.
+        InputError: when an argument is of the wrong kind or out of its range, or `retrain` is set and there is no train split.
 
     Example:
         >>> import numpy as np
@@ -74,6 +78,9 @@ def search(
     limits = limits or Limits()
     if not 0.5 <= power < 1:
         raise InputError(f"`power` (={power!r}) must be at least 0.5 and below 1, such as 0.9.")
+    if time_budget_s is not None and not (isinstance(time_budget_s, int | float) and time_budget_s > 0):
+        raise InputError(f"`time_budget_s` (={time_budget_s!r}) must be a number of seconds above 0: pass one, or leave it out.")
+    deadline = None if time_budget_s is None else Deadline.after(time_budget_s)
     if retrain and data.training_split is None:
         raise InputError("`retrain` needs a train split: add train_images and train_labels to the data, or leave it out.")
     train = labelled(data.training_split) if retrain and data.training_split is not None else None
@@ -95,5 +102,7 @@ def search(
         reference = Reference(candidate, inputs.fitted, seed, train, Path(folder), inputs.unseen)
         ledger = Ledger(Path(folder) / "ledger.jsonl", {})
         ledger.begin()
-        result = Search(reference, data.guard, data.classes, limits, ledger, strategy, confidence, None, check, rule=rule).run()
+        # the original is not scored twice
+        given = {"train_check": check, "baseline_score": baseline, "deadline": deadline, "rule": rule}
+        result = Search(reference, data.guard, data.classes, limits, ledger, strategy, confidence, **given).run()  # type: ignore[arg-type]
     return replace(result, notes=tuple(text for text in (rule.note, check and check.note) if text))

@@ -44,7 +44,7 @@ def test_depthwise(layer: nn.Module, number: int, deep: bool) -> None:
     assert (groups(layer), depthwise(layer)) == (number, deep)
 
 
-@pytest.mark.parametrize("layer", [nn.ReLU(), nn.PReLU(1), nn.GroupNorm(2, 4), nn.LayerNorm(4), nn.Bilinear(2, 2, 2)], ids=str)
+@pytest.mark.parametrize("layer", [nn.ReLU(), nn.PReLU(1), nn.LocalResponseNorm(2), nn.LayerNorm(4), nn.Bilinear(2, 2, 2)], ids=str)
 def test_others_are_not_recognised(layer: nn.Module) -> None:
     assert not recognised(layer)
 

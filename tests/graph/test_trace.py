@@ -199,7 +199,7 @@ class Convolving(nn.Conv2d):
 @pytest.mark.parametrize(
     ("between", "reason"),
     [
-        (nn.GroupNorm(2, 8), "GroupNorm takes part"),
+        (nn.GroupNorm(1, 8), "its channels can only go together"),
         (nn.LayerNorm([8, 6, 6]), "LayerNorm takes part"),
         (nn.LocalResponseNorm(5), "LocalResponseNorm takes part"),
         (nn.Softmax(1), "Softmax takes part"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from optimize.data.arrays import Array
+from optimize.data.stored_rows import large_member
 from optimize.errors import InputError
 from optimize.loading.foreign_files import weights_as_data
 
@@ -32,7 +34,7 @@ def recognises(source: str) -> bool:
 
 
 def read(source: str) -> Mapping[str, Array]:
-    """Return the arrays of the archive by name; each is decompressed when it is asked for."""
+    """Return the arrays of the archive by name; each is decompressed when it is asked for, and large images only row by row."""
     return _Archive(Path(source))
 
 
@@ -45,6 +47,9 @@ class _Archive(Mapping[str, Array]):
             self._names = [name for name in archive.files if isinstance(name, str)]
 
     def __getitem__(self, name: str) -> Array:
+        # labels are small, and masks are compared as whole arrays
+        if name.endswith("_images") and (large := large_member(self._path, name)) is not None:
+            return cast(Array, large)  # it is indexed as an array
         try:
             with np.load(self._path, allow_pickle=False) as archive:
                 return np.asarray(archive[name])

@@ -1,0 +1,1 @@
+"""Networks of other libraries, for the studies and the tests that try them."""
