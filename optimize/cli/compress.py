@@ -35,6 +35,7 @@ _MODEL = cloup.option_group(
     arch_option(),
     input_option(),
     cloup.option("--weights", metavar="NAME", help="Set of weights in the file, such as state_dict_ema; by default not an averaged one."),
+    cloup.option("--output", metavar="NAME|INDEX", help="Output to take, where the network returns several; by default the usual one."),
     cloup.option("--outputs", metavar="MEANING", help="What the network gives: logits or probabilities; by default its values show it."),
     cloup.option("--expect", metavar="0.96", help="Overall accuracy, or Dice, that the original must reach."),
     cloup.option("--allow-weak-original", is_flag=True, default=None, help="Accept an original that is no better than a constant answer."),

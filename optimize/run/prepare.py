@@ -297,4 +297,4 @@ def _original(recipe: Recipe, objects: InMemory) -> Candidate:
         return load_model(**recipe.loader_arguments)
     settings = {"arch": recipe.arch, "arch_args": recipe.arch_args, "weights": recipe.weights, "trust_pickle": recipe.trust_pickle}
     require_no_file_settings(**settings)
-    return load_model(objects.module, input_shape=recipe.input_shape)
+    return load_model(objects.module, input_shape=recipe.input_shape, output=recipe.output)

@@ -47,6 +47,7 @@ class Recipe:
         arch_args: keyword arguments of that factory.
         input_shape: shape of one input, (C, *spatial); empty when not given.
         weights: name of the set of weights to take, where the file holds several; None for the choice of `loading/checkpoint.py`.
+        output: name or position of the network's output to take, where it returns several; None for the usual one.
         data: `.npz` or "file.py:factory"; empty when not given.
         mean: mean of each channel, see `Preprocessing`.
         std: standard deviation of each channel, see `Preprocessing`.
@@ -96,6 +97,7 @@ class Recipe:
     arch_args: Mapping[str, object] = field(default_factory=dict)
     input_shape: tuple[int, ...] = ()
     weights: str | None = None
+    output: str | None = None
     data: str = ""
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -147,6 +149,7 @@ class Recipe:
             "input_shape": self.input_shape,
             "trust_pickle": self.trust_pickle,
             "weights": self.weights,
+            "output": self.output,
         }
 
     @property
@@ -182,10 +185,11 @@ def _strategy(value: Any, name: str, folder: Path) -> str:
 
 _SETTINGS = {
     "model": _Setting("model", "path", read.path),
-    "arch": _Setting("model", "arch", read.optional(read.factory_or_path)),
+    "arch": _Setting("model", "arch", read.optional(read.architecture)),
     "arch_args": _Setting("model", "arch_args", read.table),
     "input_shape": _Setting("model", "input", read.shape),
     "weights": _Setting("model", "weights", read.optional(read.word)),
+    "output": _Setting("model", "output", read.optional(read.word)),
     "trust_pickle": _Setting("model", "trust_pickle", read.switch),
     "outputs": _Setting("model", "outputs", read.choice(*get_args(Outputs))),
     "expect": _Setting("model", "expect", read.optional(read.fraction("0.96"))),
