@@ -54,6 +54,7 @@ _DATA = cloup.option_group(
     cloup.option("--standardize", metavar="image", help="Use each image's own mean and std per channel, of pixels as stored."),
     cloup.option("--classes", metavar="NAME,…", help="Names of the labels; with masks, of the foreground classes."),
     cloup.option("--drop-overlap", is_flag=True, default=None, help="Drop items that stand in two splits instead of refusing the data."),
+    cloup.option("--task", metavar="NAME", help="Labels: classification, multilabel, ordinal or regression; often they show it."),
     history_option("Record of looks at the test split; by default DATA.looks.jsonl, beside the data."),
     cloup.option("--fresh-test", is_flag=True, default=None, help="Nobody has looked at the test split: refuse it if the record knows it."),
 )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import tomli_w
 
+from optimize.data.label_kinds import AUTO, NAMES
 from optimize.errors import InputError
 from optimize.guard.limits import CLASS_METRICS, METRICS, MODES, POWER, PRESETS, Limits, Relative
 from optimize.guard.rails import GuardRail, Rule, rows
@@ -54,6 +55,7 @@ class Recipe:
         standardize: "image" or None, see `Preprocessing`.
         classes: names of the labels; empty for those in the data.
         drop_overlap: whether items that stand in two splits are dropped.
+        task: what labels are of, "classification", "multilabel", "ordinal" or "regression"; "auto" for what they show.
         history: file that records looks at the test split, or None for the one beside the data (`run/history.py`).
         fresh_test: whether nobody has looked at the test split, so that its first look may spend the whole permitted error.
         trust_pickle: whether a model file that runs code is loaded.
@@ -103,6 +105,7 @@ class Recipe:
     standardize: str | None = None
     classes: tuple[str, ...] = ()
     drop_overlap: bool = False
+    task: str = AUTO
     history: Path | None = None
     fresh_test: bool = False
     trust_pickle: bool = False
@@ -198,6 +201,7 @@ _SETTINGS = {
     "standardize": _Setting("data", "standardize", read.optional(read.choice("image"))),
     "classes": _Setting("data", "classes", read.words),
     "drop_overlap": _Setting("data", "drop_overlap", read.switch),
+    "task": _Setting("data", "task", read.choice(AUTO, *NAMES)),
     "history": _Setting("data", "history", read.optional(read.path)),
     "fresh_test": _Setting("data", "fresh_test", read.switch),
     "preset": _Setting("limits", "preset", read.choice("none", *PRESETS)),
