@@ -20,8 +20,11 @@ from torch import nn
 Floats: TypeAlias = npt.NDArray[np.float32]
 Predict: TypeAlias = Callable[[Floats], Floats]
 """A function from inputs (N, C, *spatial) float32 to outputs (N, K) or (N, K, *spatial) float32; every runtime has one."""
-Meaning: TypeAlias = Literal["logits", "probabilities"]
-"""What a network's outputs are: logits, or probabilities after a softmax or a sigmoid of its own (`data/output_meaning.py`)."""
+Meaning: TypeAlias = Literal["logits", "probabilities", "label logits", "label probabilities", "values"]
+"""What a network's outputs are: logits, or probabilities after a softmax or a sigmoid of its own (`data/output_meaning.py`).
+
+Outputs of several labels at once, each a yes or no of its own, are "label logits" and "label probabilities"; numbers are "values".
+"""
 
 
 def parameters(module: nn.Module) -> int:

@@ -35,6 +35,7 @@ _MODEL = cloup.option_group(
     arch_option(),
     input_option(),
     cloup.option("--weights", metavar="NAME", help="Set of weights in the file, such as state_dict_ema; by default not an averaged one."),
+    cloup.option("--output", metavar="NAME|INDEX", help="Output to take, where the network returns several; by default the usual one."),
     cloup.option("--outputs", metavar="MEANING", help="What the network gives: logits or probabilities; by default its values show it."),
     cloup.option("--expect", metavar="0.96", help="Overall accuracy, or Dice, that the original must reach."),
     cloup.option("--allow-weak-original", is_flag=True, default=None, help="Accept an original that is no better than a constant answer."),
@@ -53,6 +54,7 @@ _DATA = cloup.option_group(
     cloup.option("--standardize", metavar="image", help="Use each image's own mean and std per channel, of pixels as stored."),
     cloup.option("--classes", metavar="NAME,…", help="Names of the labels; with masks, of the foreground classes."),
     cloup.option("--drop-overlap", is_flag=True, default=None, help="Drop items that stand in two splits instead of refusing the data."),
+    cloup.option("--task", metavar="NAME", help="Labels: classification, multilabel, ordinal or regression; often they show it."),
     history_option("Record of looks at the test split; by default DATA.looks.jsonl, beside the data."),
     cloup.option("--fresh-test", is_flag=True, default=None, help="Nobody has looked at the test split: refuse it if the record knows it."),
 )

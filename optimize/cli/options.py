@@ -27,7 +27,7 @@ def verbose_option() -> Option:
 
 def arch_option(help: str = "The function that builds the network.") -> Option:
     """`--arch`."""
-    return cloup.option("--arch", metavar="FILE.py:FACTORY", help=help)
+    return cloup.option("--arch", metavar="FILE.py:FACTORY|LIBRARY:NAME", help=help)
 
 
 def input_option(help: str = "Shape of one input, such as 3,32,32.") -> Option:

@@ -71,7 +71,7 @@ def _classes(data: Dataset) -> CheckResults:
     counts, *judged = [split.totals(len(data.classes)) for split in (data.calibration, data.guard, data.test)]
     required = np.sum(judged, axis=0) > 0  # calibration needs only the classes that guard or test show
     rare = [f"{name} {count}" for name, count, need in zip(data.classes, counts, required, strict=True) if need and count < FEW]
-    items = "items" if data.calibration.task == "classification" else "images that show it"
+    items = "images that show it" if data.calibration.task == "segmentation" else "items"
     if rare:
         text = f"{len(rare)} of {required.sum()} classes of guard and test have fewer than {FEW} calibration {items} ({_some(rare)})"
         yield False, f"{text}: what only they show may be clipped or pruned; add some."

@@ -25,7 +25,7 @@ import torch
 
 from optimize.candidate import Candidate, Floats
 from optimize.data.dataset import Split
-from optimize.data.output_meaning import logits
+from optimize.data.output_meaning import logits, stand_alone
 from optimize.graph.macs import macs
 from optimize.progress import track
 
@@ -186,7 +186,7 @@ def _tallies(
         for batch in (mine[start : start + split.batch_size] for start in range(0, len(mine), split.batch_size)):
             outputs = original.predict(split.inputs(places[batch]))
             # a single output of two classes is a yes or no as that of a mask is
-            alone = masks or outputs.shape[1] == 1
+            alone = masks or stand_alone(outputs.shape, original.outputs)
             parts.append(_tally(logits(torch.from_numpy(outputs), original.outputs, exclusive=not alone).numpy(), masks=alone))
             rows.append(batch)
     order = np.argsort(np.concatenate(rows))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from optimize.data.arrays import MAX_CLASSES, Array, Integers
+from optimize.data.label_kinds import column_names
 from optimize.data.layout import CLASS_KEYS
 from optimize.data.split import Split
 from optimize.errors import InputError
@@ -35,7 +36,7 @@ def class_names(arrays: Mapping[str, Array], classes: Sequence[str], num_classes
     absent = [name for name, total in zip(numbers, _totals(splits, count), strict=True) if not total]
     if absent:
         listed = ", ".join(absent[:5]) + (", …" if len(absent) > 5 else "")
-        what = "item of label" if splits[0].task == "classification" else "mask that shows class"
+        what = "mask that shows class" if splits[0].task == "segmentation" else "item of label"
         raise InputError(f"`data` has no {what} {listed} in any split: each of the network's {count} classes needs items.")
     # names in the data that do not fit are passed over, since nobody typed them for this network
     return passed or next((names for names in stored if len(names) == len(set(names)) == count), numbers)
@@ -44,7 +45,9 @@ def class_names(arrays: Mapping[str, Array], classes: Sequence[str], num_classes
 def _numbered(num_classes: int | None, splits: Sequence[Split]) -> tuple[tuple[str, ...], bool]:
     """Return the classes by their numbers, and whether number 0 is the background, which is none of them."""
     labels = splits[0].labels
-    if splits[0].task == "classification":
+    if splits[0].task in ("multilabel", "regression"):
+        return tuple(column_names(splits[0].task, labels.shape[1])), False
+    if splits[0].task != "segmentation":
         count = num_classes or int(np.flatnonzero(_totals(splits, MAX_CLASSES))[-1]) + 1
         return tuple(map(str, range(count))), False
     has_background = labels.dtype != bool

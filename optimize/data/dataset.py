@@ -13,6 +13,7 @@ from optimize.data.class_names import class_names
 from optimize.data.fitted_files import fitted_files
 from optimize.data.in_memory import arrays_of, input_shape_of
 from optimize.data.input_scale import require_scale
+from optimize.data.label_kinds import AUTO, checked_many, checked_numbers, kind_of_labels
 from optimize.data.layout import SPLITS
 from optimize.data.metadata import checked_groups, checked_names, checked_tags, require_columns, require_patients
 from optimize.data.preprocessing import Preprocessing as Preprocessing
@@ -81,6 +82,7 @@ def load_data(
     classes: Sequence[str] = (),
     seed: int = 0,
     drop_overlap: bool = False,
+    task: str = AUTO,
 ) -> Dataset:
     """Read images with labels or with masks and split them.
 
@@ -109,6 +111,8 @@ def load_data(
         classes: names of the classes; by default those in the source, else 0, 1, 2, … With masks, names of the foreground alone.
         seed: seed of the cut through `val`, or through `train`.
         drop_overlap: whether items that stand in two splits are dropped from the less protected one, instead of refusing the data.
+        task: what labels are of, "classification", "multilabel", "ordinal" or "regression"; "auto" for what they show, see
+            `optimize.data.label_kinds`.
 
     Raises:
         InputError: when the data is malformed, does not fit the network, or its splits overlap.
@@ -130,8 +134,9 @@ def load_data(
     if num_classes is None and classes and not mask_shape:
         num_classes = len(classes)
     arrays = fitted_files(arrays, input_shape)
+    kind = "" if mask_shape else kind_of_labels(arrays, task)
     present = [name for name in SPLITS if f"{name}_images" in arrays]
-    splits = {name: _split(arrays, name, preprocessing, input_shape, num_classes, mask_shape) for name in present}
+    splits = {name: _split(arrays, name, preprocessing, input_shape, num_classes, mask_shape, kind) for name in present}
     # before the hashes, which read all images: a wrong scale should not cost that time
     require_scale({name: split.images for name, split in splits.items()}, preprocessing)
     _require_alike(source, "image types", {name: str(split.images.dtype) for name, split in splits.items()}, "uint8")
@@ -164,6 +169,7 @@ def _split(
     input_shape: Sequence[int],
     num_classes: int | None,
     mask_shape: Sequence[int],
+    kind: str,
 ) -> Split:
     images = checked_images(arrays, name, input_shape, preprocessing.pad)
     preprocessing.check(input_shape[0], images.dtype)
@@ -180,10 +186,12 @@ def _split(
         )
     if mask_shape:
         labels = checked_masks(arrays, name, num_classes or 1, [size - 2 * preprocessing.pad for size in mask_shape])
+    elif kind == "multilabel":
+        labels = checked_many(arrays, name, num_classes)
     else:
-        labels = checked_labels(arrays, name, num_classes)
+        labels = checked_numbers(arrays, name) if kind == "regression" else checked_labels(arrays, name, num_classes)
     patients, groups = checked_tags(arrays, name, "patient"), checked_groups(arrays, name)
-    return Split(name, images, labels, preprocessing, patients, groups, item_names=checked_names(arrays, name))
+    return Split(name, images, labels, preprocessing, patients, groups, item_names=checked_names(arrays, name), kind=kind)
 
 
 def _require_alike(source: object, what: str, forms: Mapping[str, str], distinct: str) -> None:

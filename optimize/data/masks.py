@@ -33,8 +33,18 @@ def predicted(outputs: Floats, masks: Array, meaning: Meaning = "logits") -> Boo
     return np.asarray(outputs.argmax(1)[:, None] == _numbers(masks, outputs.shape[1] - 1))
 
 
-def perfect(labels: Array, classes: int) -> Floats:
-    """Return outputs that predict exactly the labels: masks of either form, or the classes of whole images, (N,) -> (N, K)."""
+def perfect(labels: Array, classes: int, kind: str = "") -> Floats:
+    """Return outputs that predict exactly the labels: masks of either form, or the classes of whole images, (N,) -> (N, K).
+
+    Args:
+        labels: masks or labels.
+        classes: number of classes.
+        kind: task of labels that are no plain classes, as of a `Split`; their outputs have the shape of the labels.
+    """
+    if kind == "regression":
+        return labels.astype(np.float32)
+    if kind == "multilabel":
+        return np.where(labels == 1, np.float32(9), np.float32(-9))
     if labels.dtype == bool:
         return np.where(labels, np.float32(1), np.float32(-1))
     count = classes if labels.ndim == 1 else classes + 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import exp, log
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,11 @@ import torch
 
 from optimize.candidate import Floats, Meaning
 
-MEANINGS: tuple[Meaning, ...] = get_args(Meaning)
-THRESHOLD: dict[Meaning, float] = {"logits": 0.0, "probabilities": 0.5}
+MEANINGS: tuple[Meaning, ...] = ("logits", "probabilities")
+"""Meanings that a user may state; the labels say whether each output stands alone."""
+PER_LABEL: dict[Meaning, Meaning] = {"logits": "label logits", "probabilities": "label probabilities"}
+"""A meaning -> that of outputs of several labels at once."""
+THRESHOLD: dict[Meaning, float] = {"logits": 0.0, "probabilities": 0.5, "label logits": 0.0, "label probabilities": 0.5, "values": 0.0}
 """An output that is a yes or no by itself says yes above this value."""
 SUMS = (0.05, 0.5)
 """How far the median row may be from a sum of 1 and still be of probabilities: more with many classes, each rounded to 8 bits."""
@@ -65,7 +68,7 @@ def of_two_classes(outputs: npt.NDArray[Any], meaning: Meaning) -> npt.NDArray[A
     """
     if outputs.shape[1] != 1:
         return outputs
-    return np.concatenate([1 - outputs if meaning == "probabilities" else np.zeros_like(outputs), outputs], axis=1)
+    return np.concatenate([1 - outputs if not is_logits(meaning) else np.zeros_like(outputs), outputs], axis=1)
 
 
 def output_threshold(probability: float, meaning: Meaning) -> float:
@@ -75,7 +78,7 @@ def output_threshold(probability: float, meaning: Meaning) -> float:
         >>> output_threshold(0.5, "logits"), output_threshold(0.3, "probabilities")
         (0.0, 0.3)
     """
-    if meaning == "probabilities":
+    if not is_logits(meaning):
         return probability
     inside = min(max(probability, _TINY), 1 - _TINY)
     return log(inside / (1 - inside))
@@ -90,12 +93,41 @@ def stated_threshold(output: object, meaning: Meaning) -> float:
     """
     if not isinstance(output, int | float):
         return 0.5
-    return float(output) if meaning == "probabilities" else 1 / (1 + exp(-max(-_FAR, min(_FAR, output))))
+    if not is_logits(meaning):
+        return float(output)
+    return 1 / (1 + exp(-max(-_FAR, min(_FAR, output))))
 
 
 def classes_of(outputs: Sequence[int]) -> int:
     """Return how many classes, or masks, outputs of shape (N, K) or (N, K, *spatial) decide between: 2 for a single output (N, 1)."""
     return 2 if len(outputs) == 2 and outputs[1] == 1 else outputs[1]
+
+
+def is_logits(meaning: Meaning) -> bool:
+    """Return whether outputs of this meaning are logits as they are."""
+    return meaning in ("logits", "label logits")
+
+
+def meaning_of(task: str, found: Meaning) -> Meaning:
+    """Return what outputs mean for a task, from what their values look like: of several labels each is a yes or no of its own.
+
+    Example:
+        >>> meaning_of("classification", "probabilities"), meaning_of("multilabel", "probabilities"), meaning_of("regression", "logits")
+        ('probabilities', 'label probabilities', 'values')
+    """
+    if task == "regression":
+        return "values"
+    return PER_LABEL[found] if task == "multilabel" else found
+
+
+def plain(meaning: Meaning) -> Meaning:
+    """Return a meaning without the word on labels: "logits" of "label logits"; "values" stays."""
+    return next((short for short, long in PER_LABEL.items() if long == meaning), meaning)
+
+
+def stand_alone(outputs: Sequence[int], meaning: Meaning) -> bool:
+    """Return whether each output of shape (N, K) or (N, K, *spatial) decides by itself: a single one, or one for each label."""
+    return outputs[1] == 1 or meaning not in MEANINGS
 
 
 def logits(outputs: torch.Tensor, meaning: Meaning, *, exclusive: bool) -> torch.Tensor:
@@ -108,7 +140,7 @@ def logits(outputs: torch.Tensor, meaning: Meaning, *, exclusive: bool) -> torch
         meaning: meaning of the outputs, "logits" or "probabilities".
         exclusive: whether a case, or a pixel, has one class of several; otherwise each output is a yes-or-no decision.
     """
-    if meaning == "logits":
+    if is_logits(meaning):
         return outputs
     probabilities = outputs.clamp(_TINY, 1 - _TINY)
     return probabilities.log() if exclusive else probabilities.logit()

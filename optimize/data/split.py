@@ -13,6 +13,7 @@ import numpy as np
 
 from optimize.candidate import Floats, Meaning
 from optimize.data.arrays import Array, Integers
+from optimize.data.label_kinds import strata_of
 from optimize.data.lazy_images import Images, joined, row_batches, taken
 from optimize.data.masks import shown
 from optimize.data.preprocessing import Preprocessing
@@ -37,6 +38,7 @@ class Split:
         item_names: the user's name of each item, text (N,), or None.
         outputs: meaning of the network's outputs, "logits" or "probabilities", when they are compared with the labels.
         threshold: probability from which a single output is a yes.
+        kind: task of labels that are no plain classes, see `optimize.data.label_kinds`; "" for classes and masks.
 
     Example:
         >>> split = Split("test", np.zeros((4, 2, 2, 3), np.uint8), np.array([0, 2, 2, 0]), Preprocessing())
@@ -56,14 +58,15 @@ class Split:
     item_names: Array | None = None
     outputs: Meaning = "logits"
     threshold: float = 0.5
+    kind: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def task(self) -> str:
-        """The kind of labels: "classification" for classes of whole images, "segmentation" for masks."""
-        return "classification" if self.labels.ndim == 1 else "segmentation"
+        """The kind of labels: "classification" for classes of whole images, "segmentation" for masks, else `kind`."""
+        return self.kind or ("classification" if self.labels.ndim == 1 else "segmentation")
 
     @property
     def batch_size(self) -> int:
@@ -111,8 +114,8 @@ class Split:
 
     @property
     def n_independent(self) -> int:
-        """Number of independent observations: the patients of masks, where they are known, else the items."""
-        return len(self) if self.task == "classification" or self.patients is None else len(set(self.patients.tolist()))
+        """Number of independent observations: the patients of masks and of numbers, where they are known, else the items."""
+        return len(self) if self.task not in ("segmentation", "regression") or self.patients is None else len(set(self.patients.tolist()))
 
     @property
     def names(self) -> Array:
@@ -127,11 +130,18 @@ class Split:
             digest.update(self.images[batch].tobytes())
         for start in range(0, len(self), 256):
             # as 64-bit numbers, so that one and the same labels stored as uint8 or as int64 have one hash
-            digest.update(self.labels[start : start + 256].astype("<i8").tobytes())
+            digest.update(self.labels[start : start + 256].astype("<f4" if self.labels.dtype.kind == "f" else "<i8").tobytes())
         return digest.hexdigest()
 
     def totals(self, classes: int) -> Integers:
-        """Return number of items of each class, (classes,); with masks, the number of items that show the class anywhere."""
+        """Return number of items of each class, (classes,); with masks, the number of items that show the class anywhere.
+
+        Of several labels it is the number of items that have the label, and of numbers the number of all items.
+        """
+        if self.kind == "multilabel":
+            return np.asarray((self.labels == 1).sum(0))
+        if self.kind == "regression":
+            return np.full(self.labels.shape[1], len(self))
         return np.bincount(self.labels, minlength=classes) if self.labels.ndim == 1 else shown(self.labels, classes).sum(0)
 
     def class_counts(self, classes: Sequence[str]) -> dict[str, int]:
@@ -146,6 +156,8 @@ class Split:
         """
         if self.labels.ndim == 1:
             return self.labels
+        if self.kind:
+            return strata_of(self.labels, self.kind)
         present = shown(self.labels, classes)
         # a class that the item does not show counts as the most common one, so that it is never the rarest
         rarity = np.where(present, present.sum(0), len(present) + 1)

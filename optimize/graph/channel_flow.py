@@ -72,6 +72,8 @@ class ChannelFlow(TorchDispatchMode):  # type: ignore[no-untyped-call]
             # A parameter used outside a known layer (a learned position code, a bare scale) would not shrink with the channels.
             bare = () if isinstance(layer, LINEAR_MAPS + CHANNELWISE) else (*layer.parameters(recurse=False), *layer.buffers(recurse=False))
             for tensor in bare:
+                if not tensor.is_floating_point():
+                    continue  # whole numbers are places in other tensors, as of a table of relative positions, and no channels
                 self._labels[tensor] = self.ties.fixed("a bare parameter takes part", tensor.shape)
             # this hook runs before the user's own: what a user's hook does with the output is not part of the layer, and is followed
             leave = layer.register_forward_hook(self._leave(name), with_kwargs=True, prepend=True)

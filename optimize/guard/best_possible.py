@@ -22,6 +22,6 @@ def best_possible_rails(split: Split, classes: Sequence[str], limits: Limits) ->
         classes: names of the labels.
         limits: the guard-rails, at the confidence that counts.
     """
-    answers = ((perfect(split.labels[batch], len(classes)), split.labels[batch]) for batch in split.batches)
+    answers = ((perfect(split.labels[batch], len(classes), split.kind), split.labels[batch]) for batch in split.batches)
     best = score(split.task, answers, tuple(classes), split.patients, split.groups)
     return judge(limits, best, best).rails

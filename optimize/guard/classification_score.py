@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,8 @@ class ClassificationScore:
         groups: subgroup of each case, (N,), by the name of the subgroup column.
         single: whether one output decides between two classes; the second one is then the positive one.
     """
+
+    task: ClassVar[str] = "classification"
 
     labels: Integers
     predicted: Integers

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from optimize.guard.intervals import Estimate
 from optimize.guard.limits import Limits
 from optimize.guard.rail import Rail, Scope
-from optimize.guard.rails import Rule
+from optimize.guard.rails import Rule, Task
 
 ScoreT = TypeVar("ScoreT")
 
@@ -22,6 +22,8 @@ class Comparison(Generic[ScoreT]):
         baseline: score of the original.
         candidate: score of the model that is judged.
     """
+
+    task: ClassVar[Task]
 
     limits: Limits
     baseline: ScoreT

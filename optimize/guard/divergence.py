@@ -6,7 +6,7 @@ For every case (with masks: every pixel), p are the original's probabilities and
 
 It is averaged over the cases for which the original predicts the same class, and then over these classes, so that a rare class counts as
 much as a common one. Example: p = (0.9, 0.1) and q = (0.8, 0.2) give 0.9 * 0.118 - 0.1 * 0.693 = 0.037 nats. Probabilities are the softmax
-of the outputs, or one sigmoid where there is a single output.
+of the outputs, or one sigmoid for each output that stands alone.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ import torch
 from scipy.special import log_softmax
 
 from optimize.candidate import Floats, Meaning
-from optimize.data.output_meaning import logits
+from optimize.data.output_meaning import logits, stand_alone
 
 
 def log_shares(outputs: Floats, meaning: Meaning = "logits") -> npt.NDArray[np.float32]:
     """Log-probabilities of the classes, one row for each case or pixel: (N, K) or (N, K, *spatial) -> (rows, classes)."""
-    outputs = logits(torch.from_numpy(outputs), meaning, exclusive=outputs.shape[1] > 1).numpy()
-    rows = np.moveaxis(np.nan_to_num(outputs), 1, -1).reshape(-1, outputs.shape[1])
+    alone = stand_alone(outputs.shape, meaning)
+    outputs = logits(torch.from_numpy(outputs), meaning, exclusive=not alone).numpy()
+    # Outputs that stand alone give a row each: of 5 cases and 3 labels there are 15 decisions.
+    rows = np.moveaxis(np.nan_to_num(outputs), 1, -1).reshape(-1, 1 if alone else outputs.shape[1])
     # One output is the logit of the positive class against 0, and sigmoid(z) is softmax((0, z)).
     both = np.concatenate([np.zeros_like(rows), rows], axis=1) if rows.shape[1] == 1 else rows
     return np.asarray(log_softmax(both, axis=1), dtype=np.float32)

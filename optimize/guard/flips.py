@@ -26,6 +26,7 @@ from optimize.guard.classification_score import ClassificationScore
 from optimize.guard.intervals import mcnemar
 from optimize.guard.score import Score
 from optimize.guard.segmentation_score import SegmentationScore
+from optimize.guard.tasks import kinds
 
 FILE = "flips.csv"
 MAX_LISTED = 200
@@ -87,12 +88,9 @@ def flips(baseline: Score, candidate: Score, names: Sequence[str], patients: npt
         names: the user's name of each case, (N,).
         patients: id of each case's patient, (N,); None where patients are not known.
     """
-    if isinstance(baseline, ClassificationScore) and isinstance(candidate, ClassificationScore):
-        changed = _of_answers(baseline, candidate, names, patients)
-    elif isinstance(baseline, SegmentationScore) and isinstance(candidate, SegmentationScore):
-        changed = _of_masks(baseline, candidate, names, patients)
-    else:
+    if baseline.task != candidate.task:
         raise TypeError(f"`baseline` and `candidate` ({type(baseline).__name__}, {type(candidate).__name__}) must be scores of one task.")
+    changed: list[Flip] = kinds()[baseline.task].flips(baseline, candidate, names, patients)
     # A confident mistake is the one that nobody would look at twice, so it stands at the top.
     return sorted(changed, key=lambda flip: (KINDS.index(flip.kind), -(flip.confidence_after or 0.0)))
 
@@ -163,33 +161,36 @@ def _uneven(cases: npt.NDArray[np.int64], lost: npt.NDArray[np.int64], seed: int
     return float((1 + (statistics >= observed - 1e-9).sum()) / (1 + DEALS))
 
 
-def _of_answers(
+def of_answers(
     baseline: ClassificationScore, candidate: ClassificationScore, names: Sequence[str], patients: npt.NDArray[Any] | None
 ) -> list[Flip]:
+    """The cases that are given another class."""
     classes, changed = baseline.classes, []
     for case in np.flatnonzero(baseline.predicted != candidate.predicted).tolist():
         truth, old, new = int(baseline.labels[case]), int(baseline.predicted[case]), int(candidate.predicted[case])
         kind = "regressed" if old == truth else "fixed" if new == truth else "changed"
         confidence = float(baseline.probabilities[case, old]), float(candidate.probabilities[case, new])
-        patient, groups = _whose(case, patients, baseline.groups)
+        patient, groups = whose(case, patients, baseline.groups)
         changed.append(Flip(str(names[case]), patient, groups, kind, classes[truth], classes[old], classes[new], *confidence))
     return changed
 
 
-def _of_masks(
+def of_masks(
     baseline: SegmentationScore, candidate: SegmentationScore, names: Sequence[str], patients: npt.NDArray[Any] | None
 ) -> list[Flip]:
+    """The images that show a class for one model and not for the other."""
     words, changed = ("not shown", "shown"), []
     for case, k in np.argwhere((baseline.predicted > 0) != (candidate.predicted > 0)).tolist():
         truth, old, new = (int(counts[case, k] > 0) for counts in (baseline.true, baseline.predicted, candidate.predicted))
-        patient, groups = _whose(case, patients, baseline.groups)
+        patient, groups = whose(case, patients, baseline.groups)
         # "Shown" and "not shown" are the only two decisions, so there is no third kind here.
         kind = "regressed" if old == truth else "fixed"
         changed.append(Flip(str(names[case]), patient, groups, kind, words[truth], words[old], words[new], about=baseline.classes[k]))
     return changed
 
 
-def _whose(case: int, patients: npt.NDArray[Any] | None, groups: Mapping[str, npt.NDArray[Any]]) -> tuple[str | None, dict[str, str]]:
+def whose(case: int, patients: npt.NDArray[Any] | None, groups: Mapping[str, npt.NDArray[Any]]) -> tuple[str | None, dict[str, str]]:
+    """The patient of a case, and its subgroups by column."""
     return None if patients is None else str(patients[case]), {column: str(values[case]) for column, values in groups.items()}
 
 

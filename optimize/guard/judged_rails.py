@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from itertools import groupby
+from typing import Any
 
 from optimize.errors import InputError
-from optimize.guard.class_comparison import ClassComparison
-from optimize.guard.classification_score import ClassificationScore
+from optimize.guard.comparison import Comparison
 from optimize.guard.limits import Limits
-from optimize.guard.mask_comparison import MaskComparison
 from optimize.guard.rail import Rail
 from optimize.guard.rails import rows
 from optimize.guard.score import Score
-from optimize.guard.segmentation_score import SegmentationScore
+from optimize.guard.tasks import kinds
 
 
 def judged_rails(limits: Limits, baseline: Score, candidate: Score) -> list[Rail]:
@@ -38,17 +37,15 @@ def judged_rails(limits: Limits, baseline: Score, candidate: Score) -> list[Rail
     return rails
 
 
-def compare(limits: Limits, baseline: Score, candidate: Score) -> ClassComparison | MaskComparison:
+def compare(limits: Limits, baseline: Score, candidate: Score) -> Comparison[Any]:
     """The comparison of two scores of one task."""
-    if isinstance(baseline, ClassificationScore) and isinstance(candidate, ClassificationScore):
-        if len(baseline.correct) != len(candidate.correct):
-            counts = f"{len(baseline.correct)} and {len(candidate.correct)} cases"
-            raise InputError(f"`baseline` and `candidate` are scores of {counts}: score both on the same split.")
-        return ClassComparison(limits, baseline, candidate)
-    if isinstance(baseline, SegmentationScore) and isinstance(candidate, SegmentationScore):
-        return MaskComparison(limits, baseline, candidate)
-    types = type(baseline).__name__, type(candidate).__name__
-    raise TypeError(f"`baseline` and `candidate` ({types[0]}, {types[1]}) must be scores of one task.")
+    if not baseline.task == candidate.task:
+        raise TypeError(f"`baseline` and `candidate` ({type(baseline).__name__}, {type(candidate).__name__}) must be scores of one task.")
+    counts = [len(score) for score in (baseline, candidate) if isinstance(score, Sized)]
+    if len(set(counts)) > 1:
+        raise InputError(f"`baseline` and `candidate` are scores of {counts[0]} and {counts[1]} cases: score both on the same split.")
+    compared: Comparison[Any] = kinds()[baseline.task].compare(limits, baseline, candidate)
+    return compared
 
 
 def class_by_class(rails: Iterable[Rail]) -> list[Rail]:

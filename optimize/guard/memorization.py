@@ -7,13 +7,14 @@ are known, by Welch's one-sided test of unequal variances.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import ttest_ind_from_stats
 
-from optimize.guard.classification_score import ClassificationScore
 from optimize.guard.score import Score
-from optimize.guard.segmentation_score import SegmentationScore
+from optimize.guard.tasks import kinds
 
 ALPHA = 1e-3
 """Splits differ for other reasons too, such as hospitals: only a difference far beyond chance is reported."""
@@ -28,7 +29,7 @@ def memorization_warning(guard: Score, test: Score) -> str | None:
         guard: the original's score on the guard split.
         test: the original's score on the test split.
     """
-    on_guard, on_test = _figures(guard), _figures(test)
+    on_guard, on_test = (np.asarray(kinds()[score.task].case_figures(score)) for score in (guard, test))
     # Without any spread, as with two perfect splits, the test would divide by 0.
     if min(len(on_guard), len(on_test)) < MIN_UNITS or not (on_guard.std() or on_test.std()):
         return None
@@ -43,17 +44,11 @@ def memorization_warning(guard: Score, test: Score) -> str | None:
     )
 
 
-def _figures(score: Score) -> npt.NDArray[np.float64]:
-    """The figure of each case, or of each patient where patients are known."""
-    if isinstance(score, SegmentationScore):
-        dice = score.per_patient
-        # A patient without any of the classes has no Dice to compare.
-        some = ~np.isnan(dice).all(1)
-        return np.asarray(np.nanmean(dice[some], axis=1))
-    assert isinstance(score, ClassificationScore)
-    correct = score.correct.astype(np.float64)
-    if score.patients is None:
-        return correct
+def by_patient(figures: npt.NDArray[Any], patients: npt.NDArray[Any] | None) -> npt.NDArray[np.float64]:
+    """The mean figure of each patient, (patients,), or each case's own, (N,), where patients are not known."""
+    values = figures.astype(np.float64)
+    if patients is None:
+        return values
     # Cases of one patient are not independent, which Welch's test needs; the means of patients are.
-    _, owners = np.unique(score.patients, return_inverse=True)
-    return np.asarray(np.bincount(owners, correct) / np.bincount(owners))
+    _, owners = np.unique(patients, return_inverse=True)
+    return np.asarray(np.bincount(owners, values) / np.bincount(owners))

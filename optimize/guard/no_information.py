@@ -39,6 +39,7 @@ from optimize.guard.roc import macro_auc
 from optimize.guard.score import Score
 from optimize.guard.score_intervals import wilson
 from optimize.guard.segmentation_score import SegmentationScore, score_masks
+from optimize.guard.tasks import kinds
 
 CONFIDENCE = 0.99
 SKILL, BALANCED_SKILL = 0.05, 0.15
@@ -102,13 +103,12 @@ def no_information(score: Score, labels: Array, limits: Limits) -> NoInformation
         labels: labels of the guard split: classes (N,), or masks in either form of `optimize.data.masks`.
         limits: the guard-rails; they say whether the network is used by rank.
     """
-    if isinstance(score, SegmentationScore):
-        return _of_masks(score, labels)
-    assert isinstance(score, ClassificationScore)
-    return _of_classes(score, limits)
+    compared: NoInformation = kinds()[score.task].no_information(score, labels, limits)
+    return compared
 
 
-def _of_classes(answers: ClassificationScore, limits: Limits) -> NoInformation:
+def of_classes(answers: ClassificationScore, limits: Limits) -> NoInformation:
+    """Compare a classification with the class that is the most frequent, given every time."""
     counts = np.bincount(answers.labels, minlength=len(answers.classes))
     usual = int(counts.argmax())
     constant = answers.labels == usual
@@ -155,7 +155,8 @@ def _ranks(answers: ClassificationScore) -> bool:
     return False
 
 
-def _of_masks(dice: SegmentationScore, masks: Array) -> NoInformation:
+def of_masks(dice: SegmentationScore, masks: Array) -> NoInformation:
+    """Compare masks with the best constant mask."""
     # The strongest constant answer is the one to beat. Marking nothing has Dice 0 where every image shows something.
     answers = {words: _constant(mask, masks, dice) for words, mask in _constant_masks(masks, len(dice.classes))}
     words, best = max(answers.items(), key=lambda item: item[1].overall)

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-import numpy as np
-
 from optimize.candidate import Floats, Meaning
 from optimize.data.masks import Array
-from optimize.guard.classification_score import answers as answers_of
-from optimize.guard.segmentation_score import score_masks
+from optimize.guard.tasks import Labelled, kinds
 
 
 class Score(Protocol):
     """The figures of a model on one split."""
+
+    @property
+    def task(self) -> str:
+        """Name of the task, one of `optimize.guard.tasks.kinds()`."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -48,7 +49,7 @@ def score(
     """The score of a model's outputs, batch by batch.
 
     Args:
-        task: "classification" or "segmentation".
+        task: name of the task, one of `optimize.guard.tasks.kinds()`.
         answers: batches of outputs, (n, K) or (n, K, *spatial), each with the true classes, (n,), or the true masks as in
             `optimize.data.masks`.
         classes: names of the classes.
@@ -58,8 +59,5 @@ def score(
             no such word: probabilities sum to 1.
         threshold: probability from which a single output is a yes.
     """
-    if task == "segmentation":
-        return score_masks(answers, classes, patients, groups, meaning)
-    # All outputs are kept, as AUC ranks all cases at once. They are small, K numbers a case; masks are counted batch by batch.
-    outputs, labels = (np.concatenate(parts) for parts in zip(*answers, strict=True))
-    return answers_of(outputs, labels, classes, patients, groups, meaning, threshold)
+    found: Score = kinds()[task].score(answers, Labelled(classes, patients, groups, meaning, threshold))
+    return found

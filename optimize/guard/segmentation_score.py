@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +51,8 @@ class SegmentationScore:
         classes: names of the F classes.
         groups: subgroup of each image, (N,), by the name of the subgroup column.
     """
+
+    task: ClassVar[str] = "segmentation"
 
     both: Counts
     predicted: Counts

@@ -12,12 +12,14 @@ from torch.nn.parameter import is_lazy
 from optimize.candidate import Candidate
 from optimize.errors import InputError
 from optimize.loading.checkpoint import read_checkpoint
+from optimize.loading.chosen_output import with_one_output
 from optimize.loading.factory import describe, load_factory
 from optimize.loading.input_advice import batch_remedy, input_remedy
+from optimize.loading.library_networks import fitting_arguments, library_factory, of_library
 from optimize.loading.live_module import own_copy, require_no_file_settings
 from optimize.loading.plain_layers import with_plain_layers
 from optimize.loading.probe import check, finite_inputs, noise
-from optimize.loading.weights import fill
+from optimize.loading.weights import fill, named_as
 from optimize.progress import note
 
 
@@ -29,6 +31,7 @@ def load_model(
     input_shape: Sequence[int] = (),
     trust_pickle: bool = False,
     weights: str | None = None,
+    output: str | None = None,
     probe: bool = True,
 ) -> Candidate:
     """Load a trained network, ready to be judged: in eval mode, float32, on the CPU, all weights finite, tried on two random inputs.
@@ -36,11 +39,12 @@ def load_model(
     Args:
         path: weights in one of the formats of `optimize/loading/formats/`, such as PyTorch's or safetensors; the content decides, not the
             suffix. Or the network itself, on the CPU: it is copied, and neither changed nor kept.
-        arch: "file.py:factory", a function that returns the network as an `nn.Module`.
+        arch: "file.py:factory", a function that returns the network as an `nn.Module`, or "library:name", such as "timm:resnet18".
         arch_args: keyword arguments of that function.
         input_shape: shape of one input, (C, *spatial).
         trust_pickle: also load a file that runs code on loading; a whole pickled network then needs no `arch`.
         weights: name of the set of weights to take, where the file holds several; None for the one that is no running average.
+        output: name or position of the output to take, where the network returns several; None for the usual one.
         probe: whether to check that it repeats itself, keeps inputs apart and can be copied (`probe.py`).
 
     Raises:
@@ -56,12 +60,13 @@ def load_model(
         require_no_file_settings(arch=arch, arch_args=arch_args, trust_pickle=trust_pickle, weights=weights)
         shape = _shape(input_shape)
         own, notes = own_copy(path)
-        return _tried(_plain(own, shape), shape, type(path).__name__, notes, probe)
+        return _tried(_plain(own, shape), shape, type(path).__name__, notes, output, probe)
     if not isinstance(path, str | Path):
         raise InputError(f"`path` is of class {type(path).__name__}: pass the network itself (an nn.Module) or a file of weights.")
     path = Path(path)
-    factory = None if arch is None else load_factory(arch)
-    code = None if arch is None else Path(arch.rpartition(":")[0]).absolute().parent
+    library = arch is not None and of_library(arch)
+    factory = None if arch is None else library_factory(arch) if library else load_factory(arch)
+    code = None if arch is None or library else Path(arch.rpartition(":")[0]).absolute().parent
     # Before the shape, which is not what is missing where the file is no model.
     checkpoint = read_checkpoint(path, trust_pickle=trust_pickle, code=code, weights=weights)
     loaded, notes = checkpoint.content, checkpoint.notes
@@ -71,17 +76,32 @@ def load_model(
         if not isinstance(module, nn.Module):
             raise InputError(f"`--arch` (={arch!r}) returned a {type(module).__name__}: it must return a torch.nn.Module.")
         module = _plain(module, shape)
-        notes += fill(module, loaded.state_dict() if isinstance(loaded, nn.Module) else loaded, path, str(arch))
+        weights_of_file = loaded.state_dict() if isinstance(loaded, nn.Module) else loaded
+        if library:
+            fitting = fitting_arguments(str(arch), module, named_as(weights_of_file, module.state_dict(), path)[0])
+            further = {name: value for name, value in fitting.items() if name not in (arch_args or {})}
+            if further:
+                module = _plain(library_factory(str(arch))(**{**(arch_args or {}), **further}), shape)
+                words = ", ".join(f"{name} = {value}" for name, value in further.items())
+                notes += (f"arch_args {{ {words} }} were read from the shapes of the weights",)
+        notes += fill(module, weights_of_file, path, str(arch))
     elif isinstance(loaded, nn.Module):
         module = _plain(loaded, shape)
     else:
-        raise InputError(f"`model` (={path}) holds weights alone: pass --arch file.py:factory, the function that builds their network.")
-    return _tried(module, shape, path, notes, probe)
+        raise InputError(
+            f"`model` (={path}) holds weights alone: pass --arch file.py:factory, the function that builds their network, "
+            "or the name in a library, such as --arch timm:resnet18."
+        )
+    return _tried(module, shape, path, notes, output, probe)
 
 
-def _tried(module: nn.Module, shape: tuple[int, ...], name: object, notes: tuple[str, ...], probe: bool) -> Candidate:
+def _tried(
+    module: nn.Module, shape: tuple[int, ...], name: object, notes: tuple[str, ...], output: str | None, probe: bool
+) -> Candidate:
     """Return the candidate of a network that was put in eval mode, tried on two random inputs."""
     _check_finite(module, name)
+    module, chosen = with_one_output(module, _forward(module, noise(shape)), output)
+    notes += chosen
     inputs = finite_inputs(module, shape, lambda inputs: _output(module, inputs))
     # after the weights were loaded, whose names are those of the network as it was built
     module, rewritten = with_plain_layers(module, inputs)
@@ -135,9 +155,7 @@ def _forward(module: nn.Module, inputs: torch.Tensor) -> object:
 
 def _output(module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     output, text = _forward(module, inputs), ",".join(map(str, inputs.shape[1:]))
-    if not isinstance(output, torch.Tensor):
-        kind = type(output).__name__
-        raise InputError(f"the network returns a {kind}, not one tensor of logits: wrap it in one that returns these (in the --arch file).")
+    assert isinstance(output, torch.Tensor)
     if not output.is_floating_point() or output.dim() < 2 or output.shape[0] != 2:
         raise InputError(
             f"the network turns two inputs of {text} into {tuple(output.shape)} {output.dtype}, not floats (N, classes, ...): "

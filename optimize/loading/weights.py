@@ -16,7 +16,7 @@ more: a running average is left aside with a note, and of two others the user mu
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def fill(module: nn.Module, weights: Weights, path: Path, arch: str) -> tuple[st
         InputError: when the weights are those of another network, or not floats.
     """
     expected = module.state_dict()
-    weights, notes = _named_as(weights, expected, path)
+    weights, notes = named_as(weights, expected, path)
     # tied weights are one tensor under several names, and a file may hold any one of these names
     same = _tied(expected)
     missing = [name for name in expected if not name.endswith(_COUNTER) and not same[name] & weights.keys()]
@@ -82,11 +82,14 @@ def fill(module: nn.Module, weights: Weights, path: Path, arch: str) -> tuple[st
                     "pass the factory it was trained with."
                 )
     # not strict: batch norm's counters may be missing, and everything else was checked above
-    module.load_state_dict({name: weights[name] for name in both}, strict=False)
+    state = OrderedDict((name, weights[name]) for name in both)
+    # a layer may refuse tensors that do not say of which version of its class they are
+    state._metadata = getattr(expected, "_metadata", {})  # type: ignore[attr-defined]
+    module.load_state_dict(state, strict=False)
     return (*notes, *([f"left out of the weights, as no part of the network: {_few(foreign)}"] if foreign else ()))
 
 
-def _named_as(weights: Weights, expected: Collection[str], path: Path) -> tuple[Weights, tuple[str, ...]]:
+def named_as(weights: Weights, expected: Collection[str], path: Path) -> tuple[Weights, tuple[str, ...]]:
     """Return the weights under the network's names, without the prefix under which most of them fit, and notes on what was left out."""
     # each name votes for every prefix that makes it a name of the network, see the table above
     fits = Counter(name[:start] for name in weights if not name.endswith(_COUNTER) for start in _starts(name) if name[start:] in expected)

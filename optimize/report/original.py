@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from optimize.report.rows import find
+from optimize.report.terms import terms
 from optimize.report.wording import Report, count
 
-NAMES = {"accuracy": "accuracy", "dice": "Dice"}
+NAMES = {"accuracy": "accuracy", "dice": "Dice", "balanced_accuracy": "balanced accuracy"}
 
 
 def figure(report: Report) -> str:
@@ -48,7 +49,7 @@ def _parts(report: Report) -> Iterator[str]:
 
 def _name(report: Report) -> str:
     """Key of the overall figure under `metrics.overall` of the report."""
-    return "dice" if report.get("task") == "segmentation" else "accuracy"
+    return terms(report).overall_key
 
 
 def _percent(share: float) -> str:

@@ -86,6 +86,26 @@ SEGMENTATION = Terms(
 )
 
 
+MULTILABEL = Terms(
+    overall="balanced accuracy",
+    overall_key="balanced_accuracy",
+    figures=(("Sensitivity", "sensitivity"), ("Specificity", "specificity"), ("AUC", "auc"), ("F1", "f1")),
+    unit="cases",
+    further=(("Macro F1", "macro_f1"), ("AUC", "auc")),
+    write=wording.percent,
+    meaning="Over the cases of the test split in which the label is known.",
+    counted="Cases that have each label",
+    terms=(
+        ("Sensitivity", "Share of the cases that have a label for which the model finds it."),
+        ("Specificity", "Share of the cases without a label for which the model does not find it."),
+        ("Balanced accuracy", "Mean of sensitivity and specificity; the overall figure is the mean over the labels."),
+        ("AUC", "Probability that a case with a label scores higher than a case without it; overall the mean over the labels."),
+        ("F1", "The harmonic mean of sensitivity and precision; macro F1 is its mean over the labels."),
+    ),
+)
+TERMS = {"segmentation": SEGMENTATION, "multilabel": MULTILABEL}
+
+
 def terms(report: Report) -> Terms:
     """The words for a report; one that names no task is of a classification."""
-    return SEGMENTATION if report.get("task") == "segmentation" else CLASSIFICATION
+    return TERMS.get(str(report.get("task")), CLASSIFICATION)

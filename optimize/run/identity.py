@@ -19,6 +19,7 @@ from typing import Any
 from optimize.backends import versions
 from optimize.data.dataset import Dataset, Split
 from optimize.files import sha256
+from optimize.loading.libraries import of_library
 from optimize.run.recipe import Recipe
 from optimize.run.report_data import splits
 
@@ -83,7 +84,8 @@ def _value(recipe: Recipe, name: str) -> Any:
     if name == "protocol":
         return value and sha256(value)
     if name == "arch":
-        return value and [value, sha256(Path(value.rpartition(":")[0]))]
+        # a library's network has no file of the user's; its version is among those of the run where it is one that computes
+        return value and [value, "" if of_library(value) else sha256(Path(value.rpartition(":")[0]))]
     if name == "limits":
         return value.as_dict()
     return dict(value) if isinstance(value, Mapping) else value

@@ -14,6 +14,7 @@ from pathlib import Path
 from optimize.errors import InputError
 from optimize.files import write_atomically
 from optimize.loading.factory import parse
+from optimize.loading.libraries import of_library
 from optimize.run.planning.data_facts import DataFacts, inspect_data, relative
 from optimize.run.planning.model_file import ModelFile, inspect_model
 from optimize.run.planning.toml_sections import data_section, limits_section, model_section, run_section
@@ -66,7 +67,7 @@ def init(
         raise InputError(f"`--out` (={out}) exists already: add --overwrite to replace it, or name another file.")
     if not path.parent.is_dir():
         raise InputError(f"`--out` (={out}) lies in a folder that does not exist: make it, or name another file.")
-    if arch is not None:
+    if arch is not None and not of_library(arch):
         source, function = parse(arch, "--arch")
         arch = f"{relative(source, path.parent)}:{function}"
     held = inspect_model(file)

@@ -17,7 +17,7 @@ from optimize.candidate import Candidate, Meaning
 from optimize.data.arrays import spread
 from optimize.data.dataset import Dataset, Split
 from optimize.data.masks import perfect
-from optimize.data.output_meaning import meaning
+from optimize.data.output_meaning import meaning, meaning_of, plain
 from optimize.errors import InputError
 from optimize.guard.evaluate import score_split
 from optimize.guard.no_information import NoInformation, no_information, unexpected
@@ -55,7 +55,7 @@ class Original:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the form that the report uses."""
-        return {**self.compared.as_dict(), "expected": self.expected, "outputs": self.candidate.outputs}
+        return {**self.compared.as_dict(), "expected": self.expected, "outputs": plain(self.candidate.outputs)}
 
 
 def judge_original(recipe: Recipe, candidate: Candidate, data: Dataset) -> Original:
@@ -69,7 +69,7 @@ def judge_original(recipe: Recipe, candidate: Candidate, data: Dataset) -> Origi
     Raises:
         InputError: when it is no better than a constant answer, or misses the figure that `expect` states.
     """
-    outputs = _meaning(recipe, candidate, data.guard)
+    outputs = meaning_of(data.guard.task, _meaning(recipe, candidate, data.guard))
     # the meaning sets where masks are cut, so it must be known before the first score
     candidate, data = replace(candidate, outputs=outputs), data.read_as(outputs, 0.5 if (at := recipe.limits.threshold) is None else at)
     score = score_split(candidate.predict, data.guard, data.classes, "judge the original")
@@ -104,7 +104,9 @@ def _meaning(recipe: Recipe, candidate: Candidate, guard: Split) -> Meaning:
     chosen = spread(len(guard), MEANING_CASES)
     # in parts of the split's batch size, which bounds the memory
     parts: Sequence[Any] = np.array_split(chosen, -(-len(chosen) // guard.batch_size))
-    return meaning(np.concatenate([candidate.predict(guard.inputs(part)) for part in parts]))
+    outputs = np.concatenate([candidate.predict(guard.inputs(part)) for part in parts])
+    # outputs of several labels need not sum to 1, so they are looked at one by one, as those of masks
+    return meaning(outputs[..., None] if guard.task == "multilabel" else outputs)
 
 
 def _too_few(data: Dataset, recipe: Recipe) -> str:
@@ -114,7 +116,7 @@ def _too_few(data: Dataset, recipe: Recipe) -> str:
     and the error must ask for more cases instead of naming causes of a bad network.
     """
     guard = data.guard
-    if guard.task != "classification":
+    if guard.task not in ("classification", "ordinal"):
         return ""
     answers = [(perfect(guard.labels, len(data.classes)), guard.labels)]
     best = score_of(guard.task, answers, data.classes, guard.patients, guard.groups)

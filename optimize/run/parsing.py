@@ -18,6 +18,7 @@ import tomli_w
 from optimize.errors import InputError, did_you_mean
 from optimize.guard.limits import parse_limit, parse_points
 from optimize.hardware.compute_capability import ordered
+from optimize.loading.libraries import of_library
 
 Reader: TypeAlias = Callable[[Any, str, Path], object]
 Integer: TypeAlias = Callable[[Any, str, Path], int]
@@ -242,6 +243,11 @@ def factory_or_path(value: Any, name: str, folder: Path) -> str:
     """Return a path, or "file.py:factory" whose file is a path."""
     text = str(value) if isinstance(value, Path) else word(value, name, folder)
     return str(folder / text)
+
+
+def architecture(value: Any, name: str, folder: Path) -> str:
+    """Return "library:name" as it is, or "file.py:factory" whose file is a path."""
+    return value if isinstance(value, str) and of_library(value) else factory_or_path(value, name, folder)
 
 
 def source(value: Any, name: str, folder: Path) -> str:

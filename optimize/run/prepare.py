@@ -54,7 +54,7 @@ from optimize.run.original import Original, judge_original
 from optimize.run.protocol_agreement import agreed_protocol, require_test_data
 from optimize.run.recipe import Recipe, to_toml
 from optimize.run.rehearsal import rehearse
-from optimize.run.setting_checks import check_settings, require_cpu_level, require_figures, supported_outputs
+from optimize.run.setting_checks import check_settings, require_cpu_level, require_figures, require_outputs, supported_outputs
 from optimize.run.time_budget import TimeBudget, time_budget
 from optimize.run.workspace import Workspace
 from optimize.searching.search import labelled as labelled
@@ -250,18 +250,20 @@ def loaded(
         raise InputError(
             f"`model` gives outputs of shape {outputs}: it must give classes, (N, K), one yes or no, (N, 1), or masks, (N, K, *spatial)."
         )
-    require_figures(recipe.limits, masks=len(outputs) > 2)
     with stage("load the data"):
         data = load_data(
             recipe.data if objects.data is None else objects.data,
             preprocessing=Preprocessing(recipe.mean, recipe.std, recipe.pad, recipe.standardize),
             input_shape=tuple(original.example.shape[1:]),
-            num_classes=classes_of(outputs),
+            num_classes=_class_count(recipe, outputs),
             mask_shape=outputs[2:],
             classes=recipe.classes,
             seed=recipe.seed,
             drop_overlap=recipe.drop_overlap,
+            task=recipe.task,
         )
+    require_figures(recipe.limits, data.test.task)
+    require_outputs(data, outputs)
     require_test_data(protocol, data)
     # `load_data` returns a prepared `Dataset` as it is, so it was checked against another network or none
     if objects.data is data:
@@ -282,10 +284,17 @@ def loaded(
     return job if protocol is None else replace(job, protocol=protocol.record())
 
 
+def _class_count(recipe: Recipe, outputs: tuple[int, ...]) -> int | None:
+    """Return the number of classes, labels or masks that the outputs stand for; None where the labels decide."""
+    if recipe.task in ("ordinal", "regression") and outputs[1:] == (1,):
+        return None
+    return outputs[1] if recipe.task == "multilabel" else classes_of(outputs)
+
+
 def _original(recipe: Recipe, objects: InMemory) -> Candidate:
     """Return the original as it was loaded, from the recipe's file or from the network in memory."""
     if objects.module is None:
         return load_model(**recipe.loader_arguments)
     settings = {"arch": recipe.arch, "arch_args": recipe.arch_args, "weights": recipe.weights, "trust_pickle": recipe.trust_pickle}
     require_no_file_settings(**settings)
-    return load_model(objects.module, input_shape=recipe.input_shape)
+    return load_model(objects.module, input_shape=recipe.input_shape, output=recipe.output)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import tomli_w
 
+from optimize.data.label_kinds import AUTO, NAMES
 from optimize.errors import InputError
 from optimize.guard.limits import CLASS_METRICS, METRICS, MODES, POWER, PRESETS, Limits, Relative
 from optimize.guard.rails import GuardRail, Rule, rows
@@ -46,6 +47,7 @@ class Recipe:
         arch_args: keyword arguments of that factory.
         input_shape: shape of one input, (C, *spatial); empty when not given.
         weights: name of the set of weights to take, where the file holds several; None for the choice of `loading/checkpoint.py`.
+        output: name or position of the network's output to take, where it returns several; None for the usual one.
         data: `.npz` or "file.py:factory"; empty when not given.
         mean: mean of each channel, see `Preprocessing`.
         std: standard deviation of each channel, see `Preprocessing`.
@@ -53,6 +55,7 @@ class Recipe:
         standardize: "image" or None, see `Preprocessing`.
         classes: names of the labels; empty for those in the data.
         drop_overlap: whether items that stand in two splits are dropped.
+        task: what labels are of, "classification", "multilabel", "ordinal" or "regression"; "auto" for what they show.
         history: file that records looks at the test split, or None for the one beside the data (`run/history.py`).
         fresh_test: whether nobody has looked at the test split, so that its first look may spend the whole permitted error.
         trust_pickle: whether a model file that runs code is loaded.
@@ -94,6 +97,7 @@ class Recipe:
     arch_args: Mapping[str, object] = field(default_factory=dict)
     input_shape: tuple[int, ...] = ()
     weights: str | None = None
+    output: str | None = None
     data: str = ""
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -101,6 +105,7 @@ class Recipe:
     standardize: str | None = None
     classes: tuple[str, ...] = ()
     drop_overlap: bool = False
+    task: str = AUTO
     history: Path | None = None
     fresh_test: bool = False
     trust_pickle: bool = False
@@ -144,6 +149,7 @@ class Recipe:
             "input_shape": self.input_shape,
             "trust_pickle": self.trust_pickle,
             "weights": self.weights,
+            "output": self.output,
         }
 
     @property
@@ -179,10 +185,11 @@ def _strategy(value: Any, name: str, folder: Path) -> str:
 
 _SETTINGS = {
     "model": _Setting("model", "path", read.path),
-    "arch": _Setting("model", "arch", read.optional(read.factory_or_path)),
+    "arch": _Setting("model", "arch", read.optional(read.architecture)),
     "arch_args": _Setting("model", "arch_args", read.table),
     "input_shape": _Setting("model", "input", read.shape),
     "weights": _Setting("model", "weights", read.optional(read.word)),
+    "output": _Setting("model", "output", read.optional(read.word)),
     "trust_pickle": _Setting("model", "trust_pickle", read.switch),
     "outputs": _Setting("model", "outputs", read.choice(*get_args(Outputs))),
     "expect": _Setting("model", "expect", read.optional(read.fraction("0.96"))),
@@ -194,6 +201,7 @@ _SETTINGS = {
     "standardize": _Setting("data", "standardize", read.optional(read.choice("image"))),
     "classes": _Setting("data", "classes", read.words),
     "drop_overlap": _Setting("data", "drop_overlap", read.switch),
+    "task": _Setting("data", "task", read.choice(AUTO, *NAMES)),
     "history": _Setting("data", "history", read.optional(read.path)),
     "fresh_test": _Setting("data", "fresh_test", read.switch),
     "preset": _Setting("limits", "preset", read.choice("none", *PRESETS)),

@@ -71,7 +71,7 @@ def report(recipe: Recipe, original: Candidate, data: Dataset, result: Result, *
         "data": {name: _split_contents(split, data.classes) for name, split in splits(data).items()},
         "limits": _limits(recipe.limits, data.test.task),
         "rails": [rail.as_dict() for rail in result.verdict.rails],
-        **_single_cases(recipe.limits, result, len(data.test), independent=data.test.patients is None),
+        **_single_cases(recipe.limits, result, *_decisions(data.test)),
         "looks": None if result.looks is None else dict(result.looks),
         "health": [dict(finding) for finding in result.health],
         "change": {"reason": recipe.reason or None},
@@ -136,17 +136,18 @@ def _unused(original: Candidate) -> dict[str, int] | None:
 
 
 def _limits(limits: Limits, task: str) -> dict[str, Any]:
-    figures = {"metric": "dice", "class_metric": "dice"} if task == "segmentation" else {}
-    return limits.as_dict() | figures
+    # What a task has one figure for is no choice, so the report names it.
+    figures = {"segmentation": ("dice", "dice"), "multilabel": ("balanced_accuracy", "sensitivity and specificity")}.get(task)
+    return limits.as_dict() | ({} if figures is None else dict(zip(("metric", "class_metric"), figures, strict=True)))
 
 
-def _single_cases(limits: Limits, result: Result, cases: int, *, independent: bool) -> dict[str, Any]:
+def _single_cases(limits: Limits, result: Result, cases: int, independent: bool) -> dict[str, Any]:
     """Return changed decisions, calibration and operating points of the report.
 
     Args:
         limits: limits of the run, for the threshold and the positive classes.
         result: result of the run.
-        cases: number of cases of the test split.
+        cases: number of decisions of the test split.
         independent: whether the cases are independent, that is, no patients are known who may have several.
     """
     baseline, candidate = result.original, result.artifact
@@ -165,6 +166,13 @@ def _single_cases(limits: Limits, result: Result, cases: int, *, independent: bo
         whole["operating_points"] = [{"class": name, **point.as_dict()} for name, point in points.items()]
         whole["unevenness"] = unevenness(baseline, candidate)
     return whole
+
+
+def _decisions(split: Split) -> tuple[int, bool]:
+    """Return the number of decisions of a split, and whether they are independent: those about several labels of a case are not."""
+    if split.task == "multilabel":
+        return int((split.labels >= 0).sum()), False
+    return len(split), split.patients is None
 
 
 def _split_contents(split: Split, classes: tuple[str, ...]) -> dict[str, Any]:

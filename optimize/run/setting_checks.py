@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from optimize.backends import CPU, runs_on_cpu, runtimes, title
 from optimize.backends.cpu_limit import limitable, restrict_level
+from optimize.data.dataset import Dataset
 from optimize.errors import InputError
 from optimize.guard.limits import CLASS_SETTINGS, Limits
 from optimize.guard.rails import Task, rows
 from optimize.hardware.cpu_level import in_words, level
 from optimize.run.recipe import Recipe
 from optimize.run.strategies import require_settings
+
+_GIVES = {
+    "classification": "classes",
+    "segmentation": "masks",
+    "multilabel": "several labels",
+    "ordinal": "grades",
+    "regression": "numbers",
+}
 
 
 def check_settings(recipe: Recipe) -> None:
@@ -39,15 +48,37 @@ def _check_strategy(recipe: Recipe) -> None:
     require_settings(recipe, required)
 
 
-def require_figures(limits: Limits, *, masks: bool) -> None:
+def require_figures(limits: Limits, task: Task) -> None:
     """Refuse a limit that was set for a figure that the task does not have."""
-    task: Task = "segmentation" if masks else "classification"
-    defaults = Limits()
-    foreign = [*(CLASS_SETTINGS if masks else ()), *(row.name for row in rows() if row.judge(task) is None)]
-    for name in foreign:
-        if (value := getattr(limits, name)) != getattr(defaults, name):
-            needs, has = ("classes", "masks") if masks else ("masks", "classes")
-            raise InputError(f"`{name}` (={value}) is for {needs}, and this model gives {has}: leave it out.")
+    defaults, plain = Limits(), task in ("classification", "ordinal")
+    settings = () if plain else tuple(name for name in CLASS_SETTINGS if task != "multilabel" or name in ("metric", "class_metric"))
+    for name in (*settings, *(row.name for row in rows() if row.judge(task) is None)):
+        if (value := getattr(limits, name)) == getattr(defaults, name):
+            continue
+        row = next((row for row in rows() if row.name == name), None)
+        needs = "classes" if row is None else " or ".join(_GIVES[other] for other in row.tasks)
+        raise InputError(f"`{name}` (={value}) is for {needs}, and this model gives {_GIVES[task]}: leave it out.")
+
+
+def require_outputs(data: Dataset, outputs: tuple[int, ...]) -> None:
+    """Check that a network has an output for every label, number or grade.
+
+    Args:
+        data: the four splits.
+        outputs: shape of the network's output for one input, (1, K) or (1, K, *spatial).
+
+    Raises:
+        InputError: when it has more or fewer.
+    """
+    labels, task = data.test.labels, data.test.task
+    if task in ("multilabel", "regression") and outputs[1:] != labels.shape[1:]:
+        raise InputError(
+            f"`data` has {labels.shape[1]} labels for each image, and the network gives outputs of {outputs[1:]}: they must be as many "
+            f"(the labels look like those of a {task}: pass --task if they are not)."
+        )
+    if task == "ordinal" and outputs[1] not in (1, len(data.classes)):
+        grades = len(data.classes)
+        raise InputError(f"`data` has {grades} grades and the network {outputs[1]} outputs: it must be one, or one for each grade.")
 
 
 def supported_outputs(outputs: tuple[int, ...], axes: int) -> bool:

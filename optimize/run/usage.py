@@ -16,7 +16,7 @@ from optimize.backends.self_test import TOLERANCES
 from optimize.candidate import Floats
 from optimize.data.arrays import spread
 from optimize.data.dataset import Dataset, Split
-from optimize.data.output_meaning import THRESHOLD, output_threshold
+from optimize.data.output_meaning import THRESHOLD, output_threshold, plain
 from optimize.data.preprocessing import FLOAT_EPSILON, WHOLE_EPSILON, Preprocessing
 
 INPUT, OUTPUT = "input", "output"
@@ -100,7 +100,9 @@ def _steps(split: Split) -> dict[str, Any]:
 def _decision(split: Split, classes: list[str], outputs: tuple[int, ...]) -> dict[str, Any]:
     """Return what the outputs are, of shape (N, K) or (N, K, *spatial), and how a decision follows from them."""
     threshold = None
-    if split.task == "classification" and outputs[1] == 1:
+    if split.task == "multilabel":
+        decision, threshold = "output above threshold: one label per output", output_threshold(split.threshold, split.outputs)
+    elif split.task == "classification" and outputs[1] == 1:
         decision = "output above threshold: the second class, else the first"
         threshold = output_threshold(split.threshold, split.outputs)
     elif split.task == "classification":
@@ -109,4 +111,4 @@ def _decision(split: Split, classes: list[str], outputs: tuple[int, ...]) -> dic
         decision, threshold = "output above threshold: one mask per output", THRESHOLD[split.outputs]
     else:
         decision = "argmax of axis 1; 0 is the background, then the classes"
-    return {"task": split.task, "meaning": split.outputs, "decision": decision, "classes": classes, "threshold": threshold}
+    return {"task": split.task, "meaning": plain(split.outputs), "decision": decision, "classes": classes, "threshold": threshold}

@@ -26,13 +26,14 @@ PROBES = 4
 the same for all widths of a group."""
 
 
-def output_probes(logits: torch.Tensor, weights: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def output_probes(logits: torch.Tensor, weights: torch.Tensor, generator: torch.Generator, *, alone: bool = False) -> torch.Tensor:
     """Return probes of a batch's outputs, (probes, N, K, *spatial).
 
     Args:
         logits: the outputs, (N, K) or (N, K, *spatial).
-        weights: weight of each case or pixel in the harm, (N, *spatial).
+        weights: weight of each case or pixel in the harm, (N, *spatial); of each output, (N, K), where each stands alone.
         generator: source of the random signs.
+        alone: whether each output is a yes or no of its own, as with several labels.
 
     Example:
         >>> logits = torch.tensor([[1.0, -1.0, 0.5]])
@@ -42,10 +43,11 @@ def output_probes(logits: torch.Tensor, weights: torch.Tensor, generator: torch.
         True
     """
     classes = logits.shape[1]
-    scale = weights.to(logits.dtype).sqrt()[:, None]
-    if classes == 1:
+    scale = weights.to(logits.dtype).sqrt()
+    scale = scale if scale.shape == logits.shape else scale[:, None]
+    if classes == 1 or alone:
         # a single number for each case needs no random sign, and no second probe
-        count = PROBES if logits.dim() > 2 else 1
+        count = PROBES if logits.dim() > 2 or classes > 1 else 1
         spread = (logits.sigmoid() * (-logits).sigmoid()).sqrt() * scale
         return spread * _signs((count, *logits.shape), generator)
     count = PROBES if logits.dim() > 2 else min(PROBES, 1 << (classes - 1).bit_length())

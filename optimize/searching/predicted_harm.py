@@ -30,7 +30,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from optimize.candidate import Meaning
-from optimize.data.output_meaning import logits
+from optimize.data.output_meaning import logits, stand_alone
 from optimize.graph.surgery import copy_module
 from optimize.searching.harm_probes import output_probes
 from optimize.searching.width_changes import ReaderChange
@@ -131,9 +131,10 @@ class PredictedHarm:
         try:
             with torch.inference_mode(False), torch.enable_grad(), _recorded(self._module, readers) as recorded:
                 raw = self._module(inputs.clone())
-                outputs = logits(raw, self._meaning, exclusive=raw.shape[1] > 1).nan_to_num()
+                outputs = logits(raw, self._meaning, exclusive=not stand_alone(raw.shape, self._meaning)).nan_to_num()
                 shifts = [shift for _, _, _, _, shift in recorded]
-                probes = output_probes(outputs.detach(), weights, generator)
+                alone = stand_alone(raw.shape, self._meaning)
+                probes = output_probes(outputs.detach(), weights, generator, alone=alone)
                 rounds = [torch.autograd.grad(outputs, shifts, probe, retain_graph=True) for probe in probes]
         except Exception as problem:  # the user's forward under autograd: whatever it raises means "no gradients"
             raise _NoGradients(f"the network cannot be run with gradients ({type(problem).__name__})") from problem

@@ -21,7 +21,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from optimize.candidate import Candidate, Reference
+from optimize.candidate import Candidate, Meaning, Reference
+from optimize.data.output_meaning import stand_alone
 from optimize.graph.layer_calls import calls
 from optimize.graph.layer_types import groups, linear_submodule
 from optimize.graph.surgery import with_tensors
@@ -70,9 +71,11 @@ class FitOutput:
             return candidate.after(self, candidate.module)
         original = reference.original.module
         targets = OriginalOutputs(original, reference.calibration, [name], rows=self.rows, seed=reference.seed, memory=reference.memory)
-        return candidate.after(self, self.fitted(candidate.module, name, targets))
+        return candidate.after(self, self.fitted(candidate.module, name, targets, meaning=candidate.outputs))
 
-    def fitted(self, module: nn.Module, name: str, targets: OriginalOutputs, changing: Collection[str] = ()) -> nn.Module:
+    def fitted(
+        self, module: nn.Module, name: str, targets: OriginalOutputs, changing: Collection[str] = (), meaning: Meaning = "logits"
+    ) -> nn.Module:
         """Return the network with the refitted output layer.
 
         Args:
@@ -80,13 +83,17 @@ class FitOutput:
             name: name of its output layer.
             targets: outputs of the original's layers.
             changing: layers from which on the network has still to be run, see `OriginalOutputs.moments`.
+            meaning: meaning of the outputs: outputs of several labels are fitted one by one.
         """
         with timed("inputs of the output layer"):
             inputs, outputs = (rows.double().numpy() for rows in targets.rows(module, name, changing))
         layer = linear_submodule(module, name)
         bias = np.zeros(outputs.shape[1]) if layer.bias is None else layer.bias.detach().double().numpy()
         with timed("fit the output layer"):
-            weight, bias = fit_to_answers(inputs, outputs, matrix(layer).numpy(), bias, self.l2)
+            start = matrix(layer).numpy()
+            columns = [slice(k, k + 1) for k in range(outputs.shape[1])] if stand_alone(outputs.shape, meaning) else [slice(None)]
+            fits = [fit_to_answers(inputs, outputs[:, part], start[:, part], bias[part], self.l2) for part in columns]
+            weight, bias = np.concatenate([made for made, _ in fits], axis=1), np.concatenate([made for _, made in fits])
         tensors = {"weight": weight_from(layer, torch.from_numpy(weight))}
         if layer.bias is not None:
             tensors["bias"] = torch.from_numpy(bias).to(layer.bias.dtype)

@@ -92,7 +92,7 @@ class PruneToWidths:
         def finish(module: nn.Module, targets: OriginalOutputs, changing: Collection[str]) -> nn.Module:
             if last is None or module is candidate.module:
                 return module
-            return FitOutput(self.rows, self.l2).fitted(module, last, targets, changing)
+            return FitOutput(self.rows, self.l2).fitted(module, last, targets, changing, candidate.outputs)
 
         made = cut(self, shorter, reference, choose, "narrow", finish=finish)
         return candidate.after(self, made.module, made.kept)

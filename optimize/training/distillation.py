@@ -30,6 +30,7 @@ import torch
 from torch.nn import functional
 
 from optimize.candidate import Meaning
+from optimize.data.output_meaning import MEANINGS, PER_LABEL
 from optimize.data.output_meaning import logits as as_logits
 from optimize.errors import InputError
 
@@ -58,11 +59,21 @@ class Objective:
             targets: outputs of the original for the same inputs.
             labels: int64, (n,) or (n, *spatial) classes; or as many zeros and ones as there are outputs.
         """
+        if self.meaning not in MEANINGS:
+            return self._of_labels(outputs, targets, labels)
         logits, truth = self._classes(outputs), labels if self.exclusive else labels.reshape(outputs.shape).flatten(0, 1)
         theirs = self._classes(targets)
         fit, near = functional.cross_entropy(logits, truth), self.temperature**2 * divergence(logits, theirs, self.temperature)
         if truth.dim() > 1:
             fit, near = fit + soft_dice(logits, truth), near + probability_distance(logits, theirs)
+        return self.distillation * near + (1 - self.distillation) * fit
+
+    def _of_labels(self, outputs: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the loss of several labels at once, (n, L); an unknown one (-1) is learned from the original's answer alone."""
+        ours, theirs, known = self._classes(outputs), self._classes(targets), (labels >= 0).flatten()
+        near = self.temperature**2 * divergence(ours, theirs, self.temperature)
+        losses = functional.cross_entropy(ours, labels.clamp(min=0).flatten(), reduction="none")
+        fit = (losses * known).sum() / known.sum().clamp(min=1)
         return self.distillation * near + (1 - self.distillation) * fit
 
     def _classes(self, outputs: torch.Tensor) -> torch.Tensor:
@@ -92,6 +103,8 @@ def objective(
         InputError: when the labels do not fit the outputs.
     """
     classes, own = shape[1], tuple(labels.shape[1:])
+    if meaning in PER_LABEL.values():
+        return Objective(temperature, distillation, exclusive=False, meaning=meaning)
     # labels without an axis of classes name one class for each position; with one output there is nothing to exclude
     exclusive = own == tuple(shape[2:]) and classes > 1
     if not exclusive and own not in (tuple(shape[1:]), tuple(shape[2:])):

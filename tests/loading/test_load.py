@@ -222,8 +222,6 @@ def test_input_shape_is_checked(folder: Path, shape: tuple[int, ...]) -> None:
         ("meta", {}, "meta device"),
         ("net", {"clases": 3}, r"raised TypeError: .*'clases'"),
         ("net", {"classes": -1}, "raised RuntimeError"),
-        ("odd", {"kind": "tuple"}, "returns a tuple, not one tensor"),
-        ("odd", {"kind": "dict"}, "returns a dict, not one tensor"),
         ("odd", {"kind": "ints"}, r"\(2,\) torch.int64, not floats"),
         ("odd", {"kind": "labels"}, r"\(2, 3\) torch.int64, not floats"),
         ("odd", {"kind": "flat"}, r"\(6,\) torch.float32, not floats \(N, classes"),

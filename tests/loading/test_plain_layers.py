@@ -144,3 +144,19 @@ def test_a_tensor_without_dimensions_does_not_end_the_trace() -> None:
 
     graph = trace(opt.Candidate(Scaled().eval(), torch.randn(1, 3, 9, 9)))
     assert [group.size for group in graph.groups] == [8]
+
+
+def test_a_table_of_places_is_no_channel() -> None:
+    class Relative(nn.Module):
+        """A bias by relative position is looked up with whole numbers that are a buffer."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.table = nn.Linear(6, 8), nn.Linear(8, 4), nn.Parameter(torch.zeros(5, 1))
+            self.register_buffer("places", torch.tensor([[4, 3, 2], [2, 1, 0], [0, 4, 1]]))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(torch.relu(self.first(x)) + self.table[self.places.view(-1)].view(3, 3).mean(1)[:, None])
+
+    graph = trace(opt.Candidate(Relative().eval(), torch.randn(1, 3, 6)))
+    assert [group.size for group in graph.groups] == [8]

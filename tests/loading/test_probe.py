@@ -200,3 +200,21 @@ def test_images_are_asked_too(module: nn.Module, words: str) -> None:
     images = np.random.default_rng(0).standard_normal((3, *SHAPE)).astype(np.float32) * np.array([1e3, 2e3, 1]).reshape(3, 1, 1, 1)
     with pytest.raises(InputError, match=words):
         on_images(candidate, images.astype(np.float32))
+
+
+class InSingle(nn.Module):
+    """Gives a batch other outputs than its inputs alone, in single precision or in both."""
+
+    def __init__(self, *kinds: torch.dtype) -> None:
+        super().__init__()
+        self.layer, self.kinds = nn.Linear(16, 3), kinds
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.flatten(1)) + 0.1 * (x.dtype in self.kinds and len(x) > 1)
+
+
+def test_what_only_single_precision_mixes_is_rounding() -> None:
+    pair = noise((1, 4, 4))
+    check(Candidate(InSingle(torch.float32).eval(), pair[:1].clone()), pair.numpy())
+    with pytest.raises(InputError, match="mixes the inputs of a batch"):
+        check(Candidate(InSingle(torch.float32, torch.float64).eval(), pair[:1].clone()), pair.numpy())

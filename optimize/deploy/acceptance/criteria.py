@@ -32,7 +32,9 @@ def limits_of(stated: Mapping[str, Any], task: str) -> Limits:
         values |= {entry["name"]: entry["limit"] for entry in stated.get("further", ())}
         rails = {name: Relative(value) if name in relative and value is not None else value for name, value in values.items()}
         # of masks a report says that the metric is Dice, and the settings of classes say nothing there
-        settings = {name: stated[name] for name in _SETTINGS if task == "classification" or name not in CLASS_SETTINGS}
+        # the same holds of the metrics of several labels and of numbers, which have a threshold at most
+        unread = {"classification": (), "ordinal": (), "multilabel": ("metric", "class_metric")}.get(task, CLASS_SETTINGS)
+        settings = {name: stated[name] for name in _SETTINGS if name not in unread}
         if "positive" in settings:
             settings["positive"] = tuple(settings["positive"])
         return Limits(rails=rails, preset=stated.get("preset") or "", **settings)

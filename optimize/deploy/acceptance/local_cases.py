@@ -25,6 +25,7 @@ from optimize.candidate import Floats
 from optimize.data.arrays import Array, checked_images, checked_labels, checked_masks, same_length, spread
 from optimize.data.fitted_files import fitted_files
 from optimize.data.in_memory import as_array
+from optimize.data.label_kinds import checked_many
 from optimize.data.layout import CLASS_KEYS, SPLITS, meant_name
 from optimize.data.lazy_images import Images, row_batches
 from optimize.data.metadata import checked_groups, checked_names, checked_tags
@@ -201,6 +202,7 @@ def _cases(arrays: Mapping[str, Array], use: ModelUse) -> LocalCases:
         item_names=checked_names(arrays, "test"),
         outputs=use.meaning,
         threshold=use.threshold,
+        kind="" if use.task in ("classification", "segmentation") else use.task,
     )
     recorded = _recorded(arrays, use, len(images))
     shares = _shares(arrays, use, names)
@@ -243,12 +245,15 @@ def _names(arrays: Mapping[str, Array], use: ModelUse) -> tuple[int, ...]:
 
 def _labels(arrays: Mapping[str, Array], use: ModelUse, names: tuple[int, ...]) -> Array | None:
     """Return the labels or masks, numbered as the model's classes; None where the data have none."""
-    key, other = ("test_labels", "test_masks") if use.task == "classification" else ("test_masks", "test_labels")
+    key, other = ("test_labels", "test_masks") if use.task != "segmentation" else ("test_masks", "test_labels")
     if other in arrays:
         raise InputError(f"`{other}` does not fit the model, which is for {use.task}: pass `{key}`, or neither.")
     if key not in arrays:
         return None
     order = np.asarray(names)
+    if use.task == "multilabel":
+        # column i of the data is label order[i] of the model
+        return checked_many(arrays, "test", len(names))[:, np.argsort(order)]
     if use.task == "classification":
         return np.asarray(order[checked_labels(arrays, "test", len(names))])
     outputs, spatial = use.output_shape[0], [size - 2 * use.preprocessing.pad for size in use.output_shape[1:]]

@@ -11,12 +11,12 @@ import numpy as np
 from optimize.backends.artifact import MANIFEST, Artifact
 from optimize.candidate import Floats, Meaning
 from optimize.data.arrays import Integers
-from optimize.data.output_meaning import MEANINGS, stated_threshold
+from optimize.data.output_meaning import MEANINGS, meaning_of, stated_threshold
 from optimize.data.preprocessing import Preprocessing
 from optimize.errors import InputError
 from optimize.guard.classification_score import answers
 
-TASKS = ("classification", "segmentation")
+TASKS = ("classification", "segmentation", "multilabel")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ModelUse:
     """What the site's cases must be like, and how a decision follows from an output.
 
     Args:
-        task: "classification" or "segmentation".
+        task: "classification", "segmentation" or "multilabel".
         classes: names of the classes, in the order of the outputs; the background is not among them.
         meaning: whether outputs are "logits" or "probabilities".
         overlapping: whether each output is a yes or no of its own, cut at a threshold; false where the largest output decides.
@@ -85,7 +85,7 @@ class ModelUse:
         return cls(
             task=given["task"],
             classes=classes,
-            meaning=cast(Meaning, given["meaning"]),
+            meaning=meaning_of(given["task"], cast(Meaning, given["meaning"])),
             overlapping=overlapping,
             preprocessing=preprocessing,
             bytes_stored=str(steps["stored"]).startswith("uint8"),

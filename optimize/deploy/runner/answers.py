@@ -54,7 +54,7 @@ class Answers:
             answer: dict[str, Any] = {"file": str(path)} | ({} if place is None else {"index": place})
             if not np.isfinite(outputs[number]).all():
                 answer["error"] = "the model's outputs for it are not finite: check the image"
-            elif self._model.task == "classification":
+            elif self._model.task != "segmentation":
                 answer["class"] = decided[number]
                 answer["probabilities"] = dict(zip(self._model.classes, map(float, probabilities[number]), strict=True))
                 answer["outputs"] = list(map(float, outputs[number]))
@@ -72,7 +72,11 @@ class Answers:
         if "error" in answer:
             return f"{name}: {answer['error']}{warning}"
         if "class" in answer:
-            return f"{name}: {answer['class']} {answer['probabilities'][answer['class']]:.4f}{warning}"
+            shares = answer["probabilities"]
+            if answer["class"] in shares:
+                return f"{name}: {answer['class']} {shares[answer['class']]:.4f}{warning}"
+            listed = ", ".join(f"{label} {share:.4f}" for label, share in shares.items())
+            return f"{name}: {answer['class'] or 'no label'} ({listed}){warning}"
         pixels = ", ".join(f"{label} {count} pixels" for label, count in answer["pixels"].items())
         written = answer.get("masks")
         return f"{name}: {pixels}{'' if written is None else ' -> ' + ', '.join(written)}{warning}"

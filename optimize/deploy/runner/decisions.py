@@ -16,6 +16,7 @@ _ARGMAX = "argmax of axis 1"
 _DECISIONS = {
     _ARGMAX: ("classification", True),
     "output above threshold: the second class, else the first": ("classification", False),
+    "output above threshold: one label per output": ("multilabel", False),
     "argmax of axis 1; 0 is the background, then the classes": ("segmentation", True),
     "output above threshold: one mask per output": ("segmentation", False),
 }
@@ -27,7 +28,7 @@ class Decisions:
     """How a decision follows from outputs.
 
     Args:
-        task: "classification" or "segmentation".
+        task: "classification", "segmentation" or "multilabel".
         exclusive: whether a case, or a pixel, has one class of several; otherwise each output is a yes or no by itself.
         meaning: "logits" or "probabilities", as the outputs are.
         classes: names of the classes; the background is not among them.
@@ -63,15 +64,26 @@ class Decisions:
             outputs: (N, K) or (N, K, *spatial), as `Model.predict` gives them.
 
         Returns:
-            Names of the classes, N of them; or masks: class numbers (N, *spatial), where 0 is the background and 1 the first class; or,
+            Names of the classes, N of them; of several labels those that a case has, with commas between them; or masks: class numbers
+            (N, *spatial), where 0 is the background and 1 the first class; or,
             where masks may overlap, bool (N, K, *spatial).
         """
         if self.task == "classification":
             return [self.classes[place] for place in self.numbers(outputs)]
+        if self.task == "multilabel":
+            assert self.threshold is not None
+            return [", ".join(self.classes[place] for place in np.flatnonzero(row)) for row in outputs > self.threshold]
         if not self.exclusive:
             assert self.threshold is not None
             return np.asarray(outputs > self.threshold)
         return np.asarray(outputs.argmax(1), dtype=np.uint8 if len(self.classes) < 256 else np.uint16)
+
+    def raw(self, outputs: Floats) -> Array:
+        """Return decisions as numbers: of classes int64 (N,), of several labels bool (N, L), of masks as the call gives them."""
+        if self.task == "classification":
+            return self.numbers(outputs)
+        # what a probability above the threshold says is the same for several labels and for masks that may overlap
+        return np.asarray(outputs > (self.threshold or 0.0) if self.task == "multilabel" else self(outputs))
 
     def probabilities(self, outputs: Floats) -> Array:
         """Return outputs as probabilities, float64 of the same shape; of logits the softmax over axis 1, or the sigmoid of each.

@@ -15,21 +15,17 @@ from __future__ import annotations
 
 import pkgutil
 import re
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-Task: TypeAlias = Literal["classification", "segmentation"]
-TASKS: tuple[Task, ...] = ("classification", "segmentation")
+from optimize.guard.tasks import Judge, kinds
+
+Task: TypeAlias = str
+"""Name of a task, one of `optimize.guard.tasks.kinds()`."""
 Rule: TypeAlias = Literal["drop", "rise", "floor", "ceiling"]
 """What is compared with the limit: baseline - candidate, candidate - baseline, or (floor, ceiling) the candidate's own figure."""
-Judge: TypeAlias = Callable[[Any, float], Iterable[Any]]
-"""From a comparison (`ClassComparison` or `MaskComparison`) and a limit to judged rails (`optimize.guard.rail.Rail`).
-
-The comparison reads `Limits`, which reads this table, so their types cannot be named here.
-"""
 _NAME = {"floor": re.compile(r"min_[a-z][a-z0-9_]*"), "drop": re.compile(r"max_([a-z][a-z0-9_]*_)?drop")}
 _OTHER_NAME = re.compile(r"max_[a-z][a-z0-9_]*")
 
@@ -49,7 +45,8 @@ class GuardRail:
             {class_metric} and {f1}, which the report replaces by the figure that this run's limits are about.
         unlimited: the figure's name in the report's sentence about figures that had no limit; "" to leave it out of that sentence.
         classification: turns a comparison of two classifiers and the limit into judged rails; None where classes have no such figure.
-        segmentation: turns a comparison of two segmentations and the limit into judged rails; None where masks have no such figure.
+        segmentation: turns a comparison of two segmentations and the limit into judged rails; None where masks have no such figure. The
+            judges of all other tasks stand in the task's file (`optimize/guard/tasks/`).
         default: the limit where a user sets none; None for no limit.
         fallback: name of the limit that holds in this one's place where a user sets none; "" for no such limit.
         needs_threshold: whether the figure exists only at the operating point that `threshold` sets.
@@ -78,7 +75,7 @@ class GuardRail:
         # The name alone tells a reader of a recipe which way the limit works, so the two may not disagree.
         if not _NAME.get(self.rule, _OTHER_NAME).fullmatch(self.name):
             raise ValueError(f"`name` (={self.name!r}) of a {self.rule} must be min_… for a floor, max_…_drop for a drop, else max_….")
-        if self.classification is None and self.segmentation is None:
+        if not self.tasks:
             raise ValueError(f"guard-rail {self.name!r} must be judged for at least one task: give `classification` or `segmentation`.")
 
     @property
@@ -89,11 +86,13 @@ class GuardRail:
     @property
     def tasks(self) -> tuple[Task, ...]:
         """The tasks that have the figure."""
-        return tuple(task for task in TASKS if self.judge(task) is not None)
+        return tuple(task for task in kinds() if self.judge(task) is not None)
 
     def judge(self, task: Task) -> Judge | None:
         """The function that judges this rail in a task; None where the task has no such figure."""
-        return {"classification": self.classification, "segmentation": self.segmentation}[task]
+        kind = kinds()[task]
+        own = {"classification": self.classification, "segmentation": self.segmentation}.get(task) or kind.judges.get(self.name)
+        return self.judge(kind.like) if own is None and kind.like else own
 
     def asks(self, limit: float | None) -> bool:
         """Whether a limit asks for anything: None does not, nor does a floor of 0."""

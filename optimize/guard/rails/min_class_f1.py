@@ -31,7 +31,7 @@ def _classes(compared: ClassComparison, limit: float) -> Iterator[Rail]:
         either = true | predicted
         overlap = share_of((true & predicted)[either], compared.limits.confidence, compared.patients_of(either))
         f1 = baseline.per_class[name].f1, candidate.per_class[name].f1
-        yield compared.rail("floor", limit, "F1", _f1_of_overlap(overlap, int(true.sum())), *f1, scope="class", name=name)
+        yield compared.rail("floor", limit, "F1", f1_of_overlap(overlap, int(true.sum())), *f1, scope="class", name=name)
 
 
 def _masks(compared: MaskComparison, limit: float) -> Iterator[Rail]:
@@ -40,7 +40,7 @@ def _masks(compared: MaskComparison, limit: float) -> Iterator[Rail]:
         yield compared.rail("floor", limit, "Dice", compared.class_dice(name), baseline.get(name), dice, scope="class", name=name)
 
 
-def _f1_of_overlap(overlap: Estimate, cases: int) -> Estimate:
+def f1_of_overlap(overlap: Estimate, cases: int) -> Estimate:
     """F1 with its bounds, from the overlap J, see above.
 
     Args:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimize.backends import CPU
+from optimize.data.output_meaning import plain
 from optimize.errors import InputError
 from optimize.files import sha256
 from optimize.guard.limits import Limits
@@ -38,10 +39,10 @@ def require_settings(recipe: Recipe, report: Mapping[str, Any], said: Mapping[st
     Raises:
         InputError: naming the first setting that differs.
     """
-    masks = report.get("task") == "segmentation"
+    fixed = report.get("task", "classification") not in ("classification", "ordinal")
     usual, limits = Limits().as_dict(), recipe.limits.as_dict()
     for name in sorted({*limits, *report["limits"]}):
-        if masks and name in ("metric", "class_metric"):  # the report says Dice of masks, whatever was asked for
+        if fixed and name in ("metric", "class_metric"):  # the report says Dice of masks, whatever was asked for
             continue
         # A limit that the report does not know is of a later version than it is.
         _same(f"limits.{name}", limits.get(name), report["limits"].get(name, usual.get(name)))
@@ -113,7 +114,7 @@ def require_data(job: Job, report: Mapping[str, Any], ledger: Path) -> None:
     if job.data.test.task != task:
         raise _data_error(f"it is for {job.data.test.task}, the run was for {_short(task)}")
     if (original := report.get("original")) is not None:  # a report of an earlier version has none
-        _same("model.outputs", job.original.outputs, original["outputs"])
+        _same("model.outputs", plain(job.original.outputs), original["outputs"])
     _require_tags(job, ledger)
 
 

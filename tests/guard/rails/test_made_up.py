@@ -34,7 +34,7 @@ recipe = resolve(here / "m.pt", target="openvino", overrides={"out": "o"})
 flagged = resolve(here / "m.pt", target="openvino", overrides={"out": "o", "max_changed": "3%"})
 (here / "recipe.lock.toml").write_text(to_toml(recipe))
 errors = []
-for refused in (lambda: require_figures(recipe.limits, masks=True), lambda: Limits(max_changed=2), lambda: Limits(max_changed=0)):
+for refused in (lambda: require_figures(recipe.limits, "segmentation"), lambda: Limits(max_changed=2), lambda: Limits(max_changed=0)):
     try:
         refused()
     except InputError as problem:

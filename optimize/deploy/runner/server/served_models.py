@@ -75,8 +75,7 @@ def served_models(model: Model) -> dict[str, ServedModel]:
     # one run tells the shapes of all outputs: the network's own outputs, and those without the pad
     raw = model.run(np.zeros((1, *model.input_shape), np.float32))
     inner = model.preprocessing.inner(raw)
-    classes = model.task == "classification"
-    decided = np.zeros((1,), np.int64) if classes else np.asarray(model.decisions(inner))
+    decided = model.decisions.raw(inner)
     decision = Tensor(DECISION, _datatype(decided.dtype), decided.shape[1:])
 
     def tensors(inputs: Array, wanted: Mapping[str, bool]) -> dict[str, Array]:
@@ -85,7 +84,7 @@ def served_models(model: Model) -> dict[str, ServedModel]:
     def images(inputs: Array, wanted: Mapping[str, bool]) -> dict[str, Array]:
         found: dict[str, Array] = {OUTPUT: model.predict(inputs)}
         if DECISION in wanted:
-            found[DECISION] = model.decisions.numbers(found[OUTPUT]) if classes else np.asarray(model.decisions(found[OUTPUT]))
+            found[DECISION] = model.decisions.raw(found[OUTPUT])
         return found
 
     given = Tensor("images", "UINT8" if whole else "FP32", model.stored_shape)

@@ -1,0 +1,19 @@
+"""One module for each library whose networks `--arch LIBRARY:NAME` builds; see `optimize.loading.library_networks`."""
+
+from __future__ import annotations
+
+import pkgutil
+
+
+def library_names() -> list[str]:
+    """Return the names of all libraries, as they stand in front of the colon."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def of_library(spec: str) -> bool:
+    """Return whether `--arch` names a network of a library, and not a file.
+
+    >>> of_library("timm:resnet18"), of_library("net.py:make"), of_library("models/timm.py:resnet18")
+    (True, False, False)
+    """
+    return spec.partition(":")[0] in library_names() and ":" in spec
