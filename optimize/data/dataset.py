@@ -16,10 +16,12 @@ from optimize.data.input_scale import require_scale
 from optimize.data.label_kinds import AUTO, checked_many, checked_numbers, kind_of_labels
 from optimize.data.layout import SPLITS
 from optimize.data.metadata import checked_groups, checked_names, checked_tags, require_columns, require_patients
+from optimize.data.missing_splits import with_missing_splits
 from optimize.data.preprocessing import Preprocessing as Preprocessing
 from optimize.data.sources import read_arrays
 from optimize.data.split import Split as Split
 from optimize.data.split_assignment import PROTECTED, disjoint, fifth, halves, identify
+from optimize.data.text_labels import numbered_text
 from optimize.errors import InputError
 from optimize.progress import note
 
@@ -127,13 +129,14 @@ def load_data(
     """
     if isinstance(source, Dataset):
         return source
-    arrays = read_arrays(source) if isinstance(source, str | Path) else arrays_of(source)
+    arrays, numbering = numbered_text(read_arrays(source) if isinstance(source, str | Path) else arrays_of(source), classes)
     if not input_shape:
         input_shape = input_shape_of(arrays, preprocessing.pad)
-        mask_shape = mask_shape or (input_shape[1:] if "test_masks" in arrays else ())
+        mask_shape = mask_shape or (input_shape[1:] if any(key.endswith("_masks") for key in arrays) else ())
     if num_classes is None and classes and not mask_shape:
         num_classes = len(classes)
-    arrays = fitted_files(arrays, input_shape)
+    # behind the fitting, so that the cut hashes images that are kept decoded
+    arrays, cut = with_missing_splits(fitted_files(arrays, input_shape))
     kind = "" if mask_shape else kind_of_labels(arrays, task)
     present = [name for name in SPLITS if f"{name}_images" in arrays]
     splits = {name: _split(arrays, name, preprocessing, input_shape, num_classes, mask_shape, kind) for name in present}
@@ -146,7 +149,8 @@ def load_data(
     names = class_names(arrays, classes, num_classes, list(splits.values()))
     # the most protected first, so that an item in test and train is dropped from train
     order = [name for name in PROTECTED if name in splits]
-    rows, notes = disjoint([identify(name, splits[name].images, splits[name].patients) for name in order], drop=drop_overlap)
+    rows, dropped = disjoint([identify(name, splits[name].images, splits[name].patients) for name in order], drop=drop_overlap)
+    notes = (*numbering, *cut, *dropped)
     for line in notes:
         note(line)
     # A split that lost nothing is not copied.

@@ -52,10 +52,9 @@ def arrays_of(source: object) -> dict[str, Array]:
         arrays = {}
         for name, content in source.items():
             arrays |= _split_arrays(str(name), content)
-    for name in ("val", "test"):
-        if f"{name}_images" not in arrays:
-            has = ", ".join(map(str, source)) or "nothing"
-            raise InputError(f"`data` has no {name!r} split; it has {has}: pass a dict of {_FORMS}.")
+    if not any(f"{name}_images" in arrays for name in ("train", "val", "test")):
+        has = ", ".join(map(str, source)) or "nothing"
+        raise InputError(f"`data` has no 'train', 'val' or 'test' split; it has {has}: pass a dict of {_FORMS}.")
     return arrays
 
 
@@ -92,7 +91,7 @@ def input_shape_of(arrays: Mapping[str, Array], pad: int = 0) -> tuple[int, ...]
         >>> input_shape_of({"val_images": np.zeros((5, 28, 28, 3), np.uint8)})
         (3, 28, 28)
     """
-    images = arrays["val_images"]
+    images = next(arrays[f"{split}_images"] for split in ("val", "test", "train") if f"{split}_images" in arrays)
     shape, floats = images.shape[1:], images.dtype.kind == "f"
     if len(shape) == 2:
         channels, spatial = 1, shape

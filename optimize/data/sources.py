@@ -79,7 +79,7 @@ def read_arrays(source: str | Path) -> dict[str, Array]:
         source: a file, a folder or a text that one of the `data_formats` recognises.
 
     Raises:
-        InputError: when the source is missing, empty, damaged, of no known format, or holds no images for val or test.
+        InputError: when the source is missing, empty, damaged, of no known format, or holds no images for train, val or test.
     """
     format = format_of(source)
     name = ""
@@ -97,11 +97,13 @@ def read_arrays(source: str | Path) -> dict[str, Array]:
         if meant is not None and meant not in arrays:
             # a file may hold anything, so this is no error; but patients that are passed over may stand in two splits unnoticed
             note(f"`data` (={source}): {passed_over} is not read: if it is {meant}, call it so.")
-    for required in ("val_images", "test_images"):
-        if required not in arrays:
-            names = list(stored)
-            listed = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
-            raise InputError(f"`data` (={source}) has no array {required!r}; it has {listed or 'none'}: name them as MedMNIST does.")
+    if not any(f"{split}_images" in arrays for split in ("train", "val", "test")):
+        names = list(stored)
+        listed = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+        raise InputError(
+            f"`data` (={source}) has no array 'val_images', 'test_images' or 'train_images'; it has {listed or 'none'}: "
+            "name them as MedMNIST does."
+        )
     return arrays
 
 

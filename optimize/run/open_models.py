@@ -153,7 +153,8 @@ class ModelOpener:
             return partial(_random, shape, self.seed)
         from optimize.data.preprocessing import Preprocessing  # late, as above: it imports torch
 
-        images = Preprocessing()(checked_images(self._arrays, "test", shape, None)[: max(self.batches)])
+        split = next(name for name in ("test", "val", "train") if f"{name}_images" in self._arrays)
+        images = Preprocessing()(checked_images(self._arrays, split, shape, None)[: max(self.batches)])
         # repeats the images where there are fewer than the batch needs
         return lambda count: np.resize(images, (count, *shape))
 

@@ -133,8 +133,8 @@ BATCH = (np.zeros((4, 1, 8, 8), np.float32), np.zeros(4, np.int64))
     [
         (3, r"`data` is a int: pass a path, a prepared Dataset, or a dict of arrays"),
         (loader("val"), r"`data` is a DataLoader: pass a path"),
-        ({"val": BATCH}, r"`data` has no 'test' split; it has val: pass"),
-        ({"val_images": BATCH[0]}, r"`data` has no 'test' split; it has val_images"),
+        ({"calibration": BATCH}, r"`data` has no 'train', 'val' or 'test' split; it has calibration: pass"),
+        ({"calibration_images": BATCH[0]}, r"`data` has no 'train', 'val' or 'test' split; it has calibration_images"),
         ({"validation": BATCH, "test": BATCH}, r"`data` has 'validation': call this split 'val'"),
         ({"val": loader("val", shuffle=True)}, r"`data\['val'\]` is a DataLoader that shuffles or samples, .* pass DataLoader\(dataset"),
         ({"val": loader("val", drop_last=True)}, r"`data\['val'\]` is a DataLoader with drop_last=True, which leaves items out"),

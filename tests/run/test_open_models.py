@@ -93,11 +93,11 @@ def test_inputs_from_data_go_round(compiled: Path, tmp_path: Path) -> None:
     found = opening(tmp_path, data=str(tmp_path / "data.npz"), batches=(5,)).all([compiled])[0].inputs(5)
     expected = np.moveaxis(images, -1, 1).astype(np.float32) / 255
     assert np.allclose(found, expected[[0, 1, 0, 1, 0]])
-    np.savez(tmp_path / "none.npz", val_images=images)
+    np.savez(tmp_path / "none.npz", images=images)
     np.savez(tmp_path / "small.npz", test_images=images[:, 1:3, 1:3], val_images=images)
     misfit = r"`test_images` holds images of 2x2x3, .* input 3,4,4: resize them, or leave --data out"
     refuses(compiled, misfit, tmp_path, data=str(tmp_path / "small.npz"))
-    refuses(compiled, r"`data` \(=.*none.npz\) has no array 'test_images'", tmp_path, data=str(tmp_path / "none.npz"))
+    refuses(compiled, r"`data` \(=.*none.npz\) has no array 'val_images', 'test_images'", tmp_path, data=str(tmp_path / "none.npz"))
 
 
 def test_sizes_left_open_are_given(one_runtime: str, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def inspect_data(source: str) -> DataFacts:
     arrays = read_arrays(source)
     named = any(key in arrays for key in CLASS_KEYS)
     outputs = None
-    if "test_masks" in arrays:
+    if any(name.endswith("_masks") for name in arrays):
         highest = max(int(arrays[name].max(initial=0)) for name in arrays if name.endswith("_masks"))
         # class numbers need one output each and one for the background; 0 and 1 alone are one mask of one output
         outputs = highest + 1 if highest > 1 else 1
