@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import exp, log
-from typing import Any
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -108,6 +108,34 @@ def is_logits(meaning: Meaning) -> bool:
     return meaning in ("logits", "label logits")
 
 
+class Values(str):
+    """The meaning of outputs that are numbers, with the middle and the spread of the labels, by which they are made comparable.
+
+    Where two models are compared without labels, a number z is read as a yes or no with the logit (z - middle) / spread: numbers that are
+    equal agree, and the further they are from each other, the less they do.
+
+    >>> Values(50.0, 10.0) == "values", logits(torch.tensor([[65.0]]), cast(Meaning, Values(50.0, 10.0)), exclusive=False).tolist()
+    (True, [[1.5]])
+
+    Args:
+        middle: mean of the labels, of all targets.
+        spread: standard deviation of the labels, above 0.
+    """
+
+    middle: float
+    spread: float
+
+    def __new__(cls, middle: float, spread: float) -> Self:
+        """Return the text "values" with these two numbers."""
+        made = super().__new__(cls, "values")
+        made.middle, made.spread = middle, spread
+        return made
+
+    def __getnewargs__(self) -> tuple[float, float]:  # type: ignore[override]
+        """Return what another process makes the same object from."""
+        return self.middle, self.spread
+
+
 def meaning_of(task: str, found: Meaning) -> Meaning:
     """Return what outputs mean for a task, from what their values look like: of several labels each is a yes or no of its own.
 
@@ -118,6 +146,12 @@ def meaning_of(task: str, found: Meaning) -> Meaning:
     if task == "regression":
         return "values"
     return PER_LABEL[found] if task == "multilabel" else found
+
+
+def scaled(labels: npt.NDArray[Any]) -> Meaning:
+    """Return the meaning "values" with the mean and the standard deviation of these labels, (N,) or (N, K)."""
+    spread = float(labels.std())
+    return cast(Meaning, Values(float(labels.mean()), spread if spread > _TINY else 1.0))
 
 
 def plain(meaning: Meaning) -> Meaning:
@@ -140,7 +174,9 @@ def logits(outputs: torch.Tensor, meaning: Meaning, *, exclusive: bool) -> torch
         meaning: meaning of the outputs, "logits" or "probabilities".
         exclusive: whether a case, or a pixel, has one class of several; otherwise each output is a yes-or-no decision.
     """
-    if is_logits(meaning):
+    if isinstance(meaning, Values):
+        return (outputs - meaning.middle) / meaning.spread
+    if is_logits(meaning) or meaning == "values":
         return outputs
     probabilities = outputs.clamp(_TINY, 1 - _TINY)
     return probabilities.log() if exclusive else probabilities.logit()
