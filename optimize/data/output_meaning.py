@@ -109,29 +109,30 @@ def is_logits(meaning: Meaning) -> bool:
 
 
 class Values(str):
-    """The meaning of outputs that are numbers, with the middle and the spread of the labels, by which they are made comparable.
+    """The meaning of outputs that are numbers, with middle and spread of the labels of each target, by which they are made comparable.
 
     Where two models are compared without labels, a number z is read as a yes or no with the logit (z - middle) / spread: numbers that are
     equal agree, and the further they are from each other, the less they do.
 
-    >>> Values(50.0, 10.0) == "values", logits(torch.tensor([[65.0]]), cast(Meaning, Values(50.0, 10.0)), exclusive=False).tolist()
+    >>> ages = cast(Meaning, Values((50.0,), (10.0,)))
+    >>> ages == "values", logits(torch.tensor([[65.0]]), ages, exclusive=False).tolist()
     (True, [[1.5]])
 
     Args:
-        middle: mean of the labels, of all targets.
-        spread: standard deviation of the labels, above 0.
+        middle: mean of the labels of each target, (K,).
+        spread: standard deviation of the labels of each target, (K,), above 0.
     """
 
-    middle: float
-    spread: float
+    middle: tuple[float, ...]
+    spread: tuple[float, ...]
 
-    def __new__(cls, middle: float, spread: float) -> Self:
+    def __new__(cls, middle: tuple[float, ...], spread: tuple[float, ...]) -> Self:
         """Return the text "values" with these two numbers."""
         made = super().__new__(cls, "values")
         made.middle, made.spread = middle, spread
         return made
 
-    def __getnewargs__(self) -> tuple[float, float]:  # type: ignore[override]
+    def __getnewargs__(self) -> tuple[tuple[float, ...], tuple[float, ...]]:  # type: ignore[override]
         """Return what another process makes the same object from."""
         return self.middle, self.spread
 
@@ -149,9 +150,10 @@ def meaning_of(task: str, found: Meaning) -> Meaning:
 
 
 def scaled(labels: npt.NDArray[Any]) -> Meaning:
-    """Return the meaning "values" with the mean and the standard deviation of these labels, (N,) or (N, K)."""
-    spread = float(labels.std())
-    return cast(Meaning, Values(float(labels.mean()), spread if spread > _TINY else 1.0))
+    """Return the meaning "values" with the mean and the standard deviation of each column of these labels, (N,) or (N, K)."""
+    columns = labels.reshape(len(labels), -1).astype(np.float64)
+    spread = columns.std(0)
+    return cast(Meaning, Values(tuple(columns.mean(0).tolist()), tuple(np.where(spread > _TINY, spread, 1.0).tolist())))
 
 
 def plain(meaning: Meaning) -> Meaning:
@@ -175,7 +177,7 @@ def logits(outputs: torch.Tensor, meaning: Meaning, *, exclusive: bool) -> torch
         exclusive: whether a case, or a pixel, has one class of several; otherwise each output is a yes-or-no decision.
     """
     if isinstance(meaning, Values):
-        return (outputs - meaning.middle) / meaning.spread
+        return (outputs - outputs.new_tensor(meaning.middle)) / outputs.new_tensor(meaning.spread)
     if is_logits(meaning) or meaning == "values":
         return outputs
     probabilities = outputs.clamp(_TINY, 1 - _TINY)

@@ -92,7 +92,7 @@ class FitOutput:
         with timed("fit the output layer"):
             start = matrix(layer).numpy()
             # of numbers, the fit is that of their logits, see `Values`
-            middle, scale = (meaning.middle, meaning.spread) if isinstance(meaning, Values) else (0.0, 1.0)
+            middle, scale = (np.array(side) for side in ((meaning.middle, meaning.spread) if isinstance(meaning, Values) else (0.0, 1.0)))
             outputs, start, bias = (outputs - middle) / scale, start / scale, (bias - middle) / scale
             columns = [slice(k, k + 1) for k in range(outputs.shape[1])] if stand_alone(outputs.shape, meaning) else [slice(None)]
             fits = [fit_to_answers(inputs, outputs[:, part], start[:, part], bias[part], self.l2) for part in columns]

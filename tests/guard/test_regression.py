@@ -155,9 +155,9 @@ def test_a_split_of_numbers_is_counted_cut_and_hashed() -> None:
 def test_values_are_compared_by_the_spread_of_the_labels_and_travel() -> None:
     meaning = scaled(np.array([40.0, 60.0]))
     assert isinstance(meaning, Values)
-    assert (meaning.middle, meaning.spread, plain(meaning)) == (50.0, 10.0, "values")
+    assert (meaning.middle, meaning.spread, plain(meaning)) == ((50.0,), (10.0,), "values")
     again = pickle.loads(pickle.dumps(meaning))
-    assert (again, again.middle) == ("values", 50.0)
+    assert (again, again.middle) == ("values", (50.0,))
     assert logits(torch.tensor([[65.0]]), meaning, exclusive=False).tolist() == [[1.5]]
     loss = objective((2, 1), np.float32([[40.0], [60.0]]), 1.0, 0.25, meaning)
     labels, outputs, targets = torch.tensor([[40.0], [60.0]]), torch.tensor([[50.0], [60.0]]), torch.tensor([[40.0], [70.0]])
@@ -173,7 +173,7 @@ def test_the_last_layer_is_fitted_to_numbers() -> None:
     torch.manual_seed(0)
     images = np.random.default_rng(0).normal(0, 1, (256, 6)).astype(np.float32)
     net = nn.Sequential(nn.Linear(6, 1))
-    original = Candidate(net.eval(), torch.from_numpy(images[:1]), outputs=cast(Meaning, Values(0.0, 1.0)))
+    original = Candidate(net.eval(), torch.from_numpy(images[:1]), outputs=cast(Meaning, Values((0.0,), (1.0,))))
     changed = nn.Sequential(nn.Linear(6, 1)).eval()
     candidate = Candidate(changed, original.example, outputs=original.outputs)
     fitted = FitOutput(l2=0.0)(candidate, Reference(original, images))
