@@ -14,7 +14,7 @@ from optimize.loading.load import load_model
 from optimize.steps.prune_to_widths import PruneToWidths
 
 NETWORKS = [
-    *(("torchvision", name) for name in ("mnasnet0_5", "resnet18", "squeezenet1_1")),
+    ("torchvision", "squeezenet1_1"),
     *(("timm", name) for name in ("test_vit", "test_convnext", "lcnet_035", "regnetx_002")),
     *(("odd", name) for name in ("ecg_1d", "tabular_mlp")),
 ]
