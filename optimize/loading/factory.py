@@ -60,7 +60,7 @@ def user_code(folder: Path, what: str) -> Iterator[None]:
     except (KeyboardInterrupt, InputError):
         raise
     except BaseException as problem:  # also SystemExit: a factory must not end the run without a word
-        raise InputError(f"{what} raised {describe(problem, folder)}.") from problem
+        raise InputError(f"{what} raised {describe(problem, folder)}.{_remedy(problem)}") from problem
     finally:
         sys.dont_write_bytecode = bytecode
         if str(folder) in sys.path:
@@ -77,6 +77,15 @@ def describe(problem: BaseException, folder: Path | None = None) -> str:
     calls = [] if folder is None else traceback.extract_tb(problem.__traceback__)
     own = [call for call in calls if folder is not None and Path(call.filename).is_relative_to(folder)]
     return f"{text} ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else text
+
+
+def _remedy(problem: BaseException) -> str:
+    """Return what to do about an exception whose text hides its cause, as a sentence; an empty text for all others."""
+    # torchvision's operators are compiled for one build of torch; a wheel of another package index has none for this one, and says
+    # "operator torchvision::nms does not exist" as it is imported
+    if "operator torchvision::" in str(problem):
+        return " Install torch and torchvision from the same package index."
+    return ""
 
 
 def parse(spec: str, argument: str) -> tuple[Path, str]:
