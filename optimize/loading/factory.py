@@ -96,7 +96,9 @@ def parse(spec: str, argument: str) -> tuple[Path, str]:
     """
     file, _, name = spec.rpartition(":")
     if not file.endswith(".py") or not name.isidentifier():
-        raise InputError(f"`{argument}` (={spec!r}) must read 'path/to/file.py:factory'.")
+        # a path alone ends in .py and has no name: the error says where the name goes
+        cure = f": add the name of the function, as in {Path(spec).name}:build" if spec.endswith(".py") else ""
+        raise InputError(f"`{argument}` (={spec!r}) must read 'path/to/file.py:factory'{cure}.")
     path = Path(file).absolute()
     if not path.is_file():
         raise InputError(f"`{argument}` (={spec!r}): there is {'a folder' if path.is_dir() else 'no file'} at {path}: check the path.")

@@ -20,7 +20,7 @@ from optimize.data.masks import perfect
 from optimize.data.output_meaning import meaning, meaning_of, plain, scaled
 from optimize.errors import InputError
 from optimize.guard.evaluate import score_split
-from optimize.guard.no_information import NoInformation, no_information, unexpected
+from optimize.guard.no_information import NoInformation, exceeds, no_information, unexpected
 from optimize.guard.score import Score
 from optimize.guard.score import score as score_of
 from optimize.progress import note
@@ -90,6 +90,9 @@ def judge_original(recipe: Recipe, candidate: Candidate, data: Dataset) -> Origi
     if recipe.expect is not None and unexpected(score, recipe.expect, compared.n):
         said = f"`--expect` (={100 * recipe.expect:.4g} %) is missed by the original: {compared}"
         raise InputError(_with_causes(said, candidate, data, score, compared, "expect what it reaches"))
+    # better than expected is no fault, and may still show that the figure is of other data
+    if recipe.expect is not None and exceeds(score, recipe.expect, compared.n):
+        notes.append(f"the original does better than `--expect` (={100 * recipe.expect:.4g} %): {compared}; is that figure of these data?")
     # an original that is good enough may still be prepared wrongly in a small way: then a note, not an error
     if compared and recipe.expect is None and score.overall < GOOD_FIGURE:
         visible = visible_causes(candidate, data.guard, data.classes, score, compared)

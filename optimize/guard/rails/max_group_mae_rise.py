@@ -15,5 +15,5 @@ RAIL = GuardRail(
     criterion="rise of the mean absolute error in any subgroup",
     default=0.06,
     relative=True,
-    order=32,
+    order=38,
 )

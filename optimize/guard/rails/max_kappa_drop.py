@@ -11,5 +11,5 @@ RAIL = GuardRail(
     example="3pp",
     criterion="drop of the weighted kappa",
     default=0.03,
-    order=14,
+    order=35,
 )

@@ -15,5 +15,5 @@ RAIL = GuardRail(
     criterion="rise of the mean absolute error",
     default=0.02,
     relative=True,
-    order=12,
+    order=36,
 )
