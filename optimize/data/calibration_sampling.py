@@ -33,6 +33,8 @@ MAX_INPUTS, MIN_INPUTS = 2048, 256
 """Bounds of the number of inputs that are fitted."""
 MAC_BUDGET = 7 * 10**11
 """Most multiply–accumulates of one pass over the chosen inputs: a heavy network is repaired on fewer inputs."""
+FITTED_BYTES, LEAST_BY_BYTES = 1 << 29, 64
+"""Bytes of all chosen inputs that are not exceeded, unless they would be fewer than `LEAST_BY_BYTES`: 891 images of 224 x 224 in colour."""
 MIN_POOL, POOL = 2, 4
 """Inputs that are evaluated for each one that is chosen: at least, and at most."""
 STEP = 64
@@ -63,7 +65,7 @@ def unlabelled(original: Candidate, splits: Sequence[Split], seed: int) -> Unlab
         splits: splits that neither decide nor test anything: calibration, and train if there is one.
         seed: seed of the sampling.
     """
-    count = int(np.clip(MAC_BUDGET // max(1, macs(original)), MIN_INPUTS, MAX_INPUTS))
+    count = fitted_count(macs(original), 4 * original.example.numel())
     rng = np.random.default_rng(seed)
     # item k of the pool is item places[k] of splits[owners[k]]
     owners = np.repeat(np.arange(len(splits)), [len(split) for split in splits])
@@ -103,6 +105,21 @@ def unlabelled(original: Candidate, splits: Sequence[Split], seed: int) -> Unlab
         held = _held_out(people, spare, rng)[order]
         fitted, unseen = order[~held][:count], order[held]
     return Unlabelled(inputs(fitted), inputs(unseen) if len(unseen) >= LEAST_UNSEEN else None)
+
+
+def fitted_count(macs: int, input_bytes: int) -> int:
+    """Return the number of inputs that are fitted, where there are as many.
+
+    Args:
+        macs: multiply–accumulates of the network for one input.
+        input_bytes: bytes of one input in float32.
+
+    Example:
+        >>> fitted_count(2 * 10**9, 4 * 3 * 224**2), fitted_count(10**6, 4 * 3 * 224**2), fitted_count(10**6, 4 * 3 * 32**2)
+        (350, 891, 2048)
+    """
+    by_bytes = max(LEAST_BY_BYTES, FITTED_BYTES // max(1, input_bytes))
+    return min(by_bytes, int(np.clip(MAC_BUDGET // max(1, macs), MIN_INPUTS, MAX_INPUTS)))
 
 
 def _patient_numbers(splits: Sequence[Split], owners: np.ndarray, places: np.ndarray) -> np.ndarray | None:

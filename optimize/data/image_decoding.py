@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from optimize.data.array_types import Array
+from optimize.data.lazy_images import printable
 from optimize.errors import InputError
 from optimize.loading.factory import describe
 
@@ -54,13 +55,13 @@ def decode_file(path: str | Path) -> Array:
         ...     decode_file(f"{folder}/a.png").shape
         (4, 5, 1)
     """
-    read = _dicom if str(path).lower().endswith(DICOM) else _photograph
+    read, shown = _dicom if str(path).lower().endswith(DICOM) else _photograph, printable(str(path))
     try:
         return read(path)
     except InputError:
         raise
     except Exception as problem:  # whatever the library that reads a format raises on a damaged file
-        raise InputError(f"`data`: image {path} cannot be read ({describe(problem)}): copy it again, or leave it out.") from problem
+        raise InputError(f"`data`: image {shown} cannot be read ({describe(problem)}): copy it again, or leave it out.") from problem
 
 
 def to_channels(image: Array, channels: int) -> Array:
@@ -105,7 +106,7 @@ def _dicom(path: str | Path) -> Array:
     stored = pydicom.dcmread(path)
     frames = int(getattr(stored, "NumberOfFrames", None) or 1)
     if frames > 1:
-        raise InputError(f"`data`: image {path} holds {frames} frames: store each as a file of its own.")
+        raise InputError(f"`data`: image {printable(str(path))} holds {frames} frames: store each as a file of its own.")
     _require_bounded(path, int(stored.Columns), int(stored.Rows))
     # colour comes out as RGB, whatever it is stored in
     raw = pixels.pixel_array(stored)
@@ -138,8 +139,8 @@ def _shown_range(stored: Any) -> tuple[float, float]:
 
 def _require_bounded(path: str | Path, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        remedy = "store it smaller, or leave it out"
-        raise InputError(f"`data`: image {path} states {width}x{height} pixels, more than {MAX_PIXELS:,} are not decoded: {remedy}.")
+        stated = f"`data`: image {printable(str(path))} states {width}x{height} pixels"
+        raise InputError(f"{stated}, more than {MAX_PIXELS:,} are not decoded: store it smaller, or leave it out.")
 
 
 def _package(module: str, path: str | Path) -> Any:
@@ -147,4 +148,4 @@ def _package(module: str, path: str | Path) -> Any:
         return import_module(module)
     except ImportError as missing:
         package = {"pydicom": "pydicom"}.get(module, "pillow")
-        raise InputError(f"`data`: image {path} needs {package}: pip install 'optimize[files]'.") from missing
+        raise InputError(f"`data`: image {printable(str(path))} needs {package}: pip install 'optimize[files]'.") from missing

@@ -139,9 +139,8 @@ class LazyImages:
         """
         image = self.decode(self.sources[row])
         if image.shape != self.item_shape or image.dtype != self.dtype:
-            expected = f"the first one is {_form(self.item_shape, self.dtype)}"
-            remedy = "store all images alike, or have them resized"
-            raise InputError(f"`data`: image {self.sources[row]} is {_form(image.shape, image.dtype)}, {expected}: {remedy}.")
+            forms = f"is {_form(image.shape, image.dtype)}, the first one is {_form(self.item_shape, self.dtype)}"
+            raise InputError(f"`data`: image {printable(str(self.sources[row]))} {forms}: store all images alike, or have them resized.")
         return image
 
 
@@ -208,6 +207,16 @@ def joined(first: Images, second: Images, order: Integers) -> Images:
     if len(lazy) == 2 and lazy[0].decode is lazy[1].decode and lazy[0].sources is lazy[1].sources:
         return replace(lazy[0], rows=np.concatenate([stack.rows for stack in lazy])[order])
     return LazyImages(range(len(order)), _Chained(first, second), first.shape[1:], first.dtype, order)
+
+
+def printable(text: str) -> str:
+    r"""Return a text, such as the name of a file, in one line that can be written anywhere: what cannot be printed is escaped.
+
+    Example:
+        >>> printable("Möwe\n\udcff.png")
+        'Möwe\\n\\udcff.png'
+    """
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def content_hash(image: Array) -> int:

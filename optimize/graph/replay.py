@@ -169,7 +169,7 @@ class Replay:
                 self._step(module, place, values)
         # the next pass may start from these values, see `narrow`
         held = sum(_bytes(saved) for _, saved in (*self._saved.values(), *self._ahead.values()))
-        if changing and len(called) == 1 and held + _bytes(values) <= MEMORY_BYTES:
+        if changing and len(called) == 1 and not _is_input(values) and held + _bytes(values) <= MEMORY_BYTES:
             self._ahead[number] = (called[0], values)
         return results
 
@@ -230,7 +230,7 @@ class Replay:
         # too much to save: the batch keeps no entry, and its next pass starts at the input
         elsewhere = sum(_bytes(saved) for batch, (_, saved) in self._saved.items() if batch != number)
         self._saved.pop(number, None)
-        if elsewhere + _bytes(values) <= MEMORY_BYTES:
+        if not _is_input(values) and elsewhere + _bytes(values) <= MEMORY_BYTES:
             self._saved[number] = (end, values)
         return end, values
 
@@ -275,6 +275,11 @@ def _trace(module: nn.Module) -> list[fx.Node]:
         return []
     inputs = [node for node in nodes if node.op == "placeholder"]
     return nodes if len(inputs) == 1 else []
+
+
+def _is_input(values: Values) -> bool:
+    """Return whether there is nothing but the batch itself, which need not be saved a second time."""
+    return all(node.op == "placeholder" for node in values)
 
 
 def _calls(node: fx.Node, names: Collection[str]) -> bool:

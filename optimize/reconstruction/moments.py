@@ -32,6 +32,7 @@ from optimize.graph.trace import ChannelGroup, Index
 from optimize.progress import timed
 from optimize.reconstruction.layer_matrix import input_rows, matrix, needs_dual_form, output_rows, position_grid
 from optimize.reconstruction.position_sampling import sample_positions, unusual_positions
+from optimize.reconstruction.shuffled_batches import ShuffledBatches
 
 T = TypeVar("T")
 Memory: TypeAlias = dict[Any, Any]
@@ -102,14 +103,14 @@ class OriginalOutputs:
         self, original: nn.Module, inputs: Floats, layers: Sequence[str], *, rows: int, seed: int, memory: Memory | None = None
     ) -> None:
         self._original = original
-        # shuffled, since a layer with many positions needs the first inputs only, and files are often sorted by class
-        self._inputs = torch.from_numpy(inputs[np.random.default_rng(seed).permutation(len(inputs))])
+        self._cases = len(inputs)
         self._layers = list(layers)
         self._rows = rows
         self._seed = seed
         # a batch of large images would take gigabytes in the first layers, where maps are widest
-        self._batch = int(np.clip(BATCH_VALUES // max(1, self._inputs[0].numel()), min(LEAST_BATCH, BATCH), BATCH))
-        self._batches = torch.split(self._inputs, self._batch)
+        self._batch = int(np.clip(BATCH_VALUES // max(1, inputs[0].size), min(LEAST_BATCH, BATCH), BATCH))
+        # shuffled, since a layer with many positions needs the first inputs only, and files are often sorted by class
+        self._batches = ShuffledBatches(inputs, size=self._batch, seed=seed)
         memory = {} if memory is None else memory
         # the same inputs and positions: the original's outputs there need not be computed again
         self._targets: dict[str, torch.Tensor] = memory.setdefault(("targets", rows, seed), {})
@@ -222,7 +223,7 @@ class OriginalOutputs:
         """Yield what `run` returns for every batch, until each layer has its rows."""
         # inputs until a layer has its rows: with 32 positions of each, 20,000 rows take 625 inputs. Before its first call the number of its
         # positions is not known, so all inputs are assumed.
-        need = dict.fromkeys(names, len(self._inputs))
+        need = dict.fromkeys(names, self._cases)
         for number, batch in enumerate(self._batches):
             start = number * self._batch
             unfinished = [name for name in names if need[name] > start]
@@ -231,7 +232,7 @@ class OriginalOutputs:
 
             def at(name: str, inputs: torch.Tensor, cases: int = len(batch), start: int = start) -> torch.Tensor:
                 grid = tuple(position_grid(linear_submodule(self._original, name), inputs.shape))
-                per_case = _positions_per_case(prod(grid), ceil(self._rows / len(self._inputs)))
+                per_case = _positions_per_case(prod(grid), ceil(self._rows / self._cases))
                 need[name] = ceil(self._rows / per_case)
                 return self._positions(grid, start, cases, per_case)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,18 @@ def test_what_is_left_behind_is_passed_over(tmp_path: Path) -> None:
     assert arrays["classes"].tolist() == ["a", "b"]
     assert arrays["test_names"].tolist()[:5] == [f"test/a/{name}" for name in ("0.png", "1.png", "2.png", "deep/x.JPG", "linked.png")]
     assert np.bincount(arrays["test_labels"]).tolist() == [5, 3]
+
+
+def test_names_that_cannot_be_printed_are_escaped(tmp_path: Path) -> None:
+    tree(tmp_path, "val", "test")
+    odd = os.fsdecode(b"\xff\n.png")
+    (tmp_path / "test" / "a" / "0.png").rename(tmp_path / "test" / "a" / odd)
+
+    assert read(str(tmp_path))["test_names"].tolist()[2] == "test/a/\\udcff\\n.png"
+    (tmp_path / "test" / "a" / odd).write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"/a/\\udcff\\n\.png cannot be read") as refused:
+        load_data(tmp_path, input_shape=(3, 6, 8))
+    str(refused.value).encode("utf-8")
 
 
 def test_a_class_may_be_absent_from_a_split(tmp_path: Path) -> None:

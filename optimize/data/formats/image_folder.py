@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from optimize.data.image_decoding import decode_file, is_image_name
-from optimize.data.lazy_images import lazy_images
+from optimize.data.lazy_images import lazy_images, printable
 from optimize.errors import InputError
 from optimize.progress import note
 
@@ -55,14 +55,14 @@ def read(source: str) -> Mapping[str, Any]:
     files = {split: {folder.name: sorted(_images(folder)) for folder in _folders(path)} for split, path in splits.items()}
     # a folder without any image in any split is no class: notes, masks, scripts
     classes = sorted({name for of_split in files.values() for name, paths in of_split.items() if paths})
-    arrays: dict[str, Any] = {"classes": np.array(classes)}
+    arrays: dict[str, Any] = {"classes": np.array([printable(name) for name in classes])}
     for split, of_split in files.items():
         paths = [path for name in classes for path in of_split.get(name, ())]
         if not paths:
             raise InputError(f"`data` (={source}): {splits[split].name} holds no image in a folder of a class: add some, or remove it.")
         arrays[f"{split}_images"] = lazy_images(paths, decode_file, parallel=True, files=True)
         arrays[f"{split}_labels"] = np.repeat(np.arange(len(classes)), [len(of_split.get(name, ())) for name in classes])
-        arrays[f"{split}_names"] = np.array([os.path.relpath(path, root) for path in paths])
+        arrays[f"{split}_names"] = np.array([printable(os.path.relpath(path, root)) for path in paths])
     return arrays
 
 
@@ -112,4 +112,4 @@ def _images(folder: Path) -> Iterator[str]:
         if count > MAX_FILES:
             raise InputError(f"`data`: {folder} holds more than {MAX_FILES:,} images: pass a smaller tree.")
     if passed_over and count:
-        note(f"{folder}: {passed_over} files that are no images, or cannot be opened, are passed over.")
+        note(f"{printable(str(folder))}: {passed_over} files that are no images, or cannot be opened, are passed over.")

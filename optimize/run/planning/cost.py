@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from optimize.candidate import Candidate
-from optimize.data.calibration_sampling import LEAST_UNSEEN, MAC_BUDGET, MAX_INPUTS, MIN_INPUTS, POOL, SHARE_UNSEEN
+from optimize.data.calibration_sampling import LEAST_UNSEEN, POOL, SHARE_UNSEEN, fitted_count
 from optimize.graph.layer_types import linear_submodule, width
 from optimize.measure.warmup import BRIEF_S
 from optimize.quantization.precision_choice import TIMING_SECONDS
@@ -112,7 +112,7 @@ class Work:
     @property
     def fitted(self) -> int:
         """Number of images that repairs are fitted on, as `data/calibration_sampling.py` takes them."""
-        return min(self.pool, int(np.clip(MAC_BUDGET // max(1, self.macs), MIN_INPUTS, MAX_INPUTS)))
+        return min(self.pool, fitted_count(self.macs, self.image_bytes))
 
     @property
     def unseen(self) -> int:
