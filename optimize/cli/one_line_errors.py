@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ OUR_MISTAKE = 70
 """Exit code of a mistake of this program. It must not read as "rejected" to a script that looks at the code alone."""
 _ERRORS_OF_FILES = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 """Errors of files that the user can mend, wherever they come up."""
+_EXTRA = re.compile(r"unexpected extra argument \((\S+)\)$")
+"""How click tells of a single word too many."""
 _TORCH_ALLOCATOR = "DefaultCPUAllocator: "
 """Part of the RuntimeError that torch raises where others raise a MemoryError."""
 
@@ -81,6 +84,14 @@ def _option_before_command(problem: click.UsageError, words: Sequence[str], comm
     return f"option '{option}' stands before the command: write it behind, as in `optimize {command} {option}`"
 
 
+def _data_without_flag(problem: click.UsageError, text: str) -> str:
+    """What to say of one word too many where the command reads data from a flag: "; pass data as --data d.npz"; else empty."""
+    command, extra = problem.ctx.command if problem.ctx else None, _EXTRA.search(text)
+    if extra is None or command is None or not any("--data" in option.opts for option in command.params):
+        return ""
+    return f"; data are passed as --data {extra[1]}"
+
+
 def refuse(text: str, exit_code: int, as_json: bool) -> NoReturn:
     """Print one line and end the process with this exit code."""
     if as_json:
@@ -105,6 +116,7 @@ class OneLineErrors(click.Group):
         except click.UsageError as problem:
             words = sys.argv[1:] if args is None else args
             text = _option_before_command(problem, words, self.commands) or " ".join(problem.format_message().split()).removesuffix(".")
+            text += _data_without_flag(problem, text)
             text = text.replace(" (Did", " Did").replace("?)", "?")
             manual = " ".join(["optimize", *[word for word in words if word in self.commands][:1], "--help"])
             text = f"{text[:1].lower()}{text[1:]}{' See' if text.endswith('?') else ': see'} `{manual}`."

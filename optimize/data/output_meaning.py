@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import exp, log
-from typing import Any
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -108,6 +108,35 @@ def is_logits(meaning: Meaning) -> bool:
     return meaning in ("logits", "label logits")
 
 
+class Values(str):
+    """The meaning of outputs that are numbers, with middle and spread of the labels of each target, by which they are made comparable.
+
+    Where two models are compared without labels, a number z is read as a yes or no with the logit (z - middle) / spread: numbers that are
+    equal agree, and the further they are from each other, the less they do.
+
+    >>> ages = cast(Meaning, Values((50.0,), (10.0,)))
+    >>> ages == "values", logits(torch.tensor([[65.0]]), ages, exclusive=False).tolist()
+    (True, [[1.5]])
+
+    Args:
+        middle: mean of the labels of each target, (K,).
+        spread: standard deviation of the labels of each target, (K,), above 0.
+    """
+
+    middle: tuple[float, ...]
+    spread: tuple[float, ...]
+
+    def __new__(cls, middle: tuple[float, ...], spread: tuple[float, ...]) -> Self:
+        """Return the text "values" with these two numbers."""
+        made = super().__new__(cls, "values")
+        made.middle, made.spread = middle, spread
+        return made
+
+    def __getnewargs__(self) -> tuple[tuple[float, ...], tuple[float, ...]]:  # type: ignore[override]
+        """Return what another process makes the same object from."""
+        return self.middle, self.spread
+
+
 def meaning_of(task: str, found: Meaning) -> Meaning:
     """Return what outputs mean for a task, from what their values look like: of several labels each is a yes or no of its own.
 
@@ -118,6 +147,13 @@ def meaning_of(task: str, found: Meaning) -> Meaning:
     if task == "regression":
         return "values"
     return PER_LABEL[found] if task == "multilabel" else found
+
+
+def scaled(labels: npt.NDArray[Any]) -> Meaning:
+    """Return the meaning "values" with the mean and the standard deviation of each column of these labels, (N,) or (N, K)."""
+    columns = labels.reshape(len(labels), -1).astype(np.float64)
+    spread = columns.std(0)
+    return cast(Meaning, Values(tuple(columns.mean(0).tolist()), tuple(np.where(spread > _TINY, spread, 1.0).tolist())))
 
 
 def plain(meaning: Meaning) -> Meaning:
@@ -140,7 +176,9 @@ def logits(outputs: torch.Tensor, meaning: Meaning, *, exclusive: bool) -> torch
         meaning: meaning of the outputs, "logits" or "probabilities".
         exclusive: whether a case, or a pixel, has one class of several; otherwise each output is a yes-or-no decision.
     """
-    if is_logits(meaning):
+    if isinstance(meaning, Values):
+        return (outputs - outputs.new_tensor(meaning.middle)) / outputs.new_tensor(meaning.spread)
+    if is_logits(meaning) or meaning == "values":
         return outputs
     probabilities = outputs.clamp(_TINY, 1 - _TINY)
     return probabilities.log() if exclusive else probabilities.logit()

@@ -90,9 +90,17 @@ class NoInformation:
             "constant": self.constant,
             "constant_answer": self.answer,
             "better_than_constant": self.better,
+            **self._interval(),
             "n": self.n,
             "unit": self.unit,
         }
+
+    def _interval(self) -> dict[str, float]:
+        """Wilson's bounds of an accuracy, 95 % between them; no bounds of other figures, which are no shares of cases."""
+        if self.figure != "accuracy" or self.n == 0:
+            return {}
+        low, high = wilson(self.original * self.n, self.n, quantile(0.975))
+        return {"low": low, "high": high}
 
 
 def no_information(score: Score, labels: Array, limits: Limits) -> NoInformation:
@@ -208,3 +216,15 @@ def unexpected(score: Score, expected: float, n: int) -> bool:
     # Example: 90 % of 500 cases has the upper bound 92.7 %, and 94.7 % with the tolerance. An expected 95 % is missed, 94 % is not.
     high = wilson(score.overall * n, n, quantile(CONFIDENCE))[1]
     return high + SPLIT_TOLERANCE < expected
+
+
+def exceeds(score: Score, expected: float, n: int) -> bool:
+    """Whether the original is above the figure that its user expects, by more than chance and by more than splits differ.
+
+    Args:
+        score: the original's score on the guard split.
+        expected: the overall figure, in 0..1.
+        n: number of independent cases or patients.
+    """
+    low = wilson(score.overall * n, n, quantile(CONFIDENCE))[0]
+    return low - SPLIT_TOLERANCE > expected

@@ -152,11 +152,15 @@ def summary(rails: tuple[Rail, ...]) -> str:
     first = rails[0]
     worst = max((rail for rail in rails if rail.scope == "class" and rail.rule == "drop" and rail.estimate.n), key=_value, default=None)
     most, confidence = points(max(0.0, first.estimate.high)), first.confidence
-    bound = "" if confidence is None else f" (the drop is at most {most}, with {100 * confidence:.4g} % confidence)"
+    bound = "" if confidence is None else f" (the {_word(first)} is at most {most}, with {100 * confidence:.4g} % confidence)"
     overall = f"{first.title} {100 * first.candidate:.2f} % against {100 * (first.baseline or 0.0):.2f} %{bound}, limit {first.wording}"
     if worst is None:
         return overall
     return f"{overall}; {worst.figure} of the worst class {worst.name} {_signed(-worst.value)}, limit {worst.wording}"
+
+
+def _word(rail: Rail) -> str:
+    return rail.rule if rail.rule in ("drop", "rise") else "value"
 
 
 def _value(rail: Rail) -> float:

@@ -25,6 +25,7 @@ from torch import nn
 
 from optimize.candidate import Candidate, Floats, Reference
 from optimize.data.output_meaning import of_two_classes
+from optimize.errors import InputError
 from optimize.graph.surgery import mask_channels
 from optimize.graph.trace import ChannelGroup, Index
 from optimize.progress import track
@@ -75,6 +76,8 @@ def paired_outcomes(
     """
     inputs = reference.calibration if inputs is None else inputs
     meaning = reference.original.outputs
+    if meaning == "values":
+        raise InputError("`importance`: this signal is for classes, and the network gives numbers: take 'output_error'.")
     truth = of_two_classes(reference.original.predict(inputs), meaning).argmax(1)
     correct: dict[int, npt.NDArray[np.bool_]] = {}
     for channel in track(sorted({channel for pair in pairs for channel in pair}), f"mask channels of {group.name}"):

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from optimize.candidate import Meaning, Reference
 from optimize.data.output_meaning import THRESHOLD, logits, of_two_classes, stand_alone
+from optimize.errors import InputError
 
 BATCH = 32
 """A backward pass holds every activation, where streaming forward holds a layer's: a quarter of what `moments.py` takes at once."""
@@ -30,6 +31,8 @@ def batches(reference: Reference) -> Iterator[tuple[torch.Tensor, torch.Tensor]]
         inputs = reference.calibration[start : start + BATCH].copy()  # the network may work in place
         outputs = reference.original.predict(inputs)
         meaning = reference.original.outputs
+        if meaning == "values":
+            raise InputError("`importance`: gradient signals are for classes, and this network gives numbers: take 'output_error'.")
         if outputs.shape[1] > 1 and stand_alone(outputs.shape, meaning):
             classes = (outputs > THRESHOLD[meaning]).astype(np.int64).reshape(-1)
         else:

@@ -24,7 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 from optimize.errors import InputError
 from optimize.loading.factory import describe
 from optimize.loading.foreign_files import SAVE_INSTEAD
-from optimize.loading.model_formats import format_of
+from optimize.loading.model_formats import NetworkFile, format_of
 
 Weights: TypeAlias = dict[str, torch.Tensor]
 
@@ -37,11 +37,11 @@ class Checkpoint:
     """The content of a file of weights.
 
     Args:
-        content: the weights by name, or the whole network.
+        content: the weights by name, or the whole network, or a file that builds one.
         notes: sentences on which of several sets of weights was taken, and how to take another one.
     """
 
-    content: nn.Module | Weights
+    content: nn.Module | Weights | NetworkFile
     notes: tuple[str, ...] = ()
 
 
@@ -79,6 +79,8 @@ def averaged(name: str) -> bool:
 def _unwrap(loaded: object, path: Path, chosen_name: str | None) -> Checkpoint:
     """Return the one set of weights in nested containers: the one of that name, or the one that `_choice` takes at each level."""
     notes: tuple[str, ...] = ()
+    if isinstance(loaded, NetworkFile):
+        return Checkpoint(loaded)
     # a name that the user gave may lie at any depth; after it the usual choice goes on inside
     if chosen_name is not None:
         loaded = _under(loaded, chosen_name, path)

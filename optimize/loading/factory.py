@@ -60,7 +60,7 @@ def user_code(folder: Path, what: str) -> Iterator[None]:
     except (KeyboardInterrupt, InputError):
         raise
     except BaseException as problem:  # also SystemExit: a factory must not end the run without a word
-        raise InputError(f"{what} raised {describe(problem, folder)}.") from problem
+        raise InputError(f"{what} raised {describe(problem, folder)}.{_remedy(problem)}") from problem
     finally:
         sys.dont_write_bytecode = bytecode
         if str(folder) in sys.path:
@@ -79,6 +79,15 @@ def describe(problem: BaseException, folder: Path | None = None) -> str:
     return f"{text} ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else text
 
 
+def _remedy(problem: BaseException) -> str:
+    """Return what to do about an exception whose text hides its cause, as a sentence; an empty text for all others."""
+    # torchvision's operators are compiled for one build of torch; a wheel of another package index has none for this one, and says
+    # "operator torchvision::nms does not exist" as it is imported
+    if "operator torchvision::" in str(problem):
+        return " Install torch and torchvision from the same package index."
+    return ""
+
+
 def parse(spec: str, argument: str) -> tuple[Path, str]:
     """Return the file and the name in "path/to/file.py:factory".
 
@@ -87,7 +96,9 @@ def parse(spec: str, argument: str) -> tuple[Path, str]:
     """
     file, _, name = spec.rpartition(":")
     if not file.endswith(".py") or not name.isidentifier():
-        raise InputError(f"`{argument}` (={spec!r}) must read 'path/to/file.py:factory'.")
+        # a path alone ends in .py and has no name: the error says where the name goes
+        cure = f": add the name of the function, as in {Path(spec).name}:build" if spec.endswith(".py") else ""
+        raise InputError(f"`{argument}` (={spec!r}) must read 'path/to/file.py:factory'{cure}.")
     path = Path(file).absolute()
     if not path.is_file():
         raise InputError(f"`{argument}` (={spec!r}): there is {'a folder' if path.is_dir() else 'no file'} at {path}: check the path.")

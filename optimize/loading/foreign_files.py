@@ -103,9 +103,6 @@ def _kind(path: Path, head: bytes) -> str:
         return "a Python file: pass it as --arch file.py:factory, and name the file of weights as the model"
     if head.isascii() and all(byte >= 32 or byte in b"\t\r\n" for byte in head):
         return f"a text file, not a model: {_READABLE}"
-    # An ONNX file is a protocol buffer whose first field is its version: tag 0x08.
-    if head.startswith(b"\x08") or path.suffix == ".onnx":
-        return _not_yet("ONNX")
     return f"damaged or no PyTorch file (this reads {_FORMATS}): copy it again, or save it anew"
 
 

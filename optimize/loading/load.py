@@ -17,6 +17,7 @@ from optimize.loading.factory import describe, load_factory
 from optimize.loading.input_advice import batch_remedy, input_remedy
 from optimize.loading.library_networks import fitting_arguments, library_factory, of_library
 from optimize.loading.live_module import own_copy, require_no_file_settings
+from optimize.loading.model_formats import NetworkFile
 from optimize.loading.plain_layers import with_plain_layers
 from optimize.loading.probe import check, finite_inputs, noise
 from optimize.loading.weights import fill, named_as
@@ -70,6 +71,11 @@ def load_model(
     # Before the shape, which is not what is missing where the file is no model.
     checkpoint = read_checkpoint(path, trust_pickle=trust_pickle, code=code, weights=weights)
     loaded, notes = checkpoint.content, checkpoint.notes
+    if isinstance(loaded, NetworkFile):
+        if arch is not None:
+            raise InputError(f"`model` (={path}) holds a whole network: leave --arch out.")
+        loaded = loaded.build(tuple(input_shape))
+        input_shape = input_shape or loaded.input_shape  # type: ignore[assignment]
     shape = _shape(input_shape)
     if factory is not None:
         module = factory(**(arch_args or {}))

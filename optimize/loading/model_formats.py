@@ -7,9 +7,13 @@ and nothing else: the command, `load_model` and the errors for files that cannot
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
+
+from torch import nn
 
 from optimize.errors import InputError
 from optimize.loading import formats
@@ -17,6 +21,17 @@ from optimize.loading.factory import describe
 from optimize.loading.foreign_files import unsupported_folder_reason, unsupported_reason
 
 HEAD_BYTES = 64
+
+
+@dataclass(frozen=True)
+class NetworkFile:
+    """A file that holds a whole network, and may leave the size of its input open.
+
+    Args:
+        build: (C, *spatial) as the user gave it, or nothing -> the network. It has an `input_shape`, (C, *spatial).
+    """
+
+    build: Callable[[Sequence[int]], nn.Module]
 
 
 class ModelFormat(Protocol):
@@ -39,7 +54,7 @@ class ModelFormat(Protocol):
         """
 
     def read(self, path: Path, *, trust_pickle: bool, code: Path) -> object:
-        """Return the weights as a mapping of names to tensors, which may be nested; or the whole network as a module.
+        """Return the weights as a mapping of names to tensors, which may be nested; or the whole network, as a module or a `NetworkFile`.
 
         Nothing in the file may be executed unless `trust_pickle` is true. What this raises becomes one line that calls the file damaged.
 

@@ -14,7 +14,7 @@ from typing import Any
 from optimize.report.page import FOLDER
 from optimize.report.wording import Report
 
-_FIGURES = {"macro_f1": "macro F1", "auc": "AUC", "dice": "Dice", "f1": "F1", "balanced_accuracy": "balanced accuracy"}
+_FIGURES = {"macro_f1": "macro F1", "auc": "AUC", "dice": "Dice", "f1": "F1", "balanced_accuracy": "balanced accuracy", "r2": "R²"}
 _OVERALL = {"accuracy": "overall accuracy", "dice": "overall Dice"}
 
 

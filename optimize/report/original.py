@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from optimize.report.rows import find
 from optimize.report.terms import terms
 from optimize.report.wording import Report, count
 
-NAMES = {"accuracy": "accuracy", "dice": "Dice", "balanced_accuracy": "balanced accuracy"}
+NAMES = {"accuracy": "accuracy", "dice": "Dice", "balanced_accuracy": "balanced accuracy", "r2": "R²"}
 
 
 def figure(report: Report) -> str:
@@ -35,7 +36,7 @@ def _parts(report: Report) -> Iterator[str]:
     on_test = [] if tested is None else [f"{_percent(tested)} on the test split"]
     on_guard = []
     if original is not None:
-        on_guard = [f"{_percent(original['guard'])} on {count(original['n'])} {original['unit']} of the guard split"]
+        on_guard = [f"{_percent(original['guard'])} on {count(original['n'])} {original['unit']} of the guard split{_interval(original)}"]
     yield f"The original reaches {NAMES[name]} {' and '.join([*on_test, *on_guard])}"
     # The rest is known from the guard split only, which this report does not hold.
     if original is None:
@@ -45,6 +46,12 @@ def _parts(report: Report) -> Iterator[str]:
     yield f"{original['constant_answer']} reaches {_percent(original['constant'])}"
     if not original["better_than_constant"]:
         yield "it is no better than a constant answer"
+
+
+def _interval(original: Mapping[str, Any]) -> str:
+    """The 95 % interval in brackets; empty where the figure has none, or the report is of an earlier version."""
+    low, high = original.get("low"), original.get("high")
+    return "" if low is None or high is None else f" (95 % interval {_percent(low)} to {_percent(high)})"
 
 
 def _name(report: Report) -> str:

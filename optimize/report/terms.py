@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from optimize.report import wording
 from optimize.report.wording import Report
+
+
+def _number(value: float | None) -> str:
+    """A number of any size, to four digits."""
+    return wording.DASH if value is None else f"{value:.4g}".replace("-", "−")
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,37 @@ MULTILABEL = Terms(
         ("F1", "The harmonic mean of sensitivity and precision; macro F1 is its mean over the labels."),
     ),
 )
-TERMS = {"segmentation": SEGMENTATION, "multilabel": MULTILABEL}
+ORDINAL = replace(
+    CLASSIFICATION,
+    further=(("Weighted kappa", "kappa"), *CLASSIFICATION.further),
+    terms=(
+        ("Weighted kappa", "Agreement of the grades beyond chance; a grade off by two counts four times as much as one off by one."),
+        ("Mean error of the grades", "Mean distance from the true grade; limits are about its share of the whole scale."),
+        *CLASSIFICATION.terms,
+    ),
+)
+REGRESSION = Terms(
+    overall="R²",
+    overall_key="r2",
+    figures=(("Mean absolute error", "mae"), ("Root mean squared error", "rmse"), ("Bias", "bias"), ("R²", "r2")),
+    unit="cases",
+    further=(("Relative absolute error", "relative_error"), ("Mean absolute error", "mae"), ("Bias", "bias")),
+    write=_number,
+    meaning="Over the cases of the test split, in the unit of the labels.",
+    counted="Cases of each target",
+    terms=(
+        ("R²", "Share of the variance of the labels that the model explains; 0 for a constant answer."),
+        ("Mean absolute error", "Mean distance of the predictions from the labels, in their unit."),
+        ("Bias", "Mean of prediction minus label, in the unit of the labels: above 0 the model predicts too much."),
+        (
+            "Relative absolute error",
+            "Mean absolute error, divided by the mean distance of the labels from their median, which is the error of the best constant "
+            "answer. Limits are about this share, which has no unit; 1 pp of it is one hundredth of that distance.",
+        ),
+        ("Relative bias", "Bias, divided by the same distance."),
+    ),
+)
+TERMS = {"segmentation": SEGMENTATION, "multilabel": MULTILABEL, "regression": REGRESSION, "ordinal": ORDINAL}
 
 
 def terms(report: Report) -> Terms:

@@ -151,7 +151,7 @@ def fraction(example: str) -> Reader:
         try:
             return share(value, name, folder)
         except InputError:
-            raise InputError(f"`{name}` (={value!r}) must lie between 0 and 1, such as {example}.") from None
+            raise InputError(f"`{name}` (={value!r}) must lie between 0 and 1, such as {example}{_as_percentage(value)}.") from None
 
     return read
 
@@ -288,6 +288,15 @@ def _range(part: Any, read: Integer, name: str, folder: Path) -> Sequence[int]:
     if not first <= last < first + _MAX_RANGE:
         raise InputError(f"`{name}` (={part!r}) must be a range that rises, of at most {_MAX_RANGE} numbers, such as 1-4.")
     return range(first, last + 1)
+
+
+def _as_percentage(value: Any) -> str:
+    """Return the percentage that a number of 2 to 100 may have meant, in words: "93" -> "; write '93%' if per cent are meant"."""
+    try:
+        number = _number(value, "")
+    except InputError:
+        return ""
+    return f"; write '{number:g}%' if per cent are meant" if 1 < number <= 100 else ""
 
 
 def _short(value: object) -> str:

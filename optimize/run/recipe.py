@@ -168,7 +168,8 @@ def _reader(row: GuardRail) -> read.Reader:
         "ceiling": read.share,
         "floor": read.fraction(row.example),
     }
-    return readers[row.rule] if row.default is not None else read.optional(readers[row.rule])
+    reader = read.limit if row.relative else readers[row.rule]
+    return reader if row.default is not None else read.optional(reader)
 
 
 def _signal(value: Any, name: str, folder: Path) -> str:

@@ -62,6 +62,8 @@ def _parsed(file: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as problem:
         raise InputError(f"{file} is no valid toml: {str(problem)[:200]}: mend it there.") from problem
     except (OSError, UnicodeDecodeError) as problem:
+        if file.is_dir():
+            raise InputError(f"`--recipe` (={file}) is a folder: name a toml file in it, such as {file / 'optimize.toml'}.") from problem
         raise InputError(f"{file} cannot be read as UTF-8 text: {' '.join(str(problem).split())[:200]}: name a toml file.") from problem
 
 

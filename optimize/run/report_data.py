@@ -137,7 +137,11 @@ def _unused(original: Candidate) -> dict[str, int] | None:
 
 def _limits(limits: Limits, task: str) -> dict[str, Any]:
     # What a task has one figure for is no choice, so the report names it.
-    figures = {"segmentation": ("dice", "dice"), "multilabel": ("balanced_accuracy", "sensitivity and specificity")}.get(task)
+    figures = {
+        "segmentation": ("dice", "dice"),
+        "multilabel": ("balanced_accuracy", "sensitivity and specificity"),
+        "regression": ("r2", "r2"),
+    }.get(task)
     return limits.as_dict() | ({} if figures is None else dict(zip(("metric", "class_metric"), figures, strict=True)))
 
 
@@ -172,7 +176,8 @@ def _decisions(split: Split) -> tuple[int, bool]:
     """Return the number of decisions of a split, and whether they are independent: those about several labels of a case are not."""
     if split.task == "multilabel":
         return int((split.labels >= 0).sum()), False
-    return len(split), split.patients is None
+    # whether a number moved is no decision that is right or wrong
+    return len(split), split.patients is None and split.task != "regression"
 
 
 def _split_contents(split: Split, classes: tuple[str, ...]) -> dict[str, Any]:

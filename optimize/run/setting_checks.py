@@ -76,9 +76,12 @@ def require_outputs(data: Dataset, outputs: tuple[int, ...]) -> None:
             f"`data` has {labels.shape[1]} labels for each image, and the network gives outputs of {outputs[1:]}: they must be as many "
             f"(the labels look like those of a {task}: pass --task if they are not)."
         )
-    if task == "ordinal" and outputs[1] not in (1, len(data.classes)):
+    if task == "ordinal" and outputs[1] != len(data.classes):
         grades = len(data.classes)
-        raise InputError(f"`data` has {grades} grades and the network {outputs[1]} outputs: it must be one, or one for each grade.")
+        raise InputError(
+            f"`data` has {grades} grades and the network {outputs[1]} outputs: it must have one for each grade; a network that gives the "
+            "grade as a single number is judged with --task regression."
+        )
 
 
 def supported_outputs(outputs: tuple[int, ...], axes: int) -> bool:

@@ -100,7 +100,11 @@ def _steps(split: Split) -> dict[str, Any]:
 def _decision(split: Split, classes: list[str], outputs: tuple[int, ...]) -> dict[str, Any]:
     """Return what the outputs are, of shape (N, K) or (N, K, *spatial), and how a decision follows from them."""
     threshold = None
-    if split.task == "multilabel":
+    if split.task == "ordinal":
+        decision = "argmax of axis 1; grades in their order"
+    elif split.task == "regression":
+        decision = "the output is the number"
+    elif split.task == "multilabel":
         decision, threshold = "output above threshold: one label per output", output_threshold(split.threshold, split.outputs)
     elif split.task == "classification" and outputs[1] == 1:
         decision = "output above threshold: the second class, else the first"

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Meaning, Reference
-from optimize.data.output_meaning import stand_alone
+from optimize.data.output_meaning import Values, stand_alone
 from optimize.graph.layer_calls import calls
 from optimize.graph.layer_types import groups, linear_submodule
 from optimize.graph.surgery import with_tensors
@@ -91,9 +91,13 @@ class FitOutput:
         bias = np.zeros(outputs.shape[1]) if layer.bias is None else layer.bias.detach().double().numpy()
         with timed("fit the output layer"):
             start = matrix(layer).numpy()
+            # of numbers, the fit is that of their logits, see `Values`
+            middle, scale = (np.array(side) for side in ((meaning.middle, meaning.spread) if isinstance(meaning, Values) else (0.0, 1.0)))
+            outputs, start, bias = (outputs - middle) / scale, start / scale, (bias - middle) / scale
             columns = [slice(k, k + 1) for k in range(outputs.shape[1])] if stand_alone(outputs.shape, meaning) else [slice(None)]
             fits = [fit_to_answers(inputs, outputs[:, part], start[:, part], bias[part], self.l2) for part in columns]
             weight, bias = np.concatenate([made for made, _ in fits], axis=1), np.concatenate([made for _, made in fits])
+            weight, bias = weight * scale, bias * scale + middle
         tensors = {"weight": weight_from(layer, torch.from_numpy(weight))}
         if layer.bias is not None:
             tensors["bias"] = torch.from_numpy(bias).to(layer.bias.dtype)

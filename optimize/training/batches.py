@@ -43,7 +43,8 @@ class Batch:
 
     def labels(self, train: Labelled) -> torch.Tensor:
         """Return the labels of the items, mirrored like these, (n,) or (n, …) int64."""
-        labels = np.asarray(train.labels[self.rows], dtype=np.int64)
+        labels = np.asarray(train.labels[self.rows])
+        labels = labels if labels.dtype.kind == "f" else labels.astype(np.int64)
         return torch.from_numpy(self._flipped(labels) if labels.ndim > 1 else labels)
 
     def _flipped(self, arrays: npt.NDArray[Any]) -> npt.NDArray[Any]:

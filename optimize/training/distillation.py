@@ -59,6 +59,10 @@ class Objective:
             targets: outputs of the original for the same inputs.
             labels: int64, (n,) or (n, *spatial) classes; or as many zeros and ones as there are outputs.
         """
+        if self.meaning == "values":
+            z, theirs = (as_logits(numbers.reshape(outputs.shape), self.meaning, exclusive=False) for numbers in (outputs, targets))
+            truth = as_logits(labels.reshape(outputs.shape).to(outputs.dtype), self.meaning, exclusive=False)
+            return self.distillation * (z - theirs).square().mean() + (1 - self.distillation) * (z - truth).square().mean()
         if self.meaning not in MEANINGS:
             return self._of_labels(outputs, targets, labels)
         logits, truth = self._classes(outputs), labels if self.exclusive else labels.reshape(outputs.shape).flatten(0, 1)
@@ -103,7 +107,7 @@ def objective(
         InputError: when the labels do not fit the outputs.
     """
     classes, own = shape[1], tuple(labels.shape[1:])
-    if meaning in PER_LABEL.values():
+    if meaning == "values" or meaning in PER_LABEL.values():
         return Objective(temperature, distillation, exclusive=False, meaning=meaning)
     # labels without an axis of classes name one class for each position; with one output there is nothing to exclude
     exclusive = own == tuple(shape[2:]) and classes > 1

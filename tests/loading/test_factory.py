@@ -136,3 +136,10 @@ def test_keyboard_interrupt_passes(tmp_path: Path) -> None:
 def test_describe_shortens() -> None:
     assert describe(ValueError()) == "ValueError"
     assert len(describe(ValueError("x" * 5000))) < 350
+
+
+@pytest.mark.parametrize("place", ["", "def make(): "])
+def test_torchvision_of_another_index_is_named_as_the_cause(tmp_path: Path, place: str) -> None:
+    text = f"{place}raise RuntimeError('operator torchvision::nms does not exist')\n"
+    with pytest.raises(InputError, match=r"nms does not exist .*Install torch and torchvision from the same package index\.$"):
+        load_factory(_write(tmp_path, text) + ":make")()

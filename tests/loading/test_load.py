@@ -168,7 +168,7 @@ def _damaged_safetensors() -> bytes:
         (READABLE["legacy"]()[:30], "is damaged or no PyTorch file"),
         (_damaged_safetensors(), "is damaged safetensors"),
         (READABLE["safetensors"]()[:30], "is damaged safetensors"),
-        (b"\x08\x07\x12\x07pytorch", "is ONNX, which is not readable yet: save model.state_dict"),
+        (b"\x08\x07\x12\x07pytorch", "holds a whole network: leave --arch out"),
         (_zipped("m/data.pkl", "m/constants.pkl", "m/code/__torch__.py"), "is TorchScript, which is not readable yet"),
         (_zipped("m/archive_format", "m/models/model.json"), "is an exported program"),
         (_zipped("word/document.xml"), "is a zip file without PyTorch weights"),

@@ -40,6 +40,11 @@ def test_it_stands_in_the_first_line_and_in_a_line_of_its_own(report: dict[str, 
     )
 
 
+def test_the_interval_stands_behind_the_figure(report: dict[str, Any]) -> None:
+    report["original"] |= {"low": 0.936, "high": 0.975}
+    assert "of the guard split (95 % interval 93.60 % to 97.50 %); answering" in original_sentence(report)
+
+
 def test_it_stands_on_the_page_before_the_verdict_s_reasons(report: dict[str, Any]) -> None:
     page = render(report)
     assert page.index("The original reaches accuracy") < page.index('class="headline"')

@@ -25,7 +25,7 @@ from optimize.candidate import Floats
 from optimize.data.arrays import Array, checked_images, checked_labels, checked_masks, same_length, spread
 from optimize.data.fitted_files import fitted_files
 from optimize.data.in_memory import as_array
-from optimize.data.label_kinds import checked_many
+from optimize.data.label_kinds import checked_many, checked_numbers
 from optimize.data.layout import CLASS_KEYS, SPLITS, meant_name
 from optimize.data.lazy_images import Images, row_batches
 from optimize.data.metadata import checked_groups, checked_names, checked_tags
@@ -251,10 +251,12 @@ def _labels(arrays: Mapping[str, Array], use: ModelUse, names: tuple[int, ...]) 
     if key not in arrays:
         return None
     order = np.asarray(names)
+    if use.task == "regression":
+        return checked_numbers(arrays, "test")[:, np.argsort(order)]
     if use.task == "multilabel":
         # column i of the data is label order[i] of the model
         return checked_many(arrays, "test", len(names))[:, np.argsort(order)]
-    if use.task == "classification":
+    if use.task in ("classification", "ordinal"):
         return np.asarray(order[checked_labels(arrays, "test", len(names))])
     outputs, spatial = use.output_shape[0], [size - 2 * use.preprocessing.pad for size in use.output_shape[1:]]
     masks = checked_masks(arrays, "test", outputs, spatial)

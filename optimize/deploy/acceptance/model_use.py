@@ -16,7 +16,7 @@ from optimize.data.preprocessing import Preprocessing
 from optimize.errors import InputError
 from optimize.guard.classification_score import answers
 
-TASKS = ("classification", "segmentation", "multilabel")
+TASKS = ("classification", "segmentation", "multilabel", "ordinal", "regression")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class ModelUse:
         # with a background there is one output more than there are classes
         background = given["task"] == "segmentation" and not overlapping
         expected = 1 if given["task"] == "classification" and overlapping else len(classes) + background
-        if given["task"] not in TASKS or given["meaning"] not in MEANINGS or output_shape[0] != expected:
+        if given["task"] not in TASKS or given["meaning"] not in (*MEANINGS, "values") or output_shape[0] != expected:
             raise ValueError("task, meaning, shape and classes of the output do not fit each other")
         return cls(
             task=given["task"],

@@ -17,6 +17,8 @@ _DECISIONS = {
     _ARGMAX: ("classification", True),
     "output above threshold: the second class, else the first": ("classification", False),
     "output above threshold: one label per output": ("multilabel", False),
+    "argmax of axis 1; grades in their order": ("ordinal", True),
+    "the output is the number": ("regression", True),
     "argmax of axis 1; 0 is the background, then the classes": ("segmentation", True),
     "output above threshold: one mask per output": ("segmentation", False),
 }
@@ -28,7 +30,7 @@ class Decisions:
     """How a decision follows from outputs.
 
     Args:
-        task: "classification", "segmentation" or "multilabel".
+        task: "classification", "segmentation", "multilabel", "ordinal" or "regression".
         exclusive: whether a case, or a pixel, has one class of several; otherwise each output is a yes or no by itself.
         meaning: "logits" or "probabilities", as the outputs are.
         classes: names of the classes; the background is not among them.
@@ -68,11 +70,13 @@ class Decisions:
             (N, *spatial), where 0 is the background and 1 the first class; or,
             where masks may overlap, bool (N, K, *spatial).
         """
-        if self.task == "classification":
+        if self.task in ("classification", "ordinal"):
             return [self.classes[place] for place in self.numbers(outputs)]
         if self.task == "multilabel":
             assert self.threshold is not None
             return [", ".join(self.classes[place] for place in np.flatnonzero(row)) for row in outputs > self.threshold]
+        if self.task == "regression":
+            return np.asarray(outputs)
         if not self.exclusive:
             assert self.threshold is not None
             return np.asarray(outputs > self.threshold)
@@ -80,7 +84,7 @@ class Decisions:
 
     def raw(self, outputs: Floats) -> Array:
         """Return decisions as numbers: of classes int64 (N,), of several labels bool (N, L), of masks as the call gives them."""
-        if self.task == "classification":
+        if self.task in ("classification", "ordinal"):
             return self.numbers(outputs)
         # what a probability above the threshold says is the same for several labels and for masks that may overlap
         return np.asarray(outputs > (self.threshold or 0.0) if self.task == "multilabel" else self(outputs))
@@ -94,7 +98,7 @@ class Decisions:
         if self.task == "classification" and not self.exclusive:
             second = values if self.meaning == "probabilities" else _sigmoid(values)
             return np.concatenate([1 - second, second], axis=1)
-        if self.meaning == "probabilities":
+        if self.meaning != "logits":
             return values
         if self.exclusive:
             # the largest is taken off first, so that no exponential overflows
@@ -122,7 +126,7 @@ def read(output: Mapping[str, Any]) -> Decisions:
         task, exclusive = _DECISIONS[output["decision"]]
         classes, threshold, meaning = tuple(map(str, output["classes"])), output["threshold"], output["meaning"]
         found = Decisions(task, exclusive, meaning, classes, None if threshold is None else float(threshold))
-        if task != output["task"] or output["shape"][1] != found.outputs or meaning not in ("logits", "probabilities"):
+        if task != output["task"] or output["shape"][1] != found.outputs or meaning not in ("logits", "probabilities", "values"):
             raise ValueError(f"task {output['task']!r}, shape {output['shape']!r}, {len(classes)} classes, meaning {meaning!r}")
         if (threshold is None) is not exclusive or (task == "classification" and not exclusive and len(classes) != 2):
             raise ValueError(f"threshold {threshold!r}")

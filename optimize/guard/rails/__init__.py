@@ -53,6 +53,7 @@ class GuardRail:
         on_training_images: whether the search's check on training images (`optimize.searching.train_check`) asks for it too. Not for a
             figure to be reached, nor for confidence: the original remembers these images, and is better and surer there than elsewhere.
         in_format_2: whether format 2 of report.json has the limit under its own key. A rail that came later stands in `limits.further`.
+        relative: whether the limit of a rise may be a share of the original's figure, "5%"; that of a drop always may.
         order: place in lists and reports, smallest first. Rails of rows with the same order are listed class by class.
     """
 
@@ -69,6 +70,7 @@ class GuardRail:
     needs_threshold: bool = False
     on_training_images: bool = True
     in_format_2: bool = False
+    relative: bool = False
     order: int = 100
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from torch import nn
 
 from optimize.errors import InputError
 from optimize.loading.checkpoint import read_checkpoint
-from optimize.loading.model_formats import format_of
+from optimize.loading.model_formats import NetworkFile, format_of
 
 MAX_SOURCE_BYTES = 1 << 20
 """Source files above this are left out: nobody writes a network of that length by hand."""
@@ -94,7 +94,15 @@ def inspect_model(path: Path) -> ModelFile:
         if "--trust-pickle" not in str(problem) and "--weights" not in str(problem):
             raise
         return ModelFile(form.NAMED, "--trust-pickle" in str(problem), why_unread=str(problem), factories=factories)
-    weights = checkpoint.content.state_dict() if isinstance(checkpoint.content, nn.Module) else checkpoint.content
+    content = checkpoint.content
+    if isinstance(content, NetworkFile):
+        try:
+            content = content.build(())
+        except InputError as problem:
+            if "--input" not in str(problem):
+                raise
+            return ModelFile(form.NAMED, False, why_unread=str(problem), factories=factories)
+    weights = content.state_dict() if isinstance(content, nn.Module) else content
     matrices = [(name, tuple(tensor.shape)) for name, tensor in weights.items() if tensor.ndim > 1]
     count = sum(tensor.numel() for tensor in weights.values() if torch.is_floating_point(tensor))
     first, last = (matrices[0], matrices[-1]) if matrices else (None, None)

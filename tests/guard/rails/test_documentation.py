@@ -44,4 +44,4 @@ def test_its_file_is_a_guard_rail(tmp_path: Path) -> None:
     script = "import json\nfrom optimize.guard.limits import Limits\nprint(json.dumps(Limits(max_balanced_accuracy_drop=0.03).as_dict()))"
     named = {limit["name"]: limit for limit in json.loads(run(tmp_path, script, FILE))["further"]}
     further = named["max_balanced_accuracy_drop"]
-    assert (further["name"], further["limit"], further["tasks"]) == ("max_balanced_accuracy_drop", 0.03, ["classification"])
+    assert (further["name"], further["limit"], further["tasks"]) == ("max_balanced_accuracy_drop", 0.03, ["classification", "ordinal"])

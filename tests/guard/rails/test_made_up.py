@@ -70,7 +70,7 @@ def test_the_recipe_and_the_command_know_it(found: dict[str, Any]) -> None:
 
 def test_it_is_checked_like_every_limit(found: dict[str, Any]) -> None:
     assert found["errors"] == [
-        "`max_changed` (=0.08) is for classes, and this model gives masks: leave it out.",
+        "`max_changed` (=0.08) is for classes or grades, and this model gives masks: leave it out.",
         "`max_changed` (=2) must lie between 0 and 1: write 0.02 or '2pp' for two percentage points.",
         "`max_changed` (=0) can be shown by no number of cases: allow a little, or ask for --verdict point.",
     ]
