@@ -69,7 +69,7 @@ def unsupported_zip_reason(path: Path) -> str | None:
     if "config.json" in names and any(name.endswith(".h5") for name in names):
         return f"a Keras model: {_READABLE}"
     if leaves & {"archive_format", "serialized_exported_program.json"}:
-        return _not_yet("an exported program (.pt2)")
+        return "an exported program (.pt2), and no file of weights"
     if "constants.pkl" in leaves and any("/code/" in name for name in names):
         return _not_yet("TorchScript")
     if "data.pkl" in leaves:

@@ -1,0 +1,87 @@
+"""A program that `torch.export.save` wrote (.pt2): the safest file of a whole network, since it holds operators and no code.
+
+The program is written as ONNX in a temporary folder, and rebuilt from there (`optimize/loading/onnx_network.py`): one way for both kinds of
+file. torch reads some parts of it as pickles, and falls back to pickles that may run code; that way is closed here.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from optimize.errors import InputError
+from optimize.loading.factory import describe
+from optimize.loading.foreign_files import ZIP
+from optimize.loading.model_formats import NetworkFile
+
+NAMED = "exported program (.pt2)"
+MARKS = {"archive_format", "serialized_exported_program.json"}
+
+
+def recognises(path: Path, head: bytes) -> bool:
+    """Return whether the file is a zip archive with the marks of an exported program."""
+    if not head.startswith(ZIP):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return bool({name.rpartition("/")[2] for name in archive.namelist()} & MARKS)
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def read(path: Path, *, trust_pickle: bool, code: Path) -> NetworkFile:
+    """Return the file as what builds its network."""
+    return NetworkFile(partial(_built, path))
+
+
+def _built(path: Path, input_shape: Sequence[int]) -> nn.Module:
+    from optimize.loading.onnx_network import read_onnx  # late: it needs onnx, and other formats do not
+
+    try:
+        with _weights_only(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on versions of the format, which torch reads all the same
+            program = torch.export.load(path)
+    except Exception as problem:  # whatever torch raises on a damaged file, or on one that wants to run something
+        raise InputError(f"`model` (={path}) cannot be read as an exported program ({describe(problem)}): export it again.") from problem
+    with tempfile.TemporaryDirectory() as folder:
+        onnx = Path(folder) / "program.onnx"
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # on deprecated calls inside torch
+                written = torch.onnx.export(program, (), dynamo=True, verbose=False)
+            assert written is not None
+            written.save(onnx)
+        except Exception as problem:  # operators without a form in ONNX, and those of a library that is not here
+            raise InputError(
+                f"`model` (={path}) cannot be rebuilt ({describe(problem)[:200]}): save model.state_dict() with torch.save and pass "
+                "--arch file.py:factory."
+            ) from problem
+        try:
+            return read_onnx(onnx, input_shape)
+        except InputError as problem:
+            # the temporary file means nothing to the user
+            raise InputError(str(problem).replace(str(onnx), str(path))) from problem
+
+
+@contextmanager
+def _weights_only() -> Iterator[None]:
+    """Let `torch.load` read tensors alone while the block runs, whatever its caller asks for."""
+    original = torch.load
+
+    def load(*args: Any, **settings: Any) -> Any:
+        return original(*args, **{**settings, "weights_only": True})
+
+    torch.load = load
+    try:
+        yield
+    finally:
+        torch.load = original
