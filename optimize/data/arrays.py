@@ -115,8 +115,10 @@ def _image_remedy(shape: tuple[int, ...], input_shape: Sequence[int], pad: int) 
     if stored != channels:
         return _channel_remedy(stored, channels)
     expected = _times([size - 2 * pad for size in input_shape[1:]])
+    sides = expected.replace("x", ",")
     return (
-        f"resize the images to {expected} as for training, or pass --input {channels},{','.join(str(size + 2 * pad) for size in spatial)} "
+        f"resize the images to {expected} as for training (image files: --resize {sides}), or pass "
+        f"--input {channels},{','.join(str(size + 2 * pad) for size in spatial)} "
         "if the network was trained on that size"
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from optimize.candidate import Meaning
 from optimize.data.arrays import Array, checked_images, checked_labels, checked_masks
 from optimize.data.class_names import class_names
-from optimize.data.fitted_files import fitted_files
+from optimize.data.fitted_files import AS_IT_IS, fitted_files
 from optimize.data.in_memory import arrays_of, input_shape_of
 from optimize.data.input_scale import require_scale
 from optimize.data.label_kinds import AUTO, checked_many, checked_numbers, kind_of_labels
@@ -18,6 +18,7 @@ from optimize.data.layout import SPLITS
 from optimize.data.metadata import checked_groups, checked_names, checked_tags, require_columns, require_patients
 from optimize.data.missing_splits import with_missing_splits
 from optimize.data.preprocessing import Preprocessing as Preprocessing
+from optimize.data.resizing import Resizing
 from optimize.data.sources import read_arrays
 from optimize.data.split import Split as Split
 from optimize.data.split_assignment import PROTECTED, disjoint, fifth, halves, identify
@@ -85,6 +86,7 @@ def load_data(
     seed: int = 0,
     drop_overlap: bool = False,
     task: str = AUTO,
+    resizing: Resizing = AS_IT_IS,
 ) -> Dataset:
     """Read images with labels or with masks and split them.
 
@@ -115,6 +117,7 @@ def load_data(
         drop_overlap: whether items that stand in two splits are dropped from the less protected one, instead of refusing the data.
         task: what labels are of, "classification", "multilabel", "ordinal" or "regression"; "auto" for what they show, see
             `optimize.data.label_kinds`.
+        resizing: what happens to the size of images in files, before everything else.
 
     Raises:
         InputError: when the data is malformed, does not fit the network, or its splits overlap.
@@ -136,7 +139,7 @@ def load_data(
     if num_classes is None and classes and not mask_shape:
         num_classes = len(classes)
     # behind the fitting, so that the cut hashes images that are kept decoded
-    arrays, cut = with_missing_splits(fitted_files(arrays, input_shape))
+    arrays, cut = with_missing_splits(fitted_files(arrays, input_shape, resizing))
     kind = "" if mask_shape else kind_of_labels(arrays, task)
     present = [name for name in SPLITS if f"{name}_images" in arrays]
     splits = {name: _split(arrays, name, preprocessing, input_shape, num_classes, mask_shape, kind) for name in present}

@@ -10,18 +10,33 @@ from optimize.data.array_types import Array
 from optimize.data.image_cache import kept
 from optimize.data.image_decoding import to_channels
 from optimize.data.lazy_images import LazyImages
+from optimize.data.resizing import Resizing
+from optimize.errors import InputError
+
+AS_IT_IS = Resizing()
 
 
-def fitted_files(arrays: Mapping[str, Array], input_shape: Sequence[int]) -> dict[str, Array]:
-    """Return the arrays with each stack of image files in the network's number of channels, decoded only once; the rest is left as it is.
+def fitted_files(arrays: Mapping[str, Array], input_shape: Sequence[int], resizing: Resizing = AS_IT_IS) -> dict[str, Array]:
+    """Return the arrays with each stack of image files as the network reads it, decoded only once; the rest is left as it is.
 
     Args:
         arrays: the arrays of the user's data; images may be a `LazyImages`.
         input_shape: shape of one input of the network, (C, *spatial).
+        resizing: what happens to the size of every image.
+
+    Raises:
+        InputError: when images are resized and none of the arrays holds image files.
     """
     fitted = dict(arrays)
     for name, images in arrays.items():
         # mypy takes every entry for an array; those of `LazyImages` are few, and are indexed alike
         if isinstance(images, LazyImages) and images.files:
-            fitted[name] = cast(Array, kept(images.map(partial(to_channels, channels=input_shape[0]))))
+            step = partial(_fitted, resizing=resizing, channels=input_shape[0])
+            fitted[name] = cast(Array, kept(images.map(step)))
+    if resizing and not any(isinstance(images, LazyImages) and images.files for images in arrays.values()):
+        raise InputError("`resize` and `crop` are for image files, and the data are arrays: leave them out, or store the images resized.")
     return fitted
+
+
+def _fitted(image: Array, *, resizing: Resizing, channels: int) -> Array:
+    return to_channels(resizing(image) if resizing else image, channels)

@@ -140,7 +140,7 @@ class LazyImages:
         image = self.decode(self.sources[row])
         if image.shape != self.item_shape or image.dtype != self.dtype:
             forms = f"is {_form(image.shape, image.dtype)}, the first one is {_form(self.item_shape, self.dtype)}"
-            raise InputError(f"`data`: image {printable(str(self.sources[row]))} {forms}: store all images alike, or have them resized.")
+            raise InputError(f"`data`: image {printable(str(self.sources[row]))} {forms}: store all images alike, or pass --resize H,W.")
         return image
 
 

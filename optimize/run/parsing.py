@@ -19,6 +19,7 @@ from optimize.errors import InputError, did_you_mean
 from optimize.guard.limits import parse_limit, parse_points
 from optimize.hardware.compute_capability import ordered
 from optimize.loading.libraries import of_library
+from optimize.searching.strategy_names import strategy_names
 
 Reader: TypeAlias = Callable[[Any, str, Path], object]
 Integer: TypeAlias = Callable[[Any, str, Path], int]
@@ -126,6 +127,11 @@ def shape(value: Any, name: str, folder: Path) -> tuple[int, ...]:
 def counts(read: Integer) -> Callable[[Any, str, Path], tuple[int, ...]]:
     """Return a reader of several whole numbers and of ranges such as "1-4", which holds both of its ends."""
     return lambda value, name, folder: tuple(number for part in _parts(value, name) for number in _range(part, read, name, folder))
+
+
+def sides(value: Any, name: str, folder: Path) -> tuple[int, ...]:
+    """Return one side or two, from 224, "224" or "224,224"."""
+    return tuple(integer(1)(part, name, folder) for part in ([value] if isinstance(value, int) else _parts(value, name)))
 
 
 def numbers(value: Any, name: str, folder: Path) -> tuple[float, ...]:
@@ -253,6 +259,18 @@ def architecture(value: Any, name: str, folder: Path) -> str:
 def source(value: Any, name: str, folder: Path) -> str:
     """Return a path or "file.py:factory" of the data; empty text where there are none."""
     return "" if value == "" else factory_or_path(value, name, folder)
+
+
+def signal(value: Any, name: str, folder: Path) -> str:
+    """Return the name of a signal."""
+    from optimize.importance import signals  # late: only a recipe that names one needs torch, to see which there are
+
+    return str(choice(*sorted(signals()))(value, name, folder))
+
+
+def strategy(value: Any, name: str, folder: Path) -> str:
+    """Return the name of a strategy. The names are read from the files, and not before one is needed."""
+    return str(choice(*strategy_names())(value, name, folder))
 
 
 def table(value: Any, name: str, folder: Path) -> dict[str, object]:

@@ -33,6 +33,7 @@ from optimize.data import sources
 from optimize.data.calibration_checks import Finding, check_calibration
 from optimize.data.dataset import Dataset, Preprocessing, load_data
 from optimize.data.output_meaning import classes_of
+from optimize.data.resizing import Resizing
 from optimize.errors import InputError
 from optimize.guard.acceptance_rule import AcceptanceRule
 from optimize.guard.best_possible import best_possible_rails
@@ -261,6 +262,7 @@ def loaded(
             seed=recipe.seed,
             drop_overlap=recipe.drop_overlap,
             task=recipe.task,
+            resizing=Resizing(recipe.resize, recipe.crop, recipe.interpolation),
         )
     require_figures(recipe.limits, data.test.task)
     require_outputs(data, outputs)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import tomli_w
 
 from optimize.data.label_kinds import AUTO, NAMES
+from optimize.data.resizing import INTERPOLATIONS
 from optimize.errors import InputError
 from optimize.guard.limits import CLASS_METRICS, METRICS, MODES, POWER, PRESETS, Limits, Relative
 from optimize.guard.rails import GuardRail, Rule, rows
@@ -24,7 +25,6 @@ from optimize.run import parsing as read
 from optimize.run.recipe_file import Setting as _Setting
 from optimize.run.recipe_file import nearest, read_settings
 from optimize.run.renamed import RENAMED as RENAMED
-from optimize.searching.strategy_names import strategy_names
 
 if TYPE_CHECKING:
     from optimize.steps.finetune import Finetune
@@ -53,6 +53,9 @@ class Recipe:
         std: standard deviation of each channel, see `Preprocessing`.
         pad: zeros around each image, see `Preprocessing`.
         standardize: "image" or None, see `Preprocessing`.
+        resize: side or sides to which image files are resized, see `Resizing`; empty to leave them.
+        crop: side or sides that are cut out of the middle of image files; empty for the whole image.
+        interpolation: how image files are resized, one of `INTERPOLATIONS`.
         classes: names of the labels; empty for those in the data.
         drop_overlap: whether items that stand in two splits are dropped.
         task: what labels are of, "classification", "multilabel", "ordinal" or "regression"; "auto" for what they show.
@@ -103,6 +106,9 @@ class Recipe:
     std: tuple[float, ...] = ()
     pad: int = 0
     standardize: str | None = None
+    resize: tuple[int, ...] = ()
+    crop: tuple[int, ...] = ()
+    interpolation: str = "bilinear"
     classes: tuple[str, ...] = ()
     drop_overlap: bool = False
     task: str = AUTO
@@ -172,18 +178,6 @@ def _reader(row: GuardRail) -> read.Reader:
     return reader if row.default is not None else read.optional(reader)
 
 
-def _signal(value: Any, name: str, folder: Path) -> str:
-    """Return the name of a signal."""
-    from optimize.importance import signals  # late: only a recipe that names one needs torch, to see which there are
-
-    return str(read.choice(*sorted(signals()))(value, name, folder))
-
-
-def _strategy(value: Any, name: str, folder: Path) -> str:
-    """Return the name of a strategy. The names are read from the files, and not before one is needed."""
-    return str(read.choice(*strategy_names())(value, name, folder))
-
-
 _SETTINGS = {
     "model": _Setting("model", "path", read.path),
     "arch": _Setting("model", "arch", read.optional(read.architecture)),
@@ -200,6 +194,9 @@ _SETTINGS = {
     "std": _Setting("data", "std", read.numbers),
     "pad": _Setting("data", "pad", read.integer(0)),
     "standardize": _Setting("data", "standardize", read.optional(read.choice("image"))),
+    "resize": _Setting("data", "resize", read.sides),
+    "crop": _Setting("data", "crop", read.sides),
+    "interpolation": _Setting("data", "interpolation", read.choice(*INTERPOLATIONS)),
     "classes": _Setting("data", "classes", read.words),
     "drop_overlap": _Setting("data", "drop_overlap", read.switch),
     "task": _Setting("data", "task", read.choice(AUTO, *NAMES)),
@@ -216,8 +213,8 @@ _SETTINGS = {
     "reason": _Setting("change", "reason", read.text),
     "sign_key": _Setting("change", "sign_key", read.optional(read.path)),
     "protocol": _Setting("change", "protocol", read.optional(read.path)),
-    "strategy": _Setting("search", "strategy", _strategy),
-    "importance": _Setting("search", "importance", read.optional(_signal)),
+    "strategy": _Setting("search", "strategy", read.strategy),
+    "importance": _Setting("search", "importance", read.optional(read.signal)),
     "prefer": _Setting("search", "prefer", read.choice(*PREFERENCES)),
     "floors": _Setting("search", "floors", read.choice(*FLOORS)),
     "stopping": _Setting("search", "stopping", read.choice(*STOPPING)),

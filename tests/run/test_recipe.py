@@ -152,7 +152,7 @@ def test_bad_files_give_one_line(tmp_path: Path, text: str, words: str) -> None:
 def test_recipe_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"`--recipe` \(=.*gone.toml\) does not exist"):
         resolve("m.pt", target="openvino", overrides={"out": "o"}, recipe_file=tmp_path / "gone.toml")
-    with pytest.raises(InputError, match="cannot be read as UTF-8 text"):
+    with pytest.raises(InputError, match=r"`--recipe` \(=.*\) is a folder: name a toml file in it"):
         resolve("m.pt", target="openvino", overrides={"out": "o"}, recipe_file=tmp_path)
     (tmp_path / "r.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="cannot be read as UTF-8 text"):
