@@ -183,17 +183,19 @@ def ended(family: str, name: str, stages: Sequence[str], work: Path) -> dict[str
 
 def row(family: str, found: Sequence[Mapping[str, Any]]) -> list[str]:
     """One line of the table."""
+    ran = {stage for each in found for stage in each.get("stages", ())}
 
-    def count(holds: Callable[[Mapping[str, Any]], object]) -> str:
-        return str(sum(bool(holds(each)) for each in found))
+    def count(holds: Callable[[Mapping[str, Any]], object], stage: str = "trace") -> str:
+        return str(sum(bool(holds(each)) for each in found)) if stage in ran else "not run"
 
     seconds = [each["seconds"] for each in found if "seconds" in each]
     return [
         *(family, str(len(found)), count(lambda each: each.get("loaded")), count(lambda each: each.get("traced"))),
         *(count(lambda each: each.get("groups")), count(lambda each: each.get("prunable", 0) >= 0.6)),
-        *(count(lambda each: each.get("pruned")), count(lambda each: each.get("unchanged"))),
-        *(count(lambda each: compiled(each, "f32", FLOAT)), count(lambda each: compiled(each, "int8", INT8))),
-        *(count(end_to_end), count(lambda each: each.get("traceback"))),
+        *(count(lambda each: each.get("pruned"), "prune"), count(lambda each: each.get("unchanged"), "prune")),
+        count(lambda each: compiled(each, "f32", FLOAT), "compile"),
+        count(lambda each: compiled(each, "int8", INT8), "compile"),
+        *(count(end_to_end, "compile"), count(lambda each: each.get("traceback"))),
         f"{np.median(seconds):.0f}" if seconds else "-",
         f"{max((each.get('peak_bytes', 0) for each in found), default=0) / 2**30:.1f} GiB",
     ]

@@ -53,6 +53,7 @@ EXTRAS = {
         Requirement("pydicom", "DICOM files of optimize plan --files"),
         Requirement("nibabel", "NIfTI files of optimize plan --files"),
     ),
+    "tables": (Requirement("pyarrow", "data in a table of Parquet"),),
 }
 """pip extra -> the packages it installs, but for the extras of targets, which the targets describe themselves.
 

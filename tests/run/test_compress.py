@@ -350,7 +350,10 @@ def test_a_second_opinion_is_asked_of_train_where_there_is_one(job: Job, any_tar
 
 @pytest.mark.parametrize(
     ("last", "shape"),
-    [("nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(2))", r"\(1, 2, 64\)"), ("nn.Sequential(nn.Flatten(), nn.Linear(64, 1))", r"\(1, 1\)")],
+    [
+        ("nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(2))", r"\(1, 2, 64\)"),
+        ("nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(1, 2))", r"\(1, 16, 8\)"),
+    ],
 )
 def test_only_classes_and_masks(last: str, shape: str, any_target: str, brought: Path, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(f"from torch import nn\ndef net(): return {last}\n")

@@ -145,7 +145,6 @@ DATASET = load_data(runs.arrays(), preprocessing=Preprocessing((0.5,), (0.25,)))
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ({"data": {"val": loader("val")}}, InputError, r"`data` has no 'test' split"),
         ({"data": runs.arrays() | {"val_labels": np.zeros((200, 4), int)}}, InputError, r"`val_labels` has shape \(200, 4\)"),
         ({"data": {"val": loader("val", shuffle=True), "test": loader("test")}}, InputError, "is a DataLoader that shuffles"),
         ({"model": nn.Linear(2, 2, device="meta")}, InputError, r"`model` \(=Linear\) lies on device 'meta'"),

@@ -52,7 +52,8 @@ def test_any_width_runs_and_kept_names_the_originals_channels(name: str) -> None
     assert least.parameters < start.parameters
     for layer, kept in least.kept.items():
         module = least.module.get_submodule(layer)
-        count = getattr(module, "out_channels", None) or getattr(module, "num_features", None) or module.out_features
+        names = ("out_channels", "num_features", "num_channels", "out_features")
+        count = next(getattr(module, name) for name in names if hasattr(module, name))
         assert len(kept) == count
         if isinstance(module, nn.BatchNorm2d):  # cut but never refitted: what is left of it tells which channels it belongs to
             assert torch.equal(module.weight, start.module.get_submodule(layer).weight[kept])  # type: ignore[index]

@@ -7,7 +7,7 @@ from typing import Any
 
 PACKAGE = "monai"
 CLASSES, CHANNELS = None, None
-DOWNLOADS = {"pretrained": False}
+DOWNLOADS = {"pretrained": False, "pretrained_url": None}
 
 
 def names() -> list[str]:
