@@ -31,6 +31,7 @@ ALMOST = 0.9
 _COUNTER = "num_batches_tracked"
 """Files older than batch norm's step counter do not have it, and inference never reads it."""
 _OF_TRAINING = re.compile(r"(criterion|loss\w*|\w*_loss|metrics?|\w*_metrics?|optimizer|scheduler|n_averaged)(\.|$)")
+_HALF = (torch.float16, torch.bfloat16)
 _KINDS = (
     (("weight_orig", "weight_mask"), "call torch.nn.utils.prune.remove before saving"),
     (("weight_g", "weight_v", "original0", "original1", "original"), "remove weight norm before saving, or apply it in the factory too"),
@@ -81,6 +82,9 @@ def fill(module: nn.Module, weights: Weights, path: Path, arch: str) -> tuple[st
                     f"`model` (={path}): {name} and {tied_name} are one tensor in `--arch` (={arch!r}) and two in the file: "
                     "pass the factory it was trained with."
                 )
+    half = sorted({str(weights[name].dtype).removeprefix("torch.") for name in both if weights[name].dtype in _HALF})
+    if half:
+        notes = (*notes, f"the weights are stored as {' and '.join(half)}, and were read as float32")
     # not strict: batch norm's counters may be missing, and everything else was checked above
     state = OrderedDict((name, weights[name]) for name in both)
     # a layer may refuse tensors that do not say of which version of its class they are

@@ -179,3 +179,10 @@ def test_what_does_not_fit_has_its_remedy(value: object, words: str, tmp_path: P
 def test_names_of_averages() -> None:
     assert all(map(averaged, ("ema", "EMA", "state_dict_ema", "ema_state_dict", "model_ema", "netEMA", "swa_model", "shadow", "avg.model")))
     assert not any(map(averaged, ("schema", "model", "state_dict", "swan", "remap", "average_pool_net".replace("average", "avgs"))))
+
+
+def test_half_precision_is_read_as_single_and_said(tmp_path: Path) -> None:
+    candidate = loaded(tmp_path, {name: tensor.half() for name, tensor in RAW.items()})
+    assert first(candidate).dtype == torch.float32
+    assert torch.equal(first(candidate), RAW["0.weight"].half().float())
+    assert candidate.notes == ("the weights are stored as float16, and were read as float32",)
