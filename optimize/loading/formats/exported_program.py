@@ -1,7 +1,8 @@
-"""A program that `torch.export.save` wrote (.pt2): the safest file of a whole network, since it holds operators and no code.
+"""A program that `torch.export.save` wrote (.pt2). It is read only when the user trusts its author (`trust_pickle`).
 
 The program is written as ONNX in a temporary folder, and rebuilt from there (`optimize/loading/onnx_network.py`): one way for both kinds of
-file. torch reads some parts of it as pickles, and falls back to pickles that may run code; that way is closed here.
+file. `torch.export.load` can run what a file says: it evaluates the expressions of dynamic sizes as Python (`sympy.sympify`), unpickles
+constants that are objects (`pickle.loads`), and loads compiled libraries (`data/aotinductor/`). None of them goes through `torch.load`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,16 @@ def recognises(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, *, trust_pickle: bool, code: Path) -> NetworkFile:
-    """Return the file as what builds its network."""
+    """Return the file as what builds its network.
+
+    Raises:
+        InputError: when the user has not said that the author of the file is trusted.
+    """
+    if not trust_pickle:
+        raise InputError(
+            f"`model` (={path}) is an exported program (.pt2), and torch can run what is written in one while it reads it: pass the "
+            "network as ONNX (torch.onnx.export), or pass --trust-pickle if you trust its author."
+        )
     return NetworkFile(partial(_built, path))
 
 
