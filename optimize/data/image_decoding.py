@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from optimize.data.array_types import Array
+from optimize.data.image_packages import image_package
 from optimize.data.lazy_images import printable
 from optimize.errors import InputError
 from optimize.loading.factory import describe
@@ -144,8 +145,4 @@ def _require_bounded(path: str | Path, width: int, height: int) -> None:
 
 
 def _package(module: str, path: str | Path) -> Any:
-    try:
-        return import_module(module)
-    except ImportError as missing:
-        package = {"pydicom": "pydicom"}.get(module, "pillow")
-        raise InputError(f"`data`: image {printable(str(path))} needs {package}: pip install 'optimize[files]'.") from missing
+    return image_package(module, f"`data`: image {printable(str(path))}")

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from optimize.data.arrays import Array
+from optimize.data.image_packages import image_package
 from optimize.errors import InputError
 from optimize.loading.factory import describe
 
@@ -112,7 +111,7 @@ def _reader(path: Path) -> Callable[[Path, int], Array]:
 
 
 def _photograph(path: Path, spatial: int) -> Array:
-    image = _package("PIL.Image", path).open(path)
+    image = image_package("PIL.Image", f"`files` (={path})").open(path)
     # a palette or an alpha channel is no image that a network was trained on
     pixels = np.asarray(image if image.mode in ("L", "RGB", "I;16", "F") else image.convert("RGB"))
     return _with_channels(pixels, spatial)[None]
@@ -127,7 +126,7 @@ def _numpy(path: Path, spatial: int) -> Array:
 
 
 def _dicom(path: Path, spatial: int) -> Array:
-    stored = _package("pydicom", path).dcmread(path)
+    stored = image_package("pydicom", f"`files` (={path})").dcmread(path)
     pixels = np.asarray(stored.pixel_array)
     if int(getattr(stored, "SamplesPerPixel", 1)) == 1:
         pixels = pixels * float(getattr(stored, "RescaleSlope", 1)) + float(getattr(stored, "RescaleIntercept", 0))
@@ -137,7 +136,7 @@ def _dicom(path: Path, spatial: int) -> Array:
 
 
 def _nifti(path: Path, spatial: int) -> Array:
-    volume = np.asarray(_package("nibabel", path).load(path).dataobj, dtype=np.float32)
+    volume = np.asarray(image_package("nibabel", f"`files` (={path})").load(path).dataobj, dtype=np.float32)
     if volume.ndim == spatial + 1:
         volume = np.moveaxis(volume, -1, 0)  # slices along the last axis
         return volume[..., None]
@@ -146,11 +145,3 @@ def _nifti(path: Path, spatial: int) -> Array:
 
 def _with_channels(pixels: Array, spatial: int) -> Array:
     return pixels[..., None] if pixels.ndim == spatial else pixels
-
-
-def _package(module: str, path: Path) -> Any:
-    try:
-        return import_module(module)
-    except ImportError as missing:
-        package = {"PIL.Image": "pillow"}.get(module, module)
-        raise InputError(f"`files` (={path}) needs {package}: pip install 'optimize[files]'.") from missing

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from optimize.data.array_types import Array
+from optimize.data.image_packages import image_package
 from optimize.errors import InputError, did_you_mean
 
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "lanczos")
@@ -83,15 +84,14 @@ class Resizing:
 
 def _resized(image: Array, size: tuple[int, int], interpolation: str) -> Array:
     """Return the image with another height and width, by Pillow; it averages over what it makes smaller."""
-    from PIL import Image
-
     if image.shape[:2] == size:
         return image
-    kind = Image.Resampling[interpolation.upper()]
+    pillow = image_package("PIL.Image", "`resize`")
+    kind = pillow.Resampling[interpolation.upper()]
     whole = image.dtype == np.uint8
     if whole and image.shape[-1] == 3:
-        return np.asarray(Image.fromarray(image).resize(size[::-1], kind))
+        return np.asarray(pillow.fromarray(image).resize(size[::-1], kind))
     # channel by channel: Pillow knows neither 16 bits nor floats of several channels
     planes: list[Any] = [np.ascontiguousarray(image[..., place]) for place in range(image.shape[-1])]
-    made = [np.asarray(Image.fromarray(plane if whole else plane.astype(np.float32)).resize(size[::-1], kind)) for plane in planes]
+    made = [np.asarray(pillow.fromarray(plane if whole else plane.astype(np.float32)).resize(size[::-1], kind)) for plane in planes]
     return np.stack(made, axis=-1).astype(image.dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from optimize.candidate import Candidate
 from optimize.errors import InputError
-from optimize.loading.checkpoint import read_checkpoint
+from optimize.loading.checkpoint import Weights, read_checkpoint
 from optimize.loading.chosen_output import with_one_output
 from optimize.loading.factory import describe, load_factory
 from optimize.loading.input_advice import batch_remedy, input_remedy
@@ -74,23 +74,13 @@ def load_model(
     if isinstance(loaded, NetworkFile):
         if arch is not None:
             raise InputError(f"`model` (={path}) holds a whole network: leave --arch out.")
-        loaded = loaded.build(tuple(input_shape))
-        input_shape = input_shape or loaded.input_shape  # type: ignore[assignment]
+        built = loaded.build(_shape(input_shape) if input_shape else ())
+        return _tried(_plain(built, built.input_shape), built.input_shape, path, (*notes, *built.notes), output, probe)
     shape = _shape(input_shape)
-    if factory is not None:
-        module = factory(**(arch_args or {}))
-        if not isinstance(module, nn.Module):
-            raise InputError(f"`--arch` (={arch!r}) returned a {type(module).__name__}: it must return a torch.nn.Module.")
-        module = _plain(module, shape)
-        weights_of_file = loaded.state_dict() if isinstance(loaded, nn.Module) else loaded
-        if library:
-            fitting = fitting_arguments(str(arch), module, named_as(weights_of_file, module.state_dict(), path)[0])
-            further = {name: value for name, value in fitting.items() if name not in (arch_args or {})}
-            if further:
-                module = _plain(library_factory(str(arch))(**{**(arch_args or {}), **further}), shape)
-                words = ", ".join(f"{name} = {value}" for name, value in further.items())
-                notes += (f"arch_args {{ {words} }} were read from the shapes of the weights",)
-        notes += fill(module, weights_of_file, path, str(arch))
+    if arch is not None and factory is not None:
+        held = loaded.state_dict() if isinstance(loaded, nn.Module) else loaded
+        module, of_weights = _filled(factory, arch, dict(arch_args or {}), shape, held, path)
+        notes += of_weights
     elif isinstance(loaded, nn.Module):
         module = _plain(loaded, shape)
     else:
@@ -99,6 +89,29 @@ def load_model(
             "or the name in a library, such as --arch timm:resnet18."
         )
     return _tried(module, shape, path, notes, output, probe)
+
+
+def _filled(
+    factory: Callable[..., object], arch: str, arch_args: dict[str, object], shape: tuple[int, ...], held: Weights, path: Path
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """Return the network that a factory builds, with the weights of the file, and notes on both."""
+    module = _made(factory, arch, arch_args, shape)
+    notes: tuple[str, ...] = ()
+    if of_library(arch):
+        fitting = fitting_arguments(arch, module, named_as(held, module.state_dict(), path)[0])
+        # what the user said counts
+        if further := {name: value for name, value in fitting.items() if name not in arch_args}:
+            module = _made(factory, arch, {**arch_args, **further}, shape)
+            words = ", ".join(f"{name} = {value}" for name, value in further.items())
+            notes = (f"arch_args {{ {words} }} were read from the shapes of the weights",)
+    return module, (*notes, *fill(module, held, path, arch))
+
+
+def _made(factory: Callable[..., object], arch: str, arch_args: Mapping[str, object], shape: tuple[int, ...]) -> nn.Module:
+    module = factory(**arch_args)
+    if not isinstance(module, nn.Module):
+        raise InputError(f"`--arch` (={arch!r}) returned a {type(module).__name__}: it must return a torch.nn.Module.")
+    return _plain(module, shape)
 
 
 def _tried(

@@ -23,15 +23,27 @@ from optimize.loading.foreign_files import unsupported_folder_reason, unsupporte
 HEAD_BYTES = 64
 
 
+class ShapedNetwork(nn.Module):
+    """A network whose file says what its input is.
+
+    Attributes:
+        input_shape: shape of one input, (C, *spatial).
+        notes: sentences on what was read from the file.
+    """
+
+    input_shape: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class NetworkFile:
     """A file that holds a whole network, and may leave the size of its input open.
 
     Args:
-        build: (C, *spatial) as the user gave it, or nothing -> the network. It has an `input_shape`, (C, *spatial).
+        build: (C, *spatial) as the user gave it, or nothing -> the network.
     """
 
-    build: Callable[[Sequence[int]], nn.Module]
+    build: Callable[[Sequence[int]], ShapedNetwork]
 
 
 class ModelFormat(Protocol):

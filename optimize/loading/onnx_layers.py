@@ -96,7 +96,7 @@ def _gemm(attributes: Mapping[str, Any], constants: Constants, _: torch.Tensor) 
         return None
     weight = attributes.get("alpha", 1.0) * (weight if attributes.get("transB", 0) else weight.T)
     if bias is not None:
-        bias = (attributes.get("beta", 1.0) * bias).broadcast_to(weight.shape[:1])
+        bias = (attributes.get("beta", 1.0) * bias.flatten()).broadcast_to(weight.shape[:1])
     return filled(nn.Linear(weight.shape[1], weight.shape[0], bias is not None), weight, bias)
 
 

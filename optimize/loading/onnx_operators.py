@@ -1,8 +1,7 @@
 """Operators of ONNX without weights, as functions of tensors.
 
-Each builder gets a node's attributes, its constant inputs and what its inputs and output were in a trial run, and returns the function that
-runs later. Shapes that the file spells out are taken from the trial where they can be, so that the function also fits another batch and
-fewer channels:
+Each builder gets a node with what it was given in a trial run (`onnx_trial.py`), and returns the function that runs later. Shapes that the
+file spells out are taken from the trial where they can be, so that the function also fits another batch and fewer channels:
 
     Reshape (2, 8, 4, 4) -> (2, 128)       keep axis 0, the rest is -1
     Reshape (2, 50, 192) -> (2, 50, 3, 64) keep axes 0 and 1, then 3, then -1
@@ -10,42 +9,18 @@ fewer channels:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch.nn import functional
 
-from optimize.loading.onnx_layers import Constants, pads_of
+from optimize.loading.onnx_layers import pads_of
+from optimize.loading.onnx_trial import Function, Trial
 
-Function: TypeAlias = Callable[..., Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Trial:
-    """A node with what it was given and what it gave in a trial run.
-
-    Args:
-        attributes: attributes of the node.
-        constants: its inputs that are constants; None in the places of the others.
-        given: all its inputs; None where one is left out.
-        outputs: number of its outputs.
-    """
-
-    attributes: Mapping[str, Any]
-    constants: Constants
-    given: Sequence[torch.Tensor | None]
-    outputs: int
-
-    def numbers(self, place: int, attribute: str = "") -> list[int] | None:
-        """Return whole numbers that are an attribute in old files and an input in new ones; None where there are none."""
-        if attribute in self.attributes:
-            value = self.attributes[attribute]
-            return [int(value)] if isinstance(value, int) else [int(number) for number in value]
-        tensor = self.constants[place] if place < len(self.constants) else None
-        return None if tensor is None else [int(number) for number in tensor.flatten().tolist()]
+FLOATS = (1, 10, 11, 16)
+"""ONNX's numbers for floats of 32, 16, 64 and (brain) 16 bits; everything is computed in 32."""
 
 
 def reshape(before: Sequence[int], after: Sequence[int]) -> Function:
@@ -211,7 +186,11 @@ def _pad(trial: Trial) -> Function:
 def _resize(trial: Trial) -> Function:
     given = trial.given[0]
     assert given is not None
-    mode, how = trial.attributes.get("mode", "nearest"), trial.attributes.get("coordinate_transformation_mode", "half_pixel")
+    mode = trial.attributes.get("mode", "nearest")
+    # until version 10 the first pixels' corners fall together, and there is no word for it
+    usual, nearest = ("half_pixel", "round_prefer_floor") if trial.opset > 10 else ("asymmetric", "floor")
+    how = trial.attributes.get("coordinate_transformation_mode", usual)
+    nearest = trial.attributes.get("nearest_mode", nearest)
     scales, asked = trial.constants[-1 if len(trial.constants) < 4 else 2], trial.numbers(3)
     if asked is not None:
         sizes = tuple(asked[-(given.dim() - 2) :])
@@ -221,8 +200,8 @@ def _resize(trial: Trial) -> Function:
         raise NotImplementedError("a resize whose sizes are computed from values")
     if mode == "nearest":
         whole = all(new % old == 0 for new, old in zip(sizes, given.shape[2:], strict=True))
-        if not whole and (how, trial.attributes.get("nearest_mode", "")) != ("asymmetric", "floor"):
-            raise NotImplementedError(f"a resize by {how} and {trial.attributes.get('nearest_mode')}")
+        if not whole and (how, nearest) != ("asymmetric", "floor"):
+            raise NotImplementedError(f"a resize by {how} and {nearest}")
         return _first(lambda x: functional.interpolate(x, sizes, mode="nearest"))
     if how not in ("half_pixel", "pytorch_half_pixel", "align_corners"):
         raise NotImplementedError(f"a resize by {how}")
@@ -241,8 +220,11 @@ def _clip(trial: Trial) -> Function:
 
 
 def _squeeze(trial: Trial) -> Function:
-    axes = trial.numbers(1, "axes")
-    return _first(lambda x: x.squeeze() if axes is None else x.squeeze(tuple(axes)))
+    given, axes = trial.given[0], trial.numbers(1, "axes")
+    assert given is not None
+    # named, so that a batch of one image keeps its axis
+    every = tuple(axis for axis, size in enumerate(given.shape) if size == 1) if axes is None else tuple(axes)
+    return _first(lambda x: x.squeeze(every))
 
 
 def _unsqueeze(trial: Trial) -> Function:
@@ -274,7 +256,11 @@ def _flatten(trial: Trial) -> Function:
 
 def _softmax(function: Function) -> Callable[[Trial], Function]:
     def build(trial: Trial) -> Function:
-        axis = int(trial.attributes.get("axis", -1))
+        given = trial.given[0]
+        assert given is not None
+        axis = int(trial.attributes.get("axis", -1 if trial.opset > 12 else 1))
+        if trial.opset < 13 and axis % given.dim() != given.dim() - 1:
+            raise NotImplementedError("a softmax over several axes at once, as until version 12")
         return _first(lambda x: function(x, axis))
 
     return build
@@ -288,6 +274,12 @@ def _with(function: Function, **defaults: float) -> Callable[[Trial], Function]:
         return _first(lambda x: function(x, *numbers))
 
     return build
+
+
+def _cast(trial: Trial) -> Function:
+    if trial.attributes["to"] not in FLOATS:
+        raise NotImplementedError("a conversion to whole numbers")
+    return _first(lambda x: x)
 
 
 def _plain(function: Function) -> Callable[[Trial], Function]:
@@ -320,7 +312,7 @@ def _fold(function: Function) -> Callable[[Trial], Function]:
 OPERATORS: dict[str, Callable[[Trial], Function]] = {
     **{"Add": _plain(torch.add), "Sub": _plain(torch.sub), "Mul": _plain(torch.mul), "Div": _plain(torch.div), "Pow": _plain(torch.pow)},
     **{"MatMul": _plain(torch.matmul), "Einsum": lambda trial: partial(torch.einsum, str(trial.attributes["equation"]))},
-    **{name: _with(lambda x: x) for name in ("Identity", "Dropout", "Cast")},
+    **{"Identity": _with(lambda x: x), "Dropout": _with(lambda x: x), "Cast": _cast},
     **{"Relu": _with(torch.relu), "Sigmoid": _with(torch.sigmoid), "Tanh": _with(torch.tanh), "Erf": _with(torch.erf)},
     **{"Exp": _with(torch.exp), "Log": _with(torch.log), "Sqrt": _with(torch.sqrt), "Reciprocal": _with(torch.reciprocal)},
     **{"Abs": _with(torch.abs), "Neg": _with(torch.neg), "Floor": _with(torch.floor), "Ceil": _with(torch.ceil), "Sin": _with(torch.sin)},

@@ -102,7 +102,18 @@ def search(
         reference = Reference(candidate, inputs.fitted, seed, train, Path(folder), inputs.unseen)
         ledger = Ledger(Path(folder) / "ledger.jsonl", {})
         ledger.begin()
-        # the original is not scored twice
-        given = {"train_check": check, "baseline_score": baseline, "deadline": deadline, "rule": rule}
-        result = Search(reference, data.guard, data.classes, limits, ledger, strategy, confidence, **given).run()  # type: ignore[arg-type]
+        search = Search(
+            reference,
+            data.guard,
+            data.classes,
+            limits,
+            ledger,
+            strategy,
+            confidence,
+            train_check=check,
+            baseline_score=baseline,  # it is known already
+            deadline=deadline,
+            rule=rule,
+        )
+        result = search.run()
     return replace(result, notes=tuple(text for text in (rule.note, check and check.note) if text))

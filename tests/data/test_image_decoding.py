@@ -5,37 +5,17 @@ from __future__ import annotations
 import io
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pydicom
 import pytest
 from PIL import Image
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from optimize.data.image_decoding import MAX_PIXELS, decode_file, to_channels
 from optimize.errors import InputError
+from tests.data.dicom_files import dicom
 
 GRAY = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
 COLOUR = np.stack([GRAY, GRAY[::-1], 255 - GRAY], axis=-1)
-
-
-def dicom(path: Path, pixels: np.ndarray, **fields: Any) -> Path:
-    """Write a DICOM file of one 12-bit image, with further fields."""
-    stored = pydicom.Dataset()
-    stored.file_meta = FileMetaDataset()
-    stored.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    stored.file_meta.MediaStorageSOPClassUID = stored.SOPClassUID = SecondaryCaptureImageStorage
-    stored.file_meta.MediaStorageSOPInstanceUID = stored.SOPInstanceUID = generate_uid()
-    stored.Rows, stored.Columns = pixels.shape[-2:]
-    stored.SamplesPerPixel, stored.PhotometricInterpretation = 1, "MONOCHROME2"
-    stored.BitsAllocated, stored.BitsStored, stored.HighBit, stored.PixelRepresentation = 16, 12, 11, 0
-    for name, value in fields.items():
-        setattr(stored, name, value)
-    stored.PixelData = pixels.astype("<u2").tobytes()
-    stored.save_as(path, enforce_file_format=True)
-    return path
 
 
 @pytest.mark.parametrize("ending", ["png", "tiff", "bmp"])
@@ -79,17 +59,17 @@ def test_an_image_that_lies_on_its_side_is_turned(tmp_path: Path) -> None:
 
 
 def test_dicom_without_a_window_is_rescaled(tmp_path: Path) -> None:
-    pixels = decode_file(dicom(tmp_path / "a.dcm", GRAY, RescaleSlope=2, RescaleIntercept=-1024))
+    pixels = decode_file(dicom(tmp_path / "a.dcm", GRAY, 12, RescaleSlope=2, RescaleIntercept=-1024))
 
     assert pixels.dtype == np.float32
     np.testing.assert_array_equal(pixels[..., 0], 2.0 * GRAY - 1024)
 
 
 def test_monochrome1_is_inverted(tmp_path: Path) -> None:
-    plain = decode_file(dicom(tmp_path / "a.dcm", GRAY, PhotometricInterpretation="MONOCHROME1"))
+    plain = decode_file(dicom(tmp_path / "a.dcm", GRAY, 12, PhotometricInterpretation="MONOCHROME1"))
     window = {"WindowCenter": 100, "WindowWidth": 101}
     windowed, usual = (
-        decode_file(dicom(tmp_path / f"{kind}.dcm", GRAY, PhotometricInterpretation=kind, **window))
+        decode_file(dicom(tmp_path / f"{kind}.dcm", GRAY, 12, PhotometricInterpretation=kind, **window))
         for kind in ("MONOCHROME1", "MONOCHROME2")
     )
 
@@ -102,8 +82,8 @@ def test_a_window_reaches_from_black_to_white(tmp_path: Path) -> None:
     expected = np.clip((GRAY - 49.5) / 100, 0, 1)
     rescaled = {"RescaleSlope": 2, "RescaleIntercept": -1000, "WindowCenter": [-800.5, 5], "WindowWidth": [201, 5]}
 
-    plain = decode_file(dicom(tmp_path / "a.dcm", GRAY, WindowCenter=100, WindowWidth=101))
-    slope = decode_file(dicom(tmp_path / "b.dcm", GRAY, **rescaled))
+    plain = decode_file(dicom(tmp_path / "a.dcm", GRAY, 12, WindowCenter=100, WindowWidth=101))
+    slope = decode_file(dicom(tmp_path / "b.dcm", GRAY, 12, **rescaled))
 
     np.testing.assert_allclose(plain[..., 0], expected, atol=1e-6)
     np.testing.assert_allclose(slope[..., 0], np.clip((2.0 * GRAY - 1000 + 901) / 200, 0, 1), atol=1e-6)
@@ -151,7 +131,7 @@ def test_a_damaged_or_huge_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_dicom_file_of_many_frames_is_refused(tmp_path: Path) -> None:
-    path = dicom(tmp_path / "a.dcm", np.stack([GRAY] * 3), NumberOfFrames=3)
+    path = dicom(tmp_path / "a.dcm", np.stack([GRAY] * 3), 12)
 
     with pytest.raises(InputError, match="holds 3 frames"):
         decode_file(path)

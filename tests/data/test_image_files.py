@@ -6,35 +6,16 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-import pydicom
 import pytest
 from PIL import Image
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
-from optimize.data import image_files as module
+from optimize.data import image_packages
 from optimize.data.image_files import image_files, read_image
 from optimize.errors import InputError
+from tests.data.dicom_files import dicom
 
 PIXELS = np.arange(6 * 4, dtype=np.uint8).reshape(6, 4)
-
-
-def dicom(path: Path, pixels: np.ndarray, slope: float = 2.0, intercept: float = -5.0) -> Path:
-    stored = pydicom.Dataset()
-    stored.file_meta = FileMetaDataset()
-    stored.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    stored.file_meta.MediaStorageSOPClassUID = stored.SOPClassUID = SecondaryCaptureImageStorage
-    stored.file_meta.MediaStorageSOPInstanceUID = stored.SOPInstanceUID = generate_uid()
-    stored.Rows, stored.Columns = pixels.shape[-2:]
-    if pixels.ndim == 3:
-        stored.NumberOfFrames = len(pixels)
-    stored.SamplesPerPixel, stored.PhotometricInterpretation = 1, "MONOCHROME2"
-    stored.BitsAllocated = stored.BitsStored = 16
-    stored.HighBit, stored.PixelRepresentation = 15, 0
-    stored.RescaleSlope, stored.RescaleIntercept = slope, intercept
-    stored.PixelData = pixels.astype("<u2").tobytes()
-    stored.save_as(path, enforce_file_format=True)
-    return path
+RESCALED = {"RescaleSlope": 2.0, "RescaleIntercept": -5.0}
 
 
 def test_photographs_have_channels_last(tmp_path: Path) -> None:
@@ -58,9 +39,9 @@ def test_arrays_are_read_as_data_are_stored(tmp_path: Path) -> None:
 
 
 def test_dicom_is_rescaled_and_frames_are_images(tmp_path: Path) -> None:
-    single = read_image(dicom(tmp_path / "a.dcm", PIXELS), 2).images
+    single = read_image(dicom(tmp_path / "a.dcm", PIXELS, 16, **RESCALED), 2).images
     assert np.array_equal(single, (2.0 * PIXELS - 5.0)[None, ..., None])
-    frames = dicom(tmp_path / "frames", np.stack([PIXELS] * 3))
+    frames = dicom(tmp_path / "frames", np.stack([PIXELS] * 3), 16, **RESCALED)
     assert read_image(frames, 2).images.shape == (3, 6, 4, 1)
     assert read_image(frames, 3).images.shape == (1, 3, 6, 4, 1)
     assert image_files([tmp_path]) == [tmp_path / "a.dcm", frames]  # known by its first bytes, without an ending
@@ -113,6 +94,6 @@ def test_a_missing_package_is_named_with_its_command(tmp_path: Path, monkeypatch
         raise ImportError(name)
 
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
-    monkeypatch.setattr(module, "import_module", absent)
+    monkeypatch.setattr(image_packages, "import_module", absent)
     with pytest.raises(InputError, match=r"needs pillow: pip install 'optimize\[files\]'"):
         read_image(tmp_path / "a.png", 2)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
 import optimize as opt
 from optimize.data.dataset import load_data
@@ -80,3 +82,15 @@ def test_arrays_are_not_resized() -> None:
     splits = {name: (np.zeros((8, 8, 8), np.uint8), np.arange(8) % 2) for name in ("val", "test")}
     with pytest.raises(InputError, match="`resize` and `crop` are for image files, and the data are arrays"):
         opt.load_data(splits, resizing=Resizing((4,)))
+
+
+def test_a_resize_without_pillow_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    with pytest.raises(InputError, match=r"`resize` needs pillow: pip install 'optimize\[files\]'"):
+        Resizing((20,))(PHOTO)
+
+
+def test_a_prepared_data_set_is_not_resized_again() -> None:
+    data = opt.load_data({name: (np.zeros((8, 8, 8), np.uint8), np.arange(8) % 2) for name in ("val", "test")})
+    with pytest.raises(InputError, match=r"`resize` \(=\(8, 8\)\) is said twice, as a prepared `Dataset` holds it"):
+        opt.compress(nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), data, target="onnxruntime", resize=(8, 8))

@@ -17,7 +17,7 @@ from optimize.backends.export import export_onnx
 from optimize.errors import InputError
 from optimize.graph.trace import trace
 from optimize.loading.onnx_network import read_onnx
-from optimize.loading.onnx_operators import reshape
+from optimize.loading.onnx_operators import OPERATORS, reshape
 
 
 class Attends(nn.Module):
@@ -104,6 +104,7 @@ def file_of(
     path: Path,
     shape: tuple[Any, ...] = ("n", 4),
     out: tuple[Any, ...] = ("n", "k"),
+    opset: int = 18,
 ) -> Path:
     graph = helper.make_graph(
         nodes,
@@ -112,7 +113,7 @@ def file_of(
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, out)],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9 if opset > 14 else 6), path)
     return path
 
 
@@ -146,6 +147,7 @@ def test_what_is_computed_from_shapes_is_computed_once(tmp_path: Path) -> None:
         ([helper.make_node("QuantizeLinear", ["x", "w"], ["y"])], ("n", 4), r"is quantized already \(QuantizeLinear\)"),
         ([helper.make_node("Relu", ["x"], ["y"])], ("n", "h"), r"`--input` is missing: `model` \(=.*\) takes inputs of \?; pass --input"),
         ([helper.make_node("Conv", ["x", "x"], ["y"])], ("n", 1, 3, 3), "Conv y is not rebuilt"),
+        ([helper.make_node("Cast", ["x"], ["y"], to=TensorProto.INT64)], ("n", 4), "Cast y is not rebuilt .a conversion to whole numbers"),
     ],
 )
 def test_what_is_not_rebuilt_is_named(nodes: list[Any], shape: tuple[Any, ...], words: str, tmp_path: Path) -> None:
@@ -161,3 +163,62 @@ def test_a_damaged_file_and_a_needless_factory_are_said(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text("def make():\n    return None\n")
     with pytest.raises(InputError, match="holds a whole network: leave --arch out"):
         opt.load_model(good, arch=f"{tmp_path / 'net.py'}:make")
+
+
+def test_constants_are_computed_by_the_rules_of_the_files_own_version(tmp_path: Path) -> None:
+    # until version 12 the axes of Unsqueeze are an attribute
+    nodes = [helper.make_node("Unsqueeze", ["w"], ["row"], axes=[0]), helper.make_node("Add", ["x", "row"], ["y"])]
+    net = read_onnx(file_of(nodes, {"w": np.float32([1, 2, 3, 4])}, tmp_path / "net.onnx", opset=11))
+    torch.testing.assert_close(net(torch.zeros(3, 4)), torch.tensor([[1.0, 2, 3, 4]] * 3))
+
+
+def test_a_constant_that_a_few_bytes_make_huge_is_refused(tmp_path: Path) -> None:
+    nodes = [helper.make_node("ConstantOfShape", ["s"], ["c"]), helper.make_node("ReduceSum", ["c"], ["r"], keepdims=0)]
+    nodes.append(helper.make_node("Add", ["x", "r"], ["y"]))
+    path = file_of(nodes, {"s": np.int64([1 << 20, 1 << 20])}, tmp_path / "net.onnx")
+    with pytest.raises(InputError, match=r"ConstantOfShape c is not rebuilt \(a constant of 1,099,511,627,776 values is computed"):
+        read_onnx(path)
+
+
+@pytest.mark.parametrize(
+    ("node", "constants", "shape", "opset", "words"),
+    [
+        # a resize of version 10 keeps the corner of the first pixel, one of today the middle of all
+        (helper.make_node("Resize", ["x", "s"], ["y"], mode="linear"), {"s": np.float32([1, 1, 2, 2])}, ("n", 1, 4, 4), 10, "asymmetric"),
+        (helper.make_node("Softmax", ["x"], ["y"]), {}, ("n", 2, 3), 11, "a softmax over several axes at once"),
+    ],
+)
+def test_what_an_old_version_means_otherwise_is_refused(
+    node: Any, constants: dict[str, np.ndarray], shape: tuple[Any, ...], opset: int, words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=words):
+        read_onnx(file_of([node], constants, tmp_path / "net.onnx", shape, ("a",) * len(shape), opset))
+
+
+def test_a_network_that_computes_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(OPERATORS, "Relu", lambda trial: torch.tanh)
+    with pytest.raises(InputError, match=r"the network would compute something else \(output off by"):
+        read_onnx(file_of([helper.make_node("Relu", ["x"], ["y"])], {}, tmp_path / "net.onnx"))
+
+
+def test_where_the_reference_fails_the_network_is_taken_and_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from onnx.reference import ReferenceEvaluator
+
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("no such form")
+
+    path = file_of([helper.make_node("Relu", ["x"], ["y"])], {}, tmp_path / "net.onnx")
+    monkeypatch.setattr(ReferenceEvaluator, "run", fails)
+    assert read_onnx(path).notes == ("the network that was rebuilt from net.onnx could not be compared with the file (no such form)",)
+
+
+def test_half_precision_is_said(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Cast", ["w"], ["w32"], to=TensorProto.FLOAT), helper.make_node("MatMul", ["x", "w32"], ["y"])]
+    net = read_onnx(file_of(nodes, {"w": np.ones((4, 2), np.float16)}, tmp_path / "net.onnx"))
+    assert net.notes == ("the weights are stored as float16, and were read as float32",)
+    assert net(torch.ones(1, 4)).tolist() == [[4, 4]]
+
+
+def test_an_axis_of_one_is_taken_away_and_never_the_batch(tmp_path: Path) -> None:
+    net = read_onnx(file_of([helper.make_node("Squeeze", ["x"], ["y"])], {}, tmp_path / "net.onnx", ("n", 1, 4), ("n", 4)))
+    assert net(torch.zeros(1, 1, 4)).shape == (1, 4)

@@ -115,6 +115,19 @@ def test_what_plain_layers_do_not_compute_is_left_alone(layer: nn.Module) -> Non
     assert with_plain_layers(original, torch.randn(2, 3, 9, 9)) == (original, ())
 
 
+def test_a_network_that_asks_for_the_class_of_a_layer_keeps_it() -> None:
+    class Asks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = NormAct(3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.layer.act(self.layer.running_mean).sum() + self.layer(x)
+
+    original = Asks().eval()
+    assert with_plain_layers(original, torch.randn(2, 3, 9, 9)) == (original, ())
+
+
 def test_a_plain_network_is_not_copied() -> None:
     original = net(nn.BatchNorm2d(8))
     assert with_plain_layers(original, torch.randn(2, 3, 9, 9)) == (original, ())

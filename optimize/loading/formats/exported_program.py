@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from optimize.errors import InputError
 from optimize.loading.factory import describe
 from optimize.loading.foreign_files import ZIP
-from optimize.loading.model_formats import NetworkFile
+from optimize.loading.model_formats import NetworkFile, ShapedNetwork
 
 NAMED = "exported program (.pt2)"
 MARKS = {"archive_format", "serialized_exported_program.json"}
@@ -53,7 +52,7 @@ def read(path: Path, *, trust_pickle: bool, code: Path) -> NetworkFile:
     return NetworkFile(partial(_built, path))
 
 
-def _built(path: Path, input_shape: Sequence[int]) -> nn.Module:
+def _built(path: Path, input_shape: Sequence[int]) -> ShapedNetwork:
     from optimize.loading.onnx_network import read_onnx  # late: it needs onnx, and other formats do not
 
     try:
