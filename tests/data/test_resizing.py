@@ -91,6 +91,7 @@ def test_a_resize_without_pillow_says_how_to_get_it(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_prepared_data_set_is_not_resized_again() -> None:
-    data = opt.load_data({name: (np.zeros((8, 8, 8), np.uint8), np.arange(8) % 2) for name in ("val", "test")})
+    rng = np.random.default_rng(0)
+    data = opt.load_data({name: (rng.integers(0, 256, (8, 8, 8), np.uint8), np.arange(8) % 2) for name in ("val", "test")})
     with pytest.raises(InputError, match=r"`resize` \(=\(8, 8\)\) is said twice, as a prepared `Dataset` holds it"):
         opt.compress(nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), data, target="onnxruntime", resize=(8, 8))
