@@ -10,7 +10,7 @@ from pathlib import Path
 from optimize.candidate import Meaning
 from optimize.data.arrays import Array, checked_images, checked_labels, checked_masks
 from optimize.data.class_names import class_names
-from optimize.data.fitted_files import AS_IT_IS, fitted_files
+from optimize.data.fitted_files import AS_IT_IS, applicable, fitted_files
 from optimize.data.in_memory import arrays_of, input_shape_of
 from optimize.data.input_scale import require_scale
 from optimize.data.label_kinds import AUTO, checked_many, checked_numbers, kind_of_labels
@@ -138,6 +138,7 @@ def load_data(
         mask_shape = mask_shape or (input_shape[1:] if any(key.endswith("_masks") for key in arrays) else ())
     if num_classes is None and classes and not mask_shape:
         num_classes = len(classes)
+    resizing, unresized = applicable(resizing, arrays)
     # behind the fitting, so that the cut hashes images that are kept decoded
     arrays, cut = with_missing_splits(fitted_files(arrays, input_shape, resizing))
     kind = "" if mask_shape else kind_of_labels(arrays, task)
@@ -153,7 +154,7 @@ def load_data(
     # the most protected first, so that an item in test and train is dropped from train
     order = [name for name in PROTECTED if name in splits]
     rows, dropped = disjoint([identify(name, splits[name].images, splits[name].patients) for name in order], drop=drop_overlap)
-    notes = (*numbering, *cut, *dropped)
+    notes = (*numbering, *unresized, *cut, *dropped)
     for line in notes:
         note(line)
     # A split that lost nothing is not copied.

@@ -25,7 +25,7 @@ def fitted_files(arrays: Mapping[str, Array], input_shape: Sequence[int], resizi
         resizing: what happens to the size of every image.
 
     Raises:
-        InputError: when images are resized and none of the arrays holds image files.
+        InputError: when an image cannot be decoded or is smaller than the crop.
     """
     fitted = dict(arrays)
     for name, images in arrays.items():
@@ -33,9 +33,29 @@ def fitted_files(arrays: Mapping[str, Array], input_shape: Sequence[int], resizi
         if isinstance(images, LazyImages) and images.files:
             step = partial(_fitted, resizing=resizing, channels=input_shape[0])
             fitted[name] = cast(Array, kept(images.map(step)))
-    if resizing and not any(isinstance(images, LazyImages) and images.files for images in arrays.values()):
-        raise InputError("`resize` and `crop` are for image files, and the data are arrays: leave them out, or store the images resized.")
     return fitted
+
+
+def applicable(resizing: Resizing, arrays: Mapping[str, Array]) -> tuple[Resizing, tuple[str, ...]]:
+    """Return what happens to the size of these data, and a sentence for the report where arrays are left as they are.
+
+    Args:
+        resizing: what is asked for.
+        arrays: the arrays of the user's data.
+
+    Raises:
+        InputError: when images are to be resized, none of the arrays holds image files, and not `files_only`.
+
+    Example:
+        >>> import numpy as np
+        >>> applicable(Resizing((256,), (224,), files_only=True), {"val_images": np.zeros((1, 224, 224, 3), np.uint8)})[1]
+        ('The images are arrays: resize and crop, which are for image files, are not applied.',)
+    """
+    if not resizing or any(isinstance(images, LazyImages) and images.files for images in arrays.values()):
+        return resizing, ()
+    if not resizing.files_only:
+        raise InputError("`resize` and `crop` are for image files, and the data are arrays: leave them out, or store the images resized.")
+    return AS_IT_IS, ("The images are arrays: resize and crop, which are for image files, are not applied.",)
 
 
 def _fitted(image: Array, *, resizing: Resizing, channels: int) -> Array:

@@ -30,6 +30,7 @@ class Resizing:
         resize: the shorter side in pixels, (1,), or height and width, (2,); empty to leave it.
         crop: side in pixels of the square that is cut out of the middle, (1,), or height and width, (2,); empty for the whole image.
         interpolation: one of `INTERPOLATIONS`.
+        files_only: whether data without image files are taken as they are; else they are refused, because arrays are not resized.
 
     Raises:
         InputError: when a size is not in 1..`MAX_SIDE`, there are more than two, or the interpolation is not known.
@@ -42,6 +43,7 @@ class Resizing:
     resize: tuple[int, ...] = ()
     crop: tuple[int, ...] = ()
     interpolation: str = "bilinear"
+    files_only: bool = False
 
     def __post_init__(self) -> None:
         for name in ("resize", "crop"):

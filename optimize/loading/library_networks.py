@@ -22,6 +22,7 @@ from torch import nn
 from optimize.errors import InputError, did_you_mean
 from optimize.loading import libraries
 from optimize.loading.factory import describe
+from optimize.loading.libraries import ONE_INDEX
 from optimize.loading.libraries import of_library as of_library
 
 
@@ -63,10 +64,8 @@ def library_factory(spec: str) -> Callable[..., nn.Module]:
     except ImportError as problem:
         raise InputError(f"`--arch` (={spec!r}) needs {library.PACKAGE} ({describe(problem)}): pip install {library.PACKAGE}.") from problem
     except RuntimeError as problem:
-        # torchvision's operators are compiled for one build of torch, and a wheel of another package index has none for this one
         raise InputError(
-            f"`--arch` (={spec!r}): {library.PACKAGE} does not load beside this PyTorch ({describe(problem)}): "
-            "install torch and torchvision from the same package index."
+            f"`--arch` (={spec!r}): {library.PACKAGE} does not load beside this PyTorch ({describe(problem)}): {ONE_INDEX}."
         ) from problem
     if name not in known:
         near = did_you_mean(name, known)

@@ -32,7 +32,7 @@ from optimize.run.verification.site import is_bundle, verify_path
 from optimize.run.verification.verify import Verified
 from optimize.run.verification.verify import verify as verify_folder
 
-_PREPARATION = ("mean", "std", "pad", "standardize", "resize", "crop", "interpolation")
+_PREPARATION = ("preprocessing", "mean", "std", "pad", "standardize", "resize", "crop", "interpolation")
 
 
 def compress(

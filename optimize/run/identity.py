@@ -28,6 +28,7 @@ EXCLUDED: Mapping[str, str] = {
     "data": "the hashes of the splits count, not their place",
     "drop_overlap": "the hashes of the splits show what it dropped",
     "out": "a folder of results may be moved",
+    "preprocessing": "the settings that it stands for count",
     "history": "the record of looks is read again by each call",
     "fresh_test": "the look at the test split is that of the call that ends the run",
     "trust_pickle": "the hash of the file counts, not how it was opened",

@@ -52,6 +52,7 @@ from optimize.run.history import History, Look
 from optimize.run.identity import identity
 from optimize.run.in_memory import FILES_ONLY, InMemory, require_fit
 from optimize.run.original import Original, judge_original
+from optimize.run.preprocessing_presets import preset_in_words
 from optimize.run.protocol_agreement import agreed_protocol, require_test_data
 from optimize.run.recipe import Recipe, to_toml
 from optimize.run.rehearsal import rehearse
@@ -262,8 +263,11 @@ def loaded(
             seed=recipe.seed,
             drop_overlap=recipe.drop_overlap,
             task=recipe.task,
-            resizing=Resizing(recipe.resize, recipe.crop, recipe.interpolation),
+            resizing=Resizing(recipe.resize, recipe.crop, recipe.interpolation, files_only=recipe.preprocessing is not None),
         )
+    if recipe.preprocessing is not None and objects.data is not data:
+        note(stood_for := preset_in_words(recipe.preprocessing, vars(recipe)))
+        data = replace(data, notes=(stood_for, *data.notes))
     require_figures(recipe.limits, data.test.task)
     require_outputs(data, outputs)
     require_test_data(protocol, data)

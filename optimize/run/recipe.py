@@ -22,6 +22,7 @@ from optimize.guard.limits import CLASS_METRICS, METRICS, MODES, POWER, PRESETS,
 from optimize.guard.rails import GuardRail, Rule, rows
 from optimize.hardware.cpu_level import LEVELS
 from optimize.run import parsing as read
+from optimize.run.preprocessing_presets import PREPROCESSING_PRESETS, overridden, with_preset
 from optimize.run.recipe_file import Setting as _Setting
 from optimize.run.recipe_file import nearest, read_settings
 from optimize.run.renamed import RENAMED as RENAMED
@@ -49,6 +50,7 @@ class Recipe:
         weights: name of the set of weights to take, where the file holds several; None for the choice of `loading/checkpoint.py`.
         output: name or position of the network's output to take, where it returns several; None for the usual one.
         data: `.npz` or "file.py:factory"; empty when not given.
+        preprocessing: preset that `mean`, `std`, `resize`, `crop` and `interpolation` came from, or None (`run/preprocessing_presets.py`).
         mean: mean of each channel, see `Preprocessing`.
         std: standard deviation of each channel, see `Preprocessing`.
         pad: zeros around each image, see `Preprocessing`.
@@ -102,6 +104,7 @@ class Recipe:
     weights: str | None = None
     output: str | None = None
     data: str = ""
+    preprocessing: str | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     pad: int = 0
@@ -190,6 +193,7 @@ _SETTINGS = {
     "expect": _Setting("model", "expect", read.optional(read.fraction("0.96"))),
     "allow_weak_original": _Setting("model", "allow_weak_original", read.switch),
     "data": _Setting("data", "path", read.source),
+    "preprocessing": _Setting("data", "preprocessing", read.optional(read.choice(*PREPROCESSING_PRESETS))),
     "mean": _Setting("data", "mean", read.numbers),
     "std": _Setting("data", "std", read.numbers),
     "pad": _Setting("data", "pad", read.integer(0)),
@@ -268,7 +272,7 @@ def resolve(
     if recipe_file is not None:
         if not Path(recipe_file).exists():
             raise InputError(f"`{prefix}recipe` (={recipe_file}) does not exist: check the path.")
-        settings = {**read_settings(Path(recipe_file), _SETTINGS), **settings}
+        settings = overridden(read_settings(Path(recipe_file), _SETTINGS), settings)
     if "model" in settings and "target" in settings:
         settings.setdefault("out", Path.cwd() / f"{Path(str(settings['model'])).stem}-{settings['target']}")
     for name in ("model", "target"):
@@ -277,7 +281,8 @@ def resolve(
     # the file beside the model comes last of the files, so that it fills gaps and overrides nothing
     beside = Path(str(settings["model"])).parent / "optimize.toml"
     if beside.is_file():
-        settings = {**_trusted(read_settings(beside, _SETTINGS), beside, settings), **settings}
+        settings = overridden(_trusted(read_settings(beside, _SETTINGS), beside, settings), settings)
+    settings = with_preset(settings)
     limits = {name: settings.pop(name) for name in _SETTINGS if name in _LIMITS and name in settings}
     return Recipe(**settings, limits=_limits(limits))  # type: ignore[arg-type]
 

@@ -25,6 +25,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> None:
     """A library in the place of timm."""
     made = ModuleType("timm")
     made.list_models = lambda: ["tiny"]  # type: ignore[attr-defined]
+    made.list_pretrained = lambda: ["tiny.tv_in1k"]  # type: ignore[attr-defined]
     made.create_model = lambda name, **arguments: tiny(**arguments)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "timm", made)
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pkgutil
 
+# torchvision's operators are compiled for one build of torch, and a wheel of another package index has none for this one
+ONE_INDEX = "install torch and torchvision from the same package index"
+"""What to do where a library that uses torchvision does not load."""
+
 
 def library_names() -> list[str]:
     """Return the names of all libraries, as they stand in front of the colon."""

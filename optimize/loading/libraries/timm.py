@@ -10,10 +10,10 @@ DOWNLOADS = {"pretrained": False}
 
 
 def names() -> list[str]:
-    """Return the names of all networks."""
+    """Return the names of all networks, and those with the name of a training behind a point, such as `resnet18.tv_in1k`."""
     import timm
 
-    return list(timm.list_models())
+    return [*timm.list_models(), *timm.list_pretrained()]
 
 
 def build(name: str, arguments: dict[str, Any]) -> object:
