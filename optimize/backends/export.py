@@ -25,6 +25,7 @@ from optimize.backends.quiet import quiet
 from optimize.backends.weighted_nodes import constants, weight_of
 from optimize.errors import InputError, OptimizeError, TargetUnavailable, require_candidate
 from optimize.graph.surgery import with_batch_norms
+from optimize.loading.file_network import FileNetwork
 from optimize.loading.probe import batch_fault
 
 if TYPE_CHECKING:
@@ -79,16 +80,14 @@ def export_onnx(candidate: Candidate, path: str | Path, inputs: Floats | None = 
         >>> parity.cases, parity.max_abs_diff < 1e-4
         (8, True)
     """
-    import onnx
-
     require_candidate(candidate)
     path = Path(path)
     if not path.parent.is_dir() or path.is_dir():
         raise InputError(f"`path` (={path}) cannot be written: name a file in a folder that exists.")
     cases = _cases(candidate, inputs)
     _require_free_batch(candidate, cases)
-    _trace(candidate, path)
-    plain = onnx.load(path)
+    # a file that was not rebuilt is shipped as it is
+    plain = candidate.module.onnx() if isinstance(candidate.module, FileNetwork) else _trace(candidate, path)
     # the simplified file first; where simplifying changed what it computes, the exporter's own is used
     for model in (*_folded(plain), plain):
         _write(model, path)
@@ -154,7 +153,10 @@ def steady_cases(candidate: Candidate, cases: Floats) -> npt.NDArray[np.bool_]:
     return np.asarray(~(moved.reshape(len(cases), -1).max(1) > TOLERANCE / 2 * max(_scale(answers), 1e-6)))
 
 
-def _trace(candidate: Candidate, path: Path) -> None:
+def _trace(candidate: Candidate, path: Path) -> Any:
+    """Return what torch's exporter makes of a candidate, by way of a file."""
+    import onnx
+
     # A batch of one would be taken for a constant.
     example = torch.cat([candidate.example, candidate.example])
     try:
@@ -176,6 +178,10 @@ def _trace(candidate: Candidate, path: Path) -> None:
             )
     except torch.onnx.OnnxExporterError as error:
         raise InputError(f"`model` cannot be exported to ONNX: {exporter_reason(error)}.") from None
+    model = onnx.load(path)
+    if _opset(model) < OPSET:
+        raise OptimizeError(f"the exporter wrote opset {_opset(model)}, but {OPSET} or later is needed: update torch and onnxscript.")
+    return model
 
 
 def _folded(model: Any) -> list[Any]:
@@ -192,8 +198,6 @@ def _folded(model: Any) -> list[Any]:
 def _write(model: Any, path: Path) -> None:
     import onnx
 
-    if _opset(model) < OPSET:
-        raise OptimizeError(f"the exporter wrote opset {_opset(model)}, but {OPSET} or later is needed: update torch and onnxscript.")
     _name_layers(model.graph)
     _strip(model)
     onnx.checker.check_model(model)

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from optimize.errors import InputError, did_you_mean
+from optimize.loading.file_network import FileNetwork
 
 USUAL = ("logits", "out", "output", "outputs", "pred", "prediction", "predictions", "scores", "probs")
 """Names that are taken where the user names none, the first that is there."""
@@ -77,7 +78,8 @@ def with_one_output(module: nn.Module, returned: object, asked: str | None) -> t
     key = asked if asked is not None else next((name for name in USUAL if name in shown), shown[0])
     others = [name for name in shown if name != key]
     notes = (f"the network returns {', '.join(shown)}: `{key}` is taken; --output {others[0]} takes another",) if others else ()
-    return OneOutput(module, key if key in named else int(key)).eval().requires_grad_(False), () if asked is not None else notes
+    one = module.choosing(key) if isinstance(module, FileNetwork) else OneOutput(module, key if key in named else int(key))
+    return one.eval().requires_grad_(False), () if asked is not None else notes
 
 
 def _by_name(returned: Any) -> dict[str, Any]:

@@ -6,10 +6,10 @@ and shapes alone is computed then, and does not come back. The function of a nod
 
 A bias is a layer's own where it can be: the product with a matrix and the sum with a vector behind it become one linear layer.
 
-In the end the network is compared with the file, as ONNX's own reference computes it on the trial input. A network that computes something
-else is refused. Where the reference cannot run the file, a note says so.
+In the end the network is compared with the file, as ONNX's own reference computes it on the trial input. Where the reference cannot run
+the file, a note says so. A file that cannot be rebuilt, or computes something else, is run as it is (`file_network.py`).
 
-No code of the file's runs: it names operators, and those that are not known here are refused by name.
+No code of the file's runs: it names operators.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,9 @@ import torch
 from torch import nn
 
 from optimize.errors import InputError
+from optimize.loading.file_network import FileNetwork, as_it_is
 from optimize.loading.model_formats import ShapedNetwork
+from optimize.loading.onnx_constants import as_tensor, folded, for_any_batch
 from optimize.loading.onnx_layers import LAYERS, filled
 from optimize.loading.onnx_operators import OPERATORS
 from optimize.loading.onnx_trial import Function, Trial
@@ -36,10 +37,6 @@ OPEN_SIZE = 5
 """The batch of the trial where the file leaves it open: a size that is hardly one of the network's own."""
 SAME = 1e-4
 """Largest difference between the network and the file, as a share of the largest output."""
-MAX_FOLDED = 2**26
-"""Most values of a constant that a file has computed: a few bytes can ask for any number of them."""
-MANY_AXES = 64
-"""Numbers of a constant that may still be the sizes of a tensor."""
 _FLOAT, _HALF = 1, 10
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"}
 
@@ -101,16 +98,16 @@ class _Ends:
     input_shape: tuple[int, ...]
 
 
-def read_onnx(path: Path, input_shape: Sequence[int] = ()) -> OnnxNetwork:
-    """Return the network of an ONNX file.
+def read_onnx(path: Path, input_shape: Sequence[int] = ()) -> OnnxNetwork | FileNetwork:
+    """Return the network of an ONNX file: rebuilt where that is possible, else run as it is, with a note that says why.
 
     Args:
         path: the file, perhaps with its weights in a second file beside it.
         input_shape: (C, *spatial) for sizes that the file leaves open; empty where it leaves none.
 
     Raises:
-        InputError: when it cannot be read, is quantized already, has several inputs or operators that are not known here, or the network
-            would compute something else than the file.
+        InputError: when it cannot be read, is quantized already or has several inputs; or when it is not rebuilt and the runtime cannot
+            run it either.
     """
     import onnx
 
@@ -120,18 +117,35 @@ def read_onnx(path: Path, input_shape: Sequence[int] = ()) -> OnnxNetwork:
     except Exception as problem:  # protobuf, the checker and missing weights have errors of their own
         words = " ".join(str(problem).split())[:200]
         raise InputError(f"`model` (={path}) cannot be read as ONNX ({words}): export it again.") from problem
+    if quantized := sorted({node.op_type for node in model.graph.node} & _QUANTIZED):
+        raise InputError(f"`model` (={path}) is quantized already ({quantized[0]}): pass the file from before that.")
+    shape = _input_shape(path, model.graph, input_shape)
+    try:
+        return rebuilt(path, model, shape)
+    except _NotRebuilt as reason:
+        return as_it_is(path, model, shape[1:], str(reason))
+
+
+class _NotRebuilt(Exception):
+    """Why no network of plain layers computes what a file does, in words."""
+
+
+def rebuilt(path: Path, model: Any, shape: tuple[int, ...]) -> OnnxNetwork:
+    """Return the network of a file as plain layers.
+
+    Args:
+        path: the file, for the notes.
+        model: what it holds.
+        shape: shape of a trial input, (N, C, *spatial).
+
+    Raises:
+        _NotRebuilt: when an operator is not known here, or the network would compute something else than the file.
+    """
     graph = model.graph
-    kinds = Counter(node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}" for node in graph.node)
-    if kinds.keys() & _QUANTIZED:
-        raise InputError(f"`model` (={path}) is quantized already ({min(kinds.keys() & _QUANTIZED)}): pass the file from before that.")
-    shape = _input_shape(path, graph, input_shape)
-    unknown = sorted(kind for kind in kinds if kind not in OPERATORS and kind not in LAYERS and kind not in _OF_SHAPES)
-    if unknown:
-        raise InputError(
-            f"`model` (={path}) has operators that are not rebuilt ({', '.join(unknown[:5])}): save model.state_dict() with torch.save and "
-            "pass --arch file.py:factory."
-        )
-    builder = _Builder(path, graph, _opset(model), shape)
+    kinds = {node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}" for node in graph.node}
+    if unknown := sorted(kind for kind in kinds if kind not in OPERATORS and kind not in LAYERS and kind not in _OF_SHAPES):
+        raise _NotRebuilt(f"it has operators that are not rebuilt: {', '.join(unknown[:5])}")
+    builder = _Builder(graph, _opset(model), shape)
     network = builder.network()
     network.notes = _compared(path, model, builder.trial, network)
     if any(tensor.data_type == _HALF for tensor in graph.initializer):
@@ -174,11 +188,11 @@ class _Builder:
         trial: the trial input, (N, C, *spatial).
     """
 
-    def __init__(self, path: Path, graph: Any, opset: int, shape: tuple[int, ...]) -> None:
+    def __init__(self, graph: Any, opset: int, shape: tuple[int, ...]) -> None:
         from onnx import numpy_helper
 
-        self._path, self._graph, self._opset = path, graph, opset
-        self._constants = {tensor.name: _tensor(numpy_helper.to_array(tensor)) for tensor in graph.initializer}
+        self._graph, self._opset = graph, opset
+        self._constants = {tensor.name: as_tensor(numpy_helper.to_array(tensor)) for tensor in graph.initializer}
         self._given = next(value.name for value in graph.input if value.name not in self._constants)
         self.trial = torch.from_numpy(np.random.default_rng(0).standard_normal(shape, np.float32))
         self._values = {self._given: self.trial}
@@ -190,24 +204,22 @@ class _Builder:
         """Return the whole network.
 
         Raises:
-            InputError: naming the first node that is not rebuilt.
+            _NotRebuilt: naming the first node that is not rebuilt.
         """
         for node in self._graph.node:
             try:
                 with torch.no_grad():
                     self._add(node)
+            except InputError:
+                raise
             except Exception as problem:  # whatever torch and ONNX raise on a node of a kind that is not foreseen here
                 words = " ".join(str(problem).split())[:160] or type(problem).__name__
-                raise InputError(
-                    f"`model` (={self._path}): {node.op_type} {node.name or next(iter(node.output), '')} is not rebuilt ({words}): "
-                    "save model.state_dict() with torch.save and pass --arch file.py:factory."
-                ) from problem
+                raise _NotRebuilt(f"{node.op_type} {node.name or next(iter(node.output), '')} is not rebuilt: {words}") from problem
         outputs = tuple(value.name for value in self._graph.output)
-        if missing := [name for name in outputs if name not in self._values]:
-            raise InputError(f"`model` (={self._path}): its output {missing[0]} does not depend on its input: export it again.")
+        if missing := set(outputs) - self._values.keys():
+            raise _NotRebuilt(f"its output {min(missing)} does not depend on its input")
         used = sorted({name for step in self._steps for name in step.takes if name in self._constants})
-        # names of tensors in a file may hold dots, and names of buffers may not
-        renamed = {name: f"constant_{place}" for place, name in enumerate(used)}
+        renamed = {name: f"constant_{place}" for place, name in enumerate(used)}  # a buffer's name has no dots
         steps = [_Step(step.run, tuple(renamed.get(name, name) for name in step.takes), step.makes) for step in self._steps]
         kept = {renamed[name]: self._constants[name] for name in used}
         ends = _Ends(self._given, outputs, tuple(self.trial.shape[1:]))
@@ -216,12 +228,12 @@ class _Builder:
     def _add(self, node: Any) -> None:
         names = [name for name in node.input if name]
         if node.op_type == "Shape" and names[0] in self._values:
-            attributes = _attributes(node)
-            sizes = tuple(self._values[names[0]].shape)[attributes.get("start", 0) : attributes.get("end")]
+            ends = _attributes(node)
+            sizes = self._values[names[0]].shape[ends.get("start", 0) : ends.get("end")]
             self._constants[node.output[0]] = torch.tensor(sizes, dtype=torch.int64)
         elif all(name in self._constants for name in names):
-            made = _folded(node, {name: self._constants[name] for name in names}, self._opset)
-            self._constants |= {name: _for_any_batch(part, len(self.trial)) for name, part in zip(node.output, made, strict=False)}
+            made = folded(node, {name: self._constants[name] for name in names}, self._opset)
+            self._constants |= {name: for_any_batch(part, len(self.trial)) for name, part in zip(node.output, made, strict=False)}
         elif not self._as_bias(node):
             self._add_step(node)
 
@@ -265,44 +277,15 @@ class _Builder:
 def _attributes(node: Any) -> dict[str, Any]:
     from onnx import helper
 
-    values = {item.name: helper.get_attribute_value(item) for item in node.attribute}
-    return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
-
-
-def _tensor(array: np.ndarray) -> torch.Tensor:
-    # half and double precision become single, as everywhere else
-    return torch.from_numpy(np.array(array, dtype=np.float32 if array.dtype.kind == "f" else array.dtype))
-
-
-def _folded(node: Any, given: Mapping[str, torch.Tensor], opset: int) -> list[torch.Tensor]:
-    """Return the outputs of a node whose inputs are all constants, by ONNX's own reference.
-
-    Raises:
-        ValueError: when one would have more than `MAX_FOLDED` values.
-    """
-    from onnx import TensorProto, helper, numpy_helper, shape_inference
-    from onnx.reference import ReferenceEvaluator
-
-    arrays = {name: tensor.numpy() for name, tensor in given.items()}
-    known = [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(each.dtype), each.shape) for name, each in arrays.items()]
-    outputs = [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in node.output if name]
-    # the numbers that may be sizes go in as values, so that the sizes of the outputs are known before any memory is taken for them
-    few = [numpy_helper.from_array(each, name) for name, each in arrays.items() if each.size <= MANY_AXES]
-    graph = helper.make_graph([node], "constant", known, outputs, few)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
-    for made in shape_inference.infer_shapes(model, data_prop=True).graph.output:
-        size = prod(max(1, axis.dim_value) for axis in made.type.tensor_type.shape.dim)
-        if size > MAX_FOLDED and size > max((each.size for each in arrays.values()), default=0):
-            raise ValueError(f"a constant of {size:,} values is computed, and at most {MAX_FOLDED:,} are")
-    evaluator = ReferenceEvaluator(helper.make_graph([node], "constant", known, outputs), opsets={"": opset})
-    return [_tensor(np.asarray(part)) for part in evaluator.run(None, arrays)]
+    values = ((item.name, helper.get_attribute_value(item)) for item in node.attribute)
+    return {name: value.decode() if isinstance(value, bytes) else value for name, value in values}
 
 
 def _compared(path: Path, model: Any, trial: torch.Tensor, network: OnnxNetwork) -> tuple[str, ...]:
     """Check that the network computes what the file does on the trial input; return a sentence where that cannot be told.
 
     Raises:
-        InputError: when it does not.
+        _NotRebuilt: when it does not.
     """
     from onnx.reference import ReferenceEvaluator
 
@@ -317,17 +300,8 @@ def _compared(path: Path, model: Any, trial: torch.Tensor, network: OnnxNetwork)
         apart = float(np.abs(actual.numpy() - other).max(initial=0)) / max(float(np.abs(other).max(initial=0)), 1e-12)
         # written so that NaN counts as different
         if not apart <= SAME:
-            raise InputError(
-                f"`model` (={path}) cannot be rebuilt: the network would compute something else (output off by {100 * apart:.3g} %): "
-                "save model.state_dict() with torch.save and pass --arch file.py:factory."
-            )
+            raise _NotRebuilt(f"the network that was rebuilt computes something else, its output is off by {100 * apart:.3g} %")
     return ()
-
-
-def _for_any_batch(constant: torch.Tensor, batch: int) -> torch.Tensor:
-    """Return a constant of floats that is the same for every image of the trial, such as a class token, as that of one image."""
-    several = constant.dim() > 1 and constant.shape[0] == batch > 1 and constant.is_floating_point()
-    return constant[:1].clone() if several and bool((constant == constant[:1]).all()) else constant
 
 
 def _unused(name: str, taken: Mapping[str, object]) -> str:

@@ -27,11 +27,11 @@ from optimize.deploy.gate.evidence import Evidence, GatePlan, artifact, require_
 from optimize.deploy.gate.fingerprint import digest, fingerprint
 from optimize.deploy.gate.history import commit_of, read, series
 from optimize.deploy.gate.history_page import Followed, follow, html, text
-from optimize.deploy.gate.onnx_macs import onnx_macs
 from optimize.deploy.gate.result import GateResult
 from optimize.deploy.gate.stored_baseline import StoredBaseline, is_baseline, read_baseline, write_baseline
 from optimize.errors import InputError, OptimizeError, require_choice
 from optimize.files import write_atomically
+from optimize.graph.onnx_macs import onnx_macs
 from optimize.measure.benchmark import Contender
 from optimize.run.gate_outputs import require_writable, write_output
 from optimize.run.gate_settings import gate_plan

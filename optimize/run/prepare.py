@@ -42,6 +42,7 @@ from optimize.guard.rail import Rail
 from optimize.guard.score import Score
 from optimize.guard.verdict import search_confidence
 from optimize.loading import model_formats
+from optimize.loading.file_network import FileNetwork
 from optimize.loading.live_module import require_no_file_settings
 from optimize.loading.load import load_model
 from optimize.loading.probe import on_images, some
@@ -277,6 +278,8 @@ def loaded(
     # Until here the example was noise, since no image was known. A real image shows faults that noise hides.
     original = on_images(original, data.calibration.inputs(some(len(data.calibration))))
     if recipe.retrain:
+        if isinstance(original.module, FileNetwork):
+            raise InputError(f"`--retrain` needs layers that can be trained, and {original.notes[0]}: run without --retrain.")
         if data.training_split is None:
             raise InputError("`--retrain` needs a train split: add train_images and train_labels to the data, or run without it.")
         hold_out(labelled(data.training_split), recipe.seed)  # raises where too few items could be held out

@@ -24,9 +24,13 @@ def _judge(evidence: Evidence, limit: float | None) -> Iterator[Judged]:
 
 def _macs(model: Contender) -> int | None:
     from optimize.deploy.gate.evidence import artifact
-    from optimize.deploy.gate.onnx_macs import artifact_macs
+    from optimize.graph.onnx_macs import onnx_macs
 
-    return artifact_macs(artifact(model)) if model.macs is None else model.macs
+    if model.macs is not None:
+        return model.macs
+    # every other form than an ONNX file has to be told
+    main = artifact(model).main
+    return onnx_macs(main) if main.suffix == ".onnx" else None
 
 
 def _record(evidence: Evidence) -> int | None:

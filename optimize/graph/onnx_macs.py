@@ -3,6 +3,7 @@
     Conv            outputs of one input x kernel positions x input channels of a group
     ConvTranspose   inputs of one input x kernel positions x output channels of a group
     Gemm, MatMul    outputs of one input x length of the summed axis
+    LSTM, GRU, RNN  steps x values of both matrices, of the input and of the state
 
 Quantized forms (QLinearConv, ConvInteger, QLinearMatMul, MatMulInteger) count the same: they do as many products, of smaller numbers.
 """
@@ -14,18 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from optimize.backends.artifact import Artifact
-
 Shape = tuple[int, ...]
 _WEIGHTS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "ConvTranspose": 1, "Gemm": 1}
 """Operation -> place of its weights among its inputs."""
+_RECURRENT = ("LSTM", "GRU", "RNN")
+"""Operations with an input (steps, N, inputs) and two matrices, (directions, gates x hidden, inputs or hidden)."""
 _LEFT = {"MatMul": 0, "MatMulInteger": 0, "QLinearMatMul": 0}
 """Operation -> place of its left matrix among its inputs."""
-
-
-def artifact_macs(model: Artifact) -> int | None:
-    """Return the multiply-accumulates of one input, counted in a compiled model that is an ONNX file; None for every other form."""
-    return onnx_macs(model.main) if model.main.suffix == ".onnx" else None
 
 
 def onnx_macs(path: Path) -> int | None:
@@ -37,7 +33,15 @@ def onnx_macs(path: Path) -> int | None:
     import onnx
 
     # shapes are enough: weights in a second file are not read
-    model: Any = onnx.load(path, load_external_data=False)
+    return model_macs(onnx.load(path, load_external_data=False))
+
+
+def model_macs(source: Any) -> int | None:
+    """Return the multiply-accumulates of one input of a model that was read, which is not changed; None as above."""
+    import onnx
+
+    model: Any = onnx.ModelProto()
+    model.CopyFrom(source)
     weights = {tensor.name for tensor in model.graph.initializer}
     for tensor_input in model.graph.input:
         sizes = tensor_input.type.tensor_type.shape.dim
@@ -63,6 +67,10 @@ def _shape(value: Any) -> Shape | None:
 def _node_macs(node: Any, shapes: Mapping[str, Shape | None]) -> int | None:
     """Return the multiply-accumulates of one node, 0 where it is no matrix product; None where a shape is not known."""
     places: Mapping[str, int] = {**_WEIGHTS, **_LEFT}
+    if node.op_type in _RECURRENT:
+        steps, *matrices = (shapes.get(name) for name in node.input[:3])
+        # an attribute may put the batch, which is 1 here, in front of the steps
+        return None if steps is None or None in matrices else math.prod(steps[:2]) * sum(math.prod(each) for each in matrices if each)
     if node.op_type not in places:
         return 0
     output, operand = shapes.get(node.output[0]), shapes.get(node.input[places[node.op_type]])

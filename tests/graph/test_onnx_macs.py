@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from optimize.deploy.gate.onnx_macs import onnx_macs
+from optimize.graph.onnx_macs import onnx_macs
 from tests.deploy.gate.tiny import network
 
 
@@ -50,3 +50,20 @@ def test_a_whole_network_is_the_sum_of_its_layers(tmp_path: Path) -> None:
 
 def test_an_open_size_is_not_known(tmp_path: Path) -> None:
     assert onnx_macs(file(tmp_path / "one.onnx", "Conv", (8, 3, 3, 3), ["N", 3, "H", "W"])) is None
+
+
+@pytest.mark.parametrize(("kind", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_a_recurrent_layer_multiplies_at_each_step(tmp_path: Path, kind: str, gates: int) -> None:
+    steps, inputs, hidden, directions = 6, 5, 3, 2
+    sizes = {"w": (directions, gates * hidden, inputs), "r": (directions, gates * hidden, hidden)}
+    node = helper.make_node(kind, ["x", *sizes], ["y"], hidden_size=hidden, direction="bidirectional")
+    # recurrent layers have their batch in the second place
+    graph = helper.make_graph(
+        [helper.make_node("Transpose", ["given"], ["x"], perm=[1, 0, 2]), node],
+        "one",
+        [helper.make_tensor_value_info("given", TensorProto.FLOAT, ["N", steps, inputs])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.zeros(size, np.float32), name) for name, size in sizes.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), tmp_path / "one.onnx")
+    assert onnx_macs(tmp_path / "one.onnx") == steps * directions * gates * hidden * (inputs + hidden)
