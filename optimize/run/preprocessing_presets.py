@@ -102,7 +102,7 @@ def _timm(settings: Mapping[str, object]) -> dict[str, object]:
             f"`preprocessing` (=timm): timm has no configuration of `arch` (={settings['arch']}): pass mean, std, resize and crop."
         )
     said = found.to_dict()
-    shape = tuple(settings.get("input_shape") or ()) or tuple(said["input_size"])  # type: ignore[call-overload]
+    shape = tuple(settings.get("input_shape") or said["input_size"])  # type: ignore[arg-type]
     height, width = shape[-2:]
     share, mode = float(said.get("crop_pct") or 0.875), str(said.get("crop_mode") or "center")
     scaled = floor(height / share), floor(width / share)
