@@ -21,11 +21,16 @@ from pathlib import Path
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, 64 hexadecimal digits.
+    """Return the SHA-256 of a file's bytes, 64 hexadecimal digits; of a folder, that of a list of its files with their hashes.
+
+    The list is what `sha256sum *` prints in the folder: files that lie directly in it, by name, without hidden ones.
 
     Raises:
         OSError: when the file cannot be read.
     """
+    if path.is_dir():
+        listed = "".join(f"{sha256(file)}  {file.name}\n" for file in files_in(path))
+        return hashlib.sha256(listed.encode(errors="surrogateescape")).hexdigest()
     with path.open("rb") as stream:
         return sha256_of(stream)
 
@@ -33,6 +38,20 @@ def sha256(path: Path) -> str:
 def sha256_of(stream: BufferedReader) -> str:
     """Return the SHA-256 of the bytes that are left in an opened file, 64 hexadecimal digits."""
     return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the files that lie directly in a folder, by name, without hidden ones."""
+    return sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+
+
+def size_bytes(path: Path) -> int:
+    """Return the size of a file; of a folder, that of the files that lie directly in it.
+
+    Raises:
+        OSError: when it cannot be looked at.
+    """
+    return sum(file.stat().st_size for file in files_in(path)) if path.is_dir() else path.stat().st_size
 
 
 def write_atomically(path: Path, content: bytes | str | Callable[[Path], object]) -> None:

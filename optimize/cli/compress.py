@@ -48,7 +48,7 @@ _MODEL = cloup.option_group(
 _DATA = cloup.option_group(
     "Data",
     data_option("An .npz in the MedMNIST layout, or file.py:factory."),
-    cloup.option("--preprocessing", metavar="NAME", help="A usual preparation, imagenet or timm; the flags below override it."),
+    cloup.option("--preprocessing", metavar="NAME", help="A usual preparation: imagenet, timm or huggingface; the next flags override it."),
     cloup.option("--mean", metavar="M,…", help="Mean of each channel, of pixels in 0..1."),
     cloup.option("--std", metavar="S,…", help="Standard deviation of each channel, of pixels in 0..1."),
     cloup.option("--pad", metavar="N", help="Zeros around each image, after normalising."),

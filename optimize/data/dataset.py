@@ -17,6 +17,7 @@ from optimize.data.label_kinds import AUTO, checked_many, checked_numbers, kind_
 from optimize.data.layout import SPLITS
 from optimize.data.metadata import checked_groups, checked_names, checked_tags, require_columns, require_patients
 from optimize.data.missing_splits import with_missing_splits
+from optimize.data.model_classes import numbered_as_in_model
 from optimize.data.preprocessing import Preprocessing as Preprocessing
 from optimize.data.resizing import Resizing
 from optimize.data.sources import read_arrays
@@ -83,6 +84,7 @@ def load_data(
     num_classes: int | None = None,
     mask_shape: Sequence[int] = (),
     classes: Sequence[str] = (),
+    model_classes: Sequence[str] = (),
     seed: int = 0,
     drop_overlap: bool = False,
     task: str = AUTO,
@@ -113,6 +115,8 @@ def load_data(
         mask_shape: *spatial of the network's outputs (N, K, *spatial); empty where the network gives classes (N, K). Where `input_shape`
             is left out too, masks are taken to be as large as the input.
         classes: names of the classes; by default those in the source, else 0, 1, 2, … With masks, names of the foreground alone.
+        model_classes: names of the network's classes, where it says them; the labels of the data are numbered as these are, see
+            `optimize.data.model_classes`.
         seed: seed of the cut through `val`, or through `train`.
         drop_overlap: whether items that stand in two splits are dropped from the less protected one, instead of refusing the data.
         task: what labels are of, "classification", "multilabel", "ordinal" or "regression"; "auto" for what they show, see
@@ -132,7 +136,9 @@ def load_data(
     """
     if isinstance(source, Dataset):
         return source
-    arrays, numbering = numbered_text(read_arrays(source) if isinstance(source, str | Path) else arrays_of(source), classes)
+    given = read_arrays(source) if isinstance(source, str | Path) else arrays_of(source)
+    arrays, renumbering = numbered_as_in_model(given, model_classes, classes)
+    arrays, numbering = numbered_text(arrays, classes)
     if not input_shape:
         input_shape = input_shape_of(arrays, preprocessing.pad)
         mask_shape = mask_shape or (input_shape[1:] if any(key.endswith("_masks") for key in arrays) else ())
@@ -154,7 +160,7 @@ def load_data(
     # the most protected first, so that an item in test and train is dropped from train
     order = [name for name in PROTECTED if name in splits]
     rows, dropped = disjoint([identify(name, splits[name].images, splits[name].patients) for name in order], drop=drop_overlap)
-    notes = (*numbering, *unresized, *cut, *dropped)
+    notes = (*renumbering, *numbering, *unresized, *cut, *dropped)
     for line in notes:
         note(line)
     # A split that lost nothing is not copied.

@@ -14,6 +14,7 @@ from optimize.errors import InputError
 from optimize.loading.checkpoint import Weights, read_checkpoint
 from optimize.loading.chosen_output import with_one_output
 from optimize.loading.factory import describe, load_factory
+from optimize.loading.huggingface_folder import is_folder
 from optimize.loading.input_advice import batch_remedy, input_remedy
 from optimize.loading.library_networks import fitting_arguments, library_factory, of_library
 from optimize.loading.live_module import own_copy, require_no_file_settings
@@ -86,7 +87,8 @@ def load_model(
     else:
         raise InputError(
             f"`model` (={path}) holds weights alone: pass --arch file.py:factory, the function that builds their network, "
-            "or the name in a library, such as --arch timm:resnet18."
+            "or the name in a library, such as --arch timm:resnet18"
+            + (f"; or the folder {path.parent}, whose config.json describes it." if is_folder(path.parent) else ".")
         )
     return _tried(module, shape, path, notes, output, probe)
 

@@ -24,6 +24,7 @@ from optimize.backends.error_reasons import runtime_reason
 from optimize.backends.session import Session
 from optimize.candidate import Candidate, Floats
 from optimize.errors import TargetUnavailable
+from optimize.files import size_bytes
 from optimize.hardware.machine import watch_foreign_load
 from optimize.measure.latency import Latency, interleave, ratio
 from optimize.measure.median_precision import precise
@@ -158,7 +159,7 @@ def profile(
         {batch: measured.latency for batch, measured in timed.items()},
         # at the largest batch size, where memory is largest
         _peak_memory_bytes(openers, max(batches), threads),
-        {name: file.stat().st_size if model is None else model.size_bytes for name, model in models.items()},
+        {name: size_bytes(file) if model is None else model.size_bytes for name, model in models.items()},
         tuple(notes),
         {batch: measured.reliable for batch, measured in timed.items()},
         {batch: measured.load_percent for batch, measured in timed.items()},

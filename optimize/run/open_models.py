@@ -18,6 +18,8 @@ from optimize.backends.artifact import MANIFEST, Artifact
 from optimize.data.arrays import checked_images
 from optimize.data.sources import read_arrays
 from optimize.errors import InputError, OptimizeError, TargetUnavailable
+from optimize.files import size_bytes
+from optimize.loading.huggingface_folder import is_folder
 from optimize.measure.benchmark import Contender
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ class ModelOpener:
         if not path.exists():
             raise InputError(f"`model` (={path}) does not exist: check the path.")
         # by what lies at the path, not by an option: a folder is an artifact or a run, and the suffix tells ONNX from torch
-        if path.is_dir():
+        if path.is_dir() and not is_folder(path):
             yield self._compiled(path)
         elif path.suffix.lower() == ".onnx":
             yield from self._onnx(path, scratch)
@@ -136,7 +138,7 @@ class ModelOpener:
             runtime=eager.NAME,
             precision="f32",
             model=arguments,
-            size_bytes=path.stat().st_size,
+            size_bytes=size_bytes(path),
             input_shape=tuple(candidate.example.shape[1:]),
             open=lambda threads: eager.build(candidate, threads=threads),
             inputs=self._inputs(tuple(candidate.example.shape[1:])),

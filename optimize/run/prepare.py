@@ -43,6 +43,7 @@ from optimize.guard.score import Score
 from optimize.guard.verdict import search_confidence
 from optimize.loading import model_formats
 from optimize.loading.file_network import FileNetwork
+from optimize.loading.huggingface_folder import class_names
 from optimize.loading.live_module import require_no_file_settings
 from optimize.loading.load import load_model
 from optimize.loading.probe import on_images, some
@@ -261,6 +262,7 @@ def loaded(
             num_classes=_class_count(recipe, outputs),
             mask_shape=outputs[2:],
             classes=recipe.classes,
+            model_classes=class_names(recipe.model) if objects.module is None else (),
             seed=recipe.seed,
             drop_overlap=recipe.drop_overlap,
             task=recipe.task,

@@ -2,6 +2,7 @@
 
     imagenet       resize 256, crop 224, bilinear, mean and std of ImageNet
     timm           what timm's configuration of the network says (`--arch timm:NAME`)
+    huggingface    what the preprocessor_config.json of the model's folder says
 
 A setting beside the word overrides what the word says of it. In files and flags that override one another, a word also overrides the
 settings of the file below it: `--preprocessing imagenet` replaces the `mean` of an `optimize.toml`.
@@ -11,10 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import floor
+from pathlib import Path
 from typing import Any
 
 from optimize.errors import InputError
 from optimize.loading.factory import describe
+from optimize.loading.huggingface_folder import preparation
 from optimize.loading.libraries import ONE_INDEX
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -121,11 +124,20 @@ def _timm(settings: Mapping[str, object]) -> dict[str, object]:
     }
 
 
+def _huggingface(settings: Mapping[str, object]) -> dict[str, object]:
+    """Return what the folder of the model says of the preparation of images."""
+    return preparation(Path(str(settings.get("model", ""))))
+
+
 def _listed(settings: Mapping[str, Any]) -> str:
     names = {"input_shape": "input"}
     texts = ((names.get(name, name), ",".join(map(str, value)) if isinstance(value, tuple) else value) for name, value in settings.items())
     return ", ".join(f"{name} {value or 'none'}" for name, value in texts)
 
 
-PREPROCESSING_PRESETS: Mapping[str, Callable[[Mapping[str, object]], dict[str, object]]] = {"imagenet": _imagenet, "timm": _timm}
+PREPROCESSING_PRESETS: Mapping[str, Callable[[Mapping[str, object]], dict[str, object]]] = {
+    "imagenet": _imagenet,
+    "timm": _timm,
+    "huggingface": _huggingface,
+}
 """Name of each preset -> function from the run's settings to those that it stands for."""

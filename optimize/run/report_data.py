@@ -16,7 +16,7 @@ from optimize.backends import title, versions
 from optimize.backends.artifact import MANIFEST, ArtifactFile
 from optimize.candidate import Candidate
 from optimize.data.dataset import Dataset, Split
-from optimize.files import sha256
+from optimize.files import sha256, size_bytes
 from optimize.graph.macs import macs
 from optimize.graph.trace import LINEAR_MAPS
 from optimize.graph.unused_parameters import unused_parameters
@@ -186,7 +186,7 @@ def _split_contents(split: Split, classes: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _baseline(recipe: Recipe, original: Candidate, result: Result) -> dict[str, Any]:
-    figures: dict[str, Any] = {"latency_ms": None, "peak_memory_bytes": None, "size_bytes": recipe.model.stat().st_size}
+    figures: dict[str, Any] = {"latency_ms": None, "peak_memory_bytes": None, "size_bytes": size_bytes(recipe.model)}
     if result.compiled is not None:
         figures = result.compiled.profile.of(EAGER)
     metrics = None if result.original is None else result.original.as_dict()
