@@ -10,6 +10,7 @@ from pathlib import Path
 from optimize.candidate import Meaning
 from optimize.data.arrays import Array, checked_images, checked_labels, checked_masks
 from optimize.data.class_names import class_names
+from optimize.data.class_numbers import class_numbers
 from optimize.data.fitted_files import AS_IT_IS, applicable, fitted_files
 from optimize.data.in_memory import arrays_of, input_shape_of
 from optimize.data.input_scale import require_scale
@@ -137,7 +138,7 @@ def load_data(
     if isinstance(source, Dataset):
         return source
     given = read_arrays(source) if isinstance(source, str | Path) else arrays_of(source)
-    arrays, renumbering = numbered_as_in_model(given, model_classes, classes)
+    arrays, model_order = numbered_as_in_model(given, model_classes, classes)
     arrays, numbering = numbered_text(arrays, classes)
     if not input_shape:
         input_shape = input_shape_of(arrays, preprocessing.pad)
@@ -147,6 +148,7 @@ def load_data(
     resizing, unresized = applicable(resizing, arrays)
     # behind the fitting, so that the cut hashes images that are kept decoded
     arrays, cut = with_missing_splits(fitted_files(arrays, input_shape, resizing))
+    arrays, renumbered = (arrays, ()) if mask_shape else class_numbers(arrays, task, num_classes)
     kind = "" if mask_shape else kind_of_labels(arrays, task)
     present = [name for name in SPLITS if f"{name}_images" in arrays]
     splits = {name: _split(arrays, name, preprocessing, input_shape, num_classes, mask_shape, kind) for name in present}
@@ -160,7 +162,7 @@ def load_data(
     # the most protected first, so that an item in test and train is dropped from train
     order = [name for name in PROTECTED if name in splits]
     rows, dropped = disjoint([identify(name, splits[name].images, splits[name].patients) for name in order], drop=drop_overlap)
-    notes = (*renumbering, *numbering, *unresized, *cut, *dropped)
+    notes = (*model_order, *numbering, *unresized, *cut, *renumbered, *dropped)
     for line in notes:
         note(line)
     # A split that lost nothing is not copied.

@@ -52,12 +52,13 @@ def kind_of_labels(arrays: Mapping[str, Array], task: str = AUTO) -> str:
     shown = {_shown(array) for array in labels}
     if shown == {"one-hot"}:
         raise InputError(
-            f"`{keys[0]}` has exactly one 1 in each row: pass --task multilabel if its columns are labels of their own; "
-            "for one class of several store the number of each class, labels.argmax(1)."
+            f"`{keys[0]}` has exactly one 1 in each row: pass --task multilabel if its columns are labels of their own, "
+            "or --task classification if they are one class of several."
         )
     if shown == {"whole floats"}:
         raise InputError(
-            f"`{keys[0]}` holds 0 and 1 as floats: pass --task regression if they are numbers; for classes store them with .astype(int)."
+            f"`{keys[0]}` holds 0 and 1 as floats: pass --task regression if they are numbers, "
+            "or --task classification if they are classes."
         )
     # one split may have only whole floats, or only rows with a single 1, by chance
     for kind, alike in (("regression", {"floats", "whole floats"}), ("multilabel", {"many", "one-hot"})):

@@ -71,7 +71,7 @@ def unsupported_zip_reason(path: Path) -> str | None:
     if leaves & {"archive_format", "serialized_exported_program.json"}:
         return "an exported program (.pt2), and no file of weights"
     if "constants.pkl" in leaves and any("/code/" in name for name in names):
-        return _not_yet("TorchScript")
+        return "TorchScript, and no file of weights"
     if "data.pkl" in leaves:
         return None
     packed = [name for name in names if name.endswith((".pt", ".pth", ".safetensors"))]

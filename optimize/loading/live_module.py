@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -25,10 +24,8 @@ def own_copy(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
     """Return a deep copy of a network in eval mode, and a note where it was in training mode.
 
     Raises:
-        InputError: when it is a TorchScript module, does not lie on the CPU, or cannot be copied.
+        InputError: when it does not lie on the CPU, or cannot be copied.
     """
-    if isinstance(module, torch.jit.ScriptModule):
-        raise InputError(f"`model` (={type(module).__name__}) is TorchScript, which cannot be cut: pass the network it was made of.")
     tensors = [tensor for tensor in (*module.parameters(), *module.buffers()) if not is_lazy(tensor)]
     if elsewhere := next((tensor.device for tensor in tensors if tensor.device.type != "cpu"), None):
         remedy = "build it with weights first" if elsewhere.type == "meta" else "pass model.cpu(), as everything is compared on the CPU"

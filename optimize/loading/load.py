@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from optimize.candidate import Candidate
 from optimize.errors import InputError
+from optimize.loading.by_way_of_onnx import script_network
 from optimize.loading.checkpoint import Weights, read_checkpoint
 from optimize.loading.chosen_output import with_one_output
 from optimize.loading.factory import describe, load_factory
@@ -61,6 +62,9 @@ def load_model(
     if isinstance(path, nn.Module):
         require_no_file_settings(arch=arch, arch_args=arch_args, trust_pickle=trust_pickle, weights=weights)
         shape = _shape(input_shape)
+        if isinstance(path, torch.jit.ScriptModule):
+            rebuilt = script_network(path, path.original_name, shape)
+            return _tried(_plain(rebuilt, shape), shape, path.original_name, rebuilt.notes, output, probe)
         own, notes = own_copy(path)
         return _tried(_plain(own, shape), shape, type(path).__name__, notes, output, probe)
     if not isinstance(path, str | Path):

@@ -17,6 +17,11 @@ from dataclasses import dataclass
 
 import torch
 
+from optimize.errors import InputError
+
+LARGEST_LIFT = 1e3
+"""Share of the largest entry of the diagonal that is added at most: second moments need about the rounding of their sums."""
+
 
 @dataclass(frozen=True)
 class RankDeficiency:
@@ -51,12 +56,38 @@ def cholesky(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def lifted_cholesky(matrix: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """Return the factor, and what was added to the diagonal for it: a share of its largest entry, in powers of ten; 0 for nothing."""
+    """Return the factor, and what was added to the diagonal for it: a share of its largest entry, in powers of ten; 0 for nothing.
+
+    Of a matrix of zeros the factor is that of the lift alone, as if its largest entry were 1.
+
+    Raises:
+        InputError: when the matrix holds a number that is not finite, or is no matrix of second moments.
+    """
+    require_finite("a layer", matrix)
     factor: torch.Tensor
     factor, failed = torch.linalg.cholesky_ex(matrix)
-    lift, largest = 0.0, float(matrix.diagonal().abs().max())
-    while failed:
+    lift, largest = 0.0, float(matrix.diagonal().abs().max()) or 1.0
+    while failed and lift < LARGEST_LIFT:
         # 1e-11, 1e-10, ... until a factor exists: the least lift changes the solution least
         lift = 10 * lift or 1e-11
         factor, failed = torch.linalg.cholesky_ex(matrix + lift * largest * torch.eye(len(matrix), dtype=matrix.dtype))
+    if failed:
+        raise InputError("`matrix` is far from positive, so it holds no second moments: pass X'X of some rows X.")
     return factor, lift
+
+
+def require_finite(layer: str, *moments: torch.Tensor) -> None:
+    """See that second moments hold finite numbers alone.
+
+    Args:
+        layer: name of the layer that they belong to.
+        moments: matrices and vectors of any shape.
+
+    Raises:
+        InputError: when one does not: values beyond about 1e19 have squares that single precision cannot hold.
+    """
+    if not all(bool(each.isfinite().all()) for each in moments):
+        raise InputError(
+            f"`model`: the values at {layer} on calibration images are too large or not finite, so their squares cannot be summed: "
+            "check the weights, and that mean, std and standardize are those of its training."
+        )

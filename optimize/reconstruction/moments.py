@@ -30,6 +30,7 @@ from optimize.graph.layer_types import groups, linear_submodule
 from optimize.graph.replay import Changed, Replay
 from optimize.graph.trace import ChannelGroup, Index
 from optimize.progress import timed
+from optimize.reconstruction.cholesky import require_finite
 from optimize.reconstruction.layer_matrix import input_rows, matrix, needs_dual_form, output_rows, position_grid
 from optimize.reconstruction.position_sampling import sample_positions, unusual_positions
 from optimize.reconstruction.shuffled_batches import ShuffledBatches
@@ -134,7 +135,10 @@ class OriginalOutputs:
         with timed("normal equations"):
             for name, inputs, targets in self.row_batches(module, names, changing):
                 sums[name].add(inputs, targets)
-            return {name: total.moments() for name, total in sums.items()}
+            made = {name: total.moments() for name, total in sums.items()}
+        for name, each in made.items():
+            require_finite(f"layer {name}", each.gram, each.cross, each.energy)
+        return made
 
     def follow(self, change: Callable[[], Changed]) -> Changed:
         """Return what `change` returns, which asks for moments of a network while it changes it from front to back.

@@ -15,7 +15,7 @@ MISTAKES = [
     (["--input", "8,8"], "pass --input 1,8,8"),
     (["--mean", "127.5", "--std", "63.75"], "divide mean and std by 255"),
     (["--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5"], "the network's input has 1 channels"),
-    (["--data", "from_one.npz"], "labels run from 1 to 4: subtract 1"),
+    (["--data", "one_hot.npz"], "or --task classification if they are one class of several"),
     (["--data", "five.npz"], "the network has 4 outputs, and labels name 5 classes"),
     (["--data", "dota.npz"], "does not exist: check the path"),
     (["--target", "openvno"], "did you mean 'openvino'?"),
@@ -41,7 +41,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small classifier with data beside it, and further files that are wrong."""
     model = runs.bring(tmp_path_factory.mktemp("mistakes"))
     folder, data = model.parent, runs.arrays()
-    np.savez(folder / "from_one.npz", **{key: value + 1 if key.endswith("labels") else value for key, value in data.items()})
+    one_hot = {key: np.eye(4, dtype=int)[value.ravel()] if key.endswith("labels") else value for key, value in data.items()}
+    np.savez(folder / "one_hot.npz", **one_hot)
     five = {
         key: np.where(np.arange(len(value)) % 5 == 4, 4, value.ravel()) if key.endswith("labels") else value for key, value in data.items()
     }

@@ -82,8 +82,11 @@ def test_what_is_wrong_is_said_in_one_line(module: nn.Module, settings: dict[str
     assert "\n" not in str(refusal.value)
 
 
-def test_a_torchscript_module_is_refused() -> None:
+def test_a_torchscript_module_is_rebuilt() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     with warnings.catch_warnings(action="ignore"):
-        scripted = torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
-    with pytest.raises(InputError, match="is TorchScript, which cannot be cut: pass the network it was made of"):
-        load_model(scripted, input_shape=(1, 8, 8))
+        scripted = torch.jit.script(net)
+    candidate = load_model(scripted, input_shape=(1, 8, 8))
+    inputs = torch.randn(3, 1, 8, 8)
+    torch.testing.assert_close(torch.from_numpy(candidate.predict(inputs.numpy())), net(inputs).detach())
+    assert candidate.parameters == 195

@@ -169,7 +169,7 @@ def _damaged_safetensors() -> bytes:
         (_damaged_safetensors(), "is damaged safetensors"),
         (READABLE["safetensors"]()[:30], "is damaged safetensors"),
         (b"\x08\x07\x12\x07pytorch", "holds a whole network: leave --arch out"),
-        (_zipped("m/data.pkl", "m/constants.pkl", "m/code/__torch__.py"), "is TorchScript, which is not readable yet"),
+        (_zipped("m/data.pkl", "m/constants.pkl", "m/code/__torch__.py"), "is TorchScript, which is a program, .* pass --trust-pickle"),
         (_zipped("m/archive_format", "m/models/model.json"), "is an exported program .* pass --trust-pickle"),
         (_zipped("word/document.xml"), "is a zip file without PyTorch weights"),
         (_zipped("m/data.pkl"), "is damaged or no PyTorch file"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from optimize.reconstruction.cholesky import RankDeficiency, cholesky, lifted_cholesky
+from optimize.errors import InputError
+from optimize.reconstruction.cholesky import RankDeficiency, cholesky, lifted_cholesky, require_finite
 
 
 def test_a_sound_matrix_is_not_lifted() -> None:
@@ -25,6 +26,29 @@ def test_what_rounding_left_indefinite_is_mended_by_the_least_that_does(short: f
     torch.testing.assert_close(factor @ factor.T, low_rank + lift * torch.eye(4, dtype=torch.float64), atol=1e-14, rtol=0)
     assert torch.equal(cholesky(low_rank), factor)
     assert torch.linalg.cholesky_ex(low_rank + lift / 10 * torch.eye(4, dtype=torch.float64))[1] or lift == 1e-11
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_not_finite_ends_and_is_named(bad: float) -> None:
+    matrix = torch.eye(3, dtype=torch.float64)
+    matrix[0, 1] = bad
+    with pytest.raises(InputError, match="values at a layer on calibration images are too large or not finite"):
+        lifted_cholesky(matrix)
+    with pytest.raises(InputError, match="values at layer head"):
+        require_finite("layer head", torch.ones(3), matrix)
+    require_finite("layer head", torch.ones(3))
+
+
+def test_zeros_have_the_factor_of_the_lift() -> None:
+    factor, lift = lifted_cholesky(torch.zeros(3, 3, dtype=torch.float64))
+    torch.testing.assert_close(factor @ factor.T, lift * torch.eye(3, dtype=torch.float64))
+    assert lift == 1e-11
+
+
+def test_a_matrix_of_no_moments_ends() -> None:
+    # eigenvalues 1e4 and -1e4, and nothing on the diagonal that a lift could be measured by
+    with pytest.raises(InputError, match="far from positive"):
+        lifted_cholesky(torch.tensor([[0.0, 1e4], [1e4, 0.0]], dtype=torch.float64))
 
 
 @pytest.mark.parametrize(

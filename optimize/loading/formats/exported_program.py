@@ -1,13 +1,11 @@
 """A program that `torch.export.save` wrote (.pt2). It is read only when the user trusts its author (`trust_pickle`).
 
-The program is written as ONNX in a temporary folder, and rebuilt from there (`optimize/loading/onnx_network.py`): one way for both kinds of
-file. `torch.export.load` can run what a file says: it evaluates the expressions of dynamic sizes as Python (`sympy.sympify`), unpickles
+`torch.export.load` can run what a file says: it evaluates the expressions of dynamic sizes as Python (`sympy.sympify`), unpickles
 constants that are objects (`pickle.loads`), and loads compiled libraries (`data/aotinductor/`). None of them goes through `torch.load`.
 """
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -19,6 +17,7 @@ from typing import Any
 import torch
 
 from optimize.errors import InputError
+from optimize.loading.by_way_of_onnx import rebuilt_from_onnx
 from optimize.loading.factory import describe
 from optimize.loading.foreign_files import ZIP
 from optimize.loading.model_formats import NetworkFile, ShapedNetwork
@@ -53,32 +52,19 @@ def read(path: Path, *, trust_pickle: bool, code: Path) -> NetworkFile:
 
 
 def _built(path: Path, input_shape: Sequence[int]) -> ShapedNetwork:
-    from optimize.loading.onnx_network import read_onnx  # late: it needs onnx, and other formats do not
-
     try:
         with _weights_only(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on versions of the format, which torch reads all the same
             program = torch.export.load(path)
     except Exception as problem:  # whatever torch raises on a damaged file, or on one that wants to run something
         raise InputError(f"`model` (={path}) cannot be read as an exported program ({describe(problem)}): export it again.") from problem
-    with tempfile.TemporaryDirectory() as folder:
-        onnx = Path(folder) / "program.onnx"
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # on deprecated calls inside torch
-                written = torch.onnx.export(program, (), dynamo=True, verbose=False)
-            assert written is not None
-            written.save(onnx)
-        except Exception as problem:  # operators without a form in ONNX, and those of a library that is not here
-            raise InputError(
-                f"`model` (={path}) cannot be rebuilt ({describe(problem)[:200]}): save model.state_dict() with torch.save and pass "
-                "--arch file.py:factory."
-            ) from problem
-        try:
-            return read_onnx(onnx, input_shape)
-        except InputError as problem:
-            # the temporary file means nothing to the user
-            raise InputError(str(problem).replace(str(onnx), str(path))) from problem
+
+    def write(onnx: Path) -> None:
+        written = torch.onnx.export(program, (), dynamo=True, verbose=False)
+        assert written is not None
+        written.save(onnx)
+
+    return rebuilt_from_onnx(path, write, input_shape)
 
 
 @contextmanager
