@@ -59,7 +59,8 @@ class Objective:
             targets: outputs of the original for the same inputs.
             labels: int64, (n,) or (n, *spatial) classes; or as many zeros and ones as there are outputs.
         """
-        if isinstance(self.meaning, Embeddings):
+        embeds = isinstance(self.meaning, Embeddings)
+        if embeds:
             # identities are no targets of an output, so the original's directions are all that is learned from: 2 - 2 cos
             z, theirs = (as_logits(vectors, self.meaning, exclusive=False) for vectors in (outputs, targets))
             return (z - theirs).square().mean()
