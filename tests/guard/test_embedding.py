@@ -62,7 +62,8 @@ def test_outputs_without_a_direction_find_nothing() -> None:
     outputs = angles([0, 1, 90, 91])
     outputs[0], outputs[2] = np.nan, 0
     score = score_embeddings([(outputs, np.array([0, 0, 1, 1]))])
-    assert not score.correct[0] and not score.correct[2]
+    assert not score.correct[0]
+    assert not score.correct[2]
     assert np.isfinite(score.vectors).all()
 
 
@@ -93,7 +94,8 @@ def test_the_agreement_is_a_mean_cosine_over_identities_with_a_worst_case() -> N
     means = cosines.reshape(300, 3).mean(1)
     assert estimate.value == pytest.approx(cosines.mean(), abs=1e-6)
     student = means.mean() - t.ppf(0.95, 299) * means.std(ddof=1) / 300**0.5
-    assert estimate.low <= student + 1e-6 and student - estimate.low < 3 / 300
+    assert estimate.low <= student + 1e-6
+    assert student - estimate.low < 3 / 300
     assert candidate.as_dict(baseline)["overall"]["cosine_p5"] == pytest.approx(np.percentile(cosines, 5), abs=1e-6)
 
 
@@ -150,8 +152,10 @@ def test_identities_stay_whole_in_calibration_guard_and_in_splits_that_are_cut()
     assert data.guard.patients is None
     whole, notes = with_identities_whole(with_missing_splits, arrays(labels, ("train",)))
     sides = [set(whole[f"{name}_labels"].tolist()) for name in ("train", "val", "test")]
-    assert sum(map(len, sides)) == 20 and len(set.union(*sides)) == 20
-    assert not any(key.endswith("_patient") for key in whole) and "was cut" in notes[0]
+    assert sum(map(len, sides)) == 20
+    assert len(set.union(*sides)) == 20
+    assert not any(key.endswith("_patient") for key in whole)
+    assert "was cut" in notes[0]
 
 
 @pytest.mark.parametrize(
