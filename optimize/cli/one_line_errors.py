@@ -6,7 +6,9 @@ import errno
 import json
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +32,8 @@ _EXTRA = re.compile(r"unexpected extra argument \((\S+)\)$")
 """How click tells of a single word too many."""
 _TORCH_ALLOCATOR = "DefaultCPUAllocator: "
 """Part of the RuntimeError that torch raises where others raise a MemoryError."""
+_TORCH_WRITER = "inline_container.cc"
+"""Part of the RuntimeError that torch raises where others raise an OSError: the file of it that writes archives."""
 
 
 @contextmanager
@@ -42,7 +46,7 @@ def one_line_errors(as_json: bool = False, again: str = "run it again", verbose:
         verbose: whether progress is printed with its details.
     """
     try:
-        with shown(verbose):
+        with shown(verbose), _ended_like_interrupted():
             yield
     except OptimizeError as problem:
         refuse(str(problem), problem.exit_code, as_json)
@@ -62,11 +66,31 @@ def one_line_errors(as_json: bool = False, again: str = "run it again", verbose:
         sys.exit(OUR_MISTAKE)
 
 
+@contextmanager
+def _ended_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM, by which a scheduler or a container ends a job, do what Ctrl-C does: leave a run that can be resumed."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    # a signal can be handled in the main thread alone
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _mendable(problem: Exception) -> str:
     """Return what the user can do about an error of the disk or the memory; empty for every other error."""
     if isinstance(problem, OSError) and problem.errno in _ERRORS_OF_FILES:
         file, reason = problem.filename or "a file of this run", str(problem.strerror).lower()
         return f"`{file}` cannot be read or written ({reason}): see to its permissions, and to the room on its disk."
+    if _TORCH_WRITER in str(problem):
+        return "a file of this run cannot be written (no space left on device, or no leave to): see to the room on its disk."
     if isinstance(problem, MemoryError) or _TORCH_ALLOCATOR in str(problem):
         reason = " ".join(str(problem).rpartition(_TORCH_ALLOCATOR)[2].split()).rstrip(".") or "an allocation failed"
         return f"there is not enough memory here ({reason[:200]}): take a smaller --batch, or fewer images."

@@ -94,13 +94,16 @@ def run(recipe: Recipe, objects: InMemory = FILES_ONLY, *, resume: bool = False,
     # memory that goes back to the system is cleared again when it is taken, which can cost as much as the arithmetic of a repair
     retain_freed_memory()
     job = prepare(recipe, resume=resume, overwrite=overwrite, objects=objects)
-    if job.space.report is not None:  # the run that is resumed had ended
-        return Finished(job.space.report, None)
-    result = rejected_original(job)
-    if result is None:
-        with within(job.budget):
-            result = _compressed(job)
-    return Finished(finish(job, result), result.best)
+    try:
+        if job.space.report is not None:  # the run that is resumed had ended
+            return Finished(job.space.report, None)
+        result = rejected_original(job)
+        if result is None:
+            with within(job.budget):
+                result = _compressed(job)
+        return Finished(finish(job, result), result.best)
+    finally:
+        job.space.release()
 
 
 def _compressed(job: Job) -> Result:

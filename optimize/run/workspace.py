@@ -24,6 +24,7 @@ from optimize.backends.artifact import MANIFEST, ArtifactFile
 from optimize.errors import InputError
 from optimize.files import write_atomically
 from optimize.progress import note
+from optimize.run.folder_lock import FolderLock
 from optimize.run.verification.folder_contents import contents, listed
 from optimize.searching.ledger import WORK_FOLDER, Ledger
 
@@ -46,6 +47,7 @@ class Workspace:
         self.ledger = Ledger(out / "ledger.jsonl", {})
         self.trials: list[dict[str, Any]] = []
         self.report: dict[str, Any] | None = None
+        self._lock: FolderLock | None = None
 
     def check(self, *, resume: bool, overwrite: bool) -> None:
         """Check that the folder can be written, and that nothing in it would be lost without the user's consent.
@@ -62,6 +64,8 @@ class Workspace:
                 pass
         except OSError as problem:
             raise InputError(f"`--out` (={self.out}) cannot be written ({problem.strerror}): name another folder.") from problem
+        if self.out.is_dir():
+            FolderLock(self.out).release()  # raises where another run is going on
         model = self.out / "model"
         # a `model` of the user's own must not be deleted by --overwrite
         if model.exists() and not (model / MANIFEST).is_file():
@@ -80,8 +84,17 @@ class Workspace:
         """Start the run, or continue the one in the folder. With `resume` nothing is removed, also where there is no run to continue.
 
         Raises:
-            InputError: when the run to be resumed had other inputs or settings.
+            InputError: when the run to be resumed had other inputs or settings, or another run is going on in the folder.
         """
+        self.out.mkdir(parents=True, exist_ok=True)
+        self._lock = self._lock or FolderLock(self.out)
+        try:
+            self._open(identity, resume=resume)
+        except BaseException:
+            self.release()
+            raise
+
+    def _open(self, identity: Mapping[str, Any], *, resume: bool) -> None:
         self.ledger = Ledger(self.ledger.path, identity)
         if resume and self.ledger.has_run:
             self.trials = self.ledger.resume()
@@ -95,6 +108,12 @@ class Workspace:
         for name in () if resume else OURS:
             _remove(self.out / name)
         self.ledger.begin()
+
+    def release(self) -> None:
+        """Let other runs have the folder."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     @property
     def look(self) -> str | None:

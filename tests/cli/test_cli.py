@@ -324,6 +324,28 @@ def test_control_c_says_how_to_go_on(flags: tuple[str, ...], text: str, tmp_path
     assert command("demo") == (130, "", "interrupted: run it again.\n")
 
 
+def test_sigterm_ends_like_control_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("optimize.run.compress.compress", ended)
+    told = compress(tmp_path / "model.pt", tmp_path / "out")
+    assert told == (130, "", "interrupted: the same command with --resume continues this run.\n")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_full_disk_that_torch_meets_is_the_users_to_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = Path("/dev/full")
+    if not full.is_char_device():
+        pytest.skip("this system has no /dev/full")
+    monkeypatch.setattr("optimize.run.compress.compress", lambda *_, **__: torch.save(torch.zeros(1 << 16), full))
+    code, _, stderr = compress(tmp_path / "model.pt", tmp_path / "out")
+    assert code == 2
+    assert "see to the room on its disk" in stderr or "see to its permissions" in stderr
+    assert stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("problem", "file"),
     [(PermissionError(13, "Permission denied", "net.onnx"), "net.onnx"), (OSError(28, "No space left on device"), "a file of this run")],

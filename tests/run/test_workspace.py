@@ -111,8 +111,10 @@ def test_a_run_is_taken_up_where_it_was(tmp_path: Path) -> None:
     first.open(WHO, resume=False)
     first.ledger.append({"step": "Prune"})
     (first.fresh("compile") / "x").write_text("")
+    first.release()
     second = Workspace(tmp_path)
     second.open(WHO, resume=True)
+    second.release()
     assert second.trials == [{"step": "Prune"}]
     assert (tmp_path / WORK_FOLDER / "compile" / "x").exists()
     with pytest.raises(InputError, match=r"\(seed changed\)"):
