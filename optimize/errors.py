@@ -1,9 +1,13 @@
-"""The exceptions a caller may meet. A refusal by a guard-rail is a `Verdict`, never an exception."""
+"""The exceptions a caller may meet, and how text from files is shown in them and elsewhere.
+
+A refusal by a guard-rail is a `Verdict`, never an exception.
+"""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class OptimizeError(Exception):
@@ -88,3 +92,25 @@ def did_you_mean(value: object, choices: Iterable[object]) -> str:
     by_lower = {str(choice).lower(): str(choice) for choice in choices}
     near = difflib.get_close_matches(str(value).strip().lower(), list(by_lower), n=1, cutoff=0.5)
     return f" (did you mean {by_lower[near[0]]!r}?)" if near else ""
+
+
+def printable(text: str) -> str:
+    r"""Return a text in which every character is one to be read: line ends, escape sequences and the like are written out.
+
+    Names from files stand in what is printed. Such a name could move the cursor, colour the screen or forge a second line.
+
+    >>> printable("net\x1b[2J.pt\nerror: none"), printable("größer")
+    ('net\\x1b[2J.pt\\nerror: none', 'größer')
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def spreadsheet_cell(value: Any) -> Any:
+    """Return a value for a table of text, with an apostrophe before what a spreadsheet would run as a formula.
+
+    >>> spreadsheet_cell("=HYPERLINK(0)"), spreadsheet_cell(-0.5)
+    ("'=HYPERLINK(0)", -0.5)
+    """
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

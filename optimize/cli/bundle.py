@@ -11,6 +11,7 @@ import cloup
 
 from optimize.cli.one_line_errors import one_line_errors
 from optimize.cli.options import FILE, json_option, verbose_option
+from optimize.cli.printing import say
 
 
 class _Wheels(click.ParamType[bool | Path]):
@@ -58,9 +59,9 @@ def bundle(run: Path, as_json: bool, verbose: bool, **settings: Any) -> None:
         bundled = write(run, **settings)
     said = bundled.as_dict()
     if as_json:
-        click.echo(json.dumps(said, sort_keys=True))
+        say(json.dumps(said, sort_keys=True))
         return
     if said["warning"]:
-        click.echo(f"WARNING: {said['warning']}")
-    click.echo(f"{said['path']}: {said['files']} files, {said['bytes'] / 2**20:.1f} MiB, {'signed' if said['signed_by'] else 'not signed'}")
-    click.echo(f"manifest {said['manifest_sha256']}")
+        say(f"WARNING: {said['warning']}")
+    say(f"{said['path']}: {said['files']} files, {said['bytes'] / 2**20:.1f} MiB, {'signed' if said['signed_by'] else 'not signed'}")
+    say(f"manifest {said['manifest_sha256']}")

@@ -26,7 +26,7 @@ from optimize.cli.options import (
     trust_pickle_option,
     verbose_option,
 )
-from optimize.cli.printing import print_plan, print_summary
+from optimize.cli.printing import print_plan, print_summary, say
 from optimize.searching.strategy_names import strategy_names
 
 _MODEL = cloup.option_group(
@@ -139,7 +139,7 @@ def compress(
     if report is None:
         return
     if as_json:
-        click.echo(json.dumps(report, sort_keys=True))
+        say(json.dumps(report, sort_keys=True))
     else:
         print_summary(report, recipe.out)
     # a script decides by the exit code alone, without reading the report

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 
-import click
 import cloup
 
 from optimize.cli.one_line_errors import one_line_errors
 from optimize.cli.options import json_option
+from optimize.cli.printing import say
 
 
 @cloup.command()
@@ -26,5 +26,5 @@ def doctor(roofline: bool, threads: str | None, as_json: bool) -> None:
         from optimize.run.doctor import lines
 
         diagnosis = diagnose(roofline=roofline, threads=threads)
-        click.echo(json.dumps(diagnosis.as_dict(), sort_keys=True) if as_json else "\n".join(lines(diagnosis)))
+        say(json.dumps(diagnosis.as_dict(), sort_keys=True) if as_json else "\n".join(lines(diagnosis)))
     sys.exit(diagnosis.exit_code)

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
 import cloup
 
 from optimize.cli.one_line_errors import one_line_errors
 from optimize.cli.options import FILE, data_option, history_option, json_option, seed_option, verbose_option
+from optimize.cli.printing import say
 from optimize.deploy.gate.criteria import rows
 
 Function = Callable[..., Any]
@@ -63,5 +63,5 @@ def gate(baseline: Path | None, candidate: Path | None, as_json: bool, verbose: 
         from optimize.run.gate import run_gate
 
         finished = run_gate(baseline, candidate, **settings)
-    click.echo(json.dumps(finished.as_dict(), sort_keys=True) if as_json else "\n".join(finished.lines))
+    say(json.dumps(finished.as_dict(), sort_keys=True) if as_json else "\n".join(finished.lines))
     sys.exit(finished.exit_code)

@@ -9,6 +9,7 @@ import cloup
 
 from optimize.cli.one_line_errors import one_line_errors
 from optimize.cli.options import FILE, arch_option
+from optimize.cli.printing import say
 
 
 @cloup.command()
@@ -28,7 +29,7 @@ def init(model: Path, data: str | None, arch: str | None, out: str, overwrite: b
         from optimize.run.init import init as write
 
         written = write(model, data, arch=arch, out=out, overwrite=overwrite)
-    click.echo(f"written: {written.path}")
+    say(f"written: {written.path}")
     if written.open_questions:
-        click.echo(f"to fill in: {'; '.join(written.open_questions)}")
-    click.echo(f"then: optimize plan {model} --recipe {out}")
+        say(f"to fill in: {'; '.join(written.open_questions)}")
+    say(f"then: optimize plan {model} --recipe {out}")

@@ -16,12 +16,14 @@ from typing import Any, NoReturn
 
 import click
 
-from optimize.errors import InputError, OptimizeError
+from optimize.errors import InputError, OptimizeError, printable
 from optimize.progress import shown
 from optimize.run.renamed import current_flags, notice
 
 EXIT = {"pass": 0, "fail": 1, "inconclusive": 3}
 """Verdict -> exit code."""
+LONGEST = 1200
+"""Most characters of an error. Beyond them the middle is left out: the end holds the remedy."""
 INTERRUPTED = 130
 """Exit code when the user stopped the command."""
 OUR_MISTAKE = 70
@@ -117,7 +119,10 @@ def _data_without_flag(problem: click.UsageError, text: str) -> str:
 
 
 def refuse(text: str, exit_code: int, as_json: bool) -> NoReturn:
-    """Print one line and end the process with this exit code."""
+    """Print one line, cut in its middle where it is long, and end the process with this exit code."""
+    text = printable(text)
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
     if as_json:
         click.echo(json.dumps({"error": text, "exit_code": exit_code}))
     click.echo(f"error: {text}", err=True)

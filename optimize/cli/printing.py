@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from optimize.cli.one_line_errors import one_line_errors
+from optimize.errors import printable
 from optimize.progress import folded
+
+
+def say(lines: str | Iterable[str]) -> None:
+    """Print lines on standard output, without what a terminal would obey: they may hold names from files."""
+    for line in lines.split("\n") if isinstance(lines, str) else lines:
+        click.echo(printable(line))
 
 
 def print_summary(report: Mapping[str, Any], folder: Path) -> None:
@@ -20,7 +27,7 @@ def print_summary(report: Mapping[str, Any], folder: Path) -> None:
 
     for line in summary(dict(report)):
         click.echo("\n".join(folded(line)))
-    click.echo(f"report: {folder / 'report.html'}")
+    say(f"report: {folder / 'report.html'}")
 
 
 def print_plan(
@@ -43,5 +50,5 @@ def print_plan(
 
         recipe = resolve(model, target=target, overrides=settings, recipe_file=recipe_file)
         made = plan(recipe, resume=resume, overwrite=overwrite, files=files, pipeline=pipeline)
-    click.echo(json.dumps(made.as_dict(), sort_keys=True) if as_json else made.text)
+    say(json.dumps(made.as_dict(), sort_keys=True) if as_json else made.text)
     sys.exit(made.exit_code)

@@ -11,6 +11,7 @@ import cloup
 
 from optimize.cli.one_line_errors import one_line_errors
 from optimize.cli.options import FILE, arch_option, data_option, input_option, json_option, seed_option, trust_pickle_option, verbose_option
+from optimize.cli.printing import say
 
 
 @cloup.command()
@@ -52,6 +53,6 @@ def profile(models: tuple[Path, ...], as_json: bool, verbose: bool, **settings: 
         result = measure(models, **settings)
     # Unsorted: the first model stays the first.
     for line in [json.dumps(result)] if as_json else lines(result):
-        click.echo(line)
+        say(line)
     if settings["out"] is not None and not as_json:
-        click.echo(f"written: {settings['out']}, with every sample")
+        say(f"written: {settings['out']}, with every sample")

@@ -11,6 +11,7 @@ import cloup
 
 from optimize.cli.one_line_errors import one_line_errors
 from optimize.cli.options import FILE, arch_option, data_option, json_option, trust_pickle_option
+from optimize.cli.printing import say
 
 
 @cloup.command()
@@ -35,4 +36,4 @@ def protocol(file: Path, draft: Path | None, recipe_file: Path | None, sign_key:
         from optimize.run.fixed_protocol import fix_protocol
 
         done = fix_protocol(file, draft=draft, sign_key=sign_key, recipe_file=recipe_file, settings=settings)
-    click.echo(json.dumps(done.as_dict(), sort_keys=True) if as_json else done.sentence)
+    say(json.dumps(done.as_dict(), sort_keys=True) if as_json else done.sentence)

@@ -9,6 +9,7 @@ import cloup
 
 from optimize.cli.one_line_errors import one_line_errors
 from optimize.cli.options import FILE
+from optimize.cli.printing import say
 from optimize.errors import InputError
 
 
@@ -26,4 +27,4 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
 
         if out is not None and len(runs) == 1:
             raise InputError(f"`--out` (={out}) is for a comparison of several runs: name another run, or leave it out.")
-        click.echo(str(compare(runs, out or Path("comparison")) if len(runs) > 1 else rerender(runs[0])))
+        say(str(compare(runs, out or Path("comparison")) if len(runs) > 1 else rerender(runs[0])))

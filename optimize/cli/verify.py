@@ -21,7 +21,7 @@ from optimize.cli.options import (
     trust_pickle_option,
     verbose_option,
 )
-from optimize.cli.printing import print_summary
+from optimize.cli.printing import print_summary, say
 
 _FIRST_LINE = {"pass": "VERIFIED on this machine", "fail": "REFUSED on this machine", "inconclusive": "INCONCLUSIVE on this machine"}
 
@@ -51,10 +51,10 @@ def verify(run: Path, as_json: bool, verbose: bool, **settings: Any) -> None:
 
         verification = check(run, **settings)
     if as_json:
-        click.echo(json.dumps(verification.as_dict(), sort_keys=True))
+        say(json.dumps(verification.as_dict(), sort_keys=True))
     elif verification.report is not None:
         print_summary(verification.report, run)
     else:
         for line in (_FIRST_LINE[verification.outcome], *verification.findings):
-            click.echo(line)
+            say(line)
     sys.exit(EXIT[verification.outcome])

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from optimize.errors import spreadsheet_cell
 from optimize.guard.classification_score import ClassificationScore
 from optimize.guard.intervals import mcnemar
 from optimize.guard.score import Score
@@ -116,10 +117,11 @@ def to_csv(flips: Sequence[Flip]) -> str:
     text = io.StringIO()
     # The csv module's own line end is that of Windows; with this one the file has the same bytes on every system.
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *columns])
+    writer.writerow([*COLUMNS, *map(spreadsheet_cell, columns)])
     for flip in flips:
         row = flip.as_dict()
-        writer.writerow([*(_harmless(row.get(name)) for name in COLUMNS), *(_harmless(flip.groups.get(column, "")) for column in columns)])
+        values = [*(row.get(name) for name in COLUMNS), *(flip.groups.get(column, "") for column in columns)]
+        writer.writerow(map(spreadsheet_cell, values))
     return text.getvalue()
 
 
@@ -192,8 +194,3 @@ def of_masks(
 def whose(case: int, patients: npt.NDArray[Any] | None, groups: Mapping[str, npt.NDArray[Any]]) -> tuple[str | None, dict[str, str]]:
     """The patient of a case, and its subgroups by column."""
     return None if patients is None else str(patients[case]), {column: str(values[case]) for column, values in groups.items()}
-
-
-def _harmless(value: Any) -> Any:
-    """The value, with an apostrophe before text that a spreadsheet would run as a formula, such as '=HYPERLINK(…)'."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

@@ -21,6 +21,7 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
 
+from optimize.errors import printable
 from optimize.progress.deadline import check_deadline
 from optimize.progress.estimate import RunEstimate
 from optimize.progress.run_profile import RunProfile, Timed
@@ -184,11 +185,12 @@ def note(text: str, details: Iterable[str] = ()) -> None:
 
 
 def folded(text: str) -> list[str]:
-    """Return the lines of a text, of at most `COLUMNS` characters unless a single word is longer.
+    """Return the lines of a text, of at most `COLUMNS` characters unless a single word is longer, without what a terminal would obey.
 
     >>> [len(line) for line in folded("word " * 40)]
     [99, 98, 8]
     """
+    text = printable(text)
     if len(text) <= COLUMNS:
         return [text]
     indent = " " * (len(text) - len(text.lstrip()) + 4)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from optimize.errors import InputError
+from optimize.errors import InputError, spreadsheet_cell
 from optimize.report import charts, plots, rails, rows
 from optimize.report.page import OUTCOMES, RUNTIMES, as_json, page, write_all
 from optimize.report.pareto import best
@@ -56,7 +56,7 @@ def comparison(reports: Mapping[str, Report]) -> dict[str, str]:
     text = io.StringIO()
     writer = csv.DictWriter(text, runs[0].keys(), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(runs)
+    writer.writerows({name: spreadsheet_cell(value) for name, value in run.items()} for run in runs)
     return {
         "comparison.html": page(
             "comparison.html", rows=runs, warnings=incomparable, chart=_chart(runs), runtimes=RUNTIMES, outcomes=OUTCOMES

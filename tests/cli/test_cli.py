@@ -23,6 +23,7 @@ from torch import nn
 from optimize import cli
 from optimize.cli import main
 from optimize.cli.compress import MOST_USED
+from optimize.errors import InputError
 from optimize.progress import COLUMNS, note
 from tests import conftest, runs
 from tests.report.sample import failing, inconclusive, passing
@@ -322,6 +323,27 @@ def test_control_c_says_how_to_go_on(flags: tuple[str, ...], text: str, tmp_path
     assert compress(tmp_path / "model.pt", tmp_path / "out", *flags) == (130, "", text)
     monkeypatch.setattr("optimize.run.demo.demo", interrupted)
     assert command("demo") == (130, "", "interrupted: run it again.\n")
+
+
+def test_a_name_from_a_file_cannot_forge_lines_or_obey_a_terminal(tmp_path: Path) -> None:
+    hostile = tmp_path / "net\x1b[2J.pt\nACCEPTED: all is well\u202e"
+    code, stdout, stderr = compress(hostile, tmp_path / "out")
+    assert (code, stdout) == (2, "")
+    assert r"net\x1b[2J.pt\nACCEPTED: all is well\u202e) does not exist" in stderr
+    assert "\x1b" not in stderr
+    assert stderr.count("\n") == 1
+
+
+def test_an_endless_name_is_cut_and_the_remedy_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise InputError(f"`classes` (={'x' * 1_000_000}) are too many: pass fewer.")
+
+    monkeypatch.setattr("optimize.run.compress.compress", refused)
+    code, _, stderr = compress(tmp_path / "model.pt", tmp_path / "out")
+    assert code == 2
+    assert stderr.startswith("error: `classes` (=xxx")
+    assert stderr.endswith("xxx) are too many: pass fewer.\n")
+    assert len(stderr) < 1300
 
 
 def test_sigterm_ends_like_control_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

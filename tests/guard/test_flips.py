@@ -66,6 +66,12 @@ def test_subgroups_are_columns_of_the_table() -> None:
     assert rows[0]["patient"] == ""
 
 
+def test_not_even_the_name_of_a_column_is_a_formula() -> None:
+    scores = [answers(each, LABELS, ("a", "b", "c"), None, {"=cmd|calc": np.array(list("xyxyx"))}) for each in (BEFORE, AFTER)]
+    head = next(csv.reader(io.StringIO(to_csv(flips(scores[0], scores[1], list("vwxyz"))))))
+    assert head[-1] == "'=cmd|calc"
+
+
 def test_of_masks_what_flips_is_whether_a_class_is_shown() -> None:
     masks = np.zeros((3, 2, 6), dtype=bool)
     masks[0, 0, :3] = masks[1, 0, :2] = True

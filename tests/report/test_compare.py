@@ -33,6 +33,11 @@ def runs(tmp_path: Path) -> list[Path]:
     return [saved(tmp_path / name, make()) for name, make in (("a", passing), ("b", failing), ("c", ended_early))]
 
 
+def test_a_spreadsheet_runs_nothing_of_the_table() -> None:
+    table = comparison({"=cmd|calc": passing(), "plain": failing()})["comparison.csv"]
+    assert [line["run"] for line in csv.DictReader(table.splitlines())] == ["'=cmd|calc", "plain"]
+
+
 def test_a_row_holds_what_the_report_does() -> None:
     report = passing()
     assert row("first", report) == {
