@@ -13,7 +13,7 @@ that fill one file all leave a file that is right as far as it says so; whatever
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
@@ -26,6 +26,7 @@ import numpy as np
 
 from optimize.data.array_types import Array, Integers
 from optimize.data.disk_cache import has_room, image_cache_folder, key_of, state_of
+from optimize.data.file_parts import FilePart
 from optimize.data.lazy_images import LazyImages, content_hash
 
 IN_MEMORY_BYTES = 2**27
@@ -40,7 +41,7 @@ def kept(images: LazyImages) -> Array | LazyImages:
     """Return images that are decoded only once: an array where they are few, else a stack with a file on disk, if there is room.
 
     Args:
-        images: stack of image files, whose sources are paths.
+        images: stack of image files, whose sources are paths, or parts of files.
     """
     size = images.size * images.dtype.itemsize
     if size <= IN_MEMORY_BYTES:
@@ -120,8 +121,18 @@ def _key(images: LazyImages) -> str | None:
     """Return a name that changes with the files, with the way they are decoded and with what decodes them; None where that is not known."""
     with suppress(OSError, ValueError):
         form = FORMAT, described(images.decode), *_versions(), str(images.item_shape), str(images.dtype)
-        return key_of([*form, *map(state_of, images.sources)])
+        return key_of([*form, *_states(images.sources)])
     return None
+
+
+def _states(sources: Sequence[Any]) -> Iterator[str]:
+    """Yield what changes when the content of a source does: the state of its file, and of a part of a file its place, too."""
+    known: dict[str, str] = {}
+    for source in sources:
+        path = source.path if isinstance(source, FilePart) else source
+        # thousands of images may lie in one file
+        known[path] = known.get(path) or state_of(path)
+        yield f"{known[path]}:{source.start}:{source.size}" if isinstance(source, FilePart) else known[path]
 
 
 def described(value: object) -> str:

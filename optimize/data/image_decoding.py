@@ -15,6 +15,7 @@ A file is not trusted: the pixels that its header states are bounded before they
 from __future__ import annotations
 
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,27 @@ def decode_file(path: str | Path) -> Array:
         ...     decode_file(f"{folder}/a.png").shape
         (4, 5, 1)
     """
-    read, shown = _dicom if str(path).lower().endswith(DICOM) else _photograph, printable(str(path))
+    return _decoded(path, str(path), str(path))
+
+
+def decode_bytes(content: bytes, name: str, where: str) -> Array:
+    """Return the image in the bytes of a file, as `decode_file` does.
+
+    Args:
+        content: bytes of the file.
+        name: name of the file; its ending says whether it is DICOM.
+        where: what it is, for errors.
+
+    Raises:
+        InputError: when the bytes cannot be read as an image, or state more than `MAX_PIXELS` pixels.
+    """
+    return _decoded(BytesIO(content), name, where)
+
+
+def _decoded(file: str | Path | BytesIO, name: str, where: str) -> Array:
+    read, shown = _dicom if name.lower().endswith(DICOM) else _photograph, printable(where)
     try:
-        return read(path)
+        return read(file, shown)
     except InputError:
         raise
     except Exception as problem:  # whatever the library that reads a format raises on a damaged file
@@ -86,10 +105,10 @@ def to_channels(image: Array, channels: int) -> Array:
     return image
 
 
-def _photograph(path: str | Path) -> Array:
-    with _package("PIL.Image", path).open(path) as image:
-        _require_bounded(path, *image.size)
-        upright = _package("PIL.ImageOps", path).exif_transpose(image)
+def _photograph(file: str | Path | BytesIO, shown: str) -> Array:
+    with _package("PIL.Image", shown).open(file) as image:
+        _require_bounded(shown, *image.size)
+        upright = _package("PIL.ImageOps", shown).exif_transpose(image)
         mode = upright.mode
         # "I" is what Pillow makes of 16-bit PNG files in some versions
         if mode.startswith("I"):
@@ -101,14 +120,14 @@ def _photograph(path: str | Path) -> Array:
     return pixels[..., None] if gray else pixels
 
 
-def _dicom(path: str | Path) -> Array:
-    pydicom = _package("pydicom", path)
+def _dicom(file: str | Path | BytesIO, shown: str) -> Array:
+    pydicom = _package("pydicom", shown)
     pixels = import_module("pydicom.pixels")
-    stored = pydicom.dcmread(path)
+    stored = pydicom.dcmread(file)
     frames = int(getattr(stored, "NumberOfFrames", None) or 1)
     if frames > 1:
-        raise InputError(f"`data`: image {printable(str(path))} holds {frames} frames: store each as a file of its own.")
-    _require_bounded(path, int(stored.Columns), int(stored.Rows))
+        raise InputError(f"`data`: image {shown} holds {frames} frames: store each as a file of its own.")
+    _require_bounded(shown, int(stored.Columns), int(stored.Rows))
     # colour comes out as RGB, whatever it is stored in
     raw = pixels.pixel_array(stored)
     if raw.ndim == 3:
@@ -117,8 +136,8 @@ def _dicom(path: str | Path) -> Array:
     values = pixels.apply_modality_lut(raw, stored)
     if stored.get("VOILUTSequence") or stored.get("WindowCenter") not in (None, ""):
         low, top = _shown_range(stored)
-        shown = (np.asarray(pixels.apply_voi_lut(values, stored, index=0), dtype=np.float64) - low) / (top - low)
-        return np.asarray(1 - shown if inverted else shown, dtype=np.float32)[..., None]
+        gray = (np.asarray(pixels.apply_voi_lut(values, stored, index=0), dtype=np.float64) - low) / (top - low)
+        return np.asarray(1 - gray if inverted else gray, dtype=np.float32)[..., None]
     if inverted:
         # mirrored within what can be stored, and not within this image, so that all images of one device stay comparable
         lowest = -(2 ** (stored.BitsStored - 1)) if stored.PixelRepresentation else 0
@@ -138,11 +157,11 @@ def _shown_range(stored: Any) -> tuple[float, float]:
     return float(low), float(top)
 
 
-def _require_bounded(path: str | Path, width: int, height: int) -> None:
+def _require_bounded(shown: str, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        stated = f"`data`: image {printable(str(path))} states {width}x{height} pixels"
+        stated = f"`data`: image {shown} states {width}x{height} pixels"
         raise InputError(f"{stated}, more than {MAX_PIXELS:,} are not decoded: store it smaller, or leave it out.")
 
 
-def _package(module: str, path: str | Path) -> Any:
-    return image_package(module, f"`data`: image {printable(str(path))}")
+def _package(module: str, shown: str) -> Any:
+    return image_package(module, f"`data`: image {shown}")

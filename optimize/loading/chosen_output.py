@@ -40,6 +40,24 @@ class OneOutput(nn.Module):
         return returned[self.key] if isinstance(self.key, int) else _by_name(returned)[self.key]
 
 
+class AsColumn(nn.Module):
+    """A network that returns one number an input without an axis for it, (N,), as one that returns (N, 1).
+
+    Args:
+        network: the network.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(N, C, *spatial) -> (N, 1)."""
+        # a forward that ends in squeeze() returns (2,) for two inputs and () for one
+        column: torch.Tensor = self.network(inputs).reshape(inputs.shape[0], 1)
+        return column
+
+
 def with_one_output(module: nn.Module, returned: object, asked: str | None) -> tuple[nn.Module, tuple[str, ...]]:
     """Return a network that returns one tensor, and a note on which of several was taken.
 
@@ -63,6 +81,8 @@ def with_one_output(module: nn.Module, returned: object, asked: str | None) -> t
     if isinstance(returned, torch.Tensor):
         if asked is not None:
             raise InputError(f"`--output` (={asked}): the network returns a single tensor: leave it out.")
+        if returned.shape == (2,) and returned.is_floating_point() and not isinstance(module, FileNetwork):
+            return AsColumn(module).eval().requires_grad_(False), ("the network returns one number an input, (N,): it is taken as (N, 1)",)
         return module, ()
     named, listed = _by_name(returned), list(returned) if isinstance(returned, tuple | list) else []
     found: dict[str, object] = {**named, **{str(place): value for place, value in enumerate(listed)}}

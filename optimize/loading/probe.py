@@ -81,7 +81,13 @@ def check(candidate: Candidate, pair: Floats) -> None:
         InputError: when one of these fails, with the likely cause.
     """
     # This check comes first: a layer that is not registered is not in eval mode either, and would fail the next ones.
-    if fault := hidden_weights(candidate, pair[:1]):
+    try:
+        fault = hidden_weights(candidate, pair[:1])
+    except Exception:  # whatever a network raises that does not run on a single input
+        fault = batch_fault(candidate.predict, pair)
+        if fault is None:
+            raise
+    if fault:
         raise InputError(f"`model` {fault}.")
     check_repeats(candidate, pair)
     # In single precision a batch is summed in another order, which a network that amplifies rounding shows; in double precision it is not.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
 from optimize.data.dataset import Dataset, Preprocessing, load_data
@@ -136,9 +136,9 @@ BATCH = (np.zeros((4, 1, 8, 8), np.float32), np.zeros(4, np.int64))
         ({"calibration": BATCH}, r"`data` has no 'train', 'val' or 'test' split; it has calibration: pass"),
         ({"calibration_images": BATCH[0]}, r"`data` has no 'train', 'val' or 'test' split; it has calibration_images"),
         ({"validation": BATCH, "test": BATCH}, r"`data` has 'validation': call this split 'val'"),
-        ({"val": loader("val", shuffle=True)}, r"`data\['val'\]` is a DataLoader that shuffles or samples, .* pass DataLoader\(dataset"),
-        ({"val": loader("val", drop_last=True)}, r"`data\['val'\]` is a DataLoader with drop_last=True, which leaves items out"),
-        ({"val": DataLoader(Stream())}, r"`data\['val'\]` is a DataLoader of an IterableDataset, which has no fixed order"),
+        ({"val": loader("val", sampler=SubsetRandomSampler([1, 2]))}, r"`data\['val'\]` is a DataLoader that samples its items"),
+        ({"val": DataLoader(Stream(), drop_last=True)}, r"`data\['val'\]` is a DataLoader with drop_last=True, which leaves items out"),
+        ({"val": DataLoader(Stream())}, r"`data\['val'\]` gives a Tensor: each item, or batch, must be a pair"),
         ({"val": TensorDataset(torch.zeros(2, 1))}, r"`data\['val'\]` gives a tuple: each item, or batch, must be a pair"),
         ({"val": []}, r"`data\['val'\]` is empty: every split needs at least one item"),
         ({"val": 7}, r"`data\['val'\]` is a int: pass \(images, labels\), a torch Dataset or a DataLoader"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import namedtuple
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 import optimize as opt
+from optimize.backends.export import export_onnx
 from optimize.errors import InputError
 from optimize.graph.trace import trace
 
@@ -51,6 +53,30 @@ def test_the_usual_one_is_taken(case: str) -> None:
     assert [group.size for group in trace(candidate).groups] == [8]
     said = [note for note in candidate.notes if "is taken; --output" in note]
     assert len(said) == (0 if case == "dict of one" else 1)
+
+
+class Number(nn.Module):
+    """One number an input, without an axis for it."""
+
+    def __init__(self, squeeze: Any) -> None:
+        super().__init__()
+        self.layer, self.squeeze = nn.Linear(36, 1), squeeze
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.squeeze(self.layer(x.flatten(1)))
+        return made
+
+
+@pytest.mark.parametrize("squeeze", [lambda made: made.squeeze(1), lambda made: made.squeeze(), lambda made: made[:, 0]])
+def test_a_number_without_an_axis_gets_one(squeeze: Any, tmp_path: Path) -> None:
+    net = Number(squeeze).eval()
+    candidate = opt.load_model(net, input_shape=(1, 6, 6))
+    inputs = np.random.default_rng(0).standard_normal((4, 1, 6, 6), np.float32)
+    expected = net.layer(torch.from_numpy(inputs).flatten(1)).detach().numpy()
+    np.testing.assert_allclose(candidate.predict(inputs), expected, atol=1e-6)
+    np.testing.assert_allclose(candidate.predict(inputs[:1]), expected[:1], atol=1e-6)
+    assert candidate.notes == ("the network returns one number an input, (N,): it is taken as (N, 1)",)
+    assert export_onnx(candidate, tmp_path / "net.onnx", inputs).max_abs_diff < 1e-5
 
 
 @pytest.mark.parametrize(("case", "asked"), [("dict", "aux"), ("tuple", "1"), ("named tuple", "features"), ("object", "hidden")])

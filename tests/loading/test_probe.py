@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from optimize.candidate import Candidate
 from optimize.errors import InputError
+from optimize.loading.load import load_model
 from optimize.loading.probe import check, finite_inputs, noise, on_images, some
 
 SHAPE = (1, 8, 8)
@@ -218,3 +219,20 @@ def test_what_only_single_precision_mixes_is_rounding() -> None:
     check(Candidate(InSingle(torch.float32).eval(), pair[:1].clone()), pair.numpy())
     with pytest.raises(InputError, match="mixes the inputs of a batch"):
         check(Candidate(InSingle(torch.float32, torch.float64).eval(), pair[:1].clone()), pair.numpy())
+
+
+class Second(nn.Module):
+    """Returns the second input's outputs for both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(36, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.layer(x.flatten(1))
+        return made[[1, 1]]
+
+
+def test_a_network_that_does_not_run_on_one_input_is_named() -> None:
+    with pytest.raises(InputError, match=r"runs on two inputs but not on one \(index 1 is out of bounds"):
+        load_model(Second().eval(), input_shape=(1, 6, 6))

@@ -146,7 +146,7 @@ DATASET = load_data(runs.arrays(), preprocessing=Preprocessing((0.5,), (0.25,)))
     ("change", "error", "words"),
     [
         ({"data": runs.arrays() | {"val_labels": np.zeros((200, 4), int)}}, InputError, r"`val_labels` has shape \(200, 4\)"),
-        ({"data": {"val": loader("val", shuffle=True), "test": loader("test")}}, InputError, "is a DataLoader that shuffles"),
+        ({"data": {"val": loader("val", drop_last=True, sampler=range(3)), "test": loader("test")}}, InputError, "DataLoader that samples"),
         ({"model": nn.Linear(2, 2, device="meta")}, InputError, r"`model` \(=Linear\) lies on device 'meta'"),
         ({"model": nn.ReLU()}, InputError, r"`model` \(=ReLU\) has no weights: pass a trained network"),
         ({"arch": "net.py:net"}, InputError, r"`arch` \(=.*net.py:net'\) is for a file of weights"),

@@ -1,12 +1,16 @@
-"""A function in the user's own file, named `file.py:factory`, that returns the arrays: for every source that has no format here."""
+"""A function in the user's own file, named `file.py:factory`, that returns the data: for every source that has no format here.
+
+It returns what `load_data` takes as objects: arrays by name, or for each split (images, labels), a torch Dataset or a DataLoader.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from optimize.data.layout import SPLITS
 from optimize.errors import InputError
-from optimize.loading.factory import load_factory, parse
+from optimize.loading.factory import load_factory, parse, user_code
 
 NAMED = "file.py:factory"
 
@@ -24,12 +28,20 @@ def recognises(source: str) -> bool:
 
 
 def read(source: str) -> Mapping[str, Any]:
-    """Run the file and its function, and return the mapping of names to arrays that the function returns.
+    """Run the file and its function, and return the arrays that the function returns, or those of the datasets that it returns.
 
     Raises:
-        InputError: when the file or the function raises, or the function returns something else.
+        InputError: when the file, the function or a dataset raises, or the function returns something else.
     """
-    arrays = load_factory(source, "--data")()
-    if not isinstance(arrays, Mapping):
-        raise InputError(f"`data` (={source}) returned a {type(arrays).__name__}: it must return a mapping of names to arrays.")
-    return {str(name): array for name, array in arrays.items()}
+    returned = load_factory(source, "--data")()
+    if not isinstance(returned, Mapping):
+        rule = "it must return a mapping of names to arrays, or of splits to datasets"
+        raise InputError(f"`data` (={source}) returned a {type(returned).__name__}: {rule}.")
+    named = {str(name): value for name, value in returned.items()}
+    if not named.keys() & set(SPLITS):
+        return named
+    from optimize.data.in_memory import arrays_of  # late: it imports torch, and a table or an archive needs none
+
+    # a dataset is the user's code too, and imports what lies beside it when its items are read
+    with user_code(parse(source, "--data")[0].parent, f"`data` (={source})"):
+        return arrays_of(named)

@@ -42,7 +42,7 @@ COLUMNS = {
     "id": ("id", "image_id", "imageid"),
 }
 """Names of the columns, in lower case, the first of them that is there is taken."""
-_GROUP = re.compile(r"(?:.+_)?group|site")
+GROUP = re.compile(r"(?:.+_)?group|site")
 
 
 def recognises(source: str) -> bool:
@@ -93,7 +93,7 @@ def _csv(path: Path) -> dict[str, Array]:
             rows.append(row)
             if len(rows) > MAX_ROWS:
                 raise InputError(f"`data` (={path}) has more than {MAX_ROWS:,} rows: pass a smaller table.")
-    return {name: _typed([row[place].strip() for row in rows]) for place, name in enumerate(header)}
+    return {name: typed([row[place].strip() for row in rows]) for place, name in enumerate(header)}
 
 
 def _parquet(path: Path) -> dict[str, Array]:
@@ -106,10 +106,10 @@ def _parquet(path: Path) -> dict[str, Array]:
             raise InputError(f"`data` (={path}) has more than {MAX_ROWS:,} rows: pass a smaller table.")
         wanted = [name for name in file.schema_arrow.names if _field(name)]
         table = file.read(columns=wanted)
-    return {name: _typed(table.column(name).to_pylist()) for name in wanted}
+    return {name: typed(table.column(name).to_pylist()) for name in wanted}
 
 
-def _typed(cells: list[Any]) -> Array:
+def typed(cells: list[Any]) -> Array:
     """Return whole numbers or floats where every cell is one, else text; a missing cell is the empty text."""
     texts = ["" if cell is None else str(cell) for cell in cells]
     for kind in (np.int64, np.float64):
@@ -122,10 +122,21 @@ def _typed(cells: list[Any]) -> Array:
     return np.array(texts, dtype=str)
 
 
+def labels_of(cells: list[Any]) -> Array:
+    """Return labels: whole numbers, floats or text, one for each image, or rows of numbers where each cell is a list.
+
+    Example:
+        >>> labels_of(["3", "4"]).tolist(), labels_of([[0, 1], [1, 1]]).shape
+        ([3, 4], (2, 2))
+    """
+    many = all(isinstance(cell, list) for cell in cells) and len({len(cell) for cell in cells}) == 1
+    return np.array(cells) if many else typed(cells)
+
+
 def _field(name: str) -> str:
     """Return what a column of this name is, as in `COLUMNS`, or the name of a subgroup column; empty where it is passed over."""
     lower = name.strip().lower()
-    if _GROUP.fullmatch(lower):
+    if GROUP.fullmatch(lower):
         return "site_group" if lower == "site" else lower
     return next((field for field, names in COLUMNS.items() if lower in names), "")
 
