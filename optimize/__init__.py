@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from optimize.searching.walk import SearchResult as SearchResult
     from optimize.steps.chain import Chain as Chain
     from optimize.steps.factorize import Factorize as Factorize
+    from optimize.steps.factorize_convolutions import FactorizeConvolutions as FactorizeConvolutions
     from optimize.steps.finetune import Finetune as Finetune
     from optimize.steps.fit_output import FitOutput as FitOutput
     from optimize.steps.merge import Merge as Merge

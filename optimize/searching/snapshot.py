@@ -3,8 +3,9 @@
 Tensors that are those of the candidate it was made from can be left out: a step that changes two layers of a large network then costs
 the disk two layers.
 
-The structure is not stored. Steps only narrow layers, split a linear layer in two, give one a bias or take one out, and all of that shows
-in the shapes of the tensors and in the channels that were kept, so the original network and the file are enough to build the candidate.
+The structure is not stored. Steps only narrow layers, split one into several in a row, give one a bias or take one out, and all of that
+shows in the shapes of the tensors and in the channels that were kept, so the original network and the file are enough to build the
+candidate.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,12 @@ from optimize.candidate import Candidate, Step
 from optimize.errors import InputError
 from optimize.files import write_atomically
 from optimize.graph.bypass import remove_layers, removed_layers
+from optimize.graph.layer_types import Convolution
 from optimize.graph.surgery import assign, copy_module, renumber
 from optimize.graph.trace import CHANNELWISE, LINEAR_MAPS, Index
 from optimize.importance import name_of, signals
 from optimize.steps import steps
+from optimize.steps.factorize_convolutions import parts_in_a_row
 
 _KEPT = "kept channels of "
 
@@ -113,7 +117,7 @@ def rebuilt(module: nn.Module, tensors: dict[str, torch.Tensor], kept: Mapping[s
         KeyError: when they are those of another network, as may be AttributeError, RuntimeError or ValueError.
     """
     tied = _tied(module)
-    # First the layers that are gone (`kept` says so), then the split linear layers, whose names end in ".0" and ".1". Only then does every
+    # First the layers that are gone (`kept` says so), then the split layers, whose parts' names end in ".0", ".1", …. Only then does every
     # tensor of the file have a place to go to.
     module = remove_layers(module, removed_layers(kept or {}))
     pairs: dict[nn.Module, nn.Module] = {}
@@ -121,6 +125,8 @@ def rebuilt(module: nn.Module, tensors: dict[str, torch.Tensor], kept: Mapping[s
         if isinstance(layer, nn.Linear) and f"{name}.0.weight" in tensors:
             # Linear(1, 1) is only a frame: the tensors below bring their shapes with them.
             pairs[layer] = nn.Sequential(*(nn.Linear(1, 1, bias=f"{name}.{place}.bias" in tensors) for place in (0, 1))).eval()
+        elif isinstance(layer, Convolution) and f"{name}.0.weight" in tensors:
+            pairs[layer] = nn.Sequential(*parts_in_a_row(layer, _shapes(tensors, name))).eval()
     module = copy_module(module, instead=pairs) if pairs else module
     for name, tensor in tensors.items():
         owner, _, key = name.rpartition(".")
@@ -134,6 +140,12 @@ def rebuilt(module: nn.Module, tensors: dict[str, torch.Tensor], kept: Mapping[s
     if missing := module.state_dict().keys() ^ tensors.keys():
         raise KeyError(f"{len(missing)} tensors are missing or unknown, {min(missing)} among them")
     return module
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor], name: str) -> list[torch.Size]:
+    """Return the shapes of the weights of a layer that was split, in the order of its parts."""
+    keys = (f"{name}.{place}.weight" for place in count())
+    return [tensors[key].shape for key in takewhile(tensors.__contains__, keys)]
 
 
 def _tied(module: nn.Module) -> list[list[str]]:
