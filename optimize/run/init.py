@@ -96,7 +96,7 @@ def recipe_text(
     """
     sections = [
         model_section(relative(model, folder), held, facts, arch),
-        data_section(None if data is None else _source(data, folder), facts),
+        data_section(None if data is None else _source(data, folder), facts, held.preparation),
         limits_section(facts),
         run_section(),
     ]

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from torch import nn
 from optimize.errors import InputError
 from optimize.run.init import init
 from optimize.run.planning.data_facts import channel_statistics
+from optimize.run.planning.toml_sections import data_section
 from optimize.run.recipe import resolve
 from tests import runs
 
@@ -174,3 +176,20 @@ def test_masks_and_subgroups_are_named(folder: Path) -> None:
     assert "subgroup columns: site" in text
     # 74 patients are needed at 95 % confidence, and more at that of a first look
     assert "overall Dice 6 / " in text
+
+
+def test_a_file_that_holds_the_network_needs_no_factory(folder: Path) -> None:
+    nodes = [onnx.helper.make_node("Flatten", ["x"], ["flat"]), onnx.helper.make_node("MatMul", ["flat", "w"], ["y"])]
+    ends = [onnx.helper.make_tensor_value_info(name, 1, shape) for name, shape in (("x", ["n", 1, 8, 8]), ("y", ["n", 4]))]
+    weight = onnx.numpy_helper.from_array(np.ones((64, 4), np.float32), "w")
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight])), "model.onnx")
+    written = init("model.onnx", "data.npz")
+    assert tomllib.loads(written.text)["model"] == {"path": "model.onnx", "input": [1, 8, 8]}
+    assert "arch" not in written.text.split("[data]")[0]
+    assert written.open_questions[0] == "[data] mean and std"
+
+
+def test_a_folder_that_states_the_preparation_suggests_it() -> None:
+    section = data_section(None, None, preparation=True)
+    assert '# preprocessing = "huggingface"' in "\n".join(section.lines)
+    assert section.questions == ("[data] path", "[data] preprocessing")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from torch import nn
 
 from optimize.errors import InputError
 from optimize.loading.checkpoint import read_checkpoint
+from optimize.loading.huggingface_folder import PREPROCESSOR
 from optimize.loading.model_formats import NetworkFile, format_of
 
 MAX_SOURCE_BYTES = 1 << 20
@@ -54,6 +55,8 @@ class ModelFile:
         notes: sentences on which of several sets of weights is taken, and how to take another one.
         why_unread: why the weights could not be read; empty where they were.
         factories: functions beside the file that may build the network.
+        input_shape: shape of one input, (C, *spatial), where the file holds the network too; empty where it holds weights alone.
+        preparation: whether the file's folder states how images are prepared, see `huggingface_folder.preparation`.
     """
 
     format: str
@@ -66,6 +69,8 @@ class ModelFile:
     notes: tuple[str, ...] = ()
     why_unread: str = ""
     factories: tuple[FactoryCandidate, ...] = ()
+    input_shape: tuple[int, ...] = ()
+    preparation: bool = False
 
     def fits(self, shape: Sequence[int]) -> bool:
         """Return whether a convolution in the file may read one input of this shape, (C, *spatial); true where there is no convolution.
@@ -95,9 +100,11 @@ def inspect_model(path: Path) -> ModelFile:
             raise
         return ModelFile(form.NAMED, "--trust-pickle" in str(problem), why_unread=str(problem), factories=factories)
     content = checkpoint.content
+    shape: tuple[int, ...] = ()
     if isinstance(content, NetworkFile):
         try:
             content = content.build(())
+            shape = content.input_shape
         except InputError as problem:
             if "--input" not in str(problem):
                 raise
@@ -107,7 +114,8 @@ def inspect_model(path: Path) -> ModelFile:
     count = sum(tensor.numel() for tensor in weights.values() if torch.is_floating_point(tensor))
     first, last = (matrices[0], matrices[-1]) if matrices else (None, None)
     reads = frozenset((shape[1], len(shape) - 2) for _, shape in matrices if len(shape) > 2)
-    return ModelFile(form.NAMED, False, len(weights), count, first, last, reads, checkpoint.notes, factories=factories)
+    held = ModelFile(form.NAMED, False, len(weights), count, first, last, reads, checkpoint.notes, factories=factories)
+    return replace(held, input_shape=shape, preparation=path.is_dir() and (path / PREPROCESSOR).is_file())
 
 
 def factories_beside(path: Path) -> tuple[FactoryCandidate, ...]:

@@ -82,7 +82,8 @@ def model_section(path: str, held: ModelFile, facts: DataFacts | None, arch: str
     if held.why_unread:
         lines.append(comment(held.why_unread))
     else:
-        lines.append(comment(f"{held.tensors} weights by name, {held.parameters:,} numbers: a factory has to build the network"))
+        network = "the network is in the file" if held.input_shape else "a factory has to build the network"
+        lines.append(comment(f"{held.tensors} weights by name, {held.parameters:,} numbers: {network}"))
         lines += [comment(f"{which} weight in the file: {name}, {list(shape)}") for which, (name, shape) in _ends(held)]
     lines += [comment(note) for note in held.notes]
     questions: list[str] = []
@@ -90,7 +91,7 @@ def model_section(path: str, held: ModelFile, facts: DataFacts | None, arch: str
         lines.append(setting("arch", arch, "as you passed it"))
     elif held.whole_module:
         lines.append(comment("arch is not needed with --trust-pickle, which only you can pass: a recipe must not vouch for its model"))
-    else:
+    elif not held.input_shape:
         lines += _candidates(held)
         questions.append("[model] arch")
     shape = _input_line(held, facts)
@@ -98,16 +99,17 @@ def model_section(path: str, held: ModelFile, facts: DataFacts | None, arch: str
     return Section(tuple(lines), (*questions, *shape[1]))
 
 
-def data_section(source: str | None, facts: DataFacts | None) -> Section:
+def data_section(source: str | None, facts: DataFacts | None, preparation: bool = False) -> Section:
     """Return the section on images and labels.
 
     Args:
         source: the data, relative to the recipe; None where none were named.
         facts: what they hold.
+        preparation: whether the folder of the model states how images are prepared.
     """
     if source is None or facts is None:
         missing = suggestion("path", "data.npz", 'or "file.py:factory": train_images, train_labels, val_*, test_*; see docs/data.md')
-        return Section(("[data]", missing, *_statistics(None)), ("[data] path", "[data] mean and std"))
+        return Section(("[data]", missing, *_statistics(None, preparation)), ("[data] path", _question(preparation)))
     data = facts.dataset
     lines = ["[data]", setting("path", source)]
     task = "masks" if facts.masks else "classes of whole images"
@@ -127,7 +129,7 @@ def data_section(source: str | None, facts: DataFacts | None) -> Section:
     lines.append(
         comment(f"classes by name: {', '.join(named)}") if named else suggestion("classes", ["…"], "names of the labels, in order")
     )
-    return Section((*lines, *_statistics(facts)), ("[data] mean and std",))
+    return Section((*lines, *_statistics(facts, preparation)), (_question(preparation),))
 
 
 def limits_section(facts: DataFacts | None) -> Section:
@@ -179,6 +181,8 @@ def _candidates(held: ModelFile) -> list[str]:
 def _input_line(held: ModelFile, facts: DataFacts | None) -> tuple[str, tuple[str, ...]]:
     """Return the line on the shape of one input, and the question where it is open."""
     question = ("[model] input",)
+    if held.input_shape:
+        return setting("input", list(held.input_shape), "as the file says"), ()
     if facts is None or not facts.input_shape:
         return "# input = [C, H, W]  # one input, channels first, as the network was trained", question
     shape = list(facts.input_shape)
@@ -188,8 +192,15 @@ def _input_line(held: ModelFile, facts: DataFacts | None) -> tuple[str, tuple[st
     return setting("input", shape, "the size of the images; where [data] pad adds n zeros, each spatial size grows by 2 n"), ()
 
 
-def _statistics(facts: DataFacts | None) -> list[str]:
+def _question(preparation: bool) -> str:
+    """Return what of the preparation of images the user has to fill in."""
+    return "[data] preprocessing" if preparation else "[data] mean and std"
+
+
+def _statistics(facts: DataFacts | None, preparation: bool) -> list[str]:
     """Return comments on mean and std; measured values are a hint only, as the training code decides."""
+    if preparation:
+        return [suggestion("preprocessing", "huggingface", "the model's preprocessor_config.json says how images are prepared")]
     lines = [comment("mean and std must be those of the training code, which no file says; without them nothing is subtracted or divided")]
     mean, std = ([0.5], [0.5]) if facts is None else (list(facts.mean), list(facts.std))
     where = "an example" if facts is None else f"measured on {facts.measured_cases} images of {facts.measured_on}"
