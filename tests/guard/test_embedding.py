@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.resources import files
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -96,6 +99,8 @@ def test_the_agreement_is_a_mean_cosine_over_identities_with_a_worst_case() -> N
     student = means.mean() - t.ppf(0.95, 299) * means.std(ddof=1) / 300**0.5
     assert estimate.low <= student + 1e-6
     assert student - estimate.low < 3 / 300
+    schema = json.loads((files("optimize.report") / "schema.json").read_text(encoding="utf-8"))
+    jsonschema.validate(candidate.as_dict(baseline), {"$ref": "#/$defs/columns", "$defs": schema["$defs"]})
     assert candidate.as_dict(baseline)["overall"]["cosine_p5"] == pytest.approx(np.percentile(cosines, 5), abs=1e-6)
 
 
