@@ -47,7 +47,7 @@ _MODEL = cloup.option_group(
 )
 _DATA = cloup.option_group(
     "Data",
-    data_option("An .npz in the MedMNIST layout, or file.py:factory."),
+    data_option("Images and labels: an .npz, a folder, a table, shards or file.py:factory; see docs/data.md."),
     cloup.option("--preprocessing", metavar="NAME", help="A usual preparation: imagenet, timm or huggingface; the next flags override it."),
     cloup.option("--mean", metavar="M,…", help="Mean of each channel, of pixels in 0..1."),
     cloup.option("--std", metavar="S,…", help="Standard deviation of each channel, of pixels in 0..1."),

@@ -90,7 +90,7 @@ class StreamedImages:
         shape, dtype = self._form
         read = RowsOfFile(str(self._path), 0, shape, dtype)
         # the stack keeps the file open, and another process may still open it by its name
-        weakref.finalize(read, self._path.unlink, missing_ok=True)
+        weakref.finalize(read, _remove, self._path, os.getpid())
         self._path = None
         return LazyImages(range(self._count), read, shape, dtype, np.arange(self._count, dtype=np.int64))
 
@@ -114,3 +114,9 @@ class StreamedImages:
         if self._path is None:
             self._path = folder / f"{os.getpid()}.{uuid4().hex}.stream"
             self._file = os.fdopen(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def _remove(path: Path, owner: int) -> None:
+    """Remove a file, unless this is a copy of the process that wrote it, such as a worker of a loader."""
+    if os.getpid() == owner:
+        path.unlink(missing_ok=True)

@@ -99,6 +99,8 @@ def _kind(path: Path, head: bytes) -> str:
     if words_of_zip is not None:
         return words_of_zip
     # Of what has no mark of its own, the suffix gives the better advice; it decides nothing, since nothing here is read.
+    if path.name == "config.json":
+        return "the settings of a Hugging Face folder: name the folder"
     if path.suffix == ".py":
         return "a Python file: pass it as --arch file.py:factory, and name the file of weights as the model"
     if head.isascii() and all(byte >= 32 or byte in b"\t\r\n" for byte in head):

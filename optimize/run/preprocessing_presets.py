@@ -126,7 +126,11 @@ def _timm(settings: Mapping[str, object]) -> dict[str, object]:
 
 def _huggingface(settings: Mapping[str, object]) -> dict[str, object]:
     """Return what the folder of the model says of the preparation of images."""
-    return preparation(Path(str(settings.get("model", ""))))
+    model = Path(str(settings.get("model", "")))
+    if model.is_file():
+        rule = "`preprocessing` (=huggingface) is what a model's folder says"
+        raise InputError(f"{rule}, and `model` (={model}) is a file: pass its folder.")
+    return preparation(model)
 
 
 def _listed(settings: Mapping[str, Any]) -> str:

@@ -35,6 +35,7 @@ def line(path: Path) -> str:
         ("a.png", b"\x89PNG\r\n", "is a picture"),
         ("a.txt", b"weights\n", "is a text file, not a model"),
         ("net.py", b"from torch import nn\n", "is a Python file: pass it as --arch file.py:factory"),
+        ("config.json", b"{}\n", "is the settings of a Hugging Face folder: name the folder"),
         ("a.pt.gz", b"\x1f\x8b\x08", "is compressed with gzip: unpack it first"),
     ],
 )

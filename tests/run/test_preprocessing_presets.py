@@ -77,6 +77,12 @@ def test_timm_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         with_preset({"preprocessing": "timm", "arch": "timm:net"})
 
 
+def test_a_model_that_is_no_folder_states_no_preparation(tmp_path: Path) -> None:
+    (tmp_path / "m.pt").touch()
+    with pytest.raises(InputError, match=r"is what a model's folder says, and `model` \(=.*m.pt\) is a file: pass its folder"):
+        with_preset({"preprocessing": "huggingface", "model": tmp_path / "m.pt"})
+
+
 def test_a_setting_beside_the_word_overrides_it_and_a_word_the_file_below(tmp_path: Path) -> None:
     (tmp_path / "optimize.toml").write_text("[data]\nmean = [0.5, 0.5, 0.5]\nstd = [0.2, 0.2, 0.2]\npad = 1\n")
     call = {"target": "onnxruntime", "prefix": ""}
