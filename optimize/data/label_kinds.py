@@ -25,6 +25,16 @@ NAMES = ("classification", "multilabel", "ordinal", "regression", "embedding")
 """What a user may call labels; of masks nothing is to be said."""
 
 
+def require_judged(task: str, name: str) -> None:
+    """Refuse the task of boxes by its name, under the name of the setting.
+
+    Raises:
+        InputError: when the task is detection.
+    """
+    if task == "detection":
+        raise InputError(f"`{name}` (={task!r}): boxes are not judged by this version; the tasks are {', '.join(NAMES)}, and masks.")
+
+
 def kind_of_labels(arrays: Mapping[str, Array], task: str = AUTO) -> str:
     """Return the task that the labels are of, "" for classes as they always were.
 
@@ -40,6 +50,7 @@ def kind_of_labels(arrays: Mapping[str, Array], task: str = AUTO) -> str:
         ('multilabel', 'regression')
     """
     stated = task != AUTO
+    require_judged(task, "task")
     if stated and task not in NAMES:
         raise InputError(f"`task` (={task!r}) must be one of {', '.join(NAMES)}{did_you_mean(task, NAMES)}.")
     keys = [key for key in arrays if key.endswith("_labels")]

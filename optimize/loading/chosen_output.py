@@ -89,6 +89,12 @@ def with_one_output(module: nn.Module, returned: object, asked: str | None) -> t
     usable = [key for key, value in found.items() if isinstance(value, torch.Tensor) and value.is_floating_point() and value.dim()]
     # a named tuple has both, and its names say more
     shown = [key for key in usable if key in named] or usable
+    if listed and isinstance(listed[0], Mapping) and "boxes" in listed[0]:
+        # torchvision's detectors choose boxes inside the network: their number is another one for each image
+        raise InputError(
+            "the network is a detector that returns lists of boxes, whose number depends on the image: no runtime is compiled for that, "
+            "and boxes are not judged by this version."
+        )
     if not usable:
         kind = type(returned).__name__
         raise InputError(f"the network returns a {kind} without a tensor of floats: wrap it in a module that returns one (--arch file).")

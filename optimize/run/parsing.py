@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import tomli_w
 
+from optimize.data.label_kinds import AUTO, NAMES, require_judged
 from optimize.errors import InputError, did_you_mean
 from optimize.guard.limits import parse_limit, parse_points
 from optimize.hardware.compute_capability import ordered
@@ -61,6 +62,12 @@ def choice(*names: str) -> Reader:
         return str(value)
 
     return read
+
+
+def task(value: Any, name: str, folder: Path) -> str:
+    """Return the name of a task; the one of boxes is refused by name, as it is not judged."""
+    require_judged(value, name)
+    return choice(AUTO, *NAMES)(value, name, folder)
 
 
 def words(value: Any, name: str, folder: Path) -> tuple[str, ...]:

@@ -251,8 +251,10 @@ def loaded(
     # The outputs say what the data must look like: the number of classes, and masks or labels.
     outputs = original.predict(original.example.numpy()).shape
     if not supported_outputs(outputs, original.example.ndim):
+        boxes = " Tensors of boxes, as a detector gives, are not judged by this version." if len(outputs) == 3 else ""
         raise InputError(
             f"`model` gives outputs of shape {outputs}: it must give classes, (N, K), one yes or no, (N, 1), or masks, (N, K, *spatial)."
+            f"{boxes}"
         )
     with stage("load the data"):
         data = load_data(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import tomli_w
 
-from optimize.data.label_kinds import AUTO, NAMES
+from optimize.data.label_kinds import AUTO
 from optimize.data.resizing import INTERPOLATIONS
 from optimize.errors import InputError
 from optimize.guard.limits import CLASS_METRICS, METRICS, MODES, POWER, PRESETS, Limits, Relative
@@ -203,7 +203,7 @@ _SETTINGS = {
     "interpolation": _Setting("data", "interpolation", read.choice(*INTERPOLATIONS)),
     "classes": _Setting("data", "classes", read.words),
     "drop_overlap": _Setting("data", "drop_overlap", read.switch),
-    "task": _Setting("data", "task", read.choice(AUTO, *NAMES)),
+    "task": _Setting("data", "task", read.task),
     "history": _Setting("data", "history", read.optional(read.path)),
     "fresh_test": _Setting("data", "fresh_test", read.switch),
     "preset": _Setting("limits", "preset", read.choice("none", *PRESETS)),

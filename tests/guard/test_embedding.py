@@ -197,6 +197,11 @@ def test_the_runner_gives_the_vector() -> None:
     assert np.array_equal(decisions.probabilities(angles([90])), angles([90]))
 
 
+def test_detection_is_refused_by_name() -> None:
+    with pytest.raises(InputError, match="boxes are not judged by this version"):
+        load_data(arrays(np.arange(8) // 2, ("val", "test")), input_shape=(1, 4, 4), task="detection")
+
+
 def test_scores_of_other_items_are_not_compared() -> None:
     baseline, candidate = pair()
     with pytest.raises(InputError, match="900 and 3 cases"):

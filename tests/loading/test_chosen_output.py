@@ -93,6 +93,11 @@ def test_another_is_taken_by_name_or_position(case: str, asked: str) -> None:
         (WRAPS["tuple"], "2", r"`--output` \(=2\) is none of the network's outputs \(0, 1\)"),
         (lambda main, aux: main, "0", r"`--output` \(=0\): the network returns a single tensor: leave it out"),
         (lambda main, aux: {"n": 3}, None, "the network returns a dict without a tensor of floats"),
+        (
+            lambda main, aux: [{"boxes": main, "scores": aux}],
+            None,
+            "a detector that returns lists of boxes, whose number depends on the image",
+        ),
         (lambda main, aux: None, None, "the network returns a NoneType without a tensor of floats"),
     ],
 )
