@@ -58,7 +58,7 @@ _DATA = cloup.option_group(
     cloup.option("--interpolation", metavar="NAME", help="How image files are resized: bilinear, bicubic, nearest or lanczos."),
     cloup.option("--classes", metavar="NAME,…", help="Names of the labels; with masks, of the foreground classes."),
     cloup.option("--drop-overlap", is_flag=True, default=None, help="Drop items that stand in two splits instead of refusing the data."),
-    cloup.option("--task", metavar="NAME", help="Labels: classification, multilabel, ordinal or regression; often they show it."),
+    cloup.option("--task", metavar="NAME", help="Labels: classification, multilabel, ordinal, regression, embedding; often shown."),
     history_option("Record of looks at the test split; by default DATA.looks.jsonl, beside the data."),
     cloup.option("--fresh-test", is_flag=True, default=None, help="Nobody has looked at the test split: refuse it if the record knows it."),
 )
@@ -92,8 +92,6 @@ _OUTPUT = cloup.option_group(
     verbose_option(),
 )
 MOST_USED = ("target", "data", "arch", "out", "recipe_file", "max_drop", "max_class_drop", "speedup", "retrain", "resume")
-
-
 
 
 def run_options(command: Function) -> Function:

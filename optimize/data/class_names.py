@@ -30,6 +30,8 @@ def class_names(arrays: Mapping[str, Array], classes: Sequence[str], num_classes
     all_names = [tuple(classes), *(tuple(map(str, arrays[key])) for key in CLASS_KEYS if key in arrays and _is_text(arrays[key]))]
     # A name for the background may stand in front: it is left out.
     passed, *stored = [names[1:] if has_background and len(names) == count + 1 else names for names in all_names]
+    if passed and splits[0].task == "embedding":
+        raise InputError(f"`classes` (={','.join(passed)}) is for classes, and an embedding has identities: leave it out.")
     if passed and (len(passed) != count or len(set(passed)) != count or not all(passed)):
         per = "class, without the background" if has_background else "output of the network"
         raise InputError(f"`classes` (={','.join(passed)}) must be {count} different names, one per {per}.")
@@ -45,6 +47,8 @@ def class_names(arrays: Mapping[str, Array], classes: Sequence[str], num_classes
 def _numbered(num_classes: int | None, splits: Sequence[Split]) -> tuple[tuple[str, ...], bool]:
     """Return the classes by their numbers, and whether number 0 is the background, which is none of them."""
     labels = splits[0].labels
+    if splits[0].task == "embedding":
+        return ("all identities",), False
     if splits[0].task in ("multilabel", "regression"):
         return tuple(column_names(splits[0].task, labels.shape[1])), False
     if splits[0].task != "segmentation":

@@ -12,6 +12,7 @@ from optimize.data.arrays import Array, checked_images, checked_labels, checked_
 from optimize.data.class_names import class_names
 from optimize.data.class_numbers import class_numbers
 from optimize.data.fitted_files import AS_IT_IS, applicable, fitted_files
+from optimize.data.identities import checked_identities, with_identities_whole
 from optimize.data.in_memory import arrays_of, input_shape_of
 from optimize.data.input_scale import require_scale
 from optimize.data.label_kinds import AUTO, checked_many, checked_numbers, kind_of_labels
@@ -120,7 +121,7 @@ def load_data(
             `optimize.data.model_classes`.
         seed: seed of the cut through `val`, or through `train`.
         drop_overlap: whether items that stand in two splits are dropped from the less protected one, instead of refusing the data.
-        task: what labels are of, "classification", "multilabel", "ordinal" or "regression"; "auto" for what they show, see
+        task: what labels are of, "classification", "multilabel", "ordinal", "regression" or "embedding"; "auto" for what they show, see
             `optimize.data.label_kinds`.
         resizing: what happens to the size of images in files, before everything else.
 
@@ -147,7 +148,8 @@ def load_data(
         num_classes = len(classes)
     resizing, unresized = applicable(resizing, arrays)
     # behind the fitting, so that the cut hashes images that are kept decoded
-    arrays, cut = with_missing_splits(fitted_files(arrays, input_shape, resizing))
+    fitted = fitted_files(arrays, input_shape, resizing)
+    arrays, cut = with_identities_whole(with_missing_splits, fitted) if task == "embedding" else with_missing_splits(fitted)
     arrays, renumbered = (arrays, ()) if mask_shape else class_numbers(arrays, task, num_classes)
     kind = "" if mask_shape else kind_of_labels(arrays, task)
     present = [name for name in SPLITS if f"{name}_images" in arrays]
@@ -202,6 +204,8 @@ def _split(
         )
     if mask_shape:
         labels = checked_masks(arrays, name, num_classes or 1, [size - 2 * preprocessing.pad for size in mask_shape])
+    elif kind == "embedding":
+        labels = checked_identities(arrays, name)
     elif kind == "multilabel":
         labels = checked_many(arrays, name, num_classes)
     else:
@@ -229,5 +233,7 @@ def _with_calibration(kept: Mapping[str, Split], classes: int, seed: int) -> dic
         # the guard stays whole where train can give up images: every case less widens its bounds
         taken, left = fifth(identify("train", train.images, train.patients), ENOUGH_CALIBRATION, seed)
         return {"calibration": train.take(taken, "calibration"), "train": train.take(left)}
-    first, second = halves(identify("val", val.images, val.patients), val.strata(classes), seed)
+    # the items of an identity stay together: spread over both halves they could not find each other
+    owners = val.labels.astype(str) if val.task == "embedding" and val.patients is None else val.patients
+    first, second = halves(identify("val", val.images, owners), val.strata(classes), seed)
     return {"calibration": val.take(first, "calibration"), "val": val.take(second)}

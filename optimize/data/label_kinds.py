@@ -1,10 +1,11 @@
-"""What labels are of: one class of several, several labels at once, grades in an order, or numbers.
+"""What labels are of: one class of several, several labels at once, grades in an order, numbers, or identities.
 
 The labels decide, unless the user says it:
 
     whole numbers (N,)                     classification; with `task = "ordinal"` grades
     0, 1 and -1 for unknown, (N, L)        multilabel
     floats (N,) or (N, K)                  regression
+    whole numbers or text, said to be identities: `task = "embedding"`
 
 Two forms may mean two things, and are then refused with both flags: rows with exactly one 1 (several labels, or one class written as
 one-hot), and floats that are all 0 or 1 (numbers, or classes written as floats).
@@ -20,7 +21,7 @@ from optimize.data.arrays import Array, same_length
 from optimize.errors import InputError, did_you_mean
 
 AUTO = "auto"
-NAMES = ("classification", "multilabel", "ordinal", "regression")
+NAMES = ("classification", "multilabel", "ordinal", "regression", "embedding")
 """What a user may call labels; of masks nothing is to be said."""
 
 

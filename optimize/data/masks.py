@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from optimize.candidate import Floats, Meaning
+from optimize.data.identities import perfect_embeddings
 from optimize.data.output_meaning import THRESHOLD
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -43,6 +44,8 @@ def perfect(labels: Array, classes: int, kind: str = "") -> Floats:
     """
     # Limits of errors may be shares of the original's, and nothing is a share of no error: so numbers are off by half a spread, up and
     # down, and every tenth grade by one.
+    if kind == "embedding":
+        return perfect_embeddings(labels)
     if kind == "regression":
         spread = np.abs(labels - np.median(labels, axis=0)).mean(0)
         return np.asarray(labels + spread * np.where(np.arange(len(labels)) % 2, 0.5, -0.5)[:, None], dtype=np.float32)

@@ -8,7 +8,7 @@ of an int8 model are coarser, and would be a worse place to look.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp, log
+from math import exp, log, sqrt
 from typing import Any, Self, cast
 
 import numpy as np
@@ -137,6 +137,29 @@ class Values(str):
         return self.middle, self.spread
 
 
+class Embeddings(Values):
+    """The meaning of outputs that are embeddings (N, D): of them the direction alone matters.
+
+    Where two models are compared without labels, an embedding is divided by its length and multiplied by sqrt(D), so that its numbers have
+    a mean square of 1. The mean squared distance of two of them is then 2 - 2 cos, with the cosine between the two embeddings.
+
+    >>> meaning = cast(Meaning, Embeddings((0.0, 0.0), (5.0, 5.0)))
+    >>> meaning == "values", logits(torch.tensor([[6.0, 8.0]]), meaning, exclusive=False).square().mean().item()
+    (True, 1.0)
+
+    Args:
+        middle: D zeros.
+        spread: D times the root of the mean square of all outputs, by which a layer is fitted.
+    """
+
+
+def embedded(outputs: npt.NDArray[Any]) -> Meaning:
+    """Return the meaning of embeddings with the size of these, (N, D)."""
+    scale = float(np.sqrt(np.square(np.nan_to_num(outputs), dtype=np.float64).mean()))
+    count = outputs.shape[1]
+    return cast(Meaning, Embeddings((0.0,) * count, (scale if scale > _TINY else 1.0,) * count))
+
+
 def meaning_of(task: str, found: Meaning) -> Meaning:
     """Return what outputs mean for a task, from what their values look like: of several labels each is a yes or no of its own.
 
@@ -144,7 +167,7 @@ def meaning_of(task: str, found: Meaning) -> Meaning:
         >>> meaning_of("classification", "probabilities"), meaning_of("multilabel", "probabilities"), meaning_of("regression", "logits")
         ('probabilities', 'label probabilities', 'values')
     """
-    if task == "regression":
+    if task in ("regression", "embedding"):
         return "values"
     return PER_LABEL[found] if task == "multilabel" else found
 
@@ -176,6 +199,8 @@ def logits(outputs: torch.Tensor, meaning: Meaning, *, exclusive: bool) -> torch
         meaning: meaning of the outputs, "logits" or "probabilities".
         exclusive: whether a case, or a pixel, has one class of several; otherwise each output is a yes-or-no decision.
     """
+    if isinstance(meaning, Embeddings):
+        return torch.nn.functional.normalize(outputs, dim=1).mul(sqrt(outputs.shape[1]))
     if isinstance(meaning, Values):
         return (outputs - outputs.new_tensor(meaning.middle)) / outputs.new_tensor(meaning.spread)
     if is_logits(meaning) or meaning == "values":

@@ -136,10 +136,12 @@ class Split:
     def totals(self, classes: int) -> Integers:
         """Return number of items of each class, (classes,); with masks, the number of items that show the class anywhere.
 
-        Of several labels it is the number of items that have the label, and of numbers the number of all items.
+        Of several labels it is the number of items that have the label, and of numbers and identities the number of all items.
         """
         if self.kind == "multilabel":
             return np.asarray((self.labels == 1).sum(0))
+        if self.kind == "embedding":
+            return np.array([len(self)])
         if self.kind == "regression":
             return np.full(self.labels.shape[1], len(self))
         return np.bincount(self.labels, minlength=classes) if self.labels.ndim == 1 else shown(self.labels, classes).sum(0)
@@ -154,6 +156,8 @@ class Split:
         Classes of masks count from 1; 0 is an item that shows none. The rarest class is taken because it is the one that an uneven cut
         could leave without items: of 100 masks, all with class 1 and three with class 2, those three have stratum 2.
         """
+        if self.kind == "embedding":
+            return np.zeros(len(self), dtype=np.int64)
         if self.labels.ndim == 1:
             return self.labels
         if self.kind:

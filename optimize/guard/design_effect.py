@@ -43,7 +43,6 @@ def design_effect(differences: Doubles, clusters: Integers) -> float:
     return max(1.0, clustered / independent)
 
 
-
 def as_numbers(ids: npt.NDArray[Any]) -> Integers:
     """Ids as numbers from 0 without gaps: ["b", "a", "b"] -> [1, 0, 1]."""
     return np.unique(ids, return_inverse=True)[1].reshape(-1).astype(np.int64)

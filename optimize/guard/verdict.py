@@ -26,7 +26,6 @@ from optimize.guard.score import Score
 SEARCH_CONFIDENCE, MAX_CONFIDENCE = 0.9, 0.9999
 
 
-
 @dataclass(frozen=True)
 class Verdict:
     """An outcome with its reasons; true only when it is "pass".

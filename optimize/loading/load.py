@@ -120,9 +120,7 @@ def _made(factory: Callable[..., object], arch: str, arch_args: Mapping[str, obj
     return _plain(module, shape)
 
 
-def _tried(
-    module: nn.Module, shape: tuple[int, ...], name: object, notes: tuple[str, ...], output: str | None, probe: bool
-) -> Candidate:
+def _tried(module: nn.Module, shape: tuple[int, ...], name: object, notes: tuple[str, ...], output: str | None, probe: bool) -> Candidate:
     """Return the candidate of a network that was put in eval mode, tried on two random inputs."""
     _check_finite(module, name)
     module, chosen = with_one_output(module, _forward(module, noise(shape)), output)

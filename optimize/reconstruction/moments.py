@@ -242,7 +242,6 @@ class OriginalOutputs:
 
             yield from run(number, unfinished, at)
 
-
     def _positions(self, grid: tuple[int, ...], start: int, cases: int, per_case: int) -> torch.Tensor:
         """Return the positions at which these cases are read, the same for every network and for every layer with this grid."""
         key = (grid, start, per_case)

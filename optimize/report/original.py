@@ -9,7 +9,7 @@ from optimize.report.rows import find
 from optimize.report.terms import terms
 from optimize.report.wording import Report, count
 
-NAMES = {"accuracy": "accuracy", "dice": "Dice", "balanced_accuracy": "balanced accuracy", "r2": "R²"}
+NAMES = {"accuracy": "accuracy", "dice": "Dice", "balanced_accuracy": "balanced accuracy", "r2": "R²", "recall_at_1": "recall@1"}
 
 
 def figure(report: Report) -> str:

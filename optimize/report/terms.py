@@ -138,7 +138,26 @@ REGRESSION = Terms(
         ("Relative bias", "Bias, divided by the same distance."),
     ),
 )
-TERMS = {"segmentation": SEGMENTATION, "multilabel": MULTILABEL, "regression": REGRESSION, "ordinal": ORDINAL}
+EMBEDDING = Terms(
+    overall="recall@1",
+    overall_key="recall_at_1",
+    figures=(("Recall@1", "recall_at_1"), ("Recall@5", "recall_at_5")),
+    unit="cases",
+    further=(("Recall@5", "recall_at_5"), ("Mean cosine with the original", "cosine"), ("5th percentile of the cosine", "cosine_p5")),
+    write=wording.percent,
+    meaning="Over the queries of the test split: the items whose identity has another item there.",
+    counted="Items",
+    terms=(
+        (
+            "Recall@1",
+            "Share of the queries whose nearest other item of the split, by cosine similarity, is of the same identity. An item that is "
+            "alone with its identity is no query.",
+        ),
+        ("Recall@5", "Share of the queries that have an item of their identity among the five nearest."),
+        ("Cosine with the original", "Cosine of the angle between an item’s embedding and the original’s; 100 % is the same direction."),
+    ),
+)
+TERMS = {"segmentation": SEGMENTATION, "multilabel": MULTILABEL, "regression": REGRESSION, "ordinal": ORDINAL, "embedding": EMBEDDING}
 
 
 def terms(report: Report) -> Terms:

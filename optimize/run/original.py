@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from optimize.candidate import Candidate, Meaning
+from optimize.candidate import Candidate, Floats, Meaning
 from optimize.data.arrays import spread
 from optimize.data.dataset import Dataset, Split
 from optimize.data.masks import perfect
-from optimize.data.output_meaning import meaning, meaning_of, plain, scaled
+from optimize.data.output_meaning import embedded, meaning, meaning_of, plain, scaled
 from optimize.errors import InputError
 from optimize.guard.evaluate import score_split
 from optimize.guard.no_information import NoInformation, exceeds, no_information, unexpected
@@ -71,7 +71,9 @@ def judge_original(recipe: Recipe, candidate: Candidate, data: Dataset) -> Origi
     """
     outputs = meaning_of(data.guard.task, _meaning(recipe, candidate, data.guard))
     # the meaning sets where masks are cut, so it must be known before the first score
-    if outputs == "values":
+    if data.guard.task == "embedding":
+        outputs = embedded(_some_outputs(candidate, data.guard))
+    elif outputs == "values":
         outputs = scaled(data.guard.labels)
     candidate, data = replace(candidate, outputs=outputs), data.read_as(outputs, 0.5 if (at := recipe.limits.threshold) is None else at)
     score = score_split(candidate.predict, data.guard, data.classes, "judge the original")
@@ -106,12 +108,16 @@ def _meaning(recipe: Recipe, candidate: Candidate, guard: Split) -> Meaning:
     """Return what the outputs mean: what the recipe says, else what their values on some guard images show."""
     if recipe.outputs != "auto":
         return recipe.outputs
+    outputs = _some_outputs(candidate, guard)
+    # outputs of several labels need not sum to 1, so they are looked at one by one, as those of masks
+    return meaning(outputs[..., None] if guard.task == "multilabel" else outputs)
+
+
+def _some_outputs(candidate: Candidate, guard: Split) -> Floats:
     chosen = spread(len(guard), MEANING_CASES)
     # in parts of the split's batch size, which bounds the memory
     parts: Sequence[Any] = np.array_split(chosen, -(-len(chosen) // guard.batch_size))
-    outputs = np.concatenate([candidate.predict(guard.inputs(part)) for part in parts])
-    # outputs of several labels need not sum to 1, so they are looked at one by one, as those of masks
-    return meaning(outputs[..., None] if guard.task == "multilabel" else outputs)
+    return np.concatenate([candidate.predict(guard.inputs(part)) for part in parts])
 
 
 def _too_few(data: Dataset, recipe: Recipe) -> str:

@@ -297,7 +297,8 @@ def loaded(
 
 def _class_count(recipe: Recipe, outputs: tuple[int, ...]) -> int | None:
     """Return the number of classes, labels or masks that the outputs stand for; None where the labels decide."""
-    if recipe.task in ("ordinal", "regression") and outputs[1:] == (1,):
+    # the length of an embedding says nothing about identities
+    if recipe.task == "embedding" or (recipe.task in ("ordinal", "regression") and outputs[1:] == (1,)):
         return None
     return outputs[1] if recipe.task == "multilabel" else classes_of(outputs)
 

@@ -60,7 +60,7 @@ class Recipe:
         interpolation: how image files are resized, one of `INTERPOLATIONS`.
         classes: names of the labels; empty for those in the data.
         drop_overlap: whether items that stand in two splits are dropped.
-        task: what labels are of, "classification", "multilabel", "ordinal" or "regression"; "auto" for what they show.
+        task: what labels are of, "classification", "multilabel", "ordinal", "regression" or "embedding"; "auto" for what they show.
         history: file that records looks at the test split, or None for the one beside the data (`run/history.py`).
         fresh_test: whether nobody has looked at the test split, so that its first look may spend the whole permitted error.
         trust_pickle: whether a model file that runs code is loaded.

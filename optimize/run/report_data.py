@@ -16,6 +16,7 @@ from optimize.backends import title, versions
 from optimize.backends.artifact import MANIFEST, ArtifactFile
 from optimize.candidate import Candidate
 from optimize.data.dataset import Dataset, Split
+from optimize.data.identities import queries
 from optimize.files import sha256, size_bytes
 from optimize.graph.macs import macs
 from optimize.graph.trace import LINEAR_MAPS
@@ -141,6 +142,7 @@ def _limits(limits: Limits, task: str) -> dict[str, Any]:
         "segmentation": ("dice", "dice"),
         "multilabel": ("balanced_accuracy", "sensitivity and specificity"),
         "regression": ("r2", "r2"),
+        "embedding": ("recall@1", "recall@1"),
     }.get(task)
     return limits.as_dict() | ({} if figures is None else dict(zip(("metric", "class_metric"), figures, strict=True)))
 
@@ -176,6 +178,9 @@ def _decisions(split: Split) -> tuple[int, bool]:
     """Return the number of decisions of a split, and whether they are independent: those about several labels of a case are not."""
     if split.task == "multilabel":
         return int((split.labels >= 0).sum()), False
+    if split.task == "embedding":
+        # queries of one identity depend on each other
+        return int(queries(split.labels).sum()), False
     # whether a number moved is no decision that is right or wrong
     return len(split), split.patients is None and split.task != "regression"
 

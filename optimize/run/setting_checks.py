@@ -18,6 +18,7 @@ _GIVES = {
     "multilabel": "several labels",
     "ordinal": "grades",
     "regression": "numbers",
+    "embedding": "embeddings",
 }
 
 
@@ -76,6 +77,8 @@ def require_outputs(data: Dataset, outputs: tuple[int, ...]) -> None:
             f"`data` has {labels.shape[1]} labels for each image, and the network gives outputs of {outputs[1:]}: they must be as many "
             f"(the labels look like those of a {task}: pass --task if they are not)."
         )
+    if task == "embedding" and len(outputs) != 2:
+        raise InputError(f"`--task embedding` needs one vector for each image, (N, D), and the network gives outputs of {outputs}.")
     if task == "ordinal" and outputs[1] != len(data.classes):
         grades = len(data.classes)
         raise InputError(

@@ -102,6 +102,9 @@ def _decision(split: Split, classes: list[str], outputs: tuple[int, ...]) -> dic
     threshold = None
     if split.task == "ordinal":
         decision = "argmax of axis 1; grades in their order"
+    elif split.task == "embedding":
+        # no output is a class, so there are no names
+        decision, classes = "the outputs are an embedding: compare them by cosine", []
     elif split.task == "regression":
         decision = "the output is the number"
     elif split.task == "multilabel":

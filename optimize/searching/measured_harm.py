@@ -39,8 +39,10 @@ class MeasuredHarm:
         self.from_original = divergence(zip(original, self._own, strict=True))
         self._row_weights = _class_weights(self._own)
         # each of several labels is a row of its own, see `log_shares`
-        shapes = [outputs.shape if len(rows) > len(outputs) and outputs.ndim == 2 else (len(outputs), *outputs.shape[2:])
-                  for outputs, rows in zip(raw, self._own, strict=True)]
+        shapes = [
+            outputs.shape if len(rows) > len(outputs) and outputs.ndim == 2 else (len(outputs), *outputs.shape[2:])
+            for outputs, rows in zip(raw, self._own, strict=True)
+        ]
         self.weights = [torch.from_numpy(rows.reshape(shape)) for rows, shape in zip(self._row_weights, shapes, strict=True)]
 
     def restart(self) -> None:

@@ -97,9 +97,7 @@ class PruneToWidths:
         made = cut(self, shorter, reference, choose, "narrow", finish=finish)
         return candidate.after(self, made.module, made.kept)
 
-    def _cut_at_once(
-        self, candidate: Candidate, reference: Reference, chosen: Mapping[str, int], orders: Mapping[str, Index]
-    ) -> Candidate:
+    def _cut_at_once(self, candidate: Candidate, reference: Reference, chosen: Mapping[str, int], orders: Mapping[str, Index]) -> Candidate:
         graph = trace(candidate)
         layers = repairable(candidate.module, reference.original.module, graph)
         reasons = unprunable_reasons(graph.groups, candidate.module, layers, reference.calibration, reference.memory)

@@ -30,7 +30,7 @@ import torch
 from torch.nn import functional
 
 from optimize.candidate import Meaning
-from optimize.data.output_meaning import MEANINGS, PER_LABEL
+from optimize.data.output_meaning import MEANINGS, PER_LABEL, Embeddings
 from optimize.data.output_meaning import logits as as_logits
 from optimize.errors import InputError
 
@@ -59,6 +59,11 @@ class Objective:
             targets: outputs of the original for the same inputs.
             labels: int64, (n,) or (n, *spatial) classes; or as many zeros and ones as there are outputs.
         """
+        embeds = isinstance(self.meaning, Embeddings)
+        if embeds:
+            # identities are no targets of an output, so the original's directions are all that is learned from: 2 - 2 cos
+            z, theirs = (as_logits(vectors, self.meaning, exclusive=False) for vectors in (outputs, targets))
+            return (z - theirs).square().mean()
         if self.meaning == "values":
             z, theirs = (as_logits(numbers.reshape(outputs.shape), self.meaning, exclusive=False) for numbers in (outputs, targets))
             truth = as_logits(labels.reshape(outputs.shape).to(outputs.dtype), self.meaning, exclusive=False)

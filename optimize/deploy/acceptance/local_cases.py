@@ -24,6 +24,7 @@ import numpy as np
 from optimize.candidate import Floats
 from optimize.data.arrays import Array, checked_images, checked_labels, checked_masks, same_length, spread
 from optimize.data.fitted_files import fitted_files
+from optimize.data.identities import checked_identities
 from optimize.data.in_memory import as_array
 from optimize.data.label_kinds import checked_many, checked_numbers
 from optimize.data.layout import CLASS_KEYS, SPLITS, meant_name
@@ -31,6 +32,7 @@ from optimize.data.lazy_images import Images, row_batches
 from optimize.data.metadata import checked_groups, checked_names, checked_tags
 from optimize.data.sources import format_of
 from optimize.data.split import Split
+from optimize.data.text_labels import numbered_text
 from optimize.deploy.acceptance.model_use import ModelUse
 from optimize.errors import InputError
 from optimize.loading.factory import describe
@@ -220,7 +222,8 @@ def _names(arrays: Mapping[str, Array], use: ModelUse) -> tuple[int, ...]:
     """
     keys = [key for key in CLASS_KEYS if key in arrays and arrays[key].dtype.kind in "US" and arrays[key].ndim == 1]
     same = tuple(range(len(use.classes)))
-    if not keys:
+    # names of identities are no names of outputs
+    if not keys or use.task == "embedding":
         return same
     names = tuple(map(str, np.char.decode(arrays[keys[0]], "utf-8") if arrays[keys[0]].dtype.kind == "S" else arrays[keys[0]]))
     # a name for the background may stand in front, as in a run's data
@@ -251,6 +254,8 @@ def _labels(arrays: Mapping[str, Array], use: ModelUse, names: tuple[int, ...]) 
     if key not in arrays:
         return None
     order = np.asarray(names)
+    if use.task == "embedding":
+        return checked_identities({**arrays, **numbered_text({key: np.asarray(arrays[key])})[0]}, "test")
     if use.task == "regression":
         return checked_numbers(arrays, "test")[:, np.argsort(order)]
     if use.task == "multilabel":

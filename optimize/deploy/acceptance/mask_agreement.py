@@ -101,9 +101,7 @@ def _score(predict: Predict, cases: LocalCases, use: ModelUse, name: str) -> Seg
     return score_masks(answers(), use.classes, split.patients, split.groups, use.meaning)
 
 
-def _rails(
-    limits: Limits, before: SegmentationScore, after: SegmentationScore, unit: str
-) -> Iterator[tuple[Rail, list[Doubles], float]]:
+def _rails(limits: Limits, before: SegmentationScore, after: SegmentationScore, unit: str) -> Iterator[tuple[Rail, list[Doubles], float]]:
     """Yield the bounds of the drop of Dice, overall, of each class and within each subgroup, each with its values and its alpha."""
     if not isinstance(limits.max_drop, Relative):
         yield _overall(limits, limits.max_drop, before, after, unit)

@@ -16,7 +16,7 @@ from optimize.data.preprocessing import Preprocessing
 from optimize.errors import InputError
 from optimize.guard.classification_score import answers
 
-TASKS = ("classification", "segmentation", "multilabel", "ordinal", "regression")
+TASKS = ("classification", "segmentation", "multilabel", "ordinal", "regression", "embedding")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ModelUse:
     """What the site's cases must be like, and how a decision follows from an output.
 
     Args:
-        task: "classification", "segmentation" or "multilabel".
+        task: one of `TASKS`.
         classes: names of the classes, in the order of the outputs; the background is not among them.
         meaning: whether outputs are "logits" or "probabilities".
         overlapping: whether each output is a yes or no of its own, cut at a threshold; false where the largest output decides.
@@ -80,8 +80,14 @@ class ModelUse:
         # with a background there is one output more than there are classes
         background = given["task"] == "segmentation" and not overlapping
         expected = 1 if given["task"] == "classification" and overlapping else len(classes) + background
-        if given["task"] not in TASKS or given["meaning"] not in (*MEANINGS, "values") or output_shape[0] != expected:
+        if (
+            given["task"] not in TASKS
+            or given["meaning"] not in (*MEANINGS, "values")
+            or (output_shape[0] != expected and given["task"] != "embedding")
+        ):
             raise ValueError("task, meaning, shape and classes of the output do not fit each other")
+        # an embedding has no classes; its figures stand in one row
+        classes = ("all identities",) if given["task"] == "embedding" else classes
         return cls(
             task=given["task"],
             classes=classes,

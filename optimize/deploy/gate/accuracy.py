@@ -76,6 +76,8 @@ def score_models(baseline: Contender | None, candidate: Contender, stored: Store
     with stage("load the data"):
         shape = _output_shape(candidate)
         use = next((use for use in stated if use), {})
+        if use.get("output", {}).get("task") == "embedding":
+            raise InputError("`--data`: a gate does not judge embeddings: leave it out to compare latency, and judge them with compress.")
         loaded = load_data(
             data,
             preprocessing=_preprocessing(use),

@@ -158,4 +158,3 @@ def series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
 def label(point: Point) -> str:
     """Return what a reader knows a comparison by: the first letters of its commit, or its time."""
     return point.commit[:10] or point.created
-

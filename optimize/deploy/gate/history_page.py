@@ -124,9 +124,7 @@ def _chart(one: Followed) -> dict[str, Any]:
             {"x": x(i), "y": y(point.value), "outcome": point.outcome, "label": f"{label(point)}: {in_words(point.value, unit)}"}
             for i, point in enumerate(points)
         ],
-        "segments": [
-            {"x1": x(start), "x2": x(end - 1), "y": y(_middle(values[start:end]))} for start, end in pairwise(edges)
-        ],
+        "segments": [{"x1": x(start), "x2": x(end - 1), "y": y(_middle(values[start:end]))} for start, end in pairwise(edges)],
         "changes": [
             # between the last figure before and the first after
             {

@@ -54,6 +54,8 @@ class Answers:
             answer: dict[str, Any] = {"file": str(path)} | ({} if place is None else {"index": place})
             if not np.isfinite(outputs[number]).all():
                 answer["error"] = "the model's outputs for it are not finite: check the image"
+            elif self._model.task == "embedding":
+                answer["embedding"] = list(map(float, outputs[number]))
             elif self._model.task == "regression":
                 answer["values"] = dict(zip(self._model.classes, map(float, outputs[number]), strict=True))
             elif self._model.task != "segmentation":
@@ -73,6 +75,10 @@ class Answers:
         warning = f" (warning: {answer['warning']})" if "warning" in answer else ""
         if "error" in answer:
             return f"{name}: {answer['error']}{warning}"
+        if "embedding" in answer:
+            vector = answer["embedding"]
+            shown = ", ".join(f"{value:.4g}" for value in vector[:4]) + (", …" if len(vector) > 4 else "")
+            return f"{name}: embedding of {len(vector)} numbers ({shown}){warning}"
         if "values" in answer:
             return f"{name}: {', '.join(f'{label} {value:.6g}' for label, value in answer['values'].items())}{warning}"
         if "class" in answer:

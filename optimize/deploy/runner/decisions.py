@@ -19,6 +19,7 @@ _DECISIONS = {
     "output above threshold: one label per output": ("multilabel", False),
     "argmax of axis 1; grades in their order": ("ordinal", True),
     "the output is the number": ("regression", True),
+    "the outputs are an embedding: compare them by cosine": ("embedding", True),
     "argmax of axis 1; 0 is the background, then the classes": ("segmentation", True),
     "output above threshold: one mask per output": ("segmentation", False),
 }
@@ -30,7 +31,7 @@ class Decisions:
     """How a decision follows from outputs.
 
     Args:
-        task: "classification", "segmentation", "multilabel", "ordinal" or "regression".
+        task: "classification", "segmentation", "multilabel", "ordinal", "regression" or "embedding".
         exclusive: whether a case, or a pixel, has one class of several; otherwise each output is a yes or no by itself.
         meaning: "logits" or "probabilities", as the outputs are.
         classes: names of the classes; the background is not among them.
@@ -75,7 +76,7 @@ class Decisions:
         if self.task == "multilabel":
             assert self.threshold is not None
             return [", ".join(self.classes[place] for place in np.flatnonzero(row)) for row in outputs > self.threshold]
-        if self.task == "regression":
+        if self.task in ("regression", "embedding"):
             return np.asarray(outputs)
         if not self.exclusive:
             assert self.threshold is not None
@@ -126,7 +127,8 @@ def read(output: Mapping[str, Any]) -> Decisions:
         task, exclusive = _DECISIONS[output["decision"]]
         classes, threshold, meaning = tuple(map(str, output["classes"])), output["threshold"], output["meaning"]
         found = Decisions(task, exclusive, meaning, classes, None if threshold is None else float(threshold))
-        if task != output["task"] or output["shape"][1] != found.outputs or meaning not in ("logits", "probabilities", "values"):
+        fits = task == "embedding" or output["shape"][1] == found.outputs
+        if task != output["task"] or not fits or meaning not in ("logits", "probabilities", "values"):
             raise ValueError(f"task {output['task']!r}, shape {output['shape']!r}, {len(classes)} classes, meaning {meaning!r}")
         if (threshold is None) is not exclusive or (task == "classification" and not exclusive and len(classes) != 2):
             raise ValueError(f"threshold {threshold!r}")

@@ -75,7 +75,7 @@ def kinds() -> dict[str, TaskKind]:
     """Every task that has a file in this folder, by its name, in their `order`.
 
     >>> list(kinds())
-    ['classification', 'segmentation', 'multilabel', 'ordinal', 'regression']
+    ['classification', 'segmentation', 'multilabel', 'ordinal', 'regression', 'embedding']
     """
     table = [_kind(module.name) for module in pkgutil.iter_modules(__path__)]
     return {kind.name: kind for kind in sorted(table, key=lambda kind: (kind.order, kind.name))}

@@ -141,9 +141,7 @@ def _class(auto: Any, config: Mapping[str, Any], path: Path) -> tuple[Any, bool]
                 cause = problem.__cause__ or problem
                 remedy = ONE_INDEX if "torchvision" in str(cause) else "see to what it needs"
                 raise InputError(f"`model` (={path}): {name} of transformers does not load ({describe(cause)}): {remedy}.") from problem
-    raise InputError(
-        f"`model` (={path}) is a {name or kind}, and classifiers of images and semantic segmenters are read: {_OTHER}."
-    )
+    raise InputError(f"`model` (={path}) is a {name or kind}, and classifiers of images and semantic segmenters are read: {_OTHER}.")
 
 
 def _settings(auto: Any, config: Mapping[str, Any], path: Path) -> Any:

@@ -173,7 +173,7 @@ def _judged(bundle: ExaminedBundle, cases: LocalCases) -> tuple[Judgement, str]:
     judge: Callable[..., Judgement] = judge_labelled
     if not cases.labelled:
         if use.task not in ("classification", "segmentation"):
-            raise InputError(f"`data` has no labels: without them only classes and masks are judged, not a {use.task}: add test_labels.")
+            raise InputError(f"`data` has no labels: without them only classes and masks are judged, not {use.task}: add test_labels.")
         judge = judge_agreement if use.task == "classification" else judge_mask_agreement
     onnx = bundle.folder / "onnx" / "original.onnx"
     with _original(onnx, cases) as (predict, name), backend(artifact.target).build(artifact) as session:

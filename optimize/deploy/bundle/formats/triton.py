@@ -123,9 +123,7 @@ def config(artifact: Artifact, name: str, labels: str | None = None) -> str:
 
 def _remarks(artifact: Artifact) -> list[str]:
     """Return comments for the administrator: what of the verified artifact Triton does not check or cannot keep."""
-    said = [
-        f"{artifact.target} {artifact.runtime}, {artifact.precision}. Triton compares no golden outputs: run `python -m bundle check`."
-    ]
+    said = [f"{artifact.target} {artifact.runtime}, {artifact.precision}. Triton compares no golden outputs: run `python -m bundle check`."]
     if artifact.target == "openvino":
         said.append("The backend compiles the model for one batch size; smaller batches are padded to it.")
         if "bf16" not in artifact.precision and artifact.use.get("defaults_suffice") is not True:

@@ -32,9 +32,7 @@ class Metrics:
         self.seconds = Histogram(
             "bundle_request_seconds", "Time from the request's headers to its answer.", ["model"], registry=self.registry, buckets=_SECONDS
         )
-        self.run_seconds = Histogram(
-            "bundle_run_seconds", "Time of the model alone.", ["model"], registry=self.registry, buckets=_SECONDS
-        )
+        self.run_seconds = Histogram("bundle_run_seconds", "Time of the model alone.", ["model"], registry=self.registry, buckets=_SECONDS)
         self.taken = Gauge("bundle_places_taken", "Requests that run or wait.", registry=self.registry)
         self.ready = Gauge("bundle_ready", "Whether the server takes part in load balancing.", registry=self.registry)
 
