@@ -14,6 +14,7 @@ import numpy as np
 
 from optimize.data.arrays import Array
 from optimize.data.layout import CLASS_KEYS
+from optimize.data.lazy_images import printable
 from optimize.data.text_labels import MAX_SHOWN, numbered_text
 
 
@@ -37,6 +38,8 @@ def numbered_as_in_model(
     """
     if not model_classes or classes:
         return dict(arrays), ()
+    # they came with a file, and are shown in the terminal and in reports
+    model_classes = tuple(map(printable, model_classes))
     labels = {key: values for key, values in arrays.items() if key.endswith("_labels")}
     if labels and all(values.dtype.kind in "US" for values in labels.values()):
         text = {str(name).strip() for values in labels.values() for name in values.reshape(-1).tolist()}

@@ -209,6 +209,7 @@ def test_labels_are_numbered_as_in_the_network() -> None:
     of_text = load_data({**arrays, "val_labels": text, "test_labels": text}, model_classes=("dog", "cat"))
     assert of_text.test.labels.tolist() == (1 - numbers).tolist()
     assert load_data(labelled, model_classes=("dog", "cat")).classes == ("dog", "cat")
+    assert load_data(labelled, model_classes=("dog\n", "cat")).classes == ("dog\\n", "cat")
     # what the user says counts, and names that the network does not know change nothing
     for further in ({"classes": ("a", "b")}, {}):
         kept = load_data({**labelled, "classes": np.array(["a", "b"])}, model_classes=("dog", "cat"), **further)  # type: ignore[arg-type]
