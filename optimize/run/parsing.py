@@ -67,7 +67,7 @@ def choice(*names: str) -> Reader:
 def task(value: Any, name: str, folder: Path) -> str:
     """Return the name of a task; the one of boxes is refused by name, as it is not judged."""
     require_judged(value, name)
-    return choice(AUTO, *NAMES)(value, name, folder)
+    return str(choice(AUTO, *NAMES)(value, name, folder))
 
 
 def words(value: Any, name: str, folder: Path) -> tuple[str, ...]:
