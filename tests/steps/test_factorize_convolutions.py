@@ -15,6 +15,8 @@ from optimize.graph.macs import macs
 from optimize.searching.snapshot import restore, save
 from optimize.steps.factorize_convolutions import FORMS, FactorizeConvolutions
 
+EXAMPLE = FactorizeConvolutions(0.4, gain=0.0)
+
 
 def planted(rank: int, layer: nn.Conv2d) -> nn.Conv2d:
     """A layer whose matrix has a rank."""
