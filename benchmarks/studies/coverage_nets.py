@@ -58,7 +58,7 @@ SHARE = 0.7
 FLOAT, INT8 = 1e-3, 0.5
 """Largest difference between a compiled network and torch, as a share of the spread of the outputs."""
 COLUMNS = (
-    *("family", "tried", "loaded", "traced", "with a group", "60 % of MACs in groups", "pruned and repaired", "unchanged at 0"),
+    *("family", "stages run", "tried", "loaded", "traced", "with a group", "60 % of MACs in groups", "pruned and repaired", "unchanged at 0"),
     *("compiled, float", "compiled, int8", "end to end", "tracebacks", "median seconds", "largest memory"),
 )
 
@@ -154,9 +154,14 @@ def _compile(found: dict[str, Any], candidate: Candidate, inputs: Floats) -> Non
                 found.setdefault("errors", {})[f"{target} {precision}"] = error
 
 
+def kept_at(family: str, name: str, work: Path) -> Path:
+    """The file that keeps what is found of a network."""
+    return work / f"{family}-{name.replace('/', '_')}.json"
+
+
 def ended(family: str, name: str, stages: Sequence[str], work: Path) -> dict[str, Any]:
     """What is kept of a network, or the run itself in a process of its own."""
-    kept = work / f"{family}-{name.replace('/', '_')}.json"
+    kept = kept_at(family, name, work)
     if kept.exists():
         found = dict(json.loads(kept.read_text(encoding="utf-8")))
         if set(stages) <= set(found["stages"]) or "traceback" in found or "refused" in found:
@@ -190,7 +195,8 @@ def row(family: str, found: Sequence[Mapping[str, Any]]) -> list[str]:
 
     seconds = [each["seconds"] for each in found if "seconds" in each]
     return [
-        *(family, str(len(found)), count(lambda each: each.get("loaded")), count(lambda each: each.get("traced"))),
+        *(family, ", ".join(stage for stage in STAGES if stage in ran), str(len(found))),
+        *(count(lambda each: each.get("loaded")), count(lambda each: each.get("traced"))),
         *(count(lambda each: each.get("groups")), count(lambda each: each.get("prunable", 0) >= 0.6)),
         *(count(lambda each: each.get("pruned"), "prune"), count(lambda each: each.get("unchanged"), "prune")),
         count(lambda each: compiled(each, "f32", FLOAT), "compile"),
@@ -234,15 +240,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if asked.limit and len(own) > asked.limit:
             own = [own[place] for place in np.unique(np.linspace(0, len(own) - 1, asked.limit).astype(int))]
         for name in own:
-            if asked.show and not (asked.work / f"{family}-{name}.json").exists():
+            kept = kept_at(family, name, asked.work)
+            if asked.show:
+                found.setdefault(family, []).extend([json.loads(kept.read_text(encoding="utf-8"))] if kept.exists() else [])
                 continue
             found.setdefault(family, []).append(ended(family, name, asked.stages, asked.work))
-            if not asked.show:
-                print(told(found[family][-1]), flush=True)
+            print(told(found[family][-1]), flush=True)
     if asked.show:
         refused = Counter(f"{each['family']}: {each['refused'][:160]}" for own in found.values() for each in own if "refused" in each)
         notes = [f"Refused, {count} x {text}" for text, count in refused.most_common(12)]
-        rows = [row(family, own) for family, own in found.items()]
+        rows = [row(family, own) for family, own in found.items() if own]
         write("coverage_nets", __doc__.splitlines()[0].rstrip("."), list(COLUMNS), rows, {"networks": found}, notes)
 
 

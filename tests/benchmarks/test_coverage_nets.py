@@ -16,7 +16,8 @@ from optimize.steps.prune_to_widths import PruneToWidths
 NETWORKS = [
     ("torchvision", "squeezenet1_1"),
     *(("timm", name) for name in ("test_vit", "test_convnext", "lcnet_035", "regnetx_002")),
-    *(("odd", name) for name in ("ecg_1d", "tabular_mlp")),
+    *(("monai", name) for name in ("UNet", "AttentionUnet", "BasicUNet", "DynUNet", "SegResNet", "ViT")),
+    *(("odd", name) for name in ("ecg_1d", "tabular_mlp", "volume_3d", "conv_lstm", "scalar_parameter")),
 ]
 
 
