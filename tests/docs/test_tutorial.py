@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from docs import render_tutorial
 from docs.render_tutorial import PAGE, kept, output, read, rendered, run, run_cell, varies
+from optimize.quantization.fastest import TimedVariant
 from tests import conftest
 
 
@@ -15,10 +17,18 @@ def test_the_page_is_written_from_the_notebook() -> None:
     assert PAGE.read_text(encoding="utf-8") == rendered(read()), "run python -m docs.render_tutorial"
 
 
+def boldest(variants: Sequence[TimedVariant | None]) -> tuple[int, dict[int, str]]:
+    """The last variant that holds the guard-rails, in place of the fastest."""
+    place = max(place for place, variant in enumerate(variants) if variant is not None and variant.holds)
+    return place, {place: "it is the last that holds"}
+
+
 def test_it_runs_and_gives_what_the_page_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sklearn")
     conftest.require("onnxruntime")
     conftest.hurried(monkeypatch, memory=False)
+    # On a busy machine the timing may choose float, and the page shows the run that ships int8.
+    monkeypatch.setattr("optimize.quantization.precision_choice.fastest", boldest)
     for cell, text in run(read(), tmp_path):
         assert bool(text) == bool(output(cell))
         if not varies(cell):
