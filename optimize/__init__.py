@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from optimize.loading.load import load_model as load_model
     from optimize.run.bundle import bundle as bundle
     from optimize.run.doctor import doctor as doctor
+    from optimize.run.from_python import audit as audit
     from optimize.run.from_python import compare as compare
     from optimize.run.from_python import compress as compress
     from optimize.run.from_python import demo as demo
@@ -95,7 +96,7 @@ _NAMES = {
     "loading.load": ("load_model",),
     "run.bundle": ("bundle",),
     "run.doctor": ("doctor",),
-    "run.from_python": ("compare", "compress", "demo", "plan", "verify"),
+    "run.from_python": ("audit", "compare", "compress", "demo", "plan", "verify"),
     "run.gate": ("gate",),
     "run.profile": ("profile",),
     "run.report": ("Report",),

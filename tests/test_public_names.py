@@ -17,14 +17,14 @@ import optimize as opt
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "optimize"
 FUNCTIONS = (
-    *("backend", "bundle", "compare", "compress", "demo", "doctor", "evaluate", "export_onnx", "gate", "judge", "load_data", "load_model"),
-    *("macs", "plan", "profile", "search", "trace", "verify"),
+    *("audit", "backend", "bundle", "compare", "compress", "demo", "doctor", "evaluate", "export_onnx", "gate", "judge", "load_data"),
+    *("load_model", "macs", "plan", "profile", "search", "trace", "verify"),
 )
 VALUES = ("Artifact", "Candidate", "Dataset", "Limits", "Preprocessing", "Reference", "Report", "SearchResult", "Split", "Verdict")
 ERRORS = ("Inconclusive", "InputError", "OptimizeError", "TargetUnavailable")
 STEPS = (
-    *("Chain", "Factorize", "Finetune", "FitOutput", "Merge", "Prune", "PruneToWidths", "RecalibrateBatchNorm", "RemoveChannels"),
-    "Repair",
+    *("Chain", "Factorize", "FactorizeConvolutions", "Finetune", "FitOutput", "Merge", "Prune", "PruneToWidths", "RecalibrateBatchNorm"),
+    *("RemoveChannels", "Repair"),
 )
 SIGNALS = ("BatchNormScale", "InsideLayerRanking", "Magnitude", "OutputError", "Rank", "Redundancy", "Snip", "Taylor")
 STRATEGIES = ("Allocate", "Budgets", "Local", "Stepwise")

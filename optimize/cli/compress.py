@@ -29,7 +29,7 @@ from optimize.cli.options import (
 from optimize.cli.printing import print_plan, print_summary, say
 from optimize.searching.strategy_names import strategy_names
 
-_MODEL = cloup.option_group(
+MODEL_OPTIONS = cloup.option_group(
     "What to compress, and for what",
     cloup.option("--target", metavar="NAME", help="openvino, onnxruntime, cpu for the faster of the two, tensorrt or tensorrt-rtx."),
     arch_option(),
@@ -45,7 +45,7 @@ _MODEL = cloup.option_group(
     cloup.option("--threads", metavar="N", help="Number of threads of the runtime; by default its own choice."),
     cloup.option("--batch", metavar="N", help="The batch size that is timed beside 1."),
 )
-_DATA = cloup.option_group(
+DATA_OPTIONS = cloup.option_group(
     "Data",
     data_option("Images and labels: an .npz, a folder, a table, shards or file.py:factory; see docs/data.md."),
     cloup.option("--preprocessing", metavar="NAME", help="A usual preparation: imagenet, timm or huggingface; the next flags override it."),
@@ -97,7 +97,7 @@ MOST_USED = ("target", "data", "arch", "out", "recipe_file", "max_drop", "max_cl
 def run_options(command: Function) -> Function:
     """Add the model and every setting of a run to a command, with the most used ones first in its help."""
     # innermost first: `most_used` moves options that the groups have added before
-    for decorate in (_OUTPUT, _SEARCH, limit_options, _DATA, _MODEL, most_used(*MOST_USED)):
+    for decorate in (_OUTPUT, _SEARCH, limit_options, DATA_OPTIONS, MODEL_OPTIONS, most_used(*MOST_USED)):
         command = decorate(command)
     return click.argument("model", required=False, type=FILE)(command)
 

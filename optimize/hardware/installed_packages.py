@@ -47,6 +47,7 @@ EXTRAS = {
         Requirement("pytest-benchmark", "the fixture benchmark_artifact of the pytest plugin", module="pytest_benchmark"),
         Requirement("ruptures", "change points in the history of a gate"),
     ),
+    "huggingface": (Requirement("transformers", "Hugging Face folders as models"),),
     "demo": (Requirement("scikit-learn", "the data of optimize demo", module="sklearn"),),
     "files": (
         Requirement("pillow", "photographs of optimize plan --files", module="PIL"),

@@ -21,6 +21,8 @@ from optimize.guard.limits import Limits
 from optimize.progress import shown
 from optimize.report.compare import compare as compare_runs
 from optimize.run import demo as digits
+from optimize.run.audit import Audit
+from optimize.run.audit import audit as audit_run
 from optimize.run.compress import run
 from optimize.run.in_memory import InMemory, data_in_memory, preprocessing_settings, weights_file
 from optimize.run.plan import Plan
@@ -189,6 +191,35 @@ def verify(
         # the functions below take text, as the command passes it
         key, source = (None if value is None else str(value) for value in (public_key, data if in_memory is None else None))
         return verify_folder(Path(folder), public_key=key, model=file, data=source, objects=objects, **settings)
+
+
+def audit(
+    model: str | Path | nn.Module,
+    data: object = None,
+    *,
+    target: str = "cpu",
+    out: str | Path | None = None,
+    recipe: str | Path | None = None,
+    progress: bool = False,
+    **settings: object,
+) -> Audit:
+    """Say what is redundant in a network, layer by layer; nothing is changed. The command `optimize audit` as a function.
+
+    Args:
+        model: file of weights, or the network itself.
+        data: the data in each form that `compress` takes.
+        target: runtime that must be there.
+        out: folder for `audit.html` and `audit.json`; None for neither.
+        recipe: a toml with settings.
+        progress: show progress on standard error.
+        settings: every other setting of the recipe, by its name there.
+
+    Raises:
+        TargetUnavailable: when the target cannot run here.
+        InputError: when the model, the data or a setting is wrong.
+    """
+    with shown() if progress else nullcontext(), _resolved(model, data, target, None, None, recipe, settings) as (resolved, objects):
+        return audit_run(resolved, objects, out=out)
 
 
 def compare(folders: Sequence[str | Path], out: str | Path) -> Path:

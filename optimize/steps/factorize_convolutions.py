@@ -23,11 +23,10 @@ from optimize.measure.layers import layer_shapes
 from optimize.progress import track
 from optimize.reconstruction.layer_matrix import matrix, unknowns, unrepairable_reason
 from optimize.reconstruction.low_rank import Thin, Whole, smallest
-from optimize.reconstruction.moments import WIDEST, Moments, OriginalOutputs
+from optimize.reconstruction.moments import WIDEST, Moments
+from optimize.reconstruction.moments_in_passes import moments_in_passes
 
 FORMS = ("channel", "spatial", "tucker")
-GRAM_BYTES = 1 << 30
-"""Bytes of Gram matrices that are measured in one pass."""
 
 
 @dataclass(frozen=True)
@@ -86,19 +85,11 @@ class FactorizeConvolutions:
         return candidate.after(self, module)
 
     def _moments(self, candidate: Candidate, reference: Reference, names: list[str]) -> Iterator[tuple[str, Moments | None]]:
-        """Yield each layer with the moments of its patches, from as few passes as the memory allows; None where none are wanted."""
-        if not self.whiten:
+        """Yield each layer with the moments of its patches; None where none are wanted."""
+        if self.whiten:
+            yield from moments_in_passes(candidate.module, reference.calibration, names, self.rows, reference.seed)
+        else:
             yield from ((name, None) for name in names)
-            return
-        waiting, size = [], 0
-        for place, name in enumerate(names):
-            waiting.append(name)
-            size += 8 * unknowns(candidate.module.get_submodule(name)) ** 2  # type: ignore[arg-type]
-            if size < GRAM_BYTES and place < len(names) - 1:
-                continue
-            own = OriginalOutputs(candidate.module, reference.calibration, waiting, rows=self.rows, seed=reference.seed)
-            yield from own.moments(candidate.module, waiting).items()
-            waiting, size = [], 0
 
     def _thinnest(self, layer: Convolution, moments: Moments | None, spatial: tuple[int, ...]) -> Thin | None:
         """Return the form with the fewest multiply-accumulates; None where none saves enough."""
