@@ -106,7 +106,7 @@ def rows() -> tuple[GuardRail, ...]:
     """Every guard-rail that has a file in this folder, in their `order`.
 
     >>> [row.name for row in rows()][:3]
-    ['max_drop', 'max_class_drop', 'max_group_drop']
+    ['max_drop', 'max_recall_drop', 'max_class_drop']
     """
     table = [_row(module.name) for module in pkgutil.iter_modules(__path__)]
     names = [row.name for row in table]

@@ -11,5 +11,5 @@ RAIL = GuardRail(
     example="2pp",
     criterion="drop of recall@1",
     default=0.02,
-    order=34,
+    order=12,
 )
