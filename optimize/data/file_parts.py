@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from optimize.data.array_types import Array
 from optimize.data.image_decoding import decode_bytes
-from optimize.data.lazy_images import printable
-from optimize.errors import InputError
+from optimize.errors import InputError, printable
 
 MAX_IMAGE_BYTES = 2**28
 """Most bytes of one image, as it is stored."""

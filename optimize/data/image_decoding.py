@@ -23,8 +23,7 @@ import numpy as np
 
 from optimize.data.array_types import Array
 from optimize.data.image_packages import image_package
-from optimize.data.lazy_images import printable
-from optimize.errors import InputError
+from optimize.errors import InputError, printable
 from optimize.loading.factory import describe
 
 PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from optimize.data.array_types import Array, Integers
-from optimize.errors import InputError
+from optimize.errors import InputError, printable
 
 BATCH_BYTES = 2**25
 """Most bytes of stored images that code which goes through a whole stack holds at a time."""
@@ -207,16 +207,6 @@ def joined(first: Images, second: Images, order: Integers) -> Images:
     if len(lazy) == 2 and lazy[0].decode is lazy[1].decode and lazy[0].sources is lazy[1].sources:
         return replace(lazy[0], rows=np.concatenate([stack.rows for stack in lazy])[order])
     return LazyImages(range(len(order)), _Chained(first, second), first.shape[1:], first.dtype, order)
-
-
-def printable(text: str) -> str:
-    r"""Return a text, such as the name of a file, in one line that can be written anywhere: what cannot be printed is escaped.
-
-    Example:
-        >>> printable("Möwe\n\udcff.png")
-        'Möwe\\n\\udcff.png'
-    """
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def content_hash(image: Array) -> int:

@@ -14,8 +14,8 @@ import numpy as np
 
 from optimize.data.arrays import Array
 from optimize.data.layout import CLASS_KEYS
-from optimize.data.lazy_images import printable
 from optimize.data.text_labels import MAX_SHOWN, numbered_text
+from optimize.errors import printable
 
 
 def numbered_as_in_model(

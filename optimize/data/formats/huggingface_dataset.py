@@ -21,8 +21,8 @@ from optimize.data.array_types import Array
 from optimize.data.file_parts import FilePart, decode_part
 from optimize.data.formats.image_folder import SPLIT_FOLDERS
 from optimize.data.formats.table import COLUMNS, GROUP, MAX_ROWS, labels_of
-from optimize.data.lazy_images import lazy_images, printable
-from optimize.errors import InputError, did_you_mean
+from optimize.data.lazy_images import lazy_images
+from optimize.errors import InputError, did_you_mean, printable
 from optimize.loading.factory import describe
 from optimize.loading.huggingface_folder import read_json
 

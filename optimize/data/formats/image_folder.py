@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from optimize.data.image_decoding import decode_file, is_image_name
-from optimize.data.lazy_images import lazy_images, printable
-from optimize.errors import InputError
+from optimize.data.lazy_images import lazy_images
+from optimize.errors import InputError, printable
 from optimize.progress import note
 
 NAMED = "a folder of image files (train/CLASS/…, val/CLASS/…, test/CLASS/…)"

@@ -26,8 +26,8 @@ import numpy as np
 from optimize.data.array_types import Array
 from optimize.data.formats.image_folder import SPLIT_FOLDERS
 from optimize.data.image_decoding import decode_file
-from optimize.data.lazy_images import lazy_images, printable
-from optimize.errors import InputError, did_you_mean
+from optimize.data.lazy_images import lazy_images
+from optimize.errors import InputError, did_you_mean, printable
 
 NAMED = "a table of image files (.csv, .tsv or .parquet)"
 DELIMITERS = {".csv": ",", ".tsv": "\t"}

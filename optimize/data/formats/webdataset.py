@@ -26,8 +26,8 @@ from optimize.data.file_parts import FilePart, decode_part
 from optimize.data.formats.image_folder import SPLIT_FOLDERS
 from optimize.data.formats.table import COLUMNS, GROUP, labels_of
 from optimize.data.image_decoding import is_image_name
-from optimize.data.lazy_images import lazy_images, printable
-from optimize.errors import InputError
+from optimize.data.lazy_images import lazy_images
+from optimize.errors import InputError, printable
 from optimize.loading.factory import describe
 
 NAMED = "WebDataset shards (a folder of .tar, or a pattern such as shards/{train,val,test}-{000..009}.tar)"
