@@ -25,6 +25,8 @@ Meaning: TypeAlias = Literal["logits", "probabilities", "label logits", "label p
 
 Outputs of several labels at once, each a yes or no of its own, are "label logits" and "label probabilities"; numbers are "values".
 """
+CASES_AT_ONCE, VALUES_AT_ONCE = 256, 1 << 23
+"""Inputs of a batch, and values of them: 55 images of 3 x 224 x 224, whose maps in a ResNet50 would else take gigabytes."""
 
 
 def parameters(module: nn.Module) -> int:
@@ -82,7 +84,7 @@ class Candidate:
             raise ValueError(f"`example` (shape {tuple(self.example.shape)}) must hold exactly one input: (1, C, *spatial).")
 
     def predict(self, inputs: Floats) -> Floats:
-        """Run the network eagerly on the CPU, in batches of 256.
+        """Run the network eagerly on the CPU, in batches of 256, or of fewer large inputs.
 
         Args:
             inputs: network inputs, (N, C, *spatial) float32.
@@ -90,9 +92,10 @@ class Candidate:
         Returns:
             (N, K) or (N, K, *spatial) float32.
         """
+        size = max(1, min(CASES_AT_ONCE, VALUES_AT_ONCE // max(1, inputs[:1].size)))
         # each chunk is cloned, so that a network that writes into its input cannot change the caller's array
         with torch.inference_mode():
-            parts = [self.module(chunk.clone()) for chunk in torch.split(torch.from_numpy(np.ascontiguousarray(inputs)), 256)]
+            parts = [self.module(chunk.clone()) for chunk in torch.split(torch.from_numpy(np.ascontiguousarray(inputs)), size)]
         return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
 
     def after(self, step: Step, module: nn.Module, kept: Mapping[str, npt.NDArray[np.int64]] | None = None) -> Candidate:

@@ -17,6 +17,20 @@ def test_predict_is_the_forward_in_batches() -> None:
     np.testing.assert_allclose(start.predict(inputs), want, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("shape", "sizes"), [((1, 2, 2), [256, 44]), ((1, 512, 512), [32, 32, 6]), ((3, 2000, 2000), [1, 1])])
+def test_large_inputs_go_in_small_batches(shape: tuple[int, ...], sizes: list[int]) -> None:
+    seen: list[int] = []
+
+    class Counts(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(len(x))
+            return x[:, :, 0, 0]
+
+    inputs = np.broadcast_to(np.zeros((1, *shape), np.float32), (sum(sizes), *shape))
+    assert Candidate(Counts().eval(), torch.zeros(1, *shape)).predict(inputs).shape == (sum(sizes), shape[0])
+    assert seen == sizes
+
+
 def test_predict_leaves_the_inputs_of_a_network_that_works_in_place() -> None:
     inputs = cases(3)
     assert np.array_equal(candidate(InPlace()).predict(inputs), cases(3) * 2)
