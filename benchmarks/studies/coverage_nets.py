@@ -27,6 +27,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -307,6 +308,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         off = [each["name"] for each in made if not in_8_bits(each)]
         notes += [f"Int8 moves {len(far)} of {len(made)} networks by more than {INT8} of their outputs' spread; weights are random."]
         notes += [f"By more than {AS_ROUNDED:g} times what rounding to 8 bits does in torch: {', '.join(off) or 'none'}."]
+        whole = {family: sum(one == family for one, _ in every((family,))) for family in found}
+        part = [f"{len(own)} of {whole[family]} of {family}" for family, own in found.items() if len(own) < whole[family]]
+        notes += [f"Only some small networks ran: {', '.join(part)}. The targets are of all, and were not reached."] if part else []
+        days = sorted({date.fromtimestamp(file.stat().st_mtime).isoformat() for file in asked.work.glob("*.json")})
+        notes += [f"The networks ran from {days[0]} to {days[-1]}."] if len(days) > 1 else []
         rows = [row(family, own) for family, own in found.items() if own]
         write("coverage_nets", __doc__.splitlines()[0].rstrip("."), list(COLUMNS), rows, {"networks": found}, notes)
 
