@@ -156,6 +156,16 @@ def replace_module(module: nn.Module, name: str, new: nn.Module) -> nn.Module:
     return copy_module(module, instead={module.get_submodule(name): new})
 
 
+def runs_on(module: nn.Module, example: torch.Tensor) -> bool:
+    """Return whether a network runs after a layer was replaced: its forward may ask the old layer for its weight or its sizes."""
+    try:
+        with torch.inference_mode():
+            module(example.clone())
+    except Exception:  # the user's forward: whatever it raises means that the layer has to stay
+        return False
+    return True
+
+
 def with_batch_norms(module: nn.Module) -> nn.Module:
     """Return the network with a batch norm for each instance norm that has running statistics: in eval mode both compute the same."""
     instead: dict[nn.Module, nn.Module] = {}

@@ -85,7 +85,7 @@ def weights_as_data(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(16)
     if head.startswith(ZIP):
-        return any(name.rpartition("/")[2] == "data.pkl" for name in _names(path))
+        return any(name.rpartition("/")[2] == "data.pkl" for name in zip_names(path))
     return head.startswith(PICKLE) or head[8:9] == b"{"
 
 
@@ -112,7 +112,8 @@ def _not_yet(kind: str) -> str:
     return f"{kind}, which is not readable yet: {SAVE_INSTEAD}"
 
 
-def _names(path: Path) -> Collection[str]:
+def zip_names(path: Path) -> Collection[str]:
+    """Return the names in a zip archive; none where it cannot be read."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()

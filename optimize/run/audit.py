@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from optimize.candidate import Candidate, Floats
+from optimize.candidate import Candidate
+from optimize.data.arrays import spread
 from optimize.data.dataset import Dataset
-from optimize.data.split import Split
 from optimize.errors import InputError
 from optimize.graph.macs import macs
 from optimize.progress import stage
@@ -115,18 +115,19 @@ def audit(recipe: Recipe, objects: InMemory = FILES_ONLY, *, out: str | Path | N
     """
     folder = None if out is None else _writable(Path(out))
     job = loaded(recipe, _any, objects, _measured)
-    candidate, data = job.original, job.data
+    candidate, data, calibration = job.original, job.data, job.data.calibration
     with stage("audit the layers"):
-        layers = audit_layers(candidate, _images(data.calibration), recipe.seed)
+        layers = audit_layers(candidate, calibration.inputs(spread(len(calibration), MAX_IMAGES)), recipe.seed)
+    nonzeros = sum(int(parameter.count_nonzero()) for parameter in candidate.module.parameters())
     made = Audit(
         recipe.model.name if objects.module is None else type(objects.module).__name__,
         tuple(data.classes),
         candidate.parameters,
-        sum(int(parameter.count_nonzero()) for parameter in candidate.module.parameters()),
+        nonzeros,
         macs(candidate),
         layers,
         tuple(map(advise, layers)),
-        *_judged(candidate, data),
+        *_judged(candidate, data, nonzeros),
         (*candidate.notes, *data.notes),
     )
     if folder is not None:
@@ -134,29 +135,20 @@ def audit(recipe: Recipe, objects: InMemory = FILES_ONLY, *, out: str | Path | N
     return made
 
 
-def _judged(candidate: Candidate, data: Dataset) -> tuple[Parsimony | None, tuple[Fidelity, ...]]:
+def _judged(candidate: Candidate, data: Dataset, nonzeros: int) -> tuple[Parsimony | None, tuple[Fidelity, ...]]:
     """Return what the answers on guard images say; nothing where the labels are no classes."""
     guard = data.guard
     if guard.task != "classification" or guard.kind:
         return None, ()
-    part = guard.take(_spread(len(guard)))
+    part = guard.take(spread(len(guard), MAX_IMAGES))
     images, labels = part.inputs(), np.asarray(part.labels).reshape(-1)
     answers = candidate.predict(images)
     if answers.shape[1] < 2:
         return None, ()
     given = answers if candidate.outputs == "probabilities" else softmax(answers.astype(np.float64), axis=1)
-    nonzeros = sum(int(parameter.count_nonzero()) for parameter in candidate.module.parameters())
     criteria = parsimony(given, labels, candidate.parameters, nonzeros)
     fidelity = image_fidelity(candidate.predict, images, labels, data.classes) if images.ndim == 4 else ()
     return criteria, fidelity
-
-
-def _images(split: Split) -> Floats:
-    return split.inputs(_spread(len(split)))
-
-
-def _spread(count: int) -> Any:
-    return np.unique(np.linspace(0, count - 1, min(count, MAX_IMAGES)).astype(np.int64))
 
 
 def _any(space: Workspace) -> None:

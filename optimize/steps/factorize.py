@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from optimize.candidate import Candidate, Reference, parameters
-from optimize.graph.surgery import replace_module
+from optimize.graph.surgery import replace_module, runs_on
 from optimize.graph.trace import trace
 from optimize.progress import track
 from optimize.reconstruction.moments import WIDEST, OriginalOutputs
@@ -67,7 +67,7 @@ class Factorize:
                 continue
             proposed = replace_module(module, name, factors)
             # a weight that another layer uses too is still there
-            if parameters(module) - parameters(proposed) > least and _runs(proposed, candidate.example):
+            if parameters(module) - parameters(proposed) > least and runs_on(proposed, candidate.example):
                 module = proposed
         return candidate.after(self, module)
 
@@ -111,15 +111,6 @@ class Factorize:
             second.bias = nn.Parameter(layer.bias.detach().clone(), requires_grad=layer.bias.requires_grad)
         return nn.Sequential(first, second).eval()
 
-
-def _runs(module: nn.Module, example: torch.Tensor) -> bool:
-    """Return whether the network runs with the pair in place of the layer: its forward may ask the layer for its weight or its sizes."""
-    try:
-        with torch.inference_mode():
-            module(example.clone())
-    except Exception:  # the user's forward: whatever it raises means that the layer has to stay
-        return False
-    return True
 
 
 def _root(gram: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ from torch import nn
 from optimize.candidate import Candidate, Reference
 from optimize.errors import InputError, require_choice
 from optimize.graph.layer_types import Convolution
-from optimize.graph.surgery import replace_module
+from optimize.graph.surgery import replace_module, runs_on
 from optimize.graph.trace import trace
 from optimize.measure.layers import layer_shapes
 from optimize.progress import track
@@ -80,7 +80,7 @@ class FactorizeConvolutions:
             if made is None:
                 continue
             proposed = replace_module(module, name, _in_a_row(layer, made, None if moments is None else moments.mean_in))
-            if _runs(proposed, candidate.example):
+            if runs_on(proposed, candidate.example):
                 module = proposed
         return candidate.after(self, module)
 
@@ -162,13 +162,3 @@ def _in_a_row(layer: Convolution, thin: Thin, mean: torch.Tensor | None) -> nn.S
     if bias is not None:
         parts[-1].bias = nn.Parameter(bias.to(layer.weight.dtype), requires_grad=wanted)
     return nn.Sequential(*parts).eval()
-
-
-def _runs(module: nn.Module, example: torch.Tensor) -> bool:
-    """Return whether the network runs with the row in place of the layer: its forward may ask the layer for its weight or its sizes."""
-    try:
-        with torch.inference_mode():
-            module(example.clone())
-    except Exception:  # the user's forward: whatever it raises means that the layer has to stay
-        return False
-    return True

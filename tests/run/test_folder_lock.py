@@ -49,5 +49,7 @@ def test_a_lock_that_nobody_releases_is_given_back_with_its_owner(tmp_path: Path
     lock = FolderLock(tmp_path)
     del lock
     again = FolderLock(tmp_path)
+    with pytest.raises(InputError, match="still going on"):
+        FolderLock(tmp_path)
     again.release()
     again.release()

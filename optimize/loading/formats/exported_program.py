@@ -7,7 +7,6 @@ constants that are objects (`pickle.loads`), and loads compiled libraries (`data
 from __future__ import annotations
 
 import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -19,7 +18,7 @@ import torch
 from optimize.errors import InputError
 from optimize.loading.by_way_of_onnx import rebuilt_from_onnx
 from optimize.loading.factory import describe
-from optimize.loading.foreign_files import ZIP
+from optimize.loading.foreign_files import ZIP, zip_names
 from optimize.loading.model_formats import NetworkFile, ShapedNetwork
 
 NAMED = "exported program (.pt2)"
@@ -28,13 +27,7 @@ MARKS = {"archive_format", "serialized_exported_program.json"}
 
 def recognises(path: Path, head: bytes) -> bool:
     """Return whether the file is a zip archive with the marks of an exported program."""
-    if not head.startswith(ZIP):
-        return False
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return bool({name.rpartition("/")[2] for name in archive.namelist()} & MARKS)
-    except (zipfile.BadZipFile, OSError):
-        return False
+    return head.startswith(ZIP) and bool({name.rpartition("/")[2] for name in zip_names(path)} & MARKS)
 
 
 def read(path: Path, *, trust_pickle: bool, code: Path) -> NetworkFile:

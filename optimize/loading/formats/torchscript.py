@@ -6,7 +6,6 @@ Such a file is a program: reading it runs what its modules do when they are set 
 from __future__ import annotations
 
 import warnings
-import zipfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from optimize.errors import InputError
 from optimize.loading.by_way_of_onnx import script_network
 from optimize.loading.factory import describe
-from optimize.loading.foreign_files import SAVE_INSTEAD, ZIP
+from optimize.loading.foreign_files import SAVE_INSTEAD, ZIP, zip_names
 from optimize.loading.model_formats import NetworkFile, ShapedNetwork
 
 NAMED = "TorchScript"
@@ -26,11 +25,7 @@ def recognises(path: Path, head: bytes) -> bool:
     """Return whether the file is a zip archive with code of TorchScript in it."""
     if not head.startswith(ZIP):
         return False
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError):
-        return False
+    names = zip_names(path)
     return any(name.rpartition("/")[2] == "constants.pkl" for name in names) and any("/code/" in name for name in names)
 
 
